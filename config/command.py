@@ -1,0 +1,53 @@
+"""What every command of ours shares: error translation, `--json`, and where output goes."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+
+from config.errors import SeoGenError
+
+
+class OperatorCommand(BaseCommand):
+    """A thin command: `perform` calls one service and returns a JSON-ready document.
+
+    With `--json` the document is printed, alone, on stdout; otherwise `present` formats it for people. A `SeoGenError`
+    becomes one sentence on stderr and exit code 1; wrong usage exits 2 (argparse). Progress goes to stderr, and only
+    where it is a terminal.
+    """
+
+    requires_system_checks: list[str] = []
+    requires_migrations_checks = False
+    supports_json = True
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        if self.supports_json:
+            parser.add_argument("--json", action="store_true", help="Print one JSON document on stdout.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            document = self.perform(**options)
+        except SeoGenError as error:
+            raise CommandError(str(error)) from error
+        if options.get("json"):
+            self.stdout.write(json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
+        elif document is not None:
+            self.present(document)
+
+    def perform(self, **options: Any) -> Any:
+        """Call the service; return what `--json` prints."""
+        raise NotImplementedError
+
+    def present(self, document: Any) -> None:
+        """Print `document` for people, on stdout."""
+        raise NotImplementedError
+
+    def confirm_by_typing(self, expected: str, consequence: str, read: Callable[[str], str] = input) -> bool:
+        """Ask for `expected` to be typed; False where the answer differs or nobody can answer."""
+        self.stderr.write(consequence)
+        if not sys.stdin.isatty():
+            return False
+        return read(f"{expected}? ").strip() == expected
