@@ -1,0 +1,176 @@
+"""Settings, from the environment alone; what that leaves unset comes from the embedded stack (``config.stack``).
+
+Every variable is described in ``docs/configuration.md``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.utils.translation import gettext_lazy as _
+
+from config import stack
+from config.unfold import UNFOLD as UNFOLD
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+HOME = Path(env.str("SEO_GEN_HOME", default=str(BASE_DIR / "var"))).resolve()
+for name, value in stack.settings_from_stack(HOME).items():
+    env.ENVIRON.setdefault(name, value)
+
+# -- Core ----------------------------------------------------------------------------------------------------------
+SECRET_KEY = env.str("SECRET_KEY")
+DEBUG = env.bool("DEBUG", default=False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "config",
+    "tenants",
+    "tenants.identity",
+    "audit",
+    "audit.control",
+    "llm",
+    "prompts",
+    "runs",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "tenants.middleware.TenantMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# -- Databases -----------------------------------------------------------------------------------------------------
+# `default` is the control database. Tenant aliases ("tenant:<id>") are added on first use by ``tenants.connections``.
+DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
+DATABASES["default"].update({"ENGINE": "django.db.backends.postgresql", "CONN_HEALTH_CHECKS": True})
+DATABASE_ROUTERS = ["tenants.router.TenantRouter"]
+# Who owns the control database's tables; the application's role (DATABASE_URL) can neither change them nor, so, the audit
+# log's guards. Unset: DATABASE_URL migrates too, and a check warns.
+DATABASE_OWNER_URL = env.str("DATABASE_OWNER_URL", default="")
+# An administrator (CREATEDB, CREATEROLE) of the server where new tenants go; registered as a DatabaseServer on set-up.
+TENANT_SERVER_URL = env.str("TENANT_SERVER_URL", default="")
+TENANT_DATABASE_PREFIX = env.str("TENANT_DATABASE_PREFIX", default="seo_gen")
+# Open connections to tenant databases, per process: in use and idle together.
+TENANT_CONNECTIONS_MAX = env.int("TENANT_CONNECTIONS_MAX", default=8)
+TENANT_CONNECTION_WAIT_S = env.float("TENANT_CONNECTION_WAIT_S", default=30.0)
+# Fernet keys; the first encrypts, all decrypt, so that keys rotate.
+ENCRYPTION_KEYS = env.list("SEO_GEN_ENCRYPTION_KEYS")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# -- Cache, sessions, Celery ---------------------------------------------------------------------------------------
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": env.str("CACHE_URL"),
+        "KEY_PREFIX": "seo-gen",
+    }
+}
+SESSION_COOKIE_NAME = "seo_gen_session"
+SESSION_COOKIE_SECURE = env.bool("SESSION_COOKIE_SECURE", default=False)
+CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
+SECURE_CONTENT_TYPE_NOSNIFF = True
+# Off where a proxy serves the static files.
+WHITENOISE_USE_FINDERS = env.bool("WHITENOISE_USE_FINDERS", default=True)
+LOGIN_URL = "admin:login"
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL")
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+# The database's lease decides who works, so early or late acknowledgement only changes how soon a lost wake-up is noticed.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = False
+CELERY_TIMEZONE = "UTC"
+# Tests and several installations on one broker keep apart by the queue's name.
+CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", default="seo-gen")
+RUN_SWEEP_INTERVAL_S = env.float("RUN_SWEEP_INTERVAL_S", default=15.0)
+CELERY_BEAT_SCHEDULE = {"runs.sweep": {"task": "runs.sweep", "schedule": RUN_SWEEP_INTERVAL_S}}
+CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "celerybeat-schedule")
+
+# -- Runs ----------------------------------------------------------------------------------------------------------
+RUN_LEASE_S = env.float("RUN_LEASE_S", default=60.0)
+RUN_MAX_ATTEMPTS = env.int("RUN_MAX_ATTEMPTS", default=5)
+LLM_TIMEOUT_S = env.float("LLM_TIMEOUT_S", default=300.0)
+LOCAL_LLM_URL = env.str("LOCAL_LLM_URL", default="")
+
+# -- Storage -------------------------------------------------------------------------------------------------------
+STORAGE_ROOT = Path(env.str("STORAGE_ROOT", default=str(HOME)))
+AWS_STORAGE_BUCKET_NAME = env.str("AWS_STORAGE_BUCKET_NAME", default="")
+STORAGES: dict[str, dict[str, Any]] = {
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": HOME / "media"}},
+}
+if AWS_STORAGE_BUCKET_NAME:
+    STORAGES["artifacts"] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": AWS_STORAGE_BUCKET_NAME,
+            "endpoint_url": env.str("AWS_S3_ENDPOINT_URL", default=None),
+            "region_name": env.str("AWS_S3_REGION_NAME", default=None),
+            "access_key": env.str("AWS_ACCESS_KEY_ID", default=None),
+            "secret_key": env.str("AWS_SECRET_ACCESS_KEY", default=None),
+            "file_overwrite": True,
+            "default_acl": None,
+        },
+    }
+else:
+    STORAGES["artifacts"] = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": STORAGE_ROOT, "file_permissions_mode": 0o640, "directory_permissions_mode": 0o750},
+    }
+
+# -- Web -----------------------------------------------------------------------------------------------------------
+STATIC_URL = "static/"
+STATIC_ROOT = HOME / "static"
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = env.str("TIME_ZONE", default="Asia/Tokyo")
+USE_TZ = True
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="WARNING")},
+}
