@@ -1,0 +1,23 @@
+"""Refusals and failures around prompts; each names the prompt or the step."""
+
+from config.errors import SeoGenError
+
+
+class PromptError(SeoGenError):
+    """Root of this app's errors."""
+
+
+class UnknownPrompt(PromptError):
+    """No prompt has this id in the active tenant's database."""
+
+
+class InvalidPrompt(PromptError):
+    """The step name, the template or the declared variables cannot be accepted."""
+
+
+class PromptMismatch(PromptError):
+    """Template and declared variables disagree, so the version cannot become active."""
+
+
+class PromptRenderError(PromptError):
+    """A stored template failed with the values it was given; trying again gives the same."""

@@ -1,0 +1,38 @@
+"""Versioned prompt templates of one tenant.
+
+A version can be edited until a run pins it (`used_at`); from then on a trigger keeps it as it is (migration 0002).
+"""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from config.fields import SerialField
+
+
+class Prompt(models.Model):
+    id = SerialField(primary_key=True)
+    step = models.TextField(_("step"))
+    version = models.IntegerField(_("version"))
+    content = models.TextField(_("template"))
+    # A list of `prompts.types.PromptVariable` documents.
+    variables = models.JSONField(_("variables"), null=True, blank=True)
+    is_active = models.BooleanField(_("active"), db_default=True)
+    # When a run first pinned this version.
+    used_at = models.DateTimeField(_("first used"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), db_default=models.functions.Now())
+
+    class Meta:
+        db_table = "prompts"
+        verbose_name = _("prompt")
+        verbose_name_plural = _("prompts")
+        ordering: ClassVar = ["step", "-version"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["step", "version"], name="prompts_step_version_key"),
+            models.UniqueConstraint(fields=["step"], condition=Q(is_active=True), name="prompts_one_active_per_step"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.step} v{self.version}"

@@ -1,0 +1,121 @@
+"""Writing prompts. A version that a run has pinned never changes; activating only moves the pointer."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+
+from django.db import connections, transaction
+from django.db.models import Max
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from audit.services import record
+from prompts.errors import InvalidPrompt, PromptMismatch, UnknownPrompt
+from prompts.models import Prompt
+from prompts.rendering import MAX_TEMPLATE_CHARS, declared_variables, names_used
+from prompts.types import NAME_PATTERN
+from prompts.validation import shown
+
+# Names our advisory locks on a step's versions (any constant that no other lock of ours has).
+_STEP_LOCK = 0x70726F6D
+
+
+def prompt_create(*, alias: str, step: str, content: str, variables: Sequence[dict[str, object]] | None) -> Prompt:
+    """Add the next version of a step's prompt; it stays inactive until `prompt_activate`.
+
+    `variables` holds `PromptVariable` documents. Raises `InvalidPrompt` where the step name, the template's syntax or a
+    declaration is wrong; whether template and declaration agree is checked on activation.
+    """
+    if not re.fullmatch(NAME_PATTERN, step):
+        raise InvalidPrompt(
+            _("%(step)s cannot be a step: lower-case letters, digits and _ only, a letter first.")
+            % {"step": shown(step)}
+        )
+    _check_content(content)
+    declared = [variable.model_dump(mode="json", exclude_unset=True) for variable in declared_variables(variables)]
+    with transaction.atomic(using=alias):
+        _lock_step(alias, step)
+        latest = Prompt.objects.using(alias).filter(step=step).aggregate(latest=Max("version"))["latest"]
+        prompt = Prompt.objects.using(alias).create(
+            step=step, version=(latest or 0) + 1, content=content, variables=declared, is_active=False
+        )
+        _record(alias, "prompt.create", prompt)
+    return prompt
+
+
+def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
+    """Make a version the one that new runs of its step use.
+
+    Refused with `PromptMismatch` where the template uses a name that is not declared, or a declared one is not used:
+    whoever fills in the inputs goes by the declaration. Runs that pinned another version keep it.
+    """
+    with transaction.atomic(using=alias):
+        prompt = _locked(alias, prompt_id)
+        check_agreement(prompt)
+        versions = Prompt.objects.using(alias).filter(step=prompt.step)
+        previous = versions.filter(is_active=True).first()
+        if previous == prompt:
+            return prompt
+        versions.filter(is_active=True).update(is_active=False)
+        versions.filter(pk=prompt.pk).update(is_active=True)
+        _record(alias, "prompt.activate", prompt, previous_version=previous.version if previous else None)
+    prompt.is_active = True
+    return prompt
+
+
+def prompt_mark_used(*, alias: str, prompt_ids: Iterable[int]) -> None:
+    """Note that a run has pinned these versions; from now on the database keeps them as they are."""
+    Prompt.objects.using(alias).filter(pk__in=list(prompt_ids), used_at__isnull=True).update(used_at=Now())
+
+
+def check_agreement(prompt: Prompt) -> None:
+    """Raise `PromptMismatch` where the template's names and the declared ones differ."""
+    used = names_used(prompt.content)
+    declared = {variable.name for variable in declared_variables(prompt.variables)}
+    if used == declared:
+        return
+    problems = []
+    if used - declared:
+        problems.append(_("uses %(names)s without declaring it") % {"names": ", ".join(sorted(used - declared))})
+    if declared - used:
+        problems.append(_("declares %(names)s without using it") % {"names": ", ".join(sorted(declared - used))})
+    raise PromptMismatch(
+        _("Prompt %(id)d (%(prompt)s) cannot become active: it %(problems)s.")
+        % {"id": prompt.pk, "prompt": prompt, "problems": _(" and ").join(problems)}
+    )
+
+
+def _check_content(content: str) -> None:
+    if not content.strip():
+        raise InvalidPrompt(_("The template is empty."))
+    if len(content) > MAX_TEMPLATE_CHARS:
+        raise InvalidPrompt(_("The template is longer than %(limit)d characters.") % {"limit": MAX_TEMPLATE_CHARS})
+    if "\x00" in content:
+        raise InvalidPrompt(_("The template holds a NUL character."))
+    names_used(content)
+
+
+def _locked(alias: str, prompt_id: int) -> Prompt:
+    """Return the prompt, its step locked first so that two activations cannot both clear and set the pointer."""
+    step = Prompt.objects.using(alias).filter(pk=prompt_id).values_list("step", flat=True).first()
+    if step is None:
+        raise UnknownPrompt(_("There is no prompt %(id)s.") % {"id": prompt_id})
+    _lock_step(alias, step)
+    return Prompt.objects.using(alias).get(pk=prompt_id)
+
+
+def _lock_step(alias: str, step: str) -> None:
+    """Serialise writers of one step's versions until the transaction ends; a first version has no row to lock."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_STEP_LOCK, step])
+
+
+def _record(alias: str, action: str, prompt: Prompt, **details: object) -> None:
+    digest = hashlib.sha256(prompt.content.encode()).hexdigest()
+    record(
+        using=alias,
+        action=action,
+        resource_type="prompt",
+        resource_id=str(prompt.pk),
+        details={"step": prompt.step, "version": prompt.version, "content_digest": digest, **details},
+    )

@@ -1,0 +1,41 @@
+"""Frozen values: the declaration of a template's variables."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+
+# What a step, and so the variable that holds its output, may be called.
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+Name: TypeAlias = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+VariableType: TypeAlias = Literal["string", "integer", "boolean", "list"]
+
+_PYTHON_TYPES: dict[str, type] = {"string": str, "integer": int, "boolean": bool, "list": list}
+
+
+class PromptVariable(BaseModel):
+    """One name that a template may use.
+
+    A variable that is neither required nor has a default is `None` where nobody gives it a value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Name
+    type: VariableType
+    required: bool = False
+    default: JsonValue = None
+    description: Annotated[str, Field(max_length=500)] = ""
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> "PromptVariable":
+        if self.default is not None and self.required:
+            raise ValueError("a required variable takes no default")
+        if self.default is not None and not self.accepts(self.default):
+            raise ValueError(f"the default is not of type {self.type}")
+        return self
+
+    def accepts(self, value: object) -> bool:
+        """Whether `value` has the declared type (True is no integer)."""
+        if isinstance(value, bool):
+            return self.type == "boolean"
+        return isinstance(value, _PYTHON_TYPES[self.type])
