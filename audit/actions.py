@@ -1,0 +1,62 @@
+"""The names of everything that is recorded. A name that is not here is refused, so that a log can be searched by name."""
+
+TENANT_ACTIONS = frozenset(
+    {
+        "tenant.create",
+        "tenant.suspend",
+        "tenant.resume",
+        "tenant.recover",
+        "tenant.dbshell",
+        "tenant.command",
+    }
+)
+
+CONFIGURATION_ACTIONS = frozenset(
+    {
+        "control.setup",
+        "server.create",
+        "server.change",
+        "server.delete",
+        "llm.catalogue.seed",
+        "llm.prices.refresh",
+        "llm.provider.create",
+        "llm.provider.change",
+        "llm.provider.delete",
+        "llm.model.create",
+        "llm.model.change",
+        "llm.model.delete",
+        "step_default.create",
+        "step_default.change",
+        "step_default.delete",
+        "user.create",
+        "user.change",
+        "user.delete",
+        "user.password",
+        "group.create",
+        "group.change",
+        "group.delete",
+    }
+)
+
+PROMPT_ACTIONS = frozenset({"prompt.create", "prompt.update", "prompt.delete", "prompt.activate"})
+
+RUN_ACTIONS = frozenset(
+    {
+        "run.create",
+        "run.start",
+        "run.complete",
+        "run.fail",
+        "run.pause",
+        "run.resume",
+        "run.cancel",
+        "run.retry",
+        "step.start",
+        "step.complete",
+        "step.fail",
+        "step.retry",
+        "step.requeue",
+        "artifact.read",
+    }
+)
+
+ACTIONS = TENANT_ACTIONS | CONFIGURATION_ACTIONS | PROMPT_ACTIONS | RUN_ACTIONS

@@ -1,0 +1,35 @@
+"""Why an entry was not written. The change that it belongs to does not happen then either."""
+
+from django.utils.translation import gettext as _
+
+from config.errors import SeoGenError
+
+
+class AuditError(SeoGenError):
+    """An entry could not be written."""
+
+
+class UnknownAction(AuditError):
+    def __init__(self, action: str) -> None:
+        super().__init__(
+            _("%(action)s is not the name of an audited action.") % {"action": repr(action)},
+            hint=_("Names are listed in audit/actions.py."),
+        )
+
+
+class AuditOutsideTransaction(AuditError):
+    """An entry must stand or fall with the change it records."""
+
+    def __init__(self, action: str, using: str) -> None:
+        super().__init__(
+            _("%(action)s must be recorded inside the transaction on %(using)s that makes the change.")
+            % {"action": action, "using": using},
+            hint=_("Wrap both in transaction.atomic(using=%(using)r).") % {"using": using},
+        )
+
+
+class DetailsNotJson(AuditError):
+    def __init__(self, action: str, reason: str) -> None:
+        super().__init__(
+            _("%(action)s: its details are not JSON: %(reason)s.") % {"action": action, "reason": reason.rstrip(".")}
+        )

@@ -1,0 +1,69 @@
+"""The audit log of a tenant's database, and the shape that it shares with the control database's."""
+
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from config.fields import SerialField
+
+
+class AuditEntry(models.Model):
+    """One event. Never updated or deleted; the database itself refuses (see `audit.guards`).
+
+    Who acted is a plain value, so that removing a user leaves the log as it was.
+    """
+
+    id = SerialField(primary_key=True)
+    user_id = models.TextField(_("by"))
+    action = models.TextField(_("action"))
+    resource_type = models.TextField(_("resource"))
+    resource_id = models.TextField(_("resource id"))
+    # Ids and digests only: neither content nor secrets.
+    details = models.JSONField(_("details"), null=True)
+    created_at = models.DateTimeField(_("time"), db_default=Now())
+    # -- beyond the specification; whatever an INSERT says, the trigger sets the first three, `id` and `created_at` --
+    sequence = models.BigIntegerField(_("sequence"), unique=True, db_default=0)
+    previous_hash = models.TextField(_("previous hash"), db_default="")
+    entry_hash = models.TextField(_("hash"), db_default="")
+    # What ties the entries of one command or request together.
+    operation_id = models.TextField(_("operation"), null=True)
+
+    class Meta:
+        abstract = True
+        ordering = ["-id"]
+        verbose_name = _("audit entry")
+        verbose_name_plural = _("audit log")
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.resource_type} {self.resource_id}"
+
+
+class ChainHead(models.Model):
+    """The end of a log's hash chain: one row, which only the owner's trigger function may touch."""
+
+    only_row = models.BooleanField(primary_key=True, default=True, db_default=True)
+    # 0: nothing recorded yet, and `hash` is what the first entry follows (see `audit.guards.BIND_CHAIN_SQL`).
+    sequence = models.BigIntegerField(db_default=0)
+    hash = models.TextField()
+
+    class Meta:
+        abstract = True
+        constraints = [models.CheckConstraint(condition=models.Q(only_row=True), name="%(class)s_one_row")]
+
+    def __str__(self) -> str:
+        return f"{self.sequence} {self.hash}"
+
+
+class AuditLog(AuditEntry):
+    # What the tenant's role may do with the table (see tenants.template).
+    database_privileges = ("SELECT", "INSERT")
+
+    class Meta(AuditEntry.Meta):
+        db_table = "audit_logs"
+
+
+class AuditChainHead(ChainHead):
+    database_privileges = ()
+
+    class Meta(ChainHead.Meta):
+        db_table = "audit_chain_heads"
