@@ -3,6 +3,8 @@
 The application's role may SELECT and INSERT. It neither owns the tables nor sees the chain's head, so that it can choose
 no id, sequence number, time or hash: a SECURITY DEFINER trigger function of the owner sets them (PostgreSQL manual,
 "Writing SECURITY DEFINER Functions Safely": fixed search_path, every name qualified, EXECUTE revoked).
+
+Applied migrations call `guards_sql`: what it returns stays as it is, and a change is a new migration with its own SQL.
 """
 
 from typing import LiteralString
@@ -55,7 +57,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION public.prevent_audit_log_modification('DELET
 
 -- Appends wait for each other on the head row; number, id and time are taken under that lock, since column defaults are
 -- evaluated before it. A rolled back append leaves the head, and so the chain, as it was.
-CREATE FUNCTION public.chain_audit_log() RETURNS trigger
+CREATE FUNCTION public.chain_{log}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     head public.{head}%ROWTYPE;
@@ -75,16 +77,16 @@ END;
 $function$;
 
 -- Else whoever may create a (temporary) table could hang the function on it and move the head.
-REVOKE ALL ON FUNCTION public.chain_audit_log() FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.chain_{log}() FROM PUBLIC;
 
-CREATE TRIGGER chain_audit_log
+CREATE TRIGGER chain_{log}
 BEFORE INSERT ON public.{log}
-FOR EACH ROW EXECUTE FUNCTION public.chain_audit_log();
+FOR EACH ROW EXECUTE FUNCTION public.chain_{log}();
 
 -- ALWAYS: they fire under session_replication_role = replica as well.
 ALTER TABLE public.{log} ENABLE ALWAYS TRIGGER prevent_audit_log_modification;
 ALTER TABLE public.{log} ENABLE ALWAYS TRIGGER prevent_audit_log_truncation;
-ALTER TABLE public.{log} ENABLE ALWAYS TRIGGER chain_audit_log;
+ALTER TABLE public.{log} ENABLE ALWAYS TRIGGER chain_{log};
 ALTER TABLE public.{head} ENABLE ALWAYS TRIGGER prevent_audit_chain_head_removal;
 
 -- The head is rewritten with every entry: room on its page keeps those updates off the index.
@@ -105,7 +107,7 @@ BEGIN
                   FROM pg_catalog.pg_class WHERE oid = 'public.{head}'::regclass
                 UNION ALL
                 SELECT 'FUNCTION', oid::regprocedure::text, proacl, proowner, '{}'
-                  FROM pg_catalog.pg_proc WHERE oid = 'public.chain_audit_log()'::regprocedure
+                  FROM pg_catalog.pg_proc WHERE oid = 'public.chain_{log}()'::regprocedure
                ) AS target (kind, name, acl, owner, allowed)
          CROSS JOIN LATERAL aclexplode(target.acl) AS acl
          WHERE acl.grantee <> target.owner AND acl.privilege_type <> ALL (target.allowed)

@@ -46,5 +46,5 @@ def _require_json(action: str, details: Details | None) -> None:
         text = json.dumps(details, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise DetailsNotJson(action, str(error)) from error
-    if "\\u0000" in text:
+    if "\\u0000" in text.replace("\\\\", ""):
         raise DetailsNotJson(action, "U+0000")
