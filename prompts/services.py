@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from audit.services import record
 from prompts.errors import InvalidPrompt, PromptMismatch, UnknownPrompt
 from prompts.models import Prompt
-from prompts.rendering import MAX_TEMPLATE_CHARS, declared_variables, names_used
+from prompts.rendering import MAX_TEMPLATE_CHARS, declared_variables, names_used, undeclared, unused
 from prompts.types import NAME_PATTERN
 from prompts.validation import shown
 
@@ -70,19 +70,17 @@ def prompt_mark_used(*, alias: str, prompt_ids: Iterable[int]) -> None:
 
 def check_agreement(prompt: Prompt) -> None:
     """Raise `PromptMismatch` where the template's names and the declared ones differ."""
-    used = names_used(prompt.content)
-    declared = {variable.name for variable in declared_variables(prompt.variables)}
-    if used == declared:
-        return
+    variables = declared_variables(prompt.variables)
     problems = []
-    if used - declared:
-        problems.append(_("uses %(names)s without declaring it") % {"names": ", ".join(sorted(used - declared))})
-    if declared - used:
-        problems.append(_("declares %(names)s without using it") % {"names": ", ".join(sorted(declared - used))})
-    raise PromptMismatch(
-        _("Prompt %(id)d (%(prompt)s) cannot become active: it %(problems)s.")
-        % {"id": prompt.pk, "prompt": prompt, "problems": _(" and ").join(problems)}
-    )
+    if names := undeclared(prompt.content, variables):
+        problems.append(_("uses %(names)s without declaring it") % {"names": ", ".join(sorted(names))})
+    if names := unused(prompt.content, variables):
+        problems.append(_("declares %(names)s without using it") % {"names": ", ".join(sorted(names))})
+    if problems:
+        raise PromptMismatch(
+            _("Prompt %(id)d (%(prompt)s) cannot become active: it %(problems)s.")
+            % {"id": prompt.pk, "prompt": prompt, "problems": _(" and ").join(problems)}
+        )
 
 
 def _check_content(content: str) -> None:
