@@ -1,0 +1,23 @@
+"""The embedded stack: real servers from wheels, for everything that the environment does not point to.
+
+State lives under ``$SEO_GEN_HOME``, or ``var`` in the checkout. This package imports no Django, so that it can run before
+the settings, which it feeds, are read.
+"""
+
+from config.stack.environment import settings_from_stack
+from config.stack.errors import StackError
+from config.stack.lifecycle import NAMES, ServiceStatus, ensure_started, start, status, stop
+from config.stack.paths import Home, find_home
+
+__all__ = [
+    "NAMES",
+    "Home",
+    "ServiceStatus",
+    "StackError",
+    "ensure_started",
+    "find_home",
+    "settings_from_stack",
+    "start",
+    "status",
+    "stop",
+]

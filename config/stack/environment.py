@@ -1,0 +1,65 @@
+"""Which servers the environment replaces, and what the rest of the stack adds to it."""
+
+import os
+from pathlib import Path
+
+from config.stack.llm import LocalLLM
+from config.stack.paths import Home, find_home
+from config.stack.postgres import Postgres
+from config.stack.service import Service
+from config.stack.state import Secrets, generate_secrets, load_secrets, load_state
+from config.stack.valkey import Valkey
+
+# In the order in which they start.
+SERVERS: tuple[Service, ...] = (Postgres(), Valkey(), LocalLLM())
+
+
+def settings_from_stack(home: Path | Home | None = None) -> dict[str, str]:
+    """What the embedded servers contribute to the environment: only files are read, nothing is started.
+
+    Holds no variable of a server that the environment replaces. Before the first start the addresses lead nowhere
+    (port 0) and the keys are thrown away, which is enough for commands that need settings but no servers. A home whose
+    DATABASE_URL is set must bring its own keys: keys made up here would differ on each of its machines.
+    """
+    home = home if isinstance(home, Home) else find_home(home)
+    secrets = load_secrets(home)
+    ports = {name: record.port for name, record in load_state(home).services.items()}
+    provided = _settings(secrets or _unsaved_secrets(), ports)
+    replaced = {name for server in SERVERS if _replaced(server, provided) for name in server.provides}
+    if "DATABASE_URL" in replaced:
+        replaced |= {"SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS"}
+    return {name: value for name, value in provided.items() if name not in replaced}
+
+
+def embedded_servers(home: Home) -> list[Service]:
+    """The servers that this stack has to run itself."""
+    provided = settings_from_stack(home)
+    return [server for server in SERVERS if server.provides[0] in provided]
+
+
+def external_environment(home: Home) -> dict[str, str]:
+    """The environment without what it merely repeats of the stack's own settings."""
+    provided = settings_from_stack(home)
+    return {name: value for name, value in os.environ.items() if provided.get(name) != value}
+
+
+def _settings(secrets: Secrets, ports: dict[str, int]) -> dict[str, str]:
+    settings = {"SECRET_KEY": secrets.secret_key, "SEO_GEN_ENCRYPTION_KEYS": secrets.encryption_key}
+    for server in SERVERS:
+        settings.update(server.settings(secrets, ports.get(server.name, 0)))
+    return settings
+
+
+def _replaced(server: Service, provided: dict[str, str]) -> bool:
+    """Whether the environment points elsewhere; a process that inherited the stack's own address does not."""
+    name = server.provides[0]
+    return os.environ.get(name, "") not in ("", provided[name])
+
+
+_cached_secrets: list[Secrets] = []
+
+
+def _unsaved_secrets() -> Secrets:
+    if not _cached_secrets:
+        _cached_secrets.append(generate_secrets())
+    return _cached_secrets[0]

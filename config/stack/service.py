@@ -1,0 +1,38 @@
+"""What every server of the stack has in common."""
+
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from config.stack.paths import Home
+from config.stack.process import Launch, answers
+from config.stack.state import Secrets
+
+
+class Service(ABC):
+    """One server: how it is launched, when it is ready, how it is ended."""
+
+    name: str
+    # Shown in `stack status` and in progress messages.
+    title: str
+    # The variables that point to it. Where the first is set in the environment, the service is not started.
+    provides: tuple[str, ...] = ()
+    has_port = True
+    ready_wait_s: float = 60.0
+    stop_steps: Sequence[tuple[signal.Signals, float]] = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
+
+    @abstractmethod
+    def launch(self, home: Home, secrets: Secrets, port: int) -> Launch:
+        """Prepare the files that the server needs, and say how to run it."""
+
+    def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
+        """Whether it serves; raises StackError where it never will."""
+        return answers(port)
+
+    def settings(self, secrets: Secrets, port: int) -> Mapping[str, str]:
+        """The environment variables that point to it."""
+        return {}
+
+    @property
+    def port_variable(self) -> str:
+        return f"SEO_GEN_{self.name.upper()}_PORT"

@@ -1,0 +1,133 @@
+"""What the stack remembers between commands: ports, processes, secrets. And the lock that keeps two commands apart."""
+
+import fcntl
+import json
+import os
+import secrets as random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from config.stack.errors import StackError
+from config.stack.paths import Home
+from config.stack.process import ProcessRecord
+
+LOCK_WAIT_S = 180.0
+
+
+@dataclass(frozen=True)
+class ServiceRecord:
+    # Kept when the service stops, so that addresses stay the same.
+    port: int
+    # None where it was stopped on purpose.
+    process: ProcessRecord | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    services: dict[str, ServiceRecord] = field(default_factory=dict)
+    # Version of the bootstrap that the PostgreSQL cluster has seen; 0 where none has finished.
+    postgres_bootstrap: int = 0
+    # Fingerprint of what the control database was last set up for; "" where never.
+    control_fingerprint: str = ""
+
+    def with_service(self, name: str, record: ServiceRecord) -> "State":
+        return replace(self, services={**self.services, name: record})
+
+
+@dataclass(frozen=True)
+class Secrets:
+    postgres_password: str
+    control_owner_password: str
+    app_password: str
+    valkey_password: str
+    secret_key: str
+    encryption_key: str
+
+
+def load_state(home: Home) -> State:
+    document = _read_json(home.state_file)
+    services = {name: _service_record(raw) for name, raw in document.get("services", {}).items()}
+    return State(services, document.get("postgres_bootstrap", 0), document.get("control_fingerprint", ""))
+
+
+def save_state(home: Home, state: State) -> None:
+    _write_json(home.state_file, asdict(state))
+
+
+def load_secrets(home: Home) -> Secrets | None:
+    """The secrets of this home; None where no stack was ever started in it."""
+    document = _read_json(home.secrets_file)
+    return Secrets(**document) if document else None
+
+
+def ensure_secrets(home: Home) -> Secrets:
+    """Read the secrets, or generate them once. Never overwritten: the encryption key guards stored credentials."""
+    present = load_secrets(home)
+    if present is None:
+        present = generate_secrets()
+        _write_json(home.secrets_file, asdict(present))
+    return present
+
+
+def generate_secrets() -> Secrets:
+    from cryptography.fernet import Fernet
+
+    passwords = [random.token_urlsafe(24) for _ in range(4)]
+    return Secrets(*passwords, random.token_urlsafe(48), Fernet.generate_key().decode())
+
+
+@contextmanager
+def locked(home: Home, name: str = "stack", wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+    """Hold the home's lock of that name. The kernel releases it when the process dies, however it dies."""
+    home.create()
+    with home.lock_file(name).open("a") as handle:
+        _acquire(handle.fileno(), home, time.monotonic() + wait_s)
+        yield
+
+
+def _acquire(descriptor: int, home: Home, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                message = f"Another command has been starting or stopping the stack in {home.path} for minutes."
+                raise StackError(message, hint="Wait for it, or end it.") from error
+            time.sleep(0.05)
+
+
+def _service_record(raw: dict[str, Any]) -> ServiceRecord:
+    process = raw.get("process")
+    return ServiceRecord(raw["port"], ProcessRecord(**process) if process else None)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except PermissionError as error:
+        message = f"{path} belongs to another user."
+        raise StackError(message, hint="Use that user, or another SEO_GEN_HOME.") from error
+    except ValueError as error:
+        raise StackError(f"{path} is damaged.", hint="Restore it, or remove it if it is stack.json.") from error
+    if not isinstance(document, dict):
+        raise StackError(f"{path} is damaged.", hint="Restore it, or remove it if it is stack.json.")
+    return document
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    """Replace the file in one step, readable by its owner alone."""
+    scratch = path.with_suffix(".tmp")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        json.dump(document, handle, indent=2)
+        handle.flush()
+        os.fsync(handle.fileno())
+    scratch.replace(path)

@@ -1,0 +1,78 @@
+"""The product's own processes: Celery's worker and beat, and the web server."""
+
+import signal
+import sys
+import urllib.error
+import urllib.request
+
+from config.stack.environment import external_environment
+from config.stack.paths import CHECKOUT, Home
+from config.stack.process import Launch
+from config.stack.service import Service
+from config.stack.state import Secrets
+
+WORKER_PROCESSES = 2
+WEB_THREADS = 8
+
+
+# Celery's processes have no port to ask; they create the file named here once they work (``config.celery``).
+READY_FILE = "SEO_GEN_READY_FILE"
+
+
+class _PythonService(Service):
+    """Runs this checkout's code with the environment of the command that starts it."""
+
+    def arguments(self, port: int) -> list[str]:
+        raise NotImplementedError
+
+    def launch(self, home: Home, secrets: Secrets, port: int) -> Launch:
+        ready_file = home.data(self.name).with_suffix(".ready")
+        ready_file.unlink(missing_ok=True)
+        own = {"SEO_GEN_HOME": str(home.path), READY_FILE: str(ready_file), "PYTHONUNBUFFERED": "1"}
+        return Launch([sys.executable, "-m", *self.arguments(port)], CHECKOUT, {**external_environment(home), **own})
+
+
+class _CeleryService(_PythonService):
+    has_port = False
+
+    def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
+        return home.data(self.name).with_suffix(".ready").exists()
+
+
+class Worker(_CeleryService):
+    name = "worker"
+    title = "Celery worker"
+    # Warm shutdown finishes the steps at hand; a cold one leaves them to the lease.
+    stop_steps = ((signal.SIGTERM, 5.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+
+    def arguments(self, port: int) -> list[str]:
+        pool = ["--concurrency", str(WORKER_PROCESSES), "--hostname", "worker@%h"]
+        return ["celery", "-A", "config.celery", "worker", "--loglevel", "INFO", *pool]
+
+
+class Beat(_CeleryService):
+    name = "beat"
+    title = "Celery beat"
+
+    def arguments(self, port: int) -> list[str]:
+        return ["celery", "-A", "config.celery", "beat", "--loglevel", "INFO", "--pidfile="]
+
+
+class Web(_PythonService):
+    name = "web"
+    title = "Admin"
+    stop_steps = ((signal.SIGTERM, 5.0), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0))
+
+    def arguments(self, port: int) -> list[str]:
+        bind = ["--bind", f"127.0.0.1:{port}", "--threads", str(WEB_THREADS)]
+        # Preloaded, so that a broken configuration ends the server at once instead of restarting its workers for ever.
+        return ["gunicorn", "config.wsgi:application", "--preload", "--no-control-socket", *bind]
+
+    def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+        return True
