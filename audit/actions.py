@@ -1,8 +1,10 @@
-"""The names of everything that is recorded. A name that is not here is refused, so that a log can be searched by name."""
+"""The names of everything that is recorded. Any other is refused, so that a log can be searched by name."""
 
 TENANT_ACTIONS = frozenset(
     {
         "tenant.create",
+        "tenant.create.undo",
+        "tenant.activate",
         "tenant.suspend",
         "tenant.resume",
         "tenant.recover",

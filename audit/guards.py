@@ -1,8 +1,8 @@
 """SQL that makes an audit log append-only and chains it. Run once per log, by the owner, from the migrations.
 
-The application's role may SELECT and INSERT. It neither owns the tables nor sees the chain's head, so that it can choose
-no id, sequence number, time or hash: a SECURITY DEFINER trigger function of the owner sets them (PostgreSQL manual,
-"Writing SECURITY DEFINER Functions Safely": fixed search_path, every name qualified, EXECUTE revoked).
+The application's role may SELECT and INSERT. It neither owns the tables nor sees the chain's head, so that it can
+choose no id, sequence number, time or hash: a SECURITY DEFINER trigger function of the owner sets them (PostgreSQL
+manual, "Writing SECURITY DEFINER Functions Safely": fixed search_path, every name qualified, EXECUTE revoked).
 
 Applied migrations call `guards_sql`: what it returns stays as it is, and a change is a new migration with its own SQL.
 """
@@ -23,9 +23,9 @@ HASHED_FIELDS: tuple[LiteralString, ...] = (
     "{row}.operation_id",
 )
 
-# Run by the owner, once, when a tenant's database is provisioned; the parameter is the tenant's identity (UUID). It binds
-# the chain to that tenant, so that another tenant's log cannot be passed off as this one's. Changes nothing, and so
-# affects no row, once an entry exists.
+# Run by the owner, once, when a tenant's database is provisioned; the parameter is the tenant's identity (UUID). It
+# binds the chain to that tenant, so that another tenant's log cannot be passed off as this one's. Changes nothing, and
+# so affects no row, once an entry exists.
 BIND_CHAIN_SQL: LiteralString = """
 UPDATE public.audit_chain_heads
    SET hash = encode(sha256(convert_to('seo-gen audit chain of ' || (%s::uuid)::text, 'UTF8')), 'hex')
@@ -34,7 +34,7 @@ UPDATE public.audit_chain_heads
 
 _GUARDS: LiteralString = """
 INSERT INTO public.{head} (sequence, hash)
-VALUES (0, encode(sha256(convert_to('seo-gen audit chain of {head}', 'UTF8')), 'hex'));
+VALUES (0, encode(sha256(convert_to('seo-gen audit chain of {log}', 'UTF8')), 'hex'));
 
 CREATE OR REPLACE FUNCTION public.prevent_audit_log_modification() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$

@@ -1,5 +1,7 @@
 """The audit log of a tenant's database, and the shape that it shares with the control database's."""
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
@@ -30,7 +32,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         abstract = True
-        ordering = ["-id"]
+        ordering: ClassVar = ["-id"]
         verbose_name = _("audit entry")
         verbose_name_plural = _("audit log")
 
@@ -48,7 +50,7 @@ class ChainHead(models.Model):
 
     class Meta:
         abstract = True
-        constraints = [models.CheckConstraint(condition=models.Q(only_row=True), name="%(class)s_one_row")]
+        constraints: ClassVar = [models.CheckConstraint(condition=models.Q(only_row=True), name="%(class)s_one_row")]
 
     def __str__(self) -> str:
         return f"{self.sequence} {self.hash}"
@@ -56,14 +58,14 @@ class ChainHead(models.Model):
 
 class AuditLog(AuditEntry):
     # What the tenant's role may do with the table (see tenants.template).
-    database_privileges = ("SELECT", "INSERT")
+    database_privileges: ClassVar = ("SELECT", "INSERT")
 
     class Meta(AuditEntry.Meta):
         db_table = "audit_logs"
 
 
 class AuditChainHead(ChainHead):
-    database_privileges = ()
+    database_privileges: ClassVar = ()
 
     class Meta(ChainHead.Meta):
         db_table = "audit_chain_heads"

@@ -18,8 +18,8 @@ def record(
 ) -> AuditLog | ControlAuditLog:
     """Append an entry by the current actor to the log of the database `using`, in its running transaction.
 
-    Call it last: from here to the commit, every other writer of that log waits for the chain's head. `details` holds ids,
-    names and digests as JSON values, never content or secrets.
+    Call it last: from here to the commit, every other writer of that log waits for the chain's head. `details` holds
+    ids, names and digests as JSON values, never content or secrets.
 
     Raises `UnknownAction`, `DetailsNotJson`, or `AuditOutsideTransaction` where nothing ties the entry to the change.
     """
