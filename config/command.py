@@ -1,13 +1,14 @@
-"""What every command of ours shares: error translation, `--json`, and where output goes."""
+"""What every command of ours shares: who acts, error translation, `--json`, and where output goes."""
 
+import getpass
 import json
-import sys
-from collections.abc import Callable
+import uuid
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
+from audit.context import acting_as
 from config.errors import SeoGenError
 
 
@@ -29,7 +30,8 @@ class OperatorCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            document = self.perform(**options)
+            with acting_as(f"operator:{operator_name()}", operation_id=str(uuid.uuid4())):
+                document = self.perform(**options)
         except SeoGenError as error:
             raise CommandError(str(error)) from error
         if options.get("json"):
@@ -45,9 +47,10 @@ class OperatorCommand(BaseCommand):
         """Print `document` for people, on stdout."""
         raise NotImplementedError
 
-    def confirm_by_typing(self, expected: str, consequence: str, read: Callable[[str], str] = input) -> bool:
-        """Ask for `expected` to be typed; False where the answer differs or nobody can answer."""
-        self.stderr.write(consequence)
-        if not sys.stdin.isatty():
-            return False
-        return read(f"{expected}? ").strip() == expected
+
+def operator_name() -> str:
+    """Return the operating system's name for whoever runs the command."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        return "unknown"

@@ -78,6 +78,8 @@ DATABASE_ROUTERS = ["tenants.router.TenantRouter"]
 # Who owns the control database's tables; the application's role (DATABASE_URL) can neither change them nor, so, the audit
 # log's guards. Unset: DATABASE_URL migrates too, and a check warns.
 DATABASE_OWNER_URL = env.str("DATABASE_OWNER_URL", default="")
+if DATABASE_OWNER_URL:
+    DATABASES["control-owner"] = {**env.db_url("DATABASE_OWNER_URL"), "ENGINE": "django.db.backends.postgresql"}
 # An administrator (CREATEDB, CREATEROLE) of the server where new tenants go; registered as a DatabaseServer on set-up.
 TENANT_SERVER_URL = env.str("TENANT_SERVER_URL", default="")
 TENANT_DATABASE_PREFIX = env.str("TENANT_DATABASE_PREFIX", default="seo_gen")

@@ -1,0 +1,94 @@
+"""The one place through which every connection to a tenant's database passes (Django loads it by its ENGINE name)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.postgresql import base as postgresql
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+from tenants.active import require
+from tenants.connections import generation_of, pool
+from tenants.errors import TenantIdentityMismatch, TenantUnreachable
+
+IDENTITY_QUERY = "SELECT tenant_id, identity FROM public.tenant_identity"
+
+
+class DatabaseWrapper(postgresql.DatabaseWrapper):
+    """Takes its connection from the process's pool and gives it back on close.
+
+    Whenever a connection is opened, the database must say that it is the tenant's; whenever a cursor is made, the tenant
+    must be the active one.
+    """
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        connection = self._acquire(conn_params)
+        if not self._answers(connection):
+            # It was warm, but the server ended it (restart, or the database was swapped away): open a new one.
+            pool.release(self.alias, self._generation, connection, reusable=False)
+            pool.discard(self.alias)
+            connection = self._acquire(conn_params)
+        self.isolation_level = IsolationLevel.READ_COMMITTED
+        return connection
+
+    def _acquire(self, conn_params: dict[str, Any]) -> Any:
+        return pool.acquire(self.alias, self._generation, lambda: self._open(conn_params))
+
+    def _open(self, conn_params: dict[str, Any]) -> Any:
+        try:
+            connection = super().get_new_connection(conn_params)
+        except postgresql.Database.OperationalError as error:
+            raise TenantUnreachable(self.settings_dict["TENANT_ID"], first_line(error)) from error
+        try:
+            self._check_identity(connection)
+            connection.rollback()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_identity(self, connection: Any) -> None:
+        tenant_id, identity = self.settings_dict["TENANT_ID"], self.settings_dict["IDENTITY"]
+        try:
+            row = connection.execute(IDENTITY_QUERY).fetchone()
+        except postgresql.Database.ProgrammingError as error:
+            raise TenantIdentityMismatch(tenant_id, "it is no tenant's database") from error
+        if row is None or (row[0], row[1]) != (tenant_id, identity):
+            found = f"it belongs to {row[0]}" if row else "it has no identity"
+            raise TenantIdentityMismatch(tenant_id, found)
+
+    @staticmethod
+    def _answers(connection: Any) -> bool:
+        """Ask the server for a sign of life: a warm connection can have been ended since its last use."""
+        try:
+            connection.execute("SELECT 1")
+            connection.rollback()
+        except postgresql.Database.Error:
+            return False
+        return True
+
+    def _cursor(self, name: str | None = None) -> Any:
+        require(self.alias)
+        return super()._cursor(name)
+
+    def _close(self) -> None:
+        if self.connection is not None:
+            with self.wrap_database_errors:
+                current = generation_of(self.alias) == self._generation
+                reusable = current and not self.in_atomic_block and _is_clean(self.connection)
+                pool.release(self.alias, self._generation, self.connection, reusable=reusable)
+
+    @property
+    def _generation(self) -> str:
+        return str(self.settings_dict["GENERATION"])
+
+
+def _is_clean(connection: Any) -> bool:
+    """Tell whether the connection is open and outside any transaction."""
+    idle = postgresql.Database.pq.TransactionStatus.IDLE
+    return not connection.closed and connection.info.transaction_status == idle
+
+
+def first_line(error: BaseException) -> str:
+    """Return the driver's first line, which names host, user and database but never the password."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

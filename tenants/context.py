@@ -1,0 +1,75 @@
+"""Working for one tenant: `with tenant_context(tenant) as alias:` (or `async with`)."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from contextvars import Token
+from types import TracebackType
+
+from asgiref.sync import sync_to_async
+
+from tenants import active, connections
+from tenants.active import Frame, current_tenant, current_tenant_or_none
+from tenants.errors import TenantNotActive
+from tenants.models import Tenant, TenantStatus
+from tenants.selectors import tenant_get
+from tenants.types import ActiveTenant
+
+__all__ = ["current_alias", "current_tenant", "current_tenant_or_none", "tenant_context"]
+
+
+def current_alias() -> str:
+    """Return the active tenant's database alias; raise `NoActiveTenant` where there is none."""
+    return current_tenant().alias
+
+
+class tenant_context:  # noqa: N801  (used like a function, as Django's own context managers are)
+    """Make a tenant the active one inside the block; yields its database alias.
+
+    The tenant's row is read afresh on entry, so that a tenant which another process suspended, moved, restored or erased
+    is noticed at once. Raises `UnknownTenant`, or `TenantNotActive` for one whose status is not in `statuses`. May be
+    nested, with the same tenant or another, and reused.
+    In a new thread, enter it there: a thread starts without a tenant.
+    """
+
+    def __init__(self, tenant: Tenant | str, *, statuses: Container[str] = (TenantStatus.ACTIVE,)) -> None:
+        self._tenant_id = tenant if isinstance(tenant, str) else tenant.id
+        self._statuses = statuses
+        self._entered: list[tuple[Frame, Token[Frame | None]]] = []
+
+    def __enter__(self) -> str:
+        return self._push(self._open())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        frame = self._pop()
+        if not frame.is_entered_again():
+            connections.release(frame.tenant.alias)
+
+    async def __aenter__(self) -> str:
+        return self._push(await sync_to_async(self._open)())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        frame = self._pop()
+        if not frame.is_entered_again():
+            await sync_to_async(connections.release)(frame.tenant.alias)
+
+    def _open(self) -> ActiveTenant:
+        tenant = tenant_get(self._tenant_id)
+        # `is_active` alone may have been cleared by plain SQL, as the specification has it.
+        suspended = tenant.status == TenantStatus.ACTIVE and not tenant.is_active
+        status = TenantStatus.SUSPENDED if suspended else tenant.status
+        if status not in self._statuses:
+            raise TenantNotActive(tenant.id, status)
+        connections.use_tenant(tenant)
+        return ActiveTenant(id=tenant.id, alias=tenant.alias, identity=tenant.identity)
+
+    def _push(self, tenant: ActiveTenant) -> str:
+        self._entered.append(active.push(tenant))
+        return tenant.alias
+
+    def _pop(self) -> Frame:
+        frame, token = self._entered.pop()
+        active.pop(token)
+        return frame

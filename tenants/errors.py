@@ -1,0 +1,125 @@
+"""What can be wrong with a tenant, in words for operators. Every message holds the tenant's or the server's id."""
+
+from django.utils.translation import gettext as _
+
+from config.errors import SeoGenError
+
+
+class TenantError(SeoGenError):
+    """Any refusal or failure that concerns one tenant or the servers they live on."""
+
+
+class NoActiveTenant(TenantError):
+    """Customer data was asked for outside `tenant_context`; never answered from another database."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(
+            _("%(subject)s belongs to a tenant's database, but no tenant is active.") % {"subject": subject},
+            hint=_("Wrap the call in tenant_context(tenant)."),
+        )
+
+
+class WrongTenantActive(TenantError):
+    """A tenant's connection was used while another tenant is active."""
+
+    def __init__(self, alias: str, active: str) -> None:
+        super().__init__(
+            _("The connection %(alias)s was used while %(active)s is active.") % {"alias": alias, "active": active},
+            hint=_("Keep querysets and objects of one tenant inside its own tenant_context."),
+        )
+
+
+class InvalidTenant(TenantError):
+    """A name or id that cannot be used."""
+
+
+class TenantExists(TenantError):
+    """The id or name is taken, by a live tenant or by the tombstone of an erased one."""
+
+
+class UnknownTenant(TenantError):
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(
+            _("There is no tenant %(id)s.") % {"id": repr(tenant_id)},
+            hint=_("`seo-gen tenant list` shows those that exist."),
+        )
+
+
+class TenantNotActive(TenantError):
+    """The tenant exists but is suspended, or was deleted."""
+
+    def __init__(self, tenant_id: str, status: str) -> None:
+        hints = {"suspended": _("`seo-gen tenant resume --tenant-id %(id)s` makes it active again.") % {"id": tenant_id}}
+        super().__init__(
+            _("Tenant %(id)s is %(status)s.") % {"id": tenant_id, "status": status}, hint=hints.get(status, "")
+        )
+
+
+class TenantBusy(TenantError):
+    """Another process is working on this tenant right now."""
+
+    def __init__(self, tenant_id: str, operation: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s: another process is at work on it (%(operation)s).")
+            % {"id": tenant_id, "operation": operation},
+            hint=_("Wait for it to end, then try again."),
+        )
+
+
+class TenantUnfinished(TenantError):
+    """An earlier operation was cut off; nothing else may touch the tenant until it is finished or undone."""
+
+    def __init__(self, tenant_id: str, operation: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s: an earlier %(operation)s did not finish.") % {"id": tenant_id, "operation": operation},
+            hint=_("Run `seo-gen tenant recover` first."),
+        )
+
+
+class TenantUnreachable(TenantError):
+    """The tenant's database does not answer, or refuses our login. `reason` is the driver's first line."""
+
+    def __init__(self, tenant_id: str, reason: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s: its database cannot be reached: %(reason)s.")
+            % {"id": tenant_id, "reason": reason.rstrip(".")},
+            hint=_("Check the server, then `seo-gen tenant status --tenant-id %(id)s`.") % {"id": tenant_id},
+        )
+
+
+class TenantIdentityMismatch(TenantError):
+    """The database behind the tenant's URL is not that tenant's: refused before any row is read."""
+
+    def __init__(self, tenant_id: str, found: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s: the database behind its URL is not its own (%(found)s), so the connection was refused.")
+            % {"id": tenant_id, "found": found},
+            hint=_("Correct the tenant's database URL."),
+        )
+
+
+class TenantConnectionsExhausted(TenantError):
+    def __init__(self, alias: str, maximum: int) -> None:
+        super().__init__(
+            _("%(alias)s: all %(maximum)d tenant connections of this process are in use.")
+            % {"alias": alias, "maximum": maximum},
+            hint=_("Raise TENANT_CONNECTIONS_MAX, or lower the worker's concurrency."),
+        )
+
+
+class InvalidDatabaseURL(TenantError):
+    """A URL that does not name a PostgreSQL database; the message never repeats it, for it holds a password."""
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s: its database URL does not name a PostgreSQL database.") % {"id": tenant_id},
+            hint=_("Correct the tenant's database URL."),
+        )
+
+
+class ServerError(TenantError):
+    """A database server is unknown, full, unreachable, or its administrator lacks a privilege."""
+
+
+class EncryptionKeyError(TenantError):
+    """No configured key opens a stored credential."""

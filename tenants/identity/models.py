@@ -1,0 +1,21 @@
+"""The one row in which a tenant's database says whose it is."""
+
+from django.db import models
+
+
+class TenantIdentity(models.Model):
+    """Written once, by the owner, when the database is provisioned; read whenever a connection is opened."""
+
+    # What the tenant's role may do with the table (see tenants.template).
+    database_privileges = ("SELECT",)
+
+    only_row = models.BooleanField(primary_key=True, default=True, db_default=True)
+    tenant_id = models.TextField()
+    identity = models.UUIDField()
+
+    class Meta:
+        db_table = "tenant_identity"
+        constraints = [models.CheckConstraint(condition=models.Q(only_row=True), name="tenant_identity_one_row")]
+
+    def __str__(self) -> str:
+        return self.tenant_id

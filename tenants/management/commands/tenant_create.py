@@ -1,0 +1,30 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.presentation import show_progress, tenant_document
+from tenants.services import tenant_create
+
+
+class Command(OperatorCommand):
+    help = "Create a tenant: its own database, role and credentials."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--name", required=True, help="The customer's name, for people.")
+        parser.add_argument("--id", dest="tenant_id", help="The tenant's id (a-z, 0-9, -); derived from the name unless given.")
+        parser.add_argument("--server", dest="server_name", help="The database server; the default one unless given.")
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        tenant = tenant_create(
+            name=options["name"],
+            tenant_id=options["tenant_id"],
+            server_name=options["server_name"],
+            on_progress=show_progress,
+        )
+        return tenant_document(tenant)
+
+    def present(self, document: Any) -> None:
+        self.stdout.write(_("Tenant %(id)s is active on server %(server)s.") % document)

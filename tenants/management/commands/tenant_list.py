@@ -1,0 +1,25 @@
+from typing import Any
+
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.presentation import print_table, tenant_document
+from tenants.selectors import tenants_existing
+
+
+class Command(OperatorCommand):
+    help = "List the tenants, from the control database alone."
+
+    def perform(self, **options: Any) -> Any:
+        return [tenant_document(tenant) for tenant in tenants_existing()]
+
+    def present(self, document: Any) -> None:
+        if not document:
+            self.stdout.write(_("There are no tenants yet; `seo-gen tenant create --name NAME` makes one."))
+            return
+        rows = [
+            (row["id"], row["name"], row["status"], row["server"] or "", f"{localtime(row['created_at']):%Y-%m-%d %H:%M}")
+            for row in document
+        ]
+        print_table([_("id"), _("name"), _("status"), _("server"), _("created")], rows)

@@ -1,0 +1,30 @@
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.presentation import print_table, show_progress
+from tenants.services import tenant_recover
+
+
+class Command(OperatorCommand):
+    help = "Finish or undo every operation that was cut off; exit 1 if one is still unfinished."
+
+    def perform(self, **options: Any) -> Any:
+        self.recoveries = tenant_recover(on_progress=show_progress)
+        return [asdict(recovery) for recovery in self.recoveries]
+
+    def present(self, document: Any) -> None:
+        if not document:
+            self.stdout.write(_("Nothing is unfinished."))
+            return
+        rows = [(row["tenant_id"], row["kind"], row["outcome"], row["reason"]) for row in document]
+        print_table([_("tenant"), _("operation"), _("outcome"), _("reason")], rows)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
+        failed = [recovery.tenant_id for recovery in self.recoveries if recovery.outcome == "failed"]
+        if failed:
+            raise CommandError(_("Still unfinished: %(ids)s.") % {"ids": ", ".join(failed)})

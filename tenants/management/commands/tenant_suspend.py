@@ -1,0 +1,22 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.presentation import tenant_document
+from tenants.services import tenant_suspend
+
+
+class Command(OperatorCommand):
+    help = "Close a tenant to everybody until it is resumed; its data stays."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--tenant-id", required=True)
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        return tenant_document(tenant_suspend(tenant_id=options["tenant_id"]))
+
+    def present(self, document: Any) -> None:
+        self.stdout.write(_("Tenant %(id)s is suspended: nothing of it can be reached or run until it is resumed.") % document)

@@ -1,0 +1,145 @@
+"""The control database's tables about tenants. Names and types are the specification's; extra columns are below a line."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.contrib.postgres.functions import RandomUUID
+from django.db import models
+from django.db.models.functions import Lower, Now
+from django.utils.translation import gettext_lazy as _
+
+from tenants.active import alias_of
+from tenants.encryption import EncryptedTextField, mask_url
+from tenants.naming import ID_PATTERN
+
+
+class DatabaseServer(models.Model):
+    """A PostgreSQL server that tenants can be placed on."""
+
+    name = models.SlugField(_("name"), primary_key=True, max_length=63)
+    admin_url = EncryptedTextField(
+        _("administrator's URL"),
+        help_text=_("postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE."),
+    )
+    # None: no limit.
+    capacity = models.PositiveIntegerField(_("capacity (tenants)"), null=True, blank=True)
+    is_default = models.BooleanField(_("default"), default=False, db_default=False)
+    is_active = models.BooleanField(_("takes new tenants"), default=True, db_default=True)
+    created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "database_servers"
+        verbose_name = _("database server")
+        verbose_name_plural = _("database servers")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["is_default"], condition=models.Q(is_default=True), name="database_servers_one_default"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def masked_url(self) -> str:
+        return mask_url(self.admin_url)
+
+
+class TenantStatus(models.TextChoices):
+    """provisioning → active ⇄ suspended; active → restoring → active; → deleting → deleted (a tombstone)."""
+
+    PROVISIONING = "provisioning", _("provisioning")
+    ACTIVE = "active", _("active")
+    SUSPENDED = "suspended", _("suspended")
+    RESTORING = "restoring", _("restoring")
+    DELETING = "deleting", _("deleting")
+    DELETED = "deleted", _("deleted")
+
+
+class Tenant(models.Model):
+    """A customer, and where its database is."""
+
+    id = models.TextField(_("id"), primary_key=True)
+    name = models.TextField(_("name"))
+    database_url = EncryptedTextField(_("database URL"))
+    created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
+    is_active = models.BooleanField(_("active"), default=True, db_default=True)
+    # -- beyond the specification --
+    status = models.TextField(_("status"), choices=TenantStatus, db_default=TenantStatus.ACTIVE)
+    server = models.ForeignKey(
+        DatabaseServer, verbose_name=_("server"), null=True, blank=True, on_delete=models.PROTECT, related_name="tenants"
+    )
+    # What the tenant's own database must say it is, checked whenever a connection is opened.
+    identity = models.UUIDField(_("identity"), default=uuid.uuid4, db_default=RandomUUID(), unique=True, editable=False)
+    # Raised whenever warm connections must not be used again (moved, restored, suspended, erased).
+    connection_version = models.IntegerField(default=0, db_default=0, editable=False)
+    # Set before a run of this tenant is committed, cleared when none is unfinished: the sweep visits only these.
+    work_seen_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        db_table = "tenants"
+        verbose_name = _("tenant")
+        verbose_name_plural = _("tenants")
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(id__regex=ID_PATTERN), name="tenants_id_is_a_slug"),
+            models.CheckConstraint(condition=models.Q(status__in=TenantStatus.values), name="tenants_status_is_known"),
+            models.UniqueConstraint(
+                Lower("name"), condition=~models.Q(status="deleted"), name="tenants_name_is_unique_among_the_living"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["work_seen_at"], condition=models.Q(work_seen_at__isnull=False), name="tenants_at_work")
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def alias(self) -> str:
+        return alias_of(self.id)
+
+    @property
+    def masked_url(self) -> str:
+        return mask_url(self.database_url)
+
+
+class OperationStatus(models.TextChoices):
+    RUNNING = "running", _("running")
+    COMPLETED = "completed", _("completed")
+    UNDONE = "undone", _("undone")
+
+
+class TenantOperation(models.Model):
+    """An operation on a tenant that takes several steps: recorded before it acts, so that `recover` can end it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
+    # A plain value: the record outlives a tenant that was never finished.
+    tenant_id = models.TextField(_("tenant"))
+    kind = models.TextField(_("operation"))
+    status = models.TextField(_("status"), choices=OperationStatus, db_default=OperationStatus.RUNNING)
+    user_id = models.TextField(_("by"))
+    error = models.TextField(_("error"), db_default="")
+    started_at = models.DateTimeField(_("started"), db_default=Now())
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    class Meta:
+        db_table = "tenant_operations"
+        verbose_name = _("operation")
+        verbose_name_plural = _("operations")
+        ordering = ["-started_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant_id"], condition=models.Q(status="running"), name="tenant_operations_one_at_a_time"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.tenant_id}"
+
+
+def database_prefix() -> str:
+    """What the names of our databases and roles begin with; two installations on one server differ in it."""
+    return str(settings.TENANT_DATABASE_PREFIX)

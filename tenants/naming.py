@@ -1,0 +1,58 @@
+"""Tenant ids, and the names of databases and roles that follow from them. Pure functions."""
+
+import re
+import unicodedata
+from uuid import UUID
+
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+
+from tenants.errors import InvalidTenant
+
+ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,40}$"
+ID_MAX_LENGTH = 41
+NAME_MAX_LENGTH = 200
+# PostgreSQL cuts identifiers at 63 bytes: prefix, "_", 41 of the id, "_", 8 of the identity.
+PREFIX_PATTERN = r"^[a-z][a-z0-9_]{0,11}$"
+
+
+def clean_name(name: str) -> str:
+    """Return `name` normalised (NFC, outer blanks gone), or raise `InvalidTenant`."""
+    cleaned = unicodedata.normalize("NFC", name).strip()
+    if not cleaned:
+        raise InvalidTenant(_("A tenant needs a name."), hint=_("Give one with --name."))
+    if len(cleaned) > NAME_MAX_LENGTH:
+        raise InvalidTenant(
+            _("A tenant's name has at most %(max)d characters; this one has %(count)d.")
+            % {"max": NAME_MAX_LENGTH, "count": len(cleaned)}
+        )
+    if not cleaned.isprintable():
+        raise InvalidTenant(_("A tenant's name cannot hold control characters: %(name)r.") % {"name": cleaned})
+    return cleaned
+
+
+def validate_id(tenant_id: str) -> str:
+    """Return `tenant_id` if it is a slug of the specified form, or raise `InvalidTenant`."""
+    if not re.fullmatch(ID_PATTERN, tenant_id):
+        raise InvalidTenant(
+            _("%(id)r is not a tenant id: 1 to 41 of a-z, 0-9 and -, and no - in front.") % {"id": tenant_id[:80]}
+        )
+    return tenant_id
+
+
+def id_from_name(name: str) -> str:
+    """Derive the id from the name: "Customer A" → "customer-a". A name in another script needs an id of its own."""
+    slug = slugify(name).replace("_", "-").strip("-")[:ID_MAX_LENGTH].strip("-")
+    if not slug:
+        raise InvalidTenant(
+            _("No id can be derived from the name %(name)r.") % {"name": name[:80]},
+            hint=_("Give one with --id, for example --id customer-a."),
+        )
+    return validate_id(slug)
+
+
+def database_name(prefix: str, tenant_id: str, identity: UUID) -> str:
+    """Name a tenant's database and its role alike; the identity keeps it apart from any earlier use of the id."""
+    if not re.fullmatch(PREFIX_PATTERN, prefix):
+        raise InvalidTenant(_("TENANT_DATABASE_PREFIX %(prefix)r is not a short identifier.") % {"prefix": prefix})
+    return f"{prefix}_{tenant_id.replace('-', '_')}_{identity.hex[:8]}"

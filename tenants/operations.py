@@ -1,0 +1,53 @@
+"""Operations on a tenant that take several steps: a lock that dies with its process, and a record that does not.
+
+A record that is `running` while nobody holds the lock was cut off: `tenants.services.recover` ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connections
+from django.db.models.functions import Now
+
+from audit.context import current_actor
+from tenants.errors import TenantBusy
+from tenants.models import OperationStatus, TenantOperation
+from tenants.router import CONTROL
+
+LOCK_KEY = "hashtextextended('seo-gen:tenant:' || %s, 0)"
+
+
+@contextmanager
+def tenant_lock(tenant_id: str, operation: str) -> Iterator[None]:
+    """Hold the tenant's lock, so that one process at a time works on it; raise `TenantBusy` at once if another does.
+
+    A session-level advisory lock on the control connection: the server frees it when the process dies.
+    """
+    if not _scalar(f"SELECT pg_try_advisory_lock({LOCK_KEY})", tenant_id):
+        raise TenantBusy(tenant_id, operation)
+    try:
+        yield
+    finally:
+        _scalar(f"SELECT pg_advisory_unlock({LOCK_KEY})", tenant_id)
+
+
+def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:
+    """Record what is about to happen. Call it in the transaction that makes the first change."""
+    return TenantOperation.objects.using(CONTROL).create(
+        tenant_id=tenant_id, kind=kind, user_id=current_actor().user_id, status=OperationStatus.RUNNING
+    )
+
+
+def operation_end(operation: TenantOperation, status: OperationStatus, error: str = "") -> None:
+    """Close the record; call it in the transaction that makes the last change."""
+    TenantOperation.objects.using(CONTROL).filter(pk=operation.pk).update(
+        status=status, error=error, finished_at=Now()
+    )
+
+
+def _scalar(query: str, *parameters: str) -> object:
+    with connections[CONTROL].cursor() as cursor:
+        cursor.execute(query, parameters)
+        return cursor.fetchone()[0]

@@ -1,0 +1,38 @@
+"""Model → database, by app. There is no case in which a customer's model ends up in the control database."""
+
+from typing import Any
+
+from django.db.models import Model
+
+from tenants.active import current_tenant, is_tenant_database
+
+CONTROL = "default"
+# Labels of the apps whose tables live in every tenant's database. All other apps live in the control database.
+TENANT_APPS = frozenset({"tenant_identity", "audit", "prompts", "runs"})
+
+
+def is_tenant_app(app_label: str) -> bool:
+    return app_label in TENANT_APPS
+
+
+class TenantRouter:
+    """Route tenant apps to the active tenant and the rest to `default`; see docs/adr/0002-tenancy.md.
+
+    Never returns None: Django would take that for `default`.
+    """
+
+    def db_for_read(self, model: type[Model], **hints: Any) -> str:
+        if is_tenant_app(model._meta.app_label):
+            return current_tenant(model.__name__).alias
+        return CONTROL
+
+    db_for_write = db_for_read
+
+    def allow_relation(self, obj1: Model, obj2: Model, **hints: Any) -> bool:
+        """Allow relations inside one database only; an unsaved object joins the one it is related to."""
+        sides = {is_tenant_app(obj._meta.app_label) for obj in (obj1, obj2)}
+        databases = {obj._state.db for obj in (obj1, obj2)} - {None}
+        return len(sides) == 1 and len(databases) <= 1
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+        return is_tenant_database(db) == is_tenant_app(app_label)

@@ -1,0 +1,62 @@
+"""Reads of the control database about tenants."""
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from tenants.errors import ServerError, TenantUnfinished, UnknownTenant
+from tenants.models import DatabaseServer, OperationStatus, Tenant, TenantOperation, TenantStatus
+
+
+
+def tenant_get(tenant_id: str) -> Tenant:
+    """Return the tenant, whatever its status; raise `UnknownTenant`."""
+    try:
+        return Tenant.objects.using("default").get(pk=tenant_id)
+    except Tenant.DoesNotExist:
+        raise UnknownTenant(tenant_id) from None
+
+
+def tenants_existing() -> QuerySet[Tenant]:
+    """Return every tenant but the tombstones, by id."""
+    return Tenant.objects.using("default").exclude(status=TenantStatus.DELETED).select_related("server")
+
+
+def tenants_active() -> QuerySet[Tenant]:
+    return Tenant.objects.using("default").filter(status=TenantStatus.ACTIVE, is_active=True)
+
+
+def operations_unfinished() -> QuerySet[TenantOperation]:
+    """Return what was begun and neither completed nor undone, oldest first."""
+    return TenantOperation.objects.using("default").filter(status=OperationStatus.RUNNING).order_by("started_at")
+
+
+def require_finished(tenant_id: str) -> None:
+    """Raise `TenantUnfinished` where an operation on the tenant was begun and is not over."""
+    operation = operations_unfinished().filter(tenant_id=tenant_id).first()
+    if operation is not None:
+        raise TenantUnfinished(tenant_id, operation.kind)
+
+
+def server_for_new_tenant(name: str | None) -> DatabaseServer:
+    """Return the named server, or the default one; raise `ServerError` where it takes no tenants."""
+    servers = DatabaseServer.objects.using("default")
+    server = servers.filter(pk=name).first() if name else servers.filter(is_default=True).first()
+    if server is None and name:
+        raise ServerError(
+            _("There is no database server %(name)r.") % {"name": name},
+            hint=_("Servers are listed in the admin under Database servers."),
+        )
+    if server is None:
+        raise ServerError(
+            _("No default database server is registered."),
+            hint=_("Set TENANT_SERVER_URL and run `manage.py control_setup`, or mark one as default in the admin."),
+        )
+    if not server.is_active:
+        raise ServerError(_("Database server %(name)s takes no new tenants.") % {"name": server.name})
+    if server.capacity is not None and tenants_existing().filter(server=server).count() >= server.capacity:
+        raise ServerError(
+            _("Database server %(name)s is full (%(capacity)d tenants).")
+            % {"name": server.name, "capacity": server.capacity},
+            hint=_("Choose another with --server, or raise its capacity in the admin."),
+        )
+    return server

@@ -1,0 +1,17 @@
+"""What can be done with tenants: one operation, one module."""
+
+from tenants.services.create import tenant_create
+from tenants.services.recover import tenant_recover
+from tenants.services.setup import control_setup
+from tenants.services.suspend import tenant_resume, tenant_suspend
+from tenants.services.work import clear_working, mark_working
+
+__all__ = [
+    "clear_working",
+    "control_setup",
+    "mark_working",
+    "tenant_create",
+    "tenant_recover",
+    "tenant_resume",
+    "tenant_suspend",
+]

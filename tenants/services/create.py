@@ -1,0 +1,168 @@
+"""Create a tenant: its row, its role, its database cloned from the template, its identity."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+
+from audit.guards import BIND_CHAIN_SQL
+from audit.models import AuditLog
+from audit.services import record
+from config.errors import SeoGenError
+from tenants.cluster import Cluster, parse_location
+from tenants.context import tenant_context
+from tenants.errors import TenantExists, TenantUnfinished
+from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
+from tenants.naming import clean_name, database_name, id_from_name, validate_id
+from tenants.operations import operation_begin, operation_end, tenant_lock
+from tenants.router import CONTROL
+from tenants.selectors import operations_unfinished, server_for_new_tenant, tenant_get
+from tenants.template import ensure_template
+from tenants.types import OnProgress, Progress, ignore_progress
+
+KIND = "create"
+BIND_IDENTITY = "INSERT INTO public.tenant_identity (tenant_id, identity) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+
+
+def tenant_create(
+    *, name: str, tenant_id: str | None = None, server_name: str | None = None, on_progress: OnProgress = ignore_progress
+) -> Tenant:
+    """Create a tenant and return it, active.
+
+    `tenant_id` is derived from `name` unless given; `server_name` names a `DatabaseServer`, else the default one is used.
+    A creation of the same name and id that was cut off is finished instead. On failure everything made so far is removed.
+    Raises `InvalidTenant`, `TenantExists`, `TenantBusy` or `ServerError`.
+
+    1. record tenant and operation (control database, one transaction); 2. template; 3. role; 4. clone; 5. let the role in;
+    6. identity and chain genesis; 7. connect as the tenant; 8. active. Each of 2 to 8 can be repeated.
+    """
+    name = clean_name(name)
+    tenant_id = id_from_name(name) if tenant_id is None else validate_id(tenant_id)
+    with tenant_lock(tenant_id, KIND):
+        unfinished = _unfinished(tenant_id, name)
+        server = unfinished[0].server if unfinished else server_for_new_tenant(server_name)
+        assert server is not None  # a tenant that we provision always has one
+        with Cluster(server, database_prefix()) as cluster:
+            tenant, operation = unfinished or _begin(cluster, tenant_id, name)
+            provision_or_undo(cluster, tenant, operation, on_progress)
+    return tenant_get(tenant_id)
+
+
+def provision_or_undo(cluster: Cluster, tenant: Tenant, operation: TenantOperation, on_progress: OnProgress) -> None:
+    """Finish the creation; on failure remove what was made, so that nothing half-made is left, and raise the failure.
+
+    Where even the removal fails (the server went away), the record stays for `tenant_recover`.
+    """
+    try:
+        _provision(cluster, tenant, on_progress)
+        _activate(tenant, operation)
+    except BaseException as failure:
+        try:
+            undo(cluster, tenant, operation, failure)
+        except Exception as error:
+            raise TenantUnfinished(tenant.id, KIND) from error
+        raise
+    on_progress(Progress(tenant.id, "active"))
+
+
+def undo(cluster: Cluster, tenant: Tenant, operation: TenantOperation, failure: BaseException) -> None:
+    """Remove the tenant's database, role and row; its id may be used again, since it never was a customer's."""
+    location = parse_location(tenant.database_url)
+    cluster.drop_database(location.database)
+    cluster.drop_role(location.role)
+    with transaction.atomic(using=CONTROL):
+        Tenant.objects.using(CONTROL).filter(pk=tenant.pk, status=TenantStatus.PROVISIONING).delete()
+        reason = str(failure) if isinstance(failure, SeoGenError) else type(failure).__name__
+        operation_end(operation, OperationStatus.UNDONE, error=reason)
+        _audit("tenant.create.undo", tenant, operation)
+
+
+def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | None:
+    """Return the creation of this very tenant that was cut off, if any; refuse an id that is taken."""
+    tenant = Tenant.objects.using(CONTROL).select_related("server").filter(pk=tenant_id).first()
+    if tenant is None:
+        return None
+    operation = operations_unfinished().filter(tenant_id=tenant_id, kind=KIND).first()
+    if operation is not None and tenant.name == name:
+        return tenant, operation
+    if tenant.status == TenantStatus.DELETED:
+        raise TenantExists(
+            _("The id %(id)s belonged to a tenant that was erased, and is never used again.") % {"id": tenant_id},
+            hint=_("Choose another with --id."),
+        )
+    raise TenantExists(
+        _("Tenant %(id)s exists already (%(status)s).") % {"id": tenant_id, "status": tenant.status},
+        hint=_("Choose another id with --id."),
+    )
+
+
+def _begin(cluster: Cluster, tenant_id: str, name: str) -> tuple[Tenant, TenantOperation]:
+    """Record the tenant with the credentials it is going to have, and the operation, before anything is made."""
+    identity = uuid.uuid4()
+    location = cluster.location(database_name(database_prefix(), tenant_id, identity), secrets.token_urlsafe(32))
+    tenant = Tenant(
+        id=tenant_id,
+        name=name,
+        database_url=location.url,
+        server=cluster.server,
+        identity=identity,
+        status=TenantStatus.PROVISIONING,
+    )
+    try:
+        with transaction.atomic(using=CONTROL):
+            tenant.save(using=CONTROL, force_insert=True)
+            operation = operation_begin(tenant_id=tenant_id, kind=KIND)
+            _audit("tenant.create", tenant, operation)
+    except IntegrityError as error:
+        if "tenants_name_is_unique" not in str(error):
+            raise
+        raise TenantExists(
+            _("Another tenant is named %(name)r already.") % {"name": name}, hint=_("Choose another name.")
+        ) from error
+    return tenant, operation
+
+
+def _provision(cluster: Cluster, tenant: Tenant, on_progress: OnProgress) -> None:
+    location = parse_location(tenant.database_url)
+    on_progress(Progress(tenant.id, "template"))
+    template = ensure_template(cluster, database_prefix())
+    on_progress(Progress(tenant.id, "role"))
+    cluster.ensure_login(location.role, location.password)
+    on_progress(Progress(tenant.id, "database"))
+    if not cluster.database_exists(location.database):
+        cluster.clone(template, location.database)
+    on_progress(Progress(tenant.id, "access"))
+    cluster.open_to(location.database, location.role)
+    on_progress(Progress(tenant.id, "identity"))
+    with cluster.as_owner(location.database) as connection:
+        connection.execute(BIND_IDENTITY, (tenant.id, tenant.identity))
+        connection.execute(BIND_CHAIN_SQL, (str(tenant.identity),))
+    on_progress(Progress(tenant.id, "verify"))
+    _verify(tenant)
+
+
+def _verify(tenant: Tenant) -> None:
+    """Connect as the tenant, which checks the identity, and begin its audit log."""
+    with tenant_context(tenant, statuses=(TenantStatus.PROVISIONING,)) as alias, transaction.atomic(using=alias):
+        if not AuditLog.objects.using(alias).exists():
+            record(using=alias, action="tenant.create", resource_type="tenant", resource_id=tenant.id)
+
+
+def _activate(tenant: Tenant, operation: TenantOperation) -> None:
+    with transaction.atomic(using=CONTROL):
+        Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(status=TenantStatus.ACTIVE)
+        operation_end(operation, OperationStatus.COMPLETED)
+        _audit("tenant.activate", tenant, operation)
+
+
+def _audit(action: str, tenant: Tenant, operation: TenantOperation) -> None:
+    record(
+        using=CONTROL,
+        action=action,
+        resource_type="tenant",
+        resource_id=tenant.id,
+        details={"identity": str(tenant.identity), "operation": str(operation.pk), "server": tenant.server_id},
+    )

@@ -1,0 +1,58 @@
+"""Prepare the control database: its tables, the server that new tenants go to, the catalogue of models."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import transaction
+from django.db.models import F
+
+from audit.services import record
+from llm.services import catalogue_seed
+from tenants.cluster import Cluster, parse_location
+from tenants.models import DatabaseServer, Tenant, database_prefix
+from tenants.router import CONTROL
+
+# The server named by TENANT_SERVER_URL.
+MAIN_SERVER = "main"
+
+
+def control_setup(*, verbosity: int = 0) -> None:
+    """Bring the control database up to this release; safe to repeat. Raises `ServerError` where a server is unusable."""
+    call_command("migrate", database=CONTROL, interactive=False, verbosity=verbosity)
+    if settings.TENANT_SERVER_URL:
+        server_register(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL)
+    catalogue_seed()
+
+
+def server_register(*, name: str, admin_url: str) -> DatabaseServer:
+    """Record a server, or its new address; the URLs of the tenants on it follow."""
+    server = DatabaseServer.objects.using(CONTROL).filter(pk=name).first()
+    if server is not None and server.admin_url == admin_url:
+        return server
+    moved = server is not None
+    if server is None:
+        has_default = DatabaseServer.objects.using(CONTROL).filter(is_default=True).exists()
+        server = DatabaseServer(name=name, is_default=not has_default)
+    server.admin_url = admin_url
+    with Cluster(server, database_prefix()) as cluster:
+        cluster.prepare()
+        with transaction.atomic(using=CONTROL):
+            server.save(using=CONTROL)
+            if moved:
+                _follow(cluster)
+            record(using=CONTROL, action="server.change", resource_type="database_server", resource_id=name)
+    return server
+
+
+def _follow(cluster: Cluster) -> None:
+    """Point the tenants of a server that has a new address to it; each keeps its own database, role and password."""
+    for tenant in Tenant.objects.using(CONTROL).select_for_update().filter(server=cluster.server):
+        old = parse_location(tenant.database_url)
+        new = cluster.location(old.database, old.password)
+        if urlsplit(new.url).netloc != urlsplit(old.url).netloc:
+            tenant.database_url = new.url
+            tenant.connection_version = F("connection_version") + 1
+            tenant.save(using=CONTROL, update_fields=["database_url", "connection_version"])
