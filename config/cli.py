@@ -1,0 +1,172 @@
+"""``seo-gen <noun> <verb>``: our management commands, their one boundary for errors, and the servers they need."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+
+from config import prepare
+from config.errors import SeoGenError
+from config.stack.paths import CHECKOUT
+
+OUR_APPS = ("audit", "config", "llm", "prompts", "runs", "tenants")
+# Commands that work without servers; whatever begins so is left alone too.
+WITHOUT_SERVERS = ("check", "collectstatic", "compilemessages", "findstatic", "help", "makemessages", "version")
+WITHOUT_SERVERS_PREFIX = "stack_"
+# Commands that work on the migrations themselves, and so before the control database has its tables.
+WITHOUT_CONTROL_DATABASE = ("control_setup", "makemigrations", "migrate", "showmigrations", "sqlmigrate")
+HELP = ("-h", "--help", "help")
+EXIT_REFUSED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point ``seo-gen``."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    return _guarded(lambda: _run_ours(words), words)
+
+
+def manage(argv: Sequence[str]) -> int:
+    """``manage.py``: Django's own command line, with our servers started and our errors told in one sentence."""
+    words = list(argv[1:])
+
+    def run() -> int:
+        from django.core.management import execute_from_command_line
+
+        _prepare(words[0] if words else "help", words)
+        execute_from_command_line(list(argv))
+        return 0
+
+    return _guarded(run, words)
+
+
+def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
+    """Tell every expected failure in one sentence; a defect still shows its traceback."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    if "--traceback" in words:
+        return run()
+    try:
+        return run()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has left; what it did not want must not be flushed at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_REFUSED
+    except SeoGenError as error:
+        return _refuse(str(error))
+    except Exception as error:
+        sentence = _expected(error)
+        if sentence is None:
+            raise
+        return _refuse(sentence)
+
+
+def _run_ours(words: list[str]) -> int:
+    if not words or words[0] in HELP:
+        _print_commands(_our_commands())
+        return 0 if words else EXIT_USAGE
+    ours = _our_commands()
+    name, used = _resolve(words, ours)
+    if name:
+        return _execute(name, words[:used], words[used:])
+    of_noun = {command: app for command, app in ours.items() if command.startswith(f"{words[0]}_")}
+    if of_noun and (len(words) == 1 or words[1] in HELP):
+        _print_commands(of_noun)
+        return 0 if len(words) > 1 else EXIT_USAGE
+    return _unknown(words, of_noun)
+
+
+def _resolve(words: list[str], ours: Mapping[str, str]) -> tuple[str, int]:
+    """The command that the words begin with, and how many of them name it; ("", 0) where none."""
+    for used in (2, 1):
+        name = "_".join(words[:used]).replace("-", "_")
+        if len(words) >= used and name in ours:
+            return name, used
+    return "", 0
+
+
+def _execute(name: str, spoken: list[str], arguments: list[str]) -> int:
+    from django.core.management import load_command_class
+
+    _prepare(name, arguments)
+    command = load_command_class(_our_commands()[name], name)
+    # Named as it was typed, so that usage messages can be copied.
+    command.run_from_argv(["seo-gen", " ".join(spoken), *arguments])
+    return 0
+
+
+def _prepare(name: str, arguments: Sequence[str]) -> None:
+    """Start servers, load Django, set up the control database: as far as the command needs them."""
+    needs_servers = name not in WITHOUT_SERVERS and not name.startswith((WITHOUT_SERVERS_PREFIX, "-"))
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if needs_servers and not set(options) & set(HELP):
+        prepare.servers()
+        _load_django()
+        if name not in WITHOUT_CONTROL_DATABASE:
+            prepare.control_database()
+    _load_django()
+
+
+def _load_django() -> None:
+    import django
+
+    django.setup()
+
+
+def _our_commands() -> dict[str, str]:
+    """Each command and the app that holds it, from the files alone: the settings wait until the servers run."""
+    from django.core.management import find_commands
+
+    folders = {app: CHECKOUT / app / "management" for app in OUR_APPS}
+    return {name: app for app, folder in folders.items() for name in find_commands(str(folder))}
+
+
+def _print_commands(commands: Mapping[str, str]) -> None:
+    from django.core.management import load_command_class
+
+    _load_django()
+    print("seo-gen NOUN VERB [OPTIONS]      seo-gen NOUN VERB --help")
+    width = max(map(len, commands), default=0)
+    for _noun, group in groupby(sorted(commands), key=lambda name: name.split("_")[0]):
+        print()
+        for name in group:
+            summary = str(load_command_class(commands[name], name).help).strip().partition("\n")[0]
+            print(f"  {name.replace('_', ' ', 1):{width}}  {summary}")
+
+
+def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:
+    from django.utils.translation import gettext as _
+
+    if of_noun:
+        verbs = ", ".join(name.split("_", 1)[1] for name in sorted(of_noun))
+        known = _("%(noun)s knows: %(verbs)s.") % {"noun": words[0], "verbs": verbs}
+    else:
+        known = _("See seo-gen --help.")
+    unknown = _('There is no command "%(command)s".') % {"command": " ".join(words[:2])}
+    print(f"{unknown} {known}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _expected(error: Exception) -> str | None:
+    """One sentence for a failure of the surroundings; None for a defect."""
+    from django.core.exceptions import ImproperlyConfigured
+    from django.db import OperationalError
+    from django.utils.translation import gettext as _
+
+    reason = without_credentials(str(error).strip().partition("\n")[0])
+    if isinstance(error, OperationalError):
+        return _("The database cannot be used: %(reason)s") % {"reason": reason}
+    if isinstance(error, ImproperlyConfigured):
+        return _("The configuration is wrong: %(reason)s") % {"reason": reason}
+    return None
+
+
+def without_credentials(text: str) -> str:
+    """Mask user and password of every URL in the text."""
+    return re.sub(r"(?<=://)[^\s/@]*@", "***@", text)
+
+
+def _refuse(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return EXIT_REFUSED

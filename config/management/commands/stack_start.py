@@ -1,0 +1,61 @@
+"""`seo-gen stack start`: start or repair the embedded servers, and the product's own processes."""
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
+
+from config import prepare, stack
+from config.command import OperatorCommand
+from config.stack.lifecycle import WORKERS
+
+WORKER_NAMES = [worker.name for worker in WORKERS]
+
+
+class Command(OperatorCommand):
+    help = "Start the embedded servers, and the worker, beat and web processes."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--only-servers", action="store_true", help="Leave worker, beat and web alone.")
+        parser.add_argument(
+            "--port",
+            action="append",
+            default=[],
+            metavar="SERVICE=PORT",
+            help="Fix a port, such as web=8000; may be repeated.",
+        )
+
+    def perform(self, **options: Any) -> Any:
+        home = stack.find_home()
+        ports = self._ports(options["port"])
+        started = stack.start(home, [], ports=ports, on_progress=prepare.announce)
+        if not options["only_servers"]:
+            prepare.control_database(home)
+            started += stack.start(home, WORKER_NAMES, ports=ports, on_progress=prepare.announce)
+        return {"home": str(home.path), "started": started, "web": web_address(home)}
+
+    def present(self, document: Any) -> None:
+        names = ", ".join(document["started"]) or _("nothing; everything runs already")
+        self.stdout.write(_("Started: %(names)s") % {"names": names})
+        if document["web"]:
+            self.stdout.write(_("Admin: %(address)s") % {"address": document["web"]})
+
+    def _ports(self, pairs: list[str]) -> dict[str, int]:
+        try:
+            ports = {name: int(port) for name, _equals, port in (pair.partition("=") for pair in pairs)}
+        except ValueError as error:
+            raise CommandError(_("--port wants SERVICE=PORT, such as web=8000."), returncode=2) from error
+        unknown = sorted(set(ports) - set(stack.NAMES))
+        if unknown:
+            message = _("%(service)s is no service; there are: %(names)s.")
+            raise CommandError(message % {"service": unknown[0], "names": ", ".join(stack.NAMES)}, returncode=2)
+        return ports
+
+
+def web_address(home: stack.Home) -> str | None:
+    """Where the admin is served; None where it is not."""
+    for service in stack.status(home):
+        if service.name == "web" and service.state == "running":
+            return f"http://127.0.0.1:{service.port}/admin/"
+    return None

@@ -1,0 +1,40 @@
+"""`seo-gen stack status`: what runs under this home, where, and since when."""
+
+import datetime
+from dataclasses import asdict
+from typing import Any
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from config import stack
+from config.command import OperatorCommand
+
+
+class Command(OperatorCommand):
+    help = "Show the embedded servers and the worker, beat and web processes."
+
+    def perform(self, **options: Any) -> Any:
+        home = stack.find_home()
+        services = [asdict(service) for service in stack.status(home)]
+        for service in services:
+            service["started"] = _moment(service["started"])
+        return {"home": str(home.path), "services": services}
+
+    def present(self, document: Any) -> None:
+        self.stdout.write(_("Home: %(home)s") % {"home": document["home"]})
+        for service in document["services"]:
+            self.stdout.write(_line(service))
+
+
+def _moment(seconds: float | None) -> datetime.datetime | None:
+    return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC) if seconds else None
+
+
+def _line(service: dict[str, Any]) -> str:
+    where = f"127.0.0.1:{service['port']}" if service["port"] else ""
+    line = f"  {service['name']:<9} {service['state']:<9} {where:<16}"
+    if service["state"] != "running":
+        return line.rstrip()
+    since = timezone.localtime(service["started"]).strftime("%Y-%m-%d %H:%M:%S")
+    return line + _("process %(pid)s since %(since)s") % {"pid": service["pid"], "since": since}

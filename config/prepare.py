@@ -1,0 +1,69 @@
+"""Make ready what a command needs: the embedded servers, and the control database in the shape of this code."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from config import stack
+from config.stack.paths import CHECKOUT
+from config.stack.state import load_state, locked, save_state
+
+DATABASE_VARIABLES = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL")
+
+
+def servers(home: stack.Home | None = None) -> None:
+    """Start the embedded servers that do not run. Needs no Django, and comes before the settings are read."""
+    home = home or stack.find_home()
+    stack.ensure_started(home, announce)
+
+
+def control_database(home: stack.Home | None = None) -> None:
+    """Set up the embedded control database where it is new, has moved, or is older than this code.
+
+    One that the environment points to is left alone: its operator runs `control_setup`.
+    """
+    home = home or stack.find_home()
+    wanted = _fingerprint(home)
+    if not wanted or load_state(home).control_fingerprint == wanted:
+        return
+    with locked(home, "setup"):
+        if load_state(home).control_fingerprint == wanted:
+            return
+        announce("Preparing the control database")
+        _run_control_setup()
+        # The other lock, since a start or stop may write the state meanwhile.
+        with locked(home):
+            save_state(home, replace(load_state(home), control_fingerprint=wanted))
+
+
+def announce(text: str) -> None:
+    """Progress for people who watch; files and pipes stay clean."""
+    if sys.stderr.isatty():
+        print(f"{text} …", file=sys.stderr, flush=True)
+
+
+def _run_control_setup() -> None:
+    from django.core.management import call_command
+
+    with open(os.devnull, "w") as nowhere:
+        call_command("control_setup", stdout=nowhere)
+
+
+def _fingerprint(home: stack.Home) -> str:
+    """What the control database depends on: migrations, package versions, and where it is; "" where it is not ours."""
+    provided = stack.settings_from_stack(home)
+    if DATABASE_VARIABLES[0] not in provided:
+        return ""
+    digest = hashlib.sha256("".join(provided.get(name, "") for name in DATABASE_VARIABLES).encode())
+    for path in sorted(_sources()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    yield from CHECKOUT.glob("requirements.txt")
+    for pattern in ("*/migrations/*.py", "*/*/migrations/*.py", "llm/services.py", "tenants/management/commands/control_*"):
+        yield from (path for path in CHECKOUT.glob(pattern) if ".venv" not in path.parts)

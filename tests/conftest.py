@@ -1,0 +1,51 @@
+"""The session's servers and databases. Tests share them, are not rolled back, and so use ids of their own."""
+
+from collections.abc import Iterator
+
+import pytest
+from pytest_django.plugin import DjangoDbBlocker
+
+from config import stack
+from tests import environment
+from tests.s3 import s3_server as s3_server
+
+_homes: list[stack.Home] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the servers before anything reads the settings, which hold their addresses."""
+    if config.option.help:
+        return
+    _homes.append(environment.start())
+    import django
+
+    django.setup()
+    # Only now can fixtures be imported that use models.
+    config.pluginmanager.import_plugin("tests.tenant_fixtures")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    while _homes:
+        environment.remove(_homes.pop())
+
+
+@pytest.fixture(scope="session")
+def stack_home() -> stack.Home:
+    """The home whose servers the session uses."""
+    return _homes[0]
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker: DjangoDbBlocker) -> None:
+    """Use the stack's control database itself: it is temporary already, and roles and grants belong to the test."""
+    from django.core.management import call_command
+
+    with django_db_blocker.unblock():
+        call_command("control_setup", verbosity=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Every test may use databases; none is wrapped in a transaction, which would hide what other processes do."""
+    with django_db_blocker.unblock():
+        yield
