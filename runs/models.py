@@ -66,9 +66,7 @@ class Step(models.Model):
     """One step of a run. What it runs with is pinned when the run is created; prices when it is first claimed."""
 
     id = SerialField(primary_key=True)
-    run = models.ForeignKey(
-        Run, verbose_name=_("run"), on_delete=models.PROTECT, related_name="steps", db_index=False
-    )
+    run = models.ForeignKey(Run, verbose_name=_("run"), on_delete=models.PROTECT, related_name="steps", db_index=False)
     step = models.TextField(_("step"))
     status = models.TextField(_("status"), choices=StepStatus)
     llm_model = models.TextField(_("model"), null=True, blank=True)
@@ -109,8 +107,8 @@ class Step(models.Model):
     lease_owner = models.TextField(_("worker"), null=True, blank=True)
     # A step that waits to be tried again is not due before.
     not_before = models.DateTimeField(_("not before"), null=True, blank=True)
-    # When the last wake-up was due, and how many were sent since the step last waited; see `runs.services.sweep`.
-    woken_at = models.DateTimeField(null=True, blank=True)
+    # From when on the sweep sends (another) wake-up, and how many it has sent since the step was last claimed.
+    wake_after = models.DateTimeField(null=True, blank=True)
     wake_count = models.IntegerField(db_default=0)
 
     class Meta:

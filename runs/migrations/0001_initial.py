@@ -142,7 +142,7 @@ class Migration(migrations.Migration):
                 ("lease_expires_at", models.DateTimeField(blank=True, null=True, verbose_name="lease until")),
                 ("lease_owner", models.TextField(blank=True, null=True, verbose_name="worker")),
                 ("not_before", models.DateTimeField(blank=True, null=True, verbose_name="not before")),
-                ("woken_at", models.DateTimeField(blank=True, null=True)),
+                ("wake_after", models.DateTimeField(blank=True, null=True)),
                 ("wake_count", models.IntegerField(db_default=0)),
             ],
             options={

@@ -1,0 +1,94 @@
+"""Celery messages: wake-ups only, and small enough to hold nothing else.
+
+Celery swallows what a `before_task_publish` receiver raises (`celery.utils.dispatch.signal.Signal.send`), so the guard
+sits where every task message passes instead: the application is made with `Celery(…, amqp=GuardedAMQP)`.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from celery import current_app
+from celery.app.amqp import AMQP
+from django.utils.translation import gettext as _
+from kombu.exceptions import OperationalError
+
+from runs.errors import BrokerUnavailable, MessageTooLarge, NoWorker
+from runs.task_names import EXECUTE_STEP
+
+logger = logging.getLogger(__name__)
+
+# A wake-up is some 500 bytes with its headers; a prompt or an output does not fit.
+MAX_MESSAGE_BYTES = 4096
+# How long to wait for the broker, and for the workers' answers.
+ANSWER_S = 1.0
+
+
+class GuardedAMQP(AMQP):
+    """Refuses to send a task message larger than `MAX_MESSAGE_BYTES`."""
+
+    def _create_task_sender(self) -> Callable[..., Any]:
+        send = super()._create_task_sender()
+
+        def send_small(producer: Any, name: str, message: Any, **options: Any) -> Any:
+            refuse_large(name, message)
+            return send(producer, name, message, **options)
+
+        return send_small
+
+
+def refuse_large(name: str, message: Any) -> None:
+    """Raise `MessageTooLarge` where headers and body (a Celery `task_message`) exceed the limit."""
+    size_bytes = len(json.dumps([message.headers, message.body], default=str))
+    if size_bytes > MAX_MESSAGE_BYTES:
+        raise MessageTooLarge(
+            _("A message to %(task)s has %(size)d bytes; at most %(limit)d are sent.")
+            % {"task": name, "size": size_bytes, "limit": MAX_MESSAGE_BYTES},
+            hint=_("Messages carry ids; content belongs into the storage."),
+        )
+
+
+def send_wake_up(tenant_id: str, run_id: UUID, step: str, *, delay_s: float | None = None) -> None:
+    """Tell some worker that a step may be due, after `delay_s` seconds.
+
+    A broker that cannot be reached is logged, not raised: the rows are the truth, and the sweep sends again.
+    """
+    try:
+        current_app.send_task(EXECUTE_STEP, args=[tenant_id, str(run_id), step], countdown=delay_s, ignore_result=True)
+    except OperationalError:
+        logger.warning(
+            "wake-up not sent, the broker cannot be reached",
+            extra={"action": "wake_up.lost", "tenant": tenant_id, "run_id": str(run_id), "step": step},
+        )
+
+
+def require_broker() -> None:
+    """Raise `BrokerUnavailable` where the broker does not answer."""
+    try:
+        with current_app.connection_for_write(connect_timeout=ANSWER_S) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=ANSWER_S)
+    except OperationalError as error:
+        raise BrokerUnavailable(
+            _("The message broker %(address)s cannot be reached, so nothing was started.")
+            % {"address": address_of_broker()},
+            hint=_("`seo-gen stack status` shows what runs; CELERY_BROKER_URL says where the broker is."),
+        ) from error
+
+
+def require_worker() -> None:
+    """Raise `NoWorker` where no worker that takes tasks from our queue answers."""
+    require_broker()
+    queue = current_app.conf.task_default_queue
+    answers = current_app.control.inspect(timeout=ANSWER_S).active_queues() or {}
+    if not any(queue == listened["name"] for queues in answers.values() for listened in queues):
+        raise NoWorker(
+            _("No worker listens on the queue %(queue)s, so nothing was started.") % {"queue": queue},
+            hint=_("`seo-gen stack start` starts one; without --wait the run is created and waits for a worker."),
+        )
+
+
+def address_of_broker() -> str:
+    """Return the broker's address with its password masked."""
+    return str(current_app.connection_for_write().as_uri())

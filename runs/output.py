@@ -1,0 +1,43 @@
+"""The form of `output.json`, and what is derived from a step's text."""
+
+import json
+import unicodedata
+from dataclasses import asdict
+from uuid import UUID
+
+from runs.storage import digest_of
+from runs.types import StepOutput
+
+SUMMARY_CHARS = 120
+# The last step's artifact is the finished article, whatever the step is called.
+ARTICLE = "article.md"
+
+
+def encode(output: StepOutput) -> bytes:
+    """Return the bytes of `output.json`: the same for the same output."""
+    document = {**asdict(output), "run_id": str(output.run_id), "text_digest": digest_of(output.text.encode())}
+    return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def decode(content: bytes) -> StepOutput | None:
+    """Return what `encode` wrote; None where `content` is something else or cut off."""
+    try:
+        document = json.loads(content)
+        text_digest = document.pop("text_digest")
+        output = StepOutput(**{**document, "run_id": UUID(document["run_id"])})
+        return output if digest_of(output.text.encode()) == text_digest else None
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return None
+
+
+def article_name(step: str, *, is_last: bool) -> str:
+    """Return the name of the Markdown file that a step leaves."""
+    return ARTICLE if is_last else f"{step}.md"
+
+
+def summary_of(text: str) -> str:
+    """Return the first line that says something, without Markdown's signs, for lists and logs."""
+    lines = (line.strip("#*->_` \t") for line in text.splitlines())
+    first = next((line for line in lines if line), "")
+    printable = "".join(character for character in first if unicodedata.category(character) != "Cc")
+    return printable if len(printable) <= SUMMARY_CHARS else printable[: SUMMARY_CHARS - 1] + "…"

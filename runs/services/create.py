@@ -1,0 +1,66 @@
+"""Create a run: pinned, audited, and a worker told."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from audit.services import record
+from prompts.services import prompt_mark_used
+from runs.config import RunConfig, config_from_document
+from runs.messages import require_broker
+from runs.models import Run, RunStatus, Step, StepStatus
+from runs.services.plan import plan_run
+from runs.services.wake import REWAKE_S, wake_on_commit
+from runs.types import PinnedStep
+from tenants.context import tenant_context
+from tenants.services import mark_working
+
+
+def run_create(*, tenant_id: str, config: RunConfig | Mapping[str, object]) -> Run:
+    """Create a run of the tenant's and wake a worker for its first step.
+
+    1. check the configuration and pin steps, models and prompts; 2. ask the broker for a sign of life; 3. mark the tenant
+    for the sweep; 4. run, steps and audit entry in one transaction; 5. the wake-up, once that is committed.
+    Raises `TenantError`, `InvalidRunConfig`, `LLMError`, `PromptError` or `BrokerUnavailable`; nothing exists then.
+    """
+    checked = config if isinstance(config, RunConfig) else config_from_document(dict(config))
+    with tenant_context(tenant_id) as alias:
+        steps = plan_run(alias=alias, config=checked)
+        require_broker()
+        mark_working(tenant_id)
+        with transaction.atomic(using=alias):
+            run = _insert(alias, checked, steps)
+            wake_on_commit(alias=alias, tenant_id=tenant_id, run_id=run.pk, step=steps[0].step)
+            record(
+                using=alias,
+                action="run.create",
+                resource_type="run",
+                resource_id=str(run.pk),
+                details={"steps": [step.step for step in steps], "prompts": [step.prompt_id for step in steps]},
+            )
+    return run
+
+
+def _insert(alias: str, config: RunConfig, steps: Sequence[PinnedStep]) -> Run:
+    prompt_mark_used(alias=alias, prompt_ids=[step.prompt_id for step in steps])
+    run = Run.objects.using(alias).create(
+        status=RunStatus.PENDING, current_step=steps[0].step, config=config.document()
+    )
+    Step.objects.using(alias).bulk_create(
+        Step(
+            run=run,
+            step=step.step,
+            status=StepStatus.PENDING,
+            position=step.position,
+            llm_provider=step.provider,
+            llm_model=step.model,
+            prompt_id=step.prompt_id,
+            started_at=None,
+            # The first wake-up is under way; the others' comes with their turn.
+            wake_after=Now() + timedelta(seconds=REWAKE_S) if step.position == 0 else None,
+        )
+        for step in steps
+    )
+    return run

@@ -1,0 +1,186 @@
+"""How a claimed step ends: completed, to be tried again, or failed. Each is one transaction of the claim's holder.
+
+All lock the run first, then the step, then (through `record`) the head of the audit chain.
+"""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from audit.services import record
+from llm.types import TokenUsage
+from runs.errors import LeaseLost
+from runs.models import Artifact, Run, RunStatus, Step, StepStatus
+from runs.output import article_name, encode, summary_of
+from runs.services.wake import REWAKE_S, wake_on_commit
+from runs.storage import artifact_path, output_path, write
+from runs.types import Claim, StepOutput, StoredFile
+
+NO_USAGE = TokenUsage(input_tokens=0, output_tokens=0)
+
+
+def step_complete(*, alias: str, claim: Claim, output: StepOutput, llm_seconds: float, adopted: bool) -> None:
+    """Keep what the step made and hand the run to its next step.
+
+    1. lock, and refuse a claim that is no longer the current one; 2. write the files, so that a crash from here on leaves
+    an output that the next attempt adopts; 3. row, artifact, run and audit entry; 4. the next wake-up after the commit.
+    `llm_seconds` is how long the model took; `adopted` tells that an earlier attempt had written the output.
+    Raises `LeaseLost` or `StorageError`; nothing is changed then.
+    """
+    with transaction.atomic(using=alias):
+        run, row = _locked(alias, claim)
+        following = Step.objects.using(alias).filter(run=run, position__gt=row.position).order_by("position").first()
+        artifact = _write_artifact(claim, output, is_last=following is None)
+        result = write(output_path(claim.run_id, claim.step), encode(output))
+        _keep(alias, row, output, result, metrics=_metrics(output, llm_seconds, adopted))
+        _keep_artifact(alias, row, artifact, output)
+        _advance(alias, claim, run, following)
+        _record(alias, "step.complete", claim, output_digest=result.digest, artifact_digest=artifact.digest)
+        if following is None:
+            record(using=alias, action="run.complete", resource_type="run", resource_id=str(run.pk))
+
+
+def step_retry(*, alias: str, claim: Claim, reason: str, delay_s: float, usage: TokenUsage | None = None) -> bool:
+    """Have the step tried again in `delay_s` seconds; where no attempt is left, fail it. Tell whether it is tried again.
+
+    `reason` is for people; `usage` what the failed attempt cost. Raises `LeaseLost`.
+    """
+    if claim.attempt >= settings.RUN_MAX_ATTEMPTS:
+        reason = _("%(reason)s (given up after %(n)d attempts)") % {"reason": reason.rstrip("."), "n": claim.attempt}
+        step_fail(alias=alias, claim=claim, reason=reason, usage=usage)
+        return False
+    with transaction.atomic(using=alias):
+        _run, row = _locked(alias, claim)
+        Step.objects.using(alias).filter(pk=row.pk).update(
+            status=StepStatus.PENDING,
+            retry_count=claim.attempt,
+            error_message=_storable(reason),
+            token_usage=_added(row, usage),
+            not_before=Now() + timedelta(seconds=delay_s),
+            wake_after=Now() + timedelta(seconds=delay_s + REWAKE_S),
+            lease_expires_at=None,
+            lease_owner=None,
+        )
+        wake_on_commit(alias=alias, tenant_id=claim.tenant_id, run_id=claim.run_id, step=claim.step, delay_s=delay_s)
+        _record(alias, "step.retry", claim, delay_s=round(delay_s, 1), reason="attempt failed")
+    return True
+
+
+def step_fail(*, alias: str, claim: Claim, reason: str, usage: TokenUsage | None = None) -> None:
+    """Fail the step, and with it the run; `reason` is for people. Raises `LeaseLost`."""
+    with transaction.atomic(using=alias):
+        run, row = _locked(alias, claim)
+        fail_run(alias, run, row, reason, usage)
+
+
+def fail_run(alias: str, run: Run, row: Step, reason: str, usage: TokenUsage | None = None) -> None:
+    """Fail a step and its run, both locked by the caller's transaction."""
+    Step.objects.using(alias).filter(pk=row.pk).update(
+        status=StepStatus.FAILED,
+        error_message=_storable(reason),
+        token_usage=_added(row, usage),
+        lease_expires_at=None,
+        lease_owner=None,
+    )
+    Run.objects.using(alias).filter(pk=run.pk).update(status=RunStatus.FAILED)
+    details = {"run_id": str(run.pk), "step": row.step, "attempt": row.retry_count + 1, "token": row.lease_token}
+    record(using=alias, action="step.fail", resource_type="step", resource_id=str(row.pk), details=details)
+    record(using=alias, action="run.fail", resource_type="run", resource_id=str(run.pk), details={"step": row.step})
+
+
+def _locked(alias: str, claim: Claim) -> tuple[Run, Step]:
+    """Lock the run and the claimed step; raise `LeaseLost` unless the claim is the current one."""
+    run = Run.objects.using(alias).select_for_update().get(pk=claim.run_id)
+    row = Step.objects.using(alias).select_for_update().get(pk=claim.step_id)
+    if row.lease_token != claim.token or row.status != StepStatus.RUNNING or run.status == RunStatus.FAILED:
+        raise LeaseLost(
+            _("Run %(run)s: the step %(step)s was taken over by another worker.")
+            % {"run": claim.run_id, "step": claim.step}
+        )
+    return run, row
+
+
+def _write_artifact(claim: Claim, output: StepOutput, *, is_last: bool) -> StoredFile:
+    name = article_name(claim.step, is_last=is_last)
+    return write(artifact_path(claim.run_id, claim.step, name), output.text.encode())
+
+
+def _keep(alias: str, row: Step, output: StepOutput, result: StoredFile, *, metrics: dict[str, object]) -> None:
+    usage = TokenUsage(input_tokens=output.input_tokens, output_tokens=output.output_tokens)
+    Step.objects.using(alias).filter(pk=row.pk).update(
+        status=StepStatus.COMPLETED,
+        token_usage=_added(row, usage),
+        error_message=None,
+        completed_at=Now(),
+        output_path=result.path,
+        output_digest=result.digest,
+        summary=summary_of(output.text),
+        metrics={**metrics, "size_bytes": result.size_bytes},
+        lease_expires_at=None,
+    )
+
+
+def _keep_artifact(alias: str, row: Step, file: StoredFile, output: StepOutput) -> None:
+    Artifact.objects.using(alias).update_or_create(
+        run_id=row.run_id,
+        file_path=file.path,
+        defaults={
+            "step": row.step,
+            "file_type": "markdown",
+            "digest": file.digest,
+            "metadata": {"size_bytes": file.size_bytes, "characters": len(output.text)},
+        },
+    )
+
+
+def _advance(alias: str, claim: Claim, run: Run, following: Step | None) -> None:
+    """Move the run to its next step, or to its end. A paused run moves on but wakes nobody."""
+    runs = Run.objects.using(alias).filter(pk=run.pk)
+    if following is None:
+        runs.update(status=RunStatus.COMPLETED, current_step=None)
+        return
+    runs.update(current_step=following.step)
+    if run.status != RunStatus.PAUSED:
+        Step.objects.using(alias).filter(pk=following.pk).update(wake_after=Now() + timedelta(seconds=REWAKE_S))
+        wake_on_commit(alias=alias, tenant_id=claim.tenant_id, run_id=claim.run_id, step=following.step)
+
+
+def _added(row: Step, usage: TokenUsage | None) -> dict[str, int] | None:
+    """Return the step's tokens with those of one more attempt; None where no attempt used any."""
+    if usage is None:
+        return row.token_usage
+    before = row.token_usage or {}
+    return {
+        "input": before.get("input", 0) + usage.input_tokens,
+        "output": before.get("output", 0) + usage.output_tokens,
+    }
+
+
+def _metrics(output: StepOutput, llm_seconds: float, adopted: bool) -> dict[str, object]:
+    return {
+        "input_tokens": output.input_tokens,
+        "output_tokens": output.output_tokens,
+        "characters": len(output.text),
+        "finish_reason": output.finish_reason,
+        "llm_seconds": round(llm_seconds, 3),
+        "adopted": adopted,
+    }
+
+
+def _record(alias: str, action: str, claim: Claim, **details: object) -> None:
+    known = {"run_id": str(claim.run_id), "step": claim.step, "attempt": claim.attempt, "token": claim.token}
+    record(
+        using=alias,
+        action=action,
+        resource_type="step",
+        resource_id=str(claim.step_id),
+        details={**known, **details},
+    )
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text knows no NUL, and a provider's message may hold anything."""
+    return text.replace("\x00", "")[:2000]

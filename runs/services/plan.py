@@ -1,0 +1,137 @@
+"""Resolve everything that a run needs before it exists, so that what is missing is named at once."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from django.utils.translation import gettext as _
+
+from llm.selectors import pipeline, require_key, resolve_model, resolve_named_model
+from llm.types import PipelineStep
+from prompts.models import Prompt
+from prompts.rendering import declared_variables
+from prompts.selectors import active_prompts
+from prompts.services import check_agreement
+from prompts.types import NAME_PATTERN, PromptVariable
+from prompts.validation import shown
+from runs.config import ModelChoice, RunConfig
+from runs.errors import InvalidRunConfig
+from runs.types import PinnedStep
+
+
+def plan_run(*, alias: str, config: RunConfig) -> list[PinnedStep]:
+    """Pin provider, model and prompt of each step of a run, in order.
+
+    1. which steps; 2. the model of each, and its provider's key; 3. the active prompt of each; 4. whether inputs, defaults
+    and earlier steps' outputs give what those prompts declare. Raises `InvalidRunConfig`, a `PromptError` or an
+    `LLMError`, each naming what is missing.
+    """
+    steps = _chosen_steps(config)
+    models = [_model_of(step, config.models.get(step.step)) for step in steps]
+    prompts = _prompts_of(alias, [step.step for step in steps])
+    _check_inputs(prompts, config.inputs)
+    return [
+        PinnedStep(step.step, position, provider, model, prompt.pk)
+        for position, (step, (provider, model), prompt) in enumerate(zip(steps, models, prompts, strict=True))
+    ]
+
+
+def _chosen_steps(config: RunConfig) -> list[PipelineStep]:
+    steps = pipeline()
+    names = [step.step for step in steps]
+    if not steps:
+        raise InvalidRunConfig(
+            _("The pipeline has no steps."),
+            hint=_("Add them in the admin under Step defaults, or run `control_setup`."),
+        )
+    _require_known([*(config.steps or ()), *config.models], names)
+    chosen = [step for step in steps if config.steps is None or step.step in config.steps]
+    for step in chosen:
+        if not re.fullmatch(NAME_PATTERN, step.step):
+            raise InvalidRunConfig(
+                _("The pipeline's step %(step)s cannot be run: lower-case letters, digits and _ only, a letter first.")
+                % {"step": shown(step.step)}
+            )
+    _require_known(config.models, [step.step for step in chosen])
+    return chosen
+
+
+def _require_known(asked: Iterable[str], known: Sequence[str]) -> None:
+    for step in asked:
+        if step not in known:
+            raise InvalidRunConfig(
+                _("The run's configuration names the step %(step)s, which is not among its steps: %(known)s.")
+                % {"step": shown(step), "known": ", ".join(known)}
+            )
+
+
+def _model_of(step: PipelineStep, choice: ModelChoice | None) -> tuple[str, str]:
+    """Return provider and model name of a step, its provider's key checked."""
+    provider = choice.provider if choice and choice.provider else step.provider_id
+    if choice and choice.model:
+        resolved = resolve_named_model(provider, choice.model)
+    else:
+        model_class = choice.model_class if choice and choice.model_class else step.model_class
+        resolved = resolve_model(provider, model_class)
+    require_key(provider)
+    return resolved.provider_id, resolved.model_name
+
+
+def _prompts_of(alias: str, steps: Sequence[str]) -> list[Prompt]:
+    active = active_prompts(alias=alias, steps=steps)
+    for step in steps:
+        if step not in active:
+            raise InvalidRunConfig(
+                _("The step %(step)s has no active prompt.") % {"step": step},
+                hint=_("Create or activate one in the tenant's admin under Prompts."),
+            )
+        check_agreement(active[step])
+    return [active[step] for step in steps]
+
+
+def _check_inputs(prompts: Sequence[Prompt], inputs: Mapping[str, object]) -> None:
+    outputs = [prompt.step for prompt in prompts]
+    _refuse_names_of_steps(inputs, outputs)
+    declared: set[str] = set()
+    for position, prompt in enumerate(prompts):
+        variables = declared_variables(prompt.variables)
+        declared |= {variable.name for variable in variables}
+        for variable in variables:
+            _check_variable(prompt, variable, inputs, outputs[:position])
+    for name in inputs:
+        if name not in declared | {"keyword", "language"}:
+            raise InvalidRunConfig(
+                _("The run's configuration holds %(name)s, which none of its prompts uses; they use %(known)s.")
+                % {"name": shown(name), "known": ", ".join(sorted(declared - set(outputs))) or "-"}
+            )
+
+
+def _refuse_names_of_steps(inputs: Collection[str], steps: Sequence[str]) -> None:
+    for step in steps:
+        if step in inputs:
+            raise InvalidRunConfig(
+                _("The run's configuration holds %(name)s, which is what a step of this run makes.")
+                % {"name": shown(step)},
+                hint=_("Leave the step out with `steps`, or leave the input out."),
+            )
+
+
+def _check_variable(
+    prompt: Prompt, variable: PromptVariable, inputs: Mapping[str, object], earlier: Sequence[str]
+) -> None:
+    wanted = {"name": variable.name, "type": variable.type, "prompt": prompt, "id": prompt.pk}
+    if variable.name in earlier:
+        if variable.type != "string":
+            raise InvalidRunConfig(
+                _("Prompt %(id)d (%(prompt)s) declares %(name)s as %(type)s, but the output of a step is a string.")
+                % wanted
+            )
+    elif variable.name in inputs:
+        if not variable.accepts(inputs[variable.name]):
+            raise InvalidRunConfig(
+                _("The run's configuration must hold %(name)s as %(type)s: prompt %(id)d (%(prompt)s) declares it so.")
+                % wanted
+            )
+    elif variable.required:
+        raise InvalidRunConfig(
+            _("Prompt %(id)d (%(prompt)s) requires %(name)s, which no input and no earlier step gives.") % wanted
+        )

@@ -1,0 +1,79 @@
+"""Find steps that nobody works on: a wake-up got lost, or a worker did."""
+
+import logging
+from datetime import timedelta
+
+from django.db import DatabaseError, transaction
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Now
+
+from runs.messages import send_wake_up
+from runs.models import WORKING, Run, Step
+from runs.services.claim import DUE, LAPSED
+from runs.services.wake import rewake_s
+from runs.types import SweepReport
+from tenants.context import tenant_context
+from tenants.errors import TenantError
+from tenants.models import Tenant
+from tenants.services import clear_working
+
+logger = logging.getLogger(__name__)
+
+# How many steps of one tenant a sweep wakes; the next sweep goes on.
+BATCH = 200
+# A mark younger than this may belong to a run that is being committed right now and is not seen yet.
+MARK_GRACE = timedelta(minutes=10)
+
+
+def runs_sweep() -> SweepReport:
+    """Wake the due steps of every tenant that is marked as working, and remove the mark where no run is unfinished.
+
+    A tenant that cannot be visited (suspended, unreachable) keeps its mark for the next sweep.
+    """
+    woken = skipped = 0
+    marked = Tenant.objects.using("default").filter(work_seen_at__isnull=False).annotate(now=Now())
+    tenants = list(marked)
+    for tenant in tenants:
+        try:
+            with tenant_context(tenant.id) as alias:
+                woken += tenant_sweep(alias=alias, tenant_id=tenant.id)
+                working = Run.objects.using(alias).filter(status__in=WORKING).exists()
+        except (TenantError, DatabaseError) as error:
+            skipped += 1
+            _log_skipped(tenant.id, error)
+            continue
+        if not working and tenant.work_seen_at < tenant.now - MARK_GRACE:
+            clear_working(tenant.id, seen_at=tenant.work_seen_at)
+    return SweepReport(tenants=len(tenants), woken=woken, skipped=skipped)
+
+
+def tenant_sweep(*, alias: str, tenant_id: str) -> int:
+    """Send a wake-up for each step of one tenant that is due or lapsed and has none under way; return how many.
+
+    1. lock those steps, past the ones another sweep has locked; 2. note when each wake-up counts as lost in its turn;
+    3. send them once that is committed.
+    """
+    with transaction.atomic(using=alias):
+        due = list(_neglected(alias).select_for_update(of=("self",), skip_locked=True)[:BATCH])
+        for row in due:
+            Step.objects.using(alias).filter(pk=row.pk).update(
+                wake_after=Now() + timedelta(seconds=rewake_s(row.wake_count + 1)), wake_count=F("wake_count") + 1
+            )
+    for row in due:
+        send_wake_up(tenant_id, row.run_id, row.step)
+    return len(due)
+
+
+def _neglected(alias: str) -> QuerySet[Step]:
+    return (
+        Step.objects.using(alias)
+        .filter(DUE | LAPSED, run__status__in=WORKING, run__current_step=F("step"))
+        .filter(Q(wake_after=None) | Q(wake_after__lte=Now()))
+        .order_by("id")
+    )
+
+
+def _log_skipped(tenant_id: str, error: Exception) -> None:
+    logger.warning(
+        "tenant not swept", extra={"action": "runs.sweep", "tenant": tenant_id, "error": type(error).__name__}
+    )

@@ -1,0 +1,43 @@
+"""Celery's side of runs: who acts, and nothing else."""
+
+import logging
+import os
+from typing import Any
+from uuid import UUID
+
+from celery import shared_task
+
+from audit.context import acting_as
+from runs.services import runs_sweep, step_execute
+from runs.task_names import EXECUTE_STEP, SWEEP
+from tenants.errors import TenantError
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name=EXECUTE_STEP, bind=True, ignore_result=True)
+def execute_step(self: Any, tenant_id: str, run_id: str, step: str) -> None:
+    """Do the step if it is due. Repeated and late wake-ups do nothing."""
+    worker = self.request.hostname or "local"
+    with acting_as(f"worker:{worker}", operation_id=self.request.id):
+        try:
+            step_execute(tenant_id=tenant_id, run_id=UUID(run_id), step=step, owner=f"{worker}/{os.getpid()}")
+        except TenantError as error:
+            # Suspended, erased or out of reach: the rows keep the step until the tenant can be used again.
+            logger.warning(
+                "step left, its tenant cannot be used",
+                extra={
+                    "action": "step.skip",
+                    "tenant": tenant_id,
+                    "run_id": run_id,
+                    "step": step,
+                    "error": type(error).__name__,
+                },
+            )
+
+
+@shared_task(name=SWEEP, ignore_result=True)
+def sweep() -> None:
+    """Wake the steps that nobody works on."""
+    with acting_as("worker:sweep"):
+        runs_sweep()
