@@ -64,6 +64,6 @@ def _fingerprint(home: stack.Home) -> str:
 
 
 def _sources() -> Iterator[Path]:
-    yield from CHECKOUT.glob("requirements.txt")
-    for pattern in ("*/migrations/*.py", "*/*/migrations/*.py", "llm/services.py", "tenants/management/commands/control_*"):
-        yield from (path for path in CHECKOUT.glob(pattern) if ".venv" not in path.parts)
+    seeds = ("llm/services.py", "tenants/services/setup.py")
+    patterns = ("requirements.txt", "*/migrations/*.py", "*/*/migrations/*.py", *seeds)
+    return (path for pattern in patterns for path in CHECKOUT.glob(pattern))

@@ -1,6 +1,7 @@
 """The real servers that the whole test session shares, in a temporary home, apart from the machine's own."""
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,15 +17,15 @@ POSTGRES_OPTIONS = "fsync=off synchronous_commit=off full_page_writes=off"
 CLEARED = (
     *("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL", "CELERY_BROKER_URL", "CACHE_URL", "LOCAL_LLM_URL"),
     *("SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS", "STORAGE_ROOT", "DEBUG", "ALLOWED_HOSTS", "LOG_LEVEL", "CELERY_QUEUE"),
-    *("ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"),
 )
-CLEARED_PREFIXES = ("AWS_", "PG", "TENANT_", "RUN_")
+CLEARED_PREFIXES = ("ANTHROPIC_", "AWS_", "GEMINI_", "GOOGLE_", "OPENAI_", "PG", "RUN_", "TENANT_")
+FIXED_PORT = re.compile(r"SEO_GEN_\w+_PORT")
 
 
 def isolate(home: Path) -> None:
     """Point this process, and those it starts, at the temporary home."""
     for name in list(os.environ):
-        if name in CLEARED or name.startswith(CLEARED_PREFIXES) or name.startswith("SEO_GEN_") and name.endswith("_PORT"):
+        if name in CLEARED or name.startswith(CLEARED_PREFIXES) or FIXED_PORT.fullmatch(name):
             del os.environ[name]
     os.environ["SEO_GEN_HOME"] = str(home)
     os.environ["SEO_GEN_POSTGRES_OPTIONS"] = POSTGRES_OPTIONS

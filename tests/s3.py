@@ -46,7 +46,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(_command(folder, port), env=_environment(server), stdout=log, stderr=log)
     try:
-        assert wait_until(lambda: answers(port) and _lists_bucket(server), READY_WAIT_S), (folder / "weed.log").read_text()
+        ready = wait_until(lambda: answers(port) and _lists_bucket(server), READY_WAIT_S)
+        assert ready, (folder / "weed.log").read_text()
         yield server
     finally:
         process.terminate()

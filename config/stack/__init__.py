@@ -1,7 +1,7 @@
 """The embedded stack: real servers from wheels, for everything that the environment does not point to.
 
-State lives under ``$SEO_GEN_HOME``, or ``var`` in the checkout. This package imports no Django, so that it can run before
-the settings, which it feeds, are read.
+State lives under ``$SEO_GEN_HOME``, or ``var`` in the checkout. This package imports no Django, so that it can run
+before the settings, which it feeds, are read.
 """
 
 from config.stack.environment import settings_from_stack

@@ -112,7 +112,7 @@ def binaries_folder() -> Path:
 
 
 def bootstrap(secrets: Secrets, port: int) -> None:
-    """Create the roles and the control database. Every statement can be repeated, so a killed attempt is simply redone."""
+    """Create the roles and the control database. Each step can be repeated, so a killed attempt is redone."""
     with _connect(secrets, port) as server:
         _ensure_role(server, CONTROL_OWNER, secrets.control_owner_password)
         _ensure_role(server, APP, secrets.app_password)

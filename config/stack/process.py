@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 
-# Every server carries this variable, so that it is found even where the command that started it died before recording it.
+# Every server carries this variable: it is found even where the command that started it died before recording it.
 MARK = "SEO_GEN_STACK_MARK"
 # psutil derives creation times from the boot time, which the kernel rounds and clock adjustments shift a little.
 CREATED_TOLERANCE_S = 2.0
-# Below the range from which the kernel takes ports of outgoing connections, so that ours are still free after a restart.
+# Below the range from which the kernel takes ports of outgoing connections, so that ours stay free over a restart.
 PORTS = range(15000, 32000)
 LOG_MAX_BYTES = 10_000_000
 

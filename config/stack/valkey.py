@@ -34,7 +34,8 @@ class Valkey(Service):
         configuration = folder / "valkey.conf"
         configuration.unlink(missing_ok=True)
         configuration.touch(mode=0o600)
-        configuration.write_text(CONFIGURATION.format(port=port, password=secrets.valkey_password, folder=f'"{folder}"'))
+        text = CONFIGURATION.format(port=port, password=secrets.valkey_password, folder=f'"{folder}"')
+        configuration.write_text(text)
         return Launch([_binary(), configuration], folder, {"PATH": os.defpath})
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:

