@@ -17,7 +17,7 @@ _EXPECTED = {
 
 
 def first_problem(error: ValidationError) -> str:
-    """Describe the first finding in one clause without a full stop, such as "language must be 'ja' or 'en', not 'fr'"."""
+    """Describe the first finding in one clause without a full stop, such as "language must be ja or en, not 'fr'"."""
     finding = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in finding["loc"])
     return f"{where} {_clause(finding)}".lstrip()
@@ -30,25 +30,24 @@ def shown(value: object) -> str:
 
 
 def _clause(finding: ErrorDetails) -> str:
-    kind, context = finding["type"], finding.get("ctx", {})
-    if kind == "missing":
-        return _("is missing")
-    if kind == "extra_forbidden":
-        return _("is not known")
-    if kind == "literal_error":
-        return _("must be %(expected)s, not %(input)s") % {
-            "expected": context["expected"],
-            "input": shown(finding["input"]),
-        }
-    if kind in {"string_too_long", "too_long"}:
-        return _("is longer than %(limit)d characters") % {"limit": context["max_length"]}
-    if kind in {"string_too_short", "too_short"}:
-        return _("is empty")
-    if kind == "value_error":
-        return str(context["error"])
-    if kind in _EXPECTED:
-        return _("must be %(expected)s, not %(input)s") % {
-            "expected": _EXPECTED[kind],
-            "input": shown(finding["input"]),
-        }
-    return _("cannot be %(input)s") % {"input": shown(finding["input"])}
+    context = finding.get("ctx", {})
+    match finding["type"]:
+        case "missing":
+            clause = _("is missing")
+        case "extra_forbidden":
+            clause = _("is not known")
+        case "string_too_short" | "too_short":
+            clause = _("is empty")
+        case "string_too_long" | "too_long":
+            clause = _("is longer than %(limit)d characters") % {"limit": context["max_length"]}
+        case "value_error":
+            clause = str(context["error"])
+        case kind:
+            clause = _wrong_value(context.get("expected") or _EXPECTED.get(kind), finding["input"])
+    return clause
+
+
+def _wrong_value(expected: object, value: object) -> str:
+    if expected:
+        return _("must be %(expected)s, not %(input)s") % {"expected": expected, "input": shown(value)}
+    return _("cannot be %(input)s") % {"input": shown(value)}

@@ -31,10 +31,6 @@ class LeaseLost(RunError):
     """Another worker has taken the step over; what this one made of it must not be kept."""
 
 
-class EmptyReply(RunError):
-    """The model answered without any text; another attempt may give one."""
-
-
 class StorageError(RunError):
     """A file cannot be written or read now: disk full, permissions, S3 out of reach. Another attempt may succeed."""
 

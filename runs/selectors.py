@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 
 from runs.errors import UnknownRun
 from runs.models import Artifact, Run, RunCost, Step
-from runs.types import ArtifactDocument, CostDocument, RunDocument, StepDocument
+from runs.types import ArtifactDocument, CostDocument, RunDocument, RunSummary, StepDocument
 from tenants.context import tenant_context
 
 
@@ -30,6 +30,19 @@ def run_list(*, alias: str, status: str | None = None, limit: int | None = None)
     runs = Run.objects.using(alias).order_by("-created_at", "id")
     runs = runs.filter(status=status) if status else runs
     return runs[:limit] if limit is not None else runs
+
+
+def run_summary(*, tenant_id: str, run: Run) -> RunSummary:
+    """Return what a list says of a run."""
+    return RunSummary(
+        tenant_id=tenant_id,
+        id=str(run.pk),
+        status=run.status,
+        current_step=run.current_step,
+        keyword=run.config.get("keyword") if isinstance(run.config, dict) else None,
+        created_at=run.created_at.isoformat(),
+        updated_at=run.updated_at.isoformat(),
+    )
 
 
 def run_document(*, tenant_id: str, run_id: UUID | str) -> RunDocument:
@@ -56,8 +69,9 @@ def run_document(*, tenant_id: str, run_id: UUID | str) -> RunDocument:
 
 def cost_document(cost: RunCost | None) -> CostDocument:
     """Return a run's cost; None stands for a run that has no steps."""
+    known = cost is not None and cost.total_llm_cost is not None
     return CostDocument(
-        total_llm_cost=cost.total_llm_cost if cost else None,
+        total_llm_cost=round(float(cost.total_llm_cost), 9) if known else None,
         total_input_tokens=cost.total_input_tokens if cost else None,
         total_output_tokens=cost.total_output_tokens if cost else None,
         unpriced_steps=cost.unpriced_steps if cost else 0,

@@ -1,7 +1,7 @@
 """The active tenant's files: `storage/{tenant_id}/{run_id}/{step}/output.json` and `…/{step}/artifacts/{name}`.
 
-Every path is formed from the active tenant and validated parts, so that no path of another tenant can be asked for. Files
-live in Django's storage "artifacts" (file system or S3). A file is written by the holder of its step's row lock only.
+Every path is formed from the active tenant and validated parts, so that no path of another tenant can be asked for.
+Files live in Django's storage "artifacts" (file system or S3). A file is written by the holder of its step's row lock.
 """
 
 import hashlib
@@ -122,7 +122,7 @@ def _reason(error: Exception) -> str:
 def _replace_file(backend: FileSystemStorage, path: str, content: bytes) -> None:
     """Write beside the target, flush to the disk, rename: a reader sees the old file or the new one, a crash too.
 
-    The partial file has one name per target, so that a killed writer leaves at most one behind, which the next replaces.
+    The partial file has one name per target, so that a killed writer leaves at most one, which the next replaces.
     """
     target = Path(backend.path(path))
     _make_folders(target.parent, backend.directory_permissions_mode)

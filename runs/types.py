@@ -1,7 +1,6 @@
 """Frozen values that pass between the parts of the engine, and the documents that commands print."""
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Literal, TypedDict
 from uuid import UUID
 
@@ -63,6 +62,7 @@ class StepOutput:
     finish_reason: str
 
 
+# How one wake-up ended.
 StepOutcome = Literal["not claimed", "completed", "retried", "failed", "lost"]
 
 
@@ -93,8 +93,8 @@ class StepDocument(TypedDict):
 
 
 class CostDocument(TypedDict):
-    # US dollars; None where no price is known.
-    total_llm_cost: Decimal | None
+    # US dollars, to nine places; None where no price is known.
+    total_llm_cost: float | None
     total_input_tokens: int | None
     total_output_tokens: int | None
     unpriced_steps: int
@@ -117,3 +117,15 @@ class RunDocument(TypedDict):
     steps: list[StepDocument]
     cost: CostDocument
     artifacts: list[ArtifactDocument]
+
+
+class RunSummary(TypedDict):
+    """A run in a list."""
+
+    tenant_id: str
+    id: str
+    status: str
+    current_step: str | None
+    keyword: str | None
+    created_at: str
+    updated_at: str

@@ -1,6 +1,5 @@
 """Claim a step: compare-and-set, with a lease in database time and a fencing token."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -8,11 +7,13 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Case, F, Q, QuerySet, Value, When
+from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext as _
 
 from audit.services import record
 from llm.selectors import prices_of
+from llm.types import Prices
 from runs.models import WORKING, Run, RunStatus, Step, StepStatus
 from runs.services.finish import fail_run
 from runs.types import Claim
@@ -26,9 +27,9 @@ LAPSED = Q(status=StepStatus.RUNNING) & Q(lease_expires_at__lt=Now())
 def step_claim(*, alias: str, tenant_id: str, run_id: UUID, step: str, owner: str) -> Claim | None:
     """Take the step for `owner` (a worker's name) if it is the run's turn and nobody works on it; else None.
 
-    1. look, without a lock: most repeated wake-ups end here; 2. lock the run, so that the claim and a change of the run's
-    status wait for each other; 3. update the step if it still is due or lapsed, raising its token: of two claims one
-    updates a row; 4. a step lost by as many workers as there are attempts fails instead.
+    1. look, without a lock: most repeated wake-ups end here; 2. lock the run, so that the claim and a change of the
+    run's status wait for each other; 3. update the step if it still is due or lapsed, raising its token: of two claims
+    one updates a row; 4. a step lost by as many workers as there are attempts fails instead.
     """
     waiting = _claimable(alias, run_id, step).filter(run__status__in=WORKING, run__current_step=step).first()
     if waiting is None:
@@ -58,7 +59,7 @@ def _claimable(alias: str, run_id: UUID, step: str) -> QuerySet[Step]:
     return Step.objects.using(alias).filter(DUE | LAPSED, run_id=run_id, step=step)
 
 
-def _take(claimable: QuerySet[Step], owner: str, prices: Mapping[str, Decimal | None]) -> bool:
+def _take(claimable: QuerySet[Step], owner: str, prices: Prices) -> bool:
     """Update the one row; the conditions are on that row alone, so that PostgreSQL checks them again after a wait."""
     return bool(
         claimable.update(
@@ -73,13 +74,18 @@ def _take(claimable: QuerySet[Step], owner: str, prices: Mapping[str, Decimal | 
             # A takeover is another attempt.
             retry_count=Case(When(status=StepStatus.RUNNING, then=F("retry_count") + 1), default=F("retry_count")),
             # The price of the first attempt is the price of the step.
-            **{column: Coalesce(column, Value(price)) for column, price in prices.items() if price is not None},
+            cost_per_1k_input_tokens=Coalesce("cost_per_1k_input_tokens", _price(prices.input)),
+            cost_per_1k_output_tokens=Coalesce("cost_per_1k_output_tokens", _price(prices.output)),
         )
     )
 
 
-def _lease_end() -> object:
+def _lease_end() -> CombinedExpression:
     return Now() + timedelta(seconds=settings.RUN_LEASE_S)
+
+
+def _price(price: Decimal | None) -> Value:
+    return Value(price, output_field=Step._meta.get_field("cost_per_1k_input_tokens"))
 
 
 def _record_start(alias: str, run: Run, row: Step, owner: str, *, taken_over: bool) -> None:

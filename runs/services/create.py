@@ -21,8 +21,8 @@ from tenants.services import mark_working
 def run_create(*, tenant_id: str, config: RunConfig | Mapping[str, object]) -> Run:
     """Create a run of the tenant's and wake a worker for its first step.
 
-    1. check the configuration and pin steps, models and prompts; 2. ask the broker for a sign of life; 3. mark the tenant
-    for the sweep; 4. run, steps and audit entry in one transaction; 5. the wake-up, once that is committed.
+    1. check the configuration and pin steps, models and prompts; 2. ask the broker for a sign of life; 3. mark the
+    tenant for the sweep; 4. run, steps and audit entry in one transaction; 5. the wake-up, once that is committed.
     Raises `TenantError`, `InvalidRunConfig`, `LLMError`, `PromptError` or `BrokerUnavailable`; nothing exists then.
     """
     checked = config if isinstance(config, RunConfig) else config_from_document(dict(config))

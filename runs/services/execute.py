@@ -13,7 +13,7 @@ from llm.clients import client_for
 from llm.errors import LLMError
 from llm.selectors import resolve_named_model
 from llm.types import LLMReply, LLMRequest, TokenUsage
-from runs.errors import EmptyReply, LeaseLost, StorageError
+from runs.errors import LeaseLost, StorageError
 from runs.heartbeat import Heartbeat
 from runs.retry import delay_s
 from runs.services.claim import lease_renew, step_claim
@@ -31,8 +31,8 @@ def step_execute(*, tenant_id: str, run_id: UUID, step: str, owner: str) -> Step
 
     1. claim it and render its prompt, inside the tenant's context; 2. ask the model outside, with neither a transaction
     nor a connection of the tenant's held, while the lease is renewed; 3. complete it inside again.
-    A failure is recorded on the step: tried again later, or final. Only what cannot be recorded is raised (`TenantError`,
-    the database out of reach): then the lease lapses, and the sweep hands the step to another worker.
+    A failure is recorded on the step: tried again later, or final. Only what cannot be recorded is raised
+    (`TenantError`, the database out of reach): then the lease lapses, and the sweep hands the step to another worker.
     """
     claim: Claim | None = None
     output: StepOutput | None = None
@@ -125,12 +125,12 @@ def _may_pass(error: Exception) -> bool:
     """Tell whether another attempt may succeed."""
     if isinstance(error, LLMError):
         return not error.permanent
-    return isinstance(error, (StorageError, EmptyReply))
+    return isinstance(error, StorageError)
 
 
 def _usage_of(error: Exception, output: StepOutput | None) -> TokenUsage | None:
     """Return the tokens that the failed attempt cost, as far as they are known."""
-    if isinstance(error, (LLMError, EmptyReply)):
+    if isinstance(error, LLMError):
         return error.usage
     return TokenUsage(input_tokens=output.input_tokens, output_tokens=output.output_tokens) if output else None
 

@@ -25,9 +25,9 @@ NO_USAGE = TokenUsage(input_tokens=0, output_tokens=0)
 def step_complete(*, alias: str, claim: Claim, output: StepOutput, llm_seconds: float, adopted: bool) -> None:
     """Keep what the step made and hand the run to its next step.
 
-    1. lock, and refuse a claim that is no longer the current one; 2. write the files, so that a crash from here on leaves
-    an output that the next attempt adopts; 3. row, artifact, run and audit entry; 4. the next wake-up after the commit.
-    `llm_seconds` is how long the model took; `adopted` tells that an earlier attempt had written the output.
+    1. lock, and refuse a claim that is no longer the current one; 2. write the files, so that a crash from here on
+    leaves an output that the next attempt adopts; 3. row, artifact, run and audit entry; 4. the next wake-up after the
+    commit. `llm_seconds` is how long the model took; `adopted` tells that an earlier attempt had written the output.
     Raises `LeaseLost` or `StorageError`; nothing is changed then.
     """
     with transaction.atomic(using=alias):
@@ -44,7 +44,7 @@ def step_complete(*, alias: str, claim: Claim, output: StepOutput, llm_seconds: 
 
 
 def step_retry(*, alias: str, claim: Claim, reason: str, delay_s: float, usage: TokenUsage | None = None) -> bool:
-    """Have the step tried again in `delay_s` seconds; where no attempt is left, fail it. Tell whether it is tried again.
+    """Have the step tried again in `delay_s` seconds; False where no attempt is left, and it failed instead.
 
     `reason` is for people; `usage` what the failed attempt cost. Raises `LeaseLost`.
     """

@@ -7,8 +7,8 @@ from django.db import transaction
 
 from runs.messages import send_wake_up
 
-# A wake-up that did not lead to a claim after this long is sent again by the sweep; each further one waits twice as long,
-# so that a backlog of waiting runs does not fill the broker with repetitions.
+# A wake-up that did not lead to a claim after this long is sent again by the sweep; each further one waits twice as
+# long, so that a backlog of waiting runs does not fill the broker with repetitions.
 REWAKE_S = 60.0
 REWAKE_MAX_DOUBLINGS = 6
 

@@ -1,0 +1,73 @@
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from runs.config import MAX_CONFIG_BYTES, RunConfig, config_from_text
+from runs.errors import InvalidRunConfig
+from runs.messages import require_worker
+from runs.models import RunStatus
+from runs.presentation import failure_text, print_run, run_progress
+from runs.selectors import run_document
+from runs.services import run_create, run_watch
+from runs.types import RunDocument
+
+
+class Command(OperatorCommand):
+    help = "Start a run that writes an article; with --wait, follow it to its end."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--tenant-id", required=True)
+        parser.add_argument(
+            "--config",
+            required=True,
+            metavar="JSON_OR_@FILE",
+            help='The configuration, such as \'{"keyword": "coffee grinder", "language": "en"}\', or @ and a file.',
+        )
+        parser.add_argument("--wait", action="store_true", help="Wait until the run ends; exit 1 if it failed.")
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> RunDocument:
+        config = _read_config(options["config"])
+        if options["wait"]:
+            require_worker()
+        run = run_create(tenant_id=options["tenant_id"], config=config)
+        if not options["wait"]:
+            return run_document(tenant_id=options["tenant_id"], run_id=run.pk)
+        with run_progress() as on_progress:
+            document = run_watch(tenant_id=options["tenant_id"], run_id=run.pk, on_progress=on_progress)
+        self.failure = failure_text(document) if document["status"] == RunStatus.FAILED else ""
+        return document
+
+    def present(self, document: RunDocument) -> None:
+        if document["status"] == RunStatus.PENDING:
+            self.stdout.write(
+                _("Run %(id)s waits; `seo-gen run show --tenant-id %(tenant_id)s --run-id %(id)s` follows it.")
+                % document
+            )
+        else:
+            print_run(document)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.failure = ""
+        super().handle(*args, **options)
+        if self.failure:
+            raise CommandError(self.failure)
+
+
+def _read_config(text: str) -> RunConfig:
+    """Read the argument, or the file that it names after an @; raise `InvalidRunConfig`."""
+    if not text.startswith("@"):
+        return config_from_text(text)
+    path = Path(text[1:])
+    try:
+        with path.open("rb") as file:
+            # One byte more than is allowed, so that a larger file is refused without being read.
+            return config_from_text(file.read(MAX_CONFIG_BYTES + 1).decode("utf-8-sig"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else _("it is not UTF-8 text")
+        raise InvalidRunConfig(
+            _("The configuration file %(path)s cannot be read: %(reason)s.") % {"path": path, "reason": reason}
+        ) from error

@@ -1,0 +1,23 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from config.command import OperatorCommand
+from runs.presentation import print_run
+from runs.selectors import run_document
+from runs.types import RunDocument
+
+
+class Command(OperatorCommand):
+    help = "Show a run: its steps with model, tokens, seconds and retries, its artifacts with digests, its cost."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--tenant-id", required=True)
+        parser.add_argument("--run-id", required=True)
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> RunDocument:
+        return run_document(tenant_id=options["tenant_id"], run_id=options["run_id"])
+
+    def present(self, document: RunDocument) -> None:
+        print_run(document)
