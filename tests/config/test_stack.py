@@ -144,6 +144,7 @@ def test_a_lost_state_file_finds_the_running_server_again(home: stack.Home, only
 def test_a_recycled_process_id_is_neither_taken_for_ours_nor_killed(home: stack.Home, only_valkey: None) -> None:
     stack.ensure_started(home)
     record = load_state(home).services["valkey"]
+    assert record.process
     stack.stop(home)
     with subprocess.Popen(["sleep", "60"]) as stranger:
         recycled = ServiceRecord(record.port, process.ProcessRecord(stranger.pid, record.process.created - 60))
