@@ -1,0 +1,51 @@
+"""What a new installation starts with. Staff change it in the admin; nothing here overwrites that."""
+
+from dataclasses import dataclass
+
+from llm.models import ModelClass
+
+
+@dataclass(frozen=True)
+class SeedModel:
+    provider_id: str
+    model_name: str
+    model_class: ModelClass
+    # What one call may produce, reasoning included: an article has about 8,000 tokens in Japanese.
+    max_output_tokens: int = 16_000
+    # None: what the price list says.
+    context_window: int | None = None
+
+
+@dataclass(frozen=True)
+class SeedStep:
+    step: str
+    position: int
+    model_class: ModelClass
+
+
+PROVIDERS = {
+    "claude": "Anthropic Claude",
+    "gemini": "Google Gemini",
+    "openai": "OpenAI",
+    "local": "Local LLM",
+}
+
+# The newest generally available of each provider: the one for demanding work, and the one for the rest.
+MODELS = (
+    SeedModel("claude", "claude-opus-5-5", ModelClass.PRO),
+    SeedModel("claude", "claude-sonnet-5-5", ModelClass.STANDARD),
+    SeedModel("gemini", "gemini-4-argon", ModelClass.PRO),
+    SeedModel("gemini", "gemini-3.8-flash", ModelClass.STANDARD),
+    SeedModel("openai", "gpt-6.1-sol", ModelClass.PRO),
+    SeedModel("openai", "gpt-6.1-terra", ModelClass.STANDARD),
+    # The embedded server has this one model; `llm.selectors.resolve_model` lets it serve the other class too. A small
+    # model repeats itself after some hundred tokens, and a CPU makes about 40 a second.
+    SeedModel("local", "SmolLM2-135M-Instruct", ModelClass.STANDARD, max_output_tokens=320, context_window=4096),
+)
+
+PIPELINE = (
+    SeedStep("keyword_analysis", 10, ModelClass.STANDARD),
+    SeedStep("outline", 20, ModelClass.STANDARD),
+    SeedStep("draft", 30, ModelClass.PRO),
+    SeedStep("final", 40, ModelClass.PRO),
+)

@@ -1,0 +1,115 @@
+"""Gemini, by its generateContent API: https://ai.google.dev/api/generate-content"""
+
+from llm.clients.failures import Call, translated
+from llm.clients.http import http_client, keep_texts_out_of_logs
+from llm.clients.replies import Count, Wire, read, reply_of
+from llm.types import LLMReply, LLMRequest, TokenUsage
+
+BASE_URL = "https://generativelanguage.googleapis.com"
+# The output was withheld for a policy.
+REFUSALS = frozenset(
+    {
+        *("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
+        *("ESCALATION", "PUP_LIMITED_DISABLED", "MODEL_ARMOR"),
+    }
+)
+
+
+class GeminiClient:
+    def __init__(self, base_url: str | None, key: str) -> None:
+        self._base_url = base_url or BASE_URL
+        self._key = key
+
+    def complete(self, request: LLMRequest) -> LLMReply:
+        from google import genai  # takes seconds, so only where Gemini is used
+        from google.genai import types
+
+        keep_texts_out_of_logs("google_genai")
+        call = Call("gemini", request, self._key)
+        with translated(call), http_client(request.timeout_s) as http:
+            client = genai.Client(
+                api_key=self._key,
+                # Else the SDK's own variables could send us to another service.
+                vertexai=False,
+                # Without `retry_options` it does not retry.
+                http_options=types.HttpOptions(
+                    base_url=self._base_url, httpx_client=http, timeout=round(request.timeout_s * 1000)
+                ),
+            )
+            response = client.models.generate_content(
+                model=request.model,
+                contents=request.prompt,
+                config=types.GenerateContentConfig(
+                    system_instruction=request.system or None,
+                    max_output_tokens=request.max_output_tokens,
+                    automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+                    # One call, one request: what it continues by itself could neither be bounded nor counted here.
+                    automatic_continuation=False,
+                ),
+            )
+            return _reply(call, read(_Response, response))
+
+
+class _Part(Wire):
+    text: str | None = None
+    thought: bool | None = None
+
+
+class _Content(Wire):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(Wire):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+
+
+class _Feedback(Wire):
+    block_reason: str | None = None
+    block_reason_message: str | None = None
+
+
+class _Usage(Wire):
+    prompt_token_count: Count
+    candidates_token_count: Count | None = None
+    thoughts_token_count: Count | None = None
+    tool_use_prompt_token_count: Count | None = None
+
+
+class _Response(Wire):
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    model_version: str | None = None
+    usage_metadata: _Usage | None = None
+
+
+def _reply(call: Call, response: _Response) -> LLMReply:
+    candidate = response.candidates[0] if response.candidates else _Candidate()
+    parts = (candidate.content.parts if candidate.content else None) or []
+    finish_reason, refusal = _finish(response, candidate)
+    return reply_of(
+        call,
+        text="".join(part.text or "" for part in parts if not part.thought),
+        usage=_token_usage(response.usage_metadata) if response.usage_metadata else None,
+        model=response.model_version,
+        finish_reason=finish_reason,
+        refusal=refusal,
+    )
+
+
+def _finish(response: _Response, candidate: _Candidate) -> tuple[str, str | None]:
+    """Return the finish reason, and the refusal; a refused prompt has no candidate but a block reason."""
+    feedback = response.prompt_feedback
+    if not response.candidates and feedback and feedback.block_reason:
+        return feedback.block_reason, feedback.block_reason_message or ""
+    reason = candidate.finish_reason or ""
+    return reason, (candidate.finish_message or "") if reason in REFUSALS else None
+
+
+def _token_usage(usage: _Usage) -> TokenUsage:
+    """Thoughts are billed as output; a prompt that was blocked has no output at all."""
+    return TokenUsage(
+        usage.prompt_token_count + (usage.tool_use_prompt_token_count or 0),
+        (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0),
+    )

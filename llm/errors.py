@@ -1,0 +1,114 @@
+"""What goes wrong around LLMs. `permanent` alone decides whether anybody tries again."""
+
+from django.utils.translation import gettext as _
+
+from config.errors import SeoGenError
+from llm.types import TokenUsage
+
+
+class LLMError(SeoGenError):
+    """Root. `retry_after_s` is what the provider asks to wait; `usage` is what it counted although it failed."""
+
+    permanent = True
+
+    def __init__(
+        self, message: str, *, hint: str = "", retry_after_s: float | None = None, usage: TokenUsage | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+        self.usage = usage
+
+
+class LLMPermanentError(LLMError):
+    """Trying again gives the same."""
+
+
+class LLMTransientError(LLMError):
+    """Trying again later may succeed."""
+
+    permanent = False
+
+
+class MissingKey(LLMPermanentError):
+    """A provider cannot be used until an environment variable is set."""
+
+    def __init__(self, provider_id: str, variable: str) -> None:
+        super().__init__(
+            _("The provider %(provider)s needs the environment variable %(variable)s, which is not set.")
+            % {"provider": provider_id, "variable": variable},
+            hint=_("Set it for the web server and the workers, or route the step to another provider."),
+        )
+        self.variable = variable
+
+
+class InvalidKey(LLMPermanentError):
+    """A key holds characters that no HTTP header can carry."""
+
+    def __init__(self, provider_id: str, variable: str) -> None:
+        super().__init__(
+            _("The key of the provider %(provider)s in %(variable)s holds spaces or other characters that no key has.")
+            % {"provider": provider_id, "variable": variable}
+        )
+
+
+class UnknownProvider(LLMPermanentError):
+    def __init__(self, provider_id: str, known: list[str]) -> None:
+        super().__init__(
+            _("There is no LLM provider %(provider)s.") % {"provider": repr(provider_id)},
+            hint=_("There are: %(known)s.") % {"known": ", ".join(known) or "-"},
+        )
+
+
+class InactiveProvider(LLMPermanentError):
+    def __init__(self, provider_id: str) -> None:
+        super().__init__(
+            _("The LLM provider %(provider)s is switched off.") % {"provider": provider_id},
+            hint=_("Activate it in the admin under LLM providers, or route the step to another provider."),
+        )
+
+
+class InvalidBaseURL(LLMPermanentError):
+    """The URL itself is not repeated: it may hold credentials."""
+
+    def __init__(self, provider_id: str) -> None:
+        super().__init__(
+            _("The API base URL of the provider %(provider)s is not an http or https URL.") % {"provider": provider_id},
+            hint=_("Correct it in the admin under LLM providers, or LOCAL_LLM_URL for local."),
+        )
+
+
+class NoActiveModel(LLMPermanentError):
+    """The provider has no active model of a class, or of a name."""
+
+    def __init__(self, provider_id: str, wanted: str) -> None:
+        super().__init__(
+            _("The LLM provider %(provider)s has no active model %(wanted)s.")
+            % {"provider": provider_id, "wanted": repr(wanted)},
+            hint=_("Add or activate one in the admin under LLM models."),
+        )
+
+
+class UnknownStep(LLMPermanentError):
+    def __init__(self, step: str, known: list[str]) -> None:
+        super().__init__(
+            _("There is no step %(step)s in the pipeline.") % {"step": repr(step)},
+            hint=_("Its steps are: %(known)s.") % {"known": ", ".join(known) or "-"},
+        )
+
+
+class InvalidModelClass(LLMPermanentError):
+    def __init__(self, model_class: str, known: list[str]) -> None:
+        super().__init__(
+            _("There is no model class %(model_class)s.") % {"model_class": repr(model_class)},
+            hint=_("There are: %(known)s.") % {"known": ", ".join(known)},
+        )
+
+
+class PricesUnavailable(LLMTransientError):
+    """The current price list cannot be fetched."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            _("The price list at %(url)s cannot be read: %(reason)s.") % {"url": url, "reason": reason.rstrip(".")},
+            hint=_("Without --online the list that is installed is used."),
+        )
