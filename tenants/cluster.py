@@ -7,7 +7,7 @@ was cut off can simply run again. Names go through `psycopg.sql.Identifier`; pas
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import LiteralString
@@ -86,7 +86,8 @@ class Cluster:
         return bool(self._scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", role))
 
     def drop_role(self, role: str) -> None:
-        self._execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+        if self.role_exists(role):
+            self._execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
     # -- databases ----------------------------------------------------------------------------------------------------
 
@@ -140,7 +141,8 @@ class Cluster:
 
     def drop_database(self, name: str) -> None:
         """Drop the database, ending its connections."""
-        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        if self.database_exists(name):
+            self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
     # -- inside a tenant's database -----------------------------------------------------------------------------------
 
@@ -151,6 +153,19 @@ class Cluster:
             connection.autocommit = False
             connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self.owner)))
             yield connection
+
+    def grant_to_tenants(self, database: str, privileges: Iterable[tuple[str, Sequence[LiteralString]]]) -> None:
+        """Give the group role its (table, privileges) in `database`; clones carry them, since roles are the server's."""
+        group = sql.Identifier(self.group)
+        with self.as_owner(database) as connection:
+            connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(group))
+            connection.execute(sql.SQL("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {}").format(group))
+            for table, names in privileges:
+                if names:
+                    granted = sql.SQL(", ").join([sql.SQL(name) for name in names])
+                    statement = sql.SQL("GRANT {} ON {} TO {}").format(granted, sql.Identifier(table), group)
+                    connection.execute(statement)
 
     # -- where things are -----------------------------------------------------------------------------------------------
 

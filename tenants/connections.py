@@ -41,11 +41,13 @@ def use_tenant(tenant: Tenant) -> None:
 
 def connection_settings(tenant: Tenant) -> dict[str, Any]:
     """Return Django's settings for the tenant's URL; raise `InvalidDatabaseURL`, which never repeats it."""
+    if not tenant.database_url.startswith(("postgresql://", "postgres://")):
+        raise InvalidDatabaseURL(tenant.id)
     try:
         parsed: dict[str, Any] = environ.Env.db_url_config(tenant.database_url)
     except Exception as error:  # django-environ lets through whatever urllib and its own look-ups raise
         raise InvalidDatabaseURL(tenant.id) from error
-    if "postgresql" not in str(parsed.get("ENGINE")) or not parsed.get("NAME"):
+    if not parsed.get("NAME"):
         raise InvalidDatabaseURL(tenant.id)
     return parsed
 

@@ -18,7 +18,6 @@ from django.apps import apps
 from django.db import connections, models
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
-from psycopg import sql
 
 from tenants.active import TEMPLATE_PREFIX
 from tenants.cluster import Cluster
@@ -46,7 +45,7 @@ def ensure_template(cluster: Cluster, prefix: str) -> str:
             cluster.drop_database(building)
             cluster.create_empty_database(building)
             _migrate(cluster, building)
-            _grant(cluster, building)
+            cluster.grant_to_tenants(building, _privileges())
             cluster.close_template(building, name)
     return name
 
@@ -90,22 +89,6 @@ def _migrate(cluster: Cluster, database: str) -> None:
         connections[alias].close()
         del connections[alias]
         connections.settings.pop(alias)
-
-
-def _grant(cluster: Cluster, database: str) -> None:
-    """Give the group role its privileges. Clones carry them along, since roles belong to the whole server."""
-    group = sql.Identifier(cluster.group)
-    with cluster.as_owner(database) as connection:
-        connection.execute(sql.SQL("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
-        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(group))
-        connection.execute(sql.SQL("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {}").format(group))
-        for table, privileges in _privileges():
-            if privileges:
-                connection.execute(
-                    sql.SQL("GRANT {} ON {} TO {}").format(
-                        sql.SQL(", ").join(sql.SQL(privilege) for privilege in privileges), sql.Identifier(table), group
-                    )
-                )
 
 
 def _privileges() -> list[tuple[str, tuple[str, ...]]]:

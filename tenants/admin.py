@@ -1,0 +1,240 @@
+"""Tenants and the servers that they live on, as staff see them. What changes a tenant is one call of a service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Count, Model, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from config.admin_base import ReadOnlyAdmin, StaffAdmin, finished, form_page
+from config.errors import SeoGenError
+from tenants.cluster import Cluster
+from tenants.links import tenant_url
+from tenants.models import DatabaseServer, Tenant, TenantStatus, database_prefix
+from tenants.naming import ID_MAX_LENGTH, NAME_MAX_LENGTH
+from tenants.services import tenant_create, tenant_resume, tenant_suspend
+from tenants.services.setup import server_register
+
+STATUS_COLORS = {
+    TenantStatus.PROVISIONING: "info",
+    TenantStatus.ACTIVE: "success",
+    TenantStatus.SUSPENDED: "warning",
+    TenantStatus.RESTORING: "info",
+    TenantStatus.DELETING: "danger",
+    TenantStatus.DELETED: "danger",
+}
+
+
+class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The administrator's URL can be written and never read back."""
+
+    new_admin_url = forms.CharField(
+        label=gettext_lazy("Administrator's URL"),
+        required=False,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
+        help_text=gettext_lazy(
+            "postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE. Stored encrypted and"
+            " never shown again; empty keeps the present one."
+        ),
+    )
+
+    class Meta:
+        model = DatabaseServer
+        fields = ("name", "capacity", "is_default", "is_active")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        url = cleaned.get("new_admin_url", "")
+        if not url and self.instance._state.adding:
+            self.add_error("new_admin_url", _("A new server needs its administrator's URL."))
+        elif url:
+            self._require_reachable(cleaned.get("name") or self.instance.name, url)
+        return cleaned
+
+    def validate_constraints(self) -> None:
+        """Leave "one default" to the database: saving moves the mark from the server that has it."""
+
+    def _require_reachable(self, name: str, url: str) -> None:
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise ValidationError({"new_admin_url": _("The address must begin with postgresql://.")})
+        try:
+            with Cluster(DatabaseServer(name=name, admin_url=url), database_prefix()):
+                pass
+        except SeoGenError as error:
+            raise ValidationError({"new_admin_url": str(error)}) from error
+
+
+class DatabaseServerAdmin(StaffAdmin):
+    audit_noun = "server"
+    audit_resource = "database_server"
+    form = DatabaseServerForm
+    list_display = ("name", "masked_url", "tenant_count", "capacity", "is_default", "is_active")
+    readonly_fields = ("masked_url", "created_at")
+    fields = ("name", "masked_url", "new_admin_url", "capacity", "is_default", "is_active", "created_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DatabaseServer]:
+        servers: QuerySet[DatabaseServer] = super().get_queryset(request)
+        return servers.annotate(tenant_count=Count("tenants"))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        return ("name", *self.readonly_fields) if obj else self.readonly_fields
+
+    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
+        """Register the address, which prepares the server, then keep the rest."""
+        assert isinstance(obj, DatabaseServer)
+        url = form.cleaned_data["new_admin_url"]
+        if url:
+            obj.admin_url = server_register(name=obj.name, admin_url=url).admin_url
+        servers = DatabaseServer.objects.using("default")
+        if obj.is_default:
+            servers.exclude(pk=obj.pk).filter(is_default=True).update(is_default=False)
+        servers.filter(pk=obj.pk).update(capacity=obj.capacity, is_default=obj.is_default, is_active=obj.is_active)
+        obj._state.adding = False
+
+    @admin.display(description=gettext_lazy("tenants"), ordering="tenant_count")
+    def tenant_count(self, server: Any) -> int:
+        return int(server.tenant_count)
+
+    @admin.display(description=gettext_lazy("address"))
+    def masked_url(self, server: DatabaseServer) -> str:
+        return server.masked_url
+
+
+class TenantCreateForm(forms.Form):
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=NAME_MAX_LENGTH, widget=UnfoldAdminTextInputWidget)
+    tenant_id = forms.CharField(
+        label=gettext_lazy("Id"),
+        max_length=ID_MAX_LENGTH,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=gettext_lazy(
+            "Stands in addresses and folders, and is never changed or used again: a-z, 0-9 and -. Empty: made from the"
+            " name."
+        ),
+    )
+    server = forms.ModelChoiceField(
+        label=gettext_lazy("Database server"),
+        queryset=DatabaseServer.objects.filter(is_active=True),
+        required=False,
+        empty_label=gettext_lazy("The default one"),
+        widget=UnfoldAdminSelectWidget,
+    )
+
+
+class TenantAdmin(ReadOnlyAdmin):
+    """Read-only but for what the services do. Their audit entries are their own."""
+
+    audit_resource = "tenant"
+    list_display = ("id", "name", "shown_status", "server", "created_at", "site")
+    list_filter = ("status", "server")
+    list_select_related = ("server",)
+    search_fields = ("id", "name")
+    fields = ("id", "name", "shown_status", "site", "server", "masked_url", "identity", "created_at")
+    actions_detail = ("suspend", "resume")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("tenants.add_tenant")
+
+    def has_suspend_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return self._may_move(request, object_id, TenantStatus.ACTIVE)
+
+    def has_resume_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return self._may_move(request, object_id, TenantStatus.SUSPENDED)
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = TenantCreateForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            tenant = self._create(form)
+            if tenant is not None:
+                messages.success(request, _("Tenant %(id)s was created.") % {"id": tenant.id})
+                return HttpResponseRedirect(reverse("admin:tenants_tenant_change", args=[tenant.id]))
+        return form_page(
+            self,
+            request,
+            form,
+            title=_("Create a tenant"),
+            submit=_("Create"),
+            explanation=_("A tenant gets a database and a role of its own. This takes a moment."),
+        )
+
+    @action(
+        description=gettext_lazy("Suspend"),
+        permissions=["suspend"],
+        variant=ActionVariant.DANGER,
+        dialog={
+            "title": gettext_lazy("Suspend this tenant?"),
+            "description": gettext_lazy("Its site closes at once and its runs wait where they are. No data is lost."),
+            "form_submit_text": gettext_lazy("Suspend"),
+        },
+    )
+    def suspend(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        return self._move(request, object_id, tenant_suspend, _("Tenant %(id)s is suspended."))
+
+    @action(
+        description=gettext_lazy("Resume"),
+        permissions=["resume"],
+        variant=ActionVariant.PRIMARY,
+        dialog={
+            "title": gettext_lazy("Resume this tenant?"),
+            "description": gettext_lazy("Its site opens again and its waiting runs continue."),
+            "form_submit_text": gettext_lazy("Resume"),
+        },
+    )
+    def resume(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        return self._move(request, object_id, tenant_resume, _("Tenant %(id)s is active again."))
+
+    @display(description=gettext_lazy("status"), ordering="status", label=STATUS_COLORS)
+    def shown_status(self, tenant: Tenant) -> tuple[str, str]:
+        return tenant.status, tenant.get_status_display()
+
+    @admin.display(description=gettext_lazy("site"))
+    def site(self, tenant: Tenant) -> SafeString | None:
+        if tenant.status != TenantStatus.ACTIVE:
+            return None
+        return format_html('<a href="{}">{}</a>', tenant_url(tenant.id, "admin:index"), _("Open"))
+
+    @admin.display(description=gettext_lazy("database"))
+    def masked_url(self, tenant: Tenant) -> str:
+        return tenant.masked_url
+
+    def _create(self, form: TenantCreateForm) -> Tenant | None:
+        given = form.cleaned_data
+        try:
+            return tenant_create(
+                name=given["name"],
+                tenant_id=given["tenant_id"] or None,
+                server_name=given["server"].name if given["server"] else None,
+            )
+        except SeoGenError as error:
+            form.add_error(None, str(error))
+            return None
+
+    def _move(self, request: HttpRequest, tenant_id: str, service: Callable[..., Tenant], done: str) -> HttpResponse:
+        try:
+            service(tenant_id=tenant_id)
+        except SeoGenError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, done % {"id": tenant_id})
+        return finished(request, reverse("admin:tenants_tenant_change", args=[tenant_id]))
+
+    def _may_move(self, request: HttpRequest, object_id: object, status: TenantStatus) -> bool:
+        """Offer the move only where it is possible; the service decides."""
+        if not request.user.has_perm("tenants.change_tenant"):
+            return False
+        return request.method == "POST" or Tenant.objects.filter(pk=object_id, status=status).exists()

@@ -1,0 +1,54 @@
+"""Addresses of the two sites: the control site at /admin/, and each tenant's own at /t/<id>/admin/.
+
+The tenant stands in the address, never in the session: two browser tabs on two tenants cannot mix. Inside a request to a
+tenant's site "/t/<id>/" is part of the script prefix, so that every `reverse()` stays with that tenant.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.urls import get_script_prefix, reverse, set_script_prefix
+
+TENANT_URLCONF = "config.urls_tenant"
+_TENANT_PATH = re.compile(r"/t/(?P<tenant_id>[^/]+)(?P<rest>/.*)?")
+_TENANT_PREFIX = re.compile(r"t/[^/]+/$")
+
+
+def split_path(path: str) -> tuple[str, str] | None:
+    """Return (tenant id, path on its site) of a path that leads to a tenant's site, else None."""
+    match = _TENANT_PATH.fullmatch(path)
+    return (match["tenant_id"], match["rest"] or "") if match else None
+
+
+def control_url(name: str, *args: object) -> str:
+    """Reverse `name` on the control site, from either site."""
+    with script_prefix(_base()):
+        return reverse(name, urlconf=settings.ROOT_URLCONF, args=args)
+
+
+def tenant_url(tenant_id: str, name: str, *args: object) -> str:
+    """Reverse `name` on the tenant's site, from either site."""
+    with script_prefix(tenant_prefix(tenant_id)):
+        return reverse(name, urlconf=TENANT_URLCONF, args=args)
+
+
+def tenant_prefix(tenant_id: str) -> str:
+    return f"{_base()}t/{tenant_id}/"
+
+
+@contextmanager
+def script_prefix(prefix: str) -> Iterator[None]:
+    """Let `reverse()` begin with `prefix` inside the block."""
+    previous = get_script_prefix()
+    set_script_prefix(prefix)
+    try:
+        yield
+    finally:
+        set_script_prefix(previous)
+
+
+def _base() -> str:
+    """Return the prefix under which the whole project is served."""
+    return _TENANT_PREFIX.sub("", get_script_prefix())

@@ -1,0 +1,49 @@
+"""Tenants for tests: real ones, each with its own database and role, removed when the test is over."""
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tenants import connections
+from tenants.cluster import Cluster, parse_location
+from tenants.models import Tenant, database_prefix
+from tenants.services import tenant_create
+
+MakeTenant = Callable[..., Tenant]
+
+
+@pytest.fixture
+def make_tenant() -> Iterator[MakeTenant]:
+    """Create tenants; keywords go to `tenant_create`, the name is a new one unless given."""
+    made: list[Tenant] = []
+
+    def make(**keywords: str) -> Tenant:
+        tenant = tenant_create(**{"name": f"test {uuid.uuid4().hex[:12]}", **keywords})
+        made.append(tenant)
+        return tenant
+
+    yield make
+    for tenant in made:
+        remove(tenant)
+
+
+@pytest.fixture
+def tenant(make_tenant: MakeTenant) -> Tenant:
+    return make_tenant()
+
+
+@pytest.fixture
+def tenant_pair(make_tenant: MakeTenant) -> tuple[Tenant, Tenant]:
+    return make_tenant(), make_tenant()
+
+
+def remove(tenant: Tenant) -> None:
+    """Drop what a test made. (Erasing a customer is a different thing.)"""
+    location = parse_location(tenant.database_url)
+    connections.pool.discard(tenant.alias)
+    if tenant.server is not None:
+        with Cluster(tenant.server, database_prefix()) as cluster:
+            cluster.drop_database(location.database)
+            cluster.drop_role(location.role)
+    Tenant.objects.filter(pk=tenant.pk).delete()

@@ -1,0 +1,63 @@
+from uuid import UUID
+
+import pytest
+
+from tenants.errors import InvalidTenant
+from tenants.naming import clean_name, database_name, id_from_name, validate_id
+
+IDENTITY = UUID("0123abcd-0000-4000-8000-000000000000")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("customer-a", "customer-a"),
+        ("Customer A", "customer-a"),
+        ("  ACME, Inc.  ", "acme-inc"),
+        ("Ünïcode GmbH", "unicode-gmbh"),
+        ("snake_case", "snake-case"),
+        ("9 Lives", "9-lives"),
+        ("x" * 60, "x" * 41),
+        ("a" * 40 + " b", "a" * 40),
+    ],
+)
+def test_an_id_is_derived_from_the_name(name: str, expected: str) -> None:
+    assert id_from_name(clean_name(name)) == expected
+
+
+def test_a_name_in_another_script_needs_an_id() -> None:
+    with pytest.raises(InvalidTenant) as refusal:
+        id_from_name("株式会社青葉")
+    assert "株式会社青葉" in refusal.value.message
+    assert "--id" in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    "tenant_id",
+    ["", "-a", "A", "a" * 42, "a b", "../etc", "a/b", "a.b", "a;drop table tenants", "ａ", "顧客", "a\n", "a'b", 'a"b', "a_b"],
+)
+def test_an_id_that_is_no_slug_is_refused(tenant_id: str) -> None:
+    with pytest.raises(InvalidTenant, match="is not a tenant id"):
+        validate_id(tenant_id)
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 201, "a\x00b", "a\nb", "\x1b[31m"])
+def test_a_name_that_cannot_be_shown_is_refused(name: str) -> None:
+    with pytest.raises(InvalidTenant):
+        clean_name(name)
+
+
+def test_the_longest_id_gives_a_database_name_that_postgresql_does_not_cut() -> None:
+    assert len(database_name("p" * 12, "a" * 41, IDENTITY)) == 63
+
+
+def test_two_uses_of_an_id_have_different_databases() -> None:
+    other = UUID("ffffffff-0000-4000-8000-000000000000")
+    assert database_name("seo_gen", "a-b", IDENTITY) == "seo_gen_a_b_0123abcd"
+    assert database_name("seo_gen", "a-b", other) != database_name("seo_gen", "a-b", IDENTITY)
+
+
+@pytest.mark.parametrize("prefix", ["", "p" * 13, "1a", "a-b", 'a"'])
+def test_a_prefix_that_would_not_fit_is_refused(prefix: str) -> None:
+    with pytest.raises(InvalidTenant, match="TENANT_DATABASE_PREFIX"):
+        database_name(prefix, "a", IDENTITY)

@@ -1,0 +1,70 @@
+"""`kill -9` of `tenant create` at each of its steps, and what ends it."""
+
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from tenants.context import tenant_context
+from tenants.errors import TenantNotActive, TenantUnfinished
+from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus
+from tenants.services import tenant_create, tenant_recover, tenant_suspend
+from tests.tenant_fixtures import remove
+from tests.tenants.test_create import objects_named_like
+
+STEPS = ["template", "role", "database", "access", "identity", "verify"]
+# Dies the hard way as soon as the step named by its second argument is reached.
+CREATE_AND_DIE = """
+import django, os, signal, sys
+django.setup()
+from tenants.services import tenant_create
+def die(progress):
+    if progress.step == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+tenant_create(name=sys.argv[1], on_progress=die)
+"""
+
+
+def killed_at(step: str) -> str:
+    tenant_id = f"killed-{uuid.uuid4().hex[:12]}"
+    result = subprocess.run([sys.executable, "-c", CREATE_AND_DIE, tenant_id, step], capture_output=True, text=True)
+    assert result.returncode == -9, result.stderr
+    assert TenantOperation.objects.get(tenant_id=tenant_id).status == OperationStatus.RUNNING
+    assert Tenant.objects.get(pk=tenant_id).status == TenantStatus.PROVISIONING
+    return tenant_id
+
+
+def assert_whole(tenant_id: str) -> None:
+    tenant = Tenant.objects.get(pk=tenant_id)
+    with tenant_context(tenant):
+        pass
+    assert len(objects_named_like(tenant_id)) == 2
+    assert TenantOperation.objects.get(tenant_id=tenant_id).status == OperationStatus.COMPLETED
+    remove(tenant)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_recover_finishes_a_creation_killed_at_any_step(step: str) -> None:
+    tenant_id = killed_at(step)
+    recoveries = {recovery.tenant_id: recovery for recovery in tenant_recover()}
+    assert recoveries[tenant_id].outcome == "finished"
+    assert tenant_recover() == []
+    assert_whole(tenant_id)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_creating_it_again_finishes_it_too(step: str) -> None:
+    tenant_id = killed_at(step)
+    assert tenant_create(name=tenant_id).status == TenantStatus.ACTIVE
+    assert_whole(tenant_id)
+
+
+def test_until_then_every_other_operation_refuses_with_the_hint() -> None:
+    tenant_id = killed_at("access")
+    with pytest.raises(TenantUnfinished, match="Run `seo-gen tenant recover` first"):
+        tenant_suspend(tenant_id=tenant_id)
+    with pytest.raises(TenantNotActive), tenant_context(tenant_id):
+        pass
+    tenant_recover()
+    assert_whole(tenant_id)
