@@ -35,14 +35,13 @@ CONFIGURATION_ACTIONS = frozenset(
         "user.create",
         "user.change",
         "user.delete",
-        "user.password",
         "group.create",
         "group.change",
         "group.delete",
     }
 )
 
-PROMPT_ACTIONS = frozenset({"prompt.create", "prompt.update", "prompt.delete", "prompt.activate"})
+PROMPT_ACTIONS = frozenset({"prompt.create", "prompt.change", "prompt.activate"})
 
 RUN_ACTIONS = frozenset(
     {

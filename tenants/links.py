@@ -1,7 +1,7 @@
 """Addresses of the two sites: the control site at /admin/, and each tenant's own at /t/<id>/admin/.
 
-The tenant stands in the address, never in the session: two browser tabs on two tenants cannot mix. Inside a request to a
-tenant's site "/t/<id>/" is part of the script prefix, so that every `reverse()` stays with that tenant.
+The tenant stands in the address, never in the session: two browser tabs on two tenants cannot mix. Inside a request to
+a tenant's site "/t/<id>/" is part of the script prefix, so that every `reverse()` stays with that tenant.
 """
 
 import re

@@ -1,0 +1,133 @@
+"""What the admin classes of all apps share. Part of the foundation: it knows no app."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django import forms
+from django.contrib import messages
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import Model, TextField
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from config.errors import SeoGenError
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin, TabularInline
+
+    UnfoldModelAdmin = ModelAdmin[Any]
+    UnfoldTabularInline = TabularInline[Any, Any]
+else:
+    from unfold.admin import ModelAdmin as UnfoldModelAdmin
+    from unfold.admin import TabularInline as UnfoldTabularInline
+
+__all__ = ["ReadOnlyAdmin", "ReadOnlyInline", "StaffAdmin", "as_code", "as_json", "finished", "form_page"]
+
+
+class StaffAdmin(UnfoldModelAdmin):
+    """A model in the admin. What a service refuses becomes a message; every change is audited by the site."""
+
+    # What the audited actions on this model begin with: "llm.provider" gives "llm.provider.change". Empty: it cannot be
+    # changed here, or its services record what they do themselves.
+    audit_noun: ClassVar[str] = ""
+    # How audit entries name the model; `audit_noun` with "_" for "." unless given.
+    audit_resource: ClassVar[str] = ""
+
+    compressed_fields = True
+    warn_unsaved_form = True
+    # The specification's TEXT columns hold names; what is longer asks for a text area itself.
+    formfield_overrides: ClassVar[dict[Any, Any]] = {TextField: {"widget": UnfoldAdminTextInputWidget}}
+
+    def audit_details(self, obj: Any) -> dict[str, object]:
+        """Return what an audit entry about `obj` holds besides the names of the fields that were changed."""
+        return {}
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except SeoGenError as error:
+            if request.method != "POST":
+                raise
+            # The transaction is rolled back; the page shows what stands.
+            messages.error(request, str(error))
+            return HttpResponseRedirect(request.get_full_path())
+
+
+class ReadOnlyAdmin(StaffAdmin):
+    """A model that the admin shows and never changes."""
+
+    warn_unsaved_form = False
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class ReadOnlyInline(UnfoldTabularInline):
+    """Related rows, shown on their parent's page and never changed there."""
+
+    extra = 0
+    max_num = 0
+    can_delete = False
+    show_change_link = True
+    hide_title = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+def form_page(
+    admin: StaffAdmin, request: HttpRequest, form: forms.Form, *, title: str, submit: str, explanation: str = ""
+) -> TemplateResponse:
+    """Return a page of the admin with a form whose POST calls a service rather than saving a model."""
+    context = {
+        **admin.admin_site.each_context(request),
+        "title": title,
+        "form": form,
+        "submit": submit,
+        "explanation": explanation,
+        "opts": admin.opts,
+        "media": admin.media + form.media,
+    }
+    return TemplateResponse(request, "admin/form_page.html", context)
+
+
+def finished(request: HttpRequest, url: str) -> HttpResponse:
+    """Lead to `url` after a dialog's POST, which htmx sends and which plain browsers and scripts may send too."""
+    if "HX-Request" in request.headers:
+        return HttpResponse(headers={"HX-Redirect": url})
+    return HttpResponseRedirect(url)
+
+
+def as_json(document: object) -> SafeString | None:
+    """Show a JSON document indented; None (shown as "-") where there is none."""
+    if document is None:
+        return None
+    return as_code(json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
+
+
+def as_code(text: str) -> SafeString:
+    return format_html('<pre class="seo-gen-code">{}</pre>', text)

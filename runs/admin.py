@@ -1,0 +1,438 @@
+"""A tenant's runs, their steps, files and costs: shown, downloaded, and new runs started."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from io import BytesIO
+from pathlib import PurePosixPath
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
+from django.db.models import QuerySet, Sum
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from audit.services import record
+from config.admin_base import ReadOnlyAdmin, ReadOnlyInline, as_json, form_page
+from config.errors import SeoGenError
+from runs.config import MAX_KEYWORD_CHARS, RunConfig, config_from_document
+from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
+from runs.services import run_create
+from runs.storage import read
+from tenants.context import current_alias, current_tenant
+
+RUN_COLORS = {
+    RunStatus.PENDING: "info",
+    RunStatus.RUNNING: "primary",
+    RunStatus.PAUSED: "warning",
+    RunStatus.COMPLETED: "success",
+    RunStatus.FAILED: "danger",
+}
+STEP_COLORS = {
+    StepStatus.PENDING: "info",
+    StepStatus.RUNNING: "primary",
+    StepStatus.COMPLETED: "success",
+    StepStatus.FAILED: "danger",
+}
+DOWNLOAD_BLOCK_BYTES = 64 * 1024
+
+
+class RunCreateForm(forms.Form):
+    """The common inputs as fields, everything else as JSON."""
+
+    keyword = forms.CharField(
+        label=gettext_lazy("Keyword"),
+        max_length=MAX_KEYWORD_CHARS,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=gettext_lazy("What the article is to be found by."),
+    )
+    language = forms.ChoiceField(
+        label=gettext_lazy("Language"),
+        choices=[("ja", gettext_lazy("Japanese")), ("en", gettext_lazy("English"))],
+        widget=UnfoldAdminSelectWidget,
+    )
+    advanced = forms.JSONField(
+        label=gettext_lazy("Advanced"),
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"class": "seo-gen-code", "rows": 8, "spellcheck": "false"}),
+        help_text=gettext_lazy(
+            'Further inputs of the prompts, "steps" and "models", as JSON: {"audience": "beginners",'
+            ' "models": {"draft": {"provider": "claude", "model_class": "pro"}}}.'
+        ),
+    )
+
+    def clean_advanced(self) -> dict[str, Any]:
+        advanced = self.cleaned_data["advanced"] or {}
+        if not isinstance(advanced, dict):
+            raise ValidationError(_('Enter a JSON object, such as {"audience": "beginners"}.'))
+        for name in ("keyword", "language"):
+            if name in advanced:
+                raise ValidationError(_("%(name)s has a field of its own above.") % {"name": name})
+        return advanced
+
+    def config(self) -> RunConfig:
+        """Return the run's configuration; raise `InvalidRunConfig`."""
+        given = self.cleaned_data
+        return config_from_document({**given["advanced"], "keyword": given["keyword"], "language": given["language"]})
+
+
+class StepInline(ReadOnlyInline):
+    model = Step
+    verbose_name_plural = gettext_lazy("steps")
+    ordering = ("position",)
+    fields = (
+        *("step", "shown_status", "shown_model", "input_tokens", "output_tokens", "seconds", "retry_count"),
+        *("summary", "error_message"),
+    )
+    readonly_fields = fields
+
+    @display(description=gettext_lazy("status"), label=STEP_COLORS)
+    def shown_status(self, step: Step) -> tuple[str, str]:
+        return step.status, step.get_status_display()
+
+    @admin.display(description=gettext_lazy("model"))
+    def shown_model(self, step: Step) -> str:
+        return _model(step)
+
+    @admin.display(description=gettext_lazy("in"))
+    def input_tokens(self, step: Step) -> int | None:
+        return _tokens(step, "input")
+
+    @admin.display(description=gettext_lazy("out"))
+    def output_tokens(self, step: Step) -> int | None:
+        return _tokens(step, "output")
+
+    @admin.display(description=gettext_lazy("seconds"))
+    def seconds(self, step: Step) -> str | None:
+        return _seconds(step)
+
+
+class ArtifactInline(ReadOnlyInline):
+    model = Artifact
+    verbose_name_plural = gettext_lazy("artifacts")
+    fields = ("step", "file_name", "file_type", "size", "digest", "download")
+    readonly_fields = fields
+
+    @admin.display(description=gettext_lazy("file"))
+    def file_name(self, artifact: Artifact) -> str:
+        return _file_name(artifact)
+
+    @admin.display(description=gettext_lazy("size"))
+    def size(self, artifact: Artifact) -> str | None:
+        return _size(artifact)
+
+    @admin.display(description=gettext_lazy("content"))
+    def download(self, artifact: Artifact) -> SafeString:
+        return _download_link(artifact)
+
+
+class RunAdmin(ReadOnlyAdmin):
+    audit_resource = "run"
+    list_display = ("keyword", "shown_status", "progress", "shown_cost", "language", "created_at", "id")
+    list_filter = ("status", "created_at")
+    search_fields = ("id", "config__keyword")
+    search_help_text = gettext_lazy("Id or keyword")
+    ordering = ("-created_at",)
+    inlines = (StepInline, ArtifactInline)
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("keyword", "language", "shown_status"),
+                    ("shown_cost", "input_tokens", "output_tokens"),
+                    ("created_at", "updated_at", "id"),
+                    "shown_config",
+                )
+            },
+        ),
+    )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("runs.add_run")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        runs: QuerySet[Run] = super().get_queryset(request)
+        # Prefetched for the shown page alone; a join would total the costs of every run first.
+        return runs.prefetch_related("steps", "cost")
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = RunCreateForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            run = _start(form)
+            if run is not None:
+                messages.success(request, _("The run was started."))
+                return HttpResponseRedirect(reverse("admin:runs_run_change", args=[run.pk]))
+        return form_page(
+            self,
+            request,
+            form,
+            title=_("Start a run"),
+            submit=_("Start"),
+            explanation=_("Models and prompts are those that are active now; later changes do not touch this run."),
+        )
+
+    @admin.display(description=gettext_lazy("keyword"))
+    def keyword(self, run: Run) -> str | None:
+        return _input(run, "keyword")
+
+    @admin.display(description=gettext_lazy("language"))
+    def language(self, run: Run) -> str | None:
+        return _input(run, "language")
+
+    @display(description=gettext_lazy("status"), ordering="status", label=RUN_COLORS)
+    def shown_status(self, run: Run) -> tuple[str, str]:
+        return run.status, run.get_status_display()
+
+    @admin.display(description=gettext_lazy("steps"))
+    def progress(self, run: Run) -> str:
+        steps = list(run.steps.all())
+        finished = sum(step.status == StepStatus.COMPLETED for step in steps)
+        return _("%(finished)d of %(count)d") % {"finished": finished, "count": len(steps)}
+
+    @admin.display(description=gettext_lazy("cost (USD)"))
+    def shown_cost(self, run: Run) -> str | None:
+        cost = _cost(run)
+        return money(cost.total_llm_cost, cost.unpriced_steps) if cost else None
+
+    @admin.display(description=gettext_lazy("input tokens"))
+    def input_tokens(self, run: Run) -> int | None:
+        cost = _cost(run)
+        return cost.total_input_tokens if cost else None
+
+    @admin.display(description=gettext_lazy("output tokens"))
+    def output_tokens(self, run: Run) -> int | None:
+        cost = _cost(run)
+        return cost.total_output_tokens if cost else None
+
+    @admin.display(description=gettext_lazy("configuration"))
+    def shown_config(self, run: Run) -> SafeString | None:
+        return as_json(run.config)
+
+
+class StepAdmin(ReadOnlyAdmin):
+    audit_resource = "step"
+    list_display = ("step", "run_link", "shown_status", "shown_model", "retry_count", "started_at", "seconds")
+    list_filter = ("status", "step", "started_at")
+    search_fields = ("=run__id",)
+    search_help_text = gettext_lazy("A run's id")
+    ordering = ("-id",)
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("step", "run_link", "shown_status"),
+                    ("llm_provider", "llm_model", "prompt"),
+                    ("started_at", "completed_at", "seconds"),
+                    ("retry_count", "lease_owner", "lease_expires_at"),
+                    "error_message",
+                )
+            },
+        ),
+        (
+            gettext_lazy("Result"),
+            {
+                "fields": (
+                    "summary",
+                    "output_path",
+                    "output_digest",
+                    ("shown_usage", "cost_per_1k_input_tokens", "cost_per_1k_output_tokens"),
+                    "shown_metrics",
+                )
+            },
+        ),
+    )
+
+    @admin.display(description=gettext_lazy("run"))
+    def run_link(self, step: Step) -> SafeString:
+        return _run_link(step.run_id)
+
+    @display(description=gettext_lazy("status"), ordering="status", label=STEP_COLORS)
+    def shown_status(self, step: Step) -> tuple[str, str]:
+        return step.status, step.get_status_display()
+
+    @admin.display(description=gettext_lazy("model"), ordering="llm_model")
+    def shown_model(self, step: Step) -> str:
+        return _model(step)
+
+    @admin.display(description=gettext_lazy("seconds"))
+    def seconds(self, step: Step) -> str | None:
+        return _seconds(step)
+
+    @admin.display(description=gettext_lazy("token usage"))
+    def shown_usage(self, step: Step) -> SafeString | None:
+        return as_json(step.token_usage)
+
+    @admin.display(description=gettext_lazy("metrics"))
+    def shown_metrics(self, step: Step) -> SafeString | None:
+        return as_json(step.metrics)
+
+
+class ArtifactAdmin(ReadOnlyAdmin):
+    audit_resource = "artifact"
+    list_display = ("file_name", "step", "run_link", "file_type", "size", "created_at", "download_link")
+    list_filter = ("step", "file_type", "created_at")
+    search_fields = ("=run__id", "file_path")
+    search_help_text = gettext_lazy("A run's id, or part of a path")
+    ordering = ("-id",)
+    fields = (
+        *("file_name", "download_link", "run_link", "step", "file_type", "file_path", "digest", "size"),
+        *("shown_metadata", "created_at"),
+    )
+
+    def get_custom_urls(self) -> Any:
+        return (("<int:artifact_id>/download/", "runs_artifact_download", self.download),)
+
+    def download(self, request: HttpRequest, artifact_id: int, model_admin: object) -> HttpResponseBase:
+        """Hand out the file if it is what was written; who read it is recorded first.
+
+        Sent as a file to keep, never as a page: what an LLM wrote must not run in the staff's browser.
+        """
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        alias = current_alias()
+        artifact = Artifact.objects.using(alias).filter(pk=artifact_id).first()
+        if artifact is None:
+            raise Http404
+        content = read(artifact.file_path, artifact.digest)
+        with transaction.atomic(using=alias):
+            record(
+                using=alias,
+                action="artifact.read",
+                resource_type="artifact",
+                resource_id=str(artifact.pk),
+                details={"run_id": str(artifact.run_id), "path": artifact.file_path, "digest": artifact.digest},
+            )
+        response = FileResponse(
+            BytesIO(content),
+            as_attachment=True,
+            filename=_file_name(artifact),
+            content_type="application/octet-stream",
+        )
+        response.block_size = DOWNLOAD_BLOCK_BYTES
+        return response
+
+    @admin.display(description=gettext_lazy("file"), ordering="file_path")
+    def file_name(self, artifact: Artifact) -> str:
+        return _file_name(artifact)
+
+    @admin.display(description=gettext_lazy("run"))
+    def run_link(self, artifact: Artifact) -> SafeString:
+        return _run_link(artifact.run_id)
+
+    @admin.display(description=gettext_lazy("size"))
+    def size(self, artifact: Artifact) -> str | None:
+        return _size(artifact)
+
+    @admin.display(description=gettext_lazy("content"))
+    def download_link(self, artifact: Artifact) -> SafeString:
+        return _download_link(artifact)
+
+    @admin.display(description=gettext_lazy("metadata"))
+    def shown_metadata(self, artifact: Artifact) -> SafeString | None:
+        return as_json(artifact.metadata)
+
+
+class RunCostAdmin(ReadOnlyAdmin):
+    audit_resource = "run"
+    list_display = ("run_link", "created_at", "total_input_tokens", "total_output_tokens", "shown_cost")
+    list_display_links = None
+    list_filter = ("run__created_at", "run__status")
+    list_select_related = ("run",)
+    ordering = ("-run__created_at",)
+    fields = ("run_link", "total_input_tokens", "total_output_tokens", "shown_cost", "unpriced_steps")
+    list_before_template = "admin/run_cost_totals.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+        totals = RunCost.objects.aggregate(
+            cost=Sum("total_llm_cost"),
+            input_tokens=Sum("total_input_tokens"),
+            output_tokens=Sum("total_output_tokens"),
+            unpriced=Sum("unpriced_steps"),
+        )
+        totals["cost"] = money(totals["cost"], totals["unpriced"] or 0)
+        return super().changelist_view(request, {**(extra_context or {}), "totals": totals})
+
+    @admin.display(description=gettext_lazy("run"))
+    def run_link(self, cost: RunCost) -> SafeString:
+        return _run_link(cost.run_id, _input(cost.run, "keyword"))
+
+    @admin.display(description=gettext_lazy("created"), ordering="run__created_at")
+    def created_at(self, cost: RunCost) -> object:
+        return cost.run.created_at
+
+    @admin.display(description=gettext_lazy("cost (USD)"), ordering="total_llm_cost")
+    def shown_cost(self, cost: RunCost) -> str | None:
+        return money(cost.total_llm_cost, cost.unpriced_steps)
+
+
+def money(amount: Decimal | None, unpriced_steps: int) -> str | None:
+    """Show US dollars to a hundredth of a cent; an unknown price never looks like 0 (None is shown as "-")."""
+    if amount is None:
+        return _("unknown") if unpriced_steps else None
+    shown = f"{amount:,.4f}"
+    return _("at least %(amount)s") % {"amount": shown} if unpriced_steps else shown
+
+
+def _start(form: RunCreateForm) -> Run | None:
+    try:
+        return run_create(tenant_id=current_tenant().id, config=form.config())
+    except SeoGenError as error:
+        form.add_error(None, str(error))
+        return None
+
+
+def _input(run: Run, name: str) -> str | None:
+    value = run.config.get(name) if isinstance(run.config, dict) else None
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _cost(run: Run) -> RunCost | None:
+    return getattr(run, "cost", None)
+
+
+def _model(step: Step) -> str:
+    return f"{step.llm_provider or '?'}/{step.llm_model or '?'}"
+
+
+def _tokens(step: Step, kind: str) -> int | None:
+    return step.token_usage.get(kind) if isinstance(step.token_usage, dict) else None
+
+
+def _seconds(step: Step) -> str | None:
+    if step.started_at is None or step.completed_at is None:
+        return None
+    return f"{(step.completed_at - step.started_at).total_seconds():,.1f}"
+
+
+def _file_name(artifact: Artifact) -> str:
+    return PurePosixPath(artifact.file_path).name
+
+
+def _size(artifact: Artifact) -> str | None:
+    size_bytes = artifact.metadata.get("size_bytes") if isinstance(artifact.metadata, dict) else None
+    return f"{size_bytes:,} B" if isinstance(size_bytes, int) else None
+
+
+def _run_link(run_id: object, text: str | None = None) -> SafeString:
+    return format_html('<a href="{}">{}</a>', reverse("admin:runs_run_change", args=[run_id]), text or run_id)
+
+
+def _download_link(artifact: Artifact) -> SafeString:
+    return format_html(
+        '<a href="{}">{}</a>', reverse("admin:runs_artifact_download", args=[artifact.pk]), _("Download")
+    )
