@@ -3,6 +3,7 @@
 Every variable is described in ``docs/configuration.md``.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from config.unfold import UNFOLD as UNFOLD
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 HOME = Path(env.str("SEO_GEN_HOME", default=str(BASE_DIR / "var"))).resolve()
-for name, value in stack.settings_from_stack(HOME).items():
-    env.ENVIRON.setdefault(name, value)
+# A copy: the processes that this one starts must find the stack's addresses anew, not inherit those of today.
+env.ENVIRON = {**os.environ, **{k: v for k, v in stack.settings_from_stack(HOME).items() if not os.environ.get(k)}}
 
 # -- Core ----------------------------------------------------------------------------------------------------------
 SECRET_KEY = env.str("SECRET_KEY")
