@@ -1,8 +1,11 @@
 """Both audit logs, each seen as the application's role and as a superuser."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -10,7 +13,8 @@ import pytest
 from django.conf import settings
 from django.db import connections
 
-from tenants.models import DatabaseServer, Tenant
+if TYPE_CHECKING:
+    from tenants.models import Tenant
 
 INSERT = "INSERT INTO {} (user_id, action, resource_type, resource_id) VALUES ('operator:ann', 'x', 'tenant', 'y')"
 
@@ -84,6 +88,9 @@ def superuser(log: Log) -> Iterator[psycopg.Connection]:
 
 
 def _in_database(path: str) -> str:
+    # Not at the top: this file is read before the settings are.
+    from tenants.models import DatabaseServer
+
     server = DatabaseServer.objects.get(is_default=True)
     return urlunsplit(urlsplit(server.admin_url)._replace(path=path))
 
