@@ -4,7 +4,7 @@
 class SeoGenError(Exception):
     """A refusal or failure that an operator or a staff member can act on.
 
-    `message` is one translated sentence that holds the offending id; `hint`, if any, is one sentence with the next step.
+    `message` is one translated sentence that holds the offending id; `hint`, if any, is one with the next step.
     Boundaries translate it once: a command to ``CommandError``, the admin to a message, a task to retry or failure.
     Anything that is not a `SeoGenError` is a defect and crashes.
     """

@@ -76,8 +76,8 @@ TEMPLATES = [
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
 DATABASES["default"].update({"ENGINE": "django.db.backends.postgresql", "CONN_HEALTH_CHECKS": True})
 DATABASE_ROUTERS = ["tenants.router.TenantRouter"]
-# Who owns the control database's tables; the application's role (DATABASE_URL) can neither change them nor, so, the audit
-# log's guards. Unset: DATABASE_URL migrates too, and a check warns.
+# Who owns the control database's tables. The application's role (DATABASE_URL) can then neither alter them nor remove
+# the audit log's guards. Unset: DATABASE_URL migrates too, and a check warns.
 DATABASE_OWNER_URL = env.str("DATABASE_OWNER_URL", default="")
 if DATABASE_OWNER_URL:
     DATABASES["control-owner"] = {**env.db_url("DATABASE_OWNER_URL"), "ENGINE": "django.db.backends.postgresql"}
@@ -111,7 +111,7 @@ CELERY_BROKER_URL = env.str("CELERY_BROKER_URL")
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
-# The database's lease decides who works, so early or late acknowledgement only changes how soon a lost wake-up is noticed.
+# The database's lease decides who works; when a message is acknowledged only decides how soon a lost one is noticed.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1

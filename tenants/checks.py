@@ -3,17 +3,17 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
 from django.utils.translation import gettext as _
 
 
-@register()
-def owner_is_separate(**kwargs: Any) -> list[CheckMessage]:
+@checks.register()
+def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
     """Warn where the application's own role owns the control database's tables, the audit log among them."""
     if settings.DATABASE_OWNER_URL:
         return []
     return [
-        Warning(
+        checks.Warning(
             _("DATABASE_OWNER_URL is not set, so the application's role owns the control database's audit log."),
             hint=_("Create a role that owns the database and only migrates it; docs/configuration.md shows how."),
             id="tenants.W001",
@@ -21,8 +21,8 @@ def owner_is_separate(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-@register()
-def keys_are_usable(**kwargs: Any) -> list[CheckMessage]:
+@checks.register()
+def keys_are_usable(**kwargs: Any) -> list[checks.CheckMessage]:
     """Refuse keys that could not decrypt a single credential."""
     from cryptography.fernet import Fernet
 
@@ -36,4 +36,4 @@ def keys_are_usable(**kwargs: Any) -> list[CheckMessage]:
             return []
         problem = _("SEO_GEN_ENCRYPTION_KEYS is empty.")
     hint = _("Make one: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'")
-    return [Error(problem, hint=hint, id="tenants.E001")]
+    return [checks.Error(problem, hint=hint, id="tenants.E001")]

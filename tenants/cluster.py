@@ -1,7 +1,7 @@
 """What only an administrator of a PostgreSQL server can do: roles, databases, grants. The one module with raw psycopg.
 
 Every statement can be repeated: what is there already is left or brought to the wanted state, so that an operation that
-was cut off can simply run again. Names go through `psycopg.sql.Identifier`; passwords reach the server as SCRAM verifiers.
+was cut off can simply run again. Names go through `psycopg.sql.Identifier`; passwords reach the server as verifiers.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class Cluster:
     def __exit__(self, *exc: object) -> None:
         self._connection.close()
 
-    # -- roles --------------------------------------------------------------------------------------------------------
+    # -- roles ---------------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Create the owner and the group role, and close the maintenance database to everybody else. Once per server."""
+        """Create the owner and the group role. Once per server."""
         if self._connection.info.server_version < MINIMUM_SERVER_VERSION:
             raise ServerError(
                 _("Database server %(name)s runs PostgreSQL %(version)d; 14 or newer is needed.")
@@ -75,7 +75,9 @@ class Cluster:
 
     def ensure_login(self, role: str, password: str) -> None:
         """Create the tenant's login role, or reset its password."""
-        encrypted = self._connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+        encrypted = self._connection.pgconn.encrypt_password(
+            password.encode(), role.encode(), b"scram-sha-256"
+        ).decode()
         if self.role_exists(role):
             statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
         else:
@@ -89,7 +91,7 @@ class Cluster:
         if self.role_exists(role):
             self._execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
-    # -- databases ----------------------------------------------------------------------------------------------------
+    # -- databases -----------------------------------------------------------------------------------------------------
 
     def database_exists(self, name: str) -> bool:
         return bool(self._scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)", name))
@@ -144,7 +146,7 @@ class Cluster:
         if self.database_exists(name):
             self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    # -- inside a tenant's database -----------------------------------------------------------------------------------
+    # -- inside a tenant's database ------------------------------------------------------------------------------------
 
     @contextmanager
     def as_owner(self, database: str) -> Iterator[psycopg.Connection]:
@@ -155,7 +157,7 @@ class Cluster:
             yield connection
 
     def grant_to_tenants(self, database: str, privileges: Iterable[tuple[str, Sequence[LiteralString]]]) -> None:
-        """Give the group role its (table, privileges) in `database`; clones carry them, since roles are the server's."""
+        """Give the group role its (table, privileges) in `database`; clones carry them along."""
         group = sql.Identifier(self.group)
         with self.as_owner(database) as connection:
             connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
@@ -167,7 +169,7 @@ class Cluster:
                     statement = sql.SQL("GRANT {} ON {} TO {}").format(granted, sql.Identifier(table), group)
                     connection.execute(statement)
 
-    # -- where things are -----------------------------------------------------------------------------------------------
+    # -- where things are ----------------------------------------------------------------------------------------------
 
     def location(self, name: str, password: str) -> DatabaseLocation:
         """Return the URL under which a tenant reaches its database: the server's, with its own role and database."""
@@ -206,7 +208,9 @@ class Cluster:
 def parse_location(url: str) -> DatabaseLocation:
     """Read database, role and password back from a tenant's URL."""
     parts = urlsplit(url)
-    return DatabaseLocation(unquote(parts.path.lstrip("/")), unquote(parts.username or ""), unquote(parts.password or ""), url)
+    return DatabaseLocation(
+        unquote(parts.path.lstrip("/")), unquote(parts.username or ""), unquote(parts.password or ""), url
+    )
 
 
 def _reason(error: BaseException) -> str:

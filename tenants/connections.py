@@ -84,8 +84,8 @@ class Idle:
 class TenantConnectionPool:
     """The open tenant connections of one process: at most `maximum`, in use and idle together.
 
-    `acquire` takes the tenant's warm connection or opens one, closing the least recently used idle one where the bound is
-    reached; where all are in use it waits up to `wait_s` seconds, then raises `TenantConnectionsExhausted`.
+    `acquire` takes the tenant's warm connection or opens one, closing the least recently used idle one where the bound
+    is reached; where all are in use it waits up to `wait_s` seconds, then raises `TenantConnectionsExhausted`.
     """
 
     def __init__(self) -> None:

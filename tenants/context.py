@@ -26,8 +26,8 @@ def current_alias() -> str:
 class tenant_context:  # noqa: N801  (used like a function, as Django's own context managers are)
     """Make a tenant the active one inside the block; yields its database alias.
 
-    The tenant's row is read afresh on entry, so that a tenant which another process suspended, moved, restored or erased
-    is noticed at once. Raises `UnknownTenant`, or `TenantNotActive` for one whose status is not in `statuses`. May be
+    The tenant's row is read afresh on entry, so that what another process did (suspend, move, restore, erase) is
+    noticed at once. Raises `UnknownTenant`, or `TenantNotActive` for one whose status is not in `statuses`. May be
     nested, with the same tenant or another, and reused.
     In a new thread, enter it there: a thread starts without a tenant.
     """
@@ -40,7 +40,9 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
     def __enter__(self) -> str:
         return self._push(self._open())
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         frame = self._pop()
         if not frame.is_entered_again():
             connections.release(frame.tenant.alias)

@@ -46,7 +46,7 @@ def _keys() -> MultiFernet:
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
-    """`TEXT` that the database only ever sees encrypted. Not searchable: the same value encrypts differently each time."""
+    """`TEXT` that the database only ever sees encrypted. Not searchable: a value encrypts differently each time."""
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)

@@ -49,7 +49,9 @@ class TenantNotActive(TenantError):
     """The tenant exists but is suspended, or was deleted."""
 
     def __init__(self, tenant_id: str, status: str) -> None:
-        hints = {"suspended": _("`seo-gen tenant resume --tenant-id %(id)s` makes it active again.") % {"id": tenant_id}}
+        hints = {
+            "suspended": _("`seo-gen tenant resume --tenant-id %(id)s` makes it active again.") % {"id": tenant_id}
+        }
         super().__init__(
             _("Tenant %(id)s is %(status)s.") % {"id": tenant_id, "status": status}, hint=hints.get(status, "")
         )

@@ -1,4 +1,4 @@
-"""The control database's tables about tenants. Names and types are the specification's; extra columns are below a line."""
+"""The control database's tables about tenants. Names and types are the specification's; extra columns follow."""
 
 from __future__ import annotations
 
@@ -69,7 +69,12 @@ class Tenant(models.Model):
     # -- beyond the specification --
     status = models.TextField(_("status"), choices=TenantStatus, db_default=TenantStatus.ACTIVE)
     server = models.ForeignKey(
-        DatabaseServer, verbose_name=_("server"), null=True, blank=True, on_delete=models.PROTECT, related_name="tenants"
+        DatabaseServer,
+        verbose_name=_("server"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="tenants",
     )
     # What the tenant's own database must say it is, checked whenever a connection is opened.
     identity = models.UUIDField(_("identity"), default=uuid.uuid4, db_default=RandomUUID(), unique=True, editable=False)
@@ -91,7 +96,9 @@ class Tenant(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["work_seen_at"], condition=models.Q(work_seen_at__isnull=False), name="tenants_at_work")
+            models.Index(
+                fields=["work_seen_at"], condition=models.Q(work_seen_at__isnull=False), name="tenants_at_work"
+            )
         ]
 
     def __str__(self) -> str:

@@ -42,9 +42,7 @@ def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:
 
 def operation_end(operation: TenantOperation, status: OperationStatus, error: str = "") -> None:
     """Close the record; call it in the transaction that makes the last change."""
-    TenantOperation.objects.using(CONTROL).filter(pk=operation.pk).update(
-        status=status, error=error, finished_at=Now()
-    )
+    TenantOperation.objects.using(CONTROL).filter(pk=operation.pk).update(status=status, error=error, finished_at=Now())
 
 
 def _scalar(query: str, *parameters: str) -> object:

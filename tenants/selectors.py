@@ -7,7 +7,6 @@ from tenants.errors import ServerError, TenantUnfinished, UnknownTenant
 from tenants.models import DatabaseServer, OperationStatus, Tenant, TenantOperation, TenantStatus
 
 
-
 def tenant_get(tenant_id: str) -> Tenant:
     """Return the tenant, whatever its status; raise `UnknownTenant`."""
     try:

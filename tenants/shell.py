@@ -93,9 +93,8 @@ def _takes_database(command: str) -> bool:
 def _owner_url(tenant: Tenant) -> str:
     if tenant.server is None:
         raise TenantError(_("Tenant %(id)s is on no registered server, so its owner is not known.") % {"id": tenant.id})
-    return urlunsplit(
-        urlsplit(tenant.server.admin_url)._replace(path=f"/{parse_location(tenant.database_url).database}")
-    )
+    database = parse_location(tenant.database_url).database
+    return str(urlunsplit(urlsplit(tenant.server.admin_url)._replace(path=f"/{database}")))
 
 
 def _record(action: str, tenant_id: str, details: dict[str, object]) -> None:

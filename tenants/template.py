@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import LiteralString
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import django
@@ -25,15 +26,15 @@ from tenants.connections import add_alias
 from tenants.router import TENANT_APPS
 
 # What a tenant's role may do with a table, unless its model says otherwise in `database_privileges`.
-DEFAULT_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
-VIEW_PRIVILEGES = ("SELECT",)
+DEFAULT_PRIVILEGES: tuple[LiteralString, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
+VIEW_PRIVILEGES: tuple[LiteralString, ...] = ("SELECT",)
 
 
 def ensure_template(cluster: Cluster, prefix: str) -> str:
     """Return the name of the server's template for this release, building it where it does not exist yet.
 
-    1. look, without a lock; 2. look again under the server's lock; 3. drop what a killed build left; 4. create, migrate as
-    the owner, grant; 5. rename and close: only a finished template bears the name.
+    1. look, without a lock; 2. look again under the server's lock; 3. drop what a killed build left; 4. create, migrate
+    as the owner, grant; 5. rename and close: only a finished template bears the name.
     """
     name = f"{prefix}_template_{fingerprint()[:12]}"
     if cluster.template_is_ready(name):
@@ -91,14 +92,14 @@ def _migrate(cluster: Cluster, database: str) -> None:
         connections.settings.pop(alias)
 
 
-def _privileges() -> list[tuple[str, tuple[str, ...]]]:
+def _privileges() -> list[tuple[str, tuple[LiteralString, ...]]]:
     """Return (table or view, privileges of the tenant's role) for every model of the tenant apps."""
-    found = [("django_migrations", ("SELECT",))]
+    found: list[tuple[str, tuple[LiteralString, ...]]] = [("django_migrations", ("SELECT",))]
     for label in sorted(TENANT_APPS):
         found += [(model._meta.db_table, _privileges_on(model)) for model in apps.get_app_config(label).get_models()]
     return found
 
 
-def _privileges_on(model: type[models.Model]) -> tuple[str, ...]:
+def _privileges_on(model: type[models.Model]) -> tuple[LiteralString, ...]:
     default = DEFAULT_PRIVILEGES if model._meta.managed else VIEW_PRIVILEGES
     return tuple(getattr(model, "database_privileges", default))

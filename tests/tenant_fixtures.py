@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def make_tenant() -> Iterator[MakeTenant]:
     """Create tenants; keywords go to `tenant_create`, the name is a new one unless given."""
     made: list[Tenant] = []
 
-    def make(**keywords: str) -> Tenant:
+    def make(**keywords: Any) -> Tenant:
         tenant = tenant_create(**{"name": f"test {uuid.uuid4().hex[:12]}", **keywords})
         made.append(tenant)
         return tenant

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 from django.db.backends.postgresql import base as postgresql
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
@@ -17,8 +18,8 @@ IDENTITY_QUERY = "SELECT tenant_id, identity FROM public.tenant_identity"
 class DatabaseWrapper(postgresql.DatabaseWrapper):
     """Takes its connection from the process's pool and gives it back on close.
 
-    Whenever a connection is opened, the database must say that it is the tenant's; whenever a cursor is made, the tenant
-    must be the active one.
+    Whenever a connection is opened, the database must say that it is the tenant's; whenever a cursor is made, the
+    tenant must be the active one.
     """
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
@@ -37,7 +38,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
     def _open(self, conn_params: dict[str, Any]) -> Any:
         try:
             connection = super().get_new_connection(conn_params)
-        except postgresql.Database.OperationalError as error:
+        except psycopg.OperationalError as error:
             raise TenantUnreachable(self.settings_dict["TENANT_ID"], first_line(error)) from error
         try:
             self._check_identity(connection)
@@ -51,7 +52,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         tenant_id, identity = self.settings_dict["TENANT_ID"], self.settings_dict["IDENTITY"]
         try:
             row = connection.execute(IDENTITY_QUERY).fetchone()
-        except postgresql.Database.ProgrammingError as error:
+        except psycopg.ProgrammingError as error:
             raise TenantIdentityMismatch(tenant_id, "it is no tenant's database") from error
         if row is None or (row[0], row[1]) != (tenant_id, identity):
             found = f"it belongs to {row[0]}" if row else "it has no identity"
@@ -63,13 +64,13 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         try:
             connection.execute("SELECT 1")
             connection.rollback()
-        except postgresql.Database.Error:
+        except psycopg.Error:
             return False
         return True
 
     def _cursor(self, name: str | None = None) -> Any:
         require(self.alias)
-        return super()._cursor(name)
+        return super()._cursor(name)  # type: ignore[misc]
 
     def _close(self) -> None:
         if self.connection is not None:
@@ -85,7 +86,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
 
 def _is_clean(connection: Any) -> bool:
     """Tell whether the connection is open and outside any transaction."""
-    idle = postgresql.Database.pq.TransactionStatus.IDLE
+    idle = psycopg.pq.TransactionStatus.IDLE
     return not connection.closed and connection.info.transaction_status == idle
 
 

@@ -28,16 +28,21 @@ BIND_IDENTITY = "INSERT INTO public.tenant_identity (tenant_id, identity) VALUES
 
 
 def tenant_create(
-    *, name: str, tenant_id: str | None = None, server_name: str | None = None, on_progress: OnProgress = ignore_progress
+    *,
+    name: str,
+    tenant_id: str | None = None,
+    server_name: str | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Tenant:
     """Create a tenant and return it, active.
 
-    `tenant_id` is derived from `name` unless given; `server_name` names a `DatabaseServer`, else the default one is used.
-    A creation of the same name and id that was cut off is finished instead. On failure everything made so far is removed.
+    `tenant_id` is derived from `name` unless given; `server_name` names a `DatabaseServer`, else the default one is
+    used. A creation of the same name and id that was cut off is finished instead. On failure everything made so far is
+    removed.
     Raises `InvalidTenant`, `TenantExists`, `TenantBusy` or `ServerError`.
 
-    1. record tenant and operation (control database, one transaction); 2. template; 3. role; 4. clone; 5. let the role in;
-    6. identity and chain genesis; 7. connect as the tenant; 8. active. Each of 2 to 8 can be repeated.
+    1. record tenant and operation (control database, one transaction); 2. template; 3. role; 4. clone; 5. let the role
+    in; 6. identity and chain genesis; 7. connect as the tenant; 8. active. Each of 2 to 8 can be repeated.
     """
     name = clean_name(name)
     tenant_id = id_from_name(name) if tenant_id is None else validate_id(tenant_id)

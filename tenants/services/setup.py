@@ -20,7 +20,7 @@ MAIN_SERVER = "main"
 
 
 def control_setup(*, verbosity: int = 0) -> None:
-    """Bring the control database up to this release; safe to repeat. Raises `ServerError` where a server is unusable."""
+    """Bring the control database up to this release; safe to repeat. Raises `ServerError`."""
     call_command("migrate", database=CONTROL, interactive=False, verbosity=verbosity)
     if settings.TENANT_SERVER_URL:
         server_register(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL)

@@ -12,7 +12,7 @@ from tenants.selectors import require_finished, tenant_get
 
 
 def tenant_suspend(*, tenant_id: str) -> Tenant:
-    """Close an active tenant to everybody; its runs wait where they are. Raises `TenantNotActive` if it is not active."""
+    """Close an active tenant to everybody; its runs wait where they are. Raises `TenantNotActive` if it is not."""
     return _move(tenant_id, TenantStatus.ACTIVE, TenantStatus.SUSPENDED, action="tenant.suspend")
 
 

@@ -1,6 +1,5 @@
 import gc
 import threading
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -21,10 +20,8 @@ from tests.tenant_fixtures import MakeTenant
 
 
 @pytest.fixture(autouse=True)
-def empty_pool() -> Iterator[None]:
-    before = pool.count()
-    assert before == len(pool._idle), "an earlier test still holds a connection"
-    yield
+def empty_pool() -> None:
+    assert pool.count() == len(pool._idle), "an earlier test still holds a connection"
 
 
 def close_idle() -> None:
@@ -63,7 +60,9 @@ def test_the_least_recently_used_is_closed_first(make_tenant: MakeTenant, settin
     assert backend_pid(second) != pids[second.id]
 
 
-def test_where_all_are_in_use_the_next_waits_and_then_gets_one(tenant_pair: tuple[Tenant, Tenant], settings: Settings) -> None:
+def test_where_all_are_in_use_the_next_waits_and_then_gets_one(
+    tenant_pair: tuple[Tenant, Tenant], settings: Settings
+) -> None:
     settings.TENANT_CONNECTIONS_MAX = 1
     close_idle()
     first, second = tenant_pair
@@ -90,7 +89,10 @@ def test_where_none_comes_free_the_limit_is_named(tenant_pair: tuple[Tenant, Ten
     close_idle()
     with tenant_context(tenant_pair[0]):
         Run.objects.count()
-        with tenant_context(tenant_pair[1]), pytest.raises(TenantConnectionsExhausted, match="all 1 tenant connections"):
+        with (
+            tenant_context(tenant_pair[1]),
+            pytest.raises(TenantConnectionsExhausted, match="all 1 tenant connections"),
+        ):
             Run.objects.count()
 
 
@@ -122,19 +124,27 @@ def test_a_raised_version_drops_the_warm_connection(tenant: Tenant) -> None:
 
 
 def test_a_connection_of_an_old_version_is_not_kept(tenant: Tenant) -> None:
+    def use_it_too() -> None:
+        backend_pid(tenant)
+        connections["default"].close()
+
     with tenant_context(tenant):
         Run.objects.count()
         Tenant.objects.filter(pk=tenant.pk).update(connection_version=1)
-        thread = threading.Thread(target=lambda: (backend_pid(tenant), connections["default"].close()))
+        thread = threading.Thread(target=use_it_too)
         thread.start()
         thread.join()
     assert {idle.generation.split(":")[0] for idle in pool._idle} == {"1"}
 
 
 def test_a_connection_left_in_a_transaction_is_closed(tenant: Tenant) -> None:
-    with pytest.raises(ZeroDivisionError), tenant_context(tenant) as alias, transaction.atomic(using=alias):
-        Run.objects.using(alias).create(status="pending")
-        raise ZeroDivisionError
+    def fail_half_way() -> None:
+        with tenant_context(tenant) as alias, transaction.atomic(using=alias):
+            Run.objects.using(alias).create(status="pending")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
     with tenant_context(tenant):
         assert Run.objects.count() == 0
 
@@ -142,7 +152,10 @@ def test_a_connection_left_in_a_transaction_is_closed(tenant: Tenant) -> None:
 def test_a_url_that_leads_to_another_tenants_database_is_refused(tenant_pair: tuple[Tenant, Tenant]) -> None:
     first, second = tenant_pair
     Tenant.objects.filter(pk=first.pk).update(database_url=second.database_url)
-    with tenant_context(first), pytest.raises(TenantIdentityMismatch, match=f"Tenant {first.id}.*belongs to {second.id}"):
+    with (
+        tenant_context(first),
+        pytest.raises(TenantIdentityMismatch, match=f"Tenant {first.id}.*belongs to {second.id}"),
+    ):
         Run.objects.count()
 
 
@@ -153,10 +166,15 @@ def test_a_url_that_leads_to_no_tenants_database_is_refused(tenant: Tenant) -> N
         Run.objects.count()
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "mysql://u:secret@h/d", "postgresql://u:secret@h", "postgresql://u:secret@[::1/d"])
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "mysql://u:secret@h/d", "postgresql://u:secret@h", "postgresql://u:secret@[::1/d"]
+)
 def test_a_url_that_is_none_is_named_without_repeating_it(tenant: Tenant, url: str) -> None:
     Tenant.objects.filter(pk=tenant.pk).update(database_url=url)
-    with pytest.raises(InvalidDatabaseURL, match=f"Tenant {tenant.id}: its database URL") as refusal, tenant_context(tenant):
+    with (
+        pytest.raises(InvalidDatabaseURL, match=f"Tenant {tenant.id}: its database URL") as refusal,
+        tenant_context(tenant),
+    ):
         pass
     assert "secret" not in str(refusal.value)
 

@@ -25,7 +25,11 @@ def objects_named_like(tenant_id: str) -> list[str]:
     pattern = f"%{tenant_id.replace('-', '_')}%"
     server = DatabaseServer.objects.get(pk="main")
     with psycopg.connect(server.admin_url) as connection:
-        query = "SELECT datname FROM pg_database WHERE datname LIKE %s UNION ALL SELECT rolname FROM pg_roles WHERE rolname LIKE %s"
+        query = """
+            SELECT datname FROM pg_database WHERE datname LIKE %s
+            UNION ALL
+            SELECT rolname FROM pg_roles WHERE rolname LIKE %s
+        """
         return [row[0] for row in connection.execute(query, [pattern, pattern])]
 
 
@@ -136,7 +140,9 @@ def test_many_at_once_share_one_template(make_tenant: MakeTenant) -> None:
 
 def test_a_server_that_is_down_is_named_and_nothing_is_left() -> None:
     tenant_id = new_id()
-    server = DatabaseServer.objects.create(name=f"down-{tenant_id}", admin_url="postgresql://admin:secret@127.0.0.1:9/postgres")
+    server = DatabaseServer.objects.create(
+        name=f"down-{tenant_id}", admin_url="postgresql://admin:secret@127.0.0.1:9/postgres"
+    )
     with pytest.raises(ServerError) as refusal:
         tenant_create(name=tenant_id, server_name=server.name)
     assert server.name in refusal.value.message and "secret" not in str(refusal.value)

@@ -78,14 +78,15 @@ def test_a_tenants_role_can_neither_change_the_schema_nor_history(
     statement: str, own_connection: psycopg.Connection
 ) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        own_connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
+        own_connection.execute(sql.SQL(statement))
 
 
 def test_a_tenants_role_owns_nothing_and_has_no_power(own_connection: psycopg.Connection, tenant: Tenant) -> None:
     role = parse_location(tenant.database_url).role
     owned = own_connection.execute("SELECT count(*) FROM pg_class WHERE relowner = %s::regrole", [role]).fetchone()
     powers = own_connection.execute(
-        "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = %s", [role]
+        "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = %s",
+        [role],
     ).fetchone()
     assert owned == (0,)
     assert powers == (False,) * 5
@@ -95,7 +96,9 @@ def test_a_tenants_role_can_do_its_work(own_connection: psycopg.Connection) -> N
     run = own_connection.execute("INSERT INTO runs (status) VALUES ('pending') RETURNING id").fetchone()
     assert run is not None
     own_connection.execute("INSERT INTO steps (run_id, step, status) VALUES (%s, 's', 'pending')", [run[0]])
-    own_connection.execute("INSERT INTO audit_logs (user_id, action, resource_type, resource_id) VALUES ('u','a','r','1')")
+    own_connection.execute(
+        "INSERT INTO audit_logs (user_id, action, resource_type, resource_id) VALUES ('u','a','r','1')"
+    )
     own_connection.execute("UPDATE runs SET status = 'failed' WHERE id = %s", [run[0]])
     assert own_connection.execute("SELECT count(*) FROM run_costs").fetchone() == (1,)
 

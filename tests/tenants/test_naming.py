@@ -34,7 +34,23 @@ def test_a_name_in_another_script_needs_an_id() -> None:
 
 @pytest.mark.parametrize(
     "tenant_id",
-    ["", "-a", "A", "a" * 42, "a b", "../etc", "a/b", "a.b", "a;drop table tenants", "ａ", "顧客", "a\n", "a'b", 'a"b', "a_b"],
+    [
+        "",
+        "-a",
+        "A",
+        "a" * 42,
+        "a b",
+        "../etc",
+        "a/b",
+        "a.b",
+        "a;drop table tenants",
+        "ａ",
+        "顧客",
+        "a\n",
+        "a'b",
+        'a"b',
+        "a_b",
+    ],
 )
 def test_an_id_that_is_no_slug_is_refused(tenant_id: str) -> None:
     with pytest.raises(InvalidTenant, match="is not a tenant id"):

@@ -28,7 +28,8 @@ tenant_create(name=sys.argv[1], on_progress=die)
 
 def killed_at(step: str) -> str:
     tenant_id = f"killed-{uuid.uuid4().hex[:12]}"
-    result = subprocess.run([sys.executable, "-c", CREATE_AND_DIE, tenant_id, step], capture_output=True, text=True)
+    command = [sys.executable, "-c", CREATE_AND_DIE, tenant_id, step]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == -9, result.stderr
     assert TenantOperation.objects.get(tenant_id=tenant_id).status == OperationStatus.RUNNING
     assert Tenant.objects.get(pk=tenant_id).status == TenantStatus.PROVISIONING

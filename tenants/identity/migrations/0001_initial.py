@@ -4,23 +4,23 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='TenantIdentity',
+            name="TenantIdentity",
             fields=[
-                ('only_row', models.BooleanField(db_default=True, default=True, primary_key=True, serialize=False)),
-                ('tenant_id', models.TextField()),
-                ('identity', models.UUIDField()),
+                ("only_row", models.BooleanField(db_default=True, default=True, primary_key=True, serialize=False)),
+                ("tenant_id", models.TextField()),
+                ("identity", models.UUIDField()),
             ],
             options={
-                'db_table': 'tenant_identity',
-                'constraints': [models.CheckConstraint(condition=models.Q(('only_row', True)), name='tenant_identity_one_row')],
+                "db_table": "tenant_identity",
+                "constraints": [
+                    models.CheckConstraint(condition=models.Q(("only_row", True)), name="tenant_identity_one_row")
+                ],
             },
         ),
     ]

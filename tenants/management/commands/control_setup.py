@@ -7,7 +7,9 @@ from tenants.services import control_setup
 
 
 class Command(OperatorCommand):
-    help = "Prepare or upgrade the control database: tables, the default server, the catalogue of models. Safe to repeat."
+    help = (
+        "Prepare or upgrade the control database: tables, the default server, the catalogue of models. Safe to repeat."
+    )
     supports_json = False
 
     def perform(self, **options: Any) -> Any:

@@ -13,7 +13,9 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("--all", action="store_true", help="Every active tenant; goes on past one that fails, then exits 1.")
+        which.add_argument(
+            "--all", action="store_true", help="Every active tenant; goes on past one that fails, then exits 1."
+        )
         which.add_argument("--tenant-id")
         parser.add_argument("command", help="The Django command; put -- before it.")
         parser.add_argument("arguments", nargs="*")
@@ -28,4 +30,6 @@ class Command(OperatorCommand):
         for tenant_id, reason in failures.items():
             self.stderr.write(f"{tenant_id}: {reason}")
         if failures:
-            raise CommandError(_("%(command)s failed for %(ids)s.") % {"command": options["command"], "ids": ", ".join(failures)})
+            raise CommandError(
+                _("%(command)s failed for %(ids)s.") % {"command": options["command"], "ids": ", ".join(failures)}
+            )

@@ -13,7 +13,9 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--name", required=True, help="The customer's name, for people.")
-        parser.add_argument("--id", dest="tenant_id", help="The tenant's id (a-z, 0-9, -); derived from the name unless given.")
+        parser.add_argument(
+            "--id", dest="tenant_id", help="The tenant's id (a-z, 0-9, -); derived from the name unless given."
+        )
         parser.add_argument("--server", dest="server_name", help="The database server; the default one unless given.")
         super().add_arguments(parser)
 

@@ -12,8 +12,12 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True)
-        parser.add_argument("--owner", action="store_true", help="As the owner of the tables, through the server's administrator.")
-        parser.add_argument("arguments", nargs="*", metavar="PSQL_ARGUMENTS", help="Passed to psql; put -- before them.")
+        parser.add_argument(
+            "--owner", action="store_true", help="As the owner of the tables, through the server's administrator."
+        )
+        parser.add_argument(
+            "arguments", nargs="*", metavar="PSQL_ARGUMENTS", help="Passed to psql; put -- before them."
+        )
 
     def perform(self, **options: Any) -> Any:
         status = tenant_dbshell(tenant_id=options["tenant_id"], owner=options["owner"], arguments=options["arguments"])

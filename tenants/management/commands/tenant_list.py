@@ -19,7 +19,13 @@ class Command(OperatorCommand):
             self.stdout.write(_("There are no tenants yet; `seo-gen tenant create --name NAME` makes one."))
             return
         rows = [
-            (row["id"], row["name"], row["status"], row["server"] or "", f"{localtime(row['created_at']):%Y-%m-%d %H:%M}")
+            (
+                row["id"],
+                row["name"],
+                row["status"],
+                row["server"] or "",
+                f"{localtime(row['created_at']):%Y-%m-%d %H:%M}",
+            )
             for row in document
         ]
         print_table([_("id"), _("name"), _("status"), _("server"), _("created")], rows)

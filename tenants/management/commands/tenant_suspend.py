@@ -19,4 +19,6 @@ class Command(OperatorCommand):
         return tenant_document(tenant_suspend(tenant_id=options["tenant_id"]))
 
     def present(self, document: Any) -> None:
-        self.stdout.write(_("Tenant %(id)s is suspended: nothing of it can be reached or run until it is resumed.") % document)
+        self.stdout.write(
+            _("Tenant %(id)s is suspended: nothing of it can be reached or run until it is resumed.") % document
+        )
