@@ -16,7 +16,7 @@ class InvalidPrompt(PromptError):
 
 
 class PromptMismatch(PromptError):
-    """Template and declared variables disagree, so the version cannot become active."""
+    """Template and declared variables disagree, so the version can neither become active nor be run."""
 
 
 class PromptRenderError(PromptError):

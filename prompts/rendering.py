@@ -46,9 +46,12 @@ def declared_variables(document: object) -> tuple[PromptVariable, ...]:
 def names_used(content: str) -> frozenset[str]:
     """Return the names that a template expects to be given; raise `InvalidPrompt` where it is no template."""
     try:
-        names = meta.find_undeclared_variables(_jinja.parse(content))
+        parsed = _jinja.parse(content)
+        names = meta.find_undeclared_variables(parsed)
     except TemplateError as error:
         raise InvalidPrompt(_("The template is not valid Jinja2: %(reason)s.") % {"reason": _reason(error)}) from error
+    if any(True for _template in meta.find_referenced_templates(parsed)):
+        raise InvalidPrompt(_("The template uses include, import or extends; a prompt is one text."))
     return frozenset(names) - _jinja.globals.keys()
 
 

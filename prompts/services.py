@@ -78,7 +78,7 @@ def check_agreement(prompt: Prompt) -> None:
         problems.append(_("declares %(names)s without using it") % {"names": ", ".join(sorted(names))})
     if problems:
         raise PromptMismatch(
-            _("Prompt %(id)d (%(prompt)s) cannot become active: it %(problems)s.")
+            _("Prompt %(id)d (%(prompt)s) cannot be used: it %(problems)s.")
             % {"id": prompt.pk, "prompt": prompt, "problems": _(" and ").join(problems)}
         )
 

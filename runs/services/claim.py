@@ -1,5 +1,6 @@
 """Claim a step: compare-and-set, with a lease in database time and a fencing token."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -13,7 +14,6 @@ from django.utils.translation import gettext as _
 
 from audit.services import record
 from llm.selectors import prices_of
-from llm.types import Prices
 from runs.models import WORKING, Run, RunStatus, Step, StepStatus
 from runs.services.finish import fail_run
 from runs.types import Claim
@@ -59,7 +59,7 @@ def _claimable(alias: str, run_id: UUID, step: str) -> QuerySet[Step]:
     return Step.objects.using(alias).filter(DUE | LAPSED, run_id=run_id, step=step)
 
 
-def _take(claimable: QuerySet[Step], owner: str, prices: Prices) -> bool:
+def _take(claimable: QuerySet[Step], owner: str, prices: Mapping[str, Decimal | None]) -> bool:
     """Update the one row; the conditions are on that row alone, so that PostgreSQL checks them again after a wait."""
     return bool(
         claimable.update(
@@ -74,8 +74,7 @@ def _take(claimable: QuerySet[Step], owner: str, prices: Prices) -> bool:
             # A takeover is another attempt.
             retry_count=Case(When(status=StepStatus.RUNNING, then=F("retry_count") + 1), default=F("retry_count")),
             # The price of the first attempt is the price of the step.
-            cost_per_1k_input_tokens=Coalesce("cost_per_1k_input_tokens", _price(prices.input)),
-            cost_per_1k_output_tokens=Coalesce("cost_per_1k_output_tokens", _price(prices.output)),
+            **{column: Coalesce(column, _price(price)) for column, price in prices.items()},
         )
     )
 

@@ -63,7 +63,7 @@ def step_execute(*, tenant_id: str, run_id: UUID, step: str, owner: str) -> Step
 
 def _ask(claim: Claim, work: Work) -> StepOutput:
     """Return the model's answer, the lease renewed meanwhile."""
-    model = resolve_named_model(claim.provider, claim.model)
+    model = resolve_named_model(claim.provider, claim.model, active_only=False)
     client = client_for(claim.provider, model.api_base_url)
     request = LLMRequest(
         model=claim.model,

@@ -22,7 +22,7 @@ def plan_run(*, alias: str, config: RunConfig) -> list[PinnedStep]:
     """Pin provider, model and prompt of each step of a run, in order.
 
     1. which steps; 2. the model of each, and its provider's key; 3. the active prompt of each; 4. whether inputs,
-    defaults and earlier steps' outputs give what those prompts declare. Raises `InvalidRunConfig`, a `PromptError` or an
+    defaults and earlier steps' outputs give what those prompts declare. Raises `InvalidRunConfig`, `PromptError` or
     `LLMError`, each naming what is missing.
     """
     steps = _chosen_steps(config)

@@ -1,0 +1,118 @@
+"""Templates: what they use, how they render, and what they must not do."""
+
+from typing import Any
+
+import pytest
+
+from prompts.errors import InvalidPrompt, PromptRenderError
+from prompts.rendering import declared_variables, names_used, render, undeclared, unused
+from prompts.types import PromptVariable
+
+KEYWORD = {"name": "keyword", "type": "string", "required": True}
+TONE = {"name": "tone", "type": "string", "required": False}
+
+
+def rendered(content: str, declarations: list[dict[str, Any]], values: dict[str, object]) -> str:
+    return render(content, declared_variables(declarations), values, prompt="7 (draft v2)")
+
+
+def test_a_declared_value_is_filled_in() -> None:
+    assert rendered("About {{ keyword }}.", [KEYWORD], {"keyword": "珈琲 <b>"}) == "About 珈琲 <b>."
+
+
+def test_an_optional_variable_without_a_value_is_falsy() -> None:
+    assert rendered("{% if tone %}{{ tone }}{% else %}plain{% endif %}", [TONE], {}) == "plain"
+
+
+def test_a_default_stands_in_for_a_missing_value() -> None:
+    assert rendered("{{ tone }}", [{**TONE, "default": "kind"}], {"tone": None}) == "kind"
+
+
+def test_a_value_that_nobody_declared_is_not_given_to_the_template() -> None:
+    with pytest.raises(PromptRenderError, match=r"Prompt 7 \(draft v2\) cannot be rendered: 'tone' is undefined"):
+        rendered("{{ tone }}", [], {"tone": "kind"})
+
+
+def test_a_missing_required_value_is_named() -> None:
+    with pytest.raises(PromptRenderError, match="the required variable keyword has no value"):
+        rendered("{{ keyword }}", [KEYWORD], {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("string", 5), ("integer", True), ("integer", "5"), ("boolean", 1), ("list", "a")]
+)
+def test_a_value_of_another_type_is_refused(kind: str, value: object) -> None:
+    with pytest.raises(PromptRenderError, match=f"the variable x is not of type {kind}"):
+        rendered("{{ x }}", [{"name": "x", "type": kind}], {"x": value})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{{ keyword.__class__.__mro__ }}", "access to attribute '__class__' of 'str' object is unsafe"),
+        ("{{ keyword.missing }}", "has no attribute 'missing'"),
+        ("{{ 1 / 0 }}{{ keyword }}", "ZeroDivisionError"),
+        ("{% for i in range(10000000) %}{{ keyword }}{% endfor %}", "OverflowError"),
+        ("{% for i in range(99999) %}{{ keyword * 99 }}{% endfor %}", "longer than 4194304 characters"),
+    ],
+)
+def test_a_failing_template_is_one_sentence_with_the_prompts_name(content: str, reason: str) -> None:
+    with pytest.raises(PromptRenderError) as caught:
+        rendered(content, [KEYWORD], {"keyword": "x"})
+    assert str(caught.value).startswith("Prompt 7 (draft v2) cannot be rendered: ")
+    assert reason in str(caught.value)
+
+
+def test_names_used_leaves_out_what_the_template_sets_itself() -> None:
+    content = "{% set a = 1 %}{% for item in items %}{{ loop.index }}{{ item }}{{ a }}{% endfor %}{{ range(3) }}"
+    assert names_used(content) == {"items"}
+
+
+def test_undeclared_and_unused_names_are_told_apart() -> None:
+    variables = declared_variables([KEYWORD, TONE])
+    assert undeclared("{{ keyword }}{{ audience }}", variables) == {"audience"}
+    assert unused("{{ keyword }}{{ audience }}", variables) == {"tone"}
+
+
+@pytest.mark.parametrize("content", ["{{ keyword", "{% if %}", "{% nonsense %}"])
+def test_a_template_that_is_none_is_refused_with_its_line(content: str) -> None:
+    with pytest.raises(InvalidPrompt, match=r"The template is not valid Jinja2: .+ \(line 1\)\."):
+        names_used(content)
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ("keyword", "must be a list, not 'keyword'"),
+        ([{"type": "string"}], "0.name is missing"),
+        ([{"name": "x"}], "0.type is missing"),
+        ([{"name": "x", "type": "text"}], "0.type must be 'string', 'integer', 'boolean' or 'list', not 'text'"),
+        ([{"name": "X y", "type": "string"}], "0.name cannot be 'X y'"),
+        ([{"name": "x", "type": "string", "requird": True}], "0.requird is not known"),
+        ([{"name": "x", "type": "string", "required": "yes"}], "0.required must be true or false, not 'yes'"),
+        ([{"name": "x", "type": "string", "default": 3}], "0 the default is not of type string"),
+        ([{**KEYWORD, "default": "y"}], "0 a required variable takes no default"),
+        ([KEYWORD, KEYWORD], "keyword is declared twice"),
+    ],
+)
+def test_a_wrong_declaration_is_one_sentence(document: object, problem: str) -> None:
+    with pytest.raises(InvalidPrompt) as caught:
+        declared_variables(document)
+    assert str(caught.value) == f"Prompt variables: {problem}."
+
+
+@pytest.mark.parametrize("tag", ["{% include 'x' %}", "{% extends 'x' %}", "{% import 'x' as y %}", "{% include n %}"])
+def test_a_template_made_of_others_is_refused(tag: str) -> None:
+    with pytest.raises(InvalidPrompt, match=r"The template uses include, import or extends; a prompt is one text\."):
+        names_used(tag)
+
+
+def test_no_declaration_is_an_empty_one() -> None:
+    assert declared_variables(None) == ()
+
+
+def test_a_variable_tells_which_values_it_takes() -> None:
+    variable = PromptVariable(name="n", type="integer")
+    assert variable.accepts(3)
+    assert not variable.accepts(True)
+    assert not variable.accepts("3")

@@ -1,0 +1,149 @@
+"""Versions of prompts: created, activated, used; and what the database itself refuses."""
+
+import threading
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connections, transaction
+
+from audit.context import acting_as
+from audit.models import AuditLog
+from prompts.errors import InvalidPrompt, PromptMismatch, UnknownPrompt
+from prompts.models import Prompt
+from prompts.selectors import active_prompts, prompt_get, prompt_list
+from prompts.services import prompt_activate, prompt_create, prompt_mark_used
+from tenants.context import tenant_context
+from tenants.models import Tenant
+
+KEYWORD: dict[str, object] = {"name": "keyword", "type": "string", "required": True}
+
+
+def new_version(alias: str, content: str = "{{ keyword }}", step: str = "draft") -> Prompt:
+    return prompt_create(alias=alias, step=step, content=content, variables=[KEYWORD])
+
+
+def test_a_new_version_follows_the_last_one_and_is_inactive(tenant: Tenant) -> None:
+    with tenant_context(tenant) as alias, acting_as("operator:ann"):
+        prompt = new_version(alias)
+        assert (prompt.version, prompt.is_active, prompt.variables) == (2, False, [KEYWORD])
+        entry = AuditLog.objects.using(alias).get(action="prompt.create")
+        assert (entry.user_id, entry.resource_id, entry.details["version"]) == ("operator:ann", str(prompt.pk), 2)
+        assert "content" not in entry.details
+
+
+def test_activating_moves_the_pointer_and_is_audited(tenant: Tenant) -> None:
+    with tenant_context(tenant) as alias:
+        prompt = new_version(alias)
+        prompt_activate(alias=alias, prompt_id=prompt.pk)
+        assert active_prompts(alias=alias, steps=["draft"])["draft"] == prompt
+        assert [version.is_active for version in prompt_list(alias=alias, step="draft")] == [True, False]
+        entry = AuditLog.objects.using(alias).get(action="prompt.activate")
+        assert (entry.details["version"], entry.details["previous_version"]) == (2, 1)
+
+
+def test_activating_the_active_version_changes_nothing(tenant: Tenant) -> None:
+    with tenant_context(tenant) as alias:
+        active = active_prompts(alias=alias, steps=["draft"])["draft"]
+        assert prompt_activate(alias=alias, prompt_id=active.pk) == active
+        assert not AuditLog.objects.using(alias).filter(action="prompt.activate").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{{ keyword }} {{ tone }}", "it uses tone without declaring it"),
+        ("plain", "it declares keyword without using it"),
+        ("{{ tone }}", "it uses tone without declaring it and declares keyword without using it"),
+    ],
+)
+def test_a_version_whose_declaration_disagrees_is_not_activated(tenant: Tenant, content: str, problem: str) -> None:
+    with tenant_context(tenant) as alias:
+        prompt = new_version(alias, content)
+        with pytest.raises(PromptMismatch) as caught:
+            prompt_activate(alias=alias, prompt_id=prompt.pk)
+        assert str(caught.value) == f"Prompt {prompt.pk} (draft v2) cannot be used: {problem}."
+        assert active_prompts(alias=alias, steps=["draft"])["draft"].version == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "content", "problem"),
+    [
+        ("Draft!", "x", "'Draft!' cannot be a step: lower-case letters, digits and _ only, a letter first."),
+        ("draft", "  \n", "The template is empty."),
+        ("draft", "{% x", "The template is not valid Jinja2: Encountered unknown tag 'x'."),
+        ("draft", "a\x00b", "The template holds a NUL character."),
+        ("draft", "x" * 65537, "The template is longer than 65536 characters."),
+    ],
+)
+def test_what_is_no_prompt_is_refused_in_one_sentence(tenant: Tenant, step: str, content: str, problem: str) -> None:
+    with tenant_context(tenant) as alias:
+        with pytest.raises(InvalidPrompt) as caught:
+            prompt_create(alias=alias, step=step, content=content, variables=None)
+        assert str(caught.value).replace(" (line 1)", "") == problem
+        assert Prompt.objects.using(alias).count() == 4
+
+
+def test_an_unknown_prompt_is_named(tenant: Tenant) -> None:
+    with tenant_context(tenant) as alias:
+        with pytest.raises(UnknownPrompt, match=r"There is no prompt 999999\."):
+            prompt_activate(alias=alias, prompt_id=999999)
+        with pytest.raises(UnknownPrompt, match=r"There is no prompt 999999\."):
+            prompt_get(alias=alias, prompt_id=999999)
+
+
+def test_the_database_allows_one_active_version_per_step(tenant: Tenant) -> None:
+    with tenant_context(tenant) as alias:
+        prompt = new_version(alias)
+        with pytest.raises(IntegrityError, match="prompts_one_active_per_step"), transaction.atomic(using=alias):
+            Prompt.objects.using(alias).filter(pk=prompt.pk).update(is_active=True)
+
+
+@pytest.mark.parametrize("column", ["content", "step", "version", "variables", "used_at"])
+def test_the_database_keeps_a_used_version_as_it_is(tenant: Tenant, column: str) -> None:
+    changes = {"content": "other", "step": "other", "version": 99, "variables": [], "used_at": None}
+    with tenant_context(tenant) as alias:
+        prompt = new_version(alias)
+        prompt_mark_used(alias=alias, prompt_ids=[prompt.pk])
+        with pytest.raises(DatabaseError, match="has been used and cannot be changed"):
+            Prompt.objects.using(alias).filter(pk=prompt.pk).update(**{column: changes[column]})
+        assert prompt_get(alias=alias, prompt_id=prompt.pk).content == "{{ keyword }}"
+
+
+def test_a_used_version_can_be_activated_but_not_deleted(tenant: Tenant) -> None:
+    with tenant_context(tenant) as alias:
+        prompt = new_version(alias)
+        prompt_mark_used(alias=alias, prompt_ids=[prompt.pk])
+        prompt_activate(alias=alias, prompt_id=prompt.pk)
+        with pytest.raises(DatabaseError, match="has been used and cannot be deleted"):
+            Prompt.objects.using(alias).filter(pk=prompt.pk).delete()
+
+
+def test_an_unused_version_can_be_changed_and_deleted(tenant: Tenant) -> None:
+    with tenant_context(tenant) as alias:
+        prompt = new_version(alias)
+        Prompt.objects.using(alias).filter(pk=prompt.pk).update(content="other")
+        assert Prompt.objects.using(alias).filter(pk=prompt.pk).delete()[0] == 1
+
+
+def test_many_who_create_at_once_get_a_version_each(tenant: Tenant) -> None:
+    versions: list[int] = []
+
+    def create() -> None:
+        with tenant_context(tenant) as alias:
+            versions.append(new_version(alias, step="brand_new").version)
+        connections["default"].close()
+
+    threads = [threading.Thread(target=create) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(versions) == [1, 2, 3, 4, 5, 6]
+
+
+def test_prompts_of_two_tenants_are_apart(tenant_pair: tuple[Tenant, Tenant]) -> None:
+    one, other = tenant_pair
+    with tenant_context(one) as alias:
+        prompt_activate(alias=alias, prompt_id=new_version(alias).pk)
+    with tenant_context(other) as alias:
+        assert active_prompts(alias=alias, steps=["draft"])["draft"].version == 1
+        assert len(prompt_list(alias=alias, step="draft")) == 1

@@ -1,0 +1,69 @@
+"""Runs for tests: on real databases, broker and storage, with a paid provider that answers as it is told.
+
+Models are imported inside the fixtures: pytest may load this file before Django is set up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from pytest_django import Settings
+
+from tests.runs.fake_llm import FakeLLM
+
+if TYPE_CHECKING:
+    from runs.models import Run
+    from tenants.models import Tenant
+
+PROVIDER = "openai"
+STEPS = ("keyword_analysis", "outline", "draft", "final")
+
+
+@pytest.fixture
+def fake_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
+    """The provider "openai", at an address of ours."""
+    from llm.models import LLMProvider
+
+    fake = FakeLLM()
+    provider = LLMProvider.objects.filter(pk=PROVIDER)
+    before = provider.get().api_base_url
+    provider.update(api_base_url=fake.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    yield fake
+    provider.update(api_base_url=before)
+    fake.close()
+
+
+@pytest.fixture
+def make_run(fake_llm: FakeLLM) -> Callable[..., Run]:
+    """Create a run whose steps all ask the fake; keywords go into its configuration."""
+    from runs.services import run_create
+
+    def make(tenant: Tenant, *, steps: tuple[str, ...] = STEPS, **config: object) -> Run:
+        models = {step: {"provider": PROVIDER, "model_class": "standard"} for step in steps}
+        document = {"keyword": "coffee grinder", "language": "en", "steps": list(steps), "models": models, **config}
+        return run_create(tenant_id=tenant.pk, config=document)
+
+    return make
+
+
+@pytest.fixture
+def run(tenant: Tenant, make_run: Callable[..., Run]) -> Run:
+    return make_run(tenant)
+
+
+@pytest.fixture(autouse=True)
+def broker_queue() -> Iterator[None]:
+    """Nobody reads the session's queue here: each test begins with an empty one."""
+    from celery import current_app
+
+    current_app.control.purge()
+    yield
+    current_app.control.purge()
+
+
+@pytest.fixture
+def short_lease(settings: Settings) -> None:
+    settings.RUN_LEASE_S = 0.3
