@@ -116,10 +116,14 @@ def _load_django() -> None:
 
 def _our_commands() -> dict[str, str]:
     """Each command and the app that holds it, from the files alone: the settings wait until the servers run."""
-    from django.core.management import find_commands
+    from django.core import management
 
     folders = {app: CHECKOUT / app / "management" for app in OUR_APPS}
-    return {name: app for app, folder in folders.items() for name in find_commands(str(folder))}
+    ours = {name: app for app, folder in folders.items() for name in management.find_commands(str(folder))}
+    # Django's own, even where we change what they do, stay with manage.py.
+    for name in management.find_commands(management.__path__[0]):
+        ours.pop(name, None)
+    return ours
 
 
 def _print_commands(commands: Mapping[str, str]) -> None:
@@ -136,8 +140,6 @@ def _print_commands(commands: Mapping[str, str]) -> None:
 
 
 def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:
-    from django.utils.translation import gettext as _
-
     if of_noun:
         verbs = ", ".join(name.split("_", 1)[1] for name in sorted(of_noun))
         known = _("%(noun)s knows: %(verbs)s.") % {"noun": words[0], "verbs": verbs}
@@ -152,7 +154,6 @@ def _expected(error: Exception) -> str | None:
     """One sentence for a failure of the surroundings; None for a defect."""
     from django.core.exceptions import ImproperlyConfigured
     from django.db import OperationalError
-    from django.utils.translation import gettext as _
 
     reason = without_credentials(str(error).strip().partition("\n")[0])
     if isinstance(error, OperationalError):
@@ -164,7 +165,18 @@ def _expected(error: Exception) -> str | None:
 
 def without_credentials(text: str) -> str:
     """Mask user and password of every URL in the text."""
-    return re.sub(r"(?<=://)[^\s/@]*@", "***@", text)
+    return re.sub(r"(?<=://)[^\s/]*@", "***@", text)
+
+
+def _(text: str) -> str:
+    """Translate where settings allow it already; a failure to read them is told untranslated."""
+    from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
+    from django.utils.translation import gettext
+
+    try:
+        return gettext(text)
+    except (AppRegistryNotReady, ImproperlyConfigured):
+        return text
 
 
 def _refuse(sentence: str) -> int:

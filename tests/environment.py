@@ -11,8 +11,8 @@ import psutil
 from config import stack
 
 PREFIX = "seo-gen-tests-"
-# Nothing here outlives the session, so nothing needs to reach the disk.
-POSTGRES_OPTIONS = "fsync=off synchronous_commit=off full_page_writes=off"
+# Nothing here outlives the machine, so nothing needs to reach the disk; killed processes still lose nothing.
+POSTGRES_OPTIONS = "fsync=off"
 # Whatever the developer's shell says about servers, storage and keys must not leak into tests.
 CLEARED = (
     *("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL", "CELERY_BROKER_URL", "CACHE_URL", "LOCAL_LLM_URL"),

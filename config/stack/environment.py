@@ -17,24 +17,26 @@ SERVERS: tuple[Service, ...] = (Postgres(), Valkey(), LocalLLM())
 def settings_from_stack(home: Path | Home | None = None) -> dict[str, str]:
     """What the embedded servers contribute to the environment: only files are read, nothing is started.
 
-    Holds no variable of a server that the environment replaces. Before the first start the addresses lead nowhere
-    (port 0) and the keys are thrown away, which is enough for commands that need settings but no servers. A home whose
-    DATABASE_URL is set must bring its own keys: keys made up here would differ on each of its machines.
+    Holds nothing that the environment replaces; to repeat the stack's own address is not to replace it. Before the
+    first start the addresses lead nowhere (port 0) and the keys are thrown away, which is enough for commands that need
+    settings but no servers. Where DATABASE_URL is set, the keys must be too: made up here, they would differ on each
+    machine that uses that database.
     """
     home = home if isinstance(home, Home) else find_home(home)
     secrets = load_secrets(home)
     ports = {name: record.port for name, record in load_state(home).services.items()}
     provided = _settings(secrets or _unsaved_secrets(), ports)
-    replaced = {name for server in SERVERS if _replaced(server, provided) for name in server.provides}
-    if "DATABASE_URL" in replaced:
-        replaced |= {"SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS"}
-    return {name: value for name, value in provided.items() if name not in replaced}
+    elsewhere = {name for name, value in provided.items() if os.environ.get(name, "") not in ("", value)}
+    unneeded = {name for server in SERVERS if server.replaced(elsewhere) for name in server.provides}
+    if "DATABASE_URL" in elsewhere:
+        unneeded |= {"SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS"}
+    return {name: value for name, value in provided.items() if name not in elsewhere | unneeded}
 
 
 def embedded_servers(home: Home) -> list[Service]:
     """The servers that this stack has to run itself."""
     provided = settings_from_stack(home)
-    return [server for server in SERVERS if server.provides[0] in provided]
+    return [server for server in SERVERS if provided.keys() & set(server.provides)]
 
 
 def external_environment(home: Home) -> dict[str, str]:
@@ -48,12 +50,6 @@ def _settings(secrets: Secrets, ports: dict[str, int]) -> dict[str, str]:
     for server in SERVERS:
         settings.update(server.settings(secrets, ports.get(server.name, 0)))
     return settings
-
-
-def _replaced(server: Service, provided: dict[str, str]) -> bool:
-    """Whether the environment points elsewhere; a process that inherited the stack's own address does not."""
-    name = server.provides[0]
-    return os.environ.get(name, "") not in ("", provided[name])
 
 
 _cached_secrets: list[Secrets] = []

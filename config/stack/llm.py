@@ -26,7 +26,7 @@ class LocalLLM(Service):
         if importlib.util.find_spec("xllamacpp") is None:
             message = "The embedded LLM server is not installed."
             raise NotInstalled(message, hint="Install requirements-embedded.txt, or set LOCAL_LLM_URL.")
-        argv = [sys.executable, "-m", "config.stack.llm_server", model_file(), str(port)]
+        argv: list[str | Path] = [sys.executable, "-m", "config.stack.llm_server", model_file(), str(port)]
         return Launch(argv, CHECKOUT, {"PATH": os.defpath})
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import LiteralString
 
@@ -24,6 +24,11 @@ SUPERUSER = "postgres"
 CONTROL_DATABASE = "seo_gen_control"
 CONTROL_OWNER = "seo_gen_control_owner"
 APP = "seo_gen_app"
+NAMES = {
+    "database": sql.Identifier(CONTROL_DATABASE),
+    "owner": sql.Identifier(CONTROL_OWNER),
+    "app": sql.Identifier(APP),
+}
 # Raise it whenever `bootstrap` does more, so that existing clusters get the rest too.
 BOOTSTRAP_VERSION = 1
 
@@ -78,7 +83,7 @@ class Postgres(Service):
         settings = {**SERVER_SETTINGS, **_options_from_environment(), "port": str(port)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         environment = {"PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC"}
-        argv = [binaries / "postgres", "-D", data, *options]
+        argv: list[str | Path] = [binaries / "postgres", "-D", data, *options]
         return Launch(argv, data, environment, *(identity or ()))
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
@@ -90,6 +95,10 @@ class Postgres(Service):
                 raise StackError(message, hint="Restore the file from where the database came.") from error
             return False
         return True
+
+    def replaced(self, elsewhere: Set[str]) -> bool:
+        # The other two belong to the same server; a foreign control database brings its own, or does without.
+        return "DATABASE_URL" in elsewhere
 
     def settings(self, secrets: Secrets, port: int) -> Mapping[str, str]:
         server = f"127.0.0.1:{port}"
@@ -117,15 +126,12 @@ def bootstrap(secrets: Secrets, port: int) -> None:
         _ensure_role(server, CONTROL_OWNER, secrets.control_owner_password)
         _ensure_role(server, APP, secrets.app_password)
         if not _exists(server, "SELECT 1 FROM pg_database WHERE datname = %s", CONTROL_DATABASE):
-            names = {"database": sql.Identifier(CONTROL_DATABASE), "owner": sql.Identifier(CONTROL_OWNER)}
-            server.execute(sql.SQL(CREATE_CONTROL).format(**names))
+            server.execute(sql.SQL(CREATE_CONTROL).format(**NAMES))
         for database in (CONTROL_DATABASE, "postgres", "template1"):
             server.execute(sql.SQL(CLOSE_DATABASE).format(database=sql.Identifier(database)))
     with _connect(secrets, port, CONTROL_DATABASE) as control:
-        names = {"database": CONTROL_DATABASE, "owner": CONTROL_OWNER, "app": APP}
-        quoted = {key: sql.Identifier(name) for key, name in names.items()}
         for statement in GRANTS:
-            control.execute(sql.SQL(statement).format(**quoted))
+            control.execute(sql.SQL(statement).format(**NAMES))
 
 
 def _ensure_role(server: psycopg.Connection, role: str, password: str) -> None:
@@ -191,14 +197,13 @@ def _initdb(binaries: Path, scratch: Path, password: Path, identity: tuple[int, 
     ]
     user, group = identity or (None, None)
     environment = {"PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC"}
-    groups = [] if identity else None
     made = subprocess.run(
         command,
         env=environment,
         cwd=scratch,
         user=user,
         group=group,
-        extra_groups=groups,
+        extra_groups=[] if identity else None,
         capture_output=True,
         text=True,
         check=False,

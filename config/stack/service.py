@@ -2,7 +2,7 @@
 
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from config.stack.paths import Home
 from config.stack.process import Launch, answers
@@ -15,7 +15,7 @@ class Service(ABC):
     name: str
     # Shown in `stack status` and in progress messages.
     title: str
-    # The variables that point to it. Where the first is set in the environment, the service is not started.
+    # The variables that point to it.
     provides: tuple[str, ...] = ()
     has_port = True
     ready_wait_s: float = 60.0
@@ -32,6 +32,10 @@ class Service(ABC):
     def settings(self, secrets: Secrets, port: int) -> Mapping[str, str]:
         """The environment variables that point to it."""
         return {}
+
+    def replaced(self, elsewhere: Set[str]) -> bool:
+        """Whether nobody needs the server, given the variables that the environment points elsewhere."""
+        return elsewhere >= set(self.provides)
 
     @property
     def port_variable(self) -> str:

@@ -76,8 +76,14 @@ def ensure_secrets(home: Home) -> Secrets:
 def generate_secrets() -> Secrets:
     from cryptography.fernet import Fernet
 
-    passwords = [random.token_urlsafe(24) for _ in range(4)]
-    return Secrets(*passwords, random.token_urlsafe(48), Fernet.generate_key().decode())
+    return Secrets(
+        postgres_password=random.token_urlsafe(24),
+        control_owner_password=random.token_urlsafe(24),
+        app_password=random.token_urlsafe(24),
+        valkey_password=random.token_urlsafe(24),
+        secret_key=random.token_urlsafe(48),
+        encryption_key=Fernet.generate_key().decode(),
+    )
 
 
 @contextmanager
