@@ -3,10 +3,9 @@
 from typing import ClassVar
 
 from django.db import models
-from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from config.fields import SerialField
+from config.fields import SerialField, SqlNow
 
 
 class AuditEntry(models.Model):
@@ -22,7 +21,7 @@ class AuditEntry(models.Model):
     resource_id = models.TextField(_("resource id"))
     # Ids and digests only: neither content nor secrets.
     details = models.JSONField(_("details"), null=True)
-    created_at = models.DateTimeField(_("time"), db_default=Now())
+    created_at = models.DateTimeField(_("time"), db_default=SqlNow())
     # -- beyond the specification; whatever an INSERT says, the trigger sets the first three, `id` and `created_at` --
     sequence = models.BigIntegerField(_("sequence"), unique=True, db_default=0)
     previous_hash = models.TextField(_("previous hash"), db_default="")

@@ -18,3 +18,10 @@ class SerialField(models.AutoField):  # type: ignore[type-arg]
 
     def db_type_suffix(self, connection: BaseDatabaseWrapper) -> None:
         return None
+
+
+class SqlNow(models.Func):
+    """`now()`, as the specification's defaults have it; Django's own `Now` is `statement_timestamp()` on PostgreSQL."""
+
+    function = "now"
+    output_field = models.DateTimeField()

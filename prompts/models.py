@@ -22,7 +22,7 @@ class Prompt(models.Model):
     is_active = models.BooleanField(_("active"), db_default=True)
     # When a run first pinned this version.
     used_at = models.DateTimeField(_("first used"), null=True, blank=True)
-    created_at = models.DateTimeField(_("created"), db_default=models.functions.Now())
+    created_at = models.DateTimeField(_("created"), db_default=SqlNow())
 
     class Meta:
         db_table = "prompts"

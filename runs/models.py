@@ -8,10 +8,9 @@ from typing import ClassVar
 from django.contrib.postgres.functions import RandomUUID
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from config.fields import SerialField
+from config.fields import SerialField, SqlNow
 from prompts.models import Prompt
 
 
@@ -41,9 +40,9 @@ class Run(models.Model):
     current_step = models.TextField(_("current step"), null=True, blank=True)
     # A `runs.config.RunConfig` document.
     config = models.JSONField(_("configuration"), null=True, blank=True)
-    created_at = models.DateTimeField(_("created"), db_default=Now())
+    created_at = models.DateTimeField(_("created"), db_default=SqlNow())
     # Kept current by a trigger (migration 0002).
-    updated_at = models.DateTimeField(_("updated"), db_default=Now())
+    updated_at = models.DateTimeField(_("updated"), db_default=SqlNow())
 
     class Meta:
         db_table = "runs"
@@ -76,7 +75,7 @@ class Step(models.Model):
     error_message = models.TextField(_("error"), null=True, blank=True)
     retry_count = models.IntegerField(_("retries"), db_default=0)
     # When the step was first claimed; None while it waits for its turn.
-    started_at = models.DateTimeField(_("started"), null=True, blank=True, db_default=Now())
+    started_at = models.DateTimeField(_("started"), null=True, blank=True, db_default=SqlNow())
     completed_at = models.DateTimeField(_("completed"), null=True, blank=True)
     # -- beyond the specification --
     position = models.IntegerField(_("position"), db_default=0)
@@ -137,7 +136,7 @@ class Artifact(models.Model):
     file_path = models.TextField(_("path"))
     digest = models.TextField(_("sha256"), null=True, blank=True)
     metadata = models.JSONField(_("metadata"), null=True, blank=True)
-    created_at = models.DateTimeField(_("created"), db_default=Now())
+    created_at = models.DateTimeField(_("created"), db_default=SqlNow())
 
     class Meta:
         db_table = "artifacts"

@@ -7,9 +7,10 @@ import uuid
 from django.conf import settings
 from django.contrib.postgres.functions import RandomUUID
 from django.db import models
-from django.db.models.functions import Lower, Now
+from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from config.fields import SqlNow
 from tenants.active import alias_of
 from tenants.encryption import EncryptedTextField, mask_url
 from tenants.naming import ID_PATTERN
@@ -27,7 +28,7 @@ class DatabaseServer(models.Model):
     capacity = models.PositiveIntegerField(_("capacity (tenants)"), null=True, blank=True)
     is_default = models.BooleanField(_("default"), default=False, db_default=False)
     is_active = models.BooleanField(_("takes new tenants"), default=True, db_default=True)
-    created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
+    created_at = models.DateTimeField(_("created"), db_default=SqlNow(), editable=False)
 
     class Meta:
         db_table = "database_servers"
@@ -64,7 +65,7 @@ class Tenant(models.Model):
     id = models.TextField(_("id"), primary_key=True)
     name = models.TextField(_("name"))
     database_url = EncryptedTextField(_("database URL"))
-    created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
+    created_at = models.DateTimeField(_("created"), db_default=SqlNow(), editable=False)
     is_active = models.BooleanField(_("active"), default=True, db_default=True)
     # -- beyond the specification --
     status = models.TextField(_("status"), choices=TenantStatus, db_default=TenantStatus.ACTIVE)
@@ -129,7 +130,7 @@ class TenantOperation(models.Model):
     status = models.TextField(_("status"), choices=OperationStatus, db_default=OperationStatus.RUNNING)
     user_id = models.TextField(_("by"))
     error = models.TextField(_("error"), db_default="")
-    started_at = models.DateTimeField(_("started"), db_default=Now())
+    started_at = models.DateTimeField(_("started"), db_default=SqlNow())
     finished_at = models.DateTimeField(_("finished"), null=True)
 
     class Meta:

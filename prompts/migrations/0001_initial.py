@@ -1,4 +1,3 @@
-import django.db.models.functions.datetime
 from django.db import migrations, models
 
 import config.fields
@@ -22,7 +21,7 @@ class Migration(migrations.Migration):
                 ("used_at", models.DateTimeField(blank=True, null=True, verbose_name="first used")),
                 (
                     "created_at",
-                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name="created"),
+                    models.DateTimeField(db_default=config.fields.SqlNow(), verbose_name="created"),
                 ),
             ],
             options={

@@ -1,11 +1,10 @@
 import django.contrib.postgres.functions
 import django.db.models.deletion
-import django.db.models.functions.datetime
 from django.db import migrations, models
 
 import config.fields
 
-NOW = django.db.models.functions.datetime.Now()
+NOW = config.fields.SqlNow()
 
 
 class Migration(migrations.Migration):

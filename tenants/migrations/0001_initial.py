@@ -4,10 +4,10 @@ import uuid
 
 import django.contrib.postgres.functions
 import django.db.models.deletion
-import django.db.models.functions.datetime
 import django.db.models.functions.text
 from django.db import migrations, models
 
+import config.fields
 import tenants.encryption
 
 
@@ -33,9 +33,7 @@ class Migration(migrations.Migration):
                 ("is_active", models.BooleanField(db_default=True, default=True, verbose_name="takes new tenants")),
                 (
                     "created_at",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name="created"
-                    ),
+                    models.DateTimeField(db_default=config.fields.SqlNow(), editable=False, verbose_name="created"),
                 ),
             ],
             options={
@@ -78,7 +76,7 @@ class Migration(migrations.Migration):
                 ("error", models.TextField(db_default="", verbose_name="error")),
                 (
                     "started_at",
-                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name="started"),
+                    models.DateTimeField(db_default=config.fields.SqlNow(), verbose_name="started"),
                 ),
                 ("finished_at", models.DateTimeField(null=True, verbose_name="finished")),
             ],
@@ -104,9 +102,7 @@ class Migration(migrations.Migration):
                 ("database_url", tenants.encryption.EncryptedTextField(verbose_name="database URL")),
                 (
                     "created_at",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name="created"
-                    ),
+                    models.DateTimeField(db_default=config.fields.SqlNow(), editable=False, verbose_name="created"),
                 ),
                 ("is_active", models.BooleanField(db_default=True, default=True, verbose_name="active")),
                 (

@@ -1,0 +1,103 @@
+"""The live catalogs against the specification."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+import psycopg
+import pytest
+from django.conf import settings
+
+from tenants.models import Tenant
+from tests.tenants.specification import CONTROL, RUN_COSTS, TENANT, Table
+
+COLUMNS = """
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)
+  FROM pg_attribute a LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+ WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+CONSTRAINTS = """
+SELECT contype, (SELECT array_agg(attname::text ORDER BY position) FROM unnest(conkey) WITH ORDINALITY k (number, position)
+                   JOIN pg_attribute ON attrelid = conrelid AND attnum = number),
+       confrelid::regclass::text
+  FROM pg_constraint WHERE conrelid = %s::regclass
+"""
+TABLES = [("control", name, table) for name, table in CONTROL.items()] + [
+    ("tenant", name, table) for name, table in TENANT.items()
+]
+
+
+@pytest.fixture(scope="module")
+def catalogs() -> Iterator[dict[str, psycopg.Connection]]:
+    """Connections to the control database and to one tenant's, by kind."""
+    from tenants.services import tenant_create
+    from tests.tenant_fixtures import remove
+
+    tenant = tenant_create(name="Specification")
+    with psycopg.connect(settings.DATABASE_OWNER_URL) as control, psycopg.connect(tenant.database_url) as own:
+        yield {"control": control, "tenant": own}
+    remove(tenant)
+
+
+@pytest.mark.parametrize(("kind", "name", "table"), TABLES)
+def test_every_specified_column_type_default_and_key_is_there(
+    kind: str, name: str, table: Table, catalogs: dict[str, psycopg.Connection]
+) -> None:
+    live = {row[0]: row[1:] for row in catalogs[kind].execute(COLUMNS, [f"public.{name}"])}
+    for column, wanted in table.columns.items():
+        assert column in live, f"{name}.{column} is missing"
+        type_, not_null, default = live[column]
+        assert type_ == wanted.type, f"{name}.{column}"
+        assert not_null or not wanted.not_null, f"{name}.{column} must be NOT NULL"
+        assert (default or "").startswith(wanted.default or ""), f"{name}.{column}"
+    constraints = catalogs[kind].execute(CONSTRAINTS, [f"public.{name}"]).fetchall()
+    assert ("p", [table.primary_key], "-") in constraints
+    for column, (other, _) in table.references.items():
+        assert ("f", [column], other) in constraints
+    for columns in table.unique:
+        assert ("u", list(columns), "-") in constraints
+
+
+@pytest.mark.parametrize(("kind", "name", "table"), TABLES)
+def test_columns_beyond_the_specification_need_no_value(
+    kind: str, name: str, table: Table, catalogs: dict[str, psycopg.Connection]
+) -> None:
+    for column, _, not_null, default in catalogs[kind].execute(COLUMNS, [f"public.{name}"]):
+        assert column in table.columns or default is not None or not not_null, f"{name}.{column}"
+
+
+def test_the_costs_view_begins_with_the_specified_columns(catalogs: dict[str, psycopg.Connection]) -> None:
+    live = [(row[0], row[1]) for row in catalogs["tenant"].execute(COLUMNS, ["public.run_costs"])]
+    assert live[: len(RUN_COSTS)] == list(RUN_COSTS.items())
+
+
+def test_plain_inserts_of_the_specified_columns_work_and_costs_are_added_up(tenant: Tenant) -> None:
+    with psycopg.connect(tenant.database_url, autocommit=True) as own:
+        run = own.execute("INSERT INTO runs (status) VALUES ('running') RETURNING id").fetchone()
+        assert run is not None
+        own.execute(
+            "INSERT INTO steps (run_id, step, status, llm_model, token_usage, cost_per_1k_input_tokens,"
+            " cost_per_1k_output_tokens) VALUES (%s, 'draft', 'completed', 'm', '{\"input\": 1500, \"output\": 500}', 0.002, 0.01)",
+            [run[0]],
+        )
+        own.execute("INSERT INTO artifacts (run_id, step, file_type, file_path) VALUES (%s, 'draft', 'a', 'p')", [run[0]])
+        own.execute("INSERT INTO prompts (step, version, content, is_active) VALUES ('draft', 99, 'x', false)")
+        costs = own.execute("SELECT total_llm_cost, total_input_tokens, total_output_tokens FROM run_costs").fetchone()
+        assert costs == (Decimal("0.008"), 1500, 500)
+        own.execute(
+            "INSERT INTO steps (run_id, step, status, token_usage) VALUES (%s, 'x', 'completed', '{\"input\": 1, \"output\": 2}')",
+            [run[0]],
+        )
+        # An unknown price is counted, not taken for nothing.
+        unpriced = own.execute("SELECT total_input_tokens, unpriced_steps FROM run_costs").fetchone()
+        assert unpriced == (1501, 1)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit_logs SET action = 'x'", "DELETE FROM audit_logs", "TRUNCATE audit_logs"])
+def test_not_even_a_superuser_changes_the_audit_log_by_plain_sql(statement: str, tenant: Tenant) -> None:
+    assert tenant.server is not None
+    database = tenant.database_url.rpartition("/")[2]
+    with psycopg.connect(tenant.server.admin_url, dbname=database, autocommit=True) as admin:
+        for role in ("origin", "replica"):
+            admin.execute(f"SET session_replication_role = {role}")
+            with pytest.raises(psycopg.errors.RaiseException, match="audit_logs table does not allow"):
+                admin.execute(statement)
