@@ -5,8 +5,6 @@ TENANT_ACTIONS = frozenset(
         "tenant.create",
         "tenant.create.undo",
         "tenant.activate",
-        "tenant.create.undo",
-        "tenant.activate",
         "tenant.suspend",
         "tenant.resume",
         "tenant.recover",
