@@ -79,7 +79,9 @@ def test_plain_inserts_of_the_specified_columns_work_and_costs_are_added_up(tena
             " cost_per_1k_output_tokens) VALUES (%s, 'draft', 'completed', 'm', '{\"input\": 1500, \"output\": 500}', 0.002, 0.01)",
             [run[0]],
         )
-        own.execute("INSERT INTO artifacts (run_id, step, file_type, file_path) VALUES (%s, 'draft', 'a', 'p')", [run[0]])
+        own.execute(
+            "INSERT INTO artifacts (run_id, step, file_type, file_path) VALUES (%s, 'draft', 'a', 'p')", [run[0]]
+        )
         own.execute("INSERT INTO prompts (step, version, content, is_active) VALUES ('draft', 99, 'x', false)")
         costs = own.execute("SELECT total_llm_cost, total_input_tokens, total_output_tokens FROM run_costs").fetchone()
         assert costs == (Decimal("0.008"), 1500, 500)
@@ -92,7 +94,9 @@ def test_plain_inserts_of_the_specified_columns_work_and_costs_are_added_up(tena
         assert unpriced == (1501, 1)
 
 
-@pytest.mark.parametrize("statement", ["UPDATE audit_logs SET action = 'x'", "DELETE FROM audit_logs", "TRUNCATE audit_logs"])
+@pytest.mark.parametrize(
+    "statement", ["UPDATE audit_logs SET action = 'x'", "DELETE FROM audit_logs", "TRUNCATE audit_logs"]
+)
 def test_not_even_a_superuser_changes_the_audit_log_by_plain_sql(statement: str, tenant: Tenant) -> None:
     assert tenant.server is not None
     database = tenant.database_url.rpartition("/")[2]

@@ -1,0 +1,20 @@
+"""`seo-gen` as a program of its own: its output and its exit status."""
+
+import os
+import subprocess
+import sys
+
+from config.stack.paths import CHECKOUT
+
+
+def seo_gen(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run it with nothing to read, on the session's servers unless `environment` says otherwise."""
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from config.cli import main; sys.exit(main())", *words],
+        cwd=CHECKOUT,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
