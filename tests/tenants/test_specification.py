@@ -16,8 +16,10 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_exp
  WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 CONSTRAINTS = """
-SELECT contype, (SELECT array_agg(attname::text ORDER BY position) FROM unnest(conkey) WITH ORDINALITY k (number, position)
-                   JOIN pg_attribute ON attrelid = conrelid AND attnum = number),
+SELECT contype,
+       (SELECT array_agg(attname::text ORDER BY position)
+          FROM unnest(conkey) WITH ORDINALITY AS key (number, position)
+          JOIN pg_attribute ON attrelid = conrelid AND attnum = number),
        confrelid::regclass::text
   FROM pg_constraint WHERE conrelid = %s::regclass
 """
@@ -75,9 +77,9 @@ def test_plain_inserts_of_the_specified_columns_work_and_costs_are_added_up(tena
         run = own.execute("INSERT INTO runs (status) VALUES ('running') RETURNING id").fetchone()
         assert run is not None
         own.execute(
-            "INSERT INTO steps (run_id, step, status, llm_model, token_usage, cost_per_1k_input_tokens,"
-            " cost_per_1k_output_tokens) VALUES (%s, 'draft', 'completed', 'm', '{\"input\": 1500, \"output\": 500}', 0.002, 0.01)",
-            [run[0]],
+            "INSERT INTO steps (run_id, step, status, token_usage, cost_per_1k_input_tokens, cost_per_1k_output_tokens)"
+            " VALUES (%s, 'draft', 'completed', %s, 0.002, 0.01)",
+            [run[0], '{"input": 1500, "output": 500}'],
         )
         own.execute(
             "INSERT INTO artifacts (run_id, step, file_type, file_path) VALUES (%s, 'draft', 'a', 'p')", [run[0]]
@@ -86,8 +88,8 @@ def test_plain_inserts_of_the_specified_columns_work_and_costs_are_added_up(tena
         costs = own.execute("SELECT total_llm_cost, total_input_tokens, total_output_tokens FROM run_costs").fetchone()
         assert costs == (Decimal("0.008"), 1500, 500)
         own.execute(
-            "INSERT INTO steps (run_id, step, status, token_usage) VALUES (%s, 'x', 'completed', '{\"input\": 1, \"output\": 2}')",
-            [run[0]],
+            "INSERT INTO steps (run_id, step, status, token_usage) VALUES (%s, 'x', 'completed', %s)",
+            [run[0], '{"input": 1, "output": 2}'],
         )
         # An unknown price is counted, not taken for nothing.
         unpriced = own.execute("SELECT total_input_tokens, unpriced_steps FROM run_costs").fetchone()
