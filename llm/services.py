@@ -3,7 +3,7 @@
 import os
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from genai_prices.data_snapshot import DataSnapshot
 
 from llm import catalogue
@@ -15,6 +15,9 @@ from llm.prices import FREE, ListedModel, current_list, installed_list, listed
 from llm.selectors import resolve_model
 from llm.types import PriceChange, Prices, PricesReport, SeedReport, StepDefaultChange
 
+# Any number that no other advisory lock of ours has.
+_SEED_LOCK = 0x6C6C6D63
+
 
 def catalogue_seed() -> SeedReport:
     """Insert what is missing of `llm.catalogue`; safe to repeat, and never changes what is there.
@@ -23,6 +26,9 @@ def catalogue_seed() -> SeedReport:
     runs to it; the pipeline is written only where there is none, so that a step taken out does not come back.
     """
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
+        # Two first starts at once: the second waits, and finds nothing missing.
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_SEED_LOCK])
         return SeedReport(_seed_providers(), _seed_models(), _seed_pipeline())
 
 

@@ -1,6 +1,6 @@
 """Gemini, by its generateContent API: https://ai.google.dev/api/generate-content"""
 
-from llm.clients.failures import Call, translated
+from llm.clients.failures import Call, malformed, translated
 from llm.clients.http import http_client, keep_texts_out_of_logs
 from llm.clients.replies import Count, Wire, read, reply_of
 from llm.types import LLMReply, LLMRequest, TokenUsage
@@ -62,12 +62,10 @@ class _Content(Wire):
 class _Candidate(Wire):
     content: _Content | None = None
     finish_reason: str | None = None
-    finish_message: str | None = None
 
 
 class _Feedback(Wire):
     block_reason: str | None = None
-    block_reason_message: str | None = None
 
 
 class _Usage(Wire):
@@ -85,6 +83,9 @@ class _Response(Wire):
 
 
 def _reply(call: Call, response: _Response) -> LLMReply:
+    # All of the API's fields are optional, so that the SDK makes an empty reply of whatever it gets.
+    if response.candidates is None and response.prompt_feedback is None:
+        raise malformed(call)
     candidate = response.candidates[0] if response.candidates else _Candidate()
     parts = (candidate.content.parts if candidate.content else None) or []
     finish_reason, refusal = _finish(response, candidate)
@@ -99,12 +100,15 @@ def _reply(call: Call, response: _Response) -> LLMReply:
 
 
 def _finish(response: _Response, candidate: _Candidate) -> tuple[str, str | None]:
-    """Return the finish reason, and the refusal; a refused prompt has no candidate but a block reason."""
+    """Return the finish reason, and the refusal, which the API does not explain.
+
+    A refused prompt has no candidate but a block reason.
+    """
     feedback = response.prompt_feedback
     if not response.candidates and feedback and feedback.block_reason:
-        return feedback.block_reason, feedback.block_reason_message or ""
+        return feedback.block_reason, ""
     reason = candidate.finish_reason or ""
-    return reason, (candidate.finish_message or "") if reason in REFUSALS else None
+    return reason, "" if reason in REFUSALS else None
 
 
 def _token_usage(usage: _Usage) -> TokenUsage:

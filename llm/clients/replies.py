@@ -44,11 +44,8 @@ def reply_of(
             _("The provider %(provider)s did not say how many tokens its reply of model %(model)s took.") % names
         )
     if refusal is not None:
-        said = redacted(refusal, call) or "-"
-        raise LLMPermanentError(
-            _("Model %(model)s of the provider %(provider)s refused (%(reason)s): %(said)s") % {**names, "said": said},
-            usage=usage,
-        )
+        message = _("Model %(model)s of the provider %(provider)s refused to answer (%(reason)s).") % names
+        raise LLMPermanentError(message, hint=redacted(refusal, call), usage=usage)
     reply = LLMReply(text=text, usage=usage, model=model or call.request.model, finish_reason=finish_reason)
     if text.strip():
         return reply

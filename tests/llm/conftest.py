@@ -1,0 +1,77 @@
+"""A server that speaks a paid provider's wire format, and a client of ours that calls it."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import transaction
+
+from llm.clients import client_for
+from llm.types import LLMReply, LLMRequest
+from tests.llm.wire import Claude, Gemini, Local, OpenAI, Provider, WireServer
+
+KEY = "sk-test-2f8b1c9d7e60"
+PROMPT = "The customer's secret plan is to sell umbrellas.\nWrite about it."
+SYSTEM = "You are the customer's own editor."
+
+
+class Wire:
+    """A provider's fake server together with our client of it."""
+
+    def __init__(self, provider: Provider, server: WireServer) -> None:
+        self.provider = provider
+        self.server = server
+
+    @property
+    def base_url(self) -> str:
+        return self.server.url + self.provider.base_path
+
+    def complete(
+        self, *, prompt: str = PROMPT, system: str = SYSTEM, model: str = "model-1", timeout_s: float = 20
+    ) -> LLMReply:
+        request = LLMRequest(model=model, prompt=prompt, system=system, max_output_tokens=777, timeout_s=timeout_s)
+        return client_for(self.provider.id, self.base_url).complete(request)
+
+
+@pytest.fixture
+def server() -> Iterator[WireServer]:
+    with WireServer().running() as server:
+        yield server
+
+
+@pytest.fixture(params=[Claude(), Gemini(), OpenAI()], ids=lambda provider: provider.id)
+def wire(request: pytest.FixtureRequest, server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Wire:
+    """Each of the paid providers in turn, its key set."""
+    provider: Provider = request.param
+    monkeypatch.setenv(provider.variable, KEY)
+    return Wire(provider, server)
+
+
+@pytest.fixture
+def openai(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Wire:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return Wire(OpenAI(), server)
+
+
+@pytest.fixture
+def gemini(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Wire:
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    return Wire(Gemini(), server)
+
+
+@pytest.fixture
+def claude(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Wire:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    return Wire(Claude(), server)
+
+
+@pytest.fixture
+def local(server: WireServer) -> Wire:
+    return Wire(Local(), server)
+
+
+@pytest.fixture
+def undone() -> Iterator[None]:
+    """Take back what the test does to the control database: all tests share its catalogue."""
+    with transaction.atomic(using="default"):
+        yield
+        transaction.set_rollback(True, using="default")

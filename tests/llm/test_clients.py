@@ -1,0 +1,326 @@
+"""The paid providers over HTTP, against servers that speak their wire formats; the local one for real."""
+
+import logging
+import socket
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from django.conf import settings
+
+from llm.clients import client_for
+from llm.errors import (
+    InvalidBaseURL,
+    InvalidKey,
+    LLMError,
+    LLMPermanentError,
+    LLMTransientError,
+    MissingKey,
+    UnknownProvider,
+)
+from llm.types import LLMRequest, TokenUsage
+from tests.llm.conftest import KEY, PROMPT, SYSTEM, Wire
+from tests.llm.wire import Answer
+
+
+def failure(wire: Wire, answer: Answer, *, timeout_s: float = 20) -> LLMError:
+    """The error of a call that gets this answer, after what is true of all of them was checked."""
+    wire.server.answer = answer
+    with pytest.raises(LLMError) as caught:
+        wire.complete(timeout_s=timeout_s)
+    error = caught.value
+    assert len(wire.server.seen) == 1, "the SDK tried again by itself"
+    assert wire.provider.id in str(error)
+    assert "model-1" in str(error)
+    assert_no_secrets(str(error))
+    assert error.__context__ is None or error.__suppress_context__
+    return error
+
+
+def assert_no_secrets(text: str) -> None:
+    for secret in (KEY, SYSTEM, *PROMPT.splitlines()):
+        assert secret not in text
+
+
+class TestReply:
+    def test_returns_text_usage_model_and_finish_reason(self, wire: Wire) -> None:
+        wire.server.answer = Answer.of(wire.provider.reply("雨傘の記事"))
+        reply = wire.complete()
+        assert reply.text == "雨傘の記事"
+        assert reply.usage == TokenUsage(12, 34)
+        assert reply.model == "model-1-20261101"
+        assert reply.finish_reason == wire.provider.finished
+        assert not reply.truncated
+
+    def test_one_request_carries_key_model_prompt_system_and_limit(self, wire: Wire) -> None:
+        wire.server.answer = Answer.of(wire.provider.reply("ok"))
+        wire.complete()
+        (seen,) = wire.server.seen
+        assert seen.path == wire.provider.path("model-1")
+        assert seen.headers[wire.provider.key_header].removeprefix("Bearer ") == KEY
+        assert wire.provider.asked(seen.body) == (SYSTEM, PROMPT, 777)
+        assert seen.body.get("model", "model-1") == "model-1"
+
+    def test_without_a_system_text_none_is_sent(self, wire: Wire) -> None:
+        wire.server.answer = Answer.of(wire.provider.reply("ok"))
+        wire.complete(system="")
+        (seen,) = wire.server.seen
+        assert wire.provider.asked(seen.body) == ("", PROMPT, 777)
+        assert '"system"' not in repr(seen.body).replace("'", '"')
+
+    def test_a_text_cut_at_the_limit_is_a_reply_that_says_so(self, wire: Wire) -> None:
+        wire.server.answer = Answer.of(wire.provider.reply("half a sen", finish=wire.provider.truncated))
+        reply = wire.complete()
+        assert reply.text == "half a sen"
+        assert reply.finish_reason == wire.provider.truncated
+        assert reply.truncated
+
+    @pytest.mark.filterwarnings("ignore:brand_new is not a valid FinishReason")
+    def test_a_finish_reason_that_the_sdk_does_not_know_passes(self, wire: Wire) -> None:
+        wire.server.answer = Answer.of(wire.provider.reply("text", finish="brand_new"))
+        assert wire.complete().finish_reason == "brand_new"
+
+    def test_a_limit_spent_before_any_text_is_permanent(self, wire: Wire) -> None:
+        error = failure(wire, Answer.of(wire.provider.reply("", finish=wire.provider.truncated)))
+        assert isinstance(error, LLMPermanentError)
+        assert "reached its output limit" in str(error)
+        assert error.usage == TokenUsage(12, 34)
+
+    def test_no_text_is_transient_and_counted(self, wire: Wire) -> None:
+        error = failure(wire, Answer.of(wire.provider.reply(" \n ")))
+        assert isinstance(error, LLMTransientError)
+        assert "answered without text" in str(error)
+        assert error.usage == TokenUsage(12, 34)
+
+    def test_a_refusal_is_permanent_counted_and_says_why(self, wire: Wire) -> None:
+        error = failure(wire, Answer.of(wire.provider.refusal()))
+        assert isinstance(error, LLMPermanentError)
+        assert "refused" in str(error)
+        assert ("not for me" in str(error)) == wire.provider.explains_refusals
+        assert error.usage == TokenUsage(12, 34)
+
+    def test_a_reply_without_usage_is_permanent(self, wire: Wire) -> None:
+        error = failure(wire, Answer.of(wire.provider.without_usage()))
+        assert isinstance(error, LLMPermanentError)
+        assert "did not say how many tokens" in str(error)
+
+    def test_a_prompt_that_gemini_blocks_is_a_refusal(self, gemini: Wire) -> None:
+        blocked = {
+            "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
+            "usageMetadata": {"promptTokenCount": 12, "totalTokenCount": 12},
+            "modelVersion": "model-1",
+        }
+        error = failure(gemini, Answer.of(blocked))
+        assert isinstance(error, LLMPermanentError)
+        assert "refused to answer (PROHIBITED_CONTENT)" in str(error)
+        assert error.usage == TokenUsage(12, 0)
+
+
+class TestRefusedRequests:
+    @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422, 501])
+    def test_are_permanent_with_the_providers_words(self, wire: Wire, status: int) -> None:
+        error = failure(wire, Answer.of(wire.provider.error(status, "model: model-1 is not for you"), status))
+        assert isinstance(error, LLMPermanentError)
+        assert error.permanent
+        assert f"HTTP {status}" in str(error)
+        assert "model: model-1 is not for you" in str(error)
+
+    def test_words_that_quote_key_and_prompt_are_redacted(self, wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+        said = f"Incorrect API key provided: {KEY}, while reading {PROMPT!r} and {SYSTEM} " + "x" * 5000
+        with caplog.at_level(logging.DEBUG):
+            error = failure(wire, Answer.of(wire.provider.error(401, said), 401))
+        assert "Incorrect API key provided: …, while" in str(error)
+        assert len(str(error)) < 700
+        assert_no_secrets(caplog.text)
+
+    def test_a_page_instead_of_json_gives_the_status(self, wire: Wire) -> None:
+        error = failure(wire, Answer(b"<html>nginx</html>", 404, {"Content-Type": "text/html"}))
+        assert isinstance(error, LLMPermanentError)
+        assert "HTTP 404" in str(error)
+        assert "html" not in str(error)
+
+    def test_a_redirect_is_not_followed(self, wire: Wire) -> None:
+        error = failure(wire, Answer(b"", 307, {"Location": "http://127.0.0.1:9/elsewhere"}))
+        assert isinstance(error, LLMPermanentError)
+        assert "HTTP 307" in str(error)
+
+    def test_openais_empty_account_is_permanent_although_it_is_429(self, openai: Wire) -> None:
+        body = {"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota", "type": "x"}}
+        assert isinstance(failure(openai, Answer.of(body, 429)), LLMPermanentError)
+
+
+class TestBusyProviders:
+    @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
+    def test_are_transient_with_the_providers_words(self, wire: Wire, status: int) -> None:
+        error = failure(wire, Answer.of(wire.provider.error(status, "Overloaded, come back"), status))
+        assert isinstance(error, LLMTransientError)
+        assert not error.permanent
+        assert error.retry_after_s is None
+        assert f"HTTP {status}" in str(error)
+        assert "Overloaded, come back" in str(error)
+
+    @pytest.mark.parametrize("status", [429, 503, 529])
+    def test_retry_after_in_seconds(self, wire: Wire, status: int) -> None:
+        error = failure(wire, Answer.of(wire.provider.error(status, "slow"), status, retry_after="17"))
+        assert error.retry_after_s == 17
+
+    def test_retry_after_as_a_date(self, wire: Wire) -> None:
+        moment = datetime.now(UTC) + timedelta(seconds=90)
+        answer = Answer.of(wire.provider.error(429, "slow"), 429, retry_after=format_datetime(moment, usegmt=True))
+        wait = failure(wire, answer).retry_after_s
+        assert wait is not None
+        assert 60 < wait <= 90
+
+    @pytest.mark.parametrize("value", ["soon", "-5", "nan", "inf", "Mon, 99 Foo 2026", ""])
+    def test_a_senseless_retry_after_is_ignored(self, wire: Wire, value: str) -> None:
+        assert failure(wire, Answer.of(wire.provider.error(429, "slow"), 429, retry_after=value)).retry_after_s is None
+
+    def test_geminis_retry_info_in_the_body(self, gemini: Wire) -> None:
+        body = gemini.provider.error(429, "Quota exceeded")
+        body["error"]["details"] = [
+            {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": []},
+            {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"},
+        ]
+        assert failure(gemini, Answer.of(body, 429)).retry_after_s == 34.5
+
+    def test_openais_milliseconds_are_preferred(self, openai: Wire) -> None:
+        answer = Answer.of(openai.provider.error(429, "slow"), 429, retry_after_ms="1500", retry_after="2")
+        assert failure(openai, answer).retry_after_s == 1.5
+
+
+class TestBrokenAnswers:
+    def test_silence_is_a_transient_timeout(self, wire: Wire) -> None:
+        error = failure(wire, Answer(silent=True), timeout_s=0.3)
+        assert isinstance(error, LLMTransientError)
+        assert "within 0.3 s" in str(error)
+
+    def test_a_body_that_trickles_for_ever_is_a_transient_timeout(self, wire: Wire) -> None:
+        error = failure(wire, Answer(trickle=True, missing=10**6), timeout_s=0.3)
+        assert isinstance(error, LLMTransientError)
+        assert "within 0.3 s" in str(error)
+
+    @pytest.mark.parametrize("status", [200, 500])
+    def test_a_cut_body_is_transient(self, wire: Wire, status: int) -> None:
+        whole = Answer.of(wire.provider.reply("text"), status)
+        error = failure(wire, Answer(whole.body[:-20], status, missing=20))
+        assert isinstance(error, LLMTransientError)
+
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b'{"id": "x", "cont', b"\xff\xfe", b"[]", b"null", b'"text"', b"{}", b'{"error": "upstream"}'],
+        ids=["empty", "cut JSON", "not UTF-8", "list", "null", "string", "empty object", "error with 200"],
+    )
+    @pytest.mark.parametrize("content_type", ["application/json", "text/html"])
+    def test_a_body_that_is_no_reply_fails(self, wire: Wire, body: bytes, content_type: str) -> None:
+        error = failure(wire, Answer(body, 200, {"Content-Type": content_type}))
+        assert isinstance(error, LLMTransientError)
+
+    def test_cut_json_is_transient(self, wire: Wire) -> None:
+        whole = Answer.of(wire.provider.reply("text"))
+        error = failure(wire, Answer(whole.body[:-20]))
+        assert isinstance(error, LLMTransientError)
+        assert "something that is not a reply" in str(error)
+
+    def test_token_counts_that_are_no_numbers_are_transient(self, wire: Wire) -> None:
+        body = Answer.of(wire.provider.reply("text")).body.replace(b"34", b'"many"').replace(b"30", b'"many"')
+        error = failure(wire, Answer(body))
+        assert isinstance(error, LLMTransientError)
+
+    def test_nobody_listening_is_transient(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            monkeypatch.setattr(wire.server, "url", f"http://127.0.0.1:{unused.getsockname()[1]}")
+            with pytest.raises(LLMTransientError, match="Connection refused"):
+                wire.complete()
+
+
+class TestPrivacy:
+    def test_debug_logs_hold_neither_key_nor_texts(self, wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+        wire.server.answer = Answer.of(wire.provider.reply("the generated text"))
+        with caplog.at_level(logging.DEBUG):
+            reply = wire.complete()
+        assert_no_secrets(caplog.text)
+        assert "the generated text" not in caplog.text + repr(reply)
+
+    def test_a_request_shows_no_texts(self) -> None:
+        request = LLMRequest(model="m", prompt=PROMPT, system=SYSTEM, max_output_tokens=1, timeout_s=1)
+        assert_no_secrets(repr(request))
+
+
+class TestClientFor:
+    def test_a_missing_key_names_the_variable(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(wire.provider.variable, " ")
+        with pytest.raises(MissingKey, match=f"{wire.provider.id} needs the .* {wire.provider.variable}") as caught:
+            client_for(wire.provider.id)
+        assert caught.value.variable == wire.provider.variable
+
+    @pytest.mark.parametrize("key", ["two words", "schlüssel", "line\nline"])
+    def test_a_key_that_no_header_can_carry(self, wire: Wire, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(wire.provider.variable, key)
+        with pytest.raises(InvalidKey, match=wire.provider.variable) as caught:
+            client_for(wire.provider.id)
+        assert key not in str(caught.value)
+
+    @pytest.mark.parametrize("url", ["ftp://user:pw@host", "host:8000", "http://", "http://[", "/v1"])
+    def test_a_base_url_that_is_none_is_not_repeated(self, wire: Wire, url: str) -> None:
+        with pytest.raises(InvalidBaseURL, match=wire.provider.id) as caught:
+            client_for(wire.provider.id, url)
+        assert url not in str(caught.value)
+
+    def test_an_unknown_provider_is_named_with_those_there_are(self) -> None:
+        with pytest.raises(UnknownProvider, match=r"'mistral'.* claude, gemini, openai, local"):
+            client_for("mistral")
+
+    def test_the_sdks_own_address_variables_do_not_count(
+        self, wire: Wire, other_addresses: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wire.server.answer = Answer.of(wire.provider.reply("ok"))
+        assert wire.complete().text == "ok"
+
+    @pytest.fixture
+    def other_addresses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("ANTHROPIC_BASE_URL", "OPENAI_BASE_URL", "GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
+        monkeypatch.setenv("GOOGLE_GENAI_USE_ENTERPRISE", "true")
+        monkeypatch.setenv("GOOGLE_API_KEY", "another-key")
+
+
+class TestLocal:
+    def test_speaks_openais_format_with_the_older_limit_and_no_key_of_ours(
+        self, local: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        local.server.answer = Answer.of(local.provider.reply("ok"))
+        assert local.complete().usage == TokenUsage(12, 34)
+        (seen,) = local.server.seen
+        assert local.provider.asked(seen.body) == (SYSTEM, PROMPT, 777)
+        assert "max_completion_tokens" not in seen.body
+        assert KEY not in repr(seen.headers)
+
+    def test_needs_an_address(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(settings, "LOCAL_LLM_URL", "")
+        with pytest.raises(MissingKey, match="LOCAL_LLM_URL"):
+            client_for("local")
+
+    def test_the_embedded_server_really_answers(self) -> None:
+        reply = client_for("local").complete(
+            LLMRequest(
+                model="SmolLM2-135M-Instruct",
+                system="You are a helpful assistant.",
+                prompt="Name three colours.",
+                max_output_tokens=24,
+                timeout_s=120,
+            )
+        )
+        assert reply.text.strip()
+        assert 10 < reply.usage.input_tokens < 100
+        assert 0 < reply.usage.output_tokens <= 24
+
+    def test_the_embedded_server_counts_a_cut_answer(self) -> None:
+        request = LLMRequest(
+            model="SmolLM2-135M-Instruct", prompt="Write a long story.", max_output_tokens=5, timeout_s=120
+        )
+        reply = client_for("local").complete(request)
+        assert reply.truncated
+        assert reply.usage.output_tokens == 5

@@ -1,0 +1,138 @@
+from decimal import Decimal
+
+import pytest
+from django.conf import settings
+
+from llm.errors import InactiveProvider, InvalidBaseURL, InvalidModelClass, MissingKey, NoActiveModel, UnknownProvider
+from llm.models import LLMModel, LLMProvider, ModelClass, StepLLMDefault
+from llm.selectors import (
+    DEFAULT_MAX_OUTPUT_TOKENS,
+    pipeline,
+    prices_of,
+    require_key,
+    resolve_model,
+    resolve_named_model,
+)
+from llm.types import PipelineStep
+
+pytestmark = pytest.mark.usefixtures("undone")
+
+PRO, STANDARD = ModelClass.PRO, ModelClass.STANDARD
+
+
+@pytest.fixture
+def provider() -> LLMProvider:
+    return LLMProvider.objects.create(id="p", display_name="P")
+
+
+def add(provider: LLMProvider, name: str, model_class: str, **columns: object) -> LLMModel:
+    return LLMModel.objects.create(provider=provider, model_name=name, model_class=model_class, **columns)
+
+
+class TestResolveModel:
+    def test_is_the_newest_active_of_the_class(self, provider: LLMProvider) -> None:
+        add(provider, "old", PRO)
+        add(provider, "new", PRO, max_output_tokens=5, cost_per_1k_input_tokens=Decimal("0.002"))
+        add(provider, "newest but off", PRO, is_active=False)
+        add(provider, "other", STANDARD)
+        model = resolve_model("p", "pro")
+        assert (model.provider_id, model.model_name, model.model_class) == ("p", "new", "pro")
+        assert model.max_output_tokens == 5
+        assert model.cost_per_1k_input_tokens == Decimal("0.002")
+        assert model.cost_per_1k_output_tokens is None
+
+    def test_one_class_serves_both_where_the_provider_has_no_other(self, provider: LLMProvider) -> None:
+        add(provider, "only", STANDARD)
+        model = resolve_model("p", "pro")
+        assert (model.model_name, model.model_class) == ("only", "standard")
+        assert model.max_output_tokens == DEFAULT_MAX_OUTPUT_TOKENS
+
+    def test_a_class_that_is_switched_off_is_not_replaced(self, provider: LLMProvider) -> None:
+        add(provider, "only", STANDARD)
+        add(provider, "off", PRO, is_active=False)
+        with pytest.raises(NoActiveModel, match="p has no active model 'pro'"):
+            resolve_model("p", "pro")
+
+    def test_a_provider_without_models(self, provider: LLMProvider) -> None:
+        with pytest.raises(NoActiveModel, match="p has no active model 'standard'"):
+            resolve_model("p", "standard")
+
+    def test_an_unknown_provider_is_named_with_those_there_are(self) -> None:
+        with pytest.raises(UnknownProvider, match=r"'nobody'.*claude, gemini, local, openai"):
+            resolve_model("nobody", "pro")
+
+    def test_a_provider_that_is_switched_off(self, provider: LLMProvider) -> None:
+        add(provider, "m", PRO)
+        LLMProvider.objects.filter(pk="p").update(is_active=False)
+        with pytest.raises(InactiveProvider, match="p is switched off"):
+            resolve_model("p", "pro")
+
+    def test_an_unknown_class(self, provider: LLMProvider) -> None:
+        with pytest.raises(InvalidModelClass, match=r"'ultra'.*pro, standard"):
+            resolve_model("p", "ultra")
+
+    @pytest.mark.parametrize("url", [None, ""])
+    def test_no_base_url_is_none(self, provider: LLMProvider, url: str | None) -> None:
+        LLMProvider.objects.filter(pk="p").update(api_base_url=url)
+        add(provider, "m", PRO)
+        assert resolve_model("p", "pro").api_base_url is None
+
+
+class TestResolveNamedModel:
+    def test_finds_it_in_any_class(self, provider: LLMProvider) -> None:
+        LLMProvider.objects.filter(pk="p").update(api_base_url="http://host/v1")
+        add(provider, "m", STANDARD)
+        model = resolve_named_model("p", "m")
+        assert (model.model_name, model.api_base_url) == ("m", "http://host/v1")
+
+    def test_one_that_is_switched_off_only_serves_who_has_pinned_it(self, provider: LLMProvider) -> None:
+        add(provider, "m", PRO, is_active=False)
+        with pytest.raises(NoActiveModel, match="p has no active model 'm'"):
+            resolve_named_model("p", "m")
+        LLMProvider.objects.filter(pk="p").update(is_active=False)
+        assert resolve_named_model("p", "m", active_only=False).model_name == "m"
+
+    def test_one_that_there_is_not(self, provider: LLMProvider) -> None:
+        with pytest.raises(NoActiveModel):
+            resolve_named_model("p", "m", active_only=False)
+
+
+def test_prices_are_by_column_and_none_where_unknown(provider: LLMProvider) -> None:
+    add(provider, "m", PRO, cost_per_1k_output_tokens=Decimal("0.000123"))
+    unknown = {"cost_per_1k_input_tokens": None, "cost_per_1k_output_tokens": None}
+    assert prices_of("p", "m") == {**unknown, "cost_per_1k_output_tokens": Decimal("0.000123")}
+    assert prices_of("p", "never heard of") == unknown
+
+
+def test_the_pipeline_is_in_its_order(provider: LLMProvider) -> None:
+    StepLLMDefault.objects.all().delete()
+    for step, position in (("b", 2), ("c", 1), ("a", 2)):
+        StepLLMDefault.objects.create(step=step, position=position, provider=provider, model_class=PRO)
+    assert [row.step for row in pipeline()] == ["c", "a", "b"]
+    assert pipeline()[0] == PipelineStep("c", 1, "p", "pro")
+
+
+class TestRequireKey:
+    def test_names_the_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(MissingKey, match="claude needs the environment variable ANTHROPIC_API_KEY"):
+            require_key("claude")
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-1")
+        require_key("claude")
+
+    def test_local_needs_an_address_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        require_key("local")
+        monkeypatch.setattr(settings, "LOCAL_LLM_URL", "")
+        with pytest.raises(MissingKey, match="LOCAL_LLM_URL"):
+            require_key("local")
+        LLMProvider.objects.filter(pk="local").update(api_base_url="http://127.0.0.1:1/v1")
+        require_key("local")
+
+    def test_a_provider_that_has_no_client(self, provider: LLMProvider) -> None:
+        with pytest.raises(UnknownProvider, match=r"'p'.*claude, gemini, openai, local"):
+            require_key("p")
+
+    def test_a_senseless_base_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+        LLMProvider.objects.filter(pk="openai").update(api_base_url="llm.example/v1")
+        with pytest.raises(InvalidBaseURL, match="openai"):
+            require_key("openai")
