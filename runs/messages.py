@@ -33,15 +33,15 @@ class GuardedAMQP(AMQP):
         send = super()._create_task_sender()
 
         def send_small(producer: Any, name: str, message: Any, **options: Any) -> Any:
-            refuse_large(name, message)
+            refuse_large(name, message, options.get("headers"))
             return send(producer, name, message, **options)
 
         return send_small
 
 
-def refuse_large(name: str, message: Any) -> None:
+def refuse_large(name: str, message: Any, more_headers: Any = None) -> None:
     """Raise `MessageTooLarge` where headers and body (a Celery `task_message`) exceed the limit."""
-    size_bytes = len(json.dumps([message.headers, message.body], default=str))
+    size_bytes = len(json.dumps([message.headers, more_headers, message.body], default=str))
     if size_bytes > MAX_MESSAGE_BYTES:
         raise MessageTooLarge(
             _("A message to %(task)s has %(size)d bytes; at most %(limit)d are sent.")

@@ -1,0 +1,44 @@
+"""Messages are wake-ups: small, ids only."""
+
+import pytest
+from celery import current_app
+from kombu.exceptions import OperationalError
+
+from runs.errors import MessageTooLarge, NoWorker
+from runs.messages import MAX_MESSAGE_BYTES, GuardedAMQP, require_broker, require_worker
+from tests.runs.driving import messages_sent
+
+
+def test_the_application_sends_through_the_guard() -> None:
+    assert isinstance(current_app.amqp, GuardedAMQP)
+
+
+def test_a_message_with_content_is_refused_and_not_sent() -> None:
+    with pytest.raises(
+        MessageTooLarge, match=r"A message to runs\.execute_step has \d+ bytes; at most 4096 are sent\."
+    ):
+        current_app.send_task("runs.execute_step", args=["tenant", "run", "x" * MAX_MESSAGE_BYTES])
+    assert messages_sent() == []
+
+
+@pytest.mark.parametrize("options", [{"kwargs": {"text": "x" * 5000}}, {"headers": {"text": "x" * 5000}}])
+def test_no_other_part_of_a_message_may_be_large_either(options: dict[str, object]) -> None:
+    with pytest.raises(MessageTooLarge):
+        current_app.send_task("runs.sweep", **options)
+    assert messages_sent() == []
+
+
+def test_a_wake_up_is_sent() -> None:
+    current_app.send_task("runs.execute_step", args=["tenant", "run", "draft"])
+    assert messages_sent() == [("tenant", "run", "draft")]
+
+
+def test_without_a_worker_waiting_is_refused() -> None:
+    require_broker()
+    with pytest.raises(NoWorker, match="No worker listens on the queue seo-gen, so nothing was started"):
+        require_worker()
+
+
+def test_the_brokers_failure_is_what_we_translate() -> None:
+    with pytest.raises(OperationalError), current_app.connection_for_write("redis://127.0.0.1:9/0") as connection:
+        connection.ensure_connection(max_retries=1, timeout=1)

@@ -1,0 +1,201 @@
+"""Files of the active tenant: written whole or not at all, read only if they are what was written."""
+
+import resource
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_django import Settings
+
+from runs.errors import DigestMismatch, InvalidPath, MissingFile, StorageError
+from runs.storage import artifact_path, digest_of, output_path, read, read_unverified, write
+from tenants.context import tenant_context
+from tenants.errors import NoActiveTenant
+from tenants.models import Tenant
+from tests.s3 import S3Server
+
+RUN = uuid.UUID("0f0e0d0c-0b0a-4908-8706-050403020100")
+
+
+@pytest.fixture
+def folder(settings: Settings, tmp_path: Path) -> Path:
+    artifacts = {**settings.STORAGES["artifacts"]}
+    artifacts["OPTIONS"] = {**artifacts["OPTIONS"], "location": tmp_path}
+    settings.STORAGES = {**settings.STORAGES, "artifacts": artifacts}
+    return tmp_path
+
+
+@pytest.fixture
+def active(tenant: Tenant) -> Iterator[Tenant]:
+    with tenant_context(tenant):
+        yield tenant
+
+
+def test_paths_are_the_specifications(active: Tenant) -> None:
+    assert output_path(RUN, "draft") == f"storage/{active.pk}/{RUN}/draft/output.json"
+    assert artifact_path(RUN, "final", "article.md") == f"storage/{active.pk}/{RUN}/final/artifacts/article.md"
+
+
+def test_what_was_written_is_read(active: Tenant, folder: Path) -> None:
+    file = write(output_path(RUN, "draft"), b"{}\n")
+    assert (file.size_bytes, file.digest) == (3, digest_of(b"{}\n"))
+    assert (folder / file.path).read_bytes() == b"{}\n"
+    assert read(file.path, file.digest) == b"{}\n"
+
+
+def test_a_file_is_replaced_and_nothing_else_remains(active: Tenant, folder: Path) -> None:
+    path = output_path(RUN, "draft")
+    write(path, b"old")
+    write(path, b"new")
+    assert (folder / path).read_bytes() == b"new"
+    assert [found.name for found in (folder / path).parent.iterdir()] == ["output.json"]
+
+
+def test_files_and_folders_are_for_the_owner_and_its_group(active: Tenant, folder: Path) -> None:
+    path = folder / write(output_path(RUN, "draft"), b"x").path
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert {parent.stat().st_mode & 0o777 for parent in list(path.parents)[:4]} == {0o750}
+
+
+def test_a_changed_file_is_refused_by_its_path(active: Tenant, folder: Path) -> None:
+    file = write(output_path(RUN, "draft"), b"as it was")
+    (folder / file.path).write_bytes(b"as it is")
+    with pytest.raises(DigestMismatch, match=rf"Storage: {file.path} is not what was written"):
+        read(file.path, file.digest)
+    with pytest.raises(DigestMismatch):
+        read(file.path, None)
+
+
+def test_a_missing_file_is_named(active: Tenant, folder: Path) -> None:
+    path = output_path(RUN, "draft")
+    assert read_unverified(path) is None
+    with pytest.raises(MissingFile, match=rf"Storage: {path} is missing\."):
+        read(path, "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        ("..", "x.md"),
+        ("draft/..", "x.md"),
+        ("draft", "../x.md"),
+        ("draft", "/etc/passwd"),
+        ("draft", ".hidden.md"),
+        ("draft", "x"),
+        ("draft", "x.md\n"),
+        ("draft", "x.md\x00"),
+        ("draft", ""),
+        ("Draft", "x.md"),
+        ("", "x.md"),
+    ],
+)
+def test_a_part_that_leads_elsewhere_is_refused(active: Tenant, step: str, name: str) -> None:
+    with pytest.raises(InvalidPath, match=f"is no path of tenant {active.pk}"):
+        artifact_path(RUN, step, name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "storage/other-tenant/0f0e0d0c-0b0a-4908-8706-050403020100/draft/output.json",
+        "storage/{tenant}/../other/0f0e0d0c-0b0a-4908-8706-050403020100/draft/output.json",
+        "storage/{tenant}/0f0e0d0c-0b0a-4908-8706-050403020100/../../../x/output.json",
+        "storage/{tenant}x/0f0e0d0c-0b0a-4908-8706-050403020100/draft/output.json",
+        "storage/{tenant}/0f0e0d0c-0b0a-4908-8706-050403020100/draft/output.json/",
+        "./storage/{tenant}/0f0e0d0c-0b0a-4908-8706-050403020100/draft/output.json",
+    ],
+)
+def test_a_path_of_somebody_else_is_neither_read_nor_written(active: Tenant, path: str) -> None:
+    asked = path.format(tenant=active.pk)
+    with pytest.raises(InvalidPath):
+        read(asked, "0" * 64)
+    with pytest.raises(InvalidPath):
+        write(asked, b"x")
+
+
+def test_another_tenants_file_is_out_of_reach(tenant_pair: tuple[Tenant, Tenant], folder: Path) -> None:
+    one, other = tenant_pair
+    with tenant_context(one):
+        file = write(output_path(RUN, "draft"), b"x")
+    with tenant_context(other), pytest.raises(InvalidPath):
+        read(file.path, file.digest)
+
+
+def test_without_a_tenant_there_are_no_files() -> None:
+    with pytest.raises(NoActiveTenant):
+        output_path(RUN, "draft")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(active: Tenant, folder: Path) -> None:
+    """The limit on file sizes stands in for the end of the disk: writing fails in the same place."""
+    path = output_path(RUN, "draft")
+    write(path, b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(StorageError, match=rf"Storage: {path} cannot be written: File too large\."):
+            write(path, b"x" * 20_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (folder / path).read_bytes() == b"old"
+    assert [found.name for found in (folder / path).parent.iterdir()] == ["output.json"]
+
+
+def test_a_folder_that_is_a_file_is_one_sentence(active: Tenant, folder: Path) -> None:
+    (folder / "storage").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"cannot be written: Not a directory\."):
+        write(output_path(RUN, "draft"), b"x")
+
+
+def test_what_a_killed_writer_left_is_replaced(active: Tenant, folder: Path) -> None:
+    path = output_path(RUN, "draft")
+    target = folder / path
+    target.parent.mkdir(parents=True)
+    (target.parent / ".output.json.partial").write_bytes(b"half")
+    write(path, b"whole")
+    assert [found.name for found in target.parent.iterdir()] == ["output.json"]
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, settings: Settings) -> S3Server:
+    options = {
+        "bucket_name": s3_server.bucket,
+        "endpoint_url": s3_server.endpoint,
+        "region_name": s3_server.region,
+        "access_key": s3_server.access_key,
+        "secret_key": s3_server.secret_key,
+        "file_overwrite": True,
+        "default_acl": None,
+    }
+    artifacts = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+    settings.STORAGES = {**settings.STORAGES, "artifacts": artifacts}
+    return s3_server
+
+
+def test_s3_holds_the_same_files(active: Tenant, s3: S3Server) -> None:
+    path = output_path(RUN, "draft")
+    assert read_unverified(path) is None
+    write(path, b"old")
+    file = write(path, b"new")
+    assert read(file.path, file.digest) == b"new"
+    with pytest.raises(DigestMismatch):
+        read(file.path, digest_of(b"old"))
+
+
+def test_s3_out_of_reach_is_one_sentence(active: Tenant, s3: S3Server, settings: Settings) -> None:
+    artifacts = settings.STORAGES["artifacts"]
+    down = {**artifacts["OPTIONS"], "endpoint_url": "http://127.0.0.1:9"}
+    settings.STORAGES = {**settings.STORAGES, "artifacts": {**artifacts, "OPTIONS": down}}
+    with pytest.raises(StorageError, match=r"cannot be written: EndpointConnectionError\."):
+        write(output_path(RUN, "draft"), b"x")
+
+
+def test_a_wrong_key_for_s3_is_one_sentence_without_the_key(active: Tenant, s3: S3Server, settings: Settings) -> None:
+    artifacts = settings.STORAGES["artifacts"]
+    wrong = {**artifacts["OPTIONS"], "secret_key": "wrong-secret"}
+    settings.STORAGES = {**settings.STORAGES, "artifacts": {**artifacts, "OPTIONS": wrong}}
+    with pytest.raises(StorageError, match=r"cannot be written: SignatureDoesNotMatch\.") as caught:
+        write(output_path(RUN, "draft"), b"x")
+    assert "wrong-secret" not in str(caught.value)

@@ -1,0 +1,152 @@
+"""The sweep finds steps that nobody works on, and only those."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from runs.models import Run, Step, StepStatus
+from runs.services import run_create, runs_sweep, step_claim
+from runs.services.wake import REWAKE_S, rewake_s
+from tenants.context import tenant_context
+from tenants.models import Tenant
+from tenants.services import tenant_suspend
+from tests.runs.driving import execute, finish, messages_sent
+
+MakeRun = Callable[..., Run]
+PAST = timedelta(hours=-1)
+
+
+@pytest.fixture(autouse=True)
+def only_our_tenants() -> None:
+    """Other tests' tenants are gone, but their rows may still bear the mark."""
+    Tenant.objects.update(work_seen_at=None)
+
+
+def change(tenant: Tenant, run: Run, step: str, **values: object) -> None:
+    with tenant_context(tenant) as alias:
+        assert Step.objects.using(alias).filter(run_id=run.pk, step=step).update(**values) == 1
+
+
+def wake_of(tenant: Tenant, run: Run, step: str) -> tuple[str, str, str]:
+    return (tenant.pk, str(run.pk), step)
+
+
+def marked(tenant: Tenant) -> bool:
+    return Tenant.objects.get(pk=tenant.pk).work_seen_at is not None
+
+
+def test_a_lost_wake_up_is_sent_again_once_it_is_overdue(tenant: Tenant, run: Run) -> None:
+    messages_sent()
+    assert runs_sweep().woken == 0
+    change(tenant, run, "keyword_analysis", wake_after=timezone.now() + PAST)
+    assert runs_sweep().woken == 1
+    assert messages_sent() == [wake_of(tenant, run, "keyword_analysis")]
+    assert execute(tenant, run, "keyword_analysis") == "completed"
+
+
+def test_the_next_repetition_waits_twice_as_long(tenant: Tenant, run: Run) -> None:
+    assert [rewake_s(count) for count in (0, 1, 2, 6, 60)] == [60, 120, 240, 3840, 3840]
+    change(tenant, run, "keyword_analysis", wake_after=timezone.now() + PAST)
+    assert [runs_sweep().woken for _ in range(3)] == [1, 0, 0]
+    with tenant_context(tenant) as alias:
+        row = Step.objects.using(alias).get(run=run, step="keyword_analysis")
+    assert row.wake_count == 1 and row.wake_after is not None
+    assert REWAKE_S < (row.wake_after - timezone.now()).total_seconds() <= 2 * REWAKE_S
+
+
+def test_a_lapsed_lease_is_handed_to_another_worker(tenant: Tenant, run: Run) -> None:
+    with tenant_context(tenant) as alias:
+        step_claim(alias=alias, tenant_id=tenant.pk, run_id=run.pk, step="keyword_analysis", owner="dead")
+    messages_sent()
+    assert runs_sweep().woken == 0
+    change(tenant, run, "keyword_analysis", lease_expires_at=timezone.now() + PAST)
+    assert runs_sweep().woken == 1
+    assert messages_sent() == [wake_of(tenant, run, "keyword_analysis")]
+    assert execute(tenant, run, "keyword_analysis") == "completed"
+
+
+def test_a_step_that_has_to_wait_is_not_woken_before(tenant: Tenant, run: Run) -> None:
+    change(
+        tenant,
+        run,
+        "keyword_analysis",
+        wake_after=timezone.now() + PAST,
+        not_before=timezone.now() + timedelta(minutes=5),
+    )
+    assert runs_sweep().woken == 0
+
+
+def test_only_the_step_whose_turn_it_is_is_woken(tenant: Tenant, run: Run) -> None:
+    """Later steps are pending as well, and nobody ever woke them."""
+    messages_sent()
+    change(tenant, run, "keyword_analysis", wake_after=None)
+    assert runs_sweep().woken == 1
+    assert messages_sent() == [wake_of(tenant, run, "keyword_analysis")]
+
+
+@pytest.mark.parametrize("status", ["paused", "completed", "failed"])
+def test_a_run_that_does_not_work_is_left_alone(tenant: Tenant, run: Run, status: str) -> None:
+    change(tenant, run, "keyword_analysis", wake_after=None)
+    with tenant_context(tenant) as alias:
+        Run.objects.using(alias).filter(pk=run.pk).update(status=status)
+    assert runs_sweep().woken == 0
+
+
+def test_the_mark_goes_when_no_run_is_unfinished(tenant: Tenant, run: Run) -> None:
+    Tenant.objects.filter(pk=tenant.pk).update(work_seen_at=timezone.now() + PAST)
+    runs_sweep()
+    assert marked(tenant)
+    finish(tenant, run)
+    runs_sweep()
+    assert not marked(tenant)
+    assert runs_sweep().tenants == 0
+
+
+def test_a_fresh_mark_stays_since_its_run_may_not_be_committed_yet(tenant: Tenant) -> None:
+    Tenant.objects.filter(pk=tenant.pk).update(work_seen_at=timezone.now())
+    runs_sweep()
+    assert marked(tenant)
+
+
+def test_a_mark_that_was_renewed_meanwhile_stays(tenant: Tenant, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is created between the look and the removal keeps its tenant on the list."""
+    from runs.services import sweep
+
+    finish(tenant, run)
+    Tenant.objects.filter(pk=tenant.pk).update(work_seen_at=timezone.now() + PAST)
+    look = sweep.tenant_sweep
+
+    def look_and_be_overtaken(*, alias: str, tenant_id: str) -> int:
+        woken = look(alias=alias, tenant_id=tenant_id)
+        Tenant.objects.filter(pk=tenant.pk).update(work_seen_at=timezone.now())
+        return woken
+
+    monkeypatch.setattr(sweep, "tenant_sweep", look_and_be_overtaken)
+    runs_sweep()
+    assert marked(tenant)
+
+
+def test_a_tenant_that_cannot_be_visited_keeps_its_mark_and_holds_up_nobody(
+    tenant_pair: tuple[Tenant, Tenant], make_run: MakeRun
+) -> None:
+    one, other = tenant_pair
+    runs = {tenant.pk: make_run(tenant) for tenant in tenant_pair}
+    for tenant in tenant_pair:
+        change(tenant, runs[tenant.pk], "keyword_analysis", wake_after=timezone.now() + PAST)
+    messages_sent()
+    tenant_suspend(tenant_id=one.pk)
+    report = runs_sweep()
+    assert (report.tenants, report.woken, report.skipped) == (2, 1, 1)
+    assert messages_sent() == [wake_of(other, runs[other.pk], "keyword_analysis")]
+    assert marked(one)
+
+
+def test_a_large_backlog_is_woken_in_portions(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runs.services.sweep.BATCH", 2)
+    for _ in range(5):
+        run_create(tenant_id=tenant.pk, config={"keyword": "x"})
+    with tenant_context(tenant) as alias:
+        Step.objects.using(alias).filter(status=StepStatus.PENDING, position=0).update(wake_after=None)
+    assert [runs_sweep().woken for _ in range(4)] == [2, 2, 1, 0]
