@@ -4,8 +4,6 @@ from celery import current_app
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
-from runs.messages import GuardedAMQP
-
 
 class RunsConfig(AppConfig):
     name = "runs"
@@ -13,4 +11,4 @@ class RunsConfig(AppConfig):
 
     def ready(self) -> None:
         # Before anything is sent: Celery makes its `amqp` on first use.
-        current_app.amqp_cls = GuardedAMQP
+        current_app.amqp_cls = "runs.messages:GuardedAMQP"

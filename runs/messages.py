@@ -23,14 +23,14 @@ logger = logging.getLogger(__name__)
 # A wake-up is some 500 bytes with its headers; a prompt or an output does not fit.
 MAX_MESSAGE_BYTES = 4096
 # How long to wait for the broker, and for the workers' answers.
-ANSWER_S = 1.0
+ANSWER_S = 1
 
 
 class GuardedAMQP(AMQP):
     """Refuses to send a task message larger than `MAX_MESSAGE_BYTES`."""
 
     def _create_task_sender(self) -> Callable[..., Any]:
-        send = super()._create_task_sender()
+        send = super()._create_task_sender()  # type: ignore[misc]  # celery-types leaves it out
 
         def send_small(producer: Any, name: str, message: Any, **options: Any) -> Any:
             refuse_large(name, message, options.get("headers"))

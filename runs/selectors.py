@@ -69,9 +69,9 @@ def run_document(*, tenant_id: str, run_id: UUID | str) -> RunDocument:
 
 def cost_document(cost: RunCost | None) -> CostDocument:
     """Return a run's cost; None stands for a run that has no steps."""
-    known = cost is not None and cost.total_llm_cost is not None
+    known = cost.total_llm_cost if cost else None
     return CostDocument(
-        total_llm_cost=round(float(cost.total_llm_cost), 9) if known else None,
+        total_llm_cost=round(float(known), 9) if known is not None else None,
         total_input_tokens=cost.total_input_tokens if cost else None,
         total_output_tokens=cost.total_output_tokens if cost else None,
         unpriced_steps=cost.unpriced_steps if cost else 0,

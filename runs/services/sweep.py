@@ -1,7 +1,7 @@
 """Find steps that nobody works on: a wake-up got lost, or a worker did."""
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import DatabaseError, transaction
 from django.db.models import F, Q, QuerySet
@@ -31,20 +31,25 @@ def runs_sweep() -> SweepReport:
     A tenant that cannot be visited (suspended, unreachable) keeps its mark for the next sweep.
     """
     woken = skipped = 0
-    marked = Tenant.objects.using("default").filter(work_seen_at__isnull=False).annotate(now=Now())
-    tenants = list(marked)
-    for tenant in tenants:
+    marked = _marked()
+    for tenant_id, seen_at, now in marked:
         try:
-            with tenant_context(tenant.id) as alias:
-                woken += tenant_sweep(alias=alias, tenant_id=tenant.id)
+            with tenant_context(tenant_id) as alias:
+                woken += tenant_sweep(alias=alias, tenant_id=tenant_id)
                 working = Run.objects.using(alias).filter(status__in=WORKING).exists()
         except (TenantError, DatabaseError) as error:
             skipped += 1
-            _log_skipped(tenant.id, error)
+            _log_skipped(tenant_id, error)
             continue
-        if not working and tenant.work_seen_at < tenant.now - MARK_GRACE:
-            clear_working(tenant.id, seen_at=tenant.work_seen_at)
-    return SweepReport(tenants=len(tenants), woken=woken, skipped=skipped)
+        if not working and seen_at < now - MARK_GRACE:
+            clear_working(tenant_id, seen_at=seen_at)
+    return SweepReport(tenants=len(marked), woken=woken, skipped=skipped)
+
+
+def _marked() -> list[tuple[str, datetime, datetime]]:
+    """Return (id, time of the mark, database's time) of the tenants that may have work."""
+    tenants = Tenant.objects.using("default").filter(work_seen_at__isnull=False).order_by("work_seen_at")
+    return [(row.id, row.seen_at, row.now) for row in tenants.annotate(seen_at=F("work_seen_at"), now=Now())]
 
 
 def tenant_sweep(*, alias: str, tenant_id: str) -> int:

@@ -26,6 +26,7 @@ def test_a_new_version_follows_the_last_one_and_is_inactive(tenant: Tenant) -> N
         prompt = new_version(alias)
         assert (prompt.version, prompt.is_active, prompt.variables) == (2, False, [KEYWORD])
         entry = AuditLog.objects.using(alias).get(action="prompt.create")
+        assert entry.details is not None
         assert (entry.user_id, entry.resource_id, entry.details["version"]) == ("operator:ann", str(prompt.pk), 2)
         assert "content" not in entry.details
 
@@ -37,6 +38,7 @@ def test_activating_moves_the_pointer_and_is_audited(tenant: Tenant) -> None:
         assert active_prompts(alias=alias, steps=["draft"])["draft"] == prompt
         assert [version.is_active for version in prompt_list(alias=alias, step="draft")] == [True, False]
         entry = AuditLog.objects.using(alias).get(action="prompt.activate")
+        assert entry.details is not None
         assert (entry.details["version"], entry.details["previous_version"]) == (2, 1)
 
 

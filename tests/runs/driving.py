@@ -30,7 +30,7 @@ def messages_sent() -> list[Message]:
                 queue.close()
                 return taken
             message.ack()
-            taken.append(tuple(json.loads(message.body)[0]))
+            taken.append(tuple(json.loads(message.body or "")[0]))
 
 
 def execute(tenant: Tenant, run: Run, step: str, owner: str = "worker@test") -> StepOutcome:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from celery import current_app
 from kombu import Connection
 
 from audit.models import AuditLog
+from config.celery import app
 from config.errors import SeoGenError
 from config.stack.process import free_port
 from llm.models import StepLLMDefault
@@ -20,7 +20,7 @@ from tests.runs.driving import STEPS, messages_sent, standard_model
 from tests.runs.fake_llm import FakeLLM
 
 MakeRun = Callable[..., Run]
-CONFIG = {"keyword": "coffee grinder", "language": "en"}
+CONFIG: dict[str, object] = {"keyword": "coffee grinder", "language": "en"}
 
 
 def refused(tenant: Tenant, config: dict[str, object]) -> str:
@@ -53,6 +53,7 @@ def test_everything_a_run_needs_is_pinned(tenant: Tenant, make_run: MakeRun) -> 
         prompts = {prompt.step: prompt for prompt in Prompt.objects.using(alias).all()}
         entry = AuditLog.objects.using(alias).get(action="run.create")
     assert (stored.status, stored.current_step) == (RunStatus.PENDING, "keyword_analysis")
+    assert stored.config is not None
     assert stored.config["audience"] == "beginners"
     assert [step.step for step in steps] == list(STEPS)
     assert {(step.status, step.started_at, step.token_usage, step.lease_token) for step in steps} == {
@@ -204,7 +205,6 @@ def test_an_unknown_tenant_is_named() -> None:
 
 def test_without_a_broker_nothing_is_started(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"redis://:secret@127.0.0.1:{free_port()}/0"
-    app = current_app._get_current_object()
     monkeypatch.setattr(app, "connection_for_write", lambda **options: Connection(address, **options))
     sentence = refused(tenant, CONFIG)
     assert sentence.startswith("The message broker redis://:**@127.0.0.1:")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from django.db import connections
@@ -14,17 +15,22 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from audit.models import AuditLog
+from config.stack.process import wait_until
 from llm.types import LLMReply, TokenUsage
 from prompts.models import Prompt
+from prompts.services import prompt_activate, prompt_create
 from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
 from runs.output import encode
 from runs.services import step_claim, step_complete, step_execute
 from runs.services.execute import _output_of
 from runs.services.prepare import prepare
 from runs.storage import output_path, read, write
-from runs.types import Claim, StepOutput
+from runs.types import Claim, StepOutcome, StepOutput
+from tenants.connections import pool
 from tenants.context import tenant_context
+from tenants.errors import TenantNotActive
 from tenants.models import Tenant
+from tenants.services import tenant_resume, tenant_suspend
 from tests.runs.driving import STEPS, execute, finish, messages_sent, reload, standard_model
 from tests.runs.fake_llm import INPUT_TOKENS, OUTPUT_TOKENS, Answer, FakeLLM
 
@@ -49,6 +55,20 @@ def claim(tenant: Tenant, run: Run, step: str, owner: str = "worker@test") -> Cl
 def actions(tenant: Tenant) -> list[str]:
     with tenant_context(tenant) as alias:
         return list(AuditLog.objects.using(alias).order_by("id").values_list("action", flat=True))
+
+
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    """Start `work` in a thread that leaves no connection behind."""
+
+    def work_and_close() -> None:
+        try:
+            work()
+        finally:
+            connections["default"].close()
+
+    thread = threading.Thread(target=work_and_close)
+    thread.start()
+    return thread
 
 
 def test_a_run_goes_through_its_steps_to_the_article(tenant: Tenant, run: Run, fake_llm: FakeLLM) -> None:
@@ -127,11 +147,8 @@ def test_of_many_claims_at_once_exactly_one_wins(tenant: Tenant, run: Run, setti
         made = claim(tenant, run, "keyword_analysis", owner=f"worker-{number}")
         if made is not None:
             won.append(made)
-        connections["default"].close()
 
-    threads = [threading.Thread(target=try_it, args=(number,)) for number in range(10)]
-    for thread in threads:
-        thread.start()
+    threads = [in_thread(partial(try_it, number)) for number in range(10)]
     for thread in threads:
         thread.join()
     assert [made.token for made in won] == [1]
@@ -182,11 +199,8 @@ def test_a_late_answer_is_dropped_where_the_step_was_taken_over(
     gate = threading.Event()
     fake_llm.answers.append(Answer(text="late", gate=gate))
     monkeypatch.setattr("runs.heartbeat.Heartbeat._renew_once", lambda self: None)  # as if this worker were frozen
-    outcomes: list[str] = []
-    slow = threading.Thread(
-        target=lambda: (outcomes.append(execute(tenant, run, "keyword_analysis")), connections["default"].close())
-    )
-    slow.start()
+    outcomes: list[StepOutcome] = []
+    slow = in_thread(lambda: outcomes.append(execute(tenant, run, "keyword_analysis")))
     assert fake_llm.asked.wait(30)
     wait_until_lapsed(tenant, run, "keyword_analysis")
     assert execute(tenant, run, "keyword_analysis", owner="other") == "completed"
@@ -198,8 +212,6 @@ def test_a_late_answer_is_dropped_where_the_step_was_taken_over(
 
 
 def wait_until_lapsed(tenant: Tenant, run: Run, step: str) -> None:
-    from config.stack.process import wait_until
-
     def lapsed() -> bool:
         with tenant_context(tenant) as alias:
             return Step.objects.using(alias).filter(run_id=run.pk, step=step, lease_expires_at__lt=Now()).exists()
@@ -212,11 +224,9 @@ def test_the_lease_is_renewed_while_the_model_thinks(
 ) -> None:
     gate = threading.Event()
     fake_llm.answers.append(Answer(gate=gate))
-    worker = threading.Thread(target=lambda: (execute(tenant, run, "keyword_analysis"), connections["default"].close()))
-    worker.start()
+    worker = in_thread(lambda: execute(tenant, run, "keyword_analysis"))
     assert fake_llm.asked.wait(30)
     first = step_of(tenant, run, "keyword_analysis").lease_expires_at
-    from config.stack.process import wait_until
 
     def renewed_thrice() -> bool:
         now = step_of(tenant, run, "keyword_analysis").lease_expires_at
@@ -234,8 +244,6 @@ def test_the_lease_is_renewed_while_the_model_thinks(
 def test_no_connection_of_the_tenant_is_held_while_the_model_thinks(
     tenant: Tenant, run: Run, fake_llm: FakeLLM
 ) -> None:
-    from tenants.connections import pool
-
     held: list[int] = []
     reply_to = fake_llm.reply_to
 
@@ -430,8 +438,6 @@ def test_a_paused_run_finishes_its_step_and_wakes_nobody(tenant: Tenant, run: Ru
 def test_a_pinned_run_keeps_its_prompt_when_another_version_becomes_active(
     tenant: Tenant, run: Run, fake_llm: FakeLLM
 ) -> None:
-    from prompts.services import prompt_activate, prompt_create
-
     keyword: dict[str, object] = {"name": "keyword", "type": "string", "required": True}
     with tenant_context(tenant) as alias:
         new = prompt_create(alias=alias, step="keyword_analysis", content="NEW {{ keyword }}", variables=[keyword])
@@ -444,9 +450,6 @@ def test_a_pinned_run_keeps_its_prompt_when_another_version_becomes_active(
 
 
 def test_a_suspended_tenants_step_is_left_alone(tenant: Tenant, run: Run, fake_llm: FakeLLM) -> None:
-    from tenants.errors import TenantNotActive
-    from tenants.services import tenant_resume, tenant_suspend
-
     tenant_suspend(tenant_id=tenant.pk)
     with pytest.raises(TenantNotActive):
         step_execute(tenant_id=tenant.pk, run_id=run.pk, step="keyword_analysis", owner="w")

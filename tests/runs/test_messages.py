@@ -1,5 +1,7 @@
 """Messages are wake-ups: small, ids only."""
 
+from typing import Any
+
 import pytest
 from celery import current_app
 from kombu.exceptions import OperationalError
@@ -22,7 +24,7 @@ def test_a_message_with_content_is_refused_and_not_sent() -> None:
 
 
 @pytest.mark.parametrize("options", [{"kwargs": {"text": "x" * 5000}}, {"headers": {"text": "x" * 5000}}])
-def test_no_other_part_of_a_message_may_be_large_either(options: dict[str, object]) -> None:
+def test_no_other_part_of_a_message_may_be_large_either(options: dict[str, Any]) -> None:
     with pytest.raises(MessageTooLarge):
         current_app.send_task("runs.sweep", **options)
     assert messages_sent() == []
