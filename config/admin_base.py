@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django import forms
 from django.contrib import messages
@@ -22,11 +23,27 @@ if TYPE_CHECKING:
 
     UnfoldModelAdmin = ModelAdmin[Any]
     UnfoldTabularInline = TabularInline[Any, Any]
+    F = TypeVar("F", bound=Callable[..., Any])
+
+    def action(**options: Any) -> Callable[[F], F]: ...
+    def display(**options: Any) -> Callable[[F], F]: ...
+
 else:
     from unfold.admin import ModelAdmin as UnfoldModelAdmin
     from unfold.admin import TabularInline as UnfoldTabularInline
+    from unfold.decorators import action, display
 
-__all__ = ["ReadOnlyAdmin", "ReadOnlyInline", "StaffAdmin", "as_code", "as_json", "finished", "form_page"]
+__all__ = [
+    "ReadOnlyAdmin",
+    "ReadOnlyInline",
+    "StaffAdmin",
+    "action",
+    "as_code",
+    "as_json",
+    "display",
+    "finished",
+    "form_page",
+]
 
 
 class StaffAdmin(UnfoldModelAdmin):

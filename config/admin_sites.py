@@ -66,7 +66,7 @@ class StaffSite(AdminSite):
         audited = type(admin_class.__name__, (Audited, admin_class), {"__module__": admin_class.__module__})
         super().register(model_or_iterable, audited, **options)
 
-    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Callable[..., Any]:
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
         def act(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             with acting_as(f"staff:{request.user.get_username()}", operation_id=uuid4().hex):
                 return view(request, *args, **kwargs)
@@ -142,9 +142,9 @@ class ControlSite(StaffSite):
             ]
         return super().index(request, {**overview, **(extra_context or {})})
 
-    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         with transaction.atomic(using="default"):
-            response: HttpResponse = super().password_change(request, extra_context)
+            response = super().password_change(request, extra_context)
             if request.method == "POST" and isinstance(response, HttpResponseRedirect):
                 record(
                     using="default",
@@ -174,12 +174,12 @@ class TenantSite(StaffSite):
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return HttpResponseRedirect(control_url("admin:login"))
 
-    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         if request.method == "POST":
             logout(request)
         return HttpResponseRedirect(control_url("admin:index"))
 
-    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         return HttpResponseRedirect(control_url("admin:password_change"))
 
 

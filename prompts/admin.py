@@ -16,11 +16,10 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
-from config.admin_base import StaffAdmin, as_code, as_json, finished, form_page
+from config.admin_base import StaffAdmin, action, as_code, as_json, display, finished, form_page
 from config.errors import SeoGenError
 from llm.selectors import pipeline
 from prompts.errors import InvalidPrompt, PromptError
@@ -110,7 +109,7 @@ class PromptAdmin(StaffAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def has_activate_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+    def has_activate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         if not request.user.has_perm("prompts.change_prompt"):
             return False
         return request.method == "POST" or Prompt.objects.filter(pk=object_id, is_active=False).exists()
@@ -171,7 +170,7 @@ class PromptAdmin(StaffAdmin):
             messages.success(request, _("%(prompt)s is what new runs use now.") % {"prompt": prompt})
         return finished(request, _page(object_id))
 
-    @action(description=gettext_lazy("New version from this"), permissions=["add"])
+    @action(description=gettext_lazy("New version from this"), permissions=["prompts.add_prompt"])
     def copy(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(f"{reverse('admin:prompts_prompt_add')}?from={int(object_id)}")
 

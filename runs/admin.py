@@ -20,11 +20,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from audit.services import record
-from config.admin_base import ReadOnlyAdmin, ReadOnlyInline, as_json, form_page
+from config.admin_base import ReadOnlyAdmin, ReadOnlyInline, as_json, display, form_page
 from config.errors import SeoGenError
 from runs.config import MAX_KEYWORD_CHARS, RunConfig, config_from_document
 from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
@@ -357,7 +356,7 @@ class RunCostAdmin(ReadOnlyAdmin):
     fields = ("run_link", "total_input_tokens", "total_output_tokens", "shown_cost", "unpriced_steps")
     list_before_template = "admin/run_cost_totals.html"
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         totals = RunCost.objects.aggregate(
             cost=Sum("total_llm_cost"),
             input_tokens=Sum("total_input_tokens"),

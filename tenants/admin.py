@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +16,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from config.admin_base import ReadOnlyAdmin, StaffAdmin, finished, form_page
+from config.admin_base import ReadOnlyAdmin, StaffAdmin, action, display, finished, form_page
 from config.errors import SeoGenError
 from tenants.cluster import Cluster
 from tenants.links import tenant_url
@@ -64,12 +64,17 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
             self._require_reachable(cleaned.get("name") or self.instance.name, url)
         return cleaned
 
-    def validate_constraints(self) -> None:
+    def _get_validation_exclusions(self) -> set[str]:
         """Leave "one default" to the database: saving moves the mark from the server that has it."""
+        exclusions: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
+        return exclusions | {"is_default"}
 
     def _require_reachable(self, name: str, url: str) -> None:
         if not url.startswith(("postgresql://", "postgres://")):
             raise ValidationError({"new_admin_url": _("The address must begin with postgresql://.")})
+        if re.search("%(?![0-9A-Fa-f]{2})", url):
+            # The driver would refuse it too, but repeat what may be the password.
+            raise ValidationError({"new_admin_url": _("A % in the address must begin a code such as %40.")})
         try:
             with Cluster(DatabaseServer(name=name, admin_url=url), database_prefix()):
                 pass

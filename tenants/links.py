@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from django.conf import settings
 from django.urls import get_script_prefix, reverse, set_script_prefix
 
+from tenants.naming import ID_PATTERN
+
 TENANT_URLCONF = "config.urls_tenant"
-_TENANT_PATH = re.compile(r"/t/(?P<tenant_id>[^/]+)(?P<rest>/.*)?")
-_TENANT_PREFIX = re.compile(r"t/[^/]+/$")
+_ID = ID_PATTERN.strip("^$")
+_TENANT_PATH = re.compile(rf"/t/(?P<tenant_id>{_ID})(?P<rest>/.*)?", re.DOTALL)
+_TENANT_PREFIX = re.compile(rf"t/{_ID}/$")
 
 
 def split_path(path: str) -> tuple[str, str] | None:

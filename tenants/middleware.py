@@ -62,7 +62,7 @@ class TenantMiddleware:
     def _respond(self, request: HttpRequest, tenant_id: str, path: str) -> HttpResponseBase:
         with _serving(tenant_id):
             request.path_info = path
-            request.urlconf = TENANT_URLCONF  # type: ignore[attr-defined]
+            request.urlconf = TENANT_URLCONF
             response = self.get_response(request)
         if isinstance(response, StreamingHttpResponse) and not response.is_async:
             response.streaming_content = _streamed(tenant_id, iter(response))

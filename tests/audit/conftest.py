@@ -92,7 +92,7 @@ def _in_database(path: str) -> str:
     from tenants.models import DatabaseServer
 
     server = DatabaseServer.objects.get(is_default=True)
-    return urlunsplit(urlsplit(server.admin_url)._replace(path=path))
+    return str(urlunsplit(urlsplit(server.admin_url)._replace(path=path)))
 
 
 def _sha256(text: str) -> str:

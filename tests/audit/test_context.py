@@ -37,12 +37,13 @@ def test_threads_and_tasks_do_not_see_each_others_actor() -> None:
             await asyncio.sleep(0)
             return current_actor()
 
-    async def act_together() -> list[Actor]:
-        return await asyncio.gather(act("a"), act("b"))
+    async def act_together() -> tuple[Actor, Actor]:
+        first, second = await asyncio.gather(act("a"), act("b"))
+        return first, second
 
     with acting_as("staff:bob"):
         thread = Thread(target=lambda: seen.append(current_actor()))
         thread.start()
         thread.join()
-        assert asyncio.run(act_together()) == [Actor("a"), Actor("b")]
+        assert asyncio.run(act_together()) == (Actor("a"), Actor("b"))
     assert seen == [SYSTEM]

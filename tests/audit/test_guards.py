@@ -1,7 +1,10 @@
 """What the database refuses, whoever asks."""
 
+from urllib.parse import urlsplit
+
 import psycopg
 import pytest
+from psycopg import sql
 
 from audit.guards import BIND_CHAIN_SQL
 from tests.audit.conftest import Log
@@ -35,9 +38,17 @@ def test_application_role_may_only_read_and_append(app: psycopg.Connection, log:
 
 
 def test_application_role_cannot_hang_the_chain_on_a_table_of_its_own(tenant_log: Log) -> None:
-    with tenant_log.as_app() as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        app.execute("CREATE TEMPORARY TABLE mine (LIKE audit_logs)")
-        app.execute("CREATE TRIGGER mine BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION public.chain_audit_logs()")
+    login, database = urlsplit(tenant_log.app_url).username or "", urlsplit(tenant_log.app_url).path.lstrip("/")
+    with tenant_log.as_superuser() as superuser:
+        # A server's own administrator may have allowed temporary tables.
+        superuser.execute(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO PUBLIC").format(sql.Identifier(database)))
+        superuser.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(login)))
+        superuser.execute("CREATE TEMPORARY TABLE mine (LIKE audit_logs)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="denied for function"):
+            superuser.execute(
+                "CREATE TRIGGER mine BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION public.chain_audit_logs()"
+            )
+        superuser.rollback()
 
 
 def test_a_table_of_the_same_name_in_front_of_the_search_path_changes_nothing(log: Log) -> None:
