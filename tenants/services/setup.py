@@ -10,8 +10,8 @@ from django.db import transaction
 from django.db.models import F
 
 from audit.services import record
-from llm.services import catalogue_seed
 from tenants.cluster import Cluster, parse_location
+from tenants.llm_routing import catalogue_fill
 from tenants.models import DatabaseServer, Tenant, database_prefix
 from tenants.router import CONTROL
 
@@ -24,7 +24,7 @@ def control_setup(*, verbosity: int = 0) -> None:
     call_command("migrate", database=CONTROL, interactive=False, verbosity=verbosity)
     if settings.TENANT_SERVER_URL:
         server_register(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL)
-    catalogue_seed()
+    catalogue_fill()
 
 
 def server_register(*, name: str, admin_url: str) -> DatabaseServer:

@@ -26,6 +26,8 @@ class FakeLLM:
     def __init__(self) -> None:
         self.answers: deque[Answer] = deque()
         self.prompts: list[str] = []
+        # Answer with the prompt itself, so that a test sees who was answered.
+        self.echo = False
         self.asked = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -44,7 +46,8 @@ class FakeLLM:
     def reply_to(self, request: dict[str, Any]) -> Answer:
         self.prompts.append(request["messages"][-1]["content"])
         self.asked.set()
-        answer = self.answers.popleft() if self.answers else Answer(text=f"# Answer {len(self.prompts)}\n\nText.")
+        text = self.prompts[-1] if self.echo else f"# Answer {len(self.prompts)}\n\nText."
+        answer = self.answers.popleft() if self.answers else Answer(text=text)
         if answer.gate is not None:
             answer.gate.wait(60)
         return answer

@@ -1,0 +1,50 @@
+"""A real Celery worker in a process of its own, on the session's broker and databases."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from celery import current_app
+from django.db import connections
+
+from config.stack.paths import CHECKOUT
+
+# A bound against hanging, not a measure: conditions are waited for.
+PATIENCE_S = 120.0
+
+
+@contextmanager
+def worker(**environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker; it, and its children, are killed at the end whatever happened."""
+    command = [sys.executable, "-m", "celery", "-A", "config.celery", "worker", "--concurrency", "2"]
+    process = subprocess.Popen(
+        [*command, "--loglevel", "WARNING", "--without-gossip", "--without-mingle"],
+        cwd=CHECKOUT,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: bool(current_app.control.ping(timeout=0.5)))
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """`kill -9` the worker with its children."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return once `condition` holds; fail where it does not within `PATIENCE_S`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    connections["default"].close_if_unusable_or_obsolete()
