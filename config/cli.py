@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 
 from config import prepare
@@ -44,9 +45,11 @@ def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
     """Tell every expected failure in one sentence; a defect still shows its traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     if "--traceback" in words:
-        return run()
+        with _surroundings(words):
+            return run()
     try:
-        return run()
+        with _surroundings(words):
+            return run()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -60,6 +63,12 @@ def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
         if sentence is None:
             raise
         return _refuse(sentence)
+
+
+def _surroundings(words: Sequence[str]) -> AbstractContextManager[None]:
+    """A demonstration takes with it what it started; every other command leaves the servers to the next."""
+    demonstrates = words[:1] == ["demo"] and not set(words) & set(HELP)
+    return prepare.temporary_stack() if demonstrates else nullcontext()
 
 
 def _run_ours(words: list[str]) -> int:

@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from config import stack
 from config.stack.paths import CHECKOUT
 from config.stack.state import load_state, locked, save_state
 
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DATABASE_VARIABLES = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL")
 
 
@@ -39,10 +42,36 @@ def control_database(home: stack.Home | None = None) -> None:
             save_state(home, replace(load_state(home), control_fingerprint=wanted))
 
 
+@contextmanager
+def temporary_stack(home: stack.Home | None = None) -> Iterator[None]:
+    """Stop, at the end of the block, every server that did not run at its beginning, however the block ends.
+
+    SIGTERM and SIGHUP end the block like Ctrl-C; while stopping, all three wait.
+    """
+    home = home or stack.find_home()
+    before = _running(home)
+    for number in ENDING_SIGNALS:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number in ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        stack.stop(home, _running(home) - before, on_progress=announce)
+
+
 def announce(text: str) -> None:
     """Progress for people who watch; files and pipes stay clean."""
     if sys.stderr.isatty():
         print(f"{text} …", file=sys.stderr, flush=True)
+
+
+def _running(home: stack.Home) -> set[str]:
+    return {service.name for service in stack.status(home) if service.state == "running"}
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _run_control_setup() -> None:

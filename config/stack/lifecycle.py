@@ -12,7 +12,7 @@ from config.stack.errors import PortTaken, StackError
 from config.stack.paths import Home
 from config.stack.process import ProcessRecord
 from config.stack.service import Service
-from config.stack.state import Secrets, ServiceRecord, State, ensure_secrets, load_state, locked, save_state
+from config.stack.state import Secrets, ServiceRecord, ensure_secrets, load_state, locked, save_state
 from config.stack.workers import Beat, Web, Worker
 
 WORKERS: tuple[Service, ...] = (Worker(), Beat(), Web())
@@ -42,6 +42,11 @@ def is_started(home: Home) -> bool:
     """Whether every embedded server's process lives. Cheap: neither locks nor connects."""
     records = load_state(home).services
     return all(_lives(records.get(server.name)) for server in embedded_servers(home))
+
+
+def is_running(home: Home, name: str) -> bool:
+    """Whether the named service's process lives. Cheap, like `is_started`."""
+    return _lives(load_state(home).services.get(name))
 
 
 def ensure_started(home: Home, on_progress: Progress = lambda text: None) -> list[str]:
@@ -253,6 +258,3 @@ def _last_line(home: Home, service: Service) -> str:
     log = home.log_file(service.name)
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1] if lines else "it left no message"
-
-
-__all__ = ["NAMES", "SERVICES", "ServiceStatus", "State", "ensure_started", "is_started", "start", "status", "stop"]

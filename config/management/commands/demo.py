@@ -1,0 +1,67 @@
+"""`seo-gen demo`: the whole product once, on this machine. The command line stops what it starts (``config.cli``)."""
+
+import sys
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
+
+from config import demo, prepare, stack
+from config.command import OperatorCommand
+from config.management.commands.stack_start import web_address
+from runs.models import RunStatus
+from runs.presentation import failure_text, print_run, run_progress
+from tenants.presentation import show_progress
+
+
+class Command(OperatorCommand):
+    help = "Show everything at work: two customers, one article each by the local LLM, and the admin."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--no-serve", action="store_true", help="End after the report instead of serving the admin."
+        )
+        super().add_arguments(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.succeeded = True
+        super().handle(*args, **options)
+        if not self.succeeded:
+            raise CommandError(_("Not every run was completed."))
+        if not options["no_serve"]:
+            self._serve(sys.stderr if options["json"] else sys.stdout)
+
+    def perform(self, **options: Any) -> dict[str, Any]:
+        home = stack.find_home()
+        stack.start(home, demo.NEEDED, on_progress=prepare.announce)
+        tenants = demo.ensure_tenants(show_progress)
+        prepare.announce(_("Writing two articles, four steps each; a minute or two"))
+        with run_progress() as on_progress:
+            runs = demo.follow(home, demo.start_runs(), on_progress)
+        document = demo.report(tenants, runs)
+        self.succeeded = demo.succeeded(document)
+        return document
+
+    def present(self, document: dict[str, Any]) -> None:
+        for run in document["runs"]:
+            self.stdout.write("")
+            print_run(run)
+            if run["status"] == RunStatus.FAILED:
+                self.stderr.write(failure_text(run))
+            self.stdout.write(_("Files:"))
+            for path in demo.article_files(run):
+                self.stdout.write(f"  {path}")
+
+    def _serve(self, out: Any) -> None:
+        home = stack.find_home()
+        stack.start(home, ["web"], on_progress=prepare.announce)
+        login = demo.new_login()
+        lines = (
+            "",
+            _("Admin:    %(address)s") % {"address": web_address(home)},
+            _("Login:    %(username)s") % {"username": login.username},
+            _("Password: %(password)s") % {"password": login.password},
+            _("Ctrl-C ends it, and every server that it started."),
+        )
+        print("\n".join(lines), file=out, flush=True)
+        demo.serve(home)
