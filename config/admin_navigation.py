@@ -39,8 +39,13 @@ Item = dict[str, Any]
 
 
 def title(request: HttpRequest) -> str:
+    return PRODUCT
+
+
+def tab_prefix(request: HttpRequest) -> str:
+    """Return what a browser's tab begins with, however narrow it is."""
     tenant = _tenant()
-    return f"{tenant.name} · {PRODUCT}" if tenant else PRODUCT
+    return f"{tenant.id}:" if tenant else ""
 
 
 def header(request: HttpRequest) -> str:
@@ -72,6 +77,10 @@ def primary_colors(request: HttpRequest) -> dict[str, str]:
 
 def stylesheet(request: HttpRequest) -> str:
     return static("config/admin.css")
+
+
+def favicon(request: HttpRequest) -> str:
+    return static("config/favicon.svg")
 
 
 def sites(request: HttpRequest) -> list[Item]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from django.contrib.auth import logout
+from django.contrib.auth import REDIRECT_FIELD_NAME, logout
 from django.contrib.auth.models import Group, User
 from django.db import router, transaction
 from django.db.models import Count, Model, QuerySet, Sum
@@ -141,6 +141,12 @@ class ControlSite(StaffSite):
                 for tenant in tenants_existing().order_by("-created_at")[:NEWEST]
             ]
         return super().index(request, {**overview, **(extra_context or {})})
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Lead to the overview where nobody was on the way to another page."""
+        request.GET = request.GET.copy()  # type: ignore[assignment]
+        request.GET.setdefault(REDIRECT_FIELD_NAME, reverse("admin:index"))
+        return super().login(request, extra_context)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         with transaction.atomic(using="default"):

@@ -20,6 +20,10 @@ ARTICLE = "# 記事\n\nCanary article text.\n"
 PASSWORD = "a long enough password 1"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "browser: needs Chromium and its driver on the PATH")
+
+
 @dataclass(frozen=True)
 class Filled:
     """A tenant with one completed run."""
