@@ -94,10 +94,12 @@ def succeeded(document: dict[str, Any]) -> bool:
     return all(run["status"] == RunStatus.COMPLETED for run in document["runs"])
 
 
-def article_files(document: RunDocument) -> list[str]:
-    """Where the files of a run are, for people who want to open them."""
-    prefix = "" if settings.AWS_STORAGE_BUCKET_NAME else f"{settings.STORAGE_ROOT}/"
-    return [f"{prefix}{artifact['file_path']}" for artifact in document["artifacts"]]
+def article_file(document: RunDocument) -> str:
+    """Where the run's article is, for people who want to open it."""
+    prefix = (
+        f"s3://{settings.AWS_STORAGE_BUCKET_NAME}/" if settings.AWS_STORAGE_BUCKET_NAME else f"{settings.STORAGE_ROOT}/"
+    )
+    return prefix + document["artifacts"][-1]["file_path"]
 
 
 def new_login() -> Login:

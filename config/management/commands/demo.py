@@ -46,11 +46,10 @@ class Command(OperatorCommand):
         for run in document["runs"]:
             self.stdout.write("")
             print_run(run)
-            if run["status"] == RunStatus.FAILED:
+            if run["status"] == RunStatus.COMPLETED:
+                self.stdout.write(_("Article: %(path)s") % {"path": demo.article_file(run)})
+            else:
                 self.stderr.write(failure_text(run))
-            self.stdout.write(_("Files:"))
-            for path in demo.article_files(run):
-                self.stdout.write(f"  {path}")
 
     def _serve(self, out: Any) -> None:
         home = stack.find_home()

@@ -1,0 +1,122 @@
+"""The demonstration from nothing: real servers, the real local LLM, twice in one home."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from config import stack
+from config.stack import process
+from config.stack.paths import CHECKOUT
+from tests.environment import CLEARED
+
+# Two articles on two busy cores; the model alone needs one or two minutes.
+pytestmark = pytest.mark.timeout(900)
+DEMO = [sys.executable, "-c", "import sys; from config.cli import main; sys.exit(main())", "demo"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Home]:
+    home = stack.find_home(tmp_path_factory.mktemp("demo"))
+    yield home
+    stack.stop(home)
+
+
+def environment(home: stack.Home) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in CLEARED}
+    return {**kept, "SEO_GEN_HOME": str(home.path)}
+
+
+def test_json_is_one_document_of_two_finished_runs(home: stack.Home) -> None:
+    ended = subprocess.run(
+        [*DEMO, "--no-serve", "--json"],
+        cwd=CHECKOUT,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    document = json.loads(ended.stdout)
+    assert [tenant["id"] for tenant in document["tenants"]] == ["demo-a", "demo-b"]
+    assert [run["tenant_id"] for run in document["runs"]] == ["demo-a", "demo-b"]
+    for run in document["runs"]:
+        assert run["status"] == "completed"
+        assert len(run["steps"]) >= 4
+        assert {step["status"] for step in run["steps"]} == {"completed"}
+        for step in run["steps"]:
+            content = (home.path / step["output_path"]).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == step["output_digest"].removeprefix("sha256:")
+            assert step["token_usage"]["input"] > 0
+            assert step["token_usage"]["output"] > 0
+        usage = [step["token_usage"] for step in run["steps"]]
+        assert run["cost"]["total_input_tokens"] == sum(step["input"] for step in usage)
+        assert run["cost"]["total_output_tokens"] == sum(step["output"] for step in usage)
+        article = home.path / Path(run["steps"][-1]["output_path"]).parent / "artifacts" / "article.md"
+        assert article.read_text().strip()
+    assert _left_running(home) == []
+
+
+def test_a_second_one_makes_new_runs_and_serves_until_interrupted(home: stack.Home) -> None:
+    with subprocess.Popen(DEMO, cwd=CHECKOUT, env=environment(home), stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            assert demo.stdout
+            shown = _read_until(demo.stdout, "Ctrl-C")
+            address, username, password = (_value(shown, name) for name in ("Admin", "Login", "Password"))
+            assert shown.count(": completed") == 2
+            assert "article.md" in shown
+            assert _logs_in(address, username, password)
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(60) == 0
+        finally:
+            demo.kill()
+    assert _left_running(home) == []
+    runs = list((home.path / "storage" / "demo-a").iterdir())
+    assert len(runs) == 2
+
+
+def test_being_terminated_stops_what_was_started(home: stack.Home) -> None:
+    with subprocess.Popen(DEMO, cwd=CHECKOUT, env=environment(home), stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            assert process.wait_until(lambda: "worker" in _left_running(home), 120, step_s=0.2)
+            demo.send_signal(signal.SIGTERM)
+            assert demo.wait(60) == 130
+        finally:
+            demo.kill()
+    assert _left_running(home) == []
+
+
+def _left_running(home: stack.Home) -> list[str]:
+    return [service.name for service in stack.status(home) if service.state == "running"]
+
+
+def _read_until(stream: Iterator[str], text: str) -> str:
+    lines = []
+    for line in stream:
+        lines.append(line)
+        if text in line:
+            break
+    return "".join(lines)
+
+
+def _value(shown: str, name: str) -> str:
+    found = re.search(rf"^{name}:\s+(\S+)$", shown, re.MULTILINE)
+    assert found, shown
+    return found[1]
+
+
+def _logs_in(address: str, username: str, password: str) -> bool:
+    with requests.Session() as browser:
+        page = browser.get(address, timeout=30)
+        token = browser.cookies["csrftoken"]
+        form = {"username": username, "password": password, "csrfmiddlewaretoken": token}
+        inside = browser.post(page.url, data=form, headers={"Referer": page.url}, timeout=30)
+    return inside.ok and "/login/" not in inside.url
