@@ -12,14 +12,13 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from config.admin_base import ReadOnlyAdmin, StaffAdmin, action, display, finished, form_page
+from config.admin_base import ReadOnlyAdmin, StaffAdmin, action, as_badge, as_link, finished, form_page
 from config.errors import SeoGenError
 from tenants.cluster import Cluster
 from tenants.links import tenant_url
@@ -203,15 +202,15 @@ class TenantAdmin(ReadOnlyAdmin):
     def resume(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         return self._move(request, object_id, tenant_resume, _("Tenant %(id)s is active again."))
 
-    @display(description=gettext_lazy("status"), ordering="status", label=STATUS_COLORS)
-    def shown_status(self, tenant: Tenant) -> tuple[str, str]:
-        return tenant.status, tenant.get_status_display()
+    @admin.display(description=gettext_lazy("status"), ordering="status")
+    def shown_status(self, tenant: Tenant) -> SafeString:
+        return as_badge(tenant.get_status_display(), STATUS_COLORS[TenantStatus(tenant.status)])
 
     @admin.display(description=gettext_lazy("site"))
     def site(self, tenant: Tenant) -> SafeString | None:
         if tenant.status != TenantStatus.ACTIVE:
             return None
-        return format_html('<a href="{}">{}</a>', tenant_url(tenant.id, "admin:index"), _("Open"))
+        return as_link(tenant_url(tenant.id, "admin:index"), _("Open"))
 
     @admin.display(description=gettext_lazy("database"))
     def masked_url(self, tenant: Tenant) -> str:

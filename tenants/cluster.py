@@ -6,7 +6,6 @@ was cut off can simply run again. Names go through `psycopg.sql.Identifier`; pas
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +16,14 @@ import psycopg
 from django.utils.translation import gettext as _
 from psycopg import sql
 
-from tenants.errors import ServerError
-from tenants.models import DatabaseServer
+from audit.context import Actor
+from tenants.errors import ServerError, TenantIdentityMismatch, TenantUnreachable, reason_of
+from tenants.models import DatabaseServer, Tenant
 
 MINIMUM_SERVER_VERSION = 140000
+# `scram_iterations` can be set.
+SCRAM_ITERATIONS_VERSION = 160000
+CONNECT_TIMEOUT_S = 10
 # Serialises the building of templates on one server. Advisory locks count per database, so it is always taken in the
 # server's maintenance database.
 TEMPLATE_LOCK = 0x5E06E17E
@@ -75,6 +78,10 @@ class Cluster:
 
     def ensure_login(self, role: str, password: str) -> None:
         """Create the tenant's login role, or reset its password."""
+        if self._connection.info.server_version >= SCRAM_ITERATIONS_VERSION:
+            # Iterations slow down the guessing of passwords that people choose. Ours are 256 random bits, so they would
+            # only slow down each of our own connections.
+            self._connection.execute("SET scram_iterations = 1")
         encrypted = self._connection.pgconn.encrypt_password(
             password.encode(), role.encode(), b"scram-sha-256"
         ).decode()
@@ -183,11 +190,11 @@ class Cluster:
         if database is not None:
             url = urlunsplit(urlsplit(url)._replace(path=f"/{quote(database, safe='')}"))
         try:
-            return psycopg.connect(url, autocommit=True, connect_timeout=10)
+            return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
         except psycopg.Error as error:
             raise ServerError(
                 _("Database server %(name)s cannot be reached: %(reason)s.")
-                % {"name": self.server.name, "reason": _reason(error)},
+                % {"name": self.server.name, "reason": reason_of(error)},
                 hint=_("Check its administrator's URL in the admin."),
             ) from error
 
@@ -197,7 +204,7 @@ class Cluster:
         except psycopg.Error as error:
             raise ServerError(
                 _("Database server %(name)s refused: %(reason)s.")
-                % {"name": self.server.name, "reason": _reason(error)}
+                % {"name": self.server.name, "reason": reason_of(error)}
             ) from error
 
     def _scalar(self, query: LiteralString, *parameters: str) -> object:
@@ -213,7 +220,18 @@ def parse_location(url: str) -> DatabaseLocation:
     )
 
 
-def _reason(error: BaseException) -> str:
-    """Return the server's first line without anything that looks like a URL's credentials."""
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r"//[^@\s]*@", "//", first).rstrip(".")
+def bind_identity(tenant: Tenant, actor: Actor) -> None:
+    """Connect as the tenant itself and have its database bound to it, audit chain included; see `bind_tenant`.
+
+    Repeating it changes nothing. Raises `TenantUnreachable`, or `TenantIdentityMismatch` where it is another's.
+    """
+    try:
+        with psycopg.connect(tenant.database_url, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+            values = (tenant.id, tenant.identity, actor.user_id, actor.operation_id)
+            bound = connection.execute(
+                "SELECT tenant_id, identity FROM public.bind_tenant(%s, %s, %s, %s)", values
+            ).fetchone()
+    except psycopg.Error as error:
+        raise TenantUnreachable(tenant.id, reason_of(error)) from error
+    if bound != (tenant.id, tenant.identity):
+        raise TenantIdentityMismatch(tenant.id, f"it belongs to {bound[0] if bound else 'nobody'}")

@@ -1,5 +1,7 @@
 """What can be wrong with a tenant, in words for operators. Every message holds the tenant's or the server's id."""
 
+import re
+
 from django.utils.translation import gettext as _
 
 from config.errors import SeoGenError
@@ -83,8 +85,7 @@ class TenantUnreachable(TenantError):
 
     def __init__(self, tenant_id: str, reason: str) -> None:
         super().__init__(
-            _("Tenant %(id)s: its database cannot be reached: %(reason)s.")
-            % {"id": tenant_id, "reason": reason.rstrip(".")},
+            _("Tenant %(id)s: its database cannot be reached: %(reason)s.") % {"id": tenant_id, "reason": reason},
             hint=_("Check the server, then `seo-gen tenant status --tenant-id %(id)s`.") % {"id": tenant_id},
         )
 
@@ -125,3 +126,9 @@ class ServerError(TenantError):
 
 class EncryptionKeyError(TenantError):
     """No configured key opens a stored credential."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the driver's first line, which names host, user and database, without anything like a credential."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"//[^@\s]*@", "//", first).rstrip(".")

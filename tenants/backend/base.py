@@ -10,7 +10,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from tenants.active import require
 from tenants.connections import generation_of, pool
-from tenants.errors import TenantIdentityMismatch, TenantUnreachable
+from tenants.errors import TenantIdentityMismatch, TenantUnreachable, reason_of
 
 IDENTITY_QUERY = "SELECT tenant_id, identity FROM public.tenant_identity"
 
@@ -39,7 +39,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         try:
             connection = super().get_new_connection(conn_params)
         except psycopg.OperationalError as error:
-            raise TenantUnreachable(self.settings_dict["TENANT_ID"], first_line(error)) from error
+            raise TenantUnreachable(self.settings_dict["TENANT_ID"], reason_of(error)) from error
         try:
             self._check_identity(connection)
             connection.rollback()
@@ -88,8 +88,3 @@ def _is_clean(connection: Any) -> bool:
     """Tell whether the connection is open and outside any transaction."""
     idle = psycopg.pq.TransactionStatus.IDLE
     return not connection.closed and connection.info.transaction_status == idle
-
-
-def first_line(error: BaseException) -> str:
-    """Return the driver's first line, which names host, user and database but never the password."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -8,12 +8,10 @@ import uuid
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from audit.guards import BIND_CHAIN_SQL
-from audit.models import AuditLog
+from audit.context import current_actor
 from audit.services import record
 from config.errors import SeoGenError
-from tenants.cluster import Cluster, parse_location
-from tenants.context import tenant_context
+from tenants.cluster import Cluster, bind_identity, parse_location
 from tenants.errors import TenantExists, TenantUnfinished
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
 from tenants.naming import clean_name, database_name, id_from_name, validate_id
@@ -24,7 +22,6 @@ from tenants.template import ensure_template
 from tenants.types import OnProgress, Progress, ignore_progress
 
 KIND = "create"
-BIND_IDENTITY = "INSERT INTO public.tenant_identity (tenant_id, identity) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 
 
 def tenant_create(
@@ -42,7 +39,7 @@ def tenant_create(
     Raises `InvalidTenant`, `TenantExists`, `TenantBusy` or `ServerError`.
 
     1. record tenant and operation (control database, one transaction); 2. template; 3. role; 4. clone; 5. let the role
-    in; 6. identity and chain genesis; 7. connect as the tenant; 8. active. Each of 2 to 8 can be repeated.
+    in; 6. connect as the tenant, and bind identity and audit chain; 7. active. Each of 2 to 7 can be repeated.
     """
     name = clean_name(name)
     tenant_id = id_from_name(name) if tenant_id is None else validate_id(tenant_id)
@@ -142,18 +139,7 @@ def _provision(cluster: Cluster, tenant: Tenant, on_progress: OnProgress) -> Non
     on_progress(Progress(tenant.id, "access"))
     cluster.open_to(location.database, location.role)
     on_progress(Progress(tenant.id, "identity"))
-    with cluster.as_owner(location.database) as connection:
-        connection.execute(BIND_IDENTITY, (tenant.id, tenant.identity))
-        connection.execute(BIND_CHAIN_SQL, (str(tenant.identity),))
-    on_progress(Progress(tenant.id, "verify"))
-    _verify(tenant)
-
-
-def _verify(tenant: Tenant) -> None:
-    """Connect as the tenant, which checks the identity, and begin its audit log."""
-    with tenant_context(tenant, statuses=(TenantStatus.PROVISIONING,)) as alias, transaction.atomic(using=alias):
-        if not AuditLog.objects.using(alias).exists():
-            record(using=alias, action="tenant.create", resource_type="tenant", resource_id=tenant.id)
+    bind_identity(tenant, current_actor())
 
 
 def _activate(tenant: Tenant, operation: TenantOperation) -> None:

@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -16,7 +17,7 @@ from runs.storage import read
 from tenants.context import tenant_context
 from tenants.models import DatabaseServer, Tenant
 from tenants.services import tenant_create
-from tests.runs.driving import PROVIDER
+from tests.runs.driving import PROVIDER, reload
 from tests.runs.fake_llm import FakeLLM
 from tests.runs.worker import wait_for, worker
 from tests.servers import second_postgres
@@ -58,7 +59,7 @@ def test_one_worker_serves_300_tenants_on_a_server_with_40_connections(
     with worker():
         runs = {tenant: one_step_run(tenant) for tenant in tenants}
         for tenant, run in runs.items():
-            wait_for(lambda tenant=tenant, run=run: status_of(tenant, run) == RunStatus.COMPLETED)
+            wait_for(partial(has_completed, tenant, run))
             assert busy_connections(small_server) <= MAX_CONNECTIONS
     # Each article was made for, and written into, its own tenant.
     for tenant, run in runs.items():
@@ -76,9 +77,8 @@ def one_step_run(tenant: Tenant) -> Run:
     return run_create(tenant_id=tenant.id, config=config)
 
 
-def status_of(tenant: Tenant, run: Run) -> str:
-    with tenant_context(tenant) as alias:
-        return Run.objects.using(alias).get(pk=run.pk).status
+def has_completed(tenant: Tenant, run: Run) -> bool:
+    return reload(tenant, run).status == RunStatus.COMPLETED
 
 
 def busy_connections(server: DatabaseServer) -> int:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from audit.context import current_actor
 from audit.control.models import ControlAuditLog
 from audit.models import AuditLog
 from prompts.models import Prompt
@@ -49,7 +50,8 @@ def test_a_new_tenant_is_active_and_its_database_says_whose_it_is(make_tenant: M
             "draft",
             "final",
         }
-        assert AuditLog.objects.using(alias).get().action == "tenant.create"
+        entry = AuditLog.objects.using(alias).get()
+        assert (entry.action, entry.resource_id, entry.user_id) == ("tenant.create", tenant.id, current_actor().user_id)
 
 
 def test_creation_is_recorded_before_it_acts_and_audited(make_tenant: MakeTenant) -> None:
@@ -62,7 +64,7 @@ def test_creation_is_recorded_before_it_acts_and_audited(make_tenant: MakeTenant
 
     make_tenant(name=tenant_id, on_progress=watch)
     steps = [step for step, _, _ in seen]
-    assert steps == ["template", "role", "database", "access", "identity", "verify", "active"]
+    assert steps == ["template", "role", "database", "access", "identity", "active"]
     assert {entry[1:] for entry in seen[:-1]} == {("running", "provisioning")}
     assert seen[-1][1:] == ("completed", "active")
     entries = ControlAuditLog.objects.filter(resource_id=tenant_id).order_by("id")
@@ -163,7 +165,7 @@ def test_an_unknown_full_or_closed_server_is_refused() -> None:
     server.delete()
 
 
-@pytest.mark.parametrize("step", ["role", "database", "access", "identity", "verify"])
+@pytest.mark.parametrize("step", ["role", "database", "access", "identity"])
 def test_a_failure_at_any_step_leaves_nothing_half_made(step: str) -> None:
     tenant_id = new_id()
 

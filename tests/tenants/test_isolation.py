@@ -177,3 +177,13 @@ def test_a_new_thread_starts_without_a_tenant(tenant: Tenant) -> None:
         thread.start()
         thread.join()
     assert found == ["NoActiveTenant"]
+
+
+def test_a_tenants_role_cannot_bind_its_database_to_somebody_else(
+    own_connection: psycopg.Connection, tenant: Tenant
+) -> None:
+    bound = own_connection.execute(
+        "SELECT tenant_id, identity FROM bind_tenant('other', gen_random_uuid(), 'me', NULL)"
+    ).fetchone()
+    assert bound == (tenant.id, tenant.identity)
+    assert own_connection.execute("SELECT count(*) FROM audit_logs").fetchone() == (1,)
