@@ -96,10 +96,9 @@ def succeeded(document: dict[str, Any]) -> bool:
 
 def article_file(document: RunDocument) -> str:
     """Where the run's article is, for people who want to open it."""
-    prefix = (
-        f"s3://{settings.AWS_STORAGE_BUCKET_NAME}/" if settings.AWS_STORAGE_BUCKET_NAME else f"{settings.STORAGE_ROOT}/"
-    )
-    return prefix + document["artifacts"][-1]["file_path"]
+    bucket = settings.AWS_STORAGE_BUCKET_NAME
+    root = f"s3://{bucket}" if bucket else str(settings.STORAGE_ROOT)
+    return f"{root}/{document['artifacts'][-1]['file_path']}"
 
 
 def new_login() -> Login:
