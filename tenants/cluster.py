@@ -47,10 +47,14 @@ class DatabaseLocation:
 
 
 class Cluster:
-    """An administrator's session on one server (autocommit, in the maintenance database of its admin URL)."""
+    """An administrator's session on one server (autocommit, in the maintenance database of its admin URL).
 
-    def __init__(self, server: DatabaseServer, prefix: str) -> None:
+    `work` names what it is for, such as a tenant's id, so that the sessions of a killed predecessor can be told.
+    """
+
+    def __init__(self, server: DatabaseServer, prefix: str, work: str = "") -> None:
         self.server = server
+        self._application = f"{prefix} {work}".strip()[:63]
         self.owner = f"{prefix}_owner"
         self.group = f"{prefix}_tenant"
         self._connection = self._connect()
@@ -75,6 +79,17 @@ class Cluster:
         if not self._scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
             # An administrator who is no superuser must be a member of the owner to create databases for it.
             self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(self.owner)))
+
+    def end_predecessors(self) -> None:
+        """End what a killed process left running under the same name: its CREATE DATABASE would outlive it.
+
+        Only the holder of the tenant's lock may call this.
+        """
+        query = (
+            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+            " WHERE application_name = %s AND pid <> pg_backend_pid()"
+        )
+        self._scalar(query, self._application)
 
     def ensure_login(self, role: str, password: str) -> None:
         """Create the tenant's login role, or reset its password."""
@@ -190,7 +205,9 @@ class Cluster:
         if database is not None:
             url = urlunsplit(urlsplit(url)._replace(path=f"/{quote(database, safe='')}"))
         try:
-            return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
+            return psycopg.connect(
+                url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=self._application
+            )
         except psycopg.Error as error:
             raise ServerError(
                 _("Database server %(name)s cannot be reached: %(reason)s.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import connections
+from django.db import OperationalError, connections, transaction
 from django.db.models.functions import Now
 
 from audit.context import current_actor
@@ -16,21 +16,31 @@ from tenants.errors import TenantBusy
 from tenants.models import OperationStatus, TenantOperation
 from tenants.router import CONTROL
 
+LOCK_WAIT = "3s"
+# SQLSTATE, PostgreSQL manual, appendix A.
+LOCK_NOT_AVAILABLE = "55P03"
 LOCK_KEY = "hashtextextended('seo-gen:tenant:' || %s, 0)"
 
 
 @contextmanager
 def tenant_lock(tenant_id: str, operation: str) -> Iterator[None]:
-    """Hold the tenant's lock, so that one process at a time works on it; raise `TenantBusy` at once if another does.
+    """Hold the tenant's lock, so that one process at a time works on it; raise `TenantBusy` if another keeps it.
 
-    A session-level advisory lock on the control connection: the server frees it when the process dies.
+    A session-level advisory lock on the control connection: the server frees it when the process dies, if not in the
+    same instant, so a short wait comes before the refusal.
     """
-    if not _scalar(f"SELECT pg_try_advisory_lock({LOCK_KEY})", tenant_id):
-        raise TenantBusy(tenant_id, operation)
+    try:
+        with transaction.atomic(using=CONTROL):
+            _execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
+            _execute(f"SELECT pg_advisory_lock({LOCK_KEY})", tenant_id)
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        raise TenantBusy(tenant_id, operation) from error
     try:
         yield
     finally:
-        _scalar(f"SELECT pg_advisory_unlock({LOCK_KEY})", tenant_id)
+        _execute(f"SELECT pg_advisory_unlock({LOCK_KEY})", tenant_id)
 
 
 def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:
@@ -45,7 +55,6 @@ def operation_end(operation: TenantOperation, status: OperationStatus, error: st
     TenantOperation.objects.using(CONTROL).filter(pk=operation.pk).update(status=status, error=error, finished_at=Now())
 
 
-def _scalar(query: str, *parameters: str) -> object:
+def _execute(query: str, *parameters: str) -> None:
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(query, parameters)
-        return cursor.fetchone()[0]

@@ -47,8 +47,10 @@ def tenant_create(
         unfinished = _unfinished(tenant_id, name)
         server = unfinished[0].server if unfinished else server_for_new_tenant(server_name)
         assert server is not None  # a tenant that we provision always has one
-        with Cluster(server, database_prefix()) as cluster:
+        with Cluster(server, database_prefix(), tenant_id) as cluster:
             tenant, operation = unfinished or _begin(cluster, tenant_id, name)
+            if unfinished:
+                cluster.end_predecessors()
             provision_or_undo(cluster, tenant, operation, on_progress)
     return tenant_get(tenant_id)
 

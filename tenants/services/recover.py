@@ -50,7 +50,8 @@ def _recover(operation: TenantOperation, on_progress: OnProgress) -> Recovery:
 def _finish_create(operation: TenantOperation, on_progress: OnProgress) -> None:
     tenant = tenant_get(operation.tenant_id)
     assert tenant.server is not None  # a tenant that we provision always has one
-    with Cluster(tenant.server, database_prefix()) as cluster:
+    with Cluster(tenant.server, database_prefix(), tenant.id) as cluster:
+        cluster.end_predecessors()
         create.provision_or_undo(cluster, tenant, operation, on_progress)
 
 

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import time
 import uuid
+from contextlib import suppress
 
 import pytest
 
 from tenants.context import tenant_context
-from tenants.errors import TenantNotActive, TenantUnfinished
+from tenants.errors import TenantExists, TenantNotActive, TenantUnfinished
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus
 from tenants.services import tenant_create, tenant_recover, tenant_suspend
 from tests.tenant_fixtures import remove
@@ -23,6 +25,13 @@ def die(progress):
     if progress.step == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGKILL)
 tenant_create(name=sys.argv[1], on_progress=die)
+"""
+# Says that the step is reached, and goes on.
+CREATE_AND_SAY = """
+import django, sys
+django.setup()
+from tenants.services import tenant_create
+tenant_create(name=sys.argv[1], on_progress=lambda p: p.step == "{step}" and print(p.step, flush=True))
 """
 
 
@@ -58,6 +67,21 @@ def test_recover_finishes_a_creation_killed_at_any_step(step: str) -> None:
 def test_creating_it_again_finishes_it_too(step: str) -> None:
     tenant_id = killed_at(step)
     assert tenant_create(name=tenant_id).status == TenantStatus.ACTIVE
+    assert_whole(tenant_id)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.01, 0.03, 0.06, 0.1])
+def test_a_creation_killed_in_the_middle_of_a_statement_is_finished(delay_s: float) -> None:
+    """The server goes on with a statement whose client is gone; whenever that is, the outcome is the same."""
+    tenant_id = f"killed-{uuid.uuid4().hex[:12]}"
+    program = CREATE_AND_SAY.format(step="database")
+    with subprocess.Popen([sys.executable, "-c", program, tenant_id], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"database\n"
+        time.sleep(delay_s)
+        process.kill()
+    # The killed process may just have finished it.
+    with suppress(TenantExists):
+        tenant_create(name=tenant_id)
     assert_whole(tenant_id)
 
 
