@@ -28,7 +28,8 @@ MARK_GRACE = timedelta(minutes=10)
 def runs_sweep() -> SweepReport:
     """Wake the due steps of every tenant that is marked as working, and remove the mark where no run is unfinished.
 
-    A tenant that cannot be visited (suspended, unreachable) keeps its mark for the next sweep.
+    A tenant that cannot be visited (suspended, unreachable, or for a defect of ours) keeps its mark for the next sweep
+    and holds up no other.
     """
     woken = skipped = 0
     marked = _marked()
@@ -37,7 +38,7 @@ def runs_sweep() -> SweepReport:
             with tenant_context(tenant_id) as alias:
                 woken += tenant_sweep(alias=alias, tenant_id=tenant_id)
                 working = Run.objects.using(alias).filter(status__in=WORKING).exists()
-        except (TenantError, DatabaseError) as error:
+        except Exception as error:
             skipped += 1
             _log_skipped(tenant_id, error)
             continue
@@ -79,6 +80,10 @@ def _neglected(alias: str) -> QuerySet[Step]:
 
 
 def _log_skipped(tenant_id: str, error: Exception) -> None:
-    logger.warning(
-        "tenant not swept", extra={"action": "runs.sweep", "tenant": tenant_id, "error": type(error).__name__}
+    expected = isinstance(error, (TenantError, DatabaseError))
+    logger.log(
+        logging.WARNING if expected else logging.ERROR,
+        "tenant not swept",
+        exc_info=None if expected else error,
+        extra={"action": "runs.sweep", "tenant": tenant_id, "error": type(error).__name__},
     )
