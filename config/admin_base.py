@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django import forms
 from django.contrib import messages
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model, TextField
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -26,21 +29,22 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., Any])
 
     def action(**options: Any) -> Callable[[F], F]: ...
-    def display(**options: Any) -> Callable[[F], F]: ...
 
 else:
     from unfold.admin import ModelAdmin as UnfoldModelAdmin
     from unfold.admin import TabularInline as UnfoldTabularInline
-    from unfold.decorators import action, display
+    from unfold.decorators import action
 
 __all__ = [
+    "IndentedJSONField",
     "ReadOnlyAdmin",
     "ReadOnlyInline",
     "StaffAdmin",
     "action",
+    "as_badge",
     "as_code",
     "as_json",
-    "display",
+    "as_link",
     "finished",
     "form_page",
 ]
@@ -59,6 +63,15 @@ class StaffAdmin(UnfoldModelAdmin):
     warn_unsaved_form = True
     # The specification's TEXT columns hold names; what is longer asks for a text area itself.
     formfield_overrides: ClassVar[dict[Any, Any]] = {TextField: {"widget": UnfoldAdminTextInputWidget}}
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        widget = field.widget if field else None
+        if isinstance(widget, RelatedFieldWidgetWrapper):
+            # Related rows have pages of their own; pop-up windows beside every choice only crowd the form.
+            widget.can_add_related = widget.can_change_related = False
+            widget.can_delete_related = widget.can_view_related = False
+        return field
 
     def audit_details(self, obj: Any) -> dict[str, object]:
         """Return what an audit entry about `obj` holds besides the names of the fields that were changed."""
@@ -103,7 +116,6 @@ class ReadOnlyInline(UnfoldTabularInline):
     extra = 0
     max_num = 0
     can_delete = False
-    show_change_link = True
     hide_title = True
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -116,6 +128,15 @@ class ReadOnlyInline(UnfoldTabularInline):
         return False
 
 
+class IndentedJSONField(forms.JSONField):
+    """JSON as people read it; nothing where there is nothing."""
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, InvalidJSONInput):
+            return value
+        return "" if value is None else json.dumps(value, ensure_ascii=False, indent=2)
+
+
 def form_page(
     admin: StaffAdmin, request: HttpRequest, form: forms.Form, *, title: str, submit: str, explanation: str = ""
 ) -> TemplateResponse:
@@ -124,7 +145,7 @@ def form_page(
         **admin.admin_site.each_context(request),
         "title": title,
         "form": form,
-        "submit": submit,
+        "submit_text": submit,
         "explanation": explanation,
         "opts": admin.opts,
         "media": admin.media + form.media,
@@ -144,6 +165,15 @@ def as_json(document: object) -> SafeString | None:
     if document is None:
         return None
     return as_code(json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
+
+
+def as_badge(text: object, color: str) -> SafeString:
+    """Show a word on a colour of the theme: info, primary, success, warning or danger."""
+    return render_to_string("unfold/helpers/label.html", {"text": text, "type": color})
+
+
+def as_link(url: str, text: object) -> SafeString:
+    return format_html('<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>', url, text)
 
 
 def as_code(text: str) -> SafeString:

@@ -33,7 +33,7 @@ from prompts.admin import PromptAdmin
 from prompts.models import Prompt
 from runs.admin import RUN_COLORS, ArtifactAdmin, RunAdmin, RunCostAdmin, StepAdmin, money
 from runs.models import Artifact, Run, RunCost, RunStatus, Step
-from tenants.admin import DatabaseServerAdmin, TenantAdmin
+from tenants.admin import STATUS_COLORS, DatabaseServerAdmin, TenantAdmin
 from tenants.context import current_tenant
 from tenants.links import control_url, tenant_url
 from tenants.models import DatabaseServer, Tenant, TenantStatus
@@ -137,15 +137,16 @@ class ControlSite(StaffSite):
         overview: dict[str, Any] = {"title": _("Overview")}
         if request.user.has_perm("tenants.view_tenant"):
             overview["tenants"] = [
-                (tenant, tenant_url(tenant.id, "admin:index") if tenant.status == TenantStatus.ACTIVE else None)
+                (tenant, STATUS_COLORS[TenantStatus(tenant.status)], _site_of(tenant))
                 for tenant in tenants_existing().order_by("-created_at")[:NEWEST]
             ]
         return super().index(request, {**overview, **(extra_context or {})})
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Lead to the overview where nobody was on the way to another page."""
-        request.GET = request.GET.copy()  # type: ignore[assignment]
-        request.GET.setdefault(REDIRECT_FIELD_NAME, reverse("admin:index"))
+        query = request.GET.copy()
+        query.setdefault(REDIRECT_FIELD_NAME, reverse("admin:index"))
+        request.GET = query  # type: ignore[assignment]
         return super().login(request, extra_context)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
@@ -187,6 +188,10 @@ class TenantSite(StaffSite):
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         return HttpResponseRedirect(control_url("admin:password_change"))
+
+
+def _site_of(tenant: Tenant) -> str | None:
+    return tenant_url(tenant.id, "admin:index") if tenant.status == TenantStatus.ACTIVE else None
 
 
 def _run_overview() -> dict[str, Any]:

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
-from config.admin_base import StaffAdmin, action, as_code, as_json, display, finished, form_page
+from config.admin_base import IndentedJSONField, StaffAdmin, action, as_badge, as_code, as_json, finished, form_page
 from config.errors import SeoGenError
 from llm.selectors import pipeline
 from prompts.errors import InvalidPrompt, PromptError
@@ -36,13 +36,13 @@ def _content() -> forms.CharField:
         label=gettext_lazy("Template"),
         # Blank lines at its ends belong to a template.
         strip=False,
-        widget=UnfoldAdminTextareaWidget(attrs={**CODE, "rows": 18}),
+        widget=UnfoldAdminTextareaWidget(attrs={**CODE, "rows": 22}),
         help_text=gettext_lazy("Jinja2. The names it uses are declared below."),
     )
 
 
 def _variables() -> forms.JSONField:
-    return forms.JSONField(
+    return IndentedJSONField(
         label=gettext_lazy("Variables"),
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={**CODE, "rows": 10}),
@@ -174,15 +174,11 @@ class PromptAdmin(StaffAdmin):
     def copy(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(f"{reverse('admin:prompts_prompt_add')}?from={int(object_id)}")
 
-    @display(
-        description=gettext_lazy("state"),
-        ordering="is_active",
-        label={"active": "success", "used": "info", "draft": "warning"},
-    )
-    def shown_state(self, prompt: Prompt) -> tuple[str, str]:
+    @admin.display(description=gettext_lazy("state"), ordering="is_active")
+    def shown_state(self, prompt: Prompt) -> SafeString:
         if prompt.is_active:
-            return "active", _("active")
-        return ("draft", _("draft")) if is_draft(prompt) else ("used", _("used before"))
+            return as_badge(_("active"), "success")
+        return as_badge(_("draft"), "warning") if is_draft(prompt) else as_badge(_("used before"), "info")
 
     @admin.display(description=gettext_lazy("template"))
     def shown_content(self, prompt: Prompt) -> SafeString:

@@ -16,14 +16,13 @@ from django.db.models import QuerySet, Sum
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from audit.services import record
-from config.admin_base import ReadOnlyAdmin, ReadOnlyInline, as_json, display, form_page
+from config.admin_base import IndentedJSONField, ReadOnlyAdmin, ReadOnlyInline, as_badge, as_json, as_link, form_page
 from config.errors import SeoGenError
 from runs.config import MAX_KEYWORD_CHARS, RunConfig, config_from_document
 from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
@@ -61,10 +60,10 @@ class RunCreateForm(forms.Form):
         choices=[("ja", gettext_lazy("Japanese")), ("en", gettext_lazy("English"))],
         widget=UnfoldAdminSelectWidget,
     )
-    advanced = forms.JSONField(
+    advanced = IndentedJSONField(
         label=gettext_lazy("Advanced"),
         required=False,
-        widget=UnfoldAdminTextareaWidget(attrs={"class": "seo-gen-code", "rows": 8, "spellcheck": "false"}),
+        widget=UnfoldAdminTextareaWidget(attrs={"class": "seo-gen-code", "rows": 6, "spellcheck": "false"}),
         help_text=gettext_lazy(
             'Further inputs of the prompts, "steps" and "models", as JSON: {"audience": "beginners",'
             ' "models": {"draft": {"provider": "claude", "model_class": "pro"}}}.'
@@ -91,25 +90,29 @@ class StepInline(ReadOnlyInline):
     verbose_name_plural = gettext_lazy("steps")
     ordering = ("position",)
     fields = (
-        *("step", "shown_status", "shown_model", "input_tokens", "output_tokens", "seconds", "retry_count"),
+        *("step_link", "shown_status", "shown_model", "input_tokens", "output_tokens", "seconds", "retry_count"),
         *("summary", "error_message"),
     )
     readonly_fields = fields
 
-    @display(description=gettext_lazy("status"), label=STEP_COLORS)
-    def shown_status(self, step: Step) -> tuple[str, str]:
-        return step.status, step.get_status_display()
+    @admin.display(description=gettext_lazy("step"))
+    def step_link(self, step: Step) -> SafeString:
+        return as_link(reverse("admin:runs_step_change", args=[step.pk]), step.step)
+
+    @admin.display(description=gettext_lazy("status"))
+    def shown_status(self, step: Step) -> SafeString:
+        return _step_badge(step)
 
     @admin.display(description=gettext_lazy("model"))
     def shown_model(self, step: Step) -> str:
         return _model(step)
 
-    @admin.display(description=gettext_lazy("in"))
-    def input_tokens(self, step: Step) -> int | None:
+    @admin.display(description=gettext_lazy("tokens in"))
+    def input_tokens(self, step: Step) -> str | None:
         return _tokens(step, "input")
 
-    @admin.display(description=gettext_lazy("out"))
-    def output_tokens(self, step: Step) -> int | None:
+    @admin.display(description=gettext_lazy("tokens out"))
+    def output_tokens(self, step: Step) -> str | None:
         return _tokens(step, "output")
 
     @admin.display(description=gettext_lazy("seconds"))
@@ -120,12 +123,12 @@ class StepInline(ReadOnlyInline):
 class ArtifactInline(ReadOnlyInline):
     model = Artifact
     verbose_name_plural = gettext_lazy("artifacts")
-    fields = ("step", "file_name", "file_type", "size", "digest", "download")
+    fields = ("file_name", "step", "file_type", "size", "digest", "download")
     readonly_fields = fields
 
     @admin.display(description=gettext_lazy("file"))
-    def file_name(self, artifact: Artifact) -> str:
-        return _file_name(artifact)
+    def file_name(self, artifact: Artifact) -> SafeString:
+        return as_link(reverse("admin:runs_artifact_change", args=[artifact.pk]), _file_name(artifact))
 
     @admin.display(description=gettext_lazy("size"))
     def size(self, artifact: Artifact) -> str | None:
@@ -192,9 +195,9 @@ class RunAdmin(ReadOnlyAdmin):
     def language(self, run: Run) -> str | None:
         return _input(run, "language")
 
-    @display(description=gettext_lazy("status"), ordering="status", label=RUN_COLORS)
-    def shown_status(self, run: Run) -> tuple[str, str]:
-        return run.status, run.get_status_display()
+    @admin.display(description=gettext_lazy("status"), ordering="status")
+    def shown_status(self, run: Run) -> SafeString:
+        return as_badge(run.get_status_display(), RUN_COLORS[RunStatus(run.status)])
 
     @admin.display(description=gettext_lazy("steps"))
     def progress(self, run: Run) -> str:
@@ -208,14 +211,14 @@ class RunAdmin(ReadOnlyAdmin):
         return money(cost.total_llm_cost, cost.unpriced_steps) if cost else None
 
     @admin.display(description=gettext_lazy("input tokens"))
-    def input_tokens(self, run: Run) -> int | None:
+    def input_tokens(self, run: Run) -> str | None:
         cost = _cost(run)
-        return cost.total_input_tokens if cost else None
+        return count(cost.total_input_tokens) if cost else None
 
     @admin.display(description=gettext_lazy("output tokens"))
-    def output_tokens(self, run: Run) -> int | None:
+    def output_tokens(self, run: Run) -> str | None:
         cost = _cost(run)
-        return cost.total_output_tokens if cost else None
+        return count(cost.total_output_tokens) if cost else None
 
     @admin.display(description=gettext_lazy("configuration"))
     def shown_config(self, run: Run) -> SafeString | None:
@@ -260,9 +263,9 @@ class StepAdmin(ReadOnlyAdmin):
     def run_link(self, step: Step) -> SafeString:
         return _run_link(step.run_id)
 
-    @display(description=gettext_lazy("status"), ordering="status", label=STEP_COLORS)
-    def shown_status(self, step: Step) -> tuple[str, str]:
-        return step.status, step.get_status_display()
+    @admin.display(description=gettext_lazy("status"), ordering="status")
+    def shown_status(self, step: Step) -> SafeString:
+        return _step_badge(step)
 
     @admin.display(description=gettext_lazy("model"), ordering="llm_model")
     def shown_model(self, step: Step) -> str:
@@ -348,12 +351,12 @@ class ArtifactAdmin(ReadOnlyAdmin):
 
 class RunCostAdmin(ReadOnlyAdmin):
     audit_resource = "run"
-    list_display = ("run_link", "created_at", "total_input_tokens", "total_output_tokens", "shown_cost")
+    list_display = ("run_link", "created_at", "input_tokens", "output_tokens", "shown_cost")
     list_display_links = None
     list_filter = ("run__created_at", "run__status")
     list_select_related = ("run",)
     ordering = ("-run__created_at",)
-    fields = ("run_link", "total_input_tokens", "total_output_tokens", "shown_cost", "unpriced_steps")
+    fields = ("run_link", "input_tokens", "output_tokens", "shown_cost", "unpriced_steps")
     list_before_template = "admin/run_cost_totals.html"
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
@@ -363,8 +366,20 @@ class RunCostAdmin(ReadOnlyAdmin):
             output_tokens=Sum("total_output_tokens"),
             unpriced=Sum("unpriced_steps"),
         )
-        totals["cost"] = money(totals["cost"], totals["unpriced"] or 0)
-        return super().changelist_view(request, {**(extra_context or {}), "totals": totals})
+        shown = {
+            "cost": money(totals["cost"], totals["unpriced"] or 0),
+            "input_tokens": count(totals["input_tokens"]),
+            "output_tokens": count(totals["output_tokens"]),
+        }
+        return super().changelist_view(request, {**(extra_context or {}), "totals": shown})
+
+    @admin.display(description=gettext_lazy("input tokens"), ordering="total_input_tokens")
+    def input_tokens(self, cost: RunCost) -> str | None:
+        return count(cost.total_input_tokens)
+
+    @admin.display(description=gettext_lazy("output tokens"), ordering="total_output_tokens")
+    def output_tokens(self, cost: RunCost) -> str | None:
+        return count(cost.total_output_tokens)
 
     @admin.display(description=gettext_lazy("run"))
     def run_link(self, cost: RunCost) -> SafeString:
@@ -377,6 +392,11 @@ class RunCostAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("cost (USD)"), ordering="total_llm_cost")
     def shown_cost(self, cost: RunCost) -> str | None:
         return money(cost.total_llm_cost, cost.unpriced_steps)
+
+
+def count(number: int | None) -> str | None:
+    """Show a count with its thousands apart."""
+    return None if number is None else f"{number:,}"
 
 
 def money(amount: Decimal | None, unpriced_steps: int) -> str | None:
@@ -408,8 +428,12 @@ def _model(step: Step) -> str:
     return f"{step.llm_provider or '?'}/{step.llm_model or '?'}"
 
 
-def _tokens(step: Step, kind: str) -> int | None:
-    return step.token_usage.get(kind) if isinstance(step.token_usage, dict) else None
+def _step_badge(step: Step) -> SafeString:
+    return as_badge(step.get_status_display(), STEP_COLORS[StepStatus(step.status)])
+
+
+def _tokens(step: Step, kind: str) -> str | None:
+    return count(step.token_usage.get(kind)) if isinstance(step.token_usage, dict) else None
 
 
 def _seconds(step: Step) -> str | None:
@@ -428,10 +452,8 @@ def _size(artifact: Artifact) -> str | None:
 
 
 def _run_link(run_id: object, text: str | None = None) -> SafeString:
-    return format_html('<a href="{}">{}</a>', reverse("admin:runs_run_change", args=[run_id]), text or run_id)
+    return as_link(reverse("admin:runs_run_change", args=[run_id]), text or run_id)
 
 
 def _download_link(artifact: Artifact) -> SafeString:
-    return format_html(
-        '<a href="{}">{}</a>', reverse("admin:runs_artifact_download", args=[artifact.pk]), _("Download")
-    )
+    return as_link(reverse("admin:runs_artifact_download", args=[artifact.pk]), _("Download"))

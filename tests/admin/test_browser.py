@@ -93,7 +93,8 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Return what the page's scripts, styles and requests failed in since the last call."""
-        return [str(entry["message"]) for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        entries: list[dict[str, str]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
 
 @pytest.fixture(scope="module")

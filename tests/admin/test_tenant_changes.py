@@ -64,7 +64,7 @@ def test_a_run_that_cannot_be_started_is_one_sentence(
 def test_a_runs_page_shows_steps_cost_and_files(browser: Client, filled: Filled) -> None:
     html = browser.get(f"{filled.site}runs/run/{filled.run.pk}/change/").content.decode()
     # 1000 tokens at 0.003 and 500 at 0.015 per 1000.
-    for text in ("claude/model-x", "0.0105", "1000", "500", "article.md", "A summary", "completed"):
+    for text in ("claude/model-x", "0.0105", "1,000", "500", "article.md", "A summary", "completed"):
         assert text in html, text
     assert "&lt;b&gt;" in html and f"{filled.keyword}" not in html, "the keyword is escaped"
 
