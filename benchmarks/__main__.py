@@ -1,0 +1,54 @@
+"""`python -m benchmarks [NAME …]`: run all benchmarks, or those named, on servers of their own, and print their tables."""
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from benchmarks import children, creation, environment, routing
+from benchmarks.tables import Table
+
+BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
+    "routing": routing.routing,
+    "creation": creation.creation,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHMARKS)}; all where none is given")
+    parser.add_argument("--verbose", action="store_true", help="tell the seconds of every measurement, on stderr")
+    options = parser.parse_args(arguments)
+    if options.verbose:
+        _log_seconds()
+    names = options.names or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    # Ended by a signal, too, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        children.require_rivals()
+        _run(names)
+    except (children.Missing, KeyboardInterrupt) as error:
+        print(error or "Interrupted.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _log_seconds() -> None:
+    logger = logging.getLogger("benchmarks")
+    logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.DEBUG)
+
+
+def _run(names: Sequence[str]) -> None:
+    with environment.environment() as servers:
+        for name in names:
+            print(f"Measuring {name} …", file=sys.stderr, flush=True)
+            for table in BENCHMARKS[name](servers):
+                print("\n".join(table.lines()), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""Other processes that a benchmark needs, each ended when its block ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+# Where `make bench` installs requirements.txt, apart from the product's own packages.
+RIVALS = Path(sys.prefix) / "share" / "benchmarks"
+END_WAIT_S = 10.0
+
+
+class Missing(Exception):
+    """What a benchmark compares with is not installed."""
+
+
+def require_rivals() -> None:
+    """Raise `Missing` unless requirements.txt is installed."""
+    if not (RIVALS / "dbos").is_dir():
+        raise Missing(f"{RIVALS} lacks the packages of benchmarks/requirements.txt; `make bench` installs them.")
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process with a pipe each way."""
+
+    process: "subprocess.Popen[str]"
+    log: Path
+
+    def answer(self, request: str = "") -> str:
+        """Send a line if one is given, and return the line that comes back; raise where the process ended instead."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        if request:
+            self.process.stdin.write(request + "\n")
+            self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args!r} ended:\n{self.log.read_text()[-2000:]}")
+        return line.strip()
+
+
+@contextmanager
+def child(arguments: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[Child]:
+    """Run `python ARGUMENTS`, its messages appended to `log`; end it and what it started."""
+    paths = {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(RIVALS)])}
+    with log.open("a") as messages:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=CHECKOUT,
+            env={**os.environ, **paths, **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        yield Child(process, log)
+    finally:
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_WAIT_S)
+    with suppress(ProcessLookupError):
+        # Whatever is left of its session: the pool of a worker that did not end in time.
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

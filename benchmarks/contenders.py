@@ -1,0 +1,135 @@
+"""Who runs pipelines: the product, DBOS and a bare Celery chain. Each can add work, work, and say what is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Protocol
+
+import psycopg
+
+from benchmarks import children
+from benchmarks.environment import Environment
+from config import stack
+from config.stack.workers import WORKER_PROCESSES
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+# Of the product's own worker; everybody gets as much.
+CONCURRENCY = WORKER_PROCESSES
+# The product's runs are spread over so many customers.
+TENANTS = 4
+
+
+class Contender(Protocol):
+    def enqueue(self, runs: int) -> None:
+        """Add runs, while nobody works."""
+
+    def worker(self) -> AbstractContextManager[object]:
+        """Work while the block lasts."""
+
+    def finished(self) -> int:
+        """Return how many runs were ever finished."""
+
+
+class Product:
+    """The product as it is: its own services, its own worker, as `seo-gen stack start` starts it."""
+
+    def __init__(self, environment: Environment) -> None:
+        from tenants.services import tenant_create
+
+        self._home = environment.home
+        self._tenants = [tenant_create(name=f"Steps {number}").id for number in range(TENANTS)]
+        self._next_tenant = cycle(self._tenants)
+
+    def enqueue(self, runs: int) -> None:
+        from runs.services import run_create
+
+        for tenant_id in islice(self._next_tenant, runs):
+            run_create(tenant_id=tenant_id, config={"keyword": "coffee", "language": "en"})
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        stack.start(self._home, ["worker"])
+        try:
+            yield
+        finally:
+            stack.stop(self._home, ["worker"])
+
+    def finished(self) -> int:
+        from runs.models import Run, RunStatus
+        from tenants.context import tenant_context
+
+        count = 0
+        for tenant_id in self._tenants:
+            with tenant_context(tenant_id) as alias:
+                count += Run.objects.using(alias).filter(status=RunStatus.COMPLETED).count()
+        return count
+
+
+class Dbos:
+    """DBOS with a queue whose workers take so many workflows at once, in one process or in several."""
+
+    def __init__(self, environment: Environment, name: str, steps: list[str], *, processes: int, poll_s: float) -> None:
+        self._environment = environment
+        self._name = name
+        self._processes = processes
+        self._poll_s = poll_s
+        self._url = environment.create_database(name)
+        self._variables = {"DBOS_URL": self._url, "BENCHMARK_STEPS": ",".join(steps)}
+        with self.worker():
+            pass  # creates its tables
+
+    def enqueue(self, runs: int) -> None:
+        with self._child("enqueue", str(runs)) as process:
+            process.wait()
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        each = CONCURRENCY // self._processes
+        with ExitStack() as started:
+            for _ in range(self._processes):
+                started.enter_context(self._child("work", str(each), str(self._poll_s))).answer()
+            yield
+
+    def finished(self) -> int:
+        with psycopg.connect(self._url) as connection:
+            query = "SELECT count(*) FROM dbos.workflow_status WHERE status = 'SUCCESS' AND name = 'write_article'"
+            return int(connection.execute(query).fetchone()[0])  # type: ignore[index]
+
+    def _child(self, *arguments: str) -> AbstractContextManager[children.Child]:
+        return children.child(
+            ["-m", "benchmarks.dbos_worker", *arguments],
+            log=self._environment.log(self._name),
+            environment=self._variables,
+        )
+
+
+class BareCelery:
+    """A chain of tasks on the same broker, which keeps nothing."""
+
+    def __init__(self, environment: Environment, steps: list[str]) -> None:
+        self._environment = environment
+        self._steps = steps
+        self._finished = 0
+        self._variables = {"BARE_BROKER_URL": environment.broker_url}
+
+    def enqueue(self, runs: int) -> None:
+        code = f"from benchmarks.celery_chain import enqueue; enqueue({runs}, {self._steps!r})"
+        with children.child(["-c", code], log=self._environment.log("bare"), environment=self._variables) as process:
+            process.wait()
+        self._enqueued = runs
+
+    def worker(self) -> AbstractContextManager[children.Child]:
+        pool = ["--concurrency", str(CONCURRENCY), "--loglevel", "INFO"]
+        return children.child(
+            ["-m", "celery", "-A", "benchmarks.celery_chain", "worker", *pool],
+            log=self._environment.log("bare"),
+            environment=self._variables,
+        )
+
+    def finished(self) -> int:
+        """Nothing records it but the model's server."""
+        return len(self._environment.llm.times()) // len(self._steps)

@@ -1,0 +1,85 @@
+"""What finding the tenant's database costs a query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from benchmarks.environment import Environment
+from benchmarks.measure import interleaved, ratios, seconds_of
+from benchmarks.tables import Row, Table
+
+if TYPE_CHECKING:
+    from tenants.models import Tenant
+
+ROUNDS = 40
+QUERIES = 50
+LISTED = 100
+PLAIN = "plain"
+
+
+def routing(environment: Environment) -> list[Table]:
+    """Compare queries through the router, and the entering of a tenant's context, with plain Django."""
+    from runs.models import Run
+    from tenants.context import tenant_context
+    from tenants.services import tenant_create
+
+    tenant = tenant_create(name="Routing")
+    _add_plain_alias(tenant)
+    key = _insert_runs(tenant)
+    # Bound to its alias, this manager asks no router at all: plain Django at its fastest.
+    plain = Run.objects.db_manager(PLAIN)
+
+    def routed(query: Callable[[], object]) -> Callable[[], float]:
+        def timed() -> float:
+            with tenant_context(tenant):
+                query()  # takes the connection out of the pool
+                return seconds_of(query, QUERIES)
+
+        return timed
+
+    def enter() -> None:
+        with tenant_context(tenant):
+            pass
+
+    def enter_and_get() -> None:
+        with tenant_context(tenant):
+            Run.objects.get(pk=key)
+
+    seconds = interleaved(
+        {
+            "routed get": routed(lambda: Run.objects.get(pk=key)),
+            "plain get": lambda: seconds_of(lambda: plain.get(pk=key), QUERIES),
+            "routed list": routed(lambda: list(Run.objects.all()[:LISTED])),
+            "plain list": lambda: seconds_of(lambda: list(plain.all()[:LISTED]), QUERIES),
+            "enter": lambda: seconds_of(enter, QUERIES),
+            "enter and get": lambda: seconds_of(enter_and_get, QUERIES),
+        },
+        rounds=ROUNDS,
+        warm_up=3,
+    )
+    rows = [
+        Row("get one row: routed ÷ plain", ratios(seconds["routed get"], seconds["plain get"]), at_most=1.05),
+        Row(f"list {LISTED} rows: routed ÷ plain", ratios(seconds["routed list"], seconds["plain list"]), at_most=1.05),
+        Row("enter and leave a tenant's context ÷ plain get", ratios(seconds["enter"], seconds["plain get"])),
+        Row("enter, get one row, leave ÷ plain get", ratios(seconds["enter and get"], seconds["plain get"])),
+    ]
+    return [Table("Routing", rows)]
+
+
+def _add_plain_alias(tenant: Tenant) -> None:
+    """Let plain Django reach the tenant's database, as the same role."""
+    from tenants.connections import add_alias, connection_settings
+
+    add_alias(PLAIN, {**connection_settings(tenant), "ENGINE": "django.db.backends.postgresql"})
+
+
+def _insert_runs(tenant: Tenant) -> object:
+    from runs.models import Run, RunStatus
+    from tenants.context import tenant_context
+
+    config = {"keyword": "coffee", "language": "en"}
+    with tenant_context(tenant) as alias:
+        runs = [Run(status=RunStatus.COMPLETED, config=config) for _ in range(LISTED)]
+        Run.objects.using(alias).bulk_create(runs)
+        return Run.objects.using(alias).values_list("pk", flat=True)[LISTED // 2]

@@ -1,0 +1,1 @@
+"""The shared app that django-tenants wants: who the tenants are."""

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class CustomersConfig(AppConfig):
+    name = "benchmarks.schema_tenants.customers"
+    label = "customers"

@@ -1,0 +1,23 @@
+"""As django-tenants' installation guide has it: https://django-tenants.readthedocs.io/en/latest/install.html"""
+
+import os
+
+import environ
+
+DATABASES = {
+    "default": {
+        **environ.Env.db_url_config(os.environ.get("SCHEMA_TENANTS_URL", "postgresql://127.0.0.1/unset")),
+        "ENGINE": "django_tenants.postgresql_backend",
+    }
+}
+DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
+SHARED_APPS = ["django_tenants", "benchmarks.schema_tenants.customers", "django.contrib.contenttypes"]
+TENANT_APPS = ["tenants.identity", "audit", "prompts", "runs"]
+INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
+TENANT_MODEL = "customers.Customer"
+TENANT_DOMAIN_MODEL = "customers.Domain"
+# The schema that tenants are cloned from, where TENANT_CREATION_FAKES_MIGRATIONS is on.
+TENANT_BASE_SCHEMA = "tenant_base"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+SECRET_KEY = "unused"
+USE_TZ = True
