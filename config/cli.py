@@ -1,5 +1,6 @@
 """``seo-gen <noun> <verb>``: our management commands, their one boundary for errors, and the servers they need."""
 
+import errno
 import os
 import re
 import sys
@@ -17,6 +18,8 @@ WITHOUT_SERVERS = ("check", "collectstatic", "compilemessages", "findstatic", "h
 WITHOUT_SERVERS_PREFIX = "stack_"
 # Commands that work on the migrations themselves, and so before the control database has its tables.
 WITHOUT_CONTROL_DATABASE = ("control_setup", "makemigrations", "migrate", "showmigrations", "sqlmigrate")
+# Full, read-only or foreign disks: for the operator to mend.
+SURROUNDINGS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 HELP = ("-h", "--help", "help")
 EXIT_REFUSED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -169,6 +172,8 @@ def _expected(error: Exception) -> str | None:
         return _("The database cannot be used: %(reason)s") % {"reason": reason}
     if isinstance(error, ImproperlyConfigured):
         return _("The configuration is wrong: %(reason)s") % {"reason": reason}
+    if isinstance(error, OSError) and error.errno in SURROUNDINGS:
+        return _("%(path)s cannot be used: %(reason)s.") % {"path": error.filename or "-", "reason": error.strerror}
     return None
 
 

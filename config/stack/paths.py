@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.stack.errors import StackError
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -31,8 +33,11 @@ class Home:
         return self.path / service
 
     def create(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.log_file("any").parent.mkdir(exist_ok=True)
+        try:
+            self.log_file("any").parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"The stack's folder {self.path} cannot be made: {error.strerror}."
+            raise StackError(message, hint="Set SEO_GEN_HOME to a folder of yours.") from error
 
 
 def find_home(path: Path | str | None = None) -> Home:

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import LiteralString
@@ -160,13 +161,15 @@ def _connect(secrets: Secrets, port: int, database: str = "postgres") -> psycopg
 
 def _ensure_cluster(folder: Path, binaries: Path, secrets: Secrets, identity: tuple[int, int] | None) -> Path:
     """The data directory, made by initdb beside its place and moved there, so that a half-made one is never used."""
-    data, scratch, password = folder / "data", folder / "data.new", folder / "initdb.password"
+    data, password = folder / "data", folder / "initdb.password"
     password.unlink(missing_ok=True)
+    for abandoned in folder.glob("data.new*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
     if data.exists():
         _drop_foreign_lock(data)
         return data
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(mode=0o700)
+    # A name of its own: the initdb of a killed attempt may still be writing to its directory.
+    scratch = Path(tempfile.mkdtemp(prefix="data.new-", dir=folder))
     password.touch(mode=0o600)
     password.write_text(secrets.postgres_password)
     if identity:

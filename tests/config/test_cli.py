@@ -145,3 +145,12 @@ def test_a_worker_without_a_broker_says_so_and_ends(stack_home: stack.Home) -> N
 def test_credentials_are_masked() -> None:
     text = 'cannot parse "postgresql://user:p@ss@host:5432/db" and redis://:pw@127.0.0.1:1/0'
     assert without_credentials(text) == 'cannot parse "postgresql://***@host:5432/db" and redis://***@127.0.0.1:1/0'
+
+
+def test_a_home_that_cannot_be_written_is_told_in_one_sentence(tmp_path: Path) -> None:
+    occupied = tmp_path / "file"
+    occupied.touch()
+    refused = seo_gen("tenant", "list", home=stack.find_home(occupied / "home"))
+    assert refused.returncode == 1
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert f"The stack's folder {occupied / 'home'} cannot be made: Not a directory." in refused.stderr
