@@ -27,7 +27,7 @@ class LocalLLM(Service):
             message = "The embedded LLM server is not installed."
             raise NotInstalled(message, hint="Install requirements-embedded.txt, or set LOCAL_LLM_URL.")
         argv: list[str | Path] = [sys.executable, "-m", "config.stack.llm_server", model_file(), str(port)]
-        return Launch(argv, CHECKOUT, {"PATH": os.defpath})
+        return Launch(argv, CHECKOUT, dict(os.environ))
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
         try:

@@ -115,7 +115,7 @@ def _service_record(raw: dict[str, Any]) -> ServiceRecord:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except PermissionError as error:
         message = f"{path} belongs to another user."
