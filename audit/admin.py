@@ -3,7 +3,9 @@
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from audit.actions import ACTIONS
@@ -25,16 +27,20 @@ class ActionFilter(admin.SimpleListFilter):
 
 
 class AuditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "user_id", "action", "resource_type", "resource_id", "operation_id", "sequence")
-    list_display_links = ("created_at", "action")
+    list_display = ("time", "user_id", "action", "resource_type", "resource_id", "sequence")
+    list_display_links = ("time", "action")
     list_filter = (ActionFilter, "created_at")
     search_fields = ("=user_id", "=resource_id", "=resource_type", "=operation_id")
     search_help_text = _("A whole actor, resource, resource id or operation")
     fields = (
-        *("created_at", "user_id", "action", "resource_type", "resource_id", "shown_details", "operation_id"),
+        *("time", "user_id", "action", "resource_type", "resource_id", "shown_details", "operation_id"),
         *("sequence", "previous_hash", "entry_hash"),
     )
     show_full_result_count = False
+
+    @admin.display(description=_("time"), ordering="id")
+    def time(self, entry: AuditEntry) -> str:
+        return date_format(localtime(entry.created_at), "Y-m-d H:i:s")
 
     @admin.display(description=_("details"))
     def shown_details(self, entry: AuditEntry) -> SafeString | None:

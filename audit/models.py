@@ -33,7 +33,7 @@ class AuditEntry(models.Model):
         abstract = True
         ordering: ClassVar = ["-id"]
         verbose_name = _("audit entry")
-        verbose_name_plural = _("audit log")
+        verbose_name_plural = _("audit entries")
 
     def __str__(self) -> str:
         return f"{self.action} {self.resource_type} {self.resource_id}"

@@ -34,6 +34,8 @@ SHADES = {
     "950": (0.27, 0.09),
 }
 CONTROL_HUE = 265
+# The attribute of a request that keeps its tenant.
+TENANT = "seo_gen_tenant"
 
 Item = dict[str, Any]
 
@@ -44,33 +46,33 @@ def title(request: HttpRequest) -> str:
 
 def tab_prefix(request: HttpRequest) -> str:
     """Return what a browser's tab begins with, however narrow it is."""
-    tenant = _tenant()
+    tenant = _tenant(request)
     return f"{tenant.id}:" if tenant else ""
 
 
 def header(request: HttpRequest) -> str:
-    tenant = _tenant()
+    tenant = _tenant(request)
     return tenant.name if tenant else PRODUCT
 
 
 def subheader(request: HttpRequest) -> str:
-    tenant = _tenant()
+    tenant = _tenant(request)
     return _("Tenant %(id)s") % {"id": tenant.id} if tenant else _("Control: all tenants")
 
 
 def symbol(request: HttpRequest) -> str:
-    return "domain" if _tenant() else "tune"
+    return "domain" if _tenant(request) else "tune"
 
 
 def environment(request: HttpRequest) -> list[str]:
     """Return the badge at the top of each page and its colour."""
-    tenant = _tenant()
+    tenant = _tenant(request)
     return [_("Tenant %(id)s") % {"id": tenant.id}, "primary"] if tenant else [_("Control"), "info"]
 
 
 def primary_colors(request: HttpRequest) -> dict[str, str]:
     """Return a palette of the tenant's own, so that two tabs on two tenants are told apart at a glance."""
-    tenant = _tenant()
+    tenant = _tenant(request)
     hue = crc32(tenant.id.encode()) % 360 if tenant else CONTROL_HUE
     return {shade: f"oklch({light} {chroma} {hue})" for shade, (light, chroma) in SHADES.items()}
 
@@ -97,7 +99,7 @@ def sites(request: HttpRequest) -> list[Item]:
 
 
 def sidebar(request: HttpRequest) -> list[Item]:
-    return _tenant_menu(request) if _tenant() else _control_menu(request)
+    return _tenant_menu(request) if _tenant(request) else _control_menu(request)
 
 
 def _control_menu(request: HttpRequest) -> list[Item]:
@@ -165,7 +167,14 @@ def _switchable() -> QuerySet[Tenant]:
     return tenants_active().order_by("name")
 
 
-def _tenant() -> Tenant | None:
+def _tenant(request: HttpRequest) -> Tenant | None:
     """Return the tenant whose site this is, None on the control site."""
     active = current_tenant_or_none()
-    return tenant_get(active.id) if active else None
+    if active is None:
+        return None
+    found: Tenant | None = getattr(request, TENANT, None)
+    if found is None:
+        # Once a request: every function above asks.
+        found = tenant_get(active.id)
+        setattr(request, TENANT, found)
+    return found

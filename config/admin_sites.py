@@ -34,10 +34,9 @@ from prompts.models import Prompt
 from runs.admin import RUN_COLORS, ArtifactAdmin, RunAdmin, RunCostAdmin, StepAdmin, money
 from runs.models import Artifact, Run, RunCost, RunStatus, Step
 from tenants.admin import STATUS_COLORS, DatabaseServerAdmin, TenantAdmin
-from tenants.context import current_tenant
 from tenants.links import control_url, tenant_url
 from tenants.models import DatabaseServer, Tenant, TenantStatus
-from tenants.selectors import tenant_get, tenants_existing
+from tenants.selectors import tenants_existing
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
@@ -168,9 +167,6 @@ class TenantSite(StaffSite):
 
     index_template = "admin/tenant_index.html"
     audit_log = AuditLog
-
-    def each_context(self, request: HttpRequest) -> dict[str, Any]:
-        return {**super().each_context(request), "tenant": tenant_get(current_tenant().id)}
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         overview: dict[str, Any] = {"title": _("Overview")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -107,6 +108,7 @@ def _fill(tenant: Tenant) -> Filled:
             cost_per_1k_input_tokens="0.003",
             cost_per_1k_output_tokens="0.015",
             summary="A summary",
+            started_at=timezone.now() - timedelta(seconds=12),
             completed_at=timezone.now(),
         )
         file = storage.write(storage.artifact_path(run.pk, "final", "article.md"), ARTICLE.encode())

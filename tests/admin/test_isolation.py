@@ -1,15 +1,20 @@
 """One tenant's site never shows, changes or hands out what is another's."""
 
+from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from django.test import Client
-from django.urls import get_script_prefix
+from django.contrib.auth.models import User
+from django.http import StreamingHttpResponse
+from django.test import Client, RequestFactory
+from django.urls import get_script_prefix, reverse
 
 from audit.models import AuditLog
 from prompts.models import Prompt
 from runs.models import Run
-from tenants.context import current_tenant_or_none, tenant_context
+from tenants.context import current_tenant, current_tenant_or_none, tenant_context
+from tenants.errors import TenantNotActive
+from tenants.middleware import TenantMiddleware
 from tenants.models import Tenant, TenantStatus
 from tests.admin.conftest import Filled
 
@@ -72,6 +77,41 @@ def test_nothing_of_a_request_stays_behind(browser: Client, filled: Filled) -> N
         if response.streaming:
             list(response)
         assert get_script_prefix() == prefix and current_tenant_or_none() is None
+
+
+def test_a_streamed_response_is_made_in_its_tenants_context_and_leaves_none(
+    superuser: User, tenant_pair: tuple[Tenant, Tenant]
+) -> None:
+    """Two responses are read in turns by one thread, as a server may."""
+
+    def chunks() -> Iterator[str]:
+        for _number in range(3):
+            yield f"{current_tenant().id} {reverse('admin:index')}\n"
+
+    middleware = TenantMiddleware(lambda request: StreamingHttpResponse(chunks()))
+    streams = []
+    for tenant in tenant_pair:
+        request = RequestFactory().get(f"/t/{tenant.id}/admin/")
+        request.user = superuser
+        response = middleware(request)
+        assert isinstance(response, StreamingHttpResponse)
+        streams.append((tenant.id, iter(response)))
+    for _number in range(3):
+        for tenant_id, stream in streams:
+            assert next(stream) == f"{tenant_id} /t/{tenant_id}/admin/\n".encode()
+            assert current_tenant_or_none() is None and get_script_prefix() == "/"
+    for _tenant_id, stream in streams:
+        assert next(stream, None) is None
+
+
+def test_a_suspension_ends_a_stream_that_is_under_way(superuser: User, tenant: Tenant) -> None:
+    request = RequestFactory().get(f"/t/{tenant.id}/admin/")
+    request.user = superuser
+    stream = iter(TenantMiddleware(lambda request: StreamingHttpResponse(["first", "second"]))(request))
+    assert next(stream) == b"first"
+    Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.SUSPENDED, is_active=False)
+    with pytest.raises(TenantNotActive):
+        next(stream)
 
 
 def test_an_unknown_tenant_is_not_found(browser: Client) -> None:
