@@ -114,6 +114,9 @@ class PromptAdmin(StaffAdmin):
             return False
         return request.method == "POST" or Prompt.objects.filter(pk=object_id, is_active=False).exists()
 
+    def has_copy_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return self.has_add_permission(request)
+
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         editable = obj is not None and self.has_change_permission(request, obj)
         template = ("content", "variables") if editable else ("shown_content", "shown_variables")
@@ -170,7 +173,7 @@ class PromptAdmin(StaffAdmin):
             messages.success(request, _("%(prompt)s is what new runs use now.") % {"prompt": prompt})
         return finished(request, _page(object_id))
 
-    @action(description=gettext_lazy("New version from this"), permissions=["prompts.add_prompt"])
+    @action(description=gettext_lazy("New version from this"), permissions=["copy"])
     def copy(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(f"{reverse('admin:prompts_prompt_add')}?from={int(object_id)}")
 

@@ -3,6 +3,7 @@
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from pytest_django.plugin import DjangoDbBlocker
 
 from tests.admin.conftest import Filled
 
@@ -142,3 +143,11 @@ def test_a_page_that_does_not_exist_is_not_found(browser: Client, filled: Filled
 def test_pages_that_would_mix_tenants_are_left_out(browser: Client, filled: Filled, left_out: str) -> None:
     assert browser.get(f"/admin/{left_out}").status_code == 404
     assert browser.get(f"{filled.site}{left_out}").status_code == 404
+
+
+def test_checking_the_sites_needs_no_database(django_db_blocker: DjangoDbBlocker) -> None:
+    """`manage.py migrate` checks them before the first table exists."""
+    from config.admin_sites import control_site, tenant_site
+
+    with django_db_blocker.block():
+        assert control_site.check(None) == tenant_site.check(None) == []
