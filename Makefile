@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test stop install install-dev lint format types contract bench chaos lock clean
+.PHONY: help demo test stop install install-dev lint format types contract bench chaos messages lock clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,6 +46,12 @@ bench: install-dev $(VENV)/.rivals  ## Benchmarks; prints their table.
 
 chaos: install-dev  ## The tests that kill processes, on their own.
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+NOT_OURS = --ignore $(VENV) --ignore var --ignore build --ignore tests --ignore benchmarks
+messages: install-dev  ## Extract what is to be translated, and compile the translations. Needs GNU gettext.
+	@command -v msgfmt >/dev/null || { echo "GNU gettext is not installed; your system's package is called gettext." >&2; exit 1; }
+	@$(BIN)/python manage.py makemessages --locale ja $(NOT_OURS) --no-obsolete --no-location --no-wrap
+	@$(BIN)/python manage.py compilemessages --locale ja --ignore $(VENV)
 
 # One version of each package on every Python, without the address of the registry that it was looked up in.
 LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
