@@ -24,22 +24,22 @@ def output_of(step: str) -> dict[str, object]:
 DEFAULTS = (
     (
         "keyword_analysis",
-        "f8a193c0c867f3348a5e0ef11f8b0a769cb2465c97621c196637beed2d211736",
+        "f6e8eb2474752bc4c1f4ddbb393c9698afe2dc0d259d2f4c8978b51215d62c06",
         [KEYWORD, LANGUAGE, AUDIENCE],
     ),
     (
         "outline",
-        "b030cad1824e71e9ccb47465f37c0bd86f309fe8447859bcdf38d1d302fd3419",
+        "82663e58e839f30704e076ceee0e0b777a5dc10459eb32dd01bd48afc5b4fdaf",
         [KEYWORD, LANGUAGE, AUDIENCE, output_of("keyword_analysis")],
     ),
     (
         "draft",
-        "01869ee1e095a0d943498fad07ba7a01de5aab11aa045bc80e3aee006c5ac99f",
+        "c86f60486d4c6a0fe03295c2e45b3624edb516c3751057725bf6511e74419f32",
         [KEYWORD, LANGUAGE, AUDIENCE, TONE, output_of("outline")],
     ),
     (
         "final",
-        "5bc35fc3a95b6de102ff1ea84a53e1cd1be8b0ceaa45bece6525ec35d889d409",
+        "a756860f41b7467b4910a007b5c74b112584d3de6e522d7ad2e00306a2b71c85",
         [KEYWORD, LANGUAGE, AUDIENCE, TONE, output_of("draft")],
     ),
 )

@@ -47,9 +47,10 @@ def test_each_step_builds_on_the_one_before(tenant: Tenant) -> None:
 
 
 def test_audience_and_tone_are_mentioned_only_where_given(tenant: Tenant) -> None:
-    assert "Audience" not in texts(tenant, language="en")["final"]
-    given = texts(tenant, language="en", audience="beginners", tone="friendly")
-    assert "Audience: beginners\nTone: friendly\n" in given["final"]
+    plain = texts(tenant, language="en")["final"]
+    assert "readers" not in plain and "tone" not in plain
+    given = texts(tenant, language="en", audience="beginners", tone="friendly")["final"]
+    assert "Its readers are beginners.\nIts tone is friendly.\n" in given
 
 
 def test_no_text_has_gaps_where_an_optional_line_was_left_out(tenant: Tenant) -> None:
