@@ -1,0 +1,173 @@
+"""The documentation keeps up with the code: commands, variables, dependencies, links."""
+
+import argparse
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.core.management import find_commands, load_command_class
+from django.core.management.base import BaseCommand
+
+from config.cli import OUR_APPS
+from config.stack.lifecycle import SERVICES
+from config.stack.paths import CHECKOUT
+from llm.keys import KEY_VARIABLES
+
+DOCS = CHECKOUT / "docs"
+MANUAL = DOCS / "manual"
+PAGES = sorted([*DOCS.rglob("*.md"), *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))])
+COMMANDS = {
+    name: app for app in OUR_APPS for name in find_commands(str(CHECKOUT / app / "management")) if name != "__init__"
+}
+SECTIONS = ("## Example", "## Exit codes", "## If it is killed", "## Errors and what to do")
+# Folders of machines on which somebody wrote or ran something.
+MACHINE_PATH = re.compile(r"(?<![\w.…])/(?:home|root|tmp|work|Users|mnt|private)/")
+# Read by other programs through our environment, or set for our own processes.
+READERS = ("str", "bool", "int", "float", "list", "db_url")
+
+
+def options_of(command: BaseCommand) -> list[argparse.Action]:
+    """Return the command's own arguments, without those that every Django command has."""
+    common = set(BaseCommand().create_parser("", "")._option_string_actions)
+    parser = command.create_parser("seo-gen", "command")
+    return [action for action in parser._actions if not set(action.option_strings) & common]
+
+
+def load(name: str) -> BaseCommand:
+    return load_command_class(COMMANDS[name], name)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+class TestCommands:
+    def test_has_a_page_with_every_section(self, name: str) -> None:
+        page = (MANUAL / f"{name}.md").read_text()
+        assert page.startswith(f"# {name.replace('_', ' ')}\n")
+        assert [section for section in SECTIONS if section not in page] == []
+
+    def test_stands_in_the_index(self, name: str) -> None:
+        assert f"({name}.md)" in (MANUAL / "README.md").read_text()
+
+    def test_has_help(self, name: str) -> None:
+        assert load(name).help.strip().endswith(".")
+
+    def test_its_page_names_its_options_and_no_others(self, name: str) -> None:
+        if name == "migrate":
+            return  # its options are Django's
+        command = load(name)
+        own = {option for action in options_of(command) for option in action.option_strings}
+        usage_and_tables = _own_part((MANUAL / f"{name}.md").read_text(), name)
+        assert own - set(re.findall(r"--[a-z][a-z-]*", usage_and_tables)) == set()
+        assert set(re.findall(r"--[a-z][a-z-]*", usage_and_tables)) - own == set()
+
+
+def _own_part(page: str, name: str) -> str:
+    """Return the page's usage line and the first column of its tables, where only options of the command stand."""
+    usage = [line for line in page.splitlines() if line.startswith(f"seo-gen {name.replace('_', ' ')} ")][:1]
+    first_columns = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `--")]
+    return "\n".join([*usage, *first_columns])
+
+
+def test_every_page_of_the_manual_is_about_a_command() -> None:
+    assert {path.stem for path in MANUAL.glob("*.md")} - {"README"} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+class TestPages:
+    def test_links_lead_somewhere(self, page: Path) -> None:
+        assert [link for link in _links(page) if not _resolves(page, link)] == []
+
+    def test_names_no_folder_of_a_machine(self, page: Path) -> None:
+        assert MACHINE_PATH.findall(page.read_text()) == []
+
+
+def _links(page: Path) -> list[str]:
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    return [link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not link.startswith(("http://", "https://"))]
+
+
+def _resolves(page: Path, link: str) -> bool:
+    path, _hash, anchor = link.partition("#")
+    target = (page.parent / path).resolve() if path else page
+    return target.exists() and (not anchor or anchor in _anchors(target))
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    found, waiting = set(), [CHECKOUT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in found and page.suffix == ".md":
+            found.add(page)
+            waiting += [(page.parent / link.partition("#")[0]).resolve() for link in _links(page)]
+    assert set(PAGES) - found == set()
+
+
+def test_pages_that_the_code_refers_to_exist() -> None:
+    for path in _sources():
+        for mentioned in re.findall(r"\bdocs/[\w./-]+\.md", path.read_text()):
+            assert (CHECKOUT / mentioned).exists(), f"{path.relative_to(CHECKOUT)} refers to {mentioned}"
+
+
+def test_every_decision_is_numbered_and_listed() -> None:
+    pages = sorted(path.name for path in (DOCS / "adr").glob("0*.md"))
+    assert [int(name[:4]) for name in pages] == list(range(1, len(pages) + 1))
+    index = (DOCS / "adr" / "README.md").read_text()
+    assert [name for name in pages if f"({name})" not in index] == []
+
+
+def test_every_variable_is_described() -> None:
+    described = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", (DOCS / "configuration.md").read_text()))
+    assert {*_variables_read(), *KEY_VARIABLES.values(), *_port_variables()} - described == set()
+
+
+def _variables_read() -> Iterator[str]:
+    """Yield the names that our code looks up in the environment."""
+    for path in _sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = _looked_up(node)
+            if name:
+                yield name
+
+
+def _looked_up(node: ast.AST) -> str | None:
+    """Return "NAME" of `env.str("NAME")`, `os.environ.get("NAME")`, `os.environ["NAME"]` and the like."""
+    match node:
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="env"), attr=reader), args=[ast.Constant(value=str(name)), *_]
+        ) if reader in READERS:
+            return name
+        case ast.Call(
+            func=ast.Attribute(value=ast.Attribute(attr="environ"), attr="get" | "setdefault"),
+            args=[ast.Constant(value=str(name)), *_],
+        ):
+            return name
+        case ast.Subscript(value=ast.Attribute(attr="environ"), slice=ast.Constant(value=str(name))):
+            return name
+    return None
+
+
+def _port_variables() -> Iterator[str]:
+    return (service.port_variable for service in SERVICES if service.has_port)
+
+
+def _sources() -> Iterator[Path]:
+    return (path for app in OUR_APPS for path in (CHECKOUT / app).rglob("*.py"))
+
+
+def test_every_direct_dependency_is_explained() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    required = [
+        *project["dependencies"],
+        *(name for group in project["optional-dependencies"].values() for name in group),
+    ]
+    required += (CHECKOUT / "requirements-weights.txt").read_text().split()
+    names = {re.split(r"[<>=]", requirement)[0].strip() for requirement in required}
+    explained = set(re.findall(r"^\| `([^`]+)` \|", (DOCS / "dependencies.md").read_text(), flags=re.MULTILINE))
+    assert names == explained
