@@ -38,12 +38,13 @@ def main(model_file: str, port: str) -> None:
 
 
 def _prefer_prose(sampling: xllamacpp.CommonParamsSampling) -> None:
-    """Defaults that keep so small a model from repeating itself; a request may set its own."""
+    """Defaults that keep so small a model from repeating itself; a request may set its own.
+
+    No DRY sampler: it punishes blanks too, and this model then gluesitswordstogether.
+    """
     sampling.temp = 0.3
-    sampling.penalty_repeat = 1.1
-    sampling.penalty_last_n = 256
-    sampling.dry_multiplier = 0.8
-    sampling.dry_penalty_last_n = 512
+    sampling.penalty_repeat = 1.15
+    sampling.penalty_last_n = 128
 
 
 if __name__ == "__main__":
