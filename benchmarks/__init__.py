@@ -1,1 +1,1 @@
-"""How fast the product is, beside what others would use in its place. Prints ratios; `docs/benchmarks.md` explains them."""
+"""How fast the product is beside what others use in its place: ratios, which `docs/benchmarks.md` explains."""

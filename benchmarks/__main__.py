@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …]`: run all benchmarks, or those named, on servers of their own, and print their tables."""
+"""Run all benchmarks, or those named, on servers of their own, and print their tables."""
 
 import argparse
 import logging
@@ -6,18 +6,21 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import children, creation, environment, routing
+from benchmarks import children, creation, environment, routing, steps
 from benchmarks.tables import Table
 
 BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
     "routing": routing.routing,
     "creation": creation.creation,
+    "steps": steps.steps,
 }
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHMARKS)}; all where none is given")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHMARKS)}; all where none is given"
+    )
     parser.add_argument("--verbose", action="store_true", help="tell the seconds of every measurement, on stderr")
     options = parser.parse_args(arguments)
     if options.verbose:

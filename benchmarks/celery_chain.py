@@ -9,10 +9,12 @@ from benchmarks.call import ask
 QUEUE = "bare"
 
 app = Celery("bare", broker=os.environ.get("BARE_BROKER_URL"))
-app.conf.update(
-    task_default_queue=QUEUE, task_ignore_result=True, task_acks_late=True, worker_prefetch_multiplier=1
-)
-do_step = app.task(lambda previous, step: ask(step, previous), name="bare.step")
+app.conf.update(task_default_queue=QUEUE, task_ignore_result=True, task_acks_late=True, worker_prefetch_multiplier=1)
+
+
+@app.task(name="bare.step")
+def do_step(previous: str, step: str) -> str:
+    return ask(step, previous)
 
 
 def enqueue(runs: int, steps: list[str]) -> None:

@@ -40,19 +40,31 @@ class Child:
             self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.process.args!r} ended:\n{self.log.read_text()[-2000:]}")
+            raise self._failure()
         return line.strip()
+
+    def finish(self) -> None:
+        """Wait until it has ended; raise where it failed."""
+        if self.process.wait():
+            raise self._failure()
+
+    def _failure(self) -> RuntimeError:
+        return RuntimeError(f"{self.process.args!r} ended:\n{self.log.read_text()[-2000:]}")
 
 
 @contextmanager
 def child(arguments: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """Run `python ARGUMENTS`, its messages appended to `log`; end it and what it started."""
+    """Run `python ARGUMENTS`, its messages appended to `log`; end it and what it started.
+
+    `environment` changes variables, and "" removes one.
+    """
     paths = {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(RIVALS)])}
+    variables = {**os.environ, **paths, **(environment or {})}
     with log.open("a") as messages:
         process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=CHECKOUT,
-            env={**os.environ, **paths, **(environment or {})},
+            env={name: value for name, value in variables.items() if value},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=messages,

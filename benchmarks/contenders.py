@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
 
 import psycopg
 
@@ -24,14 +25,14 @@ TENANTS = 4
 
 
 class Contender(Protocol):
-    def enqueue(self, runs: int) -> None:
+    def enqueue(self, runs: int) -> object:
         """Add runs, while nobody works."""
 
     def worker(self) -> AbstractContextManager[object]:
         """Work while the block lasts."""
 
     def finished(self) -> int:
-        """Return how many runs were ever finished."""
+        """Return how many runs are finished, whenever they were added."""
 
 
 class Product:
@@ -44,11 +45,13 @@ class Product:
         self._tenants = [tenant_create(name=f"Steps {number}").id for number in range(TENANTS)]
         self._next_tenant = cycle(self._tenants)
 
-    def enqueue(self, runs: int) -> None:
+    def enqueue(self, runs: int) -> list[tuple[str, UUID]]:
+        """Return tenant and id of each run."""
         from runs.services import run_create
 
-        for tenant_id in islice(self._next_tenant, runs):
-            run_create(tenant_id=tenant_id, config={"keyword": "coffee", "language": "en"})
+        config = {"keyword": "coffee", "language": "en"}
+        tenants = islice(self._next_tenant, runs)
+        return [(tenant_id, run_create(tenant_id=tenant_id, config=config).pk) for tenant_id in tenants]
 
     @contextmanager
     def worker(self) -> Iterator[None]:
@@ -78,13 +81,13 @@ class Dbos:
         self._processes = processes
         self._poll_s = poll_s
         self._url = environment.create_database(name)
-        self._variables = {"DBOS_URL": self._url, "BENCHMARK_STEPS": ",".join(steps)}
+        self._variables = {"DBOS_URL": self._url, "BENCHMARK_STEPS": ",".join(steps), "DJANGO_SETTINGS_MODULE": ""}
         with self.worker():
             pass  # creates its tables
 
     def enqueue(self, runs: int) -> None:
         with self._child("enqueue", str(runs)) as process:
-            process.wait()
+            process.finish()
 
     @contextmanager
     def worker(self) -> Iterator[None]:
@@ -113,14 +116,13 @@ class BareCelery:
     def __init__(self, environment: Environment, steps: list[str]) -> None:
         self._environment = environment
         self._steps = steps
-        self._finished = 0
-        self._variables = {"BARE_BROKER_URL": environment.broker_url}
+        # Without Django, which Celery would set up, and look after at each task.
+        self._variables = {"BARE_BROKER_URL": environment.broker_url, "DJANGO_SETTINGS_MODULE": ""}
 
     def enqueue(self, runs: int) -> None:
         code = f"from benchmarks.celery_chain import enqueue; enqueue({runs}, {self._steps!r})"
         with children.child(["-c", code], log=self._environment.log("bare"), environment=self._variables) as process:
-            process.wait()
-        self._enqueued = runs
+            process.finish()
 
     def worker(self) -> AbstractContextManager[children.Child]:
         pool = ["--concurrency", str(CONCURRENCY), "--loglevel", "INFO"]
@@ -131,5 +133,5 @@ class BareCelery:
         )
 
     def finished(self) -> int:
-        """Nothing records it but the model's server."""
+        """Nothing records it but the model's server, which forgets between the rounds."""
         return len(self._environment.llm.times()) // len(self._steps)

@@ -44,7 +44,6 @@ def creation(environment: Environment) -> list[Table]:
     """
     parts: list[dict[str, float]] = []
     with environment.server() as server, _schema_tenants(environment) as schemas:
-
         _warm(server)
 
         def ours() -> float:
@@ -78,7 +77,8 @@ def _create_tenant() -> dict[str, float]:
 
     begun = [("begin", time.perf_counter())]
     tenant_create(
-        name=f"{PREFIX}{next(_numbers)}", on_progress=lambda progress: begun.append((progress.step, time.perf_counter()))
+        name=f"{PREFIX}{next(_numbers)}",
+        on_progress=lambda progress: begun.append((progress.step, time.perf_counter())),
     )
     ends = [*(moment for _, moment in begun[1:]), time.perf_counter()]
     return {name: end - start for (name, start), end in zip(begun, ends, strict=True)}

@@ -1,5 +1,6 @@
 """The servers that all benchmarks of a run share: the embedded stack in a temporary home, durable as by default."""
 
+import io
 import os
 import shutil
 import tempfile
@@ -73,7 +74,7 @@ def _set_up() -> None:
     from django.core.management import call_command
 
     django.setup()
-    call_command("control_setup", verbosity=0, stdout=open(os.devnull, "w"))
+    call_command("control_setup", verbosity=0, stdout=io.StringIO())
 
 
 def _remove(home: stack.Home) -> None:

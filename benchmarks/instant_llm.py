@@ -21,9 +21,7 @@ COMPLETION = json.dumps(
         "object": "chat.completion",
         "created": 0,
         "model": "instant",
-        "choices": [
-            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": SENTENCE * 20}}
-        ],
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": SENTENCE * 20}}],
         "usage": {"prompt_tokens": 300, "completion_tokens": 350, "total_tokens": 650},
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from benchmarks.environment import Environment
 from benchmarks.measure import interleaved, ratios, seconds_of
@@ -12,8 +13,10 @@ from benchmarks.tables import Row, Table
 if TYPE_CHECKING:
     from tenants.models import Tenant
 
-ROUNDS = 40
-QUERIES = 50
+# Many short turns rather than few long ones: what disturbs the machine then meets both sides alike.
+ROUNDS = 200
+GETS = 10
+LISTS = 3
 LISTED = 100
 PLAIN = "plain"
 
@@ -30,11 +33,11 @@ def routing(environment: Environment) -> list[Table]:
     # Bound to its alias, this manager asks no router at all: plain Django at its fastest.
     plain = Run.objects.db_manager(PLAIN)
 
-    def routed(query: Callable[[], object]) -> Callable[[], float]:
+    def routed(query: Callable[[], object], times: int) -> Callable[[], float]:
         def timed() -> float:
             with tenant_context(tenant):
                 query()  # takes the connection out of the pool
-                return seconds_of(query, QUERIES)
+                return seconds_of(query, times)
 
         return timed
 
@@ -48,15 +51,15 @@ def routing(environment: Environment) -> list[Table]:
 
     seconds = interleaved(
         {
-            "routed get": routed(lambda: Run.objects.get(pk=key)),
-            "plain get": lambda: seconds_of(lambda: plain.get(pk=key), QUERIES),
-            "routed list": routed(lambda: list(Run.objects.all()[:LISTED])),
-            "plain list": lambda: seconds_of(lambda: list(plain.all()[:LISTED]), QUERIES),
-            "enter": lambda: seconds_of(enter, QUERIES),
-            "enter and get": lambda: seconds_of(enter_and_get, QUERIES),
+            "routed get": routed(lambda: Run.objects.get(pk=key), GETS),
+            "plain get": lambda: seconds_of(lambda: plain.get(pk=key), GETS),
+            "routed list": routed(lambda: list(Run.objects.all()[:LISTED]), LISTS),
+            "plain list": lambda: seconds_of(lambda: list(plain.all()[:LISTED]), LISTS),
+            "enter": lambda: seconds_of(enter, GETS),
+            "enter and get": lambda: seconds_of(enter_and_get, GETS),
         },
         rounds=ROUNDS,
-        warm_up=3,
+        warm_up=10,
     )
     rows = [
         Row("get one row: routed ÷ plain", ratios(seconds["routed get"], seconds["plain get"]), at_most=1.05),
@@ -74,7 +77,7 @@ def _add_plain_alias(tenant: Tenant) -> None:
     add_alias(PLAIN, {**connection_settings(tenant), "ENGINE": "django.db.backends.postgresql"})
 
 
-def _insert_runs(tenant: Tenant) -> object:
+def _insert_runs(tenant: Tenant) -> UUID:
     from runs.models import Run, RunStatus
     from tenants.context import tenant_context
 

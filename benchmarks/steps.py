@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from collections.abc import Callable
 
 from benchmarks.contenders import BareCelery, Contender, Dbos, Product
 from benchmarks.environment import Environment
 from benchmarks.measure import interleaved, ratios
+from benchmarks.shares import step_shares
 from benchmarks.tables import Row, Table
 
-ROUNDS = 5
+ROUNDS = 2
 RUNS = 60
 # DBOS polls once a second by default, and takes no more at a poll than may run at once.
 DBOS_DEFAULT_POLL_S = 1.0
@@ -19,6 +20,8 @@ RUNS_AT_DEFAULT_POLL = 12
 # Calls before and after do not count: workers start, connections open, and at the end not everybody has work.
 FIRST_COUNTED, LAST_COUNTED = 0.2, 0.95
 STALLED_S = 60.0
+# Between two looks, which cost the others time.
+POLL_S = 0.5
 
 
 def steps(environment: Environment) -> list[Table]:
@@ -26,10 +29,54 @@ def steps(environment: Environment) -> list[Table]:
     from llm.selectors import pipeline
 
     names = [step.step for step in pipeline()]
+    product = Product(environment)
+
+    def timed(contender: Contender, runs: int = RUNS) -> Callable[[], float]:
+        return lambda: _seconds_per_step(environment, contender, runs, len(names))
+
     seconds = interleaved(
         {
-            "product": _timed(environment, Product(environment), RUNS * len(names), RUNS),
+            "product": timed(product),
+            "dbos": timed(Dbos(environment, "dbos", names, processes=1, poll_s=DBOS_FAST_POLL_S)),
+            "dbos processes": timed(Dbos(environment, "dbos_two", names, processes=2, poll_s=DBOS_FAST_POLL_S)),
+            "dbos default": timed(
+                Dbos(environment, "dbos_default", names, processes=1, poll_s=DBOS_DEFAULT_POLL_S), RUNS_AT_DEFAULT_POLL
+            ),
+            "bare": timed(BareCelery(environment, names)),
         },
         rounds=ROUNDS,
     )
-    return []
+    # More steps per second is fewer seconds per step.
+    ours = seconds["product"]
+    rows = [
+        Row("steps per second ÷ DBOS, one process, fast poll", ratios(seconds["dbos"], ours), at_least=2),
+        Row("steps per second ÷ DBOS, two processes, fast poll", ratios(seconds["dbos processes"], ours), at_least=2),
+        Row("steps per second ÷ DBOS, default poll", ratios(seconds["dbos default"], ours), at_least=2),
+        Row("steps per second ÷ bare Celery chain", ratios(seconds["bare"], ours)),
+    ]
+    return [Table("Steps per second with an instant model", rows), step_shares(product)]
+
+
+def _seconds_per_step(environment: Environment, contender: Contender, runs: int, steps: int) -> float:
+    """Add work, let it be done, and see from the model's side how fast the calls came."""
+    environment.llm.forget()
+    before = contender.finished()
+    contender.enqueue(runs)
+    with contender.worker():
+        _wait(environment, contender, before + runs)
+    calls = environment.llm.times()
+    if len(calls) != runs * steps:
+        raise RuntimeError(f"{len(calls)} calls instead of {runs * steps}")
+    first, last = int(FIRST_COUNTED * len(calls)), int(LAST_COUNTED * len(calls))
+    return (calls[last] - calls[first]) / (last - first)
+
+
+def _wait(environment: Environment, contender: Contender, finished: int) -> None:
+    """Wait until so many runs are finished; raise where no call comes any more."""
+    calls, since = 0, time.monotonic()
+    while contender.finished() < finished:
+        time.sleep(POLL_S)
+        if len(environment.llm.times()) > calls:
+            calls, since = len(environment.llm.times()), time.monotonic()
+        elif time.monotonic() - since > STALLED_S:
+            raise RuntimeError(f"no call of the model for {STALLED_S:g} s; {contender.finished()} runs are finished")

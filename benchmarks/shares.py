@@ -1,0 +1,117 @@
+"""Where the time of one step goes: the product's functions timed from outside, each less the others it calls."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from importlib import import_module
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+from celery import current_app
+from django.db import connections
+
+from benchmarks.contenders import Product
+from benchmarks.measure import shares
+from benchmarks.tables import Row, Table
+
+logger = logging.getLogger(__name__)
+
+RUNS = 12
+WARM_UP_RUNS = 2
+
+# (module, name inside it, what the time is called)
+TIMED = (
+    ("runs.services.execute", "step_execute", "the rest of the engine"),
+    ("tenants.context", "tenant_context.__enter__", "enter the tenant's context"),
+    ("tenants.context", "tenant_context.__exit__", "leave the tenant's context"),
+    ("tenants.backend.base", "DatabaseWrapper.get_new_connection", "take the tenant's connection from the pool"),
+    ("django.db.backends.postgresql.base", "DatabaseWrapper.get_new_connection", "connect to the control database"),
+    ("django.db.backends.base.base", "BaseDatabaseWrapper._commit", "commits"),
+    ("runs.services.execute", "step_claim", "claim: rows"),
+    ("runs.services.execute", "prepare", "prepare: rows, files, rendering"),
+    ("runs.services.execute", "_ask", "find the model, heartbeat"),
+    ("llm.clients.local", "LocalClient.complete", "the call of the model"),
+    ("runs.services.execute", "step_complete", "complete: rows"),
+    ("runs.services.finish", "write", "complete: files"),
+    ("runs.services.claim", "record", "audit entries"),
+    ("runs.services.finish", "record", "audit entries"),
+    ("runs.services.wake", "send_wake_up", "send the next wake-up"),
+)
+
+
+def step_shares(product: Product) -> Table:
+    """Do steps in this process, one after the other, and return each part's share of the time."""
+    runs = product.enqueue(WARM_UP_RUNS + RUNS)
+    try:
+        with _stopwatch() as watch:
+            measured = [_do_run(watch, tenant_id, run_id) for tenant_id, run_id in runs]
+    finally:
+        # The wake-ups whose work was done here.
+        current_app.control.purge()
+    logger.info("in this process: %.6f s per run", statistics.median(sum(parts.values()) for parts in measured))
+    rows = [Row(name, values, percent=True) for name, values in shares(measured[WARM_UP_RUNS:]).items()]
+    return Table("A step: where the time goes", sorted(rows, key=lambda row: -row.median))
+
+
+class _Stopwatch:
+    """Adds up, by name, the time spent in functions, less the time in other timed functions that they call."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._open: list[str] = []
+        self._since = 0.0
+
+    def timed(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        @wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            self._switch()
+            self._open.append(name)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._switch()
+                self._open.pop()
+
+        return wrapper
+
+    def _switch(self) -> None:
+        """Credit the time since the last switch to what was running."""
+        now = time.perf_counter()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+
+@contextmanager
+def _stopwatch() -> Iterator[_Stopwatch]:
+    """Wrap everything in `TIMED` while the block lasts."""
+    watch = _Stopwatch()
+    with ExitStack() as patches:
+        for module, path, name in TIMED:
+            owner, _, attribute = path.rpartition(".")
+            target = getattr(import_module(module), owner) if owner else import_module(module)
+            patches.enter_context(patch.object(target, attribute, watch.timed(getattr(target, attribute), name)))
+        yield watch
+
+
+def _do_run(watch: _Stopwatch, tenant_id: str, run_id: UUID) -> dict[str, float]:
+    """Do all steps of a run, as the worker's task does, and return the seconds of each part."""
+    from llm.selectors import pipeline
+    from runs.services import execute
+
+    names = [step.step for step in pipeline()]
+    watch.seconds.clear()
+    for step in names:
+        # As Celery does around each task.
+        connections["default"].close()
+        outcome = execute.step_execute(tenant_id=tenant_id, run_id=run_id, step=step, owner="benchmark")
+        if outcome != "completed":
+            raise RuntimeError(f"step {step} of run {run_id} was {outcome}")
+    return dict(watch.seconds)
