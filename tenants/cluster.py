@@ -208,6 +208,12 @@ class Cluster:
             return psycopg.connect(
                 url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=self._application
             )
+        except psycopg.ProgrammingError as error:
+            # libpq quotes what it cannot read, which may be the password.
+            raise ServerError(
+                _("The administrator's URL of database server %(name)s cannot be read.") % {"name": self.server.name},
+                hint=_("It has the form postgresql://user:password@host:port/postgres; encode special characters."),
+            ) from error
         except psycopg.Error as error:
             raise ServerError(
                 _("Database server %(name)s cannot be reached: %(reason)s.")

@@ -62,12 +62,12 @@ def fingerprint() -> str:
 
 
 def _template_sources() -> Iterator[Path]:
-    """Yield the migrations of the tenant apps, and the rows in `defaults/` that some of them insert."""
+    """Yield the migrations of the tenant apps, the SQL that some build on, and the rows that some insert."""
     for label in sorted(TENANT_APPS):
-        for folder in ("migrations", "defaults"):
-            for path in (Path(apps.get_app_config(label).path) / folder).rglob("*"):
-                if path.is_file() and path.suffix != ".pyc":
-                    yield path
+        app = Path(apps.get_app_config(label).path)
+        for path in (app / "guards.py", *(app / "migrations").rglob("*"), *(app / "defaults").rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                yield path
 
 
 def tenant_targets(loader: MigrationLoader) -> list[tuple[str, str]]:
