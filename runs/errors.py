@@ -15,6 +15,10 @@ class UnknownRun(RunError):
     """The tenant has no run with this id."""
 
 
+class NoPrompt(RunError):
+    """A step has no prompt pinned."""
+
+
 class BrokerUnavailable(RunError):
     """The message broker does not answer, so that no worker would hear of a run."""
 

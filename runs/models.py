@@ -106,7 +106,8 @@ class Step(models.Model):
     lease_owner = models.TextField(_("worker"), null=True, blank=True)
     # A step that waits to be tried again is not due before.
     not_before = models.DateTimeField(_("not before"), null=True, blank=True)
-    # From when on the sweep sends (another) wake-up, and how many it has sent since the step was last claimed.
+    # From when on the sweep sends another wake-up, and how many it has sent since the step was last claimed. None: none
+    # yet (see `runs.services.sweep`).
     wake_after = models.DateTimeField(null=True, blank=True)
     wake_count = models.IntegerField(db_default=0)
 

@@ -7,7 +7,7 @@ Files live in Django's storage "artifacts" (file system or S3). A file is writte
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
@@ -42,14 +42,27 @@ def artifact_path(run_id: UUID, step: str, name: str) -> str:
 
 def write(path: str, content: bytes) -> StoredFile:
     """Put `content` at `path`, replacing what is there at once or not at all; raise `StorageError`."""
-    _checked(path)
+    return write_all({path: content})[0]
+
+
+def write_all(files: Mapping[str, bytes]) -> list[StoredFile]:
+    """Put each content at its path, in this order: where the last file is, so are the others.
+
+    On return all of them are on the disk. Raises `StorageError`; the files before the failing one are written then.
+    """
     backend = storages[ALIAS]
-    with _translated(path, _("written")):
-        if isinstance(backend, FileSystemStorage):
-            _replace_file(backend, path, content)
-        elif backend.save(path, ContentFile(content)) != path:
-            raise StorageError(_("Storage: %(path)s could not be replaced.") % {"path": path})
-    return StoredFile(path=path, digest=digest_of(content), size_bytes=len(content))
+    changed: set[Path] = set()
+    for path, content in files.items():
+        _checked(path)
+        with _translated(path, _("written")):
+            if isinstance(backend, FileSystemStorage):
+                changed |= _replace_file(backend, path, content)
+            elif backend.save(path, ContentFile(content)) != path:
+                raise StorageError(_("Storage: %(path)s could not be replaced.") % {"path": path})
+    for folder in sorted(changed):
+        with _translated(str(folder), _("written")):
+            _flush_folder(folder)
+    return [StoredFile(path, digest_of(content), len(content)) for path, content in files.items()]
 
 
 def read(path: str, digest: str | None) -> bytes:
@@ -119,13 +132,14 @@ def _reason(error: Exception) -> str:
     return type(error).__name__
 
 
-def _replace_file(backend: FileSystemStorage, path: str, content: bytes) -> None:
+def _replace_file(backend: FileSystemStorage, path: str, content: bytes) -> set[Path]:
     """Write beside the target, flush to the disk, rename: a reader sees the old file or the new one, a crash too.
 
-    The partial file has one name per target, so that a killed writer leaves at most one, which the next replaces.
+    Returns the folders that the caller must flush. The partial file has one name per target, so that a killed writer
+    leaves at most one, which the next replaces.
     """
     target = Path(backend.path(path))
-    _make_folders(target.parent, backend.directory_permissions_mode)
+    changed = _make_folders(target.parent, backend.directory_permissions_mode)
     partial = target.with_name(f".{target.name}.partial")
     try:
         with open(partial, "wb") as file:
@@ -138,17 +152,17 @@ def _replace_file(backend: FileSystemStorage, path: str, content: bytes) -> None
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    _flush_folder(target.parent)
+    return {target.parent, *changed}
 
 
-def _make_folders(folder: Path, mode: int | None) -> None:
-    """Create what is missing of `folder`, durably; unlike `os.makedirs`, give each new one `mode`."""
+def _make_folders(folder: Path, mode: int | None) -> set[Path]:
+    """Create what is missing of `folder`, each with `mode` (unlike `os.makedirs`); return those it was added to."""
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     for new in reversed(missing):
         new.mkdir(exist_ok=True)
         if mode is not None:
             new.chmod(mode)
-        _flush_folder(new.parent)
+    return {new.parent for new in missing}
 
 
 def _flush_folder(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Frozen values that pass between the parts of the engine, and the documents that commands print."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 from uuid import UUID
 
@@ -18,6 +18,16 @@ class PinnedStep:
 
 
 @dataclass(frozen=True)
+class PinnedPrompt:
+    """The version of a prompt that a step uses."""
+
+    id: int
+    version: int
+    content: str = field(repr=False)
+    variables: object = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Claim:
     """The right to work on a step until the lease ends or another claim raises the token."""
 
@@ -30,7 +40,10 @@ class Claim:
     attempt: int
     provider: str
     model: str
-    prompt_id: int
+    # None: the run was not made by us, and has no prompt pinned.
+    prompt: PinnedPrompt | None
+    # `Run.config`. Content: left out of `repr`, which ends up in logs.
+    config: object = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,8 @@
 """Create a run: pinned, audited, and a worker told."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 
 from django.db import transaction
-from django.db.models.functions import Now
 
 from audit.services import record
 from prompts.services import prompt_mark_used
@@ -12,7 +10,7 @@ from runs.config import RunConfig, config_from_document
 from runs.messages import require_broker
 from runs.models import Run, RunStatus, Step, StepStatus
 from runs.services.plan import plan_run
-from runs.services.wake import REWAKE_S, wake_on_commit
+from runs.services.wake import wake_on_commit
 from runs.types import PinnedStep
 from tenants.context import tenant_context
 from tenants.services import mark_working
@@ -58,8 +56,6 @@ def _insert(alias: str, config: RunConfig, steps: Sequence[PinnedStep]) -> Run:
             llm_model=step.model,
             prompt_id=step.prompt_id,
             started_at=None,
-            # The first wake-up is under way; the others' comes with their turn.
-            wake_after=Now() + timedelta(seconds=REWAKE_S) if step.position == 0 else None,
         )
         for step in steps
     )

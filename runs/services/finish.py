@@ -15,8 +15,8 @@ from llm.types import TokenUsage
 from runs.errors import LeaseLost
 from runs.models import Artifact, Run, RunStatus, Step, StepStatus
 from runs.output import article_name, encode, summary_of
-from runs.services.wake import REWAKE_S, wake_on_commit
-from runs.storage import artifact_path, output_path, write
+from runs.services.wake import rewake_s, wake_on_commit
+from runs.storage import artifact_path, output_path, write_all
 from runs.types import Claim, StepOutput, StoredFile
 
 NO_USAGE = TokenUsage(input_tokens=0, output_tokens=0)
@@ -31,16 +31,15 @@ def step_complete(*, alias: str, claim: Claim, output: StepOutput, llm_seconds: 
     Raises `LeaseLost` or `StorageError`; nothing is changed then.
     """
     with transaction.atomic(using=alias):
-        run, row = _locked(alias, claim)
-        following = Step.objects.using(alias).filter(run=run, position__gt=row.position).order_by("position").first()
-        artifact = _write_artifact(claim, output, is_last=following is None)
-        result = write(output_path(claim.run_id, claim.step), encode(output))
+        row = _locked(alias, claim)
+        following = _step_after(alias, row)
+        artifact, result = _write(claim, output, is_last=following is None)
         _keep(alias, row, output, result, metrics=_metrics(output, llm_seconds, adopted))
         _keep_artifact(alias, row, artifact, output)
-        _advance(alias, claim, run, following)
+        _advance(alias, claim, row.run, following)
         _record(alias, "step.complete", claim, output_digest=result.digest, artifact_digest=artifact.digest)
         if following is None:
-            record(using=alias, action="run.complete", resource_type="run", resource_id=str(run.pk))
+            record(using=alias, action="run.complete", resource_type="run", resource_id=str(claim.run_id))
 
 
 def step_retry(*, alias: str, claim: Claim, reason: str, delay_s: float, usage: TokenUsage | None = None) -> bool:
@@ -53,14 +52,14 @@ def step_retry(*, alias: str, claim: Claim, reason: str, delay_s: float, usage: 
         step_fail(alias=alias, claim=claim, reason=reason, usage=usage)
         return False
     with transaction.atomic(using=alias):
-        _run, row = _locked(alias, claim)
+        row = _locked(alias, claim)
         Step.objects.using(alias).filter(pk=row.pk).update(
             status=StepStatus.PENDING,
             retry_count=claim.attempt,
             error_message=_storable(reason),
             token_usage=_added(row, usage),
             not_before=Now() + timedelta(seconds=delay_s),
-            wake_after=Now() + timedelta(seconds=delay_s + REWAKE_S),
+            wake_after=Now() + timedelta(seconds=delay_s + rewake_s(0)),
             lease_expires_at=None,
             lease_owner=None,
         )
@@ -72,11 +71,10 @@ def step_retry(*, alias: str, claim: Claim, reason: str, delay_s: float, usage: 
 def step_fail(*, alias: str, claim: Claim, reason: str, usage: TokenUsage | None = None) -> None:
     """Fail the step, and with it the run; `reason` is for people. Raises `LeaseLost`."""
     with transaction.atomic(using=alias):
-        run, row = _locked(alias, claim)
-        fail_run(alias, run, row, reason, usage)
+        fail_run(alias, _locked(alias, claim), reason, usage)
 
 
-def fail_run(alias: str, run: Run, row: Step, reason: str, usage: TokenUsage | None = None) -> None:
+def fail_run(alias: str, row: Step, reason: str, usage: TokenUsage | None = None) -> None:
     """Fail a step and its run, both locked by the caller's transaction."""
     Step.objects.using(alias).filter(pk=row.pk).update(
         status=StepStatus.FAILED,
@@ -85,27 +83,39 @@ def fail_run(alias: str, run: Run, row: Step, reason: str, usage: TokenUsage | N
         lease_expires_at=None,
         lease_owner=None,
     )
-    Run.objects.using(alias).filter(pk=run.pk).update(status=RunStatus.FAILED)
-    details = {"run_id": str(run.pk), "step": row.step, "attempt": row.retry_count + 1, "token": row.lease_token}
+    Run.objects.using(alias).filter(pk=row.run_id).update(status=RunStatus.FAILED)
+    run_id = str(row.run_id)
+    details = {"run_id": run_id, "step": row.step, "attempt": row.retry_count + 1, "token": row.lease_token}
     record(using=alias, action="step.fail", resource_type="step", resource_id=str(row.pk), details=details)
-    record(using=alias, action="run.fail", resource_type="run", resource_id=str(run.pk), details={"step": row.step})
+    record(using=alias, action="run.fail", resource_type="run", resource_id=run_id, details={"step": row.step})
 
 
-def _locked(alias: str, claim: Claim) -> tuple[Run, Step]:
-    """Lock the run and the claimed step; raise `LeaseLost` unless the claim is the current one."""
-    run = Run.objects.using(alias).select_for_update().get(pk=claim.run_id)
-    row = Step.objects.using(alias).select_for_update().get(pk=claim.step_id)
-    if row.lease_token != claim.token or row.status != StepStatus.RUNNING or run.status == RunStatus.FAILED:
+def _locked(alias: str, claim: Claim) -> Step:
+    """Return the claimed step with its run, both locked; raise `LeaseLost` unless the claim is the current one."""
+    steps = Step.objects.using(alias).select_related("run").select_for_update(of=("run", "self"))
+    row = steps.get(pk=claim.step_id)
+    if row.lease_token != claim.token or row.status != StepStatus.RUNNING or row.run.status == RunStatus.FAILED:
         raise LeaseLost(
             _("Run %(run)s: the step %(step)s was taken over by another worker.")
             % {"run": claim.run_id, "step": claim.step}
         )
-    return run, row
+    return row
 
 
-def _write_artifact(claim: Claim, output: StepOutput, *, is_last: bool) -> StoredFile:
+def _step_after(alias: str, row: Step) -> Step | None:
+    return Step.objects.using(alias).filter(run_id=row.run_id, position__gt=row.position).order_by("position").first()
+
+
+def _write(claim: Claim, output: StepOutput, *, is_last: bool) -> tuple[StoredFile, StoredFile]:
+    """Write the artifact, then `output.json`: where this exists, so does the other."""
     name = article_name(claim.step, is_last=is_last)
-    return write(artifact_path(claim.run_id, claim.step, name), output.text.encode())
+    artifact, result = write_all(
+        {
+            artifact_path(claim.run_id, claim.step, name): output.text.encode(),
+            output_path(claim.run_id, claim.step): encode(output),
+        }
+    )
+    return artifact, result
 
 
 def _keep(alias: str, row: Step, output: StepOutput, result: StoredFile, *, metrics: dict[str, object]) -> None:
@@ -124,15 +134,20 @@ def _keep(alias: str, row: Step, output: StepOutput, result: StoredFile, *, metr
 
 
 def _keep_artifact(alias: str, row: Step, file: StoredFile, output: StepOutput) -> None:
-    Artifact.objects.using(alias).update_or_create(
+    """Insert the file's row, or renew the one that it has."""
+    artifact = Artifact(
         run_id=row.run_id,
+        step=row.step,
+        file_type="markdown",
         file_path=file.path,
-        defaults={
-            "step": row.step,
-            "file_type": "markdown",
-            "digest": file.digest,
-            "metadata": {"size_bytes": file.size_bytes, "characters": len(output.text)},
-        },
+        digest=file.digest,
+        metadata={"size_bytes": file.size_bytes, "characters": len(output.text)},
+    )
+    Artifact.objects.using(alias).bulk_create(
+        [artifact],
+        update_conflicts=True,
+        unique_fields=["run", "file_path"],
+        update_fields=["step", "file_type", "digest", "metadata"],
     )
 
 
@@ -144,7 +159,6 @@ def _advance(alias: str, claim: Claim, run: Run, following: Step | None) -> None
         return
     runs.update(current_step=following.step)
     if run.status != RunStatus.PAUSED:
-        Step.objects.using(alias).filter(pk=following.pk).update(wake_after=Now() + timedelta(seconds=REWAKE_S))
         wake_on_commit(alias=alias, tenant_id=claim.tenant_id, run_id=claim.run_id, step=following.step)
 
 

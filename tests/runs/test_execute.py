@@ -449,6 +449,13 @@ def test_a_pinned_run_keeps_its_prompt_when_another_version_becomes_active(
     assert used.version == 1
 
 
+def test_a_step_without_a_pinned_prompt_fails_with_a_sentence(tenant: Tenant, run: Run) -> None:
+    change_step(tenant, run, "keyword_analysis", prompt=None)
+    assert execute(tenant, run, "keyword_analysis") == "failed"
+    row = step_of(tenant, run, "keyword_analysis")
+    assert row.error_message == f"Run {run.pk}: no prompt is pinned for the step keyword_analysis."
+
+
 def test_a_suspended_tenants_step_is_left_alone(tenant: Tenant, run: Run, fake_llm: FakeLLM) -> None:
     tenant_suspend(tenant_id=tenant.pk)
     with pytest.raises(TenantNotActive):

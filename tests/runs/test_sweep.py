@@ -24,6 +24,11 @@ def only_our_tenants() -> None:
     Tenant.objects.update(work_seen_at=None)
 
 
+def overdue(tenant: Tenant, run: Run) -> None:
+    """Make the run look as if its wake-up had been sent an hour ago."""
+    change(tenant, run, "keyword_analysis", wake_after=timezone.now() + PAST)
+
+
 def change(tenant: Tenant, run: Run, step: str, **values: object) -> None:
     with tenant_context(tenant) as alias:
         assert Step.objects.using(alias).filter(run_id=run.pk, step=step).update(**values) == 1
@@ -40,15 +45,26 @@ def marked(tenant: Tenant) -> bool:
 def test_a_lost_wake_up_is_sent_again_once_it_is_overdue(tenant: Tenant, run: Run) -> None:
     messages_sent()
     assert runs_sweep().woken == 0
-    change(tenant, run, "keyword_analysis", wake_after=timezone.now() + PAST)
+    overdue(tenant, run)
     assert runs_sweep().woken == 1
     assert messages_sent() == [wake_of(tenant, run, "keyword_analysis")]
     assert execute(tenant, run, "keyword_analysis") == "completed"
 
 
+def test_the_wake_up_of_a_later_step_is_overdue_once_its_run_has_stood_still(
+    tenant: Tenant, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(tenant, run, "keyword_analysis")
+    messages_sent()
+    assert runs_sweep().woken == 0
+    monkeypatch.setattr("runs.services.sweep.FIRST_WAIT", timedelta(0))
+    assert [runs_sweep().woken for _ in range(2)] == [1, 0]
+    assert messages_sent() == [wake_of(tenant, run, "outline")]
+
+
 def test_the_next_repetition_waits_twice_as_long(tenant: Tenant, run: Run) -> None:
     assert [rewake_s(count) for count in (0, 1, 2, 6, 60)] == [60, 120, 240, 3840, 3840]
-    change(tenant, run, "keyword_analysis", wake_after=timezone.now() + PAST)
+    overdue(tenant, run)
     assert [runs_sweep().woken for _ in range(3)] == [1, 0, 0]
     with tenant_context(tenant) as alias:
         row = Step.objects.using(alias).get(run=run, step="keyword_analysis")
@@ -81,14 +97,14 @@ def test_a_step_that_has_to_wait_is_not_woken_before(tenant: Tenant, run: Run) -
 def test_only_the_step_whose_turn_it_is_is_woken(tenant: Tenant, run: Run) -> None:
     """Later steps are pending as well, and nobody ever woke them."""
     messages_sent()
-    change(tenant, run, "keyword_analysis", wake_after=None)
+    overdue(tenant, run)
     assert runs_sweep().woken == 1
     assert messages_sent() == [wake_of(tenant, run, "keyword_analysis")]
 
 
 @pytest.mark.parametrize("status", ["paused", "completed", "failed"])
 def test_a_run_that_does_not_work_is_left_alone(tenant: Tenant, run: Run, status: str) -> None:
-    change(tenant, run, "keyword_analysis", wake_after=None)
+    overdue(tenant, run)
     with tenant_context(tenant) as alias:
         Run.objects.using(alias).filter(pk=run.pk).update(status=status)
     assert runs_sweep().woken == 0
@@ -134,7 +150,7 @@ def test_a_tenant_that_cannot_be_visited_keeps_its_mark_and_holds_up_nobody(
     one, other = tenant_pair
     runs = {tenant.pk: make_run(tenant) for tenant in tenant_pair}
     for tenant in tenant_pair:
-        change(tenant, runs[tenant.pk], "keyword_analysis", wake_after=timezone.now() + PAST)
+        overdue(tenant, runs[tenant.pk])
     messages_sent()
     tenant_suspend(tenant_id=one.pk)
     report = runs_sweep()
@@ -148,5 +164,5 @@ def test_a_large_backlog_is_woken_in_portions(tenant: Tenant, monkeypatch: pytes
     for _ in range(5):
         run_create(tenant_id=tenant.pk, config={"keyword": "x"})
     with tenant_context(tenant) as alias:
-        Step.objects.using(alias).filter(status=StepStatus.PENDING, position=0).update(wake_after=None)
+        Step.objects.using(alias).filter(status=StepStatus.PENDING, position=0).update(wake_after=timezone.now())
     assert [runs_sweep().woken for _ in range(4)] == [2, 2, 1, 0]
