@@ -12,6 +12,7 @@ import pytest
 from pytest_django import Settings
 
 from tests.runs.fake_llm import FakeLLM
+from tests.s3 import S3Server
 
 if TYPE_CHECKING:
     from runs.models import Run
@@ -67,3 +68,20 @@ def broker_queue() -> Iterator[None]:
 @pytest.fixture
 def short_lease(settings: Settings) -> None:
     settings.RUN_LEASE_S = 0.3
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, settings: Settings) -> S3Server:
+    """The artifacts' storage is a bucket."""
+    options = {
+        "bucket_name": s3_server.bucket,
+        "endpoint_url": s3_server.endpoint,
+        "region_name": s3_server.region,
+        "access_key": s3_server.access_key,
+        "secret_key": s3_server.secret_key,
+        "file_overwrite": True,
+        "default_acl": None,
+    }
+    artifacts = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+    settings.STORAGES = {**settings.STORAGES, "artifacts": artifacts}
+    return s3_server

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import resource
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -33,6 +34,7 @@ from tenants.models import Tenant
 from tenants.services import tenant_resume, tenant_suspend
 from tests.runs.driving import STEPS, execute, finish, messages_sent, reload, standard_model
 from tests.runs.fake_llm import INPUT_TOKENS, OUTPUT_TOKENS, Answer, FakeLLM
+from tests.s3 import S3Server
 
 MakeRun = Callable[..., Run]
 
@@ -386,6 +388,36 @@ def test_a_storage_that_cannot_be_written_has_the_step_tried_again(
     assert execute(tenant, run, "keyword_analysis") == "retried"
     row = step_of(tenant, run, "keyword_analysis")
     assert row.error_message is not None and "cannot be read: Not a directory" in row.error_message
+
+
+def test_a_disk_that_is_full_has_the_step_tried_again_and_its_tokens_counted(
+    tenant: Tenant, run: Run, fake_llm: FakeLLM
+) -> None:
+    """The limit on file sizes stands in for the end of the disk: writing fails in the same place."""
+    fake_llm.answers.extend([Answer(text="x" * 20_000)] * 2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        assert execute(tenant, run, "keyword_analysis") == "retried"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    row = step_of(tenant, run, "keyword_analysis")
+    assert row.error_message is not None
+    assert "artifacts/keyword_analysis.md cannot be written: File too large." in row.error_message
+    assert row.token_usage == {"input": INPUT_TOKENS, "output": OUTPUT_TOKENS}
+    change_step(tenant, run, "keyword_analysis", not_before=None)
+    assert execute(tenant, run, "keyword_analysis") == "completed"
+    usage = step_of(tenant, run, "keyword_analysis").token_usage
+    assert usage == {"input": 2 * INPUT_TOKENS, "output": 2 * OUTPUT_TOKENS}
+
+
+def test_a_run_on_s3_leaves_the_same_files(tenant: Tenant, s3: S3Server, run: Run) -> None:
+    assert finish(tenant, run) == ["completed"] * 4
+    with tenant_context(tenant) as alias:
+        for artifact in Artifact.objects.using(alias).filter(run=run):
+            assert read(artifact.file_path, artifact.digest).startswith(b"# Answer")
+        for step in Step.objects.using(alias).filter(run=run):
+            assert read(str(step.output_path), step.output_digest)
 
 
 def test_a_defect_fails_the_step_with_its_class_alone(

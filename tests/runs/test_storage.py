@@ -158,22 +158,6 @@ def test_what_a_killed_writer_left_is_replaced(active: Tenant, folder: Path) -> 
     assert [found.name for found in target.parent.iterdir()] == ["output.json"]
 
 
-@pytest.fixture
-def s3(s3_server: S3Server, settings: Settings) -> S3Server:
-    options = {
-        "bucket_name": s3_server.bucket,
-        "endpoint_url": s3_server.endpoint,
-        "region_name": s3_server.region,
-        "access_key": s3_server.access_key,
-        "secret_key": s3_server.secret_key,
-        "file_overwrite": True,
-        "default_acl": None,
-    }
-    artifacts = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
-    settings.STORAGES = {**settings.STORAGES, "artifacts": artifacts}
-    return s3_server
-
-
 def test_s3_holds_the_same_files(active: Tenant, s3: S3Server) -> None:
     path = output_path(RUN, "draft")
     assert read_unverified(path) is None
