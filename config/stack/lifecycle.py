@@ -1,6 +1,7 @@
 """Start, repair, stop and describe the servers of one home."""
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,10 +19,9 @@ from config.stack.workers import Beat, Web, Worker
 WORKERS: tuple[Service, ...] = (Worker(), Beat(), Web())
 SERVICES: tuple[Service, ...] = (*SERVERS, *WORKERS)
 NAMES = tuple(service.name for service in SERVICES)
-# Another process may take a port between our look and the server's bind.
-ATTEMPTS = 3
 # Backends of a killed PostgreSQL hold its shared memory until they notice.
 RETRY_WAIT_S = 10.0
+RETRY_STEP_S = 0.2
 
 Progress = Callable[[str], None]
 
@@ -128,31 +128,35 @@ class _Starter:
         self.moved |= old is not None and old.port != new_port
 
     def _launch(self, service: Service, fixed: int | None, old: ServiceRecord | None) -> int:
-        """Launch until the server is ready; another port where the wanted one is taken, unless the user fixed it."""
-        wanted = fixed or (old.port if old else 0)
-        for _attempt in range(ATTEMPTS):
-            port = self._choose_port(service, wanted, fixed)
-            launch = service.launch(self.home, self.secrets, port)
-            if self._run(service, launch, port):
+        """Launch until the server is ready; on another port where its own is taken, unless the user fixed it."""
+        port = fixed or (old.port if old else 0)
+        deadline = time.monotonic() + (RETRY_WAIT_S if self._is_recovering(service) else 0)
+        while True:
+            port = self._choose_port(service, port, fixed)
+            if self._run(service, port):
                 return port
-            wanted = port
-        raise StackError(
-            f"{service.title} did not start: {_last_line(self.home, service)}",
-            hint=f"See {self.home.log_file(service.name)}.",
-        )
+            # Another process may have taken the port between our look and the server's bind.
+            taken = service.has_port and not process.is_free(port)
+            if not taken and time.monotonic() > deadline:
+                raise self._failure(service, _last_line(self.home, service))
+            time.sleep(RETRY_STEP_S)
 
-    def _run(self, service: Service, launch: process.Launch, port: int) -> bool:
+    def _run(self, service: Service, port: int) -> bool:
+        """Whether the server became ready; False where it ended. Raises where it does neither."""
+        launch = service.launch(self.home, self.secrets, port)
         log = self.home.log_file(service.name)
+        running = process.alive(process.spawn(launch, mark=_mark(self.home, service, port), log=log))
+        if running is None:
+            return False
+        self._record(service, port, running)
+        ready = self._becomes_ready(service, running, port)
+        if not ready and not process.gone(running):
+            raise self._failure(service, f"it is not ready after {service.ready_wait_s:.0f} seconds")
+        return ready
 
-        def attempt() -> bool:
-            record = process.spawn(launch, mark=_mark(self.home, service, port), log=log)
-            running = process.alive(record)
-            if running is None:
-                return False
-            self._record(service, port, running)
-            return self._becomes_ready(service, running, port)
-
-        return process.wait_until(attempt, RETRY_WAIT_S, step_s=0.5) if self._is_recovering(service) else attempt()
+    def _failure(self, service: Service, reason: str) -> StackError:
+        log = self.home.log_file(service.name)
+        return StackError(f"{service.title} did not start: {reason.rstrip('.')}.", hint=f"See {log}.")
 
     def _is_recovering(self, service: Service) -> bool:
         return service.name == "postgres" and load_state(self.home).postgres_bootstrap > 0

@@ -67,6 +67,8 @@ class Postgres(Service):
     name = "postgres"
     title = "PostgreSQL"
     provides = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL")
+    # After a crash it first replays what its log holds.
+    ready_wait_s = 300.0
     # Fast shutdown; then immediate, which recovers at the next start. SIGKILL would leave shared memory behind.
     stop_steps = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
 

@@ -21,7 +21,6 @@ from config.stack.paths import CHECKOUT
 from config.stack.state import ServiceRecord, load_state, save_state
 
 SERVERS = ["postgres", "valkey", "llm"]
-STACK_VARIABLES = ("DATABASE_URL", "CELERY_BROKER_URL", "CACHE_URL", "LOCAL_LLM_URL")
 
 
 @pytest.fixture
@@ -32,18 +31,28 @@ def home(tmp_path: Path) -> Iterator[stack.Home]:
     stack.stop(home)
 
 
+@pytest.fixture(autouse=True)
+def without_llm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The LLM is elsewhere, so that tests about other servers are quick."""
+    monkeypatch.setenv("LOCAL_LLM_URL", "http://elsewhere.example/v1")
+
+
+@pytest.fixture
+def every_server(without_llm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_LLM_URL")
+
+
 @pytest.fixture
 def only_valkey(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other servers are elsewhere, so that tests about processes in general are quick."""
+    """PostgreSQL is elsewhere too: for tests about processes in general."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere.example/control")
-    monkeypatch.setenv("LOCAL_LLM_URL", "http://elsewhere.example/v1")
 
 
 def running(home: stack.Home) -> dict[str, int | None]:
     return {service.name: service.pid for service in stack.status(home) if service.state == "running"}
 
 
-def test_start_starts_every_server_and_stop_ends_them(home: stack.Home) -> None:
+def test_start_starts_every_server_and_stop_ends_them(home: stack.Home, every_server: None) -> None:
     assert stack.ensure_started(home) == SERVERS
     pids = running(home)
     assert list(pids) == SERVERS
@@ -68,7 +77,7 @@ def test_secrets_are_readable_by_their_owner_alone(home: stack.Home, only_valkey
         assert path.stat().st_mode & 0o077 == 0
 
 
-def test_passwords_are_on_no_command_line_and_in_no_log(home: stack.Home) -> None:
+def test_passwords_are_on_no_command_line_and_in_no_log(home: stack.Home, every_server: None) -> None:
     stack.ensure_started(home)
     secrets = json.loads(home.secrets_file.read_text()).values()
     command_lines = " ".join(
@@ -104,7 +113,7 @@ def test_the_application_role_can_change_rows_but_not_tables(home: stack.Home) -
         psycopg.connect(settings["DATABASE_URL"].replace("/seo_gen_control", "/postgres"))
 
 
-def test_kill_9_of_every_server_is_repaired(home: stack.Home) -> None:
+def test_kill_9_of_every_server_is_repaired(home: stack.Home, every_server: None) -> None:
     stack.ensure_started(home)
     settings = stack.settings_from_stack(home)
     with psycopg.connect(settings["DATABASE_OWNER_URL"]) as owner:
@@ -231,3 +240,24 @@ def test_commands_find_the_stack_of_their_home(home: stack.Home, only_valkey: No
     environment = {**os.environ, "SEO_GEN_HOME": str(home.path)}
     found = subprocess.check_output([sys.executable, "-c", script], cwd=CHECKOUT, env=environment, text=True)
     assert found.strip() == stack.settings_from_stack(home)["CACHE_URL"]
+
+
+def test_workers_start_after_the_servers_and_follow_a_moved_one(home: stack.Home) -> None:
+    stack.start(home, ["beat"])
+    beat = running(home)["beat"]
+    stack.stop(home, ["valkey"])
+    with socket.create_server(("127.0.0.1", load_state(home).services["valkey"].port)):
+        assert stack.start(home, []) == ["valkey", "beat"]
+    assert running(home)["beat"] != beat
+
+
+def test_what_a_killed_worker_leaves_behind_is_ended(home: stack.Home) -> None:
+    stack.start(home, ["worker"])
+    pool = psutil.Process(running(home)["worker"]).children(recursive=True)
+    assert pool
+    os.kill(running(home)["worker"] or 0, signal.SIGKILL)
+    for child in pool:
+        os.kill(child.pid, signal.SIGSTOP)
+    assert process.wait_until(lambda: "worker" not in running(home), 5)
+    assert stack.start(home, ["worker"]) == ["worker"]
+    assert process.wait_until(lambda: all(process.gone(child) for child in pool), 5)
