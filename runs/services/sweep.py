@@ -21,8 +21,6 @@ logger = logging.getLogger(__name__)
 
 # How many steps of one tenant a sweep wakes; the next sweep goes on.
 BATCH = 200
-# A step whose turn has come got its wake-up when its run was created or moved on, which is when the run's row changed.
-FIRST_WAIT = timedelta(seconds=rewake_s(0))
 # A mark younger than this may belong to a run that is being committed right now and is not seen yet.
 MARK_GRACE = timedelta(minutes=10)
 
@@ -73,10 +71,15 @@ def tenant_sweep(*, alias: str, tenant_id: str) -> int:
 
 
 def _neglected(alias: str) -> QuerySet[Step]:
+    """Return the steps whose turn it is, that nobody works on, and whose wake-up is overdue.
+
+    The first wake-up was sent when the run was created or moved on, which is when the run's row changed.
+    """
+    first_overdue = Q(run__updated_at__lte=Now() - timedelta(seconds=rewake_s(0)))
     return (
         Step.objects.using(alias)
         .filter(DUE | LAPSED, run__status__in=WORKING, run__current_step=F("step"))
-        .filter(Q(wake_after__lte=Now()) | Q(wake_after=None) & (LAPSED | Q(run__updated_at__lte=Now() - FIRST_WAIT)))
+        .filter(Q(wake_after__lte=Now()) | Q(wake_after=None) & (LAPSED | first_overdue))
         .order_by("id")
     )
 

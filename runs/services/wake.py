@@ -3,13 +3,13 @@
 from functools import partial
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 
 from runs.messages import send_wake_up
 
-# A wake-up that did not lead to a claim after this long is sent again by the sweep; each further one waits twice as
-# long, so that a backlog of waiting runs does not fill the broker with repetitions.
-REWAKE_S = 60.0
+# Each repeated wake-up waits twice as long as the one before, so that a backlog of waiting runs does not fill the
+# broker; from here on no longer (about an hour, where the lease is a minute).
 REWAKE_MAX_DOUBLINGS = 6
 
 
@@ -19,5 +19,8 @@ def wake_on_commit(*, alias: str, tenant_id: str, run_id: UUID, step: str, delay
 
 
 def rewake_s(wake_count: int) -> float:
-    """Return how long a wake-up may remain without a claim, after `wake_count` that did."""
-    return REWAKE_S * float(2 ** min(wake_count, REWAKE_MAX_DOUBLINGS))
+    """Return how long a wake-up may remain without a claim before the sweep repeats it, after `wake_count` that did.
+
+    The first one gets as long as a lease: whoever died with the message would have lost that too.
+    """
+    return float(settings.RUN_LEASE_S * 2 ** min(wake_count, REWAKE_MAX_DOUBLINGS))

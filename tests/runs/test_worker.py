@@ -2,16 +2,20 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from django.core.management import call_command
+from pytest_django import Settings
 
 from audit.models import AuditLog
 from config.stack.paths import CHECKOUT
@@ -77,15 +81,25 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
     started.stop()
 
 
+def over(tenant: Tenant, run: Run) -> bool:
+    return reload(tenant, run).status not in WORKING
+
+
+def at_work(fake_llm: FakeLLM, asked_before: int, tenant: Tenant, run: Run) -> bool:
+    """Tell whether the model was asked again, or will never be."""
+    runs_sweep()
+    return len(fake_llm.prompts) > asked_before or over(tenant, run)
+
+
 def ended(tenant: Tenant, run: Run, *, sweeping: bool = False) -> bool:
     """Wait for the run's end, sweeping as beat does meanwhile."""
 
-    def over() -> bool:
+    def swept_and_over() -> bool:
         if sweeping:
             runs_sweep()
-        return reload(tenant, run).status not in WORKING
+        return over(tenant, run)
 
-    return wait_until(over, PATIENCE_S)
+    return wait_until(swept_and_over, PATIENCE_S)
 
 
 def test_a_worker_makes_the_article_and_the_command_waits_for_it(
@@ -156,6 +170,36 @@ def test_a_worker_killed_in_the_middle_of_a_step_costs_one_attempt(
             read(str(step.output_path), step.output_digest)
     # Five requests for four steps: the finished ones were not asked for again.
     assert len(fake_llm.prompts) == 5
+
+
+@pytest.mark.chaos
+def test_workers_killed_at_random_moments_leave_one_result_per_step(
+    tenant: Tenant, make_run: MakeRun, fake_llm: FakeLLM, workers: Workers, settings: Settings
+) -> None:
+    """The kill falls into claiming, asking, writing the files or committing, as chance has it."""
+    settings.RUN_LEASE_S = LEASE_S
+    chance = random.Random(os.environ.get("CHAOS_SEED", "7"))
+    kills = 3
+    process = workers.start()
+    run = make_run(tenant)
+    for _kill in range(kills):
+        assert wait_until(partial(at_work, fake_llm, len(fake_llm.prompts), tenant, run), PATIENCE_S)
+        time.sleep(chance.uniform(0, 0.15))
+        workers.kill(process)
+        process = workers.start()
+        runs_sweep()
+    assert ended(tenant, run, sweeping=True)
+    with tenant_context(tenant) as alias:
+        assert Run.objects.using(alias).get(pk=run.pk).status == RunStatus.COMPLETED
+        steps = list(Step.objects.using(alias).filter(run=run).order_by("position"))
+        assert [step.token_usage for step in steps] == [{"input": INPUT_TOKENS, "output": OUTPUT_TOKENS}] * 4
+        assert sum(step.retry_count for step in steps) <= kills
+        assert Artifact.objects.using(alias).filter(run=run).count() == 4
+        for artifact in Artifact.objects.using(alias).filter(run=run):
+            read(artifact.file_path, artifact.digest)
+        for step in steps:
+            read(str(step.output_path), step.output_digest)
+    assert 4 <= len(fake_llm.prompts) <= 4 + kills
 
 
 @pytest.mark.chaos
