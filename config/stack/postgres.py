@@ -214,8 +214,9 @@ def _initdb(binaries: Path, scratch: Path, password: Path, identity: tuple[int, 
         check=False,
     )
     if made.returncode:
-        last = (made.stderr.strip().splitlines() or ["no message"])[-1]
-        raise StackError(f"PostgreSQL's data directory {scratch} cannot be made: {last}")
+        complaints = [line for line in made.stderr.splitlines() if "FATAL" in line or "error:" in line]
+        reason = (complaints or [made.stderr.strip() or "it left no message"])[0]
+        raise StackError(f"PostgreSQL's data directory {scratch} cannot be made: {reason}")
 
 
 def _drop_foreign_lock(data: Path) -> None:

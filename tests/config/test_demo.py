@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,10 +25,11 @@ DEMO = [sys.executable, "-c", "import sys; from config.cli import main; sys.exit
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Home]:
-    home = stack.find_home(tmp_path_factory.mktemp("demo"))
-    yield home
-    stack.stop(home)
+def home() -> Iterator[stack.Home]:
+    with tempfile.TemporaryDirectory(prefix="seo-gen-demo-") as folder:
+        home = stack.find_home(folder)
+        yield home
+        stack.stop(home)
 
 
 def environment(home: stack.Home) -> dict[str, str]:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,9 +25,16 @@ SERVERS = ["postgres", "valkey", "llm"]
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[stack.Home]:
+def folder() -> Iterator[Path]:
+    """Not pytest's own: every session that starts takes away what others may do there, PostgreSQL's account included."""
+    with tempfile.TemporaryDirectory(prefix="seo-gen-stack-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def home(folder: Path) -> Iterator[stack.Home]:
     """A home of its own, whose servers are gone afterwards."""
-    home = stack.find_home(tmp_path / "a home")
+    home = stack.find_home(folder / "a home")
     yield home
     stack.stop(home)
 
@@ -167,8 +175,8 @@ def test_a_recycled_process_id_is_neither_taken_for_ours_nor_killed(home: stack.
         stranger.kill()
 
 
-def test_two_homes_run_side_by_side(home: stack.Home, tmp_path: Path, only_valkey: None) -> None:
-    other = stack.find_home(tmp_path / "other")
+def test_two_homes_run_side_by_side(home: stack.Home, folder: Path, only_valkey: None) -> None:
+    other = stack.find_home(folder / "other")
     try:
         stack.ensure_started(home)
         stack.ensure_started(other)
@@ -215,10 +223,10 @@ def test_a_database_elsewhere_wants_keys_of_its_own(home: stack.Home, only_valke
     )
 
 
-def test_folders_of_root_alone_let_postgres_through(tmp_path: Path) -> None:
+def test_folders_of_root_alone_let_postgres_through(folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root needs the other account")
-    locked = tmp_path / "locked"
+    locked = folder / "locked"
     locked.mkdir(mode=0o700)
     home = stack.find_home(locked / "home")
     try:
