@@ -26,7 +26,7 @@ SERVERS = ["postgres", "valkey", "llm"]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not pytest's own: every session that starts takes away what others may do there, PostgreSQL's account included."""
+    """Not pytest's own: each session that starts takes from others the right to enter, PostgreSQL's account too."""
     with tempfile.TemporaryDirectory(prefix="seo-gen-stack-") as folder:
         yield Path(folder)
 
