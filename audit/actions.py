@@ -15,6 +15,7 @@ TENANT_ACTIONS = frozenset(
 
 CONFIGURATION_ACTIONS = frozenset(
     {
+        "control.rotate",
         "control.setup",
         "server.create",
         "server.change",

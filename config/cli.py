@@ -21,6 +21,8 @@ WITHOUT_CONTROL_DATABASE = ("control_setup", "makemigrations", "migrate", "showm
 # Full, read-only or foreign disks: for the operator to mend.
 SURROUNDINGS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 HELP = ("-h", "--help", "help")
+# SQLSTATE, PostgreSQL manual, appendix A.
+UNDEFINED_TABLE = "42P01"
 EXIT_REFUSED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -165,11 +167,13 @@ def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:
 def _expected(error: Exception) -> str | None:
     """One sentence for a failure of the surroundings; None for a defect."""
     from django.core.exceptions import ImproperlyConfigured
-    from django.db import OperationalError
+    from django.db import OperationalError, ProgrammingError
 
     reason = without_credentials(str(error).strip().partition("\n")[0])
     if isinstance(error, OperationalError):
         return _("The database cannot be used: %(reason)s") % {"reason": reason}
+    if isinstance(error, ProgrammingError) and getattr(error.__cause__, "sqlstate", None) == UNDEFINED_TABLE:
+        return _("The control database is not set up: %(reason)s. Run `seo-gen control setup`.") % {"reason": reason}
     if isinstance(error, ImproperlyConfigured):
         return _("The configuration is wrong: %(reason)s") % {"reason": reason}
     if isinstance(error, OSError) and error.errno in SURROUNDINGS:

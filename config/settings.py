@@ -74,7 +74,8 @@ TEMPLATES = [
 # -- Databases -----------------------------------------------------------------------------------------------------
 # `default` is the control database. Tenant aliases ("tenant:<id>") are added on first use by ``tenants.connections``.
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
-DATABASES["default"].update({"ENGINE": "django.db.backends.postgresql", "CONN_HEALTH_CHECKS": True})
+# Kept open between tasks and requests: every entry of a tenant's context reads the control database.
+DATABASES["default"].update({"ENGINE": "django.db.backends.postgresql", "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True})
 DATABASE_ROUTERS = ["tenants.router.TenantRouter"]
 # Who owns the control database's tables. The application's role (DATABASE_URL) can then neither alter them nor remove
 # the audit log's guards. Unset: DATABASE_URL migrates too, and a check warns.

@@ -41,14 +41,23 @@ def validate_id(tenant_id: str) -> str:
 
 
 def id_from_name(name: str) -> str:
-    """Derive the id from the name: "Customer A" → "customer-a". A name in another script needs an id of its own."""
+    """Derive the id from the name: "Customer A" → "customer-a".
+
+    A name with letters of another script needs an id to be given: it is for ever, and what would be left of such a
+    name says too little.
+    """
     slug = slugify(name).replace("_", "-").strip("-")[:ID_MAX_LENGTH].strip("-")
-    if not slug:
+    if not slug or _loses_letters(name):
         raise InvalidTenant(
             _("No id can be derived from the name %(name)r.") % {"name": name[:80]},
             hint=_("Give one with --id, for example --id customer-a."),
         )
     return validate_id(slug)
+
+
+def _loses_letters(name: str) -> bool:
+    """Tell whether the name holds letters or digits that no ASCII letter stands for ("é" becomes "e", "客" nothing)."""
+    return any(not char.isascii() and char.isalnum() for char in unicodedata.normalize("NFKD", name))
 
 
 def database_name(prefix: str, tenant_id: str, identity: UUID) -> str:

@@ -2,6 +2,7 @@
 
 from tenants.services.create import tenant_create
 from tenants.services.recover import tenant_recover
+from tenants.services.rotate import credentials_rotate
 from tenants.services.setup import control_setup
 from tenants.services.suspend import tenant_resume, tenant_suspend
 from tenants.services.work import clear_working, mark_working
@@ -9,6 +10,7 @@ from tenants.services.work import clear_working, mark_working
 __all__ = [
     "clear_working",
     "control_setup",
+    "credentials_rotate",
     "mark_working",
     "tenant_create",
     "tenant_recover",

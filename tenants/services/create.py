@@ -92,6 +92,8 @@ def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | N
     operation = operations_unfinished().filter(tenant_id=tenant_id, kind=KIND).first()
     if operation is not None and tenant.name == name:
         return tenant, operation
+    if operation is not None:
+        raise TenantUnfinished(tenant_id, KIND)
     if tenant.status == TenantStatus.DELETED:
         raise TenantExists(
             _("The id %(id)s belonged to a tenant that was erased, and is never used again.") % {"id": tenant_id},

@@ -3,9 +3,11 @@ from cryptography.fernet import Fernet
 from django.db import connection
 from pytest_django import Settings
 
+from audit.control.models import ControlAuditLog
 from tenants.encryption import decrypt, encrypt, mask_url
 from tenants.errors import EncryptionKeyError
 from tenants.models import DatabaseServer, Tenant
+from tenants.services import credentials_rotate
 
 SECRET = "postgresql://role:p%40ss@db.example:5433/name?sslmode=require"
 
@@ -54,3 +56,29 @@ def test_the_database_never_sees_a_credential(tenant: Tenant) -> None:
     assert Tenant.objects.get(pk=tenant.pk).database_url.startswith("postgresql://")
     assert "****@" in tenant.masked_url
     assert "****@" in DatabaseServer.objects.get(pk="main").masked_url
+
+
+def test_rotation_writes_every_credential_with_the_first_key(tenant: Tenant, settings: Settings) -> None:
+    old, new = settings.ENCRYPTION_KEYS[0], Fernet.generate_key().decode()
+    url = tenant.database_url
+    settings.ENCRYPTION_KEYS = [new, old]
+    assert credentials_rotate() == Tenant.objects.count() + DatabaseServer.objects.count()
+    settings.ENCRYPTION_KEYS = [new]
+    assert Tenant.objects.get(pk=tenant.pk).database_url == url
+    assert ControlAuditLog.objects.order_by("-id")[0].action == "control.rotate"
+    settings.ENCRYPTION_KEYS = [old]
+    with pytest.raises(EncryptionKeyError):
+        credentials_rotate()
+    settings.ENCRYPTION_KEYS = [old, new]
+    credentials_rotate()
+
+
+def test_a_failed_rotation_changes_nothing(tenant: Tenant, settings: Settings) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT database_url FROM tenants ORDER BY id")
+        before = cursor.fetchall()
+        settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+        with pytest.raises(EncryptionKeyError):
+            credentials_rotate()
+        cursor.execute("SELECT database_url FROM tenants ORDER BY id")
+        assert cursor.fetchall() == before

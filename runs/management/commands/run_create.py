@@ -19,7 +19,7 @@ class Command(OperatorCommand):
     help = "Start a run that writes an article; with --wait, follow it to its end."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant-id", required=True)
+        parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
         parser.add_argument(
             "--config",
             required=True,

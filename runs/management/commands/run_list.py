@@ -24,7 +24,7 @@ class Command(OperatorCommand):
     help = "List a tenant's runs, the newest first."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant-id", required=True)
+        parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
         parser.add_argument("--status", choices=RunStatus.values, help="Only runs with this status.")
         parser.add_argument("--limit", type=_positive, default=DEFAULT_LIMIT, help="At most so many (default: 50).")
         super().add_arguments(parser)

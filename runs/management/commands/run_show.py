@@ -12,8 +12,8 @@ class Command(OperatorCommand):
     help = "Show a run: its steps with model, tokens, seconds and retries, its artifacts with digests, its cost."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant-id", required=True)
-        parser.add_argument("--run-id", required=True)
+        parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
+        parser.add_argument("--run-id", required=True, help="The run's id, as `run list` shows it.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> RunDocument:

@@ -16,7 +16,7 @@ class Command(OperatorCommand):
         which.add_argument(
             "--all", action="store_true", help="Every active tenant; goes on past one that fails, then exits 1."
         )
-        which.add_argument("--tenant-id")
+        which.add_argument("--tenant-id", help="Only this one, which may be suspended.")
         parser.add_argument("command", help="The Django command; put -- before it.")
         parser.add_argument("arguments", nargs="*")
 

@@ -11,7 +11,7 @@ class Command(OperatorCommand):
     supports_json = False
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant-id", required=True)
+        parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
         parser.add_argument(
             "--owner", action="store_true", help="As the owner of the tables, through the server's administrator."
         )

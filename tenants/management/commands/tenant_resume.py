@@ -12,7 +12,7 @@ class Command(OperatorCommand):
     help = "Open a suspended tenant again."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant-id", required=True)
+        parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:

@@ -1,0 +1,16 @@
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.services import credentials_rotate
+
+
+class Command(OperatorCommand):
+    help = "Encrypt every stored credential anew with the first key of SEO_GEN_ENCRYPTION_KEYS."
+
+    def perform(self, **options: Any) -> Any:
+        return {"credentials": credentials_rotate()}
+
+    def present(self, document: Any) -> None:
+        self.stdout.write(_("%(credentials)d credentials are encrypted with the first key.") % document)
