@@ -17,6 +17,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.help:
         return
     _homes.append(environment.start())
+    # Not pytest's default, whose modes every session changes: PostgreSQL's account must be able to enter.
+    config.option.basetemp = config.option.basetemp or str(_homes[0].path / "tmp")
     import django
 
     django.setup()

@@ -1,5 +1,6 @@
 """Detached processes: start them, recognise them later, end them. Never mistakes a recycled process id for ours."""
 
+import atexit
 import os
 import random
 import signal
@@ -156,6 +157,13 @@ def _created(pid: int) -> float:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return 0.0
+
+
+@atexit.register
+def _let_go() -> None:
+    """They are meant to outlive us; unanswered, `Popen` warns of each at the end."""
+    for child in _children.values():
+        child.returncode = child.poll() or 0
 
 
 def _reap(pid: int) -> None:
