@@ -11,9 +11,11 @@ from benchmarks.measure import interleaved, ratios
 from benchmarks.shares import step_shares
 from benchmarks.tables import Row, Table
 
-ROUNDS = 2
-RUNS = 60
-# DBOS polls once a second by default, and takes no more at a poll than may run at once.
+ROUNDS = 5
+RUNS = 40
+# DBOS polls a queue once a second by default, and at each poll takes no more than may run at once; so its speed is that
+# of its poll. Polling faster loads the database with queries, but shows what the engine can do; then two processes may
+# be faster than one, or hinder each other, so that the better one counts.
 DBOS_DEFAULT_POLL_S = 1.0
 DBOS_FAST_POLL_S = 0.01
 RUNS_AT_DEFAULT_POLL = 12
@@ -47,12 +49,13 @@ def steps(environment: Environment) -> list[Table]:
         rounds=ROUNDS,
     )
     # More steps per second is fewer seconds per step.
-    ours = seconds["product"]
+    ours, bare = seconds["product"], seconds["bare"]
+    fast = [min(pair) for pair in zip(seconds["dbos"], seconds["dbos processes"], strict=True)]
     rows = [
-        Row("steps per second ÷ DBOS, one process, fast poll", ratios(seconds["dbos"], ours), at_least=2),
-        Row("steps per second ÷ DBOS, two processes, fast poll", ratios(seconds["dbos processes"], ours), at_least=2),
-        Row("steps per second ÷ DBOS, default poll", ratios(seconds["dbos default"], ours), at_least=2),
-        Row("steps per second ÷ bare Celery chain", ratios(seconds["bare"], ours)),
+        Row("product ÷ DBOS as its manual configures a queue", ratios(seconds["dbos default"], ours), at_least=2),
+        Row("product ÷ DBOS polling 100 times a second", ratios(fast, ours), at_least=2),
+        Row("product ÷ bare Celery chain", ratios(bare, ours)),
+        Row("bare Celery chain ÷ DBOS polling 100 times a second", ratios(fast, bare)),
     ]
     return [Table("Steps per second with an instant model", rows), step_shares(product)]
 

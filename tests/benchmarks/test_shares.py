@@ -1,0 +1,13 @@
+"""What the share of a step's time is taken from."""
+
+from importlib import import_module
+from operator import attrgetter
+
+import pytest
+
+from benchmarks.shares import TIMED
+
+
+@pytest.mark.parametrize(("module", "path", "name"), TIMED)
+def test_what_is_timed_exists(module: str, path: str, name: str) -> None:
+    assert callable(attrgetter(path)(import_module(module))), name
