@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ def control_database(home: stack.Home | None = None) -> None:
         if load_state(home).control_fingerprint == wanted:
             return
         announce("Preparing the control database")
-        _run_control_setup()
+        _run_control_setup(home)
         # The other lock, since a start or stop may write the state meanwhile.
         with locked(home):
             save_state(home, replace(load_state(home), control_fingerprint=wanted))
@@ -74,11 +75,20 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run_control_setup() -> None:
-    from django.core.management import call_command
-
-    with open(os.devnull, "w") as nowhere:
-        call_command("control_setup", stdout=nowhere)
+def _run_control_setup(home: stack.Home) -> None:
+    """In a process of its own: the settings of this one may be older than the servers that were just started."""
+    result = subprocess.run(
+        [sys.executable, "manage.py", "control_setup"],
+        cwd=CHECKOUT,
+        env={**os.environ, "SEO_GEN_HOME": str(home.path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        reason = (result.stderr.strip() or f"exit status {result.returncode}").splitlines()[-1]
+        raise stack.StackError(f"The control database cannot be set up: {reason}")
 
 
 def _fingerprint(home: stack.Home) -> str:
