@@ -34,7 +34,9 @@ class Home:
 
     def create(self) -> None:
         try:
-            self.log_file("any").parent.mkdir(parents=True, exist_ok=True)
+            # `static` is where collectstatic puts its files; WhiteNoise wants it to exist.
+            for name in ("log", "static"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             message = f"The stack's folder {self.path} cannot be made: {error.strerror}."
             raise StackError(message, hint="Set SEO_GEN_HOME to a folder of yours.") from error
