@@ -22,10 +22,11 @@ from tests.tenant_fixtures import MakeTenant
 @pytest.fixture(autouse=True)
 def empty_pool() -> None:
     assert pool.count() == len(pool._idle), "an earlier test still holds a connection"
+    close_idle()
 
 
 def close_idle() -> None:
-    """Close what creating the tenants has left warm."""
+    """Close what earlier tests have left warm."""
     for idle in list(pool._idle):
         pool.discard(idle.alias)
 
@@ -96,6 +97,7 @@ def test_where_none_comes_free_the_limit_is_named(tenant_pair: tuple[Tenant, Ten
             Run.objects.count()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_thread_that_ends_inside_a_context_frees_its_place(tenant: Tenant) -> None:
     def leave_open() -> None:
         tenant_context(tenant).__enter__()
