@@ -14,6 +14,7 @@ from config import stack
 from config.cli import without_credentials
 from config.stack import process
 from config.stack.paths import CHECKOUT
+from tests import program
 
 
 @pytest.fixture
@@ -25,15 +26,7 @@ def quiet_home(tmp_path: Path) -> Iterator[stack.Home]:
 
 
 def seo_gen(*words: str, home: stack.Home, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "import sys; from config.cli import main; sys.exit(main())", *words],
-        cwd=CHECKOUT,
-        env={**os.environ, "SEO_GEN_HOME": str(home.path), **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return program.seo_gen(*words, SEO_GEN_HOME=str(home.path), **environment)
 
 
 def test_help_lists_every_command_with_a_line_and_starts_nothing(quiet_home: stack.Home) -> None:
