@@ -10,6 +10,10 @@ TENANT_ACTIONS = frozenset(
         "tenant.recover",
         "tenant.dbshell",
         "tenant.command",
+        "tenant.migrate",
+        "tenant.migrate.commit",
+        "tenant.migrate.complete",
+        "tenant.migrate.undo",
     }
 )
 

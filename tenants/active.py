@@ -14,7 +14,8 @@ from tenants.errors import NoActiveTenant, WrongTenantActive
 from tenants.types import ActiveTenant
 
 TENANT_PREFIX = "tenant:"
-TEMPLATE_PREFIX = "template:"
+# A database entered as the owner of its tables (`tenants.owner`).
+OWNER_PREFIX = "owner:"
 
 
 @dataclass(frozen=True)
@@ -72,5 +73,5 @@ def alias_of(tenant_id: str) -> str:
 
 
 def is_tenant_database(alias: str) -> bool:
-    """Tell whether `alias` holds customers' tables: a tenant's database, or a template that tenants are cloned from."""
-    return alias.startswith((TENANT_PREFIX, TEMPLATE_PREFIX))
+    """Tell whether `alias` holds customers' tables: a tenant's database, or one that is being migrated."""
+    return alias.startswith((TENANT_PREFIX, OWNER_PREFIX))

@@ -6,6 +6,9 @@ from django.conf import settings
 from django.core import checks
 from django.utils.translation import gettext as _
 
+from tenants.atomicity import untransactional
+from tenants.history import label
+
 
 @checks.register()
 def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -18,6 +21,24 @@ def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
             hint=_("Create a role that owns the database and only migrates it; docs/configuration.md shows how."),
             id="tenants.W001",
         )
+    ]
+
+
+@checks.register()
+def tenant_migrations_are_transactional(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Refuse tenant migrations that cannot be applied to every tenant or none."""
+    hint = _(
+        "Leave `atomic` as it is; create indexes and constraints the plain way (a tenant's tables are small, and a lock"
+        " timeout keeps a busy one from waiting); put maintenance such as VACUUM into a command of its own."
+    )
+    return [
+        checks.Error(
+            _("Tenant migration %(name)s cannot be applied all or nothing: %(reason)s.")
+            % {"name": label(key), "reason": reason},
+            hint=hint,
+            id="tenants.E002",
+        )
+        for key, reason in untransactional().items()
     ]
 
 

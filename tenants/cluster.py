@@ -6,10 +6,10 @@ was cut off can simply run again. Names go through `psycopg.sql.Identifier`; pas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import Any, LiteralString
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import psycopg
@@ -18,7 +18,7 @@ from psycopg import sql
 
 from audit.context import Actor
 from tenants.errors import ServerError, TenantIdentityMismatch, TenantUnreachable, reason_of
-from tenants.models import DatabaseServer, Tenant
+from tenants.models import DatabaseServer, Tenant, database_prefix
 
 MINIMUM_SERVER_VERSION = 140000
 # `scram_iterations` can be set.
@@ -36,6 +36,38 @@ END $$
 """
 
 
+DOORS: LiteralString = """
+SELECT d.datname,
+       d.datallowconn AND d.datconnlimit <> 0,
+       coalesce(role.rolcanlogin, false),
+       coalesce(has_database_privilege(role.oid, d.oid, 'CONNECT'), false),
+       coalesce(pg_has_role(role.oid, %(group)s, 'USAGE'), false),
+       ARRAY(SELECT coalesce(nullif(item.grantee, 0::oid)::regrole::text, 'PUBLIC')
+               FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS item
+              WHERE item.privilege_type = 'CONNECT'
+                AND item.grantee <> d.datdba AND item.grantee IS DISTINCT FROM role.oid
+                AND (item.grantee = 0 OR pg_has_role(item.grantee, %(group)s, 'MEMBER')))
+  FROM pg_database d
+  LEFT JOIN pg_roles role ON role.rolname = d.datname
+ WHERE d.datname = ANY(%(names)s)
+"""
+
+
+@dataclass(frozen=True)
+class Door:
+    """Who may enter a tenant's database."""
+
+    # Whether anybody can connect.
+    is_open: bool
+    # Whether the tenant's role exists and can log in.
+    has_login: bool
+    may_connect: bool
+    # Whether it has the group role's privileges.
+    in_group: bool
+    # Who else may connect: everybody (PUBLIC), or another tenant's role.
+    others: list[str]
+
+
 @dataclass(frozen=True)
 class DatabaseLocation:
     """Where a database is and who connects to it; `url` holds the password, so it never reaches a message."""
@@ -46,6 +78,11 @@ class DatabaseLocation:
     url: str
 
 
+def application_name(work: str) -> str:
+    """Return what our sessions for `work` are called; PostgreSQL cuts names at 63 bytes."""
+    return f"{database_prefix()} {work}".strip()[:63]
+
+
 class Cluster:
     """An administrator's session on one server (autocommit, in the maintenance database of its admin URL).
 
@@ -54,7 +91,7 @@ class Cluster:
 
     def __init__(self, server: DatabaseServer, prefix: str, work: str = "") -> None:
         self.server = server
-        self._application = f"{prefix} {work}".strip()[:63]
+        self._application = application_name(work)
         self.owner = f"{prefix}_owner"
         self.group = f"{prefix}_tenant"
         self._connection = self._connect()
@@ -83,7 +120,7 @@ class Cluster:
     def end_predecessors(self) -> None:
         """End what a killed process left running under the same name: its CREATE DATABASE would outlive it.
 
-        Only the holder of the tenant's lock may call this.
+        Only the holder of the lock on that work may call this.
         """
         query = (
             "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
@@ -148,7 +185,7 @@ class Cluster:
             self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false").format(new))
 
     def clone(self, template: str, name: str) -> None:
-        """Create a database from `template`; nobody can connect until `open_to` lets its one role in."""
+        """Create a database from `template`; nobody can connect until `open_to` or `open_to_owner` lets somebody in."""
         self._execute(
             sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ALLOW_CONNECTIONS false").format(
                 sql.Identifier(name), sql.Identifier(self.owner), sql.Identifier(template)
@@ -163,33 +200,43 @@ class Cluster:
             self._execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, sql.Identifier(role)))
             self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(database))
 
+    def open_to_owner(self, name: str) -> None:
+        """Let the owner, and no tenant, connect to the database."""
+        database = sql.Identifier(name)
+        with self._connection.transaction():
+            self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+            self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(database))
+
+    def databases_named(self, prefix: str) -> list[str]:
+        """Return the names of the databases that begin with `prefix`."""
+        return [
+            row[0] for row in self._rows("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix])
+        ]
+
     def drop_database(self, name: str) -> None:
         """Drop the database, ending its connections."""
         if self.database_exists(name):
             self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    # -- inside a tenant's database ------------------------------------------------------------------------------------
+    # -- transactions that wait for their end -------------------------------------------------------------------------
 
-    @contextmanager
-    def as_owner(self, database: str) -> Iterator[psycopg.Connection]:
-        """Yield a transaction in `database` as the owner role."""
-        with self._connect(database) as connection:
-            connection.autocommit = False
-            connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self.owner)))
-            yield connection
+    def prepared_transactions(self, gid_prefix: str) -> dict[str, str]:
+        """Return {gid: database} of the prepared transactions whose name begins so."""
+        query = "SELECT gid, database FROM pg_prepared_xacts WHERE starts_with(gid, %s) ORDER BY gid"
+        return dict(self._rows(query, [gid_prefix]))
 
-    def grant_to_tenants(self, database: str, privileges: Iterable[tuple[str, Sequence[LiteralString]]]) -> None:
-        """Give the group role its (table, privileges) in `database`; clones carry them along."""
-        group = sql.Identifier(self.group)
-        with self.as_owner(database) as connection:
-            connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(group))
-            connection.execute(sql.SQL("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {}").format(group))
-            for table, names in privileges:
-                if names:
-                    granted = sql.SQL(", ").join([sql.SQL(name) for name in names])
-                    statement = sql.SQL("GRANT {} ON {} TO {}").format(granted, sql.Identifier(table), group)
-                    connection.execute(statement)
+    def prepared_capacity(self) -> tuple[int, int]:
+        """Return how many transactions can be prepared at once, and how many are."""
+        query = (
+            "SELECT current_setting('max_prepared_transactions')::int, (SELECT count(*) FROM pg_prepared_xacts)::int"
+        )
+        [(maximum, used)] = self._rows(query)
+        return maximum, used
+
+    def doors(self, names: Sequence[str]) -> dict[str, Door]:
+        """Return who may enter each of the databases (roles are named like them); those that are gone are left out."""
+        parameters = {"group": self.group, "names": list(names)}
+        return {row[0]: Door(*row[1:]) for row in self._rows(DOORS, parameters)}
 
     # -- where things are ----------------------------------------------------------------------------------------------
 
@@ -225,14 +272,29 @@ class Cluster:
         try:
             self._connection.execute(statement)
         except psycopg.Error as error:
+            raise self._refused(error) from error
+
+    def _scalar(self, query: LiteralString, *parameters: object) -> object:
+        rows = self._rows(query, parameters)
+        return rows[0][0] if rows else None
+
+    def _rows(
+        self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()
+    ) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(query, parameters).fetchall()
+        except psycopg.OperationalError as error:
             raise ServerError(
-                _("Database server %(name)s refused: %(reason)s.")
+                _("Database server %(name)s went away: %(reason)s.")
                 % {"name": self.server.name, "reason": reason_of(error)}
             ) from error
+        except psycopg.Error as error:
+            raise self._refused(error) from error
 
-    def _scalar(self, query: LiteralString, *parameters: str) -> object:
-        row = self._connection.execute(query, parameters).fetchone()
-        return row[0] if row else None
+    def _refused(self, error: psycopg.Error) -> ServerError:
+        return ServerError(
+            _("Database server %(name)s refused: %(reason)s.") % {"name": self.server.name, "reason": reason_of(error)}
+        )
 
 
 def parse_location(url: str) -> DatabaseLocation:

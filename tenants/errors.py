@@ -80,6 +80,43 @@ class TenantUnfinished(TenantError):
         )
 
 
+class FleetBusy(TenantError):
+    """Another process migrates tenants' databases, or creates a tenant, right now."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            _("Another process is migrating tenants, or creating one."), hint=_("Wait for it to end, then try again.")
+        )
+
+
+class FleetUnfinished(TenantError):
+    """A migration of tenants is at work, or was cut off: prepared transactions may hold locks in their databases."""
+
+    def __init__(self, batch_id: object, reason: str = "") -> None:
+        super().__init__(
+            _("The migration batch %(id)s did not finish: %(reason)s.") % {"id": batch_id, "reason": reason}
+            if reason
+            else _("The migration batch %(id)s is not over.") % {"id": batch_id},
+            hint=_("If nobody runs it any more, run `seo-gen tenant recover`."),
+        )
+
+
+class MigrationFailed(TenantError):
+    """A tenant stands in the way of its batch: before any change, or while its migrations ran.
+
+    `migration` is "app.name", or "" where none was at work.
+    """
+
+    def __init__(self, tenant_id: str, reason: str, *, migration: str = "") -> None:
+        where = (
+            _("Tenant %(id)s, migration %(migration)s: %(reason)s.") if migration else _("Tenant %(id)s: %(reason)s.")
+        )
+        super().__init__(where % {"id": tenant_id, "migration": migration, "reason": reason.rstrip(".")})
+        self.tenant_id = tenant_id
+        self.migration = migration
+        self.reason = reason
+
+
 class TenantUnreachable(TenantError):
     """The tenant's database does not answer, or refuses our login. `reason` is the driver's first line."""
 

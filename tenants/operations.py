@@ -5,42 +5,52 @@ A record that is `running` while nobody holds the lock was cut off: `tenants.ser
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
-from django.db import OperationalError, connections, transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.models.functions import Now
 
 from audit.context import current_actor
-from tenants.errors import TenantBusy
+from tenants.errors import TenantBusy, TenantError
 from tenants.models import OperationStatus, TenantOperation
 from tenants.router import CONTROL
 
 LOCK_WAIT = "3s"
 # SQLSTATE, PostgreSQL manual, appendix A.
 LOCK_NOT_AVAILABLE = "55P03"
-LOCK_KEY = "hashtextextended('seo-gen:tenant:' || %s, 0)"
+LOCK_KEY = "hashtextextended(%s, 0)"
 
 
 @contextmanager
 def tenant_lock(tenant_id: str, operation: str) -> Iterator[None]:
-    """Hold the tenant's lock, so that one process at a time works on it; raise `TenantBusy` if another keeps it.
+    """Hold the tenant's lock, so that one process at a time works on it; raise `TenantBusy` if another keeps it."""
+    with advisory_lock(f"seo-gen:tenant:{tenant_id}", wait=LOCK_WAIT, busy=lambda: TenantBusy(tenant_id, operation)):
+        yield
+
+
+@contextmanager
+def advisory_lock(name: str, *, wait: str, busy: Callable[[], TenantError], shared: bool = False) -> Iterator[None]:
+    """Hold the lock called `name`; raise what `busy` makes where another process keeps it for longer than `wait`.
 
     A session-level advisory lock on the control connection: the server frees it when the process dies, if not in the
-    same instant, so a short wait comes before the refusal.
+    same instant, so even the impatient wait a little.
     """
+    mode = "_shared" if shared else ""
     try:
         with transaction.atomic(using=CONTROL):
-            _execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
-            _execute(f"SELECT pg_advisory_lock({LOCK_KEY})", tenant_id)
+            _execute(f"SET LOCAL lock_timeout = '{wait}'")
+            _execute(f"SELECT pg_advisory_lock{mode}({LOCK_KEY})", name)
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
             raise
-        raise TenantBusy(tenant_id, operation) from error
+        raise busy() from error
     try:
         yield
     finally:
-        _execute(f"SELECT pg_advisory_unlock({LOCK_KEY})", tenant_id)
+        # Where the connection is gone, so is the lock.
+        with suppress(OperationalError, InterfaceError):
+            _execute(f"SELECT pg_advisory_unlock{mode}({LOCK_KEY})", name)
 
 
 def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:

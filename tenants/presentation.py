@@ -1,14 +1,18 @@
 """How commands show tenants: the JSON documents, and tables for people."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from django.utils.translation import gettext as _
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tenants.models import Tenant
-from tenants.types import Progress
+from tenants.types import BatchProgress, OnBatchProgress, ignore_batch_progress
+from tenants.types import Progress as TenantProgress
 
 
 def tenant_document(tenant: Tenant) -> dict[str, Any]:
@@ -35,7 +39,43 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     console.print(table)
 
 
-def show_progress(progress: Progress) -> None:
+@contextmanager
+def batch_progress() -> Iterator[OnBatchProgress]:
+    """Show a migration of tenants at work: on stderr, where it is a terminal. Yields the listener."""
+    if not sys.stderr.isatty():
+        yield ignore_batch_progress
+        return
+    names = {
+        "check": _("Checking tenants"),
+        "rehearse": _("Rehearsing"),
+        "prepare": _("Preparing"),
+        "decide": _("Deciding"),
+        "commit": _("Committing"),
+        "roll back": _("Rolling back"),
+    }
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks = {}
+
+        def show(progress: BatchProgress) -> None:
+            if progress.phase not in names:
+                return
+            if progress.phase not in tasks:
+                tasks[progress.phase] = bars.add_task(names[progress.phase], total=progress.total, rate="")
+            task = bars.tasks[tasks[progress.phase]]
+            rate = _("%(rate).0f/s") % {"rate": task.speed} if task.speed else ""
+            bars.update(task.id, completed=progress.done, rate=rate)
+
+        yield show
+
+
+def show_progress(progress: TenantProgress) -> None:
     """Print the step on stderr, where it is a terminal."""
     if sys.stderr.isatty():
         print(f"{progress.tenant_id}: {progress.step}", file=sys.stderr)

@@ -3,8 +3,16 @@
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
-from tenants.errors import ServerError, TenantUnfinished, UnknownTenant
-from tenants.models import DatabaseServer, OperationStatus, Tenant, TenantOperation, TenantStatus
+from tenants.errors import FleetUnfinished, ServerError, TenantUnfinished, UnknownTenant
+from tenants.models import (
+    UNFINISHED,
+    DatabaseServer,
+    MigrationBatch,
+    OperationStatus,
+    Tenant,
+    TenantOperation,
+    TenantStatus,
+)
 
 
 def tenant_get(tenant_id: str) -> Tenant:
@@ -30,10 +38,25 @@ def operations_unfinished() -> QuerySet[TenantOperation]:
 
 
 def require_finished(tenant_id: str) -> None:
-    """Raise `TenantUnfinished` where an operation on the tenant was begun and is not over."""
+    """Raise `TenantUnfinished` or `FleetUnfinished` where something on the tenant was begun and is not over."""
     operation = operations_unfinished().filter(tenant_id=tenant_id).first()
     if operation is not None:
         raise TenantUnfinished(tenant_id, operation.kind)
+    batch = batches_unfinished().filter(tenants__tenant_id=tenant_id).first()
+    if batch is not None:
+        raise FleetUnfinished(batch.pk)
+
+
+def batches_unfinished() -> QuerySet[MigrationBatch]:
+    """Return the migration that was begun and is not over: at most one."""
+    return MigrationBatch.objects.using("default").filter(status__in=UNFINISHED)
+
+
+def require_fleet_finished() -> None:
+    """Raise `FleetUnfinished` where a migration of tenants was begun and is not over."""
+    batch = batches_unfinished().first()
+    if batch is not None:
+        raise FleetUnfinished(batch.pk)
 
 
 def server_for_new_tenant(name: str | None) -> DatabaseServer:

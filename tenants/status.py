@@ -1,17 +1,28 @@
-"""How tenants are: what the control database says, and whether their databases answer."""
+"""How tenants are: what the control database knows, and on demand whether their databases answer and are whole."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
 
 from django.db import connections
 
+from tenants.batches import fleet_shared
+from tenants.catalog import named
 from tenants.context import tenant_context
-from tenants.errors import TenantError
+from tenants.drift import group, note_schemas
+from tenants.errors import FleetBusy, FleetUnfinished, MigrationFailed, TenantError
+from tenants.history import Release, release
 from tenants.models import Tenant, TenantStatus
-from tenants.selectors import operations_unfinished, tenant_get, tenants_existing
+from tenants.parallel import in_parallel
+from tenants.preflight import look_at
+from tenants.router import CONTROL
+from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get, tenants_existing
 
 CONNECTABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -19,8 +30,15 @@ class TenantHealth:
     id: str
     status: str
     server: str | None
-    # Whether its database answered, as the tenant's own role, and said that it is the tenant's.
-    reachable: bool
+    # The newest migration of each tenant app, as last seen; "" where never looked.
+    schema_version: str
+    # "current", "behind", "ahead" or "unknown": that version beside this code's.
+    schema_state: str
+    # Where its schema differs from what those migrations make; None where never compared.
+    drift: list[str] | None
+    schema_checked_at: datetime | None
+    # Whether its database answered, as the tenant's own role, and said that it is the tenant's; None where not asked.
+    reachable: bool | None
     size_bytes: int | None
     # The kind of an operation that was begun and is not over.
     unfinished_operation: str | None
@@ -28,33 +46,100 @@ class TenantHealth:
     problem: str | None
 
 
-def tenant_statuses(*, tenant_id: str | None = None) -> list[TenantHealth]:
-    """Connect to each tenant (or the one) and report; raises `UnknownTenant`, and never for a tenant that is ill."""
-    tenants = [tenant_get(tenant_id)] if tenant_id else list(tenants_existing())
+def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> list[TenantHealth]:
+    """Report how each tenant (or the one) is; raises `UnknownTenant`, and never for a tenant that is ill.
+
+    With `check`, connect to each, several at a time: as the tenant, which proves that it can be reached, and as the
+    owner, which compares its schema. The comparison is left out while a migration is on, whose locks it would wait for.
+    """
+    tenants = _tenants(tenant_id)
+    sizes: dict[str, int | TenantError] = {}
+    problems: dict[str, str] = {}
+    code = release()
+    if check:
+        connectable = [tenant for tenant in tenants if tenant.status in CONNECTABLE]
+        sizes = _sizes(connectable)
+        problems = _compare(connectable, code)
+        tenants = _tenants(tenant_id)
+    unfinished = _unfinished()
+    return [_health(tenant, code, sizes.get(tenant.id), problems.get(tenant.id), unfinished) for tenant in tenants]
+
+
+def _tenants(tenant_id: str | None) -> list[Tenant]:
+    return [tenant_get(tenant_id)] if tenant_id else list(tenants_existing())
+
+
+def _unfinished() -> dict[str, str]:
     unfinished = {operation.tenant_id: operation.kind for operation in operations_unfinished()}
-    return [_health(tenant, unfinished.get(tenant.id)) for tenant in tenants]
+    for batch in batches_unfinished():
+        unfinished.update(dict.fromkeys(batch.tenants.values_list("tenant_id", flat=True), "migrate"))
+    return unfinished
 
 
-def _health(tenant: Tenant, unfinished: str | None) -> TenantHealth:
-    size_bytes, problem = None, None
-    if tenant.status in CONNECTABLE:
-        try:
-            size_bytes = _size_bytes(tenant)
-        except TenantError as error:
-            problem = str(error)
+def _health(
+    tenant: Tenant,
+    code: Release,
+    size: int | TenantError | None,
+    problem: str | None,
+    unfinished: dict[str, str],
+) -> TenantHealth:
+    if isinstance(size, TenantError):
+        problem = str(size)
+    elif problem is None and tenant.schema_drift:
+        problem = named(tenant.schema_drift)
     return TenantHealth(
         id=tenant.id,
         status=tenant.status,
         server=tenant.server_id,
-        reachable=size_bytes is not None,
-        size_bytes=size_bytes,
-        unfinished_operation=unfinished,
+        schema_version=tenant.schema_version,
+        schema_state=code.state_of(tenant.schema_version).value,
+        drift=tenant.schema_drift,
+        schema_checked_at=tenant.schema_checked_at,
+        reachable=None if size is None else isinstance(size, int),
+        size_bytes=size if isinstance(size, int) else None,
+        unfinished_operation=unfinished.get(tenant.id),
         problem=problem,
     )
 
 
+def _sizes(tenants: Sequence[Tenant]) -> dict[str, int | TenantError]:
+    """Enter each tenant as itself; return the size of its database in bytes, or what is wrong."""
+    found: dict[str, int | TenantError] = {}
+    for tenant, outcome in in_parallel(_size_bytes, tenants, WORKERS):
+        if isinstance(outcome, BaseException) and not isinstance(outcome, TenantError):
+            raise outcome
+        found[tenant.id] = outcome
+    return found
+
+
 def _size_bytes(tenant: Tenant) -> int:
-    with tenant_context(tenant, statuses=CONNECTABLE) as alias, connections[alias].cursor() as cursor:
-        cursor.execute("SELECT pg_database_size(current_database())")
-        size: int = cursor.fetchone()[0]
-        return size
+    try:
+        with tenant_context(tenant, statuses=CONNECTABLE) as alias, connections[alias].cursor() as cursor:
+            cursor.execute("SELECT pg_database_size(current_database())")
+            size: int = cursor.fetchone()[0]
+            return size
+    finally:
+        # The thread's own.
+        connections[CONTROL].close()
+
+
+def _compare(tenants: Sequence[Tenant], code: Release) -> dict[str, str]:
+    """Compare the tenants' schemas and keep what was seen; return {tenant id: what is wrong}."""
+    work = f"status {uuid4()}"
+    try:
+        with fleet_shared(wait="1s"):
+            looks, errors = look_at(tenants, work=work, workers=WORKERS)
+            drift = {
+                tenant_id: found
+                for one in group(looks, code, work=work)
+                for tenant_id, found in one.drift(work=work).items()
+            }
+            note_schemas(looks, code, drift)
+    except (FleetBusy, FleetUnfinished):
+        return {}
+    problems = {error.tenant_id: str(error) for error in errors if isinstance(error, MigrationFailed)}
+    for look in looks:
+        problem = code.problem(look.history)
+        if problem:
+            problems[look.tenant.id] = str(MigrationFailed(look.tenant.id, problem))
+    return problems

@@ -29,3 +29,57 @@ OnProgress = Callable[[Progress], None]
 
 def ignore_progress(progress: Progress) -> None:
     """The default listener."""
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """How far a migration of tenants is: `done` of `total` in this phase."""
+
+    # "check", "rehearse", "prepare", "decide", "commit", "roll back" or "end", in `tenants.services.migrate`'s order.
+    phase: str
+    done: int = 0
+    total: int = 0
+    # Which tenant was done last, or what is rehearsed.
+    subject: str = ""
+
+
+OnBatchProgress = Callable[[BatchProgress], None]
+
+
+def ignore_batch_progress(progress: BatchProgress) -> None:
+    """The default listener."""
+
+
+@dataclass(frozen=True)
+class TenantOutcome:
+    """One tenant of a batch."""
+
+    tenant_id: str
+    server: str
+    from_version: str
+    to_version: str
+    # ["runs.0003_x", …]
+    migrations: list[str]
+    prepared_ms: int | None
+    locked_ms: int | None
+    # {"runs": "AccessExclusiveLock"}, of a dry run.
+    locks: dict[str, str] | None
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What became of a migration of tenants."""
+
+    batch_id: UUID
+    # "completed"; "rolled_back": nothing has changed anywhere; "unfinished": `tenant recover` ends it.
+    outcome: str
+    dry_run: bool
+    version: str
+    # How many were looked at, and how many of them had something to apply.
+    tenant_count: int
+    pending_count: int
+    # What stood in the way: one sentence each, with the tenant's or the server's name.
+    problems: list[str]
+    tenants: list[TenantOutcome]
+    # Milliseconds by phase.
+    timing_ms: dict[str, int]

@@ -43,7 +43,7 @@ SERVER_SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "100",
     # Migrating the whole fleet prepares one transaction per tenant before it commits any.
-    "max_prepared_transactions": "200",
+    "max_prepared_transactions": "2000",
     "wal_level": "replica",
     "password_encryption": "scram-sha-256",
     "timezone": "UTC",

@@ -1,6 +1,7 @@
 """What can be done with tenants: one operation, one module."""
 
 from tenants.services.create import tenant_create
+from tenants.services.migrate import tenant_migrate
 from tenants.services.recover import tenant_recover
 from tenants.services.rotate import credentials_rotate
 from tenants.services.setup import control_setup
@@ -13,6 +14,7 @@ __all__ = [
     "credentials_rotate",
     "mark_working",
     "tenant_create",
+    "tenant_migrate",
     "tenant_recover",
     "tenant_resume",
     "tenant_suspend",

@@ -6,16 +6,19 @@ import secrets
 import uuid
 
 from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from audit.context import current_actor
 from audit.services import record
 from config.errors import SeoGenError
+from tenants.batches import fleet_shared
 from tenants.cluster import Cluster, bind_identity, parse_location
 from tenants.errors import TenantExists, TenantUnfinished
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
 from tenants.naming import clean_name, database_name, id_from_name, validate_id
 from tenants.operations import operation_begin, operation_end, tenant_lock
+from tenants.reference import template_version
 from tenants.router import CONTROL
 from tenants.selectors import operations_unfinished, server_for_new_tenant, tenant_get
 from tenants.template import ensure_template
@@ -29,21 +32,22 @@ def tenant_create(
     name: str,
     tenant_id: str | None = None,
     server_name: str | None = None,
+    fleet_wait: str = "10min",
     on_progress: OnProgress = ignore_progress,
 ) -> Tenant:
     """Create a tenant and return it, active.
 
     `tenant_id` is derived from `name` unless given; `server_name` names a `DatabaseServer`, else the default one is
     used. A creation of the same name and id that was cut off is finished instead. On failure everything made so far is
-    removed.
-    Raises `InvalidTenant`, `TenantExists`, `TenantBusy` or `ServerError`.
+    removed. It waits for a migration of the fleet to end, at most `fleet_wait` (PostgreSQL's notation).
+    Raises `InvalidTenant`, `TenantExists`, `TenantBusy`, `FleetBusy`, `FleetUnfinished` or `ServerError`.
 
     1. record tenant and operation (control database, one transaction); 2. template; 3. role; 4. clone; 5. let the role
     in; 6. connect as the tenant, and bind identity and audit chain; 7. active. Each of 2 to 7 can be repeated.
     """
     name = clean_name(name)
     tenant_id = id_from_name(name) if tenant_id is None else validate_id(tenant_id)
-    with tenant_lock(tenant_id, KIND):
+    with fleet_shared(wait=fleet_wait), tenant_lock(tenant_id, KIND):
         unfinished = _unfinished(tenant_id, name)
         server = unfinished[0].server if unfinished else server_for_new_tenant(server_name)
         assert server is not None  # a tenant that we provision always has one
@@ -61,8 +65,8 @@ def provision_or_undo(cluster: Cluster, tenant: Tenant, operation: TenantOperati
     Where even the removal fails (the server went away), the record stays for `tenant_recover`.
     """
     try:
-        _provision(cluster, tenant, on_progress)
-        _activate(tenant, operation)
+        template = _provision(cluster, tenant, on_progress)
+        _activate(tenant, operation, template)
     except BaseException as failure:
         try:
             undo(cluster, tenant, operation, failure)
@@ -131,7 +135,8 @@ def _begin(cluster: Cluster, tenant_id: str, name: str) -> tuple[Tenant, TenantO
     return tenant, operation
 
 
-def _provision(cluster: Cluster, tenant: Tenant, on_progress: OnProgress) -> None:
+def _provision(cluster: Cluster, tenant: Tenant, on_progress: OnProgress) -> str:
+    """Make the database, and return which template it was cloned from."""
     location = parse_location(tenant.database_url)
     on_progress(Progress(tenant.id, "template"))
     template = ensure_template(cluster, database_prefix())
@@ -144,11 +149,17 @@ def _provision(cluster: Cluster, tenant: Tenant, on_progress: OnProgress) -> Non
     cluster.open_to(location.database, location.role)
     on_progress(Progress(tenant.id, "identity"))
     bind_identity(tenant, current_actor())
+    return template
 
 
-def _activate(tenant: Tenant, operation: TenantOperation) -> None:
+def _activate(tenant: Tenant, operation: TenantOperation, template: str) -> None:
     with transaction.atomic(using=CONTROL):
-        Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(status=TenantStatus.ACTIVE)
+        Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(
+            status=TenantStatus.ACTIVE,
+            schema_version=template_version(tenant.server_id, template),
+            schema_drift=[],
+            schema_checked_at=Now(),
+        )
         operation_end(operation, OperationStatus.COMPLETED)
         _audit("tenant.activate", tenant, operation)
 

@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+
 from config.errors import SeoGenError
+from tenants.batches import batch_applied, batch_decide, batch_end, fleet_lock
 from tenants.cluster import Cluster
-from tenants.errors import TenantBusy
-from tenants.models import OperationStatus, TenantOperation, database_prefix
+from tenants.errors import FleetBusy, ServerError, TenantBusy
+from tenants.models import (
+    GID_PREFIX,
+    UNFINISHED,
+    BatchStatus,
+    DatabaseServer,
+    MigrationBatch,
+    OperationStatus,
+    TenantOperation,
+    database_prefix,
+    parse_gid,
+)
 from tenants.operations import tenant_lock
-from tenants.selectors import operations_unfinished, tenant_get
+from tenants.rehearsal import drop_scratch_databases
+from tenants.router import CONTROL
+from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get
 from tenants.services import create
+from tenants.services.migrate import WORKERS
+from tenants.two_phase import end_all, lost
 from tenants.types import OnProgress, ignore_progress
+
+# What recoveries call a migration of tenants.
+MIGRATE = "migrate"
 
 
 @dataclass(frozen=True)
 class Recovery:
     """What became of one unfinished operation."""
 
+    # "*" for a migration of all tenants.
     tenant_id: str
     kind: str
     # "finished", "undone", "busy" (its process is alive: left alone) or "failed" (still unfinished; see `reason`).
@@ -27,8 +49,54 @@ class Recovery:
 
 
 def tenant_recover(*, on_progress: OnProgress = ignore_progress) -> list[Recovery]:
-    """End every unfinished operation and say what became of each. Safe to repeat, and to run beside live operations."""
-    return [_recover(operation, on_progress) for operation in operations_unfinished()]
+    """End every unfinished operation and say what became of each. Safe to repeat, and to run beside live operations.
+
+    A migration of tenants comes first: what it prepared keeps everybody else waiting.
+    """
+    batches = [_recover_batch(batch) for batch in batches_unfinished()]
+    _end_strays()
+    return batches + [_recover(operation, on_progress) for operation in operations_unfinished()]
+
+
+def _recover_batch(batch: MigrationBatch) -> Recovery:
+    """Commit everywhere what was decided to be committed, and roll back everything else."""
+    tenant_id = batch.tenant_id or "*"
+    try:
+        with fleet_lock():
+            batch.refresh_from_db(using=CONTROL)
+            if batch.status not in UNFINISHED:
+                return Recovery(tenant_id, MIGRATE, "finished")
+            return _end_batch(batch, tenant_id)
+    except FleetBusy:
+        return Recovery(tenant_id, MIGRATE, "busy")
+
+
+def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
+    commit = not batch_decide(batch, BatchStatus.ROLLING_BACK)
+    ended: set[str] = set()
+    problems = end_all(batch, commit=commit, workers=WORKERS, on_end=ended.add)
+    if problems:
+        return Recovery(tenant_id, MIGRATE, "failed", " ".join(problems))
+    drop_scratch_databases(batch.work)
+    if not commit:
+        batch_end(batch, BatchStatus.ROLLED_BACK, problems=[_("It was cut off, and rolled back.")])
+        return Recovery(tenant_id, MIGRATE, "undone", _("No tenant was changed."))
+    problems = lost(batch, ended, workers=WORKERS)
+    batch_applied(batch)
+    batch_end(batch, BatchStatus.COMPLETED, problems=problems)
+    return Recovery(tenant_id, MIGRATE, "finished", " ".join(problems))
+
+
+def _end_strays() -> None:
+    """End what a batch prepared after it was ended for it: its process had lost the lock without knowing."""
+    over = MigrationBatch.objects.using(CONTROL).exclude(status__in=UNFINISHED)
+    for server in DatabaseServer.objects.using(CONTROL):
+        # A server that is away is told of by whatever needs it.
+        with suppress(ServerError), Cluster(server, database_prefix(), MIGRATE) as cluster:
+            ids = {parse_gid(gid)[0] for gid in cluster.prepared_transactions(GID_PREFIX)}
+            for batch in over.filter(pk__in=ids):
+                commit = batch.status == BatchStatus.COMPLETED and not batch.dry_run
+                end_all(batch, commit=commit, workers=WORKERS)
 
 
 def _recover(operation: TenantOperation, on_progress: OnProgress) -> Recovery:

@@ -18,7 +18,10 @@ class Command(DjangoCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if is_tenant_database(options["database"]):
             raise CommandError(
-                _("%(alias)s is a tenant's database: `migrate` changes the control database only.")
+                _(
+                    "%(alias)s is a tenant's database: `migrate` changes the control database only. Tenants are"
+                    " migrated by `seo-gen tenant migrate`, all of them or none."
+                )
                 % {"alias": options["database"]}
             )
         if options["database"] != CONTROL or not settings.DATABASE_OWNER_URL:

@@ -5,39 +5,59 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
+from tenants.history import SchemaState, short
 from tenants.presentation import print_table
 from tenants.status import tenant_statuses
 
 
 class Command(OperatorCommand):
-    help = "Connect to tenants' databases and say how they are; exit 1 if one is not well."
+    help = "Say how tenants are, from the control database or, on demand, from theirs; exit 1 if one is not well."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant-id", help="Only this tenant; all unless given.")
+        parser.add_argument("--tenant-id", help="Only this tenant, whose database is always asked.")
+        parser.add_argument(
+            "--check", action="store_true", help="Connect to every tenant's database, and compare schemas."
+        )
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
-        self.statuses = tenant_statuses(tenant_id=options["tenant_id"])
+        tenant_id = options["tenant_id"]
+        self.statuses = tenant_statuses(tenant_id=tenant_id, check=options["check"] or bool(tenant_id))
         return [asdict(status) for status in self.statuses]
 
     def present(self, document: Any) -> None:
-        columns = [_("id"), _("status"), _("server"), _("database"), _("size (MiB)"), _("unfinished"), _("problem")]
+        columns = [_("id"), _("status"), _("server"), _("schema"), _("drift"), _("database"), _("size (MiB)")]
         rows = [
             (
                 row["id"],
                 row["status"],
                 row["server"] or "",
-                _("reachable") if row["reachable"] else _("not reached"),
+                _schema(row),
+                {None: _("not compared"), 0: _("none")}.get(_count(row["drift"]), _("yes")),
+                {None: "", True: _("reachable"), False: _("not reached")}[row["reachable"]],
                 "" if row["size_bytes"] is None else f"{row['size_bytes'] / 2**20:.1f}",
                 row["unfinished_operation"] or "",
                 row["problem"] or "",
             )
             for row in document
         ]
-        print_table(columns, rows)
+        print_table([*columns, _("unfinished"), _("problem")], rows)
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
         ill = [status.id for status in self.statuses if status.problem]
         if ill:
             raise CommandError(_("Not well: %(ids)s.") % {"ids": ", ".join(ill)})
+
+
+def _schema(row: dict[str, Any]) -> str:
+    state = SchemaState(row["schema_state"])
+    return (
+        str(state.label)
+        if state in (SchemaState.CURRENT, SchemaState.UNKNOWN)
+        else f"{state.label}: {short(row['schema_version'])}"
+    )
+
+
+def _count(drift: list[str] | None) -> int | None:
+    return None if drift is None else len(drift)

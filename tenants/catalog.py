@@ -1,0 +1,67 @@
+"""The schema of a database, as PostgreSQL itself describes it: its fingerprint, its objects, and where two differ.
+
+The connection's `search_path` decides how names are written, so compare only what `tenants.owner` connections read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
+
+# {"column runs.status": "text not null", …}
+Catalog = dict[str, str]
+
+# How many differences a message names.
+NAMED = 5
+
+FINGERPRINT = """
+SELECT encode(sha256(convert_to(string_agg(concat_ws(' ', kind, name, definition), E'\\n'
+              ORDER BY kind COLLATE "C", name COLLATE "C"), 'UTF8')), 'hex')
+  FROM objects
+"""
+OBJECTS = "SELECT kind || ' ' || name, coalesce(definition, '') FROM objects"
+
+
+def catalog_fingerprint(connection: BaseDatabaseWrapper) -> str:
+    """Return the sha256 (hex) of the database's schema: equal schemas have equal ones, on servers of one version."""
+    with connection.cursor() as cursor:
+        cursor.execute(_objects_sql() + FINGERPRINT)
+        return str(cursor.fetchone()[0])
+
+
+def catalog_read(connection: BaseDatabaseWrapper) -> Catalog:
+    with connection.cursor() as cursor:
+        cursor.execute(_objects_sql() + OBJECTS)
+        return dict(cursor.fetchall())
+
+
+def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Name what `found` lacks, has beyond, or has otherwise: ["column runs.status is missing", …], sorted."""
+    return sorted(_differences(expected, found))
+
+
+def named(found: list[str]) -> str:
+    """Return the first differences as one phrase."""
+    shown = "; ".join(found[:NAMED])
+    if len(found) > NAMED:
+        shown += _("; and %(count)d more") % {"count": len(found) - NAMED}
+    return shown
+
+
+def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> Iterator[str]:
+    for name in expected.keys() - found.keys():
+        yield _("%(object)s is missing") % {"object": name}
+    for name in found.keys() - expected.keys():
+        yield _("%(object)s is not from our migrations") % {"object": name}
+    for name in expected.keys() & found.keys():
+        if expected[name] != found[name]:
+            yield _("%(object)s is different") % {"object": name}
+
+
+@cache
+def _objects_sql() -> str:
+    return Path(__file__).with_name("catalog.sql").read_text()

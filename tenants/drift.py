@@ -1,0 +1,67 @@
+"""Compare tenants' schemas with what their recorded migrations make, and keep what was seen in the control database."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from tenants.catalog import catalog_read, differences
+from tenants.history import History, Release
+from tenants.models import DatabaseServer, SchemaReference, Tenant
+from tenants.owner import owner_connection
+from tenants.preflight import Look
+from tenants.rehearsal import reference_for
+from tenants.router import CONTROL
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tenants of one server that have one history: what is done in one is done in all."""
+
+    server: DatabaseServer
+    history: History
+    looks: list[Look]
+    # What that history makes there.
+    reference: SchemaReference
+
+    def drift(self, *, work: str) -> dict[str, list[str]]:
+        """Return {tenant id: where its schema differs} of those whose schema is not the reference's."""
+        return {
+            look.tenant.id: _differences(look, self.reference, work)
+            for look in self.looks
+            if look.fingerprint != self.reference.fingerprint
+        }
+
+
+def group(looks: Sequence[Look], release: Release, *, work: str) -> list[Group]:
+    """Return the tenants by server and history, without those whose history the release cannot make sense of."""
+    members: dict[tuple[DatabaseServer, History], list[Look]] = defaultdict(list)
+    for look in looks:
+        if not release.problem(look.history):
+            members[look.server, look.history].append(look)
+    return [
+        Group(server, history, of_group, reference_for(server, of_group[0].server_version, history, release, work))
+        for (server, history), of_group in members.items()
+    ]
+
+
+def note_schemas(looks: Sequence[Look], release: Release, drift: Mapping[str, list[str]]) -> None:
+    """Keep each tenant's version and drift, so that they can be shown without asking its database."""
+    by_version: dict[str, list[str]] = defaultdict(list)
+    for look in looks:
+        by_version[release.version_of(look.history)].append(look.tenant.id)
+    with transaction.atomic(using=CONTROL):
+        tenants = Tenant.objects.using(CONTROL)
+        for version, ids in by_version.items():
+            tenants.filter(pk__in=ids).update(schema_version=version, schema_drift=[], schema_checked_at=Now())
+        for tenant_id, found in drift.items():
+            tenants.filter(pk=tenant_id).update(schema_drift=found)
+
+
+def _differences(look: Look, reference: SchemaReference, work: str) -> list[str]:
+    with owner_connection(look.server, look.database, work) as connection:
+        return differences(reference.catalog, catalog_read(connection))

@@ -1,0 +1,83 @@
+"""What the tenants' group role may do in a tenant's database: wanted by the models, compared with what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import LiteralString
+
+from django.apps import apps
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.postgresql.psycopg_any import sql
+
+from tenants.models import database_prefix
+from tenants.router import TENANT_APPS
+
+# What a tenant's role may do with a table, unless its model says otherwise in `database_privileges`.
+DEFAULT_PRIVILEGES: tuple[LiteralString, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
+VIEW_PRIVILEGES: tuple[LiteralString, ...] = ("SELECT",)
+
+# What a role (a parameter) was granted on each table, view and sequence in schema `public`.
+GRANTED = """
+SELECT c.relname, c.relkind = 'S',
+       ARRAY(SELECT privilege_type FROM aclexplode(c.relacl)
+              WHERE grantee = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s))
+  FROM pg_catalog.pg_class c
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
+ ORDER BY c.relname
+"""
+
+
+def grant_all(connection: BaseDatabaseWrapper) -> None:
+    """Give the group role, in a new database, the schema and what the models want."""
+    group = sql.Identifier(_group())
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("REVOKE CREATE ON SCHEMA public FROM PUBLIC").as_string(connection.connection))
+        cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(group).as_string(connection.connection))
+        for statement in grant_statements(connection):
+            cursor.execute(statement)
+
+
+def grant_statements(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the statements that bring the group role from what it has to exactly what the models want."""
+    with connection.cursor() as cursor:
+        cursor.execute(GRANTED, [_group()])
+        found = cursor.fetchall()
+    wanted = dict(privileges())
+    statements: list[str] = []
+    for name, is_sequence, granted in found:
+        wants = {"USAGE"} if is_sequence else set(wanted.get(name, ()))
+        statements += _changes(connection, name, is_sequence, set(granted), wants)
+    return statements
+
+
+def privileges() -> Iterator[tuple[str, tuple[LiteralString, ...]]]:
+    """Yield (table or view, privileges of the tenants' role) for every model of the tenant apps."""
+    yield "django_migrations", ("SELECT",)
+    for label in sorted(TENANT_APPS):
+        for model in apps.get_app_config(label).get_models():
+            yield model._meta.db_table, _privileges_on(model)
+
+
+def _changes(
+    connection: BaseDatabaseWrapper, name: str, is_sequence: bool, granted: set[str], wanted: set[str]
+) -> Iterator[str]:
+    """Yield at most one REVOKE and one GRANT."""
+    kind = sql.SQL("SEQUENCE" if is_sequence else "TABLE")
+    for words, names in (
+        ("REVOKE {} ON {} {} FROM {}", granted - wanted),
+        ("GRANT {} ON {} {} TO {}", wanted - granted),
+    ):
+        if names:
+            listed = sql.SQL(", ").join(sql.SQL(privilege) for privilege in sorted(names))
+            statement = sql.SQL(words).format(listed, kind, sql.Identifier(name), sql.Identifier(_group()))
+            yield statement.as_string(connection.connection)
+
+
+def _privileges_on(model: type[models.Model]) -> tuple[LiteralString, ...]:
+    default = DEFAULT_PRIVILEGES if model._meta.managed else VIEW_PRIVILEGES
+    return tuple(getattr(model, "database_privileges", default))
+
+
+def _group() -> str:
+    return f"{database_prefix()}_tenant"

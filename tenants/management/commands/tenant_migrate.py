@@ -1,0 +1,129 @@
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.history import short
+from tenants.presentation import batch_progress, print_table
+from tenants.services import tenant_migrate
+from tenants.services.migrate import LOCK_TIMEOUT_S, WORKERS
+
+# Of workers, and of seconds.
+MAXIMUM = 1000
+
+
+class Command(OperatorCommand):
+    help = "Migrate the databases of all tenants, or of one, to this code's version: every one of them or none."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--all", action="store_true", help="Every tenant, suspended ones included.")
+        which.add_argument("--tenant-id", help="Only this one.")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Prepare everything, report time and locks per tenant, roll it back."
+        )
+        parser.add_argument(
+            "--workers", type=at_least(1), default=WORKERS, metavar="N", help=f"Tenants at a time ({WORKERS})."
+        )
+        parser.add_argument(
+            "--lock-timeout",
+            type=at_least(0.1),
+            default=LOCK_TIMEOUT_S,
+            metavar="S",
+            help=f"Seconds to wait for a lock in a busy tenant before all is rolled back ({LOCK_TIMEOUT_S:g}).",
+        )
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        with batch_progress() as on_progress:
+            self.report = tenant_migrate(
+                tenant_id=options["tenant_id"],
+                dry_run=options["dry_run"],
+                workers=int(options["workers"]),
+                lock_timeout_s=options["lock_timeout"],
+                on_progress=on_progress,
+            )
+        return asdict(self.report)
+
+    def present(self, document: Any) -> None:
+        if document["outcome"] != "completed":
+            return
+        said = {**document, "version": short(document["version"])}
+        if not document["pending_count"]:
+            self.stdout.write(_("Nothing to do: %(tenant_count)d tenants, all at %(version)s.") % said)
+            return
+        if document["dry_run"]:
+            print_table(
+                [_("tenant"), _("migrations"), _("prepared (ms)"), _("locked (ms)"), _("locks")], _rows(document)
+            )
+        print_table(
+            [_("server"), _("from"), _("tenants"), _("migrations"), _("slowest (ms)"), _("longest locked (ms)")],
+            _summary(document),
+        )
+        times = ", ".join(f"{name} {ms / 1000:.1f} s" for name, ms in document["timing_ms"].items())
+        self.stdout.write(f"{times}.")
+        if document["dry_run"]:
+            self.stdout.write(_("Dry run: %(pending_count)d tenants can be migrated; nothing has changed.") % document)
+        else:
+            self.stdout.write(
+                _("%(pending_count)d of %(tenant_count)d tenants were migrated; all are at %(version)s.") % said
+            )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
+        report = self.report
+        if report.outcome == "completed" and not report.problems:
+            return
+        states = {
+            "completed": _("All tenants that can be are at the new version, but not these."),
+            "rolled_back": _("Nothing has changed in any tenant (batch %(id)s).") % {"id": report.batch_id},
+            "unfinished": _(
+                "Batch %(id)s is not over: when what is named here is mended, run `seo-gen tenant recover`."
+            )
+            % {"id": report.batch_id},
+        }
+        raise CommandError("\n".join([states[report.outcome], *report.problems]))
+
+
+def at_least(minimum: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = float(text)
+        if not minimum <= value < MAXIMUM:
+            raise ValueError
+        return value
+
+    return number
+
+
+def _rows(document: Any) -> list[tuple[object, ...]]:
+    return [
+        (
+            row["tenant_id"],
+            ", ".join(row["migrations"]),
+            row["prepared_ms"],
+            row["locked_ms"],
+            ", ".join(f"{relation} {mode}" for relation, mode in row["locks"].items()),
+        )
+        for row in document["tenants"]
+    ]
+
+
+def _summary(document: Any) -> list[tuple[object, ...]]:
+    """One row for all tenants of a server that came from the same version."""
+    groups: dict[tuple[str, str, str], list[Any]] = {}
+    for row in document["tenants"]:
+        groups.setdefault((row["server"], row["from_version"], ", ".join(row["migrations"])), []).append(row)
+    return [
+        (
+            server,
+            short(version),
+            len(rows),
+            migrations,
+            max(row["prepared_ms"] for row in rows),
+            max(row["locked_ms"] for row in rows),
+        )
+        for (server, version, migrations), rows in groups.items()
+    ]

@@ -1,0 +1,58 @@
+"""Inside a database as the owner of its tables, through the server's administrator: what migrations need.
+
+The application itself never connects so. Alias "owner:<database>", in the thread that entered the context alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import environ
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import Error
+
+from tenants.active import OWNER_PREFIX
+from tenants.cluster import application_name
+from tenants.connections import add_alias
+from tenants.models import DatabaseServer, database_prefix
+
+CONNECT_TIMEOUT_S = 10
+# What a role's or database's own settings must not decide. JIT costs more than any of our statements.
+SESSION = {
+    "search_path": "public",
+    "timezone": "UTC",
+    "jit": "off",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_isolation": "read\\ committed",
+    "default_transaction_read_only": "off",
+}
+
+
+@contextmanager
+def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
+    """Yield Django's connection to `database` as the owner role (autocommit).
+
+    `work` names what it is for, so that the sessions of a killed process can be told (`Cluster.end_sessions`).
+    Raises Django's `OperationalError` where the database does not let us in.
+    """
+    alias = OWNER_PREFIX + database
+    config = environ.Env.db_url_config(urlunsplit(urlsplit(server.admin_url)._replace(path=f"/{quote(database)}")))
+    config["ENGINE"] = "django.db.backends.postgresql"
+    options = config.setdefault("OPTIONS", {})
+    session = {**SESSION, "role": f"{database_prefix()}_owner"}
+    options["options"] = " ".join(
+        [options.get("options", ""), *(f"-c {name}={value}" for name, value in session.items())]
+    )
+    options.update(application_name=application_name(work), connect_timeout=CONNECT_TIMEOUT_S)
+    add_alias(alias, config)
+    try:
+        yield connections[alias]
+    finally:
+        with suppress(Error):  # the server may be gone, which was told already
+            connections[alias].close()
+        del connections[alias]
+        connections.settings.pop(alias, None)

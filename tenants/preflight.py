@@ -1,0 +1,141 @@
+"""Look at tenants before anything is changed: can each be reached, is it whole, and what is left to apply."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from django.db import DatabaseError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
+
+from tenants.catalog import catalog_fingerprint
+from tenants.cluster import Cluster, Door, parse_location
+from tenants.errors import MigrationFailed, ServerError, reason_of
+from tenants.history import History
+from tenants.models import DatabaseServer, Tenant, database_prefix
+from tenants.owner import owner_connection
+from tenants.parallel import in_parallel
+from tenants.reference import history_read, major_version
+
+IDENTITY = "SELECT tenant_id, identity FROM public.tenant_identity"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found in a tenant's database."""
+
+    tenant: Tenant
+    server: DatabaseServer
+    database: str
+    # PostgreSQL's major version.
+    server_version: int
+    history: History
+    # sha256 of the schema.
+    fingerprint: str
+
+
+def look_at(
+    tenants: Sequence[Tenant], *, work: str, workers: int, on_look: Callable[[str], None] = lambda tenant_id: None
+) -> tuple[list[Look], list[MigrationFailed | ServerError]]:
+    """Look at every tenant and return what was found, and what is wrong: all of it, not only the first.
+
+    First each server is asked, once, who may enter which database; then each database is entered as its owner. `work`
+    names the sessions. `on_look` hears each tenant's id.
+    """
+    problems: list[MigrationFailed | ServerError] = []
+    reachable: list[Tenant] = []
+    for server, of_server in _by_server(tenants, problems):
+        try:
+            doors = _doors(server, of_server, work)
+        except ServerError as error:
+            problems.append(error)
+            continue
+        for tenant in of_server:
+            closed = _closed(doors.get(database_of(tenant)), tenant)
+            if closed:
+                problems.append(MigrationFailed(tenant.id, closed))
+            else:
+                reachable.append(tenant)
+    looks = []
+    for tenant, found in in_parallel(lambda tenant: look_into(tenant, work=work), reachable, workers):
+        on_look(tenant.id)
+        if isinstance(found, Look):
+            looks.append(found)
+        elif isinstance(found, MigrationFailed):
+            problems.append(found)
+        else:
+            raise found
+    return sorted(looks, key=lambda look: look.tenant.id), problems
+
+
+def look_into(tenant: Tenant, *, work: str) -> Look:
+    """Enter one tenant's database as its owner; raise `MigrationFailed` where that fails or it is another's."""
+    server = tenant.server
+    assert server is not None  # `look_at` has told of it
+    database = database_of(tenant)
+    try:
+        with owner_connection(server, database, work) as connection:
+            _require_identity(connection, tenant)
+            history = history_read(connection)
+            return Look(tenant, server, database, major_version(connection), history, catalog_fingerprint(connection))
+    except DatabaseError as error:
+        raise MigrationFailed(
+            tenant.id, _("its database cannot be used: %(reason)s") % {"reason": reason_of(error)}
+        ) from error
+
+
+def database_of(tenant: Tenant) -> str:
+    return parse_location(tenant.database_url).database
+
+
+def _by_server(
+    tenants: Sequence[Tenant], problems: list[MigrationFailed | ServerError]
+) -> Iterator[tuple[DatabaseServer, list[Tenant]]]:
+    by_server: dict[DatabaseServer, list[Tenant]] = defaultdict(list)
+    for tenant in tenants:
+        if tenant.server is None:
+            problems.append(
+                MigrationFailed(tenant.id, _("it is on no registered server, so nobody can enter it as its owner"))
+            )
+        else:
+            by_server[tenant.server].append(tenant)
+    yield from by_server.items()
+
+
+def _doors(server: DatabaseServer, tenants: Sequence[Tenant], work: str) -> dict[str, Door]:
+    with Cluster(server, database_prefix(), work) as cluster:
+        return cluster.doors([database_of(tenant) for tenant in tenants])
+
+
+def _closed(door: Door | None, tenant: Tenant) -> str:
+    """Say what is wrong with who may enter, or return ""."""
+    if door is None:
+        problem = _("its database %(database)s does not exist on server %(server)s")
+    elif not door.is_open:
+        problem = _("its database %(database)s accepts no connections")
+    elif not door.has_login:
+        problem = _("its role %(database)s does not exist or cannot log in")
+    elif not door.may_connect:
+        problem = _("its role %(database)s may not connect to its database")
+    elif not door.in_group:
+        problem = _("its role %(database)s has lost the privileges of the tenants' group role")
+    elif door.others:
+        problem = _("others may connect to its database: %(others)s")
+    else:
+        return ""
+    others = ", ".join(door.others) if door else ""
+    return problem % {"database": database_of(tenant), "server": tenant.server_id, "others": others}
+
+
+def _require_identity(connection: BaseDatabaseWrapper, tenant: Tenant) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(IDENTITY)
+        found = cursor.fetchone()
+    if found != (tenant.id, tenant.identity):
+        raise MigrationFailed(
+            tenant.id,
+            _("the database %(database)s is not its own, but belongs to %(owner)s")
+            % {"database": database_of(tenant), "owner": found[0] if found else _("nobody")},
+        )

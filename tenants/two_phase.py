@@ -1,0 +1,224 @@
+"""One tenant's part of a batch: prepare its transaction, and end it (PostgreSQL manual, PREPARE TRANSACTION)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from django.db import DatabaseError, ProgrammingError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
+
+from audit.services import record
+from tenants.catalog import catalog_fingerprint, catalog_read, differences, named
+from tenants.cluster import Cluster
+from tenants.errors import MigrationFailed, ServerError, reason_of
+from tenants.history import Release, label
+from tenants.models import BatchTenant, DatabaseServer, MigrationBatch, database_prefix, parse_gid
+from tenants.owner import owner_connection
+from tenants.parallel import in_parallel
+from tenants.preflight import Look
+from tenants.reference import history_read
+from tenants.router import CONTROL
+from tenants.script import Script
+
+# SQLSTATEs, PostgreSQL manual, appendix A.
+LOCK_NOT_AVAILABLE = "55P03"
+UNDEFINED_OBJECT = "42704"
+# The strongest lock on each of our tables, of those that writers (or also readers) wait for.
+LOCKS = """
+SELECT relation::regclass::text, (array_agg(mode ORDER BY array_position(%s, mode)))[1]
+  FROM pg_locks
+ WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation >= 16384 AND mode = ANY(%s)
+   AND (SELECT relkind FROM pg_class WHERE oid = relation) IN ('r', 'p', 'v', 'm')
+ GROUP BY relation
+ ORDER BY 1
+"""
+BLOCKING_MODES = ["AccessExclusiveLock", "ExclusiveLock", "ShareRowExclusiveLock", "ShareLock"]
+# Who may be in the way, the one that has been at it the longest first.
+HOLDERS = """
+SELECT pid, usename, application_name, state, extract(epoch FROM now() - xact_start)::int
+  FROM pg_stat_activity
+ WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
+ ORDER BY xact_start LIMIT 1
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done in one tenant's database."""
+
+    look: Look
+    script: Script
+    gid: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    prepared_ms: int
+    # When its first lock was taken (time.perf_counter).
+    locked_at: float
+    locks: dict[str, str] | None
+
+
+def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, with_locks: bool) -> Prepared:
+    """Migrate the tenant in one transaction and prepare it; raise `MigrationFailed`, having changed nothing.
+
+    1. the history is still what was looked at; 2. the script; 3. the tenant's own audit entry, last as always; 4. the
+    schema is what the rehearsal came to; 5. PREPARE TRANSACTION.
+    """
+    begun = time.perf_counter()
+    tenant_id, at_work = job.look.tenant.id, ""
+
+    def on_step(name: str) -> None:
+        nonlocal at_work
+        at_work = name
+
+    with owner_connection(job.look.server, job.look.database, work) as connection:
+        try:
+            connection.set_autocommit(False)
+            _execute(connection, "SELECT set_config('lock_timeout', %s, true)", f"{int(lock_timeout_s * 1000)}ms")
+            if history_read(connection) != job.look.history:
+                raise MigrationFailed(tenant_id, _("its migrations have changed since it was checked"))
+            locked_at = time.perf_counter()
+            job.script.run(connection, on_step)
+            _audit(connection, job, release)
+            _require_schema(connection, job)
+            locks = _locks(connection) if with_locks else None
+            _execute(connection, "PREPARE TRANSACTION %s", job.gid)
+        except MigrationFailed:
+            raise
+        except DatabaseError as error:
+            reason = _reason(connection, error, lock_timeout_s)
+            raise MigrationFailed(tenant_id, reason, migration=at_work) from error
+        except Exception as error:  # a data migration's own code: whatever it raises is this tenant's failure
+            first = str(error).strip().partition("\n")[0]
+            raise MigrationFailed(tenant_id, f"{type(error).__name__}: {first}", migration=at_work) from error
+    return Prepared(_ms_since(begun), locked_at, locks)
+
+
+def end_prepared(server: DatabaseServer, database: str, gid: str, *, commit: bool, work: str) -> bool:
+    """Commit or roll back a prepared transaction; False where there is none of that name (any more)."""
+    with owner_connection(server, database, work) as connection:
+        try:
+            _execute(connection, "COMMIT PREPARED %s" if commit else "ROLLBACK PREPARED %s", gid)
+        except ProgrammingError as error:
+            if getattr(error.__cause__, "sqlstate", None) != UNDEFINED_OBJECT:
+                raise
+            return False
+    return True
+
+
+def end_all(
+    batch: MigrationBatch, *, commit: bool, workers: int, on_end: Callable[[str], None] = lambda tenant_id: None
+) -> list[str]:
+    """Commit or roll back whatever the batch has prepared, on every server; return what could not be ended, and why.
+
+    1. end sessions that a killed process left, lest they prepare one more; 2. ask each server what is prepared; 3. end
+    it. Repeating it is harmless, also where another process does the same meanwhile. `on_end` hears each tenant's id.
+    """
+    problems: list[str] = []
+    found: list[tuple[DatabaseServer, str, str]] = []
+    for server in DatabaseServer.objects.using(CONTROL).filter(pk__in=batch.tenants.using(CONTROL).values("server")):
+        try:
+            with Cluster(server, database_prefix(), batch.work) as cluster:
+                cluster.end_predecessors()
+                prepared = cluster.prepared_transactions(batch.gid())
+        except ServerError as error:
+            problems.append(str(error))
+            continue
+        found += [(server, database, gid) for gid, database in prepared.items()]
+    ended = in_parallel(lambda one: end_prepared(*one, commit=commit, work=batch.work), found, workers)
+    for (_server, _database, gid), outcome in ended:
+        _batch_id, tenant_id = parse_gid(gid)
+        if isinstance(outcome, DatabaseError):
+            problems.append(str(MigrationFailed(tenant_id, reason_of(outcome))))
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            on_end(tenant_id)
+    return problems
+
+
+def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> list[str]:
+    """Say which tenants of a committed batch, those in `committed` apart, do not have their migrations.
+
+    Somebody else must have rolled their prepared transactions back. Raises what keeps a database from being asked.
+    """
+
+    def is_lost(row: BatchTenant) -> bool:
+        server = DatabaseServer.objects.using(CONTROL).get(pk=row.server)
+        try:
+            with owner_connection(server, row.database, batch.work) as connection:
+                return not set(row.migrations) <= set(map(label, history_read(connection)))
+        finally:
+            connections[CONTROL].close()
+
+    rows = batch.tenants.using(CONTROL).exclude(tenant_id__in=committed)
+    problems = []
+    for row, outcome in in_parallel(is_lost, list(rows), workers):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if outcome:
+            reason = _("its prepared transaction was rolled back by somebody else; migrate it again")
+            problems.append(str(MigrationFailed(row.tenant_id, reason)))
+    return problems
+
+
+def _audit(connection: BaseDatabaseWrapper, job: Job, release: Release) -> None:
+    with transaction.atomic(using=connection.alias):
+        record(
+            using=connection.alias,
+            action="tenant.migrate",
+            resource_type="tenant",
+            resource_id=job.look.tenant.id,
+            details={
+                "batch": parse_gid(job.gid)[0],
+                "from": release.version_of(job.look.history),
+                "migrations": job.script.migrations,
+            },
+        )
+
+
+def _require_schema(connection: BaseDatabaseWrapper, job: Job) -> None:
+    if catalog_fingerprint(connection) != job.script.fingerprint:
+        found = named(differences(job.script.catalog, catalog_read(connection)))
+        raise MigrationFailed(
+            job.look.tenant.id, _("its schema came out unlike the others': %(differences)s") % {"differences": found}
+        )
+
+
+def _locks(connection: BaseDatabaseWrapper) -> dict[str, str]:
+    with connection.cursor() as cursor:
+        cursor.execute(LOCKS, [BLOCKING_MODES, BLOCKING_MODES])
+        return dict(cursor.fetchall())
+
+
+def _reason(connection: BaseDatabaseWrapper, error: DatabaseError, lock_timeout_s: float) -> str:
+    """Return the database's message; for a lock that was not to be had, also who may hold it."""
+    if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+        return reason_of(error)
+    text = _("it was busy: no lock within %(timeout)g s (%(reason)s)") % {
+        "timeout": lock_timeout_s,
+        "reason": reason_of(error),
+    }
+    connection.rollback()
+    with connection.cursor() as cursor:
+        cursor.execute(HOLDERS)
+        holder = cursor.fetchone()
+    if holder:
+        names = ("pid", "role", "application", "state", "seconds")
+        text += _(
+            "; process %(pid)d (%(role)s, %(application)s, %(state)s) has had a transaction open for %(seconds)d s"
+        ) % dict(zip(names, holder, strict=True))
+    return text
+
+
+def _execute(connection: BaseDatabaseWrapper, query: str, *parameters: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+
+
+def _ms_since(moment: float) -> int:
+    return round((time.perf_counter() - moment) * 1000)
