@@ -48,7 +48,8 @@ def rehearse(reference: SchemaReference, history: History, release: Release, wor
     """Migrate a scratch database from `history` to the release, and return what that took.
 
     It is a clone of the template that is in this state, where the server still has it, else made from nothing.
-    Migrated, it becomes the release's template, unless there is one. Raises `ServerError`, naming the migration, where it fails.
+    Migrated, it becomes the release's template, unless there is one. Raises `ServerError`, naming the migration, where
+    it fails.
     """
     step = ""
 

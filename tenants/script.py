@@ -1,4 +1,4 @@
-"""What a batch does in each tenant's database, worked out once: recorded SQL, or Python where that would not be the same.
+"""What a batch does in each tenant's database, worked out once: recorded SQL, or Python where that would differ.
 
 Django works out an operation's SQL from the migration states and from what it finds in the catalog. Tenants of one
 batch have the same history and, as their fingerprints prove, the same catalog, so the SQL of Django's own operations is

@@ -205,6 +205,8 @@ def _reason(connection: BaseDatabaseWrapper, error: DatabaseError, lock_timeout_
     }
     connection.rollback()
     with connection.cursor() as cursor:
+        # The owner may not see what others do; the administrator, as whom the session logged in, may.
+        cursor.execute("SET ROLE NONE")
         cursor.execute(HOLDERS)
         holder = cursor.fetchone()
     if holder:

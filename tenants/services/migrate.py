@@ -69,13 +69,12 @@ def tenant_migrate(
 
 
 def _chosen(tenant_id: str | None) -> list[Tenant]:
-    """Return the tenants, those at work last, so that their locks are held the shortest."""
     tenants = [tenant_get(tenant_id)] if tenant_id else list(tenants_existing())
     for tenant in tenants:
         require_finished(tenant.id)
         if tenant.status not in MIGRATABLE:
             raise TenantNotActive(tenant.id, tenant.status)
-    return sorted(tenants, key=lambda tenant: tenant.work_seen_at is not None)
+    return tenants
 
 
 def _run(batch: Batch, tenants: Sequence[Tenant]) -> BatchReport:
@@ -143,6 +142,8 @@ def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
             batch.templates.add(one.reference.template)
             batch.jobs += [Job(look, script, batch.record.gid(look.tenant.id)) for look in one.looks]
             one_more(one.server.name)
+    # Tenants at work last, so that their locks are held the shortest.
+    batch.jobs.sort(key=lambda job: job.look.tenant.work_seen_at is not None)
 
 
 def _full_servers(batch: Batch, pending: Sequence[Group]) -> Iterator[str]:

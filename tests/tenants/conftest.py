@@ -1,0 +1,58 @@
+"""Fleets for tests of migrations. Models are imported inside the fixtures: Django may not be set up yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tenants.models import DatabaseServer, Tenant
+    from tests.releases import NextRelease
+
+
+@pytest.fixture
+def empty_fleet() -> None:
+    """No tenants but the test's own: a migration of all must not meet what other tests left."""
+    from tenants.models import Tenant
+
+    Tenant.objects.all().delete()
+
+
+@pytest.fixture(scope="module")
+def fifty() -> Iterator[list[Tenant]]:
+    """A fleet that tests of failed migrations can share, since those change nothing."""
+    from tenants.models import Tenant
+    from tenants.services import tenant_create
+    from tests.tenant_fixtures import remove
+
+    Tenant.objects.all().delete()
+    tenants = [tenant_create(name=f"fleet {number:02}") for number in range(50)]
+    yield tenants
+    for tenant in tenants:
+        remove(tenant)
+
+
+@pytest.fixture
+def next_release(tmp_path: Path) -> NextRelease:
+    """A later release, to which the test adds migrations; see tests/releases.py for how to use it."""
+    from tests.releases import NextRelease
+
+    return NextRelease(tmp_path / "release")
+
+
+@pytest.fixture
+def second_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DatabaseServer]:
+    """A PostgreSQL of its own, registered as "second"; name it before `make_tenant`, so that it outlives the tenants.
+
+    The parameter, if any, holds options for it ("name=value …").
+    """
+    from tenants.services.setup import server_register
+    from tests.servers import second_postgres
+
+    with second_postgres(tmp_path / "second", getattr(request, "param", "")) as url:
+        server = server_register(name="second", admin_url=url)
+        yield server
+    server.delete()
