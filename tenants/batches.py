@@ -5,7 +5,7 @@ A batch that is `preparing` or `committing` while nobody holds the lock was cut 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from django.db import transaction
@@ -71,9 +71,9 @@ def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
     return True
 
 
-def batch_applied(batch: MigrationBatch) -> None:
-    """Note that the batch's tenants have its version."""
-    Tenant.objects.using(CONTROL).filter(pk__in=_tenants(batch)).update(
+def batch_applied(batch: MigrationBatch, *, but: Collection[str]) -> None:
+    """Note that the batch's tenants, those in `but` apart, have its version."""
+    Tenant.objects.using(CONTROL).filter(pk__in=set(_tenants(batch)) - set(but)).update(
         schema_version=batch.version, schema_drift=[], schema_checked_at=Now()
     )
 

@@ -141,8 +141,8 @@ def end_all(
     return problems
 
 
-def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> list[str]:
-    """Say which tenants of a committed batch, those in `committed` apart, do not have their migrations.
+def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> dict[str, str]:
+    """Return {tenant id: sentence} of a committed batch's tenants, those in `committed` apart, that were not migrated.
 
     Somebody else must have rolled their prepared transactions back. Raises what keeps a database from being asked.
     """
@@ -156,13 +156,13 @@ def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> 
             connections[CONTROL].close()
 
     rows = batch.tenants.using(CONTROL).exclude(tenant_id__in=committed)
-    problems = []
+    problems = {}
     for row, outcome in in_parallel(is_lost, list(rows), workers):
         if isinstance(outcome, BaseException):
             raise outcome
         if outcome:
             reason = _("its prepared transaction was rolled back by somebody else; migrate it again")
-            problems.append(str(MigrationFailed(row.tenant_id, reason)))
+            problems[row.tenant_id] = str(MigrationFailed(row.tenant_id, reason))
     return problems
 
 

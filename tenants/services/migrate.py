@@ -221,8 +221,9 @@ def _commit(batch: Batch) -> BatchReport:
     if problems:
         batch.problems += problems
         return batch.report("unfinished")
-    batch.problems += lost(batch.record, batch.locked_ms.keys(), workers=batch.workers)
-    batch_applied(batch.record)
+    missing = lost(batch.record, batch.locked_ms.keys(), workers=batch.workers)
+    batch.problems += missing.values()
+    batch_applied(batch.record, but=missing)
     if not batch.record.tenant_id:
         _drop_old_templates(batch)
     return batch.end(BatchStatus.COMPLETED)

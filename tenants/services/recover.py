@@ -81,10 +81,10 @@ def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
     if not commit:
         batch_end(batch, BatchStatus.ROLLED_BACK, problems=[_("It was cut off, and rolled back.")])
         return Recovery(tenant_id, MIGRATE, "undone", _("No tenant was changed."))
-    problems = lost(batch, ended, workers=WORKERS)
-    batch_applied(batch)
-    batch_end(batch, BatchStatus.COMPLETED, problems=problems)
-    return Recovery(tenant_id, MIGRATE, "finished", " ".join(problems))
+    missing = lost(batch, ended, workers=WORKERS)
+    batch_applied(batch, but=missing)
+    batch_end(batch, BatchStatus.COMPLETED, problems=list(missing.values()))
+    return Recovery(tenant_id, MIGRATE, "finished", " ".join(missing.values()))
 
 
 def _end_strays() -> None:
