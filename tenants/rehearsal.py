@@ -68,7 +68,7 @@ def rehearse(reference: SchemaReference, history: History, release: Release, wor
         ):
             if _history_or_none(connection) != history:
                 _build(connection, history)
-            script = record_script(connection, release, on_step)
+            script = record_script(connection, on_step)
             _compare_or_record(cluster, connection, reference.server_version, script, release)
         promote(cluster, database, database_prefix())
     return script

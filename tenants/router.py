@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db.models import Model
 
-from tenants.active import current_tenant, is_tenant_database, require
+from tenants.active import OWNER_PREFIX, current_tenant, is_tenant_database, require
 
 CONTROL = "default"
 # Labels of the apps whose tables live in every tenant's database. All other apps live in the control database.
@@ -24,8 +24,11 @@ class TenantRouter:
     def db_for_read(self, model: type[Model], **hints: Any) -> str:
         if not is_tenant_app(model._meta.app_label):
             return CONTROL
-        alias = current_tenant(model.__name__).alias
         instance = hints.get("instance")
+        if instance is not None and (instance._state.db or "").startswith(OWNER_PREFIX):
+            # A data migration follows a relation of what it has read as the owner; no tenant is active there.
+            return str(instance._state.db)
+        alias = current_tenant(model.__name__).alias
         if instance is not None and is_tenant_database(instance._state.db or ""):
             # Saving or refreshing an object of tenant A while B is active must not touch B's row of the same number.
             require(instance._state.db)

@@ -26,8 +26,9 @@ from django.db.migrations.state import ProjectState
 
 from tenants.catalog import Catalog, catalog_fingerprint, catalog_read
 from tenants.grants import grant_statements
-from tenants.history import History, Key, Release, label
+from tenants.history import History, Key, label
 from tenants.reference import history_read
+from tenants.router import TENANT_APPS
 
 # Operations whose SQL follows from states and catalog alone. Exactly these classes: a subclass may do anything.
 FROM_SCHEMA_ALONE = {
@@ -105,16 +106,16 @@ class Script:
         _finish(connection, self.rows, self.grants)
 
 
-def record_script(
-    connection: BaseDatabaseWrapper, release: Release, on_step: Callable[[str], None] = lambda name: None
-) -> Script:
+def record_script(connection: BaseDatabaseWrapper, on_step: Callable[[str], None] = lambda name: None) -> Script:
     """Migrate a rehearsal database, in one transaction like a tenant's, and return what that took.
 
     The connection is in autocommit before and after.
     """
     history = history_read(connection)
     executor = MigrationExecutor(connection)
-    plan = [migration for migration, _backwards in executor.migration_plan(release.targets)]
+    # This history's own: which of a squashed migration and those that it replaces is used depends on it.
+    targets = [key for key in executor.loader.graph.leaf_nodes() if key[0] in TENANT_APPS]
+    plan = [migration for migration, _backwards in executor.migration_plan(targets)]
     nodes = executor.loader.graph.nodes
     state = executor.loader.project_state([key for key in executor.loader.applied_migrations if key in nodes])
     steps = []

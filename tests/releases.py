@@ -54,10 +54,10 @@ class NextRelease:
         (self._own / "__init__.py").write_text(f"__path__.append({str(present)!r})\n")
         self._previous = sorted(path.stem for path in present.glob("0*.py"))[-1]
 
-    def add(self, name: str, operations: str = PLAIN, *, code: str = "") -> NextRelease:
-        """Add a migration after the last; `operations` is the body of its class, `code` stands before it."""
+    def add(self, name: str, operations: str = PLAIN, *, code: str = "", after: str = "") -> NextRelease:
+        """Add a migration after the last, or after another; `operations` is its class's body, `code` stands before."""
         source = FILE.format(
-            app=self.app, previous=self._previous, code=textwrap.dedent(code), operations=operations.rstrip()
+            app=self.app, previous=after or self._previous, code=textwrap.dedent(code), operations=operations.rstrip()
         )
         (self._own / f"{name}.py").write_text(source)
         self._previous = name

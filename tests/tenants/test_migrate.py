@@ -95,6 +95,7 @@ class TestAllGoesWell:
         with tenant_context(tenant) as alias:
             created, migrated = AuditLog.objects.using(alias).order_by("id")
         assert migrated.action == "tenant.migrate" and migrated.previous_hash == created.entry_hash
+        assert migrated.details is not None
         assert migrated.details["batch"] == str(report.batch_id)
         assert migrated.details["migrations"] == ["runs.0003_plain"]
 
@@ -329,7 +330,7 @@ class TestRefusals:
     ) -> None:
         well, ill = make_tenant(), make_tenant()
         with psycopg.connect(DatabaseServer.objects.get(pk="main").admin_url, autocommit=True) as server:
-            server.execute(statement.format(name=database_of(ill)))  # type: ignore[arg-type]
+            server.execute(statement.format(name=database_of(ill)))
         [problem] = self.refused(next_release.add("0003_plain"), [well])
         assert problem.startswith(f"Tenant {ill.id}: ") and reason in problem
 

@@ -1,4 +1,4 @@
-"""`kill -9` of a migration of tenants, and of PostgreSQL under it: all tenants end on the new version or all on the old."""
+"""`kill -9` of a migration of tenants, and of PostgreSQL under it: all end on the new version, or all on the old."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_prepared_transaction_that_somebody_else_rolled_back_is_told(
     record = batch()
     with as_owner(trio[1]) as connection:
         connection.autocommit = True
-        connection.execute(f"ROLLBACK PREPARED '{record.gid(trio[1].id)}'")  # type: ignore[arg-type]
+        connection.execute(f"ROLLBACK PREPARED '{record.gid(trio[1].id)}'")
     [recovery] = tenant_recover()
     assert recovery.outcome == "finished"
     assert Tenant.objects.get(pk=trio[1].pk).schema_version != Tenant.objects.get(pk=trio[0].pk).schema_version
@@ -177,7 +177,7 @@ def test_what_is_prepared_after_the_batch_was_ended_is_ended_too(trio: list[Tena
     )
     with as_owner(trio[0]) as connection:
         connection.execute("CREATE TABLE stray (id int)")
-        connection.execute(f"PREPARE TRANSACTION '{record.gid(trio[0].id)}'")  # type: ignore[arg-type]
+        connection.execute(f"PREPARE TRANSACTION '{record.gid(trio[0].id)}'")
     assert leftovers() == [record.gid(trio[0].id)]
     assert tenant_recover() == []
     assert leftovers() == []

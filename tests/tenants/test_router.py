@@ -39,7 +39,7 @@ def test_everything_else_stays_in_the_control_database(model: type, tenant: Tena
 
 @pytest.mark.parametrize("app", [config.label for config in apps.get_app_configs()])
 def test_migrations_are_allowed_on_exactly_one_side(app: str) -> None:
-    for alias in ("tenant:a", "template:main"):
+    for alias in ("tenant:a", "owner:a"):
         assert router.allow_migrate(alias, app) is (app in TENANT_APPS)
     for alias in ("default", "control-owner", "anything"):
         assert router.allow_migrate(alias, app) is (app not in TENANT_APPS)

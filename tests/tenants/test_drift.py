@@ -1,0 +1,127 @@
+"""Every kind of change that somebody can make to a tenant's schema by hand is found and named."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tenants.catalog import catalog_fingerprint, catalog_read, differences, named
+from tenants.models import SchemaReference, Tenant
+from tenants.owner import owner_connection
+from tenants.preflight import database_of
+from tenants.services import tenant_create, tenant_migrate
+from tenants.status import TenantHealth, tenant_statuses
+from tests.tenant_fixtures import MakeTenant, remove
+from tests.tenants.fleets import as_owner, catalog_of
+
+DRIFT = {
+    "table": ("CREATE TABLE extra (id int)", ["column extra.id", "grant extra", "table extra"]),
+    "column": ("ALTER TABLE runs ADD COLUMN extra text", ["column runs.extra"]),
+    "column type": ("ALTER TABLE steps ALTER COLUMN retry_count TYPE bigint", ["column steps.retry_count"]),
+    "default": ("ALTER TABLE steps ALTER COLUMN retry_count SET DEFAULT 1", ["column steps.retry_count"]),
+    "not null": ("ALTER TABLE runs ALTER COLUMN status DROP NOT NULL", ["column runs.status"]),
+    "index": ("DROP INDEX runs_newest", ["index runs_newest"]),
+    "constraint": ("ALTER TABLE runs DROP CONSTRAINT runs_status_check", ["constraint runs.runs_status_check"]),
+    "trigger": ("DROP TRIGGER touch_run ON runs", ["trigger runs.touch_run"]),
+    "disabled trigger": (
+        "ALTER TABLE audit_logs DISABLE TRIGGER prevent_audit_log_modification",
+        ["trigger audit_logs.prevent_audit_log_modification"],
+    ),
+    "function": (
+        "CREATE OR REPLACE FUNCTION touch_run() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$",
+        ["function touch_run()"],
+    ),
+    "grant": ("GRANT UPDATE ON audit_logs TO seo_gen_tenant", ["grant audit_logs"]),
+    "revoked grant": ("REVOKE INSERT ON runs FROM seo_gen_tenant", ["grant runs"]),
+    "grant on a column": ("GRANT UPDATE (details) ON audit_logs TO seo_gen_tenant", ["column audit_logs.details"]),
+    "grant on a function": ("GRANT EXECUTE ON FUNCTION chain_audit_logs() TO PUBLIC", ["grant chain_audit_logs()"]),
+    "owner": (
+        "ALTER TABLE tenant_identity OWNER TO seo_gen_tenant",
+        ["grant tenant_identity", "table tenant_identity"],
+    ),
+    "view": (
+        "CREATE OR REPLACE VIEW run_costs AS SELECT id AS run_id, 0::numeric AS total_llm_cost,"
+        " 0::bigint AS total_input_tokens, 0::bigint AS total_output_tokens, 0::bigint AS unpriced_steps FROM runs",
+        ["view run_costs"],
+    ),
+    "sequence": ("ALTER SEQUENCE steps_id_seq INCREMENT 2", ["sequence steps_id_seq values"]),
+    "row security": ("ALTER TABLE runs ENABLE ROW LEVEL SECURITY", ["table runs"]),
+    "policy": ("CREATE POLICY p ON runs USING (true)", ["policy runs.p"]),
+    "rule": ("CREATE RULE r AS ON DELETE TO runs DO INSTEAD NOTHING", ["rule runs.r"]),
+    "type": ("CREATE TYPE mood AS ENUM ('good', 'bad')", ["type mood"]),
+    "schema": ("CREATE SCHEMA elsewhere", ["grant elsewhere", "schema elsewhere"]),
+}
+
+
+def health_of(tenant: Tenant) -> TenantHealth:
+    [health] = tenant_statuses(tenant_id=tenant.id, check=True)
+    return health
+
+
+@pytest.fixture(scope="module")
+def shared_tenant() -> Iterator[Tenant]:
+    tenant = tenant_create(name="drifting")
+    yield tenant
+    remove(tenant)
+
+
+@pytest.mark.parametrize(("statement", "objects"), DRIFT.values(), ids=DRIFT.keys())
+def test_a_change_by_hand_is_named(shared_tenant: Tenant, statement: str, objects: list[str]) -> None:
+    """Made and looked at inside a transaction of the administrator's, then taken back."""
+    server = shared_tenant.server
+    assert server is not None
+    expected = catalog_of(shared_tenant)
+    with owner_connection(server, database_of(shared_tenant), "test") as connection:
+        before = catalog_fingerprint(connection)
+        connection.set_autocommit(False)
+        with connection.cursor() as cursor:
+            cursor.execute("SET ROLE NONE")
+            cursor.execute(statement)
+        assert catalog_fingerprint(connection) != before
+        found = differences(expected, catalog_read(connection))
+        connection.rollback()
+        connection.set_autocommit(True)
+        assert catalog_fingerprint(connection) == before
+    assert [difference.partition(" is ")[0] for difference in found] == objects
+
+
+def test_a_new_tenant_is_what_its_migrations_make(tenant: Tenant) -> None:
+    reference = SchemaReference.objects.get(server="main", version=tenant.schema_version, template__gt="")
+    assert catalog_of(tenant) == reference.catalog
+    health = health_of(tenant)
+    assert (health.schema_state, health.drift, health.problem) == ("current", [], None)
+
+
+def test_a_reference_that_nobody_kept_is_made_anew(tenant: Tenant) -> None:
+    kept = SchemaReference.objects.get(server="main", version=tenant.schema_version, template__gt="")
+    SchemaReference.objects.filter(pk=kept.pk).delete()
+    assert health_of(tenant).drift == []
+    made = SchemaReference.objects.get(server="main", version=tenant.schema_version)
+    assert (made.fingerprint, made.catalog) == (kept.fingerprint, kept.catalog)
+    SchemaReference.objects.filter(pk=made.pk).update(template=kept.template)
+
+
+def test_status_keeps_what_it_saw_and_then_tells_it_without_looking(tenant: Tenant) -> None:
+    with as_owner(tenant) as connection:
+        connection.execute("DROP INDEX runs_newest")
+    assert health_of(tenant).problem == "index runs_newest is missing"
+    Tenant.objects.filter(pk=tenant.pk).update(database_url="postgresql://u:secret@127.0.0.1:9/d")
+    [health] = tenant_statuses(tenant_id=tenant.id)
+    assert (health.reachable, health.drift) == (None, ["index runs_newest is missing"])
+    Tenant.objects.filter(pk=tenant.pk).update(database_url=tenant.database_url)
+
+
+@pytest.mark.usefixtures("empty_fleet")
+def test_drift_is_found_where_nothing_is_to_be_migrated(make_tenant: MakeTenant) -> None:
+    well, ill = make_tenant(), make_tenant()
+    with as_owner(ill) as connection:
+        connection.execute("ALTER TABLE runs ADD COLUMN extra text")
+    report = tenant_migrate()
+    assert report.problems == [
+        f"Tenant {ill.id}: its schema is not what its migrations make: column runs.extra is not from our migrations."
+    ]
+    assert Tenant.objects.get(pk=well.pk).schema_drift == []
+    assert Tenant.objects.get(pk=ill.pk).schema_drift == ["column runs.extra is not from our migrations"]
+
+
+def test_long_lists_are_cut() -> None:
+    assert named([f"table t{number} is missing" for number in range(7)]).endswith("table t4 is missing; and 2 more")
