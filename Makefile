@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test stop install install-dev lint format types contract bench chaos messages lock clean
+.PHONY: help demo test stop install install-dev lint format types contract bench chaos external messages lock clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,8 +44,11 @@ contract: install-dev  ## Who may import whom.
 bench: install-dev $(VENV)/.rivals  ## Benchmarks; prints their table.
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: install-dev  ## The tests that kill processes, on their own.
-	@$(BIN)/python -m pytest -m chaos $(ARGS)
+chaos: install-dev  ## The tests that kill processes, on their own, and longer. CHAOS_ROUNDS=100 for more.
+	@CHAOS_ROUNDS=$${CHAOS_ROUNDS:-25} $(BIN)/python -m pytest -m chaos $(ARGS)
+
+external: install-dev  ## Tests on servers of this machine: EXTERNAL_POSTGRES_URL, else its PostgreSQL on port 5432.
+	@$(BIN)/python -m pytest -m external $(ARGS)
 
 NOT_OURS = --ignore $(VENV) --ignore var --ignore build --ignore tests --ignore benchmarks
 messages: install-dev  ## Extract what is to be translated, and compile the translations. Needs GNU gettext.

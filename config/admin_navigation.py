@@ -109,6 +109,8 @@ def _control_menu(request: HttpRequest) -> list[Item]:
             _("Customers"),
             _item(request, "tenants.tenant", "apartment", _("Tenants")),
             _item(request, "tenants.databaseserver", "database", _("Database servers")),
+            _item(request, "tenants.tenantschema", "schema", _("Fleet")),
+            _item(request, "tenants.migrationbatch", "published_with_changes", _("Migrations")),
         ),
         _group(
             _("LLM"),

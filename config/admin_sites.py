@@ -34,8 +34,9 @@ from prompts.models import Prompt
 from runs.admin import RUN_COLORS, ArtifactAdmin, RunAdmin, RunCostAdmin, StepAdmin, money
 from runs.models import Artifact, Run, RunCost, RunStatus, Step
 from tenants.admin import STATUS_COLORS, DatabaseServerAdmin, TenantAdmin
+from tenants.fleet_admin import MigrationBatchAdmin, TenantSchemaAdmin
 from tenants.links import control_url, tenant_url
-from tenants.models import DatabaseServer, Tenant, TenantStatus
+from tenants.models import DatabaseServer, MigrationBatch, Tenant, TenantSchema, TenantStatus
 from tenants.selectors import tenants_existing
 
 if TYPE_CHECKING:
@@ -207,6 +208,8 @@ control_site.register(LLMModel, LLMModelAdmin)
 control_site.register(StepLLMDefault, StepLLMDefaultAdmin)
 control_site.register(DatabaseServer, DatabaseServerAdmin)
 control_site.register(Tenant, TenantAdmin)
+control_site.register(TenantSchema, TenantSchemaAdmin)
+control_site.register(MigrationBatch, MigrationBatchAdmin)
 control_site.register(ControlAuditLog, ControlAuditLogAdmin)
 control_site.register(User, UserAdmin)
 control_site.register(Group, GroupAdmin)

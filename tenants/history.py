@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
 
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import TextChoices
@@ -92,7 +95,20 @@ class Release:
 
 
 def release() -> Release:
-    """Read the tenant apps' migrations from disk."""
+    """Read the tenant apps' migrations from disk; again only where a file is new, gone or changed."""
+    return _read(tuple((str(path), path.stat().st_mtime_ns) for path in sorted(migration_files())))
+
+
+def migration_files() -> Iterator[Path]:
+    """Yield what the tenant apps' migrations consist of."""
+    for app in sorted(TENANT_APPS):
+        package = import_module(str(MigrationLoader.migrations_module(app)[0]))
+        for folder in package.__path__:
+            yield from (path for path in Path(folder).rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+@lru_cache(maxsize=4)
+def _read(_files: tuple[tuple[str, int], ...]) -> Release:
     graph = MigrationLoader(None).graph
     ours = [key for key in graph.nodes if key[0] in TENANT_APPS]
     return Release(

@@ -119,6 +119,16 @@ class Tenant(models.Model):
         return mask_url(self.database_url)
 
 
+class TenantSchema(Tenant):
+    """A tenant with its schema's state, as the fleet page shows it."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("tenant in the fleet")
+        verbose_name_plural = _("tenants in the fleet")
+        ordering = ["id"]
+
+
 class OperationStatus(models.TextChoices):
     RUNNING = "running", _("running")
     COMPLETED = "completed", _("completed")

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator
-from importlib import import_module
 from pathlib import Path
 
 import django
 from django.apps import apps
 from django.db.migrations.executor import MigrationExecutor
-from django.db.migrations.loader import MigrationLoader
 
 from tenants.cluster import Cluster
 from tenants.grants import grant_all, privileges
-from tenants.history import release
+from tenants.history import migration_files, release
 from tenants.models import DatabaseServer, SchemaReference, database_prefix
 from tenants.owner import owner_connection
 from tenants.reference import reference_record
@@ -79,13 +77,10 @@ def fingerprint() -> str:
 
 def _sources() -> Iterator[Path]:
     """Yield the migrations of the tenant apps, the SQL that some build on, and the rows that some insert."""
+    yield from migration_files()
     for label in sorted(TENANT_APPS):
         app = Path(apps.get_app_config(label).path)
-        migrations = import_module(str(MigrationLoader.migrations_module(label)[0]))
-        folders = [*map(Path, migrations.__path__), app / "defaults"]
-        for path in (app / "guards.py", *(found for folder in folders for found in folder.rglob("*"))):
-            if path.is_file() and path.suffix != ".pyc":
-                yield path
+        yield from (path for path in (app / "guards.py", *(app / "defaults").rglob("*")) if path.is_file())
 
 
 def _migrate(cluster: Cluster, database: str, name: str) -> None:

@@ -31,11 +31,15 @@ def ignore_progress(progress: Progress) -> None:
     """The default listener."""
 
 
+# Of a migration of tenants, in their order; "commit" or "roll back".
+PHASES = ("check", "rehearse", "prepare", "decide", "commit", "roll back")
+
+
 @dataclass(frozen=True)
 class BatchProgress:
     """How far a migration of tenants is: `done` of `total` in this phase."""
 
-    # "check", "rehearse", "prepare", "decide", "commit", "roll back" or "end", in `tenants.services.migrate`'s order.
+    # One of PHASES, or "end".
     phase: str
     done: int = 0
     total: int = 0

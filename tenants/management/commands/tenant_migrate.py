@@ -66,10 +66,12 @@ class Command(OperatorCommand):
         times = ", ".join(f"{name} {ms / 1000:.1f} s" for name, ms in document["timing_ms"].items())
         self.stdout.write(f"{times}.")
         if document["dry_run"]:
-            self.stdout.write(_("Dry run: %(pending_count)d tenants can be migrated; nothing has changed.") % document)
+            self.stdout.write(
+                _("Dry run: %(pending_count)d of %(tenant_count)d tenants can be migrated. Nothing has changed.") % said
+            )
         else:
             self.stdout.write(
-                _("%(pending_count)d of %(tenant_count)d tenants were migrated; all are at %(version)s.") % said
+                _("Migrated: %(pending_count)d of %(tenant_count)d tenants. All are at %(version)s.") % said
             )
 
     def handle(self, *args: Any, **options: Any) -> None:
