@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from config.admin_base import ReadOnlyAdmin, ReadOnlyInline, as_badge
 from tenants.history import SchemaState, release, short
@@ -118,7 +118,7 @@ class TenantSchemaAdmin(ReadOnlyAdmin):
         count = len(tenant.schema_drift)
         if not count:
             return as_badge(_("none"), "success")
-        return as_badge(ngettext("%(count)d difference", "%(count)d differences", count) % {"count": count}, "danger")
+        return as_badge(_("differences: %(count)d") % {"count": count}, "danger")
 
     @admin.display(description=gettext_lazy("differences"))
     def differences(self, tenant: Tenant) -> SafeString | None:

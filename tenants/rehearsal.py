@@ -158,12 +158,11 @@ def _failing_as_rehearsal(server: DatabaseServer, step: Callable[[], str]) -> It
 
 
 def _failure(server: DatabaseServer, migration: str, reason: str) -> ServerError:
+    if migration:
+        message = _("The rehearsal on database server %(name)s failed at %(migration)s: %(reason)s.")
+    else:
+        message = _("The rehearsal on database server %(name)s failed: %(reason)s.")
     return ServerError(
-        _("The rehearsal on database server %(name)s failed%(migration)s: %(reason)s.")
-        % {
-            "name": server.name,
-            "migration": _(" at %(migration)s") % {"migration": migration} if migration else "",
-            "reason": reason.rstrip("."),
-        },
+        message % {"name": server.name, "migration": migration, "reason": reason.rstrip(".")},
         hint=_("Mend the migration."),
     )

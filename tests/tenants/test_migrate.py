@@ -22,10 +22,12 @@ from tenants.history import release
 from tenants.models import BatchStatus, DatabaseServer, MigrationBatch, Tenant, TenantStatus, database_prefix
 from tenants.preflight import database_of
 from tenants.services import tenant_create, tenant_migrate, tenant_suspend
+from tenants.services.setup import server_register
 from tenants.template import ensure_template, template_name
 from tenants.types import BatchProgress
 from tests.program import seo_gen
 from tests.releases import NextRelease
+from tests.servers import second_postgres
 from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.fleets import as_owner, batch, catalog_of, history_of, leftovers, state_of, states_of
 
@@ -517,3 +519,22 @@ def _wait_for_waiting_lock() -> None:
                 return
             assert time.monotonic() < deadline, "nobody waits"
             threading.Event().wait(0.01)
+
+
+@pytest.mark.usefixtures("empty_fleet")
+def test_an_administrator_who_is_no_superuser_suffices(next_release: NextRelease, tmp_path: Path) -> None:
+    """The role of docs/configuration.md."""
+    next_release.add("0003_plain")
+    with second_postgres(tmp_path / "second") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE ROLE manager LOGIN CREATEDB CREATEROLE PASSWORD 'managers'")
+            connection.execute("GRANT pg_signal_backend TO manager; GRANT CONNECT ON DATABASE postgres TO manager")
+        limited = server_register(name="limited", admin_url=f"postgresql://manager:managers@{url.rpartition('@')[2]}")
+        tenants = [tenant_create(name=name, server_name="limited") for name in ("one", "two")]
+        with next_release.active():
+            report = tenant_migrate()
+            assert (report.outcome, report.problems, report.pending_count) == ("completed", [], 2)
+            assert tenant_migrate().pending_count == 0
+        for tenant in tenants:
+            remove(tenant)
+    limited.delete()
