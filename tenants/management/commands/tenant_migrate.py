@@ -60,7 +60,7 @@ class Command(OperatorCommand):
                 [_("tenant"), _("migrations"), _("prepared (ms)"), _("locked (ms)"), _("locks")], _rows(document)
             )
         print_table(
-            [_("server"), _("from"), _("tenants"), _("migrations"), _("slowest (ms)"), _("longest locked (ms)")],
+            [_("server"), _("from"), _("tenants"), _("migrations"), _("prepared (ms)"), _("locked (ms)")],
             _summary(document),
         )
         times = ", ".join(f"{name} {ms / 1000:.1f} s" for name, ms in document["timing_ms"].items())
@@ -107,21 +107,27 @@ def _rows(document: Any) -> list[tuple[object, ...]]:
             ", ".join(row["migrations"]),
             row["prepared_ms"],
             row["locked_ms"],
-            ", ".join(f"{relation} {mode}" for relation, mode in row["locks"].items()),
+            ", ".join(f"{relation} {mode.removesuffix('Lock')}" for relation, mode in row["locks"].items()),
         )
         for row in document["tenants"]
     ]
 
 
+def _before(row: Any) -> str:
+    """The version it came from, as far as the migrations change it."""
+    apps = {migration.partition(".")[0] for migration in row["migrations"]}
+    return " ".join(name for name in short(row["from_version"]).split() if name.partition(".")[0] in apps)
+
+
 def _summary(document: Any) -> list[tuple[object, ...]]:
-    """One row for all tenants of a server that came from the same version."""
+    """One row for all tenants of a server that came from the same version, with the slowest of them."""
     groups: dict[tuple[str, str, str], list[Any]] = {}
     for row in document["tenants"]:
-        groups.setdefault((row["server"], row["from_version"], ", ".join(row["migrations"])), []).append(row)
+        groups.setdefault((row["server"], _before(row), ", ".join(row["migrations"])), []).append(row)
     return [
         (
             server,
-            short(version),
+            version,
             len(rows),
             migrations,
             max(row["prepared_ms"] for row in rows),
