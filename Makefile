@@ -19,8 +19,10 @@ help:  ## List the targets.
 demo: install  ## Two customers, one article each, and the admin. ARGS='--no-serve --json' for one document.
 	@$(BIN)/seo-gen demo $(ARGS)
 
+# Two processes, each with servers of its own, keep two cores busy; some tests alone start faster with PARALLEL=.
+PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 test: install-dev  ## Run the tests on a stack of their own. ARGS='tests/tenants -k create' for some of them.
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 stop:  ## Stop a stack that was left running.
 	@if test -x $(BIN)/seo-gen; then $(BIN)/seo-gen stack stop; else echo "Nothing is installed, so nothing runs."; fi

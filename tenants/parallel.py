@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from typing import TypeVar
@@ -13,11 +13,11 @@ Result = TypeVar("Result")
 
 def in_parallel(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int
-) -> Iterator[tuple[Item, Result | BaseException]]:
+) -> Generator[tuple[Item, Result | BaseException], None, None]:
     """Yield each item with what `work` returned for it or raised, in the order in which they end.
 
-    Closing the iterator drops what has not begun, and waits for what has. Each call sees the caller's context variables
-    (who acts) in a copy of its own.
+    Closing the generator drops what has not begun, and waits for what has. Each call sees the caller's context
+    variables (who acts) in a copy of its own.
     """
     if not items:
         return

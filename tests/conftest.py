@@ -14,7 +14,7 @@ _homes: list[stack.Home] = []
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers before anything reads the settings, which hold their addresses."""
-    if config.option.help:
+    if config.option.help or _only_distributes(config):
         return
     _homes.append(environment.start())
     # Not pytest's default, whose modes every session changes: PostgreSQL's account must be able to enter.
@@ -24,6 +24,11 @@ def pytest_configure(config: pytest.Config) -> None:
     django.setup()
     # Only now can fixtures be imported that use models.
     config.pluginmanager.import_plugin("tests.tenant_fixtures")
+
+
+def _only_distributes(config: pytest.Config) -> bool:
+    """Tell whether this process hands the tests to others (pytest-xdist), each of which has servers of its own."""
+    return bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -8,6 +8,7 @@ nothing fails for good.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 from django.db import connections, transaction
 from django.utils.translation import gettext as _
@@ -191,8 +192,9 @@ def _prepare(batch: Batch) -> None:
             with_locks=batch.record.dry_run,
         )
 
-    with batch.phase("prepare", len(batch.jobs)) as one_more:
-        for job, outcome in in_parallel(work, batch.jobs, batch.workers):
+    outcomes = in_parallel(work, batch.jobs, batch.workers)
+    with batch.phase("prepare", len(batch.jobs)) as one_more, closing(outcomes):
+        for job, outcome in outcomes:
             if isinstance(outcome, MigrationFailed):
                 batch.problems.append(str(outcome))
                 return

@@ -102,7 +102,7 @@ def test_postgres_wants_a_password(home: stack.Home) -> None:
         psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres", password="")
     with psycopg.connect(stack.settings_from_stack(home)["TENANT_SERVER_URL"]) as server:
         shown = {name: server.execute(f"SHOW {name}").fetchone() for name in ("timezone", "max_prepared_transactions")}
-    assert shown == {"timezone": ("UTC",), "max_prepared_transactions": ("200",)}
+    assert shown == {"timezone": ("UTC",), "max_prepared_transactions": ("2000",)}
 
 
 def test_the_application_role_can_change_rows_but_not_tables(home: stack.Home) -> None:
