@@ -31,8 +31,6 @@ class Batch:
     # By tenant.
     prepared: dict[str, Prepared] = field(default_factory=dict)
     locked_ms: dict[str, int] = field(default_factory=dict)
-    # Template databases in the states that the tenants come from.
-    templates: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
     @contextmanager

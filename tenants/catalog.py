@@ -23,6 +23,23 @@ SELECT encode(sha256(convert_to(string_agg(concat_ws(' ', kind, name, definition
               ORDER BY kind COLLATE "C", name COLLATE "C"), 'UTF8')), 'hex')
   FROM objects
 """
+# Which rows those catalogs have, and which transaction wrote each: the same as long as nothing touches a definition, so
+# that the fingerprint need not be computed again. Cheap, but it says nothing of another database.
+STAMP = """
+SELECT concat(sum(row), ' ', count(*)) FROM (
+    SELECT hashtextextended(concat('n', oid, ' ', xmin), 0)::numeric FROM pg_catalog.pg_namespace
+    UNION ALL SELECT hashtextextended(concat('r', oid, ' ', xmin), 0) FROM pg_catalog.pg_class WHERE oid >= 16384
+    UNION ALL SELECT hashtextextended(concat('d', oid, ' ', xmin), 0) FROM pg_catalog.pg_attrdef
+    UNION ALL SELECT hashtextextended(concat('k', oid, ' ', xmin), 0) FROM pg_catalog.pg_constraint WHERE oid >= 16384
+    UNION ALL SELECT hashtextextended(concat('t', oid, ' ', xmin), 0) FROM pg_catalog.pg_trigger
+    UNION ALL SELECT hashtextextended(concat('f', oid, ' ', xmin), 0) FROM pg_catalog.pg_proc WHERE oid >= 16384
+    UNION ALL SELECT hashtextextended(concat('y', oid, ' ', xmin), 0) FROM pg_catalog.pg_type WHERE oid >= 16384
+    UNION ALL SELECT hashtextextended(concat('i', indexrelid, ' ', xmin), 0) FROM pg_catalog.pg_index
+               WHERE indexrelid >= 16384
+    UNION ALL SELECT hashtextextended(concat('a', attrelid, ' ', attnum, ' ', xmin), 0) FROM pg_catalog.pg_attribute
+               WHERE attrelid >= 16384
+) AS catalogs (row)
+"""
 OBJECTS = "SELECT kind || ' ' || name, coalesce(definition, '') FROM objects"
 
 

@@ -54,12 +54,19 @@ def note_schemas(looks: Sequence[Look], release: Release, drift: Mapping[str, li
     by_version: dict[str, list[str]] = defaultdict(list)
     for look in looks:
         by_version[release.version_of(look.history)].append(look.tenant.id)
+    not_compared = [look.tenant.id for look in looks if release.problem(look.history)]
+    computed = [look for look in looks if look.stamp != look.tenant.schema_stamp]
+    for look in computed:
+        look.tenant.schema_stamp, look.tenant.schema_fingerprint = look.stamp, look.fingerprint
     with transaction.atomic(using=CONTROL):
         tenants = Tenant.objects.using(CONTROL)
         for version, ids in by_version.items():
             tenants.filter(pk__in=ids).update(schema_version=version, schema_drift=[], schema_checked_at=Now())
+        tenants.filter(pk__in=not_compared).update(schema_drift=None)
         for tenant_id, found in drift.items():
             tenants.filter(pk=tenant_id).update(schema_drift=found)
+        kept = ["schema_stamp", "schema_fingerprint"]
+        tenants.bulk_update([look.tenant for look in computed], kept, batch_size=500)
 
 
 def _differences(look: Look, reference: SchemaReference, work: str) -> list[str]:

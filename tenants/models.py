@@ -87,6 +87,10 @@ class Tenant(models.Model):
     schema_version = models.TextField(_("schema version"), db_default="", editable=False)
     # In which points its schema differs from what those migrations make: [] none, None never compared.
     schema_drift = models.JSONField(_("schema drift"), null=True, editable=False)
+    # The schema's fingerprint when it was last computed, and the stamp that the catalog's rows had then: as long as
+    # they have it, the fingerprint is the same (`tenants.catalog`).
+    schema_fingerprint = models.TextField(db_default="", editable=False)
+    schema_stamp = models.TextField(db_default="", editable=False)
     schema_checked_at = models.DateTimeField(_("schema compared"), null=True, editable=False)
 
     class Meta:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from django.db import DatabaseError
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
-from tenants.catalog import catalog_fingerprint
+from tenants.catalog import STAMP, catalog_fingerprint
 from tenants.cluster import Cluster, Door, parse_location
 from tenants.errors import MigrationFailed, ServerError, reason_of
 from tenants.history import History
 from tenants.models import DatabaseServer, Tenant, database_prefix
 from tenants.owner import owner_connection
 from tenants.parallel import in_parallel
-from tenants.reference import history_read, major_version
+from tenants.reference import major_version
+from tenants.router import TENANT_APPS
 
-IDENTITY = "SELECT tenant_id, identity FROM public.tenant_identity"
+# Whose it is, which migrations were applied, and whether its schema was touched since: one round trip.
+LOOK = f"""
+SELECT (SELECT jsonb_build_array(tenant_id, identity) FROM public.tenant_identity),
+       ARRAY(SELECT jsonb_build_array(app, name) FROM public.django_migrations WHERE app = ANY(%s)),
+       ({STAMP})
+"""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,9 @@ class Look:
     # PostgreSQL's major version.
     server_version: int
     history: History
-    # sha256 of the schema.
+    # sha256 of the schema, and the stamp of the catalog's rows that it was computed from.
     fingerprint: str
+    stamp: str
 
 
 def look_at(
@@ -77,9 +84,14 @@ def look_into(tenant: Tenant, *, work: str) -> Look:
     database = database_of(tenant)
     try:
         with owner_connection(server, database, work) as connection:
-            _require_identity(connection, tenant)
-            history = history_read(connection)
-            return Look(tenant, server, database, major_version(connection), history, catalog_fingerprint(connection))
+            with connection.cursor() as cursor:
+                cursor.execute(LOOK, [sorted(TENANT_APPS)])
+                identity, applied, stamp = cursor.fetchone()
+            _require_identity(json.loads(identity or "[]"), tenant)
+            history = frozenset((app, name) for app, name in map(json.loads, applied))
+            untouched = stamp == tenant.schema_stamp
+            fingerprint = tenant.schema_fingerprint if untouched else catalog_fingerprint(connection)
+            return Look(tenant, server, database, major_version(connection), history, fingerprint, stamp)
     except DatabaseError as error:
         raise MigrationFailed(
             tenant.id, _("its database cannot be used: %(reason)s") % {"reason": reason_of(error)}
@@ -129,11 +141,8 @@ def _closed(door: Door | None, tenant: Tenant) -> str:
     return problem % {"database": database_of(tenant), "server": tenant.server_id, "others": others}
 
 
-def _require_identity(connection: BaseDatabaseWrapper, tenant: Tenant) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(IDENTITY)
-        found = cursor.fetchone()
-    if found != (tenant.id, tenant.identity):
+def _require_identity(found: list[str], tenant: Tenant) -> None:
+    if found != [tenant.id, str(tenant.identity)]:
         raise MigrationFailed(
             tenant.id,
             _("the database %(database)s is not its own, but belongs to %(owner)s")

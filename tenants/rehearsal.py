@@ -77,10 +77,13 @@ def rehearse(reference: SchemaReference, history: History, release: Release, wor
 def _compare_or_record(
     cluster: Cluster, connection: BaseDatabaseWrapper, server_version: int, script: Script, release: Release
 ) -> None:
-    """Require that the result is the template's schema; where there is no template, it is about to become it."""
+    """Require that the result is the template's schema; where there is no template, it is about to become it.
+
+    What was kept may also be another template's: of a migration that was edited before any tenant had it.
+    """
     template = template_name(database_prefix())
     known = reference_find(cluster.server, server_version, history_read(connection))
-    if known is None or not cluster.template_is_ready(template):
+    if known is None or known.template != template or not cluster.template_is_ready(template):
         reference_record(cluster.server, connection, release, template=template)
     elif known.fingerprint != script.fingerprint:
         found = named(differences(known.catalog, script.catalog))

@@ -7,7 +7,8 @@ one is never taken by mistake.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import django
@@ -15,12 +16,14 @@ from django.apps import apps
 from django.db.migrations.executor import MigrationExecutor
 
 from tenants.cluster import Cluster
+from tenants.errors import ServerError
 from tenants.grants import grant_all, privileges
 from tenants.history import migration_files, release
 from tenants.models import DatabaseServer, SchemaReference, database_prefix
 from tenants.owner import owner_connection
 from tenants.reference import reference_record
 from tenants.router import CONTROL, TENANT_APPS
+from tenants.selectors import tenants_existing
 
 
 def template_name(prefix: str) -> str:
@@ -56,14 +59,24 @@ def promote(cluster: Cluster, database: str, prefix: str) -> None:
             cluster.close_template(database, name)
 
 
-def drop_old_templates(server: DatabaseServer, keep: Collection[str], work: str) -> None:
-    """Drop the server's templates of other releases than this one, but for those named in `keep`."""
+def drop_unused_templates() -> None:
+    """Drop the templates that neither this release nor any tenant comes from; a server that is away keeps them.
+
+    Not part of a migration, since PostgreSQL waits for a checkpoint whenever a database is dropped. None is dropped as
+    long as some tenant's version is not known.
+    """
+    versions = set(tenants_existing().values_list("schema_version", flat=True))
+    if "" in versions:
+        return
     prefix = database_prefix()
-    with Cluster(server, prefix, work) as cluster, cluster.template_lock():
-        for name in cluster.databases_named(f"{prefix}_template_"):
-            if name not in {template_name(prefix), *keep} and cluster.template_is_ready(name):
-                cluster.drop_database(name)
-                SchemaReference.objects.using(CONTROL).filter(server=server, template=name).update(template="")
+    references = SchemaReference.objects.using(CONTROL).filter(template__gt="")
+    used = {template_name(prefix), *references.filter(version__in=versions).values_list("template", flat=True)}
+    for server in DatabaseServer.objects.using(CONTROL):
+        with suppress(ServerError), Cluster(server, prefix, "templates") as cluster, cluster.template_lock():
+            for name in cluster.databases_named(f"{prefix}_template_"):
+                if name not in used and cluster.template_is_ready(name):
+                    cluster.drop_database(name)
+                    references.filter(server=server, template=name).update(template="")
 
 
 def fingerprint() -> str:

@@ -27,7 +27,7 @@ from tenants.preflight import Look, look_at
 from tenants.rehearsal import rehearse
 from tenants.router import CONTROL
 from tenants.selectors import require_finished, require_fleet_finished, tenant_get, tenants_existing
-from tenants.template import drop_old_templates, fingerprint
+from tenants.template import fingerprint
 from tenants.two_phase import Job, Prepared, end_all, lost, prepare
 from tenants.types import BatchReport, OnBatchProgress, ignore_batch_progress
 
@@ -140,7 +140,6 @@ def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
             except ServerError as error:
                 batch.problems.append(str(error))
                 return
-            batch.templates.add(one.reference.template)
             batch.jobs += [Job(look, script, batch.record.gid(look.tenant.id)) for look in one.looks]
             one_more(one.server.name)
     # Tenants at work last, so that their locks are held the shortest.
@@ -226,8 +225,6 @@ def _commit(batch: Batch) -> BatchReport:
     missing = lost(batch.record, batch.locked_ms.keys(), workers=batch.workers)
     batch.problems += missing.values()
     batch_applied(batch.record, but=missing)
-    if not batch.record.tenant_id:
-        _drop_old_templates(batch)
     return batch.end(BatchStatus.COMPLETED)
 
 
@@ -263,9 +260,3 @@ def _end_prepared(batch: Batch, phase: str, *, commit: bool) -> list[str]:
             one_more(tenant_id)
 
         return end_all(batch.record, commit=commit, workers=batch.workers, on_end=on_end)
-
-
-def _drop_old_templates(batch: Batch) -> None:
-    """Keep the template that the fleet comes from: a release that is taken back needs it."""
-    for server in {job.look.server for job in batch.jobs}:
-        drop_old_templates(server, batch.templates, batch.record.work)

@@ -14,6 +14,7 @@ from tenants.cluster import Cluster, parse_location
 from tenants.llm_routing import catalogue_fill
 from tenants.models import DatabaseServer, Tenant, database_prefix
 from tenants.router import CONTROL
+from tenants.template import drop_unused_templates
 
 # The server named by TENANT_SERVER_URL.
 MAIN_SERVER = "main"
@@ -25,6 +26,7 @@ def control_setup(*, verbosity: int = 0) -> None:
     if settings.TENANT_SERVER_URL:
         server_register(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL)
     catalogue_fill()
+    drop_unused_templates()
 
 
 def server_register(*, name: str, admin_url: str) -> DatabaseServer:
