@@ -152,6 +152,19 @@ class TestAllGoesWell:
         assert catalog_of(migrated) == catalog_of(cloned) == catalog_of(built)
         assert history_of(migrated) == history_of(cloned) == history_of(built)
 
+    def test_a_migration_may_be_edited_and_edited_back_before_any_tenant_has_it(
+        self, make_tenant: MakeTenant, tmp_path: Path
+    ) -> None:
+        tenant = make_tenant()
+        column = '    operations = [migrations.AddField("Run", "{}", models.TextField(null=True))]'
+        for number, name in enumerate(("first", "second", "first")):
+            edited = NextRelease(tmp_path / str(number)).add("0003_edited", column.format(name))
+            with edited.active():
+                assert tenant_migrate(dry_run=True).problems == []
+        with edited.active():
+            assert tenant_migrate().problems == []
+        assert "column runs.first" in catalog_of(tenant)
+
     def test_set_up_drops_templates_that_no_tenant_comes_from(self, make_tenant: MakeTenant, tmp_path: Path) -> None:
         tenant = make_tenant()
         names = []
