@@ -6,13 +6,15 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import children, creation, environment, routing, steps
+from benchmarks import children, creation, environment, migration, routing, steps
 from benchmarks.tables import Table
 
 BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
     "routing": routing.routing,
     "creation": creation.creation,
     "steps": steps.steps,
+    # Last, since it leaves a thousand databases, which keep the server's autovacuum busy.
+    "migration": migration.migration,
 }
 
 

@@ -4,6 +4,8 @@ import os
 
 import environ
 
+from benchmarks.releases import migration_modules
+
 DATABASES = {
     "default": {
         **environ.Env.db_url_config(os.environ.get("SCHEMA_TENANTS_URL", "postgresql://127.0.0.1/unset")),
@@ -18,6 +20,9 @@ TENANT_MODEL = "customers.Customer"
 TENANT_DOMAIN_MODEL = "customers.Domain"
 # The schema that tenants are cloned from, where TENANT_CREATION_FAKES_MIGRATIONS is on.
 TENANT_BASE_SCHEMA = "tenant_base"
+# As many tenants at a time as the product's command has.
+TENANT_MULTIPROCESSING_MAX_PROCESSES = 8
+MIGRATION_MODULES = migration_modules()
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 SECRET_KEY = "unused"
 USE_TZ = True

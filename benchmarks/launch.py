@@ -1,0 +1,57 @@
+"""Run a program and tell how long it took, from its start to its exit, and how much memory it needed.
+
+A process counts as its own the memory of the one that it was forked from, until it becomes another program. So what
+starts the measured one must be small: `python -m benchmarks.launch`, which answers with one line of JSON.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A program that went well."""
+
+    # When it was started (time.time).
+    started_at: float
+    seconds: float
+    # The most that was resident at once.
+    peak_bytes: int
+    output: str
+
+
+def run(arguments: Sequence[str], *, output: Path, log: Path, environment: Mapping[str, str]) -> Ended:
+    """Run ARGUMENTS to their end, output and messages in files; raise where the program fails.
+
+    `environment` is added to this process's variables.
+    """
+    from benchmarks.children import child
+
+    with child(["-m", "benchmarks.launch", str(output), *arguments], log=log, environment=environment) as launcher:
+        status, started_at, seconds, peak = json.loads(launcher.answer())
+        launcher.finish()
+    if status:
+        raise RuntimeError(f"{arguments} exited with {status}:\n{log.read_text()[-2000:]}")
+    return Ended(started_at, seconds, peak, output.read_text())
+
+
+def main(output: str, *arguments: str) -> None:
+    started_at, started = time.time(), time.perf_counter()
+    with open(output, "w") as file:
+        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=file)
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    print(json.dumps([os.waitstatus_to_exitcode(status), started_at, seconds, usage.ru_maxrss * KIB]), flush=True)
+    process.returncode = status  # it is waited for
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
