@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models.functions import Now
 
 from tenants.catalog import catalog_read, differences
@@ -16,6 +16,13 @@ from tenants.owner import owner_connection
 from tenants.preflight import Look
 from tenants.rehearsal import reference_for
 from tenants.router import CONTROL
+
+# In one statement: Django's `bulk_update` takes a millisecond a row.
+KEEP_FINGERPRINTS = """
+UPDATE tenants SET schema_stamp = seen.stamp, schema_fingerprint = seen.fingerprint
+  FROM unnest(%s::text[], %s::text[], %s::text[]) AS seen (id, stamp, fingerprint)
+ WHERE tenants.id = seen.id
+"""
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,6 @@ def note_schemas(looks: Sequence[Look], release: Release, drift: Mapping[str, li
         by_version[release.version_of(look.history)].append(look.tenant.id)
     not_compared = [look.tenant.id for look in looks if release.problem(look.history)]
     computed = [look for look in looks if look.stamp != look.tenant.schema_stamp]
-    for look in computed:
-        look.tenant.schema_stamp, look.tenant.schema_fingerprint = look.stamp, look.fingerprint
     with transaction.atomic(using=CONTROL):
         tenants = Tenant.objects.using(CONTROL)
         for version, ids in by_version.items():
@@ -65,8 +70,9 @@ def note_schemas(looks: Sequence[Look], release: Release, drift: Mapping[str, li
         tenants.filter(pk__in=not_compared).update(schema_drift=None)
         for tenant_id, found in drift.items():
             tenants.filter(pk=tenant_id).update(schema_drift=found)
-        kept = ["schema_stamp", "schema_fingerprint"]
-        tenants.bulk_update([look.tenant for look in computed], kept, batch_size=500)
+        with connections[CONTROL].cursor() as cursor:
+            columns = [(look.tenant.id, look.stamp, look.fingerprint) for look in computed]
+            cursor.execute(KEEP_FINGERPRINTS, [list(column) for column in zip(*columns, strict=True)] or [[], [], []])
 
 
 def _differences(look: Look, reference: SchemaReference, work: str) -> list[str]:

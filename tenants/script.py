@@ -21,7 +21,6 @@ from django.db.migrations import operations
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.migration import Migration
 from django.db.migrations.operations.base import Operation
-from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import ProjectState
 
 from tenants.catalog import Catalog, catalog_fingerprint, catalog_read
@@ -85,10 +84,8 @@ class Script:
     """From one history to this code's: the same for every tenant with that history on one server."""
 
     steps: tuple[ScriptStep, ...]
-    # Privileges on what the migrations made.
-    grants: str
-    # To be added to django_migrations.
-    rows: tuple[Key, ...]
+    # Then privileges on what they made, and rows in django_migrations: SQL, in one string.
+    ending: str
     # The schema that must come of it, and its fingerprint.
     catalog: Catalog
     fingerprint: str
@@ -103,7 +100,7 @@ class Script:
             on_step(label(step.key))
             step.run(connection)
         on_step("")
-        _finish(connection, self.rows, self.grants)
+        _execute(connection, self.ending)
 
 
 def record_script(connection: BaseDatabaseWrapper, on_step: Callable[[str], None] = lambda name: None) -> Script:
@@ -125,10 +122,9 @@ def record_script(connection: BaseDatabaseWrapper, on_step: Callable[[str], None
         steps.append(_record_step(connection, migration, state))
         _execute(connection, CHECK_DEFERRED)
     on_step("")
-    grants = ";\n".join(grant_statements(connection))
-    rows = tuple(sorted(_rows(plan) - history))
-    _finish(connection, rows, grants)
-    script = Script(tuple(steps), grants, rows, catalog_read(connection), catalog_fingerprint(connection))
+    ending = ";\n".join([*grant_statements(connection), _insert(connection, sorted(_rows(plan) - history))])
+    _execute(connection, ending)
+    script = Script(tuple(steps), ending, catalog_read(connection), catalog_fingerprint(connection))
     connection.commit()
     connection.set_autocommit(True)
     return script
@@ -186,12 +182,11 @@ def _rows(plan: Sequence[Migration]) -> History:
     return frozenset(keys | {replaced for migration in plan for replaced in migration.replaces})
 
 
-def _finish(connection: BaseDatabaseWrapper, rows: Sequence[Key], grants: str) -> None:
-    if grants:
-        _execute(connection, grants)
-    MigrationRecorder(connection).migration_qs.bulk_create(
-        MigrationRecorder.Migration(app=app, name=name) for app, name in rows
-    )
+def _insert(connection: BaseDatabaseWrapper, rows: Sequence[Key]) -> str:
+    """Return the statement that records the migrations as Django does."""
+    values = [value for row in rows for value in row]
+    query = "INSERT INTO django_migrations (app, name, applied) VALUES " + ", ".join(["(%s, %s, now())"] * len(rows))
+    return str(connection.ops.compose_sql(query, values))  # type: ignore[attr-defined]
 
 
 def _execute(connection: BaseDatabaseWrapper, statements: str) -> None:

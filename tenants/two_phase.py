@@ -78,7 +78,7 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
     with owner_connection(job.look.server, job.look.database, work) as connection:
         try:
             connection.set_autocommit(False)
-            _execute(connection, "SELECT set_config('lock_timeout', %s, true)", f"{int(lock_timeout_s * 1000)}ms")
+            _execute(connection, f"SET LOCAL lock_timeout = {int(lock_timeout_s * 1000)}")
             if history_read(connection) != job.look.history:
                 raise MigrationFailed(tenant_id, _("its migrations have changed since it was checked"))
             locked_at = time.perf_counter()
@@ -167,7 +167,8 @@ def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> 
 
 
 def _audit(connection: BaseDatabaseWrapper, job: Job, release: Release) -> None:
-    with transaction.atomic(using=connection.alias):
+    # Inside the open transaction, which is given up as a whole where this fails.
+    with transaction.atomic(using=connection.alias, savepoint=False):
         record(
             using=connection.alias,
             action="tenant.migrate",

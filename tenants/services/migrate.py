@@ -19,14 +19,14 @@ from tenants.batches import batch_applied, batch_begin, batch_decide, fleet_lock
 from tenants.catalog import named
 from tenants.cluster import Cluster
 from tenants.drift import Group, group, note_schemas
-from tenants.errors import FleetUnfinished, MigrationFailed, ServerError, TenantNotActive, reason_of
+from tenants.errors import FleetUnfinished, MigrationFailed, ServerError, TenantNotActive, TenantUnfinished, reason_of
 from tenants.history import Release, label, release
 from tenants.models import BatchStatus, BatchTenant, MigrationBatch, Tenant, TenantStatus, database_prefix
 from tenants.parallel import in_parallel
 from tenants.preflight import Look, look_at
 from tenants.rehearsal import rehearse
 from tenants.router import CONTROL
-from tenants.selectors import require_finished, require_fleet_finished, tenant_get, tenants_existing
+from tenants.selectors import operations_unfinished, require_fleet_finished, tenant_get, tenants_existing
 from tenants.template import fingerprint
 from tenants.two_phase import Job, Prepared, end_all, lost, prepare
 from tenants.types import BatchReport, OnBatchProgress, ignore_batch_progress
@@ -71,8 +71,10 @@ def tenant_migrate(
 
 def _chosen(tenant_id: str | None) -> list[Tenant]:
     tenants = [tenant_get(tenant_id)] if tenant_id else list(tenants_existing())
+    unfinished = {operation.tenant_id: operation.kind for operation in operations_unfinished()}
     for tenant in tenants:
-        require_finished(tenant.id)
+        if tenant.id in unfinished:
+            raise TenantUnfinished(tenant.id, unfinished[tenant.id])
         if tenant.status not in MIGRATABLE:
             raise TenantNotActive(tenant.id, tenant.status)
     return tenants
