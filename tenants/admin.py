@@ -223,6 +223,8 @@ class TenantAdmin(ReadOnlyAdmin):
                 name=given["name"],
                 tenant_id=given["tenant_id"] or None,
                 server_name=given["server"].name if given["server"] else None,
+                # Nobody waits for a page as long as a migration may take.
+                fleet_wait="3s",
             )
         except SeoGenError as error:
             form.add_error(None, str(error))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from django.db import DatabaseError
+from django.db.utils import Error
 from django.utils.translation import gettext as _
 
 from tenants.catalog import STAMP, catalog_fingerprint
@@ -92,7 +92,7 @@ def look_into(tenant: Tenant, *, work: str) -> Look:
             untouched = stamp == tenant.schema_stamp
             fingerprint = tenant.schema_fingerprint if untouched else catalog_fingerprint(connection)
             return Look(tenant, server, database, major_version(connection), history, fingerprint, stamp)
-    except DatabaseError as error:
+    except Error as error:
         raise MigrationFailed(
             tenant.id, _("its database cannot be used: %(reason)s") % {"reason": reason_of(error)}
         ) from error

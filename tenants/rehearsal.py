@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.utils import Error
 from django.utils.translation import gettext as _
 
 from tenants.catalog import differences, named
@@ -154,7 +154,7 @@ def _failing_as_rehearsal(server: DatabaseServer, step: Callable[[], str]) -> It
         raise
     except TenantError as error:
         raise _failure(server, step(), str(error)) from error
-    except DatabaseError as error:
+    except Error as error:
         raise _failure(server, step(), reason_of(error)) from error
     except Exception as error:  # a data migration's own code
         raise _failure(server, step(), f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from django.db import DatabaseError, ProgrammingError, connections, transaction
+from django.db import ProgrammingError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import Error
 from django.utils.translation import gettext as _
 
 from audit.services import record
@@ -89,7 +90,7 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
             _execute(connection, "PREPARE TRANSACTION %s", job.gid)
         except MigrationFailed:
             raise
-        except DatabaseError as error:
+        except Error as error:
             reason = _reason(connection, error, lock_timeout_s)
             raise MigrationFailed(tenant_id, reason, migration=at_work) from error
         except Exception as error:  # a data migration's own code: whatever it raises is this tenant's failure
@@ -132,7 +133,7 @@ def end_all(
     ended = in_parallel(lambda one: end_prepared(*one, commit=commit, work=batch.work), found, workers)
     for (_server, _database, gid), outcome in ended:
         _batch_id, tenant_id = parse_gid(gid)
-        if isinstance(outcome, DatabaseError):
+        if isinstance(outcome, Error):
             problems.append(str(MigrationFailed(tenant_id, reason_of(outcome))))
         elif isinstance(outcome, BaseException):
             raise outcome
@@ -196,7 +197,7 @@ def _locks(connection: BaseDatabaseWrapper) -> dict[str, str]:
         return dict(cursor.fetchall())
 
 
-def _reason(connection: BaseDatabaseWrapper, error: DatabaseError, lock_timeout_s: float) -> str:
+def _reason(connection: BaseDatabaseWrapper, error: Error, lock_timeout_s: float) -> str:
     """Return the database's message; for a lock that was not to be had, also who may hold it."""
     if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
         return reason_of(error)

@@ -4,6 +4,7 @@ import json
 import uuid
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from audit.control.models import ControlAuditLog
 from tenants.models import DatabaseServer, Tenant, TenantStatus
@@ -119,6 +120,13 @@ def test_command_refuses_what_does_not_exist_and_migrate(tenant: Tenant) -> None
     assert result.returncode == 1 and "There is no Django command 'nonsense'" in result.stderr
     result = seo_gen("tenant", "command", "--tenant-id", tenant.id, "--", "migrate")
     assert result.returncode == 1 and f"tenant:{tenant.id} is a tenant's database" in result.stderr
+
+
+def test_migrate_leads_to_the_command_that_migrates_tenants() -> None:
+    with pytest.raises(CommandError, match="Tenants are migrated by `seo-gen tenant migrate`, all of them or none"):
+        call_command("migrate", "--database", "tenant:anybody")
+    with pytest.raises(CommandError, match="There is no database 'nonsense'"):
+        call_command("migrate", "--database", "nonsense")
 
 
 @pytest.mark.parametrize("verb", ["suspend", "resume", "dbshell", "status"])

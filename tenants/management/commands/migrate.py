@@ -1,7 +1,7 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands.migrate import Command as DjangoCommand
 from django.db import connections
 from django.utils.translation import gettext as _
@@ -15,7 +15,16 @@ OWNER = "control-owner"
 class Command(DjangoCommand):
     """Django's `migrate`, for the control database alone, as the role that owns it."""
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        for action in parser._actions:
+            if action.dest == "database":
+                # Tenants' are not among Django's choices, and deserve a better answer than that.
+                action.choices = None
+                action.metavar = "{" + ",".join(connections) + "}"
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Refuse before Django's checks, which would look for the database."""
         if is_tenant_database(options["database"]):
             raise CommandError(
                 _(
@@ -24,6 +33,11 @@ class Command(DjangoCommand):
                 )
                 % {"alias": options["database"]}
             )
+        if options["database"] not in connections:
+            raise CommandError(_("There is no database %(alias)r.") % {"alias": options["database"]})
+        return super().execute(*args, **options)
+
+    def handle(self, *args: Any, **options: Any) -> None:
         if options["database"] != CONTROL or not settings.DATABASE_OWNER_URL:
             super().handle(*args, **options)
             return
