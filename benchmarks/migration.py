@@ -27,7 +27,7 @@ PHASES = {
     "decide": "decide",
     "commit": "commit in every tenant",
 }
-START, REST = "start: interpreter, Django, the list of tenants", "rest: records, old templates dropped"
+START, REST = "start: interpreter, Django, the list of tenants", "rest: records"
 
 
 def migration(environment: Environment) -> list[Table]:
