@@ -21,7 +21,8 @@ def test_time_and_memory_are_the_programs_own(tmp_path: Path) -> None:
 
     assert len(ours) == SIZE
     assert small.output == "['a b']\n"
-    assert 0.3 <= small.seconds < 10
+    # It sleeps that long; how much longer it takes is the machine's affair.
+    assert small.seconds >= 0.3
     assert 0 < small.peak_bytes < SIZE < large.peak_bytes < 2 * SIZE
 
 
