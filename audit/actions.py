@@ -14,6 +14,35 @@ TENANT_ACTIONS = frozenset(
         "tenant.migrate.commit",
         "tenant.migrate.complete",
         "tenant.migrate.undo",
+        "tenant.backup",
+        "tenant.backup.complete",
+        "tenant.backup.fail",
+        "tenant.export",
+        "tenant.export.complete",
+        "tenant.export.fail",
+        "tenant.restore",
+        "tenant.restore.complete",
+        "tenant.restore.undo",
+        "tenant.import",
+        "tenant.import.complete",
+        "tenant.import.undo",
+        "tenant.drill",
+        "tenant.kept.remove",
+        "tenant.orphans.remove",
+    }
+)
+
+BACKUP_ACTIONS = frozenset(
+    {
+        "backup.verify",
+        "backup.remove",
+        "cluster.backup",
+        "cluster.backup.complete",
+        "cluster.backup.fail",
+        "cluster.backup.verify",
+        "cluster.backup.remove",
+        "cluster.restore_point",
+        "cluster.wal.remove",
     }
 )
 
@@ -65,4 +94,4 @@ RUN_ACTIONS = frozenset(
     }
 )
 
-ACTIONS = TENANT_ACTIONS | CONFIGURATION_ACTIONS | PROMPT_ACTIONS | RUN_ACTIONS
+ACTIONS = TENANT_ACTIONS | BACKUP_ACTIONS | CONFIGURATION_ACTIONS | PROMPT_ACTIONS | RUN_ACTIONS

@@ -133,6 +133,11 @@ LOCAL_LLM_URL = env.str("LOCAL_LLM_URL", default="")
 # -- Storage -------------------------------------------------------------------------------------------------------
 STORAGE_ROOT = Path(env.str("STORAGE_ROOT", default=str(HOME)))
 AWS_STORAGE_BUCKET_NAME = env.str("AWS_STORAGE_BUCKET_NAME", default="")
+# Of artifacts and backups alike; None leaves it to boto3's own search.
+AWS_S3_ENDPOINT_URL = env.str("AWS_S3_ENDPOINT_URL", default=None)
+AWS_S3_REGION_NAME = env.str("AWS_S3_REGION_NAME", default=None)
+AWS_ACCESS_KEY_ID = env.str("AWS_ACCESS_KEY_ID", default=None)
+AWS_SECRET_ACCESS_KEY = env.str("AWS_SECRET_ACCESS_KEY", default=None)
 STORAGES: dict[str, dict[str, Any]] = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": HOME / "media"}},
@@ -142,10 +147,10 @@ if AWS_STORAGE_BUCKET_NAME:
         "BACKEND": "storages.backends.s3.S3Storage",
         "OPTIONS": {
             "bucket_name": AWS_STORAGE_BUCKET_NAME,
-            "endpoint_url": env.str("AWS_S3_ENDPOINT_URL", default=None),
-            "region_name": env.str("AWS_S3_REGION_NAME", default=None),
-            "access_key": env.str("AWS_ACCESS_KEY_ID", default=None),
-            "secret_key": env.str("AWS_SECRET_ACCESS_KEY", default=None),
+            "endpoint_url": AWS_S3_ENDPOINT_URL,
+            "region_name": AWS_S3_REGION_NAME,
+            "access_key": AWS_ACCESS_KEY_ID,
+            "secret_key": AWS_SECRET_ACCESS_KEY,
             "file_overwrite": True,
             "default_acl": None,
         },
@@ -155,6 +160,20 @@ else:
         "BACKEND": "django.core.files.storage.FileSystemStorage",
         "OPTIONS": {"location": STORAGE_ROOT, "file_permissions_mode": 0o640, "directory_permissions_mode": 0o750},
     }
+
+# -- Backups -------------------------------------------------------------------------------------------------------
+# age recipients (public keys) that backups are encrypted to, unless told otherwise; and the file with the identity
+# (private key) that opens them, where this machine may.
+BACKUP_AGE_RECIPIENT = env.str("BACKUP_AGE_RECIPIENT", default="")
+BACKUP_AGE_IDENTITY_FILE = env.str("BACKUP_AGE_IDENTITY_FILE", default="")
+# Where the daily backup of all tenants goes, a folder or s3://bucket/prefix; "" for none.
+BACKUP_DAILY_OUTPUT = env.str("BACKUP_DAILY_OUTPUT", default="")
+BACKUP_RETENTION_DAYS = env.int("BACKUP_RETENTION_DAYS", default=30)
+# How long a database that a restore replaced is kept for `tenant restore --undo`.
+RESTORE_UNDO_DAYS = env.int("RESTORE_UNDO_DAYS", default=7)
+# Where base backups of whole servers go; "" for a folder in SEO_GEN_HOME.
+CLUSTER_BACKUP_OUTPUT = env.str("CLUSTER_BACKUP_OUTPUT", default="") or str(HOME / "base-backups")
+CLUSTER_BACKUP_RETENTION_DAYS = env.int("CLUSTER_BACKUP_RETENTION_DAYS", default=14)
 
 # -- Web -----------------------------------------------------------------------------------------------------------
 STATIC_URL = "static/"

@@ -1,0 +1,109 @@
+"""Backups of single tenants, and the restores that replaced their databases."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib.postgres.functions import RandomUUID
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from config.fields import SqlNow
+from tenants.models.operations import TenantOperation
+
+
+class BackupStatus(models.TextChoices):
+    """running → completed → removed; or running → failed."""
+
+    RUNNING = "running", _("running")
+    COMPLETED = "completed", _("completed")
+    FAILED = "failed", _("failed")
+    REMOVED = "removed", _("removed")
+
+
+class BackupKind(models.TextChoices):
+    BACKUP = "backup", _("backup")
+    EXPORT = "export", _("export")
+
+
+class Backup(models.Model):
+    """A file that holds one tenant's data: recorded before it is written, so that none is forgotten."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
+    # A plain value: the record outlives the tenant.
+    tenant_id = models.TextField(_("tenant"))
+    identity = models.UUIDField(_("identity"))
+    kind = models.TextField(_("kind"), choices=BackupKind, db_default=BackupKind.BACKUP)
+    status = models.TextField(_("status"), choices=BackupStatus, db_default=BackupStatus.RUNNING)
+    # The folder, absolute, or s3://bucket/prefix, and the file's name in it; what belongs to it is named after it.
+    place = models.TextField(_("place"))
+    name = models.TextField(_("file"))
+    # "custom" or "plain", as pg_dump has them; "bundle" for an export.
+    format = models.TextField(_("format"))
+    # The age recipient (public key) that it is encrypted to, "" where it is not.
+    recipient = models.TextField(_("encrypted to"), db_default="")
+    size_bytes = models.BigIntegerField(_("size (bytes)"), null=True)
+    # What stands beside the file; None until it is completed.
+    manifest = models.JSONField(_("manifest"), null=True)
+    schema_version = models.TextField(_("schema version"), db_default="")
+    user_id = models.TextField(_("by"))
+    error = models.TextField(_("error"), db_default="")
+    started_at = models.DateTimeField(_("started"), db_default=SqlNow())
+    finished_at = models.DateTimeField(_("finished"), null=True)
+    # When it was last restored into a scratch database and compared, and what was wrong then, "" for nothing.
+    verified_at = models.DateTimeField(_("verified"), null=True)
+    verify_error = models.TextField(_("found by verification"), db_default="")
+    removed_at = models.DateTimeField(_("removed"), null=True)
+
+    class Meta:
+        db_table = "backups"
+        verbose_name = _("backup")
+        verbose_name_plural = _("backups")
+        ordering = ["-started_at"]
+        constraints = [models.UniqueConstraint(fields=["place", "name"], name="backups_one_per_file")]
+        indexes = [models.Index(fields=["tenant_id", "-started_at"], name="backups_of_tenant")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RestorePhase(models.TextChoices):
+    """What is durable so far: it decides whether `recover` undoes or finishes.
+
+    building: only scratch things exist; swapping: the tenant is closed, and the databases may have been renamed (the
+    server tells); serving: the tenant has its new database; done.
+    """
+
+    BUILDING = "building", _("building")
+    SWAPPING = "swapping", _("swapping")
+    SERVING = "serving", _("serving")
+    DONE = "done", _("done")
+
+
+class Restore(models.Model):
+    """One restore, undo, clone or import: what an operation needs to be ended, and what it replaced."""
+
+    operation = models.OneToOneField(
+        TenantOperation, primary_key=True, on_delete=models.CASCADE, related_name="restore", verbose_name=_("operation")
+    )
+    tenant_id = models.TextField(_("tenant"))
+    phase = models.TextField(_("phase"), choices=RestorePhase, db_default=RestorePhase.BUILDING)
+    # A file, "the time …", or "undo of …".
+    source = models.TextField(_("from"))
+    # Databases on the tenant's server: what is built, what the tenant uses, and what the replaced one is then called.
+    scratch = models.TextField(db_default="")
+    live = models.TextField(db_default="")
+    kept = models.TextField(_("replaced database"), db_default="")
+    # Until when the replaced database is kept for `--undo`; None where there is none (any more).
+    kept_until = models.DateTimeField(_("kept until"), null=True)
+    # {"lost_runs": […], "orphans": […], …}: what differs from the state that was replaced.
+    report = models.JSONField(_("report"), null=True)
+
+    class Meta:
+        db_table = "tenant_restores"
+        verbose_name = _("restore")
+        verbose_name_plural = _("restores")
+        ordering = ["-operation__started_at"]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} {self.source}"

@@ -1,0 +1,116 @@
+"""Migrations of many tenants, recorded before they act."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib.postgres.functions import RandomUUID
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from config.fields import SqlNow
+
+
+class BatchStatus(models.TextChoices):
+    """preparing → committing → completed, or preparing → rolling_back → rolled_back.
+
+    The second one is the durable decision; a dry run that went well ends `completed`, though it is rolled back.
+    """
+
+    PREPARING = "preparing", _("preparing")
+    COMMITTING = "committing", _("committing")
+    ROLLING_BACK = "rolling_back", _("rolling back")
+    COMPLETED = "completed", _("completed")
+    ROLLED_BACK = "rolled_back", _("rolled back")
+
+
+# A batch in one of these is at work, or was cut off.
+UNFINISHED = (BatchStatus.PREPARING, BatchStatus.COMMITTING, BatchStatus.ROLLING_BACK)
+# What the names of our prepared transactions begin with.
+GID_PREFIX = "seo-gen:"
+
+
+class MigrationBatch(models.Model):
+    """One migration of tenants' databases, all or nothing: recorded before it acts, so that `recover` can end it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
+    status = models.TextField(_("status"), choices=BatchStatus, db_default=BatchStatus.PREPARING)
+    # "" where it is for all tenants. A plain value, as in `TenantOperation`.
+    tenant_id = models.TextField(_("tenant"), db_default="")
+    # Prepared like any other, then rolled back on purpose.
+    dry_run = models.BooleanField(_("dry run"), db_default=False)
+    user_id = models.TextField(_("by"))
+    # The newest migration of each tenant app in the code that runs it.
+    version = models.TextField(_("to version"))
+    tenant_count = models.IntegerField(_("tenants"), db_default=0)
+    # Those that had something to apply.
+    pending_count = models.IntegerField(_("to migrate"), db_default=0)
+    error = models.TextField(_("error"), db_default="")
+    # Milliseconds by phase.
+    timing_ms = models.JSONField(_("timing (ms)"), null=True)
+    started_at = models.DateTimeField(_("started"), db_default=SqlNow())
+    decided_at = models.DateTimeField(_("decided"), null=True)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    class Meta:
+        db_table = "migration_batches"
+        verbose_name = _("migration batch")
+        verbose_name_plural = _("migration batches")
+        ordering = ["-started_at"]
+        constraints = [
+            # One at a time, whatever becomes of the advisory lock.
+            models.UniqueConstraint(
+                models.Value(1),
+                condition=models.Q(status__in=["preparing", "committing", "rolling_back"]),
+                name="migration_batches_one_at_a_time",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+    @property
+    def work(self) -> str:
+        """What its sessions on the servers are called."""
+        return f"migrate {self.pk}"
+
+    def gid(self, tenant_id: str = "") -> str:
+        """Return the name of a tenant's prepared transaction; without a tenant, what all of the batch begin with."""
+        return f"{GID_PREFIX}{self.pk}:{tenant_id}"
+
+
+class BatchTenant(models.Model):
+    """A tenant with something to apply, in one batch; what became of it is the batch's status."""
+
+    batch = models.ForeignKey(MigrationBatch, on_delete=models.CASCADE, related_name="tenants")
+    tenant_id = models.TextField(_("tenant"))
+    server = models.TextField(_("server"))
+    database = models.TextField(_("database"))
+    from_version = models.TextField(_("from version"))
+    # ["runs.0003_x", …], in the order in which they are applied.
+    migrations = models.JSONField(_("migrations"))
+    # From the connection to the prepared transaction.
+    prepared_ms = models.IntegerField(_("prepared in (ms)"), null=True)
+    # How long its locks were held: from the first statement to the end of the transaction.
+    locked_ms = models.IntegerField(_("locked for (ms)"), null=True)
+    # {"runs": "AccessExclusiveLock"}: what a dry run found to be locked.
+    locks = models.JSONField(_("locks"), null=True)
+    error = models.TextField(_("error"), db_default="")
+
+    class Meta:
+        db_table = "migration_batch_tenants"
+        verbose_name = _("tenant of a batch")
+        verbose_name_plural = _("tenants of a batch")
+        ordering = ["tenant_id"]
+        constraints = [
+            models.UniqueConstraint(fields=["batch", "tenant_id"], name="migration_batch_tenants_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.tenant_id
+
+
+def parse_gid(gid: str) -> tuple[str, str]:
+    """Return (batch, tenant) of a prepared transaction's name."""
+    _prefix, batch_id, tenant_id = gid.split(":")
+    return batch_id, tenant_id

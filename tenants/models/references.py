@@ -1,0 +1,35 @@
+"""What schemas should be."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from tenants.models.servers import DatabaseServer
+
+
+class SchemaReference(models.Model):
+    """What a history of migrations makes of a tenant's database, on one server: found out once, compared with often."""
+
+    server = models.ForeignKey(DatabaseServer, on_delete=models.CASCADE, related_name="+")
+    # PostgreSQL's major version: another may word definitions differently.
+    server_version = models.IntegerField()
+    # sha256 of the applied migrations' names.
+    history = models.TextField()
+    version = models.TextField()
+    # sha256 of the catalog, as `tenants.catalog` computes it in a database.
+    fingerprint = models.TextField()
+    # {"column runs.status": "text not null", …}
+    catalog = models.JSONField()
+    # The template database that is in this state, "" where there is none.
+    template = models.TextField(db_default="")
+
+    class Meta:
+        db_table = "schema_references"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["server", "server_version", "history"], name="schema_references_one_per_history"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.server_id} {self.version}"

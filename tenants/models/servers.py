@@ -1,0 +1,53 @@
+"""The PostgreSQL servers that tenants live on, and what our names there begin with."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from config.fields import SqlNow
+from tenants.encryption import EncryptedTextField, mask_url
+
+
+class DatabaseServer(models.Model):
+    """A PostgreSQL server that tenants can be placed on."""
+
+    name = models.SlugField(_("name"), primary_key=True, max_length=63)
+    admin_url = EncryptedTextField(
+        _("administrator's URL"),
+        help_text=_("postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE."),
+    )
+    # None: no limit.
+    capacity = models.PositiveIntegerField(_("capacity (tenants)"), null=True, blank=True)
+    is_default = models.BooleanField(_("default"), default=False, db_default=False)
+    is_active = models.BooleanField(_("takes new tenants"), default=True, db_default=True)
+    created_at = models.DateTimeField(_("created"), db_default=SqlNow(), editable=False)
+    # Where the server's write-ahead log is archived, a folder or s3://bucket/prefix: point-in-time recovery reads it.
+    wal_archive = models.TextField(_("WAL archive"), blank=True, default="", db_default="")
+    # Instead of `wal_archive`, a restore_command of another tool (pgBackRest, Barman, WAL-G), with %f and %p.
+    wal_restore_command = models.TextField(_("restore command for WAL"), blank=True, default="", db_default="")
+    # When something of this server was last recovered from base backup and WAL, and found whole.
+    recovery_verified_at = models.DateTimeField(_("recovery last verified"), null=True, editable=False)
+
+    class Meta:
+        db_table = "database_servers"
+        verbose_name = _("database server")
+        verbose_name_plural = _("database servers")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["is_default"], condition=models.Q(is_default=True), name="database_servers_one_default"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def masked_url(self) -> str:
+        return mask_url(self.admin_url)
+
+
+def database_prefix() -> str:
+    """What the names of our databases and roles begin with; two installations on one server differ in it."""
+    return str(settings.TENANT_DATABASE_PREFIX)

@@ -1,0 +1,104 @@
+"""Customers. Names and types are the specification's; extra columns follow."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib.postgres.functions import RandomUUID
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
+
+from config.fields import SqlNow
+from tenants.active import alias_of
+from tenants.encryption import EncryptedTextField, mask_url
+from tenants.models.servers import DatabaseServer
+from tenants.naming import ID_PATTERN
+
+
+class TenantStatus(models.TextChoices):
+    """provisioning → active ⇄ suspended; active → restoring → active; → deleting → deleted (a tombstone)."""
+
+    PROVISIONING = "provisioning", _("provisioning")
+    ACTIVE = "active", _("active")
+    SUSPENDED = "suspended", _("suspended")
+    RESTORING = "restoring", _("restoring")
+    DELETING = "deleting", _("deleting")
+    DELETED = "deleted", _("deleted")
+
+
+class Tenant(models.Model):
+    """A customer, and where its database is."""
+
+    id = models.TextField(_("id"), primary_key=True)
+    name = models.TextField(_("name"))
+    database_url = EncryptedTextField(_("database URL"))
+    created_at = models.DateTimeField(_("created"), db_default=SqlNow(), editable=False)
+    is_active = models.BooleanField(_("active"), default=True, db_default=True)
+    # -- beyond the specification --
+    status = models.TextField(_("status"), choices=TenantStatus, db_default=TenantStatus.ACTIVE)
+    server = models.ForeignKey(
+        DatabaseServer,
+        verbose_name=_("server"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="tenants",
+    )
+    # What the tenant's own database must say it is, checked whenever a connection is opened.
+    identity = models.UUIDField(_("identity"), default=uuid.uuid4, db_default=RandomUUID(), unique=True, editable=False)
+    # The identity that the audit chain began with, where that is not the tenant's own: it was restored or imported from
+    # another tenant's database (`tenant restore --as`, `tenant import --id`).
+    chain_identity = models.UUIDField(null=True, editable=False)
+    # Raised whenever warm connections must not be used again (moved, restored, suspended, erased).
+    connection_version = models.IntegerField(default=0, db_default=0, editable=False)
+    # Set before a run of this tenant is committed, cleared when none is unfinished: the sweep visits only these.
+    work_seen_at = models.DateTimeField(null=True, editable=False)
+    # The newest migration of each tenant app, as last seen in its database (`tenants.history`); "" where never looked.
+    schema_version = models.TextField(_("schema version"), db_default="", editable=False)
+    # In which points its schema differs from what those migrations make: [] none, None never compared.
+    schema_drift = models.JSONField(_("schema drift"), null=True, editable=False)
+    # The schema's fingerprint when it was last computed, and the stamp that the catalog's rows had then: as long as
+    # they have it, the fingerprint is the same (`tenants.catalog`).
+    schema_fingerprint = models.TextField(db_default="", editable=False)
+    schema_stamp = models.TextField(db_default="", editable=False)
+    schema_checked_at = models.DateTimeField(_("schema compared"), null=True, editable=False)
+
+    class Meta:
+        db_table = "tenants"
+        verbose_name = _("tenant")
+        verbose_name_plural = _("tenants")
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(id__regex=ID_PATTERN), name="tenants_id_is_a_slug"),
+            models.CheckConstraint(condition=models.Q(status__in=TenantStatus.values), name="tenants_status_is_known"),
+            models.UniqueConstraint(
+                Lower("name"), condition=~models.Q(status="deleted"), name="tenants_name_is_unique_among_the_living"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["work_seen_at"], condition=models.Q(work_seen_at__isnull=False), name="tenants_at_work"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def alias(self) -> str:
+        return alias_of(self.id)
+
+    @property
+    def masked_url(self) -> str:
+        return mask_url(self.database_url)
+
+
+class TenantSchema(Tenant):
+    """A tenant with its schema's state, as the fleet page shows it."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("tenant in the fleet")
+        verbose_name_plural = _("tenants in the fleet")
+        ordering = ["id"]

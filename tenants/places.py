@@ -1,0 +1,254 @@
+"""Where backups, bundles and archived WAL are kept: a folder, or a bucket of S3 with a prefix.
+
+A file appears under its name when it is complete and safe, or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import boto3
+import smart_open
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from tenants.errors import TenantError
+
+S3_SCHEME = "s3://"
+# What a streamed upload keeps in memory. S3 takes 10,000 parts at most, so this bounds a file at 160 GB.
+PART_BYTES = 16 * 2**20
+# Backups hold customers' data.
+FILE_MODE, FOLDER_MODE = 0o600, 0o700
+CHUNK_BYTES = 2**20
+
+
+class PlaceError(TenantError):
+    """A place cannot be written or read now: no space, no permission, S3 out of reach."""
+
+
+class MissingFromPlace(PlaceError):
+    """There is no file of that name."""
+
+
+class Place(ABC):
+    """Names are relative, with "/" between folders."""
+
+    # As it is given on the command line: an absolute path or s3://bucket/prefix.
+    url: str
+
+    @abstractmethod
+    def writing(self, name: str) -> Any:
+        """Return a context manager that yields a binary file; the file is kept where the block ends well."""
+
+    @abstractmethod
+    def open(self, name: str) -> IO[bytes]:
+        """Return the file for reading; raise `MissingFromPlace` where there is none."""
+
+    @abstractmethod
+    def size(self, name: str) -> int | None:
+        """Return the file's size in bytes, None where there is none."""
+
+    @abstractmethod
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """Yield the names of the complete files that begin with `prefix`."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove the file, and what a killed writer left of it; nothing where there is none."""
+
+    def write(self, name: str, content: bytes) -> None:
+        with self.writing(name) as file:
+            file.write(content)
+
+    def read(self, name: str) -> bytes:
+        with self.open(name) as file, self._translated(name, _("read")):
+            return file.read()
+
+    def path(self, name: str) -> str:
+        """Return where the file is, for people."""
+        return f"{self.url.rstrip('/')}/{name}"
+
+    @contextmanager
+    def _translated(self, name: str, what: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise MissingFromPlace(_("%(path)s does not exist.") % {"path": self.path(name)}) from error
+        except (OSError, BotoCoreError, ClientError) as error:
+            code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
+            if code in ("404", "NoSuchKey", "NoSuchBucket"):
+                raise MissingFromPlace(_("%(path)s does not exist.") % {"path": self.path(name)}) from error
+            raise PlaceError(
+                _("%(path)s cannot be %(what)s: %(reason)s.")
+                % {"path": self.path(name), "what": what, "reason": reason_of_place(error)}
+            ) from error
+
+
+def reason_of_place(error: Exception) -> str:
+    """Return the cause without keys, which S3's messages may hold."""
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", "S3"))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
+
+
+class Folder(Place):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.url = str(path)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """Write beside the target, flush to the disk, rename, flush the folder."""
+        target = self._path / name
+        partial = _partial(target)
+        with self._translated(name, _("written")):
+            target.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+            partial.unlink(missing_ok=True)
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        try:
+            with os.fdopen(descriptor, "wb") as file, self._translated(name, _("written")):
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            with self._translated(name, _("written")):
+                partial.replace(target)
+                flush_folder(target.parent)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def open(self, name: str) -> IO[bytes]:
+        with self._translated(name, _("read")):
+            return (self._path / name).open("rb")
+
+    def size(self, name: str) -> int | None:
+        try:
+            return (self._path / name).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        with self._translated("", _("read")):
+            for path in sorted(self._path.rglob("*")):
+                name = path.relative_to(self._path).as_posix()
+                if path.is_file() and name.startswith(prefix) and not path.name.endswith(".partial"):
+                    yield name
+
+    def remove(self, name: str) -> None:
+        target = self._path / name
+        with self._translated(name, _("removed")):
+            target.unlink(missing_ok=True)
+            _partial(target).unlink(missing_ok=True)
+
+
+class Bucket(Place):
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self.url = f"{S3_SCHEME}{bucket}/{prefix}".rstrip("/")
+        self._client = s3_client()
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """Upload in parts; the object appears when the last one is there, and not at all where the block fails."""
+        with (
+            self._translated(name, _("written")),
+            smart_open.open(
+                f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}",
+                "wb",
+                compression="disable",
+                transport_params={"client": self._client, "min_part_size": PART_BYTES},
+            ) as file,
+        ):
+            yield file
+
+    def open(self, name: str) -> IO[bytes]:
+        with self._translated(name, _("read")):
+            self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+            file: IO[bytes] = smart_open.open(
+                f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}",
+                "rb",
+                compression="disable",
+                transport_params={"client": self._client, "buffer_size": CHUNK_BYTES},
+            )
+            return file
+
+    def size(self, name: str) -> int | None:
+        try:
+            with self._translated(name, _("read")):
+                return int(self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)["ContentLength"])
+        except MissingFromPlace:
+            return None
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        with self._translated(prefix, _("read")):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            )
+            for page in pages:
+                yield from (item["Key"].removeprefix(self._prefix) for item in page.get("Contents", []))
+
+    def remove(self, name: str) -> None:
+        key = self._prefix + name
+        with self._translated(name, _("removed")):
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+            for upload in self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", []):
+                if upload["Key"] == key:
+                    self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
+
+
+def place_at(url: str) -> Place:
+    """Return the place that a folder's path or s3://bucket/prefix names; nothing is asked or made yet."""
+    if url.startswith(S3_SCHEME):
+        bucket, _slash, prefix = url.removeprefix(S3_SCHEME).partition("/")
+        if not bucket:
+            raise PlaceError(_("%(url)s names no bucket.") % {"url": url}, hint=_("Write s3://bucket/prefix."))
+        return Bucket(bucket, prefix.strip("/"))
+    return Folder(Path(url).expanduser().absolute())
+
+
+def split_file(url: str) -> tuple[Place, str]:
+    """Return (place, name) of a single file."""
+    folder, _slash, name = url.rpartition("/")
+    if not name or (url.startswith(S3_SCHEME) and folder in ("s3:/", "s3:")):
+        raise PlaceError(_("%(url)s names no file.") % {"url": url})
+    return place_at(folder or ("/" if url.startswith("/") else ".")), name
+
+
+def copy_stream(source: IO[bytes], target: IO[bytes]) -> None:
+    shutil.copyfileobj(source, target, CHUNK_BYTES)
+
+
+def s3_client() -> Any:
+    """Return a client for the S3 that the environment names (AWS_*)."""
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.AWS_S3_ENDPOINT_URL,
+        region_name=settings.AWS_S3_REGION_NAME,
+        aws_access_key_id=settings.AWS_ACCESS_KEY_ID,
+        aws_secret_access_key=settings.AWS_SECRET_ACCESS_KEY,
+        config=Config(connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 3, "mode": "standard"}),
+    )
+
+
+def flush_folder(folder: Path) -> None:
+    """Make renames in the folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
