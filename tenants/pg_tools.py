@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,12 +72,14 @@ def running(
     *,
     stdin: int | IO[bytes] = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
-    **options: int | str | None,
+    user: int | None = None,
+    group: int | None = None,
+    cwd: str | Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program beside the block; at the block's end wait for it, and raise `ToolError` where it failed.
 
     Where the block itself fails the program is ended, and the block's error is raised, unless that merely says that
-    the program has gone.
+    the program has gone. `user` and `group` are the ids to run as, where PostgreSQL's files belong to another account.
     """
     name = Path(arguments[0]).name
     with tempfile.TemporaryFile() as complaints:
@@ -87,7 +89,10 @@ def running(
             stdin=stdin,
             stdout=stdout,
             stderr=complaints,
-            **options,  # type: ignore[call-overload]
+            user=user,
+            group=group,
+            extra_groups=[] if user is not None else None,
+            cwd=cwd,
         )
         try:
             yield process
@@ -103,10 +108,17 @@ def running(
             raise _failure(name, complaints, status)
 
 
-def run(arguments: Sequence[str | Path], environment: Mapping[str, str], **options: int | str | None) -> str:
+def run(
+    arguments: Sequence[str | Path],
+    environment: Mapping[str, str],
+    *,
+    user: int | None = None,
+    group: int | None = None,
+    cwd: str | Path | None = None,
+) -> str:
     """Run a program to its end and return what it printed; raise `ToolError`."""
     with tempfile.TemporaryFile() as output:
-        with running(arguments, environment, stdout=output, **options):
+        with running(arguments, environment, stdout=output, user=user, group=group, cwd=cwd):
             pass
         output.seek(0)
         return output.read().decode(errors="replace")
@@ -143,10 +155,8 @@ def _inherited() -> dict[str, str]:
 def _close(process: subprocess.Popen[bytes]) -> None:
     for stream in (process.stdin, process.stdout):
         if stream is not None:
-            try:
+            with suppress(BrokenPipeError):
                 stream.close()
-            except BrokenPipeError:
-                pass
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
