@@ -161,6 +161,13 @@ class ServerError(TenantError):
     """A database server is unknown, full, unreachable, or its administrator lacks a privilege."""
 
 
+class StorageError(SeoGenError):
+    """A file cannot be written or read now: disk full, permissions, S3 out of reach. Another attempt may succeed.
+
+    Not a `TenantError`, which says that a tenant cannot be used.
+    """
+
+
 class EncryptionKeyError(TenantError):
     """No configured key opens a stored credential."""
 

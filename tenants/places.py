@@ -6,7 +6,6 @@ A file appears under its name when it is complete and safe, or not at all.
 from __future__ import annotations
 
 import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +20,13 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from tenants.errors import TenantError
+from tenants.streams import CHUNK_BYTES
 
 S3_SCHEME = "s3://"
 # What a streamed upload keeps in memory. S3 takes 10,000 parts at most, so this bounds a file at 160 GB.
 PART_BYTES = 16 * 2**20
 # Backups hold customers' data.
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
-CHUNK_BYTES = 2**20
 
 
 class PlaceError(TenantError):
@@ -223,10 +222,6 @@ def split_file(url: str) -> tuple[Place, str]:
     if not name or (url.startswith(S3_SCHEME) and folder in ("s3:/", "s3:")):
         raise PlaceError(_("%(url)s names no file.") % {"url": url})
     return place_at(folder or ("/" if url.startswith("/") else ".")), name
-
-
-def copy_stream(source: IO[bytes], target: IO[bytes]) -> None:
-    shutil.copyfileobj(source, target, CHUNK_BYTES)
 
 
 def s3_client() -> Any:
