@@ -117,6 +117,25 @@ class MigrationFailed(TenantError):
         self.reason = reason
 
 
+class BackupFailed(TenantError):
+    """A backup or an export was not made; what there was of it is removed."""
+
+    def __init__(self, tenant_id: str, reason: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s was not backed up: %(reason)s.") % {"id": tenant_id, "reason": reason.rstrip(".")}
+        )
+
+
+class RestoreRefused(TenantError):
+    """What was to be restored is not whole, or not this tenant's, or the tenant cannot be restored now."""
+
+    def __init__(self, tenant_id: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(
+            _("Tenant %(id)s was not restored: %(reason)s.") % {"id": tenant_id, "reason": reason.rstrip(".")},
+            hint=hint or _("Its database is as it was."),
+        )
+
+
 class TenantUnreachable(TenantError):
     """The tenant's database does not answer, or refuses our login. `reason` is the driver's first line."""
 

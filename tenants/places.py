@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,6 +70,10 @@ class Place(ABC):
     def read(self, name: str) -> bytes:
         with self.open(name) as file, self._translated(name, _("read")):
             return file.read()
+
+    def reading(self, name: str) -> AbstractContextManager[None]:
+        """Return a context in which failures to read the opened file become `PlaceError`."""
+        return self._translated(name, _("read"))
 
     def path(self, name: str) -> str:
         """Return where the file is, for people."""
