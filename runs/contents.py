@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from django.db import transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat, Now, Substr
 
 from audit.services import record
+from runs.messages import drop_wake_ups
 from runs.models import Artifact, Run, RunStatus, Step, StepStatus
 from runs.services.claim import FENCE
 from tenants.contents import FileRef
@@ -58,3 +59,6 @@ class RunContents:
     def at_work(self, alias: str) -> list[str]:
         leased = Step.objects.using(alias).filter(status=StepStatus.RUNNING, lease_expires_at__gt=Now())
         return sorted({str(pk) for pk in leased.values_list("run_id", flat=True)})
+
+    def drop_messages(self, tenant_id: str, runs: Collection[str]) -> int | None:
+        return drop_wake_ups(tenant_id, keep=runs)

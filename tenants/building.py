@@ -58,10 +58,10 @@ class Built:
 
 
 def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *, work: str, on_step: OnStep) -> Built:
-    """Fill the scratch database from `source`; raise `Unfit` or another `TenantError` where it is not what it should be.
+    """Fill the scratch database from `source`; raise `Unfit` or another `TenantError` where it is not as it should be.
 
-    1. load, as the guest; 2. still as the guest: whose it is, its history, its rows, its audit chain; 3. hand it over to
-    the owner, grant; 4. the schema must be what its history makes; 5. bring an older one forward.
+    1. load, as the guest; 2. still as the guest: whose it is, its history, its rows, its audit chain; 3. hand it over
+    to the owner, grant; 4. the schema must be what its history makes; 5. bring an older one forward.
     """
     _require_server(scratch.cluster, source)
     on_step("load")

@@ -252,19 +252,19 @@ class Cluster:
         self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, sql.Identifier(role)))
         self._end_sessions_of(role)
 
-    def swap(self, live: str, replacement: str, kept: str, role: str) -> None:
+    def swap(self, live: str, replacement: str, kept: str | None, role: str) -> None:
         """Rename `live` to `kept` and `replacement` to `live`, and let `role` into the new `live`: all or nothing.
 
         PostgreSQL renames a database only when nobody is connected to it, so their sessions are ended. `kept` stays
-        closed to all but its owner.
+        closed to all but its owner; None where there is no `live`.
         """
+        rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
         for name in (live, replacement):
             self._end_sessions_in(name)
-        names = [sql.Identifier(name) for name in (live, kept, replacement)]
-        rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
         with self._connection.transaction():
-            self._execute(rename.format(names[0], names[1]))
-            self._execute(rename.format(names[2], names[0]))
+            if kept is not None:
+                self._execute(rename.format(sql.Identifier(live), sql.Identifier(kept)))
+            self._execute(rename.format(sql.Identifier(replacement), sql.Identifier(live)))
             self.open_to(live, role)
 
     def _end_sessions_in(self, name: str) -> None:

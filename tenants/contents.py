@@ -6,7 +6,7 @@ connection as the owner (`tenants.owner`), and names its columns: the database m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,9 @@ class Contents(Protocol):
 
     def at_work(self, alias: str) -> list[str]:
         """Return the ids of the runs that a worker is at work on right now."""
+
+    def drop_messages(self, tenant_id: str, runs: Collection[str]) -> int | None:
+        """Remove the tenant's queued wake-ups that are for none of `runs`; None where the broker does not show any."""
 
 
 _registered: list[Contents] = []

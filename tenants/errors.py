@@ -136,6 +136,17 @@ class RestoreRefused(TenantError):
         )
 
 
+class RestoreUnfinished(TenantError):
+    """The tenant has its restored database and works; what follows a restore could not be done now."""
+
+    def __init__(self, tenant_id: str, reason: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s has its restored database, but what follows is not done: %(reason)s.")
+            % {"id": tenant_id, "reason": reason.rstrip(".")},
+            hint=_("Mend that, then run `seo-gen tenant recover`."),
+        )
+
+
 class TenantUnreachable(TenantError):
     """The tenant's database does not answer, or refuses our login. `reason` is the driver's first line."""
 

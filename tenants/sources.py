@@ -27,11 +27,17 @@ class Unfit(TenantError):
 
 
 class Source(Protocol):
-    # For people and records.
-    description: str
+    @property
+    def description(self) -> str:
+        """For people and records."""
 
     @property
-    def manifest(self) -> Manifest | None: ...
+    def manifest(self) -> Manifest | None:
+        """Return what must come out of it, where something says so."""
+
+    @property
+    def is_catalogued(self) -> bool:
+        """Whether this installation made it, and knows its digest."""
 
     def load_into(self, url: str, major_version: int, *, work: str) -> None:
         """Fill the empty database behind `url`, as whoever it names; raise `TenantError` where it cannot be done."""
@@ -68,6 +74,7 @@ class ServerDatabase:
     database: str
     description: str
     manifest: Manifest | None = None
+    is_catalogued: bool = False
 
     def load_into(self, url: str, major_version: int, *, work: str) -> None:
         def take(stream: IO[bytes]) -> None:
