@@ -288,6 +288,10 @@ class Cluster:
             row[0] for row in self._rows("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix])
         ]
 
+    def roles_named(self, prefix: str) -> list[str]:
+        """Return the names of the roles that begin with `prefix`."""
+        return [row[0] for row in self._rows("SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", [prefix])]
+
     def drop_database(self, name: str) -> None:
         """Drop the database, ending its connections."""
         if self.database_exists(name):

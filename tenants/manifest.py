@@ -58,6 +58,8 @@ class Manifest(_Part):
     format: Literal["custom", "plain"]
     # The tenant's files, as a tar archive; None where they were not asked for.
     storage: StoredFile | None = None
+    # Of a bundle: its members, those two included.
+    parts: list[StoredFile] = []
     # The age recipient that all of it is encrypted to, "" where it is not.
     recipient: str = ""
     # Major version of the server, and what the tools call themselves.

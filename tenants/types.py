@@ -126,3 +126,45 @@ class RestoreReport:
         """As JSON has it."""
         kept_until = self.kept_until.isoformat() if self.kept_until else None
         return {**asdict(self), "operation_id": str(self.operation_id), "kept_until": kept_until}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found of one backup."""
+
+    file: str
+    # "" where it could not even be told.
+    tenant_id: str
+    # One sentence, "" where it is whole.
+    problem: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DrillReport:
+    """A restore that was tried out."""
+
+    tenant_id: str
+    source: str
+    version: str
+    # By table.
+    rows: dict[str, int]
+    # By step: "recover", "load", "verify", "migrate".
+    timing_s: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CloneReport:
+    """A tenant that was made from another's data, or brought in from elsewhere."""
+
+    tenant_id: str
+    from_tenant: str
+    source: str
+    version: str
+    # By table.
+    rows: dict[str, int]
+    # Paths that rows refer to, of files that were not to be had.
+    missing_files: list[str]
+    # Of an import: providers, models and steps that this installation did not have.
+    added: list[str] = field(default_factory=list)

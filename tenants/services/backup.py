@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, Literal, cast
 
@@ -108,7 +108,6 @@ def backup_make(
     with_storage: bool,
     recipient: str,
     on_progress: OnProgress = ignore_progress,
-    kind: BackupKind = BackupKind.BACKUP,
 ) -> Backup:
     """Back up one tenant and return the completed record; raise `BackupFailed`, and nothing of it is left.
 
@@ -117,18 +116,28 @@ def backup_make(
     """
     with backup_lock(tenant.id):
         require_finished(tenant.id)
-        backup = _begin(tenant, place, dump_format, recipient, kind)
-        try:
+        name = _name(tenant, dump_format, recipient)
+        with recorded(tenant, place, name, kind=BackupKind.BACKUP, made_as=dump_format, recipient=recipient) as backup:
             manifest = _write(tenant, place, backup, with_storage, on_progress)
-            _complete(backup, manifest)
-        except BaseException as error:
-            with suppress(PlaceError):  # what cannot be removed now, `tenant recover` removes
-                backup_abandon(backup, place, _reason(error))
-            if isinstance(error, (SeoGenError, DatabaseError)) and not isinstance(error, (BackupFailed, TenantBusy)):
-                raise BackupFailed(tenant.id, _reason(error)) from error
-            raise
+            backup_complete(backup, manifest)
     on_progress(Progress(tenant.id, "done"))
     return backup
+
+
+@contextmanager
+def recorded(
+    tenant: Tenant, place: Place, name: str, *, kind: BackupKind, made_as: str, recipient: str
+) -> Iterator[Backup]:
+    """Record a backup that is made inside the block; where it fails remove it, and raise `BackupFailed`."""
+    backup = _begin(tenant, place, name, kind=kind, made_as=made_as, recipient=recipient)
+    try:
+        yield backup
+    except BaseException as error:
+        with suppress(PlaceError):  # what cannot be removed now, `tenant recover` removes
+            backup_abandon(backup, place, _reason(error))
+        if isinstance(error, (SeoGenError, DatabaseError)) and not isinstance(error, (BackupFailed, TenantBusy)):
+            raise BackupFailed(tenant.id, _reason(error)) from error
+        raise
 
 
 def backup_abandon(backup: Backup, place: Place, reason: str) -> None:
@@ -153,9 +162,12 @@ def storage_name(name: str) -> str:
     return f"{name.removesuffix(SEALED).rpartition('.')[0]}.storage.tar{sealed}"
 
 
-def _begin(tenant: Tenant, place: Place, dump_format: DumpFormat, recipient: str, kind: BackupKind) -> Backup:
+def _name(tenant: Tenant, dump_format: DumpFormat, recipient: str) -> str:
     sealed = SEALED if recipient else ""
-    name = f"{tenant.id}-{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.{EXTENSIONS[dump_format]}{sealed}"
+    return f"{tenant.id}-{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.{EXTENSIONS[dump_format]}{sealed}"
+
+
+def _begin(tenant: Tenant, place: Place, name: str, *, kind: BackupKind, made_as: str, recipient: str) -> Backup:
     with transaction.atomic(using=CONTROL):
         backup = Backup.objects.using(CONTROL).create(
             tenant_id=tenant.id,
@@ -164,7 +176,7 @@ def _begin(tenant: Tenant, place: Place, dump_format: DumpFormat, recipient: str
             status=BackupStatus.RUNNING,
             place=place.url,
             name=name,
-            format=dump_format,
+            format=made_as,
             recipient=recipient,
             user_id=current_actor().user_id,
         )
@@ -173,34 +185,18 @@ def _begin(tenant: Tenant, place: Place, dump_format: DumpFormat, recipient: str
 
 
 def _write(tenant: Tenant, place: Place, backup: Backup, with_storage: bool, on_progress: OnProgress) -> Manifest:
-    work, code = f"backup {backup.pk}", release()
+    work = f"backup {backup.pk}"
     on_progress(Progress(tenant.id, "snapshot"))
     with snapshot(tenant, work=work) as taken:
         on_progress(Progress(tenant.id, "dump"))
         file = _write_dump(place, backup, taken, work)
         on_progress(Progress(tenant.id, "account"))
-        account = account_of(taken, tenant, code, work=work)
+        account = account_of(taken, tenant, release(), work=work)
     storage = None
     if with_storage:
         on_progress(Progress(tenant.id, "storage"))
         storage = _write_storage(place, backup, tenant.id)
-    manifest = Manifest(
-        tenant_id=tenant.id,
-        name=tenant.name,
-        identity=tenant.identity,
-        chain_identity=tenant.chain_identity or tenant.identity,
-        created_at=backup.started_at,
-        file=file,
-        format=cast(Literal["custom", "plain"], backup.format),
-        storage=storage,
-        recipient=backup.recipient,
-        server_version=taken.server_version,
-        tools=_tools(taken.server_version),
-        product=product_version(),
-        database_prefix=database_prefix(),
-        schema_version=code.version_of(account.census.history),
-        **_contents(account),
-    )
+    manifest = manifest_of(tenant, backup, taken, account, file=file, storage=storage)
     on_progress(Progress(tenant.id, "manifest"))
     place.write(backup.name + manifests.SUFFIX, manifest.document())
     return manifest
@@ -234,6 +230,26 @@ def _ignore(_count: int) -> None:
     """How many files there are stands in the manifest's list."""
 
 
+def manifest_of(tenant: Tenant, backup: Backup, taken: Snapshot, account: Account, **parts: Any) -> Manifest:
+    """Return the manifest; `parts` are its fields about files."""
+    return Manifest(
+        tenant_id=tenant.id,
+        name=tenant.name,
+        identity=tenant.identity,
+        chain_identity=tenant.chain_identity or tenant.identity,
+        created_at=backup.started_at,
+        format=cast(Literal["custom", "plain"], DumpFormat.PLAIN if backup.format == "plain" else DumpFormat.CUSTOM),
+        recipient=backup.recipient,
+        server_version=taken.server_version,
+        tools=_tools(taken.server_version),
+        product=product_version(),
+        database_prefix=database_prefix(),
+        schema_version=release().version_of(account.census.history),
+        **_contents(account),
+        **parts,
+    )
+
+
 def _contents(account: Account) -> dict[str, Any]:
     """Return the manifest's fields about what is in the dump."""
     census = account.census
@@ -251,7 +267,8 @@ def _tools(server_version: int) -> str:
     return run([program("pg_dump", server_version), "--version"], {}).strip()
 
 
-def _complete(backup: Backup, manifest: Manifest) -> None:
+def backup_complete(backup: Backup, manifest: Manifest) -> None:
+    """Say in its record that it is whole, and what is in it."""
     storage_bytes = manifest.storage.size_bytes if manifest.storage else 0
     # The list of files stands beside the backup; a thousand of these lists would fill the control database.
     kept = manifest.model_dump(mode="json", exclude={"artifacts"})

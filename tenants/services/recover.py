@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from config.errors import SeoGenError
-from tenants import restoring
+from tenants import new_tenant, restoring
 from tenants.batches import batch_applied, batch_decide, batch_end, fleet_lock
 from tenants.cluster import Cluster
 from tenants.errors import FleetBusy, ServerError, TenantBusy
@@ -146,6 +146,8 @@ def _finish_create(operation: TenantOperation, on_progress: OnProgress) -> None:
 
 HANDLERS: dict[str, Callable[[TenantOperation, OnProgress], None]] = {
     create.KIND: _finish_create,
+    new_tenant.CLONE: new_tenant.recover,
+    new_tenant.IMPORT: new_tenant.recover,
     restoring.KIND: restoring.recover,
     restoring.UNDO: restoring.recover,
 }
