@@ -86,7 +86,8 @@ class ServerDatabase:
 def backup_find(url: str, identity_file: str | None) -> BackupFile:
     """Return the backup whose file `url` names, its manifest read and compared with the catalogue's.
 
-    Raises `PlaceError` where it cannot be read, `InvalidManifest` or `Unfit`.
+    Where the manifest is gone, the catalogue's takes its place. Raises `PlaceError` where it cannot be read,
+    `InvalidManifest` or `Unfit`.
     """
     place, name = split_file(url)
     size_bytes = place.size(name)
@@ -94,18 +95,17 @@ def backup_find(url: str, identity_file: str | None) -> BackupFile:
         raise MissingFromPlace(_("%(path)s does not exist.") % {"path": place.path(name)})
     if size_bytes == 0:
         raise Unfit(_("%(path)s is empty") % {"path": place.path(name)})
-    manifest = _manifest_beside(place, name)
-    catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name).first()
+    catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name, manifest__isnull=False).first()
+    kept = Manifest.model_validate({**(catalogued.manifest or {}), "artifacts": []}) if catalogued else None
+    manifest = _manifest_beside(place, name) or kept
     if manifest is not None and manifest.file.size_bytes != size_bytes:
         raise Unfit(
             _("%(path)s has %(found)d bytes, and its manifest says %(wanted)d: it was cut off or replaced")
             % {"path": place.path(name), "found": size_bytes, "wanted": manifest.file.size_bytes}
         )
-    if catalogued and catalogued.manifest and manifest:
-        kept = catalogued.manifest["file"]["sha256"]
-        if kept != manifest.file.sha256:
-            raise Unfit(_("the manifest of %(path)s is not the catalogue's") % {"path": place.path(name)})
-    return BackupFile(place, name, manifest, catalogued is not None and catalogued.manifest is not None, identity_file)
+    if kept and manifest and kept.file.sha256 != manifest.file.sha256:
+        raise Unfit(_("the manifest of %(path)s is not the catalogue's") % {"path": place.path(name)})
+    return BackupFile(place, name, manifest, kept is not None, identity_file)
 
 
 @contextmanager

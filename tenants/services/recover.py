@@ -30,6 +30,7 @@ from tenants.operations import tenant_lock
 from tenants.places import place_at
 from tenants.rehearsal import drop_scratch_databases
 from tenants.router import CONTROL
+from tenants.scratch import drop_throwaways
 from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get
 from tenants.services import create
 from tenants.services.backup import backup_abandon
@@ -60,6 +61,7 @@ def tenant_recover(*, on_progress: OnProgress = ignore_progress) -> list[Recover
     """
     batches = [_recover_batch(batch) for batch in batches_unfinished()]
     _end_strays()
+    drop_throwaways()
     backups = [_recover_backup(backup) for backup in Backup.objects.using(CONTROL).filter(status=BackupStatus.RUNNING)]
     return batches + backups + [_recover(operation, on_progress) for operation in operations_unfinished()]
 
