@@ -28,7 +28,7 @@ FIELDS = (
 )
 LINES = f"""
 SELECT {", ".join(field.replace("{row}", "entry") for field in HASHED_FIELDS)}, entry.entry_hash
-  FROM public.audit_logs AS entry ORDER BY sequence
+  FROM public.audit_logs AS entry ORDER BY entry.sequence
 """
 BATCH = 2000
 

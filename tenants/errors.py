@@ -136,6 +136,16 @@ class RestoreRefused(TenantError):
         )
 
 
+class ImportRefused(TenantError):
+    """A bundle is damaged, or does not fit this installation; nothing of it is left."""
+
+    def __init__(self, file: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(
+            _("%(file)s was not imported: %(reason)s.") % {"file": file, "reason": reason.rstrip(".")},
+            hint=hint or _("Nothing of it is left."),
+        )
+
+
 class RestoreUnfinished(TenantError):
     """The tenant has its restored database and works; what follows a restore could not be done now."""
 

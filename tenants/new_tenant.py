@@ -88,7 +88,7 @@ def newcomer(
 ) -> Iterator[Newcomer]:
     """Record a tenant that is to be brought up inside the block; what is left of it is removed where the block fails.
 
-    Raises `TenantExists`, or `RestoreRefused` with the reason of any other refusal inside.
+    Raises `TenantExists`, and what the block raises.
     """
     work = f"{kind} {tenant_id}"
     with Cluster(server, database_prefix(), work) as cluster:
@@ -110,10 +110,6 @@ def newcomer(
                 _undo(made, failure.message if isinstance(failure, SeoGenError) else type(failure).__name__)
             except Exception as error:
                 raise TenantUnfinished(tenant_id, kind) from error
-            if isinstance(failure, SeoGenError) and not isinstance(failure, RestoreRefused):
-                raise RestoreRefused(
-                    tenant_id, failure.message, hint=failure.hint or _("Nothing of it is left.")
-                ) from failure
             raise
 
 

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import boto3
 import smart_open
+import smart_open.s3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
@@ -25,6 +26,9 @@ from tenants.streams import CHUNK_BYTES
 S3_SCHEME = "s3://"
 # What a streamed upload keeps in memory. S3 takes 10,000 parts at most, so this bounds a file at 160 GB.
 PART_BYTES = 16 * 2**20
+# boto3 tries again already; smart_open's own tries take a minute and shout.
+smart_open.s3.RETRY.exceptions = []
+smart_open.s3.RETRY.client_error_codes = []
 # Backups hold customers' data.
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 
@@ -42,6 +46,10 @@ class Place(ABC):
 
     # As it is given on the command line: an absolute path or s3://bucket/prefix.
     url: str
+
+    def __init__(self) -> None:
+        # What was completed through this object: what need not be removed where a place cannot be reached any more.
+        self.completed: set[str] = set()
 
     @abstractmethod
     def writing(self, name: str) -> Any:
@@ -106,6 +114,7 @@ def reason_of_place(error: Exception) -> str:
 
 class Folder(Place):
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
         self.url = str(path)
 
@@ -126,6 +135,7 @@ class Folder(Place):
             with self._translated(name, _("written")):
                 partial.replace(target)
                 flush_folder(target.parent)
+            self.completed.add(name)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -156,6 +166,7 @@ class Folder(Place):
 
 class Bucket(Place):
     def __init__(self, bucket: str, prefix: str) -> None:
+        super().__init__()
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self.url = f"{S3_SCHEME}{bucket}/{prefix}".rstrip("/")
@@ -174,6 +185,7 @@ class Bucket(Place):
             ) as file,
         ):
             yield file
+        self.completed.add(name)
 
     def open(self, name: str) -> IO[bytes]:
         with self._translated(name, _("read")):

@@ -51,7 +51,11 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:  # it waits for clients that have gone
+            process.kill()
+            process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -133,8 +133,11 @@ def recorded(
     try:
         yield backup
     except BaseException as error:
-        with suppress(PlaceError):  # what cannot be removed now, `tenant recover` removes
-            backup_abandon(backup, place, _reason(error))
+        if place.completed.isdisjoint(names_of(backup)):
+            _failed(backup, _reason(error))
+        else:
+            with suppress(PlaceError):  # what cannot be removed now, `tenant recover` removes
+                backup_abandon(backup, place, _reason(error))
         if isinstance(error, (SeoGenError, DatabaseError)) and not isinstance(error, (BackupFailed, TenantBusy)):
             raise BackupFailed(tenant.id, _reason(error)) from error
         raise
@@ -144,6 +147,10 @@ def backup_abandon(backup: Backup, place: Place, reason: str) -> None:
     """Remove what there is of a backup that was not completed, and say so in its record."""
     for name in names_of(backup):
         place.remove(name)
+    _failed(backup, reason)
+
+
+def _failed(backup: Backup, reason: str) -> None:
     with transaction.atomic(using=CONTROL):
         Backup.objects.using(CONTROL).filter(pk=backup.pk, status=BackupStatus.RUNNING).update(
             status=BackupStatus.FAILED, error=reason, finished_at=Now()

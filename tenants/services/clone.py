@@ -9,11 +9,12 @@ from datetime import datetime
 
 from django.utils.translation import gettext as _
 
+from config.errors import SeoGenError
 from tenants import objects
 from tenants.archive import archive_read
 from tenants.batches import fleet_shared
 from tenants.building import Expected
-from tenants.errors import TenantError, TenantExists, TenantNotActive
+from tenants.errors import RestoreRefused, TenantError, TenantExists, TenantNotActive, TenantUnfinished
 from tenants.models import Tenant, TenantStatus
 from tenants.naming import clean_name, validate_id
 from tenants.new_tenant import CLONE, activate, fill, newcomer, take_files
@@ -49,7 +50,7 @@ def tenant_clone(
         raise TenantNotActive(origin.id, origin.status)
     if Tenant.objects.using(CONTROL).filter(pk=new_id).exists():
         raise TenantExists(_("Tenant %(id)s exists already.") % {"id": new_id}, hint=_("Choose another id."))
-    with fleet_shared(wait=FLEET_WAIT), tenant_lock(new_id, CLONE), ExitStack() as stack:
+    with _refusing(new_id), fleet_shared(wait=FLEET_WAIT), tenant_lock(new_id, CLONE), ExitStack() as stack:
         file = backup_find(backup_file, identity_file) if backup_file else None
         if file and file.manifest and file.manifest.tenant_id != tenant_id:
             raise TenantError(
@@ -74,6 +75,17 @@ def tenant_clone(
         missing = take_files(made, _files(origin, file, identity_file))
         tenant = activate(made, built)
     return CloneReport(tenant.id, tenant_id, source.description, built.version, built.census.rows, missing)
+
+
+@contextmanager
+def _refusing(new_id: str) -> Iterator[None]:
+    """Say of every refusal which tenant was not made."""
+    try:
+        yield
+    except (TenantExists, TenantUnfinished):
+        raise
+    except SeoGenError as error:
+        raise RestoreRefused(new_id, error.message, hint=error.hint or _("Nothing of it is left.")) from error
 
 
 @contextmanager

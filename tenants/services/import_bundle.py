@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, cast
 
@@ -12,13 +14,14 @@ from django.utils.translation import gettext as _
 from audit.archive import lines_check
 from audit.chain import ChainHead
 from audit.services import record
+from config.errors import SeoGenError
 from llm.transfer import LLMConfiguration, configuration_add
 from tenants.archive import archive_read
 from tenants.batches import fleet_shared
 from tenants.building import Expected
 from tenants.bundle import DUMP, STORAGE, Bundle, bundle_open
 from tenants.dump import format_of, load
-from tenants.errors import TenantError, TenantExists
+from tenants.errors import ImportRefused, TenantError, TenantExists, TenantUnfinished
 from tenants.manifest import Manifest
 from tenants.models import Tenant, TenantStatus
 from tenants.naming import validate_id
@@ -45,10 +48,10 @@ def tenant_import(
 
     Under its own id it keeps its identity; under another it gets a new one, and its audit log continues the old chain.
     Providers, models and steps that are missing here are added; what is here stays as it is. Raises `TenantExists`,
-    `Unfit`, or `RestoreRefused` with what does not match; nothing of it is left then.
+    or `ImportRefused` with what does not match; nothing of it is left then.
     """
     place, name = split_file(file)
-    with bundle_open(place, name, identity_file) as bundle:
+    with _refusing(place.path(name)), bundle_open(place, name, identity_file) as bundle:
         manifest = bundle.manifest
         tenant_id = manifest.tenant_id if new_id is None else validate_id(new_id)
         keeps = tenant_id == manifest.tenant_id
@@ -75,6 +78,17 @@ def tenant_import(
     return CloneReport(
         tenant.id, manifest.tenant_id, place.path(name), built.version, built.census.rows, missing, added
     )
+
+
+@contextmanager
+def _refusing(file: str) -> Iterator[None]:
+    """Say of every refusal which file it is about."""
+    try:
+        yield
+    except (TenantExists, TenantUnfinished):
+        raise
+    except SeoGenError as error:
+        raise ImportRefused(file, error.message, hint=error.hint) from error
 
 
 @dataclass(frozen=True)
