@@ -196,4 +196,6 @@ LOGGING = {
     "formatters": {"plain": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="WARNING")},
+    # What S3 does wrong is tried again, and told once where that does not help.
+    "loggers": {name: {"level": "ERROR"} for name in ("urllib3", "smart_open")},
 }

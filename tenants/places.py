@@ -5,10 +5,11 @@ A file appears under its name when it is complete and safe, or not at all.
 
 from __future__ import annotations
 
+import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -175,16 +176,12 @@ class Bucket(Place):
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Upload in parts; the object appears when the last one is there, and not at all where the block fails."""
-        with (
-            self._translated(name, _("written")),
-            smart_open.open(
-                f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}",
-                "wb",
-                compression="disable",
-                transport_params={"client": self._client, "min_part_size": PART_BYTES},
-            ) as file,
-        ):
-            yield file
+        with self._translated(name, _("written")), ExitStack() as stack:
+            url = f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}"
+            options = {"client": self._client, "min_part_size": PART_BYTES}
+            with _cut_answers_told():
+                file = smart_open.open(url, "wb", compression="disable", transport_params=options)
+            yield stack.enter_context(file)
         self.completed.add(name)
 
     def open(self, name: str) -> IO[bytes]:
@@ -200,7 +197,7 @@ class Bucket(Place):
 
     def size(self, name: str) -> int | None:
         try:
-            with self._translated(name, _("read")):
+            with self._translated(name, _("read")), _cut_answers_told():
                 return int(self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)["ContentLength"])
         except MissingFromPlace:
             return None
@@ -220,6 +217,15 @@ class Bucket(Place):
             for upload in self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", []):
                 if upload["Key"] == key:
                     self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
+
+
+@contextmanager
+def _cut_answers_told() -> Iterator[None]:
+    """boto3 takes an answer that was cut off among its headers for a whole one, in which something is missing."""
+    try:
+        yield
+    except KeyError as error:
+        raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from error
 
 
 def place_at(url: str) -> Place:

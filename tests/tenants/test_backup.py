@@ -134,7 +134,7 @@ def test_s3_that_cuts_the_stream_is_asked_again_and_if_need_be_told(
     file = back_up(tenant, s3_place)
     live = everything_of(tenant)
     whole = settings.AWS_S3_ENDPOINT_URL
-    with cutting_proxy(whole, after_bytes=200) as url:
+    with cutting_proxy(whole, after_bytes=30) as url:
         settings.AWS_S3_ENDPOINT_URL = url
         with pytest.raises(RestoreRefused, match="cannot be read"):
             tenant_restore(tenant_id=tenant.id, backup_file=file)
