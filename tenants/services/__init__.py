@@ -1,6 +1,7 @@
 """What can be done with tenants: one operation, one module."""
 
 from tenants.services.backup import tenant_backup
+from tenants.services.backup_daily import backup_daily
 from tenants.services.backup_prune import backup_prune
 from tenants.services.backup_verify import backups_verify
 from tenants.services.clone import tenant_clone
@@ -19,6 +20,7 @@ from tenants.services.suspend import tenant_resume, tenant_suspend
 from tenants.services.work import clear_working, mark_working
 
 __all__ = [
+    "backup_daily",
     "backup_prune",
     "backups_verify",
     "clear_working",
