@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import environ
 from django.db import connections
@@ -41,6 +41,8 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
     """
     alias = OWNER_PREFIX + database
     config = environ.Env.db_url_config(urlunsplit(urlsplit(server.admin_url)._replace(path=f"/{quote(database)}")))
+    # The folder of a socket, which a URL can only hold quoted.
+    config["HOST"] = unquote(config["HOST"])
     config["ENGINE"] = "django.db.backends.postgresql"
     options = config.setdefault("OPTIONS", {})
     session = {**SESSION, "role": f"{database_prefix()}_owner"}
