@@ -339,9 +339,7 @@ class Cluster:
 
     def is_paused_in_recovery(self) -> bool:
         """Tell whether the server has stopped replaying its log and waits, read-only."""
-        query = (
-            "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() = 'paused' ELSE false END"
-        )
+        query = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() = 'paused' ELSE false END"
         return bool(self._scalar(query))
 
     def database_oid(self, name: str) -> int | None:

@@ -1,7 +1,7 @@
 """Marks in a server's write-ahead log, made before something that cannot be undone otherwise.
 
-Recovery to a time stops before the first commit after it. A DROP DATABASE removes its files before it commits, so with no
-commit between the time and the drop the files would be gone: hence the commits (heartbeats) around the mark.
+Recovery to a time stops before the first commit after it. A DROP DATABASE removes its files before it commits, so with
+no commit between the time and the drop the files would be gone: hence the commits (heartbeats) around the mark.
 """
 
 from __future__ import annotations
