@@ -1,6 +1,6 @@
 """A PostgreSQL that is started from a base backup only to be read from, in a folder of its own, and then removed.
 
-<home>/recovery/<work>/   lock      held by the process that recovers
+<home>/recovery/<work>/             locked by the process that recovers
                           data/     the data directory
                           socket    leads to the folder of its socket, whose path must be short
                           wanted/   names of archived files that the server asks for (fetch.sh)

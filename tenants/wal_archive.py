@@ -48,6 +48,9 @@ class Archive:
         """Return the number of the segment that holds the position."""
         return position(lsn) // self.segment_bytes
 
+    def number(self, name: str) -> int:
+        return _segment(name, self.segment_bytes).number
+
     def name_of(self, number: int, timeline: int) -> str:
         per_file = 2**32 // self.segment_bytes
         return f"{timeline:08X}{number // per_file:08X}{number % per_file:08X}"

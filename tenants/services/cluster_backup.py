@@ -57,7 +57,7 @@ def cluster_backup(
     """
     server = server_get(server_name)
     place = place_at(output or settings.CLUSTER_BACKUP_OUTPUT)
-    with _server_lock(server):
+    with server_lock(server):
         with Cluster(server, database_prefix()) as cluster:
             facts = cluster.facts()
         parent = _parent(server, facts) if incremental else None
@@ -79,7 +79,7 @@ def cluster_backups_recover() -> list[BaseBackup]:
     """
     ended = []
     for backup in _running().select_related("server"):
-        with suppress(ServerError, SeoGenError), _server_lock(backup.server):
+        with suppress(ServerError, SeoGenError), server_lock(backup.server):
             if _running().filter(pk=backup.pk).exists():
                 _end_copying(backup)
                 _fail(backup, _("It was cut off."))
@@ -88,7 +88,9 @@ def cluster_backups_recover() -> list[BaseBackup]:
 
 
 @contextmanager
-def _server_lock(server: DatabaseServer) -> Iterator[None]:
+def server_lock(server: DatabaseServer) -> Iterator[None]:
+    """Be the only process that makes or removes base backups of the server; raise `ServerError` where another does."""
+
     def busy() -> ServerError:
         return ServerError(
             _("Database server %(name)s is being backed up by another process.") % {"name": server.name},
