@@ -23,7 +23,7 @@ from tenants.places import Place, place_at
 from tenants.router import CONTROL
 from tenants.scratch_server import ASK_US, RecoveryError, ScratchServer, remove_abandoned, scratch_server
 from tenants.types import OnProgress, Progress, ignore_progress
-from tenants.wal_archive import NAME, fetch
+from tenants.wal_archive import NAME, archive_read, fetch, latest_commit
 
 __all__ = ["RecoveryError", "Target", "recovered_server", "recoveries_remove"]
 
@@ -79,11 +79,11 @@ def recovered_server(
     """
     live = _live_facts(server)
     backup = _base_backup(server, target, live.now if live else datetime.now(UTC))
-    if live and live.system_identifier == backup.system_identifier and not live.in_recovery:
+    if live and (live.in_recovery or live.system_identifier != backup.system_identifier):
+        live = None  # it is not what wrote the log
+    if live and not _is_covered(server, backup, target):
         on_progress(Progress(server.name, "archive"))
         _complete_archive(server)
-    else:
-        live = None
     with scratch_server(work) as scratch:
         on_progress(Progress(server.name, "copy"))
         unpack(backup, scratch.data)
@@ -155,6 +155,19 @@ def _point(server: DatabaseServer, target: Target) -> RestorePoint:
             % {"server": server.name, "name": target.name}
         )
     return point
+
+
+def _is_covered(server: DatabaseServer, backup: BaseBackup, target: Target) -> bool:
+    """Tell whether what is archived goes past the target already; False where that is not known."""
+    if server.wal_restore_command:
+        return False
+    place = place_at(server.wal_archive)
+    archive = archive_read(place)
+    if target.time is None:
+        newest = archive.segments[-1].number if archive.segments else -1
+        return archive.number_of(_point(server, target).lsn) < newest
+    latest = latest_commit(place, archive, _version(backup))
+    return latest is not None and latest > target.time
 
 
 def _complete_archive(server: DatabaseServer) -> None:

@@ -205,15 +205,16 @@ def _owned(folder: Path) -> Iterator[bool]:
 
 def _clear(folder: Path) -> None:
     """End what runs in the folder, and empty it."""
-    for steps in (STOP_STEPS, STOP_STEPS[-1:]):
-        # The postmaster first, which ends its children; then what it did not.
-        for found, told in process.marked(mark(folder.name)):
-            if told == mark(folder.name) and (steps is not STOP_STEPS or process.leads_session(found)):
-                process.end(found, steps)
+    if not any(folder.iterdir()):
+        return
+    own = [found for found, told in process.marked(mark(folder.name)) if told == mark(folder.name)]
+    # The postmaster first, which ends its children; then what it did not.
+    for found in sorted(own, key=process.leads_session, reverse=True):
+        process.end(found, STOP_STEPS)
     sockets = folder / "socket"
     if sockets.is_symlink():
         shutil.rmtree(sockets.readlink(), ignore_errors=True)
-    for path in folder.iterdir() if folder.exists() else []:
+    for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

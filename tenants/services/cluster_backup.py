@@ -34,7 +34,7 @@ from tenants.cluster import Cluster, ServerFacts, application_name
 from tenants.errors import ServerError
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, database_prefix
 from tenants.operations import advisory_lock
-from tenants.places import FOLDER_MODE, place_at
+from tenants.places import FOLDER_MODE, PlaceError, place_at
 from tenants.router import CONTROL
 from tenants.selectors import server_get
 from tenants.types import OnProgress, Progress, ignore_progress
@@ -147,7 +147,7 @@ def _make(backup: BaseBackup, on_progress: OnProgress) -> datetime:
     assert backup.server_version is not None  # noted when it began
     place = place_at(backup.place)
     staged = staging(place, backup.name)
-    staged.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+    _ensure_folder(staged.parent)
     on_progress(Progress(backup.server.name, "copy"))
     _copy(backup, staged)
     with Cluster(backup.server, database_prefix()) as cluster:
@@ -160,6 +160,15 @@ def _make(backup: BaseBackup, on_progress: OnProgress) -> datetime:
     on_progress(Progress(backup.server.name, "store"))
     store(staged, place, backup.name)
     return finished_at
+
+
+def _ensure_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+    except OSError as error:
+        raise PlaceError(
+            _("%(path)s cannot be written: %(reason)s.") % {"path": folder, "reason": error.strerror}
+        ) from error
 
 
 def _copy(backup: BaseBackup, target: Path) -> None:

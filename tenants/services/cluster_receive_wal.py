@@ -80,8 +80,8 @@ def _arguments(server: DatabaseServer, version: int, folder: Path) -> tuple[list
         server.admin_url, application=application_name("receive-wal")
     )
     # Without the database: it speaks the replication protocol.
-    arguments = [pg_tools.program("pg_receivewal", version), *connection[:-1], "--no-password"]
-    return [*arguments, "--directory", folder, "--slot", RECEIVER_SLOT], environment
+    options: list[str | Path] = ["--no-password", "--directory", folder, "--slot", RECEIVER_SLOT]
+    return [pg_tools.program("pg_receivewal", version), *connection[:-1], *options], environment
 
 
 def _note(server: DatabaseServer, folder: str) -> None:
