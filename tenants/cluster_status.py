@@ -61,8 +61,10 @@ def _health(server: DatabaseServer) -> ClusterHealth:
     facts, archiver = _ask(server, problems)
     place, archive = _archive(server, problems)
     backups = list(completed(server))
-    states = [_state(backup, after, archive) for backup, after in zip(backups, [*backups[1:], None], strict=True)]
+    following = [*backups[1:], None]
+    states = [_state(backup, after, archive) for backup, after in zip(backups, following, strict=False)]
     archiving = (archiver.archives and not archiver.failing) or archiver.is_received if archiver else None
+    earliest = _earliest(states)
     latest = _latest(server, facts if archiving else None, place, archive, problems)
     problems += [*_about_archiving(server, archiver), *_about_backups(server, states, facts)]
     return ClusterHealth(
@@ -70,8 +72,8 @@ def _health(server: DatabaseServer) -> ClusterHealth:
         reachable=facts is not None,
         wal_archive=server.wal_archive or ("command" if server.wal_restore_command else ""),
         base_backups=states,
-        earliest=_earliest(states),
-        latest=latest if states else None,
+        earliest=earliest,
+        latest=latest if earliest else None,
         archiving=archiving,
         recovery_verified_at=server.recovery_verified_at,
         problems=problems,

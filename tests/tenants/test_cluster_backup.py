@@ -73,9 +73,7 @@ def folder_of(backup: BaseBackup) -> Path:
 
 @pytest.mark.usefixtures("database")
 class TestBackup:
-    def test_it_is_whole_recorded_and_audited_and_a_changed_byte_is_found(
-        self, server: DatabaseServer, tmp_path: Path
-    ) -> None:
+    def test_it_is_whole_and_recorded_and_a_changed_byte_is_found(self, server: DatabaseServer, tmp_path: Path) -> None:
         backup = cluster_backup(server_name="backed-up", output=str(tmp_path))
         assert [path.name for path in tmp_path.iterdir()] == [backup.name]
         assert folder_of(backup).stat().st_mode & 0o077 == 0

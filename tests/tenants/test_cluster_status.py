@@ -90,6 +90,6 @@ def test_an_archiver_that_fails_is_told(server: DatabaseServer) -> None:
 @pytest.mark.usefixtures("server")
 def test_the_command_exits_with_1_and_one_sentence_each() -> None:
     done = seo_gen("cluster", "status", "--json")
-    assert done.returncode == 1
+    assert done.returncode == 1 and done.stdout, done.stderr
     assert {document["server"] for document in json.loads(done.stdout)} >= {MAIN_SERVER, "watched"}
     assert "main: There is no base backup." in done.stderr
