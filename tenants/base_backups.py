@@ -141,13 +141,13 @@ def unpack(backup: BaseBackup, target: Path) -> None:
         return
     assert backup.server_version is not None  # it is completed
     combine = pg_tools.program("pg_combinebackup", backup.server_version, exact=True)
-    folders = [_readable(link, target.with_name(f"link-{number}")) for number, link in enumerate(links)]
+    folders = [readable(link, target.with_name(f"link-{number}")) for number, link in enumerate(links)]
     pg_tools.run([combine, "--no-sync", "--output", target, *folders], {})
     for folder in target.parent.glob("link-*"):
         shutil.rmtree(folder)
 
 
-def _readable(backup: BaseBackup, scratch: Path) -> Path:
+def readable(backup: BaseBackup, scratch: Path) -> Path:
     """Return a folder with the backup's files: its own, or `scratch`, to which they are copied."""
     place = place_at(backup.place)
     if isinstance(place, Folder):
@@ -159,7 +159,16 @@ def _readable(backup: BaseBackup, scratch: Path) -> Path:
 def _copy(backup: BaseBackup, target: Path) -> None:
     place = place_at(backup.place)
     if isinstance(place, Folder):
-        shutil.copytree(_existing(Path(place.url) / backup.name), target, symlinks=True)
+        source = _existing(Path(place.url) / backup.name)
+        try:
+            shutil.copytree(source, target, symlinks=True)
+        except shutil.Error as error:
+            # Of each file (source, target, reason).
+            raise BaseBackupError(
+                _("The base backup %(path)s cannot be copied: %(reason)s.")
+                % {"path": source, "reason": error.args[0][0][2]},
+                hint=_("Make room in SEO_GEN_HOME."),
+            ) from error
         return
     os.mkdir(target, FOLDER_MODE)
     with place.open(f"{backup.name}/{TAR}") as file, tarfile.open(fileobj=file, mode="r|") as tar:

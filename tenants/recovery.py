@@ -5,11 +5,9 @@ PostgreSQL manual, chapter "Continuous Archiving and Point-in-Time Recovery"; do
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,43 +17,19 @@ from tenants.base_backups import completed, limits, unpack
 from tenants.cluster import Cluster, ServerFacts
 from tenants.errors import ServerError
 from tenants.models import BaseBackup, DatabaseServer, RestorePoint, database_prefix
-from tenants.places import Place, place_at
+from tenants.places import place_at
+from tenants.replay import require_files, wait_until_paused
 from tenants.router import CONTROL
-from tenants.scratch_server import ASK_US, RecoveryError, ScratchServer, remove_abandoned, scratch_server
-from tenants.types import OnProgress, Progress, ignore_progress
-from tenants.wal_archive import NAME, archive_read, fetch, latest_commit
+from tenants.scratch_server import ASK_US, RecoveryError, remove_abandoned, scratch_server
+from tenants.types import OnProgress, Progress, Target, ignore_progress, utc
+from tenants.wal_archive import archive_read, latest_commit
 
 __all__ = ["RecoveryError", "Target", "recovered_server", "recoveries_remove"]
 
 # How long the live server's own archiving, or pg_receivewal, may take for one segment. Past it we go on with what there
 # is, which may well reach an earlier target.
 ARCHIVE_WAIT_S = 60.0
-PAUSE_WAIT_S = 60.0
 STEP_S = 0.02
-PAUSED = "pausing at the end of recovery"
-PROMOTED = ("selected new timeline ID", "archive recovery complete")
-INSUFFICIENT = "insufficient parameter settings"
-ENDED = "recovery ended before configured recovery target was reached"
-LAST_COMMIT = re.compile(r"last completed transaction was at log time (.+)")
-
-
-@dataclass(frozen=True)
-class Target:
-    """What to recover to: exactly one of the two."""
-
-    # Aware. Of all transactions, those that were committed at or before it.
-    time: datetime | None = None
-    # A restore point's.
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.time is None) == (self.name is None):
-            raise ValueError("either a time or a name")
-        if self.time is not None and self.time.tzinfo is None:
-            raise ValueError("a time without its zone")
-
-    def __str__(self) -> str:
-        return self.name or _utc(self.time)
 
 
 @contextmanager
@@ -91,9 +65,9 @@ def recovered_server(
         on_progress(Progress(server.name, "replay"))
         scratch.start(_version(backup))
         recovered = scratch.as_server(server)
-        _wait_until_paused(scratch, recovered, server, target)
+        wait_until_paused(scratch, recovered, server, target)
         if database:
-            _require_files(scratch, recovered, server, target, database)
+            require_files(scratch, recovered, server, target, database)
         on_progress(Progress(server.name, "recovered"))
         yield recovered
 
@@ -136,13 +110,13 @@ def _base_backup(server: DatabaseServer, target: Target, now: datetime) -> BaseB
     if moment > now:
         raise RecoveryError(
             _("%(target)s is in the future; by database server %(name)s it is %(now)s.")
-            % {"target": target, "name": server.name, "now": _utc(now)}
+            % {"target": target, "name": server.name, "now": utc(now)}
         )
     early_enough = [backup for backup in backups if backup.finished_at and backup.finished_at <= moment]
     if not early_enough:
         raise RecoveryError(
             _("%(target)s is before the earliest base backup of database server %(name)s, which is of %(finished)s.")
-            % {"target": target, "name": server.name, "finished": _utc(backups[0].finished_at)}
+            % {"target": target, "name": server.name, "finished": utc(backups[0].finished_at)}
         )
     return early_enough[-1]
 
@@ -201,7 +175,7 @@ def _parameters(
     needed = limits(data, _version(backup))
     for name, value in (live.limits if live else {}).items():
         needed[name] = max(needed[name], value)
-    what = {"recovery_target_name": target.name} if target.name else {"recovery_target_time": _utc(target.time)}
+    what = {"recovery_target_name": target.name} if target.name else {"recovery_target_time": utc(target.time)}
     # A live server that was itself recovered since has left the backup's timeline.
     followed = str(live.timeline) if live and live.timeline != backup.timeline else "current"
     return {
@@ -214,109 +188,6 @@ def _parameters(
     }
 
 
-# -- until it is there -------------------------------------------------------------------------------------------------
-
-
-def _wait_until_paused(
-    scratch: ScratchServer, recovered: DatabaseServer, server: DatabaseServer, target: Target
-) -> None:
-    """Hand the server its log until it has arrived at the target. Raises `RecoveryError` where it never will."""
-    place = None if server.wal_restore_command else place_at(server.wal_archive)
-    said: list[str] = []
-    while not _tells(said, PAUSED):
-        if place is not None:
-            _serve(scratch, place)
-        running, said = scratch.is_running(), scratch.said()
-        if not running or _tells(said, *PROMOTED, INSUFFICIENT):
-            raise _unreachable(scratch, server, target)
-        time.sleep(STEP_S)
-    deadline = time.monotonic() + PAUSE_WAIT_S
-    while not _is_paused(recovered):
-        if not scratch.is_running() or time.monotonic() > deadline:
-            raise _unreachable(scratch, server, target)
-        time.sleep(STEP_S)
-
-
-def _is_paused(recovered: DatabaseServer) -> bool:
-    """Ask the server itself. It says that it pauses a moment before it does, and before it lets anybody in."""
-    try:
-        with Cluster(recovered, database_prefix()) as cluster:
-            return cluster.is_paused_in_recovery()
-    except ServerError:
-        return False
-
-
-def _serve(scratch: ScratchServer, place: Place) -> None:
-    """Fetch what the server asks for."""
-    for request in (scratch.folder / "wanted").iterdir():
-        name = request.name
-        request.unlink()
-        if not fetch(place, name, scratch.folder / "fetched" / name):
-            (scratch.folder / "missing" / name).touch()
-
-
-def _unreachable(scratch: ScratchServer, server: DatabaseServer, target: Target) -> RecoveryError:
-    """Say in one sentence why the target was not reached."""
-    said = scratch.said()
-    values = {"name": server.name, "target": target, "reason": _reason(said)}
-    if _tells(said, *PROMOTED) or _tells(said, INSUFFICIENT):
-        sentence = _("Database server %(name)s cannot be recovered to %(target)s and held there: %(reason)s.")
-        return RecoveryError(sentence % values)
-    last = next((found[1] for line in reversed(said) if (found := LAST_COMMIT.search(line))), _("none"))
-    values |= {"last": last, "missing": _first_missing(scratch)}
-    if values["missing"]:
-        return RecoveryError(
-            _(
-                "Database server %(name)s cannot be recovered to %(target)s: segment %(missing)s is missing in the"
-                " archive of its log, and the last commit before it is of %(last)s."
-            )
-            % values,
-            hint=_("`seo-gen cluster status` shows which times can be reached."),
-        )
-    return RecoveryError(_("Database server %(name)s cannot be recovered to %(target)s: %(reason)s.") % values)
-
-
-def _first_missing(scratch: ScratchServer) -> str:
-    """Return the first segment that the archive did not have, nor the base backup; "" where none was missing."""
-    missing = sorted(path.name for path in (scratch.folder / "missing").iterdir() if NAME.fullmatch(path.name))
-    return next((name for name in missing if not (scratch.data / "pg_wal" / name).exists()), "")
-
-
-def _reason(said: list[str]) -> str:
-    """Return PostgreSQL's own words: what ended it, or the last that it said."""
-    telling = [line for line in said if re.match(r"(FATAL|PANIC|WARNING):", line)] or said[-1:]
-    return re.sub(r"^\w+:\s+", "", telling[0]).rstrip(".") if telling else _("it left no message")
-
-
-def _require_files(
-    scratch: ScratchServer, recovered: DatabaseServer, server: DatabaseServer, target: Target, database: str
-) -> None:
-    """Refuse a moment at which the database's files were gone, though its DROP DATABASE was not committed yet."""
-    with Cluster(recovered, database_prefix()) as cluster:
-        oid = cluster.database_oid(database)
-    if oid is None:
-        raise RecoveryError(
-            _("At %(target)s there was no database %(database)s on database server %(name)s.")
-            % {"target": target, "database": database, "name": server.name}
-        )
-    if not (scratch.data / "base" / str(oid) / "PG_VERSION").exists():
-        raise RecoveryError(
-            _("At %(target)s the database %(database)s was being dropped, and its files were gone already.")
-            % {"target": target, "database": database},
-            hint=_("Choose an earlier time, or the restore point that was made before."),
-        )
-
-
-def _tells(said: list[str], *phrases: str) -> bool:
-    return any(phrase in line for line in said for phrase in phrases)
-
-
 def _version(backup: BaseBackup) -> int:
     assert backup.server_version is not None  # it is completed
     return backup.server_version
-
-
-def _utc(moment: datetime | None) -> str:
-    """Write a time with microseconds and its offset, as PostgreSQL reads it."""
-    assert moment is not None
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 
@@ -87,3 +88,28 @@ class BatchReport:
     tenants: list[TenantOutcome]
     # Milliseconds by phase.
     timing_ms: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to recover to: exactly one of the two."""
+
+    # Aware. Of all transactions, those that were committed at or before it.
+    time: datetime | None = None
+    # A restore point's.
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.time is None) == (self.name is None):
+            raise ValueError("either a time or a name")
+        if self.time is not None and self.time.tzinfo is None:
+            raise ValueError("a time without its zone")
+
+    def __str__(self) -> str:
+        return self.name or utc(self.time)
+
+
+def utc(moment: datetime | None) -> str:
+    """Write a time with microseconds and its offset, as PostgreSQL reads it."""
+    assert moment is not None
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"

@@ -19,6 +19,7 @@ from tenants.places import Folder, MissingFromPlace, Place, copy_stream
 
 SEGMENT_BYTES = 16 * 2**20
 NAME = re.compile(r"[0-9A-F]{24}")
+NOTE = re.compile(r"[0-9A-F]{24}\.[0-9A-F]{8}\.backup")
 # A segment that pg_receivewal still writes to.
 PARTIAL = ".partial"
 # Of pg_waldump's lines about commits: "… desc: COMMIT 2026-11-25 00:00:01.123456 UTC".
@@ -43,6 +44,8 @@ class Archive:
     segment_bytes: int
     # By number.
     segments: Sequence[Segment]
+    # Names of PostgreSQL's notes on base backups, which begin with a segment's.
+    notes: Sequence[str]
 
     def number_of(self, lsn: str) -> int:
         """Return the number of the segment that holds the position."""
@@ -68,11 +71,13 @@ class Archive:
 def archive_read(place: Place) -> Archive:
     """List the archived segments. Raises `PlaceError`; an archive that does not exist yet is empty."""
     try:
-        names = [name for name in place.names() if NAME.fullmatch(name)]
+        there = list(place.names())
     except MissingFromPlace:
-        names = []
+        there = []
+    names = [name for name in there if NAME.fullmatch(name)]
     segment_bytes = (place.size(names[0]) if names else None) or SEGMENT_BYTES
-    return Archive(segment_bytes, sorted(_segment(name, segment_bytes) for name in names))
+    notes = [name for name in there if NOTE.fullmatch(name)]
+    return Archive(segment_bytes, sorted(_segment(name, segment_bytes) for name in names), notes)
 
 
 def position(lsn: str) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
@@ -18,6 +19,7 @@ from django.utils.translation import gettext as _
 from audit.context import current_actor
 from audit.services import record
 from config.errors import SeoGenError
+from config.stack import process
 from tenants import pg_tools
 from tenants.base_backups import (
     INCREMENTAL_VERSION,
@@ -38,6 +40,8 @@ from tenants.places import FOLDER_MODE, PlaceError, place_at
 from tenants.router import CONTROL
 from tenants.selectors import server_get
 from tenants.types import OnProgress, Progress, ignore_progress
+
+ENDING_WAIT_S = 10.0
 
 
 def cluster_backup(
@@ -75,11 +79,11 @@ def cluster_backup(
 def cluster_backups_recover() -> list[BaseBackup]:
     """Mark base backups whose process was killed as failed, and remove what there is of them; return those.
 
-    Backups that a living process works on are left alone, as are those whose server or place is out of reach now.
+    Backups that a living process works on are left alone, as are those whose place is out of reach now.
     """
     ended = []
     for backup in _running().select_related("server"):
-        with suppress(ServerError, SeoGenError), server_lock(backup.server):
+        with suppress(SeoGenError), server_lock(backup.server):
             if _running().filter(pk=backup.pk).exists():
                 _end_copying(backup)
                 _fail(backup, _("It was cut off."))
@@ -181,7 +185,7 @@ def _copy(backup: BaseBackup, target: Path) -> None:
         *("--pgdata", target, "--format=plain", "--checkpoint=fast", "--wal-method=stream", "--no-password"),
         *("--label", backup.name),
     ]
-    manifest = target.with_name(f"{target.name}.parent-manifest")
+    manifest = _parent_manifest(target)
     try:
         if backup.parent is not None:
             manifest_fetch(backup.parent, manifest)
@@ -214,13 +218,19 @@ def _fail(backup: BaseBackup, error: str) -> None:
 
 
 def _end_copying(backup: BaseBackup) -> None:
-    """End the pg_basebackup that outlived the process which ran it, and its temporary files."""
-    with Cluster(backup.server, database_prefix(), _work(backup)) as cluster:
-        cluster.end_predecessors()
+    """End the pg_basebackup that outlived the process which ran it, and remove its temporary files."""
     staged = staging(place_at(backup.place), backup.name)
-    staged.with_name(f"{staged.name}.parent-manifest").unlink(missing_ok=True)
-    # It removes its own files when its connection ends, which may be going on.
-    shutil.rmtree(staged, ignore_errors=True)
+    for found in psutil.process_iter(["name", "cmdline"]):
+        if found.info["name"] == "pg_basebackup" and str(staged) in (found.info["cmdline"] or []):
+            process.end(found, ((signal.SIGKILL, ENDING_WAIT_S),))
+    # On another machine it is out of reach, but its connection is not.
+    with suppress(ServerError), Cluster(backup.server, database_prefix(), _work(backup)) as cluster:
+        cluster.end_predecessors()
+    _parent_manifest(staged).unlink(missing_ok=True)
+
+
+def _parent_manifest(staged: Path) -> Path:
+    return staged.with_name(f"{staged.name}.parent-manifest")
 
 
 def _work(backup: BaseBackup) -> str:

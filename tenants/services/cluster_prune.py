@@ -81,6 +81,9 @@ def _remove_wal(server: DatabaseServer) -> int:
     unneeded = [segment for segment in archive.segments if segment.number < first]
     for segment in unneeded:
         place.remove(segment.name)
+    for note in archive.notes:
+        if archive.number(note[:24]) < first:
+            place.remove(note)
     if unneeded:
         details: dict[str, object] = {
             "first": unneeded[0].name,

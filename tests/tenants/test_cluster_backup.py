@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from audit.control.models import ControlAuditLog
+from config.stack import process
 from tenants import base_backups
 from tenants.base_backups import BaseBackupError
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer
-from tenants.pg_tools import ToolError
 from tenants.places import PlaceError, place_at
 from tenants.recovery import Target
 from tenants.services.cluster_backup import cluster_backup, cluster_backups_recover
 from tenants.services.cluster_prune import cluster_backups_prune
 from tenants.services.cluster_receive_wal import cluster_receive_wal
+from tenants.services.cluster_verify import cluster_backups_verify
 from tenants.services.setup import MAIN_SERVER, server_register
 from tests.program import seo_gen
 from tests.s3 import S3Server
@@ -83,8 +85,10 @@ class TestBackup:
         assert actions_of(backup) == ["cluster.backup", "cluster.backup.complete"]
         with (folder_of(backup) / "global" / "pg_filenode.map").open("r+b") as file:
             file.write(b"?")
-        with pytest.raises(ToolError, match=r"pg_verifybackup failed: .*pg_filenode\.map"):
-            base_backups.verify(folder_of(backup), 18)
+        [verified] = cluster_backups_verify(server_name="backed-up")
+        assert verified.name == backup.name
+        assert verified.problem.startswith("pg_verifybackup failed: ") and "pg_filenode.map" in verified.problem
+        assert actions_of(backup)[-1] == "cluster.backup.verify"
 
     def test_a_failure_leaves_only_its_record(self, server: DatabaseServer, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
@@ -153,6 +157,23 @@ def test_what_a_killed_backup_left_is_removed(server: DatabaseServer, database: 
     backup.refresh_from_db()
     assert (backup.status, backup.error) == (BackupStatus.FAILED, "It was cut off.")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copying_that_outlived_its_process_is_ended(server: DatabaseServer, database: str, tmp_path: Path) -> None:
+    with connected(server) as connection:
+        with program(BACK_UP_AND_DIE, server.name, str(tmp_path), "never") as dying:
+            assert process.wait_until(lambda: copying(connection), 30)
+            dying.kill()
+            dying.wait()
+        assert cluster_backups_recover() == list(BaseBackup.objects.filter(server=server))
+        assert process.wait_until(lambda: not copying(connection), 30)
+    assert [backup.status for backup in BaseBackup.objects.filter(server=server)] == [BackupStatus.FAILED]
+    assert list(tmp_path.iterdir()) == []
+
+
+def copying(connection: psycopg.Connection) -> bool:
+    query = "SELECT FROM pg_stat_activity WHERE application_name LIKE '%base backup%'"
+    return bool(connection.execute(query).fetchall())
 
 
 class TestPrune:
