@@ -65,7 +65,7 @@ def recovered_server(
         on_progress(Progress(server.name, "replay"))
         scratch.start(_version(backup))
         recovered = scratch.as_server(server)
-        wait_until_paused(scratch, recovered, server, target)
+        wait_until_paused(scratch, recovered, server, target, _version(backup))
         if database:
             require_files(scratch, recovered, server, target, database)
         on_progress(Progress(server.name, "recovered"))

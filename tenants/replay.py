@@ -21,11 +21,12 @@ STEP_S = 0.02
 PAUSED = "pausing at the end of recovery"
 PROMOTED = ("selected new timeline ID", "archive recovery complete")
 INSUFFICIENT = "insufficient parameter settings"
+TOO_LOW = re.compile(r"(\w+) = \d+ is a lower setting than on the primary server, where its value was (\d+)")
 LAST_COMMIT = re.compile(r"last completed transaction was at log time (.+)")
 
 
 def wait_until_paused(
-    scratch: ScratchServer, recovered: DatabaseServer, server: DatabaseServer, target: Target
+    scratch: ScratchServer, recovered: DatabaseServer, server: DatabaseServer, target: Target, version: int
 ) -> None:
     """Hand the server its log until it has arrived at the target. Raises `RecoveryError` where it never will."""
     place = None if server.wal_restore_command else place_at(server.wal_archive)
@@ -34,7 +35,11 @@ def wait_until_paused(
         if place is not None:
             _serve(scratch, place)
         running, said = scratch.is_running(), scratch.said()
-        if not running or _tells(said, *PROMOTED, INSUFFICIENT):
+        raised = _raised(said)
+        if raised:
+            scratch.restart(version, raised)
+            said = []
+        elif not running or _tells(said, *PROMOTED, INSUFFICIENT):
             raise _unreachable(scratch, server, target)
         time.sleep(STEP_S)
     deadline = time.monotonic() + PAUSE_WAIT_S
@@ -42,6 +47,13 @@ def wait_until_paused(
         if not scratch.is_running() or time.monotonic() > deadline:
             raise _unreachable(scratch, server, target)
         time.sleep(STEP_S)
+
+
+def _raised(said: list[str]) -> dict[str, str]:
+    """Return what must be larger than it was in the base backup: it was raised on the original afterwards."""
+    if not _tells(said, INSUFFICIENT):
+        return {}
+    return {found[1]: found[2] for line in said if (found := TOO_LOW.search(line))}
 
 
 def _is_paused(recovered: DatabaseServer) -> bool:

@@ -90,6 +90,8 @@ class ScratchServer:
         self.log = self.folder / "server.log"
         self._mark = mark(work)
         self._process: psutil.Process | None = None
+        # Where in its log the present attempt begins.
+        self._log_start = 0
 
     def prepare(self, parameters: dict[str, str]) -> None:
         """Make the unpacked base backup one that recovers with these parameters, beside `SERVER_SETTINGS`."""
@@ -99,14 +101,22 @@ class ScratchServer:
         sockets = Path(tempfile.mkdtemp(prefix="seo-gen-"))
         (self.folder / "socket").symlink_to(sockets)
         values = {**SERVER_SETTINGS, "unix_socket_directories": str(sockets), **parameters}
-        lines = [f"{name} = {_quoted(value)}\n" for name, value in values.items()]
-        (self.data / "postgresql.conf").write_text("".join(lines))
+        (self.data / "postgresql.conf").write_text("".join(_lines(values)))
         (self.data / "postgresql.auto.conf").write_text("")
         (self.data / "pg_hba.conf").write_text(HBA)
         (self.data / "pg_ident.conf").write_text("")
         (self.data / "recovery.signal").touch()
         for name in ("standby.signal", "postmaster.pid", "postmaster.opts"):
             (self.data / name).unlink(missing_ok=True)
+
+    def restart(self, version: int, parameters: dict[str, str]) -> None:
+        """Start it anew with these parameters changed; it goes on where it was."""
+        if self._process is not None:
+            process.end(self._process, STOP_STEPS)
+        self._log_start = self.log.stat().st_size
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.writelines(_lines(parameters))
+        self.start(version)
 
     def start(self, version: int) -> None:
         """Start it; it is not ready yet. Raises `ToolError` where that major version is not installed."""
@@ -123,8 +133,12 @@ class ScratchServer:
         return self._process is not None and not process.gone(self._process)
 
     def said(self) -> list[str]:
-        """Return the lines of its log."""
-        return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        """Return the lines of its log, since it was last started."""
+        if not self.log.exists():
+            return []
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode(errors="replace").splitlines()
 
     def as_server(self, of: DatabaseServer) -> DatabaseServer:
         """Return how it is reached, as an unsaved `DatabaseServer`: as the administrator of the original."""
@@ -221,6 +235,7 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _quoted(value: str) -> str:
-    """Write a value as postgresql.conf wants it."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+def _lines(values: dict[str, str]) -> list[str]:
+    """Write settings as postgresql.conf wants them."""
+    quoted = {name: value.replace("\\", "\\\\").replace("'", "''") for name, value in values.items()}
+    return [f"{name} = '{value}'\n" for name, value in quoted.items()]

@@ -177,6 +177,15 @@ class TestServer:
         gone.admin_url = "postgresql://postgres@127.0.0.1:9/postgres"
         assert rows_at(gone, Target(time=history.first), history.database) == ["first"]
 
+    def test_limits_that_were_raised_after_the_base_backup_are_raised_here_too(
+        self, history: History, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gone = DatabaseServer.objects.get(pk=history.server.pk)
+        gone.admin_url = "postgresql://postgres@127.0.0.1:9/postgres"
+        lower = {"max_connections": 20, "max_prepared_transactions": 1, "max_worker_processes": 8}
+        monkeypatch.setattr("tenants.recovery.limits", lambda folder, version: lower)
+        assert rows_at(gone, Target(time=history.first), history.database) == ["first"]
+
 
 class TestRefused:
     def refuse(self, server: DatabaseServer, target: Target) -> str:
