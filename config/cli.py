@@ -150,12 +150,17 @@ def _print_commands(commands: Mapping[str, str]) -> None:
         print()
         for name in group:
             summary = str(load_command_class(commands[name], name).help).strip().partition("\n")[0]
-            print(f"  {name.replace('_', ' ', 1):{width}}  {summary}")
+            print(f"  {_spoken(name):{width}}  {summary}")
+
+
+def _spoken(name: str) -> str:
+    """How the command is typed: "cluster receive-wal"."""
+    return name.replace("_", " ", 1).replace("_", "-")
 
 
 def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:
     if of_noun:
-        verbs = ", ".join(name.split("_", 1)[1] for name in sorted(of_noun))
+        verbs = ", ".join(_spoken(name).split(" ", 1)[1] for name in sorted(of_noun))
         known = _("%(noun)s knows: %(verbs)s.") % {"noun": words[0], "verbs": verbs}
     else:
         known = _("See seo-gen --help.")

@@ -85,6 +85,8 @@ if DATABASE_OWNER_URL:
     DATABASES["control-owner"] = {**env.db_url("DATABASE_OWNER_URL"), "ENGINE": "django.db.backends.postgresql"}
 # An administrator (CREATEDB, CREATEROLE) of the server where new tenants go; registered as a DatabaseServer on set-up.
 TENANT_SERVER_URL = env.str("TENANT_SERVER_URL", default="")
+# Where that server archives its write-ahead log, a folder or s3://bucket/prefix; kept with the server on set-up.
+TENANT_SERVER_WAL_ARCHIVE = env.str("TENANT_SERVER_WAL_ARCHIVE", default="")
 TENANT_DATABASE_PREFIX = env.str("TENANT_DATABASE_PREFIX", default="seo_gen")
 # Open connections to tenant databases, per process: in use and idle together.
 TENANT_CONNECTIONS_MAX = env.int("TENANT_CONNECTIONS_MAX", default=8)

@@ -52,7 +52,8 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = DatabaseServer
-        fields = ("name", "capacity", "is_default", "is_active")
+        fields = ("name", "capacity", "is_default", "is_active", "wal_archive", "wal_restore_command")
+        widgets = dict.fromkeys(("wal_archive", "wal_restore_command"), UnfoldAdminTextInputWidget)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -86,8 +87,11 @@ class DatabaseServerAdmin(StaffAdmin):
     audit_resource = "database_server"
     form = DatabaseServerForm
     list_display = ("name", "masked_url", "tenant_count", "capacity", "is_default", "is_active")
-    readonly_fields = ("masked_url", "created_at")
-    fields = ("name", "masked_url", "new_admin_url", "capacity", "is_default", "is_active", "created_at")
+    readonly_fields = ("masked_url", "recovery_verified_at", "created_at")
+    fields = (
+        *("name", "masked_url", "new_admin_url", "capacity", "is_default", "is_active"),
+        *("wal_archive", "wal_restore_command", "recovery_verified_at", "created_at"),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DatabaseServer]:
         servers: QuerySet[DatabaseServer] = super().get_queryset(request)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import environ
 from django.db import connections
@@ -55,6 +55,8 @@ def guest_connection(url: str, database: str, work: str) -> Iterator[BaseDatabas
 def _connection(url: str, database: str, work: str, session: Mapping[str, str]) -> Iterator[BaseDatabaseWrapper]:
     alias = OWNER_PREFIX + database
     config = environ.Env.db_url_config(url)
+    # The folder of a socket, which a URL can only hold quoted.
+    config["HOST"] = unquote(config["HOST"])
     config["ENGINE"] = "django.db.backends.postgresql"
     options = config.setdefault("OPTIONS", {})
     options["options"] = " ".join(

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import environ
 from django.db.backends.postgresql.client import DatabaseClient
@@ -59,6 +59,8 @@ def connection_arguments(
     if database is not None:
         url = urlunsplit(urlsplit(url)._replace(path=f"/{quote(database, safe='')}"))
     config = environ.Env.db_url_config(url)
+    # The folder of a socket, which a URL can only hold quoted.
+    config["HOST"] = unquote(config["HOST"])
     arguments, environment = DatabaseClient.settings_to_cmd_args_env({"OPTIONS": {}, **config}, [])
     named = {"PGAPPNAME": application} if application else {}
     options = {"PGOPTIONS": f"-c role={role}"} if role else {}

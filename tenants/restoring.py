@@ -42,6 +42,7 @@ from tenants.operations import operation_begin, operation_end, tenant_lock
 from tenants.owner import owner_connection
 from tenants.preflight import database_of
 from tenants.reconcile import reconcile
+from tenants.restore_points import restore_point
 from tenants.router import CONTROL
 from tenants.scratch import Scratch, kept_name, scratch_name
 from tenants.selectors import require_finished, tenant_get
@@ -146,11 +147,13 @@ def undone_on_failure(cluster: Cluster, tenant: Tenant, row: Restore) -> Iterato
 
 
 def replace(tenant: Tenant, cluster: Cluster, row: Restore, on_progress: OnProgress) -> int:
-    """Close, swap, open; return for how many milliseconds the tenant was closed.
+    """Mark the moment in the server's log, then close, swap, open; return for how many milliseconds it was closed.
 
     Where it fails before the databases have changed names, all is as before; after that it is for `recover`.
     """
-    on_progress(Progress(tenant.id, "close"))
+    with undone_on_failure(cluster, tenant, row):
+        restore_point(cluster.server, reason=KIND, tenant_id=tenant.id)
+        on_progress(Progress(tenant.id, "close"))
     closed = time.perf_counter()
     try:
         swap.close(tenant, row)

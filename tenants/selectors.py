@@ -69,8 +69,8 @@ def backups(*, tenant_id: str | None = None, every: bool = False) -> QuerySet[Ba
     return found if every else found.exclude(status__in=(BackupStatus.FAILED, BackupStatus.REMOVED))
 
 
-def server_for_new_tenant(name: str | None) -> DatabaseServer:
-    """Return the named server, or the default one; raise `ServerError` where it takes no tenants."""
+def server_get(name: str | None) -> DatabaseServer:
+    """Return the named server, or the default one; raise `ServerError` where there is none."""
     servers = DatabaseServer.objects.using("default")
     server = servers.filter(pk=name).first() if name else servers.filter(is_default=True).first()
     if server is None and name:
@@ -83,6 +83,12 @@ def server_for_new_tenant(name: str | None) -> DatabaseServer:
             _("No default database server is registered."),
             hint=_("Set TENANT_SERVER_URL and run `manage.py control_setup`, or mark one as default in the admin."),
         )
+    return server
+
+
+def server_for_new_tenant(name: str | None) -> DatabaseServer:
+    """Return the named server, or the default one; raise `ServerError` where it takes no tenants."""
+    server = server_get(name)
     if not server.is_active:
         raise ServerError(_("Database server %(name)s takes no new tenants.") % {"name": server.name})
     if server.capacity is not None and tenants_existing().filter(server=server).count() >= server.capacity:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -168,3 +168,28 @@ class CloneReport:
     missing_files: list[str]
     # Of an import: providers, models and steps that this installation did not have.
     added: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to recover to: exactly one of the two."""
+
+    # Aware. Of all transactions, those that were committed at or before it.
+    time: datetime | None = None
+    # A restore point's.
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.time is None) == (self.name is None):
+            raise ValueError("either a time or a name")
+        if self.time is not None and self.time.tzinfo is None:
+            raise ValueError("a time without its zone")
+
+    def __str__(self) -> str:
+        return self.name or utc(self.time)
+
+
+def utc(moment: datetime | None) -> str:
+    """Write a time with microseconds and its offset, as PostgreSQL reads it."""
+    assert moment is not None
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"

@@ -40,11 +40,16 @@ def load(name: str) -> BaseCommand:
     return load_command_class(COMMANDS[name], name)
 
 
+def spoken(name: str) -> str:
+    """Return how the command is typed: "cluster receive-wal"."""
+    return name.replace("_", " ", 1).replace("_", "-")
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 class TestCommands:
     def test_has_a_page_with_every_section(self, name: str) -> None:
         page = (MANUAL / f"{name}.md").read_text()
-        assert page.startswith(f"# {name.replace('_', ' ')}\n")
+        assert page.startswith(f"# {spoken(name)}\n")
         assert [section for section in SECTIONS if section not in page] == []
 
     def test_stands_in_the_index(self, name: str) -> None:
@@ -65,7 +70,7 @@ class TestCommands:
 
 def _own_part(page: str, name: str) -> str:
     """Return the page's usage line and the first column of its tables, where only options of the command stand."""
-    usage = [line for line in page.splitlines() if line.startswith(f"seo-gen {name.replace('_', ' ')} ")][:1]
+    usage = [line for line in page.splitlines() if line.startswith(f"seo-gen {spoken(name)} ")][:1]
     first_columns = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `--")]
     return "\n".join([*usage, *first_columns])
 

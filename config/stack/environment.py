@@ -25,9 +25,11 @@ def settings_from_stack(home: Path | Home | None = None) -> dict[str, str]:
     home = home if isinstance(home, Home) else find_home(home)
     secrets = load_secrets(home)
     ports = {name: record.port for name, record in load_state(home).services.items()}
-    provided = _settings(secrets or _unsaved_secrets(), ports)
+    provided = _settings(home, secrets or _unsaved_secrets(), ports)
     elsewhere = {name for name, value in provided.items() if os.environ.get(name, "") not in ("", value)}
     unneeded = {name for server in SERVERS if server.replaced(elsewhere) for name in server.provides}
+    if "TENANT_SERVER_URL" in elsewhere:
+        unneeded.add("TENANT_SERVER_WAL_ARCHIVE")  # it is that of the embedded server
     if "DATABASE_URL" in elsewhere:
         unneeded |= {"SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS"}
     return {name: value for name, value in provided.items() if name not in elsewhere | unneeded}
@@ -45,10 +47,10 @@ def external_environment(home: Home) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if provided.get(name) != value}
 
 
-def _settings(secrets: Secrets, ports: dict[str, int]) -> dict[str, str]:
+def _settings(home: Home, secrets: Secrets, ports: dict[str, int]) -> dict[str, str]:
     settings = {"SECRET_KEY": secrets.secret_key, "SEO_GEN_ENCRYPTION_KEYS": secrets.encryption_key}
     for server in SERVERS:
-        settings.update(server.settings(secrets, ports.get(server.name, 0)))
+        settings.update(server.settings(home, secrets, ports.get(server.name, 0)))
     return settings
 
 

@@ -36,7 +36,7 @@ class LocalLLM(Service):
         except OSError:
             return False
 
-    def settings(self, secrets: Secrets, port: int) -> Mapping[str, str]:
+    def settings(self, home: Home, secrets: Secrets, port: int) -> Mapping[str, str]:
         return {"LOCAL_LLM_URL": f"http://127.0.0.1:{port}/v1"}
 
 

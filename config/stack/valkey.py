@@ -48,7 +48,7 @@ class Valkey(Service):
         except redis.RedisError:
             return False
 
-    def settings(self, secrets: Secrets, port: int) -> Mapping[str, str]:
+    def settings(self, home: Home, secrets: Secrets, port: int) -> Mapping[str, str]:
         server = f"redis://:{secrets.valkey_password}@127.0.0.1:{port}"
         return {"CELERY_BROKER_URL": f"{server}/0", "CACHE_URL": f"{server}/1"}
 

@@ -90,8 +90,9 @@ def _refusing(new_id: str) -> Iterator[None]:
 
 @contextmanager
 def _recovered(origin: Tenant, to_time: datetime | None, work: str) -> Iterator[Source]:
-    with recovered_server(server_of(origin), Target(time=to_time), work=work) as recovered:
-        yield ServerDatabase(recovered, database_of(origin), _("the state at %(time)s") % {"time": to_time})
+    database = database_of(origin)
+    with recovered_server(server_of(origin), Target(time=to_time), work=work, database=database) as recovered:
+        yield ServerDatabase(recovered, database, _("the state at %(time)s") % {"time": to_time})
 
 
 def _expected(origin: Tenant, source: Source) -> Expected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -55,15 +56,16 @@ def tenant_drill(
             on_progress(Progress(tenant.id, step))
 
         if backup_file is not None:
-            source = backup_find(backup_file, identity_file)
-            built = build_throwaway(cluster, source, _expected(tenant, source.is_catalogued), on_step=on_step)
-            described = source.description
+            file = backup_find(backup_file, identity_file)
+            built = build_throwaway(cluster, file, _expected(tenant, file.is_catalogued), on_step=on_step)
+            described = file.description
         else:
             described = _("the state at %(time)s") % {"time": to_time.isoformat() if to_time else ""}
             on_step("recover")
-            with recovered_server(server, Target(time=to_time), work=f"drill {tenant.id}") as recovered:
-                database = ServerDatabase(recovered, database_of(tenant), described)
-                built = build_throwaway(cluster, database, _expected(tenant, False), on_step=on_step)
+            name = database_of(tenant)
+            with recovered_server(server, Target(time=to_time), work=str(uuid4()), database=name) as recovered:
+                source = ServerDatabase(recovered, name, described)
+                built = build_throwaway(cluster, source, _expected(tenant, False), on_step=on_step)
             DatabaseServer.objects.using(CONTROL).filter(pk=server.pk).update(recovery_verified_at=Now())
     on_progress(Progress(tenant.id, "done"))
     return DrillReport(

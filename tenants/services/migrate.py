@@ -25,6 +25,7 @@ from tenants.models import BatchStatus, BatchTenant, MigrationBatch, Tenant, Ten
 from tenants.parallel import in_parallel
 from tenants.preflight import Look, look_at
 from tenants.rehearsal import rehearse
+from tenants.restore_points import restore_point
 from tenants.router import CONTROL
 from tenants.selectors import operations_unfinished, require_fleet_finished, tenant_get, tenants_existing
 from tenants.template import fingerprint
@@ -86,6 +87,7 @@ def _run(batch: Batch, tenants: Sequence[Tenant]) -> BatchReport:
         _rehearse(batch, groups)
     if not batch.problems and batch.jobs:
         _record_jobs(batch)
+        _mark_servers(batch)
         _prepare(batch)
     if batch.jobs and not batch.problems and not batch.record.dry_run and _decide(batch):
         return _commit(batch)
@@ -179,6 +181,14 @@ def _record_jobs(batch: Batch) -> None:
             for job in batch.jobs
         )
         MigrationBatch.objects.using(CONTROL).filter(pk=batch.record.pk).update(pending_count=len(batch.jobs))
+
+
+def _mark_servers(batch: Batch) -> None:
+    """Make the moment before the change one that each server can be recovered to."""
+    if batch.record.dry_run:
+        return
+    for server in {job.look.server for job in batch.jobs}:
+        restore_point(server, reason="migrate", tenant_id=batch.record.tenant_id)
 
 
 def _prepare(batch: Batch) -> None:

@@ -28,12 +28,14 @@ from tenants.models import (
 )
 from tenants.operations import tenant_lock
 from tenants.places import place_at
+from tenants.recovery import recoveries_remove
 from tenants.rehearsal import drop_scratch_databases
 from tenants.router import CONTROL
 from tenants.scratch import drop_throwaways
 from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get
 from tenants.services import create
 from tenants.services.backup import backup_abandon
+from tenants.services.cluster_backup import cluster_backups_recover
 from tenants.services.migrate import WORKERS
 from tenants.two_phase import end_all, lost
 from tenants.types import OnProgress, ignore_progress
@@ -61,6 +63,8 @@ def tenant_recover(*, on_progress: OnProgress = ignore_progress) -> list[Recover
     """
     batches = [_recover_batch(batch) for batch in batches_unfinished()]
     _end_strays()
+    cluster_backups_recover()
+    recoveries_remove()
     drop_throwaways()
     backups = [_recover_backup(backup) for backup in Backup.objects.using(CONTROL).filter(status=BackupStatus.RUNNING)]
     return batches + backups + [_recover(operation, on_progress) for operation in operations_unfinished()]

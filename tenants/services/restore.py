@@ -99,7 +99,7 @@ def _recovered(
     tenant: Tenant, server: DatabaseServer, to_time: datetime, row: Restore, on_progress: OnProgress
 ) -> Iterator[Source]:
     on_progress(Progress(tenant.id, "recover"))
-    with recovered_server(server, Target(time=to_time), work=str(row.pk)) as recovered:
+    with recovered_server(server, Target(time=to_time), work=str(row.pk), database=row.live) as recovered:
         yield ServerDatabase(recovered, row.live, row.source)
 
 

@@ -25,6 +25,7 @@ def control_setup(*, verbosity: int = 0) -> None:
     call_command("migrate", database=CONTROL, interactive=False, verbosity=verbosity)
     if settings.TENANT_SERVER_URL:
         server_register(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL)
+        _note_archive(MAIN_SERVER, settings.TENANT_SERVER_WAL_ARCHIVE)
     catalogue_fill()
     drop_unused_templates()
 
@@ -47,6 +48,23 @@ def server_register(*, name: str, admin_url: str) -> DatabaseServer:
                 _follow(cluster)
             record(using=CONTROL, action="server.change", resource_type="database_server", resource_id=name)
     return server
+
+
+def _note_archive(name: str, archive: str) -> None:
+    """Keep where the server's log is archived, unless somebody has said so."""
+    if not archive:
+        return
+    with transaction.atomic(using=CONTROL):
+        unknown = DatabaseServer.objects.using(CONTROL).filter(pk=name, wal_archive="", wal_restore_command="")
+        if unknown.update(wal_archive=archive):
+            details: dict[str, object] = {"wal_archive": archive}
+            record(
+                using=CONTROL,
+                action="server.change",
+                resource_type="database_server",
+                resource_id=name,
+                details=details,
+            )
 
 
 def _follow(cluster: Cluster) -> None:

@@ -217,6 +217,35 @@ def test_settings_lead_nowhere_before_the_first_start(home: stack.Home) -> None:
     assert not home.path.exists()
 
 
+class TestArchive:
+    @pytest.fixture(autouse=True)
+    def as_it_comes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With archiving, which the tests' own servers do without."""
+        monkeypatch.setenv("SEO_GEN_POSTGRES_OPTIONS", "fsync=off")
+
+    def test_postgresql_archives_its_log_by_itself(self, home: stack.Home) -> None:
+        stack.ensure_started(home)
+        settings = stack.settings_from_stack(home)
+        with psycopg.connect(settings["TENANT_SERVER_URL"], autocommit=True) as server:
+            server.execute("SELECT pg_switch_wal()")
+        archive = Path(settings["TENANT_SERVER_WAL_ARCHIVE"])
+        assert process.wait_until(lambda: len(list(archive.glob("0*1"))) == 1, 30)
+        assert archive == home.path / "postgres" / "wal" and archive.stat().st_mode & 0o077 == 0
+
+    def test_that_of_another_server_is_not_known(self, home: stack.Home, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TENANT_SERVER_URL", "postgresql://elsewhere.example/postgres")
+        assert "TENANT_SERVER_WAL_ARCHIVE" not in stack.settings_from_stack(home)
+
+    def test_that_of_a_cluster_that_is_gone_is_kept_apart(self, home: stack.Home) -> None:
+        archive = home.path / "postgres" / "wal"
+        archive.mkdir(parents=True)
+        (archive / "000000010000000000000001").write_text("of another cluster")
+        stack.ensure_started(home)
+        [aside] = archive.parent.glob("wal.old-*")
+        assert (aside / "000000010000000000000001").read_text() == "of another cluster"
+        assert not (archive / "000000010000000000000001").exists()
+
+
 def test_a_database_elsewhere_wants_keys_of_its_own(home: stack.Home, only_valkey: None) -> None:
     assert not {"DATABASE_URL", "DATABASE_OWNER_URL", "SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS"} & set(
         stack.settings_from_stack(home)

@@ -1,0 +1,44 @@
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.cluster_status import cluster_statuses
+from tenants.presentation import print_table
+
+
+class Command(OperatorCommand):
+    help = "Say which times each database server can be recovered to; exit 1 if something stands in the way."
+
+    def perform(self, **options: Any) -> Any:
+        self.statuses = cluster_statuses()
+        return [asdict(status) for status in self.statuses]
+
+    def present(self, document: Any) -> None:
+        columns = [_("server"), _("base backups"), _("from"), _("to"), _("archive"), _("recovery last verified")]
+        rows = [
+            (
+                row["server"],
+                len(row["base_backups"]),
+                _time(row["earliest"]),
+                _time(row["latest"]),
+                row["wal_archive"],
+                _time(row["recovery_verified_at"]) or _("never"),
+            )
+            for row in document
+        ]
+        print_table(columns, rows)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
+        problems = [f"{status.server}: {problem}" for status in self.statuses for problem in status.problems]
+        if problems:
+            raise CommandError("\n".join(problems))
+
+
+def _time(moment: datetime | None) -> str:
+    return f"{localtime(moment):%Y-%m-%d %H:%M:%S%z}" if moment else ""

@@ -1,0 +1,101 @@
+"""Remove base backups past their retention, and the archived log that nothing needs any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from audit.services import record
+from tenants.base_backups import chain, completed, remove
+from tenants.models import BackupStatus, BaseBackup, DatabaseServer
+from tenants.places import place_at
+from tenants.router import CONTROL
+from tenants.services.cluster_backup import server_lock
+from tenants.wal_archive import archive_read
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed of one server."""
+
+    server: str
+    # Names of base backups.
+    backups: list[str]
+    wal_segments: int
+
+
+def cluster_backups_prune() -> list[Pruned]:
+    """Remove base backups older than CLUSTER_BACKUP_RETENTION_DAYS, and archived WAL that the kept ones do not need.
+
+    The newest base backup of each server stays, and what a kept one continues. Of a server without base backups no log
+    is removed: whoever archives it may be about to make one. Another tool's archive is that tool's business.
+    Raises `ServerError` where a server is being backed up now, or `PlaceError`.
+    """
+    return [_prune(server) for server in DatabaseServer.objects.using(CONTROL).order_by("name")]
+
+
+def _prune(server: DatabaseServer) -> Pruned:
+    with server_lock(server):
+        names = [backup.name for backup in _expired(server)]
+        for backup in _expired(server):
+            _remove(backup)
+        return Pruned(server.name, names, _remove_wal(server))
+
+
+def _expired(server: DatabaseServer) -> list[BaseBackup]:
+    """Return what may go, the newest first, so that none outlives what it continues."""
+    backups = list(completed(server))
+    oldest = timezone.now() - timedelta(days=settings.CLUSTER_BACKUP_RETENTION_DAYS)
+    kept = [backup for backup in backups if backup.finished_at and backup.finished_at >= oldest] or backups[-1:]
+    needed = {link.pk for backup in kept for link in chain(backup)}
+    return [backup for backup in reversed(backups) if backup.pk not in needed]
+
+
+def _remove(backup: BaseBackup) -> None:
+    """Remove the files, then say so: cut off in between, the next attempt finds nothing to remove and says so."""
+    remove(backup)
+    with transaction.atomic(using=CONTROL):
+        BaseBackup.objects.using(CONTROL).filter(pk=backup.pk).update(status=BackupStatus.REMOVED, removed_at=Now())
+        record(
+            using=CONTROL,
+            action="cluster.backup.remove",
+            resource_type="base_backup",
+            resource_id=str(backup.pk),
+            details={"server": backup.server_id, "path": place_at(backup.place).path(backup.name)},
+        )
+
+
+def _remove_wal(server: DatabaseServer) -> int:
+    """Remove the segments before the oldest base backup's first; return how many."""
+    kept = list(completed(server))
+    if not kept or not server.wal_archive:
+        return 0
+    place = place_at(server.wal_archive)
+    archive = archive_read(place)
+    first = min(archive.number_of(backup.start_lsn) for backup in kept)
+    unneeded = [segment for segment in archive.segments if segment.number < first]
+    for segment in unneeded:
+        place.remove(segment.name)
+    for note in archive.notes:
+        if archive.number(note[:24]) < first:
+            place.remove(note)
+    if unneeded:
+        details: dict[str, object] = {
+            "first": unneeded[0].name,
+            "last": unneeded[-1].name,
+            "count": len(unneeded),
+        }
+        with transaction.atomic(using=CONTROL):
+            record(
+                using=CONTROL,
+                action="cluster.wal.remove",
+                resource_type="database_server",
+                resource_id=server.name,
+                details=details,
+            )
+    return len(unneeded)

@@ -1,0 +1,243 @@
+"""A copy of a server at a point in time: exactly what was committed by then, and nothing left afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tenants import pg_tools
+from tenants.models import DatabaseServer, RestorePoint
+from tenants.recovery import RecoveryError, Target, recovered_server, recoveries_remove
+from tenants.restore_points import restore_point
+from tenants.scratch_server import home
+from tenants.services.cluster_backup import cluster_backup
+from tenants.services.setup import MAIN_SERVER
+from tests.tenants.archives import (
+    archived_postgres,
+    commit,
+    connected,
+    new_database,
+    now,
+    program,
+    remains,
+    rows_at,
+    rows_of,
+    switch,
+)
+
+# Recovers, says so, and waits to be killed.
+RECOVER_AND_WAIT = """
+from datetime import datetime
+from tenants.models import DatabaseServer
+from tenants.recovery import Target, recovered_server
+server = DatabaseServer.objects.get(pk=sys.argv[1])
+with recovered_server(server, Target(time=datetime.fromisoformat(sys.argv[2])), work=sys.argv[3]) as recovered:
+    print(recovered.admin_url, flush=True)
+    signal.pause()
+"""
+
+
+@dataclass(frozen=True)
+class History:
+    """What was done on a server, in this order, with times right after each."""
+
+    server: DatabaseServer
+    database: str
+    neighbour: str
+    # Before the base backup a transaction was prepared that adds the row "prepared".
+    begun: datetime
+    first: datetime
+    second: datetime
+    # The rows were deleted.
+    deleted: datetime
+    # Committed the prepared transaction.
+    prepared: datetime
+    # Marked, then dropped the neighbour; no commit in between.
+    point: RestorePoint
+    before_drop: datetime
+    dropped: datetime
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    with archived_postgres(tmp_path_factory.mktemp("recovery"), "archived") as server:
+        yield _made_on(server)
+
+
+def _made_on(server: DatabaseServer) -> History:
+    begun = datetime.now(UTC)
+    database, neighbour = new_database(server), new_database(server)
+    commit(server, neighbour, "neighbour")
+    with connected(server, database) as connection:
+        connection.execute("BEGIN; INSERT INTO rows VALUES ('prepared'); PREPARE TRANSACTION 'waiting'")
+        cluster_backup(server_name=server.name)
+        first, second = commit(server, database, "first"), commit(server, database, "second")
+        connection.execute("DELETE FROM rows")
+        deleted = now(connection)
+        connection.execute("COMMIT PREPARED 'waiting'")
+        prepared = now(connection)
+    point = restore_point(server, reason="delete")
+    assert point is not None
+    with connected(server) as connection:
+        before_drop = now(connection)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(neighbour)))
+        dropped = now(connection)
+    return History(server, database, neighbour, begun, first, second, deleted, prepared, point, before_drop, dropped)
+
+
+class TestTarget:
+    def test_a_time_and_only_what_was_committed_by_then(self, history: History) -> None:
+        assert rows_at(history.server, Target(time=history.first), history.database) == ["first"]
+
+    def test_before_and_after_a_deletion(self, history: History) -> None:
+        assert rows_at(history.server, Target(time=history.second), history.database) == ["first", "second"]
+        assert rows_at(history.server, Target(time=history.deleted), history.database) == []
+
+    def test_a_prepared_transaction_of_the_base_backup_counts_from_its_commit(self, history: History) -> None:
+        assert rows_at(history.server, Target(time=history.prepared), history.database) == ["prepared"]
+
+    def test_the_present_with_the_last_commit(self, history: History) -> None:
+        moment = commit(history.server, history.database, "just now")
+        assert rows_at(history.server, Target(time=moment), history.database) == ["just now", "prepared"]
+
+    def test_microseconds_decide(self, history: History) -> None:
+        with connected(history.server, history.database) as connection:
+            connection.execute("CREATE TABLE exact ()")
+            query = "WITH added AS (INSERT INTO exact DEFAULT VALUES) SELECT pg_current_xact_id()::text::int8"
+            [(transaction,)] = connection.execute(query).fetchall()
+        target = _commit_time(history.server, transaction)
+        assert self.count_at(history, target) == 1
+        assert self.count_at(history, target - timedelta(microseconds=1)) == 0
+
+    def count_at(self, history: History, moment: datetime) -> int:
+        with (
+            recovered_server(history.server, Target(time=moment), work=str(uuid4())) as recovered,
+            connected(recovered, history.database) as connection,
+        ):
+            return len(connection.execute("SELECT FROM exact").fetchall())
+
+    def test_a_restore_point_holds_the_database_that_was_dropped_after_it(self, history: History) -> None:
+        assert rows_at(history.server, Target(name=history.point.name), history.neighbour) == ["neighbour"]
+
+    def test_so_does_its_time(self, history: History) -> None:
+        assert rows_at(history.server, Target(time=history.point.created_at), history.neighbour) == ["neighbour"]
+
+    def test_after_the_drop_it_is_gone(self, history: History) -> None:
+        with pytest.raises(RecoveryError, match=f"there was no database {history.neighbour}"):
+            rows_at(history.server, Target(time=history.dropped), history.neighbour)
+
+    def test_in_the_middle_of_the_drop_its_files_are_gone(self, history: History) -> None:
+        with pytest.raises(RecoveryError, match=f"the database {history.neighbour} was being dropped"):
+            rows_at(history.server, Target(time=history.before_drop), history.neighbour)
+
+
+def _commit_time(server: DatabaseServer, transaction: int) -> datetime:
+    """Return when the transaction was committed, as the log has it."""
+    segment = switch(server)
+    waldump = pg_tools.program("pg_waldump", 18, exact=True)
+    printed = pg_tools.run([waldump, "--xid", str(transaction), f"{server.wal_archive}/{segment}"], {"TZ": "UTC"})
+    return datetime.fromisoformat(printed.rsplit("COMMIT ", 1)[1][:26]).replace(tzinfo=UTC)
+
+
+class TestServer:
+    def test_pg_dump_reads_it_nobody_writes_and_nobody_else_gets_in(self, history: History) -> None:
+        with recovered_server(history.server, Target(time=history.first), work="reading") as recovered:
+            with connected(recovered) as connection:
+                [(paused, listens)] = connection.execute(
+                    "SELECT pg_get_wal_replay_pause_state(), current_setting('listen_addresses')"
+                ).fetchall()
+                assert (paused, listens) == ("paused", "")
+                with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                    connection.execute("CREATE TABLE more ()")
+            arguments, environment = pg_tools.connection_arguments(recovered.admin_url, database=history.database)
+            dumped = pg_tools.run([pg_tools.program("pg_dump", 18), *arguments, "--data-only"], environment)
+            assert "first\n" in dumped
+            sockets = (home() / "reading" / "socket").readlink()
+            assert sockets.stat().st_mode & 0o077 == 0
+        assert remains() == [] and not sockets.exists()
+
+    def test_a_failure_inside_leaves_nothing(self, history: History) -> None:
+        with (
+            pytest.raises(ZeroDivisionError),
+            recovered_server(history.server, Target(time=history.first), work=str(uuid4())),
+        ):
+            raise ZeroDivisionError
+        assert remains() == []
+
+    def test_the_live_server_may_be_gone(self, history: History) -> None:
+        switch(history.server)
+        gone = DatabaseServer.objects.get(pk=history.server.pk)
+        gone.admin_url = "postgresql://postgres@127.0.0.1:9/postgres"
+        assert rows_at(gone, Target(time=history.first), history.database) == ["first"]
+
+    def test_limits_that_were_raised_after_the_base_backup_are_raised_here_too(
+        self, history: History, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gone = DatabaseServer.objects.get(pk=history.server.pk)
+        gone.admin_url = "postgresql://postgres@127.0.0.1:9/postgres"
+        lower = {"max_connections": 20, "max_prepared_transactions": 1, "max_worker_processes": 8}
+        monkeypatch.setattr("tenants.recovery.limits", lambda folder, version: lower)
+        assert rows_at(gone, Target(time=history.first), history.database) == ["first"]
+
+
+class TestRefused:
+    def refuse(self, server: DatabaseServer, target: Target) -> str:
+        with pytest.raises(RecoveryError) as refused, recovered_server(server, target, work=str(uuid4())):
+            pass
+        assert remains() == []
+        return str(refused.value)
+
+    def test_a_time_before_the_earliest_base_backup(self, history: History) -> None:
+        said = self.refuse(history.server, Target(time=history.begun))
+        assert "is before the earliest base backup of database server archived, which is of 2" in said
+
+    def test_the_future(self, history: History) -> None:
+        said = self.refuse(history.server, Target(time=datetime.now(UTC) + timedelta(hours=1)))
+        assert "is in the future" in said
+
+    def test_an_unknown_restore_point(self, history: History) -> None:
+        said = self.refuse(history.server, Target(name="nothing"))
+        assert said == "Database server archived has no restore point 'nothing'."
+
+    def test_a_server_without_base_backups(self) -> None:
+        said = self.refuse(DatabaseServer.objects.get(pk=MAIN_SERVER), Target(time=datetime.now(UTC)))
+        assert said.startswith("Database server main has no base backup to recover from.")
+
+    def test_a_segment_that_is_missing_in_the_middle_is_named(self, history: History) -> None:
+        lost = Path(history.server.wal_archive) / switch(history.server)
+        switch(history.server)
+        moment = commit(history.server, history.database, "behind the gap")
+        aside = lost.with_suffix(".aside")
+        lost.rename(aside)
+        try:
+            said = self.refuse(history.server, Target(time=moment))
+        finally:
+            aside.rename(lost)
+        assert (
+            f"segment {lost.name} is missing in the archive of its log, and the last commit before it is of 2" in said
+        )
+
+
+def test_what_a_killed_recovery_left_is_removed_when_it_is_dead(history: History) -> None:
+    work = str(uuid4())
+    with program(RECOVER_AND_WAIT, history.server.name, history.first.isoformat(), work) as recovering:
+        assert recovering.stdout is not None and recovering.stderr is not None
+        url = recovering.stdout.readline().strip()
+        assert url, recovering.stderr.read()
+        assert recoveries_remove() == [], "it lives"
+        recovering.kill()
+        recovering.wait()
+    left_running = DatabaseServer(name="left", admin_url=url)
+    assert rows_of(left_running, history.database) == ["first"]
+    assert recoveries_remove(str(uuid4())) == []
+    assert recoveries_remove(work) == [work]
+    assert remains() == [] and recoveries_remove() == []
+    with pytest.raises(psycopg.OperationalError):
+        connected(left_running)

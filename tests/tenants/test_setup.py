@@ -1,0 +1,24 @@
+"""What `control setup` notes about the server that new tenants go to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audit.control.models import ControlAuditLog
+from tenants.models import DatabaseServer
+from tenants.services import control_setup
+from tenants.services.setup import MAIN_SERVER
+
+
+def test_where_its_log_is_archived_unless_somebody_has_said_so(settings: Any) -> None:
+    server = DatabaseServer.objects.filter(pk=MAIN_SERVER)
+    server.update(wal_archive="")
+    try:
+        for archive in ("s3://archive/main", "s3://archive/other"):
+            settings.TENANT_SERVER_WAL_ARCHIVE = archive
+            control_setup()
+            assert server.get().wal_archive == "s3://archive/main"
+        entries = ControlAuditLog.objects.filter(action="server.change", resource_id=MAIN_SERVER)
+        assert [entry.details for entry in entries if entry.details] == [{"wal_archive": "s3://archive/main"}]
+    finally:
+        server.update(wal_archive="")
