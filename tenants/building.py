@@ -40,7 +40,7 @@ class Expected:
     chain_identity: UUID
     # Which schema version the fleet has, "" where nobody looked yet: an older one is migrated.
     fleet_version: str
-    # Whether a drift that the manifest tells of is accepted, since the manifest is known to be ours.
+    # Whether a drift that was there, by the manifest if there is one, is accepted: the source is known to be ours.
     admits_drift: bool = False
 
 
@@ -167,14 +167,14 @@ def _require_chain(connection: BaseDatabaseWrapper, census: Census, source: Sour
 def _verified_schema(
     scratch: Scratch, source: Source, expected: Expected, reference: SchemaReference, work: str
 ) -> tuple[str, list[str]]:
-    """Grant as the reference has it; return the schema's fingerprint, and the drift that the manifest admits."""
+    """Grant as the reference has it; return the schema's fingerprint, and the drift that is accepted."""
     with owner_connection(scratch.cluster.server, scratch.database, work) as connection:
         grant_as(connection, reference.catalog)
         fingerprint = catalog_fingerprint(connection)
         if fingerprint == reference.fingerprint:
             return fingerprint, []
         drift = differences(reference.catalog, catalog_read(connection))
-    if expected.admits_drift and source.manifest and source.manifest.drift:
+    if expected.admits_drift and (source.manifest is None or source.manifest.drift):
         return fingerprint, drift
     raise Unfit(_("its schema is not what its migrations make: %(differences)s") % {"differences": named(drift)})
 

@@ -116,7 +116,7 @@ def build_for(tenant: Tenant, cluster: Cluster, source: Source, row: Restore, on
         identity=tenant.identity,
         chain_identity=tenant.chain_identity or tenant.identity,
         fleet_version=tenant.schema_version,
-        admits_drift=source.is_catalogued,
+        admits_drift=source.is_ours,
     )
     return build(
         Scratch(cluster, row.scratch, row.scratch),

@@ -36,8 +36,8 @@ class Source(Protocol):
         """Return what must come out of it, where something says so."""
 
     @property
-    def is_catalogued(self) -> bool:
-        """Whether this installation made it, and knows its digest."""
+    def is_ours(self) -> bool:
+        """Whether it is this installation's own, known by its digest or read from its server: its drift is believed."""
 
     def load_into(self, url: str, major_version: int, *, work: str) -> None:
         """Fill the empty database behind `url`, as whoever it names; raise `TenantError` where it cannot be done."""
@@ -51,7 +51,7 @@ class BackupFile:
     name: str
     manifest: Manifest | None
     # Whether the catalogue of this installation has it.
-    is_catalogued: bool
+    is_ours: bool
     identity_file: str | None = None
 
     @property
@@ -74,7 +74,7 @@ class ServerDatabase:
     database: str
     description: str
     manifest: Manifest | None = None
-    is_catalogued: bool = False
+    is_ours: bool = True
 
     def load_into(self, url: str, major_version: int, *, work: str) -> None:
         def take(stream: IO[bytes]) -> None:

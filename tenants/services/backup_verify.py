@@ -55,7 +55,7 @@ def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgres
         _record(file, tenant_id)
         with Cluster(_server(file.manifest), database_prefix(), f"verify {tenant_id}") as cluster:
             on_step = _announcing(tenant_id, on_progress)
-            build_throwaway(cluster, file, expected_of(file.manifest, file.is_catalogued), on_step=on_step)
+            build_throwaway(cluster, file, expected_of(file.manifest, file.is_ours), on_step=on_step)
         on_progress(Progress(tenant_id, "files"))
         _require_files(file, file.manifest, identity_file)
     except SeoGenError as error:
@@ -71,13 +71,13 @@ def build_throwaway(cluster: Cluster, source: Source, expected: Expected, *, on_
         return build(scratch, source, expected, release(), work=f"check {scratch.database[-12:]}", on_step=on_step)
 
 
-def expected_of(manifest: Manifest, is_catalogued: bool) -> Expected:
+def expected_of(manifest: Manifest, is_ours: bool) -> Expected:
     return Expected(
         tenant_id=manifest.tenant_id,
         identity=manifest.identity,
         chain_identity=manifest.chain_identity,
         fleet_version="",
-        admits_drift=is_catalogued,
+        admits_drift=is_ours,
     )
 
 

@@ -101,7 +101,7 @@ def _expected(origin: Tenant, source: Source) -> Expected:
         identity=origin.identity,
         chain_identity=origin.chain_identity or origin.identity,
         fleet_version="",
-        admits_drift=source.is_catalogued,
+        admits_drift=source.is_ours,
     )
 
 

@@ -57,7 +57,7 @@ def tenant_drill(
 
         if backup_file is not None:
             file = backup_find(backup_file, identity_file)
-            built = build_throwaway(cluster, file, _expected(tenant, file.is_catalogued), on_step=on_step)
+            built = build_throwaway(cluster, file, _expected(tenant, file.is_ours), on_step=on_step)
             described = file.description
         else:
             described = _("the state at %(time)s") % {"time": to_time.isoformat() if to_time else ""}
@@ -93,13 +93,13 @@ def _default(tenant: Tenant, server: DatabaseServer) -> tuple[str | None, dateti
     return f"{newest.place}/{newest.name}", None
 
 
-def _expected(tenant: Tenant, is_catalogued: bool) -> Expected:
+def _expected(tenant: Tenant, is_ours: bool) -> Expected:
     return Expected(
         tenant_id=tenant.id,
         identity=tenant.identity,
         chain_identity=tenant.chain_identity or tenant.identity,
         fleet_version=tenant.schema_version,
-        admits_drift=is_catalogued,
+        admits_drift=is_ours,
     )
 
 

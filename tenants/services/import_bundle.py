@@ -97,7 +97,7 @@ class BundleDump:
 
     bundle: Bundle
     # Whoever made it, it is believed in nothing.
-    is_catalogued: bool = False
+    is_ours: bool = False
 
     @property
     def description(self) -> str:

@@ -19,7 +19,11 @@ from tenants import services
 def die(progress):
     if progress.step == sys.argv[3]:
         os.kill(os.getpid(), signal.SIGKILL)
-getattr(services, sys.argv[1])(**json.loads(sys.argv[2]), on_progress=die)
+keywords = json.loads(sys.argv[2])
+if "to_time" in keywords:
+    from datetime import datetime
+    keywords["to_time"] = datetime.fromisoformat(keywords["to_time"])
+getattr(services, sys.argv[1])(**keywords, on_progress=die)
 """
 # Says that it has begun, and goes on.
 CALL_AND_SAY = """
