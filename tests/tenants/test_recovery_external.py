@@ -11,14 +11,18 @@ from pathlib import Path
 import pytest
 
 from config.stack import process, system_user
+from config.stack.postgres import binaries_folder
 from tenants.base_backups import BaseBackupError
-from tenants.models import DatabaseServer
+from tenants.models import DatabaseServer, Restore
 from tenants.recovery import Target
 from tenants.restore_points import restore_point
+from tenants.services import tenant_create, tenant_restore, tenant_restore_undo
 from tenants.services.cluster_backup import cluster_backup
 from tenants.services.setup import server_register
-from tests.tenants.archives import commit, connected, forget, new_database, program, remains, rows_at
+from tests.tenants.archives import commit, connected, forget, new_database, now, program, remains, rows_at
+from tests.tenants.filled import add_run, destroy_rows, everything_of, rows_of, without_audit
 from tests.tenants.test_cluster_backup import RECEIVE
+from tests.tenants.test_restore import back_up, chain_is_whole
 
 BINARIES = Path("/usr/lib/postgresql/15/bin")
 SETTINGS = """
@@ -106,3 +110,37 @@ def recover(server: DatabaseServer, folder: Path) -> None:
     assert rows_at(server, Target(name=point.name), neighbour) == ["neighbour"]
     assert rows_at(server, Target(time=point.created_at), neighbour) == ["neighbour"]
     assert remains() == []
+
+
+@pytest.mark.usefixtures("empty_fleet")
+def test_one_tenant_on_it_is_backed_up_restored_and_goes_back_in_time(
+    older: DatabaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older.wal_archive = str(tmp_path / "archive")
+    older.save()
+    cluster_backup(server_name="older", output=str(tmp_path / "base"))
+    tenant, other = (tenant_create(name=f"older {name}", server_name="older") for name in "ab")
+    add_run(tenant)
+    before = without_audit(everything_of(tenant))
+    with connected(older) as connection:
+        moment = now(connection)
+    # With the programs of its own version, and with newer ones alone, as where only ours are installed.
+    for folder in (BINARIES, binaries_folder()):
+        monkeypatch.setenv("PG_BIN_DIR", str(folder))
+        for dump_format in ("custom", "plain"):
+            file = back_up(tenant, tmp_path / folder.parent.name, dump_format=dump_format)
+            destroy_rows(tenant)
+            tenant_restore(tenant_id=tenant.id, backup_file=file)
+            assert without_audit(everything_of(tenant)) == before
+    monkeypatch.delenv("PG_BIN_DIR")
+    untouched = everything_of(other)
+    destroy_rows(tenant)
+    tenant_restore(tenant_id=tenant.id, to_time=moment)
+    assert without_audit(everything_of(tenant)) == before and chain_is_whole(tenant)
+    tenant_restore_undo(tenant_id=tenant.id)
+    assert rows_of(tenant)["runs"] == []
+    assert everything_of(other) == untouched
+    assert remains() == []
+    for one in (tenant, other):
+        Restore.objects.filter(tenant_id=one.pk).delete()
+        one.delete()
