@@ -5,15 +5,18 @@ PostgreSQL manual, chapter "Continuous Archiving and Point-in-Time Recovery"; do
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
-from tenants.base_backups import completed, limits, unpack
+from tenants import pg_tools
+from tenants.base_backups import chain, completed, limits, unpack
 from tenants.cluster import Cluster, ServerFacts
 from tenants.errors import ServerError
 from tenants.models import BaseBackup, DatabaseServer, RestorePoint, database_prefix
@@ -30,6 +33,7 @@ __all__ = ["RecoveryError", "Target", "recovered_server", "recoveries_remove"]
 # is, which may well reach an earlier target.
 ARCHIVE_WAIT_S = 60.0
 STEP_S = 0.02
+MIB = 2**20
 
 
 @contextmanager
@@ -53,6 +57,7 @@ def recovered_server(
     """
     live = _live_facts(server)
     backup = _base_backup(server, target, live.now if live else datetime.now(UTC))
+    _require_means(backup)
     if live and (live.in_recovery or live.system_identifier != backup.system_identifier):
         live = None  # it is not what wrote the log
     if live and not _is_covered(server, backup, target):
@@ -129,6 +134,19 @@ def _point(server: DatabaseServer, target: Target) -> RestorePoint:
             % {"server": server.name, "name": target.name}
         )
     return point
+
+
+def _require_means(backup: BaseBackup) -> None:
+    """Refuse before anything is copied where there is no server program or no room for it."""
+    pg_tools.program("postgres", _version(backup), exact=True)
+    needed = sum(link.size_bytes or 0 for link in chain(backup))
+    free = shutil.disk_usage(settings.HOME).free
+    if needed > free:
+        raise RecoveryError(
+            _("Recovery from base backup %(name)s needs %(needed)d MiB in %(path)s, where %(free)d MiB are free.")
+            % {"name": backup.name, "needed": needed // MIB, "path": settings.HOME, "free": free // MIB},
+            hint=_("Make room, or set SEO_GEN_HOME to a larger disk."),
+        )
 
 
 def _is_covered(server: DatabaseServer, backup: BaseBackup, target: Target) -> bool:

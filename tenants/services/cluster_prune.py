@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from audit.services import record
 from tenants.base_backups import chain, completed, remove
-from tenants.models import BackupStatus, BaseBackup, DatabaseServer
+from tenants.models import BackupStatus, BaseBackup, DatabaseServer, RestorePoint
 from tenants.places import place_at
 from tenants.router import CONTROL
 from tenants.services.cluster_backup import server_lock
@@ -44,6 +44,7 @@ def _prune(server: DatabaseServer) -> Pruned:
         names = [backup.name for backup in _expired(server)]
         for backup in _expired(server):
             _remove(backup)
+        _forget_restore_points(server)
         return Pruned(server.name, names, _remove_wal(server))
 
 
@@ -68,6 +69,13 @@ def _remove(backup: BaseBackup) -> None:
             resource_id=str(backup.pk),
             details={"server": backup.server_id, "path": place_at(backup.place).path(backup.name)},
         )
+
+
+def _forget_restore_points(server: DatabaseServer) -> None:
+    """Forget those that can no longer be recovered to."""
+    oldest = completed(server).first()
+    if oldest is not None:
+        RestorePoint.objects.using(CONTROL).filter(server=server, created_at__lt=oldest.finished_at).delete()
 
 
 def _remove_wal(server: DatabaseServer) -> int:

@@ -16,9 +16,10 @@ from audit.control.models import ControlAuditLog
 from config.stack import process
 from tenants import base_backups
 from tenants.base_backups import BaseBackupError
-from tenants.models import BackupStatus, BaseBackup, DatabaseServer
+from tenants.models import BackupStatus, BaseBackup, DatabaseServer, RestorePoint
 from tenants.places import PlaceError, place_at
 from tenants.recovery import Target
+from tenants.restore_points import restore_point
 from tenants.services.cluster_backup import cluster_backup, cluster_backups_recover
 from tenants.services.cluster_prune import cluster_backups_prune
 from tenants.services.cluster_receive_wal import cluster_receive_wal
@@ -187,11 +188,15 @@ class TestPrune:
         old = self.age(cluster_backup(server_name=server.name, output=str(tmp_path)))
         continued = self.age(cluster_backup(server_name=server.name, output=str(tmp_path)))
         newest = cluster_backup(server_name=server.name, output=str(tmp_path), incremental=True)
+        points = [restore_point(server, reason="delete") for _ in range(2)]
+        assert points[0] and points[1]
+        RestorePoint.objects.filter(pk=points[0].pk).update(created_at=datetime.now(UTC) - timedelta(days=31))
         assert newest.parent == continued
         [pruned] = [pruned for pruned in cluster_backups_prune() if pruned.server == server.name]
         assert pruned.backups == [old.name] and pruned.wal_segments > 0
         assert {path.name for path in tmp_path.iterdir()} == {continued.name, newest.name}
         assert not (Path(server.wal_archive) / segment).exists()
+        assert list(RestorePoint.objects.filter(server=server)) == points[1:]
         assert actions_of(old)[-1] == "cluster.backup.remove"
         assert ControlAuditLog.objects.latest("sequence").action == "cluster.wal.remove"
         self.age(newest)
