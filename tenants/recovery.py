@@ -16,14 +16,14 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from tenants import pg_tools
-from tenants.base_backups import chain, completed, limits, unpack
+from tenants.base_backups import chain, completed, files_kept, limits, unpack
 from tenants.cluster import Cluster, ServerFacts
 from tenants.errors import ServerError
 from tenants.models import BaseBackup, DatabaseServer, RestorePoint, database_prefix
 from tenants.places import place_at
 from tenants.replay import require_files, wait_until_paused
 from tenants.router import CONTROL
-from tenants.scratch_server import ASK_US, RecoveryError, remove_abandoned, scratch_server
+from tenants.scratch_server import ASK_US, RecoveryError, ScratchServer, remove_abandoned, scratch_server
 from tenants.types import OnProgress, Progress, Target, ignore_progress, utc
 from tenants.wal_archive import archive_read, latest_commit
 
@@ -55,6 +55,16 @@ def recovered_server(
     1. choose the base backup; 2. have the live server archive what it has; 3. copy the base backup; 4. start a server
     from it that replays the archived log up to the target, and pauses there; 5. yield.
     """
+    with scratch_server(work) as scratch:
+        with files_kept(server):
+            recovered = _recover(scratch, server, target, on_progress)
+        if database:
+            require_files(scratch, recovered, server, target, database)
+        on_progress(Progress(server.name, "recovered"))
+        yield recovered
+
+
+def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_progress: OnProgress) -> DatabaseServer:
     live = _live_facts(server)
     backup = _base_backup(server, target, live.now if live else datetime.now(UTC))
     _require_means(backup)
@@ -63,18 +73,14 @@ def recovered_server(
     if live and not _is_covered(server, backup, target):
         on_progress(Progress(server.name, "archive"))
         _complete_archive(server)
-    with scratch_server(work) as scratch:
-        on_progress(Progress(server.name, "copy"))
-        unpack(backup, scratch.data)
-        scratch.prepare(_parameters(server, backup, target, live, scratch.data))
-        on_progress(Progress(server.name, "replay"))
-        scratch.start(_version(backup))
-        recovered = scratch.as_server(server)
-        wait_until_paused(scratch, recovered, server, target, _version(backup))
-        if database:
-            require_files(scratch, recovered, server, target, database)
-        on_progress(Progress(server.name, "recovered"))
-        yield recovered
+    on_progress(Progress(server.name, "copy"))
+    unpack(backup, scratch.data)
+    scratch.prepare(_parameters(server, backup, target, live, scratch.data))
+    on_progress(Progress(server.name, "replay"))
+    scratch.start(_version(backup))
+    recovered = scratch.as_server(server)
+    wait_until_paused(scratch, recovered, server, target, _version(backup))
+    return recovered
 
 
 def recoveries_remove(work: str | None = None) -> list[str]:

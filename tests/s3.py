@@ -50,8 +50,9 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         assert ready, (folder / "weed.log").read_text()
         yield server
     finally:
-        process.terminate()
-        process.wait(10)
+        # Nothing of it is kept, and its own way of ending may take its time.
+        process.kill()
+        process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 

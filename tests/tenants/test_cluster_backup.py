@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from tenants.services.cluster_prune import cluster_backups_prune
 from tenants.services.cluster_receive_wal import cluster_receive_wal
 from tenants.services.cluster_verify import cluster_backups_verify
 from tenants.services.setup import MAIN_SERVER, server_register
+from tenants.wal_archive import archive_read
 from tests.program import seo_gen
 from tests.s3 import S3Server
 from tests.tenants.archives import (
@@ -45,6 +47,13 @@ def die(progress):
     if progress.step == sys.argv[3]:
         os.kill(os.getpid(), signal.SIGKILL)
 cluster_backup(server_name=sys.argv[1], output=sys.argv[2], on_progress=die)
+"""
+KEEP_FILES = """
+from tenants.base_backups import files_kept
+from tenants.models import DatabaseServer
+with files_kept(DatabaseServer.objects.get(pk=sys.argv[1])):
+    print("kept", flush=True)
+    signal.pause()
 """
 RECEIVE = """
 from tenants.services.cluster_receive_wal import cluster_receive_wal
@@ -136,11 +145,11 @@ def test_base_backup_and_log_in_a_bucket(
     url = f"s3://{s3_server.bucket}/{uuid4()}"
     backup = cluster_backup(server_name=server.name, output=f"{url}/base")
     moment = commit(server, database, "in the log")
-    archived = place_at(f"{url}/wal")
-    last = switch(server)
-    for path in Path(server.wal_archive).iterdir():
-        if last[:8] <= path.name <= last:
-            archived.write(path.name, path.read_bytes())
+    archived, last = place_at(f"{url}/wal"), switch(server)
+    archive = archive_read(place_at(server.wal_archive))
+    for segment in archive.segments:
+        if segment.number >= archive.number_of(backup.start_lsn) and segment.name <= last:
+            archived.write(segment.name, (Path(server.wal_archive) / segment.name).read_bytes())
     elsewhere = DatabaseServer.objects.get(pk=server.pk)
     elsewhere.wal_archive = archived.url
     assert rows_at(elsewhere, Target(time=moment), database) == ["in the log"]
@@ -202,6 +211,22 @@ class TestPrune:
         self.age(newest)
         [pruned] = [pruned for pruned in cluster_backups_prune() if pruned.server == server.name]
         assert (pruned.backups, pruned.wal_segments) == ([], 0), "the newest stays, however old"
+
+    @pytest.mark.usefixtures("database")
+    def test_without_base_backups_log_past_its_retention_goes(self, server: DatabaseServer) -> None:
+        old, young = (Path(server.wal_archive) / switch(server) for _ in range(2))
+        os.utime(old, (0, 0))
+        for path in Path(server.wal_archive).iterdir():
+            if path.name < old.name:
+                os.utime(path, (0, 0))
+        [pruned] = [pruned for pruned in cluster_backups_prune() if pruned.server == server.name]
+        assert pruned.wal_segments > 0 and not old.exists() and young.exists()
+
+    @pytest.mark.usefixtures("database")
+    def test_what_a_recovery_reads_stays(self, server: DatabaseServer, tmp_path: Path) -> None:
+        with program(KEEP_FILES, server.name) as reading:
+            assert reading.stdout is not None and reading.stdout.readline() == "kept\n"
+            assert server.name not in [pruned.server for pruned in cluster_backups_prune()]
 
 
 @pytest.fixture
