@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from audit.control.models import ControlAuditLog
 from config.stack import process
@@ -68,10 +69,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]
 
 
 @pytest.fixture
-def database(server: DatabaseServer) -> str:
+def unknown(server: DatabaseServer) -> None:
+    """Nothing is known of earlier base backups."""
     BaseBackup.objects.filter(server=server).exclude(parent=None).delete()
     BaseBackup.objects.filter(server=server).delete()
-    return new_database(server)
+
+
+@pytest.fixture
+def database(server: DatabaseServer, unknown: None) -> Iterator[str]:
+    """Dropped afterwards: every database makes every base backup slower."""
+    name = new_database(server)
+    yield name
+    with connected(server) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def actions_of(backup: BaseBackup) -> list[str]:
@@ -83,7 +93,7 @@ def folder_of(backup: BaseBackup) -> Path:
     return Path(backup.place) / backup.name
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("unknown")
 class TestBackup:
     def test_it_is_whole_and_recorded_and_a_changed_byte_is_found(self, server: DatabaseServer, tmp_path: Path) -> None:
         backup = cluster_backup(server_name="backed-up", output=str(tmp_path))
@@ -126,7 +136,7 @@ class TestIncremental:
         assert second.parent == full and (second.size_bytes or 0) < (full.size_bytes or 0)
         assert rows_at(server, Target(time=moment), database) == ["in the first", "in the log", "in the second"]
 
-    @pytest.mark.usefixtures("database")
+    @pytest.mark.usefixtures("unknown")
     def test_without_one_to_continue_it_is_refused(self, server: DatabaseServer) -> None:
         with pytest.raises(BaseBackupError, match="has no base backup that an incremental one could continue"):
             cluster_backup(server_name=server.name, incremental=True)
@@ -158,7 +168,7 @@ def test_base_backup_and_log_in_a_bucket(
 
 
 @pytest.mark.parametrize("step", ["verify", "completed"])
-def test_what_a_killed_backup_left_is_removed(server: DatabaseServer, database: str, tmp_path: Path, step: str) -> None:
+def test_what_a_killed_backup_left_is_removed(server: DatabaseServer, unknown: None, tmp_path: Path, step: str) -> None:
     with program(BACK_UP_AND_DIE, server.name, str(tmp_path), step) as dying:
         assert dying.wait() == -signal.SIGKILL, dying.stderr
     [backup] = BaseBackup.objects.filter(server=server)
@@ -169,7 +179,7 @@ def test_what_a_killed_backup_left_is_removed(server: DatabaseServer, database: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_copying_that_outlived_its_process_is_ended(server: DatabaseServer, database: str, tmp_path: Path) -> None:
+def test_a_copying_that_outlived_its_process_is_ended(server: DatabaseServer, unknown: None, tmp_path: Path) -> None:
     with connected(server) as connection:
         with program(BACK_UP_AND_DIE, server.name, str(tmp_path), "never") as dying:
             assert process.wait_until(lambda: copying(connection), 30)
@@ -191,7 +201,7 @@ class TestPrune:
         BaseBackup.objects.filter(pk=backup.pk).update(finished_at=datetime.now(UTC) - timedelta(days=30))
         return backup
 
-    @pytest.mark.usefixtures("database")
+    @pytest.mark.usefixtures("unknown")
     def test_old_ones_and_their_log_go_but_not_what_is_needed(self, server: DatabaseServer, tmp_path: Path) -> None:
         segment = switch(server)
         old = self.age(cluster_backup(server_name=server.name, output=str(tmp_path)))
@@ -212,7 +222,7 @@ class TestPrune:
         [pruned] = [pruned for pruned in cluster_backups_prune() if pruned.server == server.name]
         assert (pruned.backups, pruned.wal_segments) == ([], 0), "the newest stays, however old"
 
-    @pytest.mark.usefixtures("database")
+    @pytest.mark.usefixtures("unknown")
     def test_without_base_backups_log_past_its_retention_goes(self, server: DatabaseServer) -> None:
         old, young = (Path(server.wal_archive) / switch(server) for _ in range(2))
         os.utime(old, (0, 0))
@@ -222,7 +232,7 @@ class TestPrune:
         [pruned] = [pruned for pruned in cluster_backups_prune() if pruned.server == server.name]
         assert pruned.wal_segments > 0 and not old.exists() and young.exists()
 
-    @pytest.mark.usefixtures("database")
+    @pytest.mark.usefixtures("unknown")
     def test_what_a_recovery_reads_stays(self, server: DatabaseServer, tmp_path: Path) -> None:
         with program(KEEP_FILES, server.name) as reading:
             assert reading.stdout is not None and reading.stdout.readline() == "kept\n"
