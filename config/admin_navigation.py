@@ -113,6 +113,12 @@ def _control_menu(request: HttpRequest) -> list[Item]:
             _item(request, "tenants.migrationbatch", "published_with_changes", _("Migrations")),
         ),
         _group(
+            _("Backups"),
+            _item(request, "tenants.backup", "backup", _("Backups")),
+            _item(request, "tenants.restore", "settings_backup_restore", _("Restores")),
+            _item(request, "tenants.basebackup", "storage", _("Base backups")),
+        ),
+        _group(
             _("LLM"),
             _item(request, "llm.stepllmdefault", "conversion_path", _("Pipeline")),
             _item(request, "llm.llmprovider", "hub", _("Providers")),

@@ -34,9 +34,19 @@ from prompts.models import Prompt
 from runs.admin import RUN_COLORS, ArtifactAdmin, RunAdmin, RunCostAdmin, StepAdmin, money
 from runs.models import Artifact, Run, RunCost, RunStatus, Step
 from tenants.admin import STATUS_COLORS, DatabaseServerAdmin, TenantAdmin
+from tenants.backup_admin import BackupAdmin, BaseBackupAdmin, RestoreAdmin
 from tenants.fleet_admin import MigrationBatchAdmin, TenantSchemaAdmin
 from tenants.links import control_url, tenant_url
-from tenants.models import DatabaseServer, MigrationBatch, Tenant, TenantSchema, TenantStatus
+from tenants.models import (
+    Backup,
+    BaseBackup,
+    DatabaseServer,
+    MigrationBatch,
+    Restore,
+    Tenant,
+    TenantSchema,
+    TenantStatus,
+)
 from tenants.selectors import tenants_existing
 
 if TYPE_CHECKING:
@@ -210,6 +220,9 @@ control_site.register(DatabaseServer, DatabaseServerAdmin)
 control_site.register(Tenant, TenantAdmin)
 control_site.register(TenantSchema, TenantSchemaAdmin)
 control_site.register(MigrationBatch, MigrationBatchAdmin)
+control_site.register(Backup, BackupAdmin)
+control_site.register(Restore, RestoreAdmin)
+control_site.register(BaseBackup, BaseBackupAdmin)
 control_site.register(ControlAuditLog, ControlAuditLogAdmin)
 control_site.register(User, UserAdmin)
 control_site.register(Group, GroupAdmin)

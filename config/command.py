@@ -2,11 +2,13 @@
 
 import getpass
 import json
+import sys
 import uuid
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
+from django.utils.translation import gettext as _
 
 from audit.context import acting_as
 from config.errors import SeoGenError
@@ -46,6 +48,22 @@ class OperatorCommand(BaseCommand):
     def present(self, document: Any) -> None:
         """Print `document` for people, on stdout."""
         raise NotImplementedError
+
+    def confirm(self, tenant_id: str, consequence: str, *, confirmed: bool) -> None:
+        """Have the tenant's id typed before something that destroys, unless `--confirm` was given."""
+        if confirmed:
+            return
+        if not sys.stdin.isatty():
+            raise CommandError(
+                _("%(consequence)s Give --confirm to do it without being asked.") % {"consequence": consequence}
+            )
+        self.stderr.write(consequence)
+        try:
+            typed = input(_("Type %(id)s to go on: ") % {"id": tenant_id}).strip()
+        except EOFError:
+            typed = ""
+        if typed != tenant_id:
+            raise CommandError(_("Nothing was done."))
 
 
 def operator_name() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from celery.schedules import crontab
 from django.utils.translation import gettext_lazy as _
 
 from config import stack
@@ -123,7 +124,9 @@ CELERY_TIMEZONE = "UTC"
 # Tests and several installations on one broker keep apart by the queue's name.
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", default="seo-gen")
 RUN_SWEEP_INTERVAL_S = env.float("RUN_SWEEP_INTERVAL_S", default=15.0)
-CELERY_BEAT_SCHEDULE = {"runs.sweep": {"task": "runs.sweep", "schedule": RUN_SWEEP_INTERVAL_S}}
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "runs.sweep": {"task": "runs.sweep", "schedule": RUN_SWEEP_INTERVAL_S}
+}
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "celerybeat-schedule")
 
 # -- Runs ----------------------------------------------------------------------------------------------------------
@@ -170,6 +173,13 @@ BACKUP_AGE_RECIPIENT = env.str("BACKUP_AGE_RECIPIENT", default="")
 BACKUP_AGE_IDENTITY_FILE = env.str("BACKUP_AGE_IDENTITY_FILE", default="")
 # Where the daily backup of all tenants goes, a folder or s3://bucket/prefix; "" for none.
 BACKUP_DAILY_OUTPUT = env.str("BACKUP_DAILY_OUTPUT", default="")
+# At which hour, UTC.
+BACKUP_DAILY_HOUR = env.int("BACKUP_DAILY_HOUR", default=18)
+if BACKUP_DAILY_OUTPUT:
+    CELERY_BEAT_SCHEDULE["tenants.backup_daily"] = {
+        "task": "tenants.backup_daily",
+        "schedule": crontab(hour=str(BACKUP_DAILY_HOUR), minute="0"),
+    }
 BACKUP_RETENTION_DAYS = env.int("BACKUP_RETENTION_DAYS", default=30)
 # How long a database that a restore replaced is kept for `tenant restore --undo`.
 RESTORE_UNDO_DAYS = env.int("RESTORE_UNDO_DAYS", default=7)
@@ -198,4 +208,6 @@ LOGGING = {
     "formatters": {"plain": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="WARNING")},
+    # What S3 does wrong is tried again, and told once where that does not help.
+    "loggers": {name: {"level": "ERROR"} for name in ("urllib3", "smart_open")},
 }

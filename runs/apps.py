@@ -12,3 +12,7 @@ class RunsConfig(AppConfig):
     def ready(self) -> None:
         # Before anything is sent: Celery makes its `amqp` on first use.
         current_app.amqp_cls = "runs.messages:GuardedAMQP"
+        from runs.contents import RunContents
+        from tenants.contents import register
+
+        register(RunContents())

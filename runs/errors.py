@@ -35,10 +35,6 @@ class LeaseLost(RunError):
     """Another worker has taken the step over; what this one made of it must not be kept."""
 
 
-class StorageError(RunError):
-    """A file cannot be written or read now: disk full, permissions, S3 out of reach. Another attempt may succeed."""
-
-
 class InvalidPath(RunError):
     """A path is not one of the active tenant's storage."""
 

@@ -4,9 +4,10 @@ Celery swallows what a `before_task_publish` receiver raises (`celery.utils.disp
 sits where every task message passes instead: the application is made with `Celery(…, amqp=GuardedAMQP)`.
 """
 
+import base64
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from uuid import UUID
 
@@ -62,6 +63,36 @@ def send_wake_up(tenant_id: str, run_id: UUID, step: str, *, delay_s: float | No
             "wake-up not sent, the broker cannot be reached",
             extra={"action": "wake_up.lost", "tenant": tenant_id, "run_id": str(run_id), "step": step},
         )
+
+
+def drop_wake_ups(tenant_id: str, *, keep: Collection[str]) -> int | None:
+    """Remove the tenant's waiting wake-ups for runs that are not in `keep`; return how many.
+
+    None where the broker cannot show its queue (only Redis and Valkey can) or does not answer: a wake-up for a run that
+    does not exist does nothing anyway.
+    """
+    queue = current_app.conf.task_default_queue
+    try:
+        with current_app.connection_for_write(connect_timeout=ANSWER_S) as connection:
+            client: Any = getattr(connection.default_channel, "client", None)
+            if not hasattr(client, "lrange"):
+                return None
+            stale = [raw for raw in client.lrange(queue, 0, -1) if _is_stale(raw, tenant_id, keep)]
+            return sum(int(client.lrem(queue, 1, raw)) for raw in stale)
+    except (OperationalError, OSError):
+        return None
+
+
+def _is_stale(raw: bytes, tenant_id: str, keep: Collection[str]) -> bool:
+    """Tell whether a message as Redis holds it wakes one of the tenant's runs that is not in `keep`."""
+    try:
+        message = json.loads(raw)
+        if message["headers"]["task"] != EXECUTE_STEP:
+            return False
+        message_tenant, run_id, _step = json.loads(base64.b64decode(message["body"]))[0]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return message_tenant == tenant_id and run_id not in keep
 
 
 def require_broker() -> None:

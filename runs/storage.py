@@ -5,24 +5,18 @@ Files live in Django's storage "artifacts" (file system or S3). A file is writte
 """
 
 import hashlib
-import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from uuid import UUID
 
-from botocore.exceptions import BotoCoreError, ClientError
-from django.core.files.base import ContentFile
-from django.core.files.storage import FileSystemStorage, storages
 from django.utils.translation import gettext as _
 
-from runs.errors import DigestMismatch, InvalidPath, MissingFile, StorageError
+from runs.errors import DigestMismatch, InvalidPath, MissingFile
 from runs.types import StoredFile
+from tenants import objects
 from tenants.context import current_tenant
+from tenants.objects import prefix_of
 
-ALIAS = "artifacts"
-ROOT = "storage"
 _STEP = r"[a-z][a-z0-9_]{0,62}"
 _NAME = r"[a-z0-9][a-z0-9_-]{0,62}\.[a-z0-9]{1,10}"
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -46,22 +40,8 @@ def write(path: str, content: bytes) -> StoredFile:
 
 
 def write_all(files: Mapping[str, bytes]) -> list[StoredFile]:
-    """Put each content at its path, in this order: where the last file is, so are the others.
-
-    On return all of them are on the disk. Raises `StorageError`; the files before the failing one are written then.
-    """
-    backend = storages[ALIAS]
-    changed: set[Path] = set()
-    for path, content in files.items():
-        _checked(path)
-        with _translated(path, _("written")):
-            if isinstance(backend, FileSystemStorage):
-                changed |= _replace_file(backend, path, content)
-            elif backend.save(path, ContentFile(content)) != path:
-                raise StorageError(_("Storage: %(path)s could not be replaced.") % {"path": path})
-    for folder in sorted(changed):
-        with _translated(str(folder), _("written")):
-            _flush_folder(folder)
+    """Put each content at its path, in this order, as `tenants.objects.write_all` does it; raise `StorageError`."""
+    objects.write_all({_checked(path): content for path, content in files.items()})
     return [StoredFile(path, digest_of(content), len(content)) for path, content in files.items()]
 
 
@@ -83,13 +63,7 @@ def read(path: str, digest: str | None) -> bytes:
 
 def read_unverified(path: str) -> bytes | None:
     """Return a file whose digest no row records (yet), None where there is none; raise `StorageError`."""
-    _checked(path)
-    with _translated(path, _("read")):
-        try:
-            with storages[ALIAS].open(path) as file:
-                return bytes(file.read())
-        except FileNotFoundError:
-            return None
+    return objects.read(_checked(path))
 
 
 def digest_of(content: bytes) -> str:
@@ -98,76 +72,13 @@ def digest_of(content: bytes) -> str:
 
 
 def _folder(run_id: UUID, step: str) -> str:
-    return f"{ROOT}/{current_tenant('storage').id}/{run_id}/{step}"
+    return f"{prefix_of(current_tenant('storage').id)}{run_id}/{step}"
 
 
 def _checked(path: str) -> str:
-    prefix = f"{ROOT}/{current_tenant('storage').id}/"
+    prefix = prefix_of(current_tenant("storage").id)
     if not path.startswith(prefix) or not _REST.fullmatch(path.removeprefix(prefix)):
         raise InvalidPath(
             _("Storage: %(path)r is no path of tenant %(tenant)s.") % {"path": path, "tenant": current_tenant().id}
         )
     return path
-
-
-@contextmanager
-def _translated(path: str, what: str) -> Iterator[None]:
-    """Turn failures of the disk or of S3 into `StorageError`."""
-    try:
-        yield
-    except (OSError, BotoCoreError, ClientError) as error:
-        raise StorageError(
-            _("Storage: %(path)s cannot be %(what)s: %(reason)s.")
-            % {"path": path, "what": what, "reason": _reason(error)},
-            hint=_("Nothing of the file was changed; make room or repair the storage, then try again."),
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return the cause without addresses or keys, which S3's messages may hold."""
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    if isinstance(error, ClientError):
-        return str(error.response.get("Error", {}).get("Code", "S3"))
-    return type(error).__name__
-
-
-def _replace_file(backend: FileSystemStorage, path: str, content: bytes) -> set[Path]:
-    """Write beside the target, flush to the disk, rename: a reader sees the old file or the new one, a crash too.
-
-    Returns the folders that the caller must flush. The partial file has one name per target, so that a killed writer
-    leaves at most one, which the next replaces.
-    """
-    target = Path(backend.path(path))
-    changed = _make_folders(target.parent, backend.directory_permissions_mode)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if backend.file_permissions_mode is not None:
-            partial.chmod(backend.file_permissions_mode)
-        partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    return {target.parent, *changed}
-
-
-def _make_folders(folder: Path, mode: int | None) -> set[Path]:
-    """Create what is missing of `folder`, each with `mode` (unlike `os.makedirs`); return those it was added to."""
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    for new in reversed(missing):
-        new.mkdir(exist_ok=True)
-        if mode is not None:
-            new.chmod(mode)
-    return {new.parent for new in missing}
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -24,8 +24,9 @@ from tenants.errors import TenantError
 from tenants.models import BaseBackup, DatabaseServer
 from tenants.models.backups import BackupStatus
 from tenants.operations import advisory_lock
-from tenants.places import FOLDER_MODE, Folder, Place, copy_stream, flush_folder, place_at
+from tenants.places import FOLDER_MODE, Folder, Place, flush_folder, place_at
 from tenants.router import CONTROL
+from tenants.streams import copy_stream
 
 MANIFEST = "backup_manifest"
 TAR = "base.tar"

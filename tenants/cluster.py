@@ -208,6 +208,45 @@ class Cluster:
             statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}")
         self._execute(statement.format(sql.Identifier(role), sql.Literal(encrypted), sql.Identifier(self.group)))
 
+    def ensure_guest(self, role: str, password: str) -> None:
+        """Create a login role that belongs to nothing: it may do what it likes with the database that it is given."""
+        self.drop_guest(role)
+        if self._connection.info.server_version >= SCRAM_ITERATIONS_VERSION:
+            self._connection.execute("SET scram_iterations = 1")
+        encrypted = self._connection.pgconn.encrypt_password(
+            password.encode(), role.encode(), b"scram-sha-256"
+        ).decode()
+        statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+        self._execute(statement.format(sql.Identifier(role), sql.Literal(encrypted)))
+        if not self._scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+            # To take from it what it owns, in the end.
+            self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+
+    def drop_guest(self, role: str) -> None:
+        """Drop the role; the database that it was given must be gone, or the owner's (`hand_over`)."""
+        self.drop_role(role)
+
+    def lend(self, database: str, role: str) -> None:
+        """Make `role` the owner of a database, for as long as what it does there is not trusted."""
+        names = sql.Identifier(database), sql.Identifier(role)
+        self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*names))
+
+    def hand_over(self, database: str, role: str) -> None:
+        """Make what `role` owns, the database included, the owner's."""
+        guest, owner = sql.Identifier(role), sql.Identifier(self.owner)
+        self._end_sessions_of(role)
+        try:
+            with self._connect(database) as connection:
+                connection.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(guest, owner))
+                connection.execute(sql.SQL("DROP OWNED BY {}").format(guest))
+        except psycopg.Error as error:
+            raise self._refused(error) from error
+        self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(database), owner))
+
+    def _end_sessions_of(self, role: str) -> None:
+        query = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE usename = %s"
+        self._scalar(query, role)
+
     def role_exists(self, role: str) -> bool:
         return bool(self._scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", role))
 
@@ -272,11 +311,51 @@ class Cluster:
             self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
             self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(database))
 
+    def close_to(self, name: str, role: str) -> None:
+        """Keep `role` out of the database, and end the sessions that it has there."""
+        database = sql.Identifier(name)
+        self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, sql.Identifier(role)))
+        self._end_sessions_of(role)
+
+    def swap(self, live: str, replacement: str, kept: str | None, role: str) -> None:
+        """Rename `live` to `kept` and `replacement` to `live`, and let `role` into the new `live`: all or nothing.
+
+        PostgreSQL renames a database only when nobody is connected to it, so their sessions are ended. `kept` stays
+        closed to all but its owner; None where there is no `live`.
+        """
+        rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+        for name in (live, replacement):
+            self._end_sessions_in(name)
+        with self._connection.transaction():
+            if kept is not None:
+                self._execute(rename.format(sql.Identifier(live), sql.Identifier(kept)))
+            self._execute(rename.format(sql.Identifier(replacement), sql.Identifier(live)))
+            self.open_to(live, role)
+
+    def _end_sessions_in(self, name: str) -> None:
+        query = (
+            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+            " WHERE datname = %s AND pid <> pg_backend_pid()"
+        )
+        self._scalar(query, name)
+
+    @property
+    def major_version(self) -> int:
+        return self._connection.info.server_version // 10000
+
+    def database_size(self, name: str) -> int:
+        """Return how many bytes the database takes."""
+        return int(str(self._scalar("SELECT pg_database_size(%s)", name)))
+
     def databases_named(self, prefix: str) -> list[str]:
         """Return the names of the databases that begin with `prefix`."""
         return [
             row[0] for row in self._rows("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix])
         ]
+
+    def roles_named(self, prefix: str) -> list[str]:
+        """Return the names of the roles that begin with `prefix`."""
+        return [row[0] for row in self._rows("SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", [prefix])]
 
     def drop_database(self, name: str) -> None:
         """Drop the database, ending its connections."""
@@ -348,12 +427,16 @@ class Cluster:
 
     # -- where things are ----------------------------------------------------------------------------------------------
 
-    def location(self, name: str, password: str) -> DatabaseLocation:
-        """Return the URL under which a tenant reaches its database: the server's, with its own role and database."""
+    def location(self, role: str, password: str, *, database: str | None = None) -> DatabaseLocation:
+        """Return the URL under which a role reaches its database: the server's, with the role's name and password.
+
+        A tenant's role and database are called alike; `database` is another one.
+        """
+        name = role if database is None else database
         parts = urlsplit(self.server.admin_url)
         host = parts.netloc.rpartition("@")[2]
-        netloc = f"{quote(name, safe='')}:{quote(password, safe='')}@{host}"
-        return DatabaseLocation(name, name, password, urlunsplit(parts._replace(netloc=netloc, path=f"/{name}")))
+        netloc = f"{quote(role, safe='')}:{quote(password, safe='')}@{host}"
+        return DatabaseLocation(name, role, password, urlunsplit(parts._replace(netloc=netloc, path=f"/{name}")))
 
     def _connect(self, database: str | None = None) -> psycopg.Connection:
         url = self.server.admin_url

@@ -117,6 +117,46 @@ class MigrationFailed(TenantError):
         self.reason = reason
 
 
+class BackupFailed(TenantError):
+    """A backup or an export was not made; what there was of it is removed."""
+
+    def __init__(self, tenant_id: str, reason: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s was not backed up: %(reason)s.") % {"id": tenant_id, "reason": reason.rstrip(".")}
+        )
+
+
+class RestoreRefused(TenantError):
+    """What was to be restored is not whole, or not this tenant's, or the tenant cannot be restored now."""
+
+    def __init__(self, tenant_id: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(
+            _("Tenant %(id)s was not restored: %(reason)s.") % {"id": tenant_id, "reason": reason.rstrip(".")},
+            hint=hint or _("Its database is as it was."),
+        )
+
+
+class ImportRefused(TenantError):
+    """A bundle is damaged, or does not fit this installation; nothing of it is left."""
+
+    def __init__(self, file: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(
+            _("%(file)s was not imported: %(reason)s.") % {"file": file, "reason": reason.rstrip(".")},
+            hint=hint or _("Nothing of it is left."),
+        )
+
+
+class RestoreUnfinished(TenantError):
+    """The tenant has its restored database and works; what follows a restore could not be done now."""
+
+    def __init__(self, tenant_id: str, reason: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s has its restored database, but what follows is not done: %(reason)s.")
+            % {"id": tenant_id, "reason": reason.rstrip(".")},
+            hint=_("Mend that, then run `seo-gen tenant recover`."),
+        )
+
+
 class TenantUnreachable(TenantError):
     """The tenant's database does not answer, or refuses our login. `reason` is the driver's first line."""
 
@@ -159,6 +199,13 @@ class InvalidDatabaseURL(TenantError):
 
 class ServerError(TenantError):
     """A database server is unknown, full, unreachable, or its administrator lacks a privilege."""
+
+
+class StorageError(SeoGenError):
+    """A file cannot be written or read now: disk full, permissions, S3 out of reach. Another attempt may succeed.
+
+    Not a `TenantError`, which says that a tenant cannot be used.
+    """
 
 
 class EncryptionKeyError(TenantError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import LiteralString
 
 from django.apps import apps
@@ -26,6 +26,47 @@ SELECT c.relname, c.relkind = 'S',
  WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
  ORDER BY c.relname
 """
+
+# From what others than the owner may do now with each object of ours, to what a catalog (`tenants.catalog`) says:
+# {name: "role=rights/grantor, …"} as two arrays. What the catalog does not know is left to nobody.
+CHANGES = """
+WITH object (kind, name, acl, owner) AS (
+    SELECT 'SCHEMA', quote_ident(nspname), coalesce(nspacl, acldefault('n', nspowner)), nspowner
+      FROM pg_catalog.pg_namespace WHERE oid >= 16384 OR oid = 2200
+    UNION ALL
+    SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, oid::regclass::text,
+           coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)), relowner
+      FROM pg_catalog.pg_class WHERE oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+    UNION ALL
+    SELECT 'ROUTINE', oid::regprocedure::text, coalesce(proacl, acldefault('f', proowner)), proowner
+      FROM pg_catalog.pg_proc WHERE oid >= 16384
+), have (kind, name, grantee, privilege) AS (
+    SELECT kind, name, grantee, privilege_type FROM object, aclexplode(acl) WHERE grantee <> owner
+), wanted (kind, name, grantee, privilege) AS (
+    SELECT kind, name, grantee, privilege_type
+      FROM object
+      JOIN unnest(%s::text[], %s::text[]) AS catalog (object, entries) ON catalog.object = name,
+           aclexplode(string_to_array(entries, ', ')::aclitem[])
+     WHERE grantee <> owner
+), change (word, direction, kind, name, grantee, privilege) AS (
+    SELECT 'REVOKE', 'FROM', * FROM (TABLE have EXCEPT TABLE wanted) AS excess
+    UNION ALL
+    SELECT 'GRANT', 'TO', * FROM (TABLE wanted EXCEPT TABLE have) AS missing
+)
+SELECT format('%%s %%s ON %%s %%s %%s %%s', word, privilege, kind, name, direction,
+              CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)
+  FROM change
+ ORDER BY word DESC, kind, name
+"""
+
+
+def grant_as(connection: BaseDatabaseWrapper, catalog: Mapping[str, str]) -> None:
+    """Bring everybody's privileges on what is in the database to what `catalog` says of them."""
+    grants = {name.removeprefix("grant "): acl for name, acl in catalog.items() if name.startswith("grant ")}
+    with connection.cursor() as cursor:
+        cursor.execute(CHANGES, [list(grants), list(grants.values())])
+        for (statement,) in cursor.fetchall():
+            cursor.execute(statement)
 
 
 def grant_all(connection: BaseDatabaseWrapper) -> None:

@@ -30,6 +30,15 @@ def tenant_lock(tenant_id: str, operation: str) -> Iterator[None]:
 
 
 @contextmanager
+def backup_lock(tenant_id: str) -> Iterator[None]:
+    """Share the tenant with other backups, while nothing that changes it runs; raise `TenantBusy`."""
+    with advisory_lock(
+        f"seo-gen:tenant:{tenant_id}", wait=LOCK_WAIT, busy=lambda: TenantBusy(tenant_id, "backup"), shared=True
+    ):
+        yield
+
+
+@contextmanager
 def advisory_lock(name: str, *, wait: str, busy: Callable[[], TenantError], shared: bool = False) -> Iterator[None]:
     """Hold the lock called `name`; raise what `busy` makes where another process keeps it for longer than `wait`.
 

@@ -5,7 +5,7 @@ The application itself never connects so. Alias "owner:<database>", in the threa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -39,13 +39,26 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
     `work` names what it is for, so that the sessions of a killed process can be told (`Cluster.end_sessions`).
     Raises Django's `OperationalError` where the database does not let us in.
     """
+    url = urlunsplit(urlsplit(server.admin_url)._replace(path=f"/{quote(database)}"))
+    with _connection(url, database, work, {**SESSION, "role": f"{database_prefix()}_owner"}) as connection:
+        yield connection
+
+
+@contextmanager
+def guest_connection(url: str, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
+    """Yield Django's connection to `database` as whoever its `url` names, who need not be trusted with more."""
+    with _connection(url, database, work, SESSION) as connection:
+        yield connection
+
+
+@contextmanager
+def _connection(url: str, database: str, work: str, session: Mapping[str, str]) -> Iterator[BaseDatabaseWrapper]:
     alias = OWNER_PREFIX + database
-    config = environ.Env.db_url_config(urlunsplit(urlsplit(server.admin_url)._replace(path=f"/{quote(database)}")))
+    config = environ.Env.db_url_config(url)
     # The folder of a socket, which a URL can only hold quoted.
     config["HOST"] = unquote(config["HOST"])
     config["ENGINE"] = "django.db.backends.postgresql"
     options = config.setdefault("OPTIONS", {})
-    session = {**SESSION, "role": f"{database_prefix()}_owner"}
     options["options"] = " ".join(
         [options.get("options", ""), *(f"-c {name}={value}" for name, value in session.items())]
     )

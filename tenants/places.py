@@ -5,29 +5,33 @@ A file appears under its name when it is complete and safe, or not at all.
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import boto3
 import smart_open
+import smart_open.s3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.utils.translation import gettext as _
 
 from tenants.errors import TenantError
+from tenants.streams import CHUNK_BYTES
 
 S3_SCHEME = "s3://"
 # What a streamed upload keeps in memory. S3 takes 10,000 parts at most, so this bounds a file at 160 GB.
 PART_BYTES = 16 * 2**20
+# boto3 tries again already; smart_open's own tries take a minute and shout.
+smart_open.s3.RETRY.exceptions = []
+smart_open.s3.RETRY.client_error_codes = []
 # Backups hold customers' data.
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
-CHUNK_BYTES = 2**20
 
 
 class PlaceError(TenantError):
@@ -43,6 +47,10 @@ class Place(ABC):
 
     # As it is given on the command line: an absolute path or s3://bucket/prefix.
     url: str
+
+    def __init__(self) -> None:
+        # What was completed through this object: what need not be removed where a place cannot be reached any more.
+        self.completed: set[str] = set()
 
     @abstractmethod
     def writing(self, name: str) -> Any:
@@ -71,6 +79,10 @@ class Place(ABC):
     def read(self, name: str) -> bytes:
         with self.open(name) as file, self._translated(name, _("read")):
             return file.read()
+
+    def reading(self, name: str) -> AbstractContextManager[None]:
+        """Return a context in which failures to read the opened file become `PlaceError`."""
+        return self._translated(name, _("read"))
 
     def path(self, name: str) -> str:
         """Return where the file is, for people."""
@@ -103,6 +115,7 @@ def reason_of_place(error: Exception) -> str:
 
 class Folder(Place):
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
         self.url = str(path)
 
@@ -123,6 +136,7 @@ class Folder(Place):
             with self._translated(name, _("written")):
                 partial.replace(target)
                 flush_folder(target.parent)
+            self.completed.add(name)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -153,6 +167,7 @@ class Folder(Place):
 
 class Bucket(Place):
     def __init__(self, bucket: str, prefix: str) -> None:
+        super().__init__()
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self.url = f"{S3_SCHEME}{bucket}/{prefix}".rstrip("/")
@@ -161,16 +176,13 @@ class Bucket(Place):
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Upload in parts; the object appears when the last one is there, and not at all where the block fails."""
-        with (
-            self._translated(name, _("written")),
-            smart_open.open(
-                f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}",
-                "wb",
-                compression="disable",
-                transport_params={"client": self._client, "min_part_size": PART_BYTES},
-            ) as file,
-        ):
-            yield file
+        with self._translated(name, _("written")), ExitStack() as stack:
+            url = f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}"
+            options = {"client": self._client, "min_part_size": PART_BYTES}
+            with _cut_answers_told():
+                file = smart_open.open(url, "wb", compression="disable", transport_params=options)
+            yield stack.enter_context(file)
+        self.completed.add(name)
 
     def open(self, name: str) -> IO[bytes]:
         with self._translated(name, _("read")):
@@ -185,7 +197,7 @@ class Bucket(Place):
 
     def size(self, name: str) -> int | None:
         try:
-            with self._translated(name, _("read")):
+            with self._translated(name, _("read")), _cut_answers_told():
                 return int(self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)["ContentLength"])
         except MissingFromPlace:
             return None
@@ -207,6 +219,15 @@ class Bucket(Place):
                     self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
 
 
+@contextmanager
+def _cut_answers_told() -> Iterator[None]:
+    """boto3 takes an answer that was cut off among its headers for a whole one, in which something is missing."""
+    try:
+        yield
+    except KeyError as error:
+        raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from error
+
+
 def place_at(url: str) -> Place:
     """Return the place that a folder's path or s3://bucket/prefix names; nothing is asked or made yet."""
     if url.startswith(S3_SCHEME):
@@ -223,10 +244,6 @@ def split_file(url: str) -> tuple[Place, str]:
     if not name or (url.startswith(S3_SCHEME) and folder in ("s3:/", "s3:")):
         raise PlaceError(_("%(url)s names no file.") % {"url": url})
     return place_at(folder or ("/" if url.startswith("/") else ".")), name
-
-
-def copy_stream(source: IO[bytes], target: IO[bytes]) -> None:
-    shutil.copyfileobj(source, target, CHUNK_BYTES)
 
 
 def s3_client() -> Any:

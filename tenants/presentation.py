@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tenants.models import Tenant
+from tenants.errors import TenantError
+from tenants.models import Backup, Tenant
 from tenants.types import BatchProgress, OnBatchProgress, ignore_batch_progress
 from tenants.types import Progress as TenantProgress
 
@@ -26,6 +28,46 @@ def tenant_document(tenant: Tenant) -> dict[str, Any]:
         "database_url": tenant.masked_url,
         "created_at": tenant.created_at,
     }
+
+
+def backup_document(backup: Backup) -> dict[str, Any]:
+    """Return what `--json` says of a backup."""
+    return {
+        "id": str(backup.pk),
+        "tenant_id": backup.tenant_id,
+        "kind": backup.kind,
+        "status": backup.status,
+        "file": f"{backup.place}/{backup.name}",
+        "format": backup.format,
+        "encrypted_to": backup.recipient,
+        "size_bytes": backup.size_bytes,
+        "schema_version": backup.schema_version,
+        "started_at": backup.started_at,
+        "finished_at": backup.finished_at,
+        "verified_at": backup.verified_at,
+        "problem": backup.verify_error or backup.error,
+    }
+
+
+def size(size_bytes: int | None) -> str:
+    """Format bytes for people: "12.3 MiB"; "" for None."""
+    return "" if size_bytes is None else f"{size_bytes / 2**20:,.1f} MiB"
+
+
+def aware_time(text: str) -> datetime:
+    """Read an ISO 8601 time with its offset; raise `TenantError`, since a time without one means another everywhere."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise TenantError(
+            _("%(text)r is not a time.") % {"text": text[:80]}, hint=_("Write it as 2026-01-31T12:00:00+09:00.")
+        ) from error
+    if moment.tzinfo is None:
+        raise TenantError(
+            _("The time %(text)s has no offset.") % {"text": text},
+            hint=_("Write it as %(text)s+09:00, or with Z for UTC.") % {"text": text},
+        )
+    return moment
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

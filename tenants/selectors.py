@@ -6,6 +6,8 @@ from django.utils.translation import gettext as _
 from tenants.errors import FleetUnfinished, ServerError, TenantUnfinished, UnknownTenant
 from tenants.models import (
     UNFINISHED,
+    Backup,
+    BackupStatus,
     DatabaseServer,
     MigrationBatch,
     OperationStatus,
@@ -57,6 +59,14 @@ def require_fleet_finished() -> None:
     batch = batches_unfinished().first()
     if batch is not None:
         raise FleetUnfinished(batch.pk)
+
+
+def backups(*, tenant_id: str | None = None, every: bool = False) -> QuerySet[Backup]:
+    """Return the catalogue, newest first: of one tenant or all; with `every`, failed and removed ones too."""
+    found = Backup.objects.using("default").order_by("-started_at")
+    if tenant_id:
+        found = found.filter(tenant_id=tenant_id)
+    return found if every else found.exclude(status__in=(BackupStatus.FAILED, BackupStatus.REMOVED))
 
 
 def server_get(name: str | None) -> DatabaseServer:

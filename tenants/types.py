@@ -1,8 +1,9 @@
 """Frozen values that the tenants app hands out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 
@@ -88,6 +89,85 @@ class BatchReport:
     tenants: list[TenantOutcome]
     # Milliseconds by phase.
     timing_ms: dict[str, int]
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What became of a restore, and how the restored state differs from the replaced one. Run ids, and paths."""
+
+    tenant_id: str
+    operation_id: UUID
+    source: str
+    # Of the restored schema; which migrations brought it there, and where it differs from what they make.
+    version: str
+    migrations: list[str]
+    drift: list[str]
+    # By table, as loaded; {} where nothing was loaded.
+    rows: dict[str, int]
+    # At work in the restored state, so they were failed.
+    failed_runs: list[str]
+    # Only in the replaced state, only in the restored one, and those whose status is another.
+    lost_runs: list[str]
+    returned_runs: list[str]
+    changed_runs: list[str]
+    # Files that were brought back, are not what a row says, and those that no row refers to.
+    restored_files: list[str]
+    missing_files: list[str]
+    orphans: list[str]
+    # Wake-ups in the broker of runs that no longer exist, removed; None where the broker does not tell.
+    stale_messages: int | None
+    # Until when the replaced state can be put back.
+    kept_until: datetime | None
+    # For how long the tenant was closed; None where another process went on with it.
+    unavailable_ms: int | None = None
+    seconds: float | None = field(default=None)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        kept_until = self.kept_until.isoformat() if self.kept_until else None
+        return {**asdict(self), "operation_id": str(self.operation_id), "kept_until": kept_until}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found of one backup."""
+
+    file: str
+    # "" where it could not even be told.
+    tenant_id: str
+    # One sentence, "" where it is whole.
+    problem: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DrillReport:
+    """A restore that was tried out."""
+
+    tenant_id: str
+    source: str
+    version: str
+    # By table.
+    rows: dict[str, int]
+    # By step: "recover", "load", "verify", "migrate".
+    timing_s: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CloneReport:
+    """A tenant that was made from another's data, or brought in from elsewhere."""
+
+    tenant_id: str
+    from_tenant: str
+    source: str
+    version: str
+    # By table.
+    rows: dict[str, int]
+    # Paths that rows refer to, of files that were not to be had.
+    missing_files: list[str]
+    # Of an import: providers, models and steps that this installation did not have.
+    added: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

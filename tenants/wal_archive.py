@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tenants import pg_tools
-from tenants.places import Folder, MissingFromPlace, Place, copy_stream
+from tenants.places import Folder, MissingFromPlace, Place
+from tenants.streams import copy_stream
 
 SEGMENT_BYTES = 16 * 2**20
 NAME = re.compile(r"[0-9A-F]{24}")

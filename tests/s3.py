@@ -50,9 +50,12 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         assert ready, (folder / "weed.log").read_text()
         yield server
     finally:
-        # Nothing of it is kept, and its own way of ending may take its time.
-        process.kill()
-        process.wait()
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:  # it waits for clients that have gone
+            process.kill()
+            process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -22,6 +22,9 @@ DUE = Q(status=StepStatus.PENDING) & (Q(not_before=None) | Q(not_before__lte=Now
 # Lapsed: its worker stopped renewing the lease.
 LAPSED = Q(status=StepStatus.RUNNING) & Q(lease_expires_at__lt=Now())
 
+# A restore raises the tokens of unfinished steps by this, past every claim in the database that it replaces.
+FENCE = 1_000_000
+
 
 def step_claim(*, alias: str, tenant_id: str, run_id: UUID, step: str, owner: str) -> Claim | None:
     """Take the step for `owner` (a worker's name) if it is the run's turn and nobody works on it; else None.
@@ -47,7 +50,9 @@ def step_claim(*, alias: str, tenant_id: str, run_id: UUID, step: str, owner: st
 
 def lease_renew(*, alias: str, claim: Claim) -> bool:
     """Move the lease's end to a full lease from now; False where the claim is no longer the current one."""
-    current = Step.objects.using(alias).filter(pk=claim.step_id, lease_token=claim.token, status=StepStatus.RUNNING)
+    current = Step.objects.using(alias).filter(
+        pk=claim.step_id, run_id=claim.run_id, lease_token=claim.token, status=StepStatus.RUNNING
+    )
     return bool(current.update(lease_expires_at=_lease_end()))
 
 
@@ -84,7 +89,7 @@ def _take(alias: str, row: Step, owner: str) -> bool:
 
 def _prices(row: Step) -> dict[str, Decimal | None]:
     """Return the prices to keep: those of the first attempt are those of the step."""
-    if row.lease_token:
+    if row.lease_token % FENCE:
         return {}
     return prices_of(str(row.llm_provider), str(row.llm_model))
 

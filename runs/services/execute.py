@@ -13,7 +13,7 @@ from llm.clients import client_for
 from llm.errors import LLMError
 from llm.selectors import resolve_named_model
 from llm.types import LLMReply, LLMRequest, TokenUsage
-from runs.errors import LeaseLost, StorageError
+from runs.errors import LeaseLost
 from runs.heartbeat import Heartbeat
 from runs.retry import delay_s
 from runs.services.claim import lease_renew, step_claim
@@ -21,7 +21,7 @@ from runs.services.finish import step_complete, step_fail, step_retry
 from runs.services.prepare import Work, prepare
 from runs.types import Claim, StepOutcome, StepOutput
 from tenants.context import tenant_context
-from tenants.errors import TenantError
+from tenants.errors import StorageError, TenantError
 
 logger = logging.getLogger(__name__)
 

@@ -93,8 +93,14 @@ def fail_run(alias: str, row: Step, reason: str, usage: TokenUsage | None = None
 def _locked(alias: str, claim: Claim) -> Step:
     """Return the claimed step with its run, both locked; raise `LeaseLost` unless the claim is the current one."""
     steps = Step.objects.using(alias).select_related("run").select_for_update(of=("run", "self"))
-    row = steps.get(pk=claim.step_id)
-    if row.lease_token != claim.token or row.status != StepStatus.RUNNING or row.run.status == RunStatus.FAILED:
+    # The run's id as well: a restore may have taken the step away, and given its number to another.
+    row = steps.filter(pk=claim.step_id, run_id=claim.run_id, step=claim.step).first()
+    if (
+        row is None
+        or row.lease_token != claim.token
+        or row.status != StepStatus.RUNNING
+        or row.run.status == RunStatus.FAILED
+    ):
         raise LeaseLost(
             _("Run %(run)s: the step %(step)s was taken over by another worker.")
             % {"run": claim.run_id, "step": claim.step}

@@ -1,21 +1,43 @@
 """What can be done with tenants: one operation, one module."""
 
+from tenants.services.backup import tenant_backup
+from tenants.services.backup_daily import backup_daily
+from tenants.services.backup_prune import backup_prune
+from tenants.services.backup_verify import backups_verify
+from tenants.services.clone import tenant_clone
 from tenants.services.create import tenant_create
+from tenants.services.drill import tenant_drill
+from tenants.services.export import tenant_export
+from tenants.services.import_bundle import tenant_import
 from tenants.services.migrate import tenant_migrate
+from tenants.services.orphans import tenant_orphans
 from tenants.services.recover import tenant_recover
+from tenants.services.restore import tenant_restore
+from tenants.services.restore_undo import tenant_restore_undo
 from tenants.services.rotate import credentials_rotate
 from tenants.services.setup import control_setup
 from tenants.services.suspend import tenant_resume, tenant_suspend
 from tenants.services.work import clear_working, mark_working
 
 __all__ = [
+    "backup_daily",
+    "backup_prune",
+    "backups_verify",
     "clear_working",
     "control_setup",
     "credentials_rotate",
     "mark_working",
+    "tenant_backup",
+    "tenant_clone",
     "tenant_create",
+    "tenant_drill",
+    "tenant_export",
+    "tenant_import",
     "tenant_migrate",
+    "tenant_orphans",
     "tenant_recover",
+    "tenant_restore",
+    "tenant_restore_undo",
     "tenant_resume",
     "tenant_suspend",
 ]

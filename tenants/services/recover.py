@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from config.errors import SeoGenError
+from tenants import new_tenant, restoring
 from tenants.batches import batch_applied, batch_decide, batch_end, fleet_lock
 from tenants.cluster import Cluster
 from tenants.errors import FleetBusy, ServerError, TenantBusy
 from tenants.models import (
     GID_PREFIX,
     UNFINISHED,
+    Backup,
+    BackupStatus,
     BatchStatus,
     DatabaseServer,
     MigrationBatch,
@@ -24,10 +27,15 @@ from tenants.models import (
     parse_gid,
 )
 from tenants.operations import tenant_lock
+from tenants.places import place_at
+from tenants.recovery import recoveries_remove
 from tenants.rehearsal import drop_scratch_databases
 from tenants.router import CONTROL
+from tenants.scratch import drop_throwaways
 from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get
 from tenants.services import create
+from tenants.services.backup import backup_abandon
+from tenants.services.cluster_backup import cluster_backups_recover
 from tenants.services.migrate import WORKERS
 from tenants.two_phase import end_all, lost
 from tenants.types import OnProgress, ignore_progress
@@ -55,7 +63,11 @@ def tenant_recover(*, on_progress: OnProgress = ignore_progress) -> list[Recover
     """
     batches = [_recover_batch(batch) for batch in batches_unfinished()]
     _end_strays()
-    return batches + [_recover(operation, on_progress) for operation in operations_unfinished()]
+    cluster_backups_recover()
+    recoveries_remove()
+    drop_throwaways()
+    backups = [_recover_backup(backup) for backup in Backup.objects.using(CONTROL).filter(status=BackupStatus.RUNNING)]
+    return batches + backups + [_recover(operation, on_progress) for operation in operations_unfinished()]
 
 
 def _recover_batch(batch: MigrationBatch) -> Recovery:
@@ -99,6 +111,21 @@ def _end_strays() -> None:
                 end_all(batch, commit=commit, workers=WORKERS)
 
 
+def _recover_backup(backup: Backup) -> Recovery:
+    """Remove what a backup left that was cut off; another takes its place."""
+    try:
+        # Exclusively: whoever is at it shares the lock.
+        with tenant_lock(backup.tenant_id, backup.kind):
+            backup.refresh_from_db(using=CONTROL)
+            if backup.status == BackupStatus.RUNNING:
+                backup_abandon(backup, place_at(backup.place), _("It was cut off."))
+    except TenantBusy:
+        return Recovery(backup.tenant_id, backup.kind, "busy")
+    except SeoGenError as error:
+        return Recovery(backup.tenant_id, backup.kind, "failed", str(error))
+    return Recovery(backup.tenant_id, backup.kind, "undone", _("What there was of it is removed."))
+
+
 def _recover(operation: TenantOperation, on_progress: OnProgress) -> Recovery:
     tenant_id, kind = operation.tenant_id, operation.kind
     try:
@@ -123,4 +150,10 @@ def _finish_create(operation: TenantOperation, on_progress: OnProgress) -> None:
         create.provision_or_undo(cluster, tenant, operation, on_progress)
 
 
-HANDLERS: dict[str, Callable[[TenantOperation, OnProgress], None]] = {create.KIND: _finish_create}
+HANDLERS: dict[str, Callable[[TenantOperation, OnProgress], None]] = {
+    create.KIND: _finish_create,
+    new_tenant.CLONE: new_tenant.recover,
+    new_tenant.IMPORT: new_tenant.recover,
+    restoring.KIND: restoring.recover,
+    restoring.UNDO: restoring.recover,
+}

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
-from runs.errors import DigestMismatch, InvalidPath, MissingFile, StorageError
+from runs.errors import DigestMismatch, InvalidPath, MissingFile
 from runs.storage import artifact_path, digest_of, output_path, read, read_unverified, write
 from tenants.context import tenant_context
-from tenants.errors import NoActiveTenant
+from tenants.errors import NoActiveTenant, StorageError
 from tenants.models import Tenant
 from tests.s3 import S3Server
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pytest_django import Settings
+
+from tests.s3 import S3Server
 
 if TYPE_CHECKING:
     from tenants.models import DatabaseServer, Tenant
@@ -56,3 +60,30 @@ def second_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Da
         server = server_register(name="second", admin_url=url)
         yield server
     server.delete()
+
+
+@pytest.fixture
+def s3_place(s3_server: S3Server, settings: Settings) -> str:
+    """A prefix in a bucket, as backups are given it."""
+    settings.AWS_S3_ENDPOINT_URL = s3_server.endpoint
+    settings.AWS_S3_REGION_NAME = s3_server.region
+    settings.AWS_ACCESS_KEY_ID = s3_server.access_key
+    settings.AWS_SECRET_ACCESS_KEY = s3_server.secret_key
+    return f"s3://{s3_server.bucket}/backups"
+
+
+@dataclass(frozen=True)
+class AgeKey:
+    recipient: str
+    identity_file: str
+
+
+@pytest.fixture
+def age_key(tmp_path: Path) -> AgeKey:
+    """A pair of keys, the private one in a file."""
+    import pyrage
+
+    identity = pyrage.x25519.Identity.generate()
+    file = tmp_path / "age.key"
+    file.write_text(f"# made for a test\n{identity}\n")
+    return AgeKey(str(identity.to_public()), str(file))

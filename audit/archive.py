@@ -1,0 +1,65 @@
+"""An audit log outside a database: one JSON document a line, each with what its hash covers, as text.
+
+What is hashed is described in `audit.guards.HASHED_FIELDS`; `line_first_bad` computes it without a database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from uuid import UUID
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from audit.chain import ChainHead, genesis_of
+from audit.guards import HASHED_FIELDS
+
+FIELDS = (
+    "sequence",
+    "previous_hash",
+    "created_at",
+    "user_id",
+    "action",
+    "resource_type",
+    "resource_id",
+    "details",
+    "operation_id",
+)
+LINES = f"""
+SELECT {", ".join(field.replace("{row}", "entry") for field in HASHED_FIELDS)}, entry.entry_hash
+  FROM public.audit_logs AS entry ORDER BY entry.sequence
+"""
+BATCH = 2000
+
+
+def audit_lines(connection: BaseDatabaseWrapper) -> Iterator[bytes]:
+    """Yield the log's entries, oldest first, as lines of JSON."""
+    with connection.cursor() as cursor:
+        cursor.execute(LINES)
+        while rows := cursor.fetchmany(BATCH):
+            for *fields, entry_hash in rows:
+                document = {**dict(zip(FIELDS, fields, strict=True)), "entry_hash": entry_hash}
+                yield json.dumps(document, ensure_ascii=False).encode() + b"\n"
+
+
+def lines_check(lines: Iterable[bytes], identity: UUID) -> tuple[int | None, ChainHead]:
+    """Return (number of the first line that is wrong, None where none is; where the chain ends before it)."""
+    head = ChainHead(0, genesis_of(identity))
+    for number, line in enumerate(lines, start=1):
+        try:
+            document = json.loads(line)
+            fields = [document[name] for name in FIELDS]
+        except (ValueError, KeyError, TypeError):
+            return number, head
+        follows = (fields[0], fields[1]) == (str(number), head.hash)
+        if not follows or document.get("entry_hash") != entry_hash(fields):
+            return number, head
+        head = ChainHead(number, document["entry_hash"])
+    return None, head
+
+
+def entry_hash(fields: list[str | None]) -> str:
+    """Return the hash of an entry, from the text of each of its fields."""
+    parts = ("-" if field is None else f"{len(field.encode())}:{field}" for field in fields)
+    return hashlib.sha256(",".join(parts).encode()).hexdigest()

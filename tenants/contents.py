@@ -1,0 +1,54 @@
+"""What the apps above this one keep in a tenant's database, as far as backups and restores must know.
+
+They register it when Django starts (`runs.apps`), since nothing here may import them. Each method gets the alias of a
+connection as the owner (`tenants.owner`), and names its columns: the database may be older than the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A file in the storage that a row refers to."""
+
+    path: str
+    # sha256, lower-case hexadecimal; None where the row has none.
+    digest: str | None
+    size_bytes: int | None
+
+
+class Contents(Protocol):
+    def files(self, alias: str) -> Iterable[FileRef]:
+        """Return every file that some row refers to."""
+
+    def runs(self, alias: str) -> dict[str, str]:
+        """Return {run id: status}."""
+
+    def settle(self, alias: str, reason: str) -> list[str]:
+        """Fail the runs that were at work, for `reason`, and return their ids; make every older claim invalid."""
+
+    def move(self, alias: str, old_prefix: str, new_prefix: str) -> None:
+        """Let the rows refer to the same files under another prefix."""
+
+    def at_work(self, alias: str) -> list[str]:
+        """Return the ids of the runs that a worker is at work on right now."""
+
+    def drop_messages(self, tenant_id: str, runs: Collection[str]) -> int | None:
+        """Remove the tenant's queued wake-ups that are for none of `runs`; None where the broker does not show any."""
+
+
+_registered: list[Contents] = []
+
+
+def register(contents: Contents) -> None:
+    _registered.append(contents)
+
+
+def contents() -> Contents:
+    """Return what was registered."""
+    [only] = _registered
+    return only

@@ -1,0 +1,40 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.presentation import backup_document, print_table, size
+from tenants.selectors import backups
+
+
+class Command(OperatorCommand):
+    help = "List the catalogue of backups and exports, from the control database alone."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--tenant-id", help="Only this tenant's.")
+        parser.add_argument("--all", action="store_true", help="Failed and removed ones too.")
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        found = backups(tenant_id=options["tenant_id"], every=options["all"])
+        return [backup_document(backup) for backup in found]
+
+    def present(self, document: Any) -> None:
+        if not document:
+            self.stdout.write(_("There is no backup; `seo-gen tenant backup --all --output DIR` makes some."))
+            return
+        rows = [
+            (
+                row["tenant_id"],
+                f"{localtime(row['started_at']):%Y-%m-%d %H:%M}",
+                row["status"],
+                size(row["size_bytes"]),
+                f"{localtime(row['verified_at']):%Y-%m-%d %H:%M}" if row["verified_at"] else "",
+                row["file"],
+                row["problem"],
+            )
+            for row in document
+        ]
+        print_table([_("tenant"), _("made"), _("status"), _("size"), _("verified"), _("file"), _("problem")], rows)

@@ -1,0 +1,46 @@
+from dataclasses import asdict
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.presentation import print_table
+from tenants.services import backup_prune
+
+
+class Command(OperatorCommand):
+    help = "Remove backups that are past their retention, and databases that restores replaced and nobody put back."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--days",
+            type=int,
+            metavar="N",
+            help="Keep backups for so many days; BACKUP_RETENTION_DAYS unless given.",
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Show what would be removed, and remove nothing.")
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        days = settings.BACKUP_RETENTION_DAYS if options["days"] is None else options["days"]
+        if days < 0:
+            raise CommandError(_("A retention has at least 0 days."))
+        self.pruned = backup_prune(days=days, dry_run=options["dry_run"])
+        return {"dry_run": options["dry_run"], "removed": [asdict(one) for one in self.pruned]}
+
+    def present(self, document: Any) -> None:
+        if not document["removed"]:
+            self.stdout.write(_("Nothing is past its time."))
+            return
+        rows = [(row["tenant_id"], row["kind"], row["what"], row["problem"]) for row in document["removed"]]
+        print_table([_("tenant"), _("kind"), _("what"), _("problem")], rows)
+        if document["dry_run"]:
+            self.stdout.write(_("Dry run: nothing was removed."))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
+        failed = [one.what for one in self.pruned if one.problem]
+        if failed:
+            raise CommandError(_("Not removed: %(names)s.") % {"names": ", ".join(failed)})

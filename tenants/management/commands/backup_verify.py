@@ -1,0 +1,38 @@
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.presentation import print_table, show_progress
+from tenants.services import backups_verify
+
+
+class Command(OperatorCommand):
+    help = "Restore backups into a scratch database and compare what comes out; exit 1 if one is not whole."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--all", action="store_true", help="The newest backup of every tenant.")
+        which.add_argument("--file", help="This one: a path or s3://bucket/key.")
+        parser.add_argument("--identity-file", metavar="FILE", help="The age identity that opens an encrypted backup.")
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        self.verifications = backups_verify(
+            file=options["file"], identity_file=options["identity_file"], on_progress=show_progress
+        )
+        return [asdict(one) for one in self.verifications]
+
+    def present(self, document: Any) -> None:
+        rows = [
+            (row["tenant_id"], row["file"], f"{row['seconds']:.1f}", row["problem"] or _("whole")) for row in document
+        ]
+        print_table([_("tenant"), _("file"), _("seconds"), _("found")], rows)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
+        bad = [one.file for one in self.verifications if one.problem]
+        if bad:
+            raise CommandError(_("Not whole: %(files)s.") % {"files": ", ".join(bad)})

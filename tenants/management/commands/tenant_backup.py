@@ -1,0 +1,71 @@
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.dump import DumpFormat
+from tenants.management.commands.tenant_migrate import at_least
+from tenants.presentation import backup_document, print_table, show_progress, size
+from tenants.services import tenant_backup
+from tenants.services.backup import WORKERS
+
+
+class Command(OperatorCommand):
+    help = "Back up the database of one tenant, or of all, and on demand its files, to a folder or S3."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument(
+            "--all", action="store_true", help="Every tenant; goes on past one that fails, then exits 1."
+        )
+        which.add_argument("--tenant-id", help="Only this one.")
+        parser.add_argument("--output", required=True, metavar="DIR_OR_S3_URL", help="A folder, or s3://bucket/prefix.")
+        parser.add_argument(
+            "--format", choices=DumpFormat.values, default=DumpFormat.CUSTOM.value, help="pg_dump's (custom)."
+        )
+        parser.add_argument("--with-storage", action="store_true", help="The tenant's files as well.")
+        parser.add_argument(
+            "--encrypt-to",
+            metavar="RECIPIENT",
+            help="An age recipient; BACKUP_AGE_RECIPIENT unless given, none if empty.",
+        )
+        parser.add_argument(
+            "--workers", type=at_least(1), default=WORKERS, metavar="N", help=f"Tenants at a time ({WORKERS})."
+        )
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        self.outcomes = tenant_backup(
+            tenant_id=options["tenant_id"],
+            output=options["output"],
+            dump_format=DumpFormat(options["format"]),
+            with_storage=options["with_storage"],
+            recipient=options["encrypt_to"],
+            workers=int(options["workers"]),
+            on_progress=show_progress,
+        )
+        return [
+            {
+                "tenant_id": outcome.tenant_id,
+                "problem": outcome.problem,
+                "backup": backup_document(outcome.backup) if outcome.backup else None,
+            }
+            for outcome in self.outcomes
+        ]
+
+    def present(self, document: Any) -> None:
+        made = [row["backup"] for row in document if row["backup"]]
+        if made:
+            rows = [(row["tenant_id"], row["file"], size(row["size_bytes"])) for row in made]
+            print_table([_("tenant"), _("file"), _("size")], rows)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
+        failed = [outcome for outcome in self.outcomes if outcome.backup is None]
+        for outcome in failed:
+            self.stderr.write(outcome.problem)
+        if failed:
+            raise CommandError(
+                _("Not backed up: %(ids)s.") % {"ids": ", ".join(outcome.tenant_id for outcome in failed)}
+            )

@@ -1,0 +1,39 @@
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.presentation import print_table, size
+from tenants.services import tenant_orphans
+
+
+class Command(OperatorCommand):
+    help = "List, or remove, the files of a tenant that no row refers to, such as a restore leaves."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
+        parser.add_argument("--remove", action="store_true", help="Remove them.")
+        parser.add_argument("--confirm", action="store_true", help="Do not ask for the tenant's id to be typed.")
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        tenant_id = options["tenant_id"]
+        found = tenant_orphans(tenant_id=tenant_id)
+        if options["remove"] and found:
+            self.confirm(
+                tenant_id,
+                _("%(count)d files of tenant %(id)s are going to be removed.") % {"count": len(found), "id": tenant_id},
+                confirmed=options["confirm"],
+            )
+            found = tenant_orphans(tenant_id=tenant_id, remove=True)
+        return {"removed": options["remove"], "files": [asdict(one) for one in found]}
+
+    def present(self, document: Any) -> None:
+        if not document["files"]:
+            self.stdout.write(_("Every file belongs to a row."))
+            return
+        print_table([_("file"), _("size")], [(one["path"], size(one["size_bytes"])) for one in document["files"]])
+        if document["removed"]:
+            self.stdout.write(_("Removed: %(count)d files.") % {"count": len(document["files"])})

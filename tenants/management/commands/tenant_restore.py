@@ -1,0 +1,86 @@
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.presentation import aware_time, show_progress
+from tenants.selectors import tenant_get
+from tenants.services import tenant_clone, tenant_restore, tenant_restore_undo
+
+# How many of each a person is shown; --json has all.
+SHOWN = 10
+
+
+class Command(OperatorCommand):
+    help = "Put a tenant back into the state of a backup or of a moment, undo that, or make a new tenant of it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
+        source = parser.add_mutually_exclusive_group(required=True)
+        source.add_argument("--backup-file", metavar="FILE", help="A path or s3://bucket/key; custom or plain SQL.")
+        source.add_argument("--to-time", metavar="TIME", help="A moment, ISO 8601 with its offset.")
+        source.add_argument("--undo", action="store_true", help="Put back what the last restore replaced.")
+        parser.add_argument(
+            "--as", dest="new_id", metavar="NEW_ID", help="Make a new tenant instead, and leave this one alone."
+        )
+        parser.add_argument("--identity-file", metavar="FILE", help="The age identity that opens an encrypted backup.")
+        parser.add_argument("--stop-runs", action="store_true", help="Fail the runs that are at work.")
+        parser.add_argument("--confirm", action="store_true", help="Do not ask for the tenant's id to be typed.")
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        tenant_id, new_id = options["tenant_id"], options["new_id"]
+        if new_id and options["undo"]:
+            raise CommandError(_("--undo puts back a tenant's own database; it cannot make another tenant."))
+        to_time = aware_time(options["to_time"]) if options["to_time"] else None
+        source = {"backup_file": options["backup_file"], "to_time": to_time, "identity_file": options["identity_file"]}
+        tenant_get(tenant_id)
+        if new_id:
+            return asdict(tenant_clone(tenant_id=tenant_id, new_id=new_id, on_progress=show_progress, **source))
+        self.confirm(
+            tenant_id,
+            _("The database of tenant %(id)s is going to be replaced; it is kept, and can be put back.")
+            % {"id": tenant_id},
+            confirmed=options["confirm"],
+        )
+        if options["undo"]:
+            return asdict(tenant_restore_undo(tenant_id=tenant_id, on_progress=show_progress))
+        return asdict(
+            tenant_restore(tenant_id=tenant_id, stop_runs=options["stop_runs"], on_progress=show_progress, **source)
+        )
+
+    def present(self, document: Any) -> None:
+        if "from_tenant" in document:
+            self.stdout.write(_("Tenant %(tenant_id)s is active, made of %(source)s.") % document)
+        else:
+            self._present_restore(document)
+        self._list(_("Files that rows refer to and that are missing"), document["missing_files"])
+
+    def _present_restore(self, document: Any) -> None:
+        self.stdout.write(_("Tenant %(tenant_id)s is restored from %(source)s.") % document)
+        if document["unavailable_ms"] is not None:
+            self.stdout.write(_("It was closed for %(unavailable_ms)d ms.") % document)
+        if document["kept_until"]:
+            until = f"{localtime(document['kept_until']):%Y-%m-%d %H:%M}"
+            self.stdout.write(
+                _("What was replaced is kept until %(until)s: `seo-gen tenant restore --tenant-id %(id)s --undo`.")
+                % {"until": until, "id": document["tenant_id"]}
+            )
+        self._list(_("Migrations applied"), document["migrations"])
+        self._list(_("Differences of its schema, as in the backup"), document["drift"])
+        self._list(_("Runs that were at work, failed"), document["failed_runs"])
+        self._list(_("Runs newer than the restored state, gone"), document["lost_runs"])
+        self._list(_("Runs that are back"), document["returned_runs"])
+        self._list(_("Files brought back"), document["restored_files"])
+        self._list(_("Files that no row refers to (`seo-gen tenant orphans`)"), document["orphans"])
+
+    def _list(self, title: str, names: list[str]) -> None:
+        if names:
+            self.stdout.write(f"{title}: {len(names)}")
+            for name in names[:SHOWN]:
+                self.stdout.write(f"  {name}")
+            if len(names) > SHOWN:
+                self.stdout.write(_("  and %(count)d more; --json has them") % {"count": len(names) - SHOWN})

@@ -1,0 +1,156 @@
+"""Tenants' files in Django's storage "artifacts" (file system or S3), by path: a tenant's all lie under one prefix.
+
+What works for a tenant goes through `runs.storage`, which forms and checks paths; this is for whole prefixes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage, storages
+from django.utils.translation import gettext as _
+
+from tenants.errors import StorageError
+from tenants.places import flush_folder, reason_of_place
+
+ALIAS = "artifacts"
+ROOT = "storage"
+# Beneath a tenant's prefix: files that a restore replaced, by its operation; not a name that a run can have.
+KEPT = ".kept"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    path: str
+    size_bytes: int
+
+
+def prefix_of(tenant_id: str) -> str:
+    return f"{ROOT}/{tenant_id}/"
+
+
+def kept_path(tenant_id: str, operation_id: object, path: str) -> str:
+    """Return where a restore keeps the file that it replaces at `path`."""
+    return f"{prefix_of(tenant_id)}{KEPT}/{operation_id}/{path.removeprefix(prefix_of(tenant_id))}"
+
+
+def objects_of(tenant_id: str, *, kept: bool = False) -> Iterator[StoredObject]:
+    """Yield the tenant's files, or those that restores replaced, sorted by path."""
+    prefix = prefix_of(tenant_id)
+    for stored in _listing(prefix):
+        if stored.path.startswith(f"{prefix}{KEPT}/") == kept:
+            yield stored
+
+
+def write_all(files: Mapping[str, bytes]) -> None:
+    """Put each content at its path, in this order: where the last file is, so are the others.
+
+    Each replaces what is there at once or not at all. On return all of them are on the disk. Raises `StorageError`;
+    the files before the failing one are written then.
+    """
+    backend = storages[ALIAS]
+    changed: set[Path] = set()
+    for path, content in files.items():
+        with _translated(path, _("written")):
+            if isinstance(backend, FileSystemStorage):
+                changed |= _replace_file(backend, path, content)
+            elif backend.save(path, ContentFile(content)) != path:
+                raise StorageError(_("Storage: %(path)s could not be replaced.") % {"path": path})
+    for folder in sorted(changed):
+        with _translated(str(folder), _("written")):
+            flush_folder(folder)
+
+
+def read(path: str) -> bytes | None:
+    """Return the file's content, None where there is none; raise `StorageError`."""
+    with _translated(path, _("read")):
+        try:
+            with storages[ALIAS].open(path) as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            return None
+
+
+def remove(paths: Iterable[str]) -> int:
+    """Remove files, and folders that are empty then; return how many files. Raises `StorageError`."""
+    backend = storages[ALIAS]
+    count = 0
+    for path in paths:
+        with _translated(path, _("removed")):
+            backend.delete(path)
+            if isinstance(backend, FileSystemStorage):
+                _remove_empty(Path(backend.path(path)).parent, Path(backend.path(ROOT)))
+        count += 1
+    return count
+
+
+def _listing(prefix: str) -> Iterator[StoredObject]:
+    backend = storages[ALIAS]
+    with _translated(prefix, _("read")):
+        if isinstance(backend, FileSystemStorage):
+            root = Path(backend.path(""))
+            for path in sorted(Path(backend.path(prefix)).rglob("*")):
+                if path.is_file() and not path.name.endswith(".partial"):
+                    yield StoredObject(path.relative_to(root).as_posix(), path.stat().st_size)
+        else:
+            for item in backend.bucket.objects.filter(Prefix=prefix):  # type: ignore[attr-defined]
+                yield StoredObject(item.key, item.size)
+
+
+@contextmanager
+def _translated(path: str, what: str) -> Iterator[None]:
+    """Turn failures of the disk or of S3 into `StorageError`."""
+    try:
+        yield
+    except (OSError, BotoCoreError, ClientError) as error:
+        raise StorageError(
+            _("Storage: %(path)s cannot be %(what)s: %(reason)s.")
+            % {"path": path, "what": what, "reason": reason_of_place(error)},
+            hint=_("Nothing of the file was changed; make room or repair the storage, then try again."),
+        ) from error
+
+
+def _replace_file(backend: FileSystemStorage, path: str, content: bytes) -> set[Path]:
+    """Write beside the target, flush to the disk, rename: a reader sees the old file or the new one, a crash too.
+
+    Returns the folders that the caller must flush. The partial file has one name per target, so that a killed writer
+    leaves at most one, which the next replaces.
+    """
+    target = Path(backend.path(path))
+    changed = _make_folders(target.parent, backend.directory_permissions_mode)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if backend.file_permissions_mode is not None:
+            partial.chmod(backend.file_permissions_mode)
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return {target.parent, *changed}
+
+
+def _make_folders(folder: Path, mode: int | None) -> set[Path]:
+    """Create what is missing of `folder`, each with `mode` (unlike `os.makedirs`); return those it was added to."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        if mode is not None:
+            new.chmod(mode)
+    return {new.parent for new in missing}
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove `folder` and those above it, below `root`, as far as they are empty."""
+    while folder != root and root in folder.parents and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent

@@ -1,0 +1,106 @@
+"""After a restore: bring back files that its rows refer to, and list what differs from the state that was replaced."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+
+from django.db.utils import Error
+
+from tenants import objects
+from tenants.archive import archive_read
+from tenants.contents import FileRef, contents
+from tenants.errors import TenantError
+from tenants.models import DatabaseServer, Restore, Tenant
+from tenants.objects import kept_path, objects_of, prefix_of
+from tenants.owner import owner_connection
+from tenants.sources import backup_find, opened
+
+# How many of each a report names.
+NAMED = 1000
+
+
+def reconcile(
+    tenant: Tenant, server: DatabaseServer, row: Restore, *, identity_file: str | None = None
+) -> dict[str, object]:
+    """Return the report's lists of runs and files. May be repeated.
+
+    lost runs: only in the replaced state; returned: only in the restored; changed: in another status. orphans: files
+    that no row refers to, new since the restored moment or left over; missing: files that rows refer to and that are
+    not what was written. Orphans stay: undoing the restore needs them (`tenant orphans` removes them).
+    """
+    work = f"restore {tenant.id}"
+    with owner_connection(server, row.live, work) as connection:
+        runs, files = contents().runs(connection.alias), list(contents().files(connection.alias))
+    replaced: dict[str, str] = {}
+    # There is none where the live database was gone, and one that was damaged cannot be read.
+    with suppress(Error), owner_connection(server, row.kept, work) as connection:
+        replaced = contents().runs(connection.alias)
+    problems = broken(files)
+    returned: list[str] = []
+    if problems:
+        returned = _bring_back(tenant, row, problems, identity_file) + _put_back(tenant, row, problems)
+        problems = broken(files)
+    known = {file.path for file in files}
+    orphans = [stored.path for stored in objects_of(tenant.id) if stored.path not in known]
+    return {
+        "lost_runs": sorted(replaced.keys() - runs.keys())[:NAMED],
+        "returned_runs": sorted(runs.keys() - replaced.keys())[:NAMED],
+        "changed_runs": sorted(run for run in runs.keys() & replaced.keys() if runs[run] != replaced[run])[:NAMED],
+        "restored_files": sorted(returned)[:NAMED],
+        "missing_files": sorted(file.path for file in problems)[:NAMED],
+        "orphans": orphans[:NAMED],
+        "stale_messages": contents().drop_messages(tenant.id, runs.keys()),
+    }
+
+
+def broken(files: Iterable[FileRef]) -> list[FileRef]:
+    """Return the files that are not there, or are not what their row says."""
+    return [file for file in files if not _is_whole(file)]
+
+
+def _is_whole(file: FileRef) -> bool:
+    content = objects.read(file.path)
+    return content is not None and hashlib.sha256(content).hexdigest() == file.digest
+
+
+def _bring_back(tenant: Tenant, row: Restore, wanted: list[FileRef], identity_file: str | None) -> list[str]:
+    """Take files from the backup's archive, where it has one and can be read; what is there now is kept aside."""
+    try:
+        file = backup_find(row.source, identity_file)
+    except TenantError:
+        return []
+    if file.manifest is None or file.manifest.storage is None:
+        return []
+    digests = {one.path: one.digest for one in wanted}
+    brought = []
+    with opened(file.place, file.manifest.storage.name, file.manifest.storage, identity_file) as stream:
+        for name, content in archive_read(stream):
+            path = prefix_of(tenant.id) + name
+            if digests.get(path) == hashlib.sha256(content).hexdigest():
+                _replace(tenant, row, path, content)
+                brought.append(path)
+    return brought
+
+
+def _put_back(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]:
+    """Take files from what earlier restores kept aside: those that an undo needs."""
+    digests = {one.path: one.digest for one in wanted}
+    put = []
+    for stored in list(objects_of(tenant.id, kept=True)):
+        path = prefix_of(tenant.id) + stored.path.split("/", 4)[-1]
+        if path not in digests:
+            continue
+        content = objects.read(stored.path)
+        if content is not None and hashlib.sha256(content).hexdigest() == digests[path]:
+            _replace(tenant, row, path, content)
+            put.append(path)
+    return put
+
+
+def _replace(tenant: Tenant, row: Restore, path: str, content: bytes) -> None:
+    present = objects.read(path)
+    if present is not None and present != content:
+        objects.write_all({kept_path(tenant.id, row.pk, path): present})
+    objects.write_all({path: content})

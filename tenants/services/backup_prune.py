@@ -1,0 +1,137 @@
+"""Remove what is past its time: old backups, and databases that restores replaced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit.services import record
+from config.errors import SeoGenError
+from tenants import objects
+from tenants.cluster import Cluster
+from tenants.models import Backup, BackupKind, BackupStatus, Restore, database_prefix
+from tenants.objects import KEPT, objects_of, prefix_of
+from tenants.operations import tenant_lock
+from tenants.places import place_at
+from tenants.restore_points import restore_point
+from tenants.router import CONTROL
+from tenants.selectors import tenant_get
+from tenants.services.backup import names_of
+from tenants.services.cluster_prune import cluster_backups_prune
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """One thing that was, or with `dry_run` would be, removed; or why it could not be."""
+
+    # "" for what belongs to a server.
+    tenant_id: str
+    # "backup", "replaced database", "base backup" or "archived log".
+    kind: str
+    what: str
+    problem: str = ""
+
+
+def backup_prune(*, days: int | None = None, dry_run: bool = False) -> list[Pruned]:
+    """Remove backups older than `days` (the setting's, where None), and replaced databases whose time is over.
+
+    So are base backups and archived logs of servers, by CLUSTER_BACKUP_RETENTION_DAYS; a dry run leaves them out.
+
+    The newest completed backup of a tenant is never removed, whatever its age; nor are exports, which somebody asked
+    for by name. What cannot be removed is told of and tried again the next time.
+    """
+    pruned = _prune_backups(settings.BACKUP_RETENTION_DAYS if days is None else days, dry_run) + _prune_kept(dry_run)
+    return pruned if dry_run else pruned + _prune_clusters()
+
+
+def _prune_backups(days: int, dry_run: bool) -> list[Pruned]:
+    completed = Backup.objects.using(CONTROL).filter(status=BackupStatus.COMPLETED, kind=BackupKind.BACKUP)
+    newest = completed.order_by("tenant_id", "-started_at").distinct("tenant_id").values_list("pk", flat=True)
+    old = completed.filter(started_at__lt=timezone.now() - timedelta(days=days)).exclude(pk__in=list(newest))
+    return [
+        Pruned(backup.tenant_id, "backup", f"{backup.place}/{backup.name}", "" if dry_run else _try(backup))
+        for backup in old.order_by("started_at")
+    ]
+
+
+def _try(backup: Backup) -> str:
+    try:
+        backup_remove(backup)
+    except SeoGenError as error:
+        return str(error.message)
+    return ""
+
+
+def backup_remove(backup: Backup) -> None:
+    """Remove a backup's files, the manifest first, then say so in its record; raise `PlaceError`. May be repeated."""
+    place = place_at(backup.place)
+    for name in names_of(backup):
+        place.remove(name)
+    with transaction.atomic(using=CONTROL):
+        Backup.objects.using(CONTROL).filter(pk=backup.pk).update(status=BackupStatus.REMOVED, removed_at=Now())
+        record(
+            using=CONTROL,
+            action="backup.remove",
+            resource_type="tenant",
+            resource_id=backup.tenant_id,
+            details={"backup": str(backup.pk), "place": backup.place, "file": backup.name},
+        )
+
+
+def _prune_clusters() -> list[Pruned]:
+    try:
+        servers = cluster_backups_prune()
+    except SeoGenError as error:
+        return [Pruned("", "base backup", "", str(error.message))]
+    return [Pruned("", "base backup", f"{server.server}/{name}") for server in servers for name in server.backups] + [
+        Pruned(
+            "",
+            "archived log",
+            _("%(count)d segments of %(server)s") % {"count": one.wal_segments, "server": one.server},
+        )
+        for one in servers
+        if one.wal_segments
+    ]
+
+
+def _prune_kept(dry_run: bool) -> list[Pruned]:
+    expired = Restore.objects.using(CONTROL).filter(kept_until__lt=Now())
+    return [Pruned(row.tenant_id, "replaced database", row.kept, "" if dry_run else _drop(row)) for row in expired]
+
+
+def _drop(row: Restore) -> str:
+    try:
+        with tenant_lock(row.tenant_id, "prune"):
+            row.refresh_from_db(using=CONTROL)
+            if row.kept_until is not None:
+                kept_drop(row)
+    except SeoGenError as error:
+        return str(error.message)
+    return ""
+
+
+def kept_drop(row: Restore) -> None:
+    """Drop what a restore replaced, and the files it kept aside; call it with the tenant's lock. May be repeated."""
+    tenant = tenant_get(row.tenant_id)
+    if tenant.server is not None:
+        # Without a commit between, recovery to the moment before would still remove the files.
+        restore_point(tenant.server, reason="prune", tenant_id=tenant.id)
+        with Cluster(tenant.server, database_prefix(), f"prune {tenant.id}") as cluster:
+            cluster.drop_database(row.kept)
+    aside = f"{prefix_of(tenant.id)}{KEPT}/{row.pk}/"
+    objects.remove([one.path for one in objects_of(tenant.id, kept=True) if one.path.startswith(aside)])
+    with transaction.atomic(using=CONTROL):
+        Restore.objects.using(CONTROL).filter(pk=row.pk).update(kept_until=None)
+        record(
+            using=CONTROL,
+            action="tenant.kept.remove",
+            resource_type="tenant",
+            resource_id=tenant.id,
+            details={"operation": str(row.pk), "kept": row.kept},
+        )

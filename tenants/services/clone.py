@@ -1,0 +1,116 @@
+"""Restore into a new tenant: a copy that works on its own, beside the one that it came from."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+
+from config.errors import SeoGenError
+from tenants import objects
+from tenants.archive import archive_read
+from tenants.batches import fleet_shared
+from tenants.building import Expected
+from tenants.errors import RestoreRefused, TenantError, TenantExists, TenantNotActive, TenantUnfinished
+from tenants.models import Tenant, TenantStatus
+from tenants.naming import clean_name, validate_id
+from tenants.new_tenant import CLONE, activate, fill, newcomer, take_files
+from tenants.objects import objects_of, prefix_of
+from tenants.operations import tenant_lock
+from tenants.preflight import database_of
+from tenants.recovery import Target, recovered_server
+from tenants.restoring import FLEET_WAIT, server_of
+from tenants.router import CONTROL
+from tenants.selectors import server_for_new_tenant, tenant_get
+from tenants.sources import BackupFile, ServerDatabase, Source, backup_find, opened
+from tenants.types import CloneReport, OnProgress, ignore_progress
+
+
+def tenant_clone(
+    *,
+    tenant_id: str,
+    new_id: str,
+    backup_file: str | None = None,
+    to_time: datetime | None = None,
+    identity_file: str | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> CloneReport:
+    """Make the tenant `new_id` of what the backup of `tenant_id` holds, or of its state at `to_time` (aware).
+
+    It gets an identity, a role and storage paths of its own; the files that its rows refer to are copied. Its audit log
+    continues the other's, which the tenant's `chain_identity` says. Raises `TenantExists`, `RestoreRefused` and what
+    `tenant_restore` raises; nothing is left of it then.
+    """
+    validate_id(new_id)
+    origin = tenant_get(tenant_id)
+    if origin.status == TenantStatus.DELETED:
+        raise TenantNotActive(origin.id, origin.status)
+    if Tenant.objects.using(CONTROL).filter(pk=new_id).exists():
+        raise TenantExists(_("Tenant %(id)s exists already.") % {"id": new_id}, hint=_("Choose another id."))
+    with _refusing(new_id), fleet_shared(wait=FLEET_WAIT), tenant_lock(new_id, CLONE), ExitStack() as stack:
+        file = backup_find(backup_file, identity_file) if backup_file else None
+        if file and file.manifest and file.manifest.tenant_id != tenant_id:
+            raise TenantError(
+                _("%(file)s is a backup of tenant %(other)s.")
+                % {"file": file.description, "other": file.manifest.tenant_id}
+            )
+        server = origin.server or server_for_new_tenant(None)
+        made = stack.enter_context(
+            newcomer(
+                tenant_id=new_id,
+                name=clean_name(f"{origin.name} ({new_id})"),
+                identity=uuid.uuid4(),
+                chain_identity=origin.chain_identity or origin.identity,
+                server=server,
+                kind=CLONE,
+                source=file.description if file else _("the state at %(time)s") % {"time": to_time},
+                on_progress=on_progress,
+            )
+        )
+        source = file or stack.enter_context(_recovered(origin, to_time, str(made.operation.pk)))
+        built = fill(made, source, _expected(origin, source))
+        missing = take_files(made, _files(origin, file, identity_file))
+        tenant = activate(made, built)
+    return CloneReport(tenant.id, tenant_id, source.description, built.version, built.census.rows, missing)
+
+
+@contextmanager
+def _refusing(new_id: str) -> Iterator[None]:
+    """Say of every refusal which tenant was not made."""
+    try:
+        yield
+    except (TenantExists, TenantUnfinished):
+        raise
+    except SeoGenError as error:
+        raise RestoreRefused(new_id, error.message, hint=error.hint or _("Nothing of it is left.")) from error
+
+
+@contextmanager
+def _recovered(origin: Tenant, to_time: datetime | None, work: str) -> Iterator[Source]:
+    database = database_of(origin)
+    with recovered_server(server_of(origin), Target(time=to_time), work=work, database=database) as recovered:
+        yield ServerDatabase(recovered, database, _("the state at %(time)s") % {"time": to_time})
+
+
+def _expected(origin: Tenant, source: Source) -> Expected:
+    return Expected(
+        tenant_id=origin.id,
+        identity=origin.identity,
+        chain_identity=origin.chain_identity or origin.identity,
+        fleet_version="",
+        admits_drift=source.is_ours,
+    )
+
+
+def _files(origin: Tenant, file: BackupFile | None, identity_file: str | None) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of the backup's files where it has them, then of the other tenant's storage."""
+    if file and file.manifest and file.manifest.storage:
+        with opened(file.place, file.manifest.storage.name, file.manifest.storage, identity_file) as stream:
+            yield from archive_read(stream)
+    for stored in objects_of(origin.id):
+        content = objects.read(stored.path)
+        if content is not None:
+            yield stored.path.removeprefix(prefix_of(origin.id)), content

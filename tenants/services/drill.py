@@ -1,0 +1,109 @@
+"""Try out a restore: everything but the swap, and how long it took."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from django.db import transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit.services import record
+from tenants import restoring
+from tenants.building import Expected
+from tenants.cluster import Cluster
+from tenants.errors import TenantError
+from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Tenant, database_prefix
+from tenants.preflight import database_of
+from tenants.recovery import Target, recovered_server
+from tenants.router import CONTROL
+from tenants.selectors import tenant_get
+from tenants.services.backup_verify import build_throwaway, timed
+from tenants.sources import ServerDatabase, backup_find
+from tenants.types import DrillReport, OnProgress, Progress, ignore_progress
+
+# By default a drill goes to a moment so long ago.
+BACK = timedelta(seconds=1)
+
+
+def tenant_drill(
+    *,
+    tenant_id: str,
+    backup_file: str | None = None,
+    to_time: datetime | None = None,
+    identity_file: str | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> DrillReport:
+    """Restore the tenant into a scratch database, which is dropped again; return how long each step took.
+
+    From the backup, or to the time; where neither is given, to the present moment where its server has a base backup,
+    else from its newest backup. The tenant is not touched. Raises `TenantError` where it could not be restored.
+    """
+    tenant = tenant_get(tenant_id)
+    if tenant.status not in restoring.RESTORABLE:
+        raise TenantError(_("Tenant %(id)s is %(status)s.") % {"id": tenant.id, "status": tenant.status})
+    server = restoring.server_of(tenant)
+    if backup_file is None and to_time is None:
+        backup_file, to_time = _default(tenant, server)
+    _record(tenant, backup_file, to_time)
+    timing_s: dict[str, float] = {}
+    with Cluster(server, database_prefix(), f"drill {tenant.id}") as cluster, timed(timing_s) as next_step:
+
+        def on_step(step: str) -> None:
+            next_step(step)
+            on_progress(Progress(tenant.id, step))
+
+        if backup_file is not None:
+            file = backup_find(backup_file, identity_file)
+            built = build_throwaway(cluster, file, _expected(tenant, file.is_ours), on_step=on_step)
+            described = file.description
+        else:
+            described = _("the state at %(time)s") % {"time": to_time.isoformat() if to_time else ""}
+            on_step("recover")
+            name = database_of(tenant)
+            with recovered_server(server, Target(time=to_time), work=str(uuid4()), database=name) as recovered:
+                source = ServerDatabase(recovered, name, described)
+                built = build_throwaway(cluster, source, _expected(tenant, False), on_step=on_step)
+            DatabaseServer.objects.using(CONTROL).filter(pk=server.pk).update(recovery_verified_at=Now())
+    on_progress(Progress(tenant.id, "done"))
+    return DrillReport(
+        tenant_id=tenant.id,
+        source=described,
+        version=built.version,
+        rows=built.census.rows,
+        timing_s=timing_s,
+        seconds=round(sum(timing_s.values()), 1),
+    )
+
+
+def _default(tenant: Tenant, server: DatabaseServer) -> tuple[str | None, datetime | None]:
+    if BaseBackup.objects.using(CONTROL).filter(server=server, status=BackupStatus.COMPLETED).exists():
+        return None, timezone.now() - BACK
+    completed = Backup.objects.using(CONTROL).filter(
+        tenant_id=tenant.id, status=BackupStatus.COMPLETED, kind=BackupKind.BACKUP
+    )
+    newest = completed.order_by("-started_at").first()
+    if newest is None:
+        raise TenantError(
+            _("Tenant %(id)s has no backup, and its server no base backup, to restore from.") % {"id": tenant.id},
+            hint=_("Make one: `seo-gen tenant backup` or `seo-gen cluster backup`."),
+        )
+    return f"{newest.place}/{newest.name}", None
+
+
+def _expected(tenant: Tenant, is_ours: bool) -> Expected:
+    return Expected(
+        tenant_id=tenant.id,
+        identity=tenant.identity,
+        chain_identity=tenant.chain_identity or tenant.identity,
+        fleet_version=tenant.schema_version,
+        admits_drift=is_ours,
+    )
+
+
+def _record(tenant: Tenant, backup_file: str | None, to_time: datetime | None) -> None:
+    details: dict[str, object] = {"file": backup_file, "to_time": to_time.isoformat() if to_time else None}
+    with transaction.atomic(using=CONTROL):
+        record(using=CONTROL, action="tenant.drill", resource_type="tenant", resource_id=tenant.id, details=details)

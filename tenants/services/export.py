@@ -1,0 +1,124 @@
+"""Move a tenant out: all of it in one bundle (`tenants.bundle`)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import IO, cast
+
+from django.conf import settings
+from django.db import connections
+from django.utils.translation import gettext as _
+
+from audit.archive import audit_lines
+from llm.transfer import configuration_read
+from tenants.archive import archive_write
+from tenants.bundle import AUDIT, CONTROL_ROWS, DUMP, MANIFEST, STORAGE, Part, bundle_write, part_of
+from tenants.dump import dump
+from tenants.errors import TenantNotActive
+from tenants.history import release
+from tenants.manifest import Manifest
+from tenants.models import Backup, BackupKind, BackupStatus, Tenant
+from tenants.operations import backup_lock
+from tenants.places import Place, PlaceError, split_file
+from tenants.router import CONTROL
+from tenants.sealing import recipient_for, seal
+from tenants.selectors import require_finished, tenant_get
+from tenants.services.backup import BACKED_UP, backup_complete, manifest_of, recorded
+from tenants.snapshot import Snapshot, account_of, snapshot
+from tenants.streams import Tally, copy_stream, piped
+from tenants.types import OnProgress, Progress, ignore_progress
+
+
+def tenant_export(
+    *, tenant_id: str, output: str, recipient: str | None = None, on_progress: OnProgress = ignore_progress
+) -> Backup:
+    """Write the tenant's bundle to the file `output` (a path or s3://bucket/key), and return its record.
+
+    Encrypted as `tenant_backup` does it. A file that exists is not replaced. Raises `UnknownTenant`, `TenantNotActive`,
+    `BackupFailed`, `PlaceError`; nothing of it is left then.
+    """
+    recipient = recipient_for(recipient)
+    tenant = tenant_get(tenant_id)
+    if tenant.status not in BACKED_UP:
+        raise TenantNotActive(tenant.id, tenant.status)
+    place, name = split_file(output)
+    _require_new(place, name)
+    with backup_lock(tenant.id):
+        require_finished(tenant.id)
+        with (
+            recorded(tenant, place, name, kind=BackupKind.EXPORT, made_as="bundle", recipient=recipient) as backup,
+            ExitStack() as stack,
+        ):
+            manifest = _write(tenant, place, backup, stack, on_progress)
+            backup_complete(backup, manifest)
+    on_progress(Progress(tenant.id, "done"))
+    return backup
+
+
+def _require_new(place: Place, name: str) -> None:
+    """A name that was given before is free again when what bore it is gone."""
+    if place.size(name) is not None:
+        raise PlaceError(_("%(path)s exists already.") % {"path": place.path(name)}, hint=_("Choose another name."))
+    gone = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
+    for backup in gone.exclude(status=BackupStatus.RUNNING):
+        gone.filter(pk=backup.pk).update(name=f"{name} ({backup.pk})", status=BackupStatus.REMOVED)
+
+
+def _write(tenant: Tenant, place: Place, backup: Backup, stack: ExitStack, on_progress: OnProgress) -> Manifest:
+    """Finish every part in a file without a name, which a killed process cannot leave; then write the bundle."""
+    work = f"export {backup.pk}"
+    on_progress(Progress(tenant.id, "snapshot"))
+    with snapshot(tenant, work=work) as taken:
+        on_progress(Progress(tenant.id, "dump"))
+        dumped = _dumped(taken, stack, work)
+        on_progress(Progress(tenant.id, "account"))
+        account = account_of(taken, tenant, release(), work=work)
+        audit = _collected(AUDIT, stack, lambda target: _write_audit(target, taken.alias))
+    on_progress(Progress(tenant.id, "storage"))
+    files = _collected(STORAGE, stack, lambda target: archive_write(tenant.id, target))
+    control = part_of(CONTROL_ROWS, configuration_read().model_dump_json(indent=1).encode())
+    parts = [control, audit, dumped, files]
+    manifest = manifest_of(
+        tenant, backup, taken, account, file=dumped.stored, storage=files.stored, parts=[part.stored for part in parts]
+    )
+    on_progress(Progress(tenant.id, "bundle"))
+    with place.writing(backup.name) as target:
+        tally = Tally(target)
+        with piped(lambda pushed: bundle_write([part_of(MANIFEST, manifest.document()), *parts], pushed)) as stream:
+            seal(stream, cast(IO[bytes], tally), backup.recipient)
+    # The catalogue's idea of the file is that of the bundle as it is stored.
+    return manifest.model_copy(
+        update={
+            "file": manifest.file.model_copy(update={"sha256": tally.sha256, "size_bytes": tally.size_bytes}),
+            "storage": None,
+        }
+    )
+
+
+def _dumped(taken: Snapshot, stack: ExitStack, work: str) -> Part:
+    def write(target: IO[bytes]) -> None:
+        dump(
+            taken.server,
+            taken.database,
+            taken.server_version,
+            lambda stream: copy_stream(stream, target),
+            work=work,
+            snapshot=taken.name,
+        )
+
+    return _collected(DUMP, stack, write)
+
+
+def _collected(name: str, stack: ExitStack, write: Callable[[IO[bytes]], object]) -> Part:
+    folder = settings.HOME if settings.HOME.is_dir() else None
+    file = stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115  (the stack closes it)
+    tally = Tally(file)
+    write(cast(IO[bytes], tally))
+    return Part(name, file, tally.size_bytes, tally.sha256)
+
+
+def _write_audit(target: IO[bytes], alias: str) -> None:
+    for line in audit_lines(connections[alias]):
+        target.write(line)

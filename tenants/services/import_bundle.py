@@ -1,0 +1,170 @@
+"""Bring a tenant in from a bundle that `tenant export` made, here or elsewhere."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, cast
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from audit.archive import lines_check
+from audit.chain import ChainHead
+from audit.services import record
+from config.errors import SeoGenError
+from llm.transfer import LLMConfiguration, configuration_add
+from tenants.archive import archive_read
+from tenants.batches import fleet_shared
+from tenants.building import Expected
+from tenants.bundle import DUMP, STORAGE, Bundle, bundle_open
+from tenants.dump import format_of, load
+from tenants.errors import ImportRefused, TenantError, TenantExists, TenantUnfinished
+from tenants.manifest import Manifest
+from tenants.models import Tenant, TenantStatus
+from tenants.naming import validate_id
+from tenants.new_tenant import IMPORT, activate, fill, newcomer, take_files
+from tenants.operations import tenant_lock
+from tenants.places import split_file
+from tenants.restoring import FLEET_WAIT
+from tenants.router import CONTROL
+from tenants.selectors import server_for_new_tenant
+from tenants.sources import BEGINNING_BYTES, Unfit
+from tenants.streams import Peeked
+from tenants.types import CloneReport, OnProgress, ignore_progress
+
+
+def tenant_import(
+    *,
+    file: str,
+    new_id: str | None = None,
+    server_name: str | None = None,
+    identity_file: str | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> CloneReport:
+    """Make a tenant of a bundle, under its own id or `new_id`, and return what came of it.
+
+    Under its own id it keeps its identity; under another it gets a new one, and its audit log continues the old chain.
+    Providers, models and steps that are missing here are added; what is here stays as it is. Raises `TenantExists`,
+    or `ImportRefused` with what does not match; nothing of it is left then.
+    """
+    place, name = split_file(file)
+    with _refusing(place.path(name)), bundle_open(place, name, identity_file) as bundle:
+        manifest = bundle.manifest
+        tenant_id = manifest.tenant_id if new_id is None else validate_id(new_id)
+        keeps = tenant_id == manifest.tenant_id
+        with fleet_shared(wait=FLEET_WAIT), tenant_lock(tenant_id, IMPORT):
+            _require_free(tenant_id, manifest, keeps)
+            configuration = _checked(bundle)
+            server = server_for_new_tenant(server_name)
+            with newcomer(
+                tenant_id=tenant_id,
+                name=manifest.name if keeps else f"{manifest.name} ({tenant_id})",
+                identity=manifest.identity if keeps else uuid.uuid4(),
+                chain_identity=manifest.chain_identity,
+                server=server,
+                kind=IMPORT,
+                source=place.path(name),
+                on_progress=on_progress,
+            ) as made:
+                built = fill(made, BundleDump(bundle), _expected(manifest))
+                with bundle.part(STORAGE) as stream:
+                    missing = take_files(made, archive_read(stream))
+                made.at("configuration")
+                added = _add(configuration, tenant_id)
+                tenant = activate(made, built)
+    return CloneReport(
+        tenant.id, manifest.tenant_id, place.path(name), built.version, built.census.rows, missing, added
+    )
+
+
+@contextmanager
+def _refusing(file: str) -> Iterator[None]:
+    """Say of every refusal which file it is about."""
+    try:
+        yield
+    except (TenantExists, TenantUnfinished):
+        raise
+    except SeoGenError as error:
+        raise ImportRefused(file, error.message, hint=error.hint) from error
+
+
+@dataclass(frozen=True)
+class BundleDump:
+    """The dump in a bundle, as a source to build from."""
+
+    bundle: Bundle
+    # Whoever made it, it is believed in nothing.
+    is_ours: bool = False
+
+    @property
+    def description(self) -> str:
+        return DUMP
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+    def load_into(self, url: str, major_version: int, *, work: str) -> None:
+        with self.bundle.part(DUMP) as stream:
+            beginning = stream.read(BEGINNING_BYTES)
+            dump_format = format_of(beginning)
+            load(url, major_version, cast(IO[bytes], Peeked(beginning, stream)), dump_format=dump_format, work=work)
+
+
+def _checked(bundle: Bundle) -> LLMConfiguration:
+    """Read the small parts that come first; the audit log must be a whole chain, and end where the manifest says."""
+    configuration = bundle.control_rows()
+    manifest = bundle.manifest
+    bad, head = lines_check(bundle.audit().splitlines(), manifest.chain_identity)
+    if bad is not None:
+        raise Unfit(_("its audit log is broken at entry %(number)d") % {"number": bad})
+    if manifest.audit.sequence and head != ChainHead(manifest.audit.sequence, manifest.audit.hash):
+        raise Unfit(_("its audit log does not end where the manifest says"))
+    return configuration
+
+
+def _require_free(tenant_id: str, manifest: Manifest, keeps: bool) -> None:
+    tenants = Tenant.objects.using(CONTROL)
+    present = tenants.filter(pk=tenant_id).first()
+    if present is not None and present.status == TenantStatus.DELETED:
+        raise TenantExists(
+            _("The id %(id)s belonged to a tenant that was erased, and is never used again.") % {"id": tenant_id},
+            hint=_("Choose another with --id."),
+        )
+    if tenants.filter(identity=manifest.identity, status=TenantStatus.DELETED).exists():
+        raise TenantError(_("The bundle is of a tenant that was erased here."))
+    if present is not None:
+        raise TenantExists(
+            _("Tenant %(id)s exists already (%(status)s).") % {"id": tenant_id, "status": present.status},
+            hint=_("Choose another id with --id."),
+        )
+    if keeps and tenants.filter(identity=manifest.identity).exists():
+        raise TenantExists(
+            _("The tenant of this bundle is here already, under another id."), hint=_("Choose another id with --id.")
+        )
+
+
+def _expected(manifest: Manifest) -> Expected:
+    return Expected(
+        tenant_id=manifest.tenant_id,
+        identity=manifest.identity,
+        chain_identity=manifest.chain_identity,
+        fleet_version="",
+    )
+
+
+def _add(configuration: LLMConfiguration, tenant_id: str) -> list[str]:
+    with transaction.atomic(using=CONTROL):
+        added = configuration_add(configuration)
+        if added:
+            record(
+                using=CONTROL,
+                action="llm.catalogue.seed",
+                resource_type="llm_catalogue",
+                resource_id="import",
+                details={"tenant": tenant_id, "added": list(added)},
+            )
+    return added

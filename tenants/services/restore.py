@@ -1,0 +1,118 @@
+"""Restore a tenant from a backup or to a moment: load beside the live database, prove, swap by rename.
+
+The tenant is closed for the swap alone (`tenants.swap`). Whatever fails or is cut off before it leaves the live
+database as it was; what comes after it can only be finished. docs/adr/0009-backup-and-restore.md tells why.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+
+from tenants import restoring
+from tenants.building import Built
+from tenants.cluster import Cluster
+from tenants.contents import contents
+from tenants.errors import RestoreRefused, TenantError
+from tenants.models import DatabaseServer, Restore, Tenant, database_prefix
+from tenants.owner import owner_connection
+from tenants.recovery import Target, recovered_server
+from tenants.restoring import KIND, work_of
+from tenants.sources import BackupFile, ServerDatabase, Source, backup_find
+from tenants.types import OnProgress, Progress, RestoreReport, ignore_progress
+
+
+def tenant_restore(
+    *,
+    tenant_id: str,
+    backup_file: str | None = None,
+    to_time: datetime | None = None,
+    identity_file: str | None = None,
+    stop_runs: bool = False,
+    on_progress: OnProgress = ignore_progress,
+) -> RestoreReport:
+    """Replace the tenant's database by what the backup holds, or by its own state at `to_time` (aware); keep the old.
+
+    Exactly one of the two is given. Runs at work are in the way unless `stop_runs` is set; they fail then.
+    Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, or `RestoreRefused` with
+    the reason; the live database is as it was then.
+
+    1. record; 2. build from the source, in a scratch database, and prove it; 3. settle what was at work in it;
+    4. close the tenant, swap, open it (`tenants.swap`); 5. bring back files, and list what differs from before.
+    """
+    with restoring.at_work_on(tenant_id, KIND) as tenant:
+        file = _file(tenant, backup_file, identity_file) if backup_file else None
+        with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
+            if not stop_runs:
+                _require_idle(tenant, cluster)
+            row = restoring.begin(tenant, KIND, file.description if file else _moment(to_time))
+            begun = time.monotonic()
+            with restoring.undone_on_failure(cluster, tenant, row):
+                if file is None:
+                    assert to_time is not None  # one of the two is given
+                    with _recovered(tenant, cluster.server, to_time, row, on_progress) as source:
+                        built = restoring.build_for(tenant, cluster, source, row, on_progress)
+                else:
+                    built = restoring.build_for(tenant, cluster, file, row, on_progress)
+                _settle(tenant, cluster, row, built, on_progress)
+            unavailable_ms = restoring.replace(tenant, cluster, row, on_progress)
+            return restoring.finish(
+                tenant,
+                cluster,
+                row,
+                on_progress,
+                identity_file=identity_file,
+                begun=begun,
+                unavailable_ms=unavailable_ms,
+            )
+
+
+def _file(tenant: Tenant, backup_file: str, identity_file: str | None) -> BackupFile:
+    file = backup_find(backup_file, identity_file)
+    if file.manifest and file.manifest.tenant_id != tenant.id:
+        raise TenantError(_("it is a backup of tenant %(other)s") % {"other": file.manifest.tenant_id})
+    return file
+
+
+def _require_idle(tenant: Tenant, cluster: Cluster) -> None:
+    """Refuse while workers are at work; a database that is gone has nobody at work."""
+    runs = restoring.runs_at_work(tenant, cluster)
+    if runs:
+        raise RestoreRefused(
+            tenant.id,
+            _("runs are at work: %(runs)s") % {"runs": ", ".join(runs[:5])},
+            hint=_("Wait for them, or give --stop-runs, which fails them. Its database is as it was."),
+        )
+
+
+def _moment(to_time: datetime | None) -> str:
+    assert to_time is not None  # one of file and time is given
+    return _("the state at %(time)s") % {"time": to_time.isoformat()}
+
+
+@contextmanager
+def _recovered(
+    tenant: Tenant, server: DatabaseServer, to_time: datetime, row: Restore, on_progress: OnProgress
+) -> Iterator[Source]:
+    on_progress(Progress(tenant.id, "recover"))
+    with recovered_server(server, Target(time=to_time), work=str(row.pk), database=row.live) as recovered:
+        yield ServerDatabase(recovered, row.live, row.source)
+
+
+def _settle(tenant: Tenant, cluster: Cluster, row: Restore, built: Built, on_progress: OnProgress) -> None:
+    """Fail what was at work in the restored state, and note what was built: `recover` may have to go on from here."""
+    on_progress(Progress(tenant.id, "settle"))
+    with owner_connection(cluster.server, row.scratch, work_of(tenant)) as connection:
+        failed = contents().settle(connection.alias, _("The tenant was restored while this run was at work."))
+    restoring.note_built(
+        row,
+        version=built.version,
+        drift=built.drift,
+        migrations=built.migrations,
+        failed_runs=failed,
+        rows=built.census.rows,
+    )

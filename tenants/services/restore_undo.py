@@ -1,0 +1,49 @@
+"""Put the database back that the last restore replaced."""
+
+from __future__ import annotations
+
+import time
+
+from django.utils.translation import gettext as _
+
+from tenants import restoring
+from tenants.building import bring_forward
+from tenants.cluster import Cluster
+from tenants.errors import RestoreRefused
+from tenants.history import release
+from tenants.models import Restore, Tenant, database_prefix
+from tenants.owner import owner_connection
+from tenants.reference import history_read
+from tenants.restoring import UNDO, work_of
+from tenants.router import CONTROL
+from tenants.types import OnProgress, Progress, RestoreReport, ignore_progress
+
+
+def tenant_restore_undo(*, tenant_id: str, on_progress: OnProgress = ignore_progress) -> RestoreReport:
+    """Swap back, and keep the other database, so that this can be undone too.
+
+    Raises what `tenant_restore` raises; `RestoreRefused` where nothing was replaced or it is no longer kept.
+    """
+    with restoring.at_work_on(tenant_id, UNDO) as tenant:
+        last = Restore.objects.using(CONTROL).filter(tenant_id=tenant_id, kept_until__isnull=False).first()
+        if last is None:
+            raise RestoreRefused(tenant_id, _("no database that a restore replaced is kept"))
+        with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
+            source = _("undo of %(source)s") % {"source": last.source}
+            row = restoring.begin(tenant, UNDO, source, scratch=last.kept)
+            begun = time.monotonic()
+            with restoring.undone_on_failure(cluster, tenant, row):
+                on_progress(Progress(tenant.id, "migrate"))
+                _bring_forward(tenant, cluster, row)
+            unavailable_ms = restoring.replace(tenant, cluster, row, on_progress)
+            return restoring.finish(tenant, cluster, row, on_progress, begun=begun, unavailable_ms=unavailable_ms)
+
+
+def _bring_forward(tenant: Tenant, cluster: Cluster, row: Restore) -> None:
+    """Migrate the kept database to the fleet's version, which may have moved on since."""
+    work, code = work_of(tenant), release()
+    with owner_connection(cluster.server, row.scratch, work) as connection:
+        history = history_read(connection)
+    migrations = bring_forward(cluster, row.scratch, history, code, tenant.schema_version, work=work)
+    version = code.version if migrations else code.version_of(history)
+    restoring.note_built(row, version=version, drift=[], migrations=migrations, failed_runs=[], rows={})

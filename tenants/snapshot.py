@@ -1,0 +1,74 @@
+"""A tenant's database held at one moment, for a dump and for what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.db import connections, transaction
+from django.utils.translation import gettext as _
+
+from tenants.catalog import catalog_fingerprint, catalog_read, differences
+from tenants.census import Census, census_take
+from tenants.contents import FileRef, contents
+from tenants.errors import BackupFailed
+from tenants.history import Release
+from tenants.models import DatabaseServer, Tenant
+from tenants.owner import owner_connection
+from tenants.preflight import database_of
+from tenants.reference import major_version
+from tenants.rehearsal import reference_for
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    server: DatabaseServer
+    database: str
+    server_version: int
+    # What pg_dump --snapshot takes.
+    name: str
+    alias: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a snapshot holds."""
+
+    census: Census
+    files: list[FileRef]
+    fingerprint: str
+    drift: list[str]
+
+
+@contextmanager
+def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
+    """Hold the tenant's database, as its owner sees it, for as long as the block lasts; nobody waits for it."""
+    server, database = server_of(tenant), database_of(tenant)
+    with owner_connection(server, database, work) as connection, transaction.atomic(using=connection.alias):
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor.execute("SELECT pg_export_snapshot()")
+            name = cursor.fetchone()[0]
+        yield Snapshot(server, database, major_version(connection), name, connection.alias)
+
+
+def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> Account:
+    """Count what the snapshot holds, and compare its schema; raise `BackupFailed` where it is not the tenant's own."""
+    connection = connections[taken.alias]
+    census = census_take(connection)
+    if census is None or (census.tenant_id, census.identity) != (tenant.id, tenant.identity):
+        raise BackupFailed(tenant.id, _("the database %(name)s is not its own") % {"name": taken.database})
+    fingerprint = catalog_fingerprint(connection)
+    drift: list[str] = []
+    if not code.problem(census.history):
+        reference = reference_for(taken.server, taken.server_version, census.history, code, work)
+        if reference.fingerprint != fingerprint:
+            drift = differences(reference.catalog, catalog_read(connection))
+    return Account(census, list(contents().files(taken.alias)), fingerprint, drift)
+
+
+def server_of(tenant: Tenant) -> DatabaseServer:
+    if tenant.server is None:
+        raise BackupFailed(tenant.id, _("it is on no registered server, so nobody can enter it as its owner"))
+    return tenant.server

@@ -1,0 +1,149 @@
+"""Where a restored database comes from: a backup's file, or a database on a server that was recovered to a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Protocol, cast
+
+from django.utils.translation import gettext as _
+
+from tenants.dump import DumpFormat, dump, format_of, load
+from tenants.errors import TenantError
+from tenants.manifest import SUFFIX, Manifest, StoredFile, manifest_read
+from tenants.models import Backup, DatabaseServer
+from tenants.places import MissingFromPlace, Place, split_file
+from tenants.router import CONTROL
+from tenants.sealing import is_sealed, unsealed
+from tenants.streams import Peeked, Tally
+
+# Enough to tell a format by.
+BEGINNING_BYTES = 64
+
+
+class Unfit(TenantError):
+    """What was to be restored is damaged, or is not what it should be. Whoever asked for it says for whom."""
+
+
+class Source(Protocol):
+    @property
+    def description(self) -> str:
+        """For people and records."""
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Return what must come out of it, where something says so."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this installation's own, known by its digest or read from its server: its drift is believed."""
+
+    def load_into(self, url: str, major_version: int, *, work: str) -> None:
+        """Fill the empty database behind `url`, as whoever it names; raise `TenantError` where it cannot be done."""
+
+
+@dataclass(frozen=True)
+class BackupFile:
+    """A dump in a place, with the manifest beside it where there is one."""
+
+    place: Place
+    name: str
+    manifest: Manifest | None
+    # Whether the catalogue of this installation has it.
+    is_ours: bool
+    identity_file: str | None = None
+
+    @property
+    def description(self) -> str:
+        return self.place.path(self.name)
+
+    def load_into(self, url: str, major_version: int, *, work: str) -> None:
+        expected = self.manifest.file if self.manifest else None
+        with opened(self.place, self.name, expected, self.identity_file) as stream:
+            beginning = stream.read(BEGINNING_BYTES)
+            dump_format = format_of(beginning)
+            load(url, major_version, cast(IO[bytes], Peeked(beginning, stream)), dump_format=dump_format, work=work)
+
+
+@dataclass(frozen=True)
+class ServerDatabase:
+    """A database that stands still: on a recovered server, or a tenant's own."""
+
+    server: DatabaseServer
+    database: str
+    description: str
+    manifest: Manifest | None = None
+    is_ours: bool = True
+
+    def load_into(self, url: str, major_version: int, *, work: str) -> None:
+        def take(stream: IO[bytes]) -> None:
+            load(url, major_version, stream, dump_format=DumpFormat.CUSTOM, work=work)
+
+        dump(self.server, self.database, major_version, take, work=work, compress=False)
+
+
+def backup_find(url: str, identity_file: str | None) -> BackupFile:
+    """Return the backup whose file `url` names, its manifest read and compared with the catalogue's.
+
+    Where the manifest is gone, the catalogue's takes its place. Raises `PlaceError` where it cannot be read,
+    `InvalidManifest` or `Unfit`.
+    """
+    place, name = split_file(url)
+    size_bytes = place.size(name)
+    if size_bytes is None:
+        raise MissingFromPlace(_("%(path)s does not exist.") % {"path": place.path(name)})
+    if size_bytes == 0:
+        raise Unfit(_("%(path)s is empty") % {"path": place.path(name)})
+    catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name, manifest__isnull=False).first()
+    kept = Manifest.model_validate({**(catalogued.manifest or {}), "artifacts": []}) if catalogued else None
+    manifest = _manifest_beside(place, name) or kept
+    if manifest is not None and manifest.file.size_bytes != size_bytes:
+        raise Unfit(
+            _("%(path)s has %(found)d bytes, and its manifest says %(wanted)d: it was cut off or replaced")
+            % {"path": place.path(name), "found": size_bytes, "wanted": manifest.file.size_bytes}
+        )
+    if kept and manifest and kept.file.sha256 != manifest.file.sha256:
+        raise Unfit(_("the manifest of %(path)s is not the catalogue's") % {"path": place.path(name)})
+    return BackupFile(place, name, manifest, kept is not None, identity_file)
+
+
+@contextmanager
+def opened(place: Place, name: str, expected: StoredFile | None, identity_file: str | None) -> Iterator[IO[bytes]]:
+    """Yield the file's content, decrypted where it is encrypted; raise `Unfit` where it is not what `expected` says.
+
+    The digest is that of all its bytes, so it is known only at the end, and explains better than anything why what was
+    read made no sense.
+    """
+    with place.open(name) as file, place.reading(name):
+        tally = Tally(file)
+        try:
+            beginning = tally.read(BEGINNING_BYTES)
+            stored = cast(IO[bytes], Peeked(beginning, cast(IO[bytes], tally)))
+            if is_sealed(beginning):
+                with unsealed(stored, identity_file) as stream:
+                    yield stream
+            else:
+                yield stored
+        except TenantError as error:
+            _require_digest(place, name, tally, expected, error)
+            raise
+        _require_digest(place, name, tally, expected, None)
+
+
+def _require_digest(
+    place: Place, name: str, tally: Tally, expected: StoredFile | None, cause: Exception | None
+) -> None:
+    tally.drain()
+    if expected is not None and tally.sha256 != expected.sha256:
+        raise Unfit(
+            _("%(path)s is not what was written: its sha256 is not the manifest's") % {"path": place.path(name)}
+        ) from cause
+
+
+def _manifest_beside(place: Place, name: str) -> Manifest | None:
+    try:
+        content = place.read(name + SUFFIX)
+    except MissingFromPlace:
+        return None
+    return manifest_read(content, place.path(name + SUFFIX))

@@ -1,0 +1,3 @@
+"""The names by which tasks are sent, so that services need not import them."""
+
+BACKUP_DAILY = "tenants.backup_daily"

@@ -1,0 +1,27 @@
+"""Celery's side of backups: who acts, and nothing else."""
+
+import logging
+
+from celery import shared_task
+
+from audit.context import acting_as
+from config.errors import SeoGenError
+from tenants.errors import TenantBusy
+from tenants.services import backup_daily
+from tenants.task_names import BACKUP_DAILY
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name=BACKUP_DAILY, ignore_result=True)
+def daily() -> None:
+    """Back up every tenant and remove what is past its time. A message that is delivered twice does nothing."""
+    with acting_as("worker:backup"):
+        try:
+            problems = backup_daily()
+        except TenantBusy:
+            return
+        except SeoGenError as error:
+            problems = [str(error)]
+    for problem in problems:
+        logger.error("daily backup: %s", problem, extra={"action": "backup.daily"})
