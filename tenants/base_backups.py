@@ -10,6 +10,8 @@ import json
 import os
 import shutil
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tenants import pg_tools
 from tenants.errors import TenantError
 from tenants.models import BaseBackup, DatabaseServer
 from tenants.models.backups import BackupStatus
+from tenants.operations import advisory_lock
 from tenants.places import FOLDER_MODE, Folder, Place, flush_folder, place_at
 from tenants.router import CONTROL
 from tenants.streams import copy_stream
@@ -50,6 +53,31 @@ class WalRange:
     timeline: int
     start_lsn: str
     stop_lsn: str
+
+
+@contextmanager
+def files_kept(server: DatabaseServer) -> Iterator[None]:
+    """Keep base backups and archived log from being removed, while a recovery reads them; wait for a removal to end."""
+    with advisory_lock(_files(server), wait="10min", busy=lambda: _in_use(server), shared=True):
+        yield
+
+
+@contextmanager
+def files_removed(server: DatabaseServer) -> Iterator[None]:
+    """Be alone with base backups and archived log; raise `BaseBackupError` where a recovery reads them."""
+    with advisory_lock(_files(server), wait="3s", busy=lambda: _in_use(server)):
+        yield
+
+
+def _files(server: DatabaseServer) -> str:
+    return f"seo-gen:cluster-files:{server.name}"
+
+
+def _in_use(server: DatabaseServer) -> BaseBackupError:
+    return BaseBackupError(
+        _("The base backups of database server %(name)s are in use by another process.") % {"name": server.name},
+        hint=_("Wait for it to end, then try again."),
+    )
 
 
 def completed(server: DatabaseServer) -> QuerySet[BaseBackup]:

@@ -5,22 +5,25 @@ PostgreSQL manual, chapter "Continuous Archiving and Point-in-Time Recovery"; do
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
-from tenants.base_backups import completed, limits, unpack
+from tenants import pg_tools
+from tenants.base_backups import chain, completed, files_kept, limits, unpack
 from tenants.cluster import Cluster, ServerFacts
 from tenants.errors import ServerError
 from tenants.models import BaseBackup, DatabaseServer, RestorePoint, database_prefix
 from tenants.places import place_at
 from tenants.replay import require_files, wait_until_paused
 from tenants.router import CONTROL
-from tenants.scratch_server import ASK_US, RecoveryError, remove_abandoned, scratch_server
+from tenants.scratch_server import ASK_US, RecoveryError, ScratchServer, remove_abandoned, scratch_server
 from tenants.types import OnProgress, Progress, Target, ignore_progress, utc
 from tenants.wal_archive import archive_read, latest_commit
 
@@ -30,6 +33,7 @@ __all__ = ["RecoveryError", "Target", "recovered_server", "recoveries_remove"]
 # is, which may well reach an earlier target.
 ARCHIVE_WAIT_S = 60.0
 STEP_S = 0.02
+MIB = 2**20
 
 
 @contextmanager
@@ -51,25 +55,32 @@ def recovered_server(
     1. choose the base backup; 2. have the live server archive what it has; 3. copy the base backup; 4. start a server
     from it that replays the archived log up to the target, and pauses there; 5. yield.
     """
+    with scratch_server(work) as scratch:
+        with files_kept(server):
+            recovered = _recover(scratch, server, target, on_progress)
+        if database:
+            require_files(scratch, recovered, server, target, database)
+        on_progress(Progress(server.name, "recovered"))
+        yield recovered
+
+
+def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_progress: OnProgress) -> DatabaseServer:
     live = _live_facts(server)
     backup = _base_backup(server, target, live.now if live else datetime.now(UTC))
+    _require_means(backup)
     if live and (live.in_recovery or live.system_identifier != backup.system_identifier):
         live = None  # it is not what wrote the log
     if live and not _is_covered(server, backup, target):
         on_progress(Progress(server.name, "archive"))
         _complete_archive(server)
-    with scratch_server(work) as scratch:
-        on_progress(Progress(server.name, "copy"))
-        unpack(backup, scratch.data)
-        scratch.prepare(_parameters(server, backup, target, live, scratch.data))
-        on_progress(Progress(server.name, "replay"))
-        scratch.start(_version(backup))
-        recovered = scratch.as_server(server)
-        wait_until_paused(scratch, recovered, server, target, _version(backup))
-        if database:
-            require_files(scratch, recovered, server, target, database)
-        on_progress(Progress(server.name, "recovered"))
-        yield recovered
+    on_progress(Progress(server.name, "copy"))
+    unpack(backup, scratch.data)
+    scratch.prepare(_parameters(server, backup, target, live, scratch.data))
+    on_progress(Progress(server.name, "replay"))
+    scratch.start(_version(backup))
+    recovered = scratch.as_server(server)
+    wait_until_paused(scratch, recovered, server, target, _version(backup))
+    return recovered
 
 
 def recoveries_remove(work: str | None = None) -> list[str]:
@@ -129,6 +140,19 @@ def _point(server: DatabaseServer, target: Target) -> RestorePoint:
             % {"server": server.name, "name": target.name}
         )
     return point
+
+
+def _require_means(backup: BaseBackup) -> None:
+    """Refuse before anything is copied where there is no server program or no room for it."""
+    pg_tools.program("postgres", _version(backup), exact=True)
+    needed = sum(link.size_bytes or 0 for link in chain(backup))
+    free = shutil.disk_usage(settings.HOME).free
+    if needed > free:
+        raise RecoveryError(
+            _("Recovery from base backup %(name)s needs %(needed)d MiB in %(path)s, where %(free)d MiB are free.")
+            % {"name": backup.name, "needed": needed // MIB, "path": settings.HOME, "free": free // MIB},
+            hint=_("Make room, or set SEO_GEN_HOME to a larger disk."),
+        )
 
 
 def _is_covered(server: DatabaseServer, backup: BaseBackup, target: Target) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
@@ -11,12 +14,15 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit.services import record
-from tenants.base_backups import chain, completed, remove
-from tenants.models import BackupStatus, BaseBackup, DatabaseServer
-from tenants.places import place_at
+from tenants.base_backups import BaseBackupError, chain, completed, files_removed, remove
+from tenants.errors import ServerError
+from tenants.models import BackupStatus, BaseBackup, DatabaseServer, RestorePoint
+from tenants.places import Folder, Place, place_at
 from tenants.router import CONTROL
 from tenants.services.cluster_backup import server_lock
-from tenants.wal_archive import archive_read
+from tenants.wal_archive import Archive, archive_read
+
+DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -32,18 +38,23 @@ class Pruned:
 def cluster_backups_prune() -> list[Pruned]:
     """Remove base backups older than CLUSTER_BACKUP_RETENTION_DAYS, and archived WAL that the kept ones do not need.
 
-    The newest base backup of each server stays, and what a kept one continues. Of a server without base backups no log
-    is removed: whoever archives it may be about to make one. Another tool's archive is that tool's business.
-    Raises `ServerError` where a server is being backed up now, or `PlaceError`.
+    The newest base backup of each server stays, and what a kept one continues. Of a server without base backups, log
+    that is older than that goes, where it is in a folder. Another tool's archive is that tool's business. Servers that
+    are being backed up, or recovered from, are left for the next time. Raises `PlaceError`.
     """
-    return [_prune(server) for server in DatabaseServer.objects.using(CONTROL).order_by("name")]
+    pruned = []
+    for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
+        with suppress(ServerError, BaseBackupError):
+            pruned.append(_prune(server))
+    return pruned
 
 
 def _prune(server: DatabaseServer) -> Pruned:
-    with server_lock(server):
+    with server_lock(server), files_removed(server):
         names = [backup.name for backup in _expired(server)]
         for backup in _expired(server):
             _remove(backup)
+        _forget_restore_points(server)
         return Pruned(server.name, names, _remove_wal(server))
 
 
@@ -70,14 +81,34 @@ def _remove(backup: BaseBackup) -> None:
         )
 
 
+def _forget_restore_points(server: DatabaseServer) -> None:
+    """Forget those that can no longer be recovered to."""
+    oldest = completed(server).first()
+    if oldest is not None:
+        RestorePoint.objects.using(CONTROL).filter(server=server, created_at__lt=oldest.finished_at).delete()
+
+
+def _first_needed(server: DatabaseServer, place: Place, archive: Archive) -> int:
+    """Return the number of the oldest base backup's first segment, else of the first that is not past retention."""
+    kept = [archive.number_of(backup.start_lsn) for backup in completed(server)]
+    if kept:
+        return min(kept)
+    oldest = time.time() - settings.CLUSTER_BACKUP_RETENTION_DAYS * DAY_S
+    if isinstance(place, Folder):
+        for segment in archive.segments:
+            if (Path(place.url) / segment.name).stat().st_mtime >= oldest:
+                return segment.number
+        return archive.segments[-1].number if archive.segments else 0
+    return 0
+
+
 def _remove_wal(server: DatabaseServer) -> int:
-    """Remove the segments before the oldest base backup's first; return how many."""
-    kept = list(completed(server))
-    if not kept or not server.wal_archive:
+    """Remove what nothing needs any more; return how many segments that were."""
+    if not server.wal_archive:
         return 0
     place = place_at(server.wal_archive)
     archive = archive_read(place)
-    first = min(archive.number_of(backup.start_lsn) for backup in kept)
+    first = _first_needed(server, place, archive)
     unneeded = [segment for segment in archive.segments if segment.number < first]
     for segment in unneeded:
         place.remove(segment.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,19 +12,22 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from audit.control.models import ControlAuditLog
 from config.stack import process
 from tenants import base_backups
 from tenants.base_backups import BaseBackupError
-from tenants.models import BackupStatus, BaseBackup, DatabaseServer
+from tenants.models import BackupStatus, BaseBackup, DatabaseServer, RestorePoint
 from tenants.places import PlaceError, place_at
 from tenants.recovery import Target
+from tenants.restore_points import restore_point
 from tenants.services.cluster_backup import cluster_backup, cluster_backups_recover
 from tenants.services.cluster_prune import cluster_backups_prune
 from tenants.services.cluster_receive_wal import cluster_receive_wal
 from tenants.services.cluster_verify import cluster_backups_verify
 from tenants.services.setup import MAIN_SERVER, server_register
+from tenants.wal_archive import archive_read
 from tests.program import seo_gen
 from tests.s3 import S3Server
 from tests.tenants.archives import (
@@ -45,6 +49,13 @@ def die(progress):
         os.kill(os.getpid(), signal.SIGKILL)
 cluster_backup(server_name=sys.argv[1], output=sys.argv[2], on_progress=die)
 """
+KEEP_FILES = """
+from tenants.base_backups import files_kept
+from tenants.models import DatabaseServer
+with files_kept(DatabaseServer.objects.get(pk=sys.argv[1])):
+    print("kept", flush=True)
+    signal.pause()
+"""
 RECEIVE = """
 from tenants.services.cluster_receive_wal import cluster_receive_wal
 cluster_receive_wal(server_name=sys.argv[1], output=sys.argv[2], on_start=lambda folder: print(folder, flush=True))
@@ -58,10 +69,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]
 
 
 @pytest.fixture
-def database(server: DatabaseServer) -> str:
+def unknown(server: DatabaseServer) -> None:
+    """Nothing is known of earlier base backups."""
     BaseBackup.objects.filter(server=server).exclude(parent=None).delete()
     BaseBackup.objects.filter(server=server).delete()
-    return new_database(server)
+
+
+@pytest.fixture
+def database(server: DatabaseServer, unknown: None) -> Iterator[str]:
+    """Dropped afterwards: every database makes every base backup slower."""
+    name = new_database(server)
+    yield name
+    with connected(server) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def actions_of(backup: BaseBackup) -> list[str]:
@@ -73,7 +93,7 @@ def folder_of(backup: BaseBackup) -> Path:
     return Path(backup.place) / backup.name
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("unknown")
 class TestBackup:
     def test_it_is_whole_and_recorded_and_a_changed_byte_is_found(self, server: DatabaseServer, tmp_path: Path) -> None:
         backup = cluster_backup(server_name="backed-up", output=str(tmp_path))
@@ -116,7 +136,7 @@ class TestIncremental:
         assert second.parent == full and (second.size_bytes or 0) < (full.size_bytes or 0)
         assert rows_at(server, Target(time=moment), database) == ["in the first", "in the log", "in the second"]
 
-    @pytest.mark.usefixtures("database")
+    @pytest.mark.usefixtures("unknown")
     def test_without_one_to_continue_it_is_refused(self, server: DatabaseServer) -> None:
         with pytest.raises(BaseBackupError, match="has no base backup that an incremental one could continue"):
             cluster_backup(server_name=server.name, incremental=True)
@@ -135,11 +155,11 @@ def test_base_backup_and_log_in_a_bucket(
     url = f"s3://{s3_server.bucket}/{uuid4()}"
     backup = cluster_backup(server_name=server.name, output=f"{url}/base")
     moment = commit(server, database, "in the log")
-    archived = place_at(f"{url}/wal")
-    last = switch(server)
-    for path in Path(server.wal_archive).iterdir():
-        if last[:8] <= path.name <= last:
-            archived.write(path.name, path.read_bytes())
+    archived, last = place_at(f"{url}/wal"), switch(server)
+    archive = archive_read(place_at(server.wal_archive))
+    for segment in archive.segments:
+        if segment.number >= archive.number_of(backup.start_lsn) and segment.name <= last:
+            archived.write(segment.name, (Path(server.wal_archive) / segment.name).read_bytes())
     elsewhere = DatabaseServer.objects.get(pk=server.pk)
     elsewhere.wal_archive = archived.url
     assert rows_at(elsewhere, Target(time=moment), database) == ["in the log"]
@@ -148,7 +168,7 @@ def test_base_backup_and_log_in_a_bucket(
 
 
 @pytest.mark.parametrize("step", ["verify", "completed"])
-def test_what_a_killed_backup_left_is_removed(server: DatabaseServer, database: str, tmp_path: Path, step: str) -> None:
+def test_what_a_killed_backup_left_is_removed(server: DatabaseServer, unknown: None, tmp_path: Path, step: str) -> None:
     with program(BACK_UP_AND_DIE, server.name, str(tmp_path), step) as dying:
         assert dying.wait() == -signal.SIGKILL, dying.stderr
     [backup] = BaseBackup.objects.filter(server=server)
@@ -159,7 +179,7 @@ def test_what_a_killed_backup_left_is_removed(server: DatabaseServer, database: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_copying_that_outlived_its_process_is_ended(server: DatabaseServer, database: str, tmp_path: Path) -> None:
+def test_a_copying_that_outlived_its_process_is_ended(server: DatabaseServer, unknown: None, tmp_path: Path) -> None:
     with connected(server) as connection:
         with program(BACK_UP_AND_DIE, server.name, str(tmp_path), "never") as dying:
             assert process.wait_until(lambda: copying(connection), 30)
@@ -181,22 +201,42 @@ class TestPrune:
         BaseBackup.objects.filter(pk=backup.pk).update(finished_at=datetime.now(UTC) - timedelta(days=30))
         return backup
 
-    @pytest.mark.usefixtures("database")
+    @pytest.mark.usefixtures("unknown")
     def test_old_ones_and_their_log_go_but_not_what_is_needed(self, server: DatabaseServer, tmp_path: Path) -> None:
         segment = switch(server)
         old = self.age(cluster_backup(server_name=server.name, output=str(tmp_path)))
         continued = self.age(cluster_backup(server_name=server.name, output=str(tmp_path)))
         newest = cluster_backup(server_name=server.name, output=str(tmp_path), incremental=True)
+        points = [restore_point(server, reason="delete") for _ in range(2)]
+        assert points[0] and points[1]
+        RestorePoint.objects.filter(pk=points[0].pk).update(created_at=datetime.now(UTC) - timedelta(days=31))
         assert newest.parent == continued
         [pruned] = [pruned for pruned in cluster_backups_prune() if pruned.server == server.name]
         assert pruned.backups == [old.name] and pruned.wal_segments > 0
         assert {path.name for path in tmp_path.iterdir()} == {continued.name, newest.name}
         assert not (Path(server.wal_archive) / segment).exists()
+        assert list(RestorePoint.objects.filter(server=server)) == points[1:]
         assert actions_of(old)[-1] == "cluster.backup.remove"
         assert ControlAuditLog.objects.latest("sequence").action == "cluster.wal.remove"
         self.age(newest)
         [pruned] = [pruned for pruned in cluster_backups_prune() if pruned.server == server.name]
         assert (pruned.backups, pruned.wal_segments) == ([], 0), "the newest stays, however old"
+
+    @pytest.mark.usefixtures("unknown")
+    def test_without_base_backups_log_past_its_retention_goes(self, server: DatabaseServer) -> None:
+        old, young = (Path(server.wal_archive) / switch(server) for _ in range(2))
+        os.utime(old, (0, 0))
+        for path in Path(server.wal_archive).iterdir():
+            if path.name < old.name:
+                os.utime(path, (0, 0))
+        [pruned] = [pruned for pruned in cluster_backups_prune() if pruned.server == server.name]
+        assert pruned.wal_segments > 0 and not old.exists() and young.exists()
+
+    @pytest.mark.usefixtures("unknown")
+    def test_what_a_recovery_reads_stays(self, server: DatabaseServer, tmp_path: Path) -> None:
+        with program(KEEP_FILES, server.name) as reading:
+            assert reading.stdout is not None and reading.stdout.readline() == "kept\n"
+            assert server.name not in [pruned.server for pruned in cluster_backups_prune()]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from tenants import pg_tools
-from tenants.models import DatabaseServer, RestorePoint
+from tenants.models import BaseBackup, DatabaseServer, RestorePoint
 from tenants.recovery import RecoveryError, Target, recovered_server, recoveries_remove
 from tenants.restore_points import restore_point
 from tenants.scratch_server import home
@@ -209,6 +209,16 @@ class TestRefused:
     def test_a_server_without_base_backups(self) -> None:
         said = self.refuse(DatabaseServer.objects.get(pk=MAIN_SERVER), Target(time=datetime.now(UTC)))
         assert said.startswith("Database server main has no base backup to recover from.")
+
+    def test_a_disk_without_room(self, history: History) -> None:
+        backups = BaseBackup.objects.filter(server=history.server)
+        size = backups.get().size_bytes
+        backups.update(size_bytes=2**60)
+        try:
+            said = self.refuse(history.server, Target(time=history.first))
+        finally:
+            backups.update(size_bytes=size)
+        assert f"Recovery from base backup {backups.get().name} needs 1099511627776 MiB in " in said
 
     def test_a_segment_that_is_missing_in_the_middle_is_named(self, history: History) -> None:
         lost = Path(history.server.wal_archive) / switch(history.server)
