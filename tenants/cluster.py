@@ -416,6 +416,19 @@ class Cluster:
         [row] = self._rows(ARCHIVER, {"slot": RECEIVER_SLOT})
         return ArchiverState(*row)
 
+    def promote(self) -> None:
+        """Have a server that is paused at its target end its recovery; it takes a moment (`is_in_recovery`)."""
+        self._scalar("SELECT pg_promote(false)")
+
+    def is_in_recovery(self) -> bool:
+        return bool(self._scalar("SELECT pg_is_in_recovery()"))
+
+    def roll_back_prepared(self) -> None:
+        """Roll back every prepared transaction, each in its own database, whoever prepared it."""
+        for gid, database in self.prepared_transactions("").items():
+            with self._connect(database) as connection:
+                connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+
     def is_paused_in_recovery(self) -> bool:
         """Tell whether the server has stopped replaying its log and waits, read-only."""
         query = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() = 'paused' ELSE false END"

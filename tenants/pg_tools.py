@@ -26,6 +26,8 @@ USUAL_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 # So that a message can be read by us.
 ENVIRONMENT = {"LC_ALL": "C", "PGCONNECT_TIMEOUT": "10"}
 ENDING_WAIT_S = 10
+# How long a program may take from closing its output to its exit status.
+FAILING_WAIT_S = 1.0
 
 
 class ToolError(TenantError):
@@ -103,8 +105,12 @@ def running(
         except BrokenPipeError as error:
             _close(process)
             raise _failure(name, complaints, process.wait()) from error
-        except BaseException:
+        except BaseException as error:
+            status = _ended_by_itself(process) if isinstance(error, ToolError) else 0
             _end(process)
+            if status:
+                # Another program merely noticed that this one had nothing more to say.
+                raise _failure(name, complaints, status) from error
             raise
         if status:
             raise _failure(name, complaints, status)
@@ -159,6 +165,14 @@ def _close(process: subprocess.Popen[bytes]) -> None:
         if stream is not None:
             with suppress(BrokenPipeError):
                 stream.close()
+
+
+def _ended_by_itself(process: subprocess.Popen[bytes]) -> int:
+    """Return the status of a program that has failed, or is about to say so; 0 of one that still works."""
+    try:
+        return process.wait(FAILING_WAIT_S)
+    except subprocess.TimeoutExpired:
+        return 0
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

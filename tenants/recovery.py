@@ -21,7 +21,7 @@ from tenants.cluster import Cluster, ServerFacts
 from tenants.errors import ServerError
 from tenants.models import BaseBackup, DatabaseServer, RestorePoint, database_prefix
 from tenants.places import place_at
-from tenants.replay import require_files, wait_until_paused
+from tenants.replay import end_recovery, require_files, wait_until_paused
 from tenants.router import CONTROL
 from tenants.scratch_server import ASK_US, RecoveryError, ScratchServer, remove_abandoned, scratch_server
 from tenants.types import OnProgress, Progress, Target, ignore_progress, utc
@@ -45,7 +45,7 @@ def recovered_server(
     database: str = "",
     on_progress: OnProgress = ignore_progress,
 ) -> Iterator[DatabaseServer]:
-    """Yield a scratch server that holds what `server` held at the target, read-only; remove it afterwards.
+    """Yield a scratch server that holds what `server` held at the target; remove it afterwards.
 
     It is an unsaved `DatabaseServer`, reached through a socket as the original's administrator. `work` is the id of the
     operation that it serves, which `recoveries_remove` takes. `database` is the one that is wanted, if it is but one:
@@ -53,13 +53,15 @@ def recovered_server(
     `BaseBackupError` where files are missing or cannot be read.
 
     1. choose the base backup; 2. have the live server archive what it has; 3. copy the base backup; 4. start a server
-    from it that replays the archived log up to the target, and pauses there; 5. yield.
+    from it that replays the archived log up to the target, and pauses there; 5. end the recovery there, so that what
+    was under way is rolled back; 6. yield.
     """
     with scratch_server(work) as scratch:
         with files_kept(server):
             recovered = _recover(scratch, server, target, on_progress)
         if database:
             require_files(scratch, recovered, server, target, database)
+        end_recovery(scratch, recovered, server, target)
         on_progress(Progress(server.name, "recovered"))
         yield recovered
 

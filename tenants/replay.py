@@ -49,6 +49,25 @@ def wait_until_paused(
         time.sleep(STEP_S)
 
 
+def end_recovery(scratch: ScratchServer, recovered: DatabaseServer, server: DatabaseServer, target: Target) -> None:
+    """Roll back what was under way at the target; it would keep its locks as long as the server waits for its end.
+
+    The moment before a DROP or TRUNCATE was committed is what people go back to, and there its lock is held already:
+    a dump would wait for ever. To end its recovery the server asks for the histories of later timelines.
+    """
+    place = None if server.wal_restore_command else place_at(server.wal_archive)
+    with Cluster(recovered, database_prefix()) as cluster:
+        cluster.promote()
+        deadline = time.monotonic() + PAUSE_WAIT_S
+        while cluster.is_in_recovery():
+            if place is not None:
+                _serve(scratch, place)
+            if not scratch.is_running() or time.monotonic() > deadline:
+                raise _unreachable(scratch, server, target)
+            time.sleep(STEP_S)
+        cluster.roll_back_prepared()
+
+
 def _raised(said: list[str]) -> dict[str, str]:
     """Return what must be larger than it was in the base backup: it was raised on the original afterwards."""
     if not _tells(said, INSUFFICIENT):

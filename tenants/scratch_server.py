@@ -73,6 +73,7 @@ SERVER_SETTINGS = {
     "archive_mode": "off",
     "primary_conninfo": "",
     "hot_standby": "on",
+    "default_transaction_read_only": "on",
     "restart_after_crash": "off",
 }
 

@@ -28,7 +28,7 @@ from tests.program import seo_gen
 from tests.releases import NextRelease
 from tests.tenant_fixtures import remove
 from tests.tenants.archives import archived_postgres, connected, now, remains
-from tests.tenants.filled import add_run, destroy_rows, everything_of, rows_of, without_audit
+from tests.tenants.filled import add_run, as_superuser, destroy_rows, everything_of, rows_of, without_audit
 from tests.tenants.fleets import as_owner
 from tests.tenants.killed import die_at
 from tests.tenants.test_restore import chain_is_whole, scratch_things
@@ -122,6 +122,30 @@ def runs_of(tenant: Tenant) -> list[object]:
     """Return the runs' ids; a migration may have added columns."""
     with as_owner(tenant) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY created_at")]
+
+
+def test_the_moment_before_a_table_was_emptied(archived: DatabaseServer, trio: list[Tenant]) -> None:
+    """The next commit after the moment is the fatal one itself, so its locks are held where recovery stops.
+
+    A transaction that was prepared and never ended keeps its own, too.
+    """
+    tenant = trio[0]
+    add_run(tenant)
+    rows = rows_of(tenant)
+    with as_superuser(tenant) as connection:
+        connection.execute("LOCK TABLE steps IN ACCESS EXCLUSIVE MODE")
+        connection.execute("PREPARE TRANSACTION 'somebody else''s'")
+    time = moment(archived)
+    with as_superuser(tenant) as connection:
+        connection.execute("TRUNCATE artifacts")
+        connection.execute("DROP VIEW run_costs")
+    with connected(archived, database_of(tenant)) as connection:
+        connection.execute("ROLLBACK PREPARED 'somebody else''s'")
+    tenant_restore(tenant_id=tenant.id, to_time=time)
+    found = rows_of(tenant)
+    assert [found[name] for name in ("runs", "steps", "artifacts", "run_costs")] == [
+        rows[name] for name in ("runs", "steps", "artifacts", "run_costs")
+    ]
 
 
 def test_before_and_after_a_migration_and_a_dropped_neighbour(
