@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from django.db import transaction
 from django.db.models import F, Value
@@ -10,9 +10,16 @@ from django.db.models.functions import Concat, Now, Substr
 
 from audit.services import record
 from runs.messages import drop_wake_ups
-from runs.models import Artifact, Run, RunStatus, Step, StepStatus
+from runs.models import WORKING, Artifact, Run, RunStatus, Step, StepStatus
 from runs.services.claim import FENCE
 from tenants.contents import FileRef
+
+
+def _may_wait(run: str, status: str, replaced: Mapping[str, str] | None) -> bool:
+    """Tell whether a run still waits for its first worker: in the state that is replaced as well, where it is there."""
+    if status != RunStatus.PENDING or replaced is None:
+        return False
+    return replaced.get(run, RunStatus.PENDING) == RunStatus.PENDING
 
 
 class RunContents:
@@ -27,17 +34,20 @@ class RunContents:
     def runs(self, alias: str) -> dict[str, str]:
         return {str(pk): status for pk, status in Run.objects.using(alias).values_list("pk", "status").iterator()}
 
-    def settle(self, alias: str, reason: str) -> list[str]:
-        """Fail the runs that were at work, and raise every token.
+    def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
+        """Fail what was at work, and what waited here but went on there; give every unfinished step a new token.
 
-        A worker that claimed a step in the replaced database may hold the very token that the next one here would get.
+        A worker that claimed a step in another database of the tenant's may hold the very token that the next one here
+        would get.
         """
         with transaction.atomic(using=alias):
-            Step.objects.using(alias).exclude(status=StepStatus.COMPLETED).update(lease_token=F("lease_token") + FENCE)
-            running = list(Run.objects.using(alias).filter(status=RunStatus.RUNNING).values_list("pk", "current_step"))
-            ids = [pk for pk, _step in running]
+            tokens = F("lease_token") % FENCE + number * FENCE
+            Step.objects.using(alias).exclude(status=StepStatus.COMPLETED).update(lease_token=tokens)
+            unfinished = Run.objects.using(alias).filter(status__in=WORKING).values_list("pk", "current_step", "status")
+            ended = [(pk, step) for pk, step, status in unfinished if not _may_wait(str(pk), status, replaced)]
+            ids = [pk for pk, _step in ended]
             Run.objects.using(alias).filter(pk__in=ids).update(status=RunStatus.FAILED)
-            for pk, step in running:
+            for pk, step in ended:
                 Step.objects.using(alias).filter(run_id=pk, step=step).exclude(status=StepStatus.COMPLETED).update(
                     status=StepStatus.FAILED, error_message=reason, lease_expires_at=None, lease_owner=None
                 )

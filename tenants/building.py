@@ -29,6 +29,33 @@ from tenants.sources import Source, Unfit
 
 OnStep = Callable[[str], None]
 
+# What no migration of ours makes and the catalog's fingerprint does not look for, by what PostgreSQL calls it.
+STRANGERS = """
+SELECT kind, count(*) FROM (
+    SELECT 'operator' FROM pg_operator WHERE oid >= 16384
+    UNION ALL SELECT 'cast' FROM pg_cast WHERE oid >= 16384
+    UNION ALL SELECT 'collation' FROM pg_collation WHERE oid >= 16384
+    UNION ALL SELECT 'conversion' FROM pg_conversion WHERE oid >= 16384
+    UNION ALL SELECT 'operator class' FROM pg_opclass WHERE oid >= 16384
+    UNION ALL SELECT 'access method' FROM pg_am WHERE oid >= 16384
+    UNION ALL SELECT 'language' FROM pg_language WHERE oid >= 16384
+    UNION ALL SELECT 'extension' FROM pg_extension WHERE oid >= 16384
+    UNION ALL SELECT 'foreign server' FROM pg_foreign_server
+    UNION ALL SELECT 'foreign data wrapper' FROM pg_foreign_data_wrapper
+    UNION ALL SELECT 'publication' FROM pg_publication
+    UNION ALL SELECT 'event trigger' FROM pg_event_trigger
+    UNION ALL SELECT 'policy' FROM pg_policy
+    UNION ALL SELECT 'rule' FROM pg_rewrite WHERE oid >= 16384 AND rulename <> '_RETURN'
+    UNION ALL SELECT 'text search object' FROM pg_ts_config WHERE oid >= 16384
+    UNION ALL SELECT 'text search object' FROM pg_ts_dict WHERE oid >= 16384
+    UNION ALL SELECT 'text search object' FROM pg_ts_parser WHERE oid >= 16384
+    UNION ALL SELECT 'text search object' FROM pg_ts_template WHERE oid >= 16384
+    UNION ALL SELECT 'extended statistics' FROM pg_statistic_ext
+    UNION ALL SELECT 'default privilege' FROM pg_default_acl
+    UNION ALL SELECT 'large object' FROM pg_largeobject_metadata
+) AS found (kind) GROUP BY kind ORDER BY kind
+"""
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -169,6 +196,9 @@ def _verified_schema(
 ) -> tuple[str, list[str]]:
     """Grant as the reference has it; return the schema's fingerprint, and the drift that is accepted."""
     with owner_connection(scratch.cluster.server, scratch.database, work) as connection:
+        strangers = _strangers(connection)
+        if strangers and not expected.admits_drift:
+            raise Unfit(_("it holds what no migration makes: %(objects)s") % {"objects": named(strangers)})
         grant_as(connection, reference.catalog)
         fingerprint = catalog_fingerprint(connection)
         if fingerprint == reference.fingerprint:
@@ -177,6 +207,12 @@ def _verified_schema(
     if expected.admits_drift and (source.manifest is None or source.manifest.drift):
         return fingerprint, drift
     raise Unfit(_("its schema is not what its migrations make: %(differences)s") % {"differences": named(drift)})
+
+
+def _strangers(connection: BaseDatabaseWrapper) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(STRANGERS)
+        return [f"{kind} ({count})" for kind, count in cursor.fetchall()]
 
 
 def _pending(

@@ -241,7 +241,22 @@ class Cluster:
                 connection.execute(sql.SQL("DROP OWNED BY {}").format(guest))
         except psycopg.Error as error:
             raise self._refused(error) from error
-        self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(database), owner))
+        name = sql.Identifier(database)
+        self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner))
+        self._forget_grants(database)
+        self._execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
+        self._execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1 IS_TEMPLATE false").format(name))
+
+    def _forget_grants(self, database: str) -> None:
+        """Take the database from everybody but its owner: whoever owned it before may have let others in."""
+        query = (
+            "SELECT DISTINCT pg_get_userbyid(grantee) FROM pg_database, aclexplode(datacl)"
+            " WHERE datname = %s AND grantee NOT IN (0, datdba)"
+        )
+        name = sql.Identifier(database)
+        self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
+        for (role,) in self._rows(query, [database]):
+            self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(name, sql.Identifier(role)))
 
     def _end_sessions_of(self, role: str) -> None:
         query = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE usename = %s"

@@ -6,7 +6,7 @@ connection as the owner (`tenants.owner`), and names its columns: the database m
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,8 +28,12 @@ class Contents(Protocol):
     def runs(self, alias: str) -> dict[str, str]:
         """Return {run id: status}."""
 
-    def settle(self, alias: str, reason: str) -> list[str]:
-        """Fail the runs that were at work, for `reason`, and return their ids; make every older claim invalid."""
+    def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
+        """Fail, for `reason`, the runs that were at work or that went on elsewhere, and return their ids.
+
+        `number` is that of the tenant's databases that this one is: claims in earlier ones become invalid. `replaced`
+        is {run id: status} of the one that it replaces; None for a copy, in which nothing goes on by itself.
+        """
 
     def move(self, alias: str, old_prefix: str, new_prefix: str) -> None:
         """Let the rows refer to the same files under another prefix."""

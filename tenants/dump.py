@@ -69,7 +69,7 @@ def format_of(beginning: bytes) -> DumpFormat:
     text = beginning.lstrip()
     if text.startswith((b"--", b"SET ", b"\\restrict")) and b"\0" not in beginning:
         return DumpFormat.PLAIN
-    raise TenantError(_("It is neither pg_dump's custom format nor plain SQL."))
+    raise TenantError(_("it is neither pg_dump's custom format nor plain SQL"))
 
 
 def load(url: str, major_version: int, source: IO[bytes], *, dump_format: DumpFormat, work: str) -> None:

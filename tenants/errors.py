@@ -120,10 +120,13 @@ class MigrationFailed(TenantError):
 class BackupFailed(TenantError):
     """A backup or an export was not made; what there was of it is removed."""
 
-    def __init__(self, tenant_id: str, reason: str) -> None:
-        super().__init__(
-            _("Tenant %(id)s was not backed up: %(reason)s.") % {"id": tenant_id, "reason": reason.rstrip(".")}
+    def __init__(self, tenant_id: str, reason: str, *, exported: bool = False) -> None:
+        sentence = (
+            _("Tenant %(id)s was not exported: %(reason)s.")
+            if exported
+            else _("Tenant %(id)s was not backed up: %(reason)s.")
         )
+        super().__init__(sentence % {"id": tenant_id, "reason": reason.rstrip(".")})
 
 
 class RestoreRefused(TenantError):

@@ -124,7 +124,8 @@ def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
         head = chain_head(connection)
         TenantIdentity.objects.using(connection.alias).update(tenant_id=made.tenant.id, identity=made.tenant.identity)
         contents().move(connection.alias, prefix_of(expected.tenant_id), prefix_of(made.tenant.id))
-        contents().settle(connection.alias, _("The tenant was copied while this run was at work."))
+        reason = _("The tenant was copied before this run had ended.")
+        contents().settle(connection.alias, reason=reason, number=1, replaced=None)
         record(
             using=connection.alias,
             action=f"tenant.{'import' if made.operation.kind == IMPORT else 'restore'}",
@@ -175,7 +176,7 @@ def activate(made: Newcomer, built: Built) -> Tenant:
     return tenant_get(made.tenant.id)
 
 
-def recover(operation: TenantOperation, on_progress: OnProgress) -> None:
+def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
     """Undo one that was cut off; always raises `RestoreRefused`, which says so."""
     tenant = tenant_get(operation.tenant_id)
     assert tenant.server is not None  # a tenant that we bring up always has one

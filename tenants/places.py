@@ -93,15 +93,20 @@ class Place(ABC):
         try:
             yield
         except FileNotFoundError as error:
+            if what != _("read"):
+                raise self._failure(name, what, error) from error
             raise MissingFromPlace(_("%(path)s does not exist.") % {"path": self.path(name)}) from error
         except (OSError, BotoCoreError, ClientError) as error:
             code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
             if code in ("404", "NoSuchKey", "NoSuchBucket"):
                 raise MissingFromPlace(_("%(path)s does not exist.") % {"path": self.path(name)}) from error
-            raise PlaceError(
-                _("%(path)s cannot be %(what)s: %(reason)s.")
-                % {"path": self.path(name), "what": what, "reason": reason_of_place(error)}
-            ) from error
+            raise self._failure(name, what, error) from error
+
+    def _failure(self, name: str, what: str, error: Exception) -> PlaceError:
+        return PlaceError(
+            _("%(path)s cannot be %(what)s: %(reason)s.")
+            % {"path": self.path(name), "what": what, "reason": reason_of_place(error)}
+        )
 
 
 def reason_of_place(error: Exception) -> str:

@@ -73,7 +73,7 @@ class _Reader:
                 first = False
             self._buffer = b""
             if not self._fill():
-                raise NotADump(_("The file ends in the middle of a table's data."))
+                raise NotADump(_("it ends in the middle of a table's data"))
             pending = rest + self._buffer
         ready = pending[: end + len(END_OF_COPY)]
         self._buffer = pending[end + len(END_OF_COPY) :]
@@ -91,7 +91,7 @@ def _filtered(reader: _Reader) -> Iterator[bytes]:
         if quote is None and NOT_OURS.match(line):
             continue
         if quote is None and META.match(line):
-            raise NotADump(_("The file holds a command of psql's, so it is not a dump of one database."))
+            raise NotADump(_("it holds a command of psql's, so it is not a dump of one database"))
         yield line
         if quote is None and COPY.match(line):
             yield from reader.data()

@@ -50,8 +50,10 @@ def backup_document(backup: Backup) -> dict[str, Any]:
 
 
 def size(size_bytes: int | None) -> str:
-    """Format bytes for people: "12.3 MiB"; "" for None."""
-    return "" if size_bytes is None else f"{size_bytes / 2**20:,.1f} MiB"
+    """Format bytes for people: "12.3 MiB", "4.5 KiB"; "" for None."""
+    if size_bytes is None:
+        return ""
+    return f"{size_bytes / 2**20:,.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes / 2**10:.1f} KiB"
 
 
 def aware_time(text: str) -> datetime:

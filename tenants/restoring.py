@@ -84,13 +84,26 @@ def server_of(tenant: Tenant) -> DatabaseServer:
     return tenant.server
 
 
-def runs_at_work(tenant: Tenant, cluster: Cluster) -> list[str]:
-    """Return the runs that a worker is at work on; none where the database is gone or cannot be entered any more."""
-    database = database_of(tenant)
-    if cluster.database_exists(database):
-        with suppress(Error), owner_connection(cluster.server, database, work_of(tenant)) as connection:
-            return contents().at_work(connection.alias)
-    return []
+def require_idle(tenant: Tenant, cluster: Cluster) -> None:
+    """Refuse while workers are at work; a database that is gone, or cannot be entered any more, has nobody at work."""
+    runs: list[str] = []
+    if cluster.database_exists(database_of(tenant)):
+        with suppress(Error), owner_connection(cluster.server, database_of(tenant), work_of(tenant)) as connection:
+            runs = contents().at_work(connection.alias)
+    if runs:
+        raise RestoreRefused(
+            tenant.id,
+            _("runs are at work: %(runs)s") % {"runs": ", ".join(runs[:5])},
+            hint=_("Wait for them, or give --stop-runs. Its database is as it was."),
+        )
+
+
+def runs_of(tenant: Tenant, cluster: Cluster) -> dict[str, str]:
+    """Return {run id: status} of the live database; {} where it is gone or cannot be entered any more."""
+    if cluster.database_exists(database_of(tenant)):
+        with suppress(Error), owner_connection(cluster.server, database_of(tenant), work_of(tenant)) as connection:
+            return contents().runs(connection.alias)
+    return {}
 
 
 def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "") -> Restore:
@@ -212,7 +225,7 @@ def finish(
     return report
 
 
-def recover(operation: TenantOperation, on_progress: OnProgress) -> None:
+def recover(operation: TenantOperation, on_progress: OnProgress, identity_file: str | None) -> None:
     """End a restore, or an undo, that was cut off; raise `RestoreRefused` where it had to be undone."""
     row = Restore.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
     tenant = tenant_get(operation.tenant_id)
@@ -221,7 +234,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress) -> None:
         if row.phase == RestorePhase.SWAPPING and swap.has_happened(cluster, row):
             _serve(cluster, tenant, row, _heads(cluster, tenant, row))
         if row.phase == RestorePhase.SERVING:
-            finish(tenant, cluster, row, on_progress)
+            finish(tenant, cluster, row, on_progress, identity_file=identity_file)
             return
         _undo(cluster, tenant, row, _("It was cut off, and undone."))
     raise RestoreRefused(tenant.id, _("it was cut off before the databases were swapped"))

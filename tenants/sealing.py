@@ -51,7 +51,7 @@ def unsealed(source: IO[bytes], identity_file: str | None) -> Iterator[IO[bytes]
         try:
             pyrage.decrypt_io(source, target, identities)
         except pyrage.DecryptError as error:
-            raise SealError(_("It cannot be decrypted: %(reason)s.") % {"reason": _first_line(error)}) from error
+            raise SealError(_("it cannot be decrypted: %(reason)s") % {"reason": _first_line(error)}) from error
 
     with piped(decrypt) as stream:
         yield stream
@@ -74,7 +74,7 @@ def _recipient(text: str) -> pyrage.x25519.Recipient:
 def _identities(path: str) -> list[pyrage.x25519.Identity]:
     if not path:
         raise SealError(
-            _("It is encrypted, and no identity that could open it was given."),
+            _("it is encrypted, and no identity that could open it was given"),
             hint=_("Name the file with --identity-file, or set BACKUP_AGE_IDENTITY_FILE."),
         )
     try:

@@ -22,7 +22,8 @@ DUE = Q(status=StepStatus.PENDING) & (Q(not_before=None) | Q(not_before__lte=Now
 # Lapsed: its worker stopped renewing the lease.
 LAPSED = Q(status=StepStatus.RUNNING) & Q(lease_expires_at__lt=Now())
 
-# A restore raises the tokens of unfinished steps by this, past every claim in the database that it replaces.
+# Whenever a tenant's database is replaced, tokens of unfinished steps move beyond another multiple of this, so that a
+# claim in one of the databases that the tenant ever had is none in any other.
 FENCE = 1_000_000
 
 

@@ -139,7 +139,7 @@ def recorded(
             with suppress(PlaceError):  # what cannot be removed now, `tenant recover` removes
                 backup_abandon(backup, place, _reason(error))
         if isinstance(error, (SeoGenError, DatabaseError)) and not isinstance(error, (BackupFailed, TenantBusy)):
-            raise BackupFailed(tenant.id, _reason(error)) from error
+            raise BackupFailed(tenant.id, _reason(error), exported=kind == BackupKind.EXPORT) from error
         raise
 
 

@@ -21,9 +21,11 @@ from tenants.history import release
 from tenants.manifest import Manifest
 from tenants.models import Backup, BackupStatus, DatabaseServer, Tenant, database_prefix
 from tenants.objects import prefix_of
+from tenants.places import split_file
 from tenants.reconcile import broken
 from tenants.router import CONTROL
 from tenants.scratch import throwaway
+from tenants.sealing import SealError
 from tenants.selectors import server_for_new_tenant
 from tenants.sources import BackupFile, Source, Unfit, backup_find, opened
 from tenants.types import OnProgress, Progress, Verification, ignore_progress
@@ -58,6 +60,9 @@ def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgres
             build_throwaway(cluster, file, expected_of(file.manifest, file.is_ours), on_step=on_step)
         on_progress(Progress(tenant_id, "files"))
         _require_files(file, file.manifest, identity_file)
+    except SealError as error:
+        # Rather the key is wrong than the backup, of which the catalogue keeps what it knew.
+        return Verification(url, tenant_id, str(error.message), round(time.monotonic() - begun, 1))
     except SeoGenError as error:
         problem = str(error.message)
     _note(url, problem)
@@ -150,5 +155,5 @@ def _record(file: BackupFile, tenant_id: str) -> None:
 
 
 def _note(url: str, problem: str) -> None:
-    place, _slash, name = url.rpartition("/")
-    Backup.objects.using(CONTROL).filter(place=place, name=name).update(verified_at=Now(), verify_error=problem)
+    place, name = split_file(url)
+    Backup.objects.using(CONTROL).filter(place=place.url, name=name).update(verified_at=Now(), verify_error=problem)

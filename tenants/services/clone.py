@@ -66,7 +66,7 @@ def tenant_clone(
                 chain_identity=origin.chain_identity or origin.identity,
                 server=server,
                 kind=CLONE,
-                source=file.description if file else _("the state at %(time)s") % {"time": to_time},
+                source=file.description if file else _moment(to_time),
                 on_progress=on_progress,
             )
         )
@@ -92,7 +92,12 @@ def _refusing(new_id: str) -> Iterator[None]:
 def _recovered(origin: Tenant, to_time: datetime | None, work: str) -> Iterator[Source]:
     database = database_of(origin)
     with recovered_server(server_of(origin), Target(time=to_time), work=work, database=database) as recovered:
-        yield ServerDatabase(recovered, database, _("the state at %(time)s") % {"time": to_time})
+        yield ServerDatabase(recovered, database, _moment(to_time))
+
+
+def _moment(to_time: datetime | None) -> str:
+    assert to_time is not None  # one of file and time is given
+    return _("the state at %(time)s") % {"time": to_time.isoformat()}
 
 
 def _expected(origin: Tenant, source: Source) -> Expected:

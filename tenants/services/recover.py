@@ -56,8 +56,10 @@ class Recovery:
     reason: str = ""
 
 
-def tenant_recover(*, on_progress: OnProgress = ignore_progress) -> list[Recovery]:
+def tenant_recover(*, identity_file: str | None = None, on_progress: OnProgress = ignore_progress) -> list[Recovery]:
     """End every unfinished operation and say what became of each. Safe to repeat, and to run beside live operations.
+
+    A restore that needs more files of an encrypted backup opens it with the age identity in `identity_file`.
 
     A migration of tenants comes first: what it prepared keeps everybody else waiting.
     """
@@ -67,7 +69,9 @@ def tenant_recover(*, on_progress: OnProgress = ignore_progress) -> list[Recover
     recoveries_remove()
     drop_throwaways()
     backups = [_recover_backup(backup) for backup in Backup.objects.using(CONTROL).filter(status=BackupStatus.RUNNING)]
-    return batches + backups + [_recover(operation, on_progress) for operation in operations_unfinished()]
+    return (
+        batches + backups + [_recover(operation, on_progress, identity_file) for operation in operations_unfinished()]
+    )
 
 
 def _recover_batch(batch: MigrationBatch) -> Recovery:
@@ -126,13 +130,13 @@ def _recover_backup(backup: Backup) -> Recovery:
     return Recovery(backup.tenant_id, backup.kind, "undone", _("What there was of it is removed."))
 
 
-def _recover(operation: TenantOperation, on_progress: OnProgress) -> Recovery:
+def _recover(operation: TenantOperation, on_progress: OnProgress, identity_file: str | None) -> Recovery:
     tenant_id, kind = operation.tenant_id, operation.kind
     try:
         with tenant_lock(tenant_id, kind):
             operation.refresh_from_db(using="default")
             if operation.status == OperationStatus.RUNNING:
-                HANDLERS[kind](operation, on_progress)
+                HANDLERS[kind](operation, on_progress, identity_file)
     except TenantBusy:
         return Recovery(tenant_id, kind, "busy")
     except SeoGenError as error:
@@ -142,7 +146,7 @@ def _recover(operation: TenantOperation, on_progress: OnProgress) -> Recovery:
     return Recovery(tenant_id, kind, "finished")
 
 
-def _finish_create(operation: TenantOperation, on_progress: OnProgress) -> None:
+def _finish_create(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
     tenant = tenant_get(operation.tenant_id)
     assert tenant.server is not None  # a tenant that we provision always has one
     with Cluster(tenant.server, database_prefix(), tenant.id) as cluster:
@@ -150,7 +154,7 @@ def _finish_create(operation: TenantOperation, on_progress: OnProgress) -> None:
         create.provision_or_undo(cluster, tenant, operation, on_progress)
 
 
-HANDLERS: dict[str, Callable[[TenantOperation, OnProgress], None]] = {
+HANDLERS: dict[str, Callable[[TenantOperation, OnProgress, str | None], None]] = {
     create.KIND: _finish_create,
     new_tenant.CLONE: new_tenant.recover,
     new_tenant.IMPORT: new_tenant.recover,

@@ -17,11 +17,12 @@ from tenants import restoring
 from tenants.building import Built
 from tenants.cluster import Cluster
 from tenants.contents import contents
-from tenants.errors import RestoreRefused, TenantError
+from tenants.errors import TenantError
 from tenants.models import DatabaseServer, Restore, Tenant, database_prefix
 from tenants.owner import owner_connection
 from tenants.recovery import Target, recovered_server
 from tenants.restoring import KIND, work_of
+from tenants.router import CONTROL
 from tenants.sources import BackupFile, ServerDatabase, Source, backup_find
 from tenants.types import OnProgress, Progress, RestoreReport, ignore_progress
 
@@ -48,7 +49,7 @@ def tenant_restore(
         file = _file(tenant, backup_file, identity_file) if backup_file else None
         with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
             if not stop_runs:
-                _require_idle(tenant, cluster)
+                restoring.require_idle(tenant, cluster)
             row = restoring.begin(tenant, KIND, file.description if file else _moment(to_time))
             begun = time.monotonic()
             with restoring.undone_on_failure(cluster, tenant, row):
@@ -78,17 +79,6 @@ def _file(tenant: Tenant, backup_file: str, identity_file: str | None) -> Backup
     return file
 
 
-def _require_idle(tenant: Tenant, cluster: Cluster) -> None:
-    """Refuse while workers are at work; a database that is gone has nobody at work."""
-    runs = restoring.runs_at_work(tenant, cluster)
-    if runs:
-        raise RestoreRefused(
-            tenant.id,
-            _("runs are at work: %(runs)s") % {"runs": ", ".join(runs[:5])},
-            hint=_("Wait for them, or give --stop-runs, which fails them. Its database is as it was."),
-        )
-
-
 def _moment(to_time: datetime | None) -> str:
     assert to_time is not None  # one of file and time is given
     return _("the state at %(time)s") % {"time": to_time.isoformat()}
@@ -106,8 +96,15 @@ def _recovered(
 def _settle(tenant: Tenant, cluster: Cluster, row: Restore, built: Built, on_progress: OnProgress) -> None:
     """Fail what was at work in the restored state, and note what was built: `recover` may have to go on from here."""
     on_progress(Progress(tenant.id, "settle"))
+    replaced = restoring.runs_of(tenant, cluster)
+    number = Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).count()
     with owner_connection(cluster.server, row.scratch, work_of(tenant)) as connection:
-        failed = contents().settle(connection.alias, _("The tenant was restored while this run was at work."))
+        failed = contents().settle(
+            connection.alias,
+            reason=_("The tenant was restored to a moment at which this run had not ended."),
+            number=number,
+            replaced=replaced,
+        )
     restoring.note_built(
         row,
         version=built.version,

@@ -19,17 +19,24 @@ from tenants.router import CONTROL
 from tenants.types import OnProgress, Progress, RestoreReport, ignore_progress
 
 
-def tenant_restore_undo(*, tenant_id: str, on_progress: OnProgress = ignore_progress) -> RestoreReport:
+def tenant_restore_undo(
+    *, tenant_id: str, stop_runs: bool = False, on_progress: OnProgress = ignore_progress
+) -> RestoreReport:
     """Swap back, and keep the other database, so that this can be undone too.
+
+    Runs at work are in the way unless `stop_runs` is set; they stay as they are in the database that goes.
 
     Raises what `tenant_restore` raises; `RestoreRefused` where nothing was replaced or it is no longer kept.
     """
     with restoring.at_work_on(tenant_id, UNDO) as tenant:
-        last = Restore.objects.using(CONTROL).filter(tenant_id=tenant_id, kept_until__isnull=False).first()
+        kept = Restore.objects.using(CONTROL).filter(tenant_id=tenant_id, kept_until__isnull=False)
+        last = kept.select_related("operation").first()
         if last is None:
             raise RestoreRefused(tenant_id, _("no database that a restore replaced is kept"))
         with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
-            source = _("undo of %(source)s") % {"source": last.source}
+            if not stop_runs:
+                restoring.require_idle(tenant, cluster)
+            source = _("what was replaced at %(time)s") % {"time": last.operation.started_at.isoformat()}
             row = restoring.begin(tenant, UNDO, source, scratch=last.kept)
             begun = time.monotonic()
             with restoring.undone_on_failure(cluster, tenant, row):

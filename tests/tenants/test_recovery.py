@@ -150,10 +150,10 @@ class TestServer:
     def test_pg_dump_reads_it_nobody_writes_and_nobody_else_gets_in(self, history: History) -> None:
         with recovered_server(history.server, Target(time=history.first), work="reading") as recovered:
             with connected(recovered) as connection:
-                [(paused, listens)] = connection.execute(
-                    "SELECT pg_get_wal_replay_pause_state(), current_setting('listen_addresses')"
+                [(recovers, listens)] = connection.execute(
+                    "SELECT pg_is_in_recovery(), current_setting('listen_addresses')"
                 ).fetchall()
-                assert (paused, listens) == ("paused", "")
+                assert (recovers, listens) == (False, "")
                 with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                     connection.execute("CREATE TABLE more ()")
             arguments, environment = pg_tools.connection_arguments(recovered.admin_url, database=history.database)

@@ -31,6 +31,7 @@ from tenants.owner import owner_connection
 from tenants.pg_tools import connection_arguments
 from tenants.preflight import database_of
 from tenants.services import tenant_backup, tenant_migrate, tenant_restore, tenant_restore_undo, tenant_suspend
+from tenants.status import tenant_statuses
 from tests.releases import NextRelease
 from tests.tenant_fixtures import MakeTenant
 from tests.tenants.conftest import AgeKey
@@ -182,7 +183,7 @@ def test_runs_at_work_are_in_the_way_unless_told_to_stop(tenant: Tenant, tmp_pat
     with tenant_context(tenant) as alias:
         step = Step.objects.using(alias).get(run_id=run)
         assert Run.objects.using(alias).get(pk=run).status == RunStatus.FAILED
-        assert step.error_message == "The tenant was restored while this run was at work."
+        assert step.error_message == "The tenant was restored to a moment at which this run had not ended."
         # Whoever held the claim in the replaced database holds none here.
         assert step.lease_token > 1_000_000
 
@@ -348,7 +349,7 @@ def test_an_encrypted_backup_needs_its_own_identity(tenant: Tenant, tmp_path: Pa
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     other = tmp_path / "other.key"
     other.write_text(str(pyrage.x25519.Identity.generate()))
-    with pytest.raises(RestoreRefused, match="It cannot be decrypted"):
+    with pytest.raises(RestoreRefused, match="it cannot be decrypted"):
         tenant_restore(tenant_id=tenant.id, backup_file=file, identity_file=str(other))
     with pytest.raises(RestoreRefused, match=r"identity file .* cannot be used: No such file"):
         tenant_restore(tenant_id=tenant.id, backup_file=file, identity_file=str(tmp_path / "none"))
@@ -378,8 +379,12 @@ SELECT public.harm();
             "CREATE TRIGGER later AFTER INSERT ON public.runs FOR EACH ROW EXECUTE FUNCTION public.later();\n",
             "its schema is not what its migrations make: function later",
         ),
+        (
+            "CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = texteq);\nSELECT lo_create(0);\n",
+            r"it holds what no migration makes: large object \(1\); operator \(1\)",
+        ),
     ],
-    ids=["psql command", "program", "drop", "role", "trigger"],
+    ids=["psql command", "program", "drop", "role", "trigger", "operator"],
 )
 def test_what_a_dump_does_beyond_its_own_database_is_refused(
     tenant: Tenant, tmp_path: Path, added: str, reason: str
@@ -393,6 +398,51 @@ def test_what_a_dump_does_beyond_its_own_database_is_refused(
     with pytest.raises(RestoreRefused, match=reason):
         tenant_restore(tenant_id=tenant.id, backup_file=str(file))
     assert everything_of(tenant) == live and not canary.exists()
+
+
+def test_what_a_dump_does_to_its_own_database_does_not_survive(
+    tenant_pair: tuple[Tenant, Tenant], tmp_path: Path
+) -> None:
+    """As the owner of the scratch database the guest may let others into it, for as long as it is one."""
+    tenant, other = tenant_pair
+    file = Path(back_up(tenant, tmp_path, dump_format="plain")).rename(tmp_path / "from somebody.sql")
+    file.write_text(
+        file.read_text()
+        + "DO $$ BEGIN\n"
+        + "EXECUTE format('GRANT ALL ON DATABASE %I TO seo_gen_tenant', current_database());\n"
+        + "EXECUTE format('GRANT ALL ON DATABASE %I TO PUBLIC', current_database());\n"
+        + "EXECUTE format('ALTER DATABASE %I SET lock_timeout = 1', current_database());\n"
+        + "EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 1', current_database());\n"
+        + "END $$;\n"
+    )
+    tenant_restore(tenant_id=tenant.id, backup_file=str(file))
+    assert [status.problem for status in tenant_statuses(tenant_id=tenant.id, check=True)] == [None]
+    url = other.database_url.rpartition("/")[0] + f"/{database_of(tenant)}"
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(url)
+    with as_superuser(tenant) as connection:
+        query = """
+            SELECT datconnlimit, (SELECT count(*) FROM pg_db_role_setting WHERE setdatabase = d.oid)
+              FROM pg_database d WHERE datname = current_database()
+        """
+        assert connection.execute(query).fetchall() == [(-1, 0)]
+
+
+def test_a_run_that_waited_goes_on_unless_it_went_on_before(tenant: Tenant, tmp_path: Path) -> None:
+    waits, went_on = (add_run(tenant, status=RunStatus.PENDING) for _ in range(2))
+    file = back_up(tenant, tmp_path)
+    with tenant_context(tenant) as alias:
+        Run.objects.using(alias).filter(pk=went_on).update(status=RunStatus.COMPLETED)
+    report = tenant_restore(tenant_id=tenant.id, backup_file=file)
+    assert report.failed_runs == [str(went_on)] == report.changed_runs
+    tokens = set()
+    for _ in range(2):
+        with tenant_context(tenant) as alias:
+            assert Run.objects.using(alias).get(pk=waits).status == RunStatus.PENDING
+            tokens.add(Step.objects.using(alias).get(run_id=waits).lease_token)
+        tenant_restore(tenant_id=tenant.id, backup_file=file)
+    # The same backup, and yet no claim of the one database holds in the other.
+    assert tokens == {1_000_001, 2_000_001}
 
 
 def test_drift_that_the_manifest_of_our_own_backup_tells_of_comes_back_and_is_told(

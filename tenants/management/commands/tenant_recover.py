@@ -1,7 +1,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
@@ -12,8 +12,14 @@ from tenants.services import tenant_recover
 class Command(OperatorCommand):
     help = "Finish or undo every operation that was cut off; exit 1 if one is still unfinished."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--identity-file", metavar="FILE", help="The age identity that opens the encrypted backup of a restore."
+        )
+        super().add_arguments(parser)
+
     def perform(self, **options: Any) -> Any:
-        self.recoveries = tenant_recover(on_progress=show_progress)
+        self.recoveries = tenant_recover(identity_file=options["identity_file"], on_progress=show_progress)
         return [asdict(recovery) for recovery in self.recoveries]
 
     def present(self, document: Any) -> None:

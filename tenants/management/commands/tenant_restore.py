@@ -27,7 +27,7 @@ class Command(OperatorCommand):
             "--as", dest="new_id", metavar="NEW_ID", help="Make a new tenant instead, and leave this one alone."
         )
         parser.add_argument("--identity-file", metavar="FILE", help="The age identity that opens an encrypted backup.")
-        parser.add_argument("--stop-runs", action="store_true", help="Fail the runs that are at work.")
+        parser.add_argument("--stop-runs", action="store_true", help="Go on though runs are at work; they fail.")
         parser.add_argument("--confirm", action="store_true", help="Do not ask for the tenant's id to be typed.")
         super().add_arguments(parser)
 
@@ -47,7 +47,9 @@ class Command(OperatorCommand):
             confirmed=options["confirm"],
         )
         if options["undo"]:
-            return asdict(tenant_restore_undo(tenant_id=tenant_id, on_progress=show_progress))
+            return asdict(
+                tenant_restore_undo(tenant_id=tenant_id, stop_runs=options["stop_runs"], on_progress=show_progress)
+            )
         return asdict(
             tenant_restore(tenant_id=tenant_id, stop_runs=options["stop_runs"], on_progress=show_progress, **source)
         )
@@ -75,7 +77,7 @@ class Command(OperatorCommand):
         self._list(_("Runs newer than the restored state, gone"), document["lost_runs"])
         self._list(_("Runs that are back"), document["returned_runs"])
         self._list(_("Files brought back"), document["restored_files"])
-        self._list(_("Files that no row refers to (`seo-gen tenant orphans`)"), document["orphans"])
+        self._list(_("Files that only the replaced state refers to, or none"), document["orphans"])
 
     def _list(self, title: str, names: list[str]) -> None:
         if names:
