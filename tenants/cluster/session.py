@@ -1,0 +1,105 @@
+"""An administrator's session, and what every failure of it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString, Self
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import psycopg
+from django.utils.translation import gettext as _
+from psycopg import sql
+
+from tenants.errors import ServerError, reason_of
+from tenants.models import DatabaseServer, database_prefix
+
+CONNECT_TIMEOUT_S = 10
+
+
+def application_name(work: str) -> str:
+    """Return what our sessions for `work` are called; PostgreSQL cuts names at 63 bytes."""
+    return f"{database_prefix()} {work}".strip()[:63]
+
+
+class Session:
+    """Autocommit, in the maintenance database of the server's admin URL.
+
+    `work` names what it is for, such as a tenant's id, so that the sessions of a killed predecessor can be told.
+    """
+
+    def __init__(self, server: DatabaseServer, prefix: str, work: str = "") -> None:
+        self.server = server
+        self._application = application_name(work)
+        self.owner = f"{prefix}_owner"
+        self.group = f"{prefix}_tenant"
+        self._connection = self._connect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._connection.close()
+
+    @property
+    def major_version(self) -> int:
+        return self._connection.info.server_version // 10000
+
+    def _connect(self, database: str | None = None) -> psycopg.Connection:
+        url = self.server.admin_url
+        if database is not None:
+            url = urlunsplit(urlsplit(url)._replace(path=f"/{quote(database, safe='')}"))
+        try:
+            return psycopg.connect(
+                url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=self._application
+            )
+        except psycopg.ProgrammingError as error:
+            # libpq quotes what it cannot read, which may be the password.
+            raise ServerError(
+                _("The administrator's URL of database server %(name)s cannot be read.") % {"name": self.server.name},
+                hint=_("It has the form postgresql://user:password@host:port/postgres; encode special characters."),
+            ) from error
+        except psycopg.Error as error:
+            raise ServerError(
+                _("Database server %(name)s cannot be reached: %(reason)s.")
+                % {"name": self.server.name, "reason": reason_of(error)},
+                hint=_("Check its administrator's URL in the admin."),
+            ) from error
+
+    def _execute(self, statement: sql.Composed) -> None:
+        try:
+            self._connection.execute(statement)
+        except psycopg.Error as error:
+            raise self._refused(error) from error
+
+    def _scalar(self, query: LiteralString, *parameters: object) -> object:
+        rows = self._rows(query, parameters)
+        return rows[0][0] if rows else None
+
+    def _rows(
+        self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()
+    ) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(query, parameters).fetchall()
+        except psycopg.OperationalError as error:
+            raise ServerError(
+                _("Database server %(name)s went away: %(reason)s.")
+                % {"name": self.server.name, "reason": reason_of(error)}
+            ) from error
+        except psycopg.Error as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: psycopg.Error) -> ServerError:
+        return ServerError(
+            _("Database server %(name)s refused: %(reason)s.") % {"name": self.server.name, "reason": reason_of(error)}
+        )
+
+    def _end_sessions_of(self, role: str) -> None:
+        query = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE usename = %s"
+        self._scalar(query, role)
+
+    def _end_sessions_in(self, name: str) -> None:
+        query = (
+            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+            " WHERE datname = %s AND pid <> pg_backend_pid()"
+        )
+        self._scalar(query, name)
