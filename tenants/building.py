@@ -20,7 +20,7 @@ from tenants.cluster import Cluster
 from tenants.errors import reason_of
 from tenants.grants import grant_as
 from tenants.history import History, Release, short
-from tenants.models import SchemaReference
+from tenants.models import SchemaReference, Tenant
 from tenants.owner import guest_connection, owner_connection
 from tenants.rehearsal import reference_for, rehearse
 from tenants.scratch import Scratch
@@ -69,6 +69,17 @@ class Expected:
     fleet_version: str
     # Whether a drift that was there, by the manifest if there is one, is accepted: the source is known to be ours.
     admits_drift: bool = False
+
+    @classmethod
+    def of(cls, tenant: Tenant, source: Source, *, fleet_version: str | None = None) -> Expected:
+        """Return what must come of the tenant's own data; the fleet's version is the tenant's unless given."""
+        return cls(
+            tenant_id=tenant.id,
+            identity=tenant.identity,
+            chain_identity=tenant.chain_identity or tenant.identity,
+            fleet_version=tenant.schema_version if fleet_version is None else fleet_version,
+            admits_drift=source.is_ours,
+        )
 
 
 @dataclass(frozen=True)

@@ -124,17 +124,10 @@ def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "") -> Resto
 
 def build_for(tenant: Tenant, cluster: Cluster, source: Source, row: Restore, on_progress: OnProgress) -> Built:
     """Build a database of the tenant's from the source, in the scratch database that the record names."""
-    expected = Expected(
-        tenant_id=tenant.id,
-        identity=tenant.identity,
-        chain_identity=tenant.chain_identity or tenant.identity,
-        fleet_version=tenant.schema_version,
-        admits_drift=source.is_ours,
-    )
     return build(
         Scratch(cluster, row.scratch, row.scratch),
         source,
-        expected,
+        Expected.of(tenant, source),
         release(),
         work=work_of(tenant),
         on_step=lambda step: on_progress(Progress(tenant.id, step)),

@@ -6,20 +6,14 @@ import psycopg
 from psycopg import sql
 
 from tenants.cluster.databases import Databases
-from tenants.cluster.roles import SCRAM_ITERATIONS_VERSION
 
 
 class Guests(Databases):
     def ensure_guest(self, role: str, password: str) -> None:
         """Create a login role that belongs to nothing: it may do what it likes with the database that it is given."""
         self.drop_guest(role)
-        if self._connection.info.server_version >= SCRAM_ITERATIONS_VERSION:
-            self._connection.execute("SET scram_iterations = 1")
-        encrypted = self._connection.pgconn.encrypt_password(
-            password.encode(), role.encode(), b"scram-sha-256"
-        ).decode()
         statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
-        self._execute(statement.format(sql.Identifier(role), sql.Literal(encrypted)))
+        self._execute(statement.format(sql.Identifier(role), sql.Literal(self._verifier(role, password))))
         if not self._scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
             # To take from it what it owns, in the end.
             self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))

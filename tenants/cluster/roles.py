@@ -51,18 +51,20 @@ class Roles(Session):
 
     def ensure_login(self, role: str, password: str) -> None:
         """Create the tenant's login role, or reset its password."""
-        if self._connection.info.server_version >= SCRAM_ITERATIONS_VERSION:
-            # Iterations slow down the guessing of passwords that people choose. Ours are 256 random bits, so they would
-            # only slow down each of our own connections.
-            self._connection.execute("SET scram_iterations = 1")
-        encrypted = self._connection.pgconn.encrypt_password(
-            password.encode(), role.encode(), b"scram-sha-256"
-        ).decode()
+        encrypted = self._verifier(role, password)
         if self.role_exists(role):
             statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
         else:
             statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}")
         self._execute(statement.format(sql.Identifier(role), sql.Literal(encrypted), sql.Identifier(self.group)))
+
+    def _verifier(self, role: str, password: str) -> str:
+        """Return what the server keeps instead of the password, which it never sees."""
+        if self._connection.info.server_version >= SCRAM_ITERATIONS_VERSION:
+            # Iterations slow down the guessing of passwords that people choose. Ours are 256 random bits, so they would
+            # only slow down each of our own connections.
+            self._connection.execute("SET scram_iterations = 1")
+        return self._connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
 
     def role_exists(self, role: str) -> bool:
         return bool(self._scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", role))

@@ -71,7 +71,7 @@ def tenant_clone(
             )
         )
         source = file or stack.enter_context(_recovered(origin, to_time, str(made.operation.pk)))
-        built = fill(made, source, _expected(origin, source))
+        built = fill(made, source, Expected.of(origin, source, fleet_version=""))
         missing = take_files(made, _files(origin, file, identity_file))
         tenant = activate(made, built)
     return CloneReport(tenant.id, tenant_id, source.description, built.version, built.census.rows, missing)
@@ -98,16 +98,6 @@ def _recovered(origin: Tenant, to_time: datetime | None, work: str) -> Iterator[
 def _moment(to_time: datetime | None) -> str:
     assert to_time is not None  # one of file and time is given
     return _("the state at %(time)s") % {"time": to_time.isoformat()}
-
-
-def _expected(origin: Tenant, source: Source) -> Expected:
-    return Expected(
-        tenant_id=origin.id,
-        identity=origin.identity,
-        chain_identity=origin.chain_identity or origin.identity,
-        fleet_version="",
-        admits_drift=source.is_ours,
-    )
 
 
 def _files(origin: Tenant, file: BackupFile | None, identity_file: str | None) -> Iterator[tuple[str, bytes]]:

@@ -57,7 +57,7 @@ def tenant_drill(
 
         if backup_file is not None:
             file = backup_find(backup_file, identity_file)
-            built = build_throwaway(cluster, file, _expected(tenant, file.is_ours), on_step=on_step)
+            built = build_throwaway(cluster, file, Expected.of(tenant, file), on_step=on_step)
             described = file.description
         else:
             described = _("the state at %(time)s") % {"time": to_time.isoformat() if to_time else ""}
@@ -65,7 +65,7 @@ def tenant_drill(
             name = database_of(tenant)
             with recovered_server(server, Target(time=to_time), work=str(uuid4()), database=name) as recovered:
                 source = ServerDatabase(recovered, name, described)
-                built = build_throwaway(cluster, source, _expected(tenant, False), on_step=on_step)
+                built = build_throwaway(cluster, source, Expected.of(tenant, source), on_step=on_step)
             DatabaseServer.objects.using(CONTROL).filter(pk=server.pk).update(recovery_verified_at=Now())
     on_progress(Progress(tenant.id, "done"))
     return DrillReport(
@@ -91,16 +91,6 @@ def _default(tenant: Tenant, server: DatabaseServer) -> tuple[str | None, dateti
             hint=_("Make one: `seo-gen tenant backup` or `seo-gen cluster backup`."),
         )
     return f"{newest.place}/{newest.name}", None
-
-
-def _expected(tenant: Tenant, is_ours: bool) -> Expected:
-    return Expected(
-        tenant_id=tenant.id,
-        identity=tenant.identity,
-        chain_identity=tenant.chain_identity or tenant.identity,
-        fleet_version=tenant.schema_version,
-        admits_drift=is_ours,
-    )
 
 
 def _record(tenant: Tenant, backup_file: str | None, to_time: datetime | None) -> None:
