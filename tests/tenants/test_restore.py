@@ -9,12 +9,16 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pyrage
 import pytest
+from django.db import connections
 
 from audit.chain import chain_first_bad, chain_head
 from audit.control.models import ControlAuditLog
@@ -22,18 +26,34 @@ from audit.models import AuditLog
 from config.stack.postgres import binaries_folder
 from runs.models import Run, RunStatus, Step
 from tenants import objects
+from tenants.batches import fleet_lock
 from tenants.context import tenant_context
-from tenants.errors import RestoreRefused, TenantError, TenantNotActive, TenantUnfinished
+from tenants.errors import (
+    FleetBusy,
+    RestoreRefused,
+    TenantBusy,
+    TenantError,
+    TenantExists,
+    TenantNotActive,
+    TenantUnfinished,
+)
 from tenants.history import release
 from tenants.models import Restore, Tenant, TenantOperation, TenantStatus
-from tenants.operations import operation_begin
+from tenants.operations import backup_lock, operation_begin, tenant_lock
 from tenants.owner import owner_connection
 from tenants.pg_tools import connection_arguments
 from tenants.preflight import database_of
-from tenants.services import tenant_backup, tenant_migrate, tenant_restore, tenant_restore_undo, tenant_suspend
+from tenants.services import (
+    tenant_backup,
+    tenant_clone,
+    tenant_migrate,
+    tenant_restore,
+    tenant_restore_undo,
+    tenant_suspend,
+)
 from tenants.status import tenant_statuses
 from tests.releases import NextRelease
-from tests.tenant_fixtures import MakeTenant
+from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import (
     add_run,
@@ -473,6 +493,59 @@ def test_a_broken_audit_chain_is_refused_by_its_entry(tenant: Tenant, tmp_path: 
     file = back_up(tenant, tmp_path)
     with pytest.raises(RestoreRefused, match="its audit chain is broken at entry 2"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
+
+
+@pytest.mark.parametrize(
+    ("lock", "busy"),
+    [
+        (lambda tenant: fleet_lock(), FleetBusy),
+        (lambda tenant: tenant_lock(tenant.id, "restore"), TenantBusy),
+        (lambda tenant: backup_lock(tenant.id), TenantBusy),
+    ],
+    ids=["migration", "restore", "backup"],
+)
+def test_it_is_refused_while_another_process_works_on_the_tenant_or_the_fleet(
+    tenant: Tenant, tmp_path: Path, lock: Callable[[Tenant], AbstractContextManager[None]], busy: type[TenantError]
+) -> None:
+    file = back_up(tenant, tmp_path)
+    live = everything_of(tenant)
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock(tenant):
+            held.set()
+            over.wait()
+        connections["default"].close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    try:
+        with pytest.raises(busy, match=r"[Aa]nother process is"):
+            tenant_restore(tenant_id=tenant.id, backup_file=file)
+    finally:
+        over.set()
+        holder.join()
+    assert everything_of(tenant) == live
+
+
+def test_a_copy_has_an_id_an_identity_and_files_of_its_own(tenant: Tenant, tmp_path: Path) -> None:
+    add_run(tenant)
+    add_run(tenant, status=RunStatus.PENDING)
+    file = back_up(tenant, tmp_path, with_storage=True)
+    objects.remove([one.path for one in objects.objects_of(tenant.id)])
+    live = everything_of(tenant)
+    report = tenant_clone(tenant_id=tenant.id, new_id=f"{tenant.id}-copy", backup_file=file)
+    copy = Tenant.objects.select_related("server").get(pk=report.tenant_id)
+    assert copy.identity != tenant.identity and chain_is_whole(copy)
+    assert report.missing_files == [] and len(files_of(copy)) == 4
+    with tenant_context(copy) as alias:
+        # Nothing goes on by itself in a copy.
+        assert set(Run.objects.using(alias).values_list("status", flat=True)) == {"completed", "failed"}
+    assert everything_of(tenant) == live
+    with pytest.raises(TenantExists, match="exists already"):
+        tenant_clone(tenant_id=tenant.id, new_id=copy.id, backup_file=file)
+    remove(copy)
 
 
 def test_it_is_refused_while_something_else_is_unfinished_and_for_an_erased_tenant(
