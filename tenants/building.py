@@ -213,8 +213,8 @@ def _verified_schema(
         grant_as(connection, reference.catalog)
         fingerprint = catalog_fingerprint(connection)
         if fingerprint == reference.fingerprint:
-            return fingerprint, []
-        drift = differences(reference.catalog, catalog_read(connection))
+            return fingerprint, strangers
+        drift = strangers + differences(reference.catalog, catalog_read(connection))
     if expected.admits_drift and (source.manifest is None or source.manifest.drift):
         return fingerprint, drift
     raise Unfit(_("its schema is not what its migrations make: %(differences)s") % {"differences": named(drift)})

@@ -7,6 +7,11 @@ from django.utils.translation import gettext as _
 from config.errors import SeoGenError
 
 
+def bare(reason: str) -> str:
+    """Return a sentence without its full stop, to be put into another one."""
+    return reason.rstrip(".。")
+
+
 class TenantError(SeoGenError):
     """Any refusal or failure that concerns one tenant or the servers they live on."""
 
@@ -111,7 +116,7 @@ class MigrationFailed(TenantError):
         where = (
             _("Tenant %(id)s, migration %(migration)s: %(reason)s.") if migration else _("Tenant %(id)s: %(reason)s.")
         )
-        super().__init__(where % {"id": tenant_id, "migration": migration, "reason": reason.rstrip(".")})
+        super().__init__(where % {"id": tenant_id, "migration": migration, "reason": bare(reason)})
         self.tenant_id = tenant_id
         self.migration = migration
         self.reason = reason
@@ -126,7 +131,7 @@ class BackupFailed(TenantError):
             if exported
             else _("Tenant %(id)s was not backed up: %(reason)s.")
         )
-        super().__init__(sentence % {"id": tenant_id, "reason": reason.rstrip(".")})
+        super().__init__(sentence % {"id": tenant_id, "reason": bare(reason)})
 
 
 class RestoreRefused(TenantError):
@@ -134,7 +139,7 @@ class RestoreRefused(TenantError):
 
     def __init__(self, tenant_id: str, reason: str, *, hint: str = "") -> None:
         super().__init__(
-            _("Tenant %(id)s was not restored: %(reason)s.") % {"id": tenant_id, "reason": reason.rstrip(".")},
+            _("Tenant %(id)s was not restored: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)},
             hint=hint or _("Its database is as it was."),
         )
 
@@ -144,7 +149,7 @@ class ImportRefused(TenantError):
 
     def __init__(self, file: str, reason: str, *, hint: str = "") -> None:
         super().__init__(
-            _("%(file)s was not imported: %(reason)s.") % {"file": file, "reason": reason.rstrip(".")},
+            _("%(file)s was not imported: %(reason)s.") % {"file": file, "reason": bare(reason)},
             hint=hint or _("Nothing of it is left."),
         )
 
@@ -155,7 +160,7 @@ class RestoreUnfinished(TenantError):
     def __init__(self, tenant_id: str, reason: str) -> None:
         super().__init__(
             _("Tenant %(id)s has its restored database, but what follows is not done: %(reason)s.")
-            % {"id": tenant_id, "reason": reason.rstrip(".")},
+            % {"id": tenant_id, "reason": bare(reason)},
             hint=_("Mend that, then run `seo-gen tenant recover`."),
         )
 
