@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
     "routing": routing.routing,
     "creation": creation.creation,
     "steps": steps.steps,
+    "in-time": backup.in_time,
     "backup": backup.backup,
     # Last, since it leaves a thousand databases, which keep the server's autovacuum busy.
     "migration": migration.migration,
