@@ -26,6 +26,8 @@ USUAL_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 # So that a message can be read by us.
 ENVIRONMENT = {"LC_ALL": "C", "PGCONNECT_TIMEOUT": "10"}
 ENDING_WAIT_S = 10
+# Linux gives that much to anybody.
+PIPE_BYTES = 2**20
 # How long a program may take from closing its output to its exit status.
 FAILING_WAIT_S = 1.0
 
@@ -93,6 +95,8 @@ def running(
             stdin=stdin,
             stdout=stdout,
             stderr=complaints,
+            # So that neither end waits while the other is at work on what it has.
+            pipesize=PIPE_BYTES,
             user=user,
             group=group,
             extra_groups=[] if user is not None else None,

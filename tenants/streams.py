@@ -14,10 +14,14 @@ CHUNK_BYTES = 2**20
 
 
 class Tally:
-    """A binary stream that counts and hashes what passes through, in either direction."""
+    """A binary stream that counts and hashes what passes through, in either direction.
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    Once `stop` is set it takes no more, so that whoever writes in another thread comes to an end.
+    """
+
+    def __init__(self, stream: IO[bytes], stop: threading.Event | None = None) -> None:
         self._stream = stream
+        self._stop = stop
         self._digest = hashlib.sha256()
         self.size_bytes = 0
 
@@ -25,6 +29,8 @@ class Tally:
         return self._counted(self._stream.read(size))
 
     def write(self, data: bytes) -> int:
+        if self._stop is not None and self._stop.is_set():
+            raise InterruptedError
         self._stream.write(data)
         self._counted(data)
         return len(data)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, Literal, cast
@@ -196,9 +198,10 @@ def _write(tenant: Tenant, place: Place, backup: Backup, with_storage: bool, on_
     on_progress(Progress(tenant.id, "snapshot"))
     with snapshot(tenant, work=work) as taken:
         on_progress(Progress(tenant.id, "dump"))
-        file = _write_dump(place, backup, taken, work)
-        on_progress(Progress(tenant.id, "account"))
-        account = account_of(taken, tenant, release(), work=work)
+        with _dumping(place, backup, taken, work) as dumped:
+            on_progress(Progress(tenant.id, "account"))
+            account = account_of(taken, tenant, release(), work=work)
+        file = dumped.result()
     storage = None
     if with_storage:
         on_progress(Progress(tenant.id, "storage"))
@@ -209,9 +212,21 @@ def _write(tenant: Tenant, place: Place, backup: Backup, with_storage: bool, on_
     return manifest
 
 
-def _write_dump(place: Place, backup: Backup, taken: Snapshot, work: str) -> StoredFile:
+@contextmanager
+def _dumping(place: Place, backup: Backup, taken: Snapshot, work: str) -> Iterator[Future[StoredFile]]:
+    """Write the dump beside the block, and wait for it; where the block fails, end it."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as beside:
+        try:
+            yield beside.submit(_write_dump, place, backup, taken, work, stop)
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _write_dump(place: Place, backup: Backup, taken: Snapshot, work: str, stop: threading.Event) -> StoredFile:
     with place.writing(backup.name) as target:
-        tally = Tally(target)
+        tally = Tally(target, stop)
         dump(
             taken.server,
             taken.database,

@@ -60,9 +60,16 @@ def test_a_worker_that_was_at_work_when_its_tenant_was_restored_can_keep_nothing
             assert not lease_renew(alias=alias, claim=held)
             with pytest.raises(LeaseLost):
                 step_complete(alias=alias, claim=held, output=output_of(run), llm_seconds=1.0, adopted=False)
-    # In the state that it was claimed in the claim still holds.
-    tenant_restore_undo(tenant_id=tenant.id)
-    tenant_restore(tenant_id=tenant.id, backup_file=waiting, stop_runs=True)
+        # In the state that it was made in the claim holds.
+        tenant_restore_undo(tenant_id=tenant.id)
+        with tenant_context(tenant) as alias:
+            assert lease_renew(alias=alias, claim=held)
+
+
+def test_a_run_that_waited_is_done_in_the_restored_state(tenant: Tenant, make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tenant)
+    file = back_up(tenant, tmp_path)
+    tenant_restore(tenant_id=tenant.id, backup_file=file)
     assert reload(tenant, run).status == RunStatus.PENDING
     assert finish(tenant, run)[-1] == "completed"
 
