@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat, Now, Substr
 
@@ -12,7 +12,7 @@ from audit.services import record
 from runs.messages import drop_wake_ups
 from runs.models import WORKING, Artifact, Run, RunStatus, Step, StepStatus
 from runs.services.claim import FENCE
-from tenants.contents import FileRef
+from tenants.contents import FileRef, RunDifferences
 
 
 def _may_wait(run: str, status: str, replaced: Mapping[str, str] | None) -> bool:
@@ -20,6 +20,13 @@ def _may_wait(run: str, status: str, replaced: Mapping[str, str] | None) -> bool
     if status != RunStatus.PENDING or replaced is None:
         return False
     return replaced.get(run, RunStatus.PENDING) == RunStatus.PENDING
+
+
+# By the first three of an id's hexadecimal digits: how many runs, and a sum over their ids and statuses.
+SUMS = """
+SELECT left(id::text, 3), count(*), sum(hashtextextended(concat(id, status), 0)::numeric) FROM runs GROUP BY 1
+"""
+BEGINNING = "SELECT id::text, status FROM runs WHERE left(id::text, 3) = ANY(%s)"
 
 
 class RunContents:
@@ -31,8 +38,30 @@ class RunContents:
         for output, sha256, metrics in outputs.values_list("output_path", "output_digest", "metrics").iterator():
             yield FileRef(str(output), sha256, (metrics or {}).get("size_bytes"))
 
-    def runs(self, alias: str) -> dict[str, str]:
-        return {str(pk): status for pk, status in Run.objects.using(alias).values_list("pk", "status").iterator()}
+    def waiting(self, alias: str) -> list[str]:
+        return list(map(str, Run.objects.using(alias).filter(status=RunStatus.PENDING).values_list("pk", flat=True)))
+
+    def statuses(self, alias: str, runs: Collection[str]) -> dict[str, str]:
+        found = Run.objects.using(alias).filter(pk__in=runs).values_list("pk", "status")
+        return {str(pk): status for pk, status in found}
+
+    def unended(self, alias: str) -> list[str]:
+        found = Run.objects.using(alias).filter(status__in=(*WORKING, RunStatus.PAUSED))
+        return list(map(str, found.values_list("pk", flat=True)))
+
+    def compare(self, alias: str, replaced_alias: str) -> RunDifferences:
+        """Two databases cannot be joined, and may hold a million runs, of which few differ.
+
+        So each adds up its runs by the beginning of their ids; only those of unequal sums are fetched.
+        """
+        sums = [_sums(one) for one in (alias, replaced_alias)]
+        unequal = [beginning for beginning in sums[0].keys() | sums[1].keys() if _differ(beginning, *sums)]
+        here, there = (_beginning(one, unequal) for one in (alias, replaced_alias))
+        return RunDifferences(
+            lost=sorted(there.keys() - here.keys()),
+            returned=sorted(here.keys() - there.keys()),
+            changed=sorted(run for run in here.keys() & there.keys() if here[run] != there[run]),
+        )
 
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
         """Fail what was at work, and what waited here but went on there; give every unfinished step a new token.
@@ -70,5 +99,21 @@ class RunContents:
         leased = Step.objects.using(alias).filter(status=StepStatus.RUNNING, lease_expires_at__gt=Now())
         return sorted({str(pk) for pk in leased.values_list("run_id", flat=True)})
 
-    def drop_messages(self, tenant_id: str, runs: Collection[str]) -> int | None:
-        return drop_wake_ups(tenant_id, keep=runs)
+    def drop_messages(self, tenant_id: str, alias: str) -> int | None:
+        return drop_wake_ups(tenant_id, exist=lambda runs: self.statuses(alias, runs).keys())
+
+
+def _sums(alias: str) -> dict[str, tuple[object, ...]]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(SUMS)
+        return {beginning: (count, total) for beginning, count, total in cursor.fetchall()}
+
+
+def _differ(beginning: str, here: dict[str, tuple[object, ...]], there: dict[str, tuple[object, ...]]) -> bool:
+    return here.get(beginning) != there.get(beginning)
+
+
+def _beginning(alias: str, beginnings: list[str]) -> dict[str, str]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(BEGINNING, [beginnings])
+        return dict(cursor.fetchall())

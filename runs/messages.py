@@ -65,8 +65,8 @@ def send_wake_up(tenant_id: str, run_id: UUID, step: str, *, delay_s: float | No
         )
 
 
-def drop_wake_ups(tenant_id: str, *, keep: Collection[str]) -> int | None:
-    """Remove the tenant's waiting wake-ups for runs that are not in `keep`; return how many.
+def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collection[str]]) -> int | None:
+    """Remove the tenant's waiting wake-ups for runs that do not exist; return how many. `exist` picks those that do.
 
     None where the broker cannot show its queue (only Redis and Valkey can) or does not answer: a wake-up for a run that
     does not exist does nothing anyway.
@@ -77,22 +77,23 @@ def drop_wake_ups(tenant_id: str, *, keep: Collection[str]) -> int | None:
             client: Any = getattr(connection.default_channel, "client", None)
             if not hasattr(client, "lrange"):
                 return None
-            stale = [raw for raw in client.lrange(queue, 0, -1) if _is_stale(raw, tenant_id, keep)]
-            return sum(int(client.lrem(queue, 1, raw)) for raw in stale)
+            waiting = {raw: run for raw in client.lrange(queue, 0, -1) if (run := _run_of(raw, tenant_id))}
+            known = exist(set(waiting.values()))
+            return sum(int(client.lrem(queue, 0, raw)) for raw, run in waiting.items() if run not in known)
     except (OperationalError, OSError):
         return None
 
 
-def _is_stale(raw: bytes, tenant_id: str, keep: Collection[str]) -> bool:
-    """Tell whether a message as Redis holds it wakes one of the tenant's runs that is not in `keep`."""
+def _run_of(raw: bytes, tenant_id: str) -> str | None:
+    """Return which of the tenant's runs a message, as Redis holds it, wakes; None where none."""
     try:
         message = json.loads(raw)
         if message["headers"]["task"] != EXECUTE_STEP:
-            return False
+            return None
         message_tenant, run_id, _step = json.loads(base64.b64decode(message["body"]))[0]
     except (ValueError, KeyError, TypeError):
-        return False
-    return message_tenant == tenant_id and run_id not in keep
+        return None
+    return str(run_id) if message_tenant == tenant_id else None
 
 
 def require_broker() -> None:

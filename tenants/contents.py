@@ -21,12 +21,30 @@ class FileRef:
     size_bytes: int | None
 
 
+@dataclass(frozen=True)
+class RunDifferences:
+    """Ids of runs: only in the replaced database, only in the restored one, and in both with different statuses."""
+
+    lost: list[str]
+    returned: list[str]
+    changed: list[str]
+
+
 class Contents(Protocol):
     def files(self, alias: str) -> Iterable[FileRef]:
         """Return every file that some row refers to."""
 
-    def runs(self, alias: str) -> dict[str, str]:
-        """Return {run id: status}."""
+    def waiting(self, alias: str) -> list[str]:
+        """Return the ids of the runs that wait for their first worker."""
+
+    def statuses(self, alias: str, runs: Collection[str]) -> dict[str, str]:
+        """Return {run id: status} of those of `runs` that exist."""
+
+    def unended(self, alias: str) -> list[str]:
+        """Return the ids of the runs that may still write files."""
+
+    def compare(self, alias: str, replaced_alias: str) -> RunDifferences:
+        """Compare the runs of a restored database with those of the one that it replaced."""
 
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
         """Fail, for `reason`, the runs that were at work or that went on elsewhere, and return their ids.
@@ -41,8 +59,8 @@ class Contents(Protocol):
     def at_work(self, alias: str) -> list[str]:
         """Return the ids of the runs that a worker is at work on right now."""
 
-    def drop_messages(self, tenant_id: str, runs: Collection[str]) -> int | None:
-        """Remove the tenant's queued wake-ups that are for none of `runs`; None where the broker does not show any."""
+    def drop_messages(self, tenant_id: str, alias: str) -> int | None:
+        """Remove the tenant's queued wake-ups for runs that do not exist; None where the broker does not show any."""
 
 
 _registered: list[Contents] = []

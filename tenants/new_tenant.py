@@ -126,6 +126,8 @@ def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
         contents().move(connection.alias, prefix_of(expected.tenant_id), prefix_of(made.tenant.id))
         reason = _("The tenant was copied before this run had ended.")
         contents().settle(connection.alias, reason=reason, number=1, replaced=None)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
         record(
             using=connection.alias,
             action=f"tenant.{'import' if made.operation.kind == IMPORT else 'restore'}",

@@ -10,7 +10,7 @@ from django.db.utils import Error
 
 from tenants import objects
 from tenants.archive import archive_read
-from tenants.contents import FileRef, contents
+from tenants.contents import FileRef, RunDifferences, contents
 from tenants.errors import TenantError
 from tenants.models import DatabaseServer, Restore, Tenant
 from tenants.objects import kept_path, objects_of, prefix_of
@@ -31,12 +31,13 @@ def reconcile(
     not what was written. Orphans stay: undoing the restore needs them (`tenant orphans` removes them).
     """
     work = f"restore {tenant.id}"
+    runs = RunDifferences([], [], [])
     with owner_connection(server, row.live, work) as connection:
-        runs, files = contents().runs(connection.alias), list(contents().files(connection.alias))
-    replaced: dict[str, str] = {}
-    # There is none where the live database was gone, and one that was damaged cannot be read.
-    with suppress(Error), owner_connection(server, row.kept, work) as connection:
-        replaced = contents().runs(connection.alias)
+        files = list(contents().files(connection.alias))
+        dropped = contents().drop_messages(tenant.id, connection.alias)
+        # There is none where the live database was gone, and one that was damaged cannot be read.
+        with suppress(Error), owner_connection(server, row.kept, work) as replaced:
+            runs = contents().compare(connection.alias, replaced.alias)
     problems = broken(files)
     returned: list[str] = []
     if problems:
@@ -45,13 +46,13 @@ def reconcile(
     known = {file.path for file in files}
     orphans = [stored.path for stored in objects_of(tenant.id) if stored.path not in known]
     return {
-        "lost_runs": sorted(replaced.keys() - runs.keys())[:NAMED],
-        "returned_runs": sorted(runs.keys() - replaced.keys())[:NAMED],
-        "changed_runs": sorted(run for run in runs.keys() & replaced.keys() if runs[run] != replaced[run])[:NAMED],
+        "lost_runs": runs.lost[:NAMED],
+        "returned_runs": runs.returned[:NAMED],
+        "changed_runs": runs.changed[:NAMED],
         "restored_files": sorted(returned)[:NAMED],
         "missing_files": sorted(file.path for file in problems)[:NAMED],
         "orphans": orphans[:NAMED],
-        "stale_messages": contents().drop_messages(tenant.id, runs.keys()),
+        "stale_messages": dropped,
     }
 
 

@@ -7,7 +7,7 @@ undone; whether a `swapping` one has, the names of the databases say; a `serving
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
@@ -98,11 +98,11 @@ def require_idle(tenant: Tenant, cluster: Cluster) -> None:
         )
 
 
-def runs_of(tenant: Tenant, cluster: Cluster) -> dict[str, str]:
-    """Return {run id: status} of the live database; {} where it is gone or cannot be entered any more."""
+def statuses_of(tenant: Tenant, cluster: Cluster, runs: Collection[str]) -> dict[str, str]:
+    """Return {run id: status} of those that the live database has; {} where it is gone or cannot be entered."""
     if cluster.database_exists(database_of(tenant)):
         with suppress(Error), owner_connection(cluster.server, database_of(tenant), work_of(tenant)) as connection:
-            return contents().runs(connection.alias)
+            return contents().statuses(connection.alias, runs)
     return {}
 
 

@@ -44,12 +44,8 @@ def _known(tenant: Tenant) -> tuple[set[str], list[str]]:
     for database in [database_of(tenant), *kept.values_list("kept", flat=True)]:
         with owner_connection(server_of(tenant), database, work_of(tenant)) as connection:
             known |= {file.path for file in contents().files(connection.alias)}
-            working += [run for run, status in contents().runs(connection.alias).items() if status not in ENDED]
+            working += contents().unended(connection.alias)
     return known, working
-
-
-# Statuses of a run that writes nothing more.
-ENDED = ("completed", "failed")
 
 
 def _belongs(path: str, runs: list[str]) -> bool:

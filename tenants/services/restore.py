@@ -96,15 +96,17 @@ def _recovered(
 def _settle(tenant: Tenant, cluster: Cluster, row: Restore, built: Built, on_progress: OnProgress) -> None:
     """Fail what was at work in the restored state, and note what was built: `recover` may have to go on from here."""
     on_progress(Progress(tenant.id, "settle"))
-    replaced = restoring.runs_of(tenant, cluster)
     number = Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).count()
     with owner_connection(cluster.server, row.scratch, work_of(tenant)) as connection:
         failed = contents().settle(
             connection.alias,
             reason=_("The tenant was restored to a moment at which this run had not ended."),
             number=number,
-            replaced=replaced,
+            replaced=restoring.statuses_of(tenant, cluster, contents().waiting(connection.alias)),
         )
+        with connection.cursor() as cursor:
+            # A dump has no statistics; without them the first questions of a large tenant take the longest way.
+            cursor.execute("ANALYZE")
     restoring.note_built(
         row,
         version=built.version,
