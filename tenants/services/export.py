@@ -62,7 +62,12 @@ def _require_new(place: Place, name: str) -> None:
     if place.size(name) is not None:
         raise PlaceError(_("%(path)s exists already.") % {"path": place.path(name)}, hint=_("Choose another name."))
     gone = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
-    for backup in gone.exclude(status=BackupStatus.RUNNING):
+    if gone.filter(status=BackupStatus.RUNNING).exists():
+        raise PlaceError(
+            _("%(path)s is being written.") % {"path": place.path(name)},
+            hint=_("If nobody does any more, run `seo-gen tenant recover`."),
+        )
+    for backup in gone:
         gone.filter(pk=backup.pk).update(name=f"{name} ({backup.pk})", status=BackupStatus.REMOVED)
 
 

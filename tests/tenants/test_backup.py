@@ -98,6 +98,28 @@ def test_all_goes_on_past_a_tenant_that_fails_and_names_it(make_tenant: MakeTena
     assert Backup.objects.get(tenant_id=ill.id).status == BackupStatus.FAILED
 
 
+@pytest.mark.usefixtures("empty_fleet")
+def test_beat_has_everybody_backed_up_once_a_day(make_tenant: MakeTenant, tmp_path: Path, settings: Settings) -> None:
+    from tenants.tasks import daily
+
+    settings.BACKUP_DAILY_OUTPUT = str(tmp_path)
+    tenants = [make_tenant() for _ in range(2)]
+    assert daily.name == "tenants.backup_daily"
+    daily()
+    made = Backup.objects.filter(tenant_id__in=[tenant.id for tenant in tenants], status=BackupStatus.COMPLETED)
+    assert {backup.user_id for backup in made} == {"worker:backup"} and made.count() == 2
+    assert len(list(tmp_path.glob("*.storage.tar"))) == 2
+
+
+def test_an_export_that_is_being_written_is_left_alone(tenant: Tenant, tmp_path: Path) -> None:
+    Backup.objects.create(
+        tenant_id=tenant.id, identity=tenant.identity, kind="export", place=str(tmp_path), name="x", format="bundle"
+    )
+    with pytest.raises(PlaceError, match=f"{tmp_path}/x is being written"):
+        tenant_export(tenant_id=tenant.id, output=str(tmp_path / "x"))
+    Backup.objects.filter(place=str(tmp_path)).delete()
+
+
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
