@@ -124,10 +124,6 @@ class Databases(Roles):
             self._execute(rename.format(sql.Identifier(replacement), sql.Identifier(live)))
             self.open_to(live, role)
 
-    def database_size(self, name: str) -> int:
-        """Return how many bytes the database takes."""
-        return int(str(self._scalar("SELECT pg_database_size(%s)", name)))
-
     def databases_named(self, prefix: str) -> list[str]:
         """Return the names of the databases that begin with `prefix`."""
         return [
