@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import IO, Protocol, cast
 
 from django.utils.translation import gettext as _
@@ -14,6 +15,7 @@ from tenants.errors import TenantError
 from tenants.manifest import SUFFIX, Manifest, StoredFile, manifest_read
 from tenants.models import Backup, DatabaseServer
 from tenants.places import MissingFromPlace, Place, split_file
+from tenants.recovery import Target, recovered_server
 from tenants.router import CONTROL
 from tenants.sealing import is_sealed, unsealed
 from tenants.streams import Peeked, Tally
@@ -81,6 +83,19 @@ class ServerDatabase:
             load(url, major_version, stream, dump_format=DumpFormat.CUSTOM, work=work)
 
         dump(self.server, self.database, major_version, take, work=work, compress=False)
+
+
+@contextmanager
+def state_at(server: DatabaseServer, database: str, to_time: datetime | None, *, work: str) -> Iterator[ServerDatabase]:
+    """Yield the database as it was at the time (aware); `work` is the id of what it is done for."""
+    with recovered_server(server, Target(time=to_time), work=work, database=database) as recovered:
+        yield ServerDatabase(recovered, database, described(to_time))
+
+
+def described(to_time: datetime | None) -> str:
+    """Name such a state, for people and records. A restore without a backup's file always has a time."""
+    assert to_time is not None
+    return _("the state at %(time)s") % {"time": to_time.isoformat()}
 
 
 def backup_find(url: str, identity_file: str | None) -> BackupFile:

@@ -21,11 +21,10 @@ from tenants.new_tenant import CLONE, activate, fill, newcomer, take_files
 from tenants.objects import objects_of, prefix_of
 from tenants.operations import tenant_lock
 from tenants.preflight import database_of
-from tenants.recovery import Target, recovered_server
-from tenants.restoring import FLEET_WAIT, server_of
+from tenants.restoring import FLEET_WAIT
 from tenants.router import CONTROL
 from tenants.selectors import server_for_new_tenant, tenant_get
-from tenants.sources import BackupFile, ServerDatabase, Source, backup_find, opened
+from tenants.sources import BackupFile, Source, backup_find, described, opened, state_at
 from tenants.types import CloneReport, OnProgress, ignore_progress
 
 
@@ -66,11 +65,13 @@ def tenant_clone(
                 chain_identity=origin.chain_identity or origin.identity,
                 server=server,
                 kind=CLONE,
-                source=file.description if file else _moment(to_time),
+                source=file.description if file else described(to_time),
                 on_progress=on_progress,
             )
         )
-        source = file or stack.enter_context(_recovered(origin, to_time, str(made.operation.pk)))
+        source: Source = file or stack.enter_context(
+            state_at(server, database_of(origin), to_time, work=str(made.operation.pk))
+        )
         built = fill(made, source, Expected.of(origin, source, fleet_version=""))
         missing = take_files(made, _files(origin, file, identity_file))
         tenant = activate(made, built)
@@ -86,18 +87,6 @@ def _refusing(new_id: str) -> Iterator[None]:
         raise
     except SeoGenError as error:
         raise RestoreRefused(new_id, error.message, hint=error.hint or _("Nothing of it is left.")) from error
-
-
-@contextmanager
-def _recovered(origin: Tenant, to_time: datetime | None, work: str) -> Iterator[Source]:
-    database = database_of(origin)
-    with recovered_server(server_of(origin), Target(time=to_time), work=work, database=database) as recovered:
-        yield ServerDatabase(recovered, database, _moment(to_time))
-
-
-def _moment(to_time: datetime | None) -> str:
-    assert to_time is not None  # one of file and time is given
-    return _("the state at %(time)s") % {"time": to_time.isoformat()}
 
 
 def _files(origin: Tenant, file: BackupFile | None, identity_file: str | None) -> Iterator[tuple[str, bytes]]:

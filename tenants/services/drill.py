@@ -17,11 +17,10 @@ from tenants.cluster import Cluster
 from tenants.errors import TenantError
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Tenant, database_prefix
 from tenants.preflight import database_of
-from tenants.recovery import Target, recovered_server
 from tenants.router import CONTROL
 from tenants.selectors import tenant_get
 from tenants.services.backup_verify import build_throwaway, timed
-from tenants.sources import ServerDatabase, backup_find
+from tenants.sources import backup_find, state_at
 from tenants.types import DrillReport, OnProgress, Progress, ignore_progress
 
 # By default a drill goes to a moment so long ago.
@@ -58,19 +57,17 @@ def tenant_drill(
         if backup_file is not None:
             file = backup_find(backup_file, identity_file)
             built = build_throwaway(cluster, file, Expected.of(tenant, file), on_step=on_step)
-            described = file.description
+            description = file.description
         else:
-            described = _("the state at %(time)s") % {"time": to_time.isoformat() if to_time else ""}
             on_step("recover")
-            name = database_of(tenant)
-            with recovered_server(server, Target(time=to_time), work=str(uuid4()), database=name) as recovered:
-                source = ServerDatabase(recovered, name, described)
+            with state_at(server, database_of(tenant), to_time, work=str(uuid4())) as source:
                 built = build_throwaway(cluster, source, Expected.of(tenant, source), on_step=on_step)
+                description = source.description
             DatabaseServer.objects.using(CONTROL).filter(pk=server.pk).update(recovery_verified_at=Now())
     on_progress(Progress(tenant.id, "done"))
     return DrillReport(
         tenant_id=tenant.id,
-        source=described,
+        source=description,
         version=built.version,
         rows=built.census.rows,
         timing_s=timing_s,

@@ -7,8 +7,6 @@ database as it was; what comes after it can only be finished. docs/adr/0009-back
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 
 from django.utils.translation import gettext as _
@@ -18,12 +16,11 @@ from tenants.building import Built
 from tenants.cluster import Cluster
 from tenants.contents import contents
 from tenants.errors import TenantError
-from tenants.models import DatabaseServer, Restore, Tenant, database_prefix
+from tenants.models import Restore, Tenant, database_prefix
 from tenants.owner import owner_connection
-from tenants.recovery import Target, recovered_server
 from tenants.restoring import KIND, work_of
 from tenants.router import CONTROL
-from tenants.sources import BackupFile, ServerDatabase, Source, backup_find
+from tenants.sources import BackupFile, backup_find, described, state_at
 from tenants.types import OnProgress, Progress, RestoreReport, ignore_progress
 
 
@@ -50,12 +47,12 @@ def tenant_restore(
         with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
             if not stop_runs:
                 restoring.require_idle(tenant, cluster)
-            row = restoring.begin(tenant, KIND, file.description if file else _moment(to_time))
+            row = restoring.begin(tenant, KIND, file.description if file else described(to_time))
             begun = time.monotonic()
             with restoring.undone_on_failure(cluster, tenant, row):
                 if file is None:
-                    assert to_time is not None  # one of the two is given
-                    with _recovered(tenant, cluster.server, to_time, row, on_progress) as source:
+                    on_progress(Progress(tenant.id, "recover"))
+                    with state_at(cluster.server, row.live, to_time, work=str(row.pk)) as source:
                         built = restoring.build_for(tenant, cluster, source, row, on_progress)
                 else:
                     built = restoring.build_for(tenant, cluster, file, row, on_progress)
@@ -77,20 +74,6 @@ def _file(tenant: Tenant, backup_file: str, identity_file: str | None) -> Backup
     if file.manifest and file.manifest.tenant_id != tenant.id:
         raise TenantError(_("it is a backup of tenant %(other)s") % {"other": file.manifest.tenant_id})
     return file
-
-
-def _moment(to_time: datetime | None) -> str:
-    assert to_time is not None  # one of file and time is given
-    return _("the state at %(time)s") % {"time": to_time.isoformat()}
-
-
-@contextmanager
-def _recovered(
-    tenant: Tenant, server: DatabaseServer, to_time: datetime, row: Restore, on_progress: OnProgress
-) -> Iterator[Source]:
-    on_progress(Progress(tenant.id, "recover"))
-    with recovered_server(server, Target(time=to_time), work=str(row.pk), database=row.live) as recovered:
-        yield ServerDatabase(recovered, row.live, row.source)
 
 
 def _settle(tenant: Tenant, cluster: Cluster, row: Restore, built: Built, on_progress: OnProgress) -> None:
