@@ -1,6 +1,6 @@
 """An audit log outside a database: one JSON document a line, each with what its hash covers, as text.
 
-What is hashed is described in `audit.guards.HASHED_FIELDS`; `line_first_bad` computes it without a database.
+What is hashed is described in `audit.guards.HASHED_FIELDS`; `entry_hash` computes it without a database.
 """
 
 from __future__ import annotations
@@ -35,12 +35,23 @@ BATCH = 2000
 
 def audit_lines(connection: BaseDatabaseWrapper) -> Iterator[bytes]:
     """Yield the log's entries, oldest first, as lines of JSON."""
-    with connection.cursor() as cursor:
+    with connection.chunked_cursor() as cursor:
         cursor.execute(LINES)
         while rows := cursor.fetchmany(BATCH):
-            for *fields, entry_hash in rows:
-                document = {**dict(zip(FIELDS, fields, strict=True)), "entry_hash": entry_hash}
-                yield json.dumps(document, ensure_ascii=False).encode() + b"\n"
+            for *fields, hash_of_entry in rows:
+                yield json_line(fields, hash_of_entry)
+
+
+def json_line(fields: list[str | None], hash_of_entry: str) -> bytes:
+    """Write one entry, from the text of each of its FIELDS."""
+    document = {**dict(zip(FIELDS, fields, strict=True)), "entry_hash": hash_of_entry}
+    return json.dumps(document, ensure_ascii=False).encode() + b"\n"
+
+
+def parse_line(line: bytes) -> tuple[list[str | None], str]:
+    """Return (the text of each of FIELDS, the entry's hash); raise ValueError, KeyError or TypeError for no entry."""
+    document = json.loads(line)
+    return [document[name] for name in FIELDS], document["entry_hash"]
 
 
 def lines_check(lines: Iterable[bytes], identity: UUID) -> tuple[int | None, ChainHead]:
@@ -48,14 +59,13 @@ def lines_check(lines: Iterable[bytes], identity: UUID) -> tuple[int | None, Cha
     head = ChainHead(0, genesis_of(identity))
     for number, line in enumerate(lines, start=1):
         try:
-            document = json.loads(line)
-            fields = [document[name] for name in FIELDS]
+            fields, claimed = parse_line(line)
         except (ValueError, KeyError, TypeError):
             return number, head
         follows = (fields[0], fields[1]) == (str(number), head.hash)
-        if not follows or document.get("entry_hash") != entry_hash(fields):
+        if not follows or claimed != entry_hash(fields):
             return number, head
-        head = ChainHead(number, document["entry_hash"])
+        head = ChainHead(number, claimed)
     return None, head
 
 

@@ -33,3 +33,10 @@ class DetailsNotJson(AuditError):
         super().__init__(
             _("%(action)s: its details are not JSON: %(reason)s.") % {"action": action, "reason": reason.rstrip(".")}
         )
+
+
+class ArchiveDiffers(AuditError):
+    """An erased tenant's log could not be kept; nothing of the archive is."""
+
+    def __init__(self, tenant_id: str, reason: str) -> None:
+        super().__init__(_("Tenant %(id)s: %(reason)s.") % {"id": tenant_id, "reason": reason})

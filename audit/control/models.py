@@ -1,9 +1,21 @@
-"""The control database's audit log: operators' commands and staff's changes of configuration."""
+"""The control database's audit log, and the logs of tenants that were erased."""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.contrib.postgres.functions import RandomUUID
+from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from audit.models import AuditEntry, ChainHead
+from config.fields import SqlNow
 
 
 class ControlAuditLog(AuditEntry):
+    """Operators' commands and staff's changes of configuration."""
+
     class Meta(AuditEntry.Meta):
         db_table = "control_audit_logs"
 
@@ -11,3 +23,66 @@ class ControlAuditLog(AuditEntry):
 class ControlAuditChainHead(ChainHead):
     class Meta(ChainHead.Meta):
         db_table = "control_audit_chain_heads"
+
+
+class AuditArchive(models.Model):
+    """The audit log of a tenant that was erased: what its entries are, which `ArchivedAuditLog` holds.
+
+    Written once, after the entries; from then on the database takes no more of them, and changes or removes none.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
+    tenant_id = models.TextField(_("tenant"))
+    identity = models.UUIDField(_("identity"), unique=True)
+    # The identity that the chain began with (`tenants.models.Tenant.chain_identity`).
+    chain_identity = models.UUIDField(_("chain of"))
+    entries = models.BigIntegerField(_("entries"))
+    # Where the chain ends: the last entry's hash, or what a first one would follow.
+    head_hash = models.TextField(_("last hash"))
+    # The first entry that did not follow from those before it when the log was archived; None where all did.
+    first_bad = models.BigIntegerField(_("broken at entry"), null=True)
+    # sha256 of the entries as `audit.archive` writes them, one JSON document a line.
+    digest = models.TextField(_("sha256"))
+    archived_at = models.DateTimeField(_("archived"), db_default=SqlNow())
+
+    class Meta:
+        db_table = "audit_archives"
+        verbose_name = _("archived audit log")
+        verbose_name_plural = _("archived audit logs")
+        ordering: ClassVar = ["-archived_at"]
+
+    def __str__(self) -> str:
+        return self.tenant_id
+
+
+class ArchivedAuditLog(models.Model):
+    """One entry of an erased tenant's log: every column as it was, hashes included."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant_id = models.TextField(_("tenant"))
+    # A plain value, as `AuditArchive` has it, which is written after the entries.
+    identity = models.UUIDField(_("identity"))
+    sequence = models.BigIntegerField(_("sequence"))
+    previous_hash = models.TextField(_("previous hash"))
+    entry_hash = models.TextField(_("hash"))
+    created_at = models.DateTimeField(_("time"))
+    user_id = models.TextField(_("by"))
+    action = models.TextField(_("action"))
+    resource_type = models.TextField(_("resource"))
+    resource_id = models.TextField(_("resource id"))
+    details = models.JSONField(_("details"), null=True)
+    operation_id = models.TextField(_("operation"), null=True)
+
+    class Meta:
+        db_table = "archived_audit_logs"
+        verbose_name = _("archived audit entry")
+        verbose_name_plural = _("archived audit entries")
+        ordering: ClassVar = ["-id"]
+        # Not unique: what is archived may be a log that was tampered with.
+        indexes: ClassVar = [
+            models.Index(fields=["identity", "sequence"], name="archived_audit_logs_of_chain"),
+            models.Index(fields=["tenant_id", "-id"], name="archived_audit_logs_of_tenant"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.resource_type} {self.resource_id}"
