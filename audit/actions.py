@@ -29,6 +29,11 @@ TENANT_ACTIONS = frozenset(
         "tenant.drill",
         "tenant.kept.remove",
         "tenant.orphans.remove",
+        "tenant.delete",
+        "tenant.delete.step",
+        "tenant.delete.complete",
+        "tenant.erased.return",
+        "erasure.verify",
     }
 )
 
@@ -75,6 +80,8 @@ CONFIGURATION_ACTIONS = frozenset(
 
 PROMPT_ACTIONS = frozenset({"prompt.create", "prompt.change", "prompt.activate"})
 
+AUDIT_ACTIONS = frozenset({"audit.verify", "audit.anchor", "audit.archive", "audit.export"})
+
 RUN_ACTIONS = frozenset(
     {
         "run.create",
@@ -94,4 +101,4 @@ RUN_ACTIONS = frozenset(
     }
 )
 
-ACTIONS = TENANT_ACTIONS | BACKUP_ACTIONS | CONFIGURATION_ACTIONS | PROMPT_ACTIONS | RUN_ACTIONS
+ACTIONS = TENANT_ACTIONS | BACKUP_ACTIONS | CONFIGURATION_ACTIONS | PROMPT_ACTIONS | AUDIT_ACTIONS | RUN_ACTIONS

@@ -9,7 +9,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Concat, Now, Substr
 
 from audit.services import record
-from runs.messages import drop_wake_ups
+from runs.messages import count_messages, drop_wake_ups, erase_messages
 from runs.models import WORKING, Artifact, Run, RunStatus, Step, StepStatus
 from runs.services.claim import FENCE
 from tenants.contents import FileRef, RunDifferences
@@ -101,6 +101,12 @@ class RunContents:
 
     def drop_messages(self, tenant_id: str, alias: str) -> int | None:
         return drop_wake_ups(tenant_id, exist=lambda runs: self.statuses(alias, runs).keys())
+
+    def erase_messages(self, tenant_id: str) -> int | None:
+        return erase_messages(tenant_id)
+
+    def count_messages(self, tenant_id: str) -> int | None:
+        return count_messages(tenant_id)
 
 
 def _sums(alias: str) -> dict[str, tuple[object, ...]]:

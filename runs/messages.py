@@ -7,7 +7,8 @@ sits where every task message passes instead: the application is made with `Cele
 import base64
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -71,17 +72,72 @@ def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collecti
     None where the broker cannot show its queue (only Redis and Valkey can) or does not answer: a wake-up for a run that
     does not exist does nothing anyway.
     """
-    queue = current_app.conf.task_default_queue
+    with suppress(OperationalError, OSError), _channel() as channel:
+        if channel is None:
+            return None
+        waiting = {raw: run for raw in _waiting(channel) if (run := _run_of(raw, tenant_id))}
+        known = exist(set(waiting.values()))
+        return sum(_drop(channel, raw) for raw, run in waiting.items() if run not in known)
+    return None
+
+
+def count_messages(tenant_id: str) -> int | None:
+    """Return how many wake-ups of the tenant there are, with workers' included; None as `drop_wake_ups` does."""
+    with suppress(OperationalError, OSError), _channel() as channel:
+        if channel is None:
+            return None
+        waiting = [raw for raw in _waiting(channel) if _run_of(raw, tenant_id)]
+        return len(waiting) + len(_taken(channel, tenant_id))
+    return None
+
+
+def erase_messages(tenant_id: str) -> int | None:
+    """Remove every wake-up of the tenant, also those that workers have taken and not answered for; return how many.
+
+    None where the broker does not show any. Raises `BrokerUnavailable`: what it holds then is unknown.
+    """
     try:
-        with current_app.connection_for_write(connect_timeout=ANSWER_S) as connection:
-            client: Any = getattr(connection.default_channel, "client", None)
-            if not hasattr(client, "lrange"):
+        with _channel() as channel:
+            if channel is None:
                 return None
-            waiting = {raw: run for raw in client.lrange(queue, 0, -1) if (run := _run_of(raw, tenant_id))}
-            known = exist(set(waiting.values()))
-            return sum(int(client.lrem(queue, 0, raw)) for raw, run in waiting.items() if run not in known)
-    except (OperationalError, OSError):
-        return None
+            dropped = sum(_drop(channel, raw) for raw in _waiting(channel) if _run_of(raw, tenant_id))
+            taken = _taken(channel, tenant_id)
+            for tag in taken:
+                # As an answer would; a worker that still holds it finds the tenant closed.
+                channel.client.pipeline().zrem(channel.unacked_index_key, tag).hdel(channel.unacked_key, tag).execute()
+            return dropped + len(taken)
+    except (OperationalError, OSError) as error:
+        raise BrokerUnavailable(
+            _("The message broker %(address)s cannot be reached.") % {"address": address_of_broker()},
+            hint=_("`seo-gen stack status` shows what runs; CELERY_BROKER_URL says where the broker is."),
+        ) from error
+
+
+@contextmanager
+def _channel() -> Iterator[Any]:
+    """Yield kombu's channel to Redis or Valkey; None where the broker is another, which does not show its queues."""
+    with current_app.connection_for_write(connect_timeout=ANSWER_S) as connection:
+        channel = connection.default_channel
+        yield channel if hasattr(getattr(channel, "client", None), "lrange") else None
+
+
+def _waiting(channel: Any) -> list[bytes]:
+    found: list[bytes] = channel.client.lrange(current_app.conf.task_default_queue, 0, -1)
+    return found
+
+
+def _drop(channel: Any, raw: bytes) -> int:
+    return int(channel.client.lrem(current_app.conf.task_default_queue, 0, raw))
+
+
+def _taken(channel: Any, tenant_id: str) -> list[bytes]:
+    """Return the tags of the tenant's messages that workers have taken; the broker may serve other installations."""
+    tags = []
+    for tag, raw in channel.client.hgetall(channel.unacked_key).items():
+        message, _exchange, queue = json.loads(raw)
+        if queue == current_app.conf.task_default_queue and _run_of(json.dumps(message).encode(), tenant_id):
+            tags.append(tag)
+    return tags
 
 
 def _run_of(raw: bytes, tenant_id: str) -> str | None:

@@ -62,6 +62,12 @@ class Contents(Protocol):
     def drop_messages(self, tenant_id: str, alias: str) -> int | None:
         """Remove the tenant's queued wake-ups for runs that do not exist; None where the broker does not show any."""
 
+    def erase_messages(self, tenant_id: str) -> int | None:
+        """Remove every message about the tenant, those in workers' hands too; None where the broker shows none."""
+
+    def count_messages(self, tenant_id: str) -> int | None:
+        """Return how many messages about the tenant there are; None where the broker does not show any."""
+
 
 _registered: list[Contents] = []
 

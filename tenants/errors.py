@@ -57,7 +57,9 @@ class TenantNotActive(TenantError):
 
     def __init__(self, tenant_id: str, status: str) -> None:
         hints = {
-            "suspended": _("`seo-gen tenant resume --tenant-id %(id)s` makes it active again.") % {"id": tenant_id}
+            "suspended": _("`seo-gen tenant resume --tenant-id %(id)s` makes it active again.") % {"id": tenant_id},
+            "deleting": _("`seo-gen tenant recover` goes on with its deletion."),
+            "deleted": _("`seo-gen erasure show --tenant-id %(id)s` has the certificate.") % {"id": tenant_id},
         }
         super().__init__(
             _("Tenant %(id)s is %(status)s.") % {"id": tenant_id, "status": status}, hint=hints.get(status, "")
@@ -214,6 +216,49 @@ class StorageError(SeoGenError):
 
     Not a `TenantError`, which says that a tenant cannot be used.
     """
+
+
+class CacheUnavailable(TenantError):
+    """The cache does not answer: what it holds of a tenant is unknown."""
+
+
+class DeletionRefused(TenantError):
+    """The tenant cannot be erased as things are; nothing was begun."""
+
+    def __init__(self, tenant_id: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(
+            _("Tenant %(id)s was not deleted: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)},
+            hint=hint or _("Nothing was changed."),
+        )
+
+
+class DeletionUnfinished(TenantError):
+    """A deletion is begun and cannot go on now; the tenant is closed to everybody meanwhile."""
+
+    def __init__(self, tenant_id: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(
+            _("Tenant %(id)s is closed, but not deleted yet: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)},
+            hint=hint or _("Mend that, then give the command again, or run `seo-gen tenant recover`."),
+        )
+
+
+class ErasedTenant(TenantError):
+    """Somebody asks for the data of a tenant that was erased."""
+
+    def __init__(self, tenant_id: str, erased_at: object) -> None:
+        super().__init__(
+            _("Tenant %(id)s was erased (%(time)s); its data is not brought back.")
+            % {"id": tenant_id, "time": erased_at},
+            hint=_("Where that is lawful and wanted nevertheless, give --from-erased with the reason; it is recorded."),
+        )
+
+
+class UnknownErasure(TenantError):
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(
+            _("No erasure of a tenant %(id)s is recorded.") % {"id": repr(tenant_id)},
+            hint=_("`seo-gen erasure list` shows those that are."),
+        )
 
 
 class EncryptionKeyError(TenantError):

@@ -6,16 +6,19 @@ What works for a tenant goes through `runs.storage`, which forms and checks path
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, storages
 from django.utils.translation import gettext as _
 
+from tenants import s3
 from tenants.errors import StorageError
 from tenants.places import flush_folder, reason_of_place
 
@@ -46,6 +49,58 @@ def objects_of(tenant_id: str, *, kept: bool = False) -> Iterator[StoredObject]:
     for stored in _listing(prefix):
         if stored.path.startswith(f"{prefix}{KEPT}/") == kept:
             yield stored
+
+
+@dataclass(frozen=True)
+class StoredVersion:
+    """One version of a file, as the storage keeps it; the only one where it keeps no others."""
+
+    path: str
+    # "" for the only one.
+    version: str
+    size_bytes: int
+
+
+def versions_of(tenant_id: str) -> Iterator[StoredVersion]:
+    """Yield all that is beneath the tenant's prefix, sorted by path: kept, unfinished and deleted files included."""
+    prefix, backend = prefix_of(tenant_id), storages[ALIAS]
+    with _translated(prefix, _("read")):
+        if isinstance(backend, FileSystemStorage):
+            root = Path(backend.path(""))
+            for path in sorted(Path(backend.path(prefix)).rglob("*")):
+                if path.is_symlink() or not path.is_dir():
+                    yield StoredVersion(path.relative_to(root).as_posix(), "", path.lstat().st_size)
+        else:
+            for found in s3.versions(*_bucket(backend), prefix):
+                yield StoredVersion(found.key, found.version, found.size_bytes)
+
+
+def erase_all(tenant_id: str) -> int:
+    """Remove all that `versions_of` yields, for good; return how much. Raises `StorageError`; may be repeated."""
+    prefix, backend = prefix_of(tenant_id), storages[ALIAS]
+    with _translated(prefix, _("removed")):
+        if isinstance(backend, FileSystemStorage):
+            count = sum(1 for _version in versions_of(tenant_id))
+            folder = Path(backend.path(prefix))
+            if folder.exists():
+                shutil.rmtree(folder)
+                flush_folder(folder.parent)
+            return count
+        client, bucket = _bucket(backend)
+        s3.abort_uploads(client, bucket, prefix)
+        return s3.erase(client, bucket, s3.versions(client, bucket, prefix))
+
+
+def place_of(tenant_id: str) -> str:
+    """Return where the tenant's files are, for people."""
+    backend = storages[ALIAS]
+    if isinstance(backend, FileSystemStorage):
+        return str(backend.path(prefix_of(tenant_id)))
+    return f"s3://{_bucket(backend)[1]}/{prefix_of(tenant_id)}"
+
+
+def _bucket(backend: Any) -> tuple[Any, str]:
+    return backend.connection.meta.client, backend.bucket_name
 
 
 def write_all(files: Mapping[str, bytes]) -> None:

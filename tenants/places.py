@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from tenants import s3
 from tenants.errors import TenantError
 from tenants.streams import CHUNK_BYTES
 
@@ -71,6 +72,14 @@ class Place(ABC):
     @abstractmethod
     def remove(self, name: str) -> None:
         """Remove the file, and what a killed writer left of it; nothing where there is none."""
+
+    @abstractmethod
+    def erase(self, name: str) -> None:
+        """Remove the file for good: older versions of it too, where the place keeps any."""
+
+    @abstractmethod
+    def holds(self, name: str) -> bool:
+        """Tell whether there is anything of the file: a version, or what a killed writer left."""
 
     def write(self, name: str, content: bytes) -> None:
         with self.writing(name) as file:
@@ -124,6 +133,9 @@ class Folder(Place):
         self._path = path
         self.url = str(path)
 
+    def exists(self) -> bool:
+        return self._path.is_dir()
+
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Write beside the target, flush to the disk, rename, flush the folder."""
@@ -168,6 +180,18 @@ class Folder(Place):
         with self._translated(name, _("removed")):
             target.unlink(missing_ok=True)
             _partial(target).unlink(missing_ok=True)
+
+    def erase(self, name: str) -> None:
+        self.remove(name)
+        folder = (self._path / name).parent
+        if folder.exists():
+            with self._translated(name, _("removed")):
+                flush_folder(folder)
+
+    def holds(self, name: str) -> bool:
+        target = self._path / name
+        with self._translated(name, _("read")):
+            return os.path.lexists(target) or os.path.lexists(_partial(target))
 
 
 class Bucket(Place):
@@ -222,6 +246,25 @@ class Bucket(Place):
             for upload in self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", []):
                 if upload["Key"] == key:
                     self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
+
+    def erase(self, name: str) -> None:
+        with self._translated(name, _("removed")):
+            s3.erase(self._client, self._bucket, self._versions(name))
+        self.remove(name)
+        with self._translated(name, _("removed")):
+            # Where the bucket keeps versions, that left a mark.
+            s3.erase(self._client, self._bucket, self._versions(name))
+
+    def holds(self, name: str) -> bool:
+        try:
+            with self._translated(name, _("read")):
+                return any(True for _version in self._versions(name))
+        except MissingFromPlace:
+            return False
+
+    def _versions(self, name: str) -> Iterator[s3.ObjectVersion]:
+        key = self._prefix + name
+        return (found for found in s3.versions(self._client, self._bucket, key) if found.key == key)
 
 
 @contextmanager

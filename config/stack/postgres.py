@@ -50,6 +50,11 @@ SERVER_SETTINGS = {
     "archive_library": "basic_archive",
     # What incremental base backups are made from.
     "summarize_wal": "on",
+    # An erased tenant's bytes must not live on in segments that wait to be written again.
+    "wal_recycle": "off",
+    # What customers write belongs into their databases; statements and rejected values would put it into the log.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
     "password_encryption": "scram-sha-256",
     "timezone": "UTC",
     "log_timezone": "UTC",

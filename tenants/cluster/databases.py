@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import LiteralString
+from uuid import UUID
 
+import psycopg
 from psycopg import sql
 
 from tenants.cluster.roles import Roles
+from tenants.errors import ServerError
 
 # Serialises the building of templates on one server. Advisory locks count per database, so it is always taken in the
 # server's maintenance database.
@@ -30,6 +34,14 @@ SELECT d.datname,
   LEFT JOIN pg_roles role ON role.rolname = d.datname
  WHERE d.datname = ANY(%(names)s)
 """
+
+
+IN_TRANSACTION: LiteralString = """
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND xact_start IS NOT NULL)
+"""
+
+
+IS_OF: LiteralString = "SELECT FROM public.tenant_identity WHERE identity = %s"
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,22 @@ class Databases(Roles):
         self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, sql.Identifier(role)))
         self._end_sessions_of(role)
 
+    def fence(self, name: str, role: str, wait_s: float) -> None:
+        """Keep `role` out of the database; end its sessions when their transactions are over, at most `wait_s` later.
+
+        Either may be gone already.
+        """
+        if not self.role_exists(role):
+            return
+        if self.database_exists(name):
+            self._execute(
+                sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(sql.Identifier(name), sql.Identifier(role))
+            )
+        deadline = time.monotonic() + wait_s
+        while self._scalar(IN_TRANSACTION, role) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self._end_sessions_of(role)
+
     def swap(self, live: str, replacement: str, kept: str | None, role: str) -> None:
         """Rename `live` to `kept` and `replacement` to `live`, and let `role` into the new `live`: all or nothing.
 
@@ -123,6 +151,26 @@ class Databases(Roles):
                 self._execute(rename.format(sql.Identifier(live), sql.Identifier(kept)))
             self._execute(rename.format(sql.Identifier(replacement), sql.Identifier(live)))
             self.open_to(live, role)
+
+    def database_bytes(self, names: Sequence[str]) -> dict[str, int]:
+        """Return {name: size} of those that exist."""
+        query = "SELECT datname, pg_database_size(oid)::int8 FROM pg_database WHERE datname = ANY(%s) ORDER BY datname"
+        return dict(self._rows(query, [list(names)]))
+
+    def databases_of(self, identity: UUID, *, but: Collection[str]) -> list[str]:
+        """Return the databases, whatever their names, that say they are the tenant's with that identity.
+
+        Those in `but` are left out, and so is what cannot be entered.
+        """
+        query = "SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname"
+        found = []
+        for (name,) in self._rows(query):
+            if name in but:
+                continue
+            with suppress(ServerError, psycopg.Error), self._connect(name) as connection:
+                if connection.execute(IS_OF, [identity]).fetchone():
+                    found.append(name)
+        return found
 
     def databases_named(self, prefix: str) -> list[str]:
         """Return the names of the databases that begin with `prefix`."""

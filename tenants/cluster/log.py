@@ -102,6 +102,19 @@ class Log(Guests):
         self._scalar("SELECT pg_switch_wal()::text")
         return str(name)
 
+    def end_segment(self) -> str:
+        """As `switch_wal` does, but begin another segment only where we may."""
+        name = self._scalar("SELECT pg_walfile_name(pg_current_wal_insert_lsn() - 1)")
+        if self._scalar("SELECT has_function_privilege('pg_switch_wal()', 'EXECUTE')"):
+            self._scalar("SELECT pg_switch_wal()::text")
+        return str(name)
+
+    def oldest_segment(self) -> str | None:
+        """Return the name of the oldest segment that the server itself still has; None where we may not look."""
+        if not self._scalar("SELECT has_function_privilege('pg_ls_waldir()', 'EXECUTE')"):
+            return None
+        return cast("str | None", self._scalar("SELECT min(name) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'"))
+
     def archiver(self) -> ArchiverState:
         """Return how the server's own archiving goes."""
         [row] = self._rows(ARCHIVER, {"slot": RECEIVER_SLOT})

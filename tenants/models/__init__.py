@@ -3,6 +3,7 @@
 from tenants.models.backups import Backup, BackupKind, BackupStatus, Restore, RestorePhase
 from tenants.models.base_backups import BaseBackup, RestorePoint
 from tenants.models.batches import GID_PREFIX, UNFINISHED, BatchStatus, BatchTenant, MigrationBatch, parse_gid
+from tenants.models.erasures import Erasure, ErasurePhase
 from tenants.models.operations import OperationStatus, TenantOperation
 from tenants.models.references import SchemaReference
 from tenants.models.servers import DatabaseServer, database_prefix
@@ -18,6 +19,8 @@ __all__ = [
     "BatchStatus",
     "BatchTenant",
     "DatabaseServer",
+    "Erasure",
+    "ErasurePhase",
     "MigrationBatch",
     "OperationStatus",
     "Restore",

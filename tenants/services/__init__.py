@@ -6,7 +6,9 @@ from tenants.services.backup_prune import backup_prune
 from tenants.services.backup_verify import backups_verify
 from tenants.services.clone import tenant_clone
 from tenants.services.create import tenant_create
+from tenants.services.delete import tenant_delete, tenant_loss
 from tenants.services.drill import tenant_drill
+from tenants.services.erasure_verify import ErasureCheck, erasures_verify
 from tenants.services.export import tenant_export
 from tenants.services.import_bundle import tenant_import
 from tenants.services.migrate import tenant_migrate
@@ -20,19 +22,23 @@ from tenants.services.suspend import tenant_resume, tenant_suspend
 from tenants.services.work import clear_working, mark_working
 
 __all__ = [
+    "ErasureCheck",
     "backup_daily",
     "backup_prune",
     "backups_verify",
     "clear_working",
     "control_setup",
     "credentials_rotate",
+    "erasures_verify",
     "mark_working",
     "tenant_backup",
     "tenant_clone",
     "tenant_create",
+    "tenant_delete",
     "tenant_drill",
     "tenant_export",
     "tenant_import",
+    "tenant_loss",
     "tenant_migrate",
     "tenant_orphans",
     "tenant_recover",

@@ -19,6 +19,7 @@ from audit.services import record
 from config.errors import SeoGenError
 from tenants import manifest as manifests
 from tenants.archive import archive_write
+from tenants.backup_files import names_of, storage_name
 from tenants.dump import DumpFormat, dump
 from tenants.errors import BackupFailed, TenantBusy, TenantNotActive, reason_of
 from tenants.history import label, release
@@ -158,17 +159,6 @@ def _failed(backup: Backup, reason: str) -> None:
             status=BackupStatus.FAILED, error=reason, finished_at=Now()
         )
         _audit(f"tenant.{backup.kind}.fail", backup, {"reason": reason})
-
-
-def names_of(backup: Backup) -> list[str]:
-    """Return the files that a backup may consist of, the manifest first: without it the rest is no backup."""
-    return [backup.name + manifests.SUFFIX, backup.name, storage_name(backup.name)]
-
-
-def storage_name(name: str) -> str:
-    """Name the archive of files beside a dump: "a.dump.age" has "a.storage.tar.age"."""
-    sealed = SEALED if name.endswith(SEALED) else ""
-    return f"{name.removesuffix(SEALED).rpartition('.')[0]}.storage.tar{sealed}"
 
 
 def _name(tenant: Tenant, dump_format: DumpFormat, recipient: str) -> str:

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from audit.services import record
 from config.errors import SeoGenError
 from tenants import objects
+from tenants.backup_files import names_of
 from tenants.cluster import Cluster
 from tenants.models import Backup, BackupKind, BackupStatus, Restore, database_prefix
 from tenants.objects import KEPT, objects_of, prefix_of
@@ -22,8 +23,8 @@ from tenants.places import place_at
 from tenants.restore_points import restore_point
 from tenants.router import CONTROL
 from tenants.selectors import tenant_get
-from tenants.services.backup import names_of
 from tenants.services.cluster_prune import cluster_backups_prune
+from tenants.superseded import superseded_remove
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Pruned:
 
     # "" for what belongs to a server.
     tenant_id: str
-    # "backup", "replaced database", "base backup" or "archived log".
+    # "backup", "replaced database", "base backup", "archived log" or "superseded rows".
     kind: str
     what: str
     problem: str = ""
@@ -41,13 +42,14 @@ class Pruned:
 def backup_prune(*, days: int | None = None, dry_run: bool = False) -> list[Pruned]:
     """Remove backups older than `days` (the setting's, where None), and replaced databases whose time is over.
 
-    So are base backups and archived logs of servers, by CLUSTER_BACKUP_RETENTION_DAYS; a dry run leaves them out.
+    So are base backups and archived logs of servers, by CLUSTER_BACKUP_RETENTION_DAYS, and what files of the control
+    database still hold of erased tenants; a dry run leaves them out.
 
     The newest completed backup of a tenant is never removed, whatever its age; nor are exports, which somebody asked
     for by name. What cannot be removed is told of and tried again the next time.
     """
     pruned = _prune_backups(settings.BACKUP_RETENTION_DAYS if days is None else days, dry_run) + _prune_kept(dry_run)
-    return pruned if dry_run else pruned + _prune_clusters()
+    return pruned if dry_run else pruned + _prune_superseded() + _prune_clusters()
 
 
 def _prune_backups(days: int, dry_run: bool) -> list[Pruned]:
@@ -82,6 +84,12 @@ def backup_remove(backup: Backup) -> None:
             resource_id=backup.tenant_id,
             details={"backup": str(backup.pk), "place": backup.place, "file": backup.name},
         )
+
+
+def _prune_superseded() -> list[Pruned]:
+    if superseded_remove():
+        return []
+    return [Pruned("", "superseded rows", "", _("The control database's tables were in use; the next time will do."))]
 
 
 def _prune_clusters() -> list[Pruned]:

@@ -18,6 +18,7 @@ from tenants.building import Built, Expected, build
 from tenants.cluster import Cluster
 from tenants.contents import FileRef
 from tenants.history import release
+from tenants.ledger import require_not_erased
 from tenants.manifest import Manifest
 from tenants.models import Backup, BackupStatus, DatabaseServer, Tenant, database_prefix
 from tenants.objects import prefix_of
@@ -54,6 +55,7 @@ def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgres
         if file.manifest is None:
             raise Unfit(_("%(path)s has no manifest to compare it with") % {"path": url})
         tenant_id = file.manifest.tenant_id
+        require_not_erased(file.manifest.identity)
         _record(file, tenant_id)
         with Cluster(_server(file.manifest), database_prefix(), f"verify {tenant_id}") as cluster:
             on_step = _announcing(tenant_id, on_progress)

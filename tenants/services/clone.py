@@ -15,7 +15,8 @@ from tenants.archive import archive_read
 from tenants.batches import fleet_shared
 from tenants.building import Expected
 from tenants.errors import RestoreRefused, TenantError, TenantExists, TenantNotActive, TenantUnfinished
-from tenants.models import Tenant, TenantStatus
+from tenants.ledger import note_return, require_not_erased
+from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus
 from tenants.naming import clean_name, validate_id
 from tenants.new_tenant import CLONE, activate, fill, newcomer, take_files
 from tenants.objects import objects_of, prefix_of
@@ -35,17 +36,20 @@ def tenant_clone(
     backup_file: str | None = None,
     to_time: datetime | None = None,
     identity_file: str | None = None,
+    from_erased: str = "",
     on_progress: OnProgress = ignore_progress,
 ) -> CloneReport:
     """Make the tenant `new_id` of what the backup of `tenant_id` holds, or of its state at `to_time` (aware).
 
     It gets an identity, a role and storage paths of its own; the files that its rows refer to are copied. Its audit log
-    continues the other's, which the tenant's `chain_identity` says. Raises `TenantExists`, `RestoreRefused` and what
+    continues the other's, which the tenant's `chain_identity` says. An erased tenant comes back so only where
+    `from_erased` says why, which is recorded. Raises `TenantExists`, `ErasedTenant`, `RestoreRefused` and what
     `tenant_restore` raises; nothing is left of it then.
     """
     validate_id(new_id)
     origin = tenant_get(tenant_id)
-    if origin.status == TenantStatus.DELETED:
+    erasure = require_not_erased(origin.identity, reason=from_erased)
+    if origin.status == TenantStatus.DELETING:
         raise TenantNotActive(origin.id, origin.status)
     if Tenant.objects.using(CONTROL).filter(pk=new_id).exists():
         raise TenantExists(_("Tenant %(id)s exists already.") % {"id": new_id}, hint=_("Choose another id."))
@@ -56,7 +60,10 @@ def tenant_clone(
                 _("%(file)s is a backup of tenant %(other)s.")
                 % {"file": file.description, "other": file.manifest.tenant_id}
             )
-        server = origin.server or server_for_new_tenant(None)
+        server = origin.server or _former_server(erasure) or server_for_new_tenant(None)
+        if erasure is not None:
+            source_name = file.description if file else described(to_time)
+            note_return(erasure, new_id=new_id, source=source_name, reason=from_erased)
         made = stack.enter_context(
             newcomer(
                 tenant_id=new_id,
@@ -70,12 +77,17 @@ def tenant_clone(
             )
         )
         source: Source = file or stack.enter_context(
-            state_at(server, database_of(origin), to_time, work=str(made.operation.pk))
+            state_at(server, erasure.database if erasure else database_of(origin), to_time, work=str(made.operation.pk))
         )
         built = fill(made, source, Expected.of(origin, source, fleet_version=""))
         missing = take_files(made, _files(origin, file, identity_file))
         tenant = activate(made, built)
     return CloneReport(tenant.id, tenant_id, source.description, built.version, built.census.rows, missing)
+
+
+def _former_server(erasure: Erasure | None) -> DatabaseServer | None:
+    """Return the server that an erased tenant was on, whose base backups may still hold it."""
+    return DatabaseServer.objects.using(CONTROL).filter(pk=erasure.server).first() if erasure else None
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from tenants.batches import fleet_shared
 from tenants.building import Expected
 from tenants.bundle import DUMP, STORAGE, Bundle, bundle_open
 from tenants.dump import format_of, load
-from tenants.errors import ImportRefused, TenantError, TenantExists, TenantUnfinished
+from tenants.errors import ImportRefused, TenantExists, TenantUnfinished
+from tenants.ledger import note_return, require_not_erased
 from tenants.manifest import Manifest
 from tenants.models import Tenant, TenantStatus
 from tenants.naming import validate_id
@@ -42,13 +43,15 @@ def tenant_import(
     new_id: str | None = None,
     server_name: str | None = None,
     identity_file: str | None = None,
+    from_erased: str = "",
     on_progress: OnProgress = ignore_progress,
 ) -> CloneReport:
     """Make a tenant of a bundle, under its own id or `new_id`, and return what came of it.
 
     Under its own id it keeps its identity; under another it gets a new one, and its audit log continues the old chain.
-    Providers, models and steps that are missing here are added; what is here stays as it is. Raises `TenantExists`,
-    or `ImportRefused` with what does not match; nothing of it is left then.
+    Providers, models and steps that are missing here are added; what is here stays as it is. The bundle of a tenant
+    that was erased here is refused unless `from_erased` says why it comes back, which is recorded. Raises
+    `TenantExists`, or `ImportRefused` with what does not match; nothing of it is left then.
     """
     place, name = split_file(file)
     with _refusing(place.path(name)), bundle_open(place, name, identity_file) as bundle:
@@ -57,6 +60,9 @@ def tenant_import(
         keeps = tenant_id == manifest.tenant_id
         with fleet_shared(wait=FLEET_WAIT), tenant_lock(tenant_id, IMPORT):
             _require_free(tenant_id, manifest, keeps)
+            erasure = require_not_erased(manifest.identity, reason=from_erased)
+            if erasure is not None:
+                note_return(erasure, new_id=tenant_id, source=place.path(name), reason=from_erased)
             configuration = _checked(bundle)
             server = server_for_new_tenant(server_name)
             with newcomer(
@@ -134,8 +140,6 @@ def _require_free(tenant_id: str, manifest: Manifest, keeps: bool) -> None:
             _("The id %(id)s belonged to a tenant that was erased, and is never used again.") % {"id": tenant_id},
             hint=_("Choose another with --id."),
         )
-    if tenants.filter(identity=manifest.identity, status=TenantStatus.DELETED).exists():
-        raise TenantError(_("The bundle is of a tenant that was erased here."))
     if present is not None:
         raise TenantExists(
             _("Tenant %(id)s exists already (%(status)s).") % {"id": tenant_id, "status": present.status},

@@ -71,7 +71,9 @@ def tenant_migrate(
 
 
 def _chosen(tenant_id: str | None) -> list[Tenant]:
-    tenants = [tenant_get(tenant_id)] if tenant_id else list(tenants_existing())
+    # A tenant that is being erased has no version to come, and may take long.
+    living = tenants_existing().exclude(status=TenantStatus.DELETING)
+    tenants = [tenant_get(tenant_id)] if tenant_id else list(living)
     unfinished = {operation.tenant_id: operation.kind for operation in operations_unfinished()}
     for tenant in tenants:
         if tenant.id in unfinished:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from config.errors import SeoGenError
-from tenants import new_tenant, restoring
+from tenants import erasing, new_tenant, restoring
 from tenants.batches import batch_applied, batch_decide, batch_end, fleet_lock
 from tenants.cluster import Cluster
 from tenants.errors import FleetBusy, ServerError, TenantBusy
@@ -158,6 +158,7 @@ HANDLERS: dict[str, Callable[[TenantOperation, OnProgress, str | None], None]] =
     create.KIND: _finish_create,
     new_tenant.CLONE: new_tenant.recover,
     new_tenant.IMPORT: new_tenant.recover,
+    erasing.KIND: erasing.recover,
     restoring.KIND: restoring.recover,
     restoring.UNDO: restoring.recover,
 }

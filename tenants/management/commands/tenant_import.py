@@ -17,6 +17,12 @@ class Command(OperatorCommand):
         parser.add_argument("--id", dest="new_id", metavar="ID", help="Another id than it had.")
         parser.add_argument("--server", dest="server_name", help="The database server; the default one unless given.")
         parser.add_argument("--identity-file", metavar="FILE", help="The age identity that opens an encrypted bundle.")
+        parser.add_argument(
+            "--from-erased",
+            default="",
+            metavar="REASON",
+            help="Go on though the tenant was erased here; the reason is recorded.",
+        )
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
@@ -25,6 +31,7 @@ class Command(OperatorCommand):
             new_id=options["new_id"],
             server_name=options["server_name"],
             identity_file=options["identity_file"],
+            from_erased=options["from_erased"],
             on_progress=show_progress,
         )
         return asdict(report)

@@ -26,6 +26,12 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--as", dest="new_id", metavar="NEW_ID", help="Make a new tenant instead, and leave this one alone."
         )
+        parser.add_argument(
+            "--from-erased",
+            default="",
+            metavar="REASON",
+            help="With --as: go on though the tenant was erased; the reason is recorded.",
+        )
         parser.add_argument("--identity-file", metavar="FILE", help="The age identity that opens an encrypted backup.")
         parser.add_argument("--stop-runs", action="store_true", help="Go on though runs are at work; they fail.")
         parser.add_argument("--confirm", action="store_true", help="Do not ask for the tenant's id to be typed.")
@@ -39,7 +45,17 @@ class Command(OperatorCommand):
         source = {"backup_file": options["backup_file"], "to_time": to_time, "identity_file": options["identity_file"]}
         tenant_get(tenant_id)
         if new_id:
-            return asdict(tenant_clone(tenant_id=tenant_id, new_id=new_id, on_progress=show_progress, **source))
+            return asdict(
+                tenant_clone(
+                    tenant_id=tenant_id,
+                    new_id=new_id,
+                    from_erased=options["from_erased"],
+                    on_progress=show_progress,
+                    **source,
+                )
+            )
+        if options["from_erased"]:
+            raise CommandError(_("--from-erased needs --as: the id of an erased tenant is never used again."))
         self.confirm(
             tenant_id,
             _("The database of tenant %(id)s is going to be replaced; it is kept, and can be put back.")

@@ -1,0 +1,349 @@
+"""Erase a tenant, step by step: each is recorded when it is done, and can be repeated until then.
+
+1. record, and close the tenant in the control database; 2. keep its role out of its database; 3. mark the moment in
+the server's log; 4. copy its audit log into the control database's archive; 5. list what there is; 6. its storage;
+7. backups and exports; 8. messages and cache; 9. databases; 10. roles; 11. look once more, write the certificate, leave
+a tombstone. From 1 on nobody reaches the tenant, and there is no way back: what was cut off goes on.
+docs/adr/0012-erasure.md tells why it is in this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+from django.db.utils import Error
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit.archiving import log_archive
+from audit.control.models import AuditArchive
+from audit.services import record
+from config.errors import SeoGenError
+from tenants import backup_files, objects
+from tenants.cached import cache_erase
+from tenants.certificate import certificate_of, digest_of
+from tenants.cluster import Cluster, parse_location
+from tenants.contents import contents
+from tenants.errors import DeletionUnfinished, reason_of
+from tenants.holdings import (
+    SCRATCH,
+    backups_held,
+    backups_of,
+    database_names,
+    databases_held,
+    rows_held,
+    storage_held,
+)
+from tenants.models import (
+    Backup,
+    BackupStatus,
+    BatchTenant,
+    Erasure,
+    ErasurePhase,
+    MigrationBatch,
+    OperationStatus,
+    Restore,
+    Tenant,
+    TenantOperation,
+    TenantStatus,
+    database_prefix,
+)
+from tenants.operations import operation_begin, operation_end
+from tenants.owner import owner_connection
+from tenants.places import PlaceError
+from tenants.restore_points import restore_point
+from tenants.router import CONTROL
+from tenants.types import OnProgress, Progress
+
+KIND = "delete"
+# What an operator may accept: that the audit log is broken or gone; that backups remain in places out of reach.
+AUDIT_LOSS = "audit loss"
+LOST_BACKUPS = "lost backups"
+# How long transactions that are open when the tenant is closed may take to end. A worker's hold no model's answer.
+GRACE_S = 10.0
+
+Found = dict[str, Any]
+Step = Callable[[Cluster, Tenant, Erasure], Found]
+
+
+def work_of(tenant_id: str) -> str:
+    """What our sessions on the server are called, so that those of a killed process can be told."""
+    return f"{KIND} {tenant_id}"
+
+
+def begin(tenant: Tenant, accepts: Sequence[str]) -> Erasure:
+    """Record what is about to happen, and close the tenant to everybody, durably."""
+    assert tenant.server is not None  # the service has asked
+    location = parse_location(tenant.database_url)
+    with transaction.atomic(using=CONTROL):
+        operation = operation_begin(tenant_id=tenant.id, kind=KIND)
+        row = Erasure.objects.using(CONTROL).create(
+            operation=operation,
+            tenant_id=tenant.id,
+            identity=tenant.identity,
+            chain_identity=tenant.chain_identity or tenant.identity,
+            server=tenant.server.name,
+            database=location.database,
+            role=location.role,
+            accepts=list(accepts),
+        )
+        Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(
+            status=TenantStatus.DELETING,
+            is_active=False,
+            connection_version=F("connection_version") + 1,
+            work_seen_at=None,
+        )
+        _audit("tenant.delete", row, {"identity": str(row.identity), "accepts": list(accepts)})
+    return row
+
+
+def accept(row: Erasure, accepts: Sequence[str]) -> None:
+    """Add to what the operator accepts, for a deletion that could not go on without."""
+    new = sorted({*row.accepts, *accepts})
+    if new == row.accepts:
+        return
+    row.accepts = new
+    with transaction.atomic(using=CONTROL):
+        row.save(using=CONTROL, update_fields=["accepts"])
+        _audit("tenant.delete", row, {"identity": str(row.identity), "accepts": new})
+
+
+def carry_on(cluster: Cluster, tenant: Tenant, row: Erasure, on_progress: OnProgress) -> None:
+    """Do the steps that are left; raise `DeletionUnfinished` with what stands in the way."""
+    try:
+        done = ErasurePhase.values.index(row.phase)
+        for phase, step in STEPS:
+            if ErasurePhase.values.index(phase) <= done:
+                continue
+            on_progress(Progress(tenant.id, phase.value))
+            _advance(row, phase, step(cluster, tenant, row))
+        on_progress(Progress(tenant.id, "certificate"))
+        _finish(tenant, row)
+    except DeletionUnfinished:
+        raise
+    except SeoGenError as error:
+        raise DeletionUnfinished(tenant.id, error.message, hint=error.hint) from error
+    on_progress(Progress(tenant.id, "done"))
+
+
+def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
+    """Go on with a deletion that was cut off."""
+    row = Erasure.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
+    tenant = Tenant.objects.using(CONTROL).select_related("server").get(pk=row.tenant_id)
+    assert tenant.server is not None  # it has one until it is a tombstone
+    with Cluster(tenant.server, database_prefix(), work_of(tenant.id)) as cluster:
+        cluster.end_predecessors()
+        carry_on(cluster, tenant, row, on_progress)
+
+
+# -- the steps ---------------------------------------------------------------------------------------------------------
+
+
+def _close(cluster: Cluster, _tenant: Tenant, row: Erasure) -> Found:
+    """Keep the tenant's role out. A worker that is writing a file holds a transaction meanwhile: it may end."""
+    cluster.fence(row.database, row.role, GRACE_S)
+    return {}
+
+
+def _mark(cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
+    point = restore_point(cluster.server, reason=KIND, tenant_id=tenant.id)
+    return {"restore_point": point.name if point else None, "lsn": point.lsn if point else None}
+
+
+def _archive(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+    archive = AuditArchive.objects.using(CONTROL).filter(identity=row.identity).first()
+    if archive is None and not cluster.database_exists(row.database):
+        _require(row, AUDIT_LOSS, _("its database is gone, and its audit log with it"))
+    elif archive is None:
+        try:
+            archive = _copy_log(cluster, tenant, row)
+        except Error as error:
+            reason = _("its audit log cannot be read: %(reason)s") % {"reason": reason_of(error)}
+            _require(row, AUDIT_LOSS, reason)
+    if archive is None:
+        return {"entries": None, "first_bad": None, "head_hash": None, "digest": None}
+    return {
+        "entries": archive.entries,
+        "first_bad": archive.first_bad,
+        "head_hash": archive.head_hash,
+        "digest": archive.digest,
+    }
+
+
+def _copy_log(cluster: Cluster, tenant: Tenant, row: Erasure) -> AuditArchive:
+    with (
+        owner_connection(cluster.server, row.database, work_of(tenant.id)) as source,
+        transaction.atomic(using=CONTROL),
+    ):
+        archive = log_archive(source, tenant_id=tenant.id, identity=row.identity, chain_identity=row.chain_identity)
+        if archive.first_bad is not None:
+            _require(row, AUDIT_LOSS, broken_log(archive.first_bad))
+        record(
+            using=CONTROL,
+            action="audit.archive",
+            resource_type="tenant",
+            resource_id=tenant.id,
+            details={
+                "identity": str(row.identity),
+                "entries": archive.entries,
+                "head": archive.head_hash,
+                "digest": archive.digest,
+                "first_bad": archive.first_bad,
+            },
+        )
+    return archive
+
+
+def broken_log(number: int) -> str:
+    return _("its audit log is broken at entry %(number)d") % {"number": number}
+
+
+def _list(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+    """List everything before the first of it goes, so that the certificate is the same however often we begin."""
+    return {
+        "databases": [asdict(one) for one in databases_held(cluster, tenant.id, row.database)],
+        "rows": rows_held(cluster, row.database),
+        "place": objects.place_of(tenant.id),
+        "storage": asdict(storage_held(tenant.id)),
+        "backups": [asdict(one) for one in backups_held(tenant.id)],
+    }
+
+
+def _erase_storage(_cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
+    objects.erase_all(tenant.id)
+    return {}
+
+
+def _erase_backups(_cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+    """Try every one of them before giving up; those out of reach stay in the catalogue."""
+    problems = {}
+    for backup in backups_of(tenant):
+        try:
+            backup_files.erase(backup)
+        except PlaceError as error:
+            problems[str(backup.pk)] = error.message
+        else:
+            _note_erased(backup)
+    if problems:
+        _require(row, LOST_BACKUPS, " ".join(problems.values()))
+    return {"remaining": sorted(problems)}
+
+
+def _note_erased(backup: Backup) -> None:
+    with transaction.atomic(using=CONTROL):
+        Backup.objects.using(CONTROL).filter(pk=backup.pk).update(status=BackupStatus.REMOVED, removed_at=Now())
+        record(
+            using=CONTROL,
+            action="backup.remove",
+            resource_type="tenant",
+            resource_id=backup.tenant_id,
+            details={"backup": str(backup.pk), "place": backup.place, "file": backup.name},
+        )
+
+
+def _erase_messages(_cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
+    return {"messages": contents().erase_messages(tenant.id), "cache_keys": cache_erase(tenant.id)}
+
+
+def _drop_databases(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+    for name in database_names(tenant.id, row.database):
+        cluster.drop_database(name)
+    lsn, _moment = cluster.heartbeat()
+    # The next segment of the log holds nothing of them.
+    return {"lsn": lsn, "segment": cluster.end_segment()}
+
+
+def _drop_roles(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+    scratch = [name for name, kind in database_names(tenant.id, row.database).items() if kind == SCRATCH]
+    for name in [row.role, *scratch]:
+        cluster.drop_role(name)
+    return {"roles": [row.role]}
+
+
+STEPS: tuple[tuple[ErasurePhase, Step], ...] = (
+    (ErasurePhase.CLOSED, _close),
+    (ErasurePhase.MARKED, _mark),
+    (ErasurePhase.ARCHIVED, _archive),
+    (ErasurePhase.LISTED, _list),
+    (ErasurePhase.STORAGE, _erase_storage),
+    (ErasurePhase.BACKUPS, _erase_backups),
+    (ErasurePhase.MESSAGES, _erase_messages),
+    (ErasurePhase.DATABASES, _drop_databases),
+    (ErasurePhase.CREDENTIALS, _drop_roles),
+)
+
+
+def _finish(tenant: Tenant, row: Erasure) -> None:
+    """Look once more for what a worker may have written while it was shut out; then certificate and tombstone."""
+    objects.erase_all(tenant.id)
+    contents().erase_messages(tenant.id)
+    completed_at = timezone.now()
+    with transaction.atomic(using=CONTROL):
+        row.certificate = certificate_of(row, completed_at)
+        row.digest = digest_of(row.certificate)
+        row.phase, row.completed_at = ErasurePhase.DONE, completed_at
+        row.save(using=CONTROL, update_fields=["certificate", "digest", "phase", "completed_at"])
+        _forget(tenant)
+        operation_end(row.operation, OperationStatus.COMPLETED)
+        _audit("tenant.delete.complete", row, {"certificate": row.digest, "identity": str(row.identity)})
+
+
+def _forget(tenant: Tenant) -> None:
+    """Leave a tombstone; and of the control database's other rows about the tenant nothing that quotes its contents."""
+    Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(
+        status=TenantStatus.DELETED,
+        name=tenant.id,
+        database_url="",
+        server=None,
+        work_seen_at=None,
+        schema_version="",
+        schema_drift=None,
+        schema_fingerprint="",
+        schema_stamp="",
+    )
+    Backup.objects.using(CONTROL).filter(tenant_id=tenant.id).update(manifest=None, error="", verify_error="")
+    Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).update(report=None, kept_until=None)
+    TenantOperation.objects.using(CONTROL).filter(tenant_id=tenant.id).update(error="")
+    batches: QuerySet[BatchTenant] = BatchTenant.objects.using(CONTROL).filter(tenant_id=tenant.id)
+    MigrationBatch.objects.using(CONTROL).filter(pk__in=batches.values("batch")).update(error="")
+    batches.update(error="")
+
+
+def _require(row: Erasure, what: str, reason: str) -> None:
+    """Go on where the operator accepts it, else raise."""
+    if what in row.accepts:
+        return
+    raise DeletionUnfinished(row.tenant_id, reason, hint=HINTS[what]())
+
+
+HINTS: dict[str, Callable[[], str]] = {
+    AUDIT_LOSS: lambda: _("Give --accept-audit-loss to delete it nevertheless; the certificate says so then."),
+    LOST_BACKUPS: lambda: _(
+        "Make the place reachable and give the command again; or give --accept-lost-backups: the certificate names them"
+        " then."
+    ),
+}
+
+
+def _advance(row: Erasure, phase: ErasurePhase, found: Found) -> None:
+    """Make the step durable, with what it found."""
+    row.phase = phase
+    row.found = {**row.found, phase.value: found}
+    with transaction.atomic(using=CONTROL):
+        row.save(using=CONTROL, update_fields=["phase", "found"])
+        _audit("tenant.delete.step", row, {"step": phase.value})
+
+
+def _audit(action: str, row: Erasure, details: dict[str, object]) -> None:
+    record(
+        using=CONTROL,
+        action=action,
+        resource_type="tenant",
+        resource_id=row.tenant_id,
+        details={"operation": str(row.pk), **details},
+    )

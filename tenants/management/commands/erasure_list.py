@@ -1,0 +1,32 @@
+from typing import Any
+
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.erasure_presentation import erasure_document
+from tenants.ledger import erasures
+from tenants.presentation import print_table
+
+
+class Command(OperatorCommand):
+    help = "List the tenants that were erased, and deletions that are not over."
+
+    def perform(self, **options: Any) -> Any:
+        return [erasure_document(row) for row in erasures()]
+
+    def present(self, document: Any) -> None:
+        if not document:
+            self.stdout.write(_("No tenant was erased."))
+            return
+        rows = [
+            (
+                row["tenant_id"],
+                f"{localtime(row['started_at']):%Y-%m-%d %H:%M}",
+                f"{localtime(row['completed_at']):%Y-%m-%d %H:%M}" if row["completed_at"] else row["phase"],
+                row["by"],
+                row["sha256"],
+            )
+            for row in document
+        ]
+        print_table([_("tenant"), _("requested"), _("completed"), _("by"), _("sha256 of the certificate")], rows)

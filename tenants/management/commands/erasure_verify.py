@@ -1,0 +1,48 @@
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.presentation import print_table
+from tenants.services import ErasureCheck, erasures_verify
+
+
+class Command(OperatorCommand):
+    help = "Look again, everywhere, whether erasures still hold; exit 1 if one does not."
+    checks: list[ErasureCheck]
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--tenant-id", help="The id that the tenant had.")
+        which.add_argument("--all", action="store_true", help="Every erasure.")
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        self.checks = erasures_verify(tenant_id=options["tenant_id"])
+        return [asdict(check) | {"holds": not check.problems} for check in self.checks]
+
+    def present(self, document: Any) -> None:
+        if not document:
+            self.stdout.write(_("No tenant was erased."))
+            return
+        print_table(
+            [_("tenant"), _("erased"), _("holds"), _("left, as certified")],
+            [
+                (
+                    row["tenant_id"],
+                    f"{localtime(row['completed_at']):%Y-%m-%d %H:%M}" if row["completed_at"] else "",
+                    _("yes") if row["holds"] else _("no"),
+                    "\n".join(row["remaining"]),
+                )
+                for row in document
+            ],
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
+        problems = [f"{check.tenant_id}: {problem}" for check in self.checks for problem in check.problems]
+        if problems:
+            raise CommandError("\n".join(problems))

@@ -1,0 +1,82 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.erasure_presentation import erasure_document, print_certificate
+from tenants.models import TenantStatus
+from tenants.presentation import show_progress, size
+from tenants.selectors import tenant_get
+from tenants.services import tenant_delete, tenant_loss
+from tenants.services.delete import DELETABLE, Loss
+
+
+class Command(OperatorCommand):
+    help = "Erase a tenant for good: databases, files, backups, messages, roles. Its audit log is kept."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
+        parser.add_argument("--confirm", action="store_true", help="Do not ask for the tenant's id to be typed.")
+        parser.add_argument(
+            "--accept-audit-loss", action="store_true", help="Go on though its audit log is broken or gone."
+        )
+        parser.add_argument(
+            "--accept-lost-backups", action="store_true", help="Go on though places of its backups cannot be reached."
+        )
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        tenant_id = options["tenant_id"]
+        tenant = tenant_get(tenant_id)
+        # What is erased already, or closed for it, needs no second consent.
+        if tenant.status in DELETABLE and not options["confirm"]:
+            self.confirm(tenant_id, consequence(tenant_loss(tenant_id=tenant_id)), confirmed=False)
+        row = tenant_delete(
+            tenant_id=tenant_id,
+            accept_audit_loss=options["accept_audit_loss"],
+            accept_lost_backups=options["accept_lost_backups"],
+            on_progress=show_progress,
+        )
+        return erasure_document(row) | {"already": tenant.status == TenantStatus.DELETED}
+
+    def present(self, document: Any) -> None:
+        if document["already"]:
+            self.stdout.write(_("Tenant %(tenant_id)s was erased before; nothing was done.") % document)
+        print_certificate(document, self.stdout)
+
+
+def consequence(loss: Loss) -> str:
+    """Say what is going to be lost, with sizes and the last backup."""
+    lines = [
+        _("Tenant %(id)s (%(name)s) is going to be erased, and cannot be brought back:")
+        % {"id": loss.tenant_id, "name": loss.name}
+    ]
+    lines += [f"  {_('database')} {one.name} ({one.kind}): {size(one.size_bytes)}" for one in loss.databases]
+    lines.append("  " + _("rows: %(rows)s") % {"rows": ", ".join(f"{n} {table}" for table, n in shown(loss.rows))})
+    lines.append(
+        "  "
+        + _("files: %(objects)d in %(versions)d versions, %(size)s")
+        % {
+            "objects": loss.storage.objects,
+            "versions": loss.storage.versions,
+            "size": size(loss.storage.size_bytes),
+        }
+    )
+    lines += [f"  {one.kind} {one.file}: {size(one.size_bytes)}" for one in loss.backups]
+    if loss.at_work:
+        lines.append("  " + _("runs at work: %(count)d") % {"count": len(loss.at_work)})
+    lines.append(
+        _("Its last backup is of %(time)s, and goes too.")
+        % {"time": f"{localtime(loss.last_backup_at):%Y-%m-%d %H:%M}"}
+        if loss.last_backup_at
+        else _("There is no backup of it.")
+    )
+    lines.append(_("Its audit log (%(count)d entries) is kept.") % {"count": loss.rows.get("audit_logs", 0)})
+    return "\n".join(lines)
+
+
+def shown(rows: dict[str, int]) -> list[tuple[str, int]]:
+    """Pick the tables that people know."""
+    return [(table, rows[table]) for table in ("runs", "steps", "artifacts", "prompts") if table in rows]

@@ -1,0 +1,60 @@
+"""Tenants that were erased: what was to go, how far it is, and the certificate. The rows are the ledger of erasures."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from tenants.models.operations import TenantOperation
+
+
+class ErasurePhase(models.TextChoices):
+    """Which step is the last that is durable; the next one is repeated after a crash."""
+
+    RECORDED = "recorded", _("recorded")
+    CLOSED = "closed", _("closed")
+    MARKED = "marked", _("marked in the log of its server")
+    ARCHIVED = "archived", _("audit log archived")
+    LISTED = "listed", _("listed")
+    STORAGE = "storage", _("storage erased")
+    BACKUPS = "backups", _("backups erased")
+    MESSAGES = "messages", _("messages erased")
+    DATABASES = "databases", _("databases dropped")
+    CREDENTIALS = "credentials", _("roles dropped")
+    DONE = "done", _("done")
+
+
+class Erasure(models.Model):
+    """One tenant's complete deletion. Never removed: it refuses the tenant's return, and holds the certificate."""
+
+    operation = models.OneToOneField(
+        TenantOperation, primary_key=True, on_delete=models.PROTECT, related_name="erasure", verbose_name=_("operation")
+    )
+    tenant_id = models.TextField(_("tenant"), unique=True)
+    identity = models.UUIDField(_("identity"), unique=True)
+    # The identity that its audit chain began with (`Tenant.chain_identity`).
+    chain_identity = models.UUIDField()
+    phase = models.TextField(_("phase"), choices=ErasurePhase, db_default=ErasurePhase.RECORDED)
+    # A server's name, which may be removed once no tenant is on it.
+    server = models.TextField(_("server"))
+    database = models.TextField(_("database"))
+    role = models.TextField()
+    # What may remain, or be lost, as the operator has said (`tenants.erasing.ACCEPTABLE`).
+    accepts = models.JSONField(default=list, db_default=[])
+    # What each step found, by its phase: what the certificate is made of.
+    found = models.JSONField(_("found"), default=dict, db_default={})
+    # The certificate (`tenants.certificate`), and its sha256, which the control database's audit log has too.
+    certificate = models.JSONField(_("certificate"), null=True)
+    digest = models.TextField(_("sha256"), db_default="")
+    completed_at = models.DateTimeField(_("erased"), null=True)
+    # When the control database's files were rewritten without what its rows said of the tenant (`backup prune`).
+    rewritten_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "erasures"
+        verbose_name = _("erasure")
+        verbose_name_plural = _("erasures")
+        ordering = ["-operation__started_at"]
+
+    def __str__(self) -> str:
+        return self.tenant_id

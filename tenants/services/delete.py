@@ -1,0 +1,174 @@
+"""Erase a tenant for good (`tenants.erasing`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.utils import Error
+from django.utils.translation import gettext as _
+
+from audit.chain import chain_first_bad, chain_head, chain_last
+from tenants import erasing
+from tenants.batches import fleet_shared
+from tenants.cluster import Cluster
+from tenants.contents import contents
+from tenants.erasing import AUDIT_LOSS, KIND, LOST_BACKUPS, work_of
+from tenants.errors import DeletionRefused, TenantNotActive, reason_of
+from tenants.holdings import (
+    HeldBackup,
+    HeldDatabase,
+    HeldStorage,
+    backups_held,
+    databases_held,
+    rows_held,
+    storage_held,
+)
+from tenants.ledger import erasure_get
+from tenants.models import (
+    Backup,
+    BackupKind,
+    BackupStatus,
+    DatabaseServer,
+    Erasure,
+    Tenant,
+    TenantStatus,
+    database_prefix,
+)
+from tenants.operations import tenant_lock
+from tenants.owner import owner_connection
+from tenants.preflight import database_of
+from tenants.restoring import FLEET_WAIT
+from tenants.router import CONTROL
+from tenants.selectors import require_finished, tenant_get
+from tenants.types import OnProgress, ignore_progress
+
+DELETABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a deletion is going to take away."""
+
+    tenant_id: str
+    name: str
+    databases: list[HeldDatabase]
+    # By table.
+    rows: dict[str, int]
+    storage: HeldStorage
+    backups: list[HeldBackup]
+    # When the newest completed backup was begun; None where there is none.
+    last_backup_at: datetime | None
+    # Ids of runs that workers are at work on.
+    at_work: list[str]
+
+
+def tenant_loss(*, tenant_id: str) -> Loss:
+    """Look through everything that there is of the tenant, and change nothing. Raises what `tenant_delete` raises."""
+    tenant = tenant_get(tenant_id)
+    server = _require_deletable(tenant)
+    database = database_of(tenant)
+    with Cluster(server, database_prefix(), work_of(tenant.id)) as cluster:
+        completed = Backup.objects.using(CONTROL).filter(
+            tenant_id=tenant.id, kind=BackupKind.BACKUP, status=BackupStatus.COMPLETED
+        )
+        return Loss(
+            tenant_id=tenant.id,
+            name=tenant.name,
+            databases=databases_held(cluster, tenant.id, database),
+            rows=rows_held(cluster, database),
+            storage=storage_held(tenant.id),
+            backups=backups_held(tenant.id),
+            last_backup_at=completed.order_by("-started_at").values_list("started_at", flat=True).first(),
+            at_work=_at_work(cluster, database, tenant),
+        )
+
+
+def tenant_delete(
+    *,
+    tenant_id: str,
+    accept_audit_loss: bool = False,
+    accept_lost_backups: bool = False,
+    on_progress: OnProgress = ignore_progress,
+) -> Erasure:
+    """Erase the tenant, and return the record with its certificate; one that is erased already is left as it is.
+
+    A deletion that was cut off is continued. A broken or missing audit log stands in the way unless
+    `accept_audit_loss`, backups in places that cannot be reached unless `accept_lost_backups`; the certificate says so.
+    Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, `ServerError` or
+    `DeletionRefused`, and nothing was begun; `DeletionUnfinished` where it was, and the tenant stays closed.
+    """
+    accepts = [AUDIT_LOSS] * accept_audit_loss + [LOST_BACKUPS] * accept_lost_backups
+    tenant_get(tenant_id)
+    with tenant_lock(tenant_id, KIND):
+        tenant = tenant_get(tenant_id)
+        if tenant.status == TenantStatus.DELETED:
+            return erasure_get(tenant_id)
+        if tenant.status == TenantStatus.DELETING:
+            row = erasure_get(tenant_id)
+            erasing.accept(row, accepts)
+        else:
+            row = _begin(tenant, accepts)
+        with Cluster(_server_of(tenant), database_prefix(), work_of(tenant.id)) as cluster:
+            cluster.end_predecessors()
+            erasing.carry_on(cluster, tenant, row, on_progress)
+    return row
+
+
+def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
+    """Record it while no migration of the fleet is on; those that come later leave the tenant out."""
+    with fleet_shared(wait=FLEET_WAIT):
+        require_finished(tenant.id)
+        server = _require_deletable(tenant)
+        with Cluster(server, database_prefix(), work_of(tenant.id)) as cluster:
+            if AUDIT_LOSS not in accepts:
+                _require_whole_log(cluster, tenant)
+        return erasing.begin(tenant, accepts)
+
+
+def _require_deletable(tenant: Tenant) -> DatabaseServer:
+    if tenant.status not in DELETABLE:
+        raise TenantNotActive(tenant.id, tenant.status)
+    return _server_of(tenant)
+
+
+def _server_of(tenant: Tenant) -> DatabaseServer:
+    if tenant.server is None:
+        raise DeletionRefused(
+            tenant.id,
+            _("it is on no registered server, so nobody can drop its database"),
+            hint=_("Register its server in the admin, and choose it for the tenant."),
+        )
+    return tenant.server
+
+
+def _require_whole_log(cluster: Cluster, tenant: Tenant) -> None:
+    """Refuse before anything is begun what would stop it later: a log that is kept must be worth keeping."""
+    database, identity = database_of(tenant), tenant.chain_identity or tenant.identity
+    if not cluster.database_exists(database):
+        raise _without_log(tenant, _("its database is gone, and its audit log with it"))
+    try:
+        with owner_connection(cluster.server, database, work_of(tenant.id)) as connection:
+            bad = chain_first_bad(connection, identity)
+            last = chain_last(connection, identity)
+            if bad is None and chain_head(connection) != last:
+                bad = last.sequence + 1
+    except Error as error:
+        reason = _("its audit log cannot be read: %(reason)s") % {"reason": reason_of(error)}
+        raise _without_log(tenant, reason) from error
+    if bad is not None:
+        raise _without_log(tenant, erasing.broken_log(bad))
+
+
+def _without_log(tenant: Tenant, reason: str) -> DeletionRefused:
+    return DeletionRefused(tenant.id, reason, hint=erasing.HINTS[AUDIT_LOSS]())
+
+
+def _at_work(cluster: Cluster, database: str, tenant: Tenant) -> list[str]:
+    if not cluster.database_exists(database):
+        return []
+    try:
+        with owner_connection(cluster.server, database, work_of(tenant.id)) as connection:
+            return contents().at_work(connection.alias)
+    except Error:
+        return []
