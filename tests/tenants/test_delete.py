@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tenants.models import Tenant, TenantStatus
-from tenants.services import tenant_delete, erasures_verify, backup_prune
+from tenants.services import backup_prune, erasures_verify, tenant_delete
 from tests.tenants.filled import add_run
 from tests.tenants.test_create import objects_named_like
 from tests.tenants.test_restore import back_up
