@@ -41,7 +41,7 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND xact_start IS
 """
 
 
-IS_OF: LiteralString = "SELECT FROM public.tenant_identity WHERE identity = %s"
+IS_OF: LiteralString = "SELECT 1 FROM public.tenant_identity WHERE identity = %s"
 
 
 @dataclass(frozen=True)

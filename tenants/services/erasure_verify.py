@@ -17,7 +17,7 @@ from audit.control.models import AuditArchive, ControlAuditLog
 from audit.services import record
 from config.errors import SeoGenError
 from tenants import objects
-from tenants.backup_files import is_there
+from tenants.backup_files import is_there, names_of
 from tenants.cached import cached_keys
 from tenants.certificate import digest_of
 from tenants.cluster import Cluster
@@ -143,7 +143,7 @@ def _backups(row: Erasure) -> Iterator[str]:
         elif found is None and backup.status != BackupStatus.REMOVED:
             yield _("%(file)s was not removed, and its place cannot be reached.") % {"file": file}
     named = re.compile(rf"(.*/)?{re.escape(row.tenant_id)}-\d{{8}}T\d{{6}}Z-[0-9a-f]{{8}}\..*")
-    catalogued = set(known.values_list("place", "name"))
+    catalogued = {(backup.place, name) for backup in known for name in names_of(backup)}
     for url in sorted(set(Backup.objects.using(CONTROL).values_list("place", flat=True))):
         for name in _names(url):
             if named.fullmatch(name) and (url, name) not in catalogued:
