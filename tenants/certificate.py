@@ -29,7 +29,7 @@ WHY_PHYSICAL = gettext_noop(
     " retention is over; nobody is let into the erased databases until then."
 )
 WHY_UNTIL = gettext_noop(
-    "Provided that the server gets a base backup after the erasure, and that `seo-gen backup prune` runs."
+    "Provided that the server gets a full base backup after the erasure, and that `seo-gen backup prune` runs."
 )
 WHY_BACKUPS = gettext_noop("Their places could not be reached; the operator accepted that they may remain.")
 WHY_COPIES = gettext_noop("Tenants of their own that share its history: made from its data, or it from theirs.")
@@ -102,7 +102,8 @@ def _physical(row: Erasure, completed_at: datetime) -> dict[str, Any]:
     gone = (BackupStatus.REMOVED, BackupStatus.FAILED)
     backups = list(BaseBackup.objects.using(CONTROL).filter(server_id=row.server).exclude(status__in=gone))
     days = settings.CLUSTER_BACKUP_RETENTION_DAYS
-    last = max([completed_at, *(backup.finished_at for backup in backups if backup.finished_at)])
+    # One that is being made now is finished later than we can know.
+    last = completed_at + timedelta(days=any(backup.finished_at is None for backup in backups))
     return {
         "server": row.server,
         "base_backups": [

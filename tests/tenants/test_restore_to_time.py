@@ -11,12 +11,13 @@ import pytest
 
 from runs.models import Run
 from tenants.context import tenant_context
-from tenants.errors import RestoreRefused
+from tenants.errors import ErasedTenant, RestoreRefused
 from tenants.models import DatabaseServer, RestorePoint, Tenant
 from tenants.preflight import database_of
 from tenants.services import (
     tenant_clone,
     tenant_create,
+    tenant_delete,
     tenant_drill,
     tenant_migrate,
     tenant_recover,
@@ -28,6 +29,7 @@ from tests.program import seo_gen
 from tests.releases import NextRelease
 from tests.tenant_fixtures import remove
 from tests.tenants.archives import archived_postgres, connected, now, remains
+from tests.tenants.erased import forget_erasure
 from tests.tenants.filled import add_run, as_superuser, destroy_rows, everything_of, rows_of, without_audit
 from tests.tenants.fleets import as_owner
 from tests.tenants.killed import die_at
@@ -223,3 +225,19 @@ def test_killed_at_a_step(archived: DatabaseServer, trio: list[Tenant], step: st
     assert len(rows_of(tenant)["runs"]) == (0 if restored else 1)
     with tenant_context(tenant):
         assert database_of(tenant)
+
+
+def test_an_erased_tenant_comes_back_from_the_servers_log_only_with_a_reason(trio: list[Tenant]) -> None:
+    tenant, server = trio[0], trio[0].server
+    assert server is not None
+    run = add_run(tenant)
+    before = moment(server)
+    row = tenant_delete(tenant_id=tenant.id)
+    with pytest.raises(ErasedTenant):
+        tenant_clone(tenant_id=tenant.id, new_id="time-again", to_time=before)
+    report = tenant_clone(tenant_id=tenant.id, new_id="time-again", to_time=before, from_erased="by mistake")
+    assert len(report.missing_files) == 2  # files are not in the log
+    with tenant_context("time-again") as alias:
+        assert [pk for (pk,) in Run.objects.using(alias).values_list("pk")] == [run]
+    remove(Tenant.objects.get(pk="time-again"))
+    forget_erasure(row)
