@@ -117,10 +117,10 @@ def carry_on(cluster: Cluster, tenant: Tenant, row: Erasure, on_progress: OnProg
     """Do the steps that are left; raise `DeletionUnfinished` with what stands in the way."""
     try:
         done = ErasurePhase.values.index(row.phase)
-        for phase, step in STEPS:
+        for name, phase, step in STEPS:
             if ErasurePhase.values.index(phase) <= done:
                 continue
-            on_progress(Progress(tenant.id, phase.value))
+            on_progress(Progress(tenant.id, name))
             _advance(row, phase, step(cluster, tenant, row))
         on_progress(Progress(tenant.id, "certificate"))
         _finish(tenant, row)
@@ -265,16 +265,17 @@ def _drop_roles(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
     return {"roles": [row.role]}
 
 
-STEPS: tuple[tuple[ErasurePhase, Step], ...] = (
-    (ErasurePhase.CLOSED, _close),
-    (ErasurePhase.MARKED, _mark),
-    (ErasurePhase.ARCHIVED, _archive),
-    (ErasurePhase.LISTED, _list),
-    (ErasurePhase.STORAGE, _erase_storage),
-    (ErasurePhase.BACKUPS, _erase_backups),
-    (ErasurePhase.MESSAGES, _erase_messages),
-    (ErasurePhase.DATABASES, _drop_databases),
-    (ErasurePhase.CREDENTIALS, _drop_roles),
+# (what it is called while it is done, what is durable then, how it is done)
+STEPS: tuple[tuple[str, ErasurePhase, Step], ...] = (
+    ("close", ErasurePhase.CLOSED, _close),
+    ("mark", ErasurePhase.MARKED, _mark),
+    ("archive", ErasurePhase.ARCHIVED, _archive),
+    ("list", ErasurePhase.LISTED, _list),
+    ("storage", ErasurePhase.STORAGE, _erase_storage),
+    ("backups", ErasurePhase.BACKUPS, _erase_backups),
+    ("messages", ErasurePhase.MESSAGES, _erase_messages),
+    ("databases", ErasurePhase.DATABASES, _drop_databases),
+    ("roles", ErasurePhase.CREDENTIALS, _drop_roles),
 )
 
 

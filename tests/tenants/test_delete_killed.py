@@ -38,7 +38,7 @@ from tests.tenants.test_restore import back_up
 pytestmark = pytest.mark.chaos
 
 STEPS = [
-    *("closed", "marked", "archived", "listed", "storage", "backups", "messages", "databases", "credentials"),
+    *("close", "mark", "archive", "list", "storage", "backups", "messages", "databases", "roles"),
     *("certificate", "done"),
 ]
 # More of them: `make chaos`.
