@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,13 @@ class S3Server:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Started on first use, ended with the session; its bucket is empty at first."""
-    folder = tmp_path_factory.mktemp("s3")
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@contextmanager
+def running_s3(folder: Path) -> Iterator[S3Server]:
+    """Run a server that keeps its files in the folder, and removes them at the end."""
     port = free_port()
     server = S3Server(f"http://127.0.0.1:{port}", "tests-access", "tests-secret-key", "artifacts")
     with (folder / "weed.log").open("wb") as log:
