@@ -16,6 +16,7 @@ from celery import current_app
 from celery.app.amqp import AMQP
 from django.utils.translation import gettext as _
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from runs.errors import BrokerUnavailable, MessageTooLarge, NoWorker
 from runs.task_names import EXECUTE_STEP
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 4096
 # How long to wait for the broker, and for the workers' answers.
 ANSWER_S = 1
+# What kombu makes of a broker that cannot be reached, and what it lets through where that happens later.
+UNREACHABLE = (OperationalError, OSError, RedisError)
 
 
 class GuardedAMQP(AMQP):
@@ -72,7 +75,7 @@ def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collecti
     None where the broker cannot show its queue (only Redis and Valkey can) or does not answer: a wake-up for a run that
     does not exist does nothing anyway.
     """
-    with suppress(OperationalError, OSError), _channel() as channel:
+    with suppress(*UNREACHABLE), _channel() as channel:
         if channel is None:
             return None
         waiting = {raw: run for raw in _waiting(channel) if (run := _run_of(raw, tenant_id))}
@@ -83,7 +86,7 @@ def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collecti
 
 def count_messages(tenant_id: str) -> int | None:
     """Return how many wake-ups of the tenant there are, with workers' included; None as `drop_wake_ups` does."""
-    with suppress(OperationalError, OSError), _channel() as channel:
+    with suppress(*UNREACHABLE), _channel() as channel:
         if channel is None:
             return None
         waiting = [raw for raw in _waiting(channel) if _run_of(raw, tenant_id)]
@@ -106,7 +109,7 @@ def erase_messages(tenant_id: str) -> int | None:
                 # As an answer would; a worker that still holds it finds the tenant closed.
                 channel.client.pipeline().zrem(channel.unacked_index_key, tag).hdel(channel.unacked_key, tag).execute()
             return dropped + len(taken)
-    except (OperationalError, OSError) as error:
+    except UNREACHABLE as error:
         raise BrokerUnavailable(
             _("The message broker %(address)s cannot be reached.") % {"address": address_of_broker()},
             hint=_("`seo-gen stack status` shows what runs; CELERY_BROKER_URL says where the broker is."),

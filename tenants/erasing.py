@@ -53,11 +53,13 @@ from tenants.models import (
     TenantStatus,
     database_prefix,
 )
-from tenants.operations import operation_begin, operation_end
+from tenants.operations import copies_barred, operation_begin, operation_end
 from tenants.owner import owner_connection
 from tenants.places import PlaceError
+from tenants.recovery import recoveries_remove
 from tenants.restore_points import restore_point
 from tenants.router import CONTROL
+from tenants.scratch import drop_throwaways
 from tenants.types import OnProgress, Progress
 
 KIND = "delete"
@@ -136,7 +138,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     row = Erasure.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
     tenant = Tenant.objects.using(CONTROL).select_related("server").get(pk=row.tenant_id)
     assert tenant.server is not None  # it has one until it is a tombstone
-    with Cluster(tenant.server, database_prefix(), work_of(tenant.id)) as cluster:
+    with copies_barred(tenant.id), Cluster(tenant.server, database_prefix(), work_of(tenant.id)) as cluster:
         cluster.end_predecessors()
         carry_on(cluster, tenant, row, on_progress)
 
@@ -251,8 +253,13 @@ def _erase_messages(_cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
 
 
 def _drop_databases(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+    """Drop them all, and what killed drills, verifications and recoveries left of this tenant or of others."""
     for name in database_names(tenant.id, row.database):
+        # What somebody prepared in it would keep it from being dropped.
+        cluster.roll_back_prepared(name)
         cluster.drop_database(name)
+    drop_throwaways()
+    recoveries_remove()
     lsn, _moment = cluster.heartbeat()
     # The next segment of the log holds nothing of them.
     return {"lsn": lsn, "segment": cluster.end_segment()}

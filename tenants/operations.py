@@ -39,6 +39,24 @@ def backup_lock(tenant_id: str) -> Iterator[None]:
 
 
 @contextmanager
+def copying(tenant_id: str) -> Iterator[None]:
+    """Tell, for as long as a copy of the tenant's data is tried out, that there is one. It hinders deletions alone."""
+    with advisory_lock(_copies(tenant_id), wait=LOCK_WAIT, busy=lambda: TenantBusy(tenant_id, "delete"), shared=True):
+        yield
+
+
+@contextmanager
+def copies_barred(tenant_id: str) -> Iterator[None]:
+    """Have no such copy of the tenant's data while it is erased; raise `TenantBusy` where there is one."""
+    with advisory_lock(_copies(tenant_id), wait=LOCK_WAIT, busy=lambda: TenantBusy(tenant_id, "drill, verify")):
+        yield
+
+
+def _copies(tenant_id: str) -> str:
+    return f"seo-gen:copies:{tenant_id}"
+
+
+@contextmanager
 def advisory_lock(name: str, *, wait: str, busy: Callable[[], TenantError], shared: bool = False) -> Iterator[None]:
     """Hold the lock called `name`; raise what `busy` makes where another process keeps it for longer than `wait`.
 

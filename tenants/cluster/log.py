@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString, cast
 
-from psycopg import sql
-
 from tenants.cluster.guests import Guests
 
 # What a server in recovery must have at least as much of as the server whose log it replays.
@@ -126,12 +124,6 @@ class Log(Guests):
 
     def is_in_recovery(self) -> bool:
         return bool(self._scalar("SELECT pg_is_in_recovery()"))
-
-    def roll_back_prepared(self) -> None:
-        """Roll back every prepared transaction, each in its own database, whoever prepared it."""
-        for gid, database in self.prepared_transactions("").items():
-            with self._connect(database) as connection:
-                connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 
     def is_paused_in_recovery(self) -> bool:
         """Tell whether the server has stopped replaying its log and waits, read-only."""

@@ -35,7 +35,7 @@ from tenants.models import (
     TenantStatus,
     database_prefix,
 )
-from tenants.operations import tenant_lock
+from tenants.operations import copies_barred, tenant_lock
 from tenants.owner import owner_connection
 from tenants.preflight import database_of
 from tenants.restoring import FLEET_WAIT
@@ -100,7 +100,7 @@ def tenant_delete(
     """
     accepts = [AUDIT_LOSS] * accept_audit_loss + [LOST_BACKUPS] * accept_lost_backups
     tenant_get(tenant_id)
-    with tenant_lock(tenant_id, KIND):
+    with tenant_lock(tenant_id, KIND), copies_barred(tenant_id):
         tenant = tenant_get(tenant_id)
         if tenant.status == TenantStatus.DELETED:
             return erasure_get(tenant_id)

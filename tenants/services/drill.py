@@ -16,6 +16,7 @@ from tenants.building import Expected
 from tenants.cluster import Cluster
 from tenants.errors import TenantError
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Tenant, database_prefix
+from tenants.operations import copying
 from tenants.preflight import database_of
 from tenants.router import CONTROL
 from tenants.selectors import tenant_get
@@ -48,7 +49,11 @@ def tenant_drill(
         backup_file, to_time = _default(tenant, server)
     _record(tenant, backup_file, to_time)
     timing_s: dict[str, float] = {}
-    with Cluster(server, database_prefix(), f"drill {tenant.id}") as cluster, timed(timing_s) as next_step:
+    with (
+        copying(tenant.id),
+        Cluster(server, database_prefix(), f"drill {tenant.id}") as cluster,
+        timed(timing_s) as next_step,
+    ):
 
         def on_step(step: str) -> None:
             next_step(step)

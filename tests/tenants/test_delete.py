@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from celery import current_app
 from django.core.cache import cache
 from django.db import connections, transaction
 from pytest_django import Settings
@@ -47,7 +48,7 @@ from tenants.models import (
     TenantStatus,
     database_prefix,
 )
-from tenants.operations import operation_begin, tenant_lock
+from tenants.operations import copying, operation_begin, tenant_lock
 from tenants.preflight import database_of
 from tenants.services import (
     backups_verify,
@@ -304,6 +305,44 @@ def test_a_backup_whose_files_are_gone_is_not_called_erased(tenant: Tenant, tmp_
     shutil.rmtree(tmp_path / "gone")
     row = tenant_delete(tenant_id=tenant.id)
     assert [one["is_there"] for one in certificate_of(row)["erased"]["backups"]] == [False]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("down", ["storage", "broker", "cache"])
+def test_what_is_down_keeps_it_unfinished_until_it_is_back(
+    tenant: Tenant, settings: Settings, monkeypatch: pytest.MonkeyPatch, s3_place: str, down: str
+) -> None:
+    add_run(tenant)
+    storages_before = settings.STORAGES
+    with monkeypatch.context() as patch:
+        if down == "storage":
+            options = {"bucket_name": "x", "endpoint_url": "http://127.0.0.1:9", "region_name": "us-east-1"}
+            broken = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+            settings.STORAGES = {**storages_before, "artifacts": broken}
+        elif down == "broker":
+            nowhere = current_app.connection_for_write("redis://127.0.0.1:9/0")
+            patch.setattr(current_app, "connection_for_write", lambda **_options: nowhere)
+        else:
+            patch.setitem(settings.CACHES["default"], "LOCATION", "redis://127.0.0.1:9/0")
+        with pytest.raises(DeletionUnfinished):
+            tenant_delete(tenant_id=tenant.id)
+        assert Tenant.objects.get(pk=tenant.pk).status == TenantStatus.DELETING
+    settings.STORAGES = storages_before
+    assert [(one.outcome, one.reason) for one in tenant_recover()] == [("finished", "")]
+    assert problems(tenant) == []
+
+
+def test_what_somebody_prepared_in_its_database_goes_with_it(tenant: Tenant) -> None:
+    with as_superuser(tenant) as connection:
+        connection.execute("DELETE FROM runs")
+        connection.execute("PREPARE TRANSACTION 'by hand'")
+    tenant_delete(tenant_id=tenant.id)
+    assert objects_named_like(tenant.id) == []
+
+
+def test_a_copy_that_is_being_tried_out_comes_first(tenant: Tenant) -> None:
+    with copying(tenant.id), pytest.raises(TenantBusy, match="drill"):
+        run_elsewhere(lambda: tenant_delete(tenant_id=tenant.id))
+    assert not Erasure.objects.filter(tenant_id=tenant.id).exists()
 
 
 # -- who is at work meanwhile ------------------------------------------------------------------------------------------
