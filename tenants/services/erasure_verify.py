@@ -37,6 +37,7 @@ from tenants.models import (
     database_prefix,
 )
 from tenants.places import Folder, PlaceError, place_at
+from tenants.preflight import database_of
 from tenants.router import CONTROL
 from tenants.wal_archive import archive_read
 
@@ -142,18 +143,19 @@ def _backups(row: Erasure) -> Iterator[str]:
             yield _("%(file)s is there.") % {"file": file}
         elif found is None and backup.status != BackupStatus.REMOVED:
             yield _("%(file)s was not removed, and its place cannot be reached.") % {"file": file}
-    named = re.compile(rf"(.*/)?{re.escape(row.tenant_id)}-\d{{8}}T\d{{6}}Z-[0-9a-f]{{8}}\..*")
+    # Another tenant's id may begin like this one's.
+    named = re.compile(rf"{re.escape(row.tenant_id)}-\d{{8}}T\d{{6}}Z-[0-9a-f]{{8}}\..*")
     catalogued = {(backup.place, name) for backup in known for name in names_of(backup)}
     for url in sorted(set(Backup.objects.using(CONTROL).values_list("place", flat=True))):
-        for name in _names(url):
+        for name in _names(url, f"{row.tenant_id}-"):
             if named.fullmatch(name) and (url, name) not in catalogued:
                 yield _("%(file)s is there, and no catalogue has it.") % {"file": f"{url}/{name}"}
 
 
-def _names(url: str) -> list[str]:
+def _names(url: str, prefix: str) -> list[str]:
     try:
         place = place_at(url)
-        return list(place.names("")) if not isinstance(place, Folder) or place.exists() else []
+        return list(place.names(prefix)) if not isinstance(place, Folder) or place.exists() else []
     except PlaceError:
         return []
 
@@ -185,8 +187,6 @@ def _databases(row: Erasure) -> Iterator[str]:
 
 def _known_databases(server: DatabaseServer) -> set[str]:
     """Return those that belong to other tenants, whose identity is checked whenever they are used."""
-    from tenants.preflight import database_of
-
     tenants = Tenant.objects.using(CONTROL).filter(server=server)
     return {database_of(tenant) for tenant in tenants}
 
