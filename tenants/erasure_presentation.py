@@ -120,7 +120,7 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
     for one in erased["backups"]:
         yield Fact(_("Export") if one["kind"] == BackupKind.EXPORT else _("Backup"), one["file"], _backup_notes(one))
     if not erased["backups"]:
-        yield Fact(_("Backup"), _("none was catalogued"))
+        yield Fact(_("Backup"), _("none"))
     messages = erased["messages"]
     yield Fact(_("Queued messages"), _("the broker does not show them") if messages is None else str(messages))
     yield Fact(_("Cache keys"), str(erased["cache_keys"]))
@@ -168,7 +168,7 @@ def _held(remains: Certificate) -> Iterator[Fact]:
     for one in physical["base_backups"]:
         yield Fact(_("Base backup"), one["path"], (_made(one["finished_at"]),))
     if not physical["base_backups"]:
-        yield Fact(_("Base backup"), _("none of server %(server)s") % physical)
+        yield Fact(_("Base backup"), _("none of server %(server)s holds them") % physical)
     yield Fact(
         _("Write-ahead log"),
         _("of server %(server)s, up to segment %(wal_until_segment)s (%(wal_until_lsn)s)") % physical,
