@@ -172,7 +172,7 @@ def _held(remains: Certificate) -> Iterator[Fact]:
     yield Fact(
         _("Write-ahead log"),
         _("of server %(server)s, up to segment %(wal_until_segment)s (%(wal_until_lsn)s)") % physical,
-        (_("Archived in %(wal_archive)s") % physical if physical["wal_archive"] else _("It is not archived."),),
+        tuple(_log_notes(physical)),
     )
     yield Fact(
         _("Until"),
@@ -180,6 +180,13 @@ def _held(remains: Certificate) -> Iterator[Fact]:
         % {"time": moment(physical["until"]), "days": physical["retention_days"]},
         (_(physical["why"]), _(physical["provided"])),
     )
+
+
+def _log_notes(physical: Certificate) -> Iterator[str]:
+    archive = physical["wal_archive"]
+    yield _("Archived in %(wal_archive)s") % physical if archive else _("Not archived, as far as is known here")
+    if physical["restore_point"]:
+        yield _("Restore point before the erasure: %(restore_point)s") % physical
 
 
 def _rows(rows: dict[str, int]) -> str:
