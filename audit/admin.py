@@ -1,5 +1,7 @@
 """The audit log as staff read it."""
 
+from typing import Any, ClassVar
+
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -27,12 +29,12 @@ class ActionFilter(admin.SimpleListFilter):
 
 
 class AuditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("time", "user_id", "action", "resource_type", "resource_id", "sequence")
+    list_display: tuple[str, ...] = ("time", "user_id", "action", "resource_type", "resource_id", "sequence")
     list_display_links = ("time", "action")
-    list_filter = (ActionFilter, "created_at")
-    search_fields = ("=user_id", "=resource_id", "=resource_type", "=operation_id")
+    list_filter: ClassVar[tuple[Any, ...]] = (ActionFilter, "created_at")
+    search_fields: ClassVar[tuple[str, ...]] = ("=user_id", "=resource_id", "=resource_type", "=operation_id")
     search_help_text = _("A whole actor, resource, resource id or operation")
-    fields = (
+    fields: ClassVar[tuple[str, ...]] = (
         *("time", "user_id", "action", "resource_type", "resource_id", "shown_details", "operation_id"),
         *("sequence", "previous_hash", "entry_hash"),
     )

@@ -124,7 +124,13 @@ def _control_menu(request: HttpRequest) -> list[Item]:
             _item(request, "llm.llmprovider", "hub", _("Providers")),
             _item(request, "llm.llmmodel", "smart_toy", _("Models and prices")),
         ),
-        _group(_("History"), _item(request, "audit_control.controlauditlog", "history", _("Audit log"))),
+        _group(
+            _("History"),
+            _item(request, "audit_control.controlauditlog", "history", _("Audit log")),
+            _item(request, "tenants.erasure", "delete_forever", _("Erasures")),
+            _item(request, "audit_control.auditarchive", "inventory_2", _("Archived audit logs")),
+            _item(request, "audit_control.archivedauditlog", "manage_history", _("Archived entries")),
+        ),
         _group(
             _("Staff"),
             _item(request, "auth.user", "person", _("Users")),

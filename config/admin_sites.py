@@ -21,8 +21,8 @@ from django.utils.translation import gettext as _
 
 from audit.admin import AuditLogAdmin
 from audit.context import acting_as
-from audit.control.admin import ControlAuditLogAdmin
-from audit.control.models import ControlAuditLog
+from audit.control.admin import ArchivedAuditLogAdmin, AuditArchiveAdmin, ControlAuditLogAdmin
+from audit.control.models import ArchivedAuditLog, AuditArchive, ControlAuditLog
 from audit.models import AuditLog
 from audit.services import record
 from config.admin import GroupAdmin, UserAdmin
@@ -35,12 +35,14 @@ from runs.admin import RUN_COLORS, ArtifactAdmin, RunAdmin, RunCostAdmin, StepAd
 from runs.models import Artifact, Run, RunCost, RunStatus, Step
 from tenants.admin import STATUS_COLORS, DatabaseServerAdmin, TenantAdmin
 from tenants.backup_admin import BackupAdmin, BaseBackupAdmin, RestoreAdmin
+from tenants.erasure_admin import ErasureAdmin
 from tenants.fleet_admin import MigrationBatchAdmin, TenantSchemaAdmin
 from tenants.links import control_url, tenant_url
 from tenants.models import (
     Backup,
     BaseBackup,
     DatabaseServer,
+    Erasure,
     MigrationBatch,
     Restore,
     Tenant,
@@ -223,7 +225,10 @@ control_site.register(MigrationBatch, MigrationBatchAdmin)
 control_site.register(Backup, BackupAdmin)
 control_site.register(Restore, RestoreAdmin)
 control_site.register(BaseBackup, BaseBackupAdmin)
+control_site.register(Erasure, ErasureAdmin)
 control_site.register(ControlAuditLog, ControlAuditLogAdmin)
+control_site.register(AuditArchive, AuditArchiveAdmin)
+control_site.register(ArchivedAuditLog, ArchivedAuditLogAdmin)
 control_site.register(User, UserAdmin)
 control_site.register(Group, GroupAdmin)
 

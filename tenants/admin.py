@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import Count, Model, QuerySet
+from django.db.models import Count, Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.safestring import SafeString
@@ -21,8 +21,9 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, U
 from config.admin_base import ReadOnlyAdmin, StaffAdmin, action, as_badge, as_link, finished, form_page
 from config.errors import SeoGenError
 from tenants.cluster import Cluster
+from tenants.erasure_admin import erasure_link
 from tenants.links import tenant_url
-from tenants.models import DatabaseServer, Tenant, TenantStatus, database_prefix
+from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus, database_prefix
 from tenants.naming import ID_MAX_LENGTH, NAME_MAX_LENGTH
 from tenants.services import tenant_create, tenant_resume, tenant_suspend
 from tenants.services.setup import server_register
@@ -153,6 +154,11 @@ class TenantAdmin(ReadOnlyAdmin):
     fields = ("id", "name", "shown_status", "site", "server", "masked_url", "identity", "created_at")
     actions_detail = ("suspend", "resume")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
+        tenants: QuerySet[Tenant] = super().get_queryset(request)
+        erasure = Erasure.objects.filter(tenant_id=OuterRef("pk")).values("pk")
+        return tenants.annotate(erasure_id=Subquery(erasure[:1]))
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("tenants.add_tenant")
 
@@ -211,14 +217,18 @@ class TenantAdmin(ReadOnlyAdmin):
         return as_badge(tenant.get_status_display(), STATUS_COLORS[TenantStatus(tenant.status)])
 
     @admin.display(description=gettext_lazy("site"))
-    def site(self, tenant: Tenant) -> SafeString | None:
+    def site(self, tenant: Any) -> SafeString | None:
+        """Lead to its site, or to what there is of one that was, or is being, erased."""
+        if tenant.erasure_id is not None:
+            over = tenant.status == TenantStatus.DELETED
+            return erasure_link(tenant.erasure_id, _("Certificate of erasure") if over else _("Erasure"))
         if tenant.status != TenantStatus.ACTIVE:
             return None
         return as_link(tenant_url(tenant.id, "admin:index"), _("Open"))
 
     @admin.display(description=gettext_lazy("database"))
-    def masked_url(self, tenant: Tenant) -> str:
-        return tenant.masked_url
+    def masked_url(self, tenant: Tenant) -> str | None:
+        return tenant.masked_url or None
 
     def _create(self, form: TenantCreateForm) -> Tenant | None:
         given = form.cleaned_data

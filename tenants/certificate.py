@@ -26,10 +26,11 @@ WHY_AUDIT = gettext_noop(
 WHY_TOMBSTONE = gettext_noop("The id is kept so that it is never given to another tenant.")
 WHY_PHYSICAL = gettext_noop(
     "Base backups and write-ahead logs hold the whole server and cannot be changed in part. They are removed when their"
-    " retention is over; nobody is let into the erased databases until then."
+    " retention is over; until then the tenant is recovered from them only where an operator says why, on record."
 )
 WHY_UNTIL = gettext_noop(
-    "Provided that the server gets a full base backup after the erasure, and that `seo-gen backup prune` runs."
+    "Provided that the server's next base backup is a full one and made within that time, and that"
+    " `seo-gen backup prune` runs."
 )
 WHY_BACKUPS = gettext_noop("Their places could not be reached; the operator accepted that they may remain.")
 WHY_COPIES = gettext_noop("Tenants of their own that share its history: made from its data, or it from theirs.")
@@ -74,10 +75,14 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
     }
 
 
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """Return the document's canonical form: JSON with keys sorted, no blanks, UTF-8, no newline at the end."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
 def digest_of(document: Mapping[str, Any]) -> str:
-    """Return the sha256 of the document's canonical form: keys sorted, no blanks, UTF-8."""
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    """Return the sha256 of the document's canonical form, which is what `sha256sum` says of that as a file."""
+    return hashlib.sha256(canonical(document)).hexdigest()
 
 
 def _audit(row: Erasure) -> dict[str, Any]:

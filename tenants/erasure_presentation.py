@@ -1,7 +1,9 @@
-"""How erasures and their certificates are shown by commands."""
+"""How erasures and their certificates are shown: the same sentences by the commands and by the admin's page."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -9,8 +11,27 @@ from django.core.management.base import OutputWrapper
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from tenants.models import Erasure
+from tenants.holdings import KEPT, LIVE, SCRATCH
+from tenants.models import BackupKind, Erasure
 from tenants.presentation import size
+
+Certificate = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that a certificate says."""
+
+    label: str
+    text: str
+    # Sentences beneath it: why, and on which condition.
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    title: str
+    facts: list[Fact]
 
 
 def erasure_document(row: Erasure) -> dict[str, Any]:
@@ -33,80 +54,166 @@ def print_certificate(document: dict[str, Any], out: OutputWrapper) -> None:
     """Print the certificate for people; of an erasure that is not over, how far it is."""
     certificate = document["certificate"]
     if certificate is None:
-        out.write(
-            _("The deletion of tenant %(tenant_id)s is not over (%(phase)s); `seo-gen tenant recover` goes on with it.")
-            % document
-        )
+        out.write(unfinished(document))
         return
-    for line in certificate_lines(document):
-        out.write(line)
+    out.write(_("Certificate of erasure"))
+    for part in certificate_parts(certificate):
+        out.write(f"\n{part.title}")
+        for fact in part.facts:
+            out.write(f"  {fact.label}: {fact.text}")
+            for note in fact.notes:
+                out.write(f"    {note}")
+    out.write("\n" + _("sha256 of this certificate: %(sha256)s") % document)
 
 
-def certificate_lines(document: dict[str, Any]) -> list[str]:
-    certificate = document["certificate"]
-    erased, remains = certificate["erased"], certificate["remains"]
-    lines = [
-        _("Certificate of erasure %(certificate)s") % certificate,
-        _("Tenant %(tenant_id)s (%(identity)s) was erased.") % certificate,
-        _("  requested %(time)s by %(by)s")
-        % {"time": moment(certificate["requested_at"]), "by": certificate["requested_by"]},
-        _("  completed %(time)s") % {"time": moment(certificate["completed_at"])},
-        "",
-        _("Erased:"),
-        *(f"  {_('database')} {one['name']} ({one['kind']}, {size(one['size_bytes'])})" for one in erased["databases"]),
-        _("  %(versions)d versions of %(objects)d files in %(place)s, %(size)s")
-        % {**erased["storage"], "size": size(erased["storage"]["size_bytes"])},
-        _("  sha256 of their list: %(list_sha256)s") % erased["storage"],
-        *(f"  {one['kind']} {one['file']} ({backup_state(one)})" for one in erased["backups"]),
-        _("  login role %(roles)s") % {"roles": ", ".join(erased["roles"])},
-        _("  messages: %(messages)s, cache keys: %(cache_keys)s")
-        % {"messages": counted(erased["messages"]), "cache_keys": erased["cache_keys"]},
-        "",
-        _("What remains, and why:"),
-        *audit_lines(remains["audit"]),
+def unfinished(document: dict[str, Any]) -> str:
+    return (
+        _("The deletion of tenant %(tenant_id)s is not over (%(phase)s); `seo-gen tenant recover` goes on with it.")
+        % document
+    )
+
+
+def certificate_parts(certificate: Certificate) -> list[Part]:
+    """Put everything that the certificate says into words."""
+    return [
+        Part(_("The erasure"), list(_erasure(certificate))),
+        Part(_("What was erased"), list(_erased(certificate["erased"]))),
+        Part(_("What remains, and why"), list(_remains(certificate["remains"]))),
+        Part(_("What backups of the whole server still hold, and until when"), list(_held(certificate["remains"]))),
     ]
-    for part in (remains["backups"], remains["copies"]):
-        if part:
-            named = [one["file"] for one in part["backups"]] if "backups" in part else part["tenants"]
-            lines += [f"  {', '.join(named)}", f"    {_(part['why'])}"]
-    physical = remains["physical"]
-    lines += [
-        _("  base backups of server %(server)s: %(names)s")
-        % {
-            "server": physical["server"],
-            "names": ", ".join(one["path"] for one in physical["base_backups"]) or _("none"),
-        },
-        _("  its write-ahead log up to segment %(segment)s, archived in %(archive)s")
-        % {"segment": physical["wal_until_segment"], "archive": physical["wal_archive"] or "-"},
-        _("    until %(time)s (retention of %(days)d days)")
-        % {"time": moment(physical["until"]), "days": physical["retention_days"]},
-        f"    {_(physical['why'])} {_(physical['provided'])}",
-        f"  {_(remains['superseded']['why'])}",
-        f"  {_(remains['tombstone']['why'])}",
-        "",
-        _("sha256 of this certificate: %(sha256)s") % document,
-    ]
-    return lines
 
 
-def audit_lines(audit: dict[str, Any]) -> list[str]:
+def _erasure(certificate: Certificate) -> Iterator[Fact]:
+    yield Fact(_("Tenant"), certificate["tenant_id"], (_("Identity: %(identity)s") % certificate,))
+    yield Fact(_("Certificate"), certificate["certificate"], (_("Issued by %(product)s") % certificate,))
+    yield Fact(
+        _("Requested"),
+        _("%(time)s by %(by)s") % {"time": moment(certificate["requested_at"]), "by": certificate["requested_by"]},
+    )
+    yield Fact(_("Completed"), moment(certificate["completed_at"]))
+
+
+def _erased(erased: Certificate) -> Iterator[Fact]:
+    kinds = {
+        LIVE: _("the one that was in use"),
+        KEPT: _("replaced by a restore, and kept"),
+        SCRATCH: _("being built by a restore"),
+    }
+    for one in erased["databases"]:
+        yield Fact(
+            _("Database"),
+            _("%(name)s on server %(server)s, %(size)s")
+            % {"name": one["name"], "server": erased["server"], "size": exactly(one["size_bytes"])},
+            (kinds[one["kind"]],),
+        )
+    if not erased["databases"]:
+        yield Fact(_("Database"), _("none was left on server %(server)s") % erased)
+    yield Fact(_("Rows"), _rows(erased["rows"]))
+    yield Fact(_("Login role"), ", ".join(erased["roles"]))
+    storage = erased["storage"]
+    yield Fact(
+        _("Files"),
+        _("%(objects)d in %(versions)d versions, %(size)s, in %(place)s")
+        % {**storage, "size": exactly(storage["size_bytes"])},
+        (_("sha256 of their list (path, version and size of each): %(list_sha256)s") % storage,),
+    )
+    for one in erased["backups"]:
+        yield Fact(_("Export") if one["kind"] == BackupKind.EXPORT else _("Backup"), one["file"], _backup_notes(one))
+    if not erased["backups"]:
+        yield Fact(_("Backup"), _("none"))
+    messages = erased["messages"]
+    yield Fact(_("Queued messages"), _("the broker does not show them") if messages is None else str(messages))
+    yield Fact(_("Cache keys"), str(erased["cache_keys"]))
+
+
+def _remains(remains: Certificate) -> Iterator[Fact]:
+    yield from _audit(remains["audit"])
+    for one in (remains["backups"] or {"backups": []})["backups"]:
+        yield Fact(_("Backup"), one["file"], (*_backup_notes(one), _(remains["backups"]["why"])))
+    copies = remains["copies"]
+    if copies:
+        yield Fact(_("Copies"), ", ".join(copies["tenants"]), (_(copies["why"]),))
+    tombstone = remains["tombstone"]
+    yield Fact(_("Id"), tombstone["tenant_id"], (_(tombstone["why"]),))
+    yield Fact(_("Control database"), _("former versions of rows"), (_(remains["superseded"]["why"]),))
+
+
+def _audit(audit: Certificate) -> Iterator[Fact]:
     if audit["entries"] is None:
-        return [_("  no audit log: it was gone or could not be read, which the operator accepted")]
-    lines = [_("  its audit log, %(entries)d entries, last hash %(head_hash)s") % audit, f"    {_(audit['why'])}"]
-    if audit["first_bad"] is not None:
-        lines.append(_("    It was broken at entry %(first_bad)d already, which the operator accepted.") % audit)
-    return lines
+        yield Fact(_("Audit log"), _("none: it was gone or could not be read, which the operator accepted"))
+    else:
+        broken = (
+            [_("It was broken at entry %(first_bad)d already, which the operator accepted.") % audit]
+            if audit["first_bad"] is not None
+            else []
+        )
+        yield Fact(
+            _("Audit log"),
+            _("%(entries)d entries, archived in the control database") % audit,
+            (
+                _("Last hash: %(head_hash)s") % audit,
+                _("sha256 of the entries: %(digest)s") % audit,
+                *broken,
+                _(audit["why"]),
+            ),
+        )
+    yield Fact(
+        _("Operators' log"),
+        _("%(operators_entries)d entries about the tenant in the control database's own audit log") % audit,
+    )
 
 
-def backup_state(backup: dict[str, Any]) -> str:
-    """Say what became of it, and how large it was."""
-    if backup["is_there"]:
-        return size(backup["size_bytes"]) or _("unfinished")
-    return _("its files were not there any more")
+def _held(remains: Certificate) -> Iterator[Fact]:
+    physical = remains["physical"]
+    for one in physical["base_backups"]:
+        yield Fact(_("Base backup"), one["path"], (_made(one["finished_at"]),))
+    if not physical["base_backups"]:
+        yield Fact(_("Base backup"), _("none of server %(server)s holds them") % physical)
+    yield Fact(
+        _("Write-ahead log"),
+        _("of server %(server)s, up to segment %(wal_until_segment)s (%(wal_until_lsn)s)") % physical,
+        tuple(_log_notes(physical)),
+    )
+    yield Fact(
+        _("Until"),
+        _("%(time)s (retention of %(days)d days)")
+        % {"time": moment(physical["until"]), "days": physical["retention_days"]},
+        (_(physical["why"]), _(physical["provided"])),
+    )
 
 
-def counted(messages: int | None) -> str:
-    return _("the broker does not show them") if messages is None else str(messages)
+def _log_notes(physical: Certificate) -> Iterator[str]:
+    archive = physical["wal_archive"]
+    yield _("Archived in %(wal_archive)s") % physical if archive else _("Not archived, as far as is known here")
+    if physical["restore_point"]:
+        yield _("Restore point before the erasure: %(restore_point)s") % physical
+
+
+def _rows(rows: dict[str, int]) -> str:
+    if not rows:
+        return _("not counted: the database was gone or could not be read")
+    return ", ".join(f"{table} {count:,}" for table, count in sorted(rows.items()))
+
+
+def _backup_notes(backup: Certificate) -> tuple[str, ...]:
+    """Say of which moment it is, how large it was, and whether anything of it was found."""
+    facts = [_made(backup["made_at"])]
+    if backup["size_bytes"] is not None:
+        facts.append(exactly(backup["size_bytes"]))
+    if backup["is_there"] is False:
+        facts.append(_("its files were not there any more"))
+    checksum = [_("sha256: %(sha256)s") % backup] if backup["sha256"] else []
+    return (", ".join(facts), *checksum)
+
+
+def _made(text: str | None) -> str:
+    return _("made %(time)s") % {"time": moment(text)} if text else _("unfinished")
+
+
+def exactly(size_bytes: int) -> str:
+    """Format bytes as a lawyer wants them: "8.0 MiB (8,361,663 bytes)"."""
+    count = _("%(count)s bytes") % {"count": f"{size_bytes:,}"}
+    return count if size_bytes < 2**10 else f"{size(size_bytes)} ({count})"
 
 
 def moment(text: str) -> str:

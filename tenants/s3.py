@@ -24,12 +24,12 @@ class ObjectVersion:
 
 
 def versions(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
-    """Yield every version of every object whose key begins so, marks of deletion included."""
+    """Yield every version of every object whose key begins so, marks of deletion included, sorted by key."""
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
-        for item in page.get("Versions", []):
-            yield ObjectVersion(item["Key"], item["VersionId"], item["Size"], is_mark=False)
-        for item in page.get("DeleteMarkers", []):
-            yield ObjectVersion(item["Key"], item["VersionId"], 0, is_mark=True)
+        kept = [ObjectVersion(item["Key"], item["VersionId"], item["Size"], False) for item in page.get("Versions", [])]
+        marks = [ObjectVersion(item["Key"], item["VersionId"], 0, True) for item in page.get("DeleteMarkers", [])]
+        # A page has the two apart; together they are all that it has of its keys.
+        yield from sorted([*kept, *marks], key=lambda one: one.key)
 
 
 def erase(client: Any, bucket: str, found: Iterable[ObjectVersion]) -> int:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 from django.test import Client
 
+from tests.audit.conftest import control_log as control_log
+
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
     from runs.models import Artifact, Run, Step
-    from tenants.models import Tenant
+    from tenants.models import Erasure, Tenant
+    from tests.audit.conftest import Log
 
 ARTICLE = "# 記事\n\nCanary article text.\n"
 PASSWORD = "a long enough password 1"
@@ -77,6 +80,20 @@ def filled(tenant: Tenant) -> Filled:
 def filled_pair(tenant_pair: tuple[Tenant, Tenant]) -> tuple[Filled, Filled]:
     first, second = tenant_pair
     return _fill(first), _fill(second)
+
+
+@pytest.fixture
+def erased(filled: Filled, control_log: Log) -> Iterator[Erasure]:
+    """The erasure of a tenant that had something; what nothing ever removes is gone after the test."""
+    from tenants.models import Erasure, TenantOperation
+    from tenants.services import tenant_delete
+    from tests.audit.archives import forget
+
+    tenant = filled.tenant
+    yield tenant_delete(tenant_id=tenant.id)
+    forget(control_log, tenant.identity)
+    Erasure.objects.filter(tenant_id=tenant.id).delete()
+    TenantOperation.objects.filter(tenant_id=tenant.id).delete()
 
 
 def _user(*, is_superuser: bool) -> User:

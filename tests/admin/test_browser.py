@@ -25,7 +25,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from prompts.models import Prompt
 from runs.models import Run, RunStatus
 from tenants.context import tenant_context
-from tenants.models import Tenant, TenantStatus
+from tenants.models import Erasure, Tenant, TenantStatus
 from tests.admin.conftest import PASSWORD, Filled
 from tests.admin.test_pages import CONTROL_PAGES, TENANT_PAGES
 
@@ -230,3 +230,23 @@ def test_the_switcher_leads_to_another_tenant(staffed: Browser, tenant: Tenant) 
     staffed.click_link(f"000 {tenant.name}")
     staffed.wait_for_text(f"Tenant {tenant.id}")
     assert staffed.path == f"/t/{tenant.id}/admin/"
+
+
+def test_a_certificate_is_printed_black_on_white_with_nothing_around_it(staffed: Browser, erased: Erasure) -> None:
+    media = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    staffed.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    staffed.open(f"/admin/tenants/erasure/{erased.pk}/change/")
+    shown = {
+        name: staffed.driver.find_element(By.CSS_SELECTOR, name).is_displayed()
+        for name in (".seo-gen-certificate-signature", "#nav-sidebar", ".seo-gen-certificate-actions")
+    }
+    assert shown == {
+        ".seo-gen-certificate-signature": True,
+        "#nav-sidebar": False,
+        ".seo-gen-certificate-actions": False,
+    }
+    text = staffed.driver.find_element(By.CSS_SELECTOR, ".seo-gen-certificate td")
+    paper = staffed.driver.find_element(By.ID, "main")
+    assert text.value_of_css_property("color") == "rgba(0, 0, 0, 1)"
+    assert paper.value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
+    assert staffed.complaints() == []
