@@ -85,13 +85,12 @@ def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collecti
 
 
 def count_messages(tenant_id: str) -> int | None:
-    """Return how many wake-ups of the tenant there are, with workers' included; None as `drop_wake_ups` does."""
-    with suppress(*UNREACHABLE), _channel() as channel:
+    """Return how many wake-ups of the tenant there are, with workers' included; as `erase_messages` finds them."""
+    with _told(), _channel() as channel:
         if channel is None:
             return None
         waiting = [raw for raw in _waiting(channel) if _run_of(raw, tenant_id)]
         return len(waiting) + len(_taken(channel, tenant_id))
-    return None
 
 
 def erase_messages(tenant_id: str) -> int | None:
@@ -99,16 +98,22 @@ def erase_messages(tenant_id: str) -> int | None:
 
     None where the broker does not show any. Raises `BrokerUnavailable`: what it holds then is unknown.
     """
+    with _told(), _channel() as channel:
+        if channel is None:
+            return None
+        dropped = sum(_drop(channel, raw) for raw in _waiting(channel) if _run_of(raw, tenant_id))
+        taken = _taken(channel, tenant_id)
+        for tag in taken:
+            # As an answer would; a worker that still holds it finds the tenant closed.
+            channel.client.pipeline().zrem(channel.unacked_index_key, tag).hdel(channel.unacked_key, tag).execute()
+        return dropped + len(taken)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn a broker out of reach into `BrokerUnavailable`."""
     try:
-        with _channel() as channel:
-            if channel is None:
-                return None
-            dropped = sum(_drop(channel, raw) for raw in _waiting(channel) if _run_of(raw, tenant_id))
-            taken = _taken(channel, tenant_id)
-            for tag in taken:
-                # As an answer would; a worker that still holds it finds the tenant closed.
-                channel.client.pipeline().zrem(channel.unacked_index_key, tag).hdel(channel.unacked_key, tag).execute()
-            return dropped + len(taken)
+        yield
     except UNREACHABLE as error:
         raise BrokerUnavailable(
             _("The message broker %(address)s cannot be reached.") % {"address": address_of_broker()},

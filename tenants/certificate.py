@@ -35,8 +35,9 @@ WHY_UNTIL = gettext_noop(
 WHY_BACKUPS = gettext_noop("Their places could not be reached; the operator accepted that they may remain.")
 WHY_COPIES = gettext_noop("Tenants of their own that share its history: made from its data, or it from theirs.")
 WHY_SUPERSEDED = gettext_noop(
-    "Files and logs of the control database may hold former versions of its rows, with the tenant's name and texts of"
-    " errors, until `seo-gen backup prune` has rewritten the one and removed the other."
+    "Files of the control database may hold former versions of its rows, with the tenant's name and texts of errors,"
+    " until they are rewritten: right after the erasure where nobody reads them, else by `seo-gen backup prune`. Its"
+    " server's log and base backups hold them until their own retention is over."
 )
 
 
@@ -53,6 +54,8 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
         "requested_at": row.operation.started_at.isoformat(),
         "requested_by": row.operation.user_id,
         "completed_at": completed_at.isoformat(),
+        # What the operator accepted to lose, or to leave (`tenants.erasing`).
+        "accepted": row.accepts,
         "product": product_version(),
         "erased": {
             "server": row.server,

@@ -60,6 +60,7 @@ from tenants.recovery import recoveries_remove
 from tenants.restore_points import restore_point
 from tenants.router import CONTROL
 from tenants.scratch import drop_throwaways
+from tenants.superseded import superseded_remove
 from tenants.types import OnProgress, Progress
 
 KIND = "delete"
@@ -126,6 +127,7 @@ def carry_on(cluster: Cluster, tenant: Tenant, row: Erasure, on_progress: OnProg
             _advance(row, phase, step(cluster, tenant, row))
         on_progress(Progress(tenant.id, "certificate"))
         _finish(tenant, row)
+        superseded_remove()
     except DeletionUnfinished:
         raise
     except SeoGenError as error:
@@ -298,6 +300,7 @@ def _finish(tenant: Tenant, row: Erasure) -> None:
         row.save(using=CONTROL, update_fields=["certificate", "digest", "phase", "completed_at"])
         _forget(tenant)
         operation_end(row.operation, OperationStatus.COMPLETED)
+        row.operation.refresh_from_db(using=CONTROL)
         _audit("tenant.delete.complete", row, {"certificate": row.digest, "identity": str(row.identity)})
 
 

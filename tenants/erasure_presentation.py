@@ -11,6 +11,7 @@ from django.core.management.base import OutputWrapper
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
+from tenants.erasing import AUDIT_LOSS, LOST_BACKUPS
 from tenants.holdings import KEPT, LIVE, SCRATCH
 from tenants.models import BackupKind, Erasure
 from tenants.presentation import size
@@ -90,7 +91,15 @@ def _erasure(certificate: Certificate) -> Iterator[Fact]:
         _("Requested"),
         _("%(time)s by %(by)s") % {"time": moment(certificate["requested_at"]), "by": certificate["requested_by"]},
     )
-    yield Fact(_("Completed"), moment(certificate["completed_at"]))
+    accepted = {
+        AUDIT_LOSS: _("that its audit log is broken or gone"),
+        LOST_BACKUPS: _("that backups out of reach may remain"),
+    }
+    yield Fact(
+        _("Completed"),
+        moment(certificate["completed_at"]),
+        tuple(_("The operator accepted: %(what)s.") % {"what": accepted[one]} for one in certificate["accepted"]),
+    )
 
 
 def _erased(erased: Certificate) -> Iterator[Fact]:

@@ -221,7 +221,8 @@ def _undo(made: Newcomer, reason: str) -> None:
         Tenant.objects.using(CONTROL).filter(pk=made.tenant.pk, status=TenantStatus.PROVISIONING).delete()
         Restore.objects.using(CONTROL).filter(pk=made.operation.pk).update(phase=RestorePhase.DONE)
         operation_end(made.operation, OperationStatus.UNDONE, error=reason)
-        _audit(made.tenant, made.operation, "undo", {"reason": reason})
+        # Not the reason, which may quote what is in the database.
+        _audit(made.tenant, made.operation, "undo", {})
 
 
 def _audit(tenant: Tenant, operation: TenantOperation, verb: str, details: dict[str, object]) -> None:

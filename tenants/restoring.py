@@ -243,7 +243,8 @@ def _undo(cluster: Cluster, tenant: Tenant, row: Restore, reason: str) -> None:
         swap.back_to_work(tenant)
         Restore.objects.using(CONTROL).filter(pk=row.pk).update(phase=RestorePhase.DONE)
         operation_end(row.operation, OperationStatus.UNDONE, error=reason)
-        _audit("tenant.restore.undo", tenant, row, {"reason": reason})
+        # Not the reason, which may quote what is in the database.
+        _audit("tenant.restore.undo", tenant, row, {})
 
 
 def _serve(cluster: Cluster, tenant: Tenant, row: Restore, heads: dict[str, object]) -> None:

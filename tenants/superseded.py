@@ -1,6 +1,7 @@
 """Former versions of the control database's rows: PostgreSQL leaves their bytes in its files until those are rewritten.
 
-After an erasure they hold the tenant's name, and texts of errors that may quote its contents.
+After an erasure they hold the tenant's name, and texts of errors that may quote its contents. So they are rewritten at
+its end; where somebody is reading them just then, before the next base backup, or by the next retention run.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tenants.router import CONTROL
 MODELS = (Tenant, Backup, Restore, TenantOperation, BatchTenant, MigrationBatch)
 OWNER = "control-owner"
 # Nobody can read a table while it is rewritten, and whoever waits for us holds up the rest.
-LOCK_TIMEOUT = "2s"
+LOCK_TIMEOUT = "500ms"
 # SQLSTATE, PostgreSQL manual, appendix A.
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -38,5 +39,21 @@ def superseded_remove() -> bool:
             if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
                 raise
             return False
-    Erasure.objects.using(CONTROL).filter(pk__in=erased).update(rewritten_at=Now())
+    Erasure.objects.using(CONTROL).filter(pk__in=erased).update(rewritten_at=Now(), rewritten_segment=_segment())
     return True
+
+
+def control_system_identifier() -> str:
+    """Return the id of the cluster that the control database is in."""
+    return str(_asked("SELECT system_identifier::text FROM pg_control_system()"))
+
+
+def _segment() -> str:
+    """Return the name of the segment that holds the last of the control database's log."""
+    return str(_asked("SELECT pg_walfile_name(pg_current_wal_insert_lsn() - 1)"))
+
+
+def _asked(query: str) -> object:
+    with connections[CONTROL].cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchone()[0]

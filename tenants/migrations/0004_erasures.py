@@ -67,6 +67,7 @@ class Migration(migrations.Migration):
                 ("digest", models.TextField(db_default="", verbose_name="sha256")),
                 ("completed_at", models.DateTimeField(null=True, verbose_name="erased")),
                 ("rewritten_at", models.DateTimeField(null=True)),
+                ("rewritten_segment", models.TextField(db_default="")),
             ],
             options={
                 "verbose_name": "erasure",

@@ -158,7 +158,8 @@ def _failed(backup: Backup, reason: str) -> None:
         Backup.objects.using(CONTROL).filter(pk=backup.pk, status=BackupStatus.RUNNING).update(
             status=BackupStatus.FAILED, error=reason, finished_at=Now()
         )
-        _audit(f"tenant.{backup.kind}.fail", backup, {"reason": reason})
+        # Not the reason, which may quote what is in the database.
+        _audit(f"tenant.{backup.kind}.fail", backup, {})
 
 
 def _name(tenant: Tenant, dump_format: DumpFormat, recipient: str) -> str:

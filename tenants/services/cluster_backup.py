@@ -39,6 +39,7 @@ from tenants.operations import advisory_lock
 from tenants.places import FOLDER_MODE, PlaceError, place_at
 from tenants.router import CONTROL
 from tenants.selectors import server_get
+from tenants.superseded import superseded_remove
 from tenants.types import OnProgress, Progress, ignore_progress
 
 ENDING_WAIT_S = 10.0
@@ -59,6 +60,8 @@ def cluster_backup(
 
     1. record; 2. copy under a temporary name; 3. compare with its checksums; 4. move to its name; 5. complete.
     """
+    # What it copies of the control database should not outlive an erasure.
+    superseded_remove()
     server = server_get(server_name)
     place = place_at(output or settings.CLUSTER_BACKUP_OUTPUT)
     with server_lock(server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -36,9 +37,10 @@ from tenants.models import (
     TenantStatus,
     database_prefix,
 )
-from tenants.places import Folder, PlaceError, place_at
+from tenants.places import Folder, MissingFromPlace, PlaceError, place_at
 from tenants.preflight import database_of
 from tenants.router import CONTROL
+from tenants.superseded import control_system_identifier
 from tenants.wal_archive import archive_read
 
 
@@ -50,8 +52,10 @@ class ErasureCheck:
     completed_at: datetime | None
     # What contradicts the certificate: one sentence each; [] where it holds.
     problems: list[str] = field(default_factory=list)
-    # What is left as the certificate says, and goes with the retention.
+    # What is left as the certificate says, such as what goes with the retention.
     remaining: list[str] = field(default_factory=list)
+    # Where something of it might be, and could not be looked for.
+    unseen: list[str] = field(default_factory=list)
 
 
 def erasures_verify(*, tenant_id: str | None = None) -> list[ErasureCheck]:
@@ -71,10 +75,11 @@ def _verify(row: Erasure) -> ErasureCheck:
     else:
         for look in LOOKS:
             try:
-                check.problems += look(row)
+                check.problems += look(row, check)
             except SeoGenError as error:
                 check.problems.append(str(error))
         _physical(row, row.certificate["remains"]["physical"], check)
+        _superseded(row, check)
     with transaction.atomic(using=CONTROL):
         record(
             using=CONTROL,
@@ -86,7 +91,7 @@ def _verify(row: Erasure) -> ErasureCheck:
     return check
 
 
-def _certificate(row: Erasure) -> Iterator[str]:
+def _certificate(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     """The certificate is what it was, by the control database's chained log."""
     entry = _entry("tenant.delete.complete", row.tenant_id)
     assert row.certificate is not None
@@ -94,7 +99,7 @@ def _certificate(row: Erasure) -> Iterator[str]:
         yield _("The certificate is not the one that was written: its sha256 differs from the audit log's.")
 
 
-def _archived_log(row: Erasure) -> Iterator[str]:
+def _archived_log(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     assert row.certificate is not None
     kept = row.certificate["remains"]["audit"]
     if kept["entries"] is None:
@@ -109,7 +114,7 @@ def _archived_log(row: Erasure) -> Iterator[str]:
         yield problem
 
 
-def _row(row: Erasure) -> Iterator[str]:
+def _row(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     tenant = Tenant.objects.using(CONTROL).filter(pk=row.tenant_id).first()
     if tenant is None:
         yield _("Its tombstone is gone, so its id could be given again.")
@@ -127,13 +132,13 @@ def _row(row: Erasure) -> Iterator[str]:
             }
 
 
-def _storage(row: Erasure) -> Iterator[str]:
+def _storage(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     held = storage_held(row.tenant_id)
     if held.versions:
         yield _("There are %(count)d versions of files beneath its prefix in the storage.") % {"count": held.versions}
 
 
-def _backups(row: Erasure) -> Iterator[str]:
+def _backups(row: Erasure, check: ErasureCheck) -> Iterator[str]:
     """Those that the catalogue knows, and whatever else is called like a backup of the tenant's in their places."""
     known = Backup.objects.using(CONTROL).filter(tenant_id=row.tenant_id)
     for backup in known:
@@ -142,25 +147,32 @@ def _backups(row: Erasure) -> Iterator[str]:
         if found:
             yield _("%(file)s is there.") % {"file": file}
         elif found is None and backup.status != BackupStatus.REMOVED:
-            yield _("%(file)s was not removed, and its place cannot be reached.") % {"file": file}
+            # The certificate names it.
+            check.remaining.append(_("%(file)s was not removed, and its place cannot be reached.") % {"file": file})
     # Another tenant's id may begin like this one's.
     named = re.compile(rf"{re.escape(row.tenant_id)}-\d{{8}}T\d{{6}}Z-[0-9a-f]{{8}}\..*")
     catalogued = {(backup.place, name) for backup in known for name in names_of(backup)}
     for url in sorted(set(Backup.objects.using(CONTROL).values_list("place", flat=True))):
-        for name in _names(url, f"{row.tenant_id}-"):
+        try:
+            names = _names(url, f"{row.tenant_id}-")
+        except PlaceError as error:
+            check.unseen.append(error.message)
+            continue
+        for name in names:
             if named.fullmatch(name) and (url, name) not in catalogued:
                 yield _("%(file)s is there, and no catalogue has it.") % {"file": f"{url}/{name}"}
 
 
 def _names(url: str, prefix: str) -> list[str]:
+    """Return the names in the place; one that does not exist holds nothing."""
+    place = place_at(url)
     try:
-        place = place_at(url)
         return list(place.names(prefix)) if not isinstance(place, Folder) or place.exists() else []
-    except PlaceError:
+    except MissingFromPlace:
         return []
 
 
-def _databases(row: Erasure) -> Iterator[str]:
+def _databases(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     """On every server, its own or not: a database may have been copied by hand."""
     names = list(database_names(row.tenant_id, row.database))
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
@@ -191,8 +203,10 @@ def _known_databases(server: DatabaseServer) -> set[str]:
     return {database_of(tenant) for tenant in tenants}
 
 
-def _messages(row: Erasure) -> Iterator[str]:
+def _messages(row: Erasure, check: ErasureCheck) -> Iterator[str]:
     count = contents().count_messages(row.tenant_id)
+    if count is None:
+        check.unseen.append(_("The broker does not show its messages; those about a tenant hold only ids."))
     if count:
         yield _("The broker holds %(count)d messages about it.") % {"count": count}
     keys = cached_keys(row.tenant_id)
@@ -224,8 +238,34 @@ def _physical(row: Erasure, promised: dict[str, Any], check: ErasureCheck) -> No
         target += _logs(server, promised["wal_until_segment"])
     except SeoGenError as error:
         check.problems.append(str(error))
+
+
+def _superseded(row: Erasure, check: ErasureCheck) -> None:
+    """Say where former rows of the control database may still be; the registered servers are asked which has it."""
     if row.rewritten_at is None:
-        target.append(_("The files of the control database's tables were not rewritten yet."))
+        check.remaining.append(_("The files of the control database's tables were not rewritten yet."))
+    gone = (BackupStatus.REMOVED, BackupStatus.FAILED)
+    assert row.certificate is not None
+    named = [one["id"] for one in row.certificate["remains"]["physical"]["base_backups"]]
+    for server in _servers_of_control():
+        backups = BaseBackup.objects.using(CONTROL).filter(server=server).exclude(status__in=gone).exclude(pk__in=named)
+        if row.rewritten_at is not None:
+            backups = backups.filter(started_at__lt=row.rewritten_at)
+        check.remaining += [
+            _("The base backup %(name)s may hold former rows of the control database about it.") % {"name": one.name}
+            for one in backups
+        ]
+        if row.rewritten_segment:
+            check.remaining += [one for one in _logs(server, row.rewritten_segment) if one not in check.remaining]
+
+
+def _servers_of_control() -> Iterator[DatabaseServer]:
+    identifier = control_system_identifier()
+    for server in DatabaseServer.objects.using(CONTROL):
+        # One that is away was told of.
+        with suppress(ServerError), Cluster(server, database_prefix()) as cluster:
+            if cluster.facts().system_identifier == identifier:
+                yield server
 
 
 def _logs(server: DatabaseServer, last: str) -> Iterator[str]:

@@ -105,7 +105,7 @@ def test_no_canary_survives(around: Surroundings, settings: Settings) -> None:
     assert found_in_databases(around.server, text)
     assert len(found_in_redis(text)) >= 3
     assert found_in_bucket(s3_client(), BUCKET, text)
-    assert found_in_files(around.control_home / "postgres", text)  # its name
+    assert found_in_files(around.control_home / "postgres" / "data" / "base", text)  # its name
 
     row = tenant_delete(tenant_id=tenant.id)
 
@@ -115,6 +115,8 @@ def test_no_canary_survives(around: Surroundings, settings: Settings) -> None:
     assert [name.split(".")[1] for name in found_in_databases(DatabaseServer.objects.get(pk=MAIN_SERVER), audited)] == [
         "archived_audit_logs"
     ]
+    # Its name is not even in the bytes of tables any more, so that no later base backup has it.
+    assert found_in_files(around.control_home / "postgres" / "data" / "base", text) == []
     assert found_in_redis(text) == []
     assert found_in_redis("neighbours-message")
     assert found_in_bucket(s3_client(), BUCKET, text) == []

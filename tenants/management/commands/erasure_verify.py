@@ -40,6 +40,11 @@ class Command(OperatorCommand):
                 for row in document
             ],
         )
+        for row in document:
+            for place in row["unseen"]:
+                self.stdout.write(
+                    _("%(tenant)s, not looked at: %(place)s") % {"tenant": row["tenant_id"], "place": place}
+                )
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
