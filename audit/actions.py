@@ -75,6 +75,8 @@ CONFIGURATION_ACTIONS = frozenset(
 
 PROMPT_ACTIONS = frozenset({"prompt.create", "prompt.change", "prompt.activate"})
 
+AUDIT_ACTIONS = frozenset({"audit.verify", "audit.anchor", "audit.archive", "audit.export"})
+
 RUN_ACTIONS = frozenset(
     {
         "run.create",
@@ -85,6 +87,7 @@ RUN_ACTIONS = frozenset(
         "run.resume",
         "run.cancel",
         "run.retry",
+        "run.read",
         "step.start",
         "step.complete",
         "step.fail",
@@ -94,4 +97,4 @@ RUN_ACTIONS = frozenset(
     }
 )
 
-ACTIONS = TENANT_ACTIONS | BACKUP_ACTIONS | CONFIGURATION_ACTIONS | PROMPT_ACTIONS | RUN_ACTIONS
+ACTIONS = TENANT_ACTIONS | BACKUP_ACTIONS | CONFIGURATION_ACTIONS | PROMPT_ACTIONS | AUDIT_ACTIONS | RUN_ACTIONS
