@@ -42,6 +42,7 @@ BACKUP_ACTIONS = frozenset(
         "cluster.backup.verify",
         "cluster.backup.remove",
         "cluster.restore_point",
+        "cluster.wal.receive",
         "cluster.wal.remove",
     }
 )
