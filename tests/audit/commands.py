@@ -29,7 +29,7 @@ from tenants.context import tenant_context
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Tenant
 from tenants.services import tenant_backup, tenant_export, tenant_suspend
 from tests.audit.audited import as_superuser
-from tests.tenant_fixtures import remove
+from tests.tenant_fixtures import remove_all
 
 Arguments = list[str]
 CONFIG = json.dumps({"keyword": "green tea", "language": "en"})
@@ -72,11 +72,11 @@ class World:
     def new_id(self) -> str:
         """Return the id of a tenant that the command makes; it is removed afterwards."""
         tenant_id = f"made-{uuid4().hex[:12]}"
-        self.afterwards(lambda: [remove(tenant) for tenant in Tenant.objects.filter(pk=tenant_id)])
+        self.afterwards(lambda: remove_all([tenant_id]))
         return tenant_id
 
 
-def run(name: str, arguments: Arguments) -> None:
+def run_command(name: str, arguments: Arguments) -> None:
     call_command(name, *arguments, stdout=StringIO(), stderr=StringIO())
 
 
@@ -93,7 +93,7 @@ CASES: dict[str, Case] = {}
 
 
 def command(
-    *control: str, own: tuple[str, ...] = (), run: Callable[[str, Arguments], None] = run
+    *control: str, own: tuple[str, ...] = (), run: Callable[[str, Arguments], None] = run_command
 ) -> Callable[[Callable[[World], Arguments]], None]:
     """Enter the command that the function is named after (a "_" at its end apart); the first entry stands first."""
 
@@ -177,7 +177,7 @@ def _demo(name: str, arguments: Arguments) -> None:
         patch("config.demo.follow", follow),
         patch("config.demo.succeeded", return_value=True),
     ):
-        run(name, arguments)
+        run_command(name, arguments)
     demo.new_login()
 
 
@@ -186,7 +186,7 @@ def demo_(world: World) -> Arguments:
     from django.contrib.auth.models import User
 
     names = [customer.tenant_id for customer in demo.CUSTOMERS]
-    world.afterwards(lambda: [remove(tenant) for tenant in Tenant.objects.filter(pk__in=names)])
+    world.afterwards(lambda: remove_all(names))
     world.afterwards(lambda: User.objects.filter(username=demo.LOGIN).delete())
     return ["--no-serve", "--json"]
 

@@ -19,10 +19,10 @@ from config.admin_sites import StaffSite, control_site, tenant_site
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
 from prompts.models import Prompt
 from tenants.context import tenant_context
-from tenants.models import DatabaseServer, Tenant
+from tenants.models import DatabaseServer, Tenant, TenantStatus
 from tenants.services import tenant_suspend
 from tests.admin.conftest import PASSWORD, Filled
-from tests.tenant_fixtures import remove
+from tests.tenant_fixtures import remove_all
 
 SITES: dict[str, StaffSite] = {"control": control_site, "tenant": tenant_site}
 UNFOLD_ACTIONS = ("actions_list", "actions_row", "actions_detail", "actions_submit_line")
@@ -73,6 +73,9 @@ class Staff:
         refused = response.context and response.context.get("errors")
         assert response.status_code in (302, 500), refused or response.content.decode()
 
+    def open(self) -> None:
+        Tenant.objects.filter(pk=self.tenant.pk).update(status=TenantStatus.ACTIVE, is_active=True)
+
     def model(self) -> LLMModel:
         name = f"model-{uuid4().hex[:8]}"
         made = LLMModel.objects.create(provider_id="openai", model_name=name, model_class="pro", is_active=False)
@@ -82,7 +85,11 @@ class Staff:
     def draft(self) -> Prompt:
         with tenant_context(self.tenant):
             return Prompt.objects.create(
-                step="draft", version=100, content="Write about {{ keyword }}", variables=[_variable()], is_active=False
+                step="draft",
+                version=100 + Prompt.objects.count(),
+                content="Write about {{ keyword }}",
+                variables=[_variable()],
+                is_active=False,
             )
 
 
@@ -131,7 +138,7 @@ def _offered(name: str, site: StaffSite, user: User) -> Iterator[str]:
             if any(getattr(inline, f"has_{verb}_permission")(request, None) for verb in ("add", "change", "delete")):
                 yield f"{begin}inline {inline.model._meta.model_name}"
         yield from (f"{begin}action {action}" for action in admin.get_actions(request))
-        actions = {action for kind in UNFOLD_ACTIONS for action in admin._extract_action_names(getattr(admin, kind))}
+        actions = {action for kind in UNFOLD_ACTIONS for action in _names(admin, kind)}
         yield from (f"{begin}action {action}" for action in actions)
         prefix = f"{model._meta.app_label}_{model._meta.model_name}_"
         known = {*(prefix + standard for standard in STANDARD), *(prefix + action for action in actions)}
@@ -141,6 +148,11 @@ def _offered(name: str, site: StaffSite, user: User) -> Iterator[str]:
     for url in site.get_urls():
         if isinstance(url, URLPattern):
             yield f"{name}/url {url.name or ''}".rstrip()
+
+
+def _names(admin: Any, kind: str) -> list[str]:
+    names: list[str] = admin._extract_action_names(getattr(admin, kind))
+    return names
 
 
 # -- the control site ----------------------------------------------------------------------------------------------
@@ -292,17 +304,19 @@ def _server_name(staff: Staff) -> str:
 @change("control/tenant/add", "tenant.create")
 def _(staff: Staff) -> Callable[[], object]:
     tenant_id = f"made-{uuid4().hex[:12]}"
-    staff.afterwards(lambda: [remove(tenant) for tenant in Tenant.objects.filter(pk=tenant_id)])
+    staff.afterwards(lambda: remove_all([tenant_id]))
     return lambda: staff.post("/admin/tenants/tenant/add/", {"name": tenant_id, "tenant_id": tenant_id})
 
 
 @change("control/tenant/action suspend", "tenant.suspend")
 def _(staff: Staff) -> Callable[[], object]:
+    staff.afterwards(staff.open)
     return lambda: staff.post(f"/admin/tenants/tenant/{staff.tenant.id}/suspend/", CONFIRMED)
 
 
 @change("control/tenant/action resume", "tenant.resume")
 def _(staff: Staff) -> Callable[[], object]:
+    staff.afterwards(staff.open)
     tenant_suspend(tenant_id=staff.tenant.id)
     return lambda: staff.post(f"/admin/tenants/tenant/{staff.tenant.id}/resume/", CONFIRMED)
 
@@ -374,6 +388,7 @@ def _(staff: Staff) -> Callable[[], object]:
 
 @change("control/url password_change", "user.change")
 def _(staff: Staff) -> Callable[[], object]:
+    staff.afterwards(lambda: User.objects.filter(pk=staff.user.pk).update(password=staff.user.password))
     form = {"old_password": PASSWORD, "new_password1": PASSWORD + "3", "new_password2": PASSWORD + "3"}
     return lambda: staff.post("/admin/password_change/", form)
 
