@@ -47,6 +47,7 @@ BACKUP_ACTIONS = frozenset(
         "cluster.backup.verify",
         "cluster.backup.remove",
         "cluster.restore_point",
+        "cluster.wal.receive",
         "cluster.wal.remove",
     }
 )
@@ -92,6 +93,7 @@ RUN_ACTIONS = frozenset(
         "run.resume",
         "run.cancel",
         "run.retry",
+        "run.read",
         "step.start",
         "step.complete",
         "step.fail",

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from typing import LiteralString
 from uuid import UUID
 
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit.chain import ChainHead, genesis_of
@@ -26,20 +28,41 @@ FIELDS = (
     "details",
     "operation_id",
 )
-LINES = f"""
+ENTRIES = f"""
 SELECT {", ".join(field.replace("{row}", "entry") for field in HASHED_FIELDS)}, entry.entry_hash
-  FROM public.audit_logs AS entry ORDER BY entry.sequence
+  FROM public.{{log}} AS entry
 """
+LINES = ENTRIES + " ORDER BY entry.sequence"
+PAGE = ENTRIES + " WHERE entry.sequence > %s AND entry.sequence <= %s ORDER BY entry.sequence LIMIT %s"
 BATCH = 2000
 
 
-def audit_lines(connection: BaseDatabaseWrapper) -> Iterator[bytes]:
-    """Yield the log's entries, oldest first, as lines of JSON."""
+def audit_lines(connection: BaseDatabaseWrapper, log: LiteralString = "audit_logs") -> Iterator[bytes]:
+    """Yield the log's entries, oldest first, as lines of JSON.
+
+    One statement, and so one moment. Constant memory inside a transaction; outside one the server keeps the rows.
+    """
     with connection.chunked_cursor() as cursor:
-        cursor.execute(LINES)
+        cursor.execute(LINES.replace("{log}", log))
         while rows := cursor.fetchmany(BATCH):
             for *fields, hash_of_entry in rows:
                 yield json_line(fields, hash_of_entry)
+
+
+def audit_pages(alias: str, log: LiteralString, up_to: int) -> Iterator[bytes]:
+    """Yield the same lines up to a sequence number, some at a time; nothing is held between one page and the next.
+
+    Entries are only ever appended, so the pages are of one moment though each is a statement of its own.
+    """
+    after = 0
+    while after < up_to:
+        with connections[alias].cursor() as cursor:
+            cursor.execute(PAGE.replace("{log}", log), [after, up_to, BATCH])
+            rows = cursor.fetchall()
+        if not rows:
+            return
+        after = int(rows[-1][0])
+        yield b"".join(json_line(fields, hash_of_entry) for *fields, hash_of_entry in rows)
 
 
 def json_line(fields: list[str | None], hash_of_entry: str) -> bytes:

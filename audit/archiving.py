@@ -80,7 +80,7 @@ def archived_lines(identity: UUID) -> Iterator[bytes]:
                 yield json_line(fields, hash_of_entry)
 
 
-def account_of(lines: Iterator[bytes], chain_identity: UUID) -> Account:
+def account_of(lines: Iterator[bytes], chain_identity: UUID | str) -> Account:
     """Read a log's lines: constant memory, each once."""
     head = ChainHead(0, genesis_of(chain_identity))
     digest, entries, first_bad = hashlib.sha256(), 0, None

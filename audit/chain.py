@@ -22,6 +22,8 @@ SELECT sequence
 """
 LAST = "SELECT sequence, entry_hash FROM public.audit_logs ORDER BY sequence DESC LIMIT 1"
 HEAD = "SELECT sequence, hash FROM public.audit_chain_heads"
+# What the control database's chain begins with, in the place of a tenant's identity.
+CONTROL_CHAIN = "control_audit_logs"
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class ChainHead:
     hash: str
 
 
-def genesis_of(identity: UUID) -> str:
-    """Return what the first entry of the tenant's log follows (see `audit.guards.BIND_CHAIN_SQL`)."""
+def genesis_of(identity: UUID | str) -> str:
+    """Return what the first entry of a log follows (see `audit.guards`): of the tenant's, or of `CONTROL_CHAIN`."""
     return hashlib.sha256(f"seo-gen audit chain of {identity}".encode()).hexdigest()
 
 

@@ -1,10 +1,13 @@
-"""Write an audit entry."""
+"""Write an audit entry, and hand out a log."""
 
 import json
+from collections.abc import Iterator
+from typing import LiteralString
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from audit.actions import ACTIONS
+from audit.archive import audit_pages
 from audit.context import current_actor
 from audit.control.models import ControlAuditLog
 from audit.errors import AuditOutsideTransaction, DetailsNotJson, UnknownAction
@@ -29,15 +32,43 @@ def record(
     if not transaction.get_connection(using).in_atomic_block:
         raise AuditOutsideTransaction(action, using)
     actor = current_actor()
-    log = ControlAuditLog if using == DEFAULT_DB_ALIAS else AuditLog
-    return log.objects.using(using).create(
-        user_id=actor.user_id,
-        action=action,
-        resource_type=resource_type,
-        resource_id=resource_id,
-        details=details,
-        operation_id=actor.operation_id,
+    return (
+        _log(using)
+        .objects.using(using)
+        .create(
+            user_id=actor.user_id,
+            action=action,
+            resource_type=resource_type,
+            resource_id=resource_id,
+            details=details,
+            operation_id=actor.operation_id,
+        )
     )
+
+
+def log_export(*, using: str) -> Iterator[bytes]:
+    """Record that the current actor takes the whole log, and return it as lines of JSON, up to that entry.
+
+    The entry "audit.export" is committed before anything is handed out; it holds how many entries there were, and the
+    last one's hash. What is returned yields some lines at a time, and may be read outside any transaction.
+    """
+    log = _log(using)
+    with transaction.atomic(using=using):
+        last = log.objects.using(using).order_by("-sequence").values_list("sequence", "entry_hash").first()
+        entries, head = last or (0, "")
+        table: LiteralString = "control_audit_logs" if log is ControlAuditLog else "audit_logs"
+        record(
+            using=using,
+            action="audit.export",
+            resource_type="audit_log",
+            resource_id=table,
+            details={"entries": entries, "head": head},
+        )
+    return audit_pages(using, table, entries)
+
+
+def _log(using: str) -> type[AuditLog] | type[ControlAuditLog]:
+    return ControlAuditLog if using == DEFAULT_DB_ALIAS else AuditLog
 
 
 def _require_json(action: str, details: Details | None) -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import backup, children, creation, environment, erasure, migration, routing, steps
+from benchmarks import audit, backup, children, creation, environment, erasure, migration, routing, steps
 from benchmarks.tables import Table
 
 BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
     "creation": creation.creation,
     "steps": steps.steps,
     "erasure": erasure.erasure,
+    "audit": audit.audit,
     "in-time": backup.in_time,
     "backup": backup.backup,
     # Last, since it leaves a thousand databases, which keep the server's autovacuum busy.

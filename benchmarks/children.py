@@ -34,14 +34,19 @@ class Child:
 
     def answer(self, request: str = "") -> str:
         """Send a line if one is given, and return the line that comes back; raise where the process ended instead."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdout is not None
         if request:
-            self.process.stdin.write(request + "\n")
-            self.process.stdin.flush()
+            self.send(request)
         line = self.process.stdout.readline()
         if not line:
             raise self._failure()
         return line.strip()
+
+    def send(self, request: str) -> None:
+        """Send a line; what comes back is for `answer`."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(request + "\n")
+        self.process.stdin.flush()
 
     def finish(self) -> None:
         """Wait until it has ended; raise where it failed."""

@@ -26,7 +26,7 @@ from config.admin_base import IndentedJSONField, ReadOnlyAdmin, ReadOnlyInline, 
 from config.errors import SeoGenError
 from runs.config import MAX_KEYWORD_CHARS, RunConfig, config_from_document
 from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
-from runs.services import run_create
+from runs.services import run_create, run_read_record
 from runs.storage import read
 from tenants.context import current_alias, current_tenant
 
@@ -139,7 +139,17 @@ class ArtifactInline(ReadOnlyInline):
         return _download_link(artifact)
 
 
-class RunAdmin(ReadOnlyAdmin):
+class RunPageAdmin(ReadOnlyAdmin):
+    """What a run was given and what its steps made of it: whoever is shown one of these pages is recorded first."""
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        shown = kwargs.get("obj")
+        if isinstance(shown, (Run, Step)):
+            run_read_record(alias=current_alias(), run_id=shown.pk if isinstance(shown, Run) else shown.run_id)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+
+class RunAdmin(RunPageAdmin):
     audit_resource = "run"
     list_display = ("keyword", "shown_status", "progress", "shown_cost", "language", "created_at", "id")
     list_filter = ("status", "created_at")
@@ -225,7 +235,7 @@ class RunAdmin(ReadOnlyAdmin):
         return as_json(run.config)
 
 
-class StepAdmin(ReadOnlyAdmin):
+class StepAdmin(RunPageAdmin):
     audit_resource = "step"
     list_display = ("step", "run_link", "shown_status", "shown_model", "retry_count", "started_at", "seconds")
     list_filter = ("status", "step", "started_at")

@@ -1,6 +1,7 @@
 """Celery's side of backups: who acts, and nothing else."""
 
 import logging
+from typing import Any
 
 from celery import shared_task
 
@@ -13,10 +14,10 @@ from tenants.task_names import BACKUP_DAILY
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name=BACKUP_DAILY, ignore_result=True)
-def daily() -> None:
+@shared_task(name=BACKUP_DAILY, bind=True, ignore_result=True)
+def daily(self: Any) -> None:
     """Back up every tenant and remove what is past its time. A message that is delivered twice does nothing."""
-    with acting_as("worker:backup"):
+    with acting_as("worker:backup", operation_id=self.request.id):
         try:
             problems = backup_daily()
         except TenantBusy:

@@ -48,3 +48,9 @@ def remove(tenant: Tenant) -> None:
             cluster.drop_database(location.database)
             cluster.drop_role(location.role)
     Tenant.objects.filter(pk=tenant.pk).delete()
+
+
+def remove_all(tenant_ids: list[str]) -> None:
+    """Drop those of the tenants that there are."""
+    for tenant in Tenant.objects.filter(pk__in=tenant_ids):
+        remove(tenant)

@@ -48,6 +48,8 @@ class ArchivedAuditLogAdmin(AuditEntryAdmin):
     search_fields = ("=tenant_id", *AuditEntryAdmin.search_fields)
     search_help_text = gettext_lazy("A whole tenant id, actor, resource, resource id or operation")
     fields = ("tenant_id", "identity", *AuditEntryAdmin.fields)
+    # It would hand out the control database's own log; `seo-gen audit export` hands out one tenant's.
+    actions_list = ()
 
 
 class AuditArchiveAdmin(ReadOnlyAdmin):

@@ -1,5 +1,6 @@
 """What can be done with tenants: one operation, one module."""
 
+from tenants.services.audit_export import audit_export
 from tenants.services.backup import tenant_backup
 from tenants.services.backup_daily import backup_daily
 from tenants.services.backup_prune import backup_prune
@@ -23,6 +24,7 @@ from tenants.services.work import clear_working, mark_working
 
 __all__ = [
     "ErasureCheck",
+    "audit_export",
     "backup_daily",
     "backup_prune",
     "backups_verify",

@@ -71,12 +71,12 @@ def _try(backup: Backup) -> str:
 
 
 def backup_remove(backup: Backup) -> None:
-    """Remove a backup's files, the manifest first, then say so in its record; raise `PlaceError`. May be repeated."""
+    """Remove a backup's files, the manifest first, then say so in its record; raise `PlaceError`. May be repeated.
+
+    The entry in the audit log comes before all: files know no transaction, and none may go without an entry.
+    """
     place = place_at(backup.place)
-    for name in names_of(backup):
-        place.remove(name)
     with transaction.atomic(using=CONTROL):
-        Backup.objects.using(CONTROL).filter(pk=backup.pk).update(status=BackupStatus.REMOVED, removed_at=Now())
         record(
             using=CONTROL,
             action="backup.remove",
@@ -84,6 +84,9 @@ def backup_remove(backup: Backup) -> None:
             resource_id=backup.tenant_id,
             details={"backup": str(backup.pk), "place": backup.place, "file": backup.name},
         )
+    for name in names_of(backup):
+        place.remove(name)
+    Backup.objects.using(CONTROL).filter(pk=backup.pk).update(status=BackupStatus.REMOVED, removed_at=Now())
 
 
 def _prune_superseded() -> list[Pruned]:
@@ -125,17 +128,12 @@ def _drop(row: Restore) -> str:
 
 
 def kept_drop(row: Restore) -> None:
-    """Drop what a restore replaced, and the files it kept aside; call it with the tenant's lock. May be repeated."""
+    """Drop what a restore replaced, and the files it kept aside; call it with the tenant's lock. May be repeated.
+
+    Recorded first, as `backup_remove` does it.
+    """
     tenant = tenant_get(row.tenant_id)
-    if tenant.server is not None:
-        # Without a commit between, recovery to the moment before would still remove the files.
-        restore_point(tenant.server, reason="prune", tenant_id=tenant.id)
-        with Cluster(tenant.server, database_prefix(), f"prune {tenant.id}") as cluster:
-            cluster.drop_database(row.kept)
-    aside = f"{prefix_of(tenant.id)}{KEPT}/{row.pk}/"
-    objects.remove([one.path for one in objects_of(tenant.id, kept=True) if one.path.startswith(aside)])
     with transaction.atomic(using=CONTROL):
-        Restore.objects.using(CONTROL).filter(pk=row.pk).update(kept_until=None)
         record(
             using=CONTROL,
             action="tenant.kept.remove",
@@ -143,3 +141,11 @@ def kept_drop(row: Restore) -> None:
             resource_id=tenant.id,
             details={"operation": str(row.pk), "kept": row.kept},
         )
+    if tenant.server is not None:
+        # Without a commit between, recovery to the moment before would still remove the files.
+        restore_point(tenant.server, reason="prune", tenant_id=tenant.id)
+        with Cluster(tenant.server, database_prefix(), f"prune {tenant.id}") as cluster:
+            cluster.drop_database(row.kept)
+    aside = f"{prefix_of(tenant.id)}{KEPT}/{row.pk}/"
+    objects.remove([one.path for one in objects_of(tenant.id, kept=True) if one.path.startswith(aside)])
+    Restore.objects.using(CONTROL).filter(pk=row.pk).update(kept_until=None)

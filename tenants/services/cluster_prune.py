@@ -68,10 +68,8 @@ def _expired(server: DatabaseServer) -> list[BaseBackup]:
 
 
 def _remove(backup: BaseBackup) -> None:
-    """Remove the files, then say so: cut off in between, the next attempt finds nothing to remove and says so."""
-    remove(backup)
+    """Record it, remove the files, then mark it so: cut off in between, the next attempt does it all again."""
     with transaction.atomic(using=CONTROL):
-        BaseBackup.objects.using(CONTROL).filter(pk=backup.pk).update(status=BackupStatus.REMOVED, removed_at=Now())
         record(
             using=CONTROL,
             action="cluster.backup.remove",
@@ -79,6 +77,8 @@ def _remove(backup: BaseBackup) -> None:
             resource_id=str(backup.pk),
             details={"server": backup.server_id, "path": place_at(backup.place).path(backup.name)},
         )
+    remove(backup)
+    BaseBackup.objects.using(CONTROL).filter(pk=backup.pk).update(status=BackupStatus.REMOVED, removed_at=Now())
 
 
 def _forget_restore_points(server: DatabaseServer) -> None:
@@ -110,11 +110,6 @@ def _remove_wal(server: DatabaseServer) -> int:
     archive = archive_read(place)
     first = _first_needed(server, place, archive)
     unneeded = [segment for segment in archive.segments if segment.number < first]
-    for segment in unneeded:
-        place.remove(segment.name)
-    for note in archive.notes:
-        if archive.number(note[:24]) < first:
-            place.remove(note)
     if unneeded:
         details: dict[str, object] = {
             "first": unneeded[0].name,
@@ -129,4 +124,9 @@ def _remove_wal(server: DatabaseServer) -> int:
                 resource_id=server.name,
                 details=details,
             )
+    for segment in unneeded:
+        place.remove(segment.name)
+    for note in archive.notes:
+        if archive.number(note[:24]) < first:
+            place.remove(note)
     return len(unneeded)

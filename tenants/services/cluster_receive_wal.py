@@ -47,8 +47,8 @@ def cluster_receive_wal(
                 _("The log of database server %(name)s is being received already.") % {"name": server.name}
             )
     arguments, environment = _arguments(server, facts.version, folder)
-    pg_tools.run([*arguments, "--create-slot", "--if-not-exists"], environment)
     _note(server, str(folder))
+    pg_tools.run([*arguments, "--create-slot", "--if-not-exists"], environment)
     try:
         with _signals(), pg_tools.running(arguments, environment) as process:
             on_start(str(folder))
@@ -85,7 +85,15 @@ def _arguments(server: DatabaseServer, version: int, folder: Path) -> tuple[list
 
 
 def _note(server: DatabaseServer, folder: str) -> None:
+    """Record that a copy of all that is written on the server is begun, and keep where, unless that is known."""
     with transaction.atomic(using=CONTROL):
+        record(
+            using=CONTROL,
+            action="cluster.wal.receive",
+            resource_type="database_server",
+            resource_id=server.name,
+            details={"folder": folder},
+        )
         unknown = DatabaseServer.objects.using(CONTROL).filter(pk=server.pk, wal_archive="")
         if unknown.update(wal_archive=folder):
             details: dict[str, object] = {"wal_archive": folder}

@@ -53,14 +53,13 @@ def _belongs(path: str, runs: list[str]) -> bool:
 
 
 def _remove(tenant: Tenant, found: list[StoredObject]) -> None:
-    try:
-        objects.remove(one.path for one in found)
-    finally:
-        with transaction.atomic(using=CONTROL):
-            record(
-                using=CONTROL,
-                action="tenant.orphans.remove",
-                resource_type="tenant",
-                resource_id=tenant.id,
-                details={"count": len(found), "bytes": sum(one.size_bytes for one in found)},
-            )
+    """Record it, then remove: files know no transaction, and none may go without an entry."""
+    with transaction.atomic(using=CONTROL):
+        record(
+            using=CONTROL,
+            action="tenant.orphans.remove",
+            resource_type="tenant",
+            resource_id=tenant.id,
+            details={"count": len(found), "bytes": sum(one.size_bytes for one in found)},
+        )
+    objects.remove(one.path for one in found)

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connections, transaction
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import F
 
 from audit.services import record
@@ -22,7 +23,9 @@ MAIN_SERVER = "main"
 
 def control_setup(*, verbosity: int = 0) -> None:
     """Bring the control database up to this release; safe to repeat. Raises `ServerError`."""
+    before = _applied()
     call_command("migrate", database=CONTROL, interactive=False, verbosity=verbosity)
+    _record_migrations(_applied() - before)
     if settings.TENANT_SERVER_URL:
         server_register(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL)
         _note_archive(MAIN_SERVER, settings.TENANT_SERVER_WAL_ARCHIVE)
@@ -48,6 +51,24 @@ def server_register(*, name: str, admin_url: str) -> DatabaseServer:
                 _follow(cluster)
             record(using=CONTROL, action="server.change", resource_type="database_server", resource_id=name)
     return server
+
+
+def _applied() -> set[str]:
+    return {f"{app}.{name}" for app, name in MigrationRecorder(connections[CONTROL]).applied_migrations()}
+
+
+def _record_migrations(applied: set[str]) -> None:
+    """Record what was applied: afterwards, since migrations make the log, each in a transaction of its owner's."""
+    if applied:
+        details: dict[str, object] = {"migrations": sorted(applied)}
+        with transaction.atomic(using=CONTROL):
+            record(
+                using=CONTROL,
+                action="control.setup",
+                resource_type="control_database",
+                resource_id="control",
+                details=details,
+            )
 
 
 def _note_archive(name: str, archive: str) -> None:

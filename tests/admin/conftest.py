@@ -45,7 +45,7 @@ class Filled:
 
 @pytest.fixture
 def superuser() -> Iterator[User]:
-    user = _user(is_superuser=True)
+    user = make_user(is_superuser=True)
     yield user
     user.delete()
 
@@ -53,7 +53,7 @@ def superuser() -> Iterator[User]:
 @pytest.fixture
 def staff() -> Iterator[User]:
     """A staff member without any permission."""
-    user = _user(is_superuser=False)
+    user = make_user(is_superuser=False)
     yield user
     user.delete()
 
@@ -68,18 +68,18 @@ def browser(superuser: User) -> Client:
 
 @pytest.fixture
 def fill() -> Callable[[Tenant], Filled]:
-    return _fill
+    return fill_tenant
 
 
 @pytest.fixture
 def filled(tenant: Tenant) -> Filled:
-    return _fill(tenant)
+    return fill_tenant(tenant)
 
 
 @pytest.fixture
 def filled_pair(tenant_pair: tuple[Tenant, Tenant]) -> tuple[Filled, Filled]:
     first, second = tenant_pair
-    return _fill(first), _fill(second)
+    return fill_tenant(first), fill_tenant(second)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def erased(filled: Filled, control_log: Log) -> Iterator[Erasure]:
     TenantOperation.objects.filter(tenant_id=tenant.id).delete()
 
 
-def _user(*, is_superuser: bool) -> User:
+def make_user(*, is_superuser: bool) -> User:
     from django.contrib.auth.models import User
 
     return User.objects.create_user(
@@ -104,7 +104,7 @@ def _user(*, is_superuser: bool) -> User:
     )
 
 
-def _fill(tenant: Tenant) -> Filled:
+def fill_tenant(tenant: Tenant) -> Filled:
     """Make the rows and the file that a finished run leaves."""
     from django.utils import timezone
 

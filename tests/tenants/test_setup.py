@@ -24,3 +24,13 @@ def test_where_its_log_is_archived_unless_somebody_has_said_so(settings: Any) ->
         assert [entry.details for entry in entries if entry.details] == [{"wal_archive": "s3://archive/main"}]
     finally:
         server.update(wal_archive="")
+
+
+def test_the_migrations_that_were_applied_are_recorded() -> None:
+    """The session's first set-up made the log itself."""
+    first = ControlAuditLog.objects.filter(action="control.setup").earliest("id")
+    assert first.details is not None
+    assert {"audit_control.0001_initial", "tenants.0001_initial"} <= set(first.details["migrations"])
+    before = ControlAuditLog.objects.filter(action="control.setup").count()
+    control_setup()
+    assert ControlAuditLog.objects.filter(action="control.setup").count() == before, "nothing was left to apply"

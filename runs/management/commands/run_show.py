@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 
 from config.command import OperatorCommand
 from runs.presentation import print_run
-from runs.selectors import run_document
+from runs.services import run_read
 from runs.types import RunDocument
 
 
@@ -17,7 +17,7 @@ class Command(OperatorCommand):
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> RunDocument:
-        return run_document(tenant_id=options["tenant_id"], run_id=options["run_id"])
+        return run_read(tenant_id=options["tenant_id"], run_id=options["run_id"])
 
     def present(self, document: RunDocument) -> None:
         print_run(document)

@@ -1,0 +1,23 @@
+"""Show a run to a person, and keep who was shown it: inputs and titles are the customer's."""
+
+from uuid import UUID
+
+from django.db import transaction
+
+from audit.services import record
+from runs.selectors import run_document
+from runs.types import RunDocument
+from tenants.context import tenant_context
+
+
+def run_read(*, tenant_id: str, run_id: UUID | str) -> RunDocument:
+    """Return the run's document once the reading is recorded. Raises `TenantError` or `UnknownRun`."""
+    with tenant_context(tenant_id) as alias:
+        document = run_document(tenant_id=tenant_id, run_id=run_id)
+        run_read_record(alias=alias, run_id=document["id"])
+    return document
+
+
+def run_read_record(*, alias: str, run_id: UUID | str) -> None:
+    with transaction.atomic(using=alias):
+        record(using=alias, action="run.read", resource_type="run", resource_id=str(run_id))

@@ -1,0 +1,29 @@
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.services import audit_export
+
+
+class Command(OperatorCommand):
+    help = "Write an audit log with its chain to a file, which can be verified without a database."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--tenant-id", help="This tenant's log, also after it was erased.")
+        which.add_argument("--control", action="store_true", help="The control database's own log.")
+        parser.add_argument("--output", required=True, metavar="FILE", help="A new file, or s3://bucket/key.")
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        return asdict(audit_export(tenant_id=options["tenant_id"], output=options["output"]))
+
+    def present(self, document: Any) -> None:
+        self.stdout.write(_("%(entries)d entries of the audit log are in %(file)s.") % document)
+        self.stdout.write(_("Its chain begins with %(chain_identity)s and ends with %(head)s.") % document)
+        if document["first_bad"] is not None:
+            broken = _("The chain is broken at entry %(first_bad)d; it was written as it is.") % document
+            self.stderr.write(self.style.WARNING(broken))

@@ -1,0 +1,145 @@
+"""Write an audit log, chain included, to a file that can be verified without a database.
+
+docs/verify_audit_export.py does that. The form is `audit.archive`'s, one entry a line, without a header: the file of an
+erased tenant's log has the very sha256 that its archive recorded, and what a header says proves nothing about the file
+that it stands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+from uuid import UUID
+
+from django.db import connections, transaction
+from django.utils.translation import gettext as _
+
+from audit.archive import audit_lines
+from audit.archiving import Account, account_of, archived_lines
+from audit.chain import CONTROL_CHAIN
+from audit.control.models import AuditArchive
+from audit.services import record
+from tenants.context import tenant_context
+from tenants.errors import TenantNotActive
+from tenants.models import TenantStatus
+from tenants.operations import backup_lock
+from tenants.places import Place, PlaceError, split_file
+from tenants.router import CONTROL
+from tenants.selectors import require_finished, tenant_get
+
+READABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+
+
+@dataclass(frozen=True)
+class AuditExport:
+    """A log in a file, and what somebody needs who verifies it."""
+
+    # None: the control database's log.
+    tenant_id: str | None
+    file: str
+    # "database", or "archive" for an erased tenant's.
+    source: str
+    # What the chain begins with: a tenant's identity, or `CONTROL_CHAIN`.
+    chain_identity: str
+    entries: int
+    # The last entry's hash.
+    head: str
+    # Of the file.
+    sha256: str
+    # The first entry that does not follow from those before it; None where all do.
+    first_bad: int | None
+
+
+@dataclass(frozen=True)
+class _Log:
+    tenant_id: str | None
+    source: str
+    chain_identity: UUID | str
+    lines: Iterator[bytes]
+
+
+def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
+    """Write the tenant's log, or for None the control database's, to the file `output` (a path or s3://bucket/key).
+
+    1. write all of it under another name; 2. commit the entry "audit.export" to the control log; 3. give the file its
+    name. So nobody has an export that is not recorded; a crash between the last two leaves an entry without a file.
+    A file that exists is not replaced, and nothing is left of one that fails. A log whose chain is broken is written as
+    it is: it is evidence. Constant memory. Raises `UnknownTenant`, `TenantNotActive` for a tenant whose log cannot be
+    read, `PlaceError`.
+    """
+    place, name = split_file(output)
+    if place.size(name) is not None:
+        raise PlaceError(_("%(path)s exists already.") % {"path": place.path(name)}, hint=_("Choose another name."))
+    with _log(tenant_id) as log, place.writing(name) as target:
+        account = _written(log, target)
+        _record(log, place, name, account)
+    return AuditExport(
+        tenant_id=log.tenant_id,
+        file=place.path(name),
+        source=log.source,
+        chain_identity=str(log.chain_identity),
+        entries=account.entries,
+        head=account.head.hash,
+        sha256=account.digest,
+        first_bad=account.first_bad,
+    )
+
+
+@contextmanager
+def _log(tenant_id: str | None) -> Iterator[_Log]:
+    if tenant_id is None:
+        yield _Log(None, "database", CONTROL_CHAIN, _lines_now(CONTROL, control=True))
+        return
+    tenant = tenant_get(tenant_id)
+    if tenant.status in READABLE:
+        # As a backup: nothing may replace the database meanwhile.
+        with backup_lock(tenant.id):
+            require_finished(tenant.id)
+            with tenant_context(tenant, statuses=READABLE) as alias:
+                yield _Log(tenant.id, "database", tenant.chain_identity or tenant.identity, _lines_now(alias))
+        return
+    archive = AuditArchive.objects.using(CONTROL).filter(identity=tenant.identity).first()
+    if archive is None:
+        raise TenantNotActive(tenant.id, tenant.status)
+    yield _Log(tenant.id, "archive", archive.chain_identity, _lines_archived(archive))
+
+
+def _lines_now(alias: str, *, control: bool = False) -> Iterator[bytes]:
+    with transaction.atomic(using=alias):
+        yield from audit_lines(connections[alias], "control_audit_logs" if control else "audit_logs")
+
+
+def _lines_archived(archive: AuditArchive) -> Iterator[bytes]:
+    with transaction.atomic(using=CONTROL):
+        yield from archived_lines(archive.identity)
+
+
+def _written(log: _Log, target: IO[bytes]) -> Account:
+    """Write the lines, and return what they were."""
+
+    def passing() -> Iterator[bytes]:
+        for line in log.lines:
+            target.write(line)
+            yield line
+
+    return account_of(passing(), log.chain_identity)
+
+
+def _record(log: _Log, place: Place, name: str, account: Account) -> None:
+    with transaction.atomic(using=CONTROL):
+        record(
+            using=CONTROL,
+            action="audit.export",
+            resource_type="tenant" if log.tenant_id else "audit_log",
+            resource_id=log.tenant_id or CONTROL_CHAIN,
+            details={
+                "place": place.url,
+                "file": name,
+                "source": log.source,
+                "entries": account.entries,
+                "head": account.head.hash,
+                "sha256": account.digest,
+            },
+        )

@@ -1,0 +1,313 @@
+"""Every command of ours: how it is run, and what must stand in the logs afterwards.
+
+A function prepares what the command needs and returns its arguments; only what is written after that counts.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from unittest.mock import patch
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from config import demo
+from config.stack.paths import CHECKOUT
+from llm.models import LLMModel, StepLLMDefault
+from runs import storage
+from runs.selectors import run_document
+from runs.services import run_create
+from tenants.context import tenant_context
+from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Erasure, Tenant
+from tenants.services import tenant_backup, tenant_export, tenant_suspend
+from tenants.services import tenant_create as tenant_create_service
+from tenants.services import tenant_delete as tenant_delete_service
+from tests.audit.audited import as_superuser
+from tests.tenant_fixtures import remove_all
+from tests.tenants.erased import forget_erasure
+
+Arguments = list[str]
+CONFIG = json.dumps({"keyword": "green tea", "language": "en"})
+PROGRAM = "import sys; from config.cli import main; sys.exit(main())"
+
+# What only shows, and why that needs no entry. What shows texts that a customer gave or got is no such thing.
+READ_ONLY: dict[str, Callable[[World], Arguments]] = {
+    # The control database's own bookkeeping: names, sizes, states.
+    "backup_list": lambda world: [],
+    "cluster_status": lambda world: [],
+    "erasure_list": lambda world: [],
+    "erasure_show": lambda world: ["--tenant-id", world.tenant.id],
+    "tenant_list": lambda world: [],
+    "tenant_status": lambda world: ["--tenant-id", world.tenant.id],
+    # Tells runs apart by what they are about; what they were given and made is `run show`'s, which is recorded.
+    "run_list": lambda world: ["--tenant-id", world.tenant.id],
+    # Processes of this machine.
+    "stack_status": lambda world: [],
+}
+# They start and end the very server that would hold an entry.
+WITHOUT_A_LOG = frozenset({"stack_start", "stack_stop"})
+
+
+@dataclass(frozen=True)
+class World:
+    """What a command may work on."""
+
+    tenant: Tenant
+    # Whatever is below it is compared.
+    folder: Path
+    request: pytest.FixtureRequest
+
+    def afterwards(self, work: Callable[[], object]) -> None:
+        self.request.addfinalizer(work)
+
+    def backup(self) -> str:
+        """Make a backup, and return its file."""
+        [outcome] = tenant_backup(tenant_id=self.tenant.id, output=str(self.folder / "backups"))
+        assert outcome.backup is not None
+        return f"{outcome.backup.place}/{outcome.backup.name}"
+
+    def new_id(self) -> str:
+        """Return the id of a tenant that the command makes; it is removed afterwards."""
+        tenant_id = f"made-{uuid4().hex[:12]}"
+        self.afterwards(lambda: remove_all([tenant_id]))
+        return tenant_id
+
+
+def run_command(name: str, arguments: Arguments) -> None:
+    call_command(name, *arguments, stdout=StringIO(), stderr=StringIO())
+
+
+@dataclass(frozen=True)
+class Case:
+    arguments: Callable[[World], Arguments]
+    # Which actions the control database's log gets, and the log of the tenant.
+    control: tuple[str, ...]
+    own: tuple[str, ...]
+    run: Callable[[str, Arguments], None]
+
+
+CASES: dict[str, Case] = {}
+
+
+def command(
+    *control: str, own: tuple[str, ...] = (), run: Callable[[str, Arguments], None] = run_command
+) -> Callable[[Callable[[World], Arguments]], None]:
+    """Enter the command that the function is named after (a "_" at its end apart); the first entry stands first."""
+
+    def enter(arguments: Callable[[World], Arguments]) -> None:
+        CASES[arguments.__name__.rstrip("_")] = Case(arguments, control, own, run)
+
+    return enter
+
+
+@command("audit.export")
+def audit_export(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id, "--output", str(world.folder / "log.jsonl")]
+
+
+@command("backup.remove")
+def backup_prune(world: World) -> Arguments:
+    # Those that other tests have left may lie on servers that are gone.
+    Backup.objects.exclude(tenant_id=world.tenant.id).update(status=BackupStatus.REMOVED)
+    world.backup()
+    world.backup()
+    return ["--days", "0"]
+
+
+@command("backup.verify")
+def backup_verify(world: World) -> Arguments:
+    return ["--file", world.backup()]
+
+
+@command("cluster.backup", "cluster.backup.complete")
+def cluster_backup(world: World) -> Arguments:
+    place = str(world.folder / "base")
+    world.afterwards(lambda: BaseBackup.objects.filter(place=place).delete())
+    return ["--output", place]
+
+
+def _receive(name: str, arguments: Arguments) -> None:
+    """Run it as a program until it has begun."""
+    words = [sys.executable, "-c", PROGRAM, *name.replace("_", " ", 1).replace("_", "-").split(), *arguments]
+    with subprocess.Popen(words, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as receiving:
+        assert receiving.stderr is not None
+        begun = any(line.startswith("Receiving") for line in receiving.stderr)
+        receiving.send_signal(signal.SIGTERM)
+        # What it still has to say must not hold it up.
+        receiving.stderr.read()
+    if receiving.returncode or not begun:
+        raise CommandError("it did not begin")
+
+
+@command("cluster.wal.receive", "server.change", run=_receive)
+def cluster_receive_wal(world: World) -> Arguments:
+    def forget() -> None:
+        DatabaseServer.objects.filter(pk="main").update(wal_archive="")
+        with as_superuser() as connection:
+            connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+
+    DatabaseServer.objects.filter(pk="main").update(wal_archive="")
+    world.afterwards(forget)
+    return ["--server", "main", "--output", str(world.folder / "wal")]
+
+
+@command("control.rotate")
+def control_rotate(world: World) -> Arguments:
+    return []
+
+
+@command("llm.catalogue.seed")
+def control_setup(world: World) -> Arguments:
+    # Migrations are recorded as control.setup: see tests/tenants/test_setup.py.
+    LLMModel.objects.filter(provider_id="gemini").delete()
+    return []
+
+
+def _demo(name: str, arguments: Arguments) -> None:
+    """Run it without a worker and a web server."""
+
+    def follow(home: object, runs: list[tuple[str, str]], on_progress: object) -> object:
+        return [run_document(tenant_id=tenant_id, run_id=run_id) for tenant_id, run_id in runs]
+
+    with (
+        patch("config.stack.start"),
+        patch("config.demo.follow", follow),
+        patch("config.demo.succeeded", return_value=True),
+    ):
+        run_command(name, arguments)
+    demo.new_login()
+
+
+@command("tenant.create", "tenant.activate", "user.create", run=_demo)
+def demo_(world: World) -> Arguments:
+    from django.contrib.auth.models import User
+
+    names = [customer.tenant_id for customer in demo.CUSTOMERS]
+    world.afterwards(lambda: remove_all(names))
+    world.afterwards(lambda: User.objects.filter(username=demo.LOGIN).delete())
+    return ["--no-serve", "--json"]
+
+
+@command("erasure.verify")
+def erasure_verify(world: World) -> Arguments:
+    gone = tenant_create_service(name=f"gone {uuid4().hex[:12]}")
+    row = tenant_delete_service(tenant_id=gone.id)
+    world.afterwards(lambda: forget_erasure(row))
+    return ["--tenant-id", gone.id]
+
+
+@command("llm.prices.refresh")
+def llm_prices(world: World) -> Arguments:
+    LLMModel.objects.filter(provider_id="openai").update(cost_per_1k_input_tokens=99)
+    return []
+
+
+@command(own=("run.create",))
+def run_create_(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id, "--config", CONFIG]
+
+
+@command(own=("run.read",))
+def run_show(world: World) -> Arguments:
+    made = run_create(tenant_id=world.tenant.id, config=json.loads(CONFIG))
+    return ["--tenant-id", world.tenant.id, "--run-id", str(made.pk)]
+
+
+@command("step_default.change")
+def step_route(world: World) -> Arguments:
+    default = StepLLMDefault.objects.get(pk="draft")
+    world.afterwards(default.save)
+    return ["--step", "draft", "--provider", "claude" if default.provider_id != "claude" else "openai"]
+
+
+@command("tenant.backup", "tenant.backup.complete")
+def tenant_backup_(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id, "--output", str(world.folder / "backups")]
+
+
+@command("tenant.command")
+def tenant_command(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id, "--", "check"]
+
+
+@command("tenant.create", "tenant.activate")
+def tenant_create(world: World) -> Arguments:
+    tenant_id = world.new_id()
+    return ["--name", tenant_id, "--id", tenant_id]
+
+
+@command("tenant.dbshell")
+def tenant_dbshell(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id, "--", "-Atc", "DELETE FROM prompts WHERE false"]
+
+
+@command(*("tenant.delete", "tenant.delete.step", "cluster.restore_point", "audit.archive", "tenant.delete.complete"))
+def tenant_delete(world: World) -> Arguments:
+    world.afterwards(lambda: forget_erasure(Erasure.objects.get(tenant_id=world.tenant.id)))
+    return ["--tenant-id", world.tenant.id, "--confirm"]
+
+
+@command("tenant.drill")
+def tenant_drill(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id, "--backup-file", world.backup()]
+
+
+@command("tenant.export", "tenant.export.complete")
+def tenant_export_(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id, "--output", str(world.folder / "bundle")]
+
+
+@command("tenant.import", "tenant.import.complete")
+def tenant_import(world: World) -> Arguments:
+    tenant_export(tenant_id=world.tenant.id, output=str(world.folder / "bundle"))
+    return ["--file", str(world.folder / "bundle"), "--id", world.new_id()]
+
+
+@command("tenant.migrate", "tenant.migrate.complete")
+def tenant_migrate(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id]
+
+
+@command("tenant.orphans.remove")
+def tenant_orphans(world: World) -> Arguments:
+    with tenant_context(world.tenant):
+        storage.write(storage.artifact_path(uuid4(), "draft", "stray.md"), b"nobody's")
+    return ["--tenant-id", world.tenant.id, "--remove", "--confirm"]
+
+
+@command("tenant.backup.fail")
+def tenant_recover(world: World) -> Arguments:
+    Backup.objects.create(
+        tenant_id=world.tenant.id,
+        identity=world.tenant.identity,
+        kind=BackupKind.BACKUP,
+        place=str(world.folder),
+        name="cut off",
+        format="custom",
+        user_id="test",
+    )
+    return []
+
+
+@command("tenant.restore", "cluster.restore_point", "tenant.restore.complete", own=("tenant.restore",))
+def tenant_restore(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id, "--backup-file", world.backup(), "--confirm"]
+
+
+@command("tenant.resume")
+def tenant_resume(world: World) -> Arguments:
+    tenant_suspend(tenant_id=world.tenant.id)
+    return ["--tenant-id", world.tenant.id]
+
+
+@command("tenant.suspend")
+def tenant_suspend_(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id]
