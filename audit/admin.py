@@ -42,7 +42,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         *("sequence", "previous_hash", "entry_hash"),
     )
     show_full_result_count = False
-    actions_list = ("export",)
+    actions_list: ClassVar[tuple[str, ...]] = ("export",)
 
     @action(description=_("Export"), permissions=["view"])
     def export(self, request: HttpRequest) -> StreamingHttpResponse:
