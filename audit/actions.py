@@ -46,6 +46,8 @@ BACKUP_ACTIONS = frozenset(
     }
 )
 
+AUDIT_ACTIONS = frozenset({"audit.verify", "audit.anchor", "audit.archive", "audit.export"})
+
 CONFIGURATION_ACTIONS = frozenset(
     {
         "control.rotate",
@@ -94,4 +96,4 @@ RUN_ACTIONS = frozenset(
     }
 )
 
-ACTIONS = TENANT_ACTIONS | BACKUP_ACTIONS | CONFIGURATION_ACTIONS | PROMPT_ACTIONS | RUN_ACTIONS
+ACTIONS = TENANT_ACTIONS | BACKUP_ACTIONS | AUDIT_ACTIONS | CONFIGURATION_ACTIONS | PROMPT_ACTIONS | RUN_ACTIONS

@@ -1,5 +1,7 @@
 """What can be done with tenants: one operation, one module."""
 
+from tenants.services.audit_anchor import audit_anchor
+from tenants.services.audit_verify import audit_verify
 from tenants.services.backup import tenant_backup
 from tenants.services.backup_daily import backup_daily
 from tenants.services.backup_prune import backup_prune
@@ -20,6 +22,8 @@ from tenants.services.suspend import tenant_resume, tenant_suspend
 from tenants.services.work import clear_working, mark_working
 
 __all__ = [
+    "audit_anchor",
+    "audit_verify",
     "backup_daily",
     "backup_prune",
     "backups_verify",
