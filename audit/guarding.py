@@ -83,7 +83,8 @@ SELECT format('trigger %%s on %%s', tgname, relname),
                  CASE WHEN tgtype & 16 > 0 THEN 'update' END, CASE WHEN tgtype & 32 > 0 THEN 'truncate' END,
                  CASE WHEN tgtype & 1 > 0 THEN 'for each row' ELSE 'for each statement' END,
                  'calls ' || pronamespace::regnamespace || '.' || proname,
-                 'with ' || nullif(replace(encode(tgargs, 'escape'), '\000', ''), ''), 'of columns ' || nullif(tgattr::text, ''),
+                 'with ' || nullif(replace(encode(tgargs, 'escape'), '\000', ''), ''),
+                 'of columns ' || nullif(tgattr::text, ''),
                  CASE WHEN tgqual IS NOT NULL THEN 'on a condition' END)
   FROM trigger JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
 UNION ALL

@@ -1,4 +1,4 @@
-"""Which anchors a tenant's log may lack, because a restore put another state in the place of the one they were taken of.
+"""Which anchors a tenant's log may lack, because a restore put another state in the place of what they were taken of.
 
 Each restore, undoing included, ends one line of the log and begins another: the restored state, continued by an entry
 "tenant.restore" that names the operation. The control log's "tenant.restore.complete" has both heads, and it alone can

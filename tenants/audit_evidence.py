@@ -77,6 +77,8 @@ def _about_runs() -> Iterator[Problem]:
 
 def _take_documents(found: Evidence, place: Place) -> None:
     """Read every document once; keep the anchors of those that say something else than the control database."""
+    # Asked before the place is: a run in progress writes its document before its entry.
+    wanted = list(_wanted(place))
     links: dict[tuple[str, str], tuple[str, str] | None] = {}
     for kept in documents_kept(place):
         if kept.document is None:
@@ -93,18 +95,20 @@ def _take_documents(found: Evidence, place: Place) -> None:
                 Problem(Kind.ANCHOR, _("anchors are not what %(name)s says of them") % {"name": kept.name})
             )
     found.documents = len(links)
-    found.problems += [Problem(Kind.DOCUMENT, text) for text in [*link_problems(links), *_missing(links, place)]]
+    lost = [
+        _("%(name)s, written at %(time)s, is missing or was changed") % {"name": key[0], "time": _shown(written_at)}
+        for key, written_at in wanted
+        if key not in links
+    ]
+    found.problems += [Problem(Kind.DOCUMENT, text) for text in [*link_problems(links), *lost]]
 
 
-def _missing(links: dict[tuple[str, str], tuple[str, str] | None], place: Place) -> Iterator[str]:
-    """Name the documents that the control log says were written to the place."""
+def _wanted(place: Place) -> Iterator[tuple[tuple[str, str], datetime]]:
+    """Yield ((name, sha256), when) of each document that the control log says was written to the place."""
     for entry in _entries():
         document = (entry.details or {}).get("document") or {}
-        if document.get("place") == place.url and (document.get("name"), document.get("sha256")) not in links:
-            yield _("%(name)s, written at %(time)s, is missing or was changed") % {
-                "name": document.get("name"),
-                "time": _shown(entry.created_at),
-            }
+        if document.get("place") == place.url:
+            yield (str(document.get("name")), str(document.get("sha256"))), entry.created_at
 
 
 def _entries() -> Iterator[ControlAuditLog]:

@@ -7,7 +7,6 @@ database's; logs that stand where their last anchor does get no new row.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -70,7 +69,7 @@ class _End:
 def audit_anchor() -> AnchorReport:
     """Anchor the control log and the logs of all tenants that can be reached; what cannot holds up nobody.
 
-    The run's entry in the control log has the digest of its anchors. Raises `TenantBusy` where another process is at it.
+    The run's entry in the control log has the digest of its anchors. Raises `TenantBusy` where another process does it.
     """
     with advisory_lock(LOCK, wait="1s", busy=lambda: TenantBusy("*", "audit anchor")):
         # In this order: which databases the tenants have, the time, their logs, and whether they still have them. A
