@@ -212,7 +212,9 @@ def _unlinked(number: int, sequence: int) -> Problem:
         )
         return Problem(Kind.MISSING, text() % {"number": number, "last": last}, number)
     if sequence < number:
-        return Problem(Kind.INSERTED, _("there is one entry too many with number %(number)d") % {"number": sequence}, 1)
+        return Problem(
+            Kind.INSERTED, _("there is an entry too many with number %(number)d") % {"number": sequence}, sequence
+        )
     if number == 1:
         return Problem(Kind.FOREIGN, _("its first entry does not follow from whose log it is"), 1)
     return Problem(

@@ -49,7 +49,6 @@ def control_ends() -> Ends:
     found: list[tuple[ChainHead, ChainHead | None]] = []
     with suppress(_Undo, Error), transaction.atomic(using=CONTROL):
         entry = record(using=CONTROL, action="audit.verify", resource_type="audit_log", resource_id="control")
-        entry.refresh_from_db(using=CONTROL, fields=["sequence", "previous_hash"])
         head = ChainHead(entry.sequence - 1, entry.previous_hash)
         # The head is locked: the row that it stands for is there, and no younger one.
         last = _row(

@@ -1,4 +1,4 @@
-"""Anchors: taken of what is whole, bound into the control log, kept outside it, and what becomes of those who try them."""
+"""Anchors: taken of what is whole, bound into the control log, kept outside it; and what is done to them is told."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from audit.control.models import AuditAnchor, ControlAuditLog
 from audit.verifying import Kind, LogReport
 from tenants.models import Tenant
 from tenants.services import audit_anchor, audit_verify, tenant_suspend
+from tenants.tasks import anchor
 from tests.audit.attacks import Victim, guards_on, put_back
 from tests.audit.conftest import Log
 from tests.s3 import S3Server
@@ -115,6 +116,12 @@ def test_a_log_that_does_not_end_where_its_head_says_is_not_anchored(tenant: Ten
     [problem] = audit_anchor().problems
     assert problem.startswith(f"Tenant {tenant.id}: its audit log does not end where its chain's head says")
     assert not AuditAnchor.objects.filter(identity=tenant.identity).exists()
+
+
+def test_beat_anchors_too(tenant: Tenant) -> None:
+    anchor()
+    assert AuditAnchor.objects.filter(identity=tenant.identity).count() == 1
+    assert last_entry().user_id == "worker:audit"
 
 
 # -- In the control database -------------------------------------------------------------------------------------
@@ -321,7 +328,7 @@ def test_the_command_exits_1_where_something_is_wrong(
     assert (entry.action, entry.resource_type, entry.resource_id) == ("audit.verify", "tenant", control.tenant.id)
     assert entry.details == {"logs": 2, "problems": 0}
     change_anchors("DELETE FROM audit_anchors")
-    with pytest.raises(CommandError, match="^control: the anchors that were taken at "):
+    with pytest.raises(CommandError, match=r"^control: the anchors that were taken at "):
         call_command("audit_verify", tenant_id=control.tenant.id)
 
 

@@ -19,6 +19,7 @@ from tenants.preflight import database_of
 from tenants.services import audit_anchor
 from tests.audit.attacks import Victim, number, put_back
 from tests.audit.conftest import Log
+from tests.tenant_fixtures import MakeTenant
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +142,33 @@ def test_an_inserted_entry_is_named(victim: Victim) -> None:
             f" FROM {victim.log.table} WHERE sequence = {last}"
         )
     assert (Kind.CHANGED, last + 1) in kinds(victim.report())
+
+
+def test_an_entry_too_many_is_named(tenant: Tenant, tenant_log: Log) -> None:
+    victim = Victim(tenant_log, tenant)
+    victim.append(5)
+    with victim.triggers_off() as superuser:
+        superuser.execute("ALTER TABLE audit_logs DROP CONSTRAINT audit_logs_sequence_key")
+        superuser.execute("CREATE TEMPORARY TABLE twin AS SELECT * FROM audit_logs WHERE sequence = 3")
+        superuser.execute("UPDATE twin SET id = 1000")
+        superuser.execute("INSERT INTO audit_logs TABLE twin")
+    assert kinds(victim.report()) == [(Kind.GUARD, None), (Kind.INSERTED, 3)]
+
+
+def test_another_tenants_log_in_its_place_is_told(tenant: Tenant, tenant_log: Log, make_tenant: MakeTenant) -> None:
+    """Whole by itself, head included; but the chain began with somebody else."""
+    victim, other = Victim(tenant_log, tenant), make_tenant()
+    url = urlsplit(tenant_log.superuser_url)._replace(path=f"/{database_of(other)}").geturl()
+    with psycopg.connect(url) as source, victim.triggers_off() as superuser:
+        for table in ("audit_logs", "audit_chain_heads"):
+            superuser.execute(f"DELETE FROM {table}")
+            with (
+                source.cursor().copy(f"COPY {table} TO STDOUT") as out,
+                superuser.cursor().copy(f"COPY {table} FROM STDIN") as into,
+            ):
+                for block in out:
+                    into.write(block)
+    assert kinds(victim.report()) == [(Kind.FOREIGN, 1)]
 
 
 def test_removed_newest_entries_are_told_by_the_head(victim: Victim) -> None:

@@ -61,12 +61,11 @@ def _anchor(anchor: Any) -> str:
 
 def _last_good(reports: list[LogReport]) -> list[str]:
     """Say up to where each log that has a problem is vouched for."""
-    return [
-        _("%(log)s: its last good anchor is %(anchor)s.")
-        % {
-            "log": _name(report),
-            "anchor": _anchor(asdict(report.last_good_anchor)) if report.last_good_anchor else _("none"),
-        }
-        for report in reports
-        if report.problems
-    ]
+    lines = []
+    for report in reports:
+        if report.problems and report.last_good_anchor:
+            anchor = _anchor(asdict(report.last_good_anchor))
+            lines.append(_("%(log)s: its last good anchor is %(anchor)s.") % {"log": _name(report), "anchor": anchor})
+        elif report.problems:
+            lines.append(_("%(log)s: there is no good anchor of it.") % {"log": _name(report)})
+    return lines
