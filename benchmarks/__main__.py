@@ -6,13 +6,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import backup, children, creation, environment, migration, routing, steps
+from benchmarks import audit_verify, backup, children, creation, environment, migration, routing, steps
 from benchmarks.tables import Table
 
 BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
     "routing": routing.routing,
     "creation": creation.creation,
     "steps": steps.steps,
+    "audit-verify": audit_verify.audit_verify,
     "in-time": backup.in_time,
     "backup": backup.backup,
     # Last, since it leaves a thousand databases, which keep the server's autovacuum busy.
