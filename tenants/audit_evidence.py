@@ -9,9 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from uuid import UUID
 
-from django.db import connections
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from audit.anchors import Anchor, anchors_digest
@@ -22,11 +23,19 @@ from tenants.anchor_documents import anchor_place, documents_kept, link_problems
 from tenants.places import Place
 from tenants.router import CONTROL
 
-# Anchors that no run of the control log's took.
-STRANGERS = """
-SELECT count(*) FROM public.audit_anchors
- WHERE run::text NOT IN (SELECT resource_id FROM public.control_audit_logs WHERE action = 'audit.anchor')
-"""
+# The digest of no anchors at all.
+NOTHING = anchors_digest([])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of `audit_anchor`, as the control log's entry has it."""
+
+    at: datetime
+    count: object
+    digest: object
+    # {"place", "name", "sha256"}; {} where none was written.
+    document: dict[str, object]
 
 
 @dataclass
@@ -34,7 +43,7 @@ class Evidence:
     # How many documents there are, None where none are wanted.
     documents: int | None = None
     problems: list[Problem] = field(default_factory=list)
-    # Of documents whose run the control database has not, or has otherwise: {identity: […]}.
+    # Of documents whose run the control log has not, or has otherwise: {identity: […]}.
     beyond: dict[UUID | None, list[Anchor]] = field(default_factory=lambda: defaultdict(list))
 
     def anchors_of(self, identity: UUID | None) -> list[Anchor]:
@@ -45,83 +54,85 @@ class Evidence:
 
 def evidence_gather() -> Evidence:
     """Compare anchors, documents and the entries about both; return all of it with what does not agree."""
-    found = Evidence()
-    found.problems += _about_runs()
+    # Read before the place is: a run in progress writes its document before its entry.
+    runs = _runs()
+    found = Evidence(problems=list(_about_runs(runs)))
     place = anchor_place()
     if place is not None:
         try:
-            _take_documents(found, place)
+            _take_documents(found, place, runs)
         except SeoGenError as error:
             found.problems.append(Problem(Kind.DOCUMENT, error.message.rstrip(".")))
     return found
 
 
-def _about_runs() -> Iterator[Problem]:
-    for entry in _entries():
-        details = entry.details or {}
-        anchors = _anchors_of_run(entry.resource_id)
-        if anchors_digest(anchors) != details.get("digest"):
+def _runs() -> dict[str, Run]:
+    return {
+        entry.resource_id: Run(
+            entry.created_at,
+            (entry.details or {}).get("count"),
+            (entry.details or {}).get("digest"),
+            (entry.details or {}).get("document") or {},
+        )
+        for entry in _entries().order_by("sequence").iterator()
+    }
+
+
+def _about_runs(runs: dict[str, Run]) -> Iterator[Problem]:
+    """Compare the table with the digests: one pass, run by run."""
+    found: dict[str, tuple[int, str]] = {}
+    rows = AuditAnchor.objects.using(CONTROL).order_by("run").iterator()
+    for run, group in groupby(rows, key=lambda row: str(row.run)):
+        anchors = [Anchor.of_row(row) for row in group]
+        found[run] = len(anchors), anchors_digest(anchors)
+    for run, expected in runs.items():
+        count, digest = found.get(run, (0, NOTHING))
+        if digest != expected.digest:
             yield Problem(
                 Kind.ANCHOR,
                 _("the anchors that were taken at %(time)s were changed: there are %(found)d, and there were %(kept)s")
-                % {"time": _shown(entry.created_at), "found": len(anchors), "kept": details.get("count")},
+                % {"time": _shown(expected.at), "found": count, "kept": expected.count},
             )
-    with connections[CONTROL].cursor() as cursor:
-        cursor.execute(STRANGERS)
-        strangers = cursor.fetchone()[0]
+    # But for what was committed since the entries were read.
+    strangers = [run for run in found.keys() - runs.keys() if not _entries().filter(resource_id=run).exists()]
     if strangers:
         yield Problem(
-            Kind.ANCHOR, _("there are %(count)d anchors that the control log knows nothing of") % {"count": strangers}
+            Kind.ANCHOR,
+            _("there are %(count)d anchors that the control log knows nothing of")
+            % {"count": sum(found[run][0] for run in strangers)},
         )
 
 
-def _take_documents(found: Evidence, place: Place) -> None:
-    """Read every document once; keep the anchors of those that say something else than the control database."""
-    # Asked before the place is: a run in progress writes its document before its entry.
-    wanted = list(_wanted(place))
+def _take_documents(found: Evidence, place: Place, runs: dict[str, Run]) -> None:
+    """Read every document once; keep the anchors of those that say something else than the control log."""
     links: dict[tuple[str, str], tuple[str, str] | None] = {}
     for kept in documents_kept(place):
         if kept.document is None:
             found.problems.append(Problem(Kind.DOCUMENT, _("%(name)s is not a document of ours") % {"name": kept.name}))
             continue
         links[kept.name, kept.sha256] = kept.document.previous
-        rows = _anchors_of_run(str(kept.document.run))
-        if anchors_digest(rows) == anchors_digest(kept.document.anchors):
+        run = runs.get(str(kept.document.run))
+        if run is not None and run.digest == anchors_digest(kept.document.anchors):
             continue
         for anchor in kept.document.anchors:
             found.beyond[anchor.identity].append(anchor)
-        if rows:
+        if run is not None:
             found.problems.append(
                 Problem(Kind.ANCHOR, _("anchors are not what %(name)s says of them") % {"name": kept.name})
             )
     found.documents = len(links)
     lost = [
-        _("%(name)s, written at %(time)s, is missing or was changed") % {"name": key[0], "time": _shown(written_at)}
-        for key, written_at in wanted
-        if key not in links
+        _("%(name)s, written at %(time)s, is missing or was changed")
+        % {"name": run.document.get("name"), "time": _shown(run.at)}
+        for run in runs.values()
+        if run.document.get("place") == place.url
+        and (str(run.document.get("name")), str(run.document.get("sha256"))) not in links
     ]
     found.problems += [Problem(Kind.DOCUMENT, text) for text in [*link_problems(links), *lost]]
 
 
-def _wanted(place: Place) -> Iterator[tuple[tuple[str, str], datetime]]:
-    """Yield ((name, sha256), when) of each document that the control log says was written to the place."""
-    for entry in _entries():
-        document = (entry.details or {}).get("document") or {}
-        if document.get("place") == place.url:
-            yield (str(document.get("name")), str(document.get("sha256"))), entry.created_at
-
-
-def _entries() -> Iterator[ControlAuditLog]:
-    entries = ControlAuditLog.objects.using(CONTROL).filter(action="audit.anchor")
-    return entries.order_by("sequence").iterator()
-
-
-def _anchors_of_run(run: str) -> list[Anchor]:
-    try:
-        number = UUID(run)
-    except ValueError:
-        return []
-    return [Anchor.of_row(row) for row in AuditAnchor.objects.using(CONTROL).filter(run=number)]
+def _entries() -> QuerySet[ControlAuditLog]:
+    return ControlAuditLog.objects.using(CONTROL).filter(action="audit.anchor")
 
 
 def _shown(moment: datetime) -> str:

@@ -90,7 +90,7 @@ def audit_verify(*, tenant_id: str | None = None, on_progress: OnProgress = igno
 
     Raises `UnknownTenant`.
     """
-    tenants, archives = _which(tenant_id)
+    tenants, archives, lost = _which(tenant_id)
     on_progress(Progress("control", "verify"))
     evidence = evidence_gather()
     reports = [_control(evidence)]
@@ -100,22 +100,27 @@ def audit_verify(*, tenant_id: str | None = None, on_progress: OnProgress = igno
     for archive in archives:
         on_progress(Progress(archive.tenant_id, "verify"))
         reports.append(_archive(archive, evidence))
+    reports += [_lost(tenant) for tenant in lost]
     problem = _record(tenant_id, reports)
     if problem:
         reports[0].problems.append(problem)
     return reports
 
 
-def _which(tenant_id: str | None) -> tuple[list[Tenant], list[AuditArchive]]:
+def _which(tenant_id: str | None) -> tuple[list[Tenant], list[AuditArchive], list[Tenant]]:
+    """Return the tenants to look at, the archives, and the erased tenants that have no archive."""
     tenants = Tenant.objects.using(CONTROL).select_related("server").order_by("id")
     archives = AuditArchive.objects.using(CONTROL).order_by("tenant_id", "archived_at")
     if tenant_id is None:
-        return list(tenants.filter(status__in=READABLE)), list(archives)
-    found = list(tenants.filter(pk=tenant_id))
-    of_tenant = list(archives.filter(tenant_id=tenant_id))
-    if not found and not of_tenant:
-        raise UnknownTenant(tenant_id)
-    return [one for one in found if one.status != TenantStatus.DELETED], of_tenant
+        found = tenants.filter(status__in=READABLE)
+    else:
+        tenants, archives = tenants.filter(pk=tenant_id), archives.filter(tenant_id=tenant_id)
+        if not tenants.exists() and not archives.exists():
+            raise UnknownTenant(tenant_id)
+        found = tenants.exclude(status=TenantStatus.DELETED)
+    kept = archives.values_list("identity", flat=True)
+    lost = tenants.filter(status=TenantStatus.DELETED).exclude(identity__in=list(kept))
+    return list(found), list(archives), list(lost)
 
 
 def _control(evidence: Evidence) -> LogReport:
@@ -169,6 +174,11 @@ def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
         wrong = deviations_from(rows, anchors, genesis)
         _judge(report, _Facts(Ends(end, end), genesis, anchors, wrong, restores, path_of(restores, bound)))
     return report
+
+
+def _lost(tenant: Tenant) -> LogReport:
+    problem = Problem(Kind.ARCHIVE, _("the tenant was erased, and there is no archive of its log"))
+    return LogReport("archive", tenant.id, tenant.identity, problems=[problem])
 
 
 def _history(tenant_id: str, identity: UUID, evidence: Evidence) -> tuple[list[Anchor], list[Restored]]:
