@@ -253,6 +253,24 @@ def test_a_disabled_trigger_is_named(tenant: Tenant, tenant_log: Log) -> None:
     assert problem.message == "trigger prevent_audit_log_modification on audit_logs is disabled"
 
 
+@pytest.mark.parametrize("table", ["audit_logs", "audit_chain_heads"])
+def test_a_dropped_table_is_told_and_holds_up_nobody(tenant: Tenant, tenant_log: Log, table: str) -> None:
+    victim = Victim(tenant_log, tenant)
+    with tenant_log.as_superuser() as superuser:
+        superuser.execute(f"DROP TABLE {table}")
+    report = victim.report()
+    assert f"table {table} is missing" in [one.message for one in report.problems]
+    assert report.problems[-1].kind == Kind.UNREADABLE
+    assert [one for one in audit_anchor().problems if one.startswith(f"Tenant {tenant.id}: its audit log was not")]
+
+
+def test_a_dropped_database_is_told_and_holds_up_nobody(tenant: Tenant, tenant_log: Log) -> None:
+    pool.discard(tenant.alias)
+    _execute(tenant, "DROP DATABASE {live} WITH (FORCE)", "")
+    assert kinds(Victim(tenant_log, tenant).report()) == [(Kind.UNREADABLE, None)]
+    assert [one for one in audit_anchor().problems if one.startswith(f"Tenant {tenant.id}: its audit log was not")]
+
+
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_an_old_copy_of_the_database_in_its_place_is_told(tenant: Tenant, tenant_log: Log, goes_on: bool) -> None:
     """An old state, put there by hand with everything that belongs to it: chain, head and guards agree."""
