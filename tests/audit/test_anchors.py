@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
@@ -122,6 +124,29 @@ def test_beat_anchors_too(tenant: Tenant) -> None:
     anchor()
     assert AuditAnchor.objects.filter(identity=tenant.identity).count() == 1
     assert last_entry().user_id == "worker:audit"
+
+
+def test_writers_at_work_are_not_taken_for_tampering(control: Victim, tenant_log: Log, folder: Path) -> None:
+    ended = Event()
+
+    def write(log: Log) -> int:
+        written = 0
+        with log.as_app() as app:
+            while not ended.is_set():
+                app.execute(log.insert)
+                app.commit()
+                written += 1
+        return written
+
+    with ThreadPoolExecutor(4) as threads:
+        writers = [threads.submit(write, log) for log in (control.log, tenant_log) for _ in range(2)]
+        try:
+            found = [(audit_anchor().problems, audit_verify(tenant_id=control.tenant.id)) for _ in range(8)]
+        finally:
+            ended.set()
+    assert [problems for problems, _reports in found] == [[]] * 8
+    assert [one.problems for _problems, reports in found for one in reports] == [[]] * 16
+    assert all(writer.result() for writer in writers)
 
 
 # -- In the control database -------------------------------------------------------------------------------------
