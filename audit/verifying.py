@@ -6,7 +6,7 @@ the server has them; the other follows the links in the order of the index.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -188,7 +188,7 @@ def judge(*, ends: Ends, genesis: str, fault: Problem | None, wrong: Sequence[De
     return problems
 
 
-def last_good(anchors: Sequence[Anchor], wrong: Sequence[Anchor], problems: Sequence[Problem]) -> Anchor | None:
+def last_good(anchors: Sequence[Anchor], wrong: Collection[Anchor], problems: Sequence[Problem]) -> Anchor | None:
     """Return the newest anchor in front of everything that is wrong."""
     bad = [one.sequence for one in problems if one.sequence is not None]
     end = min(bad, default=None)
@@ -205,12 +205,9 @@ def in_each(reports: Sequence[LogReport]) -> Iterator[tuple[LogReport, Problem]]
 def _unlinked(number: int, sequence: int) -> Problem:
     if sequence > number:
         last = sequence - 1
-        text: Callable[[], str] = (
-            (lambda: _("entry %(number)d is missing"))
-            if last == number
-            else (lambda: _("entries %(number)d to %(last)d are missing"))
-        )
-        return Problem(Kind.MISSING, text() % {"number": number, "last": last}, number)
+        one, several = _("entry %(number)d is missing"), _("entries %(number)d to %(last)d are missing")
+        text = one if last == number else several
+        return Problem(Kind.MISSING, text % {"number": number, "last": last}, number)
     if sequence < number:
         return Problem(
             Kind.INSERTED, _("there is an entry too many with number %(number)d") % {"number": sequence}, sequence

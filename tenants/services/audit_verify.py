@@ -199,7 +199,7 @@ def _chain(report: LogReport, log: _Live, anchors: list[Anchor], restores: Seque
 
 
 def _judge(report: LogReport, facts: _Facts) -> None:
-    lacked = [one.anchor for one in facts.wrong]
+    lacked = {one.anchor for one in facts.wrong}
     unexplained = [one for one in facts.wrong if not is_explained(one.anchor, facts.restores, facts.on_path)]
     end = unexplained[0].anchor.sequence if unexplained else None
     vouched = [one.sequence for one in facts.anchors if one not in lacked and (end is None or one.sequence < end)]
