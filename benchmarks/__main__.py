@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import audit, backup, children, creation, environment, erasure, migration, routing, steps
+from benchmarks import audit, audit_verify, backup, children, creation, environment, erasure, migration, routing, steps
 from benchmarks.tables import Table
 
 BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
     "steps": steps.steps,
     "erasure": erasure.erasure,
     "audit": audit.audit,
+    "audit-verify": audit_verify.audit_verify,
     "in-time": backup.in_time,
     "backup": backup.backup,
     # Last, since it leaves a thousand databases, which keep the server's autovacuum busy.

@@ -187,6 +187,19 @@ RESTORE_UNDO_DAYS = env.int("RESTORE_UNDO_DAYS", default=7)
 CLUSTER_BACKUP_OUTPUT = env.str("CLUSTER_BACKUP_OUTPUT", default="") or str(HOME / "base-backups")
 CLUSTER_BACKUP_RETENTION_DAYS = env.int("CLUSTER_BACKUP_RETENTION_DAYS", default=14)
 
+# -- Audit ---------------------------------------------------------------------------------------------------------
+# How often beat anchors the audit logs, 0 for never.
+AUDIT_ANCHOR_INTERVAL_S = env.float("AUDIT_ANCHOR_INTERVAL_S", default=3600.0)
+# Where each run's anchors are written to besides, a folder or s3://bucket/prefix; "" for nowhere. And for how many days
+# S3's object lock keeps everybody from removing them.
+AUDIT_ANCHOR_OUTPUT = env.str("AUDIT_ANCHOR_OUTPUT", default="")
+AUDIT_ANCHOR_LOCK_DAYS = env.int("AUDIT_ANCHOR_LOCK_DAYS", default=0)
+if AUDIT_ANCHOR_INTERVAL_S > 0:
+    CELERY_BEAT_SCHEDULE["tenants.audit_anchor"] = {
+        "task": "tenants.audit_anchor",
+        "schedule": AUDIT_ANCHOR_INTERVAL_S,
+    }
+
 # -- Web -----------------------------------------------------------------------------------------------------------
 STATIC_URL = "static/"
 STATIC_ROOT = HOME / "static"

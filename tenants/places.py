@@ -10,6 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,6 +81,14 @@ class Place(ABC):
     @abstractmethod
     def holds(self, name: str) -> bool:
         """Tell whether there is anything of the file: a version, or what a killed writer left."""
+
+    @abstractmethod
+    def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
+        """Write a small file that nobody, its owner included, can remove before `until` (None: without a lock)."""
+
+    @abstractmethod
+    def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        """Yield (name, content) of every version that is kept, of removed and overwritten files too, by name."""
 
     def write(self, name: str, content: bytes) -> None:
         with self.writing(name) as file:
@@ -175,6 +184,18 @@ class Folder(Place):
                 if path.is_file() and name.startswith(prefix) and not path.name.endswith(".partial"):
                     yield name
 
+    def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
+        if until is not None:
+            raise PlaceError(
+                _("%(url)s is a folder, in which nothing can be locked.") % {"url": self.url},
+                hint=_("Name a bucket with object lock, or set AUDIT_ANCHOR_LOCK_DAYS to 0."),
+            )
+        self.write(name, content)
+
+    def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        for name in self.names(prefix):
+            yield name, self.read(name)
+
     def remove(self, name: str) -> None:
         target = self._path / name
         with self._translated(name, _("removed")):
@@ -238,6 +259,20 @@ class Bucket(Place):
             )
             for page in pages:
                 yield from (item["Key"].removeprefix(self._prefix) for item in page.get("Contents", []))
+
+    def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
+        """In COMPLIANCE mode, which not even the account's root user can shorten; the bucket must have object lock."""
+        lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if until else {}
+        with self._translated(name, _("written")):
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content, **lock)
+        self.completed.add(name)
+
+    def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        with self._translated(prefix, _("read")):
+            for found in s3.versions(self._client, self._bucket, self._prefix + prefix):
+                if not found.is_mark:
+                    version = {"Bucket": self._bucket, "Key": found.key, "VersionId": found.version}
+                    yield found.key.removeprefix(self._prefix), self._client.get_object(**version)["Body"].read()
 
     def remove(self, name: str) -> None:
         key = self._prefix + name

@@ -86,3 +86,33 @@ class ArchivedAuditLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.resource_type} {self.resource_id}"
+
+
+class AuditAnchor(models.Model):
+    """Where a log ended at a time: what it must still hold there, whatever its owner does to it later."""
+
+    id = models.BigAutoField(primary_key=True)
+    # Anchors that were taken together; the control log's entry "audit.anchor" has their digest (`audit.anchors`).
+    run = models.UUIDField(_("run"))
+    # "" and None for the control database's own log.
+    tenant_id = models.TextField(_("tenant"))
+    identity = models.UUIDField(_("identity"), null=True)
+    sequence = models.BigIntegerField(_("sequence"))
+    hash = models.TextField(_("hash"))
+    # sha256 of what guarded the log (`audit.guarding`).
+    guard_hash = models.TextField(_("guards"))
+    # Just before the logs were looked at, by the control database's clock.
+    created_at = models.DateTimeField(_("time"))
+
+    class Meta:
+        db_table = "audit_anchors"
+        verbose_name = _("audit anchor")
+        verbose_name_plural = _("audit anchors")
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [
+            models.Index(fields=["identity", "-id"], name="audit_anchors_of_log"),
+            models.Index(fields=["run"], name="audit_anchors_of_run"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} {self.sequence}"

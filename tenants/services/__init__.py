@@ -1,6 +1,8 @@
 """What can be done with tenants: one operation, one module."""
 
+from tenants.services.audit_anchor import audit_anchor
 from tenants.services.audit_export import audit_export
+from tenants.services.audit_verify import audit_verify
 from tenants.services.backup import tenant_backup
 from tenants.services.backup_daily import backup_daily
 from tenants.services.backup_prune import backup_prune
@@ -24,7 +26,9 @@ from tenants.services.work import clear_working, mark_working
 
 __all__ = [
     "ErasureCheck",
+    "audit_anchor",
     "audit_export",
+    "audit_verify",
     "backup_daily",
     "backup_prune",
     "backups_verify",

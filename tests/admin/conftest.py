@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from runs.models import Artifact, Run, Step
     from tenants.models import Erasure, Tenant
-    from tests.audit.conftest import Log
 
 ARTICLE = "# 記事\n\nCanary article text.\n"
 PASSWORD = "a long enough password 1"
@@ -83,17 +82,14 @@ def filled_pair(tenant_pair: tuple[Tenant, Tenant]) -> tuple[Filled, Filled]:
 
 
 @pytest.fixture
-def erased(filled: Filled, control_log: Log) -> Iterator[Erasure]:
-    """The erasure of a tenant that had something; what nothing ever removes is gone after the test."""
-    from tenants.models import Erasure, TenantOperation
+def erased(filled: Filled) -> Iterator[Erasure]:
+    """The erasure of a tenant that had something; its record is gone after the test."""
     from tenants.services import tenant_delete
-    from tests.audit.archives import forget
+    from tests.tenants.erased import forget_erasure
 
-    tenant = filled.tenant
-    yield tenant_delete(tenant_id=tenant.id)
-    forget(control_log, tenant.identity)
-    Erasure.objects.filter(tenant_id=tenant.id).delete()
-    TenantOperation.objects.filter(tenant_id=tenant.id).delete()
+    row = tenant_delete(tenant_id=filled.tenant.id)
+    yield row
+    forget_erasure(row)
 
 
 def make_user(*, is_superuser: bool) -> User:

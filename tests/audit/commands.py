@@ -108,6 +108,16 @@ def command(
     return enter
 
 
+@command("audit.anchor")
+def audit_anchor(world: World) -> Arguments:
+    return []
+
+
+@command("audit.verify")
+def audit_verify(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id]
+
+
 @command("audit.export")
 def audit_export(world: World) -> Arguments:
     return ["--tenant-id", world.tenant.id, "--output", str(world.folder / "log.jsonl")]

@@ -52,6 +52,7 @@ from tenants.models import (
 from tenants.operations import copying, operation_begin, tenant_lock
 from tenants.preflight import database_of
 from tenants.services import (
+    audit_verify,
     backups_verify,
     erasures_verify,
     tenant_backup,
@@ -147,6 +148,7 @@ def test_the_audit_log_is_kept_whole_and_bound_into_the_control_log(tenant: Tena
     assert details is not None and details["digest"] == archive.digest
     completed = ControlAuditLog.objects.get(action="tenant.delete.complete", resource_id=tenant.id).details
     assert completed is not None and completed["certificate"] == row.digest
+    assert [one.problems for one in audit_verify(tenant_id=tenant.id)] == [[], []]
     steps = ControlAuditLog.objects.filter(action="tenant.delete.step", resource_id=tenant.id).order_by("sequence")
     assert [(one or {})["step"] for one in steps.values_list("details", flat=True)] == [
         *("closed", "marked", "archived", "listed", "storage", "backups", "messages", "databases", "credentials")
@@ -246,6 +248,7 @@ def test_a_broken_audit_log_is_refused_unless_accepted(tenant: Tenant) -> None:
     row = tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
     assert certificate_of(row)["remains"]["audit"]["first_bad"] == 1
     assert problems(tenant) == []
+    assert [one.problems for one in audit_verify(tenant_id=tenant.id) if one.kind == "archive"] == [[]]
 
 
 def test_a_database_that_is_gone_is_refused_unless_accepted(tenant: Tenant) -> None:
@@ -258,6 +261,7 @@ def test_a_database_that_is_gone_is_refused_unless_accepted(tenant: Tenant) -> N
     assert certificate_of(row)["remains"]["audit"]["entries"] is None
     assert certificate_of(row)["erased"]["databases"] == []
     assert problems(tenant) == []
+    assert [one.problems for one in audit_verify(tenant_id=tenant.id) if one.kind == "archive"] == [[]]
 
 
 def test_a_backup_out_of_reach_keeps_it_unfinished_and_closed(

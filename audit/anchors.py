@@ -1,0 +1,99 @@
+"""Anchors: where logs ended at a time, kept apart from the logs. Their canonical form, its digest, and as documents.
+
+Each run's digest stands in the control log's entry "audit.anchor", so that neither can be changed without the other.
+Documents of runs are linked: each has the name and the sha256 of the one before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from audit.control.models import AuditAnchor
+
+FORMAT = "seo-gen audit anchors 1"
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The end of one log."""
+
+    # "" and None for the control database's own.
+    tenant_id: str
+    identity: UUID | None
+    sequence: int
+    hash: str
+    guard_hash: str
+    at: datetime
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it; the time is UTC in microseconds."""
+        return {
+            "tenant": self.tenant_id,
+            "identity": str(self.identity) if self.identity else None,
+            "sequence": self.sequence,
+            "hash": self.hash,
+            "guards": self.guard_hash,
+            "at": f"{self.at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+        }
+
+    @classmethod
+    def of_document(cls, document: dict[str, Any]) -> Anchor:
+        """Read one back; raise ValueError, KeyError or TypeError where it is none."""
+        identity = document["identity"]
+        return cls(
+            tenant_id=str(document["tenant"]),
+            identity=UUID(identity) if identity is not None else None,
+            sequence=int(document["sequence"]),
+            hash=str(document["hash"]),
+            guard_hash=str(document["guards"]),
+            at=datetime.fromisoformat(document["at"]),
+        )
+
+    @classmethod
+    def of_row(cls, row: AuditAnchor) -> Anchor:
+        return cls(row.tenant_id, row.identity, row.sequence, row.hash, row.guard_hash, row.created_at)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One run's anchors as they are kept outside any database."""
+
+    run: UUID
+    # Name and sha256 of the document before it; None for the first one.
+    previous: tuple[str, str] | None
+    anchors: list[Anchor]
+
+    def content(self) -> bytes:
+        previous = {"name": self.previous[0], "sha256": self.previous[1]} if self.previous else None
+        lines = [json.loads(line) for line in _lines(self.anchors)]
+        document = {"format": FORMAT, "run": str(self.run), "previous": previous, "anchors": lines}
+        return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, content: bytes) -> Document:
+        """Read one back; raise ValueError, KeyError or TypeError where it is none."""
+        found = json.loads(content)
+        if found["format"] != FORMAT:
+            raise ValueError(found["format"])
+        previous = found["previous"]
+        return cls(
+            run=UUID(found["run"]),
+            previous=(str(previous["name"]), str(previous["sha256"])) if previous else None,
+            anchors=[Anchor.of_document(one) for one in found["anchors"]],
+        )
+
+
+def anchors_digest(anchors: Iterable[Anchor]) -> str:
+    """Return the sha256 (hex) over a run's anchors: one JSON document a line, keys and lines sorted."""
+    return hashlib.sha256("\n".join(_lines(anchors)).encode()).hexdigest()
+
+
+def _lines(anchors: Iterable[Anchor]) -> list[str]:
+    documents = (anchor.document() for anchor in anchors)
+    return sorted(json.dumps(one, sort_keys=True, ensure_ascii=False, separators=(",", ":")) for one in documents)

@@ -1,0 +1,119 @@
+"""What an owner or a superuser can do to a log, and how it looks to `audit verify` afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from audit.guards import entry_hash_sql
+from tests.audit.conftest import Log
+
+if TYPE_CHECKING:
+    from audit.verifying import LogReport
+    from tenants.models import Tenant
+
+CONTROL_TABLES = (
+    *("control_audit_logs", "control_audit_chain_heads"),
+    *("audit_anchors", "audit_archives", "archived_audit_logs"),
+)
+# Gives every entry from %s on a previous hash and a hash that follow from the one before, and sets the head.
+RECOMPUTE = """
+DO $$
+DECLARE
+    entry public.{log}%ROWTYPE;
+    before text;
+BEGIN
+    SELECT entry_hash INTO before FROM public.{log} WHERE sequence = {first} - 1;
+    before := coalesce(before, '{genesis}');
+    FOR entry IN SELECT * FROM public.{log} WHERE sequence >= {first} ORDER BY sequence LOOP
+        entry.previous_hash := before;
+        before := {hash};
+        UPDATE public.{log} SET previous_hash = entry.previous_hash, entry_hash = before
+         WHERE sequence = entry.sequence;
+    END LOOP;
+    UPDATE public.{head} SET hash = before, sequence = coalesce((SELECT max(sequence) FROM public.{log}), 0);
+END $$
+"""
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A log that is attacked; `tenant` is whose it is, or any other tenant where it is the control database's."""
+
+    log: Log
+    tenant: Tenant
+
+    @property
+    def is_control(self) -> bool:
+        return self.log.table == "control_audit_logs"
+
+    def append(self, count: int) -> None:
+        with self.log.as_app() as app:
+            for _ in range(count):
+                app.execute(self.log.insert)
+
+    def length(self) -> int:
+        with self.log.as_superuser() as superuser:
+            return number(superuser, f"SELECT count(*) FROM {self.log.table}")
+
+    def report(self) -> LogReport:
+        """Verify, and return what was found of this log."""
+        from tenants.services import audit_verify
+
+        control, of_tenant = audit_verify(tenant_id=self.tenant.id)
+        return control if self.is_control else of_tenant
+
+    @contextmanager
+    def triggers_off(self) -> Iterator[psycopg.Connection]:
+        with self.log.as_superuser() as superuser:
+            for table in (self.log.table, self.log.head):
+                superuser.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+            yield superuser
+            guards_on(superuser, (self.log.table, self.log.head))
+
+    def recompute(self, superuser: psycopg.Connection, first: int) -> None:
+        """Make the chain follow again from entry `first` on, and the head with it."""
+        superuser.execute(
+            RECOMPUTE.replace("{hash}", entry_hash_sql("entry"))
+            .replace("{log}", self.log.table)
+            .replace("{head}", self.log.head)
+            .replace("{genesis}", self.log.genesis)
+            .replace("{first}", str(first))
+        )
+
+
+def number(connection: psycopg.Connection, query: str) -> int:
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def guards_on(superuser: psycopg.Connection, tables: tuple[str, ...]) -> None:
+    for table in tables:
+        names = superuser.execute(
+            "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = %s::regclass", [table]
+        ).fetchall()
+        for (name,) in names:
+            superuser.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}")
+
+
+@contextmanager
+def put_back(control_log: Log) -> Iterator[None]:
+    """Whatever was done to the control database's logs inside is gone afterwards, legal entries included."""
+    with control_log.as_superuser() as superuser:
+        for table in CONTROL_TABLES:
+            superuser.execute(f"CREATE TEMPORARY TABLE kept_{table} AS TABLE {table}")
+        superuser.commit()
+        try:
+            yield
+        finally:
+            superuser.rollback()
+            for table in CONTROL_TABLES:
+                superuser.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+                superuser.execute(f"DELETE FROM {table}")
+                superuser.execute(f"INSERT INTO {table} TABLE kept_{table}")
+            guards_on(superuser, CONTROL_TABLES)
