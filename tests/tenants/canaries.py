@@ -60,7 +60,8 @@ def add_files(tenant: Tenant, text: str) -> None:
 
 
 def add_messages(*texts: tuple[Tenant, str]) -> None:
-    """Of each tenant one that waits, and one that a worker has taken and not answered for."""
+    """Of each tenant one that waits, and one that a worker has taken and not answered for; nothing else is left."""
+    current_app.control.purge()
     connection: Any = current_app.connection_for_read()
     queue = connection.SimpleQueue(current_app.conf.task_default_queue)
     for tenant, text in texts:

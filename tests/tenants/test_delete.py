@@ -248,7 +248,7 @@ def test_a_broken_audit_log_is_refused_unless_accepted(tenant: Tenant) -> None:
     row = tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
     assert certificate_of(row)["remains"]["audit"]["first_bad"] == 1
     assert problems(tenant) == []
-    assert [one.problems for one in audit_verify(tenant_id=tenant.id) if one.kind == "archive"] == [[]]
+    assert [one.problems for one in audit_verify(tenant_id=tenant.id) if one.log == "archive"] == [[]]
 
 
 def test_a_database_that_is_gone_is_refused_unless_accepted(tenant: Tenant) -> None:
@@ -261,7 +261,7 @@ def test_a_database_that_is_gone_is_refused_unless_accepted(tenant: Tenant) -> N
     assert certificate_of(row)["remains"]["audit"]["entries"] is None
     assert certificate_of(row)["erased"]["databases"] == []
     assert problems(tenant) == []
-    assert [one.problems for one in audit_verify(tenant_id=tenant.id) if one.kind == "archive"] == [[]]
+    assert [one.problems for one in audit_verify(tenant_id=tenant.id) if one.log == "archive"] == [[]]
 
 
 def test_a_backup_out_of_reach_keeps_it_unfinished_and_closed(

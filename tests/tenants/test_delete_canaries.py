@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from celery import current_app
 from django.core.cache import cache
 from django.db import transaction
 from pytest_django import Settings
@@ -95,7 +94,6 @@ def test_no_canary_survives(around: Surroundings, settings: Settings) -> None:
     fill(tenant, around, text, audited)
     before = everything_of(neighbour), neighbours_backup.read_bytes()
     base = cluster_backup(server_name=around.server.name, output=str(around.server_home / "base"))
-    current_app.control.purge()
     add_messages((tenant, text), (neighbour, "neighbours-message"))
 
     # Where it is before: else there would be nothing to prove.
