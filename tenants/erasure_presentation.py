@@ -138,13 +138,13 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
 def _remains(remains: Certificate) -> Iterator[Fact]:
     yield from _audit(remains["audit"])
     for one in (remains["backups"] or {"backups": []})["backups"]:
-        yield Fact(_("Backup"), one["file"], (*_backup_notes(one), _(remains["backups"]["why"])))
+        yield Fact(_("Backup"), one["file"], (*_backup_notes(one), _said(remains["backups"]["why"])))
     copies = remains["copies"]
     if copies:
-        yield Fact(_("Copies"), ", ".join(copies["tenants"]), (_(copies["why"]),))
+        yield Fact(_("Copies"), ", ".join(copies["tenants"]), (_said(copies["why"]),))
     tombstone = remains["tombstone"]
-    yield Fact(_("Id"), tombstone["tenant_id"], (_(tombstone["why"]),))
-    yield Fact(_("Control database"), _("former versions of rows"), (_(remains["superseded"]["why"]),))
+    yield Fact(_("Id"), tombstone["tenant_id"], (_said(tombstone["why"]),))
+    yield Fact(_("Control database"), _("former versions of rows"), (_said(remains["superseded"]["why"]),))
 
 
 def _audit(audit: Certificate) -> Iterator[Fact]:
@@ -163,7 +163,7 @@ def _audit(audit: Certificate) -> Iterator[Fact]:
                 _("Last hash: %(head_hash)s") % audit,
                 _("sha256 of the entries: %(digest)s") % audit,
                 *broken,
-                _(audit["why"]),
+                _said(audit["why"]),
             ),
         )
     yield Fact(
@@ -187,7 +187,7 @@ def _held(remains: Certificate) -> Iterator[Fact]:
         _("Until"),
         _("%(time)s (retention of %(days)d days)")
         % {"time": moment(physical["until"]), "days": physical["retention_days"]},
-        (_(physical["why"]), _(physical["provided"])),
+        (_said(physical["why"]), _said(physical["provided"])),
     )
 
 
@@ -196,6 +196,11 @@ def _log_notes(physical: Certificate) -> Iterator[str]:
     yield _("Archived in %(wal_archive)s") % physical if archive else _("Not archived, as far as is known here")
     if physical["restore_point"]:
         yield _("Restore point before the erasure: %(restore_point)s") % physical
+
+
+def _said(text: str) -> str:
+    """Translate a sentence of the document itself (`tenants.certificate`)."""
+    return _(text)
 
 
 def _rows(rows: dict[str, int]) -> str:

@@ -63,6 +63,18 @@ def second_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Da
 
 
 @pytest.fixture
+def forgotten() -> Iterator[None]:
+    """What the test erased is not for other tests to find."""
+    from tenants.models import Erasure
+    from tests.tenants.erased import forget_erasure
+
+    before = set(Erasure.objects.values_list("pk", flat=True))
+    yield
+    for row in Erasure.objects.exclude(pk__in=before):
+        forget_erasure(row)
+
+
+@pytest.fixture
 def s3_place(s3_server: S3Server, settings: Settings) -> str:
     """A prefix in a bucket, as backups are given it."""
     settings.AWS_S3_ENDPOINT_URL = s3_server.endpoint

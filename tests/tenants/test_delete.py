@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +71,11 @@ from tenants.services import (
 from tests.program import seo_gen
 from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.canaries import add_messages
-from tests.tenants.erased import forget_erasure
 from tests.tenants.filled import add_run, as_superuser, everything_of
 from tests.tenants.test_create import objects_named_like
 from tests.tenants.test_restore import back_up
 
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """What was erased here is not for other tests to find."""
-    before = set(Erasure.objects.values_list("pk", flat=True))
-    yield
-    for row in Erasure.objects.exclude(pk__in=before):
-        forget_erasure(row)
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 def break_log(tenant: Tenant) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from tests.tenants.killed import begun, die_at, files_in
 from tests.tenants.test_create import objects_named_like
 from tests.tenants.test_restore import back_up
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("forgotten")]
 
 STEPS = [
     *("close", "mark", "archive", "list", "storage", "backups", "messages", "databases", "roles"),
@@ -49,14 +48,6 @@ VOLATILE = {
     *("list_sha256", "head_hash", "digest", "operators_entries", "restore_point", "wal_until_lsn", "id", "file"),
     *("wal_until_segment", "made_at", "name", "place", "roles", "base_backups", "size_bytes"),
 }
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    before = set(Erasure.objects.values_list("pk", flat=True))
-    yield
-    for row in Erasure.objects.exclude(pk__in=before):
-        forget_erasure(row)
 
 
 def fill(tenant: Tenant, folder: Path) -> None:
