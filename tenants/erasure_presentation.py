@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from tenants.erasing import AUDIT_LOSS, LOST_BACKUPS
 from tenants.holdings import KEPT, LIVE, SCRATCH
-from tenants.models import BackupKind, Erasure
+from tenants.models import BackupKind, Erasure, ErasurePhase
 from tenants.presentation import size
 
 Certificate = dict[str, Any]
@@ -68,10 +68,9 @@ def print_certificate(document: dict[str, Any], out: OutputWrapper) -> None:
 
 
 def unfinished(document: dict[str, Any]) -> str:
-    return (
-        _("The deletion of tenant %(tenant_id)s is not over (%(phase)s); `seo-gen tenant recover` goes on with it.")
-        % document
-    )
+    return _(
+        "The deletion of tenant %(tenant_id)s is not over (%(phase)s); `seo-gen tenant recover` goes on with it."
+    ) % {**document, "phase": ErasurePhase(document["phase"]).label}
 
 
 def certificate_parts(certificate: Certificate) -> list[Part]:
@@ -103,17 +102,12 @@ def _erasure(certificate: Certificate) -> Iterator[Fact]:
 
 
 def _erased(erased: Certificate) -> Iterator[Fact]:
-    kinds = {
-        LIVE: _("the one that was in use"),
-        KEPT: _("replaced by a restore, and kept"),
-        SCRATCH: _("being built by a restore"),
-    }
     for one in erased["databases"]:
         yield Fact(
             _("Database"),
             _("%(name)s on server %(server)s, %(size)s")
             % {"name": one["name"], "server": erased["server"], "size": exactly(one["size_bytes"])},
-            (kinds[one["kind"]],),
+            (kind_of(one["kind"]),),
         )
     if not erased["databases"]:
         yield Fact(_("Database"), _("none was left on server %(server)s") % erased)
@@ -196,6 +190,15 @@ def _log_notes(physical: Certificate) -> Iterator[str]:
     yield _("Archived in %(wal_archive)s") % physical if archive else _("Not archived, as far as is known here")
     if physical["restore_point"]:
         yield _("Restore point before the erasure: %(restore_point)s") % physical
+
+
+def kind_of(kind: str) -> str:
+    """Say what a tenant's database is or was for (`tenants.holdings`)."""
+    return {
+        LIVE: _("the one in use"),
+        KEPT: _("replaced by a restore, and kept"),
+        SCRATCH: _("being built by a restore"),
+    }[kind]
 
 
 def _said(text: str) -> str:

@@ -41,7 +41,10 @@ class Command(OperatorCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
-        lines = [f"{_name(report)}: {problem.message}." for report, problem in in_each(self.reports)]
+        lines = [
+            _("%(log)s: %(problem)s.") % {"log": _name(report), "problem": problem.message}
+            for report, problem in in_each(self.reports)
+        ]
         if lines:
             raise CommandError("\n".join([*lines, *_last_good(self.reports)]))
 

@@ -5,8 +5,8 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
-from tenants.erasure_presentation import erasure_document, print_certificate
-from tenants.models import TenantStatus
+from tenants.erasure_presentation import erasure_document, kind_of, print_certificate
+from tenants.models import BackupKind, TenantStatus
 from tenants.presentation import show_progress, size
 from tenants.selectors import tenant_get
 from tenants.services import tenant_delete, tenant_loss
@@ -53,7 +53,7 @@ def consequence(loss: Loss) -> str:
         _("Tenant %(id)s (%(name)s) is going to be erased, and cannot be brought back:")
         % {"id": loss.tenant_id, "name": loss.name}
     ]
-    lines += [f"  {_('database')} {one.name} ({one.kind}): {size(one.size_bytes)}" for one in loss.databases]
+    lines += [f"  {_('database')} {one.name} ({kind_of(one.kind)}): {size(one.size_bytes)}" for one in loss.databases]
     lines.append("  " + _("rows: %(rows)s") % {"rows": ", ".join(f"{n} {table}" for table, n in shown(loss.rows))})
     lines.append(
         "  "
@@ -64,7 +64,7 @@ def consequence(loss: Loss) -> str:
             "size": size(loss.storage.size_bytes),
         }
     )
-    lines += [f"  {one.kind} {one.file}: {size(one.size_bytes)}" for one in loss.backups]
+    lines += [f"  {BackupKind(one.kind).label} {one.file}: {size(one.size_bytes)}" for one in loss.backups]
     if loss.at_work:
         lines.append("  " + _("runs at work: %(count)d") % {"count": len(loss.at_work)})
     lines.append(
