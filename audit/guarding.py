@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
 from audit.guarded import EXPECTED
+from audit.trusting import catalog_only
 
 # {"trigger prevent_audit_log_modification on audit_logs": "before update, delete for each row …", …}
 Guards = dict[str, str]
@@ -110,8 +111,9 @@ UNION ALL
 SELECT format('policy %%s on %%s', polname, relname), ''
   FROM guarded JOIN pg_catalog.pg_policy ON polrelid = guarded.oid
 UNION ALL
-SELECT format('table %%s, which inherits from %%s', inhrelid::regclass, relname), ''
+SELECT format('table %%s, which inherits from %%s', child.relname, guarded.relname), ''
   FROM guarded JOIN pg_catalog.pg_inherits ON inhparent = guarded.oid
+  JOIN pg_catalog.pg_class AS child ON child.oid = inhrelid
 UNION ALL
 SELECT format('power of role %%s to become the owner', member.rolname), ''
   FROM pg_catalog.pg_roles AS member, pg_catalog.pg_roles AS owner
@@ -145,7 +147,7 @@ def control_roles() -> Roles:
 
 def guards_read(connection: BaseDatabaseWrapper, kind: str, roles: Roles) -> Guards:
     """Return what guards the tables of the `kind` of log (see TABLES) in the database."""
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(
             READ,
             {

@@ -108,6 +108,24 @@ def test_no_column_can_be_edited_unseen(victim: Victim, change: str) -> None:
     assert report.last_good_anchor is not None and report.last_good_anchor.sequence < last
 
 
+def test_functions_that_somebody_put_into_the_database_are_not_asked(victim: Victim) -> None:
+    """A better fit than PostgreSQL's own `convert_to(text, name)`, if "public" were searched."""
+    forged = """
+        CREATE FUNCTION public.convert_to(text, text) RETURNS bytea LANGUAGE sql AS $$
+            SELECT pg_catalog.convert_to(replace(replace($1, '6:forged', '{size}:{action}'), 'forged', '{action}'), 'UTF8')
+        $$
+    """
+    with victim.triggers_off() as superuser:
+        [(action,)] = superuser.execute(f"SELECT action FROM {victim.log.table} WHERE sequence = 7").fetchall()
+        superuser.execute(f"UPDATE {victim.log.table} SET action = 'forged' WHERE sequence = 7")
+        superuser.execute(forged.replace("{size}", str(len(action))).replace("{action}", action))
+    try:
+        assert kinds(victim.report()) == [(Kind.CHANGED, 7)]
+    finally:
+        with victim.log.as_superuser() as superuser:
+            superuser.execute("DROP FUNCTION public.convert_to(text, text)")
+
+
 def test_an_edited_entry_with_a_hash_of_its_own_is_not_followed(victim: Victim) -> None:
     with victim.triggers_off() as superuser:
         superuser.execute(f"UPDATE {victim.log.table} SET action = 'forged' WHERE sequence = 7")
