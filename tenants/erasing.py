@@ -21,7 +21,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.archiving import log_archive
-from audit.control.models import AuditArchive
+from audit.control.models import AuditArchive, ControlAuditLog
+from audit.errors import ArchiveDiffers
 from audit.services import record
 from config.errors import SeoGenError
 from tenants import backup_files, objects
@@ -29,7 +30,7 @@ from tenants.cached import cache_erase
 from tenants.certificate import certificate_of, digest_of
 from tenants.cluster import Cluster, parse_location
 from tenants.contents import contents
-from tenants.errors import DeletionUnfinished, reason_of
+from tenants.errors import DeletionUnfinished, bare, reason_of
 from tenants.holdings import (
     SCRATCH,
     backups_held,
@@ -169,6 +170,12 @@ def _archive(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
         except Error as error:
             reason = _("its audit log cannot be read: %(reason)s") % {"reason": reason_of(error)}
             _require(row, AUDIT_LOSS, reason)
+        except ArchiveDiffers as error:
+            # As where somebody put entries of it there before; nothing can take them out again.
+            _require(row, AUDIT_LOSS, bare(error.message))
+    elif not _is_ours(archive):
+        _require(row, AUDIT_LOSS, _("there is an archive of its audit log that the control log knows nothing of"))
+        archive = None
     if archive is None:
         return {"entries": None, "first_bad": None, "head_hash": None, "digest": None}
     return {
@@ -177,6 +184,14 @@ def _archive(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
         "head_hash": archive.head_hash,
         "digest": archive.digest,
     }
+
+
+def _is_ours(archive: AuditArchive) -> bool:
+    """Tell whether an earlier attempt made the archive: its entry was committed with it, and only then."""
+    made = ControlAuditLog.objects.using(CONTROL).filter(
+        action="audit.archive", resource_type="tenant", resource_id=archive.tenant_id
+    )
+    return made.filter(details__identity=str(archive.identity), details__digest=archive.digest).exists()
 
 
 def _copy_log(cluster: Cluster, tenant: Tenant, row: Erasure) -> AuditArchive:

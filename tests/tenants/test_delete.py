@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from tenants.models import (
     database_prefix,
 )
 from tenants.operations import copying, operation_begin, tenant_lock
+from tenants.places import s3_client
 from tenants.preflight import database_of
 from tenants.services import (
     audit_verify,
@@ -69,6 +71,7 @@ from tenants.services import (
     tenant_resume,
     tenant_suspend,
 )
+from tenants.services.backup_prune import backup_remove
 from tests.program import seo_gen
 from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.canaries import add_messages
@@ -306,6 +309,21 @@ def test_a_backup_out_of_reach_can_be_accepted_and_is_named(tenant: Tenant, s3_p
     assert any(one.startswith(s3_place) for one in check.unseen)
     settings.AWS_S3_ENDPOINT_URL = endpoint
     assert problems(tenant) == [f"{file} is there."]
+
+
+def test_a_pruned_backup_is_erased_where_the_bucket_keeps_versions(tenant: Tenant, s3_place: str) -> None:
+    client, bucket = s3_client(), f"versions-{uuid.uuid4().hex[:8]}"
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    place = f"s3://{bucket}/backups"
+    file = back_up(tenant, place)
+    backup_remove(Backup.objects.get(tenant_id=tenant.id))
+    assert client.list_object_versions(Bucket=bucket)["Versions"]
+    row = tenant_delete(tenant_id=tenant.id)
+    assert [one["file"] for one in certificate_of(row)["erased"]["backups"]] == [file]
+    left = client.list_object_versions(Bucket=bucket)
+    assert not left.get("Versions") and not left.get("DeleteMarkers")
+    assert problems(tenant) == []
 
 
 def test_a_backup_whose_files_are_gone_is_not_called_erased(tenant: Tenant, tmp_path: Path) -> None:
