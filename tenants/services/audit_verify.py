@@ -294,7 +294,8 @@ def _about_archive(archive: AuditArchive) -> Iterator[Problem]:
     details = entry.details or {}
     head = details.get("head")
     claimed = (details.get("entries"), _hash_of(head), details.get("digest"), details.get("first_bad"))
-    if claimed != (archive.entries, archive.head_hash, archive.digest, archive.first_bad):
+    kept = (archive.entries, archive.head_hash, archive.digest, archive.first_bad)
+    if (entry.resource_id, *claimed) != (archive.tenant_id, *kept):
         yield Problem(Kind.ARCHIVE, _("the archive is not what the control log says was archived"))
     if archive.first_bad is not None and not _loss_accepted(archive.tenant_id, archive.identity):
         yield Problem(

@@ -82,6 +82,8 @@ def test_the_archived_log_of_an_erased_tenant_verifies(erased: Tenant) -> None:
         ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 8", "is not what was archived: 8 of"),
         ("DELETE FROM archived_audit_logs WHERE identity = %s", "is not what was archived: 0 of"),
         ("UPDATE audit_archives SET digest = 'x' WHERE identity = %s", "is not what the control log says"),
+        ("UPDATE archived_audit_logs SET tenant_id = 'x' WHERE identity = %s AND sequence = 5", "are another's"),
+        ("UPDATE audit_archives SET chain_identity = gen_random_uuid() WHERE identity = %s", "does not begin with"),
     ],
 )
 def test_what_is_changed_in_the_archive_is_told(erased: Tenant, control_log: Log, statement: str, told: str) -> None:
@@ -90,6 +92,14 @@ def test_what_is_changed_in_the_archive_is_told(erased: Tenant, control_log: Log
     _control, archived = audit_verify(tenant_id=erased.id)
     assert set(kinds(archived)) & {Kind.ARCHIVE, Kind.ROLLED_BACK}
     assert any(told in one.message for one in archived.problems)
+
+
+def test_an_archive_that_is_said_to_be_anothers_is_told(erased: Tenant, control_log: Log) -> None:
+    with triggers_off(control_log) as superuser:
+        for table in ("audit_archives", "archived_audit_logs"):
+            superuser.execute(f"UPDATE {table} SET tenant_id = 'x' WHERE identity = %s", (erased.identity,))
+    [archived] = [one for one in audit_verify() if one.identity == erased.identity]
+    assert "the archive is not what the control log says was archived" in [one.message for one in archived.problems]
 
 
 def test_an_archive_made_anew_is_told_by_the_control_log(erased: Tenant, control_log: Log) -> None:
