@@ -32,6 +32,7 @@ from tenants.errors import (
     ErasedTenant,
     FleetBusy,
     ImportRefused,
+    StorageError,
     TenantBusy,
     TenantError,
     TenantExists,
@@ -74,6 +75,7 @@ from tenants.services import (
 from tenants.services.backup_prune import backup_remove
 from tests.program import seo_gen
 from tests.tenant_fixtures import MakeTenant, remove
+from tests.tenants.archives import archived_postgres
 from tests.tenants.canaries import add_messages
 from tests.tenants.erased import forget_erasure
 from tests.tenants.filled import add_run, as_superuser, everything_of
@@ -363,6 +365,42 @@ def test_what_somebody_prepared_in_its_database_goes_with_it(tenant: Tenant) -> 
         connection.execute("PREPARE TRANSACTION 'by hand'")
     tenant_delete(tenant_id=tenant.id)
     assert objects_named_like(tenant.id) == []
+
+
+def cut_off(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a deletion that gets no further than the list."""
+
+    def fail(_tenant_id: str) -> int:
+        raise StorageError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "erase_all", fail)
+        with pytest.raises(DeletionUnfinished):
+            tenant_delete(tenant_id=tenant.id)
+
+
+def test_one_whose_server_is_not_known_any_more_holds_up_no_other_recovery(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(tenant, monkeypatch)
+    Tenant.objects.filter(pk=tenant.pk).update(server=None)
+    [recovery] = tenant_recover()
+    assert recovery.outcome == "failed" and "on no registered server" in recovery.reason
+    Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
+    assert [one.outcome for one in tenant_recover()] == ["finished"]
+
+
+def test_nothing_is_certified_that_was_looked_for_on_another_server(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cut_off(tenant, monkeypatch)
+    with archived_postgres(tmp_path, "another") as other:
+        Tenant.objects.filter(pk=tenant.pk).update(server=other)
+        with pytest.raises(DeletionUnfinished, match="not the one that its database is on"):
+            tenant_delete(tenant_id=tenant.id)
+        Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
+    tenant_delete(tenant_id=tenant.id)
+    assert problems(tenant) == []
 
 
 def test_a_copy_that_is_being_tried_out_comes_first(tenant: Tenant) -> None:
