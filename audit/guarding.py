@@ -118,6 +118,15 @@ UNION ALL
 SELECT format('power of role %%s to become the owner', member.rolname), ''
   FROM pg_catalog.pg_roles AS member, pg_catalog.pg_roles AS owner
  WHERE member.rolname = ANY (%(logins)s) AND owner.rolname = %(owner)s AND pg_has_role(member.oid, owner.oid, 'MEMBER')
+UNION ALL
+SELECT format('power of role %%s to change %%s by way of another role', login.rolname, relname), ''
+  FROM guarded CROSS JOIN pg_catalog.pg_roles AS login
+ WHERE login.rolname = ANY (%(logins)s) AND login.rolname <> %(owner)s AND NOT login.rolsuper
+   AND has_table_privilege(login.oid, guarded.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+   AND NOT EXISTS (SELECT FROM aclexplode(relacl) AS acl
+                    WHERE acl.grantee <> relowner AND privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER'))
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS owner
+                    WHERE owner.oid = relowner AND pg_has_role(login.oid, owner.oid, 'MEMBER'))
 """
 
 
