@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from audit.archive import audit_lines, entry_hash, json_line, parse_line
 from audit.chain import ChainHead, chain_head, genesis_of
-from audit.control.models import AuditArchive
+from audit.control.models import ArchivedAuditLog, AuditArchive
 from audit.errors import ArchiveDiffers
 from audit.guards import HASHED_FIELDS
 
@@ -108,6 +108,19 @@ def archive_problem(archive: AuditArchive) -> str:
             "tenant": archive.tenant_id,
             "found": found.entries,
             "kept": archive.entries,
+        }
+    if (found.first_bad or archive.entries + 1) != (archive.first_bad or archive.entries + 1):
+        return _("the archived audit log of %(tenant)s does not begin with whose log it is said to be") % {
+            "tenant": archive.tenant_id
+        }
+    if (
+        ArchivedAuditLog.objects.using(CONTROL)
+        .filter(identity=archive.identity)
+        .exclude(tenant_id=archive.tenant_id)
+        .exists()
+    ):
+        return _("entries of the archived audit log of %(tenant)s say that they are another's") % {
+            "tenant": archive.tenant_id
         }
     return ""
 

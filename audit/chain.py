@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit.guards import entry_hash_sql
+from audit.trusting import catalog_only
 
 FIRST_BAD = f"""
 SELECT sequence
@@ -60,7 +61,7 @@ def chain_first_bad(connection: BaseDatabaseWrapper, identity: UUID) -> int | No
 
     `identity` is the tenant's that the chain began with. Rows that are gone show as a wrong number.
     """
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(FIRST_BAD, [genesis_of(identity)])
         row = cursor.fetchone()
     return row[0] if row else None

@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 
 from audit.guarded import EXPECTED
+from audit.trusting import catalog_only
 
 # {"trigger prevent_audit_log_modification on audit_logs": "before update, delete for each row …", …}
 Guards = dict[str, str]
@@ -110,12 +111,22 @@ UNION ALL
 SELECT format('policy %%s on %%s', polname, relname), ''
   FROM guarded JOIN pg_catalog.pg_policy ON polrelid = guarded.oid
 UNION ALL
-SELECT format('table %%s, which inherits from %%s', inhrelid::regclass, relname), ''
+SELECT format('table %%s, which inherits from %%s', child.relname, guarded.relname), ''
   FROM guarded JOIN pg_catalog.pg_inherits ON inhparent = guarded.oid
+  JOIN pg_catalog.pg_class AS child ON child.oid = inhrelid
 UNION ALL
 SELECT format('power of role %%s to become the owner', member.rolname), ''
   FROM pg_catalog.pg_roles AS member, pg_catalog.pg_roles AS owner
  WHERE member.rolname = ANY (%(logins)s) AND owner.rolname = %(owner)s AND pg_has_role(member.oid, owner.oid, 'MEMBER')
+UNION ALL
+SELECT format('power of role %%s to change %%s by way of another role', login.rolname, relname), ''
+  FROM guarded CROSS JOIN pg_catalog.pg_roles AS login
+ WHERE login.rolname = ANY (%(logins)s) AND login.rolname <> %(owner)s AND NOT login.rolsuper
+   AND has_table_privilege(login.oid, guarded.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+   AND NOT EXISTS (SELECT FROM aclexplode(relacl) AS acl
+                    WHERE acl.grantee <> relowner AND privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER'))
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS owner
+                    WHERE owner.oid = relowner AND pg_has_role(login.oid, owner.oid, 'MEMBER'))
 """
 
 
@@ -145,7 +156,7 @@ def control_roles() -> Roles:
 
 def guards_read(connection: BaseDatabaseWrapper, kind: str, roles: Roles) -> Guards:
     """Return what guards the tables of the `kind` of log (see TABLES) in the database."""
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(
             READ,
             {

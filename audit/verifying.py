@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from audit.anchors import Anchor
 from audit.chain import ChainHead
 from audit.guards import entry_hash_sql
+from audit.trusting import catalog_only
 
 # `+ 0` keeps the planner from walking through the index in order, which only one process can.
 CHANGED: LiteralString = """
@@ -119,7 +120,7 @@ def chain_fault(connection: BaseDatabaseWrapper, log: LiteralString, genesis: st
 
     `genesis` is the hash that the first entry follows (`audit.chain.genesis_of`).
     """
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(CHANGED.replace("{hash}", entry_hash_sql("entry")).replace("{log}", log))
         changed = cursor.fetchone()[0]
         cursor.execute(UNLINKED.replace("{log}", log), [genesis])

@@ -21,7 +21,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.archiving import log_archive
-from audit.control.models import AuditArchive
+from audit.control.models import AuditArchive, ControlAuditLog
+from audit.errors import ArchiveDiffers
 from audit.services import record
 from config.errors import SeoGenError
 from tenants import backup_files, objects
@@ -29,7 +30,7 @@ from tenants.cached import cache_erase
 from tenants.certificate import certificate_of, digest_of
 from tenants.cluster import Cluster, parse_location
 from tenants.contents import contents
-from tenants.errors import DeletionUnfinished, reason_of
+from tenants.errors import DeletionRefused, DeletionUnfinished, bare, reason_of
 from tenants.holdings import (
     SCRATCH,
     backups_held,
@@ -43,6 +44,7 @@ from tenants.models import (
     Backup,
     BackupStatus,
     BatchTenant,
+    DatabaseServer,
     Erasure,
     ErasurePhase,
     MigrationBatch,
@@ -116,10 +118,22 @@ def accept(row: Erasure, accepts: Sequence[str]) -> None:
         _audit("tenant.delete", row, {"identity": str(row.identity), "accepts": new})
 
 
+def server_of(tenant: Tenant) -> DatabaseServer:
+    """Return the server that the tenant's database is on; raise `DeletionRefused` where that is not known."""
+    if tenant.server is None:
+        raise DeletionRefused(
+            tenant.id,
+            _("it is on no registered server, so nobody can drop its database"),
+            hint=_("Register its server in the admin, and choose it for the tenant."),
+        )
+    return tenant.server
+
+
 def carry_on(cluster: Cluster, tenant: Tenant, row: Erasure, on_progress: OnProgress) -> None:
     """Do the steps that are left; raise `DeletionUnfinished` with what stands in the way."""
     try:
         done = ErasurePhase.values.index(row.phase)
+        _require_same_server(cluster, row)
         for name, phase, step in STEPS:
             if ErasurePhase.values.index(phase) <= done:
                 continue
@@ -139,8 +153,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     """Go on with a deletion that was cut off."""
     row = Erasure.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
     tenant = Tenant.objects.using(CONTROL).select_related("server").get(pk=row.tenant_id)
-    assert tenant.server is not None  # it has one until it is a tombstone
-    with copies_barred(tenant.id), Cluster(tenant.server, database_prefix(), work_of(tenant.id)) as cluster:
+    with copies_barred(tenant.id), Cluster(server_of(tenant), database_prefix(), work_of(tenant.id)) as cluster:
         cluster.end_predecessors()
         carry_on(cluster, tenant, row, on_progress)
 
@@ -156,7 +169,28 @@ def _close(cluster: Cluster, _tenant: Tenant, row: Erasure) -> Found:
 
 def _mark(cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
     point = restore_point(cluster.server, reason=KIND, tenant_id=tenant.id)
-    return {"restore_point": point.name if point else None, "lsn": point.lsn if point else None}
+    return {
+        "restore_point": point.name if point else None,
+        "lsn": point.lsn if point else None,
+        "system": cluster.facts().system_identifier,
+    }
+
+
+def _require_same_server(cluster: Cluster, row: Erasure) -> None:
+    """Refuse to find nothing on another server, which would be certified as if it were gone.
+
+    A server that was upgraded meanwhile is another one by its identifier, and has the database.
+    """
+    begun = row.found.get(ErasurePhase.MARKED, {}).get("system")
+    over = ErasurePhase.values.index(row.phase) >= ErasurePhase.values.index(ErasurePhase.CREDENTIALS)
+    if begun is None or over or cluster.database_exists(row.database):
+        return
+    if cluster.facts().system_identifier != begun:
+        raise DeletionUnfinished(
+            row.tenant_id,
+            _("the server that its row names now is not the one that its database is on"),
+            hint=_("Put the server's address in the admin right, then give the command again."),
+        )
 
 
 def _archive(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
@@ -169,6 +203,12 @@ def _archive(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
         except Error as error:
             reason = _("its audit log cannot be read: %(reason)s") % {"reason": reason_of(error)}
             _require(row, AUDIT_LOSS, reason)
+        except ArchiveDiffers as error:
+            # As where somebody put entries of it there before; nothing can take them out again.
+            _require(row, AUDIT_LOSS, bare(error.message))
+    elif not _is_ours(archive):
+        _require(row, AUDIT_LOSS, _("there is an archive of its audit log that the control log knows nothing of"))
+        archive = None
     if archive is None:
         return {"entries": None, "first_bad": None, "head_hash": None, "digest": None}
     return {
@@ -177,6 +217,14 @@ def _archive(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
         "head_hash": archive.head_hash,
         "digest": archive.digest,
     }
+
+
+def _is_ours(archive: AuditArchive) -> bool:
+    """Tell whether an earlier attempt made the archive: its entry was committed with it, and only then."""
+    made = ControlAuditLog.objects.using(CONTROL).filter(
+        action="audit.archive", resource_type="tenant", resource_id=archive.tenant_id
+    )
+    return made.filter(details__identity=str(archive.identity), details__digest=archive.digest).exists()
 
 
 def _copy_log(cluster: Cluster, tenant: Tenant, row: Erasure) -> AuditArchive:

@@ -95,10 +95,13 @@ def storage_held(tenant_id: str) -> HeldStorage:
 
 
 def backups_of(tenant: Tenant | str) -> list[Backup]:
-    """Return what the catalogue has of the tenant and was not removed, oldest first."""
+    """Return what the catalogue has of the tenant and is not gone, oldest first.
+
+    One that `backup prune` removed is still there in a bucket that keeps versions.
+    """
     tenant_id = tenant if isinstance(tenant, str) else tenant.id
-    found = Backup.objects.using(CONTROL).filter(tenant_id=tenant_id).exclude(status=BackupStatus.REMOVED)
-    return list(found.order_by("started_at"))
+    found = Backup.objects.using(CONTROL).filter(tenant_id=tenant_id).order_by("started_at")
+    return [backup for backup in found if backup.status != BackupStatus.REMOVED or is_there(backup)]
 
 
 def backups_held(tenant_id: str) -> list[HeldBackup]:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from audit.anchors import Anchor
 from audit.archiving import archive_problem
 from audit.chain import ChainHead, genesis_of
-from audit.control.models import AuditArchive, ControlAuditLog
+from audit.control.models import AuditAnchor, AuditArchive, ControlAuditLog
 from audit.guarded import KNOWN
 from audit.guarding import Roles, control_roles, guard_problems, guards_read
 from audit.lineage import Restored, is_explained, life_begins, path_of, restores_of
@@ -40,14 +40,14 @@ from tenants.audit_evidence import Evidence, evidence_gather
 from tenants.audit_logs import CONTROL_GENESIS, CONTROL_LOG, TENANT_LOG, control_ends, tenant_ends, tenant_roles
 from tenants.erasing import AUDIT_LOSS
 from tenants.errors import UnknownTenant, bare, reason_of
-from tenants.models import Tenant, TenantStatus
+from tenants.models import DatabaseServer, Tenant, TenantStatus
 from tenants.operations import backup_lock
 from tenants.owner import owner_connection
 from tenants.preflight import database_of
 from tenants.router import CONTROL
 from tenants.types import OnProgress, Progress, ignore_progress
 
-# Those that are being created, restored or erased are in nobody's hands.
+# Those that are being created, restored or erased are in nobody's hands; that they were not looked at is told.
 READABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 ARCHIVED = """
 SELECT sequence, entry_hash, created_at FROM public.archived_audit_logs WHERE identity = %s AND sequence = ANY (%s)
@@ -102,6 +102,7 @@ def audit_verify(*, tenant_id: str | None = None, on_progress: OnProgress = igno
         on_progress(Progress(archive.tenant_id, "verify"))
         reports.append(_archive(archive, evidence))
     reports += [_lost(tenant) for tenant in lost]
+    reports += _vanished(tenant_id, evidence)
     problem = _record(tenant_id, reports)
     if problem:
         reports[0].problems.append(problem)
@@ -112,13 +113,12 @@ def _which(tenant_id: str | None) -> tuple[list[Tenant], list[AuditArchive], lis
     """Return the tenants to look at, the archives, and the erased tenants that have no archive."""
     tenants = Tenant.objects.using(CONTROL).select_related("server").order_by("id")
     archives = AuditArchive.objects.using(CONTROL).order_by("tenant_id", "archived_at")
-    if tenant_id is None:
-        found = tenants.filter(status__in=READABLE)
-    else:
+    if tenant_id is not None:
         tenants, archives = tenants.filter(pk=tenant_id), archives.filter(tenant_id=tenant_id)
         if not tenants.exists() and not archives.exists():
             raise UnknownTenant(tenant_id)
-        found = tenants.exclude(status=TenantStatus.DELETED)
+    # A status is but a row that the application may write: it keeps a log from being read, not from being told of.
+    found = tenants.exclude(status=TenantStatus.DELETED)
     kept = archives.values_list("identity", flat=True)
     lost = tenants.filter(status=TenantStatus.DELETED).exclude(identity__in=list(kept))
     return list(found), list(archives), list(lost)
@@ -144,16 +144,31 @@ def _control(evidence: Evidence) -> LogReport:
 def _tenant(tenant: Tenant, evidence: Evidence) -> LogReport:
     report = LogReport("tenant", tenant.id, tenant.identity)
     with _told(report):
-        if tenant.status not in READABLE or tenant.server is None:
-            raise SeoGenError(_("it is %(status)s, so its log was not looked at.") % {"status": tenant.status})
+        _require_readable(tenant)
         # Nothing may put another database in its place meanwhile.
-        with backup_lock(tenant.id), owner_connection(tenant.server, database_of(tenant), "audit verify") as connection:
-            report.problems.extend(_about_guards(connection, "tenant", tenant_roles(tenant)))
-            genesis = genesis_of(tenant.chain_identity or tenant.identity)
-            anchors, restores = _history(tenant.id, tenant.identity, evidence)
-            report.problems.extend(_about_old_guards("tenant", anchors))
-            _chain(report, _Live(connection, TENANT_LOG, tenant_ends(connection), genesis), anchors, restores)
+        with backup_lock(tenant.id):
+            # Since the tenants were listed it may have been erased, or moved.
+            tenant.refresh_from_db(using=CONTROL)
+            server = _require_readable(tenant)
+            with owner_connection(server, database_of(tenant), "audit verify") as connection:
+                _look_into(report, connection, tenant, evidence)
     return report
+
+
+def _require_readable(tenant: Tenant) -> DatabaseServer:
+    if tenant.status not in READABLE:
+        raise SeoGenError(_("it is %(status)s, so its log was not looked at.") % {"status": tenant.status})
+    if tenant.server is None:
+        raise SeoGenError(_("it is on no registered server, so nobody can enter it as its owner"))
+    return tenant.server
+
+
+def _look_into(report: LogReport, connection: BaseDatabaseWrapper, tenant: Tenant, evidence: Evidence) -> None:
+    report.problems.extend(_about_guards(connection, "tenant", tenant_roles(tenant)))
+    genesis = genesis_of(tenant.chain_identity or tenant.identity)
+    anchors, restores = _history(tenant.id, tenant.identity, evidence)
+    report.problems.extend(_about_old_guards("tenant", anchors))
+    _chain(report, _Live(connection, TENANT_LOG, tenant_ends(connection), genesis), anchors, restores)
 
 
 def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
@@ -193,6 +208,30 @@ def _lost(tenant: Tenant) -> LogReport:
         return LogReport("archive", tenant.id, tenant.identity)
     problem = Problem(Kind.ARCHIVE, _("the tenant was erased, and there is no archive of its log"))
     return LogReport("archive", tenant.id, tenant.identity, problems=[problem])
+
+
+def _vanished(tenant_id: str | None, evidence: Evidence) -> list[LogReport]:
+    """Logs that were anchored, and that no tenant or archive has: its row was removed, or says another identity."""
+    anchors = AuditAnchor.objects.using(CONTROL).exclude(identity=None)
+    if tenant_id is not None:
+        anchors = anchors.filter(tenant_id=tenant_id)
+    known = {(one.tenant_id, one.identity) for one in anchors.order_by().distinct("identity")}
+    known |= {
+        (one.tenant_id, one.identity)
+        for found in evidence.beyond.values()
+        for one in found
+        if one.identity is not None and tenant_id in (None, one.tenant_id)
+    }
+    there = set(Tenant.objects.using(CONTROL).values_list("identity", flat=True))
+    there |= set(AuditArchive.objects.using(CONTROL).values_list("identity", flat=True))
+    problem = Problem(
+        Kind.UNREADABLE, _("anchors were taken of it, and neither a tenant nor an archive is it any more")
+    )
+    return [
+        LogReport("tenant", name, identity, problems=[problem])
+        for name, identity in sorted(known, key=str)
+        if identity not in there
+    ]
 
 
 def _history(tenant_id: str, identity: UUID, evidence: Evidence) -> tuple[list[Anchor], list[Restored]]:
@@ -257,7 +296,8 @@ def _about_archive(archive: AuditArchive) -> Iterator[Problem]:
     details = entry.details or {}
     head = details.get("head")
     claimed = (details.get("entries"), _hash_of(head), details.get("digest"), details.get("first_bad"))
-    if claimed != (archive.entries, archive.head_hash, archive.digest, archive.first_bad):
+    kept = (archive.entries, archive.head_hash, archive.digest, archive.first_bad)
+    if (entry.resource_id, *claimed) != (archive.tenant_id, *kept):
         yield Problem(Kind.ARCHIVE, _("the archive is not what the control log says was archived"))
     if archive.first_bad is not None and not _loss_accepted(archive.tenant_id, archive.identity):
         yield Problem(

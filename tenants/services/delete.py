@@ -13,7 +13,7 @@ from tenants import erasing
 from tenants.batches import fleet_shared
 from tenants.cluster import Cluster
 from tenants.contents import contents
-from tenants.erasing import AUDIT_LOSS, KIND, LOST_BACKUPS, work_of
+from tenants.erasing import AUDIT_LOSS, KIND, LOST_BACKUPS, server_of, work_of
 from tenants.errors import DeletionRefused, TenantNotActive, reason_of
 from tenants.holdings import (
     HeldBackup,
@@ -109,7 +109,7 @@ def tenant_delete(
             erasing.accept(row, accepts)
         else:
             row = _begin(tenant, accepts)
-        with Cluster(_server_of(tenant), database_prefix(), work_of(tenant.id)) as cluster:
+        with Cluster(server_of(tenant), database_prefix(), work_of(tenant.id)) as cluster:
             cluster.end_predecessors()
             erasing.carry_on(cluster, tenant, row, on_progress)
     return row
@@ -129,17 +129,7 @@ def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
 def _require_deletable(tenant: Tenant) -> DatabaseServer:
     if tenant.status not in DELETABLE:
         raise TenantNotActive(tenant.id, tenant.status)
-    return _server_of(tenant)
-
-
-def _server_of(tenant: Tenant) -> DatabaseServer:
-    if tenant.server is None:
-        raise DeletionRefused(
-            tenant.id,
-            _("it is on no registered server, so nobody can drop its database"),
-            hint=_("Register its server in the admin, and choose it for the tenant."),
-        )
-    return tenant.server
+    return server_of(tenant)
 
 
 def _require_whole_log(cluster: Cluster, tenant: Tenant) -> None:

@@ -6,19 +6,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 
 from audit.archiving import account_of, archived_lines, log_archive
 from audit.control.models import AuditArchive
 from audit.services import record
 from audit.verifying import Kind, LogReport
-from tenants.models import Tenant, TenantStatus
+from tenants.cluster import Cluster
+from tenants.errors import DeletionUnfinished
+from tenants.models import Tenant, TenantStatus, database_prefix
 from tenants.owner import owner_connection
 from tenants.preflight import database_of
-from tenants.services import audit_anchor, audit_verify
+from tenants.services import audit_anchor, audit_verify, tenant_delete
 from tests.audit.archives import triggers_off
 from tests.audit.attacks import put_back
 from tests.audit.conftest import Log
+from tests.tenants.erased import forget_erasure
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +82,8 @@ def test_the_archived_log_of_an_erased_tenant_verifies(erased: Tenant) -> None:
         ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 8", "is not what was archived: 8 of"),
         ("DELETE FROM archived_audit_logs WHERE identity = %s", "is not what was archived: 0 of"),
         ("UPDATE audit_archives SET digest = 'x' WHERE identity = %s", "is not what the control log says"),
+        ("UPDATE archived_audit_logs SET tenant_id = 'x' WHERE identity = %s AND sequence = 5", "are another's"),
+        ("UPDATE audit_archives SET chain_identity = gen_random_uuid() WHERE identity = %s", "does not begin with"),
     ],
 )
 def test_what_is_changed_in_the_archive_is_told(erased: Tenant, control_log: Log, statement: str, told: str) -> None:
@@ -87,6 +92,14 @@ def test_what_is_changed_in_the_archive_is_told(erased: Tenant, control_log: Log
     _control, archived = audit_verify(tenant_id=erased.id)
     assert set(kinds(archived)) & {Kind.ARCHIVE, Kind.ROLLED_BACK}
     assert any(told in one.message for one in archived.problems)
+
+
+def test_an_archive_that_is_said_to_be_anothers_is_told(erased: Tenant, control_log: Log) -> None:
+    with triggers_off(control_log) as superuser:
+        for table in ("audit_archives", "archived_audit_logs"):
+            superuser.execute(f"UPDATE {table} SET tenant_id = 'x' WHERE identity = %s", (erased.identity,))
+    [archived] = [one for one in audit_verify() if one.identity == erased.identity]
+    assert "the archive is not what the control log says was archived" in [one.message for one in archived.problems]
 
 
 def test_an_archive_made_anew_is_told_by_the_control_log(erased: Tenant, control_log: Log) -> None:
@@ -138,3 +151,32 @@ def _digest(erased: Tenant) -> None:
         head_hash=account.head.hash,
         digest=account.digest,
     )
+
+
+@pytest.mark.parametrize("forged", ["entries", "archive"])
+def test_what_somebody_put_into_the_archive_before_does_not_pass_for_the_log(tenant: Tenant, forged: str) -> None:
+    """As the application, which may append there. Nothing takes it out again, so it must not block a deletion."""
+    if forged == "archive":
+        AuditArchive.objects.create(
+            tenant_id=tenant.id,
+            identity=tenant.identity,
+            chain_identity=tenant.identity,
+            entries=0,
+            head_hash="",
+            digest="",
+        )
+    else:
+        with connections["default"].cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO archived_audit_logs (tenant_id, identity, sequence, previous_hash, entry_hash, created_at,"
+                " user_id, action, resource_type, resource_id) VALUES (%s, %s, 1, '', '', now(), '', '', '', '')",
+                [tenant.id, tenant.identity],
+            )
+    with pytest.raises(DeletionUnfinished, match="--accept-audit-loss"):
+        tenant_delete(tenant_id=tenant.id)
+    assert tenant.server is not None
+    with Cluster(tenant.server, database_prefix()) as cluster:
+        assert cluster.database_exists(database_of(tenant))
+    row = tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
+    assert row.certificate is not None and row.certificate["remains"]["audit"]["entries"] is None
+    forget_erasure(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import LiteralString
@@ -14,9 +15,9 @@ from psycopg import sql
 from audit.control.models import AuditAnchor
 from audit.verifying import Kind, LogReport
 from tenants.connections import pool
-from tenants.models import Tenant, database_prefix
+from tenants.models import Tenant, TenantStatus, database_prefix
 from tenants.preflight import database_of
-from tenants.services import audit_anchor
+from tenants.services import audit_anchor, audit_verify
 from tests.audit.attacks import Victim, number, put_back
 from tests.audit.conftest import Log
 from tests.tenant_fixtures import MakeTenant
@@ -106,6 +107,26 @@ def test_no_column_can_be_edited_unseen(victim: Victim, change: str) -> None:
     report = victim.report()
     assert kinds(report)[0] == (Kind.CHANGED, last)
     assert report.last_good_anchor is not None and report.last_good_anchor.sequence < last
+
+
+def test_functions_that_somebody_put_into_the_database_are_not_asked(victim: Victim) -> None:
+    """A better fit than PostgreSQL's own `convert_to(text, name)`, if "public" were searched."""
+    forged = """
+        CREATE FUNCTION public.convert_to(text, text) RETURNS bytea LANGUAGE sql AS $$
+            SELECT pg_catalog.convert_to(
+                replace(replace($1, '6:forged', '{size}:{action}'), 'forged', '{action}'), 'UTF8'
+            )
+        $$
+    """
+    with victim.triggers_off() as superuser:
+        [(action,)] = superuser.execute(f"SELECT action FROM {victim.log.table} WHERE sequence = 7").fetchall()
+        superuser.execute(f"UPDATE {victim.log.table} SET action = 'forged' WHERE sequence = 7")
+        superuser.execute(forged.replace("{size}", str(len(action))).replace("{action}", action))
+    try:
+        assert kinds(victim.report()) == [(Kind.CHANGED, 7)]
+    finally:
+        with victim.log.as_superuser() as superuser:
+            superuser.execute("DROP FUNCTION public.convert_to(text, text)")
 
 
 def test_an_edited_entry_with_a_hash_of_its_own_is_not_followed(victim: Victim) -> None:
@@ -314,3 +335,27 @@ def _execute(tenant: Tenant, statement: LiteralString, copy: str) -> None:
     names = {"live": sql.Identifier(database_of(tenant)), "copy": sql.Identifier(copy)}
     with psycopg.connect(tenant.server.admin_url, autocommit=True) as superuser:
         superuser.execute(sql.SQL(statement).format(**names))
+
+
+# -- By way of the control database ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["its status", "its identity", "its row"])
+def test_a_log_that_the_control_database_hides_is_told_of(victim: Victim, way: str) -> None:
+    """All three are rows that the application may write."""
+    if victim.is_control:
+        pytest.skip("it is in no row")
+    with victim.triggers_off() as superuser:
+        superuser.execute(f"UPDATE {victim.log.table} SET action = 'forged' WHERE sequence = 7")
+        victim.recompute(superuser, 7)
+    kept, row = Tenant.objects.get(pk=victim.tenant.pk), Tenant.objects.filter(pk=victim.tenant.pk)
+    if way == "its status":
+        row.update(status=TenantStatus.DELETING)
+    elif way == "its identity":
+        row.update(identity=uuid.uuid4(), chain_identity=kept.identity)
+    else:
+        row.delete()
+    found = [one for one in audit_verify() if one.tenant_id == kept.pk and one.problems]
+    Tenant.objects.filter(pk=kept.pk).delete()
+    kept.save(force_insert=True)
+    assert [(one.identity, one.problems[0].kind) for one in found] == [(kept.identity, Kind.UNREADABLE)]

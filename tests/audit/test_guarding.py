@@ -59,6 +59,7 @@ ATTACKS = [
     ("CREATE ROLE guard_test; GRANT INSERT ON {log} TO guard_test", "privileges of role guard_test on {log} must not"),
     ("ALTER TABLE {log} OWNER TO {application}", "table {log} is “owner: application, "),
     ("GRANT {owner} TO {application}", " to become the owner must not be there"),
+    ("GRANT pg_write_all_data TO {application}", " to change {head} by way of another role must not be there"),
     ("CREATE RULE quiet AS ON INSERT TO {log} DO INSTEAD NOTHING", "rule quiet on {log} must not be there"),
     (
         "ALTER TABLE {log} ENABLE ROW LEVEL SECURITY",

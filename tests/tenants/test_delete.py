@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tenants.errors import (
     ErasedTenant,
     FleetBusy,
     ImportRefused,
+    StorageError,
     TenantBusy,
     TenantError,
     TenantExists,
@@ -49,6 +51,7 @@ from tenants.models import (
     database_prefix,
 )
 from tenants.operations import copying, operation_begin, tenant_lock
+from tenants.places import s3_client
 from tenants.preflight import database_of
 from tenants.services import (
     audit_verify,
@@ -68,8 +71,10 @@ from tenants.services import (
     tenant_resume,
     tenant_suspend,
 )
+from tenants.services.backup_prune import backup_remove
 from tests.program import seo_gen
 from tests.tenant_fixtures import MakeTenant, remove
+from tests.tenants.archives import archived_postgres
 from tests.tenants.canaries import add_messages
 from tests.tenants.filled import add_run, as_superuser, everything_of
 from tests.tenants.test_create import objects_named_like
@@ -299,6 +304,21 @@ def test_a_backup_out_of_reach_can_be_accepted_and_is_named(tenant: Tenant, s3_p
     assert problems(tenant) == [f"{file} is there."]
 
 
+def test_a_pruned_backup_is_erased_where_the_bucket_keeps_versions(tenant: Tenant, s3_place: str) -> None:
+    client, bucket = s3_client(), f"versions-{uuid.uuid4().hex[:8]}"
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    place = f"s3://{bucket}/backups"
+    file = back_up(tenant, place)
+    backup_remove(Backup.objects.get(tenant_id=tenant.id))
+    assert client.list_object_versions(Bucket=bucket)["Versions"]
+    row = tenant_delete(tenant_id=tenant.id)
+    assert [one["file"] for one in certificate_of(row)["erased"]["backups"]] == [file]
+    left = client.list_object_versions(Bucket=bucket)
+    assert not left.get("Versions") and not left.get("DeleteMarkers")
+    assert problems(tenant) == []
+
+
 def test_a_backup_whose_files_are_gone_is_not_called_erased(tenant: Tenant, tmp_path: Path) -> None:
     back_up(tenant, tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone")
@@ -336,6 +356,42 @@ def test_what_somebody_prepared_in_its_database_goes_with_it(tenant: Tenant) -> 
         connection.execute("PREPARE TRANSACTION 'by hand'")
     tenant_delete(tenant_id=tenant.id)
     assert objects_named_like(tenant.id) == []
+
+
+def cut_off(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a deletion that gets no further than the list."""
+
+    def fail(_tenant_id: str) -> int:
+        raise StorageError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "erase_all", fail)
+        with pytest.raises(DeletionUnfinished):
+            tenant_delete(tenant_id=tenant.id)
+
+
+def test_one_whose_server_is_not_known_any_more_holds_up_no_other_recovery(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(tenant, monkeypatch)
+    Tenant.objects.filter(pk=tenant.pk).update(server=None)
+    [recovery] = tenant_recover()
+    assert recovery.outcome == "failed" and "on no registered server" in recovery.reason
+    Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
+    assert [one.outcome for one in tenant_recover()] == ["finished"]
+
+
+def test_nothing_is_certified_that_was_looked_for_on_another_server(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cut_off(tenant, monkeypatch)
+    with archived_postgres(tmp_path, "another") as other:
+        Tenant.objects.filter(pk=tenant.pk).update(server=other)
+        with pytest.raises(DeletionUnfinished, match="not the one that its database is on"):
+            tenant_delete(tenant_id=tenant.id)
+        Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
+    tenant_delete(tenant_id=tenant.id)
+    assert problems(tenant) == []
 
 
 def test_a_copy_that_is_being_tried_out_comes_first(tenant: Tenant) -> None:
