@@ -121,14 +121,14 @@ def _write_at_random(log: Log, chance: random.Random) -> int:
             app.isolation_level = chance.choice(list(psycopg.IsolationLevel))
             try:
                 count = _append(app, log, chance)
+                if chance.random() < 0.2:
+                    app.rollback()
+                else:
+                    # A serializable transaction may be refused as late as here.
+                    app.commit()
+                    written += count
             except psycopg.errors.SerializationFailure:
                 app.rollback()
-                continue
-            if chance.random() < 0.2:
-                app.rollback()
-            else:
-                app.commit()
-                written += count
     return written
 
 
