@@ -15,6 +15,7 @@ from tenants.errors import ServerError
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, database_prefix
 from tenants.places import Place, place_at
 from tenants.router import CONTROL
+from tenants.server_rights import rights_problems
 from tenants.wal_archive import Archive, archive_read, latest_commit
 
 
@@ -83,6 +84,7 @@ def _health(server: DatabaseServer) -> ClusterHealth:
 def _ask(server: DatabaseServer, problems: list[str]) -> tuple[ServerFacts | None, ArchiverState | None]:
     try:
         with Cluster(server, database_prefix()) as cluster:
+            problems += rights_problems(cluster)
             return cluster.facts(), cluster.archiver()
     except ServerError as error:
         problems.append(str(error))

@@ -10,9 +10,9 @@ from typing import IO
 from django.db.models import TextChoices
 from django.utils.translation import gettext as _
 
-from tenants.cluster import application_name
+from tenants.cluster import application_name, owner_url
 from tenants.errors import TenantError
-from tenants.models import DatabaseServer, database_prefix
+from tenants.models import DatabaseServer
 from tenants.pg_tools import connection_arguments, program, running, version_of
 from tenants.plain_dump import statements
 from tenants.streams import copy_stream, piped
@@ -43,12 +43,9 @@ def dump(
 
     Owners and grants are left out: they are the installation's, and a restore gives them anew. Raises `ToolError`.
     """
-    arguments, environment = connection_arguments(
-        server.admin_url, database=database, application=application_name(work)
-    )
+    arguments, environment = connection_arguments(owner_url(server, database), application=application_name(work))
     options = [
         f"--format={dump_format}",
-        f"--role={database_prefix()}_owner",
         "--no-owner",
         "--no-privileges",
         # A busy tenant must not hold up the backup of all others for ever.

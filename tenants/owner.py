@@ -1,13 +1,14 @@
-"""Inside a database as the owner of its tables, through the server's administrator: what migrations need.
+"""Inside a database as the owner of its tables: what migrations need.
 
-The application itself never connects so. Alias "owner:<database>", in the thread that entered the context alone.
+The session logs in as the owner itself, so that nothing that runs in it can become anybody else. The application never
+connects so. Alias "owner:<database>", in the thread that entered the context alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 import environ
 from django.db import connections
@@ -15,9 +16,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 
 from tenants.active import OWNER_PREFIX
-from tenants.cluster import application_name
+from tenants.cluster import application_name, owner_url
 from tenants.connections import add_alias
-from tenants.models import DatabaseServer, database_prefix
+from tenants.models import DatabaseServer
 
 CONNECT_TIMEOUT_S = 10
 # What a role's or database's own settings must not decide. JIT costs more than any of our statements.
@@ -37,22 +38,22 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
     """Yield Django's connection to `database` as the owner role (autocommit).
 
     `work` names what it is for, so that the sessions of a killed process can be told (`Cluster.end_sessions`).
-    Raises Django's `OperationalError` where the database does not let us in.
+    Raises `ServerError` for a server that was not prepared, Django's `OperationalError` where the database does not let
+    us in.
     """
-    url = urlunsplit(urlsplit(server.admin_url)._replace(path=f"/{quote(database)}"))
-    with _connection(url, database, work, {**SESSION, "role": f"{database_prefix()}_owner"}) as connection:
+    with _connection(owner_url(server, database), database, work) as connection:
         yield connection
 
 
 @contextmanager
 def guest_connection(url: str, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
     """Yield Django's connection to `database` as whoever its `url` names, who need not be trusted with more."""
-    with _connection(url, database, work, SESSION) as connection:
+    with _connection(url, database, work) as connection:
         yield connection
 
 
 @contextmanager
-def _connection(url: str, database: str, work: str, session: Mapping[str, str]) -> Iterator[BaseDatabaseWrapper]:
+def _connection(url: str, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
     alias = OWNER_PREFIX + database
     config = environ.Env.db_url_config(url)
     # The folder of a socket, which a URL can only hold quoted.
@@ -60,7 +61,7 @@ def _connection(url: str, database: str, work: str, session: Mapping[str, str]) 
     config["ENGINE"] = "django.db.backends.postgresql"
     options = config.setdefault("OPTIONS", {})
     options["options"] = " ".join(
-        [options.get("options", ""), *(f"-c {name}={value}" for name, value in session.items())]
+        [options.get("options", ""), *(f"-c {name}={value}" for name, value in SESSION.items())]
     )
     options.update(application_name=application_name(work), connect_timeout=CONNECT_TIMEOUT_S)
     add_alias(alias, config)

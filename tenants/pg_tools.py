@@ -54,11 +54,11 @@ def program(name: str, major_version: int, *, exact: bool = False) -> Path:
 
 
 def connection_arguments(
-    url: str, *, database: str | None = None, role: str | None = None, application: str = ""
+    url: str, *, database: str | None = None, application: str = ""
 ) -> tuple[list[str], dict[str, str]]:
     """Return (arguments, environment) that connect a program to `url`, or to another `database` of its server.
 
-    `role` is what the session is to become (SET ROLE). The password is in the environment.
+    The password is in the environment.
     """
     if database is not None:
         url = urlunsplit(urlsplit(url)._replace(path=f"/{quote(database, safe='')}"))
@@ -67,8 +67,7 @@ def connection_arguments(
     config["HOST"] = unquote(config["HOST"])
     arguments, environment = DatabaseClient.settings_to_cmd_args_env({"OPTIONS": {}, **config}, [])
     named = {"PGAPPNAME": application} if application else {}
-    options = {"PGOPTIONS": f"-c role={role}"} if role else {}
-    return arguments[1:], {**(environment or {}), **named, **options}
+    return arguments[1:], {**(environment or {}), **named}
 
 
 @contextmanager

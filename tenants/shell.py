@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import environ
 from django.core.management import CommandError, call_command, get_commands, load_command_class
@@ -17,10 +16,10 @@ from django.utils.translation import gettext as _
 
 from audit.services import record
 from config.errors import SeoGenError
-from tenants.cluster import parse_location
+from tenants.cluster import owner_url, parse_location
 from tenants.context import tenant_context
 from tenants.errors import TenantError
-from tenants.models import Tenant, TenantStatus, database_prefix
+from tenants.models import Tenant, TenantStatus
 from tenants.router import CONTROL
 from tenants.selectors import require_finished, tenant_get, tenants_active
 
@@ -35,8 +34,6 @@ def tenant_dbshell(*, tenant_id: str, owner: bool, arguments: Sequence[str]) -> 
     _record("tenant.dbshell", tenant_id, {"owner": owner})
     config = environ.Env.db_url_config(_owner_url(tenant) if owner else tenant.database_url)
     command, environment = DatabaseClient.settings_to_cmd_args_env({"OPTIONS": {}, **config}, list(arguments))
-    if owner:
-        environment = {**(environment or {}), "PGOPTIONS": f"-c role={database_prefix()}_owner"}
     return subprocess.run([program, *command[1:]], env={**os.environ, **(environment or {})}, check=False).returncode
 
 
@@ -93,8 +90,7 @@ def _takes_database(command: str) -> bool:
 def _owner_url(tenant: Tenant) -> str:
     if tenant.server is None:
         raise TenantError(_("Tenant %(id)s is on no registered server, so its owner is not known.") % {"id": tenant.id})
-    database = parse_location(tenant.database_url).database
-    return str(urlunsplit(urlsplit(tenant.server.admin_url)._replace(path=f"/{database}")))
+    return owner_url(tenant.server, parse_location(tenant.database_url).database)
 
 
 def _record(action: str, tenant_id: str, details: dict[str, object]) -> None:

@@ -37,13 +37,6 @@ SELECT relation::regclass::text, (array_agg(mode ORDER BY array_position(%s, mod
  ORDER BY 1
 """
 BLOCKING_MODES = ["AccessExclusiveLock", "ExclusiveLock", "ShareRowExclusiveLock", "ShareLock"]
-# Who may be in the way, the one that has been at it the longest first.
-HOLDERS = """
-SELECT pid, usename, application_name, state, extract(epoch FROM now() - xact_start)::int
-  FROM pg_stat_activity
- WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
- ORDER BY xact_start LIMIT 1
-"""
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
         except MigrationFailed:
             raise
         except Error as error:
-            reason = _reason(connection, error, lock_timeout_s)
+            reason = _reason(job, connection, error, lock_timeout_s)
             raise MigrationFailed(tenant_id, reason, migration=at_work) from error
         except Exception as error:  # a data migration's own code: whatever it raises is this tenant's failure
             first = str(error).strip().partition("\n")[0]
@@ -197,7 +190,7 @@ def _locks(connection: BaseDatabaseWrapper) -> dict[str, str]:
         return dict(cursor.fetchall())
 
 
-def _reason(connection: BaseDatabaseWrapper, error: Error, lock_timeout_s: float) -> str:
+def _reason(job: Job, connection: BaseDatabaseWrapper, error: Error, lock_timeout_s: float) -> str:
     """Return the database's message; for a lock that was not to be had, also who may hold it."""
     if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
         return reason_of(error)
@@ -206,11 +199,8 @@ def _reason(connection: BaseDatabaseWrapper, error: Error, lock_timeout_s: float
         "reason": reason_of(error),
     }
     connection.rollback()
-    with connection.cursor() as cursor:
-        # The owner may not see what others do; the administrator, as whom the session logged in, may.
-        cursor.execute("SET ROLE NONE")
-        cursor.execute(HOLDERS)
-        holder = cursor.fetchone()
+    with Cluster(job.look.server, database_prefix()) as cluster:
+        holder = cluster.oldest_transaction(job.look.database)
     if holder:
         names = ("pid", "role", "application", "state", "seconds")
         text += _(

@@ -6,7 +6,7 @@ import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
 from config import stack
-from tests import environment
+from tests import environment, privileges
 from tests.s3 import s3_server as s3_server
 
 _homes: list[stack.Home] = []
@@ -49,6 +49,13 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> None:
 
     with django_db_blocker.unblock():
         call_command("control_setup", verbosity=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_superuser(stack_home: stack.Home) -> Iterator[None]:
+    """Watch the whole session: the product logs in as no superuser, and as the administrator where it belongs."""
+    yield
+    assert privileges.overstepped(stack_home) == []
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,8 @@ from config import stack
 PREFIX = "seo-gen-tests-"
 # Nothing here outlives the machine, so nothing needs to reach the disk; killed processes still lose nothing.
 # Tests of recovery start servers of their own, which archive (tests/servers.py).
-POSTGRES_OPTIONS = "fsync=off archive_mode=off summarize_wal=off"
+# Who logged in is looked at in the end (tests/privileges.py).
+POSTGRES_OPTIONS = "fsync=off archive_mode=off summarize_wal=off log_connections=on"
 # Whatever the developer's shell says about servers, storage and keys must not leak into tests.
 CLEARED = (
     *("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL", "CELERY_BROKER_URL", "CACHE_URL", "LOCAL_LLM_URL"),

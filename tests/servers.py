@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from config import stack
+from tests import privileges, superuser
 from tests.environment import POSTGRES_OPTIONS
 
 # Where they point is never asked: they only keep `ensure_started` from starting those servers too.
@@ -27,7 +28,9 @@ def second_postgres(folder: Path, options: str = "") -> Iterator[str]:
         patch.setenv("SEO_GEN_POSTGRES_OPTIONS", f"{POSTGRES_OPTIONS} {options}".strip())
         stack.ensure_started(home)
         url = stack.settings_from_stack(home)["TENANT_SERVER_URL"]
+    superuser.know(home)
     try:
         yield url
     finally:
         stack.stop(home)
+        assert privileges.overstepped(home) == []

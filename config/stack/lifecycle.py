@@ -39,9 +39,10 @@ class ServiceStatus:
 
 
 def is_started(home: Home) -> bool:
-    """Whether every embedded server's process lives. Cheap: neither locks nor connects."""
-    records = load_state(home).services
-    return all(_lives(records.get(server.name)) for server in embedded_servers(home))
+    """Whether every embedded server lives and is set up for this release. Cheap: neither locks nor connects."""
+    state, servers = load_state(home), embedded_servers(home)
+    current = state.postgres_bootstrap == postgres.BOOTSTRAP_VERSION
+    return all(_lives(state.services.get(server.name)) and (current or server.name != "postgres") for server in servers)
 
 
 def is_running(home: Home, name: str) -> bool:

@@ -21,17 +21,19 @@ from config.stack.process import Launch
 from config.stack.service import Service
 from config.stack.state import Secrets
 
+# Only the code in this file connects as the superuser: it starts the server and makes the roles that the product has.
 SUPERUSER = "postgres"
+# How those sessions are told from others (pg_stat_activity, and the server's log).
+APPLICATION = "seo-gen stack"
+# The names that roles.sql gives.
 CONTROL_DATABASE = "seo_gen_control"
 CONTROL_OWNER = "seo_gen_control_owner"
 APP = "seo_gen_app"
-NAMES = {
-    "database": sql.Identifier(CONTROL_DATABASE),
-    "owner": sql.Identifier(CONTROL_OWNER),
-    "app": sql.Identifier(APP),
-}
+ADMIN = "seo_gen_admin"
+# The roles' rights and the control database, as an operator makes them on a server of their own.
+ROLES = Path(__file__).with_name("roles.sql")
 # Raise it whenever `bootstrap` does more, so that existing clusters get the rest too.
-BOOTSTRAP_VERSION = 1
+BOOTSTRAP_VERSION = 2
 
 # Who may connect, and how: passwords only, on loopback only. There is no socket.
 HBA = """\
@@ -61,16 +63,7 @@ SERVER_SETTINGS = {
     "log_line_prefix": "%m [%p] %q%u@%d ",
 }
 
-CREATE_ROLE: LiteralString = "CREATE ROLE {role} LOGIN PASSWORD {verifier}"
-SET_PASSWORD: LiteralString = "ALTER ROLE {role} LOGIN PASSWORD {verifier}"
-CREATE_CONTROL: LiteralString = "CREATE DATABASE {database} OWNER {owner} TEMPLATE template0"
-CLOSE_DATABASE: LiteralString = "REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC"
-GRANTS: tuple[LiteralString, ...] = (
-    "GRANT CONNECT ON DATABASE {database} TO {app}",
-    "GRANT USAGE ON SCHEMA public TO {app}",
-    "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app}",
-    "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE, SELECT ON SEQUENCES TO {app}",
-)
+SET_PASSWORD: LiteralString = "ALTER ROLE {role} PASSWORD {verifier}"
 
 
 class Postgres(Service):
@@ -127,7 +120,7 @@ class Postgres(Service):
             "DATABASE_OWNER_URL": (
                 f"postgresql://{CONTROL_OWNER}:{secrets.control_owner_password}@{server}/{CONTROL_DATABASE}"
             ),
-            "TENANT_SERVER_URL": f"postgresql://{SUPERUSER}:{secrets.postgres_password}@{server}/postgres",
+            "TENANT_SERVER_URL": f"postgresql://{ADMIN}:{secrets.admin_password}@{server}/postgres",
             **({"TENANT_SERVER_WAL_ARCHIVE": str(wal_archive(home))} if archives else {}),
         }
 
@@ -147,40 +140,50 @@ def binaries_folder() -> Path:
 
 
 def bootstrap(secrets: Secrets, port: int) -> None:
-    """Create the roles and the control database. Each step can be repeated, so a killed attempt is redone."""
+    """Make the roles and the control database. Each step can be repeated, so a killed attempt is redone."""
+    _run_roles_file(secrets, port)
+    passwords = {
+        CONTROL_OWNER: secrets.control_owner_password,
+        APP: secrets.app_password,
+        ADMIN: secrets.admin_password,
+    }
     with _connect(secrets, port) as server:
-        _ensure_role(server, CONTROL_OWNER, secrets.control_owner_password)
-        _ensure_role(server, APP, secrets.app_password)
-        if not _exists(server, "SELECT 1 FROM pg_database WHERE datname = %s", CONTROL_DATABASE):
-            server.execute(sql.SQL(CREATE_CONTROL).format(**NAMES))
-        for database in (CONTROL_DATABASE, "postgres", "template1"):
-            server.execute(sql.SQL(CLOSE_DATABASE).format(database=sql.Identifier(database)))
-    with _connect(secrets, port, CONTROL_DATABASE) as control:
-        for statement in GRANTS:
-            control.execute(sql.SQL(statement).format(**NAMES))
+        for role, password in passwords.items():
+            _set_password(server, role, password)
 
 
-def _ensure_role(server: psycopg.Connection, role: str, password: str) -> None:
+def _run_roles_file(secrets: Secrets, port: int) -> None:
+    """Run roles.sql the way that it tells operators to."""
+    address = f"host=127.0.0.1 port={port} user={SUPERUSER} dbname=postgres application_name='{APPLICATION}'"
+    options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={ROLES}"]
+    made = subprocess.run(
+        [binaries_folder() / "psql", *options, f"--dbname={address}"],
+        env={"PATH": os.defpath, "LC_ALL": "C", "PGPASSWORD": secrets.postgres_password, "PGCONNECT_TIMEOUT": "5"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise StackError(f"PostgreSQL's roles cannot be made: {made.stderr.strip() or 'psql left no message'}")
+
+
+def _set_password(server: psycopg.Connection, role: str, password: str) -> None:
     # The verifier is computed here, so that the password reaches neither the wire nor the server's log.
     verifier = server.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-    exists = _exists(server, "SELECT 1 FROM pg_roles WHERE rolname = %s", role)
-    statement = sql.SQL(SET_PASSWORD if exists else CREATE_ROLE)
-    server.execute(statement.format(role=sql.Identifier(role), verifier=sql.Literal(verifier)))
+    server.execute(sql.SQL(SET_PASSWORD).format(role=sql.Identifier(role), verifier=sql.Literal(verifier)))
 
 
-def _exists(server: psycopg.Connection, query: LiteralString, name: str) -> bool:
-    return server.execute(query, [name]).fetchone() is not None
-
-
-def _connect(secrets: Secrets, port: int, database: str = "postgres") -> psycopg.Connection:
+def _connect(secrets: Secrets, port: int) -> psycopg.Connection:
     return psycopg.connect(
         host="127.0.0.1",
         port=port,
         user=SUPERUSER,
         password=secrets.postgres_password,
-        dbname=database,
+        dbname="postgres",
         autocommit=True,
         connect_timeout=5,
+        application_name=APPLICATION,
     )
 
 

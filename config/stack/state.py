@@ -43,6 +43,8 @@ class Secrets:
     postgres_password: str
     control_owner_password: str
     app_password: str
+    # The administrator's of the server for tenants; the superuser's is `postgres_password`.
+    admin_password: str
     valkey_password: str
     secret_key: str
     encryption_key: str
@@ -59,18 +61,21 @@ def save_state(home: Home, state: State) -> None:
 
 
 def load_secrets(home: Home) -> Secrets | None:
-    """The secrets of this home; None where no stack was ever started in it."""
+    """The secrets of this home; None where no stack was ever started in it.
+
+    One that an earlier release did not have is made up, and kept by `ensure_secrets`.
+    """
     document = _read_json(home.secrets_file)
-    return Secrets(**document) if document else None
+    return Secrets(**{**asdict(generate_secrets()), **document}) if document else None
 
 
 def ensure_secrets(home: Home) -> Secrets:
-    """Read the secrets, or generate them once. Never overwritten: the encryption key guards stored credentials."""
-    present = load_secrets(home)
-    if present is None:
-        present = generate_secrets()
-        _write_json(home.secrets_file, asdict(present))
-    return present
+    """Read the secrets; generate each once. Never overwritten: the encryption key guards stored credentials."""
+    stored = _read_json(home.secrets_file)
+    complete = {**asdict(generate_secrets()), **stored}
+    if complete != stored:
+        _write_json(home.secrets_file, complete)
+    return Secrets(**complete)
 
 
 def generate_secrets() -> Secrets:
@@ -80,6 +85,7 @@ def generate_secrets() -> Secrets:
         postgres_password=random.token_urlsafe(24),
         control_owner_password=random.token_urlsafe(24),
         app_password=random.token_urlsafe(24),
+        admin_password=random.token_urlsafe(24),
         valkey_password=random.token_urlsafe(24),
         secret_key=random.token_urlsafe(48),
         encryption_key=Fernet.generate_key().decode(),

@@ -5,8 +5,9 @@ was cut off can simply run again. Names go through `psycopg.sql.Identifier`; pas
 """
 
 from tenants.cluster.databases import Door
-from tenants.cluster.location import DatabaseLocation, bind_identity, parse_location
+from tenants.cluster.location import DatabaseLocation, bind_identity, owner_url, parse_location
 from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, Log, ServerFacts
+from tenants.cluster.rights import MissingRights
 from tenants.cluster.session import application_name
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "Cluster",
     "DatabaseLocation",
     "Door",
+    "MissingRights",
     "ServerFacts",
     "application_name",
     "bind_identity",
+    "owner_url",
     "parse_location",
 ]
 

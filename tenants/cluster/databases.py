@@ -6,14 +6,14 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import LiteralString, cast
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
+from tenants.cluster.location import owner_url
 from tenants.cluster.roles import Roles
-from tenants.errors import ServerError
 
 # Serialises the building of templates on one server. Advisory locks count per database, so it is always taken in the
 # server's maintenance database.
@@ -36,6 +36,13 @@ SELECT d.datname,
 """
 
 
+# Who has been in a transaction in a database for longest.
+TRANSACTION: LiteralString = """
+SELECT pid, usename, application_name, state, extract(epoch FROM clock_timestamp() - xact_start)::int
+  FROM pg_stat_activity
+ WHERE datname = %s AND xact_start IS NOT NULL
+ ORDER BY xact_start LIMIT 1
+"""
 IN_TRANSACTION: LiteralString = """
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND xact_start IS NOT NULL)
 """
@@ -152,22 +159,28 @@ class Databases(Roles):
             self._execute(rename.format(sql.Identifier(replacement), sql.Identifier(live)))
             self.open_to(live, role)
 
+    def oldest_transaction(self, name: str) -> tuple[int, str, str, str, int] | None:
+        """Return (pid, role, application, state, seconds) of the longest transaction in the database."""
+        rows = self._rows(TRANSACTION, [name])
+        return cast("tuple[int, str, str, str, int]", rows[0]) if rows else None
+
     def database_bytes(self, names: Sequence[str]) -> dict[str, int]:
         """Return {name: size} of those that exist."""
         query = "SELECT datname, pg_database_size(oid)::int8 FROM pg_database WHERE datname = ANY(%s) ORDER BY datname"
         return dict(self._rows(query, [list(names)]))
 
     def databases_of(self, identity: UUID, *, but: Collection[str]) -> list[str]:
-        """Return the databases, whatever their names, that say they are the tenant's with that identity.
+        """Return the databases of our owner's, whatever their names, that say they are the tenant's with that identity.
 
-        Those in `but` are left out, and so is what cannot be entered.
+        Those in `but` are left out, and so is what cannot be entered. Databases of others are never entered: who owns
+        one decides what runs in it.
         """
-        query = "SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname"
+        query = "SELECT datname FROM pg_database WHERE datallowconn AND pg_get_userbyid(datdba) = %s ORDER BY datname"
         found = []
-        for (name,) in self._rows(query):
+        for (name,) in self._rows(query, [self.owner]):
             if name in but:
                 continue
-            with suppress(ServerError, psycopg.Error), self._connect(name) as connection:
+            with suppress(psycopg.Error), self._entered(owner_url(self.server, name)) as connection:
                 if connection.execute(IS_OF, [identity]).fetchone():
                     found.append(name)
         return found
@@ -189,13 +202,6 @@ class Databases(Roles):
         """Return {gid: database} of the prepared transactions whose name begins so."""
         query = "SELECT gid, database FROM pg_prepared_xacts WHERE starts_with(gid, %s) ORDER BY gid"
         return dict(self._rows(query, [gid_prefix]))
-
-    def roll_back_prepared(self, database: str | None = None) -> None:
-        """Roll back every prepared transaction, of that database or of all, whoever prepared it."""
-        for gid, name in self.prepared_transactions("").items():
-            if database in (None, name):
-                with self._connect(name) as connection:
-                    connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 
     def prepared_capacity(self) -> tuple[int, int]:
         """Return how many transactions can be prepared at once, and how many are."""

@@ -1,25 +1,33 @@
-"""Guests: login roles that own one database for the time in which what is in it is not trusted (`tenants.scratch`)."""
+"""Logins for a while: guests, who own a database that is not trusted yet, and deputies, who act for other roles.
+
+The administrator enters no database but the maintenance one. What has to be done inside another, and by more than its
+owner, is done by a deputy: a login of its own, which is a member of just the roles that it acts for.
+"""
 
 from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 from psycopg import sql
 
 from tenants.cluster.databases import Databases
+from tenants.cluster.location import location_on
 
 
 class Guests(Databases):
     def ensure_guest(self, role: str, password: str) -> None:
         """Create a login role that belongs to nothing: it may do what it likes with the database that it is given."""
         self.drop_guest(role)
-        statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
-        self._execute(statement.format(sql.Identifier(role), sql.Literal(self._verifier(role, password))))
-        if not self._scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
-            # To take from it what it owns, in the end.
-            self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+        self._create_login(role, password)
+        # To give it a database, and to take from it what it owns in the end.
+        self._join(role)
 
     def drop_guest(self, role: str) -> None:
         """Drop the role; the database that it was given must be gone, or the owner's (`hand_over`)."""
+        self.drop_role(_deputy_of(role))
         self.drop_role(role)
 
     def lend(self, database: str, role: str) -> None:
@@ -28,20 +36,54 @@ class Guests(Databases):
         self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*names))
 
     def hand_over(self, database: str, role: str) -> None:
-        """Make what `role` owns, the database included, the owner's."""
-        guest, owner = sql.Identifier(role), sql.Identifier(self.owner)
+        """Make what `role` owns, the database included, the owner's.
+
+        The database comes first: REASSIGN OWNED takes objects in no order that we know, and gives the owner a function
+        in `public` only where it may create one, as the database's owner may.
+        """
+        guest, owner, name = sql.Identifier(role), sql.Identifier(self.owner), sql.Identifier(database)
         self._end_sessions_of(role)
-        try:
-            with self._connect(database) as connection:
-                connection.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(guest, owner))
-                connection.execute(sql.SQL("DROP OWNED BY {}").format(guest))
-        except psycopg.Error as error:
-            raise self._refused(error) from error
-        name = sql.Identifier(database)
         self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner))
         self._forget_grants(database)
         self._execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
         self._execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1 IS_TEMPLATE false").format(name))
+        with self.deputy(database, _deputy_of(role), role, self.owner) as connection:
+            connection.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(guest, owner))
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(guest))
+
+    @contextmanager
+    def deputy(self, database: str, name: str, *roles: str) -> Iterator[psycopg.Connection]:
+        """Yield a session (autocommit) in `database` as a login called `name` that is a member of `roles` alone.
+
+        What fails in the block is told as the server's refusal. The login is gone afterwards; a killed process's is
+        replaced.
+        """
+        self.drop_role(name)
+        password = secrets.token_urlsafe(32)
+        self._create_login(name, password)
+        try:
+            for role in roles:
+                self._execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(name)))
+            with self._entered(location_on(self.server, name, password, database).url) as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise self._refused(error) from error
+        finally:
+            self.drop_role(name)
+
+    def roll_back_prepared(self, database: str | None = None) -> None:
+        """Roll back every prepared transaction, of that database or of all, whoever prepared it."""
+        query = "SELECT gid, owner, database FROM pg_prepared_xacts ORDER BY gid"
+        for gid, owner, name in self._rows(query):
+            if database in (None, name):
+                with self.deputy(name, _deputy_of(owner), owner) as connection:
+                    # Only the role itself may end what it prepared.
+                    connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+                    connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+
+    def _create_login(self, role: str, password: str) -> None:
+        verifier = sql.Literal(self._verifier(role, password))
+        self._execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), verifier))
 
     def _forget_grants(self, database: str) -> None:
         """Take the database from everybody but its owner: whoever owned it before may have let others in."""
@@ -53,3 +95,8 @@ class Guests(Databases):
         self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
         for (role,) in self._rows(query, [database]):
             self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(name, sql.Identifier(role)))
+
+
+def _deputy_of(role: str) -> str:
+    # PostgreSQL takes 63 bytes.
+    return f"{role[:56]}_deputy"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import psycopg
+from django.utils.translation import gettext as _
 
 from audit.context import Actor
 from tenants.cluster.session import CONNECT_TIMEOUT_S
-from tenants.errors import TenantIdentityMismatch, TenantUnreachable, reason_of
-from tenants.models import Tenant
+from tenants.errors import ServerError, TenantIdentityMismatch, TenantUnreachable, reason_of
+from tenants.models import DatabaseServer, Tenant, database_prefix
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,28 @@ def parse_location(url: str) -> DatabaseLocation:
     return DatabaseLocation(
         unquote(parts.path.lstrip("/")), unquote(parts.username or ""), unquote(parts.password or ""), url
     )
+
+
+def location_on(server: DatabaseServer, role: str, password: str, database: str) -> DatabaseLocation:
+    """Return the URL under which a role reaches a database: the server's own, with that role's name and password."""
+    parts = urlsplit(server.admin_url)
+    host = parts.netloc.rpartition("@")[2]
+    netloc = f"{quote(role, safe='')}:{quote(password, safe='')}@{host}"
+    url = urlunsplit(parts._replace(netloc=netloc, path=f"/{quote(database, safe='')}"))
+    return DatabaseLocation(database, role, password, url)
+
+
+def owner_url(server: DatabaseServer, database: str) -> str:
+    """Return the URL under which the owner of the tenants' tables reaches a database of the server.
+
+    Raises `ServerError` for a server that was not prepared since its owner can log in.
+    """
+    if not server.owner_password:
+        raise ServerError(
+            _("On database server %(name)s the owner of the tenants' databases has no login.") % {"name": server.name},
+            hint=_("Run `seo-gen control setup`, which gives it one."),
+        )
+    return location_on(server, f"{database_prefix()}_owner", server.owner_password, database).url
 
 
 def bind_identity(tenant: Tenant, actor: Actor) -> None:

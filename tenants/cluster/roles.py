@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import LiteralString
-from urllib.parse import quote, urlsplit, urlunsplit
 
 from django.utils.translation import gettext as _
 from psycopg import sql
 
-from tenants.cluster.location import DatabaseLocation
-from tenants.cluster.session import Session
+from tenants.cluster.location import DatabaseLocation, location_on
+from tenants.cluster.rights import Rights
 from tenants.errors import ServerError
 
-MINIMUM_SERVER_VERSION = 140000
+MINIMUM_SERVER_VERSION = 150000
 # `scram_iterations` can be set.
 SCRAM_ITERATIONS_VERSION = 160000
 
@@ -24,19 +24,40 @@ END $$
 """
 
 
-class Roles(Session):
+class Roles(Rights):
     def prepare(self) -> None:
-        """Create the owner and the group role. Once per server."""
+        """Create the owner and the group role. Once per server; the owner cannot log in before `let_owner_in`.
+
+        Raises `ServerError`, having changed nothing, for a server that is too old, or an administrator without a right.
+        """
         if self._connection.info.server_version < MINIMUM_SERVER_VERSION:
             raise ServerError(
-                _("Database server %(name)s runs PostgreSQL %(version)d; 14 or newer is needed.")
+                _("Database server %(name)s runs PostgreSQL %(version)d; 15 or newer is needed.")
                 % {"name": self.server.name, "version": self._connection.info.server_version // 10000}
             )
+        self.require_rights()
         for role in (self.owner, self.group):
             self._execute(sql.SQL(CREATE_GROUP).format(role=sql.Identifier(role)))
+        # To create databases for the owner one must be a member of it.
+        self._join(self.owner)
+
+    def let_owner_in(self, password: str) -> None:
+        """Let the owner log in with that password, and note its digest with the role, where all may read it."""
+        owner = sql.Identifier(self.owner)
+        verifier = sql.Literal(self._verifier(self.owner, password))
+        with self._connection.transaction():
+            self._execute(sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(owner, verifier))
+            self._execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(owner, sql.Literal(_digest(password))))
+
+    def lets_owner_in(self, password: str) -> bool:
+        """Tell whether that is the password which the owner was given last."""
+        query = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s AND rolcanlogin"
+        return self._scalar(query, self.owner) == _digest(password)
+
+    def _join(self, role: str) -> None:
+        """Make us a member of `role`; a superuser, who needs no membership, is left as it is."""
         if not self._scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
-            # An administrator who is no superuser must be a member of the owner to create databases for it.
-            self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(self.owner)))
+            self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
 
     def end_predecessors(self) -> None:
         """End what a killed process left running under the same name: its CREATE DATABASE would outlive it.
@@ -82,8 +103,9 @@ class Roles(Session):
 
         A tenant's role and database are called alike; `database` is another one.
         """
-        name = role if database is None else database
-        parts = urlsplit(self.server.admin_url)
-        host = parts.netloc.rpartition("@")[2]
-        netloc = f"{quote(role, safe='')}:{quote(password, safe='')}@{host}"
-        return DatabaseLocation(name, role, password, urlunsplit(parts._replace(netloc=netloc, path=f"/{name}")))
+        return location_on(self.server, role, password, role if database is None else database)
+
+
+def _digest(password: str) -> str:
+    """Our passwords are 256 random bits, so nobody can find one by its digest."""
+    return sha256(password.encode()).hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString, Self
-from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 from django.utils.translation import gettext as _
@@ -22,7 +21,7 @@ def application_name(work: str) -> str:
 
 
 class Session:
-    """Autocommit, in the maintenance database of the server's admin URL.
+    """Autocommit, in the maintenance database of the server's admin URL; the administrator enters no other.
 
     `work` names what it is for, such as a tenant's id, so that the sessions of a killed predecessor can be told.
     """
@@ -44,13 +43,13 @@ class Session:
     def major_version(self) -> int:
         return self._connection.info.server_version // 10000
 
-    def _connect(self, database: str | None = None) -> psycopg.Connection:
-        url = self.server.admin_url
-        if database is not None:
-            url = urlunsplit(urlsplit(url)._replace(path=f"/{quote(database, safe='')}"))
+    def _connect(self) -> psycopg.Connection:
         try:
             return psycopg.connect(
-                url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=self._application
+                self.server.admin_url,
+                autocommit=True,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                application_name=self._application,
             )
         except psycopg.ProgrammingError as error:
             # libpq quotes what it cannot read, which may be the password.
@@ -64,6 +63,16 @@ class Session:
                 % {"name": self.server.name, "reason": reason_of(error)},
                 hint=_("Check its administrator's URL in the admin."),
             ) from error
+
+    def _entered(self, url: str) -> psycopg.Connection:
+        """Connect where somebody else may have put functions that are called like PostgreSQL's own."""
+        return psycopg.connect(
+            url,
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            application_name=self._application,
+            options="-c search_path=pg_catalog",
+        )
 
     def _execute(self, statement: sql.Composed) -> None:
         try:

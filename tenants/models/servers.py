@@ -18,6 +18,9 @@ class DatabaseServer(models.Model):
         _("administrator's URL"),
         help_text=_("postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE."),
     )
+    # Of the role that owns the tenants' tables. Its sessions log in as nobody else, so that nothing that runs in one of
+    # them can become more by RESET ROLE. "" until the server was prepared (`tenants.services.setup`).
+    owner_password = EncryptedTextField(_("owner's password"), blank=True, default="", db_default="", editable=False)
     # None: no limit.
     capacity = models.PositiveIntegerField(_("capacity (tenants)"), null=True, blank=True)
     is_default = models.BooleanField(_("default"), default=False, db_default=False)

@@ -8,14 +8,14 @@ from tenants.router import CONTROL
 
 
 def credentials_rotate() -> int:
-    """Re-encrypt the URLs of all servers and tenants; return how many.
+    """Re-encrypt the credentials of all servers and tenants; return of how many.
 
     All or none: one transaction, the rows locked. Raises `EncryptionKeyError` where no configured key opens one.
     """
     with transaction.atomic(using=CONTROL):
         count = 0
         for server in DatabaseServer.objects.using(CONTROL).select_for_update():
-            server.save(using=CONTROL, update_fields=["admin_url"])
+            server.save(using=CONTROL, update_fields=["admin_url", "owner_password"])
             count += 1
         for tenant in Tenant.objects.using(CONTROL).select_for_update(of=("self",)):
             tenant.save(using=CONTROL, update_fields=["database_url"])

@@ -1,7 +1,8 @@
-"""Prepare the control database: its tables, the server that new tenants go to, the catalogue of models."""
+"""Prepare the control database: its tables, the servers that tenants live on, the catalogue of models."""
 
 from __future__ import annotations
 
+import secrets
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -12,25 +13,38 @@ from django.db.models import F
 
 from audit.services import record
 from tenants.cluster import Cluster, parse_location
+from tenants.control_rights import control_rights_require
+from tenants.errors import ServerError
 from tenants.llm_routing import catalogue_fill
 from tenants.models import DatabaseServer, Tenant, database_prefix
 from tenants.router import CONTROL
+from tenants.server_rights import rights_problems
 from tenants.template import drop_unused_templates
 
 # The server named by TENANT_SERVER_URL.
 MAIN_SERVER = "main"
 
 
-def control_setup(*, verbosity: int = 0) -> None:
-    """Bring the control database up to this release; safe to repeat. Raises `ServerError`."""
+def control_setup(*, verbosity: int = 0) -> list[str]:
+    """Bring the control database and the servers up to this release; safe to repeat. Return what is wrong with servers.
+
+    1. rights, of the control database's roles and of the main server's administrator: raises `ServerError`, having
+    changed nothing, if one that is needed is missing; 2. migrations; 3. the servers: one that is down is only named in
+    the result; 4. the catalogue of models.
+    """
+    control_rights_require()
+    if settings.TENANT_SERVER_URL:
+        _require_rights(DatabaseServer(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL))
     before = _applied()
     call_command("migrate", database=CONTROL, interactive=False, verbosity=verbosity)
     _record_migrations(_applied() - before)
     if settings.TENANT_SERVER_URL:
         server_register(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL)
         _note_archive(MAIN_SERVER, settings.TENANT_SERVER_WAL_ARCHIVE)
+    problems = [problem for server in DatabaseServer.objects.using(CONTROL) for problem in _prepared(server)]
     catalogue_fill()
     drop_unused_templates()
+    return problems
 
 
 def server_register(*, name: str, admin_url: str) -> DatabaseServer:
@@ -45,12 +59,59 @@ def server_register(*, name: str, admin_url: str) -> DatabaseServer:
     server.admin_url = admin_url
     with Cluster(server, database_prefix()) as cluster:
         cluster.prepare()
+        server.owner_password = _owner_password(cluster)
         with transaction.atomic(using=CONTROL):
             server.save(using=CONTROL)
             if moved:
                 _follow(cluster)
             record(using=CONTROL, action="server.change", resource_type="database_server", resource_id=name)
+        _let_owner_in(cluster)
     return server
+
+
+def _require_rights(server: DatabaseServer) -> None:
+    with Cluster(server, database_prefix()) as cluster:
+        cluster.require_rights()
+
+
+def _prepared(server: DatabaseServer) -> list[str]:
+    """See to the roles of a server and to the owner's login; return one sentence for each thing that is missing."""
+    try:
+        with Cluster(server, database_prefix()) as cluster:
+            cluster.prepare()
+            password = _owner_password(cluster)
+            if password != server.owner_password:
+                server.owner_password = password
+                with transaction.atomic(using=CONTROL):
+                    server.save(using=CONTROL, update_fields=["owner_password"])
+                    record(
+                        using=CONTROL,
+                        action="server.change",
+                        resource_type="database_server",
+                        resource_id=server.name,
+                        details={"fields": ["owner_password"]},
+                    )
+            _let_owner_in(cluster)
+            return rights_problems(cluster)
+    except ServerError as error:
+        return [f"{error} {error.hint}".strip()]
+
+
+def _owner_password(cluster: Cluster) -> str:
+    """Return the owner's password: the row's, that of a server which is this one by another name, or a new one."""
+    present: str = cluster.server.owner_password
+    if present:
+        return present
+    others = DatabaseServer.objects.using(CONTROL).exclude(owner_password="")
+    for password in others.values_list("owner_password", flat=True):
+        if cluster.lets_owner_in(password):
+            return password
+    return secrets.token_urlsafe(32)
+
+
+def _let_owner_in(cluster: Cluster) -> None:
+    if not cluster.lets_owner_in(cluster.server.owner_password):
+        cluster.let_owner_in(cluster.server.owner_password)
 
 
 def _applied() -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psycopg
 from django.conf import settings
@@ -17,6 +17,7 @@ from audit.control.models import ControlAuditLog
 from audit.models import AuditEntry, AuditLog
 from tenants.context import tenant_context
 from tenants.models import DatabaseServer, Tenant, TenantStatus
+from tests.superuser import superuser_url
 from tests.tenants.filled import files_of, rows_of
 
 # Notes of what was seen or is about to be, which no entry is about; and the sessions of staff.
@@ -100,8 +101,8 @@ def log_refused(tenant: Tenant | None = None, *, action: str | None = None) -> I
 def as_superuser(tenant: Tenant | None = None) -> Iterator[psycopg.Connection]:
     """Enter the control database, or the tenant's."""
     path = urlsplit(tenant.database_url).path if tenant else f"/{settings.DATABASES['default']['NAME']}"
-    url = urlsplit(DatabaseServer.objects.get(pk="main").admin_url)._replace(path=path)
-    with psycopg.connect(urlunsplit(url)) as connection:
+    url = superuser_url(DatabaseServer.objects.get(pk="main").admin_url, path.lstrip("/"))
+    with psycopg.connect(url) as connection:
         yield connection
 
 

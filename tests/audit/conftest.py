@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from django.conf import settings
 from django.db import connections
+
+from tests.superuser import superuser_url
 
 if TYPE_CHECKING:
     from tenants.models import Tenant
@@ -92,7 +94,7 @@ def _in_database(path: str) -> str:
     from tenants.models import DatabaseServer
 
     server = DatabaseServer.objects.get(is_default=True)
-    return str(urlunsplit(urlsplit(server.admin_url)._replace(path=path)))
+    return superuser_url(server.admin_url, path.lstrip("/"))
 
 
 def _sha256(text: str) -> str:

@@ -20,6 +20,7 @@ from tenants.preflight import database_of
 from tenants.services import audit_anchor, audit_verify
 from tests.audit.attacks import Victim, number, put_back
 from tests.audit.conftest import Log
+from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant
 
 
@@ -63,7 +64,7 @@ def test_the_application_cannot_become_another_role(log: Log, tenant_pair: tuple
     assert server is not None
     names = {
         "owner": f"{prefix}_owner",
-        "superuser": urlsplit(server.admin_url).username or "",
+        "superuser": "postgres",
         "other": database_of(tenant_pair[1]),
     }
     with log.as_app() as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -333,7 +334,7 @@ def _swap_in(tenant: Tenant, copy: str) -> None:
 def _execute(tenant: Tenant, statement: LiteralString, copy: str) -> None:
     assert tenant.server is not None
     names = {"live": sql.Identifier(database_of(tenant)), "copy": sql.Identifier(copy)}
-    with psycopg.connect(tenant.server.admin_url, autocommit=True) as superuser:
+    with psycopg.connect(superuser_url(tenant.server.admin_url), autocommit=True) as superuser:
         superuser.execute(sql.SQL(statement).format(**names))
 
 

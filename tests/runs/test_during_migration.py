@@ -19,6 +19,7 @@ from tests.releases import NextRelease
 from tests.runs.driving import STEPS
 from tests.runs.fake_llm import INPUT_TOKENS, OUTPUT_TOKENS, Answer, FakeLLM
 from tests.runs.worker import wait_for, worker
+from tests.superuser import superuser_url
 
 LEASE_S = "1"
 # Takes every lock that a worker could need.
@@ -43,7 +44,10 @@ def test_a_worker_that_keeps_running_loses_no_run(
     fake_llm.answers.extend([Answer(gate=gate)] * 2)
     following = NextRelease(tmp_path / "release").add("0003_label", LOCKING)
     assert tenant.server is not None
-    with worker(RUN_LEASE_S=LEASE_S), psycopg.connect(tenant.server.admin_url, autocommit=True) as server:
+    with (
+        worker(RUN_LEASE_S=LEASE_S),
+        psycopg.connect(superuser_url(tenant.server.admin_url), autocommit=True) as server,
+    ):
 
         def hold(progress: BatchProgress) -> None:
             """Let the model answer only now, and keep the transaction prepared until a worker has waited for long."""

@@ -17,10 +17,12 @@ from runs.storage import read
 from tenants.context import tenant_context
 from tenants.models import DatabaseServer, Tenant
 from tenants.services import tenant_create
+from tenants.services.setup import server_register
 from tests.runs.driving import PROVIDER, reload
 from tests.runs.fake_llm import FakeLLM
 from tests.runs.worker import wait_for, worker
 from tests.servers import second_postgres
+from tests.superuser import superuser_url
 
 MAX_CONNECTIONS = 40
 TENANTS = 300
@@ -30,7 +32,7 @@ TENANTS = 300
 def small_server(tmp_path: Path) -> Iterator[DatabaseServer]:
     """A server that allows far fewer connections than there are tenants on it."""
     with second_postgres(tmp_path / "small", f"max_connections={MAX_CONNECTIONS}") as url:
-        server = DatabaseServer.objects.create(name="small", admin_url=url)
+        server = server_register(name="small", admin_url=url)
         yield server
         Tenant.objects.filter(server=server).delete()
         server.delete()
@@ -82,6 +84,6 @@ def has_completed(tenant: Tenant, run: Run) -> bool:
 
 
 def busy_connections(server: DatabaseServer) -> int:
-    with psycopg.connect(server.admin_url) as admin:
+    with psycopg.connect(superuser_url(server.admin_url)) as admin:
         row = admin.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'").fetchone()
         return int(row[0]) if row else 0

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
 
 import psycopg
@@ -22,6 +21,7 @@ from tenants.recovery import Target, recovered_server
 from tenants.scratch_server import home
 from tenants.services.setup import server_register
 from tests.servers import second_postgres
+from tests.superuser import superuser_url
 
 ARCHIVING = "archive_mode=on summarize_wal=on"
 
@@ -46,9 +46,8 @@ def forget(server: DatabaseServer) -> None:
 
 
 def connected(server: DatabaseServer, database: str = "postgres") -> psycopg.Connection:
-    """Return an administrator's session (autocommit)."""
-    url = urlunsplit(urlsplit(server.admin_url)._replace(path=f"/{quote(database)}"))
-    return psycopg.connect(url, autocommit=True)
+    """Return a superuser's session (autocommit)."""
+    return psycopg.connect(superuser_url(server.admin_url, database), autocommit=True)
 
 
 def new_database(server: DatabaseServer) -> str:

@@ -6,7 +6,6 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
 
 import psycopg
@@ -18,6 +17,7 @@ from psycopg import sql
 from runs.messages import send_wake_up
 from tenants import objects
 from tenants.models import DatabaseServer, Tenant
+from tests.superuser import superuser_url
 from tests.tenants.filled import as_superuser
 
 COLUMNS = """
@@ -96,8 +96,7 @@ def found_in_databases(server: DatabaseServer, text: str) -> list[str]:
     with psycopg.connect(server.admin_url) as connection:
         names = [row[0] for row in connection.execute("SELECT datname FROM pg_database WHERE datallowconn")]
     for name in names:
-        url = urlunsplit(urlsplit(server.admin_url)._replace(path=f"/{quote(name)}"))
-        with psycopg.connect(url) as connection:
+        with psycopg.connect(superuser_url(server.admin_url, name)) as connection:
             found += [f"{name}.{table}" for table in _tables_with(connection, text)]
     return found
 

@@ -16,6 +16,7 @@ from runs import storage
 from runs.models import Artifact, Run, RunStatus, Step, StepStatus
 from tenants.context import tenant_context
 from tenants.models import Tenant
+from tests.superuser import superuser_url
 from tests.tenants.fleets import as_owner, catalog_of
 
 TABLES = ("runs", "steps", "artifacts", "prompts", "audit_logs", "audit_chain_heads", "tenant_identity")
@@ -97,7 +98,7 @@ def without_audit(everything: dict[str, object]) -> dict[str, object]:
 @contextmanager
 def as_superuser(tenant: Tenant) -> Iterator[psycopg.Connection]:
     assert tenant.server is not None
-    url = tenant.server.admin_url.rpartition("/")[0] + f"/{tenant.database_url.rpartition('/')[2]}"
+    url = superuser_url(tenant.server.admin_url, tenant.database_url.rpartition("/")[2])
     with psycopg.connect(url) as connection:
         yield connection
 

@@ -12,12 +12,14 @@ import psycopg
 
 from config.stack.paths import CHECKOUT
 from tenants.catalog import Catalog, catalog_read
+from tenants.cluster import owner_url
 from tenants.history import History
-from tenants.models import DatabaseServer, MigrationBatch, Tenant, database_prefix
+from tenants.models import DatabaseServer, MigrationBatch, Tenant
 from tenants.owner import owner_connection
 from tenants.preflight import database_of
 from tenants.reference import history_read
 from tests.releases import NextRelease
+from tests.superuser import superuser_url
 
 # Every row of the catalogs that says what a schema is, with the transaction that wrote it.
 ROWS = """
@@ -47,8 +49,7 @@ tenant_migrate(workers=1, on_progress=die)
 def as_owner(tenant: Tenant) -> Iterator[psycopg.Connection]:
     """A transaction in the tenant's database as the owner of its tables; committed at the end."""
     assert tenant.server is not None
-    url = tenant.server.admin_url.rpartition("/")[0] + f"/{database_of(tenant)}"
-    with psycopg.connect(url, options=f"-c role={database_prefix()}_owner") as connection:
+    with psycopg.connect(owner_url(tenant.server, database_of(tenant))) as connection:
         yield connection
 
 
@@ -81,7 +82,7 @@ def leftovers(server_name: str = "main") -> list[str]:
         UNION ALL
         SELECT datname FROM pg_database WHERE datname LIKE '%\\_rehearsal\\_%' OR datname LIKE '%\\_building'
     """
-    with psycopg.connect(DatabaseServer.objects.get(pk=server_name).admin_url) as connection:
+    with psycopg.connect(superuser_url(DatabaseServer.objects.get(pk=server_name).admin_url)) as connection:
         return [row[0] for row in connection.execute(query)]
 
 

@@ -16,6 +16,7 @@ from tenants.errors import (
     TenantUnreachable,
 )
 from tenants.models import Tenant
+from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant
 
 
@@ -114,7 +115,7 @@ def test_a_thread_that_ends_inside_a_context_frees_its_place(tenant: Tenant) -> 
 def test_a_connection_that_the_server_ended_is_replaced(tenant: Tenant) -> None:
     pid = backend_pid(tenant)
     assert tenant.server is not None
-    with psycopg.connect(tenant.server.admin_url, autocommit=True) as admin:
+    with psycopg.connect(superuser_url(tenant.server.admin_url), autocommit=True) as admin:
         admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
     assert backend_pid(tenant) != pid
 

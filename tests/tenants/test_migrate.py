@@ -28,6 +28,7 @@ from tenants.types import BatchProgress
 from tests.program import seo_gen
 from tests.releases import NextRelease
 from tests.servers import second_postgres
+from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.fleets import as_owner, batch, catalog_of, history_of, leftovers, state_of, states_of
 
@@ -345,7 +346,7 @@ class TestRefusals:
         self, make_tenant: MakeTenant, next_release: NextRelease, statement: str, reason: str
     ) -> None:
         well, ill = make_tenant(), make_tenant()
-        with psycopg.connect(DatabaseServer.objects.get(pk="main").admin_url, autocommit=True) as server:
+        with psycopg.connect(superuser_url(DatabaseServer.objects.get(pk="main").admin_url), autocommit=True) as server:
             server.execute(statement.format(name=database_of(ill)))
         [problem] = self.refused(next_release.add("0003_plain"), [well])
         assert problem.startswith(f"Tenant {ill.id}: ") and reason in problem
@@ -469,7 +470,7 @@ class TestServers:
     ) -> None:
         make_tenant(server_name=second_server.name)
         next_release.add("0003_plain")
-        with psycopg.connect(second_server.admin_url, autocommit=True) as other, next_release.active():
+        with psycopg.connect(superuser_url(second_server.admin_url), autocommit=True) as other, next_release.active():
             other.execute("BEGIN; SELECT txid_current(); PREPARE TRANSACTION 'somebody'")
             report = tenant_migrate()
             assert "can hold 1 prepared transactions (1 are in use), and this batch needs 1" in report.problems[0]

@@ -53,6 +53,7 @@ from tenants.services import (
 )
 from tenants.status import tenant_statuses
 from tests.releases import NextRelease
+from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import (
@@ -222,7 +223,7 @@ def test_a_database_that_is_gone_comes_back_with_its_role(tenant: Tenant, tmp_pa
     file = back_up(tenant, tmp_path)
     name = database_of(tenant)
     assert tenant.server is not None
-    with psycopg.connect(tenant.server.admin_url, autocommit=True) as server:
+    with psycopg.connect(superuser_url(tenant.server.admin_url), autocommit=True) as server:
         server.execute(psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(psycopg.sql.Identifier(name)))
         server.execute(psycopg.sql.SQL("DROP ROLE {}").format(psycopg.sql.Identifier(name)))
     report = tenant_restore(tenant_id=tenant.id, backup_file=file)
@@ -260,7 +261,7 @@ def test_a_dump_without_manifest_that_somebody_else_made_is_restored(tenant: Ten
     add_run(tenant)
     before = everything_of(tenant)
     assert tenant.server is not None
-    arguments, environment = connection_arguments(tenant.server.admin_url, database=database_of(tenant))
+    arguments, environment = connection_arguments(superuser_url(tenant.server.admin_url, database_of(tenant)))
     for name, options in (("own.sql", []), ("own.dump", ["-Fc"])):
         file = tmp_path / name
         with file.open("wb") as target:

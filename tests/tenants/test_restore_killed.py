@@ -27,6 +27,7 @@ from tenants.services import (
     tenant_restore_undo,
     tenant_suspend,
 )
+from tests.superuser import superuser_url
 from tests.tenant_fixtures import remove
 from tests.tenants.filled import add_run, everything_of, without_audit
 from tests.tenants.killed import begun, die_at, files_in
@@ -63,7 +64,7 @@ def assert_nothing_left(tenant: Tenant) -> None:
 
 def kept_databases(tenant: Tenant) -> int:
     assert tenant.server is not None
-    with psycopg.connect(tenant.server.admin_url) as connection:
+    with psycopg.connect(superuser_url(tenant.server.admin_url)) as connection:
         query = "SELECT count(*) FROM pg_database WHERE datname LIKE '%\\_kept\\_%'"
         return int(connection.execute(query).fetchall()[0][0])
 

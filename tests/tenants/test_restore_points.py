@@ -11,6 +11,7 @@ from tenants.restore_points import restore_point
 from tenants.services import tenant_migrate
 from tenants.services.setup import MAIN_SERVER
 from tests.releases import NextRelease
+from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant
 
 
@@ -38,7 +39,7 @@ def test_names_are_of_a_length_that_postgresql_takes_and_never_the_same(main_ser
 
 
 def test_where_the_administrator_may_not_there_is_none_and_no_error(main_server: DatabaseServer) -> None:
-    with psycopg.connect(main_server.admin_url, autocommit=True) as connection:
+    with psycopg.connect(superuser_url(main_server.admin_url), autocommit=True) as connection:
         connection.execute("CREATE ROLE modest LOGIN PASSWORD 'modest'")
         connection.execute("GRANT CONNECT ON DATABASE postgres TO modest")
         try:

@@ -8,6 +8,7 @@ import pytest
 from django.conf import settings
 
 from tenants.models import Tenant
+from tests.superuser import superuser_url
 from tests.tenants.specification import CONTROL, RUN_COSTS, TENANT, Table
 
 COLUMNS = """
@@ -102,7 +103,7 @@ def test_plain_inserts_of_the_specified_columns_work_and_costs_are_added_up(tena
 def test_not_even_a_superuser_changes_the_audit_log_by_plain_sql(statement: str, tenant: Tenant) -> None:
     assert tenant.server is not None
     database = tenant.database_url.rpartition("/")[2]
-    with psycopg.connect(tenant.server.admin_url, dbname=database, autocommit=True) as admin:
+    with psycopg.connect(superuser_url(tenant.server.admin_url, database), autocommit=True) as admin:
         for role in ("origin", "replica"):
             admin.execute(f"SET session_replication_role = {role}")
             with pytest.raises(psycopg.errors.RaiseException, match="audit_logs table does not allow"):

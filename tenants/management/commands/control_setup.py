@@ -7,14 +7,13 @@ from tenants.services import control_setup
 
 
 class Command(OperatorCommand):
-    help = (
-        "Prepare or upgrade the control database: tables, the default server, the catalogue of models. Safe to repeat."
-    )
+    help = "Prepare or upgrade the control database and the servers: rights, tables, models. Safe to repeat."
     supports_json = False
 
     def perform(self, **options: Any) -> Any:
-        control_setup(verbosity=max(0, options["verbosity"] - 1))
-        return {}
+        return control_setup(verbosity=max(0, options["verbosity"] - 1))
 
     def present(self, document: Any) -> None:
+        for problem in document:
+            self.stderr.write(problem)
         self.stdout.write(_("The control database is ready."))

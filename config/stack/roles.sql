@@ -1,0 +1,50 @@
+-- The roles that seo-gen works with, and its control database. The embedded stack runs this file, and so do the tests.
+--
+-- Run it with psql as a superuser, connected to the database `postgres`; running it again changes nothing:
+--
+--     psql -X -v ON_ERROR_STOP=1 -f config/stack/roles.sql postgresql://postgres@db.example.com/postgres
+--
+-- On a further server that holds tenants, but not the control database, add `-v tenants_only=1`. The file sets no
+-- passwords: give each role one afterwards with psql's \password.
+
+-- Administers the server for tenants: it creates and drops their databases and roles, and enters none of them.
+SELECT 'CREATE ROLE seo_gen_admin' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'seo_gen_admin') \gexec
+ALTER ROLE seo_gen_admin LOGIN NOSUPERUSER NOBYPASSRLS CREATEDB CREATEROLE;
+-- To end the sessions in a database that is swapped or dropped, and to see which of them are in a transaction.
+GRANT pg_signal_backend, pg_monitor TO seo_gen_admin;
+-- Base backups, and recovery to any moment up to now. Leave these two out if you do not want them.
+ALTER ROLE seo_gen_admin REPLICATION;
+GRANT EXECUTE ON FUNCTION pg_switch_wal(), pg_create_restore_point(text) TO seo_gen_admin;
+-- After a change of administrator: PostgreSQL 16 and newer let it alter only the roles that it was given this way, or
+-- created itself.
+SELECT format('GRANT %I TO seo_gen_admin WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', rolname)
+  FROM pg_roles
+ WHERE current_setting('server_version_num')::int >= 160000
+   AND starts_with(rolname, 'seo_gen_') AND NOT rolsuper
+   AND rolname NOT IN ('seo_gen_admin', 'seo_gen_app', 'seo_gen_control_owner')
+   AND NOT pg_has_role('seo_gen_admin', oid, 'MEMBER WITH ADMIN OPTION') \gexec
+
+-- Tenants' roles have no business in the server's other databases.
+REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;
+GRANT CONNECT ON DATABASE postgres TO seo_gen_admin;
+
+\if :{?tenants_only}
+\else
+-- Owns the control database and migrates it. The application must not, or it could remove the audit log's guards.
+SELECT 'CREATE ROLE seo_gen_control_owner'
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'seo_gen_control_owner') \gexec
+ALTER ROLE seo_gen_control_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+-- What commands, workers and the web server connect as. Migrations take UPDATE and DELETE on audit logs from it again.
+SELECT 'CREATE ROLE seo_gen_app' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'seo_gen_app') \gexec
+ALTER ROLE seo_gen_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+
+SELECT 'CREATE DATABASE seo_gen_control OWNER seo_gen_control_owner TEMPLATE template0 ENCODING ''UTF8'''
+ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'seo_gen_control') \gexec
+REVOKE CONNECT, TEMPORARY ON DATABASE seo_gen_control FROM PUBLIC;
+GRANT CONNECT ON DATABASE seo_gen_control TO seo_gen_app;
+
+\connect seo_gen_control
+GRANT USAGE ON SCHEMA public TO seo_gen_app;
+ALTER DEFAULT PRIVILEGES FOR ROLE seo_gen_control_owner GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO seo_gen_app;
+ALTER DEFAULT PRIVILEGES FOR ROLE seo_gen_control_owner GRANT USAGE, SELECT ON SEQUENCES TO seo_gen_app;
+\endif

@@ -1,0 +1,35 @@
+"""The superuser of the servers that tests start: the product has none; tests attack as it, and see everything."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from config import stack
+from config.stack.state import load_secrets, load_state
+
+# How these sessions are told from the product's (tests/privileges.py).
+APPLICATION = "seo-gen tests"
+# {port: password} of the servers that this process or its parent started.
+_passwords: dict[int, str] = {}
+
+
+def know(home: stack.Home) -> None:
+    """Remember the superuser's password of the server in that home."""
+    secrets = load_secrets(home)
+    assert secrets is not None
+    _passwords[load_state(home).services["postgres"].port] = secrets.postgres_password
+
+
+def superuser_url(url: str, database: str | None = None) -> str:
+    """Return the superuser's URL of the server that `url` leads to; of the same database unless another is named."""
+    parts = urlsplit(url)
+    port = parts.port
+    if port is None or unquote(parts.hostname or "").startswith("/"):
+        # A scratch server, whose address is the superuser's own.
+        return url if database is None else urlunsplit(parts._replace(path=f"/{quote(database, safe='')}"))
+    if port not in _passwords:
+        know(stack.find_home())
+    path = parts.path if database is None else f"/{quote(database, safe='')}"
+    return (
+        f"postgresql://postgres:{_passwords[port]}@{parts.hostname}:{port}{path}?application_name={quote(APPLICATION)}"
+    )

@@ -1,0 +1,154 @@
+"""Rights that a role lacks are named, with the statement that grants each, before anything is changed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from psycopg.rows import scalar_row
+
+from config.stack.paths import CHECKOUT
+from config.stack.postgres import ADMIN, APP, CONTROL_OWNER
+from tenants.cluster_status import cluster_statuses
+from tenants.errors import ServerError
+from tenants.models import DatabaseServer
+from tenants.services.setup import server_register
+from tests.servers import second_postgres
+from tests.superuser import superuser_url
+
+# {what takes the right: what grants it}
+NEEDED = {
+    f"ALTER ROLE {ADMIN} NOCREATEDB": f'ALTER ROLE "{ADMIN}" CREATEDB',
+    f"ALTER ROLE {ADMIN} NOCREATEROLE": f'ALTER ROLE "{ADMIN}" CREATEROLE',
+    f"REVOKE pg_signal_backend FROM {ADMIN}": f'GRANT pg_signal_backend TO "{ADMIN}"',
+    f"REVOKE pg_monitor FROM {ADMIN}": f'GRANT pg_monitor TO "{ADMIN}"',
+}
+FOR_RECOVERY = {
+    f"ALTER ROLE {ADMIN} NOREPLICATION": f'ALTER ROLE "{ADMIN}" REPLICATION',
+    f"REVOKE EXECUTE ON FUNCTION pg_switch_wal() FROM {ADMIN}": (
+        f'GRANT EXECUTE ON FUNCTION pg_switch_wal() TO "{ADMIN}"'
+    ),
+    f"REVOKE EXECUTE ON FUNCTION pg_create_restore_point(text) FROM {ADMIN}": (
+        f'GRANT EXECUTE ON FUNCTION pg_create_restore_point(text) TO "{ADMIN}"'
+    ),
+}
+CONTROL = {
+    "REVOKE CREATE ON SCHEMA public FROM pg_database_owner": f'GRANT CREATE ON SCHEMA public TO "{CONTROL_OWNER}"',
+    f"REVOKE CONNECT ON DATABASE seo_gen_control FROM {APP}": f'GRANT CONNECT ON DATABASE "seo_gen_control" TO "{APP}"',
+    f"REVOKE USAGE ON SCHEMA public FROM PUBLIC, {APP}": f'GRANT USAGE ON SCHEMA public TO "{APP}"',
+    f"ALTER DEFAULT PRIVILEGES FOR ROLE {CONTROL_OWNER} REVOKE UPDATE ON TABLES FROM {APP}": (
+        f'ALTER DEFAULT PRIVILEGES FOR ROLE "{CONTROL_OWNER}" GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO "{APP}"'
+    ),
+    f"ALTER DEFAULT PRIVILEGES FOR ROLE {CONTROL_OWNER} REVOKE USAGE ON SEQUENCES FROM {APP}": (
+        f'ALTER DEFAULT PRIVILEGES FOR ROLE "{CONTROL_OWNER}" GRANT USAGE, SELECT ON SEQUENCES TO "{APP}"'
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with the manual's roles that is registered nowhere."""
+    with second_postgres(tmp_path_factory.mktemp("bare")) as url:
+        yield url
+
+
+@contextmanager
+def without(url: str, database: str, statement: str, grant: str) -> Iterator[None]:
+    with psycopg.connect(superuser_url(url, database), autocommit=True) as superuser:
+        superuser.execute(statement.encode())
+        try:
+            yield
+        finally:
+            superuser.execute(grant.encode())
+
+
+def roles_on(url: str) -> list[str]:
+    with psycopg.connect(url, row_factory=scalar_row) as connection:
+        return connection.execute("SELECT rolname FROM pg_roles ORDER BY rolname").fetchall()
+
+
+@pytest.mark.parametrize("taken", NEEDED)
+def test_a_server_is_not_registered_without_a_right_of_its_administrator(bare_server: str, taken: str) -> None:
+    before = roles_on(bare_server)
+    with without(bare_server, "postgres", taken, NEEDED[taken]), pytest.raises(ServerError) as refused:
+        server_register(name="lacking", admin_url=bare_server)
+    assert str(refused.value) == (
+        f"The administrator of database server lacking, {ADMIN}, lacks rights: 1."
+        f" As a superuser, run there: {NEEDED[taken]};"
+    )
+    assert roles_on(bare_server) == before
+    assert not DatabaseServer.objects.filter(pk="lacking").exists()
+
+
+def test_all_that_is_missing_is_named_at_once(bare_server: str) -> None:
+    url = superuser_url(bare_server)
+    with psycopg.connect(url, autocommit=True) as superuser:
+        superuser.execute("CREATE ROLE nobody_special LOGIN PASSWORD 'p'")
+        superuser.execute("GRANT CONNECT ON DATABASE postgres TO nobody_special")
+    address = bare_server.rpartition("@")[2]
+    with pytest.raises(ServerError, match="lacks rights: 4") as refused:
+        server_register(name="lacking", admin_url=f"postgresql://nobody_special:p@{address}")
+    for grant in NEEDED.values():
+        assert grant.replace(ADMIN, "nobody_special") in str(refused.value)
+
+
+@pytest.mark.parametrize("taken", FOR_RECOVERY)
+def test_a_right_that_only_recovery_needs_is_named_by_setup_and_status(bare_server: str, taken: str) -> None:
+    server = server_register(name="half", admin_url=bare_server)
+    sentence = (
+        "Point-in-time recovery of database server half needs a right: as a superuser, run there:"
+        f" {FOR_RECOVERY[taken]};"
+    )
+    try:
+        with without(bare_server, "postgres", taken, FOR_RECOVERY[taken]):
+            [status] = cluster_statuses(server_name="half")
+            assert sentence in status.problems
+            assert sentence in call_setup()
+        [status] = cluster_statuses(server_name="half")
+        assert not [problem for problem in status.problems if "right" in problem]
+    finally:
+        server.delete()
+
+
+def test_an_administrator_who_is_a_superuser_is_told_of(bare_server: str) -> None:
+    with psycopg.connect(superuser_url(bare_server), autocommit=True) as superuser:
+        superuser.execute("CREATE ROLE almighty LOGIN SUPERUSER PASSWORD 'p'")
+    url = f"postgresql://almighty:p@{bare_server.rpartition('@')[2]}"
+    server = server_register(name="mighty", admin_url=url)
+    try:
+        [status] = cluster_statuses(server_name="mighty")
+        assert any("The administrator of database server mighty is a superuser." in one for one in status.problems)
+    finally:
+        server.delete()
+
+
+@pytest.mark.parametrize("taken", CONTROL)
+def test_setup_is_refused_without_a_right_in_the_control_database(taken: str) -> None:
+    url = DatabaseServer.objects.get(pk="main").admin_url
+    name = settings.DATABASES["default"]["NAME"]
+    back = CONTROL[taken].replace(f'TO "{CONTROL_OWNER}"', "TO pg_database_owner")
+    back = back.replace(f'USAGE ON SCHEMA public TO "{APP}"', f"USAGE ON SCHEMA public TO PUBLIC, {APP}")
+    with without(url, name, taken, back), pytest.raises(CommandError) as refused:
+        call_command("control_setup")
+    assert str(refused.value) == (
+        f"The roles of the control database {name} lack rights: 1. As a superuser, run there: {CONTROL[taken]};"
+    )
+    assert call_setup() == ""
+
+
+def test_the_manual_shows_the_file_that_makes_the_roles() -> None:
+    manual = (CHECKOUT / "docs" / "configuration.md").read_text()
+    roles = (CHECKOUT / "config" / "stack" / "roles.sql").read_text()
+    assert f"```sql\n{roles}```" in manual
+
+
+def call_setup() -> str:
+    """Return what set-up complains of, on stderr."""
+    complaints = io.StringIO()
+    call_command("control_setup", stdout=io.StringIO(), stderr=complaints)
+    return complaints.getvalue()
