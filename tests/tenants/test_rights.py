@@ -10,13 +10,17 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.db import connections
 from psycopg.rows import scalar_row
 
 from config.stack.paths import CHECKOUT
 from config.stack.postgres import ADMIN, APP, CONTROL_OWNER
+from tenants.cluster import owner_url, parse_location
 from tenants.cluster_status import cluster_statuses
 from tenants.errors import ServerError
-from tenants.models import DatabaseServer
+from tenants.models import DatabaseServer, Tenant, database_prefix
+from tenants.owner import owner_connection
+from tenants.preflight import database_of
 from tenants.services.setup import server_register
 from tests.servers import second_postgres
 from tests.superuser import superuser_url
@@ -152,3 +156,48 @@ def call_setup() -> str:
     complaints = io.StringIO()
     call_command("control_setup", stdout=io.StringIO(), stderr=complaints)
     return complaints.getvalue()
+
+
+def test_no_session_of_the_product_can_become_more_than_its_role(tenant: Tenant) -> None:
+    """Whoever makes one of them run code gets what the role has, whatever SET ROLE or RESET ROLE is tried."""
+    assert tenant.server is not None
+    own, owner = parse_location(tenant.database_url), owner_url(tenant.server, database_of(tenant))
+    may_become = {
+        tenant.database_url: {own.role, f"{database_prefix()}_tenant"},
+        owner: {f"{database_prefix()}_owner"},
+        settings_url("default"): {APP},
+        settings_url("control-owner"): {CONTROL_OWNER},
+    }
+    # A database's owner has that one's rights in it, whatever they are.
+    query = (
+        "SELECT rolname FROM pg_roles WHERE pg_has_role(session_user, oid, 'MEMBER') AND rolname <> 'pg_database_owner'"
+    )
+    for url, expected in may_become.items():
+        with psycopg.connect(url, autocommit=True, row_factory=scalar_row) as session:
+            assert set(session.execute(query).fetchall()) == expected
+            for statement in ("SET ROLE NONE", "RESET ROLE", "RESET SESSION AUTHORIZATION"):
+                session.execute(statement.encode())
+                assert session.execute("SELECT current_user").fetchone() in expected
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                session.execute("SET SESSION AUTHORIZATION postgres")
+    with owner_connection(tenant.server, database_of(tenant), "test") as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT session_user = current_user, current_setting('role')")
+        assert cursor.fetchone() == (True, "none")
+
+
+def test_the_administrator_is_no_superuser_and_becomes_none(main_server: DatabaseServer) -> None:
+    query = "SELECT rolname FROM pg_roles WHERE rolsuper AND pg_has_role(session_user, oid, 'MEMBER')"
+    with psycopg.connect(main_server.admin_url) as session:
+        assert session.execute(query).fetchall() == []
+
+
+def settings_url(alias: str) -> str:
+    parameters = connections[alias].get_connection_params()
+    return psycopg.conninfo.make_conninfo(
+        **{name: parameters[name] for name in ("host", "port", "user", "password", "dbname")}
+    )
+
+
+@pytest.fixture
+def main_server() -> DatabaseServer:
+    return DatabaseServer.objects.get(pk="main")
