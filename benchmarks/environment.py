@@ -17,6 +17,8 @@ from psycopg import sql
 
 from benchmarks.instant_llm import Observer, instant_llm
 from config import stack
+from config.stack.postgres import SUPERUSER
+from config.stack.state import load_secrets, load_state
 
 # Holds the homes of running benchmarks, each named after its process; removed when empty.
 FOLDER = Path(tempfile.gettempdir()) / "seo-gen-benchmarks"
@@ -30,7 +32,7 @@ KEPT = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TERM", "TMPDIR", "USER", "
 class Environment:
     home: stack.Home
     llm: Observer
-    # Of the embedded server's superuser.
+    # Of the embedded server's superuser, whom the product does not know.
     postgres_url: str
     # Of a database that nobody else uses.
     broker_url: str
@@ -39,7 +41,7 @@ class Environment:
         return self.home.log_file(name)
 
     def server(self) -> psycopg.Connection:
-        """Return an administrator's connection, in autocommit; the caller closes it."""
+        """Return a superuser's connection, in autocommit; the caller closes it."""
         return psycopg.connect(self.postgres_url, autocommit=True)
 
     def create_database(self, name: str) -> str:
@@ -61,9 +63,17 @@ def environment() -> Iterator[Environment]:
             _set_up()
             settings = stack.settings_from_stack(home)
             broker_url = settings["CELERY_BROKER_URL"].rpartition("/")[0] + "/2"
-            yield Environment(home, llm, settings["TENANT_SERVER_URL"], broker_url)
+            yield Environment(home, llm, _superuser_url(home), broker_url)
     finally:
         _remove(home)
+
+
+def _superuser_url(home: stack.Home) -> str:
+    """What rivals and bare programs connect as: the product's roles are not for them."""
+    secrets = load_secrets(home)
+    assert secrets is not None
+    port = load_state(home).services["postgres"].port
+    return f"postgresql://{SUPERUSER}:{secrets.postgres_password}@127.0.0.1:{port}/postgres"
 
 
 def _isolate(home: stack.Home, llm: Observer) -> None:

@@ -123,7 +123,7 @@ class Floor:
         return [*(line.rstrip(";") for line in lines if not line.startswith("--")), row]
 
     def _connect(self, database: str) -> psycopg.Connection:
-        """Connect as the administrator, so that what is made belongs to the owner of the tenants' tables."""
+        """Connect so that what is made belongs to the owner of the tenants' tables."""
         return _connect(self._environment, database, f"-c role={_owner()}")
 
     def _clone_template(self) -> None:

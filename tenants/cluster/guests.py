@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+from django.utils.translation import gettext as _
 from psycopg import sql
 
 from tenants.cluster.databases import Databases
 from tenants.cluster.location import location_on
+from tenants.errors import ServerError
 
 
 class Guests(Databases):
@@ -72,14 +74,34 @@ class Guests(Databases):
             self.drop_role(name)
 
     def roll_back_prepared(self, database: str | None = None) -> None:
-        """Roll back every prepared transaction, of that database or of all, whoever prepared it."""
-        query = "SELECT gid, owner, database FROM pg_prepared_xacts ORDER BY gid"
-        for gid, owner, name in self._rows(query):
+        """Roll back every prepared transaction, of that database or of all, whichever role of ours prepared it.
+
+        Raises `ServerError` for a superuser's: only that one can end it.
+        """
+        query = (
+            "SELECT x.gid, x.owner, x.database, r.rolsuper, pg_get_userbyid(d.datdba)"
+            "  FROM pg_prepared_xacts AS x"
+            "  JOIN pg_roles AS r ON r.rolname = x.owner JOIN pg_database AS d ON d.datname = x.database"
+            " ORDER BY x.gid"
+        )
+        for gid, owner, name, is_superuser, database_owner in self._rows(query):
             if database in (None, name):
-                with self.deputy(name, _deputy_of(owner), owner) as connection:
+                if is_superuser:
+                    raise self._prepared_by_superuser(gid, owner, name)
+                # The database's owner gets in where the role itself was shut out.
+                with self.deputy(name, _deputy_of(owner), *{owner, database_owner}) as connection:
                     # Only the role itself may end what it prepared.
                     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
                     connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+
+    def _prepared_by_superuser(self, gid: str, owner: str, database: str) -> ServerError:
+        return ServerError(
+            _(
+                "In database %(database)s of server %(name)s, %(owner)s has prepared transaction %(gid)s, and only they can end it."
+            )
+            % {"database": database, "name": self.server.name, "owner": owner, "gid": gid},
+            hint=_("As %(owner)s, in that database, run: ROLLBACK PREPARED '%(gid)s';") % {"owner": owner, "gid": gid},
+        )
 
     def _create_login(self, role: str, password: str) -> None:
         verifier = sql.Literal(self._verifier(role, password))

@@ -23,7 +23,7 @@ from runs.models import Run, Step
 from tenants import objects
 from tenants.cached import cache_key
 from tenants.certificate import digest_of
-from tenants.cluster import Cluster
+from tenants.cluster import Cluster, owner_url
 from tenants.context import tenant_context
 from tenants.errors import (
     DeletionRefused,
@@ -351,9 +351,11 @@ def test_what_is_down_keeps_it_unfinished_until_it_is_back(
 
 
 def test_what_somebody_prepared_in_its_database_goes_with_it(tenant: Tenant) -> None:
-    with as_superuser(tenant) as connection:
-        connection.execute("DELETE FROM runs")
-        connection.execute("PREPARE TRANSACTION 'by hand'")
+    assert tenant.server is not None
+    for number, url in enumerate((tenant.database_url, owner_url(tenant.server, database_of(tenant)))):
+        with psycopg.connect(url) as connection:
+            connection.execute("SELECT 1 FROM runs")
+            connection.execute(f"PREPARE TRANSACTION 'by hand {number}'".encode())
     tenant_delete(tenant_id=tenant.id)
     assert objects_named_like(tenant.id) == []
 

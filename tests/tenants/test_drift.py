@@ -7,10 +7,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from tenants.catalog import STAMP, catalog_fingerprint, catalog_read, differences, named
 from tenants.models import SchemaReference, Tenant
-from tenants.owner import owner_connection
+from tenants.owner import guest_connection
 from tenants.preflight import database_of
 from tenants.services import tenant_create, tenant_migrate
 from tenants.status import TenantHealth, tenant_statuses
+from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.fleets import as_owner, catalog_of
 
@@ -71,15 +72,15 @@ def shared_tenant() -> Iterator[Tenant]:
 
 @pytest.mark.parametrize(("statement", "objects"), DRIFT.values(), ids=DRIFT.keys())
 def test_a_change_by_hand_is_named(shared_tenant: Tenant, statement: str, objects: list[str]) -> None:
-    """Made and looked at inside a transaction of the administrator's, then taken back."""
+    """Made and looked at inside a transaction of a superuser's, then taken back."""
     server = shared_tenant.server
     assert server is not None
     expected = catalog_of(shared_tenant)
-    with owner_connection(server, database_of(shared_tenant), "test") as connection:
+    database = database_of(shared_tenant)
+    with guest_connection(superuser_url(server.admin_url, database), database, "test") as connection:
         before, stamp = catalog_fingerprint(connection), stamp_of(connection)
         connection.set_autocommit(False)
         with connection.cursor() as cursor:
-            cursor.execute("SET ROLE NONE")
             cursor.execute(statement)
         assert catalog_fingerprint(connection) != before and stamp_of(connection) != stamp
         found = differences(expected, catalog_read(connection))

@@ -300,7 +300,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
             pid = holder.info.backend_pid
         [problem] = report.problems
         assert problem.startswith(f"Tenant {victim.id}, migration runs.0003_plain: it was busy: no lock within 0.5 s")
-        assert f"process {pid} (postgres" in problem
+        assert f"process {pid} (seo_gen_owner" in problem
         assert_unchanged(before, fifty)
 
     def test_they_can_be_migrated_all_the_same_once_that_is_mended(
@@ -336,7 +336,10 @@ class TestRefusals:
         ("statement", "reason"),
         [
             ("REVOKE CONNECT ON DATABASE {name} FROM {name}", "may not connect to its database"),
-            ("REVOKE seo_gen_tenant FROM {name}", "has lost the privileges of the tenants' group role"),
+            (
+                "REVOKE seo_gen_tenant FROM {name} GRANTED BY seo_gen_admin",
+                "has lost the privileges of the tenants' group role",
+            ),
             ("ALTER ROLE {name} NOLOGIN", "does not exist or cannot log in"),
             ("ALTER DATABASE {name} ALLOW_CONNECTIONS false", "accepts no connections"),
             ("GRANT CONNECT ON DATABASE {name} TO PUBLIC", "others may connect to its database: PUBLIC"),
@@ -537,13 +540,14 @@ def _wait_for_waiting_lock() -> None:
 
 
 @pytest.mark.usefixtures("empty_fleet")
-def test_an_administrator_who_is_no_superuser_suffices(next_release: NextRelease, tmp_path: Path) -> None:
-    """The role of docs/configuration.md."""
+def test_an_administrator_of_another_name_suffices(next_release: NextRelease, tmp_path: Path) -> None:
+    """With the rights that no server can do without, and not those for recovery."""
     next_release.add("0003_plain")
     with second_postgres(tmp_path / "second") as url:
-        with psycopg.connect(url, autocommit=True) as connection:
+        with psycopg.connect(superuser_url(url), autocommit=True) as connection:
             connection.execute("CREATE ROLE manager LOGIN CREATEDB CREATEROLE PASSWORD 'managers'")
-            connection.execute("GRANT pg_signal_backend TO manager; GRANT CONNECT ON DATABASE postgres TO manager")
+            connection.execute("GRANT pg_signal_backend, pg_monitor TO manager")
+            connection.execute("GRANT CONNECT ON DATABASE postgres TO manager")
         limited = server_register(name="limited", admin_url=f"postgresql://manager:managers@{url.rpartition('@')[2]}")
         tenants = [tenant_create(name=name, server_name="limited") for name in ("one", "two")]
         with next_release.active():

@@ -23,6 +23,7 @@ from tenants.models import BatchStatus, BatchTenant, DatabaseServer, MigrationBa
 from tenants.services import tenant_create, tenant_migrate, tenant_recover, tenant_suspend
 from tenants.status import tenant_statuses
 from tenants.types import BatchProgress
+from tests import superuser
 from tests.environment import POSTGRES_OPTIONS
 from tests.releases import NextRelease
 from tests.servers import ELSEWHERE
@@ -200,6 +201,7 @@ class Postgres:
                 patch.setenv(name, value)
             patch.setenv("SEO_GEN_POSTGRES_OPTIONS", POSTGRES_OPTIONS)
             stack.ensure_started(self._home)
+        superuser.know(self._home)
 
     def kill(self) -> None:
         record = load_state(self._home).services["postgres"].process
