@@ -9,6 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import sql
 
 from audit.chain import ChainHead, chain_last
+from audit.trusting import catalog_only
 from tenants.history import History
 from tenants.reference import history_read
 
@@ -31,7 +32,7 @@ class Census:
 
 def census_take(connection: BaseDatabaseWrapper) -> Census | None:
     """Count, in the connection's transaction; None where it is no tenant's database."""
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(TABLES)
         tables = [row[0] for row in cursor.fetchall()]
         if not {"tenant_identity", "django_migrations", "audit_logs"} <= set(tables):
@@ -46,6 +47,6 @@ def census_take(connection: BaseDatabaseWrapper) -> Census | None:
 
 def _count(connection: BaseDatabaseWrapper, table: str) -> int:
     query = sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(table))
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(query.as_string(connection.connection))
         return int(cursor.fetchone()[0])
