@@ -24,7 +24,7 @@ def catalog_only(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
     With "public" in the path, PostgreSQL prefers a function there whose arguments fit better: `public.convert_to(text,
     text)` to its own `convert_to(text, name)`, `public.>=(oid, integer)` to `>=(oid, oid)`. Whoever may create one
-    would run code as whoever asks, and decide how an entry's hash or a guard looks. Tables are to be written "public.…".
+    would run code as whoever asks, and decide how an entry's hash or a guard looks. Tables are written "public.…".
     """
     with connection.cursor() as cursor:
         cursor.execute(ENTER)

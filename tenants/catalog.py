@@ -1,6 +1,6 @@
 """The schema of a database, as PostgreSQL itself describes it: its fingerprint, its objects, and where two differ.
 
-Read as `audit.trusting` has it: nothing that was put into the database decides what is called, or how names are written.
+Read as `audit.trusting` has it: nothing that was put into the database decides what is called or how names are written.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ SELECT concat(sum(row), ' ', count(*)) FROM (
     SELECT hashtextextended(concat('n', oid, ' ', xmin), 0)::numeric FROM pg_catalog.pg_namespace
     UNION ALL SELECT hashtextextended(concat('r', oid, ' ', xmin), 0) FROM pg_catalog.pg_class WHERE oid >= 16384::oid
     UNION ALL SELECT hashtextextended(concat('d', oid, ' ', xmin), 0) FROM pg_catalog.pg_attrdef
-    UNION ALL SELECT hashtextextended(concat('k', oid, ' ', xmin), 0) FROM pg_catalog.pg_constraint WHERE oid >= 16384::oid
+    UNION ALL SELECT hashtextextended(concat('k', oid, ' ', xmin), 0) FROM pg_catalog.pg_constraint
+               WHERE oid >= 16384::oid
     UNION ALL SELECT hashtextextended(concat('t', oid, ' ', xmin), 0) FROM pg_catalog.pg_trigger
     UNION ALL SELECT hashtextextended(concat('f', oid, ' ', xmin), 0) FROM pg_catalog.pg_proc WHERE oid >= 16384::oid
     UNION ALL SELECT hashtextextended(concat('y', oid, ' ', xmin), 0) FROM pg_catalog.pg_type WHERE oid >= 16384::oid

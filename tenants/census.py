@@ -17,7 +17,20 @@ TABLES = """
 SELECT relname FROM pg_catalog.pg_class
  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname
 """
+# Of those tables, the ordinary ones of whoever asks: reading them runs nothing but PostgreSQL's own code.
+PLAIN = """
+SELECT relname FROM pg_catalog.pg_class AS class
+ WHERE relnamespace = 'public'::regnamespace AND relname = ANY (%s) AND relkind = 'r'
+   AND relowner = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
+   AND NOT relhasrules AND NOT relrowsecurity
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE class.oid IN (inhrelid, inhparent))
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute
+                    WHERE attrelid = class.oid AND attnum > 0::int2 AND NOT attisdropped
+                      AND (atttypid >= 16384::oid OR attgenerated <> ''))
+"""
 IDENTITY = "SELECT tenant_id, identity FROM public.tenant_identity"
+# What says whose a database is, and in which state.
+ESSENTIAL = ("tenant_identity", "django_migrations", "audit_logs", "audit_chain_heads")
 
 
 @dataclass(frozen=True)
@@ -30,18 +43,25 @@ class Census:
     audit: ChainHead
 
 
-def census_take(connection: BaseDatabaseWrapper) -> Census | None:
-    """Count, in the connection's transaction; None where it is no tenant's database."""
+def owner_of(connection: BaseDatabaseWrapper) -> tuple[str, UUID] | None:
+    """Return (tenant id, identity) as the database itself says; None where it is no tenant's database."""
     with catalog_only(connection), connection.cursor() as cursor:
-        cursor.execute(TABLES)
-        tables = [row[0] for row in cursor.fetchall()]
-        if not {"tenant_identity", "django_migrations", "audit_logs"} <= set(tables):
+        cursor.execute(PLAIN, [list(ESSENTIAL)])
+        if {row[0] for row in cursor.fetchall()} != set(ESSENTIAL):
             return None
         cursor.execute(IDENTITY)
-        owner = cursor.fetchone()
-        rows = {table: _count(connection, table) for table in tables}
+        row: tuple[str, UUID] | None = cursor.fetchone()
+    return row
+
+
+def census_take(connection: BaseDatabaseWrapper) -> Census | None:
+    """Count, in the connection's transaction; None where it is no tenant's database."""
+    owner = owner_of(connection)
     if owner is None:
         return None
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(TABLES)
+        rows = {table: _count(connection, table) for (table,) in cursor.fetchall()}
     return Census(owner[0], owner[1], history_read(connection), rows, chain_last(connection, owner[1]))
 
 

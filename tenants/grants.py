@@ -46,7 +46,8 @@ WITH object (kind, name, acl, owner) AS (
 ), wanted (kind, name, grantee, privilege) AS (
     SELECT kind, name, grantee, privilege_type
       FROM object
-      JOIN unnest(%s::text[], %s::text[]) AS catalog (object, entries) ON catalog.object = regexp_replace(name, '^public\\.', ''),
+      JOIN unnest(%s::text[], %s::text[]) AS catalog (object, entries)
+           ON catalog.object = regexp_replace(name, '^public\\.', ''),
            aclexplode(string_to_array(entries, ', ')::aclitem[])
      WHERE grantee <> owner
 ), change (word, direction, kind, name, grantee, privilege) AS (

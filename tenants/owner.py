@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import environ
+from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
@@ -30,6 +31,8 @@ SESSION = {
     "default_transaction_isolation": "read\\ committed",
     "default_transaction_read_only": "off",
 }
+# What a guest's must not decide besides: its database is read, as it is, and by PostgreSQL's own functions alone.
+GUEST_SESSION = {**SESSION, "search_path": "pg_catalog,pg_temp", "default_transaction_read_only": "on"}
 
 
 @contextmanager
@@ -46,8 +49,12 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
 
 @contextmanager
 def guest_connection(url: str, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
-    """Yield Django's connection to `database` as whoever its `url` names, who need not be trusted with more."""
-    with _connection(url, database, work, SESSION) as connection:
+    """Yield Django's connection to `database` as whoever its `url` names, who need not be trusted with more.
+
+    It only reads, and no statement of it outlasts RESTORE_STALL_S: looking at a table may run what somebody put there.
+    """
+    session = {**GUEST_SESSION, "statement_timeout": str(int(settings.RESTORE_STALL_S * 1000))}
+    with _connection(url, database, work, session) as connection:
         yield connection
 
 

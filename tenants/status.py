@@ -115,11 +115,14 @@ def _sizes(tenants: Sequence[Tenant]) -> dict[str, int | TenantError]:
 
 def _size_bytes(tenant: Tenant) -> int:
     try:
-        with tenant_context(tenant, statuses=CONNECTABLE) as alias, catalog_only(connections[alias]):
-            with connections[alias].cursor() as cursor:
-                cursor.execute("SELECT pg_database_size(current_database())")
-                size: int = cursor.fetchone()[0]
-                return size
+        with (
+            tenant_context(tenant, statuses=CONNECTABLE) as alias,
+            catalog_only(connections[alias]),
+            connections[alias].cursor() as cursor,
+        ):
+            cursor.execute("SELECT pg_database_size(current_database())")
+            size: int = cursor.fetchone()[0]
+            return size
     finally:
         # The thread's own.
         connections[CONTROL].close()

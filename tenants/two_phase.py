@@ -30,7 +30,8 @@ LOCK_NOT_AVAILABLE = "55P03"
 UNDEFINED_OBJECT = "42704"
 # The strongest lock on each of our tables, of those that writers (or also readers) wait for.
 LOCKS = """
-SELECT regexp_replace(relation::regclass::text, '^public\\.', ''), (array_agg(mode ORDER BY array_position(%s, mode)))[1]
+SELECT regexp_replace(relation::regclass::text, '^public\\.', ''),
+       (array_agg(mode ORDER BY array_position(%s, mode)))[1]
   FROM pg_catalog.pg_locks
  WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation >= 16384::oid AND mode = ANY(%s)
    AND (SELECT relkind FROM pg_catalog.pg_class WHERE oid = relation) IN ('r', 'p', 'v', 'm')
