@@ -28,9 +28,10 @@ def _may_wait(run: str, status: str, replaced: Mapping[str, str] | None) -> bool
 
 # By the first three of an id's hexadecimal digits: how many runs, and a sum over their ids and statuses.
 SUMS = """
-SELECT left(id::text, 3), count(*), sum(hashtextextended(concat(id, status), 0)::numeric) FROM runs GROUP BY 1
+SELECT left(id::text, 3), count(*), sum(hashtextextended(concat(id, status), 0)::numeric)
+  FROM public.runs GROUP BY 1
 """
-BEGINNING = "SELECT id::text, status FROM runs WHERE left(id::text, 3) = ANY(%s)"
+BEGINNING = "SELECT id::text, status FROM public.runs WHERE left(id::text, 3) = ANY(%s)"
 
 
 # Every column that names a file.
@@ -138,7 +139,7 @@ def _size_bytes(document: object) -> int | None:
 
 
 def _sums(alias: str) -> dict[str, tuple[object, ...]]:
-    with connections[alias].cursor() as cursor:
+    with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
         cursor.execute(SUMS)
         return {beginning: (count, total) for beginning, count, total in cursor.fetchall()}
 
@@ -148,6 +149,6 @@ def _differ(beginning: str, here: dict[str, tuple[object, ...]], there: dict[str
 
 
 def _beginning(alias: str, beginnings: list[str]) -> dict[str, str]:
-    with connections[alias].cursor() as cursor:
+    with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
         cursor.execute(BEGINNING, [beginnings])
         return dict(cursor.fetchall())

@@ -29,6 +29,7 @@ SELECT relname FROM pg_catalog.pg_class AS class
                       AND (atttypid >= 16384::oid OR attgenerated <> ''))
 """
 IDENTITY = "SELECT tenant_id, identity FROM public.tenant_identity"
+IS_OF = "SELECT EXISTS (SELECT FROM public.tenant_identity WHERE identity = %s::uuid)"
 # What says whose a database is, and in which state.
 ESSENTIAL = ("tenant_identity", "django_migrations", "audit_logs", "audit_chain_heads")
 
@@ -43,12 +44,20 @@ class Census:
     audit: ChainHead
 
 
+def is_of(connection: BaseDatabaseWrapper, identity: UUID) -> bool:
+    """Tell whether the database says that it is the tenant's with that identity."""
+    if not _are_plain(connection, "tenant_identity"):
+        return False
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(IS_OF, [identity])
+        return bool(cursor.fetchone()[0])
+
+
 def owner_of(connection: BaseDatabaseWrapper) -> tuple[str, UUID] | None:
     """Return (tenant id, identity) as the database itself says; None where it is no tenant's database."""
+    if not _are_plain(connection, *ESSENTIAL):
+        return None
     with catalog_only(connection), connection.cursor() as cursor:
-        cursor.execute(PLAIN, [list(ESSENTIAL)])
-        if {row[0] for row in cursor.fetchall()} != set(ESSENTIAL):
-            return None
         cursor.execute(IDENTITY)
         row: tuple[str, UUID] | None = cursor.fetchone()
     return row
@@ -63,6 +72,13 @@ def census_take(connection: BaseDatabaseWrapper) -> Census | None:
         cursor.execute(TABLES)
         rows = {table: _count(connection, table) for (table,) in cursor.fetchall()}
     return Census(owner[0], owner[1], history_read(connection), rows, chain_last(connection, owner[1]))
+
+
+def _are_plain(connection: BaseDatabaseWrapper, *tables: str) -> bool:
+    """Tell whether all of them are there, and can be read without running what somebody made."""
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(PLAIN, [list(tables)])
+        return {row[0] for row in cursor.fetchall()} == set(tables)
 
 
 def _count(connection: BaseDatabaseWrapper, table: str) -> int:

@@ -42,7 +42,7 @@ BLOCKING_MODES = ["AccessExclusiveLock", "ExclusiveLock", "ShareRowExclusiveLock
 # Who may be in the way, the one that has been at it the longest first.
 HOLDERS = """
 SELECT pid, usename, application_name, state, extract(epoch FROM now() - xact_start)::int
-  FROM pg_stat_activity
+  FROM pg_catalog.pg_stat_activity
  WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
  ORDER BY xact_start LIMIT 1
 """
@@ -215,7 +215,7 @@ def _reason(connection: BaseDatabaseWrapper, error: Error, lock_timeout_s: float
         "reason": reason_of(error),
     }
     connection.rollback()
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         # The owner may not see what others do; the administrator, as whom the session logged in, may.
         cursor.execute("SET ROLE NONE")
         cursor.execute(HOLDERS)

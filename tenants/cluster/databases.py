@@ -41,9 +41,6 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND xact_start IS
 """
 
 
-IS_OF: LiteralString = "SELECT 1 FROM public.tenant_identity WHERE identity = %s"
-
-
 @dataclass(frozen=True)
 class Door:
     """Who may enter a tenant's database."""
@@ -157,20 +154,13 @@ class Databases(Roles):
         query = "SELECT datname, pg_database_size(oid)::int8 FROM pg_database WHERE datname = ANY(%s) ORDER BY datname"
         return dict(self._rows(query, [list(names)]))
 
-    def databases_of(self, identity: UUID, *, but: Collection[str]) -> list[str]:
-        """Return the databases, whatever their names, that say they are the tenant's with that identity.
-
-        Those in `but` are left out, and so is what cannot be entered.
+    def database_owners(self) -> dict[str, str]:
+        """Return {database: its owner} of all that let somebody connect, templates apart: from the shared catalog."""
+        query = """
+            SELECT datname, pg_catalog.pg_get_userbyid(datdba)
+              FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname
         """
-        query = "SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname"
-        found = []
-        for (name,) in self._rows(query):
-            if name in but:
-                continue
-            with suppress(ServerError, psycopg.Error), self._connect(name) as connection:
-                if connection.execute(IS_OF, [identity]).fetchone():
-                    found.append(name)
-        return found
+        return dict(self._rows(query))
 
     def databases_named(self, prefix: str) -> list[str]:
         """Return the names of the databases that begin with `prefix`."""
