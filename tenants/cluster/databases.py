@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import LiteralString
-from uuid import UUID
 
-import psycopg
 from psycopg import sql
 
 from tenants.cluster.roles import Roles
-from tenants.errors import ServerError
 
 # Serialises the building of templates on one server. Advisory locks count per database, so it is always taken in the
 # server's maintenance database.
