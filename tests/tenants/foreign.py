@@ -111,7 +111,7 @@ class Canary:
 
     @classmethod
     def set(cls, home: stack.Home, folder: Path) -> Canary:
-        log = home.log("postgres")
+        log = home.log_file("postgres")
         return cls(folder / "taken over", log, log.stat().st_size)
 
     def case(self, name: str) -> str:
