@@ -46,9 +46,8 @@ DECLARE
   one record; a text; b text; result text;
 BEGIN
   FOR one IN
-    SELECT DISTINCT ON (proname) proname, format_type(prorettype, NULL) AS type, proretset, prorettype::regtype IN
-           ('anyelement', 'anyarray', 'anycompatible', 'anycompatiblearray', 'any', 'record', 'void', 'internal',
-            'trigger', 'anyrange', 'anymultirange') AS vague
+    SELECT DISTINCT ON (proname) proname, format_type(prorettype, NULL) AS type, proretset,
+           (SELECT typtype FROM pg_catalog.pg_type WHERE pg_type.oid = prorettype) = 'p' AS vague
       FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY (@NAMES@)
      ORDER BY proname, oid
   LOOP

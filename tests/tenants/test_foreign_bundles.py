@@ -201,7 +201,12 @@ def test_a_part_of_another_size_is_not_read(parts: dict[str, bytes], tmp_path: P
     assert f"dump has {size} bytes, and the manifest says {len(parts['dump'])}" in refusal_of(file, "never")
 
 
-@pytest.mark.parametrize("part", ["dump", "storage.tar", "audit.jsonl"])
+def test_a_line_of_the_audit_log_is_bounded(parts: dict[str, bytes], tmp_path: Path) -> None:
+    endless = {**parts, "audit.jsonl": parts["audit.jsonl"] + b"x" * LARGE_BYTES}
+    assert "audit.jsonl is larger than any of ours" in refusal_of(bundle(endless, tmp_path / "forged"), "never")
+
+
+@pytest.mark.parametrize("part", ["dump", "storage.tar"])
 def test_a_large_part_is_read_in_pieces(
     parts: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:

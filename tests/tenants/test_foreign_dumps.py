@@ -136,7 +136,10 @@ def test_what_is_planted_would_be_called_where_names_are_looked_for_in_public(
     with Cluster(tenant.server, database_prefix(), "test") as cluster, throwaway(cluster) as scratch:
         scratch.create()
         with psycopg.connect(scratch.url, autocommit=True) as connection:
+            # As a dump has it; the planting would else be done by what was planted.
+            connection.execute("SET search_path = pg_catalog")
             connection.execute(planted(canary).encode())
+            connection.execute("SET search_path = public")
             connection.execute("SELECT oid >= 16384, quote_ident(nspname) FROM pg_catalog.pg_namespace LIMIT 1")
         assert {"oid >= integer", "quote_ident(name)"} <= {what for what, _role in canary.calls()}
         assert canary.callers() == {scratch.guest} and not canary.file.exists()
