@@ -16,6 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit.chain import ChainHead, genesis_of
 from audit.guards import HASHED_FIELDS
+from audit.trusting import catalog_only
 
 FIELDS = (
     "sequence",
@@ -43,7 +44,9 @@ def audit_lines(connection: BaseDatabaseWrapper, log: LiteralString = "audit_log
     One statement, and so one moment. Constant memory inside a transaction; outside one the server keeps the rows.
     """
     with connection.chunked_cursor() as cursor:
-        cursor.execute(LINES.replace("{log}", log))
+        # What the names mean is settled when the cursor is opened.
+        with catalog_only(connection):
+            cursor.execute(LINES.replace("{log}", log))
         while rows := cursor.fetchmany(BATCH):
             for *fields, hash_of_entry in rows:
                 yield json_line(fields, hash_of_entry)
@@ -56,7 +59,7 @@ def audit_pages(alias: str, log: LiteralString, up_to: int) -> Iterator[bytes]:
     """
     after = 0
     while after < up_to:
-        with connections[alias].cursor() as cursor:
+        with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
             cursor.execute(PAGE.replace("{log}", log), [after, up_to, BATCH])
             rows = cursor.fetchall()
         if not rows:

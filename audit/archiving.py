@@ -18,6 +18,7 @@ from audit.chain import ChainHead, chain_head, genesis_of
 from audit.control.models import ArchivedAuditLog, AuditArchive
 from audit.errors import ArchiveDiffers
 from audit.guards import HASHED_FIELDS
+from audit.trusting import catalog_only
 
 CONTROL = "default"
 COLUMNS: LiteralString = (
@@ -126,7 +127,7 @@ def archive_problem(archive: AuditArchive) -> str:
 
 
 def _copy(source: BaseDatabaseWrapper, tenant_id: str, identity: UUID) -> None:
-    with source.cursor() as reading, connections[CONTROL].cursor() as writing:
+    with catalog_only(source), source.cursor() as reading, connections[CONTROL].cursor() as writing:
         # COPY takes no parameters.
         read = sql.SQL(READ).format(sql.Literal(tenant_id), sql.Literal(str(identity)))
         with reading.copy(read) as blocks, writing.copy(WRITE) as copy:

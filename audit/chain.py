@@ -42,7 +42,7 @@ def genesis_of(identity: UUID | str) -> str:
 
 def chain_head(connection: BaseDatabaseWrapper) -> ChainHead | None:
     """Return the head as the owner reads it, None where its row is missing."""
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(HEAD)
         row = cursor.fetchone()
     return ChainHead(*row) if row else None
@@ -50,7 +50,7 @@ def chain_head(connection: BaseDatabaseWrapper) -> ChainHead | None:
 
 def chain_last(connection: BaseDatabaseWrapper, identity: UUID) -> ChainHead:
     """Return where the log's own rows end; the genesis where there are none."""
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(LAST)
         row = cursor.fetchone()
     return ChainHead(*row) if row else ChainHead(0, genesis_of(identity))

@@ -145,7 +145,7 @@ def control_roles() -> Roles:
     """Return the control database's: the owner is who migrates it, or else the database's own."""
     connection = connections[CONTROL]
     owner = settings.DATABASES.get(CONTROL_OWNER, {}).get("USER")
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(
             "SELECT current_user, pg_get_userbyid(datdba) FROM pg_catalog.pg_database"
             " WHERE datname = current_database()"

@@ -134,7 +134,7 @@ def chain_fault(connection: BaseDatabaseWrapper, log: LiteralString, genesis: st
 
 def log_ends(connection: BaseDatabaseWrapper, log: LiteralString, head: LiteralString) -> Ends:
     """Read both ends as the owner, who may."""
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(ENDS.replace("{log}", log).replace("{head}", head))
         row = cursor.fetchone()
     return Ends(
@@ -145,7 +145,7 @@ def log_ends(connection: BaseDatabaseWrapper, log: LiteralString, head: LiteralS
 
 def restores_bound(connection: BaseDatabaseWrapper, log: LiteralString) -> set[tuple[str, ChainHead]]:
     """Return (operation, head before) of each restore that the log itself tells of."""
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(BOUND.replace("{log}", log))
         return {(str(operation), ChainHead(sequence, hash_before)) for operation, sequence, hash_before in cursor}
 
@@ -154,7 +154,7 @@ def deviations(
     connection: BaseDatabaseWrapper, anchors: Sequence[Anchor], *, log: LiteralString, genesis: str
 ) -> list[Deviation]:
     """Return the anchors that the log does not hold, by their sequence numbers."""
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(ANCHORED.replace("{log}", log), [[anchor.sequence for anchor in anchors]])
         return deviations_from({row[0]: (row[1], row[2]) for row in cursor.fetchall()}, anchors, genesis)
 

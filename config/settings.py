@@ -183,6 +183,10 @@ if BACKUP_DAILY_OUTPUT:
 BACKUP_RETENTION_DAYS = env.int("BACKUP_RETENTION_DAYS", default=30)
 # How long a database that a restore replaced is kept for `tenant restore --undo`.
 RESTORE_UNDO_DAYS = env.int("RESTORE_UNDO_DAYS", default=7)
+# While a dump is loaded: for how long nothing may move, and how many times its size it may fill on disk (1 GiB is
+# always allowed).
+RESTORE_STALL_S = env.float("RESTORE_STALL_S", default=900.0)
+RESTORE_MAX_GROWTH = env.int("RESTORE_MAX_GROWTH", default=100)
 # Where base backups of whole servers go; "" for a folder in SEO_GEN_HOME.
 CLUSTER_BACKUP_OUTPUT = env.str("CLUSTER_BACKUP_OUTPUT", default="") or str(HOME / "base-backups")
 CLUSTER_BACKUP_RETENTION_DAYS = env.int("CLUSTER_BACKUP_RETENTION_DAYS", default=14)

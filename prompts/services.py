@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from audit.services import record
+from audit.trusting import catalog_only
 from prompts.errors import InvalidPrompt, PromptMismatch, UnknownPrompt
 from prompts.models import Prompt
 from prompts.rendering import MAX_TEMPLATE_CHARS, declared_variables, names_used, undeclared, unused
@@ -104,7 +105,7 @@ def _locked(alias: str, prompt_id: int) -> Prompt:
 
 def _lock_step(alias: str, step: str) -> None:
     """Serialise writers of one step's versions until the transaction ends; a first version has no row to lock."""
-    with connections[alias].cursor() as cursor:
+    with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_STEP_LOCK, step])
 
 

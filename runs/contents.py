@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import LiteralString
 
 from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Value
 from django.db.models.functions import Concat, Now, Substr
 
 from audit.services import record
+from audit.trusting import catalog_only
 from runs.messages import count_messages, drop_wake_ups, erase_messages
 from runs.models import WORKING, Artifact, Run, RunStatus, Step, StepStatus
 from runs.services.claim import FENCE
-from tenants.contents import FileRef, RunDifferences
+from runs.storage import is_path_of
+from tenants.contents import FileRef, ForeignPath, RunDifferences
 
 
 def _may_wait(run: str, status: str, replaced: Mapping[str, str] | None) -> bool:
@@ -24,19 +28,38 @@ def _may_wait(run: str, status: str, replaced: Mapping[str, str] | None) -> bool
 
 # By the first three of an id's hexadecimal digits: how many runs, and a sum over their ids and statuses.
 SUMS = """
-SELECT left(id::text, 3), count(*), sum(hashtextextended(concat(id, status), 0)::numeric) FROM runs GROUP BY 1
+SELECT left(id::text, 3), count(*), sum(hashtextextended(concat(id, status), 0)::numeric)
+  FROM public.runs GROUP BY 1
 """
-BEGINNING = "SELECT id::text, status FROM runs WHERE left(id::text, 3) = ANY(%s)"
+BEGINNING = "SELECT id::text, status FROM public.runs WHERE left(id::text, 3) = ANY(%s)"
+
+
+# Every column that names a file.
+PATHS: tuple[tuple[str, LiteralString], ...] = (
+    ("artifacts", "SELECT id, file_path FROM public.artifacts"),
+    ("steps", "SELECT id, output_path FROM public.steps WHERE output_path IS NOT NULL"),
+)
+BATCH = 2000
 
 
 class RunContents:
     def files(self, alias: str) -> Iterator[FileRef]:
         artifacts = Artifact.objects.using(alias).order_by("pk").values_list("file_path", "digest", "metadata")
         for path, digest, metadata in artifacts.iterator():
-            yield FileRef(path, digest, (metadata or {}).get("size_bytes"))
+            yield FileRef(path, digest, _size_bytes(metadata))
         outputs = Step.objects.using(alias).exclude(output_path=None).order_by("pk")
         for output, sha256, metrics in outputs.values_list("output_path", "output_digest", "metrics").iterator():
-            yield FileRef(str(output), sha256, (metrics or {}).get("size_bytes"))
+            yield FileRef(str(output), sha256, _size_bytes(metrics))
+
+    def foreign_path(self, connection: BaseDatabaseWrapper, tenant_id: str) -> ForeignPath | None:
+        for table, query in PATHS:
+            with catalog_only(connection), connection.chunked_cursor() as cursor:
+                cursor.execute(query)
+                while rows := cursor.fetchmany(BATCH):
+                    for pk, path in rows:
+                        if not is_path_of(tenant_id, path):
+                            return ForeignPath(table, str(pk), path)
+        return None
 
     def waiting(self, alias: str) -> list[str]:
         return list(map(str, Run.objects.using(alias).filter(status=RunStatus.PENDING).values_list("pk", flat=True)))
@@ -109,8 +132,14 @@ class RunContents:
         return count_messages(tenant_id)
 
 
+def _size_bytes(document: object) -> int | None:
+    """Return what a step or an artifact says of its file's size; any JSON may stand there."""
+    size = document.get("size_bytes") if isinstance(document, dict) else None
+    return size if isinstance(size, int) and not isinstance(size, bool) else None
+
+
 def _sums(alias: str) -> dict[str, tuple[object, ...]]:
-    with connections[alias].cursor() as cursor:
+    with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
         cursor.execute(SUMS)
         return {beginning: (count, total) for beginning, count, total in cursor.fetchall()}
 
@@ -120,6 +149,6 @@ def _differ(beginning: str, here: dict[str, tuple[object, ...]], there: dict[str
 
 
 def _beginning(alias: str, beginnings: list[str]) -> dict[str, str]:
-    with connections[alias].cursor() as cursor:
+    with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
         cursor.execute(BEGINNING, [beginnings])
         return dict(cursor.fetchall())

@@ -71,13 +71,18 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def is_path_of(tenant_id: str, path: str) -> bool:
+    """Tell whether the path is one that this module forms for the tenant."""
+    prefix = prefix_of(tenant_id)
+    return path.startswith(prefix) and _REST.fullmatch(path.removeprefix(prefix)) is not None
+
+
 def _folder(run_id: UUID, step: str) -> str:
     return f"{prefix_of(current_tenant('storage').id)}{run_id}/{step}"
 
 
 def _checked(path: str) -> str:
-    prefix = prefix_of(current_tenant("storage").id)
-    if not path.startswith(prefix) or not _REST.fullmatch(path.removeprefix(prefix)):
+    if not is_path_of(current_tenant("storage").id, path):
         raise InvalidPath(
             _("Storage: %(path)r is no path of tenant %(tenant)s.") % {"path": path, "tenant": current_tenant().id}
         )

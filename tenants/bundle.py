@@ -10,23 +10,30 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, cast
 
 from django.utils.translation import gettext as _
 from pydantic import ValidationError
 
+from audit.archive import lines_check
+from audit.chain import ChainHead
 from llm.transfer import LLMConfiguration
+from tenants.archive import File, archive_read, content_of, tar_open
 from tenants.manifest import Manifest, StoredFile, manifest_read
 from tenants.places import Place
 from tenants.sealing import is_sealed, unsealed
 from tenants.sources import BEGINNING_BYTES, Unfit
-from tenants.streams import Peeked, Tally
+from tenants.streams import CHUNK_BYTES, Peeked, Tally
 
 MANIFEST, CONTROL_ROWS, AUDIT, DUMP, STORAGE = "manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar"
-# Of what is read into memory: far more than any installation's.
+# What is read into memory, and how much of it at most: far more than any installation's.
+IN_MEMORY = (MANIFEST, CONTROL_ROWS)
 MAX_DOCUMENT_BYTES = 256 * 2**20
+MAX_LINE_BYTES = 16 * 2**20
+# How many files there may be that no row refers to: what restores have left over.
+UNREFERENCED_FILES = 10_000
 
 
 @dataclass(frozen=True)
@@ -63,32 +70,53 @@ def bundle_open(place: Place, name: str, identity_file: str | None) -> Iterator[
         beginning = file.read(BEGINNING_BYTES)
         stored = cast(IO[bytes], Peeked(beginning, file))
         if is_sealed(beginning):
-            with unsealed(stored, identity_file) as stream:
-                yield Bundle(stream)
+            with unsealed(stored, identity_file) as stream, _reading(stream) as bundle:
+                yield bundle
         else:
-            yield Bundle(stored)
+            with _reading(stored) as bundle:
+                yield bundle
+
+
+@contextmanager
+def _reading(stream: IO[bytes]) -> Iterator[Bundle]:
+    with _damage_told():
+        archive = tar_open(stream)
+    with closing(archive):
+        yield Bundle(archive)
 
 
 class Bundle:
     """A bundle that is read from its beginning to its end; each part must be what the manifest says."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+        self._expected: dict[str, StoredFile] = {}
         with _damage_told():
-            self._archive = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115  (lives as long as the stream)
-        content = self._document(MANIFEST)
+            content = self._next(MANIFEST).read()
         self.manifest: Manifest = manifest_read(content, MANIFEST)
         self._expected = {part.name: part for part in self.manifest.parts}
 
+    def size_of(self, name: str) -> int | None:
+        """Return the part's size as the manifest says, None where it knows no such part."""
+        return self._expected[name].size_bytes if name in self._expected else None
+
     def control_rows(self) -> LLMConfiguration:
-        content = self._verified_document(CONTROL_ROWS)
+        with self.part(CONTROL_ROWS) as stream:
+            content = stream.read()
         try:
             return LLMConfiguration.model_validate_json(content)
         except ValidationError as error:
             raise Unfit(_("%(part)s is not valid") % {"part": CONTROL_ROWS}) from error
 
-    def audit(self) -> bytes:
-        """Return the audit log, one JSON document a line."""
-        return self._verified_document(AUDIT)
+    def audit_check(self) -> tuple[int | None, ChainHead]:
+        """Check the audit log against itself, as `audit.archive.lines_check` does."""
+        with self.part(AUDIT) as stream:
+            return lines_check(_lines(stream), self.manifest.chain_identity)
+
+    def skip(self, name: str) -> None:
+        """Read a part to its end, to see that it is what the manifest says."""
+        with self.part(name):
+            pass
 
     @contextmanager
     def part(self, name: str) -> Iterator[IO[bytes]]:
@@ -97,31 +125,48 @@ class Bundle:
             tally = Tally(self._next(name))
             yield cast(IO[bytes], tally)
             tally.drain()
-        self._require(name, tally.sha256)
+        expected = self._expected.get(name)
+        if expected is None or expected.sha256 != tally.sha256:
+            raise Unfit(_("%(part)s is not what was written: its sha256 is not the manifest's") % {"part": name})
 
-    def _verified_document(self, name: str) -> bytes:
-        content = self._document(name)
-        self._require(name, hashlib.sha256(content).hexdigest())
-        return content
+    def files(self, stream: IO[bytes]) -> Iterator[File]:
+        """Yield the files in the part STORAGE. There may be some that no row refers to, but not any number."""
+        return archive_read(stream, at_most=len(self.manifest.artifacts) + UNREFERENCED_FILES)
 
-    def _document(self, name: str) -> bytes:
+    def end(self) -> None:
+        """Require that nothing follows."""
         with _damage_told():
-            content = self._next(name).read(MAX_DOCUMENT_BYTES + 1)
-        if len(content) > MAX_DOCUMENT_BYTES:
-            raise Unfit(_("%(part)s is larger than any of ours") % {"part": name})
-        return content
+            more = self._archive.next()
+        if more is not None:
+            raise Unfit(_("it holds %(part)r, which is no part of a bundle") % {"part": more.name})
 
     def _next(self, name: str) -> IO[bytes]:
+        """Return the next part's content; nothing is read of one that is not what it must be."""
         member = self._archive.next()
-        content = self._archive.extractfile(member) if member and member.name == name and member.isfile() else None
-        if content is None:
+        if member is None or member.name != name:
             raise Unfit(_("it is no bundle of ours, or was cut off: %(part)s is missing") % {"part": name})
+        content = content_of(self._archive, member)
+        if name in IN_MEMORY and member.size > MAX_DOCUMENT_BYTES:
+            raise Unfit(_("%(part)s is larger than any of ours") % {"part": name})
+        expected = self.size_of(name)
+        if name != MANIFEST and member.size != expected:
+            raise Unfit(
+                _("%(part)s has %(found)d bytes, and the manifest says %(wanted)s")
+                % {"part": name, "found": member.size, "wanted": expected}
+            )
         return content
 
-    def _require(self, name: str, sha256: str) -> None:
-        expected = self._expected.get(name)
-        if expected is None or expected.sha256 != sha256:
-            raise Unfit(_("%(part)s is not what was written: its sha256 is not the manifest's") % {"part": name})
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a part, of which none may be longer than any entry of ours."""
+    rest = b""
+    while chunk := stream.read(CHUNK_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        if len(rest) > MAX_LINE_BYTES:
+            raise Unfit(_("%(part)s is larger than any of ours") % {"part": AUDIT})
+    if rest:
+        yield rest
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import sql
 
 from audit.chain import ChainHead, chain_last
+from audit.trusting import catalog_only
 from tenants.history import History
 from tenants.reference import history_read
 
@@ -16,7 +17,21 @@ TABLES = """
 SELECT relname FROM pg_catalog.pg_class
  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname
 """
+# Of those tables, the ordinary ones of whoever asks: reading them runs nothing but PostgreSQL's own code.
+PLAIN = """
+SELECT relname FROM pg_catalog.pg_class AS class
+ WHERE relnamespace = 'public'::regnamespace AND relname = ANY (%s) AND relkind = 'r'
+   AND relowner = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
+   AND NOT relhasrules AND NOT relrowsecurity
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE class.oid IN (inhrelid, inhparent))
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute
+                    WHERE attrelid = class.oid AND attnum > 0::int2 AND NOT attisdropped
+                      AND (atttypid >= 16384::oid OR attgenerated <> ''))
+"""
 IDENTITY = "SELECT tenant_id, identity FROM public.tenant_identity"
+IS_OF = "SELECT EXISTS (SELECT FROM public.tenant_identity WHERE identity = %s::uuid)"
+# What says whose a database is, and in which state.
+ESSENTIAL = ("tenant_identity", "django_migrations", "audit_logs", "audit_chain_heads")
 
 
 @dataclass(frozen=True)
@@ -29,23 +44,45 @@ class Census:
     audit: ChainHead
 
 
+def is_of(connection: BaseDatabaseWrapper, identity: UUID) -> bool:
+    """Tell whether the database says that it is the tenant's with that identity."""
+    if not _are_plain(connection, "tenant_identity"):
+        return False
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(IS_OF, [identity])
+        return bool(cursor.fetchone()[0])
+
+
+def owner_of(connection: BaseDatabaseWrapper) -> tuple[str, UUID] | None:
+    """Return (tenant id, identity) as the database itself says; None where it is no tenant's database."""
+    if not _are_plain(connection, *ESSENTIAL):
+        return None
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(IDENTITY)
+        row: tuple[str, UUID] | None = cursor.fetchone()
+    return row
+
+
 def census_take(connection: BaseDatabaseWrapper) -> Census | None:
     """Count, in the connection's transaction; None where it is no tenant's database."""
-    with connection.cursor() as cursor:
-        cursor.execute(TABLES)
-        tables = [row[0] for row in cursor.fetchall()]
-        if not {"tenant_identity", "django_migrations", "audit_logs"} <= set(tables):
-            return None
-        cursor.execute(IDENTITY)
-        owner = cursor.fetchone()
-        rows = {table: _count(connection, table) for table in tables}
+    owner = owner_of(connection)
     if owner is None:
         return None
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(TABLES)
+        rows = {table: _count(connection, table) for (table,) in cursor.fetchall()}
     return Census(owner[0], owner[1], history_read(connection), rows, chain_last(connection, owner[1]))
+
+
+def _are_plain(connection: BaseDatabaseWrapper, *tables: str) -> bool:
+    """Tell whether all of them are there, and can be read without running what somebody made."""
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(PLAIN, [list(tables)])
+        return {row[0] for row in cursor.fetchall()} == set(tables)
 
 
 def _count(connection: BaseDatabaseWrapper, table: str) -> int:
     query = sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(table))
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(query.as_string(connection.connection))
         return int(cursor.fetchone()[0])

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 
 @dataclass(frozen=True)
 class FileRef:
@@ -19,6 +21,16 @@ class FileRef:
     # sha256, lower-case hexadecimal; None where the row has none.
     digest: str | None
     size_bytes: int | None
+
+
+@dataclass(frozen=True)
+class ForeignPath:
+    """A row that refers to something else than a file of its tenant's."""
+
+    table: str
+    # Its primary key.
+    row: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,13 @@ class RunDifferences:
 class Contents(Protocol):
     def files(self, alias: str) -> Iterable[FileRef]:
         """Return every file that some row refers to."""
+
+    def foreign_path(self, connection: BaseDatabaseWrapper, tenant_id: str) -> ForeignPath | None:
+        """Return the first row whose path is not one that the tenant's storage gives, None where all are.
+
+        Unlike the others, for a database that is not trusted yet: inside `audit.trusting.catalog_only`, in a
+        transaction, and nothing is read but columns by their qualified names.
+        """
 
     def waiting(self, alias: str) -> list[str]:
         """Return the ids of the runs that wait for their first worker."""

@@ -23,6 +23,9 @@ CUSTOM_MAGIC = b"PGDMP"
 TRANSACTION_TIMEOUT_VERSION = 17
 
 
+Process = subprocess.Popen[bytes]
+
+
 class DumpFormat(TextChoices):
     CUSTOM = "custom"
     PLAIN = "plain"
@@ -38,10 +41,12 @@ def dump(
     dump_format: DumpFormat = DumpFormat.CUSTOM,
     snapshot: str | None = None,
     compress: bool = True,
+    on_start: Callable[[Process], None] = lambda process: None,
 ) -> None:
     """Have `take` read a dump of the database as its owner sees it, of the exported `snapshot` where one is given.
 
-    Owners and grants are left out: they are the installation's, and a restore gives them anew. Raises `ToolError`.
+    Owners and grants are left out: they are the installation's, and a restore gives them anew. `on_start` is given
+    each program. Raises `ToolError`.
     """
     arguments, environment = connection_arguments(owner_url(server, database), application=application_name(work))
     options = [
@@ -56,6 +61,7 @@ def dump(
     command: list[str | Path] = [program("pg_dump", major_version), *options, *arguments]
     with running(command, environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
+        on_start(process)
         take(process.stdout)
 
 
@@ -69,39 +75,58 @@ def format_of(beginning: bytes) -> DumpFormat:
     raise TenantError(_("it is neither pg_dump's custom format nor plain SQL"))
 
 
-def load(url: str, major_version: int, source: IO[bytes], *, dump_format: DumpFormat, work: str) -> None:
+def load(
+    url: str,
+    major_version: int,
+    source: IO[bytes],
+    *,
+    dump_format: DumpFormat,
+    work: str,
+    on_start: Callable[[Process], None] = lambda process: None,
+) -> None:
     """Load a dump into the empty database behind `url`, as the role that is in it; raise `ToolError` or `NotADump`.
 
-    The dump is code: the role must own nothing else.
+    The dump is code: the role must own nothing else. `on_start` is given each program that runs, so that somebody can
+    end it.
     """
     arguments, environment = connection_arguments(url, application=application_name(work))
     if dump_format == DumpFormat.PLAIN:
-        _psql(arguments, environment, major_version, source)
+        _psql(arguments, environment, major_version, source, on_start)
         return
     tool = program("pg_restore", major_version)
     options = ["--no-owner", "--no-privileges", "--exit-on-error"]
     if major_version < TRANSACTION_TIMEOUT_VERSION <= version_of(tool):
-        with piped(lambda target: _convert(tool, options, source, target)) as text:
-            _psql(arguments, environment, major_version, text)
+        with piped(lambda target: _convert(tool, options, source, target, on_start)) as text:
+            _psql(arguments, environment, major_version, text, on_start)
         return
     command: list[str | Path] = [tool, *options, "--dbname", arguments[-1], *arguments[:-1]]
     with running(command, environment, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
+        on_start(process)
         copy_stream(source, process.stdin)
 
 
-def _convert(tool: Path, options: list[str], source: IO[bytes], target: IO[bytes]) -> None:
+def _convert(
+    tool: Path, options: list[str], source: IO[bytes], target: IO[bytes], on_start: Callable[[Process], None]
+) -> None:
     """Write the dump as plain SQL: pg_restore itself would set a parameter that the older server does not know."""
     with (
         piped(lambda pushed: copy_stream(source, pushed)) as dumped,
-        running([tool, *options, "--file=-"], {}, stdin=dumped, stdout=target),
+        running([tool, *options, "--file=-"], {}, stdin=dumped, stdout=target) as process,
     ):
-        pass
+        on_start(process)
 
 
-def _psql(arguments: list[str], environment: dict[str, str], major_version: int, source: IO[bytes]) -> None:
+def _psql(
+    arguments: list[str],
+    environment: dict[str, str],
+    major_version: int,
+    source: IO[bytes],
+    on_start: Callable[[Process], None],
+) -> None:
     options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
     with running([program("psql", major_version), *options, *arguments], environment, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
+        on_start(process)
         for piece in statements(source):
             process.stdin.write(piece)

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import sql
 
+from audit.trusting import catalog_only
 from tenants.models import database_prefix
 from tenants.router import TENANT_APPS
 
@@ -32,20 +33,21 @@ SELECT c.relname, c.relkind = 'S',
 CHANGES = """
 WITH object (kind, name, acl, owner) AS (
     SELECT 'SCHEMA', quote_ident(nspname), coalesce(nspacl, acldefault('n', nspowner)), nspowner
-      FROM pg_catalog.pg_namespace WHERE oid >= 16384 OR oid = 2200
+      FROM pg_catalog.pg_namespace WHERE oid >= 16384::oid OR oid = 2200::oid
     UNION ALL
     SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, oid::regclass::text,
            coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)), relowner
-      FROM pg_catalog.pg_class WHERE oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+      FROM pg_catalog.pg_class WHERE oid >= 16384::oid AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
     UNION ALL
     SELECT 'ROUTINE', oid::regprocedure::text, coalesce(proacl, acldefault('f', proowner)), proowner
-      FROM pg_catalog.pg_proc WHERE oid >= 16384
+      FROM pg_catalog.pg_proc WHERE oid >= 16384::oid
 ), have (kind, name, grantee, privilege) AS (
     SELECT kind, name, grantee, privilege_type FROM object, aclexplode(acl) WHERE grantee <> owner
 ), wanted (kind, name, grantee, privilege) AS (
     SELECT kind, name, grantee, privilege_type
       FROM object
-      JOIN unnest(%s::text[], %s::text[]) AS catalog (object, entries) ON catalog.object = name,
+      JOIN unnest(%s::text[], %s::text[]) AS catalog (object, entries)
+           ON catalog.object = regexp_replace(name, '^public\\.', ''),
            aclexplode(string_to_array(entries, ', ')::aclitem[])
      WHERE grantee <> owner
 ), change (word, direction, kind, name, grantee, privilege) AS (
@@ -54,7 +56,7 @@ WITH object (kind, name, acl, owner) AS (
     SELECT 'GRANT', 'TO', * FROM (TABLE wanted EXCEPT TABLE have) AS missing
 )
 SELECT format('%%s %%s ON %%s %%s %%s %%s', word, privilege, kind, name, direction,
-              CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)
+              CASE grantee WHEN 0::oid THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)
   FROM change
  ORDER BY word DESC, kind, name
 """
@@ -63,7 +65,7 @@ SELECT format('%%s %%s ON %%s %%s %%s %%s', word, privilege, kind, name, directi
 def grant_as(connection: BaseDatabaseWrapper, catalog: Mapping[str, str]) -> None:
     """Bring everybody's privileges on what is in the database to what `catalog` says of them."""
     grants = {name.removeprefix("grant "): acl for name, acl in catalog.items() if name.startswith("grant ")}
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(CHANGES, [list(grants), list(grants.values())])
         for (statement,) in cursor.fetchall():
             cursor.execute(statement)
@@ -72,7 +74,7 @@ def grant_as(connection: BaseDatabaseWrapper, catalog: Mapping[str, str]) -> Non
 def grant_all(connection: BaseDatabaseWrapper) -> None:
     """Give the group role, in a new database, the schema and what the models want."""
     group = sql.Identifier(_group())
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(sql.SQL("REVOKE CREATE ON SCHEMA public FROM PUBLIC").as_string(connection.connection))
         cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(group).as_string(connection.connection))
         for statement in grant_statements(connection):
@@ -81,7 +83,7 @@ def grant_all(connection: BaseDatabaseWrapper) -> None:
 
 def grant_statements(connection: BaseDatabaseWrapper) -> list[str]:
     """Return the statements that bring the group role from what it has to exactly what the models want."""
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(GRANTED, [_group()])
         found = cursor.fetchall()
     wanted = dict(privileges())
@@ -111,7 +113,7 @@ def _changes(
     ):
         if names:
             listed = sql.SQL(", ").join(sql.SQL(privilege) for privilege in sorted(names))
-            statement = sql.SQL(words).format(listed, kind, sql.Identifier(name), sql.Identifier(_group()))
+            statement = sql.SQL(words).format(listed, kind, sql.Identifier("public", name), sql.Identifier(_group()))
             yield statement.as_string(connection.connection)
 
 

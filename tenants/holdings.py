@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.db import transaction
 from django.db.utils import Error
 
 from tenants.backup_files import is_there
-from tenants.census import census_take
+from tenants.census import census_take, is_of
 from tenants.cluster import Cluster
 from tenants.models import Backup, BackupStatus, Restore, Tenant
 from tenants.objects import versions_of
@@ -67,6 +69,28 @@ def databases_held(cluster: Cluster, tenant_id: str, live: str) -> list[HeldData
     """Return those of them that exist."""
     names = database_names(tenant_id, live)
     return [HeldDatabase(name, names[name], size) for name, size in cluster.database_bytes(list(names)).items()]
+
+
+def databases_saying(cluster: Cluster, identity: UUID, *, but: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return (databases, whatever their names, that say they are that tenant's; those that were not looked into).
+
+    Those in `but` are left out. A database that is not the owner role's is not connected to: what is in it answers for
+    whoever owns it, and may run anything.
+    """
+    found, unseen = [], []
+    for name, owner in cluster.database_owners().items():
+        if name in but:
+            continue
+        if owner != cluster.owner:
+            unseen.append(name)
+            continue
+        try:
+            with owner_connection(cluster.server, name, "count") as connection:
+                if is_of(connection, identity):
+                    found.append(name)
+        except Error:
+            unseen.append(name)
+    return found, unseen
 
 
 def rows_held(cluster: Cluster, live: str) -> dict[str, int]:

@@ -7,7 +7,6 @@ enter it, so whatever fails or is cut off before is undone.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import uuid
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ from audit.chain import chain_head
 from audit.services import record
 from config.errors import SeoGenError
 from tenants import objects
+from tenants.archive import File, matching
 from tenants.building import Built, Expected, build
 from tenants.cluster import Cluster, parse_location
 from tenants.contents import contents
@@ -39,7 +39,7 @@ from tenants.models import (
     database_prefix,
 )
 from tenants.naming import database_name
-from tenants.objects import objects_of, prefix_of
+from tenants.objects import is_beneath, objects_of, prefix_of
 from tenants.operations import operation_begin, operation_end
 from tenants.owner import owner_connection
 from tenants.router import CONTROL
@@ -143,16 +143,17 @@ def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
     return built
 
 
-def take_files(made: Newcomer, files: Iterable[tuple[str, bytes]]) -> list[str]:
+def take_files(made: Newcomer, files: Iterable[File]) -> list[str]:
     """Write those of `files` (name beneath the prefix, content) that rows refer to; return the paths still missing."""
     made.at("files")
     with owner_connection(made.cluster.server, made.database, made.work) as connection:
         wanted = {file.path: file.digest for file in contents().files(connection.alias)}
-    for name, content in files:
-        path = prefix_of(made.tenant.id) + name
-        if wanted.get(path) == hashlib.sha256(content).hexdigest():
-            objects.write_all({path: content})
-            del wanted[path]
+    prefix = prefix_of(made.tenant.id)
+    digests = {path.removeprefix(prefix): digest for path, digest in wanted.items() if is_beneath(made.tenant.id, path)}
+    for name, content in matching(files, digests):
+        objects.write_all({prefix + name: content})
+        # A backup has it, and perhaps the storage as well: the first is as good.
+        del digests[name], wanted[prefix + name]
     return sorted(wanted)
 
 

@@ -5,27 +5,33 @@ What works for a tenant goes through `runs.storage`, which forms and checks path
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from django.core.files.base import ContentFile
+from django.core.exceptions import SuspiciousOperation
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, storages
 from django.utils.translation import gettext as _
 
 from tenants import s3
 from tenants.errors import StorageError
 from tenants.places import flush_folder, reason_of_place
+from tenants.streams import copy_stream
 
 ALIAS = "artifacts"
 ROOT = "storage"
 # Beneath a tenant's prefix: files that a restore replaced, by its operation; not a name that a run can have.
 KEPT = ".kept"
+
+# What is to be written: all of it, or an open file at its beginning.
+Content = bytes | IO[bytes]
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,21 @@ class StoredObject:
 
 def prefix_of(tenant_id: str) -> str:
     return f"{ROOT}/{tenant_id}/"
+
+
+def is_beneath(tenant_id: str, path: str) -> bool:
+    """Tell whether the path stays beneath the tenant's prefix, whatever a row or a manifest says: only then is it read.
+
+    What a run may be called is `runs.storage`'s affair.
+    """
+    prefix = prefix_of(tenant_id)
+    return path.startswith(prefix) and is_safe(path.removeprefix(prefix))
+
+
+def is_safe(name: str) -> bool:
+    """Tell whether a name stays beneath the prefix that is put before it."""
+    parts = name.split("/")
+    return bool(name) and "\\" not in name and "\0" not in name and not any(part in ("", ".", "..") for part in parts)
 
 
 def kept_path(tenant_id: str, operation_id: object, path: str) -> str:
@@ -103,7 +124,7 @@ def _bucket(backend: Any) -> tuple[Any, str]:
     return backend.connection.meta.client, backend.bucket_name
 
 
-def write_all(files: Mapping[str, bytes]) -> None:
+def write_all(files: Mapping[str, Content]) -> None:
     """Put each content at its path, in this order: where the last file is, so are the others.
 
     Each replaces what is there at once or not at all. On return all of them are on the disk. Raises `StorageError`;
@@ -115,7 +136,7 @@ def write_all(files: Mapping[str, bytes]) -> None:
         with _translated(path, _("written")):
             if isinstance(backend, FileSystemStorage):
                 changed |= _replace_file(backend, path, content)
-            elif backend.save(path, ContentFile(content)) != path:
+            elif backend.save(path, _file(content)) != path:
                 raise StorageError(_("Storage: %(path)s could not be replaced.") % {"path": path})
     for folder in sorted(changed):
         with _translated(str(folder), _("written")):
@@ -160,9 +181,14 @@ def _listing(prefix: str) -> Iterator[StoredObject]:
 
 @contextmanager
 def _translated(path: str, what: str) -> Iterator[None]:
-    """Turn failures of the disk or of S3 into `StorageError`."""
+    """Turn failures of the disk or of S3 into `StorageError`, and a path that leads out of the storage as well."""
     try:
         yield
+    except (SuspiciousOperation, UnicodeError) as error:
+        raise StorageError(
+            _("Storage: %(path)r is not a path that can be %(what)s.") % {"path": path, "what": what},
+            hint=_("It is in a row or a file that came from elsewhere; nothing was touched."),
+        ) from error
     except (OSError, BotoCoreError, ClientError) as error:
         raise StorageError(
             _("Storage: %(path)s cannot be %(what)s: %(reason)s.")
@@ -171,7 +197,11 @@ def _translated(path: str, what: str) -> Iterator[None]:
         ) from error
 
 
-def _replace_file(backend: FileSystemStorage, path: str, content: bytes) -> set[Path]:
+def _file(content: Content) -> File[bytes]:
+    return ContentFile(content) if isinstance(content, bytes) else File(content)
+
+
+def _replace_file(backend: FileSystemStorage, path: str, content: Content) -> set[Path]:
     """Write beside the target, flush to the disk, rename: a reader sees the old file or the new one, a crash too.
 
     Returns the folders that the caller must flush. The partial file has one name per target, so that a killed writer
@@ -182,7 +212,7 @@ def _replace_file(backend: FileSystemStorage, path: str, content: bytes) -> set[
     partial = target.with_name(f".{target.name}.partial")
     try:
         with open(partial, "wb") as file:
-            file.write(content)
+            copy_stream(io.BytesIO(content) if isinstance(content, bytes) else content, file)
             file.flush()
             os.fsync(file.fileno())
         if backend.file_permissions_mode is not None:

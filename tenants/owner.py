@@ -6,11 +6,12 @@ connects so. Alias "owner:<database>", in the thread that entered the context al
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from urllib.parse import unquote
 
 import environ
+from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
@@ -31,6 +32,8 @@ SESSION = {
     "default_transaction_isolation": "read\\ committed",
     "default_transaction_read_only": "off",
 }
+# What a guest's must not decide besides: its database is read, as it is, and by PostgreSQL's own functions alone.
+GUEST_SESSION = {**SESSION, "search_path": "pg_catalog,pg_temp", "default_transaction_read_only": "on"}
 
 
 @contextmanager
@@ -41,19 +44,23 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
     Raises `ServerError` for a server that was not prepared, Django's `OperationalError` where the database does not let
     us in.
     """
-    with _connection(owner_url(server, database), database, work) as connection:
+    with _connection(owner_url(server, database), database, work, SESSION) as connection:
         yield connection
 
 
 @contextmanager
 def guest_connection(url: str, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
-    """Yield Django's connection to `database` as whoever its `url` names, who need not be trusted with more."""
-    with _connection(url, database, work) as connection:
+    """Yield Django's connection to `database` as whoever its `url` names, who need not be trusted with more.
+
+    It only reads, and no statement of it outlasts RESTORE_STALL_S: looking at a table may run what somebody put there.
+    """
+    session = {**GUEST_SESSION, "statement_timeout": str(int(settings.RESTORE_STALL_S * 1000))}
+    with _connection(url, database, work, session) as connection:
         yield connection
 
 
 @contextmanager
-def _connection(url: str, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
+def _connection(url: str, database: str, work: str, session: Mapping[str, str]) -> Iterator[BaseDatabaseWrapper]:
     alias = OWNER_PREFIX + database
     config = environ.Env.db_url_config(url)
     # The folder of a socket, which a URL can only hold quoted.
@@ -61,7 +68,7 @@ def _connection(url: str, database: str, work: str) -> Iterator[BaseDatabaseWrap
     config["ENGINE"] = "django.db.backends.postgresql"
     options = config.setdefault("OPTIONS", {})
     options["options"] = " ".join(
-        [options.get("options", ""), *(f"-c {name}={value}" for name, value in SESSION.items())]
+        [options.get("options", ""), *(f"-c {name}={value}" for name, value in session.items())]
     )
     options.update(application_name=application_name(work), connect_timeout=CONNECT_TIMEOUT_S)
     add_alias(alias, config)

@@ -16,6 +16,8 @@ from django.utils.translation import gettext as _
 from tenants.errors import TenantError
 
 CHUNK_BYTES = 2**20
+# Of one line outside a table's data, which is held in memory: the longest of pg_dump's own is a function or a view.
+MAX_LINE_BYTES = 32 * 2**20
 END_OF_COPY = b"\n\\.\n"
 # What pg_dump writes on one line each, and we do ourselves.
 NOT_OURS = re.compile(
@@ -51,8 +53,10 @@ class _Reader:
         self._buffer = b""
 
     def line(self) -> bytes:
-        """Return the next line with its end; b"" at the end of the stream."""
+        """Return the next line with its end; b"" at the end of the stream. Raises `NotADump` for one without an end."""
         while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > MAX_LINE_BYTES:
+                raise NotADump(_("it holds a line that is longer than any of pg_dump's"))
             if not self._fill():
                 end = len(self._buffer) - 1
                 break

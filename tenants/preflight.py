@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from django.db.utils import Error
 from django.utils.translation import gettext as _
 
+from audit.trusting import catalog_only
 from tenants.catalog import STAMP, catalog_fingerprint
 from tenants.cluster import Cluster, Door, parse_location
 from tenants.errors import MigrationFailed, ServerError, reason_of
@@ -84,7 +85,7 @@ def look_into(tenant: Tenant, *, work: str) -> Look:
     database = database_of(tenant)
     try:
         with owner_connection(server, database, work) as connection:
-            with connection.cursor() as cursor:
+            with catalog_only(connection), connection.cursor() as cursor:
                 cursor.execute(LOOK, [sorted(TENANT_APPS)])
                 identity, applied, stamp = cursor.fetchone()
             _require_identity(json.loads(identity or "[]"), tenant)

@@ -9,11 +9,11 @@ from contextlib import suppress
 from django.db.utils import Error
 
 from tenants import objects
-from tenants.archive import archive_read
+from tenants.archive import archive_read, matching
 from tenants.contents import FileRef, RunDifferences, contents
 from tenants.errors import TenantError
 from tenants.models import DatabaseServer, Restore, Tenant
-from tenants.objects import kept_path, objects_of, prefix_of
+from tenants.objects import Content, is_beneath, kept_path, objects_of, prefix_of
 from tenants.owner import owner_connection
 from tenants.sources import backup_find, opened
 
@@ -38,11 +38,11 @@ def reconcile(
         # There is none where the live database was gone, and one that was damaged cannot be read.
         with suppress(Error), owner_connection(server, row.kept, work) as replaced:
             runs = contents().compare(connection.alias, replaced.alias)
-    problems = broken(files)
+    problems = broken(tenant.id, files)
     returned: list[str] = []
     if problems:
         returned = _bring_back(tenant, row, problems, identity_file) + _put_back(tenant, row, problems)
-        problems = broken(files)
+        problems = broken(tenant.id, files)
     known = {file.path for file in files}
     orphans = [stored.path for stored in objects_of(tenant.id) if stored.path not in known]
     return {
@@ -56,9 +56,9 @@ def reconcile(
     }
 
 
-def broken(files: Iterable[FileRef]) -> list[FileRef]:
-    """Return the files that are not there, or are not what their row says."""
-    return [file for file in files if not _is_whole(file)]
+def broken(tenant_id: str, files: Iterable[FileRef]) -> list[FileRef]:
+    """Return the files that are not there, or are not what their row says; nothing of another tenant's is read."""
+    return [file for file in files if not (is_beneath(tenant_id, file.path) and _is_whole(file))]
 
 
 def _is_whole(file: FileRef) -> bool:
@@ -74,20 +74,19 @@ def _bring_back(tenant: Tenant, row: Restore, wanted: list[FileRef], identity_fi
         return []
     if file.manifest is None or file.manifest.storage is None:
         return []
-    digests = {one.path: one.digest for one in wanted}
+    prefix = prefix_of(tenant.id)
+    digests = {one.path.removeprefix(prefix): one.digest for one in wanted if is_beneath(tenant.id, one.path)}
     brought = []
     with opened(file.place, file.manifest.storage.name, file.manifest.storage, identity_file) as stream:
-        for name, content in archive_read(stream):
-            path = prefix_of(tenant.id) + name
-            if digests.get(path) == hashlib.sha256(content).hexdigest():
-                _replace(tenant, row, path, content)
-                brought.append(path)
+        for name, content in matching(archive_read(stream), digests):
+            _replace(tenant, row, prefix + name, content, digests[name])
+            brought.append(prefix + name)
     return brought
 
 
 def _put_back(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]:
     """Take files from what earlier restores kept aside: those that an undo needs."""
-    digests = {one.path: one.digest for one in wanted}
+    digests = {one.path: one.digest for one in wanted if is_beneath(tenant.id, one.path)}
     put = []
     for stored in list(objects_of(tenant.id, kept=True)):
         path = prefix_of(tenant.id) + stored.path.split("/", 4)[-1]
@@ -95,13 +94,14 @@ def _put_back(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]:
             continue
         content = objects.read(stored.path)
         if content is not None and hashlib.sha256(content).hexdigest() == digests[path]:
-            _replace(tenant, row, path, content)
+            _replace(tenant, row, path, content, digests[path])
             put.append(path)
     return put
 
 
-def _replace(tenant: Tenant, row: Restore, path: str, content: bytes) -> None:
+def _replace(tenant: Tenant, row: Restore, path: str, content: Content, digest: str | None) -> None:
+    """Write what has that digest; what is there is kept aside, for it has another."""
     present = objects.read(path)
-    if present is not None and present != content:
+    if present is not None and hashlib.sha256(present).hexdigest() != digest:
         objects.write_all({kept_path(tenant.id, row.pk, path): present})
     objects.write_all({path: content})

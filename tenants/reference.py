@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from audit.trusting import catalog_only
 from tenants.catalog import catalog_fingerprint, catalog_read
 from tenants.history import History, Release, digest_of
 from tenants.models import DatabaseServer, SchemaReference
@@ -14,7 +15,7 @@ APPLIED = "SELECT app, name FROM public.django_migrations WHERE app = ANY(%s)"
 
 def history_read(connection: BaseDatabaseWrapper) -> History:
     """Return the tenant apps' migrations that the database says were applied."""
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(APPLIED, [sorted(TENANT_APPS)])
         return frozenset(cursor.fetchall())
 
@@ -24,6 +25,8 @@ def reference_find(server: DatabaseServer, server_version: int, history: History
     return (
         SchemaReference.objects.using(CONTROL)
         .filter(server=server, server_version=server_version, history=digest_of(history))
+        # An older release read it in another form (migration 0011).
+        .exclude(fingerprint="")
         .first()
     )
 

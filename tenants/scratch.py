@@ -94,6 +94,16 @@ class Scratch:
         self.cluster.hand_over(self.database, self.guest)
         self.cluster.drop_guest(self.guest)
 
+    def settle(self) -> int:
+        """End what the dump has left running or prepared, and let the guest in again; return how much was prepared."""
+        self.cluster.end_guest(self.guest)
+        self.cluster.let_guest_in(self.database, self.guest, self.password)
+        return self.cluster.roll_back_as_guest(self.database, self.guest, self.password)
+
     def drop(self) -> None:
+        """Drop database and guest, in whatever state a killed process has left them."""
+        exists = self.cluster.database_exists(self.database)
+        if exists and self.cluster.role_exists(self.guest):
+            self.settle()
         self.cluster.drop_database(self.database)
         self.cluster.drop_guest(self.guest)

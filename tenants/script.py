@@ -185,7 +185,8 @@ def _rows(plan: Sequence[Migration]) -> History:
 def _insert(connection: BaseDatabaseWrapper, rows: Sequence[Key]) -> str:
     """Return the statement that records the migrations as Django does."""
     values = [value for row in rows for value in row]
-    query = "INSERT INTO django_migrations (app, name, applied) VALUES " + ", ".join(["(%s, %s, now())"] * len(rows))
+    one = "(%s, %s, pg_catalog.now())"
+    query = "INSERT INTO public.django_migrations (app, name, applied) VALUES " + ", ".join([one] * len(rows))
     return str(connection.ops.compose_sql(query, values))  # type: ignore[attr-defined]
 
 

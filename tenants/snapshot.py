@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from django.db import connections, transaction
 from django.utils.translation import gettext as _
 
+from audit.trusting import catalog_only
 from tenants.catalog import catalog_fingerprint, catalog_read, differences
 from tenants.census import Census, census_take
 from tenants.contents import FileRef, contents
@@ -48,6 +49,7 @@ def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
     with owner_connection(server, database, work) as connection, transaction.atomic(using=connection.alias):
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        with catalog_only(connection), connection.cursor() as cursor:
             cursor.execute("SELECT pg_export_snapshot()")
             name = cursor.fetchone()[0]
         yield Snapshot(server, database, major_version(connection), name, connection.alias)

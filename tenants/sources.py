@@ -10,13 +10,15 @@ from typing import IO, Protocol, cast
 
 from django.utils.translation import gettext as _
 
-from tenants.dump import DumpFormat, dump, format_of, load
+from tenants.dump import dump, format_of, load
 from tenants.errors import TenantError
+from tenants.load_limits import LoadGuard
 from tenants.manifest import SUFFIX, Manifest, StoredFile, manifest_read
 from tenants.models import Backup, DatabaseServer
 from tenants.places import MissingFromPlace, Place, split_file
 from tenants.recovery import Target, recovered_server
 from tenants.router import CONTROL
+from tenants.scratch import Scratch
 from tenants.sealing import is_sealed, unsealed
 from tenants.streams import Peeked, Tally
 
@@ -41,8 +43,12 @@ class Source(Protocol):
     def is_ours(self) -> bool:
         """Whether it is this installation's own, known by its digest or read from its server: its drift is believed."""
 
-    def load_into(self, url: str, major_version: int, *, work: str) -> None:
-        """Fill the empty database behind `url`, as whoever it names; raise `TenantError` where it cannot be done."""
+    @property
+    def dump_bytes(self) -> int | None:
+        """Return the size of the dump as it is stored; None where it comes straight from a server of ours."""
+
+    def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
+        """Fill the empty scratch database, as its guest; raise `TenantError` where it cannot be done."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +66,14 @@ class BackupFile:
     def description(self) -> str:
         return self.place.path(self.name)
 
-    def load_into(self, url: str, major_version: int, *, work: str) -> None:
+    @property
+    def dump_bytes(self) -> int | None:
+        return self.place.size(self.name)
+
+    def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
         expected = self.manifest.file if self.manifest else None
         with opened(self.place, self.name, expected, self.identity_file) as stream:
-            beginning = stream.read(BEGINNING_BYTES)
-            dump_format = format_of(beginning)
-            load(url, major_version, cast(IO[bytes], Peeked(beginning, stream)), dump_format=dump_format, work=work)
+            load_stream(stream, scratch, guard, work=work)
 
 
 @dataclass(frozen=True)
@@ -77,12 +85,32 @@ class ServerDatabase:
     description: str
     manifest: Manifest | None = None
     is_ours: bool = True
+    dump_bytes: int | None = None
 
-    def load_into(self, url: str, major_version: int, *, work: str) -> None:
-        def take(stream: IO[bytes]) -> None:
-            load(url, major_version, stream, dump_format=DumpFormat.CUSTOM, work=work)
+    def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
+        version = scratch.cluster.major_version
+        dump(
+            self.server,
+            self.database,
+            version,
+            lambda stream: load_stream(stream, scratch, guard, work=work),
+            work=work,
+            compress=False,
+            on_start=guard.watch,
+        )
 
-        dump(self.server, self.database, major_version, take, work=work, compress=False)
+
+def load_stream(stream: IO[bytes], scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
+    """Load a dump of either format, within the guard's limits; raise `TenantError`."""
+    beginning = stream.read(BEGINNING_BYTES)
+    load(
+        scratch.url,
+        scratch.cluster.major_version,
+        guard.counted(cast(IO[bytes], Peeked(beginning, stream))),
+        dump_format=format_of(beginning),
+        work=work,
+        on_start=guard.watch,
+    )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from django.db import connections
 
+from audit.trusting import catalog_only
 from tenants.batches import fleet_shared
 from tenants.catalog import named
 from tenants.context import tenant_context
@@ -114,7 +115,11 @@ def _sizes(tenants: Sequence[Tenant]) -> dict[str, int | TenantError]:
 
 def _size_bytes(tenant: Tenant) -> int:
     try:
-        with tenant_context(tenant, statuses=CONNECTABLE) as alias, connections[alias].cursor() as cursor:
+        with (
+            tenant_context(tenant, statuses=CONNECTABLE) as alias,
+            catalog_only(connections[alias]),
+            connections[alias].cursor() as cursor,
+        ):
             cursor.execute("SELECT pg_database_size(current_database())")
             size: int = cursor.fetchone()[0]
             return size

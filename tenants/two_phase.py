@@ -12,7 +12,8 @@ from django.db.utils import Error
 from django.utils.translation import gettext as _
 
 from audit.services import record
-from tenants.catalog import catalog_fingerprint, catalog_read, differences, named
+from audit.trusting import catalog_only
+from tenants.catalog import catalog_fingerprint, catalog_read, catalog_stamp, differences, named
 from tenants.cluster import Cluster
 from tenants.errors import MigrationFailed, ServerError, reason_of
 from tenants.history import Release, label
@@ -29,10 +30,11 @@ LOCK_NOT_AVAILABLE = "55P03"
 UNDEFINED_OBJECT = "42704"
 # The strongest lock on each of our tables, of those that writers (or also readers) wait for.
 LOCKS = """
-SELECT relation::regclass::text, (array_agg(mode ORDER BY array_position(%s, mode)))[1]
-  FROM pg_locks
- WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation >= 16384 AND mode = ANY(%s)
-   AND (SELECT relkind FROM pg_class WHERE oid = relation) IN ('r', 'p', 'v', 'm')
+SELECT regexp_replace(relation::regclass::text, '^public\\.', ''),
+       (array_agg(mode ORDER BY array_position(%s, mode)))[1]
+  FROM pg_catalog.pg_locks
+ WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation >= 16384::oid AND mode = ANY(%s)
+   AND (SELECT relkind FROM pg_catalog.pg_class WHERE oid = relation) IN ('r', 'p', 'v', 'm')
  GROUP BY relation
  ORDER BY 1
 """
@@ -59,8 +61,8 @@ class Prepared:
 def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, with_locks: bool) -> Prepared:
     """Migrate the tenant in one transaction and prepare it; raise `MigrationFailed`, having changed nothing.
 
-    1. the history is still what was looked at; 2. the script; 3. the tenant's own audit entry, last as always; 4. the
-    schema is what the rehearsal came to; 5. PREPARE TRANSACTION.
+    1. history and schema are still what was looked at, so that what the migrations call is ours; 2. the script; 3. the
+    tenant's own audit entry, last as always; 4. the schema is what the rehearsal came to; 5. PREPARE TRANSACTION.
     """
     begun = time.perf_counter()
     tenant_id, at_work = job.look.tenant.id, ""
@@ -75,6 +77,7 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
             _execute(connection, f"SET LOCAL lock_timeout = {int(lock_timeout_s * 1000)}")
             if history_read(connection) != job.look.history:
                 raise MigrationFailed(tenant_id, _("its migrations have changed since it was checked"))
+            _require_untouched(connection, job)
             locked_at = time.perf_counter()
             job.script.run(connection, on_step)
             _audit(connection, job, release)
@@ -176,6 +179,12 @@ def _audit(connection: BaseDatabaseWrapper, job: Job, release: Release) -> None:
         )
 
 
+def _require_untouched(connection: BaseDatabaseWrapper, job: Job) -> None:
+    look = job.look
+    if catalog_stamp(connection) != look.stamp and catalog_fingerprint(connection) != look.fingerprint:
+        raise MigrationFailed(look.tenant.id, _("its schema has changed since it was checked"))
+
+
 def _require_schema(connection: BaseDatabaseWrapper, job: Job) -> None:
     if catalog_fingerprint(connection) != job.script.fingerprint:
         found = named(differences(job.script.catalog, catalog_read(connection)))
@@ -185,7 +194,7 @@ def _require_schema(connection: BaseDatabaseWrapper, job: Job) -> None:
 
 
 def _locks(connection: BaseDatabaseWrapper) -> dict[str, str]:
-    with connection.cursor() as cursor:
+    with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(LOCKS, [BLOCKING_MODES, BLOCKING_MODES])
         return dict(cursor.fetchall())
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from config import stack
 from config.stack.state import load_secrets, load_state
@@ -33,3 +37,12 @@ def superuser_url(url: str, database: str | None = None) -> str:
     return (
         f"postgresql://postgres:{_passwords[port]}@{parts.hostname}:{port}{path}?application_name={quote(APPLICATION)}"
     )
+
+
+@contextmanager
+def superuser_connection(url: str, database: str) -> Iterator[BaseDatabaseWrapper]:
+    """Yield Django's connection to `database` as the superuser, otherwise as `owner_connection` makes it."""
+    from tenants.owner import SESSION, _connection
+
+    with _connection(superuser_url(url, database), database, "test", SESSION) as connection:
+        yield connection

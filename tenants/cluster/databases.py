@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import LiteralString, cast
-from uuid import UUID
 
-import psycopg
 from psycopg import sql
 
-from tenants.cluster.location import owner_url
 from tenants.cluster.roles import Roles
 
 # Serialises the building of templates on one server. Advisory locks count per database, so it is always taken in the
@@ -46,9 +43,6 @@ SELECT pid, usename, application_name, state, extract(epoch FROM clock_timestamp
 IN_TRANSACTION: LiteralString = """
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND xact_start IS NOT NULL)
 """
-
-
-IS_OF: LiteralString = "SELECT 1 FROM public.tenant_identity WHERE identity = %s"
 
 
 @dataclass(frozen=True)
@@ -169,21 +163,13 @@ class Databases(Roles):
         query = "SELECT datname, pg_database_size(oid)::int8 FROM pg_database WHERE datname = ANY(%s) ORDER BY datname"
         return dict(self._rows(query, [list(names)]))
 
-    def databases_of(self, identity: UUID, *, but: Collection[str]) -> list[str]:
-        """Return the databases of our owner's, whatever their names, that say they are the tenant's with that identity.
-
-        Those in `but` are left out, and so is what cannot be entered. Databases of others are never entered: who owns
-        one decides what runs in it.
+    def database_owners(self) -> dict[str, str]:
+        """Return {database: its owner} of all that let somebody connect, templates apart: from the shared catalog."""
+        query = """
+            SELECT datname, pg_catalog.pg_get_userbyid(datdba)
+              FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname
         """
-        query = "SELECT datname FROM pg_database WHERE datallowconn AND pg_get_userbyid(datdba) = %s ORDER BY datname"
-        found = []
-        for (name,) in self._rows(query, [self.owner]):
-            if name in but:
-                continue
-            with suppress(psycopg.Error), self._entered(owner_url(self.server, name)) as connection:
-                if connection.execute(IS_OF, [identity]).fetchone():
-                    found.append(name)
-        return found
+        return dict(self._rows(query))
 
     def databases_named(self, prefix: str) -> list[str]:
         """Return the names of the databases that begin with `prefix`."""

@@ -44,6 +44,8 @@ class Guests(Databases):
         in `public` only where it may create one, as the database's owner may.
         """
         guest, owner, name = sql.Identifier(role), sql.Identifier(self.owner), sql.Identifier(database)
+        # It may have given itself a password that somebody knows.
+        self._execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(guest))
         self._end_sessions_of(role)
         self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner))
         self._forget_grants(database)
@@ -97,7 +99,8 @@ class Guests(Databases):
     def _prepared_by_superuser(self, gid: str, owner: str, database: str) -> ServerError:
         return ServerError(
             _(
-                "In database %(database)s of server %(name)s, %(owner)s has prepared transaction %(gid)s, and only they can end it."
+                "In database %(database)s of server %(name)s, %(owner)s has prepared transaction %(gid)s, which nobody"
+                " else can end."
             )
             % {"database": database, "name": self.server.name, "owner": owner, "gid": gid},
             hint=_("As %(owner)s, in that database, run: ROLLBACK PREPARED '%(gid)s';") % {"owner": owner, "gid": gid},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString, cast
 
-from tenants.cluster.guests import Guests
+from tenants.cluster.loading import Loading
 
 # What a server in recovery must have at least as much of as the server whose log it replays.
 FACTS: LiteralString = """
@@ -72,7 +72,7 @@ class ArchiverState:
     failed_at: datetime | None
 
 
-class Log(Guests):
+class Log(Loading):
     def facts(self) -> ServerFacts:
         """Return what base backups and recovery need to know of the server, with its time of day."""
         [row] = self._rows(FACTS)

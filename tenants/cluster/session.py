@@ -15,6 +15,20 @@ from tenants.models import DatabaseServer, database_prefix
 CONNECT_TIMEOUT_S = 10
 
 
+# In a database (%s), those of a superuser, and all others.
+SUPERUSERS_IN: LiteralString = """
+SELECT a.pid, a.usename
+  FROM pg_catalog.pg_stat_activity AS a JOIN pg_catalog.pg_roles AS r ON r.oid = a.usesysid
+ WHERE a.datname = %s AND r.rolsuper AND a.pid <> pg_catalog.pg_backend_pid()
+   AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+"""
+END_SESSIONS_IN: LiteralString = """
+SELECT count(pg_catalog.pg_terminate_backend(pid, 10000))
+  FROM pg_catalog.pg_stat_activity
+ WHERE datname = %s AND usesysid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()
+"""
+
+
 def application_name(work: str) -> str:
     """Return what our sessions for `work` are called; PostgreSQL cuts names at 63 bytes."""
     return f"{database_prefix()} {work}".strip()[:63]
@@ -71,7 +85,7 @@ class Session:
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT_S,
             application_name=self._application,
-            options="-c search_path=pg_catalog",
+            options="-c search_path=pg_catalog,pg_temp",
         )
 
     def _execute(self, statement: sql.Composed) -> None:
@@ -107,8 +121,14 @@ class Session:
         self._scalar(query, role)
 
     def _end_sessions_in(self, name: str) -> None:
-        query = (
-            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
-            " WHERE datname = %s AND pid <> pg_backend_pid()"
-        )
-        self._scalar(query, name)
+        """End everybody's sessions in the database but superusers', which are not ours to end.
+
+        Autovacuum's workers have no role; PostgreSQL ends them itself before it renames or drops a database.
+        """
+        for pid, role in self._rows(SUPERUSERS_IN, [name]):
+            raise ServerError(
+                _("In database %(database)s of server %(name)s, superuser %(role)s has a session (process %(pid)d).")
+                % {"database": name, "name": self.server.name, "role": role, "pid": pid},
+                hint=_("End it, then try again."),
+            )
+        self._scalar(END_SESSIONS_IN, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from audit.services import record
 from config.errors import SeoGenError
-from tenants.archive import archive_read
+from tenants.archive import archive_read, digests_of
 from tenants.building import Built, Expected, build
 from tenants.cluster import Cluster
 from tenants.contents import FileRef
@@ -126,12 +125,12 @@ def _require_files(file: BackupFile, manifest: Manifest, identity_file: str | No
     wanted = {artifact.path: artifact.digest for artifact in manifest.artifacts}
     if manifest.storage is None:
         refs = [FileRef(artifact.path, artifact.digest, artifact.size_bytes) for artifact in manifest.artifacts]
-        missing = {one.path for one in broken(refs)}
+        missing = {one.path for one in broken(manifest.tenant_id, refs)}
         where = _("the storage")
     else:
         with opened(file.place, manifest.storage.name, manifest.storage, identity_file) as stream:
             prefix = prefix_of(manifest.tenant_id)
-            found = {prefix + name: hashlib.sha256(content).hexdigest() for name, content in archive_read(stream)}
+            found = {prefix + name: digest for name, digest in digests_of(archive_read(stream))}
         missing = {path for path, digest in wanted.items() if found.get(path) != digest}
         where = manifest.storage.name
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from config.errors import SeoGenError
 from tenants import objects
-from tenants.archive import archive_read
+from tenants.archive import File, archive_read
 from tenants.batches import fleet_shared
 from tenants.building import Expected
 from tenants.errors import RestoreRefused, TenantError, TenantExists, TenantNotActive, TenantUnfinished
@@ -101,7 +102,7 @@ def _refusing(new_id: str) -> Iterator[None]:
         raise RestoreRefused(new_id, error.message, hint=error.hint or _("Nothing of it is left.")) from error
 
 
-def _files(origin: Tenant, file: BackupFile | None, identity_file: str | None) -> Iterator[tuple[str, bytes]]:
+def _files(origin: Tenant, file: BackupFile | None, identity_file: str | None) -> Iterator[File]:
     """Yield (name, content) of the backup's files where it has them, then of the other tenant's storage."""
     if file and file.manifest and file.manifest.storage:
         with opened(file.place, file.manifest.storage.name, file.manifest.storage, identity_file) as stream:
@@ -109,4 +110,4 @@ def _files(origin: Tenant, file: BackupFile | None, identity_file: str | None) -
     for stored in objects_of(origin.id):
         content = objects.read(stored.path)
         if content is not None:
-            yield stored.path.removeprefix(prefix_of(origin.id)), content
+            yield stored.path.removeprefix(prefix_of(origin.id)), io.BytesIO(content)

@@ -24,7 +24,7 @@ from tenants.certificate import digest_of
 from tenants.cluster import Cluster
 from tenants.contents import contents
 from tenants.errors import ServerError
-from tenants.holdings import database_names, storage_held
+from tenants.holdings import database_names, databases_saying, storage_held
 from tenants.ledger import erasure_get, erasures
 from tenants.models import (
     Backup,
@@ -172,8 +172,8 @@ def _names(url: str, prefix: str) -> list[str]:
         return []
 
 
-def _databases(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
-    """On every server, its own or not: a database may have been copied by hand."""
+def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
+    """On every server, its own or not: a database may have been copied by hand. Those of others are not entered."""
     names = list(database_names(row.tenant_id, row.database))
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
         try:
@@ -188,7 +188,13 @@ def _databases(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
                         "name": row.role,
                         "server": server.name,
                     }
-                for name in cluster.databases_of(row.identity, but=_known_databases(server)):
+                found, unseen = databases_saying(cluster, row.identity, but=_known_databases(server))
+                if unseen:
+                    check.unseen.append(
+                        _("databases of others on server %(server)s: %(names)s")
+                        % {"server": server.name, "names": ", ".join(unseen)}
+                    )
+                for name in found:
                     yield _("The database %(name)s on server %(server)s says that it is the tenant's.") % {
                         "name": name,
                         "server": server.name,

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import IO, cast
 
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from audit.archive import lines_check
 from audit.chain import ChainHead
 from audit.services import record
 from config.errors import SeoGenError
 from llm.transfer import LLMConfiguration, configuration_add
-from tenants.archive import archive_read
 from tenants.batches import fleet_shared
 from tenants.building import Expected
-from tenants.bundle import DUMP, STORAGE, Bundle, bundle_open
-from tenants.dump import format_of, load
+from tenants.bundle import AUDIT, CONTROL_ROWS, DUMP, STORAGE, Bundle, bundle_open
 from tenants.errors import ImportRefused, TenantExists, TenantUnfinished
 from tenants.ledger import note_return, require_not_erased
+from tenants.load_limits import LoadGuard
 from tenants.manifest import Manifest
 from tenants.models import Tenant, TenantStatus
 from tenants.naming import validate_id
@@ -31,10 +28,10 @@ from tenants.operations import tenant_lock
 from tenants.places import split_file
 from tenants.restoring import FLEET_WAIT
 from tenants.router import CONTROL
+from tenants.scratch import Scratch
 from tenants.selectors import server_for_new_tenant
-from tenants.sources import BEGINNING_BYTES, Unfit
-from tenants.streams import Peeked
-from tenants.types import CloneReport, OnProgress, ignore_progress
+from tenants.sources import Unfit, load_stream
+from tenants.types import CloneReport, OnProgress, Progress, ignore_progress
 
 
 def tenant_import(
@@ -54,18 +51,24 @@ def tenant_import(
     `TenantExists`, or `ImportRefused` with what does not match; nothing of it is left then.
     """
     place, name = split_file(file)
-    with _refusing(place.path(name)), bundle_open(place, name, identity_file) as bundle:
-        manifest = bundle.manifest
-        tenant_id = manifest.tenant_id if new_id is None else validate_id(new_id)
-        keeps = tenant_id == manifest.tenant_id
-        with fleet_shared(wait=FLEET_WAIT), tenant_lock(tenant_id, IMPORT):
+    with _refusing(place.path(name)), ExitStack() as stack:
+        with bundle_open(place, name, identity_file) as bundle:
+            manifest = bundle.manifest
+            tenant_id = manifest.tenant_id if new_id is None else validate_id(new_id)
+            keeps = tenant_id == manifest.tenant_id
+            stack.enter_context(fleet_shared(wait=FLEET_WAIT))
+            stack.enter_context(tenant_lock(tenant_id, IMPORT))
             _require_free(tenant_id, manifest, keeps)
             erasure = require_not_erased(manifest.identity, reason=from_erased)
-            if erasure is not None:
-                note_return(erasure, new_id=tenant_id, source=place.path(name), reason=from_erased)
-            configuration = _checked(bundle)
             server = server_for_new_tenant(server_name)
-            with newcomer(
+            on_progress(Progress(tenant_id, "examine"))
+            configuration = _examined(bundle)
+        if erasure is not None:
+            note_return(erasure, new_id=tenant_id, source=place.path(name), reason=from_erased)
+        bundle = stack.enter_context(bundle_open(place, name, identity_file))
+        _require_same(bundle, manifest)
+        made = stack.enter_context(
+            newcomer(
                 tenant_id=tenant_id,
                 name=manifest.name if keeps else f"{manifest.name} ({tenant_id})",
                 identity=manifest.identity if keeps else uuid.uuid4(),
@@ -74,13 +77,14 @@ def tenant_import(
                 kind=IMPORT,
                 source=place.path(name),
                 on_progress=on_progress,
-            ) as made:
-                built = fill(made, BundleDump(bundle), _expected(manifest))
-                with bundle.part(STORAGE) as stream:
-                    missing = take_files(made, archive_read(stream))
-                made.at("configuration")
-                added = _add(configuration, tenant_id)
-                tenant = activate(made, built)
+            )
+        )
+        built = fill(made, BundleDump(bundle), _expected(manifest))
+        with bundle.part(STORAGE) as stream:
+            missing = take_files(made, bundle.files(stream))
+        made.at("configuration")
+        added = _add(configuration, tenant_id)
+        tenant = activate(made, built)
     return CloneReport(
         tenant.id, manifest.tenant_id, place.path(name), built.version, built.census.rows, missing, added
     )
@@ -113,23 +117,38 @@ class BundleDump:
     def manifest(self) -> Manifest:
         return self.bundle.manifest
 
-    def load_into(self, url: str, major_version: int, *, work: str) -> None:
+    @property
+    def dump_bytes(self) -> int | None:
+        return self.bundle.size_of(DUMP)
+
+    def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
         with self.bundle.part(DUMP) as stream:
-            beginning = stream.read(BEGINNING_BYTES)
-            dump_format = format_of(beginning)
-            load(url, major_version, cast(IO[bytes], Peeked(beginning, stream)), dump_format=dump_format, work=work)
+            load_stream(stream, scratch, guard, work=work)
 
 
-def _checked(bundle: Bundle) -> LLMConfiguration:
-    """Read the small parts that come first; the audit log must be a whole chain, and end where the manifest says."""
+def _examined(bundle: Bundle) -> LLMConfiguration:
+    """Read all of it before anything is made; the audit log must be a whole chain, and end where the manifest says."""
     configuration = bundle.control_rows()
     manifest = bundle.manifest
-    bad, head = lines_check(bundle.audit().splitlines(), manifest.chain_identity)
+    bad, head = bundle.audit_check()
     if bad is not None:
         raise Unfit(_("its audit log is broken at entry %(number)d") % {"number": bad})
     if manifest.audit.sequence and head != ChainHead(manifest.audit.sequence, manifest.audit.hash):
         raise Unfit(_("its audit log does not end where the manifest says"))
+    bundle.skip(DUMP)
+    with bundle.part(STORAGE) as stream:
+        for _name in bundle.files(stream):
+            pass
+    bundle.end()
     return configuration
+
+
+def _require_same(bundle: Bundle, manifest: Manifest) -> None:
+    """Refuse a file that was replaced since it was examined; then its parts are held against the manifest again."""
+    if bundle.manifest != manifest:
+        raise Unfit(_("it was replaced while it was read"))
+    bundle.skip(CONTROL_ROWS)
+    bundle.skip(AUDIT)
 
 
 def _require_free(tenant_id: str, manifest: Manifest, keeps: bool) -> None:

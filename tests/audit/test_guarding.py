@@ -14,10 +14,11 @@ from audit.guarded import EXPECTED, KNOWN
 from audit.guarding import TABLES, Roles, control_roles, guard_problems, guards_hash, guards_read
 from tenants.audit_logs import tenant_roles
 from tenants.models import DatabaseServer, Tenant
-from tenants.owner import guest_connection, owner_connection
+from tenants.owner import owner_connection
 from tenants.preflight import database_of
 from tenants.services.setup import server_register
 from tests.audit.conftest import Log
+from tests.superuser import superuser_connection
 from tests.tenant_fixtures import MakeTenant
 
 EXTERNAL = os.environ.get("EXTERNAL_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
@@ -83,7 +84,7 @@ def connection(log: Log) -> Iterator[BaseDatabaseWrapper]:
     """A superuser's connection of Django's; whatever a test does with it is rolled back."""
     name = psycopg.conninfo.conninfo_to_dict(log.superuser_url)["dbname"]
     with (
-        guest_connection(log.superuser_url, str(name), "test") as found,
+        superuser_connection(log.superuser_url, str(name)) as found,
         transaction.atomic(using=found.alias),
     ):
         yield found

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 import pytest
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from tenants.catalog import STAMP, catalog_fingerprint, catalog_read, differences, named
+from tenants.catalog import catalog_fingerprint, catalog_read, catalog_stamp, differences, named
 from tenants.models import SchemaReference, Tenant
-from tenants.owner import guest_connection
 from tenants.preflight import database_of
 from tenants.services import tenant_create, tenant_migrate
 from tenants.status import TenantHealth, tenant_statuses
-from tests.superuser import superuser_url
+from tests.superuser import superuser_connection
 from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.fleets import as_owner, catalog_of
 
@@ -48,14 +47,22 @@ DRIFT = {
     "row security": ("ALTER TABLE runs ENABLE ROW LEVEL SECURITY", ["table runs"]),
     "rule": ("CREATE RULE r AS ON DELETE TO runs DO INSTEAD NOTHING", ["table runs"]),
     "type": ("CREATE TYPE mood AS ENUM ('good', 'bad')", ["type mood"]),
+    "composite type": ("CREATE TYPE pair AS (a int, b int)", ["type pair"]),
+    "sequence": ("ALTER SEQUENCE steps_id_seq INCREMENT 2", ["sequence steps_id_seq"]),
+    "operator": (
+        "CREATE OPERATOR >= (FUNCTION = int4ge, LEFTARG = int, RIGHTARG = int)",
+        ["operator >=(integer,integer)"],
+    ),
+    "cast": (
+        "CREATE TYPE colour AS ENUM ('red'); CREATE CAST (colour AS text) WITH INOUT AS IMPLICIT",
+        ["cast public.colour as text", "type colour"],
+    ),
+    "database's owner": (
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO seo_gen_tenant', current_database()); END $$",
+        None,
+    ),
     "schema": ("CREATE SCHEMA elsewhere", ["grant elsewhere", "schema elsewhere"]),
 }
-
-
-def stamp_of(connection: BaseDatabaseWrapper) -> str:
-    with connection.cursor() as cursor:
-        cursor.execute(STAMP)
-        return str(cursor.fetchone()[0])
 
 
 def health_of(tenant: Tenant) -> TenantHealth:
@@ -71,23 +78,24 @@ def shared_tenant() -> Iterator[Tenant]:
 
 
 @pytest.mark.parametrize(("statement", "objects"), DRIFT.values(), ids=DRIFT.keys())
-def test_a_change_by_hand_is_named(shared_tenant: Tenant, statement: str, objects: list[str]) -> None:
+def test_a_change_by_hand_is_named(shared_tenant: Tenant, statement: str, objects: list[str] | None) -> None:
     """Made and looked at inside a transaction of a superuser's, then taken back."""
     server = shared_tenant.server
     assert server is not None
     expected = catalog_of(shared_tenant)
-    database = database_of(shared_tenant)
-    with guest_connection(superuser_url(server.admin_url, database), database, "test") as connection:
-        before, stamp = catalog_fingerprint(connection), stamp_of(connection)
+    with superuser_connection(server.admin_url, database_of(shared_tenant)) as connection:
+        before, stamp = catalog_fingerprint(connection), catalog_stamp(connection)
         connection.set_autocommit(False)
         with connection.cursor() as cursor:
             cursor.execute(statement)
-        assert catalog_fingerprint(connection) != before and stamp_of(connection) != stamp
+        assert catalog_fingerprint(connection) != before and catalog_stamp(connection) != stamp
         found = differences(expected, catalog_read(connection))
         connection.rollback()
         connection.set_autocommit(True)
-        assert catalog_fingerprint(connection) == before and stamp_of(connection) == stamp
-    assert [difference.partition(" is ")[0] for difference in found] == objects
+        assert catalog_fingerprint(connection) == before and catalog_stamp(connection) == stamp
+    names = [difference.partition(" is ")[0] for difference in found]
+    # Whose the objects are is told as compared with the database, so that each of ours is somebody else's then.
+    assert names == objects if objects is not None else {"database owner", "table runs"} <= set(names)
 
 
 def test_a_new_tenant_is_what_its_migrations_make(tenant: Tenant) -> None:

@@ -52,6 +52,7 @@ from tenants.services import (
     tenant_suspend,
 )
 from tenants.status import tenant_statuses
+from tests import superuser
 from tests.releases import NextRelease
 from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant, remove
@@ -261,7 +262,9 @@ def test_a_dump_without_manifest_that_somebody_else_made_is_restored(tenant: Ten
     add_run(tenant)
     before = everything_of(tenant)
     assert tenant.server is not None
-    arguments, environment = connection_arguments(superuser_url(tenant.server.admin_url, database_of(tenant)))
+    arguments, environment = connection_arguments(
+        superuser_url(tenant.server.admin_url, database_of(tenant)), application=superuser.APPLICATION
+    )
     for name, options in (("own.sql", []), ("own.dump", ["-Fc"])):
         file = tmp_path / name
         with file.open("wb") as target:

@@ -168,9 +168,9 @@ def test_grants_follow_the_models(tenant: Tenant) -> None:
     with owner_connection(tenant.server, database_of(tenant), "test") as connection:
         statements = grant_statements(connection)
         assert statements == [
-            'REVOKE DELETE ON TABLE "audit_logs" FROM "seo_gen_tenant"',
-            'GRANT INSERT ON TABLE "runs" TO "seo_gen_tenant"',
-            'GRANT USAGE ON SEQUENCE "unknown_id_seq" TO "seo_gen_tenant"',
+            'REVOKE DELETE ON TABLE "public"."audit_logs" FROM "seo_gen_tenant"',
+            'GRANT INSERT ON TABLE "public"."runs" TO "seo_gen_tenant"',
+            'GRANT USAGE ON SEQUENCE "public"."unknown_id_seq" TO "seo_gen_tenant"',
         ]
         with connection.cursor() as cursor:
             for statement in statements:

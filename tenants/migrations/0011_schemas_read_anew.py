@@ -1,0 +1,21 @@
+"""Schemas are described in another form, in which definitions name the schema of each object.
+
+What was kept in the old form is forgotten: it is found out again when it is next needed.
+"""
+
+from django.db import migrations
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.state import StateApps
+
+
+def forget(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    alias = schema_editor.connection.alias
+    # The row stays: it says which template is in which version.
+    apps.get_model("tenants", "SchemaReference").objects.using(alias).update(fingerprint="", catalog={})
+    apps.get_model("tenants", "Tenant").objects.using(alias).update(schema_fingerprint="", schema_stamp="")
+
+
+class Migration(migrations.Migration):
+    dependencies = [("tenants", "0005_owner_login")]
+
+    operations = [migrations.RunPython(forget, migrations.RunPython.noop, elidable=True)]

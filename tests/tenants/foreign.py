@@ -1,0 +1,220 @@
+"""Dumps and bundles as somebody might make them who wants more than to be restored."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config import stack
+from config.stack.paths import CHECKOUT
+from tenants.models import Tenant
+from tenants.services import tenant_backup, tenant_export
+
+FOLDER = Path(__file__).with_name("dumps")
+BUNDLE_PARTS = ("manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar")
+
+# Says by whom it is called, in the server's log, where no transaction takes it back; then tries to become more.
+MARK = r"""
+CREATE FUNCTION public.mark(what text) RETURNS void LANGUAGE plpgsql AS $_$
+BEGIN
+  RAISE LOG 'planted % was called by %', what, current_user;
+  BEGIN
+    EXECUTE 'SET ROLE NONE';
+    IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+      EXECUTE 'COPY (SELECT current_user, session_user) TO PROGRAM ''cat > @MARK@''';
+    END IF;
+  EXCEPTION WHEN OTHERS THEN NULL;
+  END;
+END;
+$_$;
+"""
+# For each name, functions of any one and two, and of three like arguments, that return what PostgreSQL's own returns.
+FUNCTIONS = r"""
+DO $do$
+DECLARE
+  types text[] := '{text,name,oid,integer,bigint,"char",uuid,jsonb,regclass,regrole,timestamptz,boolean}'
+               || '{text[],aclitem[]}'::text[];
+  few text[] := '{text,name,oid,integer,regclass}';
+  one record; a text; b text; result text;
+BEGIN
+  FOR one IN
+    SELECT DISTINCT ON (proname) proname, format_type(prorettype, NULL) AS type, proretset,
+           (SELECT typtype FROM pg_catalog.pg_type WHERE pg_type.oid = prorettype) = 'p' AS vague
+      FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY (@NAMES@)
+     ORDER BY proname, oid
+  LOOP
+    result := CASE WHEN one.proretset THEN 'SETOF ' ELSE '' END || CASE WHEN one.vague THEN 'text' ELSE one.type END;
+    FOREACH a IN ARRAY types LOOP
+      PERFORM public.plant(one.proname, a, result);
+    END LOOP;
+    FOREACH a IN ARRAY few LOOP
+      FOREACH b IN ARRAY few LOOP
+        PERFORM public.plant(one.proname, a || ', ' || b, result);
+        PERFORM public.plant(one.proname, 'text, ' || a || ', ' || b, result);
+      END LOOP;
+    END LOOP;
+  END LOOP;
+END $do$;
+"""
+PLANT = r"""
+CREATE FUNCTION public.plant(name text, arguments text, result text) RETURNS void LANGUAGE plpgsql AS $_$
+BEGIN
+  EXECUTE format('CREATE FUNCTION public.%I(%s) RETURNS %s LANGUAGE plpgsql AS %L', name, arguments, result,
+                 format('BEGIN PERFORM public.mark(%L); %s END', name || '(' || arguments || ')',
+                        CASE WHEN result LIKE 'SETOF %' THEN 'RETURN;' ELSE 'RETURN NULL;' END));
+EXCEPTION WHEN duplicate_function OR syntax_error OR invalid_function_definition THEN NULL;
+END;
+$_$;
+"""
+# Each between two types that PostgreSQL itself has none for.
+OPERATORS = r"""
+DO $do$
+DECLARE
+  types text[] := '{text,name,oid,integer,bigint,smallint,"char",uuid,regclass,regrole,xid,jsonb}';
+  sign text; a text; b text; number integer := 0;
+BEGIN
+  FOREACH sign IN ARRAY @SIGNS@ LOOP
+    FOREACH a IN ARRAY types LOOP
+      FOREACH b IN ARRAY types LOOP
+        CONTINUE WHEN to_regoperator(format('pg_catalog.%s(%s,%s)', sign, a, b)) IS NOT NULL;
+        number := number + 1;
+        EXECUTE format('CREATE FUNCTION public.sign_%s(a %s, b %s) RETURNS boolean LANGUAGE plpgsql AS %L',
+                       number, a, b,
+                       format('BEGIN PERFORM public.mark(%L); RETURN true; END', a || ' ' || sign || ' ' || b));
+        EXECUTE format('CREATE OPERATOR public.%s (FUNCTION = public.sign_%s, LEFTARG = %s, RIGHTARG = %s)',
+                       sign, number, a, b);
+      END LOOP;
+    END LOOP;
+  END LOOP;
+END $do$;
+"""
+
+
+@dataclass(frozen=True)
+class Canary:
+    """What code that was planted leaves where it was run."""
+
+    # Must never exist.
+    file: Path
+    log: Path
+    # How much of the log was there before.
+    offset: int
+
+    @classmethod
+    def set(cls, home: stack.Home, folder: Path) -> Canary:
+        log = home.log_file("postgres")
+        return cls(folder / "taken over", log, log.stat().st_size)
+
+    def case(self, name: str) -> str:
+        """Return one of the files in `dumps`, told what to leave behind."""
+        return (FOLDER / f"{name}.sql").read_text().replace("@MARK@", str(self.file))
+
+    def calls(self) -> list[tuple[str, str]]:
+        """Return (what, by whom) of each call of something planted."""
+        with self.log.open("rb") as file:
+            file.seek(self.offset)
+            text = file.read().decode(errors="replace")
+        return re.findall(r"planted (.+?) was called by (\S+)", text)
+
+    def callers(self) -> set[str]:
+        return {role for _what, role in self.calls()}
+
+
+def our_sql() -> Iterator[str]:
+    """Yield every string of ours, SQL or not."""
+    for app in ("audit", "prompts", "runs", "tenants"):
+        for path in (CHECKOUT / app).rglob("*.py"):
+            nodes = ast.walk(ast.parse(path.read_text()))
+            yield from (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+        for path in (CHECKOUT / app).rglob("*.sql"):
+            yield re.sub(r"--.*", "", path.read_text())
+
+
+def names_used() -> list[str]:
+    """Return every name before a parenthesis without a schema in our strings; PostgreSQL knows which are its own."""
+    return sorted({name for text in our_sql() for name in re.findall(r"(?<![\w.\"])([a-z_][a-z0-9_]+)\(", text)})
+
+
+def signs_used() -> list[str]:
+    """Return the operators in our SQL, as far as some SQL has them."""
+    found = {sign for text in our_sql() for sign in re.findall(r"(?<=[\s\w)'])[-+*/<>=~!@#%^&|?]+(?=[\s\w('])", text)}
+    return sorted(found & SIGNS)
+
+
+# What can be defined between two values of any types.
+SIGNS = {"=", "<>", "<", ">", "<=", ">=", "+", "-", "*", "/", "%", "&", "|", "||", "->", "->>", "~", "~~", "@>", "?"}
+
+
+def mark(canary: Canary) -> str:
+    """Return SQL that makes `public.mark`, which tells who calls it."""
+    return MARK.replace("@MARK@", str(canary.file))
+
+
+def planted(canary: Canary, *, operators: bool = True) -> str:
+    """Return SQL that plants better-fitting functions and operators for all that our own SQL uses."""
+    names, signs = ("ARRAY[" + ", ".join(f"'{one}'" for one in found) + "]" for found in (names_used(), signs_used()))
+    functions, others = FUNCTIONS.replace("@NAMES@", names), OPERATORS.replace("@SIGNS@", signs)
+    return mark(canary) + PLANT + functions + (others if operators else "") + "DROP FUNCTION public.plant;\n"
+
+
+def plain_dump(tenant: Tenant, folder: Path, *, tail: str = "") -> Path:
+    """Return the tenant's own dump as a plain file that no catalogue knows, with more SQL at its end."""
+    [outcome] = tenant_backup(tenant_id=tenant.id, output=str(folder / "own"), dump_format="plain")
+    assert outcome.backup is not None, outcome.problem
+    file = folder / "from somebody.sql"
+    text = Path(f"{outcome.backup.place}/{outcome.backup.name}").read_text()
+    file.write_text(f"{text}\n{tail}")
+    return file
+
+
+def with_manifest(file: Path, tenant: Tenant) -> Path:
+    """Put a manifest beside a dump, made to fit it: whoever can write the one can write the other."""
+    [own] = (path for path in (file.parent / "own").glob("*.json"))
+    document = json.loads(own.read_text())
+    content = file.read_bytes()
+    target = file.with_name("forged.sql")
+    target.write_bytes(content)
+    stored = {"name": target.name, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+    target.with_name(f"{target.name}.json").write_text(json.dumps({**document, "file": stored, "format": "plain"}))
+    return target
+
+
+def exported(tenant: Tenant, folder: Path) -> dict[str, bytes]:
+    """Return the parts of the tenant's bundle."""
+    file = folder / "own.bundle"
+    tenant_export(tenant_id=tenant.id, output=str(file))
+    with tarfile.open(file) as archive:
+        return {name: archive.extractfile(name).read() for name in BUNDLE_PARTS}  # type: ignore[union-attr]
+
+
+def bundle(parts: dict[str, bytes], file: Path, **changes: Any) -> Path:
+    """Write a bundle of the parts, whose manifest is made to fit them; `changes` are to the manifest."""
+    manifest = json.loads(parts["manifest.json"])
+    manifest["parts"] = [stored(name, parts[name]) for name in BUNDLE_PARTS[1:]]
+    manifest["file"], manifest["storage"] = stored("dump", parts["dump"]), stored("storage.tar", parts["storage.tar"])
+    manifest |= changes
+    with tarfile.open(file, "w") as archive:
+        for name in BUNDLE_PARTS:
+            content = json.dumps(manifest).encode() if name == "manifest.json" else parts[name]
+            add(archive, name, content)
+    return file
+
+
+def stored(name: str, content: bytes) -> dict[str, object]:
+    return {"name": name, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes = b"", **header: Any) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    for key, value in header.items():
+        setattr(member, key, value)
+    archive.addfile(member, io.BytesIO(content))
