@@ -21,7 +21,7 @@ from audit.archive import lines_check
 from audit.chain import ChainHead
 from llm.transfer import LLMConfiguration
 from tenants.archive import File, archive_read, content_of, tar_open
-from tenants.manifest import Manifest, StoredFile, manifest_read
+from tenants.manifest import MAX_BYTES, Manifest, StoredFile, manifest_read
 from tenants.places import Place
 from tenants.sealing import is_sealed, unsealed
 from tenants.sources import BEGINNING_BYTES, Unfit
@@ -30,7 +30,7 @@ from tenants.streams import CHUNK_BYTES, Peeked, Tally
 MANIFEST, CONTROL_ROWS, AUDIT, DUMP, STORAGE = "manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar"
 # What is read into memory, and how much of it at most: far more than any installation's.
 IN_MEMORY = (MANIFEST, CONTROL_ROWS)
-MAX_DOCUMENT_BYTES = 256 * 2**20
+MAX_DOCUMENT_BYTES = MAX_BYTES
 MAX_LINE_BYTES = 16 * 2**20
 # How many files there may be that no row refers to: what restores have left over.
 UNREFERENCED_FILES = 10_000

@@ -19,8 +19,8 @@ Catalog = dict[str, str]
 
 # How many differences a message names.
 NAMED = 5
-# Of objects that are read: several times as many as any release has. What has more differs anyway.
-MAX_OBJECTS = 10_000
+# Of objects that are read: a thousand times as many as any release has. What has more differs anyway.
+MAX_OBJECTS = 100_000
 # What is the installation's and not the schema's: a guest's database differs in it.
 OWNERSHIP = ("grant ", "database ")
 

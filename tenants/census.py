@@ -54,24 +54,29 @@ def is_of(connection: BaseDatabaseWrapper, identity: UUID) -> bool:
 
 
 def owner_of(connection: BaseDatabaseWrapper) -> tuple[str, UUID] | None:
-    """Return (tenant id, identity) as the database itself says; None where it is no tenant's database."""
+    """Return (tenant id, identity) as the database itself says, whoever made it; None where it is no tenant's."""
     if not _are_plain(connection, *ESSENTIAL):
         return None
-    with catalog_only(connection), connection.cursor() as cursor:
-        cursor.execute(IDENTITY)
-        row: tuple[str, UUID] | None = cursor.fetchone()
-    return row
+    return _identity(connection)
 
 
 def census_take(connection: BaseDatabaseWrapper) -> Census | None:
     """Count, in the connection's transaction; None where it is no tenant's database."""
-    owner = owner_of(connection)
-    if owner is None:
-        return None
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(TABLES)
-        rows = {table: _count(connection, table) for (table,) in cursor.fetchall()}
+        tables = [row[0] for row in cursor.fetchall()]
+    owner = _identity(connection) if set(ESSENTIAL) <= set(tables) else None
+    if owner is None:
+        return None
+    rows = {table: _count(connection, table) for table in tables}
     return Census(owner[0], owner[1], history_read(connection), rows, chain_last(connection, owner[1]))
+
+
+def _identity(connection: BaseDatabaseWrapper) -> tuple[str, UUID] | None:
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(IDENTITY)
+        row: tuple[str, UUID] | None = cursor.fetchone()
+    return row
 
 
 def _are_plain(connection: BaseDatabaseWrapper, *tables: str) -> bool:

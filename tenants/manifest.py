@@ -13,6 +13,8 @@ from tenants.errors import TenantError
 from tenants.naming import ID_PATTERN
 
 SUFFIX = ".json"
+# Of what is read into memory: far more than any tenant's.
+MAX_BYTES = 256 * 2**20
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 

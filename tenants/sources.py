@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from tenants.dump import dump, format_of, load
 from tenants.errors import TenantError
 from tenants.load_limits import LoadGuard
-from tenants.manifest import SUFFIX, Manifest, StoredFile, manifest_read
+from tenants.manifest import MAX_BYTES, SUFFIX, Manifest, StoredFile, manifest_read
 from tenants.models import Backup, DatabaseServer
 from tenants.places import MissingFromPlace, Place, split_file
 from tenants.recovery import Target, recovered_server
@@ -185,6 +185,8 @@ def _require_digest(
 
 
 def _manifest_beside(place: Place, name: str) -> Manifest | None:
+    if (place.size(name + SUFFIX) or 0) > MAX_BYTES:
+        raise Unfit(_("its manifest %(path)s is larger than any of ours") % {"path": place.path(name + SUFFIX)})
     try:
         content = place.read(name + SUFFIX)
     except MissingFromPlace:

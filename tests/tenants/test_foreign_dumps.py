@@ -22,18 +22,24 @@ from tenants.load_limits import LoadGuard
 from tenants.models import DatabaseServer, Restore, Tenant, database_prefix
 from tenants.scratch import Scratch, throwaway
 from tenants.services import (
+    audit_anchor,
+    audit_verify,
     backups_verify,
     erasures_verify,
     tenant_clone,
     tenant_delete,
     tenant_drill,
     tenant_import,
+    tenant_migrate,
+    tenant_orphans,
     tenant_recover,
     tenant_restore,
 )
+from tenants.status import tenant_statuses
 from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant
 from tests.tenants.filled import add_run, everything_of
+from tests.tenants.fleets import as_owner
 from tests.tenants.foreign import (
     Canary,
     bundle,
@@ -144,6 +150,27 @@ def test_what_is_planted_would_be_called_where_names_are_looked_for_in_public(
             connection.execute("SELECT oid >= 16384, quote_ident(nspname) FROM pg_catalog.pg_namespace LIMIT 1")
         assert {"oid >= integer", "quote_ident(name)"} <= {what for what, _role in canary.calls()}
         assert canary.callers() == {scratch.guest} and not canary.file.exists()
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_no_look_into_a_live_database_calls_what_its_owner_has_planted(
+    tenant: Tenant, tmp_path: Path, canary: Canary
+) -> None:
+    """From its creation to its erasure: what is asked of it is asked of PostgreSQL."""
+    add_run(tenant)
+    with as_owner(tenant) as connection:
+        connection.execute("SET search_path = pg_catalog")
+        connection.execute(planted(canary).encode())
+    [health] = tenant_statuses(tenant_id=tenant.id, check=True)
+    assert health.drift is not None and any(one.startswith("operator ") for one in health.drift)
+    assert tenant_migrate(tenant_id=tenant.id, dry_run=True).problems != []
+    file = back_up(tenant, tmp_path)
+    assert tenant_restore(tenant_id=tenant.id, backup_file=file).drift != []
+    tenant_orphans(tenant_id=tenant.id)
+    audit_anchor()
+    assert [one.log for one in audit_verify(tenant_id=tenant.id)] == ["control", "tenant"]
+    tenant_delete(tenant_id=tenant.id)
+    assert canary.calls() == [] and not canary.file.exists()
 
 
 CALL = (
