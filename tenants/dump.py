@@ -38,17 +38,19 @@ def dump(
     dump_format: DumpFormat = DumpFormat.CUSTOM,
     snapshot: str | None = None,
     compress: bool = True,
+    as_owner: bool = True,
 ) -> None:
     """Have `take` read a dump of the database as its owner sees it, of the exported `snapshot` where one is given.
 
-    Owners and grants are left out: they are the installation's, and a restore gives them anew. Raises `ToolError`.
+    Without `as_owner`, as whoever the server's URL names sees it. Owners and grants are left out: they are the
+    installation's, and a restore gives them anew. Raises `ToolError`.
     """
     arguments, environment = connection_arguments(
         server.admin_url, database=database, application=application_name(work)
     )
     options = [
         f"--format={dump_format}",
-        f"--role={database_prefix()}_owner",
+        *([f"--role={database_prefix()}_owner"] if as_owner else []),
         "--no-owner",
         "--no-privileges",
         # A busy tenant must not hold up the backup of all others for ever.

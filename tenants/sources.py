@@ -70,7 +70,7 @@ class BackupFile:
 
 @dataclass(frozen=True)
 class ServerDatabase:
-    """A database that stands still: on a recovered server, or a tenant's own."""
+    """A database that stands still, on a recovered server (`recovered_server`)."""
 
     server: DatabaseServer
     database: str
@@ -82,7 +82,8 @@ class ServerDatabase:
         def take(stream: IO[bytes]) -> None:
             load(url, major_version, stream, dump_format=DumpFormat.CUSTOM, work=work)
 
-        dump(self.server, self.database, major_version, take, work=work, compress=False)
+        # As its reader: at that moment the owner may have been another role, or none.
+        dump(self.server, self.database, major_version, take, work=work, compress=False, as_owner=False)
 
 
 @contextmanager

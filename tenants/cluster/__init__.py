@@ -8,17 +8,22 @@ from tenants.cluster.databases import Door
 from tenants.cluster.location import DatabaseLocation, bind_identity, parse_location
 from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, Log, ServerFacts
 from tenants.cluster.session import application_name
+from tenants.cluster.standalone import STANDALONE_SETTINGS, admit_reader, prepared_in, roll_back_prepared
 
 __all__ = [
     "RECEIVER_SLOT",
+    "STANDALONE_SETTINGS",
     "ArchiverState",
     "Cluster",
     "DatabaseLocation",
     "Door",
     "ServerFacts",
+    "admit_reader",
     "application_name",
     "bind_identity",
     "parse_location",
+    "prepared_in",
+    "roll_back_prepared",
 ]
 
 

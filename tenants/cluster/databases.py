@@ -190,10 +190,10 @@ class Databases(Roles):
         query = "SELECT gid, database FROM pg_prepared_xacts WHERE starts_with(gid, %s) ORDER BY gid"
         return dict(self._rows(query, [gid_prefix]))
 
-    def roll_back_prepared(self, database: str | None = None) -> None:
-        """Roll back every prepared transaction, of that database or of all, whoever prepared it."""
+    def roll_back_prepared(self, database: str) -> None:
+        """Roll back every prepared transaction of the database, whoever prepared it."""
         for gid, name in self.prepared_transactions("").items():
-            if database in (None, name):
+            if name == database:
                 with self._connect(name) as connection:
                     connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 

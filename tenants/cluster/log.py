@@ -1,4 +1,4 @@
-"""The server's write-ahead log: marked, archived, replayed; and what base backups need to know of a server."""
+"""The server's write-ahead log: marked and archived; and what base backups need to know of a server."""
 
 from __future__ import annotations
 
@@ -117,19 +117,3 @@ class Log(Guests):
         """Return how the server's own archiving goes."""
         [row] = self._rows(ARCHIVER, {"slot": RECEIVER_SLOT})
         return ArchiverState(*row)
-
-    def promote(self) -> None:
-        """Have a server that is paused at its target end its recovery; it takes a moment (`is_in_recovery`)."""
-        self._scalar("SELECT pg_promote(false)")
-
-    def is_in_recovery(self) -> bool:
-        return bool(self._scalar("SELECT pg_is_in_recovery()"))
-
-    def is_paused_in_recovery(self) -> bool:
-        """Tell whether the server has stopped replaying its log and waits, read-only."""
-        query = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() = 'paused' ELSE false END"
-        return bool(self._scalar(query))
-
-    def database_oid(self, name: str) -> int | None:
-        """Return the name of the database's folder, None where there is no such database."""
-        return cast("int | None", self._scalar("SELECT oid::int8 FROM pg_database WHERE datname = %s", name))

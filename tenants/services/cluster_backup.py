@@ -27,6 +27,7 @@ from tenants.base_backups import (
     completed,
     manifest_fetch,
     remove,
+    require_self_contained,
     staging,
     store,
     verify,
@@ -160,6 +161,7 @@ def _make(backup: BaseBackup, on_progress: OnProgress) -> datetime:
     with Cluster(backup.server, database_prefix()) as cluster:
         finished_at = cluster.facts().now
     on_progress(Progress(backup.server.name, "verify"))
+    require_self_contained(staged)  # a tablespace may have been made meanwhile
     verify(staged, backup.server_version)
     needed = wal_range(staged)
     backup.timeline, backup.start_lsn, backup.stop_lsn = needed.timeline, needed.start_lsn, needed.stop_lsn

@@ -38,7 +38,8 @@ from datetime import datetime
 from tenants.models import DatabaseServer
 from tenants.recovery import Target, recovered_server
 server = DatabaseServer.objects.get(pk=sys.argv[1])
-with recovered_server(server, Target(time=datetime.fromisoformat(sys.argv[2])), work=sys.argv[3]) as recovered:
+target = Target(time=datetime.fromisoformat(sys.argv[2]))
+with recovered_server(server, target, work=sys.argv[3], database=sys.argv[4]) as recovered:
     print(recovered.admin_url, flush=True)
     signal.pause()
 """
@@ -118,7 +119,9 @@ class TestTarget:
 
     def count_at(self, history: History, moment: datetime) -> int:
         with (
-            recovered_server(history.server, Target(time=moment), work=str(uuid4())) as recovered,
+            recovered_server(
+                history.server, Target(time=moment), work=str(uuid4()), database=history.database
+            ) as recovered,
             connected(recovered, history.database) as connection,
         ):
             return len(connection.execute("SELECT FROM exact").fetchall())
@@ -148,14 +151,24 @@ def _commit_time(server: DatabaseServer, transaction: int) -> datetime:
 
 class TestServer:
     def test_pg_dump_reads_it_nobody_writes_and_nobody_else_gets_in(self, history: History) -> None:
-        with recovered_server(history.server, Target(time=history.first), work="reading") as recovered:
-            with connected(recovered) as connection:
-                [(recovers, listens)] = connection.execute(
-                    "SELECT pg_is_in_recovery(), current_setting('listen_addresses')"
+        target = Target(time=history.first)
+        with recovered_server(history.server, target, work="reading", database=history.database) as recovered:
+            with connected(recovered, history.database) as connection:
+                [(recovers, listens, may_more)] = connection.execute(
+                    "SELECT pg_is_in_recovery(), current_setting('listen_addresses'), rolsuper OR rolcreaterole"
+                    " FROM pg_roles WHERE rolname = current_user"
                 ).fetchall()
-                assert (recovers, listens) == (False, "")
+                assert (recovers, listens, may_more) == (False, "", False)
                 with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                     connection.execute("CREATE TABLE more ()")
+                connection.execute("SET default_transaction_read_only = off")
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute("CREATE TABLE more ()")
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute("COPY rows TO PROGRAM 'true'")
+            for name in ("postgres", "seo_gen_owner"):
+                with pytest.raises(psycopg.OperationalError, match=r"no pg_hba\.conf entry"):
+                    psycopg.connect(recovered.admin_url, user=name)
             arguments, environment = pg_tools.connection_arguments(recovered.admin_url, database=history.database)
             dumped = pg_tools.run([pg_tools.program("pg_dump", 18), *arguments, "--data-only"], environment)
             assert "first\n" in dumped
@@ -166,7 +179,7 @@ class TestServer:
     def test_a_failure_inside_leaves_nothing(self, history: History) -> None:
         with (
             pytest.raises(ZeroDivisionError),
-            recovered_server(history.server, Target(time=history.first), work=str(uuid4())),
+            recovered_server(history.server, Target(time=history.first), work=str(uuid4()), database=history.database),
         ):
             raise ZeroDivisionError
         assert remains() == []
@@ -189,7 +202,10 @@ class TestServer:
 
 class TestRefused:
     def refuse(self, server: DatabaseServer, target: Target) -> str:
-        with pytest.raises(RecoveryError) as refused, recovered_server(server, target, work=str(uuid4())):
+        with (
+            pytest.raises(RecoveryError) as refused,
+            recovered_server(server, target, work=str(uuid4()), database="postgres"),
+        ):
             pass
         assert remains() == []
         return str(refused.value)
@@ -237,7 +253,9 @@ class TestRefused:
 
 def test_what_a_killed_recovery_left_is_removed_when_it_is_dead(history: History) -> None:
     work = str(uuid4())
-    with program(RECOVER_AND_WAIT, history.server.name, history.first.isoformat(), work) as recovering:
+    with program(
+        RECOVER_AND_WAIT, history.server.name, history.first.isoformat(), work, history.database
+    ) as recovering:
         assert recovering.stdout is not None and recovering.stderr is not None
         url = recovering.stdout.readline().strip()
         assert url, recovering.stderr.read()
@@ -250,4 +268,4 @@ def test_what_a_killed_recovery_left_is_removed_when_it_is_dead(history: History
     assert recoveries_remove(work) == [work]
     assert remains() == [] and recoveries_remove() == []
     with pytest.raises(psycopg.OperationalError):
-        connected(left_running)
+        connected(left_running, history.database)
