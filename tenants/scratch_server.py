@@ -180,7 +180,7 @@ class ScratchServer:
         """Have it end its recovery, which takes a moment; raise `ToolError` where it is in none."""
         account = self._account()
         user, group = (account.pw_uid, account.pw_gid) if account else (None, None)
-        command = [self._program("pg_ctl", account), "promote", "--no-wait", "--pgdata", self.data]
+        command: list[str | Path] = [self._program("pg_ctl", account), "promote", "--no-wait", "--pgdata", self.data]
         pg_tools.run(command, {}, user=user, group=group, cwd=self.data)
 
     def stop(self, steps: Sequence[tuple[signal.Signals, float]] = SHUTDOWN_STEPS) -> None:
@@ -194,7 +194,8 @@ class ScratchServer:
         """
         account = self._account()
         options = [part for name, value in STANDALONE_SETTINGS.items() for part in ("-c", f"{name}={value}")]
-        command = [self._program("postgres", account), "--single", "-D", self.data, *options, "-j", database]
+        postgres = self._program("postgres", account)
+        command: list[str | Path] = [postgres, "--single", "-D", self.data, *options, "-j", database]
         done = landlock.call_confined(
             lambda: subprocess.run(
                 command,
