@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from config.errors import SeoGenError
 from tenants.base_backups import completed
-from tenants.cluster import ArchiverState, Cluster, ServerFacts
+from tenants.cluster import IDENTIFY, ArchiverState, Cluster, MissingRight, ServerFacts
 from tenants.errors import ServerError
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, database_prefix
 from tenants.places import Place, place_at
@@ -83,10 +83,21 @@ def _health(server: DatabaseServer) -> ClusterHealth:
 def _ask(server: DatabaseServer, problems: list[str]) -> tuple[ServerFacts | None, ArchiverState | None]:
     try:
         with Cluster(server, database_prefix()) as cluster:
+            missing = cluster.missing_rights()
+            problems += [_about_right(one) for one in missing]
+            if any(one.right in IDENTIFY for one in missing):
+                return None, None
             return cluster.facts(), cluster.archiver()
     except ServerError as error:
         problems.append(str(error))
         return None, None
+
+
+def _about_right(missing: MissingRight) -> str:
+    return _("Its administrator lacks %(right)s; as its superuser, run: %(statement)s") % {
+        "right": missing.right,
+        "statement": missing.statement,
+    }
 
 
 def _archive(server: DatabaseServer, problems: list[str]) -> tuple[Place | None, Archive | None]:

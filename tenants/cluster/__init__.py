@@ -7,16 +7,20 @@ was cut off can simply run again. Names go through `psycopg.sql.Identifier`; pas
 from tenants.cluster.databases import Door
 from tenants.cluster.location import DatabaseLocation, bind_identity, parse_location
 from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, Log, ServerFacts
+from tenants.cluster.recovery_rights import IDENTIFY, REPLICATION, MissingRight
 from tenants.cluster.session import application_name
 from tenants.cluster.standalone import STANDALONE_SETTINGS, admit_reader, prepared_in, roll_back_prepared
 
 __all__ = [
+    "IDENTIFY",
     "RECEIVER_SLOT",
+    "REPLICATION",
     "STANDALONE_SETTINGS",
     "ArchiverState",
     "Cluster",
     "DatabaseLocation",
     "Door",
+    "MissingRight",
     "ServerFacts",
     "admit_reader",
     "application_name",

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import LiteralString, cast
 
 from tenants.cluster.guests import Guests
+from tenants.cluster.recovery_rights import IDENTIFY, RecoveryRights
 
 # What a server in recovery must have at least as much of as the server whose log it replays.
 FACTS: LiteralString = """
@@ -72,9 +73,10 @@ class ArchiverState:
     failed_at: datetime | None
 
 
-class Log(Guests):
+class Log(Guests, RecoveryRights):
     def facts(self) -> ServerFacts:
         """Return what base backups and recovery need to know of the server, with its time of day."""
+        self.require_rights(*IDENTIFY)
         [row] = self._rows(FACTS)
         return ServerFacts(*row)
 

@@ -190,6 +190,15 @@ class TestServer:
         gone.admin_url = "postgresql://postgres@127.0.0.1:9/postgres"
         assert rows_at(gone, Target(time=history.first), history.database) == ["first"]
 
+    def test_its_log_may_come_by_a_command_of_another_tool(self, history: History) -> None:
+        other = DatabaseServer.objects.get(pk=history.server.pk)
+        other.wal_archive = ""
+        other.wal_restore_command = f'test -n "%r" && printf 100%% && ln {history.server.wal_archive}/%f "%p"'
+        archive = Path(history.server.wal_archive)
+        owners = {path.stat().st_uid for path in archive.iterdir()}
+        assert rows_at(other, Target(time=history.first), history.database) == ["first"]
+        assert {path.stat().st_uid for path in archive.iterdir()} == owners
+
     def test_limits_that_were_raised_after_the_base_backup_are_raised_here_too(
         self, history: History, monkeypatch: pytest.MonkeyPatch
     ) -> None:
