@@ -81,7 +81,7 @@ def own_server(
     run(binaries / "initdb", f"--pgdata={data}", *options)
     with (data / "postgresql.conf").open("a") as file:
         file.write(SETTINGS.format(port=port, archive=archive) + settings)
-    control = [binaries / "pg_ctl", "-D", data, "-l", data / "log", "-w"]
+    control: list[str | Path] = [binaries / "pg_ctl", "-D", data, "-l", data / "log", "-w"]
     run(*control, "start")
     server = OwnServer(data, archive, port, passwords)
     try:
@@ -114,6 +114,7 @@ def set_password(connection: psycopg.Connection, role: str, password: str) -> No
 
 
 def _run_script(server: OwnServer, binaries: Path, script: str) -> None:
-    command = [binaries / "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-", server.url(SUPERUSER)]
+    options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
+    command: list[str | Path] = [binaries / "psql", *options, server.url(SUPERUSER)]
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from tenants.restore_points import restore_point
 from tenants.scratch_server import home
 from tenants.services.cluster_backup import cluster_backup
 from tenants.services.setup import MAIN_SERVER
+from tests.program import seo_gen
 from tests.tenants.archives import (
     archived_postgres,
     commit,
@@ -42,6 +44,20 @@ target = Target(time=datetime.fromisoformat(sys.argv[2]))
 with recovered_server(server, target, work=sys.argv[3], database=sys.argv[4]) as recovered:
     print(recovered.admin_url, flush=True)
     signal.pause()
+"""
+
+
+# Dies the hard way in the middle of the replay, when the server asks for a segment.
+RECOVER_AND_DIE = """
+from datetime import datetime
+from tenants import replay
+from tenants.models import DatabaseServer
+from tenants.recovery import Target, recovered_server
+replay.fetch = lambda place, name, target: os.kill(os.getpid(), signal.SIGKILL)
+server = DatabaseServer.objects.get(pk=sys.argv[1])
+target = Target(time=datetime.fromisoformat(sys.argv[2]))
+with recovered_server(server, target, work=sys.argv[3], database=sys.argv[4]):
+    pass
 """
 
 
@@ -278,3 +294,13 @@ def test_what_a_killed_recovery_left_is_removed_when_it_is_dead(history: History
     assert remains() == [] and recoveries_remove() == []
     with pytest.raises(psycopg.OperationalError):
         connected(left_running, history.database)
+
+
+def test_what_was_killed_while_it_replayed_is_removed_too(history: History) -> None:
+    work = str(uuid4())
+    with program(RECOVER_AND_DIE, history.server.name, history.first.isoformat(), work, history.database) as dying:
+        assert dying.wait() == -signal.SIGKILL, dying.stderr
+    assert len(remains()) > 1, "its server waits for the log"
+    done = seo_gen("tenant", "recover")
+    assert done.returncode == 0, done.stderr
+    assert remains() == []
