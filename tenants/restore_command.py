@@ -54,8 +54,8 @@ def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: 
         raise RecoveryError(
             _("The restore command of database server %(name)s failed: exit status %(status)d.")
             % {"name": server.name, "status": done.returncode},
-            hint=_("Try it by hand as the account %(account)s; it must be found in %(path)s.")
-            % {"account": account.pw_name if account else _("that runs this"), "path": os.defpath},
+            hint=_("Run it by hand as the system account %(account)s, with PATH=%(path)s.")
+            % {"account": account.pw_name if account else os.geteuid(), "path": os.defpath},
         )
     if done.returncode or not (folder / name).is_file():
         return False

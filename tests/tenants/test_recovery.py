@@ -209,7 +209,7 @@ class TestServer:
     def test_its_log_may_come_by_a_command_of_another_tool(self, history: History) -> None:
         other = DatabaseServer.objects.get(pk=history.server.pk)
         other.wal_archive = ""
-        other.wal_restore_command = f'test -n "%r" && printf 100%% && ln {history.server.wal_archive}/%f "%p"'
+        other.wal_restore_command = f'test -n "%r" && test 100%% = "100%%" && ln {history.server.wal_archive}/%f "%p"'
         archive = Path(history.server.wal_archive)
         owners = {path.stat().st_uid for path in archive.iterdir()}
         assert rows_at(other, Target(time=history.first), history.database) == ["first"]
