@@ -119,6 +119,26 @@ def verify(folder: Path, version: int) -> None:
     pg_tools.run([pg_tools.program("pg_verifybackup", version, exact=True), "--quiet", folder], {})
 
 
+def require_self_contained(folder: Path) -> None:
+    """Refuse a backup that has tablespaces, or other links that lead out of it: they may lead to a live server."""
+    leading = [*(folder / "pg_tblspc").iterdir(), *_links(folder)]
+    if leading:
+        raise BaseBackupError(
+            _("The base backup %(path)s is not in one folder: %(link)s leads out of it, as tablespaces do.")
+            % {"path": folder, "link": leading[0].relative_to(folder)},
+            hint=_("Move what is in tablespaces to pg_default, drop them, and make a new base backup."),
+        )
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield Path(entry.path)
+            elif entry.is_dir():
+                yield from _links(Path(entry.path))
+
+
 def staging(place: Place, name: str) -> Path:
     """Return where the backup is made: beside its place, or in the home where that is a bucket."""
     folder = Path(place.url) if isinstance(place, Folder) else Path(settings.HOME) / "base-backups"
@@ -167,10 +187,14 @@ def unpack(backup: BaseBackup, target: Path) -> None:
     links = chain(backup)
     if len(links) == 1:
         _copy(backup, target)
+        require_self_contained(target)
         return
     assert backup.server_version is not None  # it is completed
     combine = pg_tools.program("pg_combinebackup", backup.server_version, exact=True)
     folders = [readable(link, target.with_name(f"link-{number}")) for number, link in enumerate(links)]
+    for folder in folders:
+        # Of tablespaces it would make copies, where they are.
+        require_self_contained(folder)
     pg_tools.run([combine, "--no-sync", "--output", target, *folders], {})
     for folder in target.parent.glob("link-*"):
         shutil.rmtree(folder)
@@ -200,8 +224,15 @@ def _copy(backup: BaseBackup, target: Path) -> None:
             ) from error
         return
     os.mkdir(target, FOLDER_MODE)
-    with place.open(f"{backup.name}/{TAR}") as file, tarfile.open(fileobj=file, mode="r|") as tar:
-        tar.extractall(target, filter="data")
+    try:
+        with place.open(f"{backup.name}/{TAR}") as file, tarfile.open(fileobj=file, mode="r|") as tar:
+            tar.extractall(target, filter="data")
+    except tarfile.TarError as error:
+        raise BaseBackupError(
+            _("The base backup %(path)s cannot be unpacked: %(reason)s.")
+            % {"path": place.path(f"{backup.name}/{TAR}"), "reason": error},
+            hint=_("Make a new one with `seo-gen cluster backup`."),
+        ) from error
     target.chmod(FOLDER_MODE)
 
 

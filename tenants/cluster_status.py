@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from config.errors import SeoGenError
 from tenants.base_backups import completed
-from tenants.cluster import ArchiverState, Cluster, ServerFacts
+from tenants.cluster import IDENTIFY, ArchiverState, Cluster, ServerFacts
 from tenants.errors import ServerError
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, database_prefix
 from tenants.places import Place, place_at
@@ -85,6 +85,8 @@ def _ask(server: DatabaseServer, problems: list[str]) -> tuple[ServerFacts | Non
     try:
         with Cluster(server, database_prefix()) as cluster:
             problems += rights_problems(cluster)
+            if cluster.missing_rights(IDENTIFY):
+                return None, None
             return cluster.facts(), cluster.archiver()
     except ServerError as error:
         problems.append(str(error))

@@ -41,14 +41,16 @@ def dump(
     dump_format: DumpFormat = DumpFormat.CUSTOM,
     snapshot: str | None = None,
     compress: bool = True,
+    as_owner: bool = True,
     on_start: Callable[[Process], None] = lambda process: None,
 ) -> None:
     """Have `take` read a dump of the database as its owner sees it, of the exported `snapshot` where one is given.
 
-    Owners and grants are left out: they are the installation's, and a restore gives them anew. `on_start` is given
-    each program. Raises `ToolError`.
+    Without `as_owner`, as whoever the server's URL names sees it. Owners and grants are left out: they are the
+    installation's, and a restore gives them anew. `on_start` is given each program. Raises `ToolError`.
     """
-    arguments, environment = connection_arguments(owner_url(server, database), application=application_name(work))
+    url, name = (owner_url(server, database), None) if as_owner else (server.admin_url, database)
+    arguments, environment = connection_arguments(url, database=name, application=application_name(work))
     options = [
         f"--format={dump_format}",
         "--no-owner",

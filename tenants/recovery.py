@@ -21,7 +21,7 @@ from tenants.cluster import Cluster, ServerFacts
 from tenants.errors import ServerError
 from tenants.models import BaseBackup, DatabaseServer, RestorePoint, database_prefix
 from tenants.places import place_at
-from tenants.replay import end_recovery, require_files, wait_until_paused
+from tenants.replay import Replay
 from tenants.router import CONTROL
 from tenants.scratch_server import ASK_US, RecoveryError, ScratchServer, remove_abandoned, scratch_server
 from tenants.types import OnProgress, Progress, Target, ignore_progress, utc
@@ -42,47 +42,49 @@ def recovered_server(
     target: Target,
     *,
     work: str,
-    database: str = "",
+    database: str,
     on_progress: OnProgress = ignore_progress,
 ) -> Iterator[DatabaseServer]:
-    """Yield a scratch server that holds what `server` held at the target; remove it afterwards.
+    """Yield a scratch server with the database as it was on `server` at the target; remove it afterwards.
 
-    It is an unsaved `DatabaseServer`, reached through a socket as the original's administrator. `work` is the id of the
-    operation that it serves, which `recoveries_remove` takes. `database` is the one that is wanted, if it is but one:
-    it is then made sure that its files are there. Raises `RecoveryError`, or `ToolError`, `PlaceError`,
-    `BaseBackupError` where files are missing or cannot be read.
+    It is an unsaved `DatabaseServer`, reached through a socket as a role that can read that database and nothing more.
+    `work` is the id of the operation that it serves, which `recoveries_remove` takes. Raises `RecoveryError`, or
+    `ToolError`, `PlaceError`, `BaseBackupError` where files are missing or cannot be read.
 
     1. choose the base backup; 2. have the live server archive what it has; 3. copy the base backup; 4. start a server
     from it that replays the archived log up to the target, and pauses there; 5. end the recovery there, so that what
-    was under way is rolled back; 6. yield.
+    was under way is rolled back; 6. let the reader in; 7. yield.
     """
     with scratch_server(work) as scratch:
         with files_kept(server):
-            recovered = _recover(scratch, server, target, on_progress)
-        if database:
-            require_files(scratch, recovered, server, target, database)
-        end_recovery(scratch, recovered, server, target)
+            replay = _recover(scratch, server, target, on_progress)
+        recovered = replay.admit(database)
         on_progress(Progress(server.name, "recovered"))
         yield recovered
 
 
-def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_progress: OnProgress) -> DatabaseServer:
+def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_progress: OnProgress) -> Replay:
     live = _live_facts(server)
     backup = _base_backup(server, target, live.now if live else datetime.now(UTC))
     _require_means(backup)
-    if live and (live.in_recovery or live.system_identifier != backup.system_identifier):
+    if live and live.system_identifier != backup.system_identifier:
         live = None  # it is not what wrote the log
+    _require_no_tablespaces(server, live)
+    if live and live.in_recovery:
+        live = None
     if live and not _is_covered(server, backup, target):
         on_progress(Progress(server.name, "archive"))
         _complete_archive(server)
     on_progress(Progress(server.name, "copy"))
     unpack(backup, scratch.data)
-    scratch.prepare(_parameters(server, backup, target, live, scratch.data))
+    scratch.prepare(_version(backup), _parameters(server, backup, target, live, scratch.data))
+    replay = Replay(scratch, server, target, _version(backup))
+    replay.require_harmless()
     on_progress(Progress(server.name, "replay"))
-    scratch.start(_version(backup))
-    recovered = scratch.as_server(server)
-    wait_until_paused(scratch, recovered, server, target, _version(backup))
-    return recovered
+    scratch.start()
+    replay.until_paused()
+    replay.end()
+    return replay
 
 
 def recoveries_remove(work: str | None = None) -> list[str]:
@@ -146,7 +148,8 @@ def _point(server: DatabaseServer, target: Target) -> RestorePoint:
 
 def _require_means(backup: BaseBackup) -> None:
     """Refuse before anything is copied where there is no server program or no room for it."""
-    pg_tools.program("postgres", _version(backup), exact=True)
+    for name in ("postgres", "pg_ctl", "pg_controldata", "pg_waldump"):
+        pg_tools.program(name, _version(backup), exact=True)
     needed = sum(link.size_bytes or 0 for link in chain(backup))
     free = shutil.disk_usage(settings.HOME).free
     if needed > free:
@@ -154,6 +157,19 @@ def _require_means(backup: BaseBackup) -> None:
             _("Recovery from base backup %(name)s needs %(needed)d MiB in %(path)s, where %(free)d MiB are free.")
             % {"name": backup.name, "needed": needed // MIB, "path": settings.HOME, "free": free // MIB},
             hint=_("Make room, or set SEO_GEN_HOME to a larger disk."),
+        )
+
+
+def _require_no_tablespaces(server: DatabaseServer, live: ServerFacts | None) -> None:
+    """Refuse at once what the log would tell later (`tenants.log_check`), after minutes of copying."""
+    if live and live.tablespaces:
+        raise RecoveryError(
+            _(
+                "Database server %(name)s has tablespaces of its own (%(names)s), and a recovery could write into"
+                " their live files."
+            )
+            % {"name": server.name, "names": ", ".join(live.tablespaces)},
+            hint=_("Move their databases to pg_default and drop them, or recover with a tool of your own."),
         )
 
 
@@ -210,7 +226,7 @@ def _parameters(
         "recovery_target_inclusive": "on",
         "recovery_target_timeline": followed,
         "recovery_target_action": "pause",
-        "restore_command": server.wal_restore_command or ASK_US,
+        "restore_command": ASK_US,
     }
 
 

@@ -1,4 +1,4 @@
-"""Whether the administrator of a server may do what the product does there, in sentences for operators."""
+"""Whether the administrator of a server may do what the product does there, and no more, in sentences for operators."""
 
 from __future__ import annotations
 
@@ -9,27 +9,13 @@ from tenants.cluster import Cluster
 
 def rights_problems(cluster: Cluster) -> list[str]:
     """Return one sentence for each right that the server's administrator lacks, or has too much."""
-    missing, name = cluster.missing_rights(), cluster.server.name
-    return [
-        *(
-            _("The administrator of database server %(name)s needs a right: as a superuser, run there: %(statement)s;")
-            % {"name": name, "statement": statement}
-            for statement in missing.needed
-        ),
-        *(
-            _(
-                "Point-in-time recovery of database server %(name)s needs a right: as a superuser, run there:"
-                " %(statement)s;"
-            )
-            % {"name": name, "statement": statement}
-            for statement in missing.for_recovery
-        ),
-        *(
-            _(
-                "The administrator of database server %(name)s is a superuser. Give the server one that is not, as"
-                " docs/configuration.md shows."
-            )
-            % {"name": name}
-            for _statement in missing.excessive
-        ),
+    problems = [
+        _("Its administrator lacks %(right)s; as its superuser, run: %(statement)s")
+        % {"right": missing.right, "statement": missing.statement}
+        for missing in cluster.missing_rights()
     ]
+    if cluster.is_superuser():
+        problems.append(
+            _("Its administrator is a superuser. Give it one that is not; docs/configuration.md shows how to make it.")
+        )
+    return problems

@@ -78,7 +78,7 @@ class BackupFile:
 
 @dataclass(frozen=True)
 class ServerDatabase:
-    """A database that stands still: on a recovered server, or a tenant's own."""
+    """A database that stands still, on a recovered server (`recovered_server`)."""
 
     server: DatabaseServer
     database: str
@@ -89,6 +89,7 @@ class ServerDatabase:
 
     def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
         version = scratch.cluster.major_version
+        # As its reader: at that moment the owner may have been another role, or none.
         dump(
             self.server,
             self.database,
@@ -96,6 +97,7 @@ class ServerDatabase:
             lambda stream: load_stream(stream, scratch, guard, work=work),
             work=work,
             compress=False,
+            as_owner=False,
             on_start=guard.watch,
         )
 

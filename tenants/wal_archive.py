@@ -5,7 +5,6 @@ Names are PostgreSQL's: eight hexadecimal digits each for timeline, and for the 
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -53,11 +52,10 @@ class Archive:
         return position(lsn) // self.segment_bytes
 
     def number(self, name: str) -> int:
-        return _segment(name, self.segment_bytes).number
+        return segment_of(name, self.segment_bytes).number
 
     def name_of(self, number: int, timeline: int) -> str:
-        per_file = 2**32 // self.segment_bytes
-        return f"{timeline:08X}{number // per_file:08X}{number % per_file:08X}"
+        return segment_name(number, timeline, self.segment_bytes)
 
     def gaps(self, lsn: str, timeline: int) -> list[str]:
         """Return the names of the segments that are missing between the position and the archive's end.
@@ -78,7 +76,7 @@ def archive_read(place: Place) -> Archive:
     names = [name for name in there if NAME.fullmatch(name)]
     segment_bytes = (place.size(names[0]) if names else None) or SEGMENT_BYTES
     notes = [name for name in there if NOTE.fullmatch(name)]
-    return Archive(segment_bytes, sorted(_segment(name, segment_bytes) for name in names), notes)
+    return Archive(segment_bytes, sorted(segment_of(name, segment_bytes) for name in names), notes)
 
 
 def position(lsn: str) -> int:
@@ -99,9 +97,6 @@ def fetch(place: Place, name: str, target: Path) -> bool:
                 copy_stream(source, copy)
         except MissingFromPlace:
             continue
-        owner = target.parent.stat()
-        if owner.st_uid != os.geteuid():
-            os.chown(partial, owner.st_uid, owner.st_gid)
         partial.rename(target)
         return True
     return False
@@ -144,6 +139,12 @@ def _local(place: Place, name: str) -> Iterator[Path]:
         yield path
 
 
-def _segment(name: str, segment_bytes: int) -> Segment:
+def segment_of(name: str, segment_bytes: int) -> Segment:
+    """Read the segment from its name."""
     timeline, high, low = (int(name[start : start + 8], 16) for start in (0, 8, 16))
     return Segment(high * (2**32 // segment_bytes) + low, timeline, name)
+
+
+def segment_name(number: int, timeline: int, segment_bytes: int) -> str:
+    per_file = 2**32 // segment_bytes
+    return f"{timeline:08X}{number // per_file:08X}{number % per_file:08X}"

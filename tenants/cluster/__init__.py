@@ -7,21 +7,29 @@ was cut off can simply run again. Names go through `psycopg.sql.Identifier`; pas
 from tenants.cluster.databases import Door
 from tenants.cluster.location import DatabaseLocation, bind_identity, owner_url, parse_location
 from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, Log, ServerFacts
-from tenants.cluster.rights import MissingRights
+from tenants.cluster.rights import IDENTIFY, NEEDED, REPLICATION, MissingRight
 from tenants.cluster.session import application_name
+from tenants.cluster.standalone import STANDALONE_SETTINGS, admit_reader, prepared_in, roll_back_prepared
 
 __all__ = [
+    "IDENTIFY",
+    "NEEDED",
     "RECEIVER_SLOT",
+    "REPLICATION",
+    "STANDALONE_SETTINGS",
     "ArchiverState",
     "Cluster",
     "DatabaseLocation",
     "Door",
-    "MissingRights",
+    "MissingRight",
     "ServerFacts",
+    "admit_reader",
     "application_name",
     "bind_identity",
     "owner_url",
     "parse_location",
+    "prepared_in",
+    "roll_back_prepared",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The server's write-ahead log: marked, archived, replayed; and what base backups need to know of a server."""
+"""The server's write-ahead log: marked and archived; and what base backups need to know of a server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import LiteralString, cast
 
 from tenants.cluster.loading import Loading
+from tenants.cluster.rights import IDENTIFY
 
 # What a server in recovery must have at least as much of as the server whose log it replays.
 FACTS: LiteralString = """
@@ -75,6 +76,7 @@ class ArchiverState:
 class Log(Loading):
     def facts(self) -> ServerFacts:
         """Return what base backups and recovery need to know of the server, with its time of day."""
+        self.require_rights(*IDENTIFY)
         [row] = self._rows(FACTS)
         return ServerFacts(*row)
 
@@ -117,19 +119,3 @@ class Log(Loading):
         """Return how the server's own archiving goes."""
         [row] = self._rows(ARCHIVER, {"slot": RECEIVER_SLOT})
         return ArchiverState(*row)
-
-    def promote(self) -> None:
-        """Have a server that is paused at its target end its recovery; it takes a moment (`is_in_recovery`)."""
-        self._scalar("SELECT pg_promote(false)")
-
-    def is_in_recovery(self) -> bool:
-        return bool(self._scalar("SELECT pg_is_in_recovery()"))
-
-    def is_paused_in_recovery(self) -> bool:
-        """Tell whether the server has stopped replaying its log and waits, read-only."""
-        query = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() = 'paused' ELSE false END"
-        return bool(self._scalar(query))
-
-    def database_oid(self, name: str) -> int | None:
-        """Return the name of the database's folder, None where there is no such database."""
-        return cast("int | None", self._scalar("SELECT oid::int8 FROM pg_database WHERE datname = %s", name))

@@ -1,7 +1,8 @@
-"""What the administrator of a server may do there, what it must be able to, and the statements that let it."""
+"""What the administrator of a server must be able to do there, and the statements that let it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -11,63 +12,79 @@ from psycopg import sql
 from tenants.cluster.session import Session
 from tenants.errors import ServerError
 
-FOUND: LiteralString = """
-SELECT rolsuper,
-       rolsuper OR rolcreatedb,
-       rolsuper OR rolcreaterole,
-       pg_has_role('pg_signal_backend', 'USAGE'),
-       pg_has_role('pg_monitor', 'USAGE'),
-       rolsuper OR rolreplication,
-       has_function_privilege('pg_catalog.pg_switch_wal()', 'EXECUTE'),
-       has_function_privilege('pg_catalog.pg_create_restore_point(text)', 'EXECUTE')
-  FROM pg_catalog.pg_roles WHERE rolname = current_user
-"""
-# In the order of `FOUND`; config/stack/roles.sql grants all of them. Nothing works without the first four.
-NEEDED: tuple[LiteralString, ...] = (
-    "ALTER ROLE {} CREATEDB",
-    "ALTER ROLE {} CREATEROLE",
-    "GRANT pg_signal_backend TO {}",
-    "GRANT pg_monitor TO {}",
-)
-FOR_RECOVERY: tuple[LiteralString, ...] = (
-    "ALTER ROLE {} REPLICATION",
-    "GRANT EXECUTE ON FUNCTION pg_switch_wal() TO {}",
-    "GRANT EXECUTE ON FUNCTION pg_create_restore_point(text) TO {}",
-)
-EXCESSIVE: LiteralString = "ALTER ROLE {} NOSUPERUSER"
+
+@dataclass(frozen=True)
+class Right:
+    name: str
+    # Whether the present role has it, a condition on its row in pg_roles.
+    held: LiteralString
+    # What grants it to {}; config/stack/roles.sql has all of them.
+    statement: LiteralString
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)
-class MissingRights:
-    """Statements for a superuser, in the server's maintenance database; empty where nothing is missing."""
+class MissingRight:
+    right: Right
+    # For the server's superuser to run, in the maintenance database.
+    statement: str
 
-    # Without which no tenant can be created, migrated or restored.
-    needed: list[str]
-    # Without which there are no base backups, or the last moments cannot be recovered.
-    for_recovery: list[str]
-    # What the administrator has too much of.
-    excessive: list[str]
+
+def _execute_on(function: LiteralString) -> Right:
+    return Right(
+        f"EXECUTE on {function}",
+        "pg_catalog.has_function_privilege('pg_catalog." + function + "', 'EXECUTE')",
+        "GRANT EXECUTE ON FUNCTION " + function + " TO {};",
+    )
+
+
+def _member_of(role: LiteralString) -> Right:
+    return Right(role, "pg_catalog.pg_has_role('" + role + "', 'USAGE')", "GRANT " + role + " TO {};")
+
+
+# Without these no tenant can be created, migrated or restored.
+NEEDED = (
+    Right("CREATEDB", "rolsuper OR rolcreatedb", "ALTER ROLE {} CREATEDB;"),
+    Right("CREATEROLE", "rolsuper OR rolcreaterole", "ALTER ROLE {} CREATEROLE;"),
+    _member_of("pg_signal_backend"),
+    _member_of("pg_monitor"),
+)
+# To connect as a standby does, which pg_basebackup and pg_receivewal do.
+REPLICATION = Right("REPLICATION", "rolsuper OR rolreplication", "ALTER ROLE {} REPLICATION;")
+# To tell which server it is, and on which timeline. PostgreSQL lets everybody, unless somebody took it away.
+IDENTIFY = (_execute_on("pg_control_system()"), _execute_on("pg_control_checkpoint()"))
+# So that "now" can be recovered to, and what is about to be destroyed can be marked.
+TO_THE_LAST_MOMENT = (_execute_on("pg_switch_wal()"), _execute_on("pg_create_restore_point(text)"))
+# To tell whether the log on the server itself still holds what was erased. Members of pg_monitor may.
+LIST_LOG = _execute_on("pg_ls_waldir()")
+FOR_RECOVERY = (REPLICATION, *IDENTIFY, *TO_THE_LAST_MOMENT, LIST_LOG)
 
 
 class Rights(Session):
-    def missing_rights(self) -> MissingRights:
-        [(is_superuser, *found)] = self._rows(FOUND)
-        missing = [right for right, granted in zip(NEEDED + FOR_RECOVERY, found, strict=True) if not granted]
-        return MissingRights(
-            needed=[self._statement(right) for right in missing if right in NEEDED],
-            for_recovery=[self._statement(right) for right in missing if right in FOR_RECOVERY],
-            excessive=[self._statement(EXCESSIVE)] if is_superuser else [],
-        )
+    def missing_rights(self, wanted: Sequence[Right] = NEEDED + FOR_RECOVERY) -> list[MissingRight]:
+        """Return those that the administrator has not, in the same order."""
+        held = sql.SQL(", ").join(sql.SQL(right.held) for right in wanted)
+        query = sql.SQL("SELECT {} FROM pg_catalog.pg_roles WHERE rolname = current_user").format(held)
+        [found] = self._rows(query)
+        role = sql.Identifier(self._connection.info.user)
+        return [
+            MissingRight(right, sql.SQL(right.statement).format(role).as_string(self._connection))
+            for right, is_held in zip(wanted, found, strict=True)
+            if not is_held
+        ]
 
-    def _statement(self, right: LiteralString) -> str:
-        return sql.SQL(right).format(sql.Identifier(self._connection.info.user)).as_string(self._connection)
-
-    def require_rights(self) -> None:
-        """Raise `ServerError`, naming every right that the administrator needs and lacks."""
-        missing = self.missing_rights().needed
+    def require_rights(self, *wanted: Right) -> None:
+        """Raise `ServerError`, with the statements that help, where the administrator lacks one of them."""
+        missing = self.missing_rights(wanted)
         if missing:
             raise ServerError(
-                _("The administrator of database server %(name)s, %(role)s, lacks rights: %(count)d.")
-                % {"name": self.server.name, "role": self._connection.info.user, "count": len(missing)},
-                hint=_("As a superuser, run there: %(statements)s;") % {"statements": "; ".join(missing)},
+                _("The administrator of database server %(name)s lacks %(rights)s.")
+                % {"name": self.server.name, "rights": ", ".join(str(one.right) for one in missing)},
+                hint=_("As its superuser, run: %(statements)s")
+                % {"statements": " ".join(one.statement for one in missing)},
             )
+
+    def is_superuser(self) -> bool:
+        return bool(self._scalar("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"))

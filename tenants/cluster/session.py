@@ -99,7 +99,7 @@ class Session:
         return rows[0][0] if rows else None
 
     def _rows(
-        self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()
+        self, query: LiteralString | sql.Composed, parameters: Sequence[object] | Mapping[str, object] = ()
     ) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(query, parameters).fetchall()

@@ -27,16 +27,18 @@ from tenants.base_backups import (
     completed,
     manifest_fetch,
     remove,
+    require_self_contained,
     staging,
     store,
     verify,
     wal_range,
 )
-from tenants.cluster import Cluster, ServerFacts, application_name
+from tenants.cluster import REPLICATION, Cluster, ServerFacts, application_name
 from tenants.errors import ServerError
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, database_prefix
 from tenants.operations import advisory_lock
 from tenants.places import FOLDER_MODE, PlaceError, place_at
+from tenants.replication import replicating
 from tenants.router import CONTROL
 from tenants.selectors import server_get
 from tenants.superseded import superseded_remove
@@ -66,6 +68,7 @@ def cluster_backup(
     place = place_at(output or settings.CLUSTER_BACKUP_OUTPUT)
     with server_lock(server):
         with Cluster(server, database_prefix()) as cluster:
+            cluster.require_rights(REPLICATION)
             facts = cluster.facts()
         parent = _parent(server, facts) if incremental else None
         _require_simple(server, facts)
@@ -160,6 +163,7 @@ def _make(backup: BaseBackup, on_progress: OnProgress) -> datetime:
     with Cluster(backup.server, database_prefix()) as cluster:
         finished_at = cluster.facts().now
     on_progress(Progress(backup.server.name, "verify"))
+    require_self_contained(staged)  # a tablespace may have been made meanwhile
     verify(staged, backup.server_version)
     needed = wal_range(staged)
     backup.timeline, backup.start_lsn, backup.stop_lsn = needed.timeline, needed.start_lsn, needed.stop_lsn
@@ -193,7 +197,8 @@ def _copy(backup: BaseBackup, target: Path) -> None:
         if backup.parent is not None:
             manifest_fetch(backup.parent, manifest)
             arguments += ["--incremental", manifest]
-        pg_tools.run(arguments, environment)
+        with replicating(backup.server):
+            pg_tools.run(arguments, environment)
     finally:
         manifest.unlink(missing_ok=True)
 

@@ -15,10 +15,11 @@ from django.utils.translation import gettext as _
 
 from audit.services import record
 from tenants import pg_tools
-from tenants.cluster import RECEIVER_SLOT, Cluster, application_name
+from tenants.cluster import RECEIVER_SLOT, REPLICATION, Cluster, application_name
 from tenants.errors import ServerError
 from tenants.models import DatabaseServer, database_prefix
 from tenants.places import FOLDER_MODE, Folder, place_at
+from tenants.replication import replicating
 from tenants.router import CONTROL
 from tenants.selectors import server_get
 
@@ -41,6 +42,7 @@ def cluster_receive_wal(
     folder = _folder(server, output)
     folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
     with Cluster(server, database_prefix()) as cluster:
+        cluster.require_rights(REPLICATION)
         facts = cluster.facts()
         if cluster.archiver().is_received:
             raise ServerError(
@@ -48,7 +50,8 @@ def cluster_receive_wal(
             )
     arguments, environment = _arguments(server, facts.version, folder)
     _note(server, str(folder))
-    pg_tools.run([*arguments, "--create-slot", "--if-not-exists"], environment)
+    with replicating(server):
+        pg_tools.run([*arguments, "--create-slot", "--if-not-exists"], environment)
     try:
         with _signals(), pg_tools.running(arguments, environment) as process:
             on_start(str(folder))

@@ -12,7 +12,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import F
 
 from audit.services import record
-from tenants.cluster import Cluster, parse_location
+from tenants.cluster import NEEDED, Cluster, parse_location
 from tenants.control_rights import control_rights_require
 from tenants.errors import ServerError
 from tenants.llm_routing import catalogue_fill
@@ -71,7 +71,7 @@ def server_register(*, name: str, admin_url: str) -> DatabaseServer:
 
 def _require_rights(server: DatabaseServer) -> None:
     with Cluster(server, database_prefix()) as cluster:
-        cluster.require_rights()
+        cluster.require_rights(*NEEDED)
 
 
 def _prepared(server: DatabaseServer) -> list[str]:
@@ -92,9 +92,9 @@ def _prepared(server: DatabaseServer) -> list[str]:
                         details={"fields": ["owner_password"]},
                     )
             _let_owner_in(cluster)
-            return rights_problems(cluster)
+            return [f"{server.name}: {problem}" for problem in rights_problems(cluster)]
     except ServerError as error:
-        return [f"{error} {error.hint}".strip()]
+        return [str(error)]
 
 
 def _owner_password(cluster: Cluster) -> str:

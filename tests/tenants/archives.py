@@ -75,7 +75,7 @@ def now(connection: psycopg.Connection) -> datetime:
 
 def rows_of(server: DatabaseServer, database: str) -> list[str]:
     with connected(server, database) as connection:
-        return [name for (name,) in connection.execute("SELECT name FROM rows ORDER BY name").fetchall()]
+        return [name for (name,) in connection.execute("SELECT name FROM public.rows ORDER BY name").fetchall()]
 
 
 def rows_at(server: DatabaseServer, target: Target, database: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from tenants.restore_points import restore_point
 from tenants.scratch_server import home
 from tenants.services.cluster_backup import cluster_backup
 from tenants.services.setup import MAIN_SERVER
+from tests.program import seo_gen
 from tests.tenants.archives import (
     archived_postgres,
     commit,
@@ -38,9 +40,24 @@ from datetime import datetime
 from tenants.models import DatabaseServer
 from tenants.recovery import Target, recovered_server
 server = DatabaseServer.objects.get(pk=sys.argv[1])
-with recovered_server(server, Target(time=datetime.fromisoformat(sys.argv[2])), work=sys.argv[3]) as recovered:
+target = Target(time=datetime.fromisoformat(sys.argv[2]))
+with recovered_server(server, target, work=sys.argv[3], database=sys.argv[4]) as recovered:
     print(recovered.admin_url, flush=True)
     signal.pause()
+"""
+
+
+# Dies the hard way in the middle of the replay, when the server asks for a segment.
+RECOVER_AND_DIE = """
+from datetime import datetime
+from tenants import replay
+from tenants.models import DatabaseServer
+from tenants.recovery import Target, recovered_server
+replay.fetch = lambda place, name, target: os.kill(os.getpid(), signal.SIGKILL)
+server = DatabaseServer.objects.get(pk=sys.argv[1])
+target = Target(time=datetime.fromisoformat(sys.argv[2]))
+with recovered_server(server, target, work=sys.argv[3], database=sys.argv[4]):
+    pass
 """
 
 
@@ -118,7 +135,9 @@ class TestTarget:
 
     def count_at(self, history: History, moment: datetime) -> int:
         with (
-            recovered_server(history.server, Target(time=moment), work=str(uuid4())) as recovered,
+            recovered_server(
+                history.server, Target(time=moment), work=str(uuid4()), database=history.database
+            ) as recovered,
             connected(recovered, history.database) as connection,
         ):
             return len(connection.execute("SELECT FROM exact").fetchall())
@@ -148,14 +167,24 @@ def _commit_time(server: DatabaseServer, transaction: int) -> datetime:
 
 class TestServer:
     def test_pg_dump_reads_it_nobody_writes_and_nobody_else_gets_in(self, history: History) -> None:
-        with recovered_server(history.server, Target(time=history.first), work="reading") as recovered:
-            with connected(recovered) as connection:
-                [(recovers, listens)] = connection.execute(
-                    "SELECT pg_is_in_recovery(), current_setting('listen_addresses')"
+        target = Target(time=history.first)
+        with recovered_server(history.server, target, work="reading", database=history.database) as recovered:
+            with connected(recovered, history.database) as connection:
+                [(recovers, listens, may_more)] = connection.execute(
+                    "SELECT pg_is_in_recovery(), current_setting('listen_addresses'), rolsuper OR rolcreaterole"
+                    " FROM pg_roles WHERE rolname = current_user"
                 ).fetchall()
-                assert (recovers, listens) == (False, "")
+                assert (recovers, listens, may_more) == (False, "", False)
                 with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                     connection.execute("CREATE TABLE more ()")
+                connection.execute("SET default_transaction_read_only = off")
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute("CREATE TABLE more ()")
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute("COPY rows TO PROGRAM 'true'")
+            for name in ("postgres", "seo_gen_owner"):
+                with pytest.raises(psycopg.OperationalError, match=r"no pg_hba\.conf entry"):
+                    psycopg.connect(recovered.admin_url, user=name)
             arguments, environment = pg_tools.connection_arguments(recovered.admin_url, database=history.database)
             dumped = pg_tools.run([pg_tools.program("pg_dump", 18), *arguments, "--data-only"], environment)
             assert "first\n" in dumped
@@ -166,7 +195,7 @@ class TestServer:
     def test_a_failure_inside_leaves_nothing(self, history: History) -> None:
         with (
             pytest.raises(ZeroDivisionError),
-            recovered_server(history.server, Target(time=history.first), work=str(uuid4())),
+            recovered_server(history.server, Target(time=history.first), work=str(uuid4()), database=history.database),
         ):
             raise ZeroDivisionError
         assert remains() == []
@@ -176,6 +205,15 @@ class TestServer:
         gone = DatabaseServer.objects.get(pk=history.server.pk)
         gone.admin_url = "postgresql://postgres@127.0.0.1:9/postgres"
         assert rows_at(gone, Target(time=history.first), history.database) == ["first"]
+
+    def test_its_log_may_come_by_a_command_of_another_tool(self, history: History) -> None:
+        other = DatabaseServer.objects.get(pk=history.server.pk)
+        other.wal_archive = ""
+        other.wal_restore_command = f'test -n "%r" && test 100%% = "100%%" && ln {history.server.wal_archive}/%f "%p"'
+        archive = Path(history.server.wal_archive)
+        owners = {path.stat().st_uid for path in archive.iterdir()}
+        assert rows_at(other, Target(time=history.first), history.database) == ["first"]
+        assert {path.stat().st_uid for path in archive.iterdir()} == owners
 
     def test_limits_that_were_raised_after_the_base_backup_are_raised_here_too(
         self, history: History, monkeypatch: pytest.MonkeyPatch
@@ -189,7 +227,10 @@ class TestServer:
 
 class TestRefused:
     def refuse(self, server: DatabaseServer, target: Target) -> str:
-        with pytest.raises(RecoveryError) as refused, recovered_server(server, target, work=str(uuid4())):
+        with (
+            pytest.raises(RecoveryError) as refused,
+            recovered_server(server, target, work=str(uuid4()), database="postgres"),
+        ):
             pass
         assert remains() == []
         return str(refused.value)
@@ -237,7 +278,9 @@ class TestRefused:
 
 def test_what_a_killed_recovery_left_is_removed_when_it_is_dead(history: History) -> None:
     work = str(uuid4())
-    with program(RECOVER_AND_WAIT, history.server.name, history.first.isoformat(), work) as recovering:
+    with program(
+        RECOVER_AND_WAIT, history.server.name, history.first.isoformat(), work, history.database
+    ) as recovering:
         assert recovering.stdout is not None and recovering.stderr is not None
         url = recovering.stdout.readline().strip()
         assert url, recovering.stderr.read()
@@ -250,4 +293,14 @@ def test_what_a_killed_recovery_left_is_removed_when_it_is_dead(history: History
     assert recoveries_remove(work) == [work]
     assert remains() == [] and recoveries_remove() == []
     with pytest.raises(psycopg.OperationalError):
-        connected(left_running)
+        connected(left_running, history.database)
+
+
+def test_what_was_killed_while_it_replayed_is_removed_too(history: History) -> None:
+    work = str(uuid4())
+    with program(RECOVER_AND_DIE, history.server.name, history.first.isoformat(), work, history.database) as dying:
+        assert dying.wait() == -signal.SIGKILL, dying.stderr
+    assert len(remains()) > 1, "its server waits for the log"
+    done = seo_gen("tenant", "recover")
+    assert done.returncode == 0, done.stderr
+    assert remains() == []

@@ -2,86 +2,58 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from config.stack import process, system_user
 from config.stack.postgres import binaries_folder
 from tenants.base_backups import BaseBackupError
 from tenants.models import DatabaseServer, Restore
-from tenants.recovery import Target
+from tenants.recovery import RecoveryError, Target
 from tenants.restore_points import restore_point
 from tenants.services import tenant_create, tenant_restore, tenant_restore_undo
 from tenants.services.cluster_backup import cluster_backup
 from tenants.services.setup import server_register
 from tests.tenants.archives import commit, connected, forget, new_database, now, program, remains, rows_at
 from tests.tenants.filled import add_run, destroy_rows, everything_of, rows_of, without_audit
+from tests.tenants.own_server import BINARIES_15, OwnServer, manual_script, own_server
 from tests.tenants.test_cluster_backup import RECEIVE
 from tests.tenants.test_restore import back_up, chain_is_whole
 
-BINARIES = Path("/usr/lib/postgresql/15/bin")
-SETTINGS = """
-listen_addresses = '127.0.0.1'
-unix_socket_directories = ''
-port = {port}
-fsync = off
-max_connections = 60
-max_prepared_transactions = 7
-archive_mode = on
-archive_command = 'test ! -f "{archive}/%f" && cp "%p" "{archive}/%f"'
-"""
-
 pytestmark = [
     pytest.mark.external,
-    pytest.mark.skipif(not BINARIES.is_dir(), reason=f"there is no PostgreSQL 15 in {BINARIES}"),
+    pytest.mark.skipif(not BINARIES_15.is_dir(), reason=f"there is no PostgreSQL 15 in {BINARIES_15}"),
 ]
 
 
 @pytest.fixture
-def older(tmp_path: Path) -> Iterator[DatabaseServer]:
-    """A PostgreSQL 15 of the test's own, which archives with a command; registered as "older"."""
-    account = system_user.ensure_account() if system_user.needed() else None
-    identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
-    port, password = process.free_port(), secrets.token_hex(8)
-    data, archive, key = tmp_path / "data", tmp_path / "archive", tmp_path / "password"
-    key.write_text(password)
-    for folder in (data, archive):
-        folder.mkdir(mode=0o700)
-    if account:
-        for path in (data, archive, key):
-            os.chown(path, account.pw_uid, account.pw_gid)
-        system_user.let_through(account, data)
-    initdb = [BINARIES / "initdb", "-D", data, "-U", "postgres", "--pwfile", key, "--auth=scram-sha-256", "--no-sync"]
-    subprocess.run(initdb, check=True, capture_output=True, cwd=data, **identity)  # type: ignore[call-overload]
-    with (data / "postgresql.conf").open("a") as file:
-        file.write(SETTINGS.format(port=port, archive=archive))
-    control = [BINARIES / "pg_ctl", "-D", data, "-l", data / "log", "-w"]
-    subprocess.run([*control, "start"], check=True, capture_output=True, cwd=data, **identity)  # type: ignore[call-overload]
-    try:
-        url = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
-        server = server_register(name="older", admin_url=url)
+def own(tmp_path: Path) -> Iterator[OwnServer]:
+    """A PostgreSQL 15 of the test's own with the manual's roles, which archives with a command."""
+    with own_server(tmp_path / "own", BINARIES_15, script=manual_script()) as server:
         yield server
-        forget(server)
-    finally:
-        stop = [*control, "-m", "immediate", "stop"]
-        subprocess.run(stop, check=True, capture_output=True, cwd=data, **identity)  # type: ignore[call-overload]
 
 
-def test_it_is_recovered_from_what_it_archives_itself(older: DatabaseServer, tmp_path: Path) -> None:
-    older.wal_archive = str(tmp_path / "archive")
+@pytest.fixture
+def older(own: OwnServer) -> Iterator[DatabaseServer]:
+    """The same as it is registered: with an administrator who is no superuser, as "older"."""
+    server = server_register(name="older", admin_url=own.url())
+    yield server
+    forget(server)
+
+
+def test_it_is_recovered_from_what_it_archives_itself(own: OwnServer, older: DatabaseServer, tmp_path: Path) -> None:
+    older.wal_archive = str(own.archive)
     older.save()
     recover(older, tmp_path)
     with pytest.raises(BaseBackupError, match="older runs PostgreSQL 15, which has no incremental base backups"):
         cluster_backup(server_name="older", output=str(tmp_path / "base"), incremental=True)
 
 
-def test_it_is_recovered_through_the_command_of_another_tool(older: DatabaseServer, tmp_path: Path) -> None:
-    older.wal_restore_command = f"cp {tmp_path}/archive/%f %p"
+def test_it_is_recovered_through_the_command_of_another_tool(
+    own: OwnServer, older: DatabaseServer, tmp_path: Path
+) -> None:
+    older.wal_restore_command = f'cp {own.archive}/%f "%p"'
     older.save()
     recover(older, tmp_path)
 
@@ -92,6 +64,17 @@ def test_it_is_recovered_from_its_received_log(older: DatabaseServer, tmp_path: 
         assert receiving.stdout.readline(), receiving.stderr.read()
         older.refresh_from_db()
         recover(older, tmp_path)
+
+
+def test_a_restore_command_that_is_not_there_is_named(own: OwnServer, older: DatabaseServer, tmp_path: Path) -> None:
+    older.wal_restore_command = "no-such-tool %f %p"
+    older.save()
+    cluster_backup(server_name="older", output=str(tmp_path / "base"))
+    database = new_database(older)
+    moment = commit(older, database, "first")
+    with pytest.raises(RecoveryError, match="The restore command of database server older failed: exit status 127"):
+        rows_at(older, Target(time=moment), database)
+    assert remains() == []
 
 
 def recover(server: DatabaseServer, folder: Path) -> None:
@@ -114,9 +97,9 @@ def recover(server: DatabaseServer, folder: Path) -> None:
 
 @pytest.mark.usefixtures("empty_fleet")
 def test_one_tenant_on_it_is_backed_up_restored_and_goes_back_in_time(
-    older: DatabaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: OwnServer, older: DatabaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    older.wal_archive = str(tmp_path / "archive")
+    older.wal_archive = str(own.archive)
     older.save()
     cluster_backup(server_name="older", output=str(tmp_path / "base"))
     tenant, other = (tenant_create(name=f"older {name}", server_name="older") for name in "ab")
@@ -125,7 +108,7 @@ def test_one_tenant_on_it_is_backed_up_restored_and_goes_back_in_time(
     with connected(older) as connection:
         moment = now(connection)
     # With the programs of its own version, and with newer ones alone, as where only ours are installed.
-    for folder in (BINARIES, binaries_folder()):
+    for folder in (BINARIES_15, binaries_folder()):
         monkeypatch.setenv("PG_BIN_DIR", str(folder))
         for dump_format in ("custom", "plain"):
             file = back_up(tenant, tmp_path / folder.parent.name, dump_format=dump_format)

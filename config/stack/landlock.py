@@ -1,0 +1,101 @@
+"""Let programs write beneath given folders only: Linux's Landlock (5.13 and newer), which needs no rights of root.
+
+What a confined thread starts is confined for ever, and so are the children of that. Reading is not restricted, nor are
+changes of mode and owner. See landlock(7), and docs/adr/0010-point-in-time-recovery.md for what it is used for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# The same numbers on every architecture.
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_ASK_VERSION = 1
+_PATH_BENEATH = 1
+_SET_NO_NEW_PRIVS = 38
+_WRITE_FILE, _REFER, _TRUNCATE = 1 << 1, 1 << 13, 1 << 14
+# Removing files and folders, making them, and all other kinds of nodes.
+_CHANGE_FOLDER = sum(1 << bit for bit in range(4, 13))
+# Which version of the interface knows what; before, moving between folders is always forbidden, truncating never.
+_REFER_VERSION, _TRUNCATE_VERSION, _NET_VERSION = 2, 3, 4
+_TCP = 0b11  # to bind and to connect
+# _RULESET: what is forbidden unless a rule allows it, for files and for the network. _RULE: what is allowed, where.
+_RULESET, _RULE = struct.Struct("=QQ"), struct.Struct("=Qi")
+_NOWHERE = Path(os.devnull)
+
+
+def version() -> int:
+    """Return which version of Landlock's interface the kernel has; 0 where it has none, or may not be asked."""
+    return max(0, _syscall(_CREATE_RULESET, None, 0, _ASK_VERSION))
+
+
+def call_confined(function: Callable[[], T], writable: Sequence[Path]) -> T:
+    """Call `function` in a thread of its own which, with all it starts, writes beneath `writable` alone, not over TCP.
+
+    Where the kernel has no Landlock it is merely called. Raises `OSError` where a folder is missing.
+    """
+    if not version():
+        return function()
+    with _ruleset(writable) as ruleset, ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(_confine_and_call, ruleset, function).result()
+
+
+def _confine_and_call(ruleset: int, function: Callable[[], T]) -> T:
+    """Both calls hold for this thread alone."""
+    if _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise _error()
+    _require(_syscall(_RESTRICT_SELF, ruleset, 0))
+    return function()
+
+
+@contextmanager
+def _ruleset(writable: Sequence[Path]) -> Iterator[int]:
+    known = version()
+    on_files = _WRITE_FILE | (_TRUNCATE if known >= _TRUNCATE_VERSION else 0)
+    everything = on_files | _CHANGE_FOLDER | (_REFER if known >= _REFER_VERSION else 0)
+    attributes = _RULESET.pack(everything, _TCP if known >= _NET_VERSION else 0)
+    ruleset = _require(_syscall(_CREATE_RULESET, attributes, len(attributes), 0))
+    try:
+        for folder in writable:
+            _allow(ruleset, folder, everything)
+        _allow(ruleset, _NOWHERE, on_files)
+        yield ruleset
+    finally:
+        os.close(ruleset)
+
+
+def _allow(ruleset: int, path: Path, access: int) -> None:
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        _require(_syscall(_ADD_RULE, ruleset, _PATH_BENEATH, _RULE.pack(access, descriptor), 0))
+    finally:
+        os.close(descriptor)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def _syscall(number: int, *arguments: int | bytes | None) -> int:
+    as_words = (ctypes.c_long(one) if isinstance(one, int) else one for one in arguments)
+    return int(_libc.syscall(ctypes.c_long(number), *as_words))
+
+
+def _require(result: int) -> int:
+    if result < 0:
+        raise _error()
+    return result
+
+
+def _error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
