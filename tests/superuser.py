@@ -28,19 +28,25 @@ def remember(port: int, password: str) -> None:
     _passwords[port] = password
 
 
+def forget(port: int) -> None:
+    """Have tests connect to that server as whoever its URL names."""
+    _passwords.pop(port, None)
+
+
 def superuser_url(url: str, database: str | None = None) -> str:
-    """Return the superuser's URL of the server that `url` leads to; of the same database unless another is named."""
+    """Return the superuser's URL of the server that `url` leads to; of the same database unless another is named.
+
+    Where the superuser is not known, or the server is a scratch one, it is as whoever `url` names.
+    """
     parts = urlsplit(url)
-    port = parts.port
-    if port is None or unquote(parts.hostname or "").startswith("/"):
-        # A scratch server, whose address is the superuser's own.
-        return url if database is None else urlunsplit(parts._replace(path=f"/{quote(database, safe='')}"))
-    if port not in _passwords:
-        know(stack.find_home())
     path = parts.path if database is None else f"/{quote(database, safe='')}"
-    return (
-        f"postgresql://postgres:{_passwords[port]}@{parts.hostname}:{port}{path}?application_name={quote(APPLICATION)}"
-    )
+    is_socket = parts.port is None or unquote(parts.hostname or "").startswith("/")
+    if not is_socket and not _passwords:
+        know(stack.find_home())
+    if is_socket or parts.port not in _passwords:
+        return urlunsplit(parts._replace(path=path))
+    query = f"application_name={quote(APPLICATION)}"
+    return f"postgresql://postgres:{_passwords[parts.port]}@{parts.hostname}:{parts.port}{path}?{query}"
 
 
 @contextmanager

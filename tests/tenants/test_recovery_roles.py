@@ -16,6 +16,7 @@ from tenants.models import DatabaseServer
 from tenants.recovery import Target, recovered_server
 from tenants.services.cluster_backup import cluster_backup
 from tenants.services.setup import server_register
+from tests import superuser
 from tests.tenants.archives import commit, connected, forget, new_database, now, remains, rows_at, switch
 from tests.tenants.own_server import (
     ADMINISTRATOR,
@@ -46,6 +47,8 @@ VERSIONS = [
 def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     binaries: Callable[[], Path] = request.param
     with own_server(tmp_path_factory.mktemp("own"), binaries(), script=manual_script()) as server:
+        # What is made here belongs to the administrator, as on a server whose superuser nobody has.
+        superuser.forget(server.port)
         yield server
 
 
