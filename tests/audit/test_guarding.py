@@ -84,10 +84,13 @@ def connection(log: Log) -> Iterator[BaseDatabaseWrapper]:
     name = psycopg.conninfo.conninfo_to_dict(log.superuser_url)["dbname"]
     with (
         guest_connection(log.superuser_url, str(name), "test") as found,
-        transaction.atomic(using=found.alias),
+        found.cursor() as cursor,
     ):
-        yield found
-        transaction.set_rollback(True, using=found.alias)
+        # Unlike a guest, it is here to do harm.
+        cursor.execute("SET default_transaction_read_only = off; SET search_path = public")
+        with transaction.atomic(using=found.alias):
+            yield found
+            transaction.set_rollback(True, using=found.alias)
 
 
 @pytest.fixture
