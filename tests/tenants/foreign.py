@@ -15,6 +15,7 @@ from typing import Any
 
 from config import stack
 from config.stack.paths import CHECKOUT
+from tenants.dump import DumpFormat
 from tenants.models import Tenant
 from tenants.services import tenant_backup, tenant_export
 
@@ -109,7 +110,7 @@ class Canary:
     offset: int
 
     @classmethod
-    def set(cls, home: stack.Home, folder: Path) -> Canary:
+    def at(cls, home: stack.Home, folder: Path) -> Canary:
         log = home.log_file("postgres")
         return cls(folder / "taken over", log, log.stat().st_size)
 
@@ -167,7 +168,7 @@ def planted(canary: Canary, *, operators: bool = True) -> str:
 
 def plain_dump(tenant: Tenant, folder: Path, *, tail: str = "") -> Path:
     """Return the tenant's own dump as a plain file that no catalogue knows, with more SQL at its end."""
-    [outcome] = tenant_backup(tenant_id=tenant.id, output=str(folder / "own"), dump_format="plain")
+    [outcome] = tenant_backup(tenant_id=tenant.id, output=str(folder / "own"), dump_format=DumpFormat.PLAIN)
     assert outcome.backup is not None, outcome.problem
     file = folder / "from somebody.sql"
     text = Path(f"{outcome.backup.place}/{outcome.backup.name}").read_text()

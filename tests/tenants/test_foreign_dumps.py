@@ -60,7 +60,7 @@ RUN = "11111111-1111-4111-8111-111111111111"
 
 @pytest.fixture
 def canary(stack_home: stack.Home, tmp_path: Path) -> Canary:
-    return Canary.set(stack_home, tmp_path)
+    return Canary.at(stack_home, tmp_path)
 
 
 def told(way: str, tenant: Tenant, folder: Path, tail: str) -> str:

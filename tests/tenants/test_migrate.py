@@ -258,9 +258,8 @@ class TestFiftyTenantsOneOfThemSabotaged:
             report = tenant_migrate(on_progress=sabotage)
         with as_owner(victim) as connection:
             connection.execute("DROP TABLE run_notes")
-        assert report.problems == [
-            f'Tenant {victim.id}, migration runs.0003_plain: relation "run_notes" already exists.'
-        ]
+        # Before anything is run in it: what is there is not what was proven.
+        assert report.problems == [f"Tenant {victim.id}: its schema has changed since it was checked."]
         others = [tenant for tenant in fifty if tenant != victim]
         assert_unchanged({tenant.id: before[tenant.id] for tenant in others}, others)
         assert [row[:2] + row[3:] for row in state_of(victim)] == [row[:2] + row[3:] for row in before[victim.id]]
