@@ -18,6 +18,8 @@ from tenants.scratch_server import RecoveryError
 PLACEHOLDER = re.compile(r"%([fpr%])")
 # A shell's higher ones say that the command is not there; PostgreSQL draws the same line.
 NOT_FOUND_MAX = 125
+# Segments, histories of timelines and notes on base backups.
+FILE_NAME = re.compile(r"[0-9A-Za-z.]+")
 # What the command finds in its environment: nothing of ours, which may hold secrets.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
@@ -37,6 +39,9 @@ def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: 
     if account:
         os.chown(folder, account.pw_uid, account.pw_gid)
         system_user.let_through(account, folder / name)
+    # Both are put into the shell's line.
+    if not FILE_NAME.fullmatch(name) or not FILE_NAME.fullmatch(oldest):
+        return False
     values = {"f": name, "p": name, "r": oldest, "%": "%"}
     done = subprocess.run(
         ["/bin/sh", "-c", PLACEHOLDER.sub(lambda found: values[found[1]], server.wal_restore_command)],
