@@ -10,24 +10,24 @@ from contextlib import contextmanager, suppress
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import environ
+from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 
+from config.database_session import parameters
 from tenants.active import OWNER_PREFIX
 from tenants.cluster import application_name
 from tenants.connections import add_alias
 from tenants.models import DatabaseServer, database_prefix
 
-CONNECT_TIMEOUT_S = 10
 # What a role's or database's own settings must not decide. JIT costs more than any of our statements.
 SESSION = {
     "search_path": "public",
     "timezone": "UTC",
     "jit": "off",
     "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "default_transaction_isolation": "read\\ committed",
+    "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
 }
 
@@ -58,11 +58,9 @@ def _connection(url: str, database: str, work: str, session: Mapping[str, str]) 
     # The folder of a socket, which a URL can only hold quoted.
     config["HOST"] = unquote(config["HOST"])
     config["ENGINE"] = "django.db.backends.postgresql"
-    options = config.setdefault("OPTIONS", {})
-    options["options"] = " ".join(
-        [options.get("options", ""), *(f"-c {name}={value}" for name, value in session.items())]
-    )
-    options.update(application_name=application_name(work), connect_timeout=CONNECT_TIMEOUT_S)
+    given = config.get("OPTIONS", {})
+    ours = parameters(settings.DATABASE_LIMITS, session=session, inherited=str(given.get("options", "")))
+    config["OPTIONS"] = {**given, **ours, "application_name": application_name(work)}
     add_alias(alias, config)
     try:
         yield connections[alias]

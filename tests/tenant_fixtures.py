@@ -2,9 +2,11 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from tenants import connections
 from tenants.cluster import Cluster, parse_location
@@ -54,3 +56,13 @@ def remove_all(tenant_ids: list[str]) -> None:
     """Drop those of the tenants that there are."""
     for tenant in Tenant.objects.filter(pk__in=tenant_ids):
         remove(tenant)
+
+
+@pytest.fixture
+def limits(settings: Settings) -> Callable[..., None]:
+    """Change how long sessions that are opened from then on wait; keywords as for `Limits`."""
+
+    def change(**changes: float) -> None:
+        settings.DATABASE_LIMITS = replace(settings.DATABASE_LIMITS, **changes)
+
+    return change

@@ -14,6 +14,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from config.database_session import Limits, parameters
 from config.stack import system_user
 from config.stack.errors import NotInstalled, StackError
 from config.stack.paths import Home
@@ -30,6 +31,8 @@ NAMES = {
     "owner": sql.Identifier(CONTROL_OWNER),
     "app": sql.Identifier(APP),
 }
+# Sessions that begin before there are settings; the server is on this machine.
+LIMITS = Limits(connect_timeout_s=5)
 # Raise it whenever `bootstrap` does more, so that existing clusters get the rest too.
 BOOTSTRAP_VERSION = 1
 
@@ -180,7 +183,7 @@ def _connect(secrets: Secrets, port: int, database: str = "postgres") -> psycopg
         password=secrets.postgres_password,
         dbname=database,
         autocommit=True,
-        connect_timeout=5,
+        **parameters(LIMITS),
     )
 
 

@@ -7,13 +7,21 @@ from typing import Any, LiteralString, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
+import psycopg.conninfo
+from django.conf import settings
 from django.utils.translation import gettext as _
 from psycopg import sql
 
+from config.database_session import parameters
 from tenants.errors import ServerError, reason_of
 from tenants.models import DatabaseServer, database_prefix
 
-CONNECT_TIMEOUT_S = 10
+
+def connect(url: str, *, autocommit: bool = True, **keywords: str) -> psycopg.Connection:
+    """Open a session of the driver's own, with the limits that all our sessions have; raise `psycopg.Error`."""
+    given = psycopg.conninfo.conninfo_to_dict(url)
+    ours = parameters(settings.DATABASE_LIMITS, inherited=str(given.get("options") or ""))
+    return psycopg.connect(url, autocommit=autocommit, **{**ours, **keywords})  # type: ignore[arg-type]
 
 
 def application_name(work: str) -> str:
@@ -49,9 +57,7 @@ class Session:
         if database is not None:
             url = urlunsplit(urlsplit(url)._replace(path=f"/{quote(database, safe='')}"))
         try:
-            return psycopg.connect(
-                url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=self._application
-            )
+            return connect(url, application_name=self._application)
         except psycopg.ProgrammingError as error:
             # libpq quotes what it cannot read, which may be the password.
             raise ServerError(
