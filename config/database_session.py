@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 # A peer that has not answered for about a minute (30 + 3 x 10 s) is gone; Linux would take two hours to notice.
 KEEPALIVES_IDLE_S = 30
@@ -43,7 +44,7 @@ class Limits:
                 raise ValueError(f"DATABASE_{name.upper()} must be more than 0 and at most 86400 (a day).")
 
 
-def parameters(limits: Limits, *, session: Mapping[str, str] | None = None, inherited: str = "") -> dict[str, object]:
+def parameters(limits: Limits, *, session: Mapping[str, str] | None = None, inherited: str = "") -> dict[str, Any]:
     """Return what libpq is to connect with, as keywords for psycopg or Django's OPTIONS.
 
     `session` holds further settings of the session; `inherited` are options, such as those of a URL, which hold only
@@ -119,7 +120,7 @@ def _server_side(limits: Limits) -> dict[str, str]:
     }
 
 
-def _keepalives(tcp_user_timeout_s: float) -> dict[str, object]:
+def _keepalives(tcp_user_timeout_s: float) -> dict[str, Any]:
     return {
         "keepalives": 1,
         "keepalives_idle": KEEPALIVES_IDLE_S,

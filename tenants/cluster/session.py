@@ -21,7 +21,7 @@ def connect(url: str, *, autocommit: bool = True, **keywords: str) -> psycopg.Co
     """Open a session of the driver's own, with the limits that all our sessions have; raise `psycopg.Error`."""
     given = psycopg.conninfo.conninfo_to_dict(url)
     ours = parameters(settings.DATABASE_LIMITS, inherited=str(given.get("options") or ""))
-    return psycopg.connect(url, autocommit=autocommit, **{**ours, **keywords})  # type: ignore[arg-type]
+    return psycopg.connect(url, autocommit=autocommit, **{**ours, **keywords})
 
 
 def application_name(work: str) -> str:
