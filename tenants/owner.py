@@ -19,6 +19,7 @@ from config.database_session import parameters
 from tenants.active import OWNER_PREFIX
 from tenants.cluster import application_name
 from tenants.connections import add_alias
+from tenants.locks import lock_holders_named
 from tenants.models import DatabaseServer, database_prefix
 
 # What a role's or database's own settings must not decide. JIT costs more than any of our statements.
@@ -37,10 +38,12 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
     """Yield Django's connection to `database` as the owner role (autocommit).
 
     `work` names what it is for, so that the sessions of a killed process can be told (`Cluster.end_sessions`).
-    Raises Django's `OperationalError` where the database does not let us in.
+    Raises Django's `OperationalError` where the database does not let us in; `DatabaseLocked`, which is one too, where
+    the block waited for a lock in vain.
     """
     url = urlunsplit(urlsplit(server.admin_url)._replace(path=f"/{quote(database)}"))
-    with _connection(url, database, work, {**SESSION, "role": f"{database_prefix()}_owner"}) as connection:
+    session = {**SESSION, "role": f"{database_prefix()}_owner"}
+    with _connection(url, database, work, session) as connection, lock_holders_named(server, database):
         yield connection
 
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.db import connections as django_connections
 from pytest_django import Settings
 
 from tenants import connections
+from tenants.active import TENANT_PREFIX
 from tenants.cluster import Cluster, parse_location
 from tenants.models import Tenant, database_prefix
 from tenants.services import tenant_create
@@ -64,5 +66,9 @@ def limits(settings: Settings) -> Callable[..., None]:
 
     def change(**changes: float) -> None:
         settings.DATABASE_LIMITS = replace(settings.DATABASE_LIMITS, **changes)
+        for alias in [alias for alias in django_connections.settings if alias.startswith(TENANT_PREFIX)]:
+            connections.release(alias)
+            connections.pool.discard(alias)
+            del django_connections.settings[alias]
 
     return change

@@ -6,7 +6,8 @@ was cut off can simply run again. Names go through `psycopg.sql.Identifier`; pas
 
 from tenants.cluster.databases import Door
 from tenants.cluster.location import DatabaseLocation, bind_identity, parse_location
-from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, Log, ServerFacts
+from tenants.cluster.locks import LockHolder, Locks, PreparedTransaction
+from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, ServerFacts
 from tenants.cluster.session import application_name
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "Cluster",
     "DatabaseLocation",
     "Door",
+    "LockHolder",
+    "PreparedTransaction",
     "ServerFacts",
     "application_name",
     "bind_identity",
@@ -22,5 +25,5 @@ __all__ = [
 ]
 
 
-class Cluster(Log):
+class Cluster(Locks):
     """An administrator's session on one server, with all that can be done there."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import LiteralString
 from uuid import UUID
@@ -14,10 +14,6 @@ from psycopg import sql
 
 from tenants.cluster.roles import Roles
 from tenants.errors import ServerError
-
-# Serialises the building of templates on one server. Advisory locks count per database, so it is always taken in the
-# server's maintenance database.
-TEMPLATE_LOCK = 0x5E06E17E
 
 DOORS: LiteralString = """
 SELECT d.datname,
@@ -67,14 +63,6 @@ class Databases(Roles):
         return bool(
             self._scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s AND NOT datallowconn)", name)
         )
-
-    @contextmanager
-    def template_lock(self) -> Iterator[None]:
-        self._execute(sql.SQL("SELECT pg_advisory_lock({})").format(TEMPLATE_LOCK))
-        try:
-            yield
-        finally:
-            self._execute(sql.SQL("SELECT pg_advisory_unlock({})").format(TEMPLATE_LOCK))
 
     def create_empty_database(self, name: str) -> None:
         """Create a database of the owner's that nobody else may enter."""

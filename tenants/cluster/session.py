@@ -86,6 +86,8 @@ class Session:
     ) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(query, parameters).fetchall()
+        except psycopg.errors.LockNotAvailable as error:
+            raise self._refused(error) from error
         except psycopg.OperationalError as error:
             raise ServerError(
                 _("Database server %(name)s went away: %(reason)s.")

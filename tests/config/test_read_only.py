@@ -26,7 +26,7 @@ READ_ONLY = "-c default_transaction_read_only=on"
 
 @contextmanager
 def standby(folder: Path) -> Iterator[dict[str, str]]:
-    """Set up a control database, then start its server again as a hot standby; yield the environment that leads to it."""
+    """Set up a control database, then start its server again as a hot standby; yield the environment for commands."""
     home = stack.find_home(folder)
     environment = {
         **ELSEWHERE,
