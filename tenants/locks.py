@@ -52,6 +52,8 @@ def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
     words = {
         **vars(holder),
         "timeout": timeout_s,
+        "pid": holder.pid or 0,
+        "role": holder.role or "?",
         "seconds": "?" if holder.age_s is None else holder.age_s,
         "state": holder.state or "?",
         "application": holder.application or "?",

@@ -20,8 +20,8 @@ TEMPLATE_LOCK = 0x5E06E17E
 # Whoever has it runs all migrations once.
 TEMPLATE_WAIT: LiteralString = "10min"
 
-# The strongest lock on a table of ours first, of these the oldest. A prepared transaction has no process
-# (PostgreSQL manual, pg_locks).
+# The strongest lock on a table of ours first, of these the oldest. A prepared transaction has no process, and the same
+# `virtualtransaction` as the lock on its own id (PostgreSQL manual, pg_locks).
 HOLDERS: LiteralString = """
 SELECT class.relname::pg_catalog.text, held.mode, held.pid,
        coalesce(session.usename, prepared.owner)::pg_catalog.text,
@@ -31,8 +31,10 @@ SELECT class.relname::pg_catalog.text, held.mode, held.pid,
   FROM pg_catalog.pg_locks AS held
   JOIN pg_catalog.pg_class AS class ON class.oid = held.relation
   LEFT JOIN pg_catalog.pg_stat_activity AS session ON session.pid = held.pid
-  LEFT JOIN pg_catalog.pg_prepared_xacts AS prepared
-         ON held.virtualtransaction = '-1/' || prepared.transaction::pg_catalog.text
+  LEFT JOIN pg_catalog.pg_locks AS itself
+         ON held.pid IS NULL AND itself.pid IS NULL AND itself.virtualtransaction = held.virtualtransaction
+        AND itself.locktype = 'transactionid' AND itself.granted AND itself.mode = 'ExclusiveLock'
+  LEFT JOIN pg_catalog.pg_prepared_xacts AS prepared ON prepared.transaction = itself.transactionid
  WHERE held.locktype = 'relation' AND held.granted AND held.relation >= 16384::pg_catalog.oid
    AND held.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
    AND class.relkind IN ('r', 'p', 'v', 'm')
@@ -67,7 +69,7 @@ class LockHolder:
     mode: str
     # The server's process, None of a prepared transaction.
     pid: int | None
-    role: str
+    role: str | None
     application: str
     # "idle in transaction" and the like; "" where we may not know.
     state: str

@@ -76,11 +76,12 @@ def watch_process(**_signal: Any) -> None:
     """Nobody else tells of commits and files."""
     from tenants.backend.base import DatabaseWrapper
 
-    commit = DatabaseWrapper._commit
+    backend: Any = DatabaseWrapper
+    commit = backend._commit
 
     def reached(self: Any) -> Any:
         points.reach("COMMIT")
         return commit(self)
 
-    DatabaseWrapper._commit = reached  # type: ignore[method-assign]
+    backend._commit = reached
     sys.addaudithook(of_files)
