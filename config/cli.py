@@ -23,6 +23,7 @@ SURROUNDINGS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.ERO
 HELP = ("-h", "--help", "help")
 # SQLSTATE, PostgreSQL manual, appendix A.
 UNDEFINED_TABLE = "42P01"
+READ_ONLY_TRANSACTION = "25006"
 EXIT_REFUSED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -172,18 +173,46 @@ def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:
 def _expected(error: Exception) -> str | None:
     """One sentence for a failure of the surroundings; None for a defect."""
     from django.core.exceptions import ImproperlyConfigured
-    from django.db import OperationalError, ProgrammingError
+    from django.db import InternalError, OperationalError, ProgrammingError
 
     reason = without_credentials(str(error).strip().partition("\n")[0])
     if isinstance(error, OperationalError):
         return _("The database cannot be used: %(reason)s") % {"reason": reason}
-    if isinstance(error, ProgrammingError) and getattr(error.__cause__, "sqlstate", None) == UNDEFINED_TABLE:
+    sqlstate = getattr(error.__cause__, "sqlstate", None)
+    if isinstance(error, InternalError) and sqlstate == READ_ONLY_TRANSACTION:
+        return _read_only(reason)
+    if isinstance(error, ProgrammingError) and sqlstate == UNDEFINED_TABLE:
         return _("The control database is not set up: %(reason)s. Run `seo-gen control setup`.") % {"reason": reason}
     if isinstance(error, ImproperlyConfigured):
         return _("The configuration is wrong: %(reason)s") % {"reason": reason}
     if isinstance(error, OSError) and error.errno in SURROUNDINGS:
         return _("%(path)s cannot be used: %(reason)s.") % {"path": error.filename or "-", "reason": error.strerror}
     return None
+
+
+def _read_only(reason: str) -> str:
+    """Say which database takes no changes: the control database, unless that one would."""
+    from django.db import DatabaseError, connection
+
+    try:
+        # The transaction that was refused may still be open.
+        connection.close()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')")
+            is_standby, read_only = cursor.fetchone()
+    except DatabaseError:
+        is_standby, read_only = False, "off"
+    if is_standby:
+        return _(
+            "The control database is read-only: its server is a standby. Nothing was changed; point DATABASE_URL to"
+            " the primary."
+        )
+    if read_only == "on":
+        return _(
+            "The control database is read-only (a standby?): its sessions begin with default_transaction_read_only,"
+            " which PGOPTIONS, its URL, its role or its server sets. Nothing was changed."
+        )
+    return _("A database is read-only (a standby?): %(reason)s.") % {"reason": reason}
 
 
 def without_credentials(text: str) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 
 import environ
 from celery.schedules import crontab
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
 from config import stack
+from config.database_session import Limits, command_name, inherited_options, parameters
 from config.unfold import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -75,14 +77,36 @@ TEMPLATES = [
 # -- Databases -----------------------------------------------------------------------------------------------------
 # `default` is the control database. Tenant aliases ("tenant:<id>") are added on first use by ``tenants.connections``.
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
+# How long each of our sessions waits, and how long others wait for it.
+try:
+    DATABASE_LIMITS = Limits(
+        lock_timeout_s=env.float("DATABASE_LOCK_TIMEOUT_S", default=Limits.lock_timeout_s),
+        idle_in_transaction_timeout_s=env.float(
+            "DATABASE_IDLE_IN_TRANSACTION_TIMEOUT_S", default=Limits.idle_in_transaction_timeout_s
+        ),
+        connect_timeout_s=env.int("DATABASE_CONNECT_TIMEOUT_S", default=Limits.connect_timeout_s),
+        tcp_user_timeout_s=env.float("DATABASE_TCP_USER_TIMEOUT_S", default=Limits.tcp_user_timeout_s),
+    )
+except ValueError as error:
+    raise ImproperlyConfigured(str(error)) from error
+
+
+def _control_options(url_options: dict[str, Any]) -> dict[str, Any]:
+    """Return the control database's OPTIONS: those of its URL, and ours."""
+    ours = parameters(DATABASE_LIMITS, inherited=inherited_options(url_options))
+    return {"application_name": command_name(), **url_options, **ours}
+
+
 # Kept open between tasks and requests: every entry of a tenant's context reads the control database.
 DATABASES["default"].update({"ENGINE": "django.db.backends.postgresql", "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True})
+DATABASES["default"]["OPTIONS"] = _control_options(DATABASES["default"].get("OPTIONS", {}))
 DATABASE_ROUTERS = ["tenants.router.TenantRouter"]
 # Who owns the control database's tables. The application's role (DATABASE_URL) can then neither alter them nor remove
 # the audit log's guards. Unset: DATABASE_URL migrates too, and a check warns.
 DATABASE_OWNER_URL = env.str("DATABASE_OWNER_URL", default="")
 if DATABASE_OWNER_URL:
     DATABASES["control-owner"] = {**env.db_url("DATABASE_OWNER_URL"), "ENGINE": "django.db.backends.postgresql"}
+    DATABASES["control-owner"]["OPTIONS"] = _control_options(DATABASES["control-owner"].get("OPTIONS", {}))
 # An administrator (CREATEDB, CREATEROLE) of the server where new tenants go; registered as a DatabaseServer on set-up.
 TENANT_SERVER_URL = env.str("TENANT_SERVER_URL", default="")
 # Where that server archives its write-ahead log, a folder or s3://bucket/prefix; kept with the server on set-up.

@@ -1,6 +1,7 @@
 """Refusals and failures around runs; each names the run, the step or the file."""
 
 from config.errors import SeoGenError
+from tenants.errors import StorageError
 
 
 class RunError(SeoGenError):
@@ -37,6 +38,10 @@ class LeaseLost(RunError):
 
 class InvalidPath(RunError):
     """A path is not one of the active tenant's storage."""
+
+
+class OutputKept(StorageError):
+    """A step's output is written, but not what follows from it: the next attempt adopts it, and counts its tokens."""
 
 
 class MissingFile(RunError):

@@ -30,6 +30,15 @@ def decode(content: bytes) -> StepOutput | None:
         return None
 
 
+def same_question(one: StepOutput, other: StepOutput) -> bool:
+    """Tell whether two outputs answer the same: of one step of one run, by one model, to one text of one prompt."""
+    return _question(one) == _question(other)
+
+
+def _question(output: StepOutput) -> tuple[object, ...]:
+    return (output.run_id, output.step, output.provider, output.model, output.prompt_id, output.input_digest)
+
+
 def article_name(step: str, *, is_last: bool) -> str:
     """Return the name of the Markdown file that a step leaves."""
     return ARTICLE if is_last else f"{step}.md"

@@ -1,7 +1,8 @@
 """The active tenant's files: `storage/{tenant_id}/{run_id}/{step}/output.json` and `…/{step}/artifacts/{name}`.
 
 Every path is formed from the active tenant and validated parts, so that no path of another tenant can be asked for.
-Files live in Django's storage "artifacts" (file system or S3). A file is written by the holder of its step's row lock.
+Files live in Django's storage "artifacts" (file system or S3). A file is written by the holder of its step's row lock,
+or by who held it until the server took it away: `write_once` is for what both may write.
 """
 
 import hashlib
@@ -42,7 +43,21 @@ def write(path: str, content: bytes) -> StoredFile:
 def write_all(files: Mapping[str, bytes]) -> list[StoredFile]:
     """Put each content at its path, in this order, as `tenants.objects.write_all` does it; raise `StorageError`."""
     objects.write_all({_checked(path): content for path, content in files.items()})
-    return [StoredFile(path, digest_of(content), len(content)) for path, content in files.items()]
+    return [stored(path, content) for path, content in files.items()]
+
+
+def stored(path: str, content: bytes) -> StoredFile:
+    """Describe a file whose content is known."""
+    return StoredFile(path, digest_of(content), len(content))
+
+
+def write_once(path: str, content: bytes) -> bytes:
+    """Put `content` at `path` unless something is there already; return what is there now. Raises `StorageError`."""
+    while not objects.create(_checked(path), content):
+        present = read_unverified(path)
+        if present is not None:
+            return present
+    return content
 
 
 def read(path: str, digest: str | None) -> bytes:

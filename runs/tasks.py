@@ -9,8 +9,9 @@ from celery import shared_task
 
 from audit.context import acting_as
 from runs.services import runs_sweep, step_execute
+from runs.services.execute import UNUSABLE
 from runs.task_names import EXECUTE_STEP, SWEEP
-from tenants.errors import TenantError
+from tenants.errors import TenantError, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,8 @@ def execute_step(self: Any, tenant_id: str, run_id: str, step: str) -> None:
     with acting_as(f"worker:{worker}", operation_id=self.request.id):
         try:
             step_execute(tenant_id=tenant_id, run_id=UUID(run_id), step=step, owner=f"{worker}/{os.getpid()}")
-        except TenantError as error:
-            # Suspended, erased or out of reach: the rows keep the step until the tenant can be used again.
+        except (TenantError, *UNUSABLE) as error:
+            # Suspended, erased, locked or out of reach: the rows keep the step until the tenant can be used again.
             logger.warning(
                 "step left, its tenant cannot be used",
                 extra={
@@ -32,6 +33,7 @@ def execute_step(self: Any, tenant_id: str, run_id: str, step: str) -> None:
                     "run_id": run_id,
                     "step": step,
                     "error": type(error).__name__,
+                    "reason": reason_of(error),
                 },
             )
 

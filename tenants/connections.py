@@ -19,6 +19,7 @@ import environ
 from django.conf import settings
 from django.db import connections
 
+from config.database_session import command_name, parameters
 from tenants.errors import InvalidDatabaseURL, TenantConnectionsExhausted
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def connection_settings(tenant: Tenant) -> dict[str, Any]:
         raise InvalidDatabaseURL(tenant.id) from error
     if not parsed.get("NAME"):
         raise InvalidDatabaseURL(tenant.id)
+    given = parsed.get("OPTIONS", {})
+    ours = parameters(settings.DATABASE_LIMITS, inherited=str(given.get("options", "")))
+    parsed["OPTIONS"] = {"application_name": command_name(), **given, **ours}
     return parsed
 
 

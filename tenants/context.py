@@ -10,7 +10,9 @@ from asgiref.sync import sync_to_async
 
 from tenants import active, connections
 from tenants.active import Frame, current_tenant, current_tenant_or_none
-from tenants.errors import TenantNotActive
+from tenants.cluster import parse_location
+from tenants.errors import TenantLocked, TenantNotActive, reason_of
+from tenants.locks import is_lock_timeout, lock_reason
 from tenants.models import Tenant, TenantStatus
 from tenants.selectors import tenant_get
 from tenants.types import ActiveTenant
@@ -27,8 +29,9 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
     """Make a tenant the active one inside the block; yields its database alias.
 
     The tenant's row is read afresh on entry, so that what another process did (suspend, move, restore, erase) is
-    noticed at once. Raises `UnknownTenant`, or `TenantNotActive` for one whose status is not in `statuses`. May be
-    nested, with the same tenant or another, and reused.
+    noticed at once. Raises `UnknownTenant`, or `TenantNotActive` for one whose status is not in `statuses`; and for the
+    block `TenantLocked`, where it waited in vain for a lock in the tenant's database. May be nested, with the same
+    tenant or another, and reused.
     In a new thread, enter it there: a thread starts without a tenant.
     """
 
@@ -46,6 +49,7 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
         frame = self._pop()
         if not frame.is_entered_again():
             connections.release(frame.tenant.alias)
+        _tell_lock(frame.tenant, error)
 
     async def __aenter__(self) -> str:
         return self._push(await sync_to_async(self._open)())
@@ -56,6 +60,8 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
         frame = self._pop()
         if not frame.is_entered_again():
             await sync_to_async(connections.release)(frame.tenant.alias)
+        if is_lock_timeout(error):
+            await sync_to_async(_tell_lock)(frame.tenant, error)
 
     def _open(self) -> ActiveTenant:
         tenant = tenant_get(self._tenant_id)
@@ -75,3 +81,13 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
         frame, token = self._entered.pop()
         active.pop(token)
         return frame
+
+
+def _tell_lock(active_tenant: ActiveTenant, error: BaseException | None) -> None:
+    """Raise `TenantLocked` for a lock of the tenant's database that was waited for in vain; it names the holder."""
+    if not is_lock_timeout(error) or getattr(error, "alias", None) != active_tenant.alias:
+        return
+    tenant = tenant_get(active_tenant.id)
+    database = parse_location(tenant.database_url).database
+    reason = lock_reason(tenant.server, database) if tenant.server else reason_of(error or Exception())
+    raise TenantLocked(tenant.id, reason) from error

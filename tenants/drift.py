@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from django.db import connections, transaction
 from django.db.models.functions import Now
+from django.db.utils import Error
 
 from tenants.catalog import catalog_read, differences
+from tenants.errors import MigrationFailed
 from tenants.history import History, Release
 from tenants.models import DatabaseServer, SchemaReference, Tenant
 from tenants.owner import owner_connection
-from tenants.preflight import Look
+from tenants.preflight import Look, unusable
 from tenants.rehearsal import reference_for
 from tenants.router import CONTROL
 
@@ -35,13 +37,18 @@ class Group:
     # What that history makes there.
     reference: SchemaReference
 
-    def drift(self, *, work: str) -> dict[str, list[str]]:
-        """Return {tenant id: where its schema differs} of those whose schema is not the reference's."""
-        return {
-            look.tenant.id: _differences(look, self.reference, work)
-            for look in self.looks
-            if look.fingerprint != self.reference.fingerprint
-        }
+    def drift(self, *, work: str) -> tuple[dict[str, list[str]], list[MigrationFailed]]:
+        """Return {tenant id: where its schema differs} of those whose schema is not the reference's, and what kept us
+        from reading one."""
+        found: dict[str, list[str]] = {}
+        problems = []
+        for look in self.looks:
+            if look.fingerprint != self.reference.fingerprint:
+                try:
+                    found[look.tenant.id] = _differences(look, self.reference, work)
+                except Error as error:
+                    problems.append(unusable(look.tenant.id, error))
+        return found, problems
 
 
 def group(looks: Sequence[Look], release: Release, *, work: str) -> list[Group]:
@@ -54,6 +61,17 @@ def group(looks: Sequence[Look], release: Release, *, work: str) -> list[Group]:
         Group(server, history, of_group, reference_for(server, of_group[0].server_version, history, release, work))
         for (server, history), of_group in members.items()
     ]
+
+
+def drift_of(groups: Sequence[Group], *, work: str) -> tuple[dict[str, list[str]], list[MigrationFailed]]:
+    """Return the same of all groups together."""
+    found: dict[str, list[str]] = {}
+    problems: list[MigrationFailed] = []
+    for one in groups:
+        of_group, unread = one.drift(work=work)
+        found |= of_group
+        problems += unread
+    return found, problems
 
 
 def note_schemas(looks: Sequence[Look], release: Release, drift: Mapping[str, list[str]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from django.conf import settings
 from django.db.models import TextChoices
 from django.utils.translation import gettext as _
 
@@ -55,8 +56,8 @@ def dump(
         f"--format={dump_format}",
         "--no-owner",
         "--no-privileges",
-        # A busy tenant must not hold up the backup of all others for ever.
-        "--lock-wait-timeout=60s",
+        # pg_dump switches off the session's own bound. A busy tenant must not hold up the backup of all others.
+        f"--lock-wait-timeout={settings.DATABASE_LIMITS.lock_timeout_s:g}s",
         *([f"--snapshot={snapshot}"] if snapshot else []),
         *([] if compress or dump_format == DumpFormat.PLAIN else ["--compress=0"]),
     ]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.db.utils import Error
@@ -31,6 +31,7 @@ from tenants.certificate import certificate_of, digest_of
 from tenants.cluster import Cluster, parse_location
 from tenants.contents import contents
 from tenants.errors import DeletionRefused, DeletionUnfinished, bare, reason_of
+from tenants.held_transaction import held_open
 from tenants.holdings import (
     SCRATCH,
     backups_held,
@@ -231,6 +232,7 @@ def _copy_log(cluster: Cluster, tenant: Tenant, row: Erasure) -> AuditArchive:
     with (
         owner_connection(cluster.server, row.database, work_of(tenant.id)) as source,
         transaction.atomic(using=CONTROL),
+        held_open(connections[CONTROL]),
     ):
         archive = log_archive(source, tenant_id=tenant.id, identity=row.identity, chain_identity=row.chain_identity)
         if archive.first_bad is not None:

@@ -177,6 +177,13 @@ class TenantUnreachable(TenantError):
         )
 
 
+class TenantLocked(TenantError):
+    """A table of the tenant's is locked by somebody else, for longer than we wait (DATABASE_LOCK_TIMEOUT_S)."""
+
+    def __init__(self, tenant_id: str, reason: str) -> None:
+        super().__init__(_("Tenant %(id)s is busy: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)})
+
+
 class TenantIdentityMismatch(TenantError):
     """The database behind the tenant's URL is not that tenant's: refused before any row is read."""
 

@@ -15,6 +15,7 @@ from tenants.context import tenant_context
 from tenants.errors import (
     TenantConnectionsExhausted,
     TenantIdentityMismatch,
+    TenantLocked,
     TenantNotActive,
     TenantUnfinished,
     TenantUnreachable,
@@ -26,6 +27,7 @@ STATUS_OF_ERROR: dict[type[SeoGenError], HTTPStatus] = {
     UnknownTenant: HTTPStatus.NOT_FOUND,
     TenantNotActive: HTTPStatus.FORBIDDEN,
     TenantUnfinished: HTTPStatus.SERVICE_UNAVAILABLE,
+    TenantLocked: HTTPStatus.SERVICE_UNAVAILABLE,
     TenantUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
     TenantConnectionsExhausted: HTTPStatus.SERVICE_UNAVAILABLE,
     TenantIdentityMismatch: HTTPStatus.SERVICE_UNAVAILABLE,

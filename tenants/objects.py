@@ -5,11 +5,15 @@ What works for a tenant goes through `runs.storage`, which forms and checks path
 
 from __future__ import annotations
 
+import errno
+import glob
 import io
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +33,14 @@ ALIAS = "artifacts"
 ROOT = "storage"
 # Beneath a tenant's prefix: files that a restore replaced, by its operation; not a name that a run can have.
 KEPT = ".kept"
+# No writer takes that long from its first byte to its last.
+ABANDONED_S = 3600
+# How file systems say that they have no hard links.
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+# How S3 says that there is an object, or that another request is making one; and how its like say that they do not
+# know conditional writes.
+TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+UNCONDITIONAL = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
 
 # What is to be written: all of it, or an open file at its beginning.
 Content = bytes | IO[bytes]
@@ -143,6 +155,24 @@ def write_all(files: Mapping[str, Content]) -> None:
             flush_folder(folder)
 
 
+def create(path: str, content: bytes) -> bool:
+    """Put the content at the path unless a file is there: whole or not at all; return False where one is.
+
+    The file system and S3 decide who came first, so a process that was frozen here changes nothing when it goes on
+    after another has written. Where they cannot (a file system without hard links, an S3-compatible server without
+    conditional writes) it is looked up first, which leaves a moment. Raises `StorageError`.
+    """
+    backend = storages[ALIAS]
+    with _translated(path, _("written")):
+        if not isinstance(backend, FileSystemStorage):
+            return _create_object(backend, path, content)
+        created, changed = _create_file(backend, path, content)
+    for folder in sorted(changed):
+        with _translated(str(folder), _("written")):
+            flush_folder(folder)
+    return created
+
+
 def read(path: str) -> bytes | None:
     """Return the file's content, None where there is none; raise `StorageError`."""
     with _translated(path, _("read")):
@@ -204,12 +234,44 @@ def _file(content: Content) -> File[bytes]:
 def _replace_file(backend: FileSystemStorage, path: str, content: Content) -> set[Path]:
     """Write beside the target, flush to the disk, rename: a reader sees the old file or the new one, a crash too.
 
-    Returns the folders that the caller must flush. The partial file has one name per target, so that a killed writer
-    leaves at most one, which the next replaces.
+    Returns the folders that the caller must flush.
     """
     target = Path(backend.path(path))
     changed = _make_folders(target.parent, backend.directory_permissions_mode)
-    partial = target.with_name(f".{target.name}.partial")
+    with _written_beside(backend, target, content) as partial:
+        partial.replace(target)
+    return {target.parent, *changed}
+
+
+def _create_file(backend: FileSystemStorage, path: str, content: bytes) -> tuple[bool, set[Path]]:
+    """Do the same where there is no target yet: a link is made or refused in one step."""
+    target = Path(backend.path(path))
+    if target.exists():
+        return False, set()
+    changed = _make_folders(target.parent, backend.directory_permissions_mode)
+    with _written_beside(backend, target, content) as partial:
+        try:
+            target.hardlink_to(partial)
+        except FileExistsError:
+            return False, set()
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            partial.replace(target)
+    return True, {target.parent, *changed}
+
+
+@contextmanager
+def _written_beside(backend: FileSystemStorage, target: Path, content: Content) -> Iterator[Path]:
+    """Yield a partial file that holds the content, on the disk; it is gone afterwards.
+
+    Two writers never write into one file. What a killed one left is removed by the next that comes long after.
+    """
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
+    for left in target.parent.glob(f".{glob.escape(target.name)}*.partial"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > ABANDONED_S:
+                left.unlink()
     try:
         with open(partial, "wb") as file:
             copy_stream(io.BytesIO(content) if isinstance(content, bytes) else content, file)
@@ -217,11 +279,27 @@ def _replace_file(backend: FileSystemStorage, path: str, content: Content) -> se
             os.fsync(file.fileno())
         if backend.file_permissions_mode is not None:
             partial.chmod(backend.file_permissions_mode)
-        partial.replace(target)
-    except BaseException:
+        yield partial
+    finally:
         partial.unlink(missing_ok=True)
-        raise
-    return {target.parent, *changed}
+
+
+def _create_object(backend: Any, path: str, content: bytes) -> bool:
+    client, bucket = _bucket(backend)
+    key = backend._normalize_name(path)
+    parameters = backend._get_write_parameters(path, ContentFile(content))
+    try:
+        client.put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*", **parameters)
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in TAKEN:
+            return False
+        if code not in UNCONDITIONAL:
+            raise
+        if backend.exists(path):
+            return False
+        backend.save(path, ContentFile(content))
+    return True
 
 
 def _make_folders(folder: Path, mode: int | None) -> set[Path]:

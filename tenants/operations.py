@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 
 from audit.context import current_actor
 from tenants.errors import TenantBusy, TenantError
@@ -20,6 +21,15 @@ LOCK_WAIT = "3s"
 # SQLSTATE, PostgreSQL manual, appendix A.
 LOCK_NOT_AVAILABLE = "55P03"
 LOCK_KEY = "hashtextextended(%s, 0)"
+# The key is in two halves there (PostgreSQL manual, pg_locks).
+HOLDERS = f"""
+SELECT session.pid, session.application_name
+  FROM pg_locks AS held JOIN pg_stat_activity AS session ON session.pid = held.pid
+ WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1
+   AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND (held.classid::int8 << 32) | held.objid::int8 = {LOCK_KEY} AND session.pid <> pg_backend_pid()
+ ORDER BY session.backend_start
+"""
 
 
 @contextmanager
@@ -71,13 +81,23 @@ def advisory_lock(name: str, *, wait: str, busy: Callable[[], TenantError], shar
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
             raise
-        raise busy() from error
+        refusal = busy()
+        refusal.hint = f"{_held_by(name)} {refusal.hint}".strip()
+        raise refusal from error
     try:
         yield
     finally:
         # Where the connection is gone, so is the lock.
         with suppress(OperationalError, InterfaceError):
             _execute(f"SELECT pg_advisory_unlock{mode}({LOCK_KEY})", name)
+
+
+def _held_by(name: str) -> str:
+    """Say whose sessions have the lock, "" where nobody has it any more. Their names are `command_name`'s."""
+    with connections[CONTROL].cursor() as cursor:
+        cursor.execute(HOLDERS, [name])
+        holders = ", ".join(f"{application or '?'} ({pid})" for pid, application in cursor.fetchall())
+    return _("It is held by: %(holders)s.") % {"holders": holders} if holders else ""
 
 
 def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:

@@ -16,20 +16,20 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 
+from config.database_session import parameters
 from tenants.active import OWNER_PREFIX
 from tenants.cluster import application_name, owner_url
 from tenants.connections import add_alias
+from tenants.locks import lock_holders_named
 from tenants.models import DatabaseServer
 
-CONNECT_TIMEOUT_S = 10
 # What a role's or database's own settings must not decide. JIT costs more than any of our statements.
 SESSION = {
     "search_path": "public",
     "timezone": "UTC",
     "jit": "off",
     "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "default_transaction_isolation": "read\\ committed",
+    "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
 }
 # What a guest's must not decide besides: its database is read, as it is, and by PostgreSQL's own functions alone.
@@ -42,9 +42,10 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
 
     `work` names what it is for, so that the sessions of a killed process can be told (`Cluster.end_sessions`).
     Raises `ServerError` for a server that was not prepared, Django's `OperationalError` where the database does not let
-    us in.
+    us in; `DatabaseLocked`, which is one too, where the block waited for a lock in vain.
     """
-    with _connection(owner_url(server, database), database, work, SESSION) as connection:
+    url = owner_url(server, database)
+    with _connection(url, database, work, SESSION) as connection, lock_holders_named(server, database):
         yield connection
 
 
@@ -66,11 +67,9 @@ def _connection(url: str, database: str, work: str, session: Mapping[str, str]) 
     # The folder of a socket, which a URL can only hold quoted.
     config["HOST"] = unquote(config["HOST"])
     config["ENGINE"] = "django.db.backends.postgresql"
-    options = config.setdefault("OPTIONS", {})
-    options["options"] = " ".join(
-        [options.get("options", ""), *(f"-c {name}={value}" for name, value in session.items())]
-    )
-    options.update(application_name=application_name(work), connect_timeout=CONNECT_TIMEOUT_S)
+    given = config.get("OPTIONS", {})
+    ours = parameters(settings.DATABASE_LIMITS, session=session, inherited=str(given.get("options", "")))
+    config["OPTIONS"] = {**given, **ours, "application_name": application_name(work)}
     add_alias(alias, config)
     try:
         yield connections[alias]

@@ -16,15 +16,17 @@ from typing import IO
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import environ
+from django.conf import settings
 from django.db.backends.postgresql.client import DatabaseClient
 from django.utils.translation import gettext as _
 
+from config.database_session import program_conninfo, program_environment
 from tenants.errors import TenantError, reason_of
 
 # Where distributions keep the programs of each version, beside those on the path.
 USUAL_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 # So that a message can be read by us.
-ENVIRONMENT = {"LC_ALL": "C", "PGCONNECT_TIMEOUT": "10"}
+ENVIRONMENT = {"LC_ALL": "C"}
 ENDING_WAIT_S = 10
 # Linux gives that much to anybody.
 PIPE_BYTES = 2**20
@@ -58,7 +60,8 @@ def connection_arguments(
 ) -> tuple[list[str], dict[str, str]]:
     """Return (arguments, environment) that connect a program to `url`, or to another `database` of its server.
 
-    The password is in the environment.
+    The password is in the environment. The last argument names the database; a program that speaks the replication
+    protocol takes `replication_arguments`.
     """
     if database is not None:
         url = urlunsplit(urlsplit(url)._replace(path=f"/{quote(database, safe='')}"))
@@ -67,7 +70,15 @@ def connection_arguments(
     config["HOST"] = unquote(config["HOST"])
     arguments, environment = DatabaseClient.settings_to_cmd_args_env({"OPTIONS": {}, **config}, [])
     named = {"PGAPPNAME": application} if application else {}
-    return arguments[1:], {**(environment or {}), **named}
+    limits = settings.DATABASE_LIMITS
+    bounded = program_environment(limits)
+    return [*arguments[1:-1], program_conninfo(limits, arguments[-1])], {**(environment or {}), **named, **bounded}
+
+
+def replication_arguments(url: str, *, application: str) -> tuple[list[str], dict[str, str]]:
+    """Return the same for pg_basebackup and pg_receivewal, which connect to a server and to no database of it."""
+    arguments, environment = connection_arguments(url, application=application)
+    return [*arguments[:-1], "--dbname", program_conninfo(settings.DATABASE_LIMITS)], environment
 
 
 @contextmanager

@@ -94,9 +94,11 @@ def look_into(tenant: Tenant, *, work: str) -> Look:
             fingerprint = tenant.schema_fingerprint if untouched else catalog_fingerprint(connection)
             return Look(tenant, server, database, major_version(connection), history, fingerprint, stamp)
     except Error as error:
-        raise MigrationFailed(
-            tenant.id, _("its database cannot be used: %(reason)s") % {"reason": reason_of(error)}
-        ) from error
+        raise unusable(tenant.id, error) from error
+
+
+def unusable(tenant_id: str, error: Error) -> MigrationFailed:
+    return MigrationFailed(tenant_id, _("its database cannot be used: %(reason)s") % {"reason": reason_of(error)})
 
 
 def database_of(tenant: Tenant) -> str:

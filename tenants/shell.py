@@ -6,15 +6,23 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import environ
+from django.conf import settings
 from django.core.management import CommandError, call_command, get_commands, load_command_class
 from django.db import DatabaseError, transaction
 from django.db.backends.postgresql.client import DatabaseClient
 from django.utils.translation import gettext as _
 
 from audit.services import record
+from config.database_session import (
+    SHELL_IDLE_IN_TRANSACTION_TIMEOUT_S,
+    program_conninfo,
+    program_environment,
+)
 from config.errors import SeoGenError
 from tenants.cluster import owner_url, parse_location
 from tenants.context import tenant_context
@@ -33,8 +41,28 @@ def tenant_dbshell(*, tenant_id: str, owner: bool, arguments: Sequence[str]) -> 
     program = psql_program()
     _record("tenant.dbshell", tenant_id, {"owner": owner})
     config = environ.Env.db_url_config(_owner_url(tenant) if owner else tenant.database_url)
-    command, environment = DatabaseClient.settings_to_cmd_args_env({"OPTIONS": {}, **config}, list(arguments))
-    return subprocess.run([program, *command[1:]], env={**os.environ, **(environment or {})}, check=False).returncode
+    config.setdefault("OPTIONS", {})
+    config["HOST"] = unquote(config["HOST"])
+    command, environment = DatabaseClient.settings_to_cmd_args_env(config, [])
+    database = program_conninfo(settings.DATABASE_LIMITS, command[-1])
+    return subprocess.run(
+        [program, *command[1:-1], *arguments, "--dbname", database],
+        env={**os.environ, **(environment or {}), **_session()},
+        check=False,
+    ).returncode
+
+
+def _session() -> dict[str, str]:
+    """Return the variables for the operator's session: our limits, except where the operator's own PGOPTIONS differ."""
+    patient = replace(
+        settings.DATABASE_LIMITS,
+        idle_in_transaction_timeout_s=max(
+            settings.DATABASE_LIMITS.idle_in_transaction_timeout_s, SHELL_IDLE_IN_TRANSACTION_TIMEOUT_S
+        ),
+    )
+    ours = program_environment(patient)
+    own = os.environ.get("PGOPTIONS", "")
+    return {**ours, "PGOPTIONS": " ".join(filter(None, [ours["PGOPTIONS"], own]))}
 
 
 def psql_program() -> str:

@@ -14,6 +14,7 @@ from tenants.catalog import catalog_fingerprint, catalog_read, differences
 from tenants.census import Census, census_take
 from tenants.contents import FileRef, contents
 from tenants.errors import BackupFailed
+from tenants.held_transaction import held_open
 from tenants.history import Release
 from tenants.models import DatabaseServer, Tenant
 from tenants.owner import owner_connection
@@ -52,7 +53,8 @@ def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
         with catalog_only(connection), connection.cursor() as cursor:
             cursor.execute("SELECT pg_export_snapshot()")
             name = cursor.fetchone()[0]
-        yield Snapshot(server, database, major_version(connection), name, connection.alias)
+        with held_open(connection):
+            yield Snapshot(server, database, major_version(connection), name, connection.alias)
 
 
 def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> Account:

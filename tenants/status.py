@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
@@ -13,12 +14,13 @@ from audit.trusting import catalog_only
 from tenants.batches import fleet_shared
 from tenants.catalog import named
 from tenants.context import tenant_context
-from tenants.drift import group, note_schemas
+from tenants.drift import drift_of, group, note_schemas
 from tenants.errors import FleetBusy, FleetUnfinished, MigrationFailed, TenantError
 from tenants.history import Release, release
 from tenants.models import Tenant, TenantStatus
 from tenants.parallel import in_parallel
-from tenants.preflight import look_at
+from tenants.preflight import database_of, look_at
+from tenants.prepared import foreign_beside_control, foreign_on, sentence
 from tenants.router import CONTROL
 from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get, tenants_existing
 
@@ -63,7 +65,24 @@ def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> lis
         problems = _compare(connectable, code)
         tenants = _tenants(tenant_id)
     unfinished = _unfinished()
-    return [_health(tenant, code, sizes.get(tenant.id), problems.get(tenant.id), unfinished) for tenant in tenants]
+    health = [_health(tenant, code, sizes.get(tenant.id), problems.get(tenant.id), unfinished) for tenant in tenants]
+    return _with_prepared(health, tenants, check=check)
+
+
+def _with_prepared(health: list[TenantHealth], tenants: Sequence[Tenant], *, check: bool) -> list[TenantHealth]:
+    """Warn of prepared transactions that are not ours: those beside the control database, or of all servers."""
+    servers = {tenant.server for tenant in tenants if tenant.server}
+    foreign = foreign_on(servers) if check else foreign_beside_control()
+    found: dict[str, list[str]] = defaultdict(list)
+    for one in foreign:
+        found[one.database].append(sentence(one))
+    if not found:
+        return health
+    by_id = {tenant.id: found.get(database_of(tenant), []) for tenant in tenants}
+    return [
+        replace(one, problem="; ".join(filter(None, [one.problem, *by_id[one.id]]))) if by_id[one.id] else one
+        for one in health
+    ]
 
 
 def _tenants(tenant_id: str | None) -> list[Tenant]:
@@ -134,15 +153,12 @@ def _compare(tenants: Sequence[Tenant], code: Release) -> dict[str, str]:
     try:
         with fleet_shared(wait="1s"):
             looks, errors = look_at(tenants, work=work, workers=WORKERS)
-            drift = {
-                tenant_id: found
-                for one in group(looks, code, work=work)
-                for tenant_id, found in one.drift(work=work).items()
-            }
-            note_schemas(looks, code, drift)
+            drift, unread = drift_of(group(looks, code, work=work), work=work)
+            read = [look for look in looks if look.tenant.id not in {error.tenant_id for error in unread}]
+            note_schemas(read, code, drift)
     except (FleetBusy, FleetUnfinished):
         return {}
-    problems = {error.tenant_id: str(error) for error in errors if isinstance(error, MigrationFailed)}
+    problems = {error.tenant_id: str(error) for error in [*errors, *unread] if isinstance(error, MigrationFailed)}
     for look in looks:
         problem = code.problem(look.history)
         if problem:

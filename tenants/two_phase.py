@@ -17,6 +17,7 @@ from tenants.catalog import catalog_fingerprint, catalog_read, catalog_stamp, di
 from tenants.cluster import Cluster
 from tenants.errors import MigrationFailed, ServerError, reason_of
 from tenants.history import Release, label
+from tenants.locks import is_lock_timeout, lock_reason
 from tenants.models import BatchTenant, DatabaseServer, MigrationBatch, database_prefix, parse_gid
 from tenants.owner import owner_connection
 from tenants.parallel import in_parallel
@@ -25,8 +26,7 @@ from tenants.reference import history_read
 from tenants.router import CONTROL
 from tenants.script import Script
 
-# SQLSTATEs, PostgreSQL manual, appendix A.
-LOCK_NOT_AVAILABLE = "55P03"
+# SQLSTATE, PostgreSQL manual, appendix A.
 UNDEFINED_OBJECT = "42704"
 # The strongest lock on each of our tables, of those that writers (or also readers) wait for.
 LOCKS = """
@@ -87,7 +87,7 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
         except MigrationFailed:
             raise
         except Error as error:
-            reason = _reason(job, connection, error, lock_timeout_s)
+            reason = _reason(job, error, lock_timeout_s)
             raise MigrationFailed(tenant_id, reason, migration=at_work) from error
         except Exception as error:  # a data migration's own code: whatever it raises is this tenant's failure
             first = str(error).strip().partition("\n")[0]
@@ -199,23 +199,11 @@ def _locks(connection: BaseDatabaseWrapper) -> dict[str, str]:
         return dict(cursor.fetchall())
 
 
-def _reason(job: Job, connection: BaseDatabaseWrapper, error: Error, lock_timeout_s: float) -> str:
-    """Return the database's message; for a lock that was not to be had, also who may hold it."""
-    if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+def _reason(job: Job, error: Error, lock_timeout_s: float) -> str:
+    """Return the database's message; for a lock that was not to be had, also who holds it."""
+    if not is_lock_timeout(error):
         return reason_of(error)
-    text = _("it was busy: no lock within %(timeout)g s (%(reason)s)") % {
-        "timeout": lock_timeout_s,
-        "reason": reason_of(error),
-    }
-    connection.rollback()
-    with Cluster(job.look.server, database_prefix()) as cluster:
-        holder = cluster.oldest_transaction(job.look.database)
-    if holder:
-        names = ("pid", "role", "application", "state", "seconds")
-        text += _(
-            "; process %(pid)d (%(role)s, %(application)s, %(state)s) has had a transaction open for %(seconds)d s"
-        ) % dict(zip(names, holder, strict=True))
-    return text
+    return _("it was busy: %(reason)s") % {"reason": lock_reason(job.look.server, job.look.database, lock_timeout_s)}
 
 
 def _execute(connection: BaseDatabaseWrapper, query: str, *parameters: str) -> None:

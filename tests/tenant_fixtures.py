@@ -2,11 +2,15 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.db import connections as django_connections
+from pytest_django import Settings
 
 from tenants import connections
+from tenants.active import TENANT_PREFIX
 from tenants.cluster import Cluster, parse_location
 from tenants.models import Tenant, database_prefix
 from tenants.services import tenant_create
@@ -54,3 +58,17 @@ def remove_all(tenant_ids: list[str]) -> None:
     """Drop those of the tenants that there are."""
     for tenant in Tenant.objects.filter(pk__in=tenant_ids):
         remove(tenant)
+
+
+@pytest.fixture
+def limits(settings: Settings) -> Callable[..., None]:
+    """Change how long sessions that are opened from then on wait; keywords as for `Limits`."""
+
+    def change(**changes: float) -> None:
+        settings.DATABASE_LIMITS = replace(settings.DATABASE_LIMITS, **changes)
+        for alias in [alias for alias in django_connections.settings if alias.startswith(TENANT_PREFIX)]:
+            connections.release(alias)
+            connections.pool.discard(alias)
+            del django_connections.settings[alias]
+
+    return change

@@ -14,6 +14,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from config.database_session import Limits, parameters
 from config.stack import system_user
 from config.stack.errors import NotInstalled, StackError
 from config.stack.paths import Home
@@ -32,6 +33,8 @@ APP = "seo_gen_app"
 ADMIN = "seo_gen_admin"
 # The roles' rights and the control database, as an operator makes them on a server of their own.
 ROLES = Path(__file__).with_name("roles.sql")
+# Sessions that begin before there are settings; the server is on this machine.
+LIMITS = Limits(connect_timeout_s=5)
 # Raise it whenever `bootstrap` does more, so that existing clusters get the rest too.
 BOOTSTRAP_VERSION = 2
 
@@ -181,8 +184,8 @@ def _connect(secrets: Secrets, port: int) -> psycopg.Connection:
         password=secrets.postgres_password,
         dbname="postgres",
         autocommit=True,
-        connect_timeout=5,
         application_name=APPLICATION,
+        **parameters(LIMITS),
     )
 
 

@@ -5,7 +5,7 @@ import time
 from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.utils.translation import gettext as _
 
 from config.errors import SeoGenError
@@ -13,7 +13,7 @@ from llm.clients import client_for
 from llm.errors import LLMError
 from llm.selectors import resolve_named_model
 from llm.types import LLMReply, LLMRequest, TokenUsage
-from runs.errors import LeaseLost
+from runs.errors import LeaseLost, OutputKept
 from runs.heartbeat import Heartbeat
 from runs.retry import delay_s
 from runs.services.claim import lease_renew, step_claim
@@ -21,9 +21,13 @@ from runs.services.finish import step_complete, step_fail, step_retry
 from runs.services.prepare import Work, prepare
 from runs.types import Claim, StepOutcome, StepOutput
 from tenants.context import tenant_context
-from tenants.errors import StorageError, TenantError
+from tenants.errors import StorageError, TenantError, TenantLocked
 
 logger = logging.getLogger(__name__)
+
+# The tenant's database is out of reach, takes no changes (a standby), or ended our transaction because we were silent
+# for too long: says nothing of the step.
+UNUSABLE = (OperationalError, InterfaceError, InternalError)
 
 
 def step_execute(*, tenant_id: str, run_id: UUID, step: str, owner: str) -> StepOutcome:
@@ -45,11 +49,8 @@ def step_execute(*, tenant_id: str, run_id: UUID, step: str, owner: str) -> Step
         started = time.monotonic()
         output = work.finished or _ask(claim, work)
         llm_seconds = time.monotonic() - started
-        with tenant_context(tenant_id) as alias:
-            step_complete(
-                alias=alias, claim=claim, output=output, llm_seconds=llm_seconds, adopted=work.finished is not None
-            )
-    except (TenantError, OperationalError, InterfaceError):
+        _complete(claim, output, llm_seconds=llm_seconds, adopted=work.finished is not None)
+    except (TenantError, *UNUSABLE):
         raise
     except LeaseLost:
         return _lost(claim)
@@ -74,6 +75,22 @@ def _ask(claim: Claim, work: Work) -> StepOutput:
     with Heartbeat(claim, _renew, interval_s=settings.RUN_LEASE_S / 3):
         reply = client.complete(request)
     return _output_of(claim, work, reply)
+
+
+def _complete(claim: Claim, output: StepOutput, *, llm_seconds: float, adopted: bool) -> None:
+    """Keep the output; where the tenant's tables are locked, as during a migration, try for as long as a lease.
+
+    The answer is paid for. Whoever has taken the step over meanwhile wins: `LeaseLost`.
+    """
+    deadline = time.monotonic() + settings.RUN_LEASE_S
+    while True:
+        try:
+            with tenant_context(claim.tenant_id) as alias:
+                step_complete(alias=alias, claim=claim, output=output, llm_seconds=llm_seconds, adopted=adopted)
+            return
+        except TenantLocked:
+            if time.monotonic() > deadline:
+                raise
 
 
 def _renew(claim: Claim) -> bool:
@@ -101,7 +118,7 @@ def _output_of(claim: Claim, work: Work, reply: LLMReply) -> StepOutput:
 
 def _settle(claim: Claim, error: Exception, output: StepOutput | None) -> StepOutcome:
     """Record a failed attempt: to be tried again where that may help, else final."""
-    usage = _usage_of(error, output)
+    usage = _usage_of(error, output, claim)
     try:
         with tenant_context(claim.tenant_id) as alias:
             if _may_pass(error) and step_retry(
@@ -128,10 +145,12 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, StorageError)
 
 
-def _usage_of(error: Exception, output: StepOutput | None) -> TokenUsage | None:
-    """Return the tokens that the failed attempt cost, as far as they are known."""
+def _usage_of(error: Exception, output: StepOutput | None, claim: Claim) -> TokenUsage | None:
+    """Return the tokens that the failed attempt cost, as far as they are known and no later one counts them."""
     if isinstance(error, LLMError):
         return error.usage
+    if isinstance(error, OutputKept) and claim.attempt < settings.RUN_MAX_ATTEMPTS:
+        return None
     return TokenUsage(input_tokens=output.input_tokens, output_tokens=output.output_tokens) if output else None
 
 

@@ -12,12 +12,13 @@ from django.utils.translation import gettext as _
 
 from audit.services import record
 from llm.types import TokenUsage
-from runs.errors import LeaseLost
+from runs.errors import LeaseLost, OutputKept
 from runs.models import Artifact, Run, RunStatus, Step, StepStatus
-from runs.output import article_name, encode, summary_of
+from runs.output import article_name, decode, encode, same_question, summary_of
 from runs.services.wake import rewake_s, wake_on_commit
-from runs.storage import artifact_path, output_path, write_all
+from runs.storage import artifact_path, output_path, stored, write, write_once
 from runs.types import Claim, StepOutput, StoredFile
+from tenants.errors import StorageError
 
 NO_USAGE = TokenUsage(input_tokens=0, output_tokens=0)
 
@@ -28,14 +29,18 @@ def step_complete(*, alias: str, claim: Claim, output: StepOutput, llm_seconds: 
     1. lock, and refuse a claim that is no longer the current one; 2. write the files, so that a crash from here on
     leaves an output that the next attempt adopts; 3. row, artifact, run and audit entry; 4. the next wake-up after the
     commit. `llm_seconds` is how long the model took; `adopted` tells that an earlier attempt had written the output.
-    Raises `LeaseLost` or `StorageError`; nothing is changed then.
+    Where another attempt has written one meanwhile, that one is kept. Raises `LeaseLost` or `StorageError`; nothing is
+    changed then.
     """
     with transaction.atomic(using=alias):
         row = _locked(alias, claim)
         following = _step_after(alias, row)
-        artifact, result = _write(claim, output, is_last=following is None)
-        _keep(alias, row, output, result, metrics=_metrics(output, llm_seconds, adopted))
-        _keep_artifact(alias, row, artifact, output)
+        kept, artifact, result = _write(alias, claim, output, is_last=following is None)
+        # Both were paid for.
+        usage = _usage(kept, output) if kept != output else _usage(output)
+        metrics = _metrics(kept, llm_seconds, adopted or kept != output)
+        _keep(alias, row, kept, result, usage=usage, metrics=metrics)
+        _keep_artifact(alias, row, artifact, kept)
         _advance(alias, claim, row.run, following)
         _record(alias, "step.complete", claim, output_digest=result.digest, artifact_digest=artifact.digest)
         if following is None:
@@ -112,20 +117,50 @@ def _step_after(alias: str, row: Step) -> Step | None:
     return Step.objects.using(alias).filter(run_id=row.run_id, position__gt=row.position).order_by("position").first()
 
 
-def _write(claim: Claim, output: StepOutput, *, is_last: bool) -> tuple[StoredFile, StoredFile]:
-    """Write the artifact, then `output.json`: where this exists, so does the other."""
+def _write(alias: str, claim: Claim, output: StepOutput, *, is_last: bool) -> tuple[StepOutput, StoredFile, StoredFile]:
+    """Write `output.json` and the artifact; return the output that is kept, and the two files.
+
+    The row's lock does not protect the files: the server ends the transaction of a worker that is frozen in here, and
+    when it goes on it writes into what is another's by then. So the first `output.json` that answers the step's
+    question is the step's for good, whoever wrote it, and the artifact follows from it: who comes late finds both.
+    """
+    path, content = output_path(claim.run_id, claim.step), encode(output)
+    present = write_once(path, content)
+    kept = decode(present)
+    if kept is None or not same_question(kept, output):
+        # Left by a state of the database that is gone, or by a writer without a whole disk.
+        _replace(alias, claim, path, content)
+        kept, present = output, content
+    try:
+        artifact = _write_article(alias, claim, kept, is_last=is_last)
+    except StorageError as error:
+        raise OutputKept(error.message, hint=error.hint) from error
+    return kept, artifact, stored(path, present)
+
+
+def _write_article(alias: str, claim: Claim, output: StepOutput, *, is_last: bool) -> StoredFile:
     name = article_name(claim.step, is_last=is_last)
-    artifact, result = write_all(
-        {
-            artifact_path(claim.run_id, claim.step, name): output.text.encode(),
-            output_path(claim.run_id, claim.step): encode(output),
-        }
-    )
-    return artifact, result
+    path, content = artifact_path(claim.run_id, claim.step, name), output.text.encode()
+    if write_once(path, content) != content:
+        _replace(alias, claim, path, content)
+    return stored(path, content)
 
 
-def _keep(alias: str, row: Step, output: StepOutput, result: StoredFile, *, metrics: dict[str, object]) -> None:
-    usage = TokenUsage(input_tokens=output.input_tokens, output_tokens=output.output_tokens)
+def _replace(alias: str, claim: Claim, path: str, content: bytes) -> None:
+    """Replace a file that is not this step's; not before the server has said that the transaction lives."""
+    _locked(alias, claim)
+    write(path, content)
+
+
+def _keep(
+    alias: str,
+    row: Step,
+    output: StepOutput,
+    result: StoredFile,
+    *,
+    usage: TokenUsage,
+    metrics: dict[str, object],
+) -> None:
     Step.objects.using(alias).filter(pk=row.pk).update(
         status=StepStatus.COMPLETED,
         token_usage=_added(row, usage),
@@ -177,6 +212,13 @@ def _added(row: Step, usage: TokenUsage | None) -> dict[str, int] | None:
         "input": before.get("input", 0) + usage.input_tokens,
         "output": before.get("output", 0) + usage.output_tokens,
     }
+
+
+def _usage(*outputs: StepOutput) -> TokenUsage:
+    return TokenUsage(
+        input_tokens=sum(output.input_tokens for output in outputs),
+        output_tokens=sum(output.output_tokens for output in outputs),
+    )
 
 
 def _metrics(output: StepOutput, llm_seconds: float, adopted: bool) -> dict[str, object]:

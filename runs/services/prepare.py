@@ -1,6 +1,6 @@
 """What a claimed step needs before the model is asked; read inside the tenant's context."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.utils.translation import gettext as _
 
@@ -9,7 +9,7 @@ from prompts.types import PromptVariable
 from runs.config import config_from_document
 from runs.errors import DigestMismatch, NoPrompt
 from runs.models import Step
-from runs.output import decode
+from runs.output import decode, same_question
 from runs.storage import digest_of, output_path, read, read_unverified
 from runs.types import Claim, PinnedPrompt, StepOutput
 
@@ -63,6 +63,13 @@ def _finished_output(claim: Claim, prompt: PinnedPrompt, input_digest: str) -> S
     output = decode(content) if content is not None else None
     if output is None:
         return None
-    expected = (claim.run_id, claim.step, claim.provider, claim.model, prompt.id, input_digest)
-    found = (output.run_id, output.step, output.provider, output.model, output.prompt_id, output.input_digest)
-    return output if found == expected else None
+    wanted = replace(
+        output,
+        run_id=claim.run_id,
+        step=claim.step,
+        provider=claim.provider,
+        model=claim.model,
+        prompt_id=prompt.id,
+        input_digest=input_digest,
+    )
+    return output if same_question(output, wanted) else None

@@ -3,7 +3,7 @@
 import logging
 from datetime import datetime, timedelta
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # How many steps of one tenant a sweep wakes; the next sweep goes on.
 BATCH = 200
+# Rows that somebody has are skipped. A table that is locked must not hold up the sweep of the other tenants.
+LOCK_TIMEOUT = "1s"
 # A mark younger than this may belong to a run that is being committed right now and is not seen yet.
 MARK_GRACE = timedelta(minutes=10)
 
@@ -60,6 +62,8 @@ def tenant_sweep(*, alias: str, tenant_id: str) -> int:
     3. send them once that is committed.
     """
     with transaction.atomic(using=alias):
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
         due = list(_neglected(alias).select_for_update(of=("self",), skip_locked=True)[:BATCH])
         for row in due:
             Step.objects.using(alias).filter(pk=row.pk).update(

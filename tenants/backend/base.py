@@ -7,10 +7,24 @@ from typing import Any
 import psycopg
 from django.db.backends.postgresql import base as postgresql
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
+from django.db.utils import DatabaseError, DatabaseErrorWrapper
+from django.utils.functional import cached_property
 
 from tenants.active import require
 from tenants.connections import generation_of, pool
 from tenants.errors import TenantIdentityMismatch, TenantUnreachable, reason_of
+
+
+class ErrorsWithAlias(DatabaseErrorWrapper):
+    """Django's translation of the driver's errors; says on each which database it is of (`alias`)."""
+
+    def __exit__(self, *raised: Any) -> None:
+        try:
+            super().__exit__(*raised)
+        except DatabaseError as error:
+            error.alias = self.wrapper.alias  # type: ignore[attr-defined]
+            raise
+
 
 IDENTITY_QUERY = "SELECT tenant_id, identity FROM public.tenant_identity"
 
@@ -21,6 +35,10 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
     Whenever a connection is opened, the database must say that it is the tenant's; whenever a cursor is made, the
     tenant must be the active one.
     """
+
+    @cached_property
+    def wrap_database_errors(self) -> ErrorsWithAlias:
+        return ErrorsWithAlias(self)
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         connection = self._acquire(conn_params)

@@ -6,7 +6,8 @@ was cut off can simply run again. Names go through `psycopg.sql.Identifier`; pas
 
 from tenants.cluster.databases import Door
 from tenants.cluster.location import DatabaseLocation, bind_identity, owner_url, parse_location
-from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, Log, ServerFacts
+from tenants.cluster.locks import LockHolder, Locks, PreparedTransaction
+from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, ServerFacts
 from tenants.cluster.rights import IDENTIFY, NEEDED, REPLICATION, MissingRight
 from tenants.cluster.session import application_name
 from tenants.cluster.standalone import STANDALONE_SETTINGS, admit_reader, prepared_in, roll_back_prepared
@@ -21,7 +22,9 @@ __all__ = [
     "Cluster",
     "DatabaseLocation",
     "Door",
+    "LockHolder",
     "MissingRight",
+    "PreparedTransaction",
     "ServerFacts",
     "admit_reader",
     "application_name",
@@ -33,5 +36,5 @@ __all__ = [
 ]
 
 
-class Cluster(Log):
+class Cluster(Locks):
     """An administrator's session on one server, with all that can be done there."""

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import LiteralString, cast
+from typing import LiteralString
 
 from psycopg import sql
 
 from tenants.cluster.roles import Roles
-
-# Serialises the building of templates on one server. Advisory locks count per database, so it is always taken in the
-# server's maintenance database.
-TEMPLATE_LOCK = 0x5E06E17E
 
 DOORS: LiteralString = """
 SELECT d.datname,
@@ -33,13 +28,6 @@ SELECT d.datname,
 """
 
 
-# Who has been in a transaction in a database for longest.
-TRANSACTION: LiteralString = """
-SELECT pid, usename, application_name, state, extract(epoch FROM clock_timestamp() - xact_start)::int
-  FROM pg_stat_activity
- WHERE datname = %s AND xact_start IS NOT NULL
- ORDER BY xact_start LIMIT 1
-"""
 IN_TRANSACTION: LiteralString = """
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND xact_start IS NOT NULL)
 """
@@ -68,14 +56,6 @@ class Databases(Roles):
         return bool(
             self._scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s AND NOT datallowconn)", name)
         )
-
-    @contextmanager
-    def template_lock(self) -> Iterator[None]:
-        self._execute(sql.SQL("SELECT pg_advisory_lock({})").format(TEMPLATE_LOCK))
-        try:
-            yield
-        finally:
-            self._execute(sql.SQL("SELECT pg_advisory_unlock({})").format(TEMPLATE_LOCK))
 
     def create_empty_database(self, name: str) -> None:
         """Create a database of the owner's that nobody else may enter."""
@@ -152,11 +132,6 @@ class Databases(Roles):
                 self._execute(rename.format(sql.Identifier(live), sql.Identifier(kept)))
             self._execute(rename.format(sql.Identifier(replacement), sql.Identifier(live)))
             self.open_to(live, role)
-
-    def oldest_transaction(self, name: str) -> tuple[int, str, str, str, int] | None:
-        """Return (pid, role, application, state, seconds) of the longest transaction in the database."""
-        rows = self._rows(TRANSACTION, [name])
-        return cast("tuple[int, str, str, str, int]", rows[0]) if rows else None
 
     def database_bytes(self, names: Sequence[str]) -> dict[str, int]:
         """Return {name: size} of those that exist."""

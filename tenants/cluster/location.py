@@ -9,7 +9,7 @@ import psycopg
 from django.utils.translation import gettext as _
 
 from audit.context import Actor
-from tenants.cluster.session import CONNECT_TIMEOUT_S
+from tenants.cluster.session import connect
 from tenants.errors import ServerError, TenantIdentityMismatch, TenantUnreachable, reason_of
 from tenants.models import DatabaseServer, Tenant, database_prefix
 
@@ -60,7 +60,7 @@ def bind_identity(tenant: Tenant, actor: Actor) -> None:
     Repeating it changes nothing. Raises `TenantUnreachable`, or `TenantIdentityMismatch` where it is another's.
     """
     try:
-        with psycopg.connect(tenant.database_url, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+        with connect(tenant.database_url, autocommit=False) as connection:
             values = (tenant.id, tenant.identity, actor.user_id, actor.operation_id)
             bound = connection.execute(
                 "SELECT tenant_id, identity FROM public.bind_tenant(%s, %s, %s, %s)", values

@@ -6,13 +6,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString, Self
 
 import psycopg
+import psycopg.conninfo
+from django.conf import settings
 from django.utils.translation import gettext as _
 from psycopg import sql
 
+from config.database_session import parameters
 from tenants.errors import ServerError, reason_of
 from tenants.models import DatabaseServer, database_prefix
 
-CONNECT_TIMEOUT_S = 10
+
+def connect(
+    url: str, *, autocommit: bool = True, session: Mapping[str, str] | None = None, **keywords: str
+) -> psycopg.Connection:
+    """Open a session of the driver's own, with the limits that all our sessions have; raise `psycopg.Error`.
+
+    `session` holds further settings of it.
+    """
+    given = psycopg.conninfo.conninfo_to_dict(url)
+    ours = parameters(settings.DATABASE_LIMITS, session=session, inherited=str(given.get("options") or ""))
+    return psycopg.connect(url, autocommit=autocommit, **{**ours, **keywords})
 
 
 # In a database (%s), those of a superuser, and all others.
@@ -59,12 +72,7 @@ class Session:
 
     def _connect(self) -> psycopg.Connection:
         try:
-            return psycopg.connect(
-                self.server.admin_url,
-                autocommit=True,
-                connect_timeout=CONNECT_TIMEOUT_S,
-                application_name=self._application,
-            )
+            return connect(self.server.admin_url, application_name=self._application)
         except psycopg.ProgrammingError as error:
             # libpq quotes what it cannot read, which may be the password.
             raise ServerError(
@@ -80,13 +88,7 @@ class Session:
 
     def _entered(self, url: str) -> psycopg.Connection:
         """Connect where somebody else may have put functions that are called like PostgreSQL's own."""
-        return psycopg.connect(
-            url,
-            autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            application_name=self._application,
-            options="-c search_path=pg_catalog,pg_temp",
-        )
+        return connect(url, session={"search_path": "pg_catalog,pg_temp"}, application_name=self._application)
 
     def _execute(self, statement: sql.Composed) -> None:
         try:
@@ -103,6 +105,8 @@ class Session:
     ) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(query, parameters).fetchall()
+        except psycopg.errors.LockNotAvailable as error:
+            raise self._refused(error) from error
         except psycopg.OperationalError as error:
             raise ServerError(
                 _("Database server %(name)s went away: %(reason)s.")

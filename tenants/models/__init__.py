@@ -2,7 +2,7 @@
 
 from tenants.models.backups import Backup, BackupKind, BackupStatus, Restore, RestorePhase
 from tenants.models.base_backups import BaseBackup, RestorePoint
-from tenants.models.batches import GID_PREFIX, UNFINISHED, BatchStatus, BatchTenant, MigrationBatch, parse_gid
+from tenants.models.batches import GID_PREFIX, UNFINISHED, BatchStatus, BatchTenant, MigrationBatch, batch_of, parse_gid
 from tenants.models.erasures import Erasure, ErasurePhase
 from tenants.models.operations import OperationStatus, TenantOperation
 from tenants.models.references import SchemaReference
@@ -31,6 +31,7 @@ __all__ = [
     "TenantOperation",
     "TenantSchema",
     "TenantStatus",
+    "batch_of",
     "database_prefix",
     "parse_gid",
 ]

@@ -114,3 +114,12 @@ def parse_gid(gid: str) -> tuple[str, str]:
     """Return (batch, tenant) of a prepared transaction's name."""
     _prefix, batch_id, tenant_id = gid.split(":")
     return batch_id, tenant_id
+
+
+def batch_of(gid: str) -> uuid.UUID | None:
+    """Return the batch of a prepared transaction that anybody may have named; None where it is no batch's."""
+    try:
+        prefix, batch_id, _tenant_id = gid.split(":")
+        return uuid.UUID(batch_id) if f"{prefix}:" == GID_PREFIX else None
+    except ValueError:
+        return None

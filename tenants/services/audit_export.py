@@ -23,6 +23,7 @@ from audit.control.models import AuditArchive
 from audit.services import record
 from tenants.context import tenant_context
 from tenants.errors import TenantNotActive
+from tenants.held_transaction import held_open
 from tenants.models import TenantStatus
 from tenants.operations import backup_lock
 from tenants.places import Place, PlaceError, split_file
@@ -107,12 +108,13 @@ def _log(tenant_id: str | None) -> Iterator[_Log]:
 
 
 def _lines_now(alias: str, *, control: bool = False) -> Iterator[bytes]:
-    with transaction.atomic(using=alias):
+    # Where they are written to may stall.
+    with transaction.atomic(using=alias), held_open(connections[alias]):
         yield from audit_lines(connections[alias], "control_audit_logs" if control else "audit_logs")
 
 
 def _lines_archived(archive: AuditArchive) -> Iterator[bytes]:
-    with transaction.atomic(using=CONTROL):
+    with transaction.atomic(using=CONTROL), held_open(connections[CONTROL]):
         yield from archived_lines(archive.identity)
 
 

@@ -185,10 +185,10 @@ def _ensure_folder(folder: Path) -> None:
 def _copy(backup: BaseBackup, target: Path) -> None:
     """Run pg_basebackup; the log that it needs is in the copy, so that it can be started without an archive."""
     assert backup.server_version is not None
-    connection, environment = pg_tools.connection_arguments(backup.server.admin_url, application=_session(backup))
+    connection, environment = pg_tools.replication_arguments(backup.server.admin_url, application=_session(backup))
     arguments: list[str | Path] = [
         pg_tools.program("pg_basebackup", backup.server_version),
-        *connection[:-1],  # without the database: it speaks the replication protocol
+        *connection,
         *("--pgdata", target, "--format=plain", "--checkpoint=fast", "--wal-method=stream", "--no-password"),
         *("--label", backup.name),
     ]

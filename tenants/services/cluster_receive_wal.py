@@ -79,12 +79,11 @@ def _folder(server: DatabaseServer, output: str | None) -> Path:
 
 
 def _arguments(server: DatabaseServer, version: int, folder: Path) -> tuple[list[str | Path], dict[str, str]]:
-    connection, environment = pg_tools.connection_arguments(
+    connection, environment = pg_tools.replication_arguments(
         server.admin_url, application=application_name("receive-wal")
     )
-    # Without the database: it speaks the replication protocol.
     options: list[str | Path] = ["--no-password", "--directory", folder, "--slot", RECEIVER_SLOT]
-    return [pg_tools.program("pg_receivewal", version), *connection[:-1], *options], environment
+    return [pg_tools.program("pg_receivewal", version), *connection, *options], environment
 
 
 def _note(server: DatabaseServer, folder: str) -> None:

@@ -18,7 +18,7 @@ from tenants.batch_run import Batch
 from tenants.batches import batch_applied, batch_begin, batch_decide, fleet_lock
 from tenants.catalog import named
 from tenants.cluster import Cluster
-from tenants.drift import Group, group, note_schemas
+from tenants.drift import Group, drift_of, group, note_schemas
 from tenants.errors import FleetUnfinished, MigrationFailed, ServerError, TenantNotActive, TenantUnfinished, reason_of
 from tenants.history import Release, label, release
 from tenants.models import BatchStatus, BatchTenant, MigrationBatch, Tenant, TenantStatus, database_prefix
@@ -111,11 +111,13 @@ def _check(batch: Batch, tenants: Sequence[Tenant]) -> list[Group]:
             groups = group(looks, batch.release, work=batch.record.work)
         except ServerError as error:
             groups, problems = [], [*problems, error]
-        drift = {tenant_id: found for one in groups for tenant_id, found in one.drift(work=batch.record.work).items()}
+        drift, unread = drift_of(groups, work=batch.record.work)
+        problems += unread
         for tenant_id, found in drift.items():
             reason = _("its schema is not what its migrations make: %(differences)s") % {"differences": named(found)}
             problems.append(MigrationFailed(tenant_id, reason))
-        note_schemas(looks, batch.release, drift)
+        unknown = {error.tenant_id for error in unread}
+        note_schemas([look for look in looks if look.tenant.id not in unknown], batch.release, drift)
         batch.problems += sorted(map(str, problems))
     return groups
 

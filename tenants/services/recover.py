@@ -23,8 +23,8 @@ from tenants.models import (
     MigrationBatch,
     OperationStatus,
     TenantOperation,
+    batch_of,
     database_prefix,
-    parse_gid,
 )
 from tenants.operations import tenant_lock
 from tenants.places import place_at
@@ -109,8 +109,8 @@ def _end_strays() -> None:
     for server in DatabaseServer.objects.using(CONTROL):
         # A server that is away is told of by whatever needs it.
         with suppress(ServerError), Cluster(server, database_prefix(), MIGRATE) as cluster:
-            ids = {parse_gid(gid)[0] for gid in cluster.prepared_transactions(GID_PREFIX)}
-            for batch in over.filter(pk__in=ids):
+            named = map(batch_of, cluster.prepared_transactions(GID_PREFIX))
+            for batch in over.filter(pk__in={batch_id for batch_id in named if batch_id}):
                 commit = batch.status == BatchStatus.COMPLETED and not batch.dry_run
                 end_all(batch, commit=commit, workers=WORKERS)
 

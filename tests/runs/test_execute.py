@@ -8,8 +8,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 
+import psycopg
 import pytest
+from django.conf import settings
 from django.db import connections
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -25,12 +28,13 @@ from runs.output import encode
 from runs.services import step_claim, step_complete, step_execute
 from runs.services.execute import _output_of
 from runs.services.prepare import prepare
-from runs.storage import output_path, read, write
+from runs.storage import artifact_path, output_path, read, write
 from runs.types import Claim, StepOutcome, StepOutput
 from tenants.connections import pool
 from tenants.context import tenant_context
 from tenants.errors import TenantNotActive
 from tenants.models import Tenant
+from tenants.preflight import database_of
 from tenants.services import tenant_resume, tenant_suspend
 from tests.runs.driving import STEPS, execute, finish, messages_sent, reload, standard_model
 from tests.runs.fake_llm import INPUT_TOKENS, OUTPUT_TOKENS, Answer, FakeLLM
@@ -403,12 +407,71 @@ def test_a_disk_that_is_full_has_the_step_tried_again_and_its_tokens_counted(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     row = step_of(tenant, run, "keyword_analysis")
     assert row.error_message is not None
-    assert "artifacts/keyword_analysis.md cannot be written: File too large." in row.error_message
+    assert "keyword_analysis/output.json cannot be written: File too large." in row.error_message
     assert row.token_usage == {"input": INPUT_TOKENS, "output": OUTPUT_TOKENS}
     change_step(tenant, run, "keyword_analysis", not_before=None)
     assert execute(tenant, run, "keyword_analysis") == "completed"
     usage = step_of(tenant, run, "keyword_analysis").token_usage
     assert usage == {"input": 2 * INPUT_TOKENS, "output": 2 * OUTPUT_TOKENS}
+
+
+def test_an_output_without_its_artifact_is_adopted_and_its_tokens_counted_once(
+    tenant: Tenant, run: Run, fake_llm: FakeLLM
+) -> None:
+    with tenant_context(tenant):
+        in_the_way = Path(settings.STORAGE_ROOT) / artifact_path(run.pk, "keyword_analysis", "x.md")
+    in_the_way.parent.parent.mkdir(parents=True)
+    in_the_way.parent.write_bytes(b"no folder")
+    assert execute(tenant, run, "keyword_analysis") == "retried"
+    assert step_of(tenant, run, "keyword_analysis").token_usage is None
+    in_the_way.parent.unlink()
+    change_step(tenant, run, "keyword_analysis", not_before=None)
+    assert execute(tenant, run, "keyword_analysis") == "completed"
+    row = step_of(tenant, run, "keyword_analysis")
+    assert (row.token_usage, len(fake_llm.prompts)) == ({"input": INPUT_TOKENS, "output": OUTPUT_TOKENS}, 1)
+
+
+def test_an_output_that_a_late_worker_wrote_first_is_kept(tenant: Tenant, run: Run, fake_llm: FakeLLM) -> None:
+    """It was frozen just before it wrote; both answers were paid for."""
+    late = claim(tenant, run, "keyword_analysis")
+    assert late is not None
+    output = output_for(tenant, late, text="# Late")
+    lapse(tenant, run, "keyword_analysis")
+    holder = claim(tenant, run, "keyword_analysis", owner="other")
+    assert holder is not None
+    own = output_for(tenant, holder, text="# Own")
+    with tenant_context(tenant) as alias:
+        write(output_path(run.pk, "keyword_analysis"), encode(output))
+        step_complete(alias=alias, claim=holder, output=own, llm_seconds=1.0, adopted=False)
+        row = Step.objects.using(alias).get(run_id=run.pk, step="keyword_analysis")
+        assert read(str(row.output_path), row.output_digest) == encode(output)
+        artifact = Artifact.objects.using(alias).get(run=run)
+        assert read(artifact.file_path, artifact.digest) == b"# Late"
+    assert (row.summary, row.token_usage) == ("Late", {"input": 14, "output": 14})
+    assert row.metrics is not None and row.metrics["adopted"] is True
+
+
+def test_an_answer_is_kept_while_the_tenant_is_locked(
+    tenant: Tenant, run: Run, fake_llm: FakeLLM, limits: Callable[..., None]
+) -> None:
+    """As during a migration: the answer is paid for, so the worker tries again for a while."""
+    limits(lock_timeout_s=0.2)
+    gate = threading.Event()
+    fake_llm.answers.append(Answer(gate=gate))
+    outcomes: list[StepOutcome] = []
+    worker = in_thread(lambda: outcomes.append(execute(tenant, run, "keyword_analysis")))
+    assert fake_llm.asked.wait(30)
+    assert tenant.server is not None
+    url = tenant.server.admin_url.rpartition("/")[0] + f"/{database_of(tenant)}"
+    waited = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s)"
+    with psycopg.connect(url) as holder, psycopg.connect(tenant.server.admin_url, autocommit=True) as watch:
+        holder.execute("LOCK TABLE steps IN ACCESS EXCLUSIVE MODE")
+        gate.set()
+        for _attempt in range(2):
+            for waits in (True, False):
+                assert wait_until(lambda w=waits: watch.execute(waited, [database_of(tenant)]).fetchone() == (w,), 30)  # type: ignore[misc]
+    worker.join()
+    assert outcomes == ["completed"]
 
 
 def test_a_run_on_s3_leaves_the_same_files(tenant: Tenant, s3: S3Server, run: Run) -> None:

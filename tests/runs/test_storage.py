@@ -1,15 +1,22 @@
 """Files of the active tenant: written whole or not at all, read only if they are what was written."""
 
+import errno
+import os
 import resource
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
+from django.core.files.storage import storages
 from pytest_django import Settings
 
 from runs.errors import DigestMismatch, InvalidPath, MissingFile
-from runs.storage import artifact_path, digest_of, output_path, read, read_unverified, write
+from runs.storage import artifact_path, digest_of, output_path, read, read_unverified, write, write_once
 from tenants.context import tenant_context
 from tenants.errors import NoActiveTenant, StorageError
 from tenants.models import Tenant
@@ -149,13 +156,68 @@ def test_a_folder_that_is_a_file_is_one_sentence(active: Tenant, folder: Path) -
         write(output_path(RUN, "draft"), b"x")
 
 
-def test_what_a_killed_writer_left_is_replaced(active: Tenant, folder: Path) -> None:
+def test_what_a_killed_writer_left_is_removed(active: Tenant, folder: Path) -> None:
     path = output_path(RUN, "draft")
     target = folder / path
     target.parent.mkdir(parents=True)
-    (target.parent / ".output.json.partial").write_bytes(b"half")
+    left = target.parent / ".output.json.partial"
+    left.write_bytes(b"half")
+    os.utime(left, (time.time() - 3700,) * 2)
     write(path, b"whole")
     assert [found.name for found in target.parent.iterdir()] == ["output.json"]
+
+
+class TestWriteOnce:
+    """Whoever writes first wins, on the file system and in S3."""
+
+    @pytest.fixture(params=["folder", "s3"])
+    def place(self, request: pytest.FixtureRequest) -> object:
+        return request.getfixturevalue(request.param)
+
+    def test_the_first_writer_wins(self, active: Tenant, place: object) -> None:
+        path = output_path(RUN, "draft")
+        assert write_once(path, b"first") == b"first"
+        assert write_once(path, b"second") == b"first"
+        assert read_unverified(path) == b"first"
+
+    def test_of_many_at_once_one_wins(self, active: Tenant, place: object) -> None:
+        path = output_path(RUN, "draft")
+        contents = [f"writer {number}".encode() * 1000 for number in range(8)]
+
+        with ThreadPoolExecutor(8) as pool:
+            # Threads of the pool have no tenant; each call brings its own context.
+            calls = [pool.submit(copy_context().run, write_once, path, content) for content in contents]
+        found = {call.result() for call in calls}
+        assert found == {read_unverified(path)} and found <= set(contents)
+
+    def test_where_conditions_are_unknown_it_is_looked_up(
+        self, active: Tenant, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refusal = ClientError({"Error": {"Code": "NotImplemented"}}, "PutObject")
+        client = storages["artifacts"].connection.meta.client  # type: ignore[attr-defined]
+        put = client.put_object
+
+        def without_conditions(**keywords: object) -> object:
+            if "IfNoneMatch" in keywords:
+                raise refusal
+            return put(**keywords)
+
+        monkeypatch.setattr(client, "put_object", without_conditions)
+        path = output_path(RUN, "draft")
+        assert write_once(path, b"first") == b"first"
+        assert write_once(path, b"second") == b"first"
+
+    def test_without_hard_links_it_is_looked_up(
+        self, active: Tenant, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_arguments: object, **_keywords: object) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+        path = output_path(RUN, "draft")
+        assert write_once(path, b"first") == b"first"
+        assert write_once(path, b"second") == b"first"
+        assert [found.name for found in (folder / path).parent.iterdir()] == ["output.json"]
 
 
 def test_s3_holds_the_same_files(active: Tenant, s3: S3Server) -> None:

@@ -1,0 +1,143 @@
+"""The parameters with which every PostgreSQL session of the product is opened: how long it may wait, and be waited for.
+
+A frozen process, a lost machine or a stuck lock then delays others by a bounded time. The parameters are part of the
+connection itself, so that neither PGOPTIONS in the environment nor the settings of a role or database weaken them.
+Needs no Django: the stack and the settings use it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+# A peer that has not answered for about a minute (30 + 3 x 10 s) is gone; Linux would take two hours to notice.
+KEEPALIVES_IDLE_S = 30
+KEEPALIVES_INTERVAL_S = 10
+KEEPALIVES_COUNT = 3
+# pg_dump and its like stop reading while S3 stalls (three attempts of 60 s each); that is no lost peer.
+STALLING_PLACE_S = 300.0
+# An operator who thinks in the middle of a transaction; `SET` in psql changes it.
+SHELL_IDLE_IN_TRANSACTION_TIMEOUT_S = 900.0
+# What PostgreSQL keeps of an application's name.
+APPLICATION_NAME_BYTES = 63
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a session waits, and how long others wait for it. `docs/configuration.md` says why these defaults."""
+
+    lock_timeout_s: float = 10.0
+    # How long a transaction may hold its locks while its client says nothing.
+    idle_in_transaction_timeout_s: float = 60.0
+    connect_timeout_s: int = 10
+    # How long sent data may remain unacknowledged, in either direction.
+    tcp_user_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value <= 86_400:
+                raise ValueError(f"DATABASE_{name.upper()} must be more than 0 and at most 86400 (a day).")
+
+
+def parameters(limits: Limits, *, session: Mapping[str, str] | None = None, inherited: str = "") -> dict[str, Any]:
+    """Return what libpq is to connect with, as keywords for psycopg or Django's OPTIONS.
+
+    `session` holds further settings of the session; `inherited` are options, such as those of a URL, which hold only
+    where ours say nothing. The environment's PGOPTIONS are ignored unless they are given as such.
+    """
+    return {
+        "connect_timeout": limits.connect_timeout_s,
+        **_keepalives(limits.tcp_user_timeout_s),
+        "options": options(limits, session=session, inherited=inherited),
+    }
+
+
+def options(limits: Limits, *, session: Mapping[str, str] | None = None, inherited: str = "") -> str:
+    """Return the same for the server's side, in the form of PGOPTIONS: later ones win."""
+    ours = {**_server_side(limits), **(session or {})}
+    return " ".join([*([inherited] if inherited else []), *(f"-c {name}={_quoted(ours[name])}" for name in ours)])
+
+
+def program_environment(limits: Limits, *, session: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for one of PostgreSQL's own programs; the rest stands in `program_conninfo`.
+
+    pg_dump and pg_restore themselves switch off the timeouts of locks and idle transactions; pg_dump has an option.
+    """
+    return {
+        "PGCONNECT_TIMEOUT": str(limits.connect_timeout_s),
+        "PGOPTIONS": options(_patient(limits), session=session),
+    }
+
+
+def program_conninfo(limits: Limits, database: str = "") -> str:
+    """Return what a program takes for --dbname: the database, and what no variable of the environment can say."""
+    values = {
+        **({"dbname": database} if database else {}),
+        **_keepalives(_patient(limits).tcp_user_timeout_s),
+    }
+    return " ".join(f"{name}={_conninfo_quoted(str(value))}" for name, value in values.items())
+
+
+def inherited_options(url_options: Mapping[str, object]) -> str:
+    """Return what the environment and the control database's URL say: ours follow, and win."""
+    return " ".join(filter(None, [os.environ.get("PGOPTIONS", "").strip(), str(url_options.get("options", ""))]))
+
+
+def command_name(argv: Sequence[str] | None = None) -> str:
+    """Return what a session of this process is called, so that whoever waits for it can be told: command and host.
+
+    Only the first words of the command, since later ones may hold what does not belong into logs.
+    """
+    words = list(sys.argv if argv is None else argv)
+    spoken = [word for word in words[1:3] if not word.startswith("-") and "=" not in word and "/" not in word]
+    name = " ".join([Path(words[0]).name if words and words[0] not in ("-c", "-m") else "python", *spoken])
+    host = socket.gethostname().partition(".")[0]
+    return f"{name} on {host}".encode()[:APPLICATION_NAME_BYTES].decode(errors="ignore")
+
+
+def _patient(limits: Limits) -> Limits:
+    """Return the limits for a program at the other end of a pipe from a place that may stall."""
+    return replace(
+        limits,
+        idle_in_transaction_timeout_s=max(limits.idle_in_transaction_timeout_s, STALLING_PLACE_S),
+        tcp_user_timeout_s=max(limits.tcp_user_timeout_s, STALLING_PLACE_S),
+    )
+
+
+def _server_side(limits: Limits) -> dict[str, str]:
+    return {
+        "lock_timeout": _ms(limits.lock_timeout_s),
+        "idle_in_transaction_session_timeout": _ms(limits.idle_in_transaction_timeout_s),
+        "tcp_keepalives_idle": str(KEEPALIVES_IDLE_S),
+        "tcp_keepalives_interval": str(KEEPALIVES_INTERVAL_S),
+        "tcp_keepalives_count": str(KEEPALIVES_COUNT),
+        "tcp_user_timeout": _ms(limits.tcp_user_timeout_s),
+    }
+
+
+def _keepalives(tcp_user_timeout_s: float) -> dict[str, Any]:
+    return {
+        "keepalives": 1,
+        "keepalives_idle": KEEPALIVES_IDLE_S,
+        "keepalives_interval": KEEPALIVES_INTERVAL_S,
+        "keepalives_count": KEEPALIVES_COUNT,
+        "tcp_user_timeout": int(_ms(tcp_user_timeout_s)),
+    }
+
+
+def _ms(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))
+
+
+def _quoted(value: str) -> str:
+    """Quote as PGOPTIONS does: a backslash before blanks and backslashes."""
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def _conninfo_quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
