@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from tenants.cluster.roles import Roles
+from tenants.cluster.logins import Logins
 from tenants.errors import ServerError
 
 # Serialises the building of templates on one server. Advisory locks count per database, so it is always taken in the
@@ -59,7 +59,7 @@ class Door:
     others: list[str]
 
 
-class Databases(Roles):
+class Databases(Logins):
     def database_exists(self, name: str) -> bool:
         return bool(self._scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)", name))
 

@@ -49,15 +49,6 @@ class Roles(Session):
         )
         self._scalar(query, self._application)
 
-    def ensure_login(self, role: str, password: str) -> None:
-        """Create the tenant's login role, or reset its password."""
-        encrypted = self._verifier(role, password)
-        if self.role_exists(role):
-            statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
-        else:
-            statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}")
-        self._execute(statement.format(sql.Identifier(role), sql.Literal(encrypted), sql.Identifier(self.group)))
-
     def _verifier(self, role: str, password: str) -> str:
         """Return what the server keeps instead of the password, which it never sees."""
         if self._connection.info.server_version >= SCRAM_ITERATIONS_VERSION:
