@@ -18,6 +18,12 @@ SELECT relname FROM pg_catalog.pg_class
 """
 IDENTITY = "SELECT tenant_id, identity FROM public.tenant_identity"
 
+# PostgreSQL lets every role make large objects, which are in no table. Counted as far as LARGE_OBJECTS_MOST.
+LARGE_OBJECTS_MOST = 1000
+LARGE_OBJECTS = f"""
+SELECT count(*) FROM (SELECT FROM pg_catalog.pg_largeobject_metadata LIMIT {LARGE_OBJECTS_MOST}) AS found
+"""
+
 
 @dataclass(frozen=True)
 class Census:
@@ -42,6 +48,13 @@ def census_take(connection: BaseDatabaseWrapper) -> Census | None:
     if owner is None:
         return None
     return Census(owner[0], owner[1], history_read(connection), rows, chain_last(connection, owner[1]))
+
+
+def large_objects_count(connection: BaseDatabaseWrapper) -> int:
+    """Return how many large objects the database holds; LARGE_OBJECTS_MOST stands for that many or more."""
+    with connection.cursor() as cursor:
+        cursor.execute(LARGE_OBJECTS)
+        return int(cursor.fetchone()[0])
 
 
 def _count(connection: BaseDatabaseWrapper, table: str) -> int:

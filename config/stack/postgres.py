@@ -31,7 +31,7 @@ NAMES = {
     "app": sql.Identifier(APP),
 }
 # Raise it whenever `bootstrap` does more, so that existing clusters get the rest too.
-BOOTSTRAP_VERSION = 1
+BOOTSTRAP_VERSION = 2
 
 # Who may connect, and how: passwords only, on loopback only. There is no socket.
 HBA = """\
@@ -42,6 +42,8 @@ SERVER_SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "100",
+    # Of those, for the product's own roles (pg_use_reserved_connections): tenants' roles must not take them all.
+    "reserved_connections": "20",
     # Migrating the whole fleet prepares one transaction per tenant before it commits any.
     "max_prepared_transactions": "2000",
     # The log is kept by the server itself, for recovery to a point in time (docs/adr/0010-point-in-time-recovery.md).
@@ -67,6 +69,7 @@ CREATE_CONTROL: LiteralString = "CREATE DATABASE {database} OWNER {owner} TEMPLA
 CLOSE_DATABASE: LiteralString = "REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC"
 GRANTS: tuple[LiteralString, ...] = (
     "GRANT CONNECT ON DATABASE {database} TO {app}",
+    "GRANT pg_use_reserved_connections TO {app}, {owner}",
     "GRANT USAGE ON SCHEMA public TO {app}",
     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app}",
     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE, SELECT ON SEQUENCES TO {app}",

@@ -7,6 +7,7 @@ was cut off can simply run again. Names go through `psycopg.sql.Identifier`; pas
 from tenants.cluster.databases import Door
 from tenants.cluster.location import DatabaseLocation, bind_identity, parse_location
 from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, Log, ServerFacts
+from tenants.cluster.logins import Login, wanted_settings
 from tenants.cluster.session import application_name
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     "Cluster",
     "DatabaseLocation",
     "Door",
+    "Login",
     "ServerFacts",
     "application_name",
     "bind_identity",
     "parse_location",
+    "wanted_settings",
 ]
 
 
