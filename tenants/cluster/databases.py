@@ -186,13 +186,16 @@ class Databases(Logins):
     # -- transactions that wait for their end -------------------------------------------------------------------------
 
     def prepared_transactions(self, gid_prefix: str) -> dict[str, str]:
-        """Return {gid: database} of the prepared transactions whose name begins so."""
-        query = "SELECT gid, database FROM pg_prepared_xacts WHERE starts_with(gid, %s) ORDER BY gid"
-        return dict(self._rows(query, [gid_prefix]))
+        """Return {gid: database} of the owner's prepared transactions whose name begins so.
+
+        Any role may give one such a name.
+        """
+        query = "SELECT gid, database FROM pg_prepared_xacts WHERE owner = %s AND starts_with(gid, %s) ORDER BY gid"
+        return dict(self._rows(query, [self.owner, gid_prefix]))
 
     def roll_back_prepared(self, database: str | None = None) -> None:
         """Roll back every prepared transaction, of that database or of all, whoever prepared it."""
-        for gid, name in self.prepared_transactions("").items():
+        for gid, name in self._rows("SELECT gid, database FROM pg_prepared_xacts ORDER BY gid"):
             if database in (None, name):
                 with self._connect(name) as connection:
                     connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))

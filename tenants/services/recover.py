@@ -26,6 +26,7 @@ from tenants.models import (
     database_prefix,
     parse_gid,
 )
+from tenants.naming import work_name
 from tenants.operations import tenant_lock
 from tenants.places import place_at
 from tenants.recovery import recoveries_remove
@@ -149,7 +150,7 @@ def _recover(operation: TenantOperation, on_progress: OnProgress, identity_file:
 def _finish_create(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
     tenant = tenant_get(operation.tenant_id)
     assert tenant.server is not None  # a tenant that we provision always has one
-    with Cluster(tenant.server, database_prefix(), tenant.id) as cluster:
+    with Cluster(tenant.server, database_prefix(), work_name(create.KIND, tenant.identity)) as cluster:
         cluster.end_predecessors()
         create.provision_or_undo(cluster, tenant, operation, on_progress)
 
