@@ -1,7 +1,7 @@
 """What somebody has changed of tenants' roles, as the servers' shared catalogs show it; passwords are not in there.
 
 PostgreSQL lets a role change its own password, set defaults for its own sessions and prepare transactions, so whoever
-has a tenant's password may have done so. `tenants.services.rotate_login` puts everything back.
+has a tenant's password may have done so. `tenants.services.rotate` puts everything back.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ was cut off can simply run again. Names go through `psycopg.sql.Identifier`; pas
 """
 
 from tenants.cluster.databases import Door
-from tenants.cluster.location import DatabaseLocation, bind_identity, parse_location
+from tenants.cluster.location import DatabaseLocation, bind_identity, parse_location, with_password
 from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, Log, ServerFacts
 from tenants.cluster.logins import Login, wanted_settings
 from tenants.cluster.session import application_name
@@ -22,6 +22,7 @@ __all__ = [
     "bind_identity",
     "parse_location",
     "wanted_settings",
+    "with_password",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import psycopg
 
@@ -29,6 +29,13 @@ def parse_location(url: str) -> DatabaseLocation:
     return DatabaseLocation(
         unquote(parts.path.lstrip("/")), unquote(parts.username or ""), unquote(parts.password or ""), url
     )
+
+
+def with_password(url: str, password: str) -> str:
+    """Return the tenant's URL with another password; all else of it stays, such as an address of its own."""
+    parts = urlsplit(url)
+    role, host = (parts.username or ""), parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{role}:{quote(password, safe='')}@{host}"))
 
 
 def bind_identity(tenant: Tenant, actor: Actor) -> None:

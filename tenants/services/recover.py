@@ -34,7 +34,7 @@ from tenants.rehearsal import drop_scratch_databases
 from tenants.router import CONTROL
 from tenants.scratch import drop_throwaways
 from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get
-from tenants.services import create
+from tenants.services import create, rotate
 from tenants.services.backup import backup_abandon
 from tenants.services.cluster_backup import cluster_backups_recover
 from tenants.services.migrate import WORKERS
@@ -161,5 +161,6 @@ HANDLERS: dict[str, Callable[[TenantOperation, OnProgress, str | None], None]] =
     new_tenant.IMPORT: new_tenant.recover,
     erasing.KIND: erasing.recover,
     restoring.KIND: restoring.recover,
+    rotate.KIND: rotate.recover,
     restoring.UNDO: restoring.recover,
 }
