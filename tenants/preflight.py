@@ -21,6 +21,7 @@ from tenants.parallel import in_parallel
 from tenants.reference import major_version
 from tenants.router import TENANT_APPS
 
+LOOK_LOCK_TIMEOUT = "5s"
 # Whose it is, which migrations were applied, and whether its schema was touched since: one round trip.
 LOOK = f"""
 SELECT (SELECT jsonb_build_array(tenant_id, identity) FROM public.tenant_identity),
@@ -89,6 +90,8 @@ def look_into(tenant: Tenant, *, work: str) -> Look:
     try:
         with owner_connection(server, database, work) as connection:
             with connection.cursor() as cursor:
+                # Whoever holds a table of this tenant's must not keep the look at all others waiting.
+                cursor.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", [LOOK_LOCK_TIMEOUT])
                 cursor.execute(LOOK, [sorted(TENANT_APPS)])
                 identity, applied, stamp, large_objects = cursor.fetchone()
             _require_identity(json.loads(identity or "[]"), tenant)
