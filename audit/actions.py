@@ -26,6 +26,8 @@ TENANT_ACTIONS = frozenset(
         "tenant.import",
         "tenant.import.complete",
         "tenant.import.undo",
+        "tenant.rotate",
+        "tenant.rotate.complete",
         "tenant.drill",
         "tenant.kept.remove",
         "tenant.orphans.remove",

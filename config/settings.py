@@ -115,6 +115,11 @@ TENANT_DATABASE_PREFIX = env.str("TENANT_DATABASE_PREFIX", default="seo_gen")
 # Open connections to tenant databases, per process: in use and idle together.
 TENANT_CONNECTIONS_MAX = env.int("TENANT_CONNECTIONS_MAX", default=8)
 TENANT_CONNECTION_WAIT_S = env.float("TENANT_CONNECTION_WAIT_S", default=30.0)
+# What each tenant's role is held to on its server, whoever has its password (`tenants.cluster.bounds`).
+TENANT_ROLE_CONNECTIONS = env.int("TENANT_ROLE_CONNECTIONS", default=20)
+TENANT_ROLE_STATEMENT_TIMEOUT_S = env.float("TENANT_ROLE_STATEMENT_TIMEOUT_S", default=300.0)
+TENANT_ROLE_LOCK_TIMEOUT_S = env.float("TENANT_ROLE_LOCK_TIMEOUT_S", default=60.0)
+TENANT_ROLE_IDLE_IN_TRANSACTION_TIMEOUT_S = env.float("TENANT_ROLE_IDLE_IN_TRANSACTION_TIMEOUT_S", default=60.0)
 # Fernet keys; the first encrypts, all decrypt, so that keys rotate.
 ENCRYPTION_KEYS = env.list("SEO_GEN_ENCRYPTION_KEYS")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -33,6 +33,12 @@ IS_OF = "SELECT EXISTS (SELECT FROM public.tenant_identity WHERE identity = %s::
 # What says whose a database is, and in which state.
 ESSENTIAL = ("tenant_identity", "django_migrations", "audit_logs", "audit_chain_heads")
 
+# PostgreSQL lets every role make large objects, which are in no table. Counted as far as LARGE_OBJECTS_MOST.
+LARGE_OBJECTS_MOST = 1000
+LARGE_OBJECTS = f"""
+SELECT count(*) FROM (SELECT FROM pg_catalog.pg_largeobject_metadata LIMIT {LARGE_OBJECTS_MOST}) AS found
+"""
+
 
 @dataclass(frozen=True)
 class Census:
@@ -70,6 +76,13 @@ def census_take(connection: BaseDatabaseWrapper) -> Census | None:
         return None
     rows = {table: _count(connection, table) for table in tables}
     return Census(owner[0], owner[1], history_read(connection), rows, chain_last(connection, owner[1]))
+
+
+def large_objects_count(connection: BaseDatabaseWrapper) -> int:
+    """Return how many large objects the database holds; LARGE_OBJECTS_MOST stands for that many or more."""
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(LARGE_OBJECTS)
+        return int(cursor.fetchone()[0])
 
 
 def _identity(connection: BaseDatabaseWrapper) -> tuple[str, UUID] | None:

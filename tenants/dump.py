@@ -56,6 +56,9 @@ def dump(
         f"--format={dump_format}",
         "--no-owner",
         "--no-privileges",
+        # --no-large-objects, by the name that every version knows. The product makes none, and a tenant's role that
+        # makes one, which the owner may not read, would end all backups of that tenant (`tenants.census`).
+        "-B",
         # pg_dump switches off the session's own bound. A busy tenant must not hold up the backup of all others.
         f"--lock-wait-timeout={settings.DATABASE_LIMITS.lock_timeout_s:g}s",
         *([f"--snapshot={snapshot}"] if snapshot else []),

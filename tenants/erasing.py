@@ -56,6 +56,7 @@ from tenants.models import (
     TenantStatus,
     database_prefix,
 )
+from tenants.naming import work_name
 from tenants.operations import copies_barred, operation_begin, operation_end
 from tenants.owner import owner_connection
 from tenants.places import PlaceError
@@ -77,9 +78,9 @@ Found = dict[str, Any]
 Step = Callable[[Cluster, Tenant, Erasure], Found]
 
 
-def work_of(tenant_id: str) -> str:
+def work_of(tenant: Tenant) -> str:
     """What our sessions on the server are called, so that those of a killed process can be told."""
-    return f"{KIND} {tenant_id}"
+    return work_name(KIND, tenant.identity)
 
 
 def begin(tenant: Tenant, accepts: Sequence[str]) -> Erasure:
@@ -154,7 +155,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     """Go on with a deletion that was cut off."""
     row = Erasure.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
     tenant = Tenant.objects.using(CONTROL).select_related("server").get(pk=row.tenant_id)
-    with copies_barred(tenant.id), Cluster(server_of(tenant), database_prefix(), work_of(tenant.id)) as cluster:
+    with copies_barred(tenant.id), Cluster(server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
         cluster.end_predecessors()
         carry_on(cluster, tenant, row, on_progress)
 
@@ -230,7 +231,7 @@ def _is_ours(archive: AuditArchive) -> bool:
 
 def _copy_log(cluster: Cluster, tenant: Tenant, row: Erasure) -> AuditArchive:
     with (
-        owner_connection(cluster.server, row.database, work_of(tenant.id)) as source,
+        owner_connection(cluster.server, row.database, work_of(tenant)) as source,
         transaction.atomic(using=CONTROL),
         held_open(connections[CONTROL]),
     ):

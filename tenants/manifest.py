@@ -75,6 +75,8 @@ class Manifest(_Part):
     fingerprint: str
     # In which points its schema differed from what its history makes.
     drift: list[str] = []
+    # How many large objects its database held, which no dump of ours takes along (`tenants.census`).
+    large_objects: int = Field(default=0, ge=0)
     audit: AuditHead
     rows: dict[str, int]
     artifacts: list[Artifact]

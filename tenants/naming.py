@@ -1,6 +1,7 @@
-"""Tenant ids, and the names of databases and roles that follow from them. Pure functions."""
+"""Tenant ids, and what their databases, roles and sessions are called."""
 
 import re
+import secrets
 import unicodedata
 from uuid import UUID
 
@@ -12,7 +13,6 @@ from tenants.errors import InvalidTenant
 ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,40}$"
 ID_MAX_LENGTH = 41
 NAME_MAX_LENGTH = 200
-# PostgreSQL cuts identifiers at 63 bytes: prefix, "_", 41 of the id, "_", 8 of the identity.
 PREFIX_PATTERN = r"^[a-z][a-z0-9_]{0,11}$"
 
 
@@ -60,8 +60,21 @@ def _loses_letters(name: str) -> bool:
     return any(not char.isascii() and char.isalnum() for char in unicodedata.normalize("NFKD", name))
 
 
-def database_name(prefix: str, tenant_id: str, identity: UUID) -> str:
-    """Name a tenant's database and its role alike; the identity keeps it apart from any earlier use of the id."""
+def database_name(prefix: str) -> str:
+    """Return a new name, for a tenant's database and its role alike.
+
+    It says nothing of the tenant: whoever may log in to a server, such as another tenant's role, reads the names of all
+    its databases and roles. The tenant's row alone knows which is whose.
+    """
     if not re.fullmatch(PREFIX_PATTERN, prefix):
         raise InvalidTenant(_("TENANT_DATABASE_PREFIX %(prefix)r is not a short identifier.") % {"prefix": prefix})
-    return f"{prefix}_{tenant_id.replace('-', '_')}_{identity.hex[:8]}"
+    return f"{prefix}_{secrets.token_hex(8)}"
+
+
+def work_name(verb: str, identity: UUID) -> str:
+    """Return what our sessions that do something with the tenant of that identity are called (`application_name`).
+
+    Without its id, since other tenants' roles read it in pg_stat_activity; always the same, so that the sessions of a
+    killed process can be told.
+    """
+    return f"{verb} {identity.hex[:12]}"

@@ -38,7 +38,7 @@ from tenants.models import (
     TenantStatus,
     database_prefix,
 )
-from tenants.naming import database_name
+from tenants.naming import database_name, work_name
 from tenants.objects import is_beneath, objects_of, prefix_of
 from tenants.operations import operation_begin, operation_end
 from tenants.owner import owner_connection
@@ -90,9 +90,9 @@ def newcomer(
 
     Raises `TenantExists`, and what the block raises.
     """
-    work = f"{kind} {tenant_id}"
+    work = work_name(kind, identity)
     with Cluster(server, database_prefix(), work) as cluster:
-        location = cluster.location(database_name(database_prefix(), tenant_id, identity), secrets.token_urlsafe(32))
+        location = cluster.location(database_name(database_prefix()), secrets.token_urlsafe(32))
         tenant = Tenant(
             id=tenant_id,
             name=name,
@@ -183,7 +183,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     """Undo one that was cut off; always raises `RestoreRefused`, which says so."""
     tenant = tenant_get(operation.tenant_id)
     assert tenant.server is not None  # a tenant that we bring up always has one
-    work = f"{operation.kind} {tenant.id}"
+    work = work_name(operation.kind, tenant.identity)
     with Cluster(tenant.server, database_prefix(), work) as cluster:
         cluster.end_predecessors()
         _undo(Newcomer(tenant, operation, cluster, on_progress, work), _("It was cut off, and undone."))

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from audit.trusting import catalog_only
 from tenants.catalog import STAMP, catalog_fingerprint
+from tenants.census import LARGE_OBJECTS
 from tenants.cluster import Cluster, Door, parse_location
 from tenants.errors import MigrationFailed, ServerError, reason_of
 from tenants.history import History
@@ -25,7 +26,8 @@ from tenants.router import TENANT_APPS
 LOOK = f"""
 SELECT (SELECT jsonb_build_array(tenant_id, identity) FROM public.tenant_identity),
        ARRAY(SELECT jsonb_build_array(app, name) FROM public.django_migrations WHERE app = ANY(%s)),
-       ({STAMP})
+       ({STAMP}),
+       ({LARGE_OBJECTS})
 """
 
 
@@ -42,6 +44,8 @@ class Look:
     # sha256 of the schema, and the stamp of the catalog's rows that it was computed from.
     fingerprint: str
     stamp: str
+    # Up to LARGE_OBJECTS_MOST (`tenants.census`).
+    large_objects: int
 
 
 def look_at(
@@ -87,12 +91,12 @@ def look_into(tenant: Tenant, *, work: str) -> Look:
         with owner_connection(server, database, work) as connection:
             with catalog_only(connection), connection.cursor() as cursor:
                 cursor.execute(LOOK, [sorted(TENANT_APPS)])
-                identity, applied, stamp = cursor.fetchone()
+                identity, applied, stamp, large_objects = cursor.fetchone()
             _require_identity(json.loads(identity or "[]"), tenant)
             history = frozenset((app, name) for app, name in map(json.loads, applied))
             untouched = stamp == tenant.schema_stamp
             fingerprint = tenant.schema_fingerprint if untouched else catalog_fingerprint(connection)
-            return Look(tenant, server, database, major_version(connection), history, fingerprint, stamp)
+            return Look(tenant, server, database, major_version(connection), history, fingerprint, stamp, large_objects)
     except Error as error:
         raise unusable(tenant.id, error) from error
 

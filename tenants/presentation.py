@@ -42,6 +42,7 @@ def backup_document(backup: Backup) -> dict[str, Any]:
         "encrypted_to": backup.recipient,
         "size_bytes": backup.size_bytes,
         "schema_version": backup.schema_version,
+        "large_objects_left_out": (backup.manifest or {}).get("large_objects", 0),
         "started_at": backup.started_at,
         "finished_at": backup.finished_at,
         "verified_at": backup.verified_at,

@@ -13,6 +13,7 @@ from tenants.archive import archive_read, matching
 from tenants.contents import FileRef, RunDifferences, contents
 from tenants.errors import TenantError
 from tenants.models import DatabaseServer, Restore, Tenant
+from tenants.naming import work_name
 from tenants.objects import Content, is_beneath, kept_path, objects_of, prefix_of
 from tenants.owner import owner_connection
 from tenants.sources import backup_find, opened
@@ -30,7 +31,7 @@ def reconcile(
     that no row refers to, new since the restored moment or left over; missing: files that rows refer to and that are
     not what was written. Orphans stay: undoing the restore needs them (`tenant orphans` removes them).
     """
-    work = f"restore {tenant.id}"
+    work = work_name("restore", tenant.identity)
     runs = RunDifferences([], [], [])
     with owner_connection(server, row.live, work) as connection:
         files = list(contents().files(connection.alias))

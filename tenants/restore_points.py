@@ -26,7 +26,7 @@ def restore_point(server: DatabaseServer, *, reason: str, tenant_id: str = "") -
     log cannot be recovered from anyway. Raises `ServerError` where the server cannot be reached.
     """
     name = _name(reason, tenant_id)
-    with Cluster(server, database_prefix(), name) as cluster:
+    with Cluster(server, database_prefix(), "restore point") as cluster:
         if not cluster.may_mark():
             return None
         cluster.heartbeat()

@@ -38,6 +38,7 @@ from tenants.models import (
     TenantStatus,
     database_prefix,
 )
+from tenants.naming import work_name
 from tenants.operations import operation_begin, operation_end, tenant_lock
 from tenants.owner import owner_connection
 from tenants.preflight import database_of
@@ -59,7 +60,7 @@ FLEET_WAIT = "3s"
 
 def work_of(tenant: Tenant) -> str:
     """What our sessions on the server are called, so that those of a killed process can be told."""
-    return f"{KIND} {tenant.id}"
+    return work_name(KIND, tenant.identity)
 
 
 @contextmanager

@@ -1,6 +1,9 @@
 """Reads of the control database about tenants."""
 
-from django.db.models import QuerySet
+from datetime import timedelta
+
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from tenants.errors import FleetUnfinished, ServerError, TenantUnfinished, UnknownTenant
@@ -37,6 +40,16 @@ def tenants_active() -> QuerySet[Tenant]:
 def operations_unfinished() -> QuerySet[TenantOperation]:
     """Return what was begun and neither completed nor undone, oldest first."""
     return TenantOperation.objects.using("default").filter(status=OperationStatus.RUNNING).order_by("started_at")
+
+
+def rotated_lately(tenant_id: str) -> bool:
+    """Tell whether the password of the tenant's role is being changed, or was a moment ago."""
+    return (
+        TenantOperation.objects.using("default")
+        .filter(tenant_id=tenant_id, kind="rotate")
+        .filter(Q(status=OperationStatus.RUNNING) | Q(finished_at__gte=Now() - timedelta(seconds=5)))
+        .exists()
+    )
 
 
 def require_finished(tenant_id: str) -> None:

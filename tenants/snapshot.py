@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from audit.trusting import catalog_only
 from tenants.catalog import catalog_fingerprint, catalog_read, differences
-from tenants.census import Census, census_take
+from tenants.census import Census, census_take, large_objects_count
 from tenants.contents import FileRef, contents
 from tenants.errors import BackupFailed
 from tenants.held_transaction import held_open
@@ -41,6 +41,8 @@ class Account:
     files: list[FileRef]
     fingerprint: str
     drift: list[str]
+    # Not in the dump.
+    large_objects: int
 
 
 @contextmanager
@@ -69,7 +71,7 @@ def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> 
         reference = reference_for(taken.server, taken.server_version, census.history, code, work)
         if reference.fingerprint != fingerprint:
             drift = differences(reference.catalog, catalog_read(connection))
-    return Account(census, list(contents().files(taken.alias)), fingerprint, drift)
+    return Account(census, list(contents().files(taken.alias)), fingerprint, drift, large_objects_count(connection))
 
 
 def server_of(tenant: Tenant) -> DatabaseServer:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
 from django.db import connections
+from django.utils.translation import gettext as _
 
 from audit.trusting import catalog_only
 from tenants.batches import fleet_shared
 from tenants.catalog import named
+from tenants.census import LARGE_OBJECTS_MOST
 from tenants.context import tenant_context
 from tenants.drift import drift_of, group, note_schemas
-from tenants.errors import FleetBusy, FleetUnfinished, MigrationFailed, TenantError
+from tenants.errors import FleetBusy, FleetUnfinished, MigrationFailed, TenantError, TenantUnreachable
 from tenants.history import Release, release
 from tenants.models import Tenant, TenantStatus
 from tenants.parallel import in_parallel
-from tenants.preflight import database_of, look_at
+from tenants.preflight import Look, database_of, look_at
 from tenants.prepared import foreign_beside_control, foreign_on, sentence
+from tenants.role_changes import role_changes
 from tenants.router import CONTROL
 from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get, tenants_existing
 
@@ -47,6 +50,21 @@ class TenantHealth:
     unfinished_operation: str | None
     # One sentence where something is wrong.
     problem: str | None
+    # How many large objects its database holds, which backups leave out; None where not asked.
+    large_objects: int | None = None
+    # What somebody has changed of its role (`tenants.role_changes`); None where not asked.
+    role_changes: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of asking one tenant's database and server; None where they were not asked, or did not answer."""
+
+    size: int | TenantError | None = None
+    look: Look | None = None
+    # What is wrong with its schema or with who may enter.
+    problem: str | None = None
+    role_changes: list[str] | None = None
 
 
 def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> list[TenantHealth]:
@@ -54,18 +72,17 @@ def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> lis
 
     With `check`, connect to each, several at a time: as the tenant, which proves that it can be reached, and as the
     owner, which compares its schema. The comparison is left out while a migration is on, whose locks it would wait for.
+    Servers are asked, too, what was changed of the tenants' roles.
     """
     tenants = _tenants(tenant_id)
-    sizes: dict[str, int | TenantError] = {}
-    problems: dict[str, str] = {}
+    checked: dict[str, Checked] = {}
     code = release()
     if check:
         connectable = [tenant for tenant in tenants if tenant.status in CONNECTABLE]
-        sizes = _sizes(connectable)
-        problems = _compare(connectable, code)
+        checked = _check(connectable, code)
         tenants = _tenants(tenant_id)
     unfinished = _unfinished()
-    health = [_health(tenant, code, sizes.get(tenant.id), problems.get(tenant.id), unfinished) for tenant in tenants]
+    health = [_health(tenant, code, checked.get(tenant.id, Checked()), unfinished) for tenant in tenants]
     return _with_prepared(health, tenants, check=check)
 
 
@@ -96,17 +113,18 @@ def _unfinished() -> dict[str, str]:
     return unfinished
 
 
-def _health(
-    tenant: Tenant,
-    code: Release,
-    size: int | TenantError | None,
-    problem: str | None,
-    unfinished: dict[str, str],
-) -> TenantHealth:
-    if isinstance(size, TenantError):
-        problem = str(size)
-    elif problem is None and tenant.schema_drift:
-        problem = named(tenant.schema_drift)
+def _check(tenants: Sequence[Tenant], code: Release) -> dict[str, Checked]:
+    sizes = _sizes(tenants)
+    looks, problems = _compare(tenants, code)
+    changes = role_changes(tenants)
+    return {
+        tenant.id: Checked(sizes.get(tenant.id), looks.get(tenant.id), problems.get(tenant.id), changes.get(tenant.id))
+        for tenant in tenants
+    }
+
+
+def _health(tenant: Tenant, code: Release, checked: Checked, unfinished: dict[str, str]) -> TenantHealth:
+    size = checked.size
     return TenantHealth(
         id=tenant.id,
         status=tenant.status,
@@ -118,8 +136,39 @@ def _health(
         reachable=None if size is None else isinstance(size, int),
         size_bytes=size if isinstance(size, int) else None,
         unfinished_operation=unfinished.get(tenant.id),
-        problem=problem,
+        problem=" ".join(_problems(tenant, checked)) or None,
+        large_objects=checked.look.large_objects if checked.look else None,
+        role_changes=checked.role_changes,
     )
+
+
+def _problems(tenant: Tenant, checked: Checked) -> Iterator[str]:
+    """Yield a sentence for each thing that is wrong."""
+    told = {"id": tenant.id}
+    if isinstance(checked.size, TenantError):
+        yield str(checked.size)
+        if isinstance(checked.size, TenantUnreachable) and checked.look:
+            yield (
+                _("The owner can enter it: `seo-gen tenant rotate --tenant-id %(id)s` gives its role a new password.")
+                % told
+            )
+    elif checked.problem:
+        yield checked.problem
+    elif tenant.schema_drift:
+        yield named(tenant.schema_drift)
+    if checked.role_changes:
+        yield _("Its role was changed: %(changes)s. `seo-gen tenant rotate --tenant-id %(id)s` puts that back.") % {
+            **told,
+            "changes": named(checked.role_changes),
+        }
+    if checked.look and checked.look.large_objects:
+        yield _("It holds large objects (%(count)s), which backups leave out.") % {
+            "count": _counted(checked.look.large_objects)
+        }
+
+
+def _counted(large_objects: int) -> str:
+    return str(large_objects) if large_objects < LARGE_OBJECTS_MOST else f"{LARGE_OBJECTS_MOST}+"
 
 
 def _sizes(tenants: Sequence[Tenant]) -> dict[str, int | TenantError]:
@@ -147,8 +196,8 @@ def _size_bytes(tenant: Tenant) -> int:
         connections[CONTROL].close()
 
 
-def _compare(tenants: Sequence[Tenant], code: Release) -> dict[str, str]:
-    """Compare the tenants' schemas and keep what was seen; return {tenant id: what is wrong}."""
+def _compare(tenants: Sequence[Tenant], code: Release) -> tuple[dict[str, Look], dict[str, str]]:
+    """Compare the tenants' schemas and keep what was seen; return what was found, and what is wrong, by tenant id."""
     work = f"status {uuid4()}"
     try:
         with fleet_shared(wait="1s"):
@@ -157,10 +206,10 @@ def _compare(tenants: Sequence[Tenant], code: Release) -> dict[str, str]:
             read = [look for look in looks if look.tenant.id not in {error.tenant_id for error in unread}]
             note_schemas(read, code, drift)
     except (FleetBusy, FleetUnfinished):
-        return {}
+        return {}, {}
     problems = {error.tenant_id: str(error) for error in [*errors, *unread] if isinstance(error, MigrationFailed)}
     for look in looks:
         problem = code.problem(look.history)
         if problem:
             problems[look.tenant.id] = str(MigrationFailed(look.tenant.id, problem))
-    return problems
+    return {look.tenant.id: look for look in looks}, problems

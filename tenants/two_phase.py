@@ -117,6 +117,8 @@ def end_all(
     """
     problems: list[str] = []
     found: list[tuple[DatabaseServer, str, str]] = []
+    rows = batch.tenants.using(CONTROL).values_list("server", "database", "tenant_id")
+    tenant_ids = {(server, database): tenant_id for server, database, tenant_id in rows}
     for server in DatabaseServer.objects.using(CONTROL).filter(pk__in=batch.tenants.using(CONTROL).values("server")):
         try:
             with Cluster(server, database_prefix(), batch.work) as cluster:
@@ -127,8 +129,8 @@ def end_all(
             continue
         found += [(server, database, gid) for gid, database in prepared.items()]
     ended = in_parallel(lambda one: end_prepared(*one, commit=commit, work=batch.work), found, workers)
-    for (_server, _database, gid), outcome in ended:
-        _batch_id, tenant_id = parse_gid(gid)
+    for (server, database, _gid), outcome in ended:
+        tenant_id = tenant_ids.get((server.pk, database), database)
         if isinstance(outcome, Error):
             problems.append(str(MigrationFailed(tenant_id, reason_of(outcome))))
         elif isinstance(outcome, BaseException):

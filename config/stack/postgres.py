@@ -47,6 +47,8 @@ SERVER_SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "100",
+    # Of those, for the product's own roles (pg_use_reserved_connections): tenants' roles must not take them all.
+    "reserved_connections": "20",
     # Migrating the whole fleet prepares one transaction per tenant before it commits any.
     "max_prepared_transactions": "2000",
     # The log is kept by the server itself, for recovery to a point in time (docs/adr/0010-point-in-time-recovery.md).

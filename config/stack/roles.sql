@@ -12,6 +12,10 @@ SELECT 'CREATE ROLE seo_gen_admin' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE 
 ALTER ROLE seo_gen_admin LOGIN NOSUPERUSER NOBYPASSRLS CREATEDB CREATEROLE;
 -- To end the sessions in a database that is swapped or dropped, and to see which of them are in a transaction.
 GRANT pg_signal_backend, pg_monitor TO seo_gen_admin;
+-- To get in although tenants have taken all other connections (`reserved_connections`, PostgreSQL 16 and newer). It hands
+-- this on to the role that owns the tenants' tables.
+SELECT 'GRANT pg_use_reserved_connections TO seo_gen_admin WITH ADMIN OPTION'
+ WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_use_reserved_connections') \gexec
 -- Base backups, and recovery to any moment up to now. Leave these two out if you do not want them.
 ALTER ROLE seo_gen_admin REPLICATION;
 GRANT EXECUTE ON FUNCTION pg_switch_wal(), pg_create_restore_point(text) TO seo_gen_admin;
@@ -37,6 +41,9 @@ ALTER ROLE seo_gen_control_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREP
 -- What commands, workers and the web server connect as. Migrations take UPDATE and DELETE on audit logs from it again.
 SELECT 'CREATE ROLE seo_gen_app' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'seo_gen_app') \gexec
 ALTER ROLE seo_gen_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+
+SELECT 'GRANT pg_use_reserved_connections TO seo_gen_app, seo_gen_control_owner'
+ WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_use_reserved_connections') \gexec
 
 SELECT 'CREATE DATABASE seo_gen_control OWNER seo_gen_control_owner TEMPLATE template0 ENCODING ''UTF8'''
  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'seo_gen_control') \gexec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import psycopg
@@ -11,8 +12,12 @@ from django.db.utils import DatabaseError, DatabaseErrorWrapper
 from django.utils.functional import cached_property
 
 from tenants.active import require
-from tenants.connections import generation_of, pool
+from tenants.connections import connection_settings, generation_of, pool
 from tenants.errors import TenantIdentityMismatch, TenantUnreachable, reason_of
+from tenants.selectors import rotated_lately, tenant_get
+
+# How long a session that a rotation has just locked out is tried again.
+ROTATION_WAIT_S = 3.0
 
 
 class ErrorsWithAlias(DatabaseErrorWrapper):
@@ -54,10 +59,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         return pool.acquire(self.alias, self._generation, lambda: self._open(conn_params))
 
     def _open(self, conn_params: dict[str, Any]) -> Any:
-        try:
-            connection = super().get_new_connection(conn_params)
-        except psycopg.OperationalError as error:
-            raise TenantUnreachable(self.settings_dict["TENANT_ID"], reason_of(error)) from error
+        connection = self._connect(conn_params)
         try:
             self._check_identity(connection)
             connection.rollback()
@@ -65,6 +67,21 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
             connection.close()
             raise
         return connection
+
+    def _connect(self, conn_params: dict[str, Any]) -> Any:
+        """Log in; while `tenant rotate` changes the password, try again with the one that the tenant's row has by then.
+
+        The row may have been read before it, and the row and the role differ for a moment.
+        """
+        tenant_id, deadline = self.settings_dict["TENANT_ID"], time.monotonic() + ROTATION_WAIT_S
+        while True:
+            try:
+                return super().get_new_connection(conn_params)
+            except psycopg.OperationalError as error:
+                if time.monotonic() >= deadline or not rotated_lately(tenant_id):
+                    raise TenantUnreachable(tenant_id, reason_of(error)) from error
+            time.sleep(0.05)
+            conn_params = {**conn_params, "password": connection_settings(tenant_get(tenant_id))["PASSWORD"]}
 
     def _check_identity(self, connection: Any) -> None:
         tenant_id, identity = self.settings_dict["TENANT_ID"], self.settings_dict["IDENTITY"]

@@ -5,9 +5,10 @@ was cut off can simply run again. Names go through `psycopg.sql.Identifier`; pas
 """
 
 from tenants.cluster.databases import Door
-from tenants.cluster.location import DatabaseLocation, bind_identity, owner_url, parse_location
+from tenants.cluster.location import DatabaseLocation, bind_identity, owner_url, parse_location, with_password
 from tenants.cluster.locks import LockHolder, Locks, PreparedTransaction
 from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, ServerFacts
+from tenants.cluster.logins import Login, wanted_settings
 from tenants.cluster.rights import IDENTIFY, NEEDED, REPLICATION, MissingRight
 from tenants.cluster.session import application_name
 from tenants.cluster.standalone import STANDALONE_SETTINGS, admit_reader, prepared_in, roll_back_prepared
@@ -23,6 +24,7 @@ __all__ = [
     "DatabaseLocation",
     "Door",
     "LockHolder",
+    "Login",
     "MissingRight",
     "PreparedTransaction",
     "ServerFacts",
@@ -33,6 +35,8 @@ __all__ = [
     "parse_location",
     "prepared_in",
     "roll_back_prepared",
+    "wanted_settings",
+    "with_password",
 ]
 
 

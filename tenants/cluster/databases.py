@@ -9,7 +9,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from tenants.cluster.roles import Roles
+from tenants.cluster.logins import Logins
 
 DOORS: LiteralString = """
 SELECT d.datname,
@@ -48,7 +48,7 @@ class Door:
     others: list[str]
 
 
-class Databases(Roles):
+class Databases(Logins):
     def database_exists(self, name: str) -> bool:
         return bool(self._scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)", name))
 
@@ -160,9 +160,12 @@ class Databases(Roles):
     # -- transactions that wait for their end -------------------------------------------------------------------------
 
     def prepared_transactions(self, gid_prefix: str) -> dict[str, str]:
-        """Return {gid: database} of the prepared transactions whose name begins so."""
-        query = "SELECT gid, database FROM pg_prepared_xacts WHERE starts_with(gid, %s) ORDER BY gid"
-        return dict(self._rows(query, [gid_prefix]))
+        """Return {gid: database} of the owner's prepared transactions whose name begins so.
+
+        Any role may give one such a name.
+        """
+        query = "SELECT gid, database FROM pg_prepared_xacts WHERE owner = %s AND starts_with(gid, %s) ORDER BY gid"
+        return dict(self._rows(query, [self.owner, gid_prefix]))
 
     def prepared_capacity(self) -> tuple[int, int]:
         """Return how many transactions can be prepared at once, and how many are."""

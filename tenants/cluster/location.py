@@ -54,6 +54,13 @@ def owner_url(server: DatabaseServer, database: str) -> str:
     return location_on(server, f"{database_prefix()}_owner", server.owner_password, database).url
 
 
+def with_password(url: str, password: str) -> str:
+    """Return the tenant's URL with another password; all else of it stays, such as an address of its own."""
+    parts = urlsplit(url)
+    role, host = (parts.username or ""), parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{role}:{quote(password, safe='')}@{host}"))
+
+
 def bind_identity(tenant: Tenant, actor: Actor) -> None:
     """Connect as the tenant itself and have its database bound to it, audit chain included; see `bind_tenant`.
 

@@ -16,6 +16,12 @@ MINIMUM_SERVER_VERSION = 150000
 # `scram_iterations` can be set.
 SCRAM_ITERATIONS_VERSION = 160000
 
+# Whether the administrator can let others use connections that are reserved; PostgreSQL 15 has none such.
+MAY_RESERVE: LiteralString = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_roles
+                WHERE rolname = 'pg_use_reserved_connections'
+                  AND pg_catalog.pg_has_role(current_user, oid, 'MEMBER WITH ADMIN OPTION'))
+"""
 CREATE_GROUP: LiteralString = """
 DO $$ BEGIN
     CREATE ROLE {role} NOLOGIN;
@@ -40,6 +46,8 @@ class Roles(Rights):
             self._execute(sql.SQL(CREATE_GROUP).format(role=sql.Identifier(role)))
         # To create databases for the owner one must be a member of it.
         self._join(self.owner)
+        if self._scalar(MAY_RESERVE):
+            self._execute(sql.SQL("GRANT pg_use_reserved_connections TO {}").format(sql.Identifier(self.owner)))
 
     def let_owner_in(self, password: str) -> None:
         """Let the owner log in with that password, and note its digest with the role, where all may read it."""
@@ -69,15 +77,6 @@ class Roles(Rights):
             " WHERE application_name = %s AND pid <> pg_backend_pid()"
         )
         self._scalar(query, self._application)
-
-    def ensure_login(self, role: str, password: str) -> None:
-        """Create the tenant's login role, or reset its password."""
-        encrypted = self._verifier(role, password)
-        if self.role_exists(role):
-            statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
-        else:
-            statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}")
-        self._execute(statement.format(sql.Identifier(role), sql.Literal(encrypted), sql.Identifier(self.group)))
 
     def _verifier(self, role: str, password: str) -> str:
         """Return what the server keeps instead of the password, which it never sees."""

@@ -74,9 +74,11 @@ class MigrationBatch(models.Model):
         """What its sessions on the servers are called."""
         return f"migrate {self.pk}"
 
-    def gid(self, tenant_id: str = "") -> str:
-        """Return the name of a tenant's prepared transaction; without a tenant, what all of the batch begin with."""
-        return f"{GID_PREFIX}{self.pk}:{tenant_id}"
+    def gid(self, database: str = "") -> str:
+        """Return the name of the prepared transaction in a tenant's database; without one, what all of the batch begin
+        with. Whoever may log in to the server reads these names, so they hold no tenant's id.
+        """
+        return f"{GID_PREFIX}{self.pk}:{database}"
 
 
 class BatchTenant(models.Model):
@@ -111,15 +113,15 @@ class BatchTenant(models.Model):
 
 
 def parse_gid(gid: str) -> tuple[str, str]:
-    """Return (batch, tenant) of a prepared transaction's name."""
-    _prefix, batch_id, tenant_id = gid.split(":")
-    return batch_id, tenant_id
+    """Return (batch, database) of a prepared transaction's name. (Older ones end in the tenant's id.)"""
+    _prefix, batch_id, database = gid.split(":")
+    return batch_id, database
 
 
 def batch_of(gid: str) -> uuid.UUID | None:
     """Return the batch of a prepared transaction that anybody may have named; None where it is no batch's."""
     try:
-        prefix, batch_id, _tenant_id = gid.split(":")
+        prefix, batch_id, _database = gid.split(":")
         return uuid.UUID(batch_id) if f"{prefix}:" == GID_PREFIX else None
     except ValueError:
         return None

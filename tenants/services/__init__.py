@@ -19,7 +19,8 @@ from tenants.services.orphans import tenant_orphans
 from tenants.services.recover import tenant_recover
 from tenants.services.restore import tenant_restore
 from tenants.services.restore_undo import tenant_restore_undo
-from tenants.services.rotate import credentials_rotate
+from tenants.services.rotate import tenant_rotate
+from tenants.services.rotate_keys import credentials_rotate
 from tenants.services.setup import control_setup
 from tenants.services.suspend import tenant_resume, tenant_suspend
 from tenants.services.work import clear_working, mark_working
@@ -51,5 +52,6 @@ __all__ = [
     "tenant_restore",
     "tenant_restore_undo",
     "tenant_resume",
+    "tenant_rotate",
     "tenant_suspend",
 ]

@@ -270,6 +270,7 @@ def _contents(account: Account) -> dict[str, Any]:
         "history": sorted(map(label, census.history)),
         "fingerprint": account.fingerprint,
         "drift": account.drift,
+        "large_objects": account.large_objects,
         "audit": AuditHead(sequence=census.audit.sequence, hash=census.audit.hash),
         "rows": census.rows,
         "artifacts": [Artifact(path=one.path, digest=one.digest, size_bytes=one.size_bytes) for one in account.files],

@@ -17,6 +17,7 @@ from tenants import objects
 from tenants.backup_files import names_of
 from tenants.cluster import Cluster
 from tenants.models import Backup, BackupKind, BackupStatus, Restore, database_prefix
+from tenants.naming import work_name
 from tenants.objects import KEPT, objects_of, prefix_of
 from tenants.operations import tenant_lock
 from tenants.places import place_at
@@ -144,7 +145,7 @@ def kept_drop(row: Restore) -> None:
     if tenant.server is not None:
         # Without a commit between, recovery to the moment before would still remove the files.
         restore_point(tenant.server, reason="prune", tenant_id=tenant.id)
-        with Cluster(tenant.server, database_prefix(), f"prune {tenant.id}") as cluster:
+        with Cluster(tenant.server, database_prefix(), work_name("prune", tenant.identity)) as cluster:
             cluster.drop_database(row.kept)
     aside = f"{prefix_of(tenant.id)}{KEPT}/{row.pk}/"
     objects.remove([one.path for one in objects_of(tenant.id, kept=True) if one.path.startswith(aside)])

@@ -57,7 +57,7 @@ def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgres
         tenant_id = file.manifest.tenant_id
         require_not_erased(file.manifest.identity)
         _record(file, tenant_id)
-        with copying(tenant_id), Cluster(_server(file.manifest), database_prefix(), f"verify {tenant_id}") as cluster:
+        with copying(tenant_id), Cluster(_server(file.manifest), database_prefix(), "verify") as cluster:
             on_step = _announcing(tenant_id, on_progress)
             build_throwaway(cluster, file, expected_of(file.manifest, file.is_ours), on_step=on_step)
         on_progress(Progress(tenant_id, "files"))

@@ -16,7 +16,7 @@ from tenants.batches import fleet_shared
 from tenants.cluster import Cluster, bind_identity, parse_location
 from tenants.errors import TenantExists, TenantUnfinished
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
-from tenants.naming import clean_name, database_name, id_from_name, validate_id
+from tenants.naming import clean_name, database_name, id_from_name, validate_id, work_name
 from tenants.operations import operation_begin, operation_end, tenant_lock
 from tenants.reference import template_version
 from tenants.router import CONTROL
@@ -51,8 +51,9 @@ def tenant_create(
         unfinished = _unfinished(tenant_id, name)
         server = unfinished[0].server if unfinished else server_for_new_tenant(server_name)
         assert server is not None  # a tenant that we provision always has one
-        with Cluster(server, database_prefix(), tenant_id) as cluster:
-            tenant, operation = unfinished or _begin(cluster, tenant_id, name)
+        identity = unfinished[0].identity if unfinished else uuid.uuid4()
+        with Cluster(server, database_prefix(), work_name(KIND, identity)) as cluster:
+            tenant, operation = unfinished or _begin(cluster, tenant_id, name, identity)
             if unfinished:
                 cluster.end_predecessors()
             provision_or_undo(cluster, tenant, operation, on_progress)
@@ -109,10 +110,9 @@ def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | N
     )
 
 
-def _begin(cluster: Cluster, tenant_id: str, name: str) -> tuple[Tenant, TenantOperation]:
+def _begin(cluster: Cluster, tenant_id: str, name: str, identity: uuid.UUID) -> tuple[Tenant, TenantOperation]:
     """Record the tenant with the credentials it is going to have, and the operation, before anything is made."""
-    identity = uuid.uuid4()
-    location = cluster.location(database_name(database_prefix(), tenant_id, identity), secrets.token_urlsafe(32))
+    location = cluster.location(database_name(database_prefix()), secrets.token_urlsafe(32))
     tenant = Tenant(
         id=tenant_id,
         name=name,

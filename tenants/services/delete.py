@@ -68,7 +68,7 @@ def tenant_loss(*, tenant_id: str) -> Loss:
     tenant = tenant_get(tenant_id)
     server = _require_deletable(tenant)
     database = database_of(tenant)
-    with Cluster(server, database_prefix(), work_of(tenant.id)) as cluster:
+    with Cluster(server, database_prefix(), work_of(tenant)) as cluster:
         completed = Backup.objects.using(CONTROL).filter(
             tenant_id=tenant.id, kind=BackupKind.BACKUP, status=BackupStatus.COMPLETED
         )
@@ -109,7 +109,7 @@ def tenant_delete(
             erasing.accept(row, accepts)
         else:
             row = _begin(tenant, accepts)
-        with Cluster(server_of(tenant), database_prefix(), work_of(tenant.id)) as cluster:
+        with Cluster(server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
             cluster.end_predecessors()
             erasing.carry_on(cluster, tenant, row, on_progress)
     return row
@@ -120,7 +120,7 @@ def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
     with fleet_shared(wait=FLEET_WAIT):
         require_finished(tenant.id)
         server = _require_deletable(tenant)
-        with Cluster(server, database_prefix(), work_of(tenant.id)) as cluster:
+        with Cluster(server, database_prefix(), work_of(tenant)) as cluster:
             if AUDIT_LOSS not in accepts:
                 _require_whole_log(cluster, tenant)
         return erasing.begin(tenant, accepts)
@@ -138,7 +138,7 @@ def _require_whole_log(cluster: Cluster, tenant: Tenant) -> None:
     if not cluster.database_exists(database):
         raise _without_log(tenant, _("its database is gone, and its audit log with it"))
     try:
-        with owner_connection(cluster.server, database, work_of(tenant.id)) as connection:
+        with owner_connection(cluster.server, database, work_of(tenant)) as connection:
             bad = chain_first_bad(connection, identity)
             last = chain_last(connection, identity)
             if bad is None and chain_head(connection) != last:
@@ -158,7 +158,7 @@ def _at_work(cluster: Cluster, database: str, tenant: Tenant) -> list[str]:
     if not cluster.database_exists(database):
         return []
     try:
-        with owner_connection(cluster.server, database, work_of(tenant.id)) as connection:
+        with owner_connection(cluster.server, database, work_of(tenant)) as connection:
             return contents().at_work(connection.alias)
     except Error:
         return []

@@ -16,6 +16,7 @@ from tenants.building import Expected
 from tenants.cluster import Cluster
 from tenants.errors import TenantError
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Tenant, database_prefix
+from tenants.naming import work_name
 from tenants.operations import copying
 from tenants.preflight import database_of
 from tenants.router import CONTROL
@@ -51,7 +52,7 @@ def tenant_drill(
     timing_s: dict[str, float] = {}
     with (
         copying(tenant.id),
-        Cluster(server, database_prefix(), f"drill {tenant.id}") as cluster,
+        Cluster(server, database_prefix(), work_name("drill", tenant.identity)) as cluster,
         timed(timing_s) as next_step,
     ):
 

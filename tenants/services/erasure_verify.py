@@ -37,6 +37,7 @@ from tenants.models import (
     TenantStatus,
     database_prefix,
 )
+from tenants.naming import work_name
 from tenants.places import Folder, MissingFromPlace, PlaceError, place_at
 from tenants.preflight import database_of
 from tenants.router import CONTROL
@@ -177,7 +178,7 @@ def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
     names = list(database_names(row.tenant_id, row.database))
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
         try:
-            with Cluster(server, database_prefix(), f"verify {row.tenant_id}") as cluster:
+            with Cluster(server, database_prefix(), work_name("verify", row.identity)) as cluster:
                 for name in cluster.database_bytes(names):
                     yield _("There is a database %(name)s on server %(server)s.") % {
                         "name": name,

@@ -148,7 +148,7 @@ def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
             except ServerError as error:
                 batch.problems.append(str(error))
                 return
-            batch.jobs += [Job(look, script, batch.record.gid(look.tenant.id)) for look in one.looks]
+            batch.jobs += [Job(look, script, batch.record.gid(look.database)) for look in one.looks]
             one_more(one.server.name)
     # Tenants at work last, so that their locks are held the shortest.
     batch.jobs.sort(key=lambda job: job.look.tenant.work_seen_at is not None)

@@ -26,6 +26,7 @@ from tenants.models import (
     batch_of,
     database_prefix,
 )
+from tenants.naming import work_name
 from tenants.operations import tenant_lock
 from tenants.places import place_at
 from tenants.recovery import recoveries_remove
@@ -33,7 +34,7 @@ from tenants.rehearsal import drop_scratch_databases
 from tenants.router import CONTROL
 from tenants.scratch import drop_throwaways
 from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get
-from tenants.services import create
+from tenants.services import create, rotate
 from tenants.services.backup import backup_abandon
 from tenants.services.cluster_backup import cluster_backups_recover
 from tenants.services.migrate import WORKERS
@@ -149,7 +150,7 @@ def _recover(operation: TenantOperation, on_progress: OnProgress, identity_file:
 def _finish_create(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
     tenant = tenant_get(operation.tenant_id)
     assert tenant.server is not None  # a tenant that we provision always has one
-    with Cluster(tenant.server, database_prefix(), tenant.id) as cluster:
+    with Cluster(tenant.server, database_prefix(), work_name(create.KIND, tenant.identity)) as cluster:
         cluster.end_predecessors()
         create.provision_or_undo(cluster, tenant, operation, on_progress)
 
@@ -160,5 +161,6 @@ HANDLERS: dict[str, Callable[[TenantOperation, OnProgress, str | None], None]] =
     new_tenant.IMPORT: new_tenant.recover,
     erasing.KIND: erasing.recover,
     restoring.KIND: restoring.recover,
+    rotate.KIND: rotate.recover,
     restoring.UNDO: restoring.recover,
 }

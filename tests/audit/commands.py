@@ -318,6 +318,11 @@ def tenant_resume(world: World) -> Arguments:
     return ["--tenant-id", world.tenant.id]
 
 
+@command("tenant.rotate", "tenant.rotate.complete")
+def tenant_rotate(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id]
+
+
 @command("tenant.suspend")
 def tenant_suspend_(world: World) -> Arguments:
     return ["--tenant-id", world.tenant.id]

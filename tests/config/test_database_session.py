@@ -31,6 +31,7 @@ from tenants.owner import guest_connection, owner_connection
 from tenants.pg_tools import connection_arguments, program, replication_arguments, run
 from tenants.preflight import database_of
 from tests.program import seo_gen
+from tests.superuser import superuser_url
 
 NAMES = [
     "idle_in_transaction_session_timeout",

@@ -17,7 +17,7 @@ from tenants.services import tenant_export, tenant_import, tenant_recover, tenan
 from tests.tenant_fixtures import remove
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import add_run, everything_of
-from tests.tenants.test_create import new_id, objects_named_like
+from tests.tenants.test_create import new_id, tenants_objects
 from tests.tenants.test_restore import back_up, scratch_things
 
 # More of them: `make chaos`.
@@ -124,7 +124,7 @@ def test_a_damaged_bundle_brings_nothing_in(tenant: Tenant, tmp_path: Path, age_
     add_run(tenant)
     bundle = tmp_path / "bundle"
     tenant_export(tenant_id=tenant.id, output=str(bundle), recipient=age_key.recipient if sealed else "")
-    whole, live, target = bundle.read_bytes(), everything_of(tenant), new_id()
+    whole, live, target, before = bundle.read_bytes(), everything_of(tenant), new_id(), tenants_objects()
     for _ in range(ROUNDS):
         bundle.write_bytes(damaged(whole, chance))
         refusal = refusal_of(
@@ -133,7 +133,7 @@ def test_a_damaged_bundle_brings_nothing_in(tenant: Tenant, tmp_path: Path, age_
         if refusal:
             assert isinstance(refusal, ImportRefused) and str(bundle) in str(refusal)
             assert not Tenant.objects.filter(pk=target).exists()
-            assert objects_named_like(target) == [] and list(objects.objects_of(target)) == []
+            assert tenants_objects() == before and list(objects.objects_of(target)) == []
         else:
             # The damage was in what tar fills its blocks with, or in a field that nobody reads.
             assert not sealed

@@ -16,22 +16,23 @@ from tenants.errors import InvalidTenant, ServerError, TenantBusy, TenantError, 
 from tenants.identity.models import TenantIdentity
 from tenants.models import DatabaseServer, OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
 from tenants.operations import tenant_lock
+from tenants.preflight import database_of
 from tenants.services import tenant_create
 from tenants.types import Progress
 from tests.tenant_fixtures import MakeTenant
 
 
-def objects_named_like(tenant_id: str) -> list[str]:
-    """Return the databases and roles on the main server whose name holds the tenant's id."""
-    pattern = f"%{tenant_id.replace('-', '_')}%"
-    server = DatabaseServer.objects.get(pk="main")
-    with psycopg.connect(server.admin_url) as connection:
-        query = """
-            SELECT datname FROM pg_database WHERE datname LIKE %s
-            UNION ALL
-            SELECT rolname FROM pg_roles WHERE rolname LIKE %s
-        """
-        return [row[0] for row in connection.execute(query, [pattern, pattern])]
+def tenants_objects(name: str = "[0-9a-f]{16}") -> list[str]:
+    """Return the databases and roles of tenants on the main server, or the database and the role of that name."""
+    query = """
+        SELECT datname FROM pg_database WHERE datname ~ %(name)s
+        UNION ALL
+        SELECT rolname FROM pg_roles WHERE rolname ~ %(name)s
+        ORDER BY 1
+    """
+    pattern = f"^({database_prefix()}_)?{name}$"
+    with psycopg.connect(DatabaseServer.objects.get(pk="main").admin_url) as connection:
+        return [row[0] for row in connection.execute(query, {"name": pattern})]
 
 
 def new_id() -> str:
@@ -123,7 +124,7 @@ def test_creating_a_tenant_twice_at_the_same_time_gives_one(make_tenant: MakeTen
     with ThreadPoolExecutor(4) as threads:
         outcomes = list(threads.map(attempt, range(4)))
     assert outcomes.count("created") == 1
-    assert len(objects_named_like(tenant_id)) == 2
+    assert len(tenants_objects(database_of(Tenant.objects.get(pk=tenant_id)))) == 2
     assert TenantOperation.objects.filter(tenant_id=tenant_id).count() == 1
 
 
@@ -176,7 +177,7 @@ def test_an_unknown_full_or_closed_server_is_refused() -> None:
 
 @pytest.mark.parametrize("step", ["role", "database", "access", "identity"])
 def test_a_failure_at_any_step_leaves_nothing_half_made(step: str) -> None:
-    tenant_id = new_id()
+    tenant_id, before = new_id(), tenants_objects()
 
     def fail(progress: Progress) -> None:
         if progress.step == step:
@@ -184,7 +185,7 @@ def test_a_failure_at_any_step_leaves_nothing_half_made(step: str) -> None:
 
     with pytest.raises(TenantError, match=f"made to fail at {step}"):
         tenant_create(name=tenant_id, on_progress=fail)
-    assert objects_named_like(tenant_id) == []
+    assert tenants_objects() == before
     assert not Tenant.objects.filter(pk=tenant_id).exists()
     operation = TenantOperation.objects.get(tenant_id=tenant_id)
     assert (operation.status, operation.error) == (OperationStatus.UNDONE, f"made to fail at {step}")
@@ -214,7 +215,8 @@ def test_a_tenant_cannot_be_placed_where_the_administrator_may_not_create_databa
     with Cluster(main, database_prefix()) as cluster:
         url = cluster.location(weak.role, weak.password).url
     server = DatabaseServer.objects.create(name=f"weak-{tenant_id}", admin_url=url)
+    before = tenants_objects()
     with pytest.raises(ServerError, match="permission denied"):
         tenant_create(name=tenant_id, server_name=server.name)
-    assert objects_named_like(tenant_id) == []
+    assert tenants_objects() == before
     server.delete()

@@ -78,7 +78,7 @@ from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.archives import archived_postgres
 from tests.tenants.canaries import add_messages
 from tests.tenants.filled import add_run, as_superuser, everything_of
-from tests.tenants.test_create import objects_named_like
+from tests.tenants.test_create import tenants_objects
 from tests.tenants.test_restore import back_up
 
 pytestmark = pytest.mark.usefixtures("forgotten")
@@ -115,7 +115,7 @@ def test_everything_goes_and_the_certificate_says_what(tenant: Tenant, tmp_path:
     tenant.refresh_from_db()
     assert (tenant.status, tenant.is_active, tenant.database_url, tenant.server) == ("deleted", False, "", None)
     assert tenant.name == tenant.id
-    assert objects_named_like(tenant.id) == []
+    assert tenants_objects(database) == []
     assert list(tmp_path.iterdir()) == []
     erased = certificate_of(row)["erased"]
     assert [one["name"] for one in erased["databases"]] == [database]
@@ -357,8 +357,8 @@ def test_what_somebody_prepared_in_its_database_goes_with_it(tenant: Tenant) -> 
         with psycopg.connect(url) as connection:
             connection.execute("SELECT 1 FROM runs")
             connection.execute(f"PREPARE TRANSACTION 'by hand {number}'".encode())
-    tenant_delete(tenant_id=tenant.id)
-    assert objects_named_like(tenant.id) == []
+    row = tenant_delete(tenant_id=tenant.id)
+    assert tenants_objects(row.database) == []
 
 
 def cut_off(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from tests.tenants.canaries import add_messages
 from tests.tenants.erased import forget_erasure
 from tests.tenants.filled import add_run, everything_of
 from tests.tenants.killed import begun, die_at, files_in
-from tests.tenants.test_create import objects_named_like
+from tests.tenants.test_create import tenants_objects
 from tests.tenants.test_restore import back_up
 
 pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("forgotten")]
@@ -73,7 +73,7 @@ def assert_erased(tenant: Tenant, folder: Path, neighbour: Tenant, before: objec
     row = Erasure.objects.get(tenant_id=tenant.id)  # there is one
     assert row.certificate is not None
     assert [one.problems for one in erasures_verify(tenant_id=tenant.id)] == [[]]
-    assert objects_named_like(tenant.id) == [] and list(objects.versions_of(tenant.id)) == []
+    assert tenants_objects(row.database) == [] and list(objects.versions_of(tenant.id)) == []
     assert files_in(folder) == []
     assert cache.get(cache_key(tenant.id, "x")) is None
     archive = AuditArchive.objects.get(identity=tenant.identity)

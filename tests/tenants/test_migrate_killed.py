@@ -20,6 +20,7 @@ from config.stack.state import load_state
 from tenants.context import tenant_context
 from tenants.errors import FleetUnfinished
 from tenants.models import BatchStatus, BatchTenant, DatabaseServer, MigrationBatch, Tenant
+from tenants.preflight import database_of
 from tenants.services import tenant_create, tenant_migrate, tenant_recover, tenant_suspend
 from tenants.status import tenant_statuses
 from tenants.types import BatchProgress
@@ -160,7 +161,7 @@ def test_a_prepared_transaction_that_somebody_else_rolled_back_is_told(
     record = batch()
     with as_owner(trio[1]) as connection:
         connection.autocommit = True
-        connection.execute(f"ROLLBACK PREPARED '{record.gid(trio[1].id)}'")
+        connection.execute(f"ROLLBACK PREPARED '{record.gid(database_of(trio[1]))}'")
     [recovery] = tenant_recover()
     assert recovery.outcome == "finished"
     assert Tenant.objects.get(pk=trio[1].pk).schema_version != Tenant.objects.get(pk=trio[0].pk).schema_version
@@ -178,8 +179,8 @@ def test_what_is_prepared_after_the_batch_was_ended_is_ended_too(trio: list[Tena
     )
     with as_owner(trio[0]) as connection:
         connection.execute("CREATE TABLE stray (id int)")
-        connection.execute(f"PREPARE TRANSACTION '{record.gid(trio[0].id)}'")
-    assert leftovers() == [record.gid(trio[0].id)]
+        connection.execute(f"PREPARE TRANSACTION '{record.gid(database_of(trio[0]))}'")
+    assert leftovers() == [record.gid(database_of(trio[0]))]
     assert tenant_recover() == []
     assert leftovers() == []
 

@@ -11,9 +11,10 @@ import pytest
 from tenants.context import tenant_context
 from tenants.errors import TenantExists, TenantNotActive, TenantUnfinished
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus
+from tenants.preflight import database_of
 from tenants.services import tenant_create, tenant_recover, tenant_suspend
 from tests.tenant_fixtures import remove
-from tests.tenants.test_create import objects_named_like
+from tests.tenants.test_create import tenants_objects
 
 STEPS = ["template", "role", "database", "access", "identity"]
 # Dies the hard way as soon as the step named by its second argument is reached.
@@ -49,7 +50,7 @@ def assert_whole(tenant_id: str) -> None:
     tenant = Tenant.objects.get(pk=tenant_id)
     with tenant_context(tenant):
         pass
-    assert len(objects_named_like(tenant_id)) == 2
+    assert len(tenants_objects(database_of(tenant))) == 2
     assert TenantOperation.objects.get(tenant_id=tenant_id).status == OperationStatus.COMPLETED
     remove(tenant)
 

@@ -17,7 +17,7 @@ import pytest
 from tenants import objects
 from tenants.context import tenant_context
 from tenants.errors import TenantNotActive, TenantUnfinished
-from tenants.models import Backup, BackupStatus, Tenant, TenantStatus
+from tenants.models import Backup, BackupStatus, Restore, Tenant, TenantStatus
 from tenants.services import (
     tenant_backup,
     tenant_export,
@@ -31,7 +31,7 @@ from tests.superuser import superuser_url
 from tests.tenant_fixtures import remove
 from tests.tenants.filled import add_run, everything_of, without_audit
 from tests.tenants.killed import begun, die_at, files_in
-from tests.tenants.test_create import objects_named_like
+from tests.tenants.test_create import tenants_objects
 from tests.tenants.test_restore import back_up, chain_is_whole, scratch_things
 
 pytestmark = pytest.mark.chaos
@@ -141,7 +141,7 @@ def test_import_killed_at_a_step(tenant: Tenant, tmp_path: Path, step: str) -> N
     die_at(step, "tenant_import", file=bundle, new_id=new_id)
     assert [(one.tenant_id, one.kind, one.outcome) for one in tenant_recover()] == [(new_id, "import", "undone")]
     assert not Tenant.objects.filter(pk=new_id).exists()
-    assert objects_named_like(new_id) == [] and list(objects.objects_of(new_id)) == []
+    assert tenants_objects(Restore.objects.get(tenant_id=new_id).live) == [] and list(objects.objects_of(new_id)) == []
     assert_nothing_left(tenant)
     tenant_import(file=bundle, new_id=new_id)
     remove(Tenant.objects.get(pk=new_id))
@@ -153,7 +153,7 @@ def test_clone_killed_at_a_step(tenant: Tenant, tmp_path: Path, step: str) -> No
     new_id = f"as-{uuid.uuid4().hex[:12]}"
     die_at(step, "tenant_clone", tenant_id=tenant.id, new_id=new_id, backup_file=file)
     assert [(one.tenant_id, one.kind, one.outcome) for one in tenant_recover()] == [(new_id, "clone", "undone")]
-    assert objects_named_like(new_id) == []
+    assert tenants_objects(Restore.objects.get(tenant_id=new_id).live) == []
     assert_nothing_left(tenant)
 
 

@@ -59,6 +59,15 @@ class Command(OperatorCommand):
         if made:
             rows = [(row["tenant_id"], row["file"], size(row["size_bytes"])) for row in made]
             print_table([_("tenant"), _("file"), _("size")], rows)
+        for row in made:
+            if row["large_objects_left_out"]:
+                self.stderr.write(
+                    _(
+                        "Tenant %(tenant_id)s holds large objects, which its backup leaves out"
+                        " (`seo-gen tenant status --tenant-id %(tenant_id)s`)."
+                    )
+                    % row
+                )
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
