@@ -41,6 +41,7 @@ BACKUP_ACTIONS = frozenset(
     {
         "backup.verify",
         "backup.remove",
+        "file.remove",
         "cluster.backup",
         "cluster.backup.complete",
         "cluster.backup.fail",

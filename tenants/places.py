@@ -27,6 +27,8 @@ from tenants.errors import TenantError
 from tenants.streams import CHUNK_BYTES
 
 S3_SCHEME = "s3://"
+# What everybody takes for standard input or output.
+STANDARD = "-"
 # What a streamed upload keeps in memory. S3 takes 10,000 parts at most, so this bounds a file at 160 GB.
 PART_BYTES = 16 * 2**20
 # boto3 tries again already; smart_open's own tries take a minute and shout.
@@ -97,6 +99,10 @@ class Place(ABC):
     def read(self, name: str) -> bytes:
         with self.open(name) as file, self._translated(name, _("read")):
             return file.read()
+
+    def require_readable(self, name: str) -> None:
+        """Raise `PlaceError` where the file is there and cannot be opened; nothing is read."""
+        return
 
     def reading(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which failures to read the opened file become `PlaceError`."""
@@ -171,11 +177,20 @@ class Folder(Place):
         with self._translated(name, _("read")):
             return (self._path / name).open("rb")
 
+    def require_readable(self, name: str) -> None:
+        path = self._path / name
+        with self._translated(name, _("read")):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not os.access(path, os.R_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
     def size(self, name: str) -> int | None:
-        try:
-            return (self._path / name).stat().st_size
-        except FileNotFoundError:
-            return None
+        with self._translated(name, _("read")):
+            try:
+                return (self._path / name).stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def names(self, prefix: str = "") -> Iterator[str]:
         with self._translated("", _("read")):
@@ -313,6 +328,7 @@ def _cut_answers_told() -> Iterator[None]:
 
 def place_at(url: str) -> Place:
     """Return the place that a folder's path or s3://bucket/prefix names; nothing is asked or made yet."""
+    _require_no_stream(url)
     if url.startswith(S3_SCHEME):
         bucket, _slash, prefix = url.removeprefix(S3_SCHEME).partition("/")
         if not bucket:
@@ -321,12 +337,27 @@ def place_at(url: str) -> Place:
     return Folder(Path(url).expanduser().absolute())
 
 
+def source_file(url: str) -> tuple[Place, str]:
+    """Return (place, name) of a file that is read: "-" is standard input, as it is elsewhere."""
+    return split_file("/dev/stdin" if url == STANDARD else url)
+
+
 def split_file(url: str) -> tuple[Place, str]:
     """Return (place, name) of a single file."""
+    _require_no_stream(url)
     folder, _slash, name = url.rpartition("/")
     if not name or (url.startswith(S3_SCHEME) and folder in ("s3:/", "s3:")):
         raise PlaceError(_("%(url)s names no file.") % {"url": url})
     return place_at(folder or ("/" if url.startswith("/") else ".")), name
+
+
+def _require_no_stream(url: str) -> None:
+    """Refuse to make a file that is called "-"."""
+    if url == STANDARD:
+        raise PlaceError(
+            _("“-” is standard output, and cannot be used here: what is written has to be found again."),
+            hint=_("Name a file, a folder or s3://bucket/…; one that is called “-” is “./-”."),
+        )
 
 
 def s3_client() -> Any:

@@ -27,6 +27,7 @@ from tenants.building import Built, Expected, build
 from tenants.cluster import Cluster
 from tenants.contents import contents
 from tenants.errors import RestoreRefused, RestoreUnfinished, TenantError, TenantNotActive, TenantUnfinished
+from tenants.files_read import RESTORE, Given, Reader, reading_begin
 from tenants.history import release
 from tenants.models import (
     DatabaseServer,
@@ -106,8 +107,8 @@ def statuses_of(tenant: Tenant, cluster: Cluster, runs: Collection[str]) -> dict
     return {}
 
 
-def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "") -> Restore:
-    """Record what is about to happen, with the names of all that it is going to make."""
+def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "", given: Given | None = None) -> Restore:
+    """Record what is about to happen, with the names of all that it is going to make and the files that it reads."""
     with transaction.atomic(using=CONTROL):
         operation = operation_begin(tenant_id=tenant.id, kind=kind)
         row = Restore.objects.using(CONTROL).create(
@@ -118,6 +119,8 @@ def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "") -> Resto
             live=database_of(tenant),
             kept=kept_name(operation.pk),
         )
+        if given is not None:
+            reading_begin(given, purpose=RESTORE, readers=[Reader(tenant.id, tenant.identity)])
         _audit("tenant.restore", tenant, row, {})
     return row
 

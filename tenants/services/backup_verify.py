@@ -17,13 +17,14 @@ from tenants.archive import archive_read
 from tenants.building import Built, Expected, build
 from tenants.cluster import Cluster
 from tenants.contents import FileRef
+from tenants.files_read import VERIFY, Reader, reading_begin
 from tenants.history import release
 from tenants.ledger import require_not_erased
 from tenants.manifest import Manifest
 from tenants.models import Backup, BackupStatus, DatabaseServer, Tenant, database_prefix
 from tenants.objects import prefix_of
 from tenants.operations import copying
-from tenants.places import split_file
+from tenants.places import source_file
 from tenants.reconcile import broken
 from tenants.router import CONTROL
 from tenants.scratch import throwaway
@@ -57,7 +58,7 @@ def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgres
             raise Unfit(_("%(path)s has no manifest to compare it with") % {"path": url})
         tenant_id = file.manifest.tenant_id
         require_not_erased(file.manifest.identity)
-        _record(file, tenant_id)
+        _record(file, file.manifest)
         with copying(tenant_id), Cluster(_server(file.manifest), database_prefix(), f"verify {tenant_id}") as cluster:
             on_step = _announcing(tenant_id, on_progress)
             build_throwaway(cluster, file, expected_of(file.manifest, file.is_ours), on_step=on_step)
@@ -146,17 +147,20 @@ def _require_files(file: BackupFile, manifest: Manifest, identity_file: str | No
         )
 
 
-def _record(file: BackupFile, tenant_id: str) -> None:
+def _record(file: BackupFile, manifest: Manifest) -> None:
     with transaction.atomic(using=CONTROL):
+        reading_begin(
+            file.given(with_storage=True), purpose=VERIFY, readers=[Reader(manifest.tenant_id, manifest.identity)]
+        )
         record(
             using=CONTROL,
             action="backup.verify",
             resource_type="tenant",
-            resource_id=tenant_id,
+            resource_id=manifest.tenant_id,
             details={"file": file.description},
         )
 
 
 def _note(url: str, problem: str) -> None:
-    place, name = split_file(url)
+    place, name = source_file(url)
     Backup.objects.using(CONTROL).filter(place=place.url, name=name).update(verified_at=Now(), verify_error=problem)

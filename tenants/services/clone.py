@@ -15,6 +15,7 @@ from tenants.archive import archive_read
 from tenants.batches import fleet_shared
 from tenants.building import Expected
 from tenants.errors import RestoreRefused, TenantError, TenantExists, TenantNotActive, TenantUnfinished
+from tenants.files_read import Reader, holding_proven
 from tenants.ledger import note_return, require_not_erased
 from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus
 from tenants.naming import clean_name, validate_id
@@ -73,6 +74,8 @@ def tenant_clone(
                 server=server,
                 kind=CLONE,
                 source=file.description if file else described(to_time),
+                given=file.given(with_storage=True) if file else None,
+                origin=Reader(origin.id, origin.identity),
                 on_progress=on_progress,
             )
         )
@@ -80,6 +83,8 @@ def tenant_clone(
             state_at(server, erasure.database if erasure else database_of(origin), to_time, work=str(made.operation.pk))
         )
         built = fill(made, source, Expected.of(origin, source, fleet_version=""))
+        if file is not None:
+            holding_proven(file.given(with_storage=True), origin.identity)
         missing = take_files(made, _files(origin, file, identity_file))
         tenant = activate(made, built)
     return CloneReport(tenant.id, tenant_id, source.description, built.version, built.census.rows, missing)

@@ -18,9 +18,11 @@ from tenants.errors import DeletionRefused, TenantNotActive, reason_of
 from tenants.holdings import (
     HeldBackup,
     HeldDatabase,
+    HeldFile,
     HeldStorage,
     backups_held,
     databases_held,
+    files_held,
     rows_held,
     storage_held,
 )
@@ -57,6 +59,8 @@ class Loss:
     rows: dict[str, int]
     storage: HeldStorage
     backups: list[HeldBackup]
+    # Those that people gave the product to read; only some go too.
+    files: list[HeldFile]
     # When the newest completed backup was begun; None where there is none.
     last_backup_at: datetime | None
     # Ids of runs that workers are at work on.
@@ -79,6 +83,7 @@ def tenant_loss(*, tenant_id: str) -> Loss:
             rows=rows_held(cluster, database),
             storage=storage_held(tenant.id),
             backups=backups_held(tenant.id),
+            files=files_held(tenant.id, tenant.identity),
             last_backup_at=completed.order_by("-started_at").values_list("started_at", flat=True).first(),
             at_work=_at_work(cluster, database, tenant),
         )

@@ -22,15 +22,17 @@ from tenants.building import Expected
 from tenants.bundle import DUMP, STORAGE, Bundle, bundle_open
 from tenants.dump import format_of, load
 from tenants.errors import ImportRefused, TenantExists, TenantUnfinished
+from tenants.files_read import Given, Reader
 from tenants.ledger import note_return, require_not_erased
 from tenants.manifest import Manifest
-from tenants.models import Tenant, TenantStatus
+from tenants.models import DatabaseServer, Tenant, TenantStatus
 from tenants.naming import validate_id
 from tenants.new_tenant import IMPORT, activate, fill, newcomer, take_files
 from tenants.operations import tenant_lock
-from tenants.places import split_file
+from tenants.places import source_file
 from tenants.restoring import FLEET_WAIT
 from tenants.router import CONTROL
+from tenants.sealing import identity_require
 from tenants.selectors import server_for_new_tenant
 from tenants.sources import BEGINNING_BYTES, Unfit
 from tenants.streams import Peeked
@@ -53,10 +55,14 @@ def tenant_import(
     that was erased here is refused unless `from_erased` says why it comes back, which is recorded. Raises
     `TenantExists`, or `ImportRefused` with what does not match; nothing of it is left then.
     """
-    place, name = split_file(file)
-    with _refusing(place.path(name)), bundle_open(place, name, identity_file) as bundle:
+    place, name = source_file(file)
+    with (
+        _refusing(place.path(name)),
+        _checked_first(new_id, server_name, identity_file) as server,
+        bundle_open(place, name, identity_file) as bundle,
+    ):
         manifest = bundle.manifest
-        tenant_id = manifest.tenant_id if new_id is None else validate_id(new_id)
+        tenant_id = new_id or manifest.tenant_id
         keeps = tenant_id == manifest.tenant_id
         with fleet_shared(wait=FLEET_WAIT), tenant_lock(tenant_id, IMPORT):
             _require_free(tenant_id, manifest, keeps)
@@ -64,7 +70,6 @@ def tenant_import(
             if erasure is not None:
                 note_return(erasure, new_id=tenant_id, source=place.path(name), reason=from_erased)
             configuration = _checked(bundle)
-            server = server_for_new_tenant(server_name)
             with newcomer(
                 tenant_id=tenant_id,
                 name=manifest.name if keeps else f"{manifest.name} ({tenant_id})",
@@ -73,6 +78,8 @@ def tenant_import(
                 server=server,
                 kind=IMPORT,
                 source=place.path(name),
+                given=Given(place, {name: ""}, manifest.identity),
+                origin=Reader(manifest.tenant_id, manifest.identity),
                 on_progress=on_progress,
             ) as made:
                 built = fill(made, BundleDump(bundle), _expected(manifest))
@@ -95,6 +102,15 @@ def _refusing(file: str) -> Iterator[None]:
         raise
     except SeoGenError as error:
         raise ImportRefused(file, error.message, hint=error.hint) from error
+
+
+@contextmanager
+def _checked_first(new_id: str | None, server_name: str | None, identity_file: str | None) -> Iterator[DatabaseServer]:
+    """Yield the server; what can be refused without the bundle is, before the hours that reading it may take."""
+    if new_id is not None:
+        validate_id(new_id)
+    identity_require(identity_file)
+    yield server_for_new_tenant(server_name)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tenants.building import Built
 from tenants.cluster import Cluster
 from tenants.contents import contents
 from tenants.errors import TenantError
+from tenants.files_read import holding_proven
 from tenants.models import Restore, Tenant, database_prefix
 from tenants.owner import owner_connection
 from tenants.restoring import KIND, work_of
@@ -47,7 +48,8 @@ def tenant_restore(
         with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
             if not stop_runs:
                 restoring.require_idle(tenant, cluster)
-            row = restoring.begin(tenant, KIND, file.description if file else described(to_time))
+            given = file.given(with_storage=True) if file else None
+            row = restoring.begin(tenant, KIND, file.description if file else described(to_time), given=given)
             begun = time.monotonic()
             with restoring.undone_on_failure(cluster, tenant, row):
                 if file is None:
@@ -56,6 +58,7 @@ def tenant_restore(
                         built = restoring.build_for(tenant, cluster, source, row, on_progress)
                 else:
                     built = restoring.build_for(tenant, cluster, file, row, on_progress)
+                    holding_proven(file.given(with_storage=True), tenant.identity)
                 _settle(tenant, cluster, row, built, on_progress)
             unavailable_ms = restoring.replace(tenant, cluster, row, on_progress)
             return restoring.finish(

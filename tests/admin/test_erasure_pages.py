@@ -13,6 +13,7 @@ from django.test import Client
 from audit.control.models import ArchivedAuditLog, AuditArchive
 from tenants.models import Erasure, ErasurePhase, Tenant
 from tests.admin.conftest import Filled
+from tests.tenants.erased import forge
 
 ERASURES = "/admin/tenants/erasure/"
 ARCHIVES = "/admin/audit_control/auditarchive/"
@@ -54,7 +55,7 @@ def test_the_certificate_is_handed_out_as_the_document_that_the_digest_is_of(bro
 
 def test_an_erasure_that_is_not_over_says_how_far_it_is(browser: Client, erased: Erasure) -> None:
     # The row as a killed process leaves it.
-    Erasure.objects.filter(pk=erased.pk).update(phase=ErasurePhase.STORAGE, certificate=None, completed_at=None)
+    forge(erased, "phase = %s, certificate = NULL, completed_at = NULL", ErasurePhase.STORAGE.value)
     response = browser.get(page_of(erased))
     page = " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
     assert "This erasure is not over" in page

@@ -6,6 +6,7 @@ from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
 from tenants.erasure_presentation import erasure_document, kind_of, print_certificate
+from tenants.holdings import THERE
 from tenants.models import BackupKind, TenantStatus
 from tenants.presentation import show_progress, size
 from tenants.selectors import tenant_get
@@ -65,6 +66,17 @@ def consequence(loss: Loss) -> str:
         }
     )
     lines += [f"  {BackupKind(one.kind).label} {one.file}: {size(one.size_bytes)}" for one in loss.backups]
+    lines += [
+        "  "
+        + (
+            _("file %(file)s, which was read for it")
+            if one.goes
+            else _("not removed: file %(file)s, which somebody gave to be read for it")
+        )
+        % {"file": one.file}
+        for one in loss.files
+        if one.state == THERE
+    ]
     if loss.at_work:
         lines.append("  " + _("runs at work: %(count)d") % {"count": len(loss.at_work)})
     lines.append(
