@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -34,6 +35,10 @@ PART_BYTES = 16 * 2**20
 # boto3 tries again already; smart_open's own tries take a minute and shout.
 smart_open.s3.RETRY.exceptions = []
 smart_open.s3.RETRY.client_error_codes = []
+# Errors whose sentence says what a key is or was.
+ABOUT_KEYS = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken"})
+# Of what S3 says.
+SENTENCE_CHARACTERS = 300
 # Backups hold customers' data.
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 
@@ -129,17 +134,36 @@ class Place(ABC):
     def _failure(self, name: str, what: str, error: Exception) -> PlaceError:
         return PlaceError(
             _("%(path)s cannot be %(what)s: %(reason)s.")
-            % {"path": self.path(name), "what": what, "reason": reason_of_place(error)}
+            % {"path": self.path(name), "what": what, "reason": reason_of_place(error)},
+            hint=hint_of_place(error),
         )
 
 
 def reason_of_place(error: Exception) -> str:
-    """Return the cause without keys, which S3's messages may hold."""
+    """Return the cause: S3's own sentence, if there is one, without keys, which it may hold."""
     if isinstance(error, ClientError):
-        return str(error.response.get("Error", {}).get("Code", "S3"))
+        said = error.response.get("Error", {})
+        code, message = str(said.get("Code") or "S3"), _without_keys(str(said.get("Message") or ""))
+        return code if code in ABOUT_KEYS or not message else f"{code}: {message}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__
+
+
+def hint_of_place(error: Exception) -> str:
+    """Return what helps where a server that is compatible with S3 does not take a request; "" for all else."""
+    if not isinstance(error, ClientError) or (s3.status_of(error) != s3.MALFORMED and not s3.is_unknown(error)):
+        return ""
+    return _("The sentence is the server's own; docs/configuration.md says which settings compatible servers need.")
+
+
+def _without_keys(message: str) -> str:
+    """Return the first line, without what looks like a key or is ours."""
+    line = next(iter(message.strip().splitlines()), "")[:SENTENCE_CHARACTERS].rstrip(". ")
+    for key in (settings.AWS_ACCESS_KEY_ID, settings.AWS_SECRET_ACCESS_KEY):
+        if key:
+            line = line.replace(key, "***")
+    return re.sub(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}", "***", line)
 
 
 class Folder(Place):
@@ -279,7 +303,9 @@ class Bucket(Place):
         """In COMPLIANCE mode, which not even the account's root user can shorten; the bucket must have object lock."""
         lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if until else {}
         with self._translated(name, _("written")):
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content, **lock)
+            # A lock is taken with a checksum alone.
+            checked = {"ContentMD5": s3.content_md5(content)}
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content, **checked, **lock)
         self.completed.add(name)
 
     def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
@@ -293,7 +319,7 @@ class Bucket(Place):
         key = self._prefix + name
         with self._translated(name, _("removed")):
             self._client.delete_object(Bucket=self._bucket, Key=key)
-            for upload in self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", []):
+            for upload in s3.uploads(self._client, self._bucket, key):
                 if upload["Key"] == key:
                     self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
 
@@ -368,7 +394,13 @@ def s3_client() -> Any:
         region_name=settings.AWS_S3_REGION_NAME,
         aws_access_key_id=settings.AWS_ACCESS_KEY_ID,
         aws_secret_access_key=settings.AWS_SECRET_ACCESS_KEY,
-        config=Config(connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 3, "mode": "standard"}),
+        config=Config(
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"total_max_attempts": 3, "mode": "standard"},
+            request_checksum_calculation=settings.AWS_REQUEST_CHECKSUM_CALCULATION,
+            response_checksum_validation=settings.AWS_RESPONSE_CHECKSUM_VALIDATION,
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from django.db.utils import Error
 from django.utils.translation import gettext as _
 
 from audit.chain import chain_first_bad, chain_head, chain_last
-from tenants import erasing
+from tenants import erasing, objects
 from tenants.batches import fleet_shared
 from tenants.cluster import Cluster
 from tenants.contents import contents
@@ -128,6 +128,13 @@ def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
         with Cluster(server, database_prefix(), work_of(tenant.id)) as cluster:
             if AUDIT_LOSS not in accepts:
                 _require_whole_log(cluster, tenant)
+        refusal = objects.refusal_of(tenant.id)
+        if refusal:
+            raise DeletionRefused(
+                tenant.id,
+                _("its storage does not let its files be listed: %(reason)s") % {"reason": refusal},
+                hint=_("Permit that, or see docs/configuration.md for servers that are compatible with S3."),
+            )
         return erasing.begin(tenant, accepts)
 
 
