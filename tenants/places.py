@@ -10,7 +10,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -184,17 +184,22 @@ class Folder(Place):
             target.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
             partial.unlink(missing_ok=True)
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        file = os.fdopen(descriptor, "wb")
         try:
-            with os.fdopen(descriptor, "wb") as file, self._translated(name, _("written")):
+            with self._translated(name, _("written")):
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            with self._translated(name, _("written")):
+                file.close()
                 partial.replace(target)
                 flush_folder(target.parent)
             self.completed.add(name)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            # A full disk takes no more at the close either, which must not hide what happened.
+            with suppress(OSError):
+                file.close()
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise
 
     def open(self, name: str) -> IO[bytes]:

@@ -26,7 +26,14 @@ from tenants.batches import fleet_shared
 from tenants.building import Built, Expected, build
 from tenants.cluster import Cluster
 from tenants.contents import contents
-from tenants.errors import RestoreRefused, RestoreUnfinished, TenantError, TenantNotActive, TenantUnfinished
+from tenants.errors import (
+    RestoreRefused,
+    RestoreUnfinished,
+    TenantError,
+    TenantNotActive,
+    TenantUnfinished,
+    disk_failures_told,
+)
 from tenants.files_read import RESTORE, Given, Reader, reading_begin
 from tenants.history import release
 from tenants.models import (
@@ -72,7 +79,8 @@ def at_work_on(tenant_id: str, kind: str) -> Iterator[Tenant]:
         if tenant.status not in RESTORABLE:
             raise TenantNotActive(tenant.id, tenant.status)
         try:
-            yield tenant
+            with disk_failures_told():
+                yield tenant
         except (RestoreRefused, RestoreUnfinished, TenantUnfinished):
             raise
         except SeoGenError as error:

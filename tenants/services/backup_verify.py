@@ -17,6 +17,7 @@ from tenants.archive import archive_read
 from tenants.building import Built, Expected, build
 from tenants.cluster import Cluster
 from tenants.contents import FileRef
+from tenants.errors import disk_failures_told
 from tenants.files_read import VERIFY, Reader, reading_begin
 from tenants.history import release
 from tenants.ledger import require_not_erased
@@ -61,7 +62,8 @@ def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgres
         _record(file, file.manifest)
         with copying(tenant_id), Cluster(_server(file.manifest), database_prefix(), f"verify {tenant_id}") as cluster:
             on_step = _announcing(tenant_id, on_progress)
-            build_throwaway(cluster, file, expected_of(file.manifest, file.is_ours), on_step=on_step)
+            with disk_failures_told():
+                build_throwaway(cluster, file, expected_of(file.manifest, file.is_ours), on_step=on_step)
         on_progress(Progress(tenant_id, "files"))
         _require_files(file, file.manifest, identity_file)
     except SealError as error:

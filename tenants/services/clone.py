@@ -14,7 +14,14 @@ from tenants import objects
 from tenants.archive import archive_read
 from tenants.batches import fleet_shared
 from tenants.building import Expected
-from tenants.errors import RestoreRefused, TenantError, TenantExists, TenantNotActive, TenantUnfinished
+from tenants.errors import (
+    RestoreRefused,
+    TenantError,
+    TenantExists,
+    TenantNotActive,
+    TenantUnfinished,
+    disk_failures_told,
+)
 from tenants.files_read import Reader, holding_proven
 from tenants.ledger import note_return, require_not_erased
 from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus
@@ -99,7 +106,8 @@ def _former_server(erasure: Erasure | None) -> DatabaseServer | None:
 def _refusing(new_id: str) -> Iterator[None]:
     """Say of every refusal which tenant was not made."""
     try:
-        yield
+        with disk_failures_told():
+            yield
     except (TenantExists, TenantUnfinished):
         raise
     except SeoGenError as error:

@@ -14,7 +14,7 @@ from audit.services import record
 from tenants import restoring
 from tenants.building import Expected
 from tenants.cluster import Cluster
-from tenants.errors import TenantError
+from tenants.errors import TenantError, disk_failures_told
 from tenants.files_read import DRILL, Reader, holding_proven, reading_begin
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Tenant, database_prefix
 from tenants.operations import copying
@@ -55,6 +55,7 @@ def tenant_drill(
         copying(tenant.id),
         Cluster(server, database_prefix(), f"drill {tenant.id}") as cluster,
         timed(timing_s) as next_step,
+        disk_failures_told(),
     ):
 
         def on_step(step: str) -> None:

@@ -21,7 +21,7 @@ from tenants.batches import fleet_shared
 from tenants.building import Expected
 from tenants.bundle import DUMP, STORAGE, Bundle, bundle_open
 from tenants.dump import format_of, load
-from tenants.errors import ImportRefused, TenantExists, TenantUnfinished
+from tenants.errors import ImportRefused, TenantExists, TenantUnfinished, disk_failures_told
 from tenants.files_read import Given, Reader
 from tenants.ledger import note_return, require_not_erased
 from tenants.manifest import Manifest
@@ -97,7 +97,8 @@ def tenant_import(
 def _refusing(file: str) -> Iterator[None]:
     """Say of every refusal which file it is about."""
     try:
-        yield
+        with disk_failures_told():
+            yield
     except (TenantExists, TenantUnfinished):
         raise
     except SeoGenError as error:
