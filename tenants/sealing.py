@@ -57,10 +57,11 @@ def unsealed(source: IO[bytes], identity_file: str | None) -> Iterator[IO[bytes]
         yield stream
 
 
-def identity_require(identity_file: str | None) -> None:
-    """Raise `SealError` where an identity file was given that cannot be used; one that is not given is not missed."""
-    if identity_file and not _identities(identity_file):
-        raise _no_identity(identity_file)
+def identity_require(identity_file: str | None, *, needed: bool = False) -> None:
+    """Raise `SealError` where the identity file that was given, or the setting's if one is `needed`, cannot be used."""
+    path = identity_file or (settings.BACKUP_AGE_IDENTITY_FILE if needed else None)
+    if (path or needed) and not _identities(path or ""):
+        raise _no_identity(path or "")
 
 
 def is_sealed(beginning: bytes) -> bool:

@@ -19,7 +19,8 @@ from tenants.models import Backup, DatabaseServer
 from tenants.places import MissingFromPlace, Place, source_file
 from tenants.recovery import Target, recovered_server
 from tenants.router import CONTROL
-from tenants.sealing import is_sealed, unsealed
+from tenants.sealing import SUFFIX as SEALED
+from tenants.sealing import identity_require, is_sealed, unsealed
 from tenants.streams import Peeked, Tally
 
 # Enough to tell a format by.
@@ -117,6 +118,7 @@ def backup_find(url: str, identity_file: str | None) -> BackupFile:
     Where the manifest is gone, the catalogue's takes its place. Raises `PlaceError` where it cannot be read,
     `InvalidManifest` or `Unfit`.
     """
+    identity_require(identity_file)
     place, name = source_file(url)
     size_bytes = place.size(name)
     if size_bytes is None:
@@ -137,6 +139,8 @@ def backup_find(url: str, identity_file: str | None) -> BackupFile:
         )
     if kept and manifest and kept.file.sha256 != manifest.file.sha256:
         raise Unfit(_("the manifest of %(path)s is not the catalogue's") % {"path": place.path(name)})
+    if name.endswith(SEALED) or (manifest and manifest.recipient):
+        identity_require(identity_file, needed=True)
     digest = hashlib.sha256(beside).hexdigest() if beside is not None else ""
     return BackupFile(place, name, manifest, kept is not None, identity_file, digest)
 

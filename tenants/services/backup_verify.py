@@ -29,7 +29,7 @@ from tenants.places import source_file
 from tenants.reconcile import broken
 from tenants.router import CONTROL
 from tenants.scratch import throwaway
-from tenants.sealing import SealError
+from tenants.sealing import SealError, identity_require
 from tenants.selectors import server_for_new_tenant
 from tenants.sources import BackupFile, Source, Unfit, backup_find, opened
 from tenants.types import OnProgress, Progress, Verification, ignore_progress
@@ -45,6 +45,7 @@ def backups_verify(
     A backup is restored into a scratch database on its tenant's server; schema, rows and audit chain are compared with
     the manifest, and the files that its rows refer to with their digests. What was found is kept in the catalogue.
     """
+    identity_require(identity_file)
     files = [file] if file else _newest()
     return [backup_verify(one, identity_file=identity_file, on_progress=on_progress) for one in files]
 

@@ -30,6 +30,7 @@ from tenants.new_tenant import CLONE, activate, fill, newcomer, take_files
 from tenants.objects import objects_of, prefix_of
 from tenants.operations import tenant_lock
 from tenants.preflight import database_of
+from tenants.recovery import Target, require_reachable
 from tenants.restoring import FLEET_WAIT
 from tenants.router import CONTROL
 from tenants.selectors import server_for_new_tenant, tenant_get
@@ -69,6 +70,8 @@ def tenant_clone(
                 % {"file": file.description, "other": file.manifest.tenant_id}
             )
         server = origin.server or _former_server(erasure) or server_for_new_tenant(None)
+        if file is None:
+            require_reachable(server, Target(time=to_time))
         if erasure is not None:
             source_name = file.description if file else described(to_time)
             note_return(erasure, new_id=new_id, source=source_name, reason=from_erased)

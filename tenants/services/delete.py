@@ -89,6 +89,15 @@ def tenant_loss(*, tenant_id: str) -> Loss:
         )
 
 
+def tenant_delete_check(*, tenant_id: str, accept_audit_loss: bool = False) -> None:
+    """Raise what `tenant_delete` would refuse before it begins; change nothing."""
+    require_finished(tenant_id)
+    tenant = tenant_get(tenant_id)
+    server = _require_deletable(tenant)
+    with Cluster(server, database_prefix(), work_of(tenant.id)) as cluster:
+        _require_possible(cluster, tenant, accept_audit_loss)
+
+
 def tenant_delete(
     *,
     tenant_id: str,
@@ -126,16 +135,20 @@ def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
         require_finished(tenant.id)
         server = _require_deletable(tenant)
         with Cluster(server, database_prefix(), work_of(tenant.id)) as cluster:
-            if AUDIT_LOSS not in accepts:
-                _require_whole_log(cluster, tenant)
-        refusal = objects.refusal_of(tenant.id)
-        if refusal:
-            raise DeletionRefused(
-                tenant.id,
-                _("its storage does not let its files be listed: %(reason)s") % {"reason": refusal},
-                hint=_("Permit that, or see docs/configuration.md for servers that are compatible with S3."),
-            )
+            _require_possible(cluster, tenant, AUDIT_LOSS in accepts)
         return erasing.begin(tenant, accepts)
+
+
+def _require_possible(cluster: Cluster, tenant: Tenant, accept_audit_loss: bool) -> None:
+    if not accept_audit_loss:
+        _require_whole_log(cluster, tenant)
+    refusal = objects.refusal_of(tenant.id)
+    if refusal:
+        raise DeletionRefused(
+            tenant.id,
+            _("its storage does not let its files be listed: %(reason)s") % {"reason": refusal},
+            hint=_("Permit that, or see docs/configuration.md for servers that are compatible with S3."),
+        )
 
 
 def _require_deletable(tenant: Tenant) -> DatabaseServer:

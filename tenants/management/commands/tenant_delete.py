@@ -10,7 +10,7 @@ from tenants.holdings import THERE
 from tenants.models import BackupKind, TenantStatus
 from tenants.presentation import show_progress, size
 from tenants.selectors import tenant_get
-from tenants.services import tenant_delete, tenant_loss
+from tenants.services import tenant_delete, tenant_delete_check, tenant_loss
 from tenants.services.delete import DELETABLE, Loss
 
 
@@ -33,6 +33,7 @@ class Command(OperatorCommand):
         tenant = tenant_get(tenant_id)
         # What is erased already, or closed for it, needs no second consent.
         if tenant.status in DELETABLE and not options["confirm"]:
+            tenant_delete_check(tenant_id=tenant_id, accept_audit_loss=options["accept_audit_loss"])
             self.confirm(tenant_id, consequence(tenant_loss(tenant_id=tenant_id)), confirmed=False)
         row = tenant_delete(
             tenant_id=tenant_id,
