@@ -37,7 +37,7 @@ WHY_UNTIL = gettext_noop(
 )
 WHY_BACKUPS = gettext_noop("Their places could not be reached; the operator accepted that they may remain.")
 WHY_FILES = gettext_noop(
-    "Given to the product to be read for this tenant. It is for the people who keep them, or copies, to remove them."
+    "This file was given to the product to read for this tenant. Anyone who keeps it, or a copy, has to remove it."
 )
 WHY_COPIES = gettext_noop("Tenants of their own that share its history: made from its data, or it from theirs.")
 WHY_SUPERSEDED = gettext_noop(

@@ -233,13 +233,13 @@ def _backup_notes(backup: Certificate) -> tuple[str, ...]:
 def _file_notes(file: Certificate) -> tuple[str, ...]:
     """Say what a file that somebody gave was read for, what it was, and where it is now."""
     read = {
-        RESTORE: _("read for a restore"),
-        CLONE: _("read to make a tenant of it"),
-        IMPORT: _("read for an import"),
-        VERIFY: _("read for a verification"),
-        DRILL: _("read for a drill"),
+        RESTORE: _("read for a restore at %(time)s"),
+        CLONE: _("read to make another tenant at %(time)s"),
+        IMPORT: _("read for an import at %(time)s"),
+        VERIFY: _("read for a verification at %(time)s"),
+        DRILL: _("read for a drill at %(time)s"),
     }[file["purpose"]]
-    facts = [_("%(what)s at %(time)s") % {"what": read, "time": moment(file["read_at"])}]
+    facts = [read % {"time": moment(file["read_at"])}]
     if file["size_bytes"] is not None:
         facts.append(exactly(file["size_bytes"]))
     left = {
@@ -247,8 +247,8 @@ def _file_notes(file: Certificate) -> tuple[str, ...]:
         THERE: _("It is still there."),
         GONE: _("It was not there any more."),
         OUT_OF_REACH: _("Its place could not be reached."),
-        STREAM: _("It came through a pipe; where from is not known."),
-        CHANGED: _("Another file lies in its place, which was left alone."),
+        STREAM: _("It came through a pipe; its source is not known."),
+        CHANGED: _("Another file is in its place now, which was left alone."),
     }[file["left"]]
     checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 not known: it was not read to its end")
     return (", ".join(facts), checksum, *([left] if left else []))

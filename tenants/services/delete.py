@@ -147,7 +147,7 @@ def _require_possible(cluster: Cluster, tenant: Tenant, accept_audit_loss: bool)
         raise DeletionRefused(
             tenant.id,
             _("its storage does not let its files be listed: %(reason)s") % {"reason": refusal},
-            hint=_("Permit that, or see docs/configuration.md for servers that are compatible with S3."),
+            hint=_("Grant that permission; docs/configuration.md names what the account needs."),
         )
 
 

@@ -170,7 +170,7 @@ def _files(row: Erasure, check: ErasureCheck) -> Iterator[str]:
     named = {one["file"] for one in (row.certificate["remains"].get("files") or {"files": []})["files"]}
     for file in files_held(row.tenant_id, row.identity):
         if file.state == OUT_OF_REACH:
-            check.unseen.append(_("%(file)s, which was read for it, cannot be looked for.") % {"file": file.file})
+            check.unseen.append(_("%(file)s, which was read for it, cannot be checked.") % {"file": file.file})
         if file.state != THERE:
             continue
         if file.file in removed:

@@ -140,7 +140,7 @@ def test_what_lies_there_by_now_is_left_alone(tenant: Tenant, tmp_path: Path) ->
     row = tenant_delete(tenant_id=tenant.id)
     assert (named(row)[str(file)]["left"], named(row)[str(file)]["sha256"]) == ("changed", digest)
     assert file.read_bytes() == b"somebody's own"
-    assert "Another file lies in its place" in words(row)
+    assert "Another file is in its place" in words(row)
 
 
 def test_what_is_not_there_any_more_is_named_by_its_digest(tenant: Tenant, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def consequence(loss: Loss) -> str:
         + (
             _("file %(file)s, which was read for it")
             if one.goes
-            else _("not removed: file %(file)s, which somebody gave to be read for it")
+            else _("not removed: file %(file)s, which was read for it but is not the product's")
         )
         % {"file": one.file}
         for one in loss.files
