@@ -61,9 +61,10 @@ messages: install-dev  ## Extract what is to be translated, and compile the tran
 	@$(BIN)/python manage.py compilemessages --locale ja --ignore $(VENV)
 
 # One version of each package on every Python, with the hashes of its files for every platform, and without the address of
-# the registry that it was looked up in.
+# the registry that it was looked up in. Extras stay, since pip takes "a[x]" for another requirement than "a" where it
+# wants hashes.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate --no-emit-index-url
+	--no-strip-extras --no-header --no-annotate --no-emit-index-url
 LOCK = $(COMPILE) --upgrade --fork-strategy fewest pyproject.toml
 # Their versions are raised by hand; what the first two need in turn is not installed, and the others need nothing.
 BY_HAND = requirements-weights benchmarks/requirements requirements-build requirements-lock

@@ -43,7 +43,7 @@ def test_one_version_of_each_package_in_all_files_that_are_installed_together() 
     for name in ("requirements.txt", "requirements-embedded.txt", "requirements-dev.txt"):
         for pin, *_hashes in requirements((CHECKOUT / name).read_text()):
             package, _equals, version = pin.partition(" ;")[0].partition("==")
-            versions.setdefault(package, set()).add(version)
+            versions.setdefault(package.partition("[")[0], set()).add(version)
     assert {package: found for package, found in versions.items() if len(found) > 1} == {}
 
 
