@@ -149,8 +149,9 @@ AWS_SECRET_ACCESS_KEY = env.str("AWS_SECRET_ACCESS_KEY", default=None)
 # wants one. Many compatible servers refuse them; a request is checked by its signature, and what we keep by its sha256.
 AWS_REQUEST_CHECKSUM_CALCULATION = env.str("AWS_REQUEST_CHECKSUM_CALCULATION", default="when_required")
 AWS_RESPONSE_CHECKSUM_VALIDATION = env.str("AWS_RESPONSE_CHECKSUM_VALIDATION", default="when_required")
-if not {AWS_REQUEST_CHECKSUM_CALCULATION, AWS_RESPONSE_CHECKSUM_VALIDATION} <= {"when_required", "when_supported"}:
-    raise ImproperlyConfigured("AWS_…_CHECKSUM_… is either when_required or when_supported.")
+for _name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
+    if globals()[_name] not in ("when_required", "when_supported"):
+        raise ImproperlyConfigured(f"{_name} must be when_required or when_supported")
 STORAGES: dict[str, dict[str, Any]] = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": HOME / "media"}},

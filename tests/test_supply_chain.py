@@ -50,10 +50,8 @@ def test_one_version_of_each_package_in_all_files_that_are_installed_together() 
 def test_make_installs_nothing_without_its_hash() -> None:
     """The project itself apart, which is here already; what builds it is not fetched by an isolated build."""
     lines = (CHECKOUT / "Makefile").read_text().splitlines()
-    installing = [
-        line.strip().removeprefix("@") for line in lines if "install" in line and "$(" in line and "@" in line
-    ]
-    by_pip = [line for line in installing if line.startswith(("$(PIP) install", "$(INSTALL)"))]
+    recipes = [line.strip().removeprefix("@") for line in lines if line.startswith("\t")]
+    by_pip = [line for line in recipes if line.startswith(("$(PIP) install", "$(INSTALL)"))]
     assert "INSTALL = $(PIP) install $(QUIET) --require-hashes" in lines
     others = [line for line in by_pip if not line.startswith("$(INSTALL) ")]
     assert others == ["$(PIP) install --quiet --no-deps --no-build-isolation --editable . >&2"]

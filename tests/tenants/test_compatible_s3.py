@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -10,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from pytest_django import Settings
 
+from config.stack.paths import CHECKOUT
 from tenants import objects
 from tenants.errors import DeletionRefused, StorageError
 from tenants.models import Backup, BackupStatus, Erasure, Tenant
@@ -26,6 +30,7 @@ from tests.odd_s3 import (
     refuses_checksums,
     wants_content_md5,
 )
+from tests.program import seo_gen
 from tests.s3 import S3Server
 from tests.tenants.filled import add_run
 from tests.tenants.test_restore import back_up
@@ -138,6 +143,34 @@ def test_a_refused_checksum_is_told_in_the_servers_words(
             place_at(s3_place).write("x", b"x")
         [outcome] = tenant_backup(tenant_id=tenant.id, output=s3_place)
         assert outcome.backup is None and "Unsupported header" in outcome.problem and tenant.id in outcome.problem
+
+
+@pytest.mark.parametrize("chosen", ["", "when_supported"])
+def test_the_settings_reach_the_storage_and_the_places(chosen: str) -> None:
+    program = (
+        "import django; django.setup()\n"
+        "from django.core.files.storage import storages\n"
+        "from tenants.places import s3_client\n"
+        "for client in (storages['artifacts'].connection.meta.client, s3_client()):\n"
+        "    print(client.meta.config.request_checksum_calculation, client.meta.config.response_checksum_validation)\n"
+    )
+    names = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION") if chosen else ()
+    environment = {
+        **os.environ,
+        "AWS_STORAGE_BUCKET_NAME": "x",
+        "AWS_S3_REGION_NAME": "y",
+        **dict.fromkeys(names, chosen),
+    }
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == [chosen or "when_required"] * 4
+
+
+def test_a_setting_that_is_neither_is_one_sentence() -> None:
+    result = seo_gen("tenant", "list", AWS_RESPONSE_CHECKSUM_VALIDATION="sometimes")
+    assert result.returncode == 1
+    assert "AWS_RESPONSE_CHECKSUM_VALIDATION must be when_required or when_supported" in result.stderr
 
 
 def test_what_s3_says_never_shows_a_key(settings: Settings) -> None:
