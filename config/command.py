@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import uuid
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
@@ -53,8 +53,7 @@ class OperatorCommand(BaseCommand):
 
     def binary_stdout(self) -> IO[bytes]:
         """Return standard output for bytes, for what is written as a file is. People are told on stderr then."""
-        stream: IO[bytes] = getattr(self.stdout._out, "buffer", None) or _Decoded(self.stdout._out)
-        return stream
+        return cast(IO[bytes], getattr(self.stdout._out, "buffer", None) or _Decoded(self.stdout._out))
 
     def confirm(self, tenant_id: str, consequence: str, *, confirmed: bool) -> None:
         """Have the tenant's id typed before something that destroys, unless `--confirm` was given."""

@@ -84,11 +84,13 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
 def audit_stream(*, tenant_id: str | None, target: IO[bytes]) -> AuditExport:
     """Write the log to `target`, such as standard output, as `audit_export` writes it to a file; raise what it raises.
 
-    All of it is collected first, in a file without a name, so that the entry is committed before anybody has a line.
+    All of it is collected first, in a file without a name: the entry is committed before anybody has a line, and the
+    tenant is not held up by somebody who reads slowly.
     """
-    with _log(tenant_id) as log, collecting() as collected:
-        account = _written(log, collected)
-        _record(log, STANDARD, STANDARD, account)
+    with collecting() as collected:
+        with _log(tenant_id) as log:
+            account = _written(log, collected)
+            _record(log, STANDARD, STANDARD, account)
         collected.seek(0)
         copy_stream(collected, target)
         target.flush()
