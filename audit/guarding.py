@@ -28,6 +28,7 @@ TABLES: Mapping[str, Sequence[str]] = {
     "control": ("control_audit_logs", "control_audit_chain_heads"),
     "archive": ("audit_archives", "archived_audit_logs"),
     "anchors": ("audit_anchors",),
+    "ledger": ("erasures",),
 }
 CONTROL = "default"
 # The alias under which the control database migrates (config/settings.py), where it is set.

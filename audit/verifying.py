@@ -66,6 +66,7 @@ class Kind(StrEnum):
     ANCHOR = "anchor changed"
     DOCUMENT = "anchor document"
     ARCHIVE = "archive changed"
+    LEDGER = "ledger of erasures changed"
     UNREADABLE = "not verified"
 
 

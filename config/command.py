@@ -1,10 +1,12 @@
 """What every command of ours shares: who acts, error translation, `--json`, and where output goes."""
 
+import codecs
 import getpass
+import io
 import json
 import sys
 import uuid
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
@@ -49,6 +51,10 @@ class OperatorCommand(BaseCommand):
         """Print `document` for people, on stdout."""
         raise NotImplementedError
 
+    def binary_stdout(self) -> IO[bytes]:
+        """Return standard output for bytes, for what is written as a file is. People are told on stderr then."""
+        return cast(IO[bytes], getattr(self.stdout._out, "buffer", None) or _Decoded(self.stdout._out))
+
     def confirm(self, tenant_id: str, consequence: str, *, confirmed: bool) -> None:
         """Have the tenant's id typed before something that destroys, unless `--confirm` was given."""
         if confirmed:
@@ -64,6 +70,21 @@ class OperatorCommand(BaseCommand):
             typed = ""
         if typed != tenant_id:
             raise CommandError(_("Nothing was done."))
+
+
+class _Decoded(io.RawIOBase):
+    """Bytes for a stream of text, which tests and other programs put in the place of standard output."""
+
+    def __init__(self, text: Any) -> None:
+        self._text = text
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._text.write(self._decoder.decode(bytes(data)))
+        return len(data)
 
 
 def operator_name() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from botocore.config import Config
 from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
@@ -172,6 +173,13 @@ AWS_S3_ENDPOINT_URL = env.str("AWS_S3_ENDPOINT_URL", default=None)
 AWS_S3_REGION_NAME = env.str("AWS_S3_REGION_NAME", default=None)
 AWS_ACCESS_KEY_ID = env.str("AWS_ACCESS_KEY_ID", default=None)
 AWS_SECRET_ACCESS_KEY = env.str("AWS_SECRET_ACCESS_KEY", default=None)
+# Whether requests and answers carry the SDK's newer checksums wherever they can ("when_supported") or only where S3
+# wants one. Many compatible servers refuse them; a request is checked by its signature, and what we keep by its sha256.
+AWS_REQUEST_CHECKSUM_CALCULATION = env.str("AWS_REQUEST_CHECKSUM_CALCULATION", default="when_required")
+AWS_RESPONSE_CHECKSUM_VALIDATION = env.str("AWS_RESPONSE_CHECKSUM_VALIDATION", default="when_required")
+for _name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
+    if globals()[_name] not in ("when_required", "when_supported"):
+        raise ImproperlyConfigured(f"{_name} must be when_required or when_supported")
 STORAGES: dict[str, dict[str, Any]] = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": HOME / "media"}},
@@ -187,6 +195,10 @@ if AWS_STORAGE_BUCKET_NAME:
             "secret_key": AWS_SECRET_ACCESS_KEY,
             "file_overwrite": True,
             "default_acl": None,
+            "client_config": Config(
+                request_checksum_calculation=AWS_REQUEST_CHECKSUM_CALCULATION,
+                response_checksum_validation=AWS_RESPONSE_CHECKSUM_VALIDATION,
+            ),
         },
     }
 else:

@@ -21,6 +21,7 @@ from audit.archive import lines_check
 from audit.chain import ChainHead
 from llm.transfer import LLMConfiguration
 from tenants.archive import File, archive_read, content_of, tar_open
+from tenants.files_read import reading_end
 from tenants.manifest import MAX_BYTES, Manifest, StoredFile, manifest_read
 from tenants.places import Place
 from tenants.sealing import is_sealed, unsealed
@@ -65,16 +66,22 @@ def bundle_write(parts: list[Part], target: IO[bytes]) -> None:
 
 @contextmanager
 def bundle_open(place: Place, name: str, identity_file: str | None) -> Iterator[Bundle]:
-    """Yield a bundle for reading, decrypted where it is encrypted; raise `Unfit` where it is damaged or is none."""
+    """Yield a bundle for reading, decrypted where it is encrypted; raise `Unfit` where it is damaged or is none.
+
+    Whoever uses more of it than its manifest has recorded that it is read (`tenants.files_read`).
+    """
     with place.open(name) as file, place.reading(name):
-        beginning = file.read(BEGINNING_BYTES)
-        stored = cast(IO[bytes], Peeked(beginning, file))
+        tally = Tally(file)
+        beginning = tally.read(BEGINNING_BYTES)
+        stored = cast(IO[bytes], Peeked(beginning, cast(IO[bytes], tally)))
         if is_sealed(beginning):
             with unsealed(stored, identity_file) as stream, _reading(stream) as bundle:
                 yield bundle
         else:
             with _reading(stored) as bundle:
                 yield bundle
+        tally.drain()
+        reading_end(place, name, sha256=tally.sha256, size_bytes=tally.size_bytes)
 
 
 @contextmanager

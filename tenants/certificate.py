@@ -13,11 +13,14 @@ from django.db.models import Q
 from django.utils.translation import gettext_noop
 
 from audit.control.models import ControlAuditLog
+from tenants.holdings import GONE, OUT_OF_REACH
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, Erasure, ErasurePhase, Tenant, TenantStatus
 from tenants.places import place_at
 from tenants.router import CONTROL
 from tenants.version import product_version
 
+# Why a file that people gave was not removed, besides what `tenants.holdings` says of it.
+CHANGED = "changed"
 # Why something remains. Part of the document, so in one language; pages translate it.
 WHY_AUDIT = gettext_noop(
     "The audit log says who did what and when, by ids and digests, without contents. It is kept, and cannot be changed,"
@@ -33,6 +36,9 @@ WHY_UNTIL = gettext_noop(
     " `seo-gen backup prune` runs."
 )
 WHY_BACKUPS = gettext_noop("Their places could not be reached; the operator accepted that they may remain.")
+WHY_FILES = gettext_noop(
+    "This file was given to the product to read for this tenant. Anyone who keeps it, or a copy, has to remove it."
+)
 WHY_COPIES = gettext_noop("Tenants of their own that share its history: made from its data, or it from theirs.")
 WHY_SUPERSEDED = gettext_noop(
     "Files of the control database may hold former versions of its rows, with the tenant's name and texts of errors,"
@@ -46,6 +52,7 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
     found = row.found
     listed = found[ErasurePhase.LISTED]
     remaining = found[ErasurePhase.BACKUPS]["remaining"]
+    files = files_of(found)
     return {
         "format_version": 1,
         "certificate": str(row.pk),
@@ -64,6 +71,7 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
             "roles": found[ErasurePhase.CREDENTIALS]["roles"],
             "storage": {"place": listed["place"], **listed["storage"]},
             "backups": [one for one in listed["backups"] if one["id"] not in remaining],
+            "files": [one for one in files if one["left"] is None],
             "messages": found[ErasurePhase.MESSAGES]["messages"],
             "cache_keys": found[ErasurePhase.MESSAGES]["cache_keys"],
         },
@@ -73,9 +81,29 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
             "physical": _physical(row, completed_at),
             "superseded": {"why": WHY_SUPERSEDED},
             "backups": _remaining_backups([one for one in listed["backups"] if one["id"] in remaining]),
+            "files": _remaining_files([one for one in files if one["left"] is not None]),
             "copies": _copies(row),
         },
     }
+
+
+def files_of(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the files that people gave; `left` says why one was not removed, None where it was.
+
+    "there": it is no file of ours; "changed": something else lies in its place; else what `tenants.holdings` says.
+    """
+    tried = found[ErasurePhase.BACKUPS]
+
+    def left(file: Mapping[str, Any]) -> str | None:
+        if file["file"] in tried.get("changed", []):
+            return CHANGED
+        if file["state"] == GONE or not file["goes"]:
+            return str(file["state"])
+        return OUT_OF_REACH if file["file"] in tried["remaining"] else None
+
+    named = ("file", "sha256", "size_bytes", "purpose", "read_at")
+    files = found[ErasurePhase.LISTED].get("files", [])
+    return [{**{name: file[name] for name in named}, "left": left(file)} for file in files]
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
@@ -95,6 +123,10 @@ def _audit(row: Erasure) -> dict[str, Any]:
 
 def _remaining_backups(backups: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {"backups": backups, "why": WHY_BACKUPS} if backups else None
+
+
+def _remaining_files(files: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return {"files": files, "why": WHY_FILES} if files else None
 
 
 def _copies(row: Erasure) -> dict[str, Any] | None:

@@ -38,6 +38,8 @@ from tenants.holdings import (
     backups_of,
     database_names,
     databases_held,
+    file_digest,
+    files_held,
     rows_held,
     storage_held,
 )
@@ -59,7 +61,7 @@ from tenants.models import (
 from tenants.naming import work_name
 from tenants.operations import copies_barred, operation_begin, operation_end
 from tenants.owner import owner_connection
-from tenants.places import PlaceError
+from tenants.places import PlaceError, place_at
 from tenants.recovery import recoveries_remove
 from tenants.restore_points import restore_point
 from tenants.router import CONTROL
@@ -266,6 +268,7 @@ def _list(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
         "place": objects.place_of(tenant.id),
         "storage": asdict(storage_held(tenant.id)),
         "backups": [asdict(one) for one in backups_held(tenant.id)],
+        "files": [asdict(one) for one in files_held(tenant.id, tenant.identity)],
     }
 
 
@@ -275,8 +278,12 @@ def _erase_storage(_cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
 
 
 def _erase_backups(_cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
-    """Try every one of them before giving up; those out of reach stay in the catalogue."""
-    problems = {}
+    """Try every one of them before giving up; those out of reach stay in the catalogue.
+
+    So do files that people gave, where they lie in a place of ours and are still what was read.
+    """
+    problems: dict[str, str] = {}
+    changed: list[str] = []
     for backup in backups_of(tenant):
         try:
             backup_files.erase(backup)
@@ -284,9 +291,37 @@ def _erase_backups(_cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
             problems[str(backup.pk)] = error.message
         else:
             _note_erased(backup)
+    # A deletion that an older release listed knows of none.
+    for file in row.found[ErasurePhase.LISTED].get("files", []):
+        if not file["goes"]:
+            continue
+        try:
+            if not _erase_file(row, file):
+                changed.append(file["file"])
+        except PlaceError as error:
+            problems[file["file"]] = error.message
     if problems:
         _require(row, LOST_BACKUPS, " ".join(problems.values()))
-    return {"remaining": sorted(problems)}
+    return {"remaining": sorted(problems), "changed": changed}
+
+
+def _erase_file(row: Erasure, file: Found) -> bool:
+    """Remove a file that somebody gave, for good; False where something else lies there by now."""
+    place = place_at(file["place"])
+    found = file_digest(place, file["name"])
+    if found not in (None, file["sha256"]):
+        return False
+    with transaction.atomic(using=CONTROL):
+        record(
+            using=CONTROL,
+            action="file.remove",
+            resource_type="tenant",
+            resource_id=row.tenant_id,
+            details={"place": file["place"], "file": file["name"], "sha256": file["sha256"]},
+        )
+    # What a bucket keeps of former versions too, also where the file itself is gone.
+    place.erase(file["name"])
+    return True
 
 
 def _note_erased(backup: Backup) -> None:

@@ -11,8 +11,10 @@ from django.core.management.base import OutputWrapper
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
+from tenants.certificate import CHANGED
 from tenants.erasing import AUDIT_LOSS, LOST_BACKUPS
-from tenants.holdings import KEPT, LIVE, SCRATCH
+from tenants.files_read import CLONE, DRILL, IMPORT, RESTORE, VERIFY
+from tenants.holdings import GONE, KEPT, LIVE, OUT_OF_REACH, SCRATCH, STREAM, THERE
 from tenants.models import BackupKind, Erasure, ErasurePhase
 from tenants.presentation import size
 
@@ -124,6 +126,8 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
         yield Fact(_("Export") if one["kind"] == BackupKind.EXPORT else _("Backup"), one["file"], _backup_notes(one))
     if not erased["backups"]:
         yield Fact(_("Backup"), _("none"))
+    for one in erased.get("files", []):
+        yield Fact(_("File that was read"), one["file"], _file_notes(one))
     messages = erased["messages"]
     yield Fact(_("Queued messages"), _("the broker does not show them") if messages is None else str(messages))
     yield Fact(_("Cache keys"), str(erased["cache_keys"]))
@@ -133,6 +137,9 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
     yield from _audit(remains["audit"])
     for one in (remains["backups"] or {"backups": []})["backups"]:
         yield Fact(_("Backup"), one["file"], (*_backup_notes(one), _said(remains["backups"]["why"])))
+    files = remains.get("files") or {"files": [], "why": ""}
+    for one in files["files"]:
+        yield Fact(_("File that was read"), one["file"], (*_file_notes(one), _said(files["why"])))
     copies = remains["copies"]
     if copies:
         yield Fact(_("Copies"), ", ".join(copies["tenants"]), (_said(copies["why"]),))
@@ -221,6 +228,30 @@ def _backup_notes(backup: Certificate) -> tuple[str, ...]:
         facts.append(_("its files were not there any more"))
     checksum = [_("sha256: %(sha256)s") % backup] if backup["sha256"] else []
     return (", ".join(facts), *checksum)
+
+
+def _file_notes(file: Certificate) -> tuple[str, ...]:
+    """Say what a file that somebody gave was read for, what it was, and where it is now."""
+    read = {
+        RESTORE: _("read for a restore at %(time)s"),
+        CLONE: _("read to make another tenant at %(time)s"),
+        IMPORT: _("read for an import at %(time)s"),
+        VERIFY: _("read for a verification at %(time)s"),
+        DRILL: _("read for a drill at %(time)s"),
+    }[file["purpose"]]
+    facts = [read % {"time": moment(file["read_at"])}]
+    if file["size_bytes"] is not None:
+        facts.append(exactly(file["size_bytes"]))
+    left = {
+        None: "",
+        THERE: _("It is still there."),
+        GONE: _("It was not there any more."),
+        OUT_OF_REACH: _("Its place could not be reached."),
+        STREAM: _("It came through a pipe; its source is not known."),
+        CHANGED: _("Another file is in its place now, which was left alone."),
+    }[file["left"]]
+    checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 not known: it was not read to its end")
+    return (", ".join(facts), checksum, *([left] if left else []))
 
 
 def _made(text: str | None) -> str:

@@ -1,6 +1,8 @@
 """What can be wrong with a tenant, in words for operators. Every message holds the tenant's or the server's id."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.utils.translation import gettext as _
 
@@ -276,3 +278,24 @@ def reason_of(error: BaseException) -> str:
     """Return the driver's first line, which names host, user and database, without anything like a credential."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return re.sub(r"//[^@\s]*@", "//", first).rstrip(".")
+
+
+def reason_of_disk(error: OSError) -> str:
+    """Return what the operating system says, with the path where it names one."""
+    reason = error.strerror or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+@contextmanager
+def disk_failures_told() -> Iterator[None]:
+    """Turn what the operating system refuses in the block, such as on a full disk, into a `TenantError`.
+
+    Whoever encloses it says for which tenant. Where a file is known by name its place says more (`tenants.places`).
+    """
+    try:
+        yield
+    except OSError as error:
+        raise TenantError(
+            _("the disk or a file cannot be used: %(reason)s") % {"reason": reason_of_disk(error)},
+            hint=_("Make room in SEO_GEN_HOME and the system's temporary folder, then try again."),
+        ) from error

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.utils import Error
 
-from tenants.backup_files import is_there
+from tenants.backup_files import is_there, names_of
 from tenants.census import census_take, is_of
 from tenants.cluster import Cluster
-from tenants.models import Backup, BackupStatus, Restore, Tenant
+from tenants.models import Backup, BackupKind, BackupStatus, FileRead, Restore, Tenant
 from tenants.objects import versions_of
 from tenants.owner import owner_connection
+from tenants.places import Folder, MissingFromPlace, Place, PlaceError, place_at
 from tenants.router import CONTROL
+from tenants.streams import Tally
 
 # What the databases of a tenant are.
 LIVE, KEPT, SCRATCH = "live", "kept", "scratch"
@@ -40,6 +45,30 @@ class HeldStorage:
     size_bytes: int
     # sha256 of the lines "path<TAB>version<TAB>bytes", as the storage lists them.
     list_sha256: str
+
+
+# Whether a file that was read is still where it was.
+THERE, GONE, OUT_OF_REACH, STREAM = "there", "gone", "out of reach", "stream"
+
+
+@dataclass(frozen=True)
+class HeldFile:
+    """A file that people gave the product to read: of the tenant's data, or of what the tenant was made of."""
+
+    file: str
+    place: str
+    name: str
+    # Of what was read; of what is there where the reading was cut off; None where neither is known.
+    sha256: str | None
+    size_bytes: int | None
+    # "restore", "clone", "import", "verify" or "drill", and when it was read last.
+    purpose: str
+    read_at: str
+    # THERE, GONE, OUT_OF_REACH or STREAM (standard input or another pipe).
+    state: str
+    # Whether it goes with the tenant: the tenant's own data, in a place that the product keeps backups in. Any other is
+    # somebody's, and named.
+    goes: bool
 
 
 @dataclass(frozen=True)
@@ -131,6 +160,86 @@ def backups_of(tenant: Tenant | str) -> list[Backup]:
 def backups_held(tenant_id: str) -> list[HeldBackup]:
     """Look for each of them where the catalogue says that it is."""
     return [_looked_for(backup) for backup in backups_of(tenant_id)]
+
+
+def files_held(tenant_id: str, identity: UUID) -> list[HeldFile]:
+    """Return the files that were read for the tenant or of its data, but those that its catalogue has, by path."""
+    own = _catalogued(Backup.objects.using(CONTROL).filter(tenant_id=tenant_id))
+    others = _catalogued(Backup.objects.using(CONTROL).exclude(tenant_id=tenant_id))
+    managed = managed_places()
+    # Those that were read to their end come first: of a file that is one of them, nothing else is to be said.
+    rows = FileRead.objects.using(CONTROL).filter(identity=identity).order_by("place", "name", "-sha256", "read_at")
+    found: dict[tuple[str, str | None], HeldFile] = {}
+    for row in rows:
+        if (row.place, row.name) not in own:
+            ours = row.holds == identity and (row.place, row.name) not in others and _is_in(row, managed)
+            held = _file_held(row, goes=ours)
+            found.setdefault((held.file, held.sha256), held)
+    return list(found.values())
+
+
+def managed_places() -> set[str]:
+    """Return the places that the product keeps backups in: those of the settings, and those of the catalogue.
+
+    An export lies where somebody wanted it, among files of his own, so its place is none.
+    """
+    kept = Backup.objects.using(CONTROL).filter(kind=BackupKind.BACKUP).values_list("place", flat=True).distinct()
+    configured = [settings.BACKUP_DAILY_OUTPUT, settings.CLUSTER_BACKUP_OUTPUT]
+    return {_resolved(url) for url in (*kept, *configured) if url}
+
+
+def file_digest(place: Place, name: str) -> str | None:
+    """Return the sha256 of what is there, None where nothing is. Raises `PlaceError`."""
+    try:
+        with place.open(name) as file, place.reading(name):
+            tally = Tally(file)
+            tally.drain()
+    except MissingFromPlace:
+        return None
+    return tally.sha256
+
+
+def _catalogued(backups: QuerySet[Backup]) -> set[tuple[str, str]]:
+    """Return (place, name) of all files of the backups, as files that were read are recorded: links followed."""
+    return {(_resolved(backup.place), name) for backup in backups for name in names_of(backup)}
+
+
+def _resolved(url: str) -> str:
+    place = place_at(url)
+    return os.path.realpath(place.url) if isinstance(place, Folder) else place.url
+
+
+def _is_in(row: FileRead, places: set[str]) -> bool:
+    return not row.is_stream and any(row.place == one or row.place.startswith(f"{one}/") for one in places)
+
+
+def _file_held(row: FileRead, *, goes: bool) -> HeldFile:
+    state, sha256 = _looked_at(row)
+    return HeldFile(
+        file=place_at(row.place).path(row.name),
+        place=row.place,
+        name=row.name,
+        sha256=sha256,
+        size_bytes=row.size_bytes,
+        purpose=row.purpose,
+        read_at=row.read_at.isoformat(),
+        state=state,
+        # What was not read to its end cannot be told from what was put in its place.
+        goes=goes and bool(row.sha256),
+    )
+
+
+def _looked_at(row: FileRead) -> tuple[str, str | None]:
+    """Return whether the file is there, and its digest."""
+    if row.is_stream:
+        return STREAM, row.sha256 or None
+    try:
+        place = place_at(row.place)
+        if place.size(row.name) is None:
+            return GONE, row.sha256 or None
+        return THERE, row.sha256 or file_digest(place, row.name)
+    except PlaceError:
+        return OUT_OF_REACH, row.sha256 or None
 
 
 def _looked_for(backup: Backup) -> HeldBackup:

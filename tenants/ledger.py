@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
 
+from audit.control.models import ControlAuditLog
 from audit.services import record
+from tenants.certificate import digest_of
 from tenants.errors import ErasedTenant, UnknownErasure
 from tenants.models import Erasure
 from tenants.router import CONTROL
@@ -49,3 +53,33 @@ def note_return(erasure: Erasure, *, new_id: str, source: str, reason: str) -> N
             resource_id=erasure.tenant_id,
             details={"erasure": str(erasure.pk), "new_id": new_id, "source": source, "reason": reason.strip()},
         )
+
+
+def ledger_problems() -> Iterator[str]:
+    """Say where the ledger is not what the control database's audit log says of deletions, one phrase each."""
+    rows = {str(row.identity): row for row in Erasure.objects.using(CONTROL)}
+    begun, ended = _by_identity("tenant.delete"), _by_identity("tenant.delete.complete")
+    for identity, (tenant_id, _details) in begun.items():
+        row = rows.get(identity)
+        if row is None or row.tenant_id != tenant_id:
+            yield _("the erasure of %(tenant)s is gone from the ledger") % {"tenant": tenant_id}
+    for identity, row in rows.items():
+        if identity not in begun:
+            yield _("the control log knows nothing of the erasure of %(tenant)s") % {"tenant": row.tenant_id}
+        elif (row.completed_at is not None) != (identity in ended):
+            yield _("the control log and the ledger differ on whether %(tenant)s is erased") % {"tenant": row.tenant_id}
+        elif row.completed_at is not None and not _is_certified(row, ended[identity][1].get("certificate")):
+            yield _("the certificate of %(tenant)s is not the one that was written") % {"tenant": row.tenant_id}
+
+
+def _is_certified(row: Erasure, digest: object) -> bool:
+    return row.certificate is not None and digest == row.digest == digest_of(row.certificate)
+
+
+def _by_identity(action: str) -> dict[str, tuple[str, dict[str, object]]]:
+    """Return {identity: (tenant's id, details)} of the entries about tenants that have this action."""
+    entries = ControlAuditLog.objects.using(CONTROL).filter(action=action, resource_type="tenant").order_by("sequence")
+    return {
+        str((details or {}).get("identity")): (tenant_id, details or {})
+        for tenant_id, details in entries.values_list("resource_id", "details")
+    }

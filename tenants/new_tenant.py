@@ -26,6 +26,7 @@ from tenants.building import Built, Expected, build
 from tenants.cluster import Cluster, parse_location
 from tenants.contents import contents
 from tenants.errors import RestoreRefused, TenantExists, TenantUnfinished
+from tenants.files_read import Given, Reader, reading_begin
 from tenants.history import release
 from tenants.identity.models import TenantIdentity
 from tenants.models import (
@@ -84,9 +85,13 @@ def newcomer(
     server: DatabaseServer,
     kind: str,
     source: str,
+    given: Given | None = None,
+    origin: Reader | None = None,
     on_progress: OnProgress,
 ) -> Iterator[Newcomer]:
     """Record a tenant that is to be brought up inside the block; what is left of it is removed where the block fails.
+
+    `given` is what it is made of, if that is files, and `origin` whose data these hold.
 
     Raises `TenantExists`, and what the block raises.
     """
@@ -102,7 +107,7 @@ def newcomer(
             chain_identity=None if chain_identity == identity else chain_identity,
             status=TenantStatus.PROVISIONING,
         )
-        made = Newcomer(tenant, _begin(tenant, kind, source), cluster, on_progress, work)
+        made = Newcomer(tenant, _begin(tenant, kind, source, given, origin), cluster, on_progress, work)
         try:
             yield made
         except BaseException as failure:
@@ -190,7 +195,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     raise RestoreRefused(tenant.id, _("it was cut off"), hint=_("Nothing of it is left."))
 
 
-def _begin(tenant: Tenant, kind: str, source: str) -> TenantOperation:
+def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: Reader | None) -> TenantOperation:
     try:
         with transaction.atomic(using=CONTROL):
             tenant.save(using=CONTROL, force_insert=True)
@@ -201,6 +206,9 @@ def _begin(tenant: Tenant, kind: str, source: str) -> TenantOperation:
                 source=source,
                 live=parse_location(tenant.database_url).database,
             )
+            if given is not None:
+                own = Reader(tenant.id, tenant.identity)
+                reading_begin(given, purpose=kind, readers=[own, origin] if origin else [own])
             _audit(tenant, operation, "", {"source": source})
     except IntegrityError as error:
         if "tenants_" not in str(error):

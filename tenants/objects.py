@@ -26,7 +26,7 @@ from django.utils.translation import gettext as _
 
 from tenants import s3
 from tenants.errors import StorageError
-from tenants.places import flush_folder, reason_of_place
+from tenants.places import flush_folder, hint_of_place, reason_of_place
 from tenants.streams import copy_stream
 
 ALIAS = "artifacts"
@@ -106,6 +106,25 @@ def versions_of(tenant_id: str) -> Iterator[StoredVersion]:
         else:
             for found in s3.versions(*_bucket(backend), prefix):
                 yield StoredVersion(found.key, found.version, found.size_bytes)
+
+
+def refusal_of(tenant_id: str) -> str:
+    """Return why the storage, which answers, would not let the tenant's files be listed and removed; "" for nothing.
+
+    One that is down may be up again later; what it refuses now it will refuse then.
+    """
+    backend = storages[ALIAS]
+    if isinstance(backend, FileSystemStorage):
+        return ""
+    client, bucket = _bucket(backend)
+    try:
+        for listing in (s3.versions, s3.uploads):
+            next(iter(listing(client, bucket, prefix_of(tenant_id))), None)
+    except ClientError as error:
+        return reason_of_place(error)
+    except BotoCoreError:
+        pass
+    return ""
 
 
 def erase_all(tenant_id: str) -> int:
@@ -223,7 +242,8 @@ def _translated(path: str, what: str) -> Iterator[None]:
         raise StorageError(
             _("Storage: %(path)s cannot be %(what)s: %(reason)s.")
             % {"path": path, "what": what, "reason": reason_of_place(error)},
-            hint=_("Nothing of the file was changed; make room or repair the storage, then try again."),
+            hint=hint_of_place(error)
+            or _("Nothing of the file was changed; make room or repair the storage, then try again."),
         ) from error
 
 

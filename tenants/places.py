@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -27,11 +28,17 @@ from tenants.errors import TenantError
 from tenants.streams import CHUNK_BYTES
 
 S3_SCHEME = "s3://"
+# What everybody takes for standard input or output.
+STANDARD = "-"
 # What a streamed upload keeps in memory. S3 takes 10,000 parts at most, so this bounds a file at 160 GB.
 PART_BYTES = 16 * 2**20
 # boto3 tries again already; smart_open's own tries take a minute and shout.
 smart_open.s3.RETRY.exceptions = []
 smart_open.s3.RETRY.client_error_codes = []
+# Errors whose sentence says what a key is or was.
+ABOUT_KEYS = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken"})
+# Of what S3 says.
+SENTENCE_CHARACTERS = 300
 # Backups hold customers' data.
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 
@@ -98,6 +105,10 @@ class Place(ABC):
         with self.open(name) as file, self._translated(name, _("read")):
             return file.read()
 
+    def require_readable(self, name: str) -> None:
+        """Raise `PlaceError` where the file is there and cannot be opened; nothing is read."""
+        return
+
     def reading(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which failures to read the opened file become `PlaceError`."""
         return self._translated(name, _("read"))
@@ -123,17 +134,36 @@ class Place(ABC):
     def _failure(self, name: str, what: str, error: Exception) -> PlaceError:
         return PlaceError(
             _("%(path)s cannot be %(what)s: %(reason)s.")
-            % {"path": self.path(name), "what": what, "reason": reason_of_place(error)}
+            % {"path": self.path(name), "what": what, "reason": reason_of_place(error)},
+            hint=hint_of_place(error),
         )
 
 
 def reason_of_place(error: Exception) -> str:
-    """Return the cause without keys, which S3's messages may hold."""
+    """Return the cause: S3's own sentence, if there is one, without keys, which it may hold."""
     if isinstance(error, ClientError):
-        return str(error.response.get("Error", {}).get("Code", "S3"))
+        said = error.response.get("Error", {})
+        code, message = str(said.get("Code") or "S3"), _without_keys(str(said.get("Message") or ""))
+        return code if code in ABOUT_KEYS or not message else f"{code}: {message}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__
+
+
+def hint_of_place(error: Exception) -> str:
+    """Return what helps where a server that is compatible with S3 does not take a request; "" for all else."""
+    if not isinstance(error, ClientError) or (s3.status_of(error) != s3.MALFORMED and not s3.is_unknown(error)):
+        return ""
+    return _("The sentence is the server's own; docs/configuration.md says which settings compatible servers need.")
+
+
+def _without_keys(message: str) -> str:
+    """Return the first line, without what looks like a key or is ours."""
+    line = next(iter(message.strip().splitlines()), "")[:SENTENCE_CHARACTERS].rstrip(". ")
+    for key in (settings.AWS_ACCESS_KEY_ID, settings.AWS_SECRET_ACCESS_KEY):
+        if key:
+            line = line.replace(key, "***")
+    return re.sub(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}", "***", line)
 
 
 class Folder(Place):
@@ -154,28 +184,42 @@ class Folder(Place):
             target.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
             partial.unlink(missing_ok=True)
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        file = os.fdopen(descriptor, "wb")
         try:
-            with os.fdopen(descriptor, "wb") as file, self._translated(name, _("written")):
+            with self._translated(name, _("written")):
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            with self._translated(name, _("written")):
+                file.close()
                 partial.replace(target)
                 flush_folder(target.parent)
             self.completed.add(name)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            # A full disk takes no more at the close either, which must not hide what happened.
+            with suppress(OSError):
+                file.close()
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise
 
     def open(self, name: str) -> IO[bytes]:
         with self._translated(name, _("read")):
             return (self._path / name).open("rb")
 
+    def require_readable(self, name: str) -> None:
+        path = self._path / name
+        with self._translated(name, _("read")):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not os.access(path, os.R_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
     def size(self, name: str) -> int | None:
-        try:
-            return (self._path / name).stat().st_size
-        except FileNotFoundError:
-            return None
+        with self._translated(name, _("read")):
+            try:
+                return (self._path / name).stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def names(self, prefix: str = "") -> Iterator[str]:
         with self._translated("", _("read")):
@@ -264,7 +308,9 @@ class Bucket(Place):
         """In COMPLIANCE mode, which not even the account's root user can shorten; the bucket must have object lock."""
         lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if until else {}
         with self._translated(name, _("written")):
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content, **lock)
+            # A lock is taken with a checksum alone.
+            checked = {"ContentMD5": s3.content_md5(content)}
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content, **checked, **lock)
         self.completed.add(name)
 
     def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
@@ -278,7 +324,7 @@ class Bucket(Place):
         key = self._prefix + name
         with self._translated(name, _("removed")):
             self._client.delete_object(Bucket=self._bucket, Key=key)
-            for upload in self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", []):
+            for upload in s3.uploads(self._client, self._bucket, key):
                 if upload["Key"] == key:
                     self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
 
@@ -313,6 +359,7 @@ def _cut_answers_told() -> Iterator[None]:
 
 def place_at(url: str) -> Place:
     """Return the place that a folder's path or s3://bucket/prefix names; nothing is asked or made yet."""
+    _require_no_stream(url)
     if url.startswith(S3_SCHEME):
         bucket, _slash, prefix = url.removeprefix(S3_SCHEME).partition("/")
         if not bucket:
@@ -321,12 +368,27 @@ def place_at(url: str) -> Place:
     return Folder(Path(url).expanduser().absolute())
 
 
+def source_file(url: str) -> tuple[Place, str]:
+    """Return (place, name) of a file that is read: "-" is standard input, as it is elsewhere."""
+    return split_file("/dev/stdin" if url == STANDARD else url)
+
+
 def split_file(url: str) -> tuple[Place, str]:
     """Return (place, name) of a single file."""
+    _require_no_stream(url)
     folder, _slash, name = url.rpartition("/")
     if not name or (url.startswith(S3_SCHEME) and folder in ("s3:/", "s3:")):
         raise PlaceError(_("%(url)s names no file.") % {"url": url})
     return place_at(folder or ("/" if url.startswith("/") else ".")), name
+
+
+def _require_no_stream(url: str) -> None:
+    """Refuse to make a file that is called "-"."""
+    if url == STANDARD:
+        raise PlaceError(
+            _("“-” is standard output, and cannot be used here: what is written has to be found again."),
+            hint=_("Name a file, a folder or s3://bucket/…; one that is called “-” is “./-”."),
+        )
 
 
 def s3_client() -> Any:
@@ -337,7 +399,13 @@ def s3_client() -> Any:
         region_name=settings.AWS_S3_REGION_NAME,
         aws_access_key_id=settings.AWS_ACCESS_KEY_ID,
         aws_secret_access_key=settings.AWS_SECRET_ACCESS_KEY,
-        config=Config(connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 3, "mode": "standard"}),
+        config=Config(
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"total_max_attempts": 3, "mode": "standard"},
+            request_checksum_calculation=settings.AWS_REQUEST_CHECKSUM_CALCULATION,
+            response_checksum_validation=settings.AWS_RESPONSE_CHECKSUM_VALIDATION,
+        ),
     )
 
 

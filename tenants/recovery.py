@@ -63,6 +63,12 @@ def recovered_server(
         yield recovered
 
 
+def require_reachable(server: DatabaseServer, target: Target) -> None:
+    """Raise what `recovered_server` would, as far as that can be told without copying anything."""
+    live = _live_facts(server)
+    _require_means(_base_backup(server, target, live.now if live else datetime.now(UTC)))
+
+
 def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_progress: OnProgress) -> Replay:
     live = _live_facts(server)
     backup = _base_backup(server, target, live.now if live else datetime.now(UTC))

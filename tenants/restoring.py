@@ -26,7 +26,15 @@ from tenants.batches import fleet_shared
 from tenants.building import Built, Expected, build
 from tenants.cluster import Cluster
 from tenants.contents import contents
-from tenants.errors import RestoreRefused, RestoreUnfinished, TenantError, TenantNotActive, TenantUnfinished
+from tenants.errors import (
+    RestoreRefused,
+    RestoreUnfinished,
+    TenantError,
+    TenantNotActive,
+    TenantUnfinished,
+    disk_failures_told,
+)
+from tenants.files_read import RESTORE, Given, Reader, reading_begin
 from tenants.history import release
 from tenants.models import (
     DatabaseServer,
@@ -72,7 +80,8 @@ def at_work_on(tenant_id: str, kind: str) -> Iterator[Tenant]:
         if tenant.status not in RESTORABLE:
             raise TenantNotActive(tenant.id, tenant.status)
         try:
-            yield tenant
+            with disk_failures_told():
+                yield tenant
         except (RestoreRefused, RestoreUnfinished, TenantUnfinished):
             raise
         except SeoGenError as error:
@@ -107,8 +116,8 @@ def statuses_of(tenant: Tenant, cluster: Cluster, runs: Collection[str]) -> dict
     return {}
 
 
-def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "") -> Restore:
-    """Record what is about to happen, with the names of all that it is going to make."""
+def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "", given: Given | None = None) -> Restore:
+    """Record what is about to happen, with the names of all that it is going to make and the files that it reads."""
     with transaction.atomic(using=CONTROL):
         operation = operation_begin(tenant_id=tenant.id, kind=kind)
         row = Restore.objects.using(CONTROL).create(
@@ -119,6 +128,8 @@ def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "") -> Resto
             live=database_of(tenant),
             kept=kept_name(operation.pk),
         )
+        if given is not None:
+            reading_begin(given, purpose=RESTORE, readers=[Reader(tenant.id, tenant.identity)])
         _audit("tenant.restore", tenant, row, {})
     return row
 

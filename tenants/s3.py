@@ -1,8 +1,14 @@
-"""What is done to all versions of objects in a bucket of S3, as many at a time as it takes."""
+"""What is done to all versions of objects in a bucket of S3, as many at a time as it takes.
+
+Servers that are compatible with S3 lack parts of it. What they say that they do not know (lists of versions, deletions
+of many at once) is done without.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,12 +17,16 @@ from botocore.exceptions import ClientError
 
 # How many objects one request deletes at most.
 BATCH = 1000
+# How a server says that it does not know what it was asked (HTTP 501, 405).
+UNKNOWN_CODES = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
+# And that it does not take a request as it is (HTTP 400), which another form of it may be.
+MALFORMED = 400
 
 
 @dataclass(frozen=True)
 class ObjectVersion:
     key: str
-    # "null" in a bucket that keeps no versions.
+    # "null" in a bucket that keeps no versions, "" on a server that knows none.
     version: str
     # 0 for a mark that the object was deleted.
     size_bytes: int
@@ -24,7 +34,71 @@ class ObjectVersion:
 
 
 def versions(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
-    """Yield every version of every object whose key begins so, marks of deletion included, sorted by key."""
+    """Yield every version of every object whose key begins so, marks of deletion included, sorted by key.
+
+    On a server that cannot list versions, and so keeps none that anybody could get back, every object.
+    """
+    try:
+        yield from _versions(client, bucket, prefix)
+    except ClientError as error:
+        if not is_unknown(error):
+            raise
+        yield from _objects(client, bucket, prefix)
+
+
+def erase(client: Any, bucket: str, found: Iterable[ObjectVersion]) -> int:
+    """Delete those versions for good; return how many. Raises `ClientError` with S3's reason for the first refusal."""
+    # Once per client; another registration of the same does nothing.
+    client.meta.events.register("before-call.s3.DeleteObjects", _with_md5, unique_id="seo-gen-content-md5")
+    remaining, count = iter(found), 0
+    while batch := list(islice(remaining, BATCH)):
+        try:
+            _delete_together(client, bucket, batch)
+        except ClientError as error:
+            if not is_unknown(error) and status_of(error) != MALFORMED:
+                raise
+            for one in batch:
+                client.delete_object(Bucket=bucket, **_named(one))
+        count += len(batch)
+    return count
+
+
+def uploads(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield every unfinished upload to a key that begins so; none on a server that cannot list them."""
+    try:
+        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+            yield from page.get("Uploads", [])
+    except ClientError as error:
+        if not is_unknown(error):
+            raise
+
+
+def abort_uploads(client: Any, bucket: str, prefix: str) -> int:
+    """End every unfinished upload to a key that begins so, its parts included; return how many."""
+    count = 0
+    for upload in uploads(client, bucket, prefix):
+        client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        count += 1
+    return count
+
+
+def is_unknown(error: ClientError) -> bool:
+    """Tell whether the server does not know the request at all."""
+    return error.response.get("Error", {}).get("Code") in UNKNOWN_CODES or status_of(error) in (405, 501)
+
+
+def status_of(error: ClientError) -> int | None:
+    """Return the HTTP status of the answer, None where it is about one object of many."""
+    found: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return found
+
+
+def content_md5(content: bytes) -> str:
+    """Return the value of the header Content-MD5."""
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+
+
+def _versions(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
         kept = [ObjectVersion(item["Key"], item["VersionId"], item["Size"], False) for item in page.get("Versions", [])]
         marks = [ObjectVersion(item["Key"], item["VersionId"], 0, True) for item in page.get("DeleteMarkers", [])]
@@ -32,23 +106,25 @@ def versions(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
         yield from sorted([*kept, *marks], key=lambda one: one.key)
 
 
-def erase(client: Any, bucket: str, found: Iterable[ObjectVersion]) -> int:
-    """Delete those versions for good; return how many. Raises `ClientError` with S3's reason for the first refusal."""
-    remaining, count = iter(found), 0
-    while batch := list(islice(remaining, BATCH)):
-        objects = [{"Key": one.key, "VersionId": one.version} for one in batch]
-        answer = client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
-        for refusal in answer.get("Errors", []):
-            raise ClientError({"Error": refusal}, "DeleteObjects")
-        count += len(batch)
-    return count
+def _objects(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        yield from (ObjectVersion(item["Key"], "", item["Size"], False) for item in page.get("Contents", []))
 
 
-def abort_uploads(client: Any, bucket: str, prefix: str) -> int:
-    """End every unfinished upload to a key that begins so, its parts included; return how many."""
-    count = 0
-    for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
-        for upload in page.get("Uploads", []):
-            client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-            count += 1
-    return count
+def _delete_together(client: Any, bucket: str, batch: Sequence[ObjectVersion]) -> None:
+    objects = [_named(one) for one in batch]
+    answer = client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+    for refusal in answer.get("Errors", []):
+        raise ClientError({"Error": refusal}, "DeleteObjects")
+
+
+def _named(one: ObjectVersion) -> dict[str, str]:
+    return {"Key": one.key, "VersionId": one.version} if one.version else {"Key": one.key}
+
+
+def _with_md5(params: dict[str, Any], **_event: Any) -> None:
+    """Check the list of what is to be deleted by MD5, which every server takes, instead of the SDK's newer CRC32."""
+    checksum = params.get("context", {}).get("checksum", {})
+    for name in ("request_algorithm", "request_algorithm_header"):
+        checksum.pop(name, None)
+    params["headers"]["Content-MD5"] = content_md5(params["body"])

@@ -57,6 +57,13 @@ def unsealed(source: IO[bytes], identity_file: str | None) -> Iterator[IO[bytes]
         yield stream
 
 
+def identity_require(identity_file: str | None, *, needed: bool = False) -> None:
+    """Raise `SealError` where the identity file that was given, or the setting's if one is `needed`, cannot be used."""
+    path = identity_file or (settings.BACKUP_AGE_IDENTITY_FILE if needed else None)
+    if (path or needed) and not _identities(path or ""):
+        raise _no_identity(path or "")
+
+
 def is_sealed(beginning: bytes) -> bool:
     return beginning.startswith(MAGIC)
 
@@ -81,11 +88,15 @@ def _identities(path: str) -> list[pyrage.x25519.Identity]:
         lines = Path(path).expanduser().read_text().splitlines()
         return [pyrage.x25519.Identity.from_str(line.strip()) for line in lines if line.startswith("AGE-SECRET-KEY-")]
     except (OSError, UnicodeDecodeError, pyrage.IdentityError) as error:
-        # Of a key that cannot be read, not a letter is repeated.
-        reason = getattr(error, "strerror", None) or _("it holds no age identity")
-        raise SealError(
-            _("The identity file %(path)s cannot be used: %(reason)s.") % {"path": path, "reason": reason}
-        ) from error
+        raise _no_identity(path, getattr(error, "strerror", None)) from error
+
+
+def _no_identity(path: str, reason: str | None = None) -> SealError:
+    # Of a key that cannot be read, not a letter is repeated.
+    return SealError(
+        _("The identity file %(path)s cannot be used: %(reason)s.")
+        % {"path": path, "reason": reason or _("it holds no age identity")}
+    )
 
 
 def _first_line(error: Exception) -> str:

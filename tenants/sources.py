@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,14 +13,16 @@ from django.utils.translation import gettext as _
 
 from tenants.dump import dump, format_of, load
 from tenants.errors import TenantError
+from tenants.files_read import Given, location_of, reading_end
 from tenants.load_limits import LoadGuard
 from tenants.manifest import MAX_BYTES, SUFFIX, Manifest, StoredFile, manifest_read
 from tenants.models import Backup, DatabaseServer
-from tenants.places import MissingFromPlace, Place, split_file
+from tenants.places import MissingFromPlace, Place, source_file
 from tenants.recovery import Target, recovered_server
 from tenants.router import CONTROL
 from tenants.scratch import Scratch
-from tenants.sealing import is_sealed, unsealed
+from tenants.sealing import SUFFIX as SEALED
+from tenants.sealing import identity_require, is_sealed, unsealed
 from tenants.streams import Peeked, Tally
 
 # Enough to tell a format by.
@@ -61,6 +64,8 @@ class BackupFile:
     # Whether the catalogue of this installation has it.
     is_ours: bool
     identity_file: str | None = None
+    # Of the manifest beside it; "" where there is none.
+    manifest_sha256: str = ""
 
     @property
     def description(self) -> str:
@@ -69,6 +74,15 @@ class BackupFile:
     @property
     def dump_bytes(self) -> int | None:
         return self.place.size(self.name)
+
+    def given(self, *, with_storage: bool) -> Given:
+        """Return what is read of it, its archive of files on demand; it is to be recorded before that."""
+        names = {self.name: ""}
+        if self.manifest_sha256:
+            names[self.name + SUFFIX] = self.manifest_sha256
+        if with_storage and self.manifest and self.manifest.storage:
+            names[self.manifest.storage.name] = ""
+        return Given(self.place, names, self.manifest.identity if self.manifest else None)
 
     def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
         expected = self.manifest.file if self.manifest else None
@@ -129,20 +143,25 @@ def described(to_time: datetime | None) -> str:
 
 
 def backup_find(url: str, identity_file: str | None) -> BackupFile:
-    """Return the backup whose file `url` names, its manifest read and compared with the catalogue's.
+    """Return the backup whose file `url` names ("-": standard input), its manifest compared with the catalogue's.
 
     Where the manifest is gone, the catalogue's takes its place. Raises `PlaceError` where it cannot be read,
     `InvalidManifest` or `Unfit`.
     """
-    place, name = split_file(url)
+    identity_require(identity_file)
+    place, name = source_file(url)
     size_bytes = place.size(name)
     if size_bytes is None:
         raise MissingFromPlace(_("%(path)s does not exist.") % {"path": place.path(name)})
+    place.require_readable(name)
+    if location_of(place, name).is_stream:
+        return BackupFile(place, name, None, False, identity_file)
     if size_bytes == 0:
         raise Unfit(_("%(path)s is empty") % {"path": place.path(name)})
     catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name, manifest__isnull=False).first()
     kept = Manifest.model_validate({**(catalogued.manifest or {}), "artifacts": []}) if catalogued else None
-    manifest = _manifest_beside(place, name) or kept
+    beside = _manifest_beside(place, name)
+    manifest = manifest_read(beside, place.path(name + SUFFIX)) if beside is not None else kept
     if manifest is not None and manifest.file.size_bytes != size_bytes:
         raise Unfit(
             _("%(path)s has %(found)d bytes, and its manifest says %(wanted)d: it was cut off or replaced")
@@ -150,7 +169,10 @@ def backup_find(url: str, identity_file: str | None) -> BackupFile:
         )
     if kept and manifest and kept.file.sha256 != manifest.file.sha256:
         raise Unfit(_("the manifest of %(path)s is not the catalogue's") % {"path": place.path(name)})
-    return BackupFile(place, name, manifest, kept is not None, identity_file)
+    if name.endswith(SEALED) or (manifest and manifest.recipient):
+        identity_require(identity_file, needed=True)
+    digest = hashlib.sha256(beside).hexdigest() if beside is not None else ""
+    return BackupFile(place, name, manifest, kept is not None, identity_file, digest)
 
 
 @contextmanager
@@ -158,7 +180,7 @@ def opened(place: Place, name: str, expected: StoredFile | None, identity_file: 
     """Yield the file's content, decrypted where it is encrypted; raise `Unfit` where it is not what `expected` says.
 
     The digest is that of all its bytes, so it is known only at the end, and explains better than anything why what was
-    read made no sense.
+    read made no sense. Whoever opens it has recorded that it is read (`BackupFile.given`).
     """
     with place.open(name) as file, place.reading(name):
         tally = Tally(file)
@@ -180,17 +202,17 @@ def _require_digest(
     place: Place, name: str, tally: Tally, expected: StoredFile | None, cause: Exception | None
 ) -> None:
     tally.drain()
+    reading_end(place, name, sha256=tally.sha256, size_bytes=tally.size_bytes)
     if expected is not None and tally.sha256 != expected.sha256:
         raise Unfit(
             _("%(path)s is not what was written: its sha256 is not the manifest's") % {"path": place.path(name)}
         ) from cause
 
 
-def _manifest_beside(place: Place, name: str) -> Manifest | None:
+def _manifest_beside(place: Place, name: str) -> bytes | None:
     if (place.size(name + SUFFIX) or 0) > MAX_BYTES:
         raise Unfit(_("its manifest %(path)s is larger than any of ours") % {"path": place.path(name + SUFFIX)})
     try:
-        content = place.read(name + SUFFIX)
+        return place.read(name + SUFFIX)
     except MissingFromPlace:
         return None
-    return manifest_read(content, place.path(name + SUFFIX))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, cast
+
+from django.conf import settings
 
 CHUNK_BYTES = 2**20
 
@@ -68,6 +71,13 @@ class Peeked:
         else:
             taken = self._rest.read(size)
         return taken
+
+
+@contextmanager
+def collecting() -> Iterator[IO[bytes]]:
+    """Yield a file without a name, which a killed process cannot leave, on the disk of SEO_GEN_HOME."""
+    with tempfile.TemporaryFile(dir=settings.HOME if settings.HOME.is_dir() else None) as file:
+        yield cast(IO[bytes], file)
 
 
 def copy_stream(source: IO[bytes], target: IO[bytes]) -> None:

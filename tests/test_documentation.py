@@ -172,7 +172,7 @@ def test_every_direct_dependency_is_explained() -> None:
         *project["dependencies"],
         *(name for group in project["optional-dependencies"].values() for name in group),
     ]
-    required += (CHECKOUT / "requirements-weights.txt").read_text().split()
+    required += [word for word in (CHECKOUT / "requirements-weights.txt").read_text().split() if "==" in word]
     names = {re.split(r"[<>=]", requirement)[0].strip() for requirement in required}
     explained = set(re.findall(r"^\| `([^`]+)` \|", (DOCS / "dependencies.md").read_text(), flags=re.MULTILINE))
     assert names == explained

@@ -75,26 +75,36 @@ class Guests(Databases):
         finally:
             self.drop_role(name)
 
-    def roll_back_prepared(self, database: str | None = None) -> None:
-        """Roll back every prepared transaction, of that database or of all, whichever role of ours prepared it.
+    def require_endable(self, database: str) -> None:
+        """Raise `ServerError` where a superuser has prepared a transaction in the database, which would keep it."""
+        for gid, owner, is_superuser in self._prepared_in(database):
+            if is_superuser:
+                raise self._prepared_by_superuser(gid, owner, database)
+
+    def roll_back_prepared(self, database: str) -> None:
+        """Roll back every prepared transaction of the database, whichever role of ours prepared it.
 
         Raises `ServerError` for a superuser's: only that one can end it.
         """
-        query = (
-            "SELECT x.gid, x.owner, x.database, r.rolsuper, pg_get_userbyid(d.datdba)"
-            "  FROM pg_prepared_xacts AS x"
-            "  JOIN pg_roles AS r ON r.rolname = x.owner JOIN pg_database AS d ON d.datname = x.database"
-            " ORDER BY x.gid"
+        self.require_endable(database)
+        database_owner = str(
+            self._scalar("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", database)
         )
-        for gid, owner, name, is_superuser, database_owner in self._rows(query):
-            if database in (None, name):
-                if is_superuser:
-                    raise self._prepared_by_superuser(gid, owner, name)
-                # The database's owner gets in where the role itself was shut out.
-                with self.deputy(name, _deputy_of(owner), *{owner, database_owner}) as connection:
-                    # Only the role itself may end what it prepared.
-                    connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
-                    connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+        for gid, owner, _is_superuser in self._prepared_in(database):
+            # The database's owner gets in where the role itself was shut out.
+            with self.deputy(database, _deputy_of(owner), *{owner, database_owner}) as connection:
+                # Only the role itself may end what it prepared.
+                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+                connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+
+    def _prepared_in(self, database: str) -> list[tuple[str, str, bool]]:
+        """Return (gid, role, whether that is a superuser)."""
+        query = (
+            "SELECT x.gid, x.owner::text, r.rolsuper"
+            "  FROM pg_prepared_xacts AS x JOIN pg_roles AS r ON r.rolname = x.owner"
+            " WHERE x.database = %s ORDER BY x.gid"
+        )
+        return [(gid, owner, is_superuser) for gid, owner, is_superuser in self._rows(query, [database])]
 
     def _prepared_by_superuser(self, gid: str, owner: str, database: str) -> ServerError:
         return ServerError(

@@ -16,6 +16,6 @@ def forget(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tenants", "0005_owner_login")]
+    dependencies = [("tenants", "0006_files_read_and_ledger")]
 
     operations = [migrations.RunPython(forget, migrations.RunPython.noop, elidable=True)]

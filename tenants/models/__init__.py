@@ -4,6 +4,7 @@ from tenants.models.backups import Backup, BackupKind, BackupStatus, Restore, Re
 from tenants.models.base_backups import BaseBackup, RestorePoint
 from tenants.models.batches import GID_PREFIX, UNFINISHED, BatchStatus, BatchTenant, MigrationBatch, batch_of, parse_gid
 from tenants.models.erasures import Erasure, ErasurePhase
+from tenants.models.files_read import FileRead
 from tenants.models.operations import OperationStatus, TenantOperation
 from tenants.models.references import SchemaReference
 from tenants.models.servers import DatabaseServer, database_prefix
@@ -21,6 +22,7 @@ __all__ = [
     "DatabaseServer",
     "Erasure",
     "ErasurePhase",
+    "FileRead",
     "MigrationBatch",
     "OperationStatus",
     "Restore",

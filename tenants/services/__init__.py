@@ -1,7 +1,7 @@
 """What can be done with tenants: one operation, one module."""
 
 from tenants.services.audit_anchor import audit_anchor
-from tenants.services.audit_export import audit_export
+from tenants.services.audit_export import audit_export, audit_stream
 from tenants.services.audit_verify import audit_verify
 from tenants.services.backup import tenant_backup
 from tenants.services.backup_daily import backup_daily
@@ -9,7 +9,7 @@ from tenants.services.backup_prune import backup_prune
 from tenants.services.backup_verify import backups_verify
 from tenants.services.clone import tenant_clone
 from tenants.services.create import tenant_create
-from tenants.services.delete import tenant_delete, tenant_loss
+from tenants.services.delete import tenant_delete, tenant_delete_check, tenant_loss
 from tenants.services.drill import tenant_drill
 from tenants.services.erasure_verify import ErasureCheck, erasures_verify
 from tenants.services.export import tenant_export
@@ -17,7 +17,7 @@ from tenants.services.import_bundle import tenant_import
 from tenants.services.migrate import tenant_migrate
 from tenants.services.orphans import tenant_orphans
 from tenants.services.recover import tenant_recover
-from tenants.services.restore import tenant_restore
+from tenants.services.restore import tenant_restore, tenant_restore_check
 from tenants.services.restore_undo import tenant_restore_undo
 from tenants.services.rotate import tenant_rotate
 from tenants.services.rotate_keys import credentials_rotate
@@ -29,6 +29,7 @@ __all__ = [
     "ErasureCheck",
     "audit_anchor",
     "audit_export",
+    "audit_stream",
     "audit_verify",
     "backup_daily",
     "backup_prune",
@@ -42,6 +43,7 @@ __all__ = [
     "tenant_clone",
     "tenant_create",
     "tenant_delete",
+    "tenant_delete_check",
     "tenant_drill",
     "tenant_export",
     "tenant_import",
@@ -50,6 +52,7 @@ __all__ = [
     "tenant_orphans",
     "tenant_recover",
     "tenant_restore",
+    "tenant_restore_check",
     "tenant_restore_undo",
     "tenant_resume",
     "tenant_rotate",

@@ -26,9 +26,10 @@ from tenants.errors import TenantNotActive
 from tenants.held_transaction import held_open
 from tenants.models import TenantStatus
 from tenants.operations import backup_lock
-from tenants.places import Place, PlaceError, split_file
+from tenants.places import STANDARD, PlaceError, split_file
 from tenants.router import CONTROL
 from tenants.selectors import require_finished, tenant_get
+from tenants.streams import collecting, copy_stream
 
 READABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
@@ -64,6 +65,8 @@ class _Log:
 def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
     """Write the tenant's log, or for None the control database's, to the file `output` (a path or s3://bucket/key).
 
+    `audit_stream` writes it to a stream instead.
+
     1. write all of it under another name; 2. commit the entry "audit.export" to the control log; 3. give the file its
     name. So nobody has an export that is not recorded; a crash between the last two leaves an entry without a file.
     A file that exists is not replaced, and nothing is left of one that fails. A log whose chain is broken is written as
@@ -75,10 +78,30 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
         raise PlaceError(_("%(path)s exists already.") % {"path": place.path(name)}, hint=_("Choose another name."))
     with _log(tenant_id) as log, place.writing(name) as target:
         account = _written(log, target)
-        _record(log, place, name, account)
+        _record(log, place.url, name, account)
+    return _export_of(log, place.path(name), account)
+
+
+def audit_stream(*, tenant_id: str | None, target: IO[bytes]) -> AuditExport:
+    """Write the log to `target`, such as standard output, as `audit_export` writes it to a file; raise what it raises.
+
+    All of it is collected first, in a file without a name: the entry is committed before anybody has a line, and the
+    tenant is not held up by somebody who reads slowly.
+    """
+    with collecting() as collected:
+        with _log(tenant_id) as log:
+            account = _written(log, collected)
+            _record(log, STANDARD, STANDARD, account)
+        collected.seek(0)
+        copy_stream(collected, target)
+        target.flush()
+    return _export_of(log, STANDARD, account)
+
+
+def _export_of(log: _Log, file: str, account: Account) -> AuditExport:
     return AuditExport(
         tenant_id=log.tenant_id,
-        file=place.path(name),
+        file=file,
         source=log.source,
         chain_identity=str(log.chain_identity),
         entries=account.entries,
@@ -129,7 +152,7 @@ def _written(log: _Log, target: IO[bytes]) -> Account:
     return account_of(passing(), log.chain_identity)
 
 
-def _record(log: _Log, place: Place, name: str, account: Account) -> None:
+def _record(log: _Log, place: str, name: str, account: Account) -> None:
     with transaction.atomic(using=CONTROL):
         record(
             using=CONTROL,
@@ -137,7 +160,7 @@ def _record(log: _Log, place: Place, name: str, account: Account) -> None:
             resource_type="tenant" if log.tenant_id else "audit_log",
             resource_id=log.tenant_id or CONTROL_CHAIN,
             details={
-                "place": place.url,
+                "place": place,
                 "file": name,
                 "source": log.source,
                 "entries": account.entries,

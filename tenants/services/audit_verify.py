@@ -40,6 +40,7 @@ from tenants.audit_evidence import Evidence, evidence_gather
 from tenants.audit_logs import CONTROL_GENESIS, CONTROL_LOG, TENANT_LOG, control_ends, tenant_ends, tenant_roles
 from tenants.erasing import AUDIT_LOSS
 from tenants.errors import UnknownTenant, bare, reason_of
+from tenants.ledger import ledger_problems
 from tenants.models import DatabaseServer, Tenant, TenantStatus
 from tenants.operations import backup_lock
 from tenants.owner import owner_connection
@@ -129,7 +130,7 @@ def _control(evidence: Evidence) -> LogReport:
     report = LogReport("control", "", None, documents=evidence.documents)
     with _told(report):
         roles = control_roles()
-        for kind in ("control", "archive", "anchors"):
+        for kind in ("control", "archive", "anchors", "ledger"):
             report.problems.extend(_about_guards(connection, kind, roles))
     anchors = evidence.anchors_of(None)
     with _told(report):
@@ -138,6 +139,7 @@ def _control(evidence: Evidence) -> LogReport:
     report.problems.extend(_about_old_guards("control", anchors))
     with _told(report):
         report.problems.extend(_about_lost_archives())
+        report.problems.extend(Problem(Kind.LEDGER, text) for text in ledger_problems())
     return report
 
 

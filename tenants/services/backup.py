@@ -21,7 +21,7 @@ from tenants import manifest as manifests
 from tenants.archive import archive_write
 from tenants.backup_files import names_of, storage_name
 from tenants.dump import DumpFormat, dump
-from tenants.errors import BackupFailed, TenantBusy, TenantNotActive, reason_of
+from tenants.errors import BackupFailed, TenantBusy, TenantNotActive, reason_of, reason_of_disk
 from tenants.history import label, release
 from tenants.manifest import Artifact, AuditHead, Manifest, StoredFile
 from tenants.models import Backup, BackupKind, BackupStatus, Tenant, TenantStatus, database_prefix
@@ -141,7 +141,10 @@ def recorded(
         else:
             with suppress(PlaceError):  # what cannot be removed now, `tenant recover` removes
                 backup_abandon(backup, place, _reason(error))
-        if isinstance(error, (SeoGenError, DatabaseError)) and not isinstance(error, (BackupFailed, TenantBusy)):
+        # Of the disk, too: a temporary file or a pipe may be what is full or gone.
+        if isinstance(error, (SeoGenError, DatabaseError, OSError)) and not isinstance(
+            error, (BackupFailed, TenantBusy)
+        ):
             raise BackupFailed(tenant.id, _reason(error), exported=kind == BackupKind.EXPORT) from error
         raise
 
@@ -299,6 +302,8 @@ def backup_complete(backup: Backup, manifest: Manifest) -> None:
 def _reason(error: BaseException) -> str:
     if isinstance(error, SeoGenError):
         return str(error.message)
+    if isinstance(error, OSError):
+        return reason_of_disk(error)
     return reason_of(error) if isinstance(error, DatabaseError) else type(error).__name__
 
 

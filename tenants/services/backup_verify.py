@@ -16,17 +16,19 @@ from tenants.archive import archive_read, digests_of
 from tenants.building import Built, Expected, build
 from tenants.cluster import Cluster
 from tenants.contents import FileRef
+from tenants.errors import disk_failures_told
+from tenants.files_read import VERIFY, Reader, reading_begin
 from tenants.history import release
 from tenants.ledger import require_not_erased
 from tenants.manifest import Manifest
 from tenants.models import Backup, BackupStatus, DatabaseServer, Tenant, database_prefix
 from tenants.objects import prefix_of
 from tenants.operations import copying
-from tenants.places import split_file
+from tenants.places import source_file
 from tenants.reconcile import broken
 from tenants.router import CONTROL
 from tenants.scratch import throwaway
-from tenants.sealing import SealError
+from tenants.sealing import SealError, identity_require
 from tenants.selectors import server_for_new_tenant
 from tenants.sources import BackupFile, Source, Unfit, backup_find, opened
 from tenants.types import OnProgress, Progress, Verification, ignore_progress
@@ -42,6 +44,7 @@ def backups_verify(
     A backup is restored into a scratch database on its tenant's server; schema, rows and audit chain are compared with
     the manifest, and the files that its rows refer to with their digests. What was found is kept in the catalogue.
     """
+    identity_require(identity_file)
     files = [file] if file else _newest()
     return [backup_verify(one, identity_file=identity_file, on_progress=on_progress) for one in files]
 
@@ -56,10 +59,11 @@ def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgres
             raise Unfit(_("%(path)s has no manifest to compare it with") % {"path": url})
         tenant_id = file.manifest.tenant_id
         require_not_erased(file.manifest.identity)
-        _record(file, tenant_id)
+        _record(file, file.manifest)
         with copying(tenant_id), Cluster(_server(file.manifest), database_prefix(), "verify") as cluster:
             on_step = _announcing(tenant_id, on_progress)
-            build_throwaway(cluster, file, expected_of(file.manifest, file.is_ours), on_step=on_step)
+            with disk_failures_told():
+                build_throwaway(cluster, file, expected_of(file.manifest, file.is_ours), on_step=on_step)
         on_progress(Progress(tenant_id, "files"))
         _require_files(file, file.manifest, identity_file)
     except SealError as error:
@@ -145,17 +149,20 @@ def _require_files(file: BackupFile, manifest: Manifest, identity_file: str | No
         )
 
 
-def _record(file: BackupFile, tenant_id: str) -> None:
+def _record(file: BackupFile, manifest: Manifest) -> None:
     with transaction.atomic(using=CONTROL):
+        reading_begin(
+            file.given(with_storage=True), purpose=VERIFY, readers=[Reader(manifest.tenant_id, manifest.identity)]
+        )
         record(
             using=CONTROL,
             action="backup.verify",
             resource_type="tenant",
-            resource_id=tenant_id,
+            resource_id=manifest.tenant_id,
             details={"file": file.description},
         )
 
 
 def _note(url: str, problem: str) -> None:
-    place, name = split_file(url)
+    place, name = source_file(url)
     Backup.objects.using(CONTROL).filter(place=place.url, name=name).update(verified_at=Now(), verify_error=problem)

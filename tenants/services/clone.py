@@ -15,7 +15,15 @@ from tenants import objects
 from tenants.archive import File, archive_read
 from tenants.batches import fleet_shared
 from tenants.building import Expected
-from tenants.errors import RestoreRefused, TenantError, TenantExists, TenantNotActive, TenantUnfinished
+from tenants.errors import (
+    RestoreRefused,
+    TenantError,
+    TenantExists,
+    TenantNotActive,
+    TenantUnfinished,
+    disk_failures_told,
+)
+from tenants.files_read import Reader, holding_proven
 from tenants.ledger import note_return, require_not_erased
 from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus
 from tenants.naming import clean_name, validate_id
@@ -23,6 +31,7 @@ from tenants.new_tenant import CLONE, activate, fill, newcomer, take_files
 from tenants.objects import objects_of, prefix_of
 from tenants.operations import tenant_lock
 from tenants.preflight import database_of
+from tenants.recovery import Target, require_reachable
 from tenants.restoring import FLEET_WAIT
 from tenants.router import CONTROL
 from tenants.selectors import server_for_new_tenant, tenant_get
@@ -62,6 +71,8 @@ def tenant_clone(
                 % {"file": file.description, "other": file.manifest.tenant_id}
             )
         server = origin.server or _former_server(erasure) or server_for_new_tenant(None)
+        if file is None:
+            require_reachable(server, Target(time=to_time))
         if erasure is not None:
             source_name = file.description if file else described(to_time)
             note_return(erasure, new_id=new_id, source=source_name, reason=from_erased)
@@ -74,6 +85,8 @@ def tenant_clone(
                 server=server,
                 kind=CLONE,
                 source=file.description if file else described(to_time),
+                given=file.given(with_storage=True) if file else None,
+                origin=Reader(origin.id, origin.identity),
                 on_progress=on_progress,
             )
         )
@@ -81,6 +94,8 @@ def tenant_clone(
             state_at(server, erasure.database if erasure else database_of(origin), to_time, work=str(made.operation.pk))
         )
         built = fill(made, source, Expected.of(origin, source, fleet_version=""))
+        if file is not None:
+            holding_proven(file.given(with_storage=True), origin.identity)
         missing = take_files(made, _files(origin, file, identity_file))
         tenant = activate(made, built)
     return CloneReport(tenant.id, tenant_id, source.description, built.version, built.census.rows, missing)
@@ -95,7 +110,8 @@ def _former_server(erasure: Erasure | None) -> DatabaseServer | None:
 def _refusing(new_id: str) -> Iterator[None]:
     """Say of every refusal which tenant was not made."""
     try:
-        yield
+        with disk_failures_told():
+            yield
     except (TenantExists, TenantUnfinished):
         raise
     except SeoGenError as error:

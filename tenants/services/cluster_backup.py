@@ -62,10 +62,10 @@ def cluster_backup(
 
     1. record; 2. copy under a temporary name; 3. compare with its checksums; 4. move to its name; 5. complete.
     """
-    # What it copies of the control database should not outlive an erasure.
-    superseded_remove()
     server = server_get(server_name)
     place = place_at(output or settings.CLUSTER_BACKUP_OUTPUT)
+    # What it copies of the control database should not outlive an erasure.
+    superseded_remove()
     with server_lock(server):
         with Cluster(server, database_prefix()) as cluster:
             cluster.require_rights(REPLICATION)

@@ -9,7 +9,7 @@ from django.db.utils import Error
 from django.utils.translation import gettext as _
 
 from audit.chain import chain_first_bad, chain_head, chain_last
-from tenants import erasing
+from tenants import erasing, objects
 from tenants.batches import fleet_shared
 from tenants.cluster import Cluster
 from tenants.contents import contents
@@ -18,9 +18,11 @@ from tenants.errors import DeletionRefused, TenantNotActive, reason_of
 from tenants.holdings import (
     HeldBackup,
     HeldDatabase,
+    HeldFile,
     HeldStorage,
     backups_held,
     databases_held,
+    files_held,
     rows_held,
     storage_held,
 )
@@ -57,6 +59,8 @@ class Loss:
     rows: dict[str, int]
     storage: HeldStorage
     backups: list[HeldBackup]
+    # Those that people gave the product to read; only some go too.
+    files: list[HeldFile]
     # When the newest completed backup was begun; None where there is none.
     last_backup_at: datetime | None
     # Ids of runs that workers are at work on.
@@ -79,9 +83,19 @@ def tenant_loss(*, tenant_id: str) -> Loss:
             rows=rows_held(cluster, database),
             storage=storage_held(tenant.id),
             backups=backups_held(tenant.id),
+            files=files_held(tenant.id, tenant.identity),
             last_backup_at=completed.order_by("-started_at").values_list("started_at", flat=True).first(),
             at_work=_at_work(cluster, database, tenant),
         )
+
+
+def tenant_delete_check(*, tenant_id: str, accept_audit_loss: bool = False) -> None:
+    """Raise what `tenant_delete` would refuse before it begins; change nothing."""
+    require_finished(tenant_id)
+    tenant = tenant_get(tenant_id)
+    server = _require_deletable(tenant)
+    with Cluster(server, database_prefix(), work_of(tenant)) as cluster:
+        _require_possible(cluster, tenant, accept_audit_loss)
 
 
 def tenant_delete(
@@ -121,9 +135,21 @@ def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
         require_finished(tenant.id)
         server = _require_deletable(tenant)
         with Cluster(server, database_prefix(), work_of(tenant)) as cluster:
-            if AUDIT_LOSS not in accepts:
-                _require_whole_log(cluster, tenant)
+            _require_possible(cluster, tenant, AUDIT_LOSS in accepts)
         return erasing.begin(tenant, accepts)
+
+
+def _require_possible(cluster: Cluster, tenant: Tenant, accept_audit_loss: bool) -> None:
+    if not accept_audit_loss:
+        _require_whole_log(cluster, tenant)
+    cluster.require_endable(database_of(tenant))
+    refusal = objects.refusal_of(tenant.id)
+    if refusal:
+        raise DeletionRefused(
+            tenant.id,
+            _("its storage does not let its files be listed: %(reason)s") % {"reason": refusal},
+            hint=_("Grant that permission; docs/configuration.md names what the account needs."),
+        )
 
 
 def _require_deletable(tenant: Tenant) -> DatabaseServer:

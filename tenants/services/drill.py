@@ -14,7 +14,8 @@ from audit.services import record
 from tenants import restoring
 from tenants.building import Expected
 from tenants.cluster import Cluster
-from tenants.errors import TenantError
+from tenants.errors import TenantError, disk_failures_told
+from tenants.files_read import DRILL, Reader, holding_proven, reading_begin
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Tenant, database_prefix
 from tenants.naming import work_name
 from tenants.operations import copying
@@ -22,7 +23,7 @@ from tenants.preflight import database_of
 from tenants.router import CONTROL
 from tenants.selectors import tenant_get
 from tenants.services.backup_verify import build_throwaway, timed
-from tenants.sources import backup_find, state_at
+from tenants.sources import BackupFile, backup_find, state_at
 from tenants.types import DrillReport, OnProgress, Progress, ignore_progress
 
 # By default a drill goes to a moment so long ago.
@@ -48,21 +49,23 @@ def tenant_drill(
     server = restoring.server_of(tenant)
     if backup_file is None and to_time is None:
         backup_file, to_time = _default(tenant, server)
-    _record(tenant, backup_file, to_time)
+    file = backup_find(backup_file, identity_file) if backup_file is not None else None
+    _record(tenant, file, to_time)
     timing_s: dict[str, float] = {}
     with (
         copying(tenant.id),
         Cluster(server, database_prefix(), work_name("drill", tenant.identity)) as cluster,
         timed(timing_s) as next_step,
+        disk_failures_told(),
     ):
 
         def on_step(step: str) -> None:
             next_step(step)
             on_progress(Progress(tenant.id, step))
 
-        if backup_file is not None:
-            file = backup_find(backup_file, identity_file)
+        if file is not None:
             built = build_throwaway(cluster, file, Expected.of(tenant, file), on_step=on_step)
+            holding_proven(file.given(with_storage=False), tenant.identity)
             description = file.description
         else:
             on_step("recover")
@@ -96,7 +99,13 @@ def _default(tenant: Tenant, server: DatabaseServer) -> tuple[str | None, dateti
     return f"{newest.place}/{newest.name}", None
 
 
-def _record(tenant: Tenant, backup_file: str | None, to_time: datetime | None) -> None:
-    details: dict[str, object] = {"file": backup_file, "to_time": to_time.isoformat() if to_time else None}
+def _record(tenant: Tenant, file: BackupFile | None, to_time: datetime | None) -> None:
+    details: dict[str, object] = {
+        "file": file.description if file else None,
+        "to_time": to_time.isoformat() if to_time else None,
+    }
     with transaction.atomic(using=CONTROL):
+        if file is not None:
+            readers = [Reader(tenant.id, tenant.identity)]
+            reading_begin(file.given(with_storage=False), purpose=DRILL, readers=readers)
         record(using=CONTROL, action="tenant.drill", resource_type="tenant", resource_id=tenant.id, details=details)

@@ -24,7 +24,7 @@ from tenants.certificate import digest_of
 from tenants.cluster import Cluster
 from tenants.contents import contents
 from tenants.errors import ServerError
-from tenants.holdings import database_names, databases_saying, storage_held
+from tenants.holdings import OUT_OF_REACH, THERE, database_names, databases_saying, files_held, storage_held
 from tenants.ledger import erasure_get, erasures
 from tenants.models import (
     Backup,
@@ -164,6 +164,26 @@ def _backups(row: Erasure, check: ErasureCheck) -> Iterator[str]:
                 yield _("%(file)s is there, and no catalogue has it.") % {"file": f"{url}/{name}"}
 
 
+def _files(row: Erasure, check: ErasureCheck) -> Iterator[str]:
+    """Files that people gave: those that were removed stay away; the others are left, as certified, while they are."""
+    assert row.certificate is not None and row.completed_at is not None
+    removed = {one["file"] for one in row.certificate["erased"].get("files", [])}
+    named = {one["file"] for one in (row.certificate["remains"].get("files") or {"files": []})["files"]}
+    for file in files_held(row.tenant_id, row.identity):
+        if file.state == OUT_OF_REACH:
+            check.unseen.append(_("%(file)s, which was read for it, cannot be checked.") % {"file": file.file})
+        if file.state != THERE:
+            continue
+        if file.file in removed:
+            yield _("%(file)s is there.") % {"file": file.file}
+        elif file.file in named:
+            check.remaining.append(_("%(file)s, which was read for it, is there.") % {"file": file.file})
+        else:
+            yield _("%(file)s, which was read for it, is there, and the certificate does not name it.") % {
+                "file": file.file
+            }
+
+
 def _names(url: str, prefix: str) -> list[str]:
     """Return the names in the place; one that does not exist holds nothing."""
     place = place_at(url)
@@ -221,7 +241,7 @@ def _messages(row: Erasure, check: ErasureCheck) -> Iterator[str]:
         yield _("The cache holds %(count)d keys of it.") % {"count": len(keys)}
 
 
-LOOKS = (_certificate, _archived_log, _row, _storage, _backups, _databases, _messages)
+LOOKS = (_certificate, _archived_log, _row, _storage, _backups, _files, _databases, _messages)
 
 
 def _physical(row: Erasure, promised: dict[str, Any], check: ErasureCheck) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import IO, cast
 
-from django.conf import settings
 from django.db import connections
 from django.utils.translation import gettext as _
 
@@ -27,7 +25,7 @@ from tenants.sealing import recipient_for, seal
 from tenants.selectors import require_finished, tenant_get
 from tenants.services.backup import BACKED_UP, backup_complete, manifest_of, recorded
 from tenants.snapshot import Snapshot, account_of, snapshot
-from tenants.streams import Tally, copy_stream, piped
+from tenants.streams import Tally, collecting, copy_stream, piped
 from tenants.types import OnProgress, Progress, ignore_progress
 
 
@@ -117,8 +115,7 @@ def _dumped(taken: Snapshot, stack: ExitStack, work: str) -> Part:
 
 
 def _collected(name: str, stack: ExitStack, write: Callable[[IO[bytes]], object]) -> Part:
-    folder = settings.HOME if settings.HOME.is_dir() else None
-    file = stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115  (the stack closes it)
+    file = stack.enter_context(collecting())
     tally = Tally(file)
     write(cast(IO[bytes], tally))
     return Part(name, file, tally.size_bytes, tally.sha256)

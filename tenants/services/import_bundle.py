@@ -17,18 +17,20 @@ from llm.transfer import LLMConfiguration, configuration_add
 from tenants.batches import fleet_shared
 from tenants.building import Expected
 from tenants.bundle import AUDIT, CONTROL_ROWS, DUMP, STORAGE, Bundle, bundle_open
-from tenants.errors import ImportRefused, TenantExists, TenantUnfinished
+from tenants.errors import ImportRefused, TenantExists, TenantUnfinished, disk_failures_told
+from tenants.files_read import Given, Reader, location_of
 from tenants.ledger import note_return, require_not_erased
 from tenants.load_limits import LoadGuard
 from tenants.manifest import Manifest
-from tenants.models import Tenant, TenantStatus
+from tenants.models import DatabaseServer, Tenant, TenantStatus
 from tenants.naming import validate_id
 from tenants.new_tenant import IMPORT, activate, fill, newcomer, take_files
 from tenants.operations import tenant_lock
-from tenants.places import split_file
+from tenants.places import Place, source_file
 from tenants.restoring import FLEET_WAIT
 from tenants.router import CONTROL
 from tenants.scratch import Scratch
+from tenants.sealing import identity_require
 from tenants.selectors import server_for_new_tenant
 from tenants.sources import Unfit, load_stream
 from tenants.types import CloneReport, OnProgress, Progress, ignore_progress
@@ -50,17 +52,18 @@ def tenant_import(
     that was erased here is refused unless `from_erased` says why it comes back, which is recorded. Raises
     `TenantExists`, or `ImportRefused` with what does not match; nothing of it is left then.
     """
-    place, name = split_file(file)
+    place, name = source_file(file)
     with _refusing(place.path(name)), ExitStack() as stack:
+        _require_twice_readable(place, name)
+        server = _checked_first(new_id, server_name, identity_file)
         with bundle_open(place, name, identity_file) as bundle:
             manifest = bundle.manifest
-            tenant_id = manifest.tenant_id if new_id is None else validate_id(new_id)
+            tenant_id = new_id or manifest.tenant_id
             keeps = tenant_id == manifest.tenant_id
             stack.enter_context(fleet_shared(wait=FLEET_WAIT))
             stack.enter_context(tenant_lock(tenant_id, IMPORT))
             _require_free(tenant_id, manifest, keeps)
             erasure = require_not_erased(manifest.identity, reason=from_erased)
-            server = server_for_new_tenant(server_name)
             on_progress(Progress(tenant_id, "examine"))
             configuration = _examined(bundle)
         if erasure is not None:
@@ -76,6 +79,8 @@ def tenant_import(
                 server=server,
                 kind=IMPORT,
                 source=place.path(name),
+                given=Given(place, {name: ""}, manifest.identity),
+                origin=Reader(manifest.tenant_id, manifest.identity),
                 on_progress=on_progress,
             )
         )
@@ -94,11 +99,25 @@ def tenant_import(
 def _refusing(file: str) -> Iterator[None]:
     """Say of every refusal which file it is about."""
     try:
-        yield
+        with disk_failures_told():
+            yield
     except (TenantExists, TenantUnfinished):
         raise
     except SeoGenError as error:
         raise ImportRefused(file, error.message, hint=error.hint) from error
+
+
+def _checked_first(new_id: str | None, server_name: str | None, identity_file: str | None) -> DatabaseServer:
+    """Return the server; what can be refused without the bundle is, before the hours that reading it may take."""
+    if new_id is not None:
+        validate_id(new_id)
+    identity_require(identity_file)
+    return server_for_new_tenant(server_name)
+
+
+def _require_twice_readable(place: Place, name: str) -> None:
+    if location_of(place, name).is_stream:
+        raise Unfit(_("a bundle is examined before it is imported, so it is read twice, and a pipe can be read once"))
 
 
 @dataclass(frozen=True)

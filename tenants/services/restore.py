@@ -11,15 +11,20 @@ from datetime import datetime
 
 from django.utils.translation import gettext as _
 
+from config.errors import SeoGenError
 from tenants import restoring
 from tenants.building import Built
 from tenants.cluster import Cluster
 from tenants.contents import contents
-from tenants.errors import TenantError
+from tenants.errors import RestoreRefused, TenantError, TenantNotActive
+from tenants.files_read import holding_proven
 from tenants.models import Restore, Tenant, database_prefix
 from tenants.owner import owner_connection
+from tenants.recovery import Target, require_reachable
 from tenants.restoring import KIND, work_of
 from tenants.router import CONTROL
+from tenants.selectors import require_finished, tenant_get
+from tenants.services.restore_undo import replaced_last
 from tenants.sources import BackupFile, backup_find, described, state_at
 from tenants.types import OnProgress, Progress, RestoreReport, ignore_progress
 
@@ -47,7 +52,8 @@ def tenant_restore(
         with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
             if not stop_runs:
                 restoring.require_idle(tenant, cluster)
-            row = restoring.begin(tenant, KIND, file.description if file else described(to_time))
+            given = file.given(with_storage=True) if file else None
+            row = restoring.begin(tenant, KIND, file.description if file else described(to_time), given=given)
             begun = time.monotonic()
             with restoring.undone_on_failure(cluster, tenant, row):
                 if file is None:
@@ -56,6 +62,7 @@ def tenant_restore(
                         built = restoring.build_for(tenant, cluster, source, row, on_progress)
                 else:
                     built = restoring.build_for(tenant, cluster, file, row, on_progress)
+                    holding_proven(file.given(with_storage=True), tenant.identity)
                 _settle(tenant, cluster, row, built, on_progress)
             unavailable_ms = restoring.replace(tenant, cluster, row, on_progress)
             return restoring.finish(
@@ -67,6 +74,36 @@ def tenant_restore(
                 begun=begun,
                 unavailable_ms=unavailable_ms,
             )
+
+
+def tenant_restore_check(
+    *,
+    tenant_id: str,
+    backup_file: str | None = None,
+    to_time: datetime | None = None,
+    undo: bool = False,
+    identity_file: str | None = None,
+) -> None:
+    """Raise what `tenant_restore`, or `tenant_restore_undo`, would refuse before it begins; change and read nothing.
+
+    For whoever is about to ask whether it is meant: there is no use in consenting to what cannot be done.
+    """
+    require_finished(tenant_id)
+    tenant = tenant_get(tenant_id)
+    if tenant.status not in restoring.RESTORABLE:
+        raise TenantNotActive(tenant.id, tenant.status)
+    try:
+        server = restoring.server_of(tenant)
+        if backup_file is not None:
+            _file(tenant, backup_file, identity_file)
+        elif undo:
+            replaced_last(tenant.id)
+        else:
+            require_reachable(server, Target(time=to_time))
+    except RestoreRefused:
+        raise
+    except SeoGenError as error:
+        raise RestoreRefused(tenant.id, error.message, hint=error.hint) from error
 
 
 def _file(tenant: Tenant, backup_file: str, identity_file: str | None) -> BackupFile:

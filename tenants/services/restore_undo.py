@@ -29,10 +29,7 @@ def tenant_restore_undo(
     Raises what `tenant_restore` raises; `RestoreRefused` where nothing was replaced or it is no longer kept.
     """
     with restoring.at_work_on(tenant_id, UNDO) as tenant:
-        kept = Restore.objects.using(CONTROL).filter(tenant_id=tenant_id, kept_until__isnull=False)
-        last = kept.select_related("operation").first()
-        if last is None:
-            raise RestoreRefused(tenant_id, _("no database that a restore replaced is kept"))
+        last = replaced_last(tenant_id)
         with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
             if not stop_runs:
                 restoring.require_idle(tenant, cluster)
@@ -44,6 +41,15 @@ def tenant_restore_undo(
                 _bring_forward(tenant, cluster, row)
             unavailable_ms = restoring.replace(tenant, cluster, row, on_progress)
             return restoring.finish(tenant, cluster, row, on_progress, begun=begun, unavailable_ms=unavailable_ms)
+
+
+def replaced_last(tenant_id: str) -> Restore:
+    """Return the restore that can be undone; raise `RestoreRefused` where there is none."""
+    kept = Restore.objects.using(CONTROL).filter(tenant_id=tenant_id, kept_until__isnull=False)
+    last = kept.select_related("operation").first()
+    if last is None:
+        raise RestoreRefused(tenant_id, _("no database that a restore replaced is kept"))
+    return last
 
 
 def _bring_forward(tenant: Tenant, cluster: Cluster, row: Restore) -> None:

@@ -9,10 +9,12 @@ import re
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from psycopg.types.json import Jsonb
 
 from audit.control.models import ArchivedAuditLog, AuditArchive
 from tenants.models import Erasure, ErasurePhase, Tenant
 from tests.admin.conftest import Filled
+from tests.tenants.erased import forge
 
 ERASURES = "/admin/tenants/erasure/"
 ARCHIVES = "/admin/audit_control/auditarchive/"
@@ -54,14 +56,21 @@ def test_the_certificate_is_handed_out_as_the_document_that_the_digest_is_of(bro
 
 def test_an_erasure_that_is_not_over_says_how_far_it_is(browser: Client, erased: Erasure) -> None:
     # The row as a killed process leaves it.
-    Erasure.objects.filter(pk=erased.pk).update(phase=ErasurePhase.STORAGE, certificate=None, completed_at=None)
-    response = browser.get(page_of(erased))
-    page = " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
-    assert "This erasure is not over" in page
-    assert "storage erased done backups erased to do messages erased to do" in page
-    assert browser.get(certificate_of(erased)).status_code == 404
-    listed = browser.get(f"{ERASURES}?q={erased.tenant_id}").content.decode()
-    assert "not over" in listed and "storage erased" in listed
+    forge(erased, "phase = %s, certificate = NULL, completed_at = NULL", ErasurePhase.STORAGE.value)
+    try:
+        response = browser.get(page_of(erased))
+        page = " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
+        assert "This erasure is not over" in page
+        assert "storage erased done backups erased to do messages erased to do" in page
+        assert browser.get(certificate_of(erased)).status_code == 404
+        listed = browser.get(f"{ERASURES}?q={erased.tenant_id}").content.decode()
+        assert "not over" in listed and "storage erased" in listed
+    finally:
+        forge(
+            erased,
+            "phase = %s, certificate = %s, completed_at = %s",
+            *(erased.phase, Jsonb(erased.certificate), erased.completed_at),
+        )
 
 
 def test_nothing_of_it_can_be_added_changed_or_removed(browser: Client, erased: Erasure) -> None:

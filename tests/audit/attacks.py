@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CONTROL_TABLES = (
     *("control_audit_logs", "control_audit_chain_heads"),
-    *("audit_anchors", "audit_archives", "archived_audit_logs"),
+    *("audit_anchors", "audit_archives", "archived_audit_logs", "erasures"),
 )
 # Gives every entry from %s on a previous hash and a hash that follow from the one before, and sets the head.
 RECOMPUTE = """
@@ -112,8 +112,10 @@ def put_back(control_log: Log) -> Iterator[None]:
             yield
         finally:
             superuser.rollback()
+            # A foreign key's checks that wait for the end would keep the tables from being altered.
+            superuser.execute("SET CONSTRAINTS ALL IMMEDIATE")
             for table in CONTROL_TABLES:
-                superuser.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+                superuser.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
                 superuser.execute(f"DELETE FROM {table}")
                 superuser.execute(f"INSERT INTO {table} TABLE kept_{table}")
             guards_on(superuser, CONTROL_TABLES)

@@ -44,8 +44,8 @@ def victim(log: Log, tenant: Tenant) -> Victim:
 
 
 def kinds(report: LogReport) -> list[tuple[Kind, int | None]]:
-    """Return what was found, but for anchors whose entry went with those of the control log."""
-    return [(one.kind, one.sequence) for one in report.problems if one.kind != Kind.ANCHOR]
+    """Return what was found, but for anchors and erasures whose entries went with those of the control log."""
+    return [(one.kind, one.sequence) for one in report.problems if one.kind not in (Kind.ANCHOR, Kind.LEDGER)]
 
 
 def anchored(victim: Victim) -> list[int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import secrets
 import socket
 import socketserver
 import stat
@@ -24,13 +26,13 @@ from pytest_django import Settings
 from audit.control.models import ControlAuditLog
 from config.stack.paths import CHECKOUT
 from tenants import objects
-from tenants.errors import RestoreRefused, TenantNotActive
+from tenants.errors import BackupFailed, RestoreRefused, TenantNotActive
 from tenants.models import Backup, BackupStatus, Restore, Tenant, TenantStatus
 from tenants.places import MissingFromPlace, PlaceError, place_at, split_file
 from tenants.sealing import SealError
 from tenants.services import backup_prune, backups_verify, tenant_backup, tenant_export, tenant_orphans, tenant_restore
 from tenants.services.backup_verify import backup_verify
-from tests.program import seo_gen
+from tests.program import PROGRAM, seo_gen
 from tests.tenant_fixtures import MakeTenant
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import add_run, everything_of
@@ -212,6 +214,45 @@ def test_a_full_disk_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=True)
     assert f"Tenant {tenant.id} was not backed up: {tmp_path}/{tenant.id}" in result.stdout
     assert "cannot be written: File too large." in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("empty_fleet")
+def test_a_full_disk_is_told_of_each_tenant_and_holds_up_nobody(make_tenant: MakeTenant, tmp_path: Path) -> None:
+    """On a file system of its own that takes two of the three, in a mount namespace of its own."""
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this account may not mount")
+    large, *small = (make_tenant(tenant_id=f"{name}-{secrets.token_hex(4)}") for name in "abc")
+    add_run(large, text=secrets.token_hex(200_000))
+    script = 'mount -t tmpfs -o size=192k tmpfs "$0" && "$@"; status=$?; ls -A "$0"; exit $status'
+    words = [*PROGRAM, "tenant", "backup", "--all", "--workers", "1", "--output", str(tmp_path)]
+    command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), *words]
+    result = subprocess.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    told = f"Tenant {large.id} was not backed up: {tmp_path}/{large.id}-"
+    assert told in result.stderr and "cannot be written: No space left on device." in result.stderr
+    assert f"Not backed up: {large.id}." in result.stderr
+    # Its own parts are gone, those of the others are whole.
+    listed = result.stdout.splitlines()[-4:]
+    assert all(any(line.startswith(one.id) for line in listed) for one in small)
+    assert not any(line.startswith((large.id, ".")) for line in listed)
+    assert [one.status for one in Backup.objects.filter(tenant_id=large.id)] == [BackupStatus.FAILED]
+    assert {one.status for one in Backup.objects.filter(tenant_id__in=[one.id for one in small])} == {"completed"}
+    Backup.objects.filter(place=str(tmp_path)).delete()
+
+
+def test_a_disk_that_is_full_elsewhere_is_told_of_the_tenant(
+    tenant_pair: tuple[Tenant, Tenant], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an export collects its parts in is no file of the place's."""
+    tenant, _other = tenant_pair
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(BackupFailed, match=f"Tenant {tenant.id} was not exported: No space left on device"):
+        tenant_export(tenant_id=tenant.id, output=str(tmp_path / "x"))
     assert list(tmp_path.iterdir()) == []
 
 

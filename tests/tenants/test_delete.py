@@ -14,6 +14,7 @@ import pytest
 from celery import current_app
 from django.core.cache import cache
 from django.db import connections, transaction
+from psycopg.types.json import Jsonb
 from pytest_django import Settings
 
 from audit.archiving import archived_lines
@@ -77,6 +78,7 @@ from tests.program import seo_gen
 from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.archives import archived_postgres
 from tests.tenants.canaries import add_messages
+from tests.tenants.erased import forge
 from tests.tenants.filled import add_run, as_superuser, everything_of
 from tests.tenants.test_create import tenants_objects
 from tests.tenants.test_restore import back_up
@@ -537,9 +539,9 @@ def test_looking_again_finds_what_came_back(tenant: Tenant, tmp_path: Path) -> N
     add_messages((tenant, "late"))
     cache.set(cache_key(tenant.id, "x"), 1)
     assert [one[:28] for one in problems(tenant)] == ["The broker holds 2 messages ", "The cache holds 1 keys of it"]
-    Erasure.objects.filter(pk=row.pk).update(certificate={**certificate_of(row), "tenant_id": "another"})
+    forge(row, "certificate = %s", Jsonb({**certificate_of(row), "tenant_id": "another"}))
     assert any("The certificate is not the one that was written" in one for one in problems(tenant))
-    Erasure.objects.filter(pk=row.pk).update(certificate=row.certificate)
+    forge(row, "certificate = %s", Jsonb(certificate_of(row)))
     Tenant.objects.filter(pk=tenant.pk).delete()
     assert any("Its tombstone is gone" in one for one in problems(tenant))
 

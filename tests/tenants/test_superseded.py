@@ -10,7 +10,7 @@ from pytest_django import Settings
 from tenants.models import Erasure, Tenant
 from tenants.services import backup_prune, erasures_verify, tenant_delete
 from tenants.superseded import OWNER, superseded_remove
-from tests.tenants.erased import forget_erasure
+from tests.tenants.erased import forge, forget_erasure
 
 
 def control_url(settings: Settings) -> dict[str, str]:
@@ -41,7 +41,7 @@ def test_what_an_older_transaction_still_sees_is_not_called_rewritten(tenant: Te
 
 def test_who_does_not_own_the_tables_rewrites_nothing(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     row = tenant_delete(tenant_id=tenant.id)
-    Erasure.objects.filter(pk=row.pk).update(rewritten_at=None)
+    forge(row, "rewritten_at = NULL")
     without = {alias: config for alias, config in connections.settings.items() if alias != OWNER}
     with monkeypatch.context() as patch:
         patch.setattr(connections, "_settings", without)

@@ -1,11 +1,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
-from tenants.services import audit_export
+from tenants.places import STANDARD
+from tenants.services import audit_export, audit_stream
 
 
 class Command(OperatorCommand):
@@ -15,15 +16,29 @@ class Command(OperatorCommand):
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--tenant-id", help="This tenant's log, also after it was erased.")
         which.add_argument("--control", action="store_true", help="The control database's own log.")
-        parser.add_argument("--output", required=True, metavar="FILE", help="A new file, or s3://bucket/key.")
+        parser.add_argument(
+            "--output", required=True, metavar="FILE", help="A new file, s3://bucket/key, or - for standard output."
+        )
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
-        return asdict(audit_export(tenant_id=options["tenant_id"], output=options["output"]))
+        if options["output"] != STANDARD:
+            return asdict(audit_export(tenant_id=options["tenant_id"], output=options["output"]))
+        if options["json"]:
+            raise CommandError(
+                _("--json and --output - both write to standard output. Name a file, or leave --json out.")
+            )
+        return asdict(audit_stream(tenant_id=options["tenant_id"], target=self.binary_stdout()))
 
     def present(self, document: Any) -> None:
-        self.stdout.write(_("%(entries)d entries of the audit log are in %(file)s.") % document)
-        self.stdout.write(_("Its chain begins with %(chain_identity)s and ends with %(head)s.") % document)
+        ends = _("Its chain begins with %(chain_identity)s and ends with %(head)s.") % document
+        if document["file"] == STANDARD:
+            # Standard output holds the log itself, and nothing else.
+            written = _("%(entries)d entries of the audit log were written to standard output.") % document
+            self.stderr.write(f"{written}\n{ends}", style_func=str)
+        else:
+            self.stdout.write(_("%(entries)d entries of the audit log are in %(file)s.") % document)
+            self.stdout.write(ends)
         if document["first_bad"] is not None:
             broken = _("The chain is broken at entry %(first_bad)d; it was written as it is.") % document
             self.stderr.write(self.style.WARNING(broken))

@@ -6,10 +6,11 @@ from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
 from tenants.erasure_presentation import erasure_document, kind_of, print_certificate
+from tenants.holdings import THERE
 from tenants.models import BackupKind, TenantStatus
 from tenants.presentation import show_progress, size
 from tenants.selectors import tenant_get
-from tenants.services import tenant_delete, tenant_loss
+from tenants.services import tenant_delete, tenant_delete_check, tenant_loss
 from tenants.services.delete import DELETABLE, Loss
 
 
@@ -32,6 +33,7 @@ class Command(OperatorCommand):
         tenant = tenant_get(tenant_id)
         # What is erased already, or closed for it, needs no second consent.
         if tenant.status in DELETABLE and not options["confirm"]:
+            tenant_delete_check(tenant_id=tenant_id, accept_audit_loss=options["accept_audit_loss"])
             self.confirm(tenant_id, consequence(tenant_loss(tenant_id=tenant_id)), confirmed=False)
         row = tenant_delete(
             tenant_id=tenant_id,
@@ -65,6 +67,17 @@ def consequence(loss: Loss) -> str:
         }
     )
     lines += [f"  {BackupKind(one.kind).label} {one.file}: {size(one.size_bytes)}" for one in loss.backups]
+    lines += [
+        "  "
+        + (
+            _("file %(file)s, which was read for it")
+            if one.goes
+            else _("not removed: file %(file)s, which was read for it but is not the product's")
+        )
+        % {"file": one.file}
+        for one in loss.files
+        if one.state == THERE
+    ]
     if loss.at_work:
         lines.append("  " + _("runs at work: %(count)d") % {"count": len(loss.at_work)})
     lines.append(

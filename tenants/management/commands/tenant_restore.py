@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from config.command import OperatorCommand
 from tenants.presentation import aware_time, show_progress
 from tenants.selectors import tenant_get
-from tenants.services import tenant_clone, tenant_restore, tenant_restore_undo
+from tenants.services import tenant_clone, tenant_restore, tenant_restore_check, tenant_restore_undo
 
 # How many of each a person is shown; --json has all.
 SHOWN = 10
@@ -56,6 +56,7 @@ class Command(OperatorCommand):
             )
         if options["from_erased"]:
             raise CommandError(_("--from-erased needs --as: the id of an erased tenant is never used again."))
+        tenant_restore_check(tenant_id=tenant_id, undo=options["undo"], **source)
         self.confirm(
             tenant_id,
             _("The database of tenant %(id)s is going to be replaced; it is kept, and can be put back.")
