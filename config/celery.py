@@ -10,7 +10,10 @@ from kombu.exceptions import OperationalError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-app = Celery("seo_gen")
+app = Celery("seo_gen", amqp="runs.messages:GuardedAMQP")
+# `celery.current_app` is kept per thread: without this, threads that did not import this module (gunicorn's, a pool's)
+# would get an application without settings, which sends to guest@localhost:5672.
+app.set_default()
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
