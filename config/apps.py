@@ -9,6 +9,6 @@ class ProjectConfig(AppConfig):
     name = "config"
 
     def ready(self) -> None:
-        # Makes it the application of every thread; without it `celery.current_app` would be Celery's own default, with a
+        # Makes it every thread's application; without it `celery.current_app` would be Celery's own default, with a
         # broker on this machine's port 5672.
         import_module("config.celery")

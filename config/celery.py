@@ -8,8 +8,11 @@ from typing import Any
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
 
+from config import broker
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
+broker.register()
 app = Celery("seo_gen", amqp="runs.messages:GuardedAMQP")
 # `celery.current_app` is kept per thread: without this, threads that did not import this module (gunicorn's, a pool's)
 # would get an application without settings, which sends to guest@localhost:5672.

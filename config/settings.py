@@ -118,6 +118,8 @@ CELERY_ACCEPT_CONTENT = ["json"]
 # The database's lease decides who works; when a message is acknowledged only decides how soon a lost one is noticed.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
+# Drops what is no message of ours, and answers questions alone.
+CELERY_WORKER_CONSUMER = "config.worker:Consumer"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = False
 CELERY_TIMEZONE = "UTC"

@@ -19,12 +19,11 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from runs.errors import BrokerUnavailable, MessageTooLarge, NoWorker
+from runs.message_format import MAX_MESSAGE_BYTES
 from runs.task_names import EXECUTE_STEP
 
 logger = logging.getLogger(__name__)
 
-# A wake-up is some 500 bytes with its headers; a prompt or an output does not fit.
-MAX_MESSAGE_BYTES = 4096
 # How long to wait for the broker, and for the workers' answers.
 ANSWER_S = 1
 # What kombu makes of a broker that cannot be reached, and what it lets through where that happens later.
