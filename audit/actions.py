@@ -39,6 +39,7 @@ TENANT_ACTIONS = frozenset(
 
 BACKUP_ACTIONS = frozenset(
     {
+        "backup.daily",
         "backup.verify",
         "backup.remove",
         "cluster.backup",

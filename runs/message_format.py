@@ -88,7 +88,7 @@ def task_message(headers: object, body: str | bytes, *, content_type: object, co
     check = _ARGUMENTS.get(task) if isinstance(task, str) else None
     if not isinstance(task, str) or check is None:
         raise MalformedMessage("it names no task of ours")
-    if not isinstance(found.get("id"), str) or not _is_uuid(found["id"]):
+    if not isinstance(found.get("id"), str) or not is_uuid(found["id"]):
         raise MalformedMessage("its id is not a UUID")
     return TaskMessage(task, found["id"], check(_arguments(body)), _eta(found.get("eta")))
 
@@ -109,7 +109,7 @@ def _arguments(body: str | bytes) -> list[object]:
 def _step(args: list[object]) -> tuple[str, ...]:
     match args:
         case [str(tenant_id), str(run_id), str(step)]:
-            well_formed = re.fullmatch(ID_PATTERN, tenant_id) and _is_uuid(run_id) and re.fullmatch(NAME_PATTERN, step)
+            well_formed = re.fullmatch(ID_PATTERN, tenant_id) and is_uuid(run_id) and re.fullmatch(NAME_PATTERN, step)
             if well_formed:
                 return tenant_id, run_id, step
             raise MalformedMessage("its ids are not well-formed")
@@ -149,7 +149,7 @@ def _eta(value: object) -> datetime | None:
     return eta
 
 
-def _is_uuid(text: str) -> bool:
+def is_uuid(text: str) -> bool:
     """Tell whether this is a UUID in its usual form; `UUID` itself takes braces and words without dashes too."""
     try:
         return str(UUID(text)) == text

@@ -142,6 +142,11 @@ def broken_tasks() -> list[dict[str, Any]]:
     ]
 
 
+def raw_body(message: dict[str, Any]) -> bytes:
+    """Return the body of a message as it was before it was packed for Redis."""
+    return base64.b64decode(message["body"])
+
+
 def unpickled(path: str) -> list[dict[str, Any]]:
     """Return pickles, each of which creates `path` where anybody loads it."""
     text = pickle.dumps([Planted(path), {}, NOTHING_FOLLOWS])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,48 +14,18 @@ import redis
 from celery import current_app
 from django.conf import settings
 
-from config.stack.paths import CHECKOUT
-from config.stack.process import wait_until
 from runs.models import Run, RunStatus
 from tenants.models import Tenant
 from tests.runs import malformed
 from tests.runs.driving import reload
 from tests.runs.fake_llm import FakeLLM
-from tests.runs.worker import PATIENCE_S, kill, wait_for
+from tests.runs.worker import Watched, kill, wait_for
 
 SEED = os.environ.get("FUZZ_SEED", "11")
 DROPPED = "malformed message dropped"
 BROADCASTS = "/0.celery.pidbox"
 
 MakeRun = Callable[..., Run]
-
-
-class Watched:
-    """A worker with its log, on the session's queue."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self._log, ready = folder / "worker.log", folder / "worker.ready"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "celery", "-A", "config.celery", "worker"),
-                    *("--hostname", "fuzzed@%h", "--loglevel", "INFO", *options),
-                ],
-                cwd=CHECKOUT,
-                env={**os.environ, "SEO_GEN_READY_FILE": str(ready)},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        assert wait_until(ready.exists, PATIENCE_S), self.log
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    @property
-    def lines(self) -> list[str]:
-        return self.log.splitlines()
 
 
 # The worker's loop differs: with processes it waits for sockets, with threads it drains one connection.

@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 from celery import current_app
 
+from runs import message_format
 from runs.message_format import MalformedMessage, TaskMessage, envelope, task_message
 from runs.messages import send_wake_up
 from tests.runs import malformed
@@ -69,6 +70,11 @@ def test_a_message_of_another_shape_is_refused(message: dict[str, Any]) -> None:
 def test_a_task_that_is_not_ours_is_refused(message: dict[str, Any]) -> None:
     with pytest.raises(MalformedMessage):
         read(message)
+
+
+def test_every_task_has_a_form_and_no_form_is_of_none() -> None:
+    ours = {name for name in current_app.tasks if not name.startswith("celery.")}
+    assert ours == set(message_format._ARGUMENTS)
 
 
 def test_a_refusal_repeats_nothing_of_the_message() -> None:
