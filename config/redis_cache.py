@@ -30,20 +30,21 @@ class JSONSerializer:
             raise MalformedValue from error
 
 
-class _Client(RedisCacheClient):  # type: ignore[misc]  # django-stubs leaves it out
+class _Client(RedisCacheClient):
     """Takes a malformed value for none: what is not in the cache is made again."""
 
     def __init__(self, servers: list[str], **options: Any) -> None:
-        super().__init__(servers, serializer=JSONSerializer, **options)
+        # The stubs know of pickles alone.
+        super().__init__(servers, serializer=JSONSerializer, **options)  # type: ignore[arg-type]
 
-    def get(self, key: str, default: Any) -> Any:
+    def get(self, key: Any, default: Any) -> Any:
         try:
             return super().get(key, default)
         except MalformedValue:
             logger.warning("malformed cache value ignored", extra={"action": "cache.ignore", "key": key})
             return default
 
-    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+    def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         nothing = object()
         found = ((key, self.get(key, nothing)) for key in keys)
         return {key: value for key, value in found if value is not nothing}

@@ -26,7 +26,7 @@ OWN_CONTROL = "config.worker:Questions"
 class Consumer(consumer.Consumer):
     """Takes tasks from the queue."""
 
-    class Blueprint(consumer.Consumer.Blueprint):
+    class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc,valid-type]
         default_steps = [
             OWN_CONTROL if step.endswith("control:Control") else step
             for step in consumer.Consumer.Blueprint.default_steps
@@ -54,7 +54,7 @@ class Consumer(consumer.Consumer):
 
     def _drop(self, message: Any, reason: object) -> None:
         log_dropped(reason, _queue_of(message), len(message.body or ""))
-        message.reject_log_error(logger, self.connection_errors)
+        message.reject_log_error(logger, self.connection_errors)  # type: ignore[attr-defined]
 
 
 class Questions(Control):
@@ -62,7 +62,8 @@ class Questions(Control):
 
     def __init__(self, c: Any, **options: Any) -> None:
         super().__init__(c, **options)
-        answer = self.box.on_message
+        box: Any = self.box  # type: ignore[attr-defined]
+        answer = box.on_message
 
         def answer_questions(body: object, message: Any) -> None:
             try:
@@ -73,14 +74,15 @@ class Questions(Control):
                 message.headers = {}
                 answer(checked, message)
 
-        self.box.on_message = answer_questions
+        box.on_message = answer_questions
 
 
 def _question(body: object) -> dict[str, Any]:
     """Return what Celery's mailbox makes of a question; raise `MalformedMessage` where it is none."""
+    found: dict[str, Any] = {"arguments": {}, "destination": None, "reply_to": None, "ticket": None}
     match body:
         case {"method": str(method)} if method in QUESTIONS:
-            found = {"method": method, "arguments": {}, "destination": None, "reply_to": None, "ticket": None}
+            found["method"] = method
         case _:
             raise MalformedMessage("it is no question that a worker answers")
     match body:

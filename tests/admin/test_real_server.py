@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -45,6 +46,14 @@ class Visitor:
     def get(self, path: str) -> str:
         with self._opener.open(self._address + path) as response:
             return str(response.read().decode())
+
+    def status(self, path: str) -> int:
+        try:
+            with self._opener.open(self._address + path) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return int(refusal.code)
 
     def submit(self, path: str, **fields: str) -> str:
         """Fill in the form of a page; return the page that the answer leads to."""

@@ -14,6 +14,8 @@ from uuid import uuid4
 from runs.message_format import MAX_ENVELOPE_BYTES, NOTHING_FOLLOWS
 
 JSON = "application/json"
+NO_PART: tuple[object, ...] = (None, 5, [], True, [{}])
+NO_STEP: tuple[object, ...] = ("", "Draft", "a b", "a" * 64, 5, None, {}, "draft\n")
 
 
 class Planted:
@@ -26,7 +28,7 @@ class Planted:
         return open, (self._path, "w")
 
 
-def headers(task: str = "runs.execute_step", **changed: object) -> dict[str, Any]:
+def headers(task: object = "runs.execute_step", **changed: object) -> dict[str, Any]:
     """Return what Celery writes there for a wake-up."""
     return {
         "lang": "py",
@@ -105,7 +107,7 @@ def broken_envelopes() -> list[dict[str, Any]]:
     whole = message()
     found = [{name: value for name, value in whole.items() if name != left_out} for left_out in whole]
     for part in ("body", "content-type", "content-encoding", "headers", "properties"):
-        found += [{**whole, part: value} for value in (None, 5, [], True, [{}])]
+        found += [{**whole, part: value} for value in NO_PART]
     found += [
         {**whole, "body": "%%% no Base64 %%%"},
         {**whole, "body": base64.b64encode(b"\xff\xfe").decode()},
@@ -137,7 +139,7 @@ def broken_tasks() -> list[dict[str, Any]]:
         message(body("tenant-a"), headers=headers("tenants.backup_daily")),
         *[message(body(value, run, "draft")) for value in ("", "A", "../etc", "a" * 42, 5, None, ["a"], "a\n")],
         *[message(body("tenant-a", value, "draft")) for value in ("", "1", run[:-1], run.replace("-", ""), 5, None)],
-        *[message(body("tenant-a", run, value)) for value in ("", "Draft", "a b", "a" * 64, 5, None, {}, "draft\n")],
+        *[message(body("tenant-a", run, value)) for value in NO_STEP],
         message(body(*args) + " " * 5_000),
     ]
 

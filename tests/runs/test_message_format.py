@@ -85,7 +85,7 @@ def test_a_refusal_repeats_nothing_of_the_message() -> None:
 
 
 def test_options_of_the_sender_have_no_effect() -> None:
-    options = {
+    options: dict[str, Any] = {
         "timelimit": [0.001, 0.001],
         "retries": 99,
         "expires": "2000-01-01T00:00:00+00:00",
