@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
-from celery.apps import worker as worker_program
 from kombu.exceptions import OperationalError
 
 from config import broker, logs
@@ -47,6 +46,9 @@ def setup_logging(**signal: Any) -> None:
 
     At once, so that warnings of a worker that begins are lines of the log too.
     """
+    # Only here: commands and the web server have no use for it.
+    from celery.apps import worker as worker_program
+
     level = signal.get("loglevel") or signal.get("options", {}).get("loglevel") or logging.WARNING
     name = level.upper() if isinstance(level, str) else logging.getLevelName(level)
     logging.config.dictConfig(logs.configuration_from_environment(name))
