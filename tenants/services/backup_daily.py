@@ -51,7 +51,7 @@ def _is_due() -> bool:
 
 def _record_end(*, tenants: int, failed: int) -> None:
     with transaction.atomic(using=CONTROL):
-        details = {"tenants": tenants, "failed": failed}
+        details: dict[str, object] = {"tenants": tenants, "failed": failed}
         record(using=CONTROL, action=ACTION, resource_type="backup", resource_id="*", details=details)
 
 

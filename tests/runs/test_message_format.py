@@ -73,6 +73,7 @@ def test_a_task_that_is_not_ours_is_refused(message: dict[str, Any]) -> None:
 
 
 def test_every_task_has_a_form_and_no_form_is_of_none() -> None:
+    current_app.loader.import_default_modules()
     ours = {name for name in current_app.tasks if not name.startswith("celery.")}
     assert ours == set(message_format._ARGUMENTS)
 

@@ -1,6 +1,7 @@
 """Messages are wake-ups: small, ids only."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 from uuid import uuid4
 
@@ -9,8 +10,8 @@ from celery import current_app
 from kombu.exceptions import OperationalError
 
 from runs.errors import MessageTooLarge, NoWorker
+from runs.message_format import MAX_MESSAGE_BYTES
 from runs.messages import (
-    MAX_MESSAGE_BYTES,
     GuardedAMQP,
     count_messages,
     drop_wake_ups,
@@ -71,13 +72,19 @@ def test_garbage_in_the_queue_keeps_nobody_from_erasing_or_dropping_wake_ups() -
     garbage = [*broken_bytes(), *(json.dumps(one).encode() for one in [*broken_envelopes(), *broken_tasks()])]
     ill = json.dumps(message(body("tenant-garbage", "no-uuid", "draft"))).encode()
     with current_app.connection_for_write() as connection:
-        client: Any = connection.default_channel.client
+        channel: Any = connection.default_channel
+        client = channel.client
         client.lpush(queue, *garbage, ill)
         client.hset("unacked", mapping={str(number): content for number, content in enumerate(garbage)})
         try:
-            asked: list[str] = []
-            assert drop_wake_ups("tenant-garbage", exist=lambda runs: asked.extend(runs) or runs) == 0
-            assert asked == [str(run)]
+            asked: list[Collection[str]] = []
+
+            def all_exist(runs: Collection[str]) -> Collection[str]:
+                asked.append(runs)
+                return runs
+
+            assert drop_wake_ups("tenant-garbage", exist=all_exist) == 0
+            assert asked == [{str(run)}]
             assert count_messages("tenant-garbage") == 2
             assert erase_messages("tenant-garbage") == 2
             assert client.llen(queue) == len(garbage)
