@@ -48,7 +48,7 @@ def test_what_is_no_message_of_ours_is_dropped_and_a_run_is_done(
     parts: list[tuple[Any, dict[str, Any]]] = [
         ("garbage{", {"content_type": JSON, "content_encoding": "utf-8"}),
         (b"\xff\xfe", {"content_type": JSON, "content_encoding": "utf-8", "headers": headers()}),
-        ("", {}),
+        (b"", {}),
         (packed, {"content_type": JSON, "content_encoding": "utf-8", "headers": headers(compression=how)}),
     ]
     for message in [*malformed.broken_tasks(), *malformed.unpickled(str(planted))]:
