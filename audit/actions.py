@@ -41,6 +41,7 @@ TENANT_ACTIONS = frozenset(
 
 BACKUP_ACTIONS = frozenset(
     {
+        "backup.daily",
         "backup.verify",
         "backup.remove",
         "file.remove",

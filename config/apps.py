@@ -9,5 +9,6 @@ class ProjectConfig(AppConfig):
     name = "config"
 
     def ready(self) -> None:
-        # Without it `celery.current_app` would be Celery's own default, with a broker on this machine's port 5672.
+        # Makes it every thread's application; without it `celery.current_app` would be Celery's own default, with a
+        # broker on this machine's port 5672.
         import_module("config.celery")

@@ -13,7 +13,7 @@ from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from config import stack
+from config import logs, stack
 from config.database_session import Limits, command_name, inherited_options, parameters
 from config.unfold import UNFOLD as UNFOLD
 
@@ -47,6 +47,7 @@ INSTALLED_APPS = [
     "runs",
 ]
 MIDDLEWARE = [
+    "config.request_log.RequestLogMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -128,7 +129,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # -- Cache, sessions, Celery ---------------------------------------------------------------------------------------
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "BACKEND": "config.redis_cache.JSONCache",
         "LOCATION": env.str("CACHE_URL"),
         "KEY_PREFIX": "seo-gen",
     }
@@ -148,6 +149,8 @@ CELERY_ACCEPT_CONTENT = ["json"]
 # The database's lease decides who works; when a message is acknowledged only decides how soon a lost one is noticed.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
+# Drops what is no message of ours, and answers questions alone.
+CELERY_WORKER_CONSUMER = "config.worker:Consumer"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = False
 CELERY_TIMEZONE = "UTC"
@@ -260,12 +263,6 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="WARNING")},
-    # What S3 does wrong is tried again, and told once where that does not help.
-    "loggers": {name: {"level": "ERROR"} for name in ("urllib3", "smart_open")},
-}
+LOGGING = logs.configuration(
+    log_format=env.str("LOG_FORMAT", default="") or "plain", level=env.str("LOG_LEVEL", default="") or "WARNING"
+)

@@ -19,12 +19,11 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from runs.errors import BrokerUnavailable, MessageTooLarge, NoWorker
+from runs.message_format import MAX_MESSAGE_BYTES, is_uuid
 from runs.task_names import EXECUTE_STEP
 
 logger = logging.getLogger(__name__)
 
-# A wake-up is some 500 bytes with its headers; a prompt or an output does not fit.
-MAX_MESSAGE_BYTES = 4096
 # How long to wait for the broker, and for the workers' answers.
 ANSWER_S = 1
 # What kombu makes of a broker that cannot be reached, and what it lets through where that happens later.
@@ -78,7 +77,7 @@ def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collecti
     with suppress(*UNREACHABLE), _channel() as channel:
         if channel is None:
             return None
-        waiting = {raw: run for raw in _waiting(channel) if (run := _run_of(raw, tenant_id))}
+        waiting = {raw: run for raw in _waiting(channel) if (run := _run_of(raw, tenant_id)) and is_uuid(run)}
         known = exist(set(waiting.values()))
         return sum(_drop(channel, raw) for raw, run in waiting.items() if run not in known)
     return None
@@ -142,7 +141,10 @@ def _taken(channel: Any, tenant_id: str) -> list[bytes]:
     """Return the tags of the tenant's messages that workers have taken; the broker may serve other installations."""
     tags = []
     for tag, raw in channel.client.hgetall(channel.unacked_key).items():
-        message, _exchange, queue = json.loads(raw)
+        try:
+            message, _exchange, queue = json.loads(raw)
+        except (ValueError, TypeError, RecursionError):
+            continue  # no message, which workers drop
         if queue == current_app.conf.task_default_queue and _run_of(json.dumps(message).encode(), tenant_id):
             tags.append(tag)
     return tags
@@ -155,7 +157,7 @@ def _run_of(raw: bytes, tenant_id: str) -> str | None:
         if message["headers"]["task"] != EXECUTE_STEP:
             return None
         message_tenant, run_id, _step = json.loads(base64.b64decode(message["body"]))[0]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return str(run_id) if message_tenant == tenant_id else None
 

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=BACKUP_DAILY, bind=True, ignore_result=True)
 def daily(self: Any) -> None:
-    """Back up every tenant and remove what is past its time. A message that is delivered twice does nothing."""
+    """Back up every tenant and remove what is past its time, once a day however often it is asked for."""
     with acting_as("worker:backup", operation_id=self.request.id):
         try:
             problems = backup_daily()

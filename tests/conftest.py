@@ -63,3 +63,18 @@ def databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iter
     """Every test may use databases; none is wrapped in a transaction, which would hide what other processes do."""
     with django_db_blocker.unblock():
         yield
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(databases: None) -> Iterator[None]:
+    """Fail the test that leaks, not those after it: they begin as they should, whatever came before.
+
+    The first fixture of every test, so that it is ended last: what the others take back is no leak.
+    """
+    from tests import leaks
+
+    yield
+    left = leaks.found()
+    if left:
+        leaks.repair()
+        pytest.fail(f"The test left something behind: {'; '.join(left)}.", pytrace=False)

@@ -18,7 +18,8 @@ POSTGRES_OPTIONS = "fsync=off archive_mode=off summarize_wal=off log_connections
 # Whatever the developer's shell says about servers, storage and keys must not leak into tests.
 CLEARED = (
     *("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL", "CELERY_BROKER_URL", "CACHE_URL", "LOCAL_LLM_URL"),
-    *("SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS", "STORAGE_ROOT", "DEBUG", "ALLOWED_HOSTS", "LOG_LEVEL", "CELERY_QUEUE"),
+    *("SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS", "STORAGE_ROOT", "DEBUG", "ALLOWED_HOSTS", "CELERY_QUEUE"),
+    *("LOG_FORMAT", "LOG_LEVEL"),
 )
 CLEARED_PREFIXES = ("ANTHROPIC_", "AWS_", "GEMINI_", "GOOGLE_", "OPENAI_", "PG", "RUN_", "TENANT_")
 FIXED_PORT = re.compile(r"SEO_GEN_\w+_PORT")

@@ -1,6 +1,7 @@
 """Which servers the environment replaces, and what the rest of the stack adds to it."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from config.stack.llm import LocalLLM
@@ -10,6 +11,8 @@ from config.stack.service import Service
 from config.stack.state import Secrets, generate_secrets, load_secrets, load_state
 from config.stack.valkey import Valkey
 
+# How the variables end that hold keys of LLM providers.
+API_KEY = "_API_KEY"
 # In the order in which they start.
 SERVERS: tuple[Service, ...] = (Postgres(), Valkey(), LocalLLM())
 
@@ -45,6 +48,11 @@ def external_environment(home: Home) -> dict[str, str]:
     """The environment without what it merely repeats of the stack's own settings."""
     provided = settings_from_stack(home)
     return {name: value for name, value in os.environ.items() if provided.get(name) != value}
+
+
+def without_api_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that asks no provider, and so has no use for what they are paid by."""
+    return {name: value for name, value in environment.items() if not name.endswith(API_KEY)}
 
 
 def _settings(home: Home, secrets: Secrets, ports: dict[str, int]) -> dict[str, str]:

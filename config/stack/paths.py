@@ -6,6 +6,8 @@ from pathlib import Path
 
 from config.stack.errors import StackError
 
+# Logs are for the owner's group, and nobody else.
+LOG_FOLDER_MODE = 0o750
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -37,6 +39,8 @@ class Home:
             # `static` is where collectstatic puts its files; WhiteNoise wants it to exist.
             for name in ("log", "static"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
+            if (self.path / "log").stat().st_uid == os.geteuid():
+                (self.path / "log").chmod(LOG_FOLDER_MODE)
         except OSError as error:
             message = f"The stack's folder {self.path} cannot be made: {error.strerror}."
             raise StackError(message, hint="Set SEO_GEN_HOME to a folder of yours.") from error

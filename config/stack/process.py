@@ -20,6 +20,7 @@ CREATED_TOLERANCE_S = 2.0
 # Below the range from which the kernel takes ports of outgoing connections, so that ours stay free over a restart.
 PORTS = range(15000, 32000)
 LOG_MAX_BYTES = 10_000_000
+LOG_MODE = 0o640
 
 # The processes that this very process started; kept so that they can be reaped when they end.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -45,7 +46,7 @@ class Launch:
 def spawn(launch: Launch, *, mark: str, log: Path) -> ProcessRecord:
     """Start a process in a session of its own, its output appended to `log`."""
     _rotate(log)
-    with log.open("ab") as output:
+    with os.fdopen(_open_log(log), "ab") as output:
         child = subprocess.Popen(
             [str(part) for part in launch.argv],
             cwd=launch.cwd,
@@ -170,6 +171,13 @@ def _reap(pid: int) -> None:
     child = _children.get(pid)
     if child is not None and child.poll() is not None:
         del _children[pid]
+
+
+def _open_log(log: Path) -> int:
+    """Open the log for appending, readable by its owner's group alone, whatever it or the umask was before."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, LOG_MODE)
+    os.fchmod(descriptor, LOG_MODE)
+    return descriptor
 
 
 def _rotate(log: Path) -> None:

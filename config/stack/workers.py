@@ -5,7 +5,7 @@ import sys
 import urllib.error
 import urllib.request
 
-from config.stack.environment import external_environment
+from config.stack.environment import external_environment, without_api_keys
 from config.stack.paths import CHECKOUT, Home
 from config.stack.process import Launch
 from config.stack.service import Service
@@ -22,6 +22,9 @@ READY_FILE = "SEO_GEN_READY_FILE"
 class _PythonService(Service):
     """Runs this checkout's code with the environment of the command that starts it."""
 
+    # Whether it asks providers, or at least whether there are keys to ask them with.
+    needs_api_keys = True
+
     def arguments(self, port: int) -> list[str]:
         raise NotImplementedError
 
@@ -29,7 +32,10 @@ class _PythonService(Service):
         ready_file = home.data(self.name).with_suffix(".ready")
         ready_file.unlink(missing_ok=True)
         own = {"SEO_GEN_HOME": str(home.path), READY_FILE: str(ready_file), "PYTHONUNBUFFERED": "1"}
-        return Launch([sys.executable, "-m", *self.arguments(port)], CHECKOUT, {**external_environment(home), **own})
+        environment = external_environment(home)
+        if not self.needs_api_keys:
+            environment = without_api_keys(environment)
+        return Launch([sys.executable, "-m", *self.arguments(port)], CHECKOUT, {**environment, **own})
 
 
 class _CeleryService(_PythonService):
@@ -47,15 +53,17 @@ class Worker(_CeleryService):
 
     def arguments(self, port: int) -> list[str]:
         pool = ["--concurrency", str(WORKER_PROCESSES), "--hostname", "worker@%h"]
-        return ["celery", "-A", "config.celery", "worker", "--loglevel", "INFO", *pool]
+        # Quiet: without a banner, which is no line of the log.
+        return ["celery", "--quiet", "-A", "config.celery", "worker", "--loglevel", "INFO", *pool]
 
 
 class Beat(_CeleryService):
     name = "beat"
     title = "Celery beat"
+    needs_api_keys = False
 
     def arguments(self, port: int) -> list[str]:
-        return ["celery", "-A", "config.celery", "beat", "--loglevel", "INFO", "--pidfile="]
+        return ["celery", "--quiet", "-A", "config.celery", "beat", "--loglevel", "INFO", "--pidfile="]
 
 
 class Web(_PythonService):
@@ -66,7 +74,8 @@ class Web(_PythonService):
     def arguments(self, port: int) -> list[str]:
         bind = ["--bind", f"127.0.0.1:{port}", "--threads", str(WEB_THREADS)]
         # Preloaded, so that a broken configuration ends the server at once instead of restarting its workers for ever.
-        return ["gunicorn", "config.wsgi:application", "--preload", "--no-control-socket", *bind]
+        ours = ["--config", "python:config.gunicorn", "--preload", "--no-control-socket"]
+        return ["gunicorn", *ours, *bind, "config.wsgi:application"]
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
         try:

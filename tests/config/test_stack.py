@@ -95,6 +95,19 @@ def test_passwords_are_on_no_command_line_and_in_no_log(home: stack.Home, every_
     assert not [secret for secret in secrets if secret in command_lines or secret in logs]
 
 
+def test_keys_of_providers_are_with_those_alone_who_need_them(
+    home: stack.Home, every_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    stack.start(home, ["worker", "beat", "web"])
+    with_key = [name for name, pid in running(home).items() if "OPENAI_API_KEY" in psutil.Process(pid).environ()]
+    # The web server refuses to start a run that could not be paid for.
+    assert with_key == ["worker", "web"]
+    llm = psutil.Process(running(home)["llm"]).environ()
+    assert not {"AWS_SECRET_ACCESS_KEY", "DATABASE_URL"} & set(llm)
+
+
 def test_postgres_wants_a_password(home: stack.Home) -> None:
     stack.ensure_started(home)
     port = load_state(home).services["postgres"].port

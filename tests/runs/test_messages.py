@@ -1,14 +1,27 @@
 """Messages are wake-ups: small, ids only."""
 
+import json
+from collections.abc import Collection
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import current_app
 from kombu.exceptions import OperationalError
 
 from runs.errors import MessageTooLarge, NoWorker
-from runs.messages import MAX_MESSAGE_BYTES, GuardedAMQP, require_broker, require_worker
+from runs.message_format import MAX_MESSAGE_BYTES
+from runs.messages import (
+    GuardedAMQP,
+    count_messages,
+    drop_wake_ups,
+    erase_messages,
+    require_broker,
+    require_worker,
+    send_wake_up,
+)
 from tests.runs.driving import messages_sent
+from tests.runs.malformed import body, broken_bytes, broken_envelopes, broken_tasks, message
 
 
 def test_the_application_sends_through_the_guard() -> None:
@@ -44,3 +57,36 @@ def test_without_a_worker_waiting_is_refused() -> None:
 def test_the_brokers_failure_is_what_we_translate() -> None:
     with pytest.raises(OperationalError), current_app.connection_for_write("redis://127.0.0.1:9/0") as connection:
         connection.ensure_connection(max_retries=1, timeout=1)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp", "amqps"])
+def test_a_brokers_address_leads_to_our_transport(scheme: str) -> None:
+    with current_app.connection_for_write(f"{scheme}://127.0.0.1:9//") as connection:
+        assert connection.get_transport_cls().__module__ == "config.broker"
+
+
+def test_garbage_in_the_queue_keeps_nobody_from_erasing_or_dropping_wake_ups() -> None:
+    run = uuid4()
+    send_wake_up("tenant-garbage", run, "draft")
+    queue = current_app.conf.task_default_queue
+    garbage = [*broken_bytes(), *(json.dumps(one).encode() for one in [*broken_envelopes(), *broken_tasks()])]
+    ill = json.dumps(message(body("tenant-garbage", "no-uuid", "draft"))).encode()
+    with current_app.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        client = channel.client
+        client.lpush(queue, *garbage, ill)
+        client.hset("unacked", mapping={str(number): content for number, content in enumerate(garbage)})
+        try:
+            asked: list[Collection[str]] = []
+
+            def all_exist(runs: Collection[str]) -> Collection[str]:
+                asked.append(runs)
+                return runs
+
+            assert drop_wake_ups("tenant-garbage", exist=all_exist) == 0
+            assert asked == [{str(run)}]
+            assert count_messages("tenant-garbage") == 2
+            assert erase_messages("tenant-garbage") == 2
+            assert client.llen(queue) == len(garbage)
+        finally:
+            client.delete("unacked")

@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from celery import current_app
 from django.db import connections
 
 from config.stack.paths import CHECKOUT
+from config.stack.process import wait_until
 
 # A bound against hanging, not a measure: conditions are waited for.
 PATIENCE_S = 120.0
@@ -32,6 +34,34 @@ def worker(**environment: str) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         kill(process)
+
+
+class Watched:
+    """A worker with its log, on the session's broker and queue unless `environment` says otherwise."""
+
+    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
+        self._log, ready = folder / "worker.log", folder / "worker.ready"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "celery", "-A", "config.celery", "worker"),
+                    *("--hostname", "fuzzed@%h", "--loglevel", "INFO", *options),
+                ],
+                cwd=CHECKOUT,
+                env={**os.environ, **environment, "SEO_GEN_READY_FILE": str(ready)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        assert wait_until(ready.exists, PATIENCE_S), self.log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.log.splitlines()
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

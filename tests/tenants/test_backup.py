@@ -111,6 +111,18 @@ def test_beat_has_everybody_backed_up_once_a_day(make_tenant: MakeTenant, tmp_pa
     made = Backup.objects.filter(tenant_id__in=[tenant.id for tenant in tenants], status=BackupStatus.COMPLETED)
     assert {backup.user_id for backup in made} == {"worker:backup"} and made.count() == 2
     assert len(list(tmp_path.glob("*.storage.tar"))) == 2
+    # Asked again, by a message that was repeated or is anybody's.
+    daily()
+    assert made.all().count() == 2
+
+
+@pytest.mark.usefixtures("empty_fleet")
+def test_a_daily_backup_that_nobody_wanted_is_not_made(tenant: Tenant, settings: Settings) -> None:
+    from tenants.tasks import daily
+
+    settings.BACKUP_DAILY_OUTPUT = ""
+    daily()
+    assert not Backup.objects.filter(tenant_id=tenant.id).exists()
 
 
 def test_an_export_that_is_being_written_is_left_alone(tenant: Tenant, tmp_path: Path) -> None:

@@ -411,24 +411,27 @@ def test_a_copy_that_is_being_tried_out_comes_first(tenant: Tenant) -> None:
 def test_a_transaction_that_is_open_may_end_and_its_file_goes_too(tenant: Tenant) -> None:
     run = add_run(tenant)
     path = f"{objects.prefix_of(tenant.id)}{run}/draft/artifacts/late.md"
-    writing, ended = threading.Event(), threading.Event()
+    writing, ended, given_up = threading.Event(), threading.Event(), threading.Event()
 
     def write() -> None:
         with tenant_context(tenant) as alias, transaction.atomic(using=alias):
             Step.objects.using(alias).select_for_update().get(run_id=run)
             writing.set()
             # Until the tenant is closed to everybody who comes later.
-            while Tenant.objects.get(pk=tenant.pk).status != TenantStatus.DELETING:
-                ended.wait(0.02)
+            while Tenant.objects.get(pk=tenant.pk).status != TenantStatus.DELETING and not given_up.wait(0.02):
+                pass
             storage.write(path, b"late")
         ended.set()
         connections["default"].close()
 
     worker = threading.Thread(target=write)
     worker.start()
-    assert writing.wait(10)
-    row = tenant_delete(tenant_id=tenant.id)
-    worker.join()
+    try:
+        assert writing.wait(10)
+        row = tenant_delete(tenant_id=tenant.id)
+    finally:
+        given_up.set()
+        worker.join()
     assert ended.is_set()
     assert certificate_of(row)["erased"]["storage"]["objects"] == 3
     assert list(objects.versions_of(tenant.id)) == []

@@ -203,7 +203,7 @@ def test_a_bundle_is_not_taken_from_a_pipe(tenant: Tenant, tmp_path: Path) -> No
     bundle, new_id = tmp_path / "moves.bundle", f"pipe-{tenant.id}"[:41]
     tenant_export(tenant_id=tenant.id, output=str(bundle))
     result = seo_gen_piped("tenant", "import", "--file", "-", "--id", new_id, given=bundle.read_bytes())
-    assert result.returncode == 1 and "a pipe can be read once" in result.stderr
+    assert result.returncode == 1 and b"a pipe can be read once" in result.stderr
     assert not Tenant.objects.filter(pk=new_id).exists()
 
 

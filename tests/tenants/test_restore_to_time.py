@@ -81,9 +81,11 @@ def at_work(tenant: Tenant) -> Iterator[list[int]]:
 
     thread = threading.Thread(target=work)
     thread.start()
-    yield seen
-    stop.set()
-    thread.join()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
     assert failures == []
     assert seen == list(range(1, len(seen) + 1)), "a run was lost"
 

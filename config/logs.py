@@ -1,0 +1,199 @@
+"""The log of every process: one line for one event, with what is known about it.
+
+`configuration` makes Python's logging settings for all of them: commands and Django (`config.settings`), workers and
+beat (`config.celery`), and the web server (`config.gunicorn`). Imports no Django, so that each can use it first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from config.errors import SeoGenError
+
+FORMATS = ("plain", "json")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+# What S3 does wrong is tried again, and told once where that does not help.
+QUIET = ("urllib3", "smart_open")
+# Answers from here on are the server's fault.
+SERVER_ERROR = 500
+# What every record has; the rest came with `extra`.
+USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+PLAIN_WORD = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
+CREDENTIALS = re.compile(r"(?<=://)[^\s/@]*@")
+SECRET_VARIABLE = re.compile(r"(KEY|KEYS|PASSWORD|SECRET|TOKEN)$")
+SECRET_MIN_LENGTH = 8
+
+
+class InvalidLogSetting(SeoGenError):
+    """LOG_FORMAT or LOG_LEVEL has a value that nobody knows."""
+
+
+def configuration(*, log_format: str, level: str) -> dict[str, Any]:
+    """Return the settings for `logging.config.dictConfig`; raise `InvalidLogSetting`."""
+    if log_format not in FORMATS:
+        raise InvalidLogSetting(f"LOG_FORMAT is {log_format!r}.", hint=f"It is one of {', '.join(FORMATS)}.")
+    if level.upper() not in LEVELS:
+        raise InvalidLogSetting(f"LOG_LEVEL is {level!r}.", hint=f"It is one of {', '.join(LEVELS)}.")
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"plain": {"()": "config.logs.PlainFormatter"}, "json": {"()": "config.logs.JSONFormatter"}},
+        "filters": {"context": {"()": "config.logs.Context"}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": log_format, "filters": ["context"]},
+        },
+        "root": {"handlers": ["stderr"], "level": level.upper()},
+        # Django's own handlers would say the same again.
+        "loggers": {"django": {"handlers": [], "level": "NOTSET"}, **{name: {"level": "ERROR"} for name in QUIET}},
+    }
+
+
+def configuration_from_environment(default_level: str) -> dict[str, Any]:
+    """Do the same by LOG_FORMAT and LOG_LEVEL; the default stays in the environment, for the settings to find."""
+    level = os.environ.get("LOG_LEVEL") or default_level
+    os.environ["LOG_LEVEL"] = level
+    return configuration(log_format=os.environ.get("LOG_FORMAT") or "plain", level=level)
+
+
+class Context(logging.Filter):
+    """Adds what the process is doing: for which tenant, who acts in which operation, and what request it answers."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        known = {**_acting(), **_requested(record)}
+        for name, value in known.items():
+            if value is not None and getattr(record, name, None) is None:
+                setattr(record, name, value)
+        if _status(record) < SERVER_ERROR:
+            # A refused page is no defect: nobody needs to know where in the code it was refused.
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def _acting() -> dict[str, object]:
+    from audit.context import SYSTEM, current_actor
+    from tenants.active import current_tenant_or_none
+
+    tenant, actor = current_tenant_or_none(), current_actor()
+    return {
+        "tenant": tenant.id if tenant else None,
+        "actor": actor.user_id if actor != SYSTEM else None,
+        "operation": actor.operation_id,
+    }
+
+
+def _requested(record: logging.LogRecord) -> dict[str, object]:
+    """Return what Django's own records about a request say, of the request itself."""
+    request = getattr(record, "request", None)
+    path = getattr(request, "path", None)
+    if not isinstance(path, str):
+        return {}
+    return request_fields(request) | {"status": getattr(record, "status_code", None)}
+
+
+def request_fields(request: Any) -> dict[str, object]:
+    """Return method, path without its query, the tenant that it names, and the id of the user if one was asked for."""
+    from tenants.links import split_path
+
+    found, user = split_path(request.path), getattr(request, "_cached_user", None)
+    return {
+        "method": request.method,
+        "path": request.path,
+        "tenant": found[0] if found else None,
+        "user_id": getattr(user, "pk", None),
+    }
+
+
+def _status(record: logging.LogRecord) -> int:
+    status = getattr(record, "status_code", None)
+    return status if isinstance(status, int) else SERVER_ERROR
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__()
+        self._secrets = _secrets(os.environ)
+
+    def masked(self, text: str) -> str:
+        """Return the text without credentials in URLs, and without the values of secret variables."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return CREDENTIALS.sub("***@", text)
+
+    def traceback(self, record: logging.LogRecord) -> str:
+        if not record.exc_info:
+            return ""
+        return self.masked(self.formatException(record.exc_info))
+
+
+class PlainFormatter(_Formatter):
+    """For people: time, level, logger, message, then key=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        pairs = " ".join(f"{name}={_word(self.masked(str(value)))}" for name, value in _extra(record))
+        message = _one_line(self.masked(record.getMessage()))
+        line = f"{_time(record)} {record.levelname} {record.name} {message} {pairs}".rstrip()
+        if record.exc_info and record.levelno < logging.ERROR:
+            # What was coped with is one line; where it happened does not matter.
+            return f"{line} exception={_word(self.masked(_exception(record)))}"
+        traceback = self.traceback(record)
+        return f"{line}\n{traceback}" if traceback else line
+
+
+class JSONFormatter(_Formatter):
+    """For collectors: one object, the traceback included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        document: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": self.masked(record.getMessage()),
+            "process": record.process,
+        }
+        for name, value in _extra(record):
+            document.setdefault(name, value if isinstance(value, bool | int | float) else self.masked(str(value)))
+        traceback = self.traceback(record)
+        if traceback:
+            document["traceback"] = traceback
+        return json.dumps(document, ensure_ascii=False)
+
+
+def _extra(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
+    """Yield what came with `extra`: plain values alone, since an object may hold anything."""
+    for name, value in vars(record).items():
+        if name not in USUAL and isinstance(value, str | bool | int | float | Decimal | UUID | datetime | date):
+            yield name, value
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def _exception(record: logging.LogRecord) -> str:
+    error = record.exc_info[1] if record.exc_info else None
+    return f"{type(error).__name__}: {error}"
+
+
+def _word(text: str) -> str:
+    """Return the text as it is if it is one word, else quoted, so that nothing in it looks like another pair."""
+    return text if PLAIN_WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def _one_line(text: str) -> str:
+    """Return the text with control characters escaped, so that nothing in it looks like another line."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the values of variables that are named like secrets, the longest first."""
+    named = (value for name, value in environment.items() if SECRET_VARIABLE.search(name))
+    parts = {part for value in named for part in (value, *value.split(",")) if len(part) >= SECRET_MIN_LENGTH}
+    return tuple(sorted(parts, key=len, reverse=True))

@@ -1,0 +1,28 @@
+"""One line for each request that was answered: Django itself has a line for those that were refused or failed."""
+
+import logging
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+from django.http import HttpRequest, HttpResponseBase
+
+from config.logs import request_fields
+
+logger = logging.getLogger(__name__)
+
+
+class RequestLogMiddleware:
+    """The outermost middleware, so that the time is that of the whole request."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        started = time.monotonic()
+        response = self.get_response(request)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            duration_ms = round((time.monotonic() - started) * 1000)
+            fields = {**request_fields(request), "status": response.status_code, "duration_ms": duration_ms}
+            logger.info("request", extra={"action": "request", **fields})
+        return response

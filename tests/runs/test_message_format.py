@@ -1,0 +1,136 @@
+"""Which messages workers act on: what `runs.message_format` lets through, and that nothing else comes out of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery import current_app
+
+from runs import message_format
+from runs.message_format import MalformedMessage, TaskMessage, envelope, task_message
+from runs.messages import send_wake_up
+from tests.runs import malformed
+
+SEED = os.environ.get("FUZZ_SEED", "11")
+QUEUE = "seo-gen"
+
+
+def read(message: dict[str, Any] | bytes) -> TaskMessage:
+    """Read a message as Redis holds it, as a worker does."""
+    raw = message if isinstance(message, bytes) else json.dumps(message).encode()
+    checked = json.loads(envelope(raw, QUEUE))
+    return task_message(
+        checked["headers"],
+        base64.b64decode(checked["body"]),
+        content_type=checked["content-type"],
+        content_encoding=checked["content-encoding"],
+    )
+
+
+def test_what_we_send_is_let_through() -> None:
+    run = uuid4()
+    send_wake_up("tenant-a", run, "draft", delay_s=300)
+    for task in ("runs.sweep", "tenants.audit_anchor", "tenants.backup_daily"):
+        current_app.send_task(task)
+    with current_app.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        waiting = channel.client.lrange(current_app.conf.task_default_queue, 0, -1)
+    wake_up, *others = (read(raw) for raw in reversed(waiting))
+    assert (wake_up.task, wake_up.args) == ("runs.execute_step", ("tenant-a", str(run), "draft"))
+    assert wake_up.eta is not None and wake_up.eta - datetime.now(UTC) > timedelta(seconds=200)
+    assert [one.task for one in others] == ["runs.sweep", "tenants.audit_anchor", "tenants.backup_daily"]
+    assert all((one.args, one.eta) == ((), None) for one in others)
+
+
+@pytest.mark.parametrize("message", list(malformed.well_formed()))
+def test_each_of_our_tasks_is_let_through(message: dict[str, Any]) -> None:
+    assert read(message).task == message["headers"]["task"]
+
+
+@pytest.mark.parametrize("raw", malformed.broken_bytes())
+def test_what_is_no_message_is_refused(raw: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        envelope(raw, QUEUE)
+
+
+@pytest.mark.parametrize("message", malformed.broken_envelopes())
+def test_a_message_of_another_shape_is_refused(message: dict[str, Any]) -> None:
+    with pytest.raises(MalformedMessage):
+        read(message)
+
+
+@pytest.mark.parametrize("message", malformed.broken_tasks())
+def test_a_task_that_is_not_ours_is_refused(message: dict[str, Any]) -> None:
+    with pytest.raises(MalformedMessage):
+        read(message)
+
+
+def test_every_task_has_a_form_and_no_form_is_of_none() -> None:
+    current_app.loader.import_default_modules()
+    ours = {name for name in current_app.tasks if not name.startswith("celery.")}
+    assert ours == set(message_format._ARGUMENTS)
+
+
+def test_a_refusal_repeats_nothing_of_the_message() -> None:
+    for message in (malformed.message(malformed.body("CANARY", "CANARY", "CANARY")), {"CANARY": "CANARY"}):
+        with pytest.raises(MalformedMessage) as refusal:
+            read(message)
+        assert "CANARY" not in str(refusal.value)
+
+
+def test_options_of_the_sender_have_no_effect() -> None:
+    options: dict[str, Any] = {
+        "timelimit": [0.001, 0.001],
+        "retries": 99,
+        "expires": "2000-01-01T00:00:00+00:00",
+        "shadow": "os.system",
+        "argsrepr": "CANARY",
+        "compression": "zlib",
+        "stamped_headers": ["x"],
+    }
+    found = read(malformed.message(headers=malformed.headers(**options)))
+    assert found.headers["timelimit"] == [None, None] and "CANARY" not in str(found.headers)
+    assert {name: found.headers[name] for name in ("retries", "expires", "shadow")} == {
+        "retries": 0,
+        "expires": None,
+        "shadow": None,
+    }
+    assert not {"compression", "stamped_headers"} & set(found.headers)
+
+
+def test_where_a_message_goes_back_to_and_its_tag_are_ours() -> None:
+    properties = {
+        "body_encoding": "base64",
+        "delivery_tag": "of-another",
+        "delivery_info": {"exchange": "other", "routing_key": "other"},
+        "reply_to": "somebody",
+    }
+    kept = json.loads(envelope(json.dumps(malformed.message(properties=properties)).encode(), QUEUE))["properties"]
+    assert kept["delivery_info"] == {"exchange": "", "routing_key": QUEUE}
+    assert kept["delivery_tag"] != "of-another" and "reply_to" not in kept
+
+
+def test_whatever_comes_is_a_task_of_ours_or_refused() -> None:
+    chance = random.Random(SEED)
+    refused = 0
+    for number in range(5_000):
+        raw = malformed.mutated(chance)
+        try:
+            found = read(raw)
+        except MalformedMessage:
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"seed {SEED}, message {number}: {raw!r}") from error
+        else:
+            assert json.loads(found.body)[1:] == [
+                {},
+                {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
+            ]
+    assert refused > 2_000
