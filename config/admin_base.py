@@ -77,6 +77,10 @@ class StaffAdmin(UnfoldModelAdmin):
         """Return what an audit entry about `obj` holds besides the names of the fields that were changed."""
         return {}
 
+    def audit_change(self, form: Any) -> dict[str, object]:
+        """Return what the entry of a change by `form` holds besides: old and new values that must not be forgotten."""
+        return {}
+
     def changeform_view(
         self,
         request: HttpRequest,

@@ -134,6 +134,8 @@ RUN_LEASE_S = env.float("RUN_LEASE_S", default=60.0)
 RUN_MAX_ATTEMPTS = env.int("RUN_MAX_ATTEMPTS", default=5)
 LLM_TIMEOUT_S = env.float("LLM_TIMEOUT_S", default=300.0)
 LOCAL_LLM_URL = env.str("LOCAL_LLM_URL", default="")
+# Hosts, besides the vendors' own, that a provider's base URL may name: "host", "host:port".
+LLM_ALLOWED_HOSTS = env.list("LLM_ALLOWED_HOSTS", default=[])
 
 # -- Storage -------------------------------------------------------------------------------------------------------
 STORAGE_ROOT = Path(env.str("STORAGE_ROOT", default=str(HOME)))
