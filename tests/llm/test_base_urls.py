@@ -152,7 +152,7 @@ def test_the_key_is_not_asked_for_before_the_host_is_known_to_be_allowed(monkeyp
 class TestImportedConfiguration:
     @staticmethod
     def configuration(**values: str) -> LLMConfiguration:
-        row = ProviderRow(display_name="From a bundle", is_active=True, **values)  # type: ignore[arg-type]
+        row = ProviderRow(display_name="From a bundle", is_active=True, **values)
         return LLMConfiguration(providers=[row], models=[], steps=[])
 
     def test_its_base_url_is_refused_where_it_is_not_allowed(self, undone: None) -> None:
