@@ -26,8 +26,8 @@ else:
 class _GivesWhatOneHas(_Mixin):
     """Offers, and accepts, no permission and no group that grants more than the member of staff has."""
 
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest | None, **kwargs: Any) -> Any:
-        assert request is not None
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest | None = None, **kwargs: Any) -> Any:
+        assert request is not None  # Django always gives it
         if db_field.name in ("permissions", "user_permissions"):
             kwargs["queryset"] = permissions_to_give(request.user).select_related("content_type")
         elif db_field.name == "groups":
@@ -53,8 +53,9 @@ class UserAdmin(_GivesWhatOneHas, _UserAdmin, StaffAdmin):
     change_password_form = AdminPasswordChangeForm
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        fixed = super().get_readonly_fields(request, obj)
-        return fixed if is_superuser(request.user) else (*fixed, "is_staff", "is_superuser")
+        # Both are facts; and a form cuts the fractions of their seconds off.
+        facts = (*super().get_readonly_fields(request, obj), "last_login", "date_joined")
+        return facts if is_superuser(request.user) else (*facts, "is_staff", "is_superuser")
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         # Django's view of its own opens no transaction; the audit entry must be in one with the change.

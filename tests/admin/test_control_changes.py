@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from pytest_django import Settings
 
@@ -280,6 +280,10 @@ def test_a_server_is_added_once_it_can_be_reached(browser: Client, server_url: s
         ("mysql://root:sesame@127.0.0.1/x", "must begin with postgresql://"),
         ("postgresql://root:sesame@127.0.0.1:1/x", "cannot be reached"),
         ("postgresql://root:sesa%zzme@127.0.0.1/x", "must begin a code"),
+        (
+            "postgresql://root:sesame@127.0.0.1/x?host=/var/run/postgresql",
+            "has the parameter host, which is not",
+        ),
     ],
 )
 def test_a_server_that_cannot_be_used_is_refused(browser: Client, url: str, message: str) -> None:
@@ -291,7 +295,51 @@ def test_a_server_that_cannot_be_used_is_refused(browser: Client, url: str, mess
     assert not DatabaseServer.objects.filter(pk=name).exists()
 
 
-def test_the_default_mark_moves(browser: Client, server_url: str) -> None:
+def test_superusers_alone_may_add_or_change_servers(staff: User, server_url: str) -> None:
+    staff.user_permissions.set(Permission.objects.filter(codename__endswith="_databaseserver"))
+    client = Client()
+    client.force_login(staff)
+    assert client.get("/admin/tenants/databaseserver/main/change/").status_code == 200
+    # Whether an address answers is nothing that a page tells them.
+    probe = {"name": "probe", "new_admin_url": "postgresql://a:b@127.0.0.1:1/x", "is_active": "on"}
+    for page, form in (
+        ("add/", probe),
+        ("main/change/", probe),
+        ("main/change/", {"capacity": "3", "is_active": "on", "is_default": "on"}),
+        ("main/delete/", {"post": "yes"}),
+    ):
+        response = client.post(f"/admin/tenants/databaseserver/{page}", form)
+        assert response.status_code == 403 and "cannot be reached" not in response.content.decode()
+    main = DatabaseServer.objects.get(pk="main")
+    assert (main.admin_url, main.capacity) == (server_url, None)
+
+
+@pytest.mark.parametrize("place", ["wal", "s3://", "../wal"])
+def test_a_place_for_the_log_that_cannot_be_one_is_refused(browser: Client, place: str) -> None:
+    before = DatabaseServer.objects.get(pk="main").wal_archive
+    form = {"is_default": "on", "is_active": "on", "wal_archive": place}
+    assert browser.post("/admin/tenants/databaseserver/main/change/", form).status_code == 200
+    assert DatabaseServer.objects.get(pk="main").wal_archive == before
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "databaseserver/?admin_url__startswith=f",
+        "databaseserver/?admin_url=f",
+        "databaseserver/?admin_url__isnull=True",
+        "tenant/?database_url__contains=f",
+        "tenant/?server__admin_url__startswith=f",
+        "databaseserver/?tenants__database_url__startswith=f",
+        "backup/?tenant__database_url__startswith=f",
+    ],
+)
+def test_a_column_that_holds_a_secret_cannot_be_searched_by_address(browser: Client, page: str) -> None:
+    response = browser.get(f"/admin/tenants/{page}")
+    assert response.status_code == 400 or response["Location"].endswith("?e=1")
+
+
+def test_the_default_mark_moves(browser: Client, server_url: str, superuser: User) -> None:
     name = f"server-{uuid4().hex[:8]}"
     form = {"name": name, "new_admin_url": server_url, "is_default": "on", "is_active": "on"}
     assert browser.post("/admin/tenants/databaseserver/add/", form).status_code == 302
@@ -301,6 +349,12 @@ def test_the_default_mark_moves(browser: Client, server_url: str) -> None:
     assert list(DatabaseServer.objects.filter(is_default=True)) == [DatabaseServer.objects.get(pk="main")]
     assert DatabaseServer.objects.get(pk="main").admin_url == server_url
     DatabaseServer.objects.filter(pk=name).delete()
+    # Either server has an entry each time.
+    assert [entry.details for entry in entries("server.change", "main", superuser)] == [
+        {"fields": ["is_default"], "default_is_now": name},
+        {"fields": ["is_default"]},
+    ]
+    assert entries("server.change", name, superuser)[-1].details == {"fields": ["is_default"], "default_is_now": "main"}
 
 
 # -- tenants -------------------------------------------------------------------------------------------------------

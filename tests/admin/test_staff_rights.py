@@ -74,8 +74,6 @@ def form_of(user: User, **values: Any) -> dict[str, Any]:
     return {
         "username": user.username,
         "is_active": "on",
-        "date_joined_0": f"{user.date_joined:%Y-%m-%d}",
-        "date_joined_1": f"{user.date_joined:%H:%M:%S}",
         "user_permissions": [str(pk) for pk in user.user_permissions.values_list("pk", flat=True)],
         "groups": [str(pk) for pk in user.groups.values_list("pk", flat=True)],
         **values,

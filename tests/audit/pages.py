@@ -345,8 +345,7 @@ def _(staff: Staff) -> Callable[[], object]:
 @change("control/user/change", "user.change")
 def _(staff: Staff) -> Callable[[], object]:
     user = _new_user(staff)
-    joined = {"date_joined_0": f"{user.date_joined:%Y-%m-%d}", "date_joined_1": f"{user.date_joined:%H:%M:%S}"}
-    form = {"username": user.username, "is_active": "on", "first_name": "Renamed", **joined}
+    form = {"username": user.username, "is_active": "on", "first_name": "Renamed"}
     return lambda: staff.post(f"/admin/auth/user/{user.pk}/change/", form)
 
 
