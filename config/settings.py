@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from config import stack
 from config.unfold import UNFOLD as UNFOLD
+from config.web_security import CONTENT_SECURITY_POLICY, on_loopback_alone, proxy_header
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -44,7 +45,9 @@ INSTALLED_APPS = [
     "runs",
 ]
 MIDDLEWARE = [
+    # The first two go before what serves static files, which shall have their headers too.
     "django.middleware.security.SecurityMiddleware",
+    "config.web_security.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -104,9 +107,10 @@ CACHES = {
     }
 }
 SESSION_COOKIE_NAME = "seo_gen_session"
-SESSION_COOKIE_SECURE = env.bool("SESSION_COOKIE_SECURE", default=False)
+SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE_S", default=12 * 60 * 60)
+# Over https alone, unless nothing crosses a network.
+SESSION_COOKIE_SECURE = env.bool("SESSION_COOKIE_SECURE", default=not on_loopback_alone(ALLOWED_HOSTS))
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
-SECURE_CONTENT_TYPE_NOSNIFF = True
 # Off where a proxy serves the static files.
 WHITENOISE_USE_FINDERS = env.bool("WHITENOISE_USE_FINDERS", default=True)
 LOGIN_URL = "admin:login"
@@ -203,6 +207,16 @@ if AUDIT_ANCHOR_INTERVAL_S > 0:
     }
 
 # -- Web -----------------------------------------------------------------------------------------------------------
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_CSP = CONTENT_SECURITY_POLICY
+# Behind a proxy that ends TLS (docs/configuration.md).
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
+SECURE_PROXY_SSL_HEADER = proxy_header(env.str("SECURE_PROXY_SSL_HEADER", default=""))
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=True)
+SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
+# A place in browsers' preload lists concerns a whole domain for years, and so is no default of one of its hosts.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
 STATIC_URL = "static/"
 STATIC_ROOT = HOME / "static"
 LANGUAGE_CODE = "en"
@@ -221,7 +235,14 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "filters": {"refusals_without_traceback": {"()": "config.refusal_logs.RefusalsWithoutTraceback"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "plain",
+            "filters": ["refusals_without_traceback"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="WARNING")},
     # What S3 does wrong is tried again, and told once where that does not help.
     "loggers": {name: {"level": "ERROR"} for name in ("urllib3", "smart_open")},

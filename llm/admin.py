@@ -38,6 +38,8 @@ class LLMProviderForm(forms.ModelForm):  # type: ignore[type-arg]
             present = set(LLMProvider.objects.using("default").values_list("pk", flat=True))
             missing = [provider_id for provider_id in PROVIDER_IDS if provider_id not in present]
             self.fields["id"].widget.choices = [(provider_id, provider_id) for provider_id in missing]
+            if not missing:
+                self.fields["id"].help_text = gettext_lazy("Every provider that this release can call is here already.")
 
     def clean_id(self) -> str:
         provider_id: str = self.cleaned_data["id"]

@@ -49,8 +49,9 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
         help_text=gettext_lazy(
-            "postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE. Stored encrypted and"
-            " never shown again; empty keeps the present one."
+            "postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE. Its parameters may be"
+            " about TLS alone, such as ?sslmode=verify-full. Stored encrypted and never shown again; empty keeps the"
+            " present one."
         ),
     )
 
@@ -59,9 +60,12 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = ("name", "capacity", "is_default", "is_active", "wal_archive")
         widgets: ClassVar = {"wal_archive": UnfoldAdminTextInputWidget}
         help_texts: ClassVar = {
+            "wal_restore_command": gettext_lazy(
+                "Of another tool that archives the log. `seo-gen cluster set-restore-command` sets it."
+            ),
             "wal_archive": gettext_lazy(
                 "Where the server's write-ahead log is archived: a folder or s3://bucket/prefix."
-            )
+            ),
         }
 
     def clean_wal_archive(self) -> str:
