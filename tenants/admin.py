@@ -49,8 +49,8 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
         help_text=gettext_lazy(
-            "postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE. Its parameters may be"
-            " about TLS alone, such as ?sslmode=verify-full. Stored encrypted and never shown again; empty keeps the"
+            "postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE. Its parameters may"
+            " be about TLS alone, such as ?sslmode=verify-full. Stored encrypted and never shown again; empty keeps the"
             " present one."
         ),
     )

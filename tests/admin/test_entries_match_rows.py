@@ -147,7 +147,7 @@ def _(desk: Desk) -> tuple[Model, Callable[[], object]]:
 
 def _another_server_url(desk: Desk, present: str) -> str:
     parts = urlsplit(DatabaseServer.objects.get(pk="main").admin_url)
-    return urlunsplit(parts._replace(query="channel_binding=prefer"))
+    return str(urlunsplit(parts._replace(query="channel_binding=prefer")))
 
 
 SPECIAL: dict[str, Callable[[Desk, str], str]] = {
