@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
+from django.core.exceptions import FieldDoesNotExist
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model, TextField
 from django.forms.fields import InvalidJSONInput
@@ -73,8 +74,16 @@ class StaffAdmin(UnfoldModelAdmin):
             widget.can_delete_related = widget.can_view_related = False
         return field
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Refuse filters by address (`?column__startswith=…`) on columns that hold secrets."""
+        return _is_searchable(self.model, lookup) and super().lookup_allowed(lookup, value, request)
+
     def audit_details(self, obj: Any) -> dict[str, object]:
         """Return what an audit entry about `obj` holds besides the names of the fields that were changed."""
+        return {}
+
+    def audit_change(self, form: Any) -> dict[str, object]:
+        """Return what the entry of a change by `form` holds besides: old and new values that must not be forgotten."""
         return {}
 
     def changeform_view(
@@ -92,6 +101,21 @@ class StaffAdmin(UnfoldModelAdmin):
             # The transaction is rolled back; the page shows what stands.
             messages.error(request, str(error))
             return HttpResponseRedirect(request.get_full_path())
+
+
+def _is_searchable(model: type[Model], lookup: str) -> bool:
+    """Tell whether no field on the way of a lookup, such as `server__name__startswith`, says that it is not."""
+    for part in lookup.split("__"):
+        try:
+            field = model._meta.pk if part == "pk" else model._meta.get_field(part)
+        except FieldDoesNotExist:
+            return True  # a transform or a comparison: what Django makes of it is its own check
+        if not getattr(field, "searchable", True):
+            return False
+        if not isinstance(field.related_model, type):
+            return True
+        model = field.related_model
+    return True
 
 
 class ReadOnlyAdmin(StaffAdmin):

@@ -99,11 +99,11 @@ class StaffSite(AdminSite):
 class Audited(StaffAdmin):
     """Write an audit entry where Django writes its own log: in the transaction of the change.
 
-    An entry holds which fields were changed, never their values.
+    An entry holds which fields were changed; their values only where `audit_change` gives them.
     """
 
     def construct_change_message(self, request: HttpRequest, form: Form, formsets: Any, add: bool = False) -> Any:
-        return {"fields": sorted(form.changed_data)}
+        return {"fields": sorted(form.changed_data), **self.audit_change(form)}
 
     def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
         self._record("create", obj, message)

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from config import logs, stack
 from config.database_session import Limits, command_name, inherited_options, parameters
 from config.unfold import UNFOLD as UNFOLD
+from config.web_security import CONTENT_SECURITY_POLICY, on_loopback_alone, proxy_header
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -48,7 +49,9 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.request_log.RequestLogMiddleware",
+    # The next two go before what serves static files, which shall have their headers too.
     "django.middleware.security.SecurityMiddleware",
+    "config.web_security.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -135,9 +138,10 @@ CACHES = {
     }
 }
 SESSION_COOKIE_NAME = "seo_gen_session"
-SESSION_COOKIE_SECURE = env.bool("SESSION_COOKIE_SECURE", default=False)
+SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE_S", default=12 * 60 * 60)
+# Over https alone, unless nothing crosses a network.
+SESSION_COOKIE_SECURE = env.bool("SESSION_COOKIE_SECURE", default=not on_loopback_alone(ALLOWED_HOSTS))
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
-SECURE_CONTENT_TYPE_NOSNIFF = True
 # Off where a proxy serves the static files.
 WHITENOISE_USE_FINDERS = env.bool("WHITENOISE_USE_FINDERS", default=True)
 LOGIN_URL = "admin:login"
@@ -167,6 +171,8 @@ RUN_LEASE_S = env.float("RUN_LEASE_S", default=60.0)
 RUN_MAX_ATTEMPTS = env.int("RUN_MAX_ATTEMPTS", default=5)
 LLM_TIMEOUT_S = env.float("LLM_TIMEOUT_S", default=300.0)
 LOCAL_LLM_URL = env.str("LOCAL_LLM_URL", default="")
+# Hosts, besides the vendors' own, that a provider's base URL may name: "host", "host:port".
+LLM_ALLOWED_HOSTS = env.list("LLM_ALLOWED_HOSTS", default=[])
 
 # -- Storage -------------------------------------------------------------------------------------------------------
 STORAGE_ROOT = Path(env.str("STORAGE_ROOT", default=str(HOME)))
@@ -249,6 +255,16 @@ if AUDIT_ANCHOR_INTERVAL_S > 0:
     }
 
 # -- Web -----------------------------------------------------------------------------------------------------------
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_CSP = CONTENT_SECURITY_POLICY
+# Behind a proxy that ends TLS (docs/configuration.md).
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
+SECURE_PROXY_SSL_HEADER = proxy_header(env.str("SECURE_PROXY_SSL_HEADER", default=""))
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=True)
+SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
+# A place in browsers' preload lists concerns a whole domain for years, and so is no default of one of its hosts.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
 STATIC_URL = "static/"
 STATIC_ROOT = HOME / "static"
 LANGUAGE_CODE = "en"

@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.http import HttpRequest
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from config.admin_base import StaffAdmin
-from llm.errors import LLMError
-from llm.models import StepLLMDefault
-from llm.selectors import resolve_model
+from llm.clients import PROVIDER_IDS, require_callable
+from llm.clients.base_urls import without_credentials
+from llm.errors import LLMError, UnknownProvider
+from llm.models import LLMProvider, StepLLMDefault
+from llm.selectors import require_routable, resolve_model
 
 
 class LLMProviderForm(forms.ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        # The id is the wire protocol: one that no client speaks could never be called.
+        widgets: ClassVar = {"id": UnfoldAdminSelectWidget}
+        help_texts: ClassVar = {
+            "api_base_url": gettext_lazy(
+                "Of a compatible server, as the provider's SDK takes it: https://host for claude and gemini,"
+                " https://host/v1 for openai and local. The host must be listed in LLM_ALLOWED_HOSTS. Empty: the"
+                " provider's own."
+            )
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "id" in self.fields:
+            present = set(LLMProvider.objects.using("default").values_list("pk", flat=True))
+            missing = [provider_id for provider_id in PROVIDER_IDS if provider_id not in present]
+            self.fields["id"].widget.choices = [(provider_id, provider_id) for provider_id in missing]
+            if not missing:
+                self.fields["id"].help_text = gettext_lazy("Every provider that this release can call is here already.")
+
+    def clean_id(self) -> str:
+        provider_id: str = self.cleaned_data["id"]
+        if provider_id not in PROVIDER_IDS:
+            raise ValidationError(str(UnknownProvider(provider_id, list(PROVIDER_IDS))))
+        return provider_id
+
     def clean_api_base_url(self) -> str | None:
-        url: str | None = self.cleaned_data["api_base_url"] or None
-        if url is not None:
-            # Hosts such as "llm" or "localhost:8080" are fine inside a private network; a missing scheme is not.
-            if not url.startswith(("http://", "https://")) or any(character.isspace() for character in url):
-                raise ValidationError(_("Enter an address that begins with http:// or https://."))
-            if "@" in url:
-                raise ValidationError(_("Leave the credentials out: keys come from the environment alone."))
-        return url
+        return (self.cleaned_data["api_base_url"] or "").strip() or None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        provider_id = cleaned.get("id") or self.instance.pk
+        if provider_id and cleaned.get("api_base_url"):
+            try:
+                require_callable(provider_id, cleaned["api_base_url"])
+            except LLMError as error:
+                raise ValidationError({"api_base_url": str(error)}) from error
+        return cleaned
 
 
 class LLMProviderAdmin(StaffAdmin):
@@ -40,6 +71,13 @@ class LLMProviderAdmin(StaffAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         # The id names the wire protocol, and finished steps point to it by name.
         return ("id",) if obj else ()
+
+    def audit_change(self, form: forms.ModelForm[Any]) -> dict[str, object]:
+        """Keep where keys went before and go now: putting the URL back must not hide that it was another."""
+        if "api_base_url" not in form.changed_data:
+            return {}
+        urls = {"from": form.initial.get("api_base_url"), "to": form.cleaned_data["api_base_url"]}
+        return {"api_base_url": {name: without_credentials(url) for name, url in urls.items()}}
 
 
 class LLMModelAdmin(StaffAdmin):
@@ -75,6 +113,7 @@ class StepLLMDefaultForm(forms.ModelForm):  # type: ignore[type-arg]
         provider, model_class = cleaned.get("provider"), cleaned.get("model_class")
         if provider and model_class:
             try:
+                require_routable(provider.pk)
                 resolve_model(provider.pk, model_class)
             except LLMError as error:
                 raise ValidationError(str(error)) from error

@@ -7,3 +7,6 @@ from django.utils.translation import gettext_lazy as _
 class LLMConfig(AppConfig):
     name = "llm"
     verbose_name = _("LLM")
+
+    def ready(self) -> None:
+        from llm import checks  # noqa: F401  (registers the system checks)

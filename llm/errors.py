@@ -72,8 +72,35 @@ class InvalidBaseURL(LLMPermanentError):
 
     def __init__(self, provider_id: str) -> None:
         super().__init__(
-            _("The API base URL of the provider %(provider)s is not an http or https URL.") % {"provider": provider_id},
-            hint=_("Correct it in the admin under LLM providers, or LOCAL_LLM_URL for local."),
+            _("The API base URL of the provider %(provider)s is not a plain URL such as https://host.")
+            % {"provider": provider_id},
+            hint=_(
+                "Enter it without credentials, query or fragment in the admin under Providers, or in LOCAL_LLM_URL."
+            ),
+        )
+
+
+class InsecureBaseURL(LLMPermanentError):
+    """An API key must not cross a network in the clear."""
+
+    def __init__(self, provider_id: str) -> None:
+        super().__init__(
+            _("The API base URL of the provider %(provider)s must begin with https://.") % {"provider": provider_id},
+            hint=_("http is accepted for LOCAL_LLM_URL and for a loopback address with its port in LLM_ALLOWED_HOSTS."),
+        )
+
+
+class HostNotAllowed(LLMPermanentError):
+    """The operator has not allowed keys and prompts to be sent there."""
+
+    def __init__(self, provider_id: str, host: str) -> None:
+        super().__init__(
+            _("The API base URL of the provider %(provider)s points to %(host)s, which is not an allowed host.")
+            % {"provider": provider_id, "host": host},
+            hint=_(
+                "Clear the URL in the admin under Providers, or add the host to LLM_ALLOWED_HOSTS for commands, web"
+                " server and workers."
+            ),
         )
 
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import QuerySet
 
-from llm.clients import client_for
+from llm.clients import client_for, require_callable
 from llm.errors import InactiveProvider, InvalidModelClass, NoActiveModel, UnknownProvider
 from llm.models import LLMModel, LLMProvider, ModelClass, StepLLMDefault
 from llm.types import PipelineStep, ResolvedModel
@@ -61,6 +61,14 @@ def prices_of(provider_id: str, model_name: str) -> dict[str, Decimal | None]:
 def require_key(provider_id: str) -> None:
     """Raise what keeps every call of the provider from being made, above all `MissingKey`, which names the variable."""
     client_for(provider_id, _provider(provider_id).api_base_url)
+
+
+def require_routable(provider_id: str) -> None:
+    """Raise where no call of the provider can ever be made, whatever keys are set.
+
+    Raises `UnknownProvider`, `InvalidBaseURL`, `InsecureBaseURL` or `HostNotAllowed`.
+    """
+    require_callable(provider_id, _provider(provider_id).api_base_url)
 
 
 def _provider(provider_id: str) -> LLMProvider:

@@ -12,7 +12,7 @@ from llm.errors import UnknownStep
 from llm.keys import KEY_VARIABLES
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
 from llm.prices import FREE, ListedModel, current_list, installed_list, listed
-from llm.selectors import resolve_model
+from llm.selectors import require_routable, resolve_model
 from llm.types import PriceChange, Prices, PricesReport, SeedReport, StepDefaultChange
 
 # Any number that no other advisory lock of ours has.
@@ -35,13 +35,14 @@ def catalogue_seed() -> SeedReport:
 def step_default_set(*, step: str, provider_id: str, model_class: str | None = None) -> StepDefaultChange:
     """Route a step of the pipeline to a provider, and a class unless it keeps its own; runs that exist keep their pins.
 
-    Raises `UnknownStep`, or what `resolve_model` raises where the provider could not serve it.
+    Raises `UnknownStep`, or what `require_routable` and `resolve_model` raise where the provider could not serve it.
     """
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
         steps = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS)
         row = steps.select_for_update().filter(pk=step).first()
         if row is None:
             raise UnknownStep(step, list(steps.order_by("position", "step").values_list("step", flat=True)))
+        require_routable(provider_id)
         model = resolve_model(provider_id, model_class or row.model_class)
         change = StepDefaultChange(
             step=step,

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS
 from pydantic import BaseModel, ConfigDict, Field
 
+from llm.clients import PROVIDER_IDS, require_callable
 from llm.models import LLMModel, LLMProvider, ModelClass, StepLLMDefault
 
 
@@ -58,10 +59,15 @@ def configuration_read() -> LLMConfiguration:
 def configuration_add(configuration: LLMConfiguration) -> list[str]:
     """Insert what is missing here, and change nothing that is there; return the names of what was added.
 
-    Call it in a transaction on the control database, and record it.
+    A provider that this release has no client for is left out, with its models and steps. A base URL that this
+    installation does not allow is refused (see `require_callable`): the document comes from outside. Call it in a
+    transaction on the control database, and record it.
     """
     added = []
-    for provider in configuration.providers:
+    present = set(LLMProvider.objects.using(DEFAULT_DB_ALIAS).values_list("pk", flat=True))
+    for provider in (provider for provider in configuration.providers if provider.id in PROVIDER_IDS):
+        if provider.id not in present:
+            require_callable(provider.id, provider.api_base_url)
         _provider, created = LLMProvider.objects.using(DEFAULT_DB_ALIAS).get_or_create(
             pk=provider.id, defaults=provider.model_dump(exclude={"id"})
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -25,7 +25,10 @@ from tenants.erasure_admin import erasure_link
 from tenants.links import tenant_url
 from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus, database_prefix
 from tenants.naming import ID_MAX_LENGTH, NAME_MAX_LENGTH
+from tenants.places import place_at
+from tenants.server_url import require_server_url
 from tenants.services import tenant_create, tenant_resume, tenant_suspend
+from tenants.services.server_settings import ServerSettings, server_settings_save
 from tenants.services.setup import server_register
 
 STATUS_COLORS = {
@@ -46,15 +49,34 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
         help_text=gettext_lazy(
-            "postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE. Stored encrypted and"
-            " never shown again; empty keeps the present one."
+            "postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE. Its parameters may"
+            " be about TLS alone, such as ?sslmode=verify-full. Stored encrypted and never shown again; empty keeps the"
+            " present one."
         ),
     )
 
     class Meta:
         model = DatabaseServer
-        fields = ("name", "capacity", "is_default", "is_active", "wal_archive", "wal_restore_command")
-        widgets = dict.fromkeys(("wal_archive", "wal_restore_command"), UnfoldAdminTextInputWidget)
+        fields = ("name", "capacity", "is_default", "is_active", "wal_archive")
+        widgets: ClassVar = {"wal_archive": UnfoldAdminTextInputWidget}
+        help_texts: ClassVar = {
+            "wal_restore_command": gettext_lazy(
+                "Of another tool that archives the log. `seo-gen cluster set-restore-command` sets it."
+            ),
+            "wal_archive": gettext_lazy(
+                "Where the server's write-ahead log is archived: a folder or s3://bucket/prefix."
+            ),
+        }
+
+    def clean_wal_archive(self) -> str:
+        place: str = self.cleaned_data["wal_archive"].strip()
+        if place and not place.startswith("s3://") and not Path(place).is_absolute():
+            raise ValidationError(_("Enter the folder's whole path, from / on, or s3://bucket/prefix."))
+        try:
+            place_at(place)
+        except SeoGenError as error:
+            raise ValidationError(str(error)) from error
+        return place
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -71,12 +93,8 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         return exclusions | {"is_default"}
 
     def _require_reachable(self, name: str, url: str) -> None:
-        if not url.startswith(("postgresql://", "postgres://")):
-            raise ValidationError({"new_admin_url": _("The address must begin with postgresql://.")})
-        if re.search("%(?![0-9A-Fa-f]{2})", url):
-            # The driver would refuse it too, but repeat what may be the password.
-            raise ValidationError({"new_admin_url": _("A % in the address must begin a code such as %40.")})
         try:
+            require_server_url(url)
             with Cluster(DatabaseServer(name=name, admin_url=url), database_prefix()):
                 pass
         except SeoGenError as error:
@@ -84,11 +102,14 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class DatabaseServerAdmin(StaffAdmin):
+    """Superusers alone change servers: this machine connects wherever a server's address says."""
+
     audit_noun = "server"
     audit_resource = "database_server"
     form = DatabaseServerForm
     list_display = ("name", "masked_url", "tenant_count", "capacity", "is_default", "is_active")
-    readonly_fields = ("masked_url", "recovery_verified_at", "created_at")
+    # The restore command is run in a shell: `cluster set-restore-command` sets it.
+    readonly_fields = ("masked_url", "wal_restore_command", "recovery_verified_at", "created_at")
     fields = (
         *("name", "masked_url", "new_admin_url", "capacity", "is_default", "is_active"),
         *("wal_archive", "wal_restore_command", "recovery_verified_at", "created_at"),
@@ -101,16 +122,25 @@ class DatabaseServerAdmin(StaffAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         return ("name", *self.readonly_fields) if obj else self.readonly_fields
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return bool(request.user.is_superuser)
+
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
         """Register the address, which prepares the server, then keep the rest."""
         assert isinstance(obj, DatabaseServer)
         url = form.cleaned_data["new_admin_url"]
         if url:
             obj.admin_url = server_register(name=obj.name, admin_url=url).admin_url
-        servers = DatabaseServer.objects.using("default")
-        if obj.is_default:
-            servers.exclude(pk=obj.pk).filter(is_default=True).update(is_default=False)
-        servers.filter(pk=obj.pk).update(capacity=obj.capacity, is_default=obj.is_default, is_active=obj.is_active)
+        kept = ServerSettings(
+            capacity=obj.capacity, is_default=obj.is_default, is_active=obj.is_active, wal_archive=obj.wal_archive
+        )
+        server_settings_save(name=obj.name, settings=kept)
         obj._state.adding = False
 
     @admin.display(description=gettext_lazy("tenants"), ordering="tenant_count")

@@ -3,7 +3,7 @@
 from django.db import transaction
 
 from audit.services import Details, record
-from llm.errors import LLMPermanentError
+from llm.errors import InvalidKey, MissingKey
 from llm.selectors import pipeline, require_key
 from llm.services import catalogue_seed, prices_refresh, step_default_set
 from llm.types import PriceChange, PricesReport, SeedReport, StepDefaultChange
@@ -30,7 +30,8 @@ def step_route(*, step: str | None, provider_id: str, model_class: str | None = 
     """Route a step, or all of them where `step` is None, to a provider; all or none of them change.
 
     `model_class` None keeps each step's own. Runs that exist keep the models they have pinned. Raises an
-    `LLMPermanentError` where a step, the provider or an active model of the class is missing.
+    `LLMPermanentError` where a step, the provider or an active model of the class is missing, or the provider cannot be
+    called at all. A missing key is no such reason: the workers may have it (see `missing_key`).
     """
     with transaction.atomic(using=CONTROL):
         steps = [step] if step is not None else [row.step for row in pipeline()]
@@ -41,11 +42,11 @@ def step_route(*, step: str | None, provider_id: str, model_class: str | None = 
     return changes
 
 
-def provider_obstacle(provider_id: str) -> str | None:
-    """Return why runs on this provider would be refused now, as far as this process's environment tells, or None."""
+def missing_key(provider_id: str) -> str | None:
+    """Return which key runs on this provider would lack, as far as this process's environment tells, or None."""
     try:
         require_key(provider_id)
-    except LLMPermanentError as error:
+    except (MissingKey, InvalidKey) as error:
         return str(error)
     return None
 

@@ -21,7 +21,19 @@ CLEARED = (
     *("SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS", "STORAGE_ROOT", "DEBUG", "ALLOWED_HOSTS", "CELERY_QUEUE"),
     *("LOG_FORMAT", "LOG_LEVEL"),
 )
-CLEARED_PREFIXES = ("ANTHROPIC_", "AWS_", "GEMINI_", "GOOGLE_", "OPENAI_", "PG", "RUN_", "TENANT_")
+CLEARED_PREFIXES = (
+    "ANTHROPIC_",
+    "AWS_",
+    "GEMINI_",
+    "GOOGLE_",
+    "LLM_",
+    "OPENAI_",
+    "PG",
+    "RUN_",
+    "SECURE_",
+    "SESSION_",
+    "TENANT_",
+)
 FIXED_PORT = re.compile(r"SEO_GEN_\w+_PORT")
 
 

@@ -2,8 +2,7 @@
 
 import signal
 import sys
-import urllib.error
-import urllib.request
+from http.client import HTTPConnection, HTTPException
 
 from config.stack.environment import external_environment, without_api_keys
 from config.stack.paths import CHECKOUT, Home
@@ -78,10 +77,13 @@ class Web(_PythonService):
         return ["gunicorn", *ours, *bind, "config.wsgi:application"]
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
+        # Whatever it answers: not followed, since it may redirect to https, which a proxy in front of it speaks.
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
-        except urllib.error.HTTPError:
-            return True
-        except OSError:
+            connection.request("GET", "/")
+            connection.getresponse()
+        except (OSError, HTTPException):
             return False
+        finally:
+            connection.close()
         return True

@@ -1,10 +1,10 @@
 """One client for each wire protocol. The SDKs are imported when a client is first used."""
 
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from llm.clients.base_urls import LOCAL, is_http, require_allowed
 from llm.clients.claude import ClaudeClient
 from llm.clients.gemini import GeminiClient
 from llm.clients.local import LocalClient
@@ -18,20 +18,16 @@ PAID: dict[str, Callable[[str | None, str], LLMClient]] = {
     "gemini": GeminiClient,
     "openai": OpenAIClient,
 }
-LOCAL = "local"
 PROVIDER_IDS = (*PAID, LOCAL)
 
 
 def client_for(provider_id: str, api_base_url: str | None = None) -> LLMClient:
     """Return a client of the provider; `api_base_url` None means its public address, or LOCAL_LLM_URL.
 
-    Raises `UnknownProvider`, `InvalidBaseURL`, and `MissingKey` naming the environment variable.
+    Raises what `require_callable` raises, and `MissingKey` or `InvalidKey`, which name the environment variable.
     """
-    if provider_id not in PROVIDER_IDS:
-        raise UnknownProvider(provider_id, list(PROVIDER_IDS))
-    url = (api_base_url or "").strip() or _default_url(provider_id)
-    if url and not _is_http(url):
-        raise InvalidBaseURL(provider_id)
+    require_callable(provider_id, api_base_url)
+    url = _stated(api_base_url) or _default_url(provider_id)
     if provider_id == LOCAL:
         if not url:
             raise MissingKey(LOCAL, "LOCAL_LLM_URL")
@@ -39,13 +35,23 @@ def client_for(provider_id: str, api_base_url: str | None = None) -> LLMClient:
     return PAID[provider_id](url, key_of(provider_id))
 
 
+def require_callable(provider_id: str, api_base_url: str | None = None) -> None:
+    """Raise what keeps the provider from being called, keys aside.
+
+    Raises `UnknownProvider` where no client speaks its protocol, `InvalidBaseURL`, `InsecureBaseURL` or
+    `HostNotAllowed`.
+    """
+    if provider_id not in PROVIDER_IDS:
+        raise UnknownProvider(provider_id, list(PROVIDER_IDS))
+    if url := _stated(api_base_url):
+        require_allowed(provider_id, url)
+    elif (url := _default_url(provider_id)) and not is_http(url):
+        raise InvalidBaseURL(provider_id)
+
+
+def _stated(api_base_url: str | None) -> str | None:
+    return (api_base_url or "").strip() or None
+
+
 def _default_url(provider_id: str) -> str | None:
     return (str(settings.LOCAL_LLM_URL) or None) if provider_id == LOCAL else None
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -19,6 +19,7 @@ from tenants.llm_routing import catalogue_fill
 from tenants.models import DatabaseServer, Tenant, database_prefix
 from tenants.router import CONTROL
 from tenants.server_rights import rights_problems
+from tenants.server_url import require_server_url
 from tenants.template import drop_unused_templates
 
 # The server named by TENANT_SERVER_URL.
@@ -34,6 +35,7 @@ def control_setup(*, verbosity: int = 0) -> list[str]:
     """
     control_rights_require()
     if settings.TENANT_SERVER_URL:
+        require_server_url(settings.TENANT_SERVER_URL)
         _require_rights(DatabaseServer(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL))
     before = _applied()
     call_command("migrate", database=CONTROL, interactive=False, verbosity=verbosity)
@@ -48,7 +50,11 @@ def control_setup(*, verbosity: int = 0) -> list[str]:
 
 
 def server_register(*, name: str, admin_url: str) -> DatabaseServer:
-    """Record a server, or its new address; the URLs of the tenants on it follow."""
+    """Record a server, or its new address; the URLs of the tenants on it follow.
+
+    Raises `ServerURLRefused`, or `ServerError` where the server cannot be used.
+    """
+    require_server_url(admin_url)
     server = DatabaseServer.objects.using(CONTROL).filter(pk=name).first()
     if server is not None and server.admin_url == admin_url:
         return server

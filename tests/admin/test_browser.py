@@ -11,9 +11,10 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
@@ -90,6 +91,16 @@ class Browser:
     def confirm(self) -> None:
         """Submit the dialog that is open."""
         self.click("#dialog button[type=submit]")
+
+    def wait_for_complaints(self, number: int) -> None:
+        """Wait until the policy has refused so much."""
+        seen: list[str] = []
+
+        def refused(_driver: object) -> bool:
+            seen.extend(line for line in self.complaints() if "Content Security Policy" in line)
+            return len(seen) >= number
+
+        self._wait.until(refused)
 
     def complaints(self) -> list[str]:
         """Return what the page's scripts, styles and requests failed in since the last call."""
@@ -169,6 +180,44 @@ def test_every_page_of_a_tenants_site_works_in_a_browser(staffed: Browser, fille
         path = filled.site + page.format(**ids)
         assert filled.tenant.name in staffed.open(path), path
         assert staffed.complaints() == [], path
+
+
+def test_the_pages_of_single_rows_and_of_refusals_work_in_a_browser(
+    staffed: Browser, superuser: User, filled: Filled
+) -> None:
+    group = Group.objects.create(name=f"group-{uuid4().hex[:8]}")
+    user, tenant = f"/admin/auth/user/{superuser.pk}/", f"/admin/tenants/tenant/{filled.tenant.id}/"
+    pages = [
+        *(user + page for page in ("change/", "password/", "delete/")),
+        *(f"/admin/auth/group/{group.pk}/{page}" for page in ("change/", "delete/")),
+        *(tenant + page for page in ("change/", "history/")),
+        "/admin/audit_control/controlauditlog/1/change/",
+        "/admin/tenants/tenant/?status__exact=active&o=1",
+    ]
+    for page in pages:
+        assert "Control" in staffed.open(page), page
+        assert staffed.complaints() == [], page
+    for page in ("/admin/no-such-page/", "/t/no-such-tenant/admin/"):
+        staffed.open(page)
+        assert not [line for line in staffed.complaints() if "Content Security Policy" in line], page
+    group.delete()
+
+
+def test_no_script_that_a_page_was_made_to_contain_is_run(staffed: Browser) -> None:
+    staffed.open("/admin/")
+    planted = """
+        const [script, link] = [document.createElement("script"), document.createElement("a")];
+        script.textContent = "document.title = 'run'";
+        link.setAttribute("onclick", "document.title = 'clicked'");
+        document.body.append(script, link);
+        link.click();
+        const other = document.createElement("script");
+        other.src = "https://elsewhere.example/x.js";
+        document.body.append(other);
+        return document.title;
+    """
+    assert staffed.driver.execute_script(planted) not in ("run", "clicked")
+    staffed.wait_for_complaints(3)
 
 
 def test_a_run_is_started_by_its_form(staffed: Browser, filled: Filled) -> None:

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
+from pytest_django import Settings
 
 from audit.control.models import ControlAuditLog
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
@@ -123,21 +124,81 @@ def test_a_step_is_switched_to_another_provider_in_the_list(
 
 
 def test_a_routing_that_no_run_could_use_is_refused(browser: Client, draft_default: StepLLMDefault) -> None:
-    empty = LLMProvider.objects.create(id=f"empty-{uuid4().hex[:6]}", display_name="Empty")
-    form = {"step": "draft", "position": draft_default.position, "provider": empty.pk, "model_class": "pro"}
+    models = LLMModel.objects.filter(provider_id="gemini", is_active=True)
+    active = list(models.values_list("pk", flat=True))
+    models.update(is_active=False)
+    form = {"step": "draft", "position": draft_default.position, "provider": "gemini", "model_class": "pro"}
     response = browser.post("/admin/llm/stepllmdefault/draft/change/", form)
-    empty.delete()
+    LLMModel.objects.filter(pk__in=active).update(is_active=True)
     assert response.status_code == 200
     assert "has no active model" in response.content.decode()
     assert StepLLMDefault.objects.get(pk="draft").provider_id == draft_default.provider_id
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "https://user:key@host", "ftp://host", "https://ho st"])
-def test_an_api_address_that_cannot_work_is_refused(browser: Client, url: str) -> None:
-    form = {"display_name": "Local", "api_base_url": url, "is_active": "on"}
-    response = browser.post("/admin/llm/llmprovider/local/change/", form)
+def test_a_routing_to_a_provider_that_no_client_speaks_is_refused(
+    browser: Client, draft_default: StepLLMDefault
+) -> None:
+    mistral = LLMProvider.objects.create(id="mistral", display_name="Mistral")
+    model = LLMModel.objects.create(provider=mistral, model_name="mistral-large", model_class="pro")
+    form = {"step": "draft", "position": draft_default.position, "provider": "mistral", "model_class": "pro"}
+    response = browser.post("/admin/llm/stepllmdefault/draft/change/", form)
+    model.delete()
+    mistral.delete()
     assert response.status_code == 200
-    assert LLMProvider.objects.get(pk="local").api_base_url != url
+    assert "There is no LLM provider &#x27;mistral&#x27;. There are: claude" in response.content.decode()
+    assert StepLLMDefault.objects.get(pk="draft").provider_id == draft_default.provider_id
+
+
+def test_a_provider_that_no_client_speaks_is_not_added(browser: Client) -> None:
+    form = {"id": "mistral", "display_name": "Mistral", "api_base_url": "https://api.mistral.ai/v1", "is_active": "on"}
+    response = browser.post("/admin/llm/llmprovider/add/", form)
+    assert response.status_code == 200
+    assert "There is no LLM provider &#x27;mistral&#x27;. There are: claude" in response.content.decode()
+    assert not LLMProvider.objects.filter(pk="mistral").exists()
+
+
+@pytest.fixture
+def openai_provider() -> Iterator[LLMProvider]:
+    """The row of the provider "openai", put back as it was."""
+    provider = LLMProvider.objects.get(pk="openai")
+    yield provider
+    LLMProvider.objects.filter(pk="openai").update(api_base_url=provider.api_base_url)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("localhost:8080", "is not a plain URL"),
+        ("https://user:key@api.openai.com", "is not a plain URL"),
+        ("ftp://host", "is not a plain URL"),
+        ("https://ho st", "is not a plain URL"),
+        ("http://api.openai.com/v1", "must begin with https://"),
+        ("http://127.0.0.1:29555/v1", "must begin with https://"),
+        ("https://elsewhere.example/v1", "points to elsewhere.example, which is not an allowed host"),
+    ],
+)
+def test_an_api_address_that_may_not_be_called_is_refused(
+    browser: Client, openai_provider: LLMProvider, url: str, message: str
+) -> None:
+    form = {"display_name": "OpenAI", "api_base_url": url, "is_active": "on"}
+    response = browser.post("/admin/llm/llmprovider/openai/change/", form)
+    assert response.status_code == 200 and message in response.content.decode()
+    assert LLMProvider.objects.get(pk="openai").api_base_url == openai_provider.api_base_url
+
+
+def test_the_entry_of_an_api_address_holds_where_keys_went_and_go(
+    browser: Client, openai_provider: LLMProvider, superuser: User, settings: Settings
+) -> None:
+    settings.LLM_ALLOWED_HOSTS = ["proxy.example:8443"]
+    page, url = "/admin/llm/llmprovider/openai/change/", "https://proxy.example:8443/v1"
+    # As somebody may have left it by SQL.
+    LLMProvider.objects.filter(pk="openai").update(api_base_url="https://user:sesame@host")
+    for value in (url, ""):
+        form = {"display_name": openai_provider.display_name, "api_base_url": value, "is_active": "on"}
+        assert browser.post(page, form).status_code == 302
+    there, back = entries("llm.provider.change", "openai", superuser)
+    assert there.details == {"fields": ["api_base_url"], "api_base_url": {"from": "****", "to": url}}
+    assert back.details == {"fields": ["api_base_url"], "api_base_url": {"from": url, "to": None}}
 
 
 def test_an_empty_api_address_is_null(browser: Client) -> None:
@@ -219,6 +280,10 @@ def test_a_server_is_added_once_it_can_be_reached(browser: Client, server_url: s
         ("mysql://root:sesame@127.0.0.1/x", "must begin with postgresql://"),
         ("postgresql://root:sesame@127.0.0.1:1/x", "cannot be reached"),
         ("postgresql://root:sesa%zzme@127.0.0.1/x", "must begin a code"),
+        (
+            "postgresql://root:sesame@127.0.0.1/x?host=/var/run/postgresql",
+            "has the parameter host, which is not",
+        ),
     ],
 )
 def test_a_server_that_cannot_be_used_is_refused(browser: Client, url: str, message: str) -> None:
@@ -230,7 +295,51 @@ def test_a_server_that_cannot_be_used_is_refused(browser: Client, url: str, mess
     assert not DatabaseServer.objects.filter(pk=name).exists()
 
 
-def test_the_default_mark_moves(browser: Client, server_url: str) -> None:
+def test_superusers_alone_may_add_or_change_servers(staff: User, server_url: str) -> None:
+    staff.user_permissions.set(Permission.objects.filter(codename__endswith="_databaseserver"))
+    client = Client()
+    client.force_login(staff)
+    assert client.get("/admin/tenants/databaseserver/main/change/").status_code == 200
+    # Whether an address answers is nothing that a page tells them.
+    probe = {"name": "probe", "new_admin_url": "postgresql://a:b@127.0.0.1:1/x", "is_active": "on"}
+    for page, form in (
+        ("add/", probe),
+        ("main/change/", probe),
+        ("main/change/", {"capacity": "3", "is_active": "on", "is_default": "on"}),
+        ("main/delete/", {"post": "yes"}),
+    ):
+        response = client.post(f"/admin/tenants/databaseserver/{page}", form)
+        assert response.status_code == 403 and "cannot be reached" not in response.content.decode()
+    main = DatabaseServer.objects.get(pk="main")
+    assert (main.admin_url, main.capacity) == (server_url, None)
+
+
+@pytest.mark.parametrize("place", ["wal", "s3://", "../wal"])
+def test_a_place_for_the_log_that_cannot_be_one_is_refused(browser: Client, place: str) -> None:
+    before = DatabaseServer.objects.get(pk="main").wal_archive
+    form = {"is_default": "on", "is_active": "on", "wal_archive": place}
+    assert browser.post("/admin/tenants/databaseserver/main/change/", form).status_code == 200
+    assert DatabaseServer.objects.get(pk="main").wal_archive == before
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "databaseserver/?admin_url__startswith=f",
+        "databaseserver/?admin_url=f",
+        "databaseserver/?admin_url__isnull=True",
+        "tenant/?database_url__contains=f",
+        "tenant/?server__admin_url__startswith=f",
+        "databaseserver/?tenants__database_url__startswith=f",
+        "backup/?tenant__database_url__startswith=f",
+    ],
+)
+def test_a_column_that_holds_a_secret_cannot_be_searched_by_address(browser: Client, page: str) -> None:
+    response = browser.get(f"/admin/tenants/{page}")
+    assert response.status_code == 400 or response["Location"].endswith("?e=1")
+
+
+def test_the_default_mark_moves(browser: Client, server_url: str, superuser: User) -> None:
     name = f"server-{uuid4().hex[:8]}"
     form = {"name": name, "new_admin_url": server_url, "is_default": "on", "is_active": "on"}
     assert browser.post("/admin/tenants/databaseserver/add/", form).status_code == 302
@@ -240,6 +349,12 @@ def test_the_default_mark_moves(browser: Client, server_url: str) -> None:
     assert list(DatabaseServer.objects.filter(is_default=True)) == [DatabaseServer.objects.get(pk="main")]
     assert DatabaseServer.objects.get(pk="main").admin_url == server_url
     DatabaseServer.objects.filter(pk=name).delete()
+    # Either server has an entry each time.
+    assert [entry.details for entry in entries("server.change", "main", superuser)] == [
+        {"fields": ["is_default"], "default_is_now": name},
+        {"fields": ["is_default"]},
+    ]
+    assert entries("server.change", name, superuser)[-1].details == {"fields": ["is_default"], "default_is_now": "main"}
 
 
 # -- tenants -------------------------------------------------------------------------------------------------------

@@ -169,6 +169,12 @@ def cluster_receive_wal(world: World) -> Arguments:
     return ["--server", "main", "--output", str(world.folder / "wal")]
 
 
+@command("server.change")
+def cluster_set_restore_command(world: World) -> Arguments:
+    world.afterwards(lambda: DatabaseServer.objects.filter(pk="main").update(wal_restore_command=""))
+    return ["--server", "main", "--command", "fetch %f %p"]
+
+
 @command("control.rotate")
 def control_rotate(world: World) -> Arguments:
     return []

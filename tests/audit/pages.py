@@ -162,9 +162,20 @@ def _names(admin: Any, kind: str) -> list[str]:
 
 @change("control/llmprovider/add", "llm.provider.create")
 def _(staff: Staff) -> Callable[[], object]:
-    name = f"provider-{uuid4().hex[:8]}"
-    staff.afterwards(lambda: LLMProvider.objects.filter(pk=name).delete())
-    return lambda: staff.post("/admin/llm/llmprovider/add/", {"id": name, "display_name": name})
+    # All that there are clients for are there: make room for one.
+    provider, models = LLMProvider.objects.get(pk="gemini"), list(LLMModel.objects.filter(provider_id="gemini"))
+    defaults = list(StepLLMDefault.objects.filter(provider_id="gemini"))
+
+    def put_back() -> None:
+        provider.save()
+        for row in (*models, *defaults):
+            row.save()
+
+    staff.afterwards(put_back)
+    StepLLMDefault.objects.filter(provider_id="gemini").delete()
+    LLMModel.objects.filter(provider_id="gemini").delete()
+    LLMProvider.objects.filter(pk="gemini").delete()
+    return lambda: staff.post("/admin/llm/llmprovider/add/", {"id": "gemini", "display_name": "Gemini"})
 
 
 @change("control/llmprovider/change", "llm.provider.change")
@@ -334,8 +345,7 @@ def _(staff: Staff) -> Callable[[], object]:
 @change("control/user/change", "user.change")
 def _(staff: Staff) -> Callable[[], object]:
     user = _new_user(staff)
-    joined = {"date_joined_0": f"{user.date_joined:%Y-%m-%d}", "date_joined_1": f"{user.date_joined:%H:%M:%S}"}
-    form = {"username": user.username, "is_active": "on", "first_name": "Renamed", **joined}
+    form = {"username": user.username, "is_active": "on", "first_name": "Renamed"}
     return lambda: staff.post(f"/admin/auth/user/{user.pk}/change/", form)
 
 

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from llm.clients import client_for
 from llm.types import LLMReply, LLMRequest
-from tests.llm.wire import Claude, Gemini, Local, OpenAI, Provider, WireServer
+from tests.llm.wire import Claude, Gemini, Local, OpenAI, Provider, WireServer, allow_server
 
 KEY = "sk-test-2f8b1c9d7e60"
 PROMPT = "The customer's secret plan is to sell umbrellas.\nWrite about it."
@@ -33,8 +33,9 @@ class Wire:
 
 
 @pytest.fixture
-def server() -> Iterator[WireServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WireServer]:
     with WireServer().running() as server:
+        allow_server(server.url, monkeypatch)
         yield server
 
 

@@ -20,7 +20,7 @@ from llm.errors import (
 )
 from llm.types import LLMRequest, TokenUsage
 from tests.llm.conftest import KEY, PROMPT, SYSTEM, Wire
-from tests.llm.wire import Answer
+from tests.llm.wire import Answer, allow_server
 
 
 def failure(wire: Wire, answer: Answer, *, timeout_s: float = 20) -> LLMError:
@@ -230,6 +230,7 @@ class TestBrokenAnswers:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             monkeypatch.setattr(wire.server, "url", f"http://127.0.0.1:{unused.getsockname()[1]}")
+            allow_server(wire.server.url, monkeypatch)
             with pytest.raises(LLMTransientError, match="Connection refused"):
                 wire.complete()
 

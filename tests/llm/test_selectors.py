@@ -125,6 +125,7 @@ class TestRequireKey:
         with pytest.raises(MissingKey, match="LOCAL_LLM_URL"):
             require_key("local")
         LLMProvider.objects.filter(pk="local").update(api_base_url="http://127.0.0.1:1/v1")
+        monkeypatch.setattr(settings, "LLM_ALLOWED_HOSTS", ["127.0.0.1:1"])
         require_key("local")
 
     def test_a_provider_that_has_no_client(self, provider: LLMProvider) -> None:

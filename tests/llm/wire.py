@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings
 
 Document = dict[str, Any]
 
@@ -233,6 +237,13 @@ class OpenAI(Provider):
 class Local(OpenAI):
     id = "local"
     limit_parameter = "max_tokens"
+
+
+def allow_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let providers point to a test's server: by the setting, and for the processes that a test starts."""
+    entry = urlsplit(url).netloc
+    monkeypatch.setenv("LLM_ALLOWED_HOSTS", entry)
+    monkeypatch.setattr(settings, "LLM_ALLOWED_HOSTS", [entry])
 
 
 class WireServer:

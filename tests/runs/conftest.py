@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pytest_django import Settings
 
+from tests.llm.wire import allow_server
 from tests.runs.fake_llm import FakeLLM
 from tests.s3 import S3Server
 
@@ -32,6 +33,7 @@ def fake_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
     before = provider.get().api_base_url
     provider.update(api_base_url=fake.url)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    allow_server(fake.url, monkeypatch)
     yield fake
     provider.update(api_base_url=before)
     fake.close()

@@ -13,7 +13,7 @@ from django.db.models import Max
 
 from audit.control.models import ControlAuditLog
 from llm.errors import UnknownStep
-from llm.models import LLMModel, StepLLMDefault
+from llm.models import LLMModel, LLMProvider, StepLLMDefault
 from llm.services import catalogue_seed
 from tenants import llm_routing
 from tenants.llm_routing import catalogue_fill, model_prices_refresh, step_route
@@ -105,6 +105,25 @@ class TestStepRoute:
     def test_the_command_refuses_in_one_sentence(self) -> None:
         with pytest.raises(CommandError, match="There is no LLM provider 'nobody'"):
             call_command("step_route", "--all", "--provider", "nobody")
+
+    def test_a_provider_that_no_client_speaks_is_refused_and_nothing_changes(self, audited: NewEntries) -> None:
+        LLMProvider.objects.create(pk="mistral", display_name="Mistral", api_base_url="https://api.mistral.ai/v1")
+        for model_class in ("pro", "standard"):
+            LLMModel.objects.create(provider_id="mistral", model_name=f"m-{model_class}", model_class=model_class)
+        before = dict(StepLLMDefault.objects.values_list("step", "provider_id"))
+        with pytest.raises(CommandError, match=r"no LLM provider 'mistral'.*claude, gemini, openai, local") as refusal:
+            call_command("step_route", "--all", "--provider", "mistral")
+        assert refusal.value.returncode == 1
+        assert dict(StepLLMDefault.objects.values_list("step", "provider_id")) == before
+        assert audited() == []
+
+    def test_a_provider_that_may_not_be_called_is_refused_and_nothing_changes(self, audited: NewEntries) -> None:
+        LLMProvider.objects.filter(pk="gemini").update(api_base_url="https://elsewhere.example")
+        before = dict(StepLLMDefault.objects.values_list("step", "provider_id"))
+        with pytest.raises(CommandError, match=r"elsewhere\.example, which is not an allowed host"):
+            call_command("step_route", "--all", "--provider", "gemini")
+        assert dict(StepLLMDefault.objects.values_list("step", "provider_id")) == before
+        assert audited() == []
 
     @pytest.mark.parametrize("arguments", [[], ["--all", "--step", "x"]])
     def test_the_command_wants_one_step_or_all(self, arguments: list[str]) -> None:

@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 from config.command import OperatorCommand
 from llm.models import ModelClass
 from llm.types import StepDefaultChange
-from tenants.llm_routing import provider_obstacle, step_route
+from tenants.llm_routing import missing_key, step_route
 from tenants.presentation import print_table
 
 
@@ -24,7 +24,7 @@ class Command(OperatorCommand):
     def perform(self, **options: Any) -> Any:
         provider = options["provider"]
         changes = step_route(step=options["step"], provider_id=provider, model_class=options["model_class"])
-        return {"steps": [_document(change) for change in changes], "warning": provider_obstacle(provider)}
+        return {"steps": [_document(change) for change in changes], "warning": missing_key(provider)}
 
     def present(self, document: Any) -> None:
         rows = [

@@ -1,0 +1,22 @@
+"""System checks of the configuration; ids are stable."""
+
+from typing import Any
+
+from django.core import checks
+from django.utils.translation import gettext as _
+
+from llm.clients.base_urls import entries_unreadable
+
+
+@checks.register()
+def allowed_hosts_are_hosts(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Refuse entries that can allow nothing: their writer thinks that they do."""
+    hint = _("Enter host or host:port, separated by commas, without a scheme or a path.")
+    return [
+        checks.Error(
+            _("LLM_ALLOWED_HOSTS holds %(entry)s, which is not a host.") % {"entry": repr(entry)},
+            hint=hint,
+            id="llm.E001",
+        )
+        for entry in entries_unreadable()
+    ]

@@ -1,0 +1,104 @@
+"""Where an API key may be sent: the rules for a provider's `api_base_url`.
+
+Staff choose the URL in the admin, but the keys belong to the operator. So the hosts come from the environment
+(`LLM_ALLOWED_HOSTS`), and the check is made when a URL is saved and again before each call: a row may be older than the
+rule, or changed by SQL.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from llm.clients import claude, gemini, openai
+from llm.errors import HostNotAllowed, InsecureBaseURL, InvalidBaseURL
+
+LOCAL = "local"
+VENDORS = {"claude": claude.BASE_URL, "gemini": gemini.BASE_URL, "openai": openai.BASE_URL}
+DEFAULT_PORTS = {"http": 80, "https": 443}
+# Stricter than a parser of URLs, so that no two parsers can disagree about the host: no credentials, query or fragment.
+_PLAIN = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[\w.~%/-]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+_ENTRY = re.compile(r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Origin:
+    scheme: str
+    # In lower case; IPv6 in brackets.
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return self.host if self.port == DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
+
+
+def require_allowed(provider_id: str, url: str) -> None:
+    """Raise unless the provider may be called at `url`.
+
+    Allowed are https at the vendor's own host and at every host of `LLM_ALLOWED_HOSTS`; http at a loopback address that
+    is listed there with its port; and, for the provider local, whatever server `LOCAL_LLM_URL` names.
+    Raises `InvalidBaseURL`, `InsecureBaseURL` or `HostNotAllowed`.
+    """
+    origin = _origin(url)
+    if origin is None:
+        raise InvalidBaseURL(provider_id)
+    if provider_id == LOCAL and origin == _origin(settings.LOCAL_LLM_URL):
+        return
+    listed = (origin.host, origin.port) in set(_listed())
+    if origin.scheme != "https" and not (origin.is_loopback and listed):
+        raise InsecureBaseURL(provider_id)
+    if not listed and origin != _origin(VENDORS.get(provider_id, "")):
+        raise HostNotAllowed(provider_id, str(origin))
+
+
+def entries_unreadable() -> list[str]:
+    """Return the entries of `LLM_ALLOWED_HOSTS` that are no host, and so allow nothing."""
+    return [entry for entry in settings.LLM_ALLOWED_HOSTS if not _ENTRY.fullmatch(entry.strip())]
+
+
+def is_http(url: str) -> bool:
+    """Tell whether an operator's own setting is a URL that can be called at all."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in DEFAULT_PORTS and bool(parts.hostname)
+
+
+def without_credentials(url: str | None) -> str | None:
+    """Return a URL as an audit entry may hold it: an older row may have what the form now refuses."""
+    if not url:
+        return None
+    origin = _origin(url)
+    return url if origin else "****"
+
+
+def _origin(url: str) -> Origin | None:
+    """Return None where it is not a plain URL."""
+    found = _PLAIN.fullmatch(url)
+    if found is None:
+        return None
+    scheme = found["scheme"].lower()
+    return Origin(scheme, found["host"].lower(), int(found["port"] or DEFAULT_PORTS[scheme]))
+
+
+def _listed() -> Iterator[tuple[str, int]]:
+    """Yield host and port of each entry of `LLM_ALLOWED_HOSTS`; one without a port means that of https."""
+    for entry in settings.LLM_ALLOWED_HOSTS:
+        if found := _ENTRY.fullmatch(entry.strip()):
+            yield found["host"].lower(), int(found["port"] or DEFAULT_PORTS["https"])
