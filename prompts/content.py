@@ -6,13 +6,20 @@ from prompts.errors import InvalidPrompt
 from prompts.rendering import MAX_TEMPLATE_CHARS, names_used
 
 
-def clean_content(content: str) -> str:
-    """Return the template as it is stored: lines end with LF, and no byte order mark in front.
+def normalised(content: str) -> str:
+    """Return the text with LF at the ends of its lines, and no byte order mark in front.
 
-    Browsers send CRLF, whatever they were given. Raises `InvalidPrompt` if it is empty, too long or no template that
-    can be compiled within the limits.
+    Browsers send CRLF whatever they were given, so that each line would differ from the version before.
     """
-    content = content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def clean_content(content: str) -> str:
+    """Return the template as it is stored.
+
+    Raises `InvalidPrompt` if it is empty, too long or no template that can be compiled within the limits.
+    """
+    content = normalised(content)
     if not content.strip():
         raise InvalidPrompt(_("The template is empty."))
     if len(content) > MAX_TEMPLATE_CHARS:

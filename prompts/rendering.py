@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from prompts import sandbox
 from prompts.errors import InvalidPrompt, PromptRenderError
 from prompts.types import PromptVariable
-from prompts.validation import first_problem
+from prompts.validation import first_problem, is_storable
 
 # A rendered prompt of 4 MiB is beyond every model's context: a loop that ran away.
 MAX_RENDERED_CHARS = 4 * 1024 * 1024
@@ -29,6 +29,8 @@ def declared_variables(document: object) -> tuple[PromptVariable, ...]:
         variables = tuple(_declarations.validate_python([] if document is None else document))
     except ValidationError as error:
         raise InvalidPrompt(_("Prompt variables: %(problem)s.") % {"problem": first_problem(error)}) from error
+    if not is_storable(document):
+        raise InvalidPrompt(_("Prompt variables: a text holds a NUL character or half a surrogate pair."))
     names = [variable.name for variable in variables]
     for name in names:
         if names.count(name) > 1:
