@@ -151,7 +151,11 @@ class IndentedJSONField(forms.JSONField):
     def prepare_value(self, value: Any) -> Any:
         if isinstance(value, InvalidJSONInput):
             return value
-        return "" if value is None else json.dumps(value, ensure_ascii=False, indent=2)
+        if value is None:
+            return ""
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+        # Half a surrogate pair is shown as it was typed: as an escape, since no page can hold the character.
+        return text.encode(errors="backslashreplace").decode()
 
 
 def form_page(

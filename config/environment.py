@@ -10,7 +10,7 @@ POSTGRESQL = ("postgresql://", "postgres://", "psql://", "pgsql://")
 FALSE = frozenset({"0", "false", "off", "n", "no"})
 
 
-class LiteralEnv(environ.Env):
+class LiteralEnv(environ.Env):  # type: ignore[misc]
     """django-environ without its interpolation: there, "$x" stands for the variable x, also in a password.
 
     A value that cannot be read is refused by the variable's name alone, since it may be a secret.

@@ -6,8 +6,10 @@ from pathlib import Path
 from celery.beat import PersistentScheduler
 
 
-class Scheduler(PersistentScheduler):  # type: ignore[misc]
+class Scheduler(PersistentScheduler):
     """Celery's own, which makes the folder of its file: beat may be the first program that is started in a home."""
+
+    schedule_filename: str
 
     def setup_schedule(self) -> None:
         folder = Path(self.schedule_filename).resolve().parent

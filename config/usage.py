@@ -32,7 +32,7 @@ def _parse(name: str, spoken: Sequence[str], arguments: Sequence[str]) -> int:
             return NO_SUCH_COMMAND
         command = load_command_class(app, name) if isinstance(app, str) else app
         # Without it argparse's refusal would be an exception.
-        command._called_from_command_line = True
+        command._called_from_command_line = True  # type: ignore[attr-defined]
         command.create_parser(spoken[0], " ".join(spoken[1:])).parse_args([*arguments])
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 1

@@ -1,6 +1,7 @@
 """Wrong usage is told at once: no server is started to find out that an option is missing."""
 
 import argparse
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,7 +22,11 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stac
     monkeypatch.setenv("SEO_GEN_HOME", str(home.path))
     # What would happen next must not take the minute that it takes.
     monkeypatch.setattr(prepare, "servers", lambda: pytest.fail("servers are started for it"))
+    # `demo` sets handlers of its own for good, since its process ends.
+    handlers = {number: signal.getsignal(number) for number in prepare.ENDING_SIGNALS}
     yield home
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     assert not home.path.exists()
 
 

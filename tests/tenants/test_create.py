@@ -120,7 +120,8 @@ def test_a_numbered_creation_that_was_interrupted_is_finished_under_its_id(make_
     (name,) = numbered(1)
     tenant = make_tenant(name=name)
     Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.PROVISIONING)
-    TenantOperation.objects.filter(tenant_id=tenant.pk).update(status=OperationStatus.RUNNING, finished_at=None)
+    operation = TenantOperation.objects.filter(tenant_id=tenant.pk).latest("started_at")
+    TenantOperation.objects.filter(pk=operation.pk).update(status=OperationStatus.RUNNING, finished_at=None)
     assert make_tenant(name=name).id == tenant.id
     with pytest.raises(TenantExists, match="Another tenant is named"):
         tenant_create(name=name)
