@@ -95,7 +95,8 @@ def test_500_nested_templates_are_rendered_or_refused_with_bounded_memory() -> N
     own = psutil.Process()
     before = own.memory_info().rss
     with largest_sandbox() as largest, ThreadPoolExecutor(2) as threads:
-        outcomes = list(threads.map(outcome, templates))
+        # The ends alone: what is measured is what rendering keeps, not what this test would.
+        outcomes = list(threads.map(lambda content: outcome(content)[-200:], templates))
     refused = {reason: sum(reason in text for text in outcomes) for reason in (TIME, MEMORY, DEPTH, "longer than")}
     # The made-up templates try each limit, and do not only fail.
     assert all(count > 3 for count in refused.values()), refused
