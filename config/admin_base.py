@@ -18,9 +18,11 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from config.errors import SeoGenError
+from config.text import has_control_characters, strip_invisible
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin, TabularInline
@@ -51,6 +53,19 @@ __all__ = [
 ]
 
 
+class LineField(forms.CharField):
+    """One line of text: a name, an id, an address. What cannot be seen at its ends goes, and a blank one is empty."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return strip_invisible(text) or self.empty_value if text else text
+
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        if has_control_characters(value or ""):
+            raise forms.ValidationError(_("This text cannot hold control characters."))
+
+
 class StaffAdmin(UnfoldModelAdmin):
     """A model in the admin. What a service refuses becomes a message; every change is audited by the site."""
 
@@ -63,7 +78,9 @@ class StaffAdmin(UnfoldModelAdmin):
     compressed_fields = True
     warn_unsaved_form = True
     # The specification's TEXT columns hold names; what is longer asks for a text area itself.
-    formfield_overrides: ClassVar[dict[Any, Any]] = {TextField: {"widget": UnfoldAdminTextInputWidget}}
+    formfield_overrides: ClassVar[dict[Any, Any]] = {
+        TextField: {"widget": UnfoldAdminTextInputWidget, "form_class": LineField}
+    }
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
@@ -158,7 +175,11 @@ class IndentedJSONField(forms.JSONField):
     def prepare_value(self, value: Any) -> Any:
         if isinstance(value, InvalidJSONInput):
             return value
-        return "" if value is None else json.dumps(value, ensure_ascii=False, indent=2)
+        if value is None:
+            return ""
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+        # Half a surrogate pair is shown as it was typed: as an escape, since no page can hold the character.
+        return text.encode(errors="backslashreplace").decode()
 
 
 def form_page(

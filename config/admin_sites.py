@@ -27,6 +27,7 @@ from audit.models import AuditLog
 from audit.services import record
 from config.admin import GroupAdmin, UserAdmin
 from config.admin_base import StaffAdmin
+from config.admin_requests import wellformed
 from llm.admin import LLMModelAdmin, LLMProviderAdmin, StepLLMDefaultAdmin
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
 from prompts.admin import PromptAdmin
@@ -79,8 +80,14 @@ class StaffSite(AdminSite):
         super().register(model_or_iterable, audited, **options)
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
+        # Views of a model are methods of its admin class.
+        model = getattr(getattr(view, "__self__", None), "model", None)
+
         def act(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            with acting_as(f"staff:{request.user.get_username()}", operation_id=uuid4().hex):
+            with (
+                acting_as(f"staff:{request.user.get_username()}", operation_id=uuid4().hex),
+                wellformed(request, model, kwargs),
+            ):
                 return view(request, *args, **kwargs)
 
         # Django keeps a view's attributes, such as `csrf_exempt`, through its own wrapper.

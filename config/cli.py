@@ -11,6 +11,7 @@ from itertools import groupby
 from config import prepare
 from config.errors import SeoGenError
 from config.stack.paths import CHECKOUT
+from config.usage import NO_SUCH_COMMAND, UNDERSTOOD, check_usage
 
 OUR_APPS = ("audit", "config", "llm", "prompts", "runs", "tenants")
 # Commands that work without servers; whatever begins so is left alone too.
@@ -40,7 +41,10 @@ def manage(argv: Sequence[str]) -> int:
     def run() -> int:
         from django.core.management import execute_from_command_line
 
-        _prepare(words[0] if words else "help", words)
+        name = words[0] if words else "help"
+        refused = _prepare(name, words[1:], [argv[0], name])
+        if refused:
+            return refused
         execute_from_command_line(list(argv))
         return 0
 
@@ -104,23 +108,35 @@ def _resolve(words: list[str], ours: Mapping[str, str]) -> tuple[str, int]:
 def _execute(name: str, spoken: list[str], arguments: list[str]) -> int:
     from django.core.management import load_command_class
 
-    _prepare(name, arguments)
+    refused = _prepare(name, arguments, ["seo-gen", *spoken])
+    if refused:
+        return refused
     command = load_command_class(_our_commands()[name], name)
     # Named as it was typed, so that usage messages can be copied.
     command.run_from_argv(["seo-gen", " ".join(spoken), *arguments])
     return 0
 
 
-def _prepare(name: str, arguments: Sequence[str]) -> None:
-    """Start servers, load Django, set up the control database: as far as the command needs them."""
+def _prepare(name: str, arguments: Sequence[str], spoken: Sequence[str]) -> int:
+    """Start servers, load Django, set up the control database: as far as the command needs them.
+
+    Returns 0, or the exit status of wrong usage, which is told before anything is started.
+    """
     needs_servers = name not in WITHOUT_SERVERS and not name.startswith((WITHOUT_SERVERS_PREFIX, "-"))
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if needs_servers and not set(options) & set(HELP):
+        usage = UNDERSTOOD if prepare.is_prepared() else check_usage(name, spoken, arguments)
+        if usage == NO_SUCH_COMMAND:
+            _load_django()
+            return 0
+        if usage != UNDERSTOOD:
+            return usage
         prepare.servers()
         _load_django()
         if name not in WITHOUT_CONTROL_DATABASE:
             prepare.control_database()
     _load_django()
+    return 0
 
 
 def _load_django() -> None:

@@ -11,11 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from config import stack
+from config.stack.lifecycle import is_started
 from config.stack.paths import CHECKOUT
 from config.stack.state import load_state, locked, save_state
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DATABASE_VARIABLES = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL")
+
+
+def is_prepared(home: stack.Home | None = None) -> bool:
+    """Tell whether a command would find everything ready, so that nothing was started or set up for it."""
+    home = home or stack.find_home()
+    return is_started(home) and _fingerprint(home) in ("", load_state(home).control_fingerprint)
 
 
 def servers(home: stack.Home | None = None) -> None:

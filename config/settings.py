@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import environ
 from botocore.config import Config
 from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
@@ -15,11 +14,12 @@ from django.utils.translation import gettext_lazy as _
 
 from config import logs, stack
 from config.database_session import Limits, command_name, inherited_options, parameters
+from config.environment import LiteralEnv
 from config.unfold import UNFOLD as UNFOLD
 from config.web_security import CONTENT_SECURITY_POLICY, on_loopback_alone, proxy_header
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+env = LiteralEnv()
 HOME = Path(env.str("SEO_GEN_HOME", default=str(BASE_DIR / "var"))).resolve()
 # A copy: the processes that this one starts must find the stack's addresses anew, not inherit those of today.
 env.ENVIRON = {**os.environ, **{k: v for k, v in stack.settings_from_stack(HOME).items() if not os.environ.get(k)}}
@@ -145,6 +145,8 @@ CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
 # Off where a proxy serves the static files.
 WHITENOISE_USE_FINDERS = env.bool("WHITENOISE_USE_FINDERS", default=True)
 LOGIN_URL = "admin:login"
+# Of a login that leads nowhere else, or to another site.
+LOGIN_REDIRECT_URL = "admin:index"
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL")
 CELERY_TASK_IGNORE_RESULT = True
@@ -164,6 +166,7 @@ RUN_SWEEP_INTERVAL_S = env.float("RUN_SWEEP_INTERVAL_S", default=15.0)
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "runs.sweep": {"task": "runs.sweep", "schedule": RUN_SWEEP_INTERVAL_S}
 }
+CELERY_BEAT_SCHEDULER = "config.schedule:Scheduler"
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "celerybeat-schedule")
 
 # -- Runs ----------------------------------------------------------------------------------------------------------

@@ -22,17 +22,25 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 from config.admin_base import IndentedJSONField, StaffAdmin, action, as_badge, as_code, as_json, finished, form_page
 from config.errors import SeoGenError
 from llm.selectors import pipeline
+from prompts.content import clean_content, normalised
 from prompts.errors import InvalidPrompt, PromptError
 from prompts.models import Prompt
-from prompts.rendering import declared_variables, names_used
+from prompts.rendering import declared_variables
 from prompts.services import prompt_activate, prompt_create
 from tenants.context import current_alias
 
 CODE = {"class": "seo-gen-code", "spellcheck": "false"}
 
 
+class TemplateField(forms.CharField):
+    """Takes a template as it is stored, so that one that a browser sends back unchanged counts as unchanged."""
+
+    def to_python(self, value: Any) -> Any:
+        return normalised(super().to_python(value) or "")
+
+
 def _content() -> forms.CharField:
-    return forms.CharField(
+    return TemplateField(
         label=gettext_lazy("Template"),
         # Blank lines at its ends belong to a template.
         strip=False,
@@ -56,8 +64,7 @@ class TemplateFields(forms.Form):
     def clean_content(self) -> str:
         content: str = self.cleaned_data["content"]
         with _shown_as_error():
-            names_used(content)
-        return content
+            return clean_content(content)
 
     def clean_variables(self) -> Any:
         variables = self.cleaned_data["variables"]

@@ -21,3 +21,7 @@ class PromptMismatch(PromptError):
 
 class PromptRenderError(PromptError):
     """A stored template failed with the values it was given; trying again gives the same."""
+
+
+class SandboxUnavailable(PromptError):
+    """The machine, not the template, is why it was not rendered or checked; trying again may help."""

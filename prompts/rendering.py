@@ -1,16 +1,19 @@
-"""Jinja2 templates in the sandbox: what they use, and their text once rendered."""
+"""Jinja2 templates: what they use, and their text once rendered.
+
+The templates themselves are only ever touched in a process with limits of its own (`prompts.sandbox`).
+"""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from django.utils.translation import gettext as _
-from jinja2 import StrictUndefined, Template, TemplateError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import TypeAdapter, ValidationError
 
+from prompts import sandbox
 from prompts.errors import InvalidPrompt, PromptRenderError
 from prompts.types import PromptVariable
-from prompts.validation import first_problem
+from prompts.validation import first_problem, is_storable
 
 # A rendered prompt of 4 MiB is beyond every model's context: a loop that ran away.
 MAX_RENDERED_CHARS = 4 * 1024 * 1024
@@ -20,22 +23,14 @@ MAX_TEMPLATE_CHARS = 64 * 1024
 _declarations = TypeAdapter(list[PromptVariable])
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
-    environment.globals = {"range": environment.globals["range"]}
-    environment.lstrip_blocks = True
-    return environment
-
-
-_jinja = _environment()
-
-
 def declared_variables(document: object) -> tuple[PromptVariable, ...]:
     """Read the JSON of `Prompt.variables` (None: none); raise `InvalidPrompt` naming what is wrong."""
     try:
         variables = tuple(_declarations.validate_python([] if document is None else document))
     except ValidationError as error:
         raise InvalidPrompt(_("Prompt variables: %(problem)s.") % {"problem": first_problem(error)}) from error
+    if not is_storable(document):
+        raise InvalidPrompt(_("Prompt variables: a text holds a NUL character or half a surrogate pair."))
     names = [variable.name for variable in variables]
     for name in names:
         if names.count(name) > 1:
@@ -43,16 +38,24 @@ def declared_variables(document: object) -> tuple[PromptVariable, ...]:
     return variables
 
 
+@lru_cache(maxsize=128)
 def names_used(content: str) -> frozenset[str]:
-    """Return the names that a template expects to be given; raise `InvalidPrompt` where it is no template."""
-    try:
-        parsed = _jinja.parse(content)
-        names = meta.find_undeclared_variables(parsed)
-    except TemplateError as error:
-        raise InvalidPrompt(_("The template is not valid Jinja2: %(reason)s.") % {"reason": _reason(error)}) from error
-    if any(True for _template in meta.find_referenced_templates(parsed)):
+    """Return the names that a template expects to be given.
+
+    Raises `InvalidPrompt` if it is no template or cannot be compiled within the limits, `SandboxUnavailable` if nobody
+    can tell now.
+    """
+    answer = sandbox.ask({"action": "names", "content": content})
+    match answer.get("problem"):
+        case None:
+            pass
+        case "syntax" | "failure":
+            raise InvalidPrompt(_("The template is not valid Jinja2: %(reason)s.") % {"reason": _reason(answer)})
+        case _limit:
+            raise InvalidPrompt(_("The template cannot be compiled: %(reason)s.") % {"reason": _reason(answer)})
+    if answer["references"]:
         raise InvalidPrompt(_("The template uses include, import or extends; a prompt is one text."))
-    return frozenset(names) - _jinja.globals.keys()
+    return frozenset(answer["names"])
 
 
 def undeclared(content: str, variables: Iterable[PromptVariable]) -> frozenset[str]:
@@ -69,33 +72,15 @@ def render(content: str, variables: Iterable[PromptVariable], values: Mapping[st
     """Render `content` with the declared variables alone, taken from `values` or their defaults.
 
     `prompt` says in messages which prompt it was. Raises `PromptRenderError`: a required value is missing, a value has
-    another type than declared, or the template fails.
+    another type than declared, or the template fails or passes a limit; `SandboxUnavailable`: try again later.
     """
     given = {variable.name: _value(variable, values, prompt) for variable in variables}
-    try:
-        return _bounded(_compiled(content).generate(given), prompt)
-    except PromptRenderError:
-        raise
-    except TemplateError as error:
-        raise PromptRenderError(_failure(prompt, _reason(error))) from error
-    except Exception as error:  # a template can divide by zero, index past an end, …: its author's mistake, not ours
-        raise PromptRenderError(_failure(prompt, type(error).__name__)) from error
-
-
-@lru_cache(maxsize=128)
-def _compiled(content: str) -> Template:
-    return _jinja.from_string(content)
-
-
-def _bounded(pieces: Iterable[str], prompt: str) -> str:
-    kept, length = [], 0
-    for piece in pieces:
-        length += len(piece)
-        if length > MAX_RENDERED_CHARS:
-            limit = _("longer than %(limit)d characters") % {"limit": MAX_RENDERED_CHARS}
-            raise PromptRenderError(_failure(prompt, limit))
-        kept.append(piece)
-    return "".join(kept)
+    answer = sandbox.ask(
+        {"action": "render", "content": content, "values": given, "max_chars": MAX_RENDERED_CHARS},
+    )
+    if "problem" in answer:
+        raise PromptRenderError(_failure(prompt, _reason(answer)))
+    return str(answer["text"])
 
 
 def _value(variable: PromptVariable, values: Mapping[str, object], prompt: str) -> object:
@@ -115,7 +100,17 @@ def _failure(prompt: str, reason: str) -> str:
     return _("Prompt %(prompt)s cannot be rendered: %(reason)s.") % {"prompt": prompt, "reason": reason}
 
 
-def _reason(error: TemplateError) -> str:
-    reason = (error.message or type(error).__name__).rstrip(".")
-    line = getattr(error, "lineno", None)
-    return _("%(reason)s (line %(line)d)") % {"reason": reason, "line": line} if line else reason
+def _reason(answer: Mapping[str, Any]) -> str:
+    """Say in one clause what the template did wrong."""
+    match answer["problem"]:
+        case "time":
+            return _("it needs more than %(limit)g s of computing time") % {"limit": sandbox.LIMITS.cpu_s}
+        case "memory":
+            return _("it needs more than %(limit)d MiB of memory") % {"limit": sandbox.LIMITS.memory_bytes // 1024**2}
+        case "length":
+            return _("longer than %(limit)d characters") % {"limit": MAX_RENDERED_CHARS}
+        case "depth" | "crash":
+            return _("it is nested too deeply")
+    if answer["line"]:
+        return _("%(reason)s (line %(line)d)") % answer
+    return str(answer["reason"])

@@ -11,9 +11,10 @@ from django.utils.translation import gettext as _
 
 from audit.services import record
 from audit.trusting import catalog_only
+from prompts.content import clean_content
 from prompts.errors import InvalidPrompt, PromptMismatch, UnknownPrompt
 from prompts.models import Prompt
-from prompts.rendering import MAX_TEMPLATE_CHARS, declared_variables, names_used, undeclared, unused
+from prompts.rendering import declared_variables, undeclared, unused
 from prompts.types import NAME_PATTERN
 from prompts.validation import shown
 
@@ -32,7 +33,7 @@ def prompt_create(*, alias: str, step: str, content: str, variables: Sequence[di
             _("%(step)s cannot be a step: lower-case letters, digits and _ only, a letter first.")
             % {"step": shown(step)}
         )
-    _check_content(content)
+    content = clean_content(content)
     declared = [variable.model_dump(mode="json", exclude_unset=True) for variable in declared_variables(variables)]
     with transaction.atomic(using=alias):
         _lock_step(alias, step)
@@ -82,16 +83,6 @@ def check_agreement(prompt: Prompt) -> None:
             _("Prompt %(id)d (%(prompt)s) cannot be used: it %(problems)s.")
             % {"id": prompt.pk, "prompt": prompt, "problems": _(" and ").join(problems)}
         )
-
-
-def _check_content(content: str) -> None:
-    if not content.strip():
-        raise InvalidPrompt(_("The template is empty."))
-    if len(content) > MAX_TEMPLATE_CHARS:
-        raise InvalidPrompt(_("The template is longer than %(limit)d characters.") % {"limit": MAX_TEMPLATE_CHARS})
-    if "\x00" in content:
-        raise InvalidPrompt(_("The template holds a NUL character."))
-    names_used(content)
 
 
 def _locked(alias: str, prompt_id: int) -> Prompt:

@@ -1,11 +1,16 @@
 """pydantic's findings in words for people."""
 
+import json
+import re
+
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 _MAX_SHOWN = 60
+# A NUL as json.dumps writes it, not the six characters that happen to follow an escaped backslash.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 # pydantic's kinds of finding that only say which JSON type belongs there.
 _EXPECTED = {
     "string_type": gettext_lazy("a string"),
@@ -21,6 +26,15 @@ def first_problem(error: ValidationError) -> str:
     finding = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in finding["loc"])
     return f"{where} {_clause(finding)}".lstrip()
+
+
+def is_storable(document: object) -> bool:
+    """Tell whether PostgreSQL's jsonb can hold the JSON document: it knows no U+0000 and no half surrogate pair."""
+    try:
+        encoded = json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return not _NUL.search(encoded)
 
 
 def shown(value: object) -> str:

@@ -9,7 +9,6 @@ Only its shape is checked here; `runs.services.plan` holds it against the pipeli
 
 import json
 import re
-import unicodedata
 from typing import Annotated, Any, TypeAlias
 
 from django.utils.translation import gettext as _
@@ -24,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from config.text import INVISIBLE, has_control_characters, is_blank, strip_invisible
 from prompts.types import NAME_PATTERN
 from prompts.validation import first_problem, shown
 from runs.errors import InvalidRunConfig
@@ -39,10 +39,17 @@ _MAX_DIGITS = 18
 
 
 def _keyword(value: object) -> object:
-    # Not str.isprintable: that refuses the ideographic space, which Japanese keywords are separated by.
-    if isinstance(value, str) and any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in value):
+    if not isinstance(value, str):
+        return value
+    # Marks that a spreadsheet puts around its cells are stripped; a line break at the end is still a mistake.
+    if has_control_characters(value.strip(INVISIBLE)):
         raise ValueError(_("holds a control character"))
-    return value.strip() if isinstance(value, str) else value
+    return strip_invisible(value)
+
+
+def _input(value: JsonValue) -> JsonValue:
+    """Return an input as prompts get it: no byte order mark in front, and "" for what shows nothing."""
+    return ("" if is_blank(value) else value.removeprefix("\ufeff")) if isinstance(value, str) else value
 
 
 def _language(value: object) -> object:
@@ -94,7 +101,7 @@ class RunConfig(BaseModel):
     @property
     def inputs(self) -> dict[str, JsonValue]:
         """Return the values for the prompts' variables; an input that is null counts as not given."""
-        given = {name: value for name, value in self.__pydantic_extra__.items() if value is not None}
+        given = {name: _input(value) for name, value in self.__pydantic_extra__.items() if value is not None}
         return {"keyword": self.keyword, "language": self.language, **given}
 
     def document(self) -> dict[str, Any]:

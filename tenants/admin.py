@@ -161,7 +161,7 @@ class TenantCreateForm(forms.Form):
         widget=UnfoldAdminTextInputWidget,
         help_text=gettext_lazy(
             "Stands in addresses and folders, and is never changed or used again: a-z, 0-9 and -. Empty: made from the"
-            " name."
+            " name, or a number if the name has no Latin letters."
         ),
     )
     server = forms.ModelChoiceField(

@@ -3,22 +3,27 @@
 import re
 import secrets
 import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import count
 from uuid import UUID
 
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
+from config.text import has_control_characters, strip_invisible
 from tenants.errors import InvalidTenant
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,40}$"
 ID_MAX_LENGTH = 41
 NAME_MAX_LENGTH = 200
+# Ids for names that none can be derived from. Longer numbers are somebody's own choice, and not counted on from.
+NUMBERED_PATTERN = r"tenant-([1-9][0-9]{0,8})"
 PREFIX_PATTERN = r"^[a-z][a-z0-9_]{0,11}$"
 
 
 def clean_name(name: str) -> str:
-    """Return `name` normalised (NFC, outer blanks gone), or raise `InvalidTenant`."""
-    cleaned = unicodedata.normalize("NFC", name).strip()
+    """Return `name` normalised (NFC, blanks and invisible characters at its ends gone), or raise `InvalidTenant`."""
+    cleaned = strip_invisible(unicodedata.normalize("NFC", name))
     if not cleaned:
         raise InvalidTenant(_("A tenant needs a name."), hint=_("Give one with --name."))
     if len(cleaned) > NAME_MAX_LENGTH:
@@ -26,7 +31,7 @@ def clean_name(name: str) -> str:
             _("A tenant's name has at most %(max)d characters; this one has %(count)d.")
             % {"max": NAME_MAX_LENGTH, "count": len(cleaned)}
         )
-    if not cleaned.isprintable():
+    if has_control_characters(cleaned):
         raise InvalidTenant(_("A tenant's name cannot hold control characters: %(name)r.") % {"name": cleaned})
     return cleaned
 
@@ -40,19 +45,21 @@ def validate_id(tenant_id: str) -> str:
     return tenant_id
 
 
-def id_from_name(name: str) -> str:
-    """Derive the id from the name: "Customer A" → "customer-a".
+def id_from_name(name: str) -> str | None:
+    """Derive the id from the name: "Customer A" → "customer-a". None if the name has too few Latin letters for one.
 
-    A name with letters of another script needs an id to be given: it is for ever, and what would be left of such a
-    name says too little.
+    An id is for ever, and what would be left of a name in another script says too little; nor does a transliteration
+    by machine say what the customer would (the reading of a Japanese name is not in its characters).
     """
     slug = slugify(name).replace("_", "-").strip("-")[:ID_MAX_LENGTH].strip("-")
-    if not slug or _loses_letters(name):
-        raise InvalidTenant(
-            _("No id can be derived from the name %(name)r.") % {"name": name[:80]},
-            hint=_("Give one with --id, for example --id customer-a."),
-        )
-    return validate_id(slug)
+    return None if not slug or _loses_letters(name) else validate_id(slug)
+
+
+def numbered_ids(known: Iterable[str]) -> Iterator[str]:
+    """Yield "tenant-1", "tenant-2", …, from the first number that is above all of the `known` ids."""
+    numbers = (match for tenant_id in known if (match := re.fullmatch(NUMBERED_PATTERN, tenant_id)))
+    for number in count(1 + max((int(match[1]) for match in numbers), default=0)):
+        yield f"tenant-{number}"
 
 
 def _loses_letters(name: str) -> bool:

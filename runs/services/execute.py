@@ -13,6 +13,7 @@ from llm.clients import client_for
 from llm.errors import LLMError
 from llm.selectors import resolve_named_model
 from llm.types import LLMReply, LLMRequest, TokenUsage
+from prompts.errors import SandboxUnavailable
 from runs.errors import LeaseLost, OutputKept
 from runs.heartbeat import Heartbeat
 from runs.retry import delay_s
@@ -142,7 +143,7 @@ def _may_pass(error: Exception) -> bool:
     """Tell whether another attempt may succeed."""
     if isinstance(error, LLMError):
         return not error.permanent
-    return isinstance(error, StorageError)
+    return isinstance(error, (StorageError, SandboxUnavailable))
 
 
 def _usage_of(error: Exception, output: StepOutput | None, claim: Claim) -> TokenUsage | None:

@@ -131,6 +131,10 @@ def _check_variable(
                 _("The run's configuration must hold %(name)s as %(type)s: prompt %(id)d (%(prompt)s) declares it so.")
                 % wanted
             )
+        if variable.required and inputs[variable.name] == "":
+            raise InvalidRunConfig(
+                _("Prompt %(id)d (%(prompt)s) requires %(name)s, which is empty in the run's configuration.") % wanted
+            )
     elif variable.required:
         raise InvalidRunConfig(
             _("Prompt %(id)d (%(prompt)s) requires %(name)s, which no input and no earlier step gives.") % wanted

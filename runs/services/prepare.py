@@ -29,7 +29,7 @@ class Work:
 def prepare(*, alias: str, claim: Claim) -> Work:
     """Render the step's prompt from the run's inputs and the earlier outputs, and look for a finished output.
 
-    Raises `PromptError`, `RunError` (both final) or `StorageError` (another attempt may succeed).
+    Raises `PromptError`, `RunError` (both final), `SandboxUnavailable` or `StorageError` (another attempt may succeed).
     """
     prompt = claim.prompt
     if prompt is None:

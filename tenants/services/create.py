@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
@@ -14,10 +16,10 @@ from audit.services import record
 from config.errors import SeoGenError
 from tenants.batches import fleet_shared
 from tenants.cluster import Cluster, bind_identity, parse_location
-from tenants.errors import TenantExists, TenantUnfinished
+from tenants.errors import TenantError, TenantExists, TenantUnfinished
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
-from tenants.naming import clean_name, database_name, id_from_name, validate_id, work_name
-from tenants.operations import operation_begin, operation_end, tenant_lock
+from tenants.naming import clean_name, database_name, id_from_name, numbered_ids, validate_id, work_name
+from tenants.operations import advisory_lock, operation_begin, operation_end, tenant_lock
 from tenants.reference import template_version
 from tenants.router import CONTROL
 from tenants.selectors import operations_unfinished, server_for_new_tenant, tenant_get
@@ -37,27 +39,55 @@ def tenant_create(
 ) -> Tenant:
     """Create a tenant and return it, active.
 
-    `tenant_id` is derived from `name` unless given; `server_name` names a `DatabaseServer`, else the default one is
-    used. A creation of the same name and id that was cut off is finished instead. On failure everything made so far is
-    removed. It waits for a migration of the fleet to end, at most `fleet_wait` (PostgreSQL's notation).
+    `tenant_id` is derived from `name` unless given, or numbered ("tenant-1") if nothing can be derived; `server_name`
+    names a `DatabaseServer`, else the default one is used. A creation of the same name and id that was interrupted is
+    finished instead. On failure everything made so far is removed. It waits for a migration of the fleet, and for
+    another creation that numbers its id, to end, for at most `fleet_wait` each (PostgreSQL's notation).
     Raises `InvalidTenant`, `TenantExists`, `TenantBusy`, `FleetBusy`, `FleetUnfinished` or `ServerError`.
 
     1. record tenant and operation (control database, one transaction); 2. template; 3. role; 4. clone; 5. let the role
     in; 6. connect as the tenant, and bind identity and audit chain; 7. active. Each of 2 to 7 can be repeated.
     """
     name = clean_name(name)
-    tenant_id = id_from_name(name) if tenant_id is None else validate_id(tenant_id)
-    with fleet_shared(wait=fleet_wait), tenant_lock(tenant_id, KIND):
-        unfinished = _unfinished(tenant_id, name)
+    chosen = id_from_name(name) if tenant_id is None else validate_id(tenant_id)
+    with fleet_shared(wait=fleet_wait), _locked_id(chosen, name, fleet_wait) as new_id:
+        unfinished = _unfinished(new_id, name)
         server = unfinished[0].server if unfinished else server_for_new_tenant(server_name)
         assert server is not None  # a tenant that we provision always has one
         identity = unfinished[0].identity if unfinished else uuid.uuid4()
         with Cluster(server, database_prefix(), work_name(KIND, identity)) as cluster:
-            tenant, operation = unfinished or _begin(cluster, tenant_id, name, identity)
+            tenant, operation = unfinished or _begin(cluster, new_id, name, identity)
             if unfinished:
                 cluster.end_predecessors()
             provision_or_undo(cluster, tenant, operation, on_progress)
-    return tenant_get(tenant_id)
+    return tenant_get(new_id)
+
+
+@contextmanager
+def _locked_id(chosen: str | None, name: str, wait: str) -> Iterator[str]:
+    """Hold the lock of the chosen id, or of the next numbered one; the latter while no other creation picks one too."""
+    if chosen is not None:
+        with tenant_lock(chosen, KIND):
+            yield chosen
+        return
+    with advisory_lock("seo-gen:numbered-id", wait=wait, busy=_numbering):
+        new_id = _next_id(name)
+        with tenant_lock(new_id, KIND):
+            yield new_id
+
+
+def _numbering() -> TenantError:
+    return TenantError(
+        _("Another tenant is being created whose id is numbered."), hint=_("Wait for it, or choose an id with --id.")
+    )
+
+
+def _next_id(name: str) -> str:
+    """Return a numbered id that no tenant has or had, or that of an interrupted creation under this name."""
+    begun = operations_unfinished().filter(kind=KIND).values("tenant_id")
+    again = Tenant.objects.using(CONTROL).filter(name=name, pk__in=begun).values_list("pk", flat=True).first()
+    # Tombstones keep their rows, so no id is ever used a second time.
+    return again or next(numbered_ids(Tenant.objects.using(CONTROL).values_list("pk", flat=True)))
 
 
 def provision_or_undo(cluster: Cluster, tenant: Tenant, operation: TenantOperation, on_progress: OnProgress) -> None:

@@ -1,5 +1,6 @@
 """What staff change on the control site is checked, audited in the same transaction, and never shows a secret."""
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -383,6 +384,37 @@ def test_a_tenant_is_created_suspended_and_resumed(browser: Client, superuser: U
     remove(tenant)
 
 
+def test_a_tenant_with_a_japanese_name_gets_a_numbered_id(browser: Client) -> None:
+    name = f"株式会社さくら{uuid4().hex[:8]}"
+    response = browser.post("/admin/tenants/tenant/add/", {"name": name, "tenant_id": ""})
+    tenant = Tenant.objects.get(name=name)
+    assert response.headers["Location"] == f"/admin/tenants/tenant/{tenant.id}/change/"
+    assert re.fullmatch(r"tenant-[1-9]\d*", tenant.id)
+    remove(tenant)
+
+
+@pytest.mark.parametrize(
+    ("typed", "stored"), [("\ufeffAcme\u200b", "Acme"), ("株式会社\u3000テスト", "株式会社\u3000テスト")]
+)
+def test_a_providers_name_loses_what_cannot_be_seen(browser: Client, typed: str, stored: str) -> None:
+    provider_id = f"p-{uuid4().hex[:8]}"
+    form = {"id": f"\ufeff{provider_id}", "display_name": typed, "api_base_url": "", "is_active": ""}
+    assert browser.post("/admin/llm/llmprovider/add/", form).status_code == 302
+    provider = LLMProvider.objects.filter(pk=provider_id)
+    assert provider.get().display_name == stored
+    provider.delete()
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [("\u200b", "This field is required"), ("a\x1bb", "control characters"), ("a\x00", "control characters")],
+)
+def test_a_providers_name_that_cannot_be_shown_is_refused(browser: Client, typed: str, message: str) -> None:
+    form = {"id": "nameless", "display_name": typed, "api_base_url": ""}
+    assert message in browser.post("/admin/llm/llmprovider/add/", form).content.decode()
+    assert not LLMProvider.objects.filter(pk="nameless").exists()
+
+
 def test_a_move_that_is_not_possible_is_a_message(browser: Client, tenant: Tenant) -> None:
     response = browser.post(f"/admin/tenants/tenant/{tenant.id}/resume/", {"_form_submitted": "on"}, follow=True)
     assert f"Tenant {tenant.id} is active." in response.content.decode()
@@ -393,7 +425,7 @@ def test_a_move_that_is_not_possible_is_a_message(browser: Client, tenant: Tenan
     [
         ("", "", "This field is required"),
         ("x", "No Slug", "is not a tenant id"),
-        ("株式会社", "", "No id can be derived"),
+        ("\u200b", "", "A tenant needs a name"),
     ],
 )
 def test_a_tenant_that_cannot_be_made_is_refused(browser: Client, name: str, tenant_id: str, message: str) -> None:

@@ -196,6 +196,41 @@ def test_a_template_that_cannot_work_is_refused_and_kept_on_the_page(
         assert message in html and ("typed" in html or "content" in changed), page
 
 
+@pytest.mark.parametrize("ending", ["\r\n", "\r", "\n"])
+def test_a_template_is_stored_with_lf_whatever_a_browser_sends(browser: Client, tenant: Tenant, ending: str) -> None:
+    lines = ["First {{ keyword }}", "", "last", ""]
+    for page in (_draft(tenant), f"/t/{tenant.id}/admin/prompts/prompt/add/"):
+        form = {"step": "draft", "content": ending.join(lines), "variables": _KEYWORD}
+        assert browser.post(page, form).status_code == 302
+        with tenant_context(tenant):
+            assert Prompt.objects.latest("pk").content == "\n".join(lines)
+
+
+def test_a_draft_that_a_browser_sends_back_unchanged_is_not_changed(browser: Client, tenant: Tenant) -> None:
+    page = _draft(tenant, content="a {{ keyword }}\nb\n")
+    form = {"content": "a {{ keyword }}\r\nb\r\n", "variables": "[]"}
+    assert browser.post(page, form).status_code == 302
+    assert entries(tenant, "prompt.change") == []
+    with tenant_context(tenant):
+        assert Prompt.objects.latest("pk").content == "a {{ keyword }}\nb\n"
+
+
+def test_a_template_that_would_hang_is_refused_on_the_page(browser: Client, tenant: Tenant) -> None:
+    response = browser.post(_draft(tenant), {"content": "{{ 2**(10**9) }}", "variables": "[]"})
+    assert response.status_code == 200
+    assert "The template cannot be compiled: it needs more than 1 s of computing time." in response.content.decode()
+
+
+@pytest.mark.parametrize(("text", "message"), [("\\u0000", "a text holds a NUL character"), ("\\ud800", "cannot be")])
+def test_variables_that_the_database_cannot_hold_are_refused(
+    browser: Client, tenant: Tenant, text: str, message: str
+) -> None:
+    variables = '[{"name": "keyword", "type": "string", "description": "x' + text + '"}]'
+    response = browser.post(_draft(tenant), {"content": "{{ keyword }}", "variables": variables})
+    assert response.status_code == 200
+    assert f"Prompt variables: {'' if 'NUL' in message else '0.description '}{message}" in response.content.decode()
+
+
 def test_a_version_that_a_run_has_used_cannot_be_edited(browser: Client, tenant: Tenant) -> None:
     from prompts.services import prompt_mark_used
 

@@ -22,6 +22,17 @@ def test_a_keyword_is_enough_and_japanese_is_the_default() -> None:
     assert config.document() == {"keyword": "珈琲　ミル", "language": "ja"}
 
 
+def test_what_cannot_be_seen_around_a_keyword_is_stripped() -> None:
+    for text in ("\ufeff珈琲　ミル", "\u200b 珈琲　ミル\u3000\u200b", "\u202a珈琲　ミル\u202c"):
+        assert config_from_document({"keyword": text}).keyword == "珈琲　ミル"
+
+
+def test_an_input_loses_its_byte_order_mark_and_a_blank_one_is_empty() -> None:
+    config = config_from_document({"keyword": "a", "audience": "\ufeffbeginners\n", "tone": "\u200b\u3000", "x": [""]})
+    inputs = {name: config.inputs[name] for name in ("audience", "tone", "x")}
+    assert inputs == {"audience": "beginners\n", "tone": "", "x": [""]}
+
+
 def test_further_keys_are_inputs_and_null_is_none() -> None:
     config = config_from_text(keyword(language="en", audience="beginners", tone=None, count=3, tags=["x"]))
     assert config.inputs == {
@@ -60,6 +71,9 @@ def test_what_looks_like_a_nul_but_is_text_is_accepted() -> None:
         ("{}", REFUSED + "keyword is missing."),
         ('{"keyword": ""}', REFUSED + "keyword is empty."),
         ('{"keyword": " \\u3000 "}', REFUSED + "keyword is empty."),
+        ('{"keyword": "\\u200b"}', REFUSED + "keyword is empty."),
+        ('{"keyword": "\\ufeff \\u3164"}', REFUSED + "keyword is empty."),
+        ('{"keyword": "a\\u202eb"}', REFUSED + "keyword holds a control character."),
         ('{"keyword": null}', REFUSED + "keyword must be a string, not None."),
         ('{"keyword": 5}', REFUSED + "keyword must be a string, not 5."),
         ('{"keyword": "a\\nb"}', REFUSED + "keyword holds a control character."),

@@ -147,6 +147,13 @@ def test_a_required_input_that_nobody_gives_is_named(tenant: Tenant) -> None:
     assert refused(tenant, CONFIG) == sentence
 
 
+def test_a_required_input_that_shows_nothing_is_named(tenant: Tenant) -> None:
+    prompt = activate(tenant, "draft", "{{ brand }}", variable("brand"))
+    sentence = f"Prompt {prompt.pk} (draft v2) requires brand, which is empty in the run's configuration."
+    assert refused(tenant, {**CONFIG, "brand": "\u200b"}) == sentence
+    assert refused(tenant, {**CONFIG, "brand": ""}) == sentence
+
+
 def test_the_output_of_a_later_step_is_no_input(tenant: Tenant) -> None:
     prompt = activate(tenant, "outline", "{{ draft }}", variable("draft"))
     sentence = f"Prompt {prompt.pk} (outline v2) requires draft, which no input and no earlier step gives."

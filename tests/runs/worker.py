@@ -20,11 +20,11 @@ PATIENCE_S = 120.0
 
 
 @contextmanager
-def worker(**environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker; it, and its children, are killed at the end whatever happened."""
+def worker(*options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker with these options of Celery's; it, and its children, are killed at the end whatever happened."""
     command = [sys.executable, "-m", "celery", "-A", "config.celery", "worker", "--concurrency", "2"]
     process = subprocess.Popen(
-        [*command, "--loglevel", "WARNING", "--without-gossip", "--without-mingle"],
+        [*command, "--loglevel", "WARNING", "--without-gossip", "--without-mingle", *options],
         cwd=CHECKOUT,
         env={**os.environ, **environment},
         start_new_session=True,

@@ -31,6 +31,24 @@ def test_create_says_in_one_sentence_why_not(tenant: Tenant) -> None:
     assert result.stderr == f"CommandError: Tenant {tenant.id} exists already (active). Choose another id with --id.\n"
 
 
+def test_create_says_which_id_a_name_without_latin_letters_got() -> None:
+    name = f"株式会社さくら商店{uuid.uuid4().hex[:8]}"
+    result = seo_gen("tenant", "create", "--name", name)
+    assert result.returncode == 0, result.stderr
+    tenant = Tenant.objects.get(name=name)
+    assert f"No id can be derived from the name, so the tenant got the id {tenant.id}." in result.stdout
+    remove(tenant)
+
+
+@pytest.mark.parametrize("name", ["株式会社\u3000テスト", "Family 👨\u200d👩\u200d👧", "Caf\u00e9\u00a0Ltd"])
+def test_create_takes_a_name_with_any_space_and_emoji(name: str) -> None:
+    tenant_id = f"kk-{uuid.uuid4().hex[:12]}"
+    result = seo_gen("tenant", "create", "--name", f"{name} {tenant_id}", "--id", tenant_id)
+    assert result.returncode == 0, result.stderr
+    assert Tenant.objects.get(pk=tenant_id).name == f"{name} {tenant_id}"
+    remove(Tenant.objects.get(pk=tenant_id))
+
+
 def test_wrong_usage_exits_2() -> None:
     result = seo_gen("tenant", "create")
     assert result.returncode == 2

@@ -94,6 +94,54 @@ def test_the_id_of_an_erased_tenant_is_never_used_again() -> None:
     tombstone.delete()
 
 
+def numbered(count: int) -> list[str]:
+    """Return names that no id can be derived from."""
+    return [f"株式会社さくら商店{uuid.uuid4().hex[:8]}" for _ in range(count)]
+
+
+def number_of(tenant: Tenant) -> int:
+    return int(tenant.id.removeprefix("tenant-"))
+
+
+def test_a_name_without_latin_letters_gets_the_next_number(make_tenant: MakeTenant) -> None:
+    first, second = (make_tenant(name=name) for name in numbered(2))
+    assert number_of(second) == number_of(first) + 1
+
+
+def test_the_number_of_an_erased_tenant_is_never_used_again(make_tenant: MakeTenant) -> None:
+    first = make_tenant(name=numbered(1)[0])
+    tombstone = Tenant.objects.create(
+        id=f"tenant-{number_of(first) + 5}", name="", database_url="", status="deleted", is_active=False
+    )
+    assert number_of(make_tenant(name=numbered(1)[0])) == number_of(first) + 6
+    tombstone.delete()
+
+
+def test_a_numbered_creation_that_was_interrupted_is_finished_under_its_id(make_tenant: MakeTenant) -> None:
+    (name,) = numbered(1)
+    tenant = make_tenant(name=name)
+    Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.PROVISIONING)
+    operation = TenantOperation.objects.filter(tenant_id=tenant.pk).latest("started_at")
+    TenantOperation.objects.filter(pk=operation.pk).update(status=OperationStatus.RUNNING, finished_at=None)
+    assert make_tenant(name=name).id == tenant.id
+    with pytest.raises(TenantExists, match="Another tenant is named"):
+        tenant_create(name=name)
+
+
+def test_numbered_tenants_that_are_created_at_the_same_time_get_ids_of_their_own(make_tenant: MakeTenant) -> None:
+    def create(name: str) -> str:
+        from django.db import connection
+
+        try:
+            return make_tenant(name=name).id
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(3) as threads:
+        ids = list(threads.map(create, numbered(3)))
+    assert len(set(ids)) == 3
+
+
 @pytest.mark.parametrize("name", ["", "Robert'); DROP TABLE tenants;--", "../../etc/passwd", "a\x00b"])
 def test_a_hostile_name_makes_a_harmless_tenant_or_none(name: str, make_tenant: MakeTenant) -> None:
     before = Tenant.objects.count()

@@ -4,7 +4,7 @@ from uuid import UUID
 import pytest
 
 from tenants.errors import InvalidTenant
-from tenants.naming import clean_name, database_name, id_from_name, validate_id, work_name
+from tenants.naming import clean_name, database_name, id_from_name, numbered_ids, validate_id, work_name
 
 IDENTITY = UUID("0123abcd-0000-4000-8000-000000000000")
 
@@ -27,11 +27,33 @@ def test_an_id_is_derived_from_the_name(name: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["株式会社青葉", "顧客B", "Кофе 1", "---"])
-def test_a_name_that_loses_letters_needs_an_id(name: str) -> None:
-    with pytest.raises(InvalidTenant) as refusal:
-        id_from_name(name)
-    assert name in refusal.value.message
-    assert "--id" in refusal.value.hint
+def test_no_id_is_derived_from_a_name_that_would_lose_letters(name: str) -> None:
+    assert id_from_name(name) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ([], "tenant-1"),
+        (["a", "tenant-1", "tenant-7", "tenant-07", "tenant-x", "tenant-9-9"], "tenant-8"),
+        (["tenant-" + "9" * 30], "tenant-1"),
+    ],
+)
+def test_numbers_go_on_above_every_one_that_was_used(known: list[str], expected: str) -> None:
+    assert next(numbered_ids(known)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("株式会社\u3000テスト", "株式会社\u3000テスト"),
+        ("Caf\u00e9\u00a0Ltd", "Café\u00a0Ltd"),
+        ("Family 👨\u200d👩\u200d👧", "Family 👨\u200d👩\u200d👧"),
+        ("\ufeff  ACME\u200b ", "ACME"),
+    ],
+)
+def test_a_name_may_hold_any_space_and_joiners(name: str, expected: str) -> None:
+    assert clean_name(name) == expected
 
 
 @pytest.mark.parametrize(
@@ -59,7 +81,10 @@ def test_an_id_that_is_no_slug_is_refused(tenant_id: str) -> None:
         validate_id(tenant_id)
 
 
-@pytest.mark.parametrize("name", ["", "   ", "x" * 201, "a\x00b", "a\nb", "\x1b[31m"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "   ", "\u200b", "\u3000\u00a0", "\u3164", "x" * 201, "a\x00b", "a\nb", "\x1b[31m", "a\u202eb", "a\udcffb"],
+)
 def test_a_name_that_cannot_be_shown_is_refused(name: str) -> None:
     with pytest.raises(InvalidTenant):
         clean_name(name)

@@ -4,6 +4,7 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
+from tenants.naming import id_from_name
 from tenants.presentation import show_progress, tenant_document
 from tenants.services import tenant_create
 
@@ -14,7 +15,9 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--name", required=True, help="The customer's name, for people.")
         parser.add_argument(
-            "--id", dest="tenant_id", help="The tenant's id (a-z, 0-9, -); derived from the name unless given."
+            "--id",
+            dest="tenant_id",
+            help="The tenant's id (a-z, 0-9, -); derived from the name, or numbered, unless given.",
         )
         parser.add_argument("--server", dest="server_name", help="The database server; the default one unless given.")
         super().add_arguments(parser)
@@ -26,7 +29,13 @@ class Command(OperatorCommand):
             server_name=options["server_name"],
             on_progress=show_progress,
         )
+        self.numbered = options["tenant_id"] is None and id_from_name(tenant.name) is None
         return tenant_document(tenant)
 
     def present(self, document: Any) -> None:
+        if self.numbered:
+            self.stdout.write(
+                _("No id can be derived from the name, so the tenant got the id %(id)s. Use --id to choose one.")
+                % document
+            )
         self.stdout.write(_("Tenant %(id)s is active on server %(server)s.") % document)

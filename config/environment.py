@@ -1,0 +1,62 @@
+"""Reading the environment for the settings: values are literal, and none is ever part of an error."""
+
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+TRUE = frozenset({"1", "true", "on", "ok", "y", "yes"})
+POSTGRESQL = ("postgresql://", "postgres://", "psql://", "pgsql://")
+FALSE = frozenset({"0", "false", "off", "n", "no"})
+
+
+class LiteralEnv(environ.Env):  # type: ignore[misc]
+    """django-environ without its interpolation: there, "$x" stands for the variable x, also in a password.
+
+    A value that cannot be read is refused by the variable's name alone, since it may be a secret.
+    """
+
+    def get_value(
+        self, var: str, cast: Any = None, default: Any = environ.Env.NOTSET, parse_default: bool = False
+    ) -> Any:
+        value = self.ENVIRON.get(var)
+        # Set to nothing is unset, where nothing is no value: Compose files leave it so.
+        if value is None or (value == "" and cast in (bool, int, float)):
+            if default is self.NOTSET:
+                raise ImproperlyConfigured(f"Set the {var} environment variable")
+            return default
+        try:
+            return self.parse_value(value, cast)
+        except ValueError:
+            kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(cast, "what it should be")
+            # The cause would show the value.
+            raise ImproperlyConfigured(f"The environment variable {var} is not {kind}") from None
+
+    @classmethod
+    def parse_value(cls, value: str, cast: Any) -> Any:
+        """Cast a value; the items of a list lose the blanks around them, and empty ones are left out."""
+        if cast is bool:
+            return _boolean(value)
+        if cast is float:
+            return float(value)
+        if cast is list:
+            return [item for part in value.split(",") if (item := part.strip())]
+        return super().parse_value(value, cast)
+
+    def db_url(self, var: str, default: Any = environ.Env.NOTSET, engine: str | None = None) -> dict[str, Any]:
+        url = self.get_value(var, default=default)
+        try:
+            if not url.startswith(POSTGRESQL):
+                raise ValueError
+            return dict(self.db_url_config(url, engine=engine))
+        except (AttributeError, ValueError):
+            # A "/", "?" or "#" in a password, say; the cause would show it.
+            hint = "is not a database's address (is a special character in the password not percent-encoded?)"
+            raise ImproperlyConfigured(f"The environment variable {var} {hint}") from None
+
+
+def _boolean(value: str) -> bool:
+    word = value.strip().lower()
+    if word in TRUE | FALSE:
+        return word in TRUE
+    return int(word) != 0

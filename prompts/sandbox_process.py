@@ -1,0 +1,182 @@
+"""The program that compiles and renders templates: Jinja2 and the standard library, nothing of ours, no Django.
+
+`prompts.sandbox` starts it by path, with an empty environment and no descriptors but these pipes. On stdin it reads
+requests; for each one it forks a child, which answers on stdout, and when that has ended it writes how. A frame is a
+length (8 bytes, big-endian) and that many bytes of JSON.
+
+    request   {"action": "names" | "render", "content": …, "values": {…}, "max_chars": …, "limits": {…}}
+    answer    {"names": […], "references": bool} | {"text": …} | {"problem": …, "reason": …, "line": …}
+              not there at all if the child was killed
+    end       {"signal": 0 or the number of the signal that killed it, "cpu_s": what it used}
+
+Limits are the kernel's, set before the template is looked at: nothing that Python code does in the child lifts them.
+One child per request, so that one customer's template leaves nothing behind for the next one's.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jinja2.debug  # imported by Jinja2 when a template fails, which is too late: the child may open no file
+import jinja2.sandbox
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta
+
+HEADER_BYTES = 8
+STDIN, STDOUT = 0, 1
+Answer = dict[str, Any]
+
+
+class TooLong(Exception):
+    """The rendered text is longer than allowed."""
+
+
+def environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
+    """Return the sandbox, whose only global is `range`."""
+    made = jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
+    made.globals = {"range": made.globals["range"]}
+    made.lstrip_blocks = True
+    return made
+
+
+JINJA = environment()
+
+
+def main() -> None:
+    """Serve requests until stdin ends, which is when the process that asked has ended, however it did."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Meant for the worker, which may still need this process to finish what it is doing.
+        signal.signal(number, signal.SIG_IGN)
+    _warm_up()
+    while (frame := _read_frame()) is not None:
+        child = os.fork()
+        if not child:
+            _answer_and_exit(frame)
+        _pid, status, used = os.wait4(child, 0)
+        killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        _write_frame(json.dumps({"signal": killed_by, "cpu_s": used.ru_utime + used.ru_stime}).encode())
+
+
+def _warm_up() -> None:
+    """Load what Jinja2 and Python load on first use, while files can be opened; every child inherits it."""
+    for filter_name in JINJA.filters:
+        for content in (f"{{{{ 'a\\n b' | {filter_name} }}}}", f"{{{{ [1, 2] | {filter_name}(1) }}}}"):
+            answer({"action": "render", "content": content, "values": {}, "max_chars": 99})
+    for content in (
+        "{% for a in range(2) %}{{ 'a' ~ a }}{% endfor %}",
+        "{{ missing }}",
+        "{% if %}",
+        "{{ a.__class__ }}",
+    ):
+        answer({"action": "names", "content": content})
+        answer({"action": "render", "content": content, "values": {"a": "A"}, "max_chars": 99})
+
+
+def _answer_and_exit(frame: bytes) -> None:
+    """In the child: answer within the limits, and end without any of Python's clean-up."""
+    status = 1
+    try:
+        os.close(STDIN)
+        request = json.loads(frame)
+        _limit(request["limits"])
+        _write_frame(_encoded(request))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _encoded(request: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(answer(request), ensure_ascii=False).encode(errors="surrogatepass")
+    except MemoryError:
+        return b'{"problem": "memory"}'
+
+
+def _limit(limits: Mapping[str, Any]) -> None:
+    """Have the kernel bound this process: memory, computing time (SIGPROF), time (SIGALRM), and no new files."""
+    for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC):
+        resource.setrlimit(kind, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (limits["memory_bytes"], limits["memory_bytes"]))
+    # Whole seconds only, and so the second line.
+    resource.setrlimit(resource.RLIMIT_CPU, (int(limits["cpu_s"]) + 1, int(limits["cpu_s"]) + 1))
+    signal.setitimer(signal.ITIMER_PROF, limits["cpu_s"])
+    signal.setitimer(signal.ITIMER_REAL, limits["wall_s"])
+
+
+def answer(request: Mapping[str, Any]) -> Answer:
+    """Do what is asked; a template's failure is an answer too. `MemoryError` is raised."""
+    try:
+        if request["action"] == "names":
+            return _names(request["content"])
+        return {"text": _rendered(request["content"], request["values"], request["max_chars"])}
+    except MemoryError:
+        raise
+    except Exception as error:  # a template can divide by zero, index past an end, …: its author's mistake
+        return _problem(error)
+
+
+def _problem(error: Exception) -> Answer:
+    match error:
+        case TooLong():
+            return {"problem": "length"}
+        case RecursionError():
+            return {"problem": "depth"}
+        case TemplateSyntaxError():
+            return {"problem": "syntax", "reason": _reason(error), "line": error.lineno}
+        case TemplateError():
+            return {"problem": "failure", "reason": _reason(error), "line": None}
+        case SyntaxError():
+            # Jinja2 accepted it, Python did not accept what Jinja2 made of it: twenty loops inside each other, …
+            return {"problem": "syntax", "reason": error.msg, "line": None}
+    return {"problem": "failure", "reason": type(error).__name__, "line": None}
+
+
+def _reason(error: TemplateError) -> str:
+    return (error.message or type(error).__name__).rstrip(".")
+
+
+def _names(content: str) -> Answer:
+    """Return the names that a template expects to be given, and whether it refers to other templates."""
+    parsed = JINJA.parse(content)
+    names = meta.find_undeclared_variables(parsed) - JINJA.globals.keys()
+    references = any(True for _template in meta.find_referenced_templates(parsed))
+    # What cannot be compiled is better refused when it is saved than when it is rendered.
+    JINJA.compile(parsed)
+    return {"names": sorted(names), "references": references}
+
+
+def _rendered(content: str, values: Mapping[str, object], max_chars: int) -> str:
+    return _bounded(JINJA.from_string(content).generate(values), max_chars)
+
+
+def _bounded(pieces: Iterable[str], max_chars: int) -> str:
+    kept, length = [], 0
+    for piece in pieces:
+        length += len(piece)
+        if length > max_chars:
+            raise TooLong
+        kept.append(piece)
+    return "".join(kept)
+
+
+def _read_frame() -> bytes | None:
+    header = _read(HEADER_BYTES)
+    return _read(int.from_bytes(header)) if header else None
+
+
+def _read(size: int) -> bytes:
+    content = sys.stdin.buffer.read(size)
+    return content if len(content) == size else b""
+
+
+def _write_frame(content: bytes) -> None:
+    remaining = memoryview(len(content).to_bytes(HEADER_BYTES) + content)
+    while remaining:
+        remaining = remaining[os.write(STDOUT, remaining) :]
+
+
+if __name__ == "__main__":
+    main()
