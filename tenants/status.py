@@ -9,6 +9,7 @@ from datetime import datetime
 from uuid import uuid4
 
 from django.db import connections
+from django.db.utils import Error
 from django.utils.translation import gettext as _
 
 from audit.trusting import catalog_only
@@ -17,7 +18,7 @@ from tenants.catalog import named
 from tenants.census import LARGE_OBJECTS_MOST
 from tenants.context import tenant_context
 from tenants.drift import drift_of, group, note_schemas
-from tenants.errors import FleetBusy, FleetUnfinished, MigrationFailed, TenantError, TenantUnreachable
+from tenants.errors import FleetBusy, FleetUnfinished, MigrationFailed, TenantError, TenantUnreachable, reason_of
 from tenants.history import Release, release
 from tenants.models import Tenant, TenantStatus
 from tenants.parallel import in_parallel
@@ -191,6 +192,9 @@ def _size_bytes(tenant: Tenant) -> int:
             cursor.execute("SELECT pg_database_size(current_database())")
             size: int = cursor.fetchone()[0]
             return size
+    except Error as error:
+        # What its role has set for itself may keep it from anything, such as a time limit of a millisecond.
+        raise TenantUnreachable(tenant.id, reason_of(error)) from error
     finally:
         # The thread's own.
         connections[CONTROL].close()
