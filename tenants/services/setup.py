@@ -108,10 +108,9 @@ def _owner_password(cluster: Cluster) -> str:
     present: str = cluster.server.owner_password
     if present:
         return present
-    others = DatabaseServer.objects.using(CONTROL).exclude(owner_password="")
-    for password in others.values_list("owner_password", flat=True):
-        if cluster.lets_owner_in(password):
-            return password
+    for server in DatabaseServer.objects.using(CONTROL):
+        if server.owner_password and cluster.lets_owner_in(server.owner_password):
+            return str(server.owner_password)
     return secrets.token_urlsafe(32)
 
 
