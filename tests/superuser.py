@@ -41,8 +41,8 @@ def superuser_url(url: str, database: str | None = None) -> str:
     parts = urlsplit(url)
     path = parts.path if database is None else f"/{quote(database, safe='')}"
     is_socket = parts.port is None or unquote(parts.hostname or "").startswith("/")
-    if not is_socket and not _passwords:
-        know(stack.find_home())
+    if not is_socket and parts.port not in _passwords:
+        know(stack.find_home())  # the session's own server, in a process that did not start it
     if is_socket or parts.port not in _passwords:
         return urlunsplit(parts._replace(path=path))
     query = f"application_name={quote(APPLICATION)}"

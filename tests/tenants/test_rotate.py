@@ -106,7 +106,7 @@ def test_what_its_role_prepared_is_told_and_rolled_back(tenant: Tenant) -> None:
     tenant_rotate(tenant_id=tenant.id)
     assert_rotated(tenant)
     entry = ControlAuditLog.objects.get(resource_id=tenant.id, action="tenant.rotate.complete")
-    assert entry.details["prepared_rolled_back"] == 1  # type: ignore[index]
+    assert entry.details is not None and entry.details["prepared_rolled_back"] == 1
 
 
 def test_a_session_of_before_is_ended_though_its_transaction_is_open(tenant: Tenant) -> None:
