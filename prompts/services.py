@@ -18,9 +18,6 @@ from prompts.rendering import declared_variables, undeclared, unused
 from prompts.types import NAME_PATTERN
 from prompts.validation import shown
 
-# Names our advisory locks on a step's versions (any constant that no other lock of ours has).
-_STEP_LOCK = 0x70726F6D
-
 
 def prompt_create(*, alias: str, step: str, content: str, variables: Sequence[dict[str, object]] | None) -> Prompt:
     """Add the next version of a step's prompt; it stays inactive until `prompt_activate`.
@@ -36,7 +33,7 @@ def prompt_create(*, alias: str, step: str, content: str, variables: Sequence[di
     content = clean_content(content)
     declared = [variable.model_dump(mode="json", exclude_unset=True) for variable in declared_variables(variables)]
     with transaction.atomic(using=alias):
-        _lock_step(alias, step)
+        _lock_prompts(alias)
         latest = Prompt.objects.using(alias).filter(step=step).aggregate(latest=Max("version"))["latest"]
         prompt = Prompt.objects.using(alias).create(
             step=step, version=(latest or 0) + 1, content=content, variables=declared, is_active=False
@@ -86,18 +83,21 @@ def check_agreement(prompt: Prompt) -> None:
 
 
 def _locked(alias: str, prompt_id: int) -> Prompt:
-    """Return the prompt, its step locked first so that two activations cannot both clear and set the pointer."""
-    step = Prompt.objects.using(alias).filter(pk=prompt_id).values_list("step", flat=True).first()
-    if step is None:
+    """Return the prompt, all locked first so that two activations cannot both clear and set the pointer."""
+    _lock_prompts(alias)
+    prompt = Prompt.objects.using(alias).filter(pk=prompt_id).first()
+    if prompt is None:
         raise UnknownPrompt(_("There is no prompt %(id)s.") % {"id": prompt_id})
-    _lock_step(alias, step)
-    return Prompt.objects.using(alias).get(pk=prompt_id)
+    return prompt
 
 
-def _lock_step(alias: str, step: str) -> None:
-    """Serialise writers of one step's versions until the transaction ends; a first version has no row to lock."""
+def _lock_prompts(alias: str) -> None:
+    """Serialise writers until the transaction ends; readers go on. A step's first version has no row to lock.
+
+    The whole table, since tenants' roles have no advisory locks (config/stack/roles.sql), and writers are rare.
+    """
     with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_STEP_LOCK, step])
+        cursor.execute("LOCK TABLE public.prompts IN SHARE ROW EXCLUSIVE MODE")
 
 
 def _record(alias: str, action: str, prompt: Prompt, **details: object) -> None:

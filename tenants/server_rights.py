@@ -14,6 +14,12 @@ def rights_problems(cluster: Cluster) -> list[str]:
         % {"right": missing.right, "statement": missing.statement}
         for missing in cluster.missing_rights()
     ]
+    if not cluster.has_base():
+        problems.append(
+            _(
+                "It lacks database seo_gen_base, so a tenant's role can use up its locks: run config/stack/roles.sql again."
+            )
+        )
     if cluster.is_superuser():
         problems.append(
             _("Its administrator is a superuser. Give it one that is not; docs/configuration.md shows how to make it.")

@@ -36,7 +36,7 @@ ROLES = Path(__file__).with_name("roles.sql")
 # Sessions that begin before there are settings; the server is on this machine.
 LIMITS = Limits(connect_timeout_s=5)
 # Raise it whenever `bootstrap` does more, so that existing clusters get the rest too.
-BOOTSTRAP_VERSION = 2
+BOOTSTRAP_VERSION = 3
 
 # Who may connect, and how: passwords only, on loopback only. There is no socket.
 HBA = """\

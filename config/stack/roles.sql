@@ -32,6 +32,20 @@ SELECT format('GRANT %I TO seo_gen_admin WITH ADMIN TRUE, INHERIT FALSE, SET FAL
 REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;
 GRANT CONNECT ON DATABASE postgres TO seo_gen_admin;
 
+-- What tenants' databases begin as: PostgreSQL's own empty one, but for functions by which one tenant's role could take what
+-- all databases share (advisory locks all stand in one table) or keep data where no table is (large objects).
+SELECT 'CREATE DATABASE seo_gen_base TEMPLATE template0 ENCODING ''UTF8'' IS_TEMPLATE true'
+ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'seo_gen_base') \gexec
+ALTER DATABASE seo_gen_base ALLOW_CONNECTIONS true;
+REVOKE CONNECT, TEMPORARY ON DATABASE seo_gen_base FROM PUBLIC;
+\connect seo_gen_base
+SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', oid::regprocedure)
+  FROM pg_proc
+ WHERE pronamespace = 'pg_catalog'::regnamespace
+   AND (proname ~ '^pg_(try_)?advisory_' OR proname ~ '^lo(_|read|write)') \gexec
+\connect postgres
+ALTER DATABASE seo_gen_base ALLOW_CONNECTIONS false;
+
 \if :{?tenants_only}
 \else
 -- Owns the control database and migrates it. The application must not, or it could remove the audit log's guards.

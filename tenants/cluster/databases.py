@@ -11,6 +11,8 @@ from psycopg import sql
 
 from tenants.cluster.logins import Logins
 
+# Made by config/stack/roles.sql: an empty database without advisory locks and large objects.
+BASE = "seo_gen_base"
 DOORS: LiteralString = """
 SELECT d.datname,
        d.datallowconn AND d.datconnlimit <> 0,
@@ -59,12 +61,15 @@ class Databases(Logins):
 
     def create_empty_database(self, name: str) -> None:
         """Create a database of the owner's that nobody else may enter."""
-        self._execute(
-            sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8'").format(
-                sql.Identifier(name), sql.Identifier(self.owner)
-            )
-        )
+        names = (name, self.owner, BASE if self.has_base() else "template0")
+        statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ENCODING 'UTF8'")
+        self._execute(statement.format(*map(sql.Identifier, names)))
         self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+
+    def has_base(self) -> bool:
+        """Tell whether databases can begin as config/stack/roles.sql wants them."""
+        query = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s AND datistemplate AND NOT datallowconn)"
+        return bool(self._scalar(query, BASE))
 
     def close_template(self, building: str, name: str) -> None:
         """Give a finished template its name and forbid connections, so that parallel clones never meet one."""

@@ -17,14 +17,20 @@ from tenants.models import DatabaseServer, Restore, Tenant, database_prefix
 from tenants.services import tenant_backup, tenant_clone, tenant_restore
 from tenants.status import tenant_statuses
 from tests.tenant_fixtures import MakeTenant, remove_all
-from tests.tenants.filled import add_run, everything_of, without_audit
+from tests.tenants.filled import add_run, as_superuser, everything_of, without_audit
 
 
 @pytest.fixture
 def littered(make_tenant: MakeTenant) -> Tenant:
-    """A tenant with a run, whose role has made two large objects, one with content."""
+    """A tenant with a run, whose role has made two large objects, one with content.
+
+    As it can on a server without the database that new ones begin as.
+    """
     tenant = make_tenant()
     add_run(tenant)
+    with as_superuser(tenant) as superuser:
+        for function in ("lo_create(oid)", "lo_from_bytea(oid, bytea)", "lo_unlink(oid)"):
+            superuser.execute(f"GRANT EXECUTE ON FUNCTION {function} TO PUBLIC".encode())
     with psycopg.connect(tenant.database_url, autocommit=True) as connection:
         connection.execute("SELECT lo_create(0), lo_from_bytea(0, 'content')")
     return tenant

@@ -50,7 +50,7 @@ def test_it_needs_no_superuser(lowly: Cluster) -> None:
         connection.execute("ALTER ROLE lowly_1 SET work_mem = '1GB'")
         connection.execute("ALTER ROLE lowly_1 IN DATABASE lowly_1 SET work_mem = '2GB'")
         connection.execute("BEGIN")
-        connection.execute("SELECT pg_advisory_xact_lock(1)")
+        connection.execute("SELECT txid_current()")
         connection.execute("PREPARE TRANSACTION 'lowly'")
         found = lowly.logins(["lowly_1"])["lowly_1"]
         assert (found.settings, found.settings_in_databases, found.prepared) == (
