@@ -17,7 +17,8 @@ def rights_problems(cluster: Cluster) -> list[str]:
     if not cluster.has_base():
         problems.append(
             _(
-                "It lacks database seo_gen_base, so a tenant's role can use up its locks: run config/stack/roles.sql again."
+                "It lacks database seo_gen_base, so a tenant's role can use up its locks: run config/stack/roles.sql"
+                " again."
             )
         )
     if cluster.is_superuser():
