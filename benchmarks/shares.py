@@ -39,7 +39,7 @@ TIMED = (
     ("runs.services.execute", "_ask", "find the model, heartbeat"),
     ("llm.clients.local", "LocalClient.complete", "the call of the model"),
     ("runs.services.execute", "step_complete", "complete: rows"),
-    ("runs.services.finish", "write_all", "complete: files"),
+    ("runs.services.finish", "write_once", "complete: files"),
     ("runs.services.claim", "record", "audit entries"),
     ("runs.services.finish", "record", "audit entries"),
     ("runs.services.wake", "send_wake_up", "send the next wake-up"),

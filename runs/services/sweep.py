@@ -63,7 +63,7 @@ def tenant_sweep(*, alias: str, tenant_id: str) -> int:
     """
     with transaction.atomic(using=alias):
         with connections[alias].cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         due = list(_neglected(alias).select_for_update(of=("self",), skip_locked=True)[:BATCH])
         for row in due:
             Step.objects.using(alias).filter(pk=row.pk).update(

@@ -109,7 +109,9 @@ def _(desk: Desk) -> tuple[Model, Callable[[], object]]:
 @row("control/databaseserver")
 def _(desk: Desk) -> tuple[Model, Callable[[], object]]:
     main = DatabaseServer.objects.get(pk="main")
-    made = DatabaseServer.objects.create(pk=f"server-{uuid4().hex[:8]}", admin_url=main.admin_url)
+    made = DatabaseServer.objects.create(
+        pk=f"server-{uuid4().hex[:8]}", admin_url=main.admin_url, owner_password=main.owner_password
+    )
 
     def put_back() -> None:
         DatabaseServer.objects.filter(pk=made.pk).delete()

@@ -318,7 +318,7 @@ def _copied(tenant: Tenant) -> Iterator[str]:
     """Yield the name of a copy of the tenant's database as it is now."""
     copy = f"{database_of(tenant)}_old"
     pool.discard(tenant.alias)
-    _execute(tenant, "CREATE DATABASE {copy} TEMPLATE {live}", copy)
+    _execute(tenant, "CREATE DATABASE {copy} OWNER {owner} TEMPLATE {live}", copy)
     try:
         yield copy
     finally:
@@ -333,7 +333,11 @@ def _swap_in(tenant: Tenant, copy: str) -> None:
 
 def _execute(tenant: Tenant, statement: LiteralString, copy: str) -> None:
     assert tenant.server is not None
-    names = {"live": sql.Identifier(database_of(tenant)), "copy": sql.Identifier(copy)}
+    names = {
+        "live": sql.Identifier(database_of(tenant)),
+        "copy": sql.Identifier(copy),
+        "owner": sql.Identifier(f"{database_prefix()}_owner"),
+    }
     with psycopg.connect(superuser_url(tenant.server.admin_url), autocommit=True) as superuser:
         superuser.execute(sql.SQL(statement).format(**names))
 

@@ -187,7 +187,8 @@ def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     stream = StringIO()
     (handler,) = [found for found in logging.getLogger().handlers if isinstance(found.formatter, logs.PlainFormatter)]
     assert isinstance(handler, logging.StreamHandler)
-    before = handler.setStream(stream)
+    # Not `setStream`, which writes to the stream of before: an earlier test may have closed it.
+    before, handler.stream = handler.stream, stream
 
     def read() -> list[str]:
         lines = stream.getvalue().splitlines()
@@ -196,7 +197,7 @@ def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
         return lines
 
     yield read
-    handler.setStream(before)
+    handler.stream = before
 
 
 def test_a_refused_page_is_one_line(browser: Client, superuser: Any, written: Any) -> None:

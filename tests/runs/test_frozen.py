@@ -97,7 +97,7 @@ class Other:
     def __init__(self, folder: Path) -> None:
         idle = f"idle-{uuid.uuid4().hex[:8]}"
         self.name = f"other-{idle}@here"
-        self.process = start("config.celery", folder, idle, "--hostname", self.name)
+        self.process = start("tests.runs.obedient", folder, idle, "--hostname", self.name)
 
     def begin(self) -> None:
         reply = current_app.control.add_consumer(

@@ -31,7 +31,7 @@ TENANTS = 300
 @pytest.fixture
 def small_server(tmp_path: Path) -> Iterator[DatabaseServer]:
     """A server that allows far fewer connections than there are tenants on it."""
-    with second_postgres(tmp_path / "small", f"max_connections={MAX_CONNECTIONS}") as url:
+    with second_postgres(tmp_path / "small", f"max_connections={MAX_CONNECTIONS} reserved_connections=4") as url:
         server = server_register(name="small", admin_url=url)
         yield server
         Tenant.objects.filter(server=server).delete()

@@ -188,6 +188,7 @@ def test_a_bundle_that_was_imported_is_named(tenant: Tenant, tmp_path: Path, age
 def test_what_came_through_a_pipe_is_named_by_its_digest(tenant: Tenant, tmp_path: Path) -> None:
     add_run(tenant)
     backup = back_up(tenant, tmp_path / "backups")
+    digest = sha256(backup)
     result = seo_gen_piped(
         *("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", "/dev/stdin", "--confirm"),
         given=Path(backup).read_bytes(),
@@ -195,7 +196,7 @@ def test_what_came_through_a_pipe_is_named_by_its_digest(tenant: Tenant, tmp_pat
     assert result.returncode == 0, result.stderr
     row = tenant_delete(tenant_id=tenant.id)
     [(path, one)] = named(row).items()
-    assert path.startswith("/dev/stdin (") and (one["left"], one["sha256"]) == ("stream", sha256(backup))
+    assert path.startswith("/dev/stdin (") and (one["left"], one["sha256"]) == ("stream", digest)
     assert "It came through a pipe" in words(row)
 
 

@@ -26,6 +26,7 @@ from tenants.services import tenant_backup, tenant_migrate, tenant_recover
 from tenants.status import tenant_statuses
 from tests.program import seo_gen
 from tests.releases import NextRelease
+from tests.superuser import superuser_url
 from tests.tenants.filled import add_run
 from tests.tenants.fleets import as_owner, state_of
 
@@ -46,7 +47,7 @@ def stuck(tenant: Tenant, table: str = "runs") -> Iterator[str]:
         yield gid
     finally:
         assert tenant.server is not None
-        url = tenant.server.admin_url.rpartition("/")[0] + f"/{database_of(tenant)}"
+        url = superuser_url(tenant.server.admin_url, database_of(tenant))
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 
