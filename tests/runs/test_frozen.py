@@ -78,7 +78,9 @@ class Frozen:
         if not (self.folder / "frozen").exists():
             return False
         processes = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        return all(one.status() == psutil.STATUS_STOPPED for one in processes)
+        # What renders prompts is a group of its own, and goes on.
+        group = [one for one in processes if os.getpgid(one.pid) == self.process.pid]
+        return all(one.status() == psutil.STATUS_STOPPED for one in group)
 
     def thaw(self) -> None:
         """Let it go on, and wait until it is through with what it was doing."""
