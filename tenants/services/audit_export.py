@@ -7,8 +7,8 @@ that it stands in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO
 from uuid import UUID
@@ -114,29 +114,32 @@ def _export_of(log: _Log, file: str, account: Account) -> AuditExport:
 @contextmanager
 def _log(tenant_id: str | None) -> Iterator[_Log]:
     if tenant_id is None:
-        yield _Log(None, "database", CONTROL_CHAIN, _lines_now(CONTROL, control=True))
+        # Closed, or what fails on the way would leave the transaction open, and somebody who keeps it alive.
+        with closing(_lines_now(CONTROL, control=True)) as lines:
+            yield _Log(None, "database", CONTROL_CHAIN, lines)
         return
     tenant = tenant_get(tenant_id)
     if tenant.status in READABLE:
         # As a backup: nothing may replace the database meanwhile.
         with backup_lock(tenant.id):
             require_finished(tenant.id)
-            with tenant_context(tenant, statuses=READABLE) as alias:
-                yield _Log(tenant.id, "database", tenant.chain_identity or tenant.identity, _lines_now(alias))
+            with tenant_context(tenant, statuses=READABLE) as alias, closing(_lines_now(alias)) as lines:
+                yield _Log(tenant.id, "database", tenant.chain_identity or tenant.identity, lines)
         return
     archive = AuditArchive.objects.using(CONTROL).filter(identity=tenant.identity).first()
     if archive is None:
         raise TenantNotActive(tenant.id, tenant.status)
-    yield _Log(tenant.id, "archive", archive.chain_identity, _lines_archived(archive))
+    with closing(_lines_archived(archive)) as lines:
+        yield _Log(tenant.id, "archive", archive.chain_identity, lines)
 
 
-def _lines_now(alias: str, *, control: bool = False) -> Iterator[bytes]:
+def _lines_now(alias: str, *, control: bool = False) -> Generator[bytes]:
     # Where they are written to may stall.
     with transaction.atomic(using=alias), held_open(connections[alias]):
         yield from audit_lines(connections[alias], "control_audit_logs" if control else "audit_logs")
 
 
-def _lines_archived(archive: AuditArchive) -> Iterator[bytes]:
+def _lines_archived(archive: AuditArchive) -> Generator[bytes]:
     with transaction.atomic(using=CONTROL), held_open(connections[CONTROL]):
         yield from archived_lines(archive.identity)
 
