@@ -51,7 +51,7 @@ bench: install-dev $(VENV)/.rivals  ## Benchmarks; prints their table.
 chaos: install-dev  ## The tests that kill processes, on their own, and longer. CHAOS_ROUNDS=100 for more.
 	@CHAOS_ROUNDS=$${CHAOS_ROUNDS:-25} $(BIN)/python -m pytest -m chaos $(ARGS)
 
-external: install-dev  ## Tests on servers of this machine: EXTERNAL_POSTGRES_URL, else its PostgreSQL on port 5432.
+external: install-dev  ## Tests with a PostgreSQL 15 and other servers of this machine, as far as it has them.
 	@$(BIN)/python -m pytest -m external $(ARGS)
 
 NOT_OURS = --ignore $(VENV) --ignore var --ignore build --ignore tests --ignore benchmarks
