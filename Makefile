@@ -22,7 +22,8 @@ demo: install  ## Two customers, one article each, and the admin. ARGS='--no-ser
 	@$(BIN)/seo-gen demo $(ARGS)
 
 # Two processes, each with servers of its own, keep two cores busy; some tests alone start faster with PARALLEL=.
-PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
+# A process that dies ends the session: pytest-xdist would wait for ever for what it had left to do.
+PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 test: install-dev  ## Run the tests on a stack of their own. ARGS='tests/tenants -k create' for some of them.
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 

@@ -36,8 +36,9 @@ def use_tenant(tenant: Tenant) -> None:
     config = connection_settings(tenant)
     config.update(ENGINE=ENGINE, CONN_MAX_AGE=0, TENANT_ID=tenant.id, IDENTITY=tenant.identity, GENERATION=generation)
     release(tenant.alias)
-    pool.discard(tenant.alias)
     add_alias(tenant.alias, config)
+    # After that: what another thread returns from now on is of an older generation, and is closed (`release`).
+    pool.discard(tenant.alias)
 
 
 def connection_settings(tenant: Tenant) -> dict[str, Any]:
@@ -117,16 +118,21 @@ class TenantConnectionPool:
         return connection
 
     def release(self, alias: str, generation: str, connection: Any, *, reusable: bool) -> None:
-        """Take `connection` back: keep it warm if `reusable`, else close it."""
-        if not reusable:
-            connection.close()
+        """Take `connection` back: keep it warm if `reusable` and the tenant's row is the same still, else close it."""
         with self._condition:
-            finalizer = self._in_use.pop(id(connection), None)
-            if finalizer is not None:
-                finalizer.detach()
-            if reusable:
+            if reusable and generation_of(alias) == generation:
                 self._idle.append(Idle(alias, generation, connection))
-            self._condition.notify()
+                self._forget(connection)
+                return
+        connection.close()
+        with self._condition:
+            self._forget(connection)
+
+    def _forget(self, connection: Any) -> None:
+        finalizer = self._in_use.pop(id(connection), None)
+        if finalizer is not None:
+            finalizer.detach()
+        self._condition.notify()
 
     def discard(self, alias: str) -> None:
         """Close every idle connection to `alias`."""

@@ -9,9 +9,11 @@ import pytest
 from django.db import connections as django_connections
 from pytest_django import Settings
 
+from config.stack.process import wait_until
 from tenants import connections
 from tenants.active import TENANT_PREFIX
 from tenants.cluster import Cluster, parse_location
+from tenants.cluster.session import SUPERUSERS_IN
 from tenants.models import Tenant, database_prefix
 from tenants.services import tenant_create
 
@@ -49,6 +51,8 @@ def remove(tenant: Tenant) -> None:
     connections.pool.discard(tenant.alias)
     if tenant.server is not None:
         with Cluster(tenant.server, database_prefix()) as cluster:
+            # A superuser's session, which only ends itself, may be about to.
+            wait_until(lambda: not cluster._rows(SUPERUSERS_IN, [location.database]), 10)
             cluster.drop_database(location.database)
             cluster.drop_role(location.role)
     Tenant.objects.filter(pk=tenant.pk).delete()
