@@ -51,11 +51,13 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> None:
         call_command("control_setup", verbosity=0)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def no_superuser(stack_home: stack.Home) -> Iterator[None]:
+@pytest.fixture(scope="session")
+def logins(stack_home: stack.Home) -> Iterator[privileges.Watch]:
     """Watch the whole session: the product logs in as no superuser, and as the administrator where it belongs."""
-    yield
-    assert privileges.overstepped(stack_home) == []
+    watch = privileges.Watch(stack_home)
+    yield watch
+    assert watch.overstepped() == []
+    watch.require_logins()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,7 +68,7 @@ def databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iter
 
 
 @pytest.fixture(autouse=True)
-def leaves_nothing_behind(databases: None) -> Iterator[None]:
+def leaves_nothing_behind(databases: None, logins: privileges.Watch) -> Iterator[None]:
     """Fail the test that leaks, not those after it: they begin as they should, whatever came before.
 
     The first fixture of every test, so that it is ended last: what the others take back is no leak.
@@ -75,6 +77,8 @@ def leaves_nothing_behind(databases: None) -> Iterator[None]:
 
     yield
     left = leaks.found()
+    overstepped = logins.overstepped()
     if left:
         leaks.repair()
         pytest.fail(f"The test left something behind: {'; '.join(left)}.", pytrace=False)
+    assert overstepped == [], "The product logged in as somebody whom it must not be."

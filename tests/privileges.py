@@ -17,14 +17,29 @@ LOGIN = re.compile(
 ALLOWED = (postgres.APPLICATION, superuser.APPLICATION, "seo_gen test")
 
 
-def overstepped(home: stack.Home) -> list[str]:
-    """Return each kind of login that the product must not make on the server in that home."""
-    log = home.log_file("postgres")
-    logins = [
-        LOGIN.search(line) for line in log.read_text(errors="replace").splitlines() if "authorized: user=" in line
-    ]
-    assert logins and all(logins), "the server does not log who connects"
-    return sorted({found[0] for found in logins if found and _oversteps(found)})
+class Watch:
+    """The log of logins of the server in that home, read on after each test."""
+
+    def __init__(self, home: stack.Home) -> None:
+        self._log = home.log_file("postgres")
+        self._position = 0
+        self._seen = 0
+
+    def overstepped(self) -> list[str]:
+        """Return each kind of login, since the last call, that the product must not make."""
+        with self._log.open("rb") as log:
+            log.seek(self._position)
+            # A line that is still being written is read with the next test.
+            whole = [line for line in log if line.endswith(b"\n")]
+        self._position += sum(map(len, whole))
+        lines = [line.decode(errors="replace") for line in whole]
+        logins = [LOGIN.search(line) for line in lines if "authorized: user=" in line]
+        assert all(logins), "the server logs logins in a form that this does not read"
+        self._seen += len(logins)
+        return sorted({found[0] for found in logins if found and _oversteps(found)})
+
+    def require_logins(self) -> None:
+        assert self._seen, "the server does not log who connects"
 
 
 def _oversteps(login: re.Match[str]) -> bool:

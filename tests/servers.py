@@ -33,4 +33,4 @@ def second_postgres(folder: Path, options: str = "") -> Iterator[str]:
         yield url
     finally:
         stack.stop(home)
-        assert privileges.overstepped(home) == []
+        assert privileges.Watch(home).overstepped() == []
