@@ -30,6 +30,7 @@ from runs.services.execute import _output_of
 from runs.services.prepare import prepare
 from runs.storage import artifact_path, output_path, read, write
 from runs.types import Claim, StepOutcome, StepOutput
+from tenants.cluster import owner_url
 from tenants.connections import pool
 from tenants.context import tenant_context
 from tenants.errors import TenantNotActive
@@ -462,7 +463,7 @@ def test_an_answer_is_kept_while_the_tenant_is_locked(
     worker = in_thread(lambda: outcomes.append(execute(tenant, run, "keyword_analysis")))
     assert fake_llm.asked.wait(30)
     assert tenant.server is not None
-    url = tenant.server.admin_url.rpartition("/")[0] + f"/{database_of(tenant)}"
+    url = owner_url(tenant.server, database_of(tenant))
     waited = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s)"
     with psycopg.connect(url) as holder, psycopg.connect(tenant.server.admin_url, autocommit=True) as watch:
         holder.execute("LOCK TABLE steps IN ACCESS EXCLUSIVE MODE")
