@@ -71,11 +71,9 @@ def control_rights_problems() -> list[str]:
 
     Nobody needs that before then, so nothing is refused for it. PostgreSQL 15 knows no such right.
     """
-    names = dict.fromkeys(
-        connections[alias].settings_dict["USER"] for alias in (CONTROL, OWNER) if alias in connections
-    )
+    roles = {connections[alias].settings_dict["USER"] for alias in (CONTROL, OWNER) if alias in connections}
     with connections[CONTROL].cursor() as cursor:
-        cursor.execute(SHUT_OUT, {"roles": [*names]})
+        cursor.execute(SHUT_OUT, {"roles": sorted(roles)})
         found = [role for (role,) in cursor.fetchall()]
     return [
         _("Role %(role)s of the control database lacks %(right)s; as a superuser, run: %(statement)s")
