@@ -63,9 +63,9 @@ def test_a_template_that_wants_too_much_is_refused_with_the_limit(content: str, 
 @pytest.mark.parametrize(
     ("content", "least_s"),
     [
-        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", 0.9),
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", 0.2),
         ("{{ 'a'*10**9 }}", 0),
-        ("{{ 2**(10**9) }}", 0.9),
+        ("{{ 2**(10**9) }}", 0.2),
     ],
 )
 def test_a_template_is_refused_in_about_a_second(content: str, least_s: float) -> None:
