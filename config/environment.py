@@ -1,12 +1,16 @@
 """Reading the environment for the settings: values are literal, and none is ever part of an error."""
 
+import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
 TRUE = frozenset({"1", "true", "on", "ok", "y", "yes"})
 POSTGRESQL = ("postgresql://", "postgres://", "psql://", "pgsql://")
+# Of the same setting: Celery's form, and that of Django's cache.
+BETWEEN_ADDRESSES = re.compile(r"[;,](?=[a-z+]+://)")
 FALSE = frozenset({"0", "false", "off", "n", "no"})
 
 
@@ -42,6 +46,23 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
         if cast is list:
             return [item for part in value.split(",") if (item := part.strip())]
         return super().parse_value(value, cast)
+
+    def address(self, var: str, default: Any = environ.Env.NOTSET) -> str:
+        """Return a URL, or several separated by ";" or ",", that no library finds fault with later.
+
+        What they say of a password with a "/", "?" or "#" in it shows a part of that.
+        """
+        value = str(self.get_value(var, default=default))
+        try:
+            for url in BETWEEN_ADDRESSES.split(value) if value else []:
+                parts = urlsplit(url)
+                if not parts.scheme or "://" not in url or "@" in parts.path + parts.query + parts.fragment:
+                    raise ValueError
+                _ = parts.port
+        except ValueError:
+            hint = "is not an address (is a special character in the password not percent-encoded?)"
+            raise ImproperlyConfigured(f"The environment variable {var} {hint}") from None
+        return value
 
     def db_url(self, var: str, default: Any = environ.Env.NOTSET, engine: str | None = None) -> dict[str, Any]:
         url = self.get_value(var, default=default)

@@ -133,7 +133,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CACHES = {
     "default": {
         "BACKEND": "config.redis_cache.JSONCache",
-        "LOCATION": env.str("CACHE_URL"),
+        "LOCATION": env.address("CACHE_URL"),
         "KEY_PREFIX": "seo-gen",
     }
 }
@@ -148,7 +148,7 @@ LOGIN_URL = "admin:login"
 # Of a login that leads nowhere else, or to another site.
 LOGIN_REDIRECT_URL = "admin:index"
 
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL")
+CELERY_BROKER_URL = env.address("CELERY_BROKER_URL")
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -173,7 +173,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "celerybeat-schedule")
 RUN_LEASE_S = env.float("RUN_LEASE_S", default=60.0)
 RUN_MAX_ATTEMPTS = env.int("RUN_MAX_ATTEMPTS", default=5)
 LLM_TIMEOUT_S = env.float("LLM_TIMEOUT_S", default=300.0)
-LOCAL_LLM_URL = env.str("LOCAL_LLM_URL", default="")
+LOCAL_LLM_URL = env.address("LOCAL_LLM_URL", default="")
 # Hosts, besides the vendors' own, that a provider's base URL may name: "host", "host:port".
 LLM_ALLOWED_HOSTS = env.list("LLM_ALLOWED_HOSTS", default=[])
 

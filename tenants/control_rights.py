@@ -28,6 +28,14 @@ SELECT pg_catalog.has_schema_privilege(current_user, 'public', 'CREATE'),
            AND pg_catalog.pg_get_userbyid(item.grantee) = %(app)s
            AND item.privilege_type IN ('SELECT', 'USAGE'))
 """
+RESERVED_ROLE = "pg_use_reserved_connections"
+# Those of the roles (a parameter) that may not use the connections that are kept for us.
+SHUT_OUT = f"""
+SELECT r.rolname
+  FROM pg_catalog.pg_roles AS r JOIN pg_catalog.pg_roles AS reserved ON reserved.rolname = '{RESERVED_ROLE}'
+ WHERE r.rolname = ANY(%(roles)s) AND NOT pg_catalog.pg_has_role(r.oid, reserved.oid, 'USAGE')
+ ORDER BY r.rolname
+"""
 # In that order.
 STATEMENTS = (
     "GRANT CREATE ON SCHEMA public TO {owner}",
@@ -55,6 +63,28 @@ def control_rights_missing() -> list[str]:
         sql.SQL(statement).format(**identifiers).as_string(connections[OWNER].connection)
         for statement, granted in zip(STATEMENTS, found, strict=True)
         if not granted
+    ]
+
+
+def control_rights_problems() -> list[str]:
+    """Say of each of the control database's roles that it cannot get in once tenants have taken all other connections.
+
+    Nobody needs that before then, so nothing is refused for it. PostgreSQL 15 knows no such right.
+    """
+    roles = {connections[alias].settings_dict["USER"] for alias in (CONTROL, OWNER) if alias in connections}
+    with connections[CONTROL].cursor() as cursor:
+        cursor.execute(SHUT_OUT, {"roles": sorted(roles)})
+        found = [role for (role,) in cursor.fetchall()]
+    return [
+        _("Role %(role)s of the control database lacks %(right)s; as a superuser, run: %(statement)s")
+        % {
+            "role": role,
+            "right": RESERVED_ROLE,
+            "statement": sql.SQL("GRANT {} TO {};")
+            .format(sql.Identifier(RESERVED_ROLE), sql.Identifier(role))
+            .as_string(connections[CONTROL].connection),
+        }
+        for role in found
     ]
 
 

@@ -97,6 +97,7 @@ def newcomer(
     """
     work = work_name(kind, identity)
     with Cluster(server, database_prefix(), work) as cluster:
+        cluster.require_needed()
         location = cluster.location(database_name(database_prefix()), secrets.token_urlsafe(32))
         tenant = Tenant(
             id=tenant_id,

@@ -157,13 +157,19 @@ def _require_means(backup: BaseBackup) -> None:
     for name in ("postgres", "pg_ctl", "pg_controldata", "pg_waldump"):
         pg_tools.program(name, _version(backup), exact=True)
     needed = sum(link.size_bytes or 0 for link in chain(backup))
-    free = shutil.disk_usage(settings.HOME).free
+    free = _free_bytes(Path(settings.HOME))
     if needed > free:
         raise RecoveryError(
             _("Recovery from base backup %(name)s needs %(needed)d MiB in %(path)s, where %(free)d MiB are free.")
             % {"name": backup.name, "needed": needed // MIB, "path": settings.HOME, "free": free // MIB},
             hint=_("Make room, or set SEO_GEN_HOME to a larger disk."),
         )
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return how much room there is for a folder that may not have been made yet."""
+    made = next(one for one in (folder, *folder.parents) if one.exists())
+    return shutil.disk_usage(made).free
 
 
 def _require_no_tablespaces(server: DatabaseServer, live: ServerFacts | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.utils.translation import gettext as _
 
-from tenants.cluster import Cluster
+from tenants.cluster import FOR_RECOVERY, RESERVED, Cluster
 
 
 def rights_problems(cluster: Cluster) -> list[str]:
@@ -12,7 +12,7 @@ def rights_problems(cluster: Cluster) -> list[str]:
     problems = [
         _("Its administrator lacks %(right)s; as its superuser, run: %(statement)s")
         % {"right": missing.right, "statement": missing.statement}
-        for missing in cluster.missing_rights()
+        for missing in [*cluster.missing_needed(), *cluster.missing_rights([RESERVED, *FOR_RECOVERY])]
     ]
     if not cluster.has_base():
         problems.append(

@@ -32,7 +32,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     "runs.services.sweep": {"tenant_sweep": NAMELESS},
     "tenants.audit_logs": {"_row": CONTROL},
     "tenants.batch_run": {"end": CONTROL},
-    "tenants.control_rights": {"control_rights_missing": CONTROL},
+    "tenants.control_rights": {"control_rights_missing": CONTROL, "control_rights_problems": CONTROL},
     "tenants.drift": {"note_schemas": CONTROL},
     "tenants.held_transaction": {"speak": NAMELESS},
     "tenants.management.commands.migrate": {"execute": NOT_SQL},

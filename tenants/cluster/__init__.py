@@ -9,15 +9,16 @@ from tenants.cluster.location import DatabaseLocation, bind_identity, owner_url,
 from tenants.cluster.locks import LockHolder, Locks, PreparedTransaction
 from tenants.cluster.log import RECEIVER_SLOT, ArchiverState, ServerFacts
 from tenants.cluster.logins import Login, wanted_settings
-from tenants.cluster.rights import IDENTIFY, NEEDED, REPLICATION, MissingRight
+from tenants.cluster.rights import FOR_RECOVERY, IDENTIFY, REPLICATION, RESERVED, MissingRight
 from tenants.cluster.session import application_name
 from tenants.cluster.standalone import STANDALONE_SETTINGS, admit_reader, prepared_in, roll_back_prepared
 
 __all__ = [
+    "FOR_RECOVERY",
     "IDENTIFY",
-    "NEEDED",
     "RECEIVER_SLOT",
     "REPLICATION",
+    "RESERVED",
     "STANDALONE_SETTINGS",
     "ArchiverState",
     "Cluster",

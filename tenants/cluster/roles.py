@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from psycopg import sql
 
 from tenants.cluster.location import DatabaseLocation, location_on
-from tenants.cluster.rights import NEEDED, Rights
+from tenants.cluster.rights import Rights
 from tenants.errors import ServerError
 
 MINIMUM_SERVER_VERSION = 150000
@@ -41,7 +41,7 @@ class Roles(Rights):
                 _("Database server %(name)s runs PostgreSQL %(version)d; 15 or newer is needed.")
                 % {"name": self.server.name, "version": self._connection.info.server_version // 10000}
             )
-        self.require_rights(*NEEDED)
+        self.require_needed()
         for role in (self.owner, self.group):
             self._execute(sql.SQL(CREATE_GROUP).format(role=sql.Identifier(role)))
         # To create databases for the owner one must be a member of it.

@@ -83,7 +83,10 @@ class Session:
             raise ServerError(
                 _("Database server %(name)s cannot be reached: %(reason)s.")
                 % {"name": self.server.name, "reason": reason_of(error)},
-                hint=_("Check its administrator's URL in the admin."),
+                hint=_(
+                    "Check its administrator's URL in the admin; config/stack/roles.sql gives that role LOGIN and"
+                    " CONNECT."
+                ),
             ) from error
 
     def _entered(self, url: str) -> psycopg.Connection:

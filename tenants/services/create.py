@@ -56,6 +56,7 @@ def tenant_create(
         assert server is not None  # a tenant that we provision always has one
         identity = unfinished[0].identity if unfinished else uuid.uuid4()
         with Cluster(server, database_prefix(), work_name(KIND, identity)) as cluster:
+            cluster.require_needed()
             tenant, operation = unfinished or _begin(cluster, new_id, name, identity)
             if unfinished:
                 cluster.end_predecessors()

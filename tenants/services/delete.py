@@ -136,10 +136,13 @@ def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
         server = _require_deletable(tenant)
         with Cluster(server, database_prefix(), work_of(tenant)) as cluster:
             _require_possible(cluster, tenant, AUDIT_LOSS in accepts)
+            # Only a member of the owner can drop its databases, which an administrator is not who has just come.
+            cluster.prepare()
         return erasing.begin(tenant, accepts)
 
 
 def _require_possible(cluster: Cluster, tenant: Tenant, accept_audit_loss: bool) -> None:
+    cluster.require_needed()
     if not accept_audit_loss:
         _require_whole_log(cluster, tenant)
     cluster.require_endable(database_of(tenant))

@@ -130,7 +130,7 @@ def _histories(code: Release, looks: Sequence[Look]) -> Iterator[MigrationFailed
 
 
 def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
-    """Find out what each group needs, and whether its server can hold that many prepared transactions."""
+    """Find out what each group needs, and whether its server lets us and can hold that many prepared transactions."""
     pending = [one for one in groups if not batch.release.is_complete(one.history)]
     for key, reason in untransactional().items():
         if any(not batch.release.is_applied(key, one.history) for one in pending):
@@ -158,6 +158,11 @@ def _full_servers(batch: Batch, pending: Sequence[Group]) -> Iterator[str]:
     for server in {one.server for one in pending}:
         needed = sum(len(one.looks) for one in pending if one.server == server)
         with Cluster(server, database_prefix(), batch.record.work) as cluster:
+            try:
+                cluster.require_needed()
+            except ServerError as error:
+                yield str(error)
+                continue
             maximum, used = cluster.prepared_capacity()
         if used + needed > maximum:
             yield _(

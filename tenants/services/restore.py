@@ -50,6 +50,7 @@ def tenant_restore(
     with restoring.at_work_on(tenant_id, KIND) as tenant:
         file = _file(tenant, backup_file, identity_file) if backup_file else None
         with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
+            cluster.require_needed()
             if not stop_runs:
                 restoring.require_idle(tenant, cluster)
             given = file.given(with_storage=True) if file else None

@@ -31,6 +31,7 @@ def tenant_restore_undo(
     with restoring.at_work_on(tenant_id, UNDO) as tenant:
         last = replaced_last(tenant_id)
         with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
+            cluster.require_needed()
             if not stop_runs:
                 restoring.require_idle(tenant, cluster)
             source = _("what was replaced at %(time)s") % {"time": last.operation.started_at.isoformat()}

@@ -87,6 +87,7 @@ def _rotate(tenant_id: str, grace_s: float, on_progress: OnProgress) -> None:
         _require_role(tenant)
         role, password = parse_location(tenant.database_url).role, secrets.token_urlsafe(32)
         with _cluster(tenant) as cluster:
+            cluster.require_needed()
             operation: TenantOperation | None = None
             try:
                 with cluster.changing_login(role, password):

@@ -12,8 +12,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import F
 
 from audit.services import record
-from tenants.cluster import NEEDED, Cluster, parse_location
-from tenants.control_rights import control_rights_require
+from tenants.cluster import Cluster, parse_location
+from tenants.control_rights import control_rights_problems, control_rights_require
 from tenants.errors import ServerError
 from tenants.llm_routing import catalogue_fill
 from tenants.models import DatabaseServer, Tenant, database_prefix
@@ -27,7 +27,7 @@ MAIN_SERVER = "main"
 
 
 def control_setup(*, verbosity: int = 0) -> list[str]:
-    """Bring the control database and the servers up to this release; safe to repeat. Return what is wrong with servers.
+    """Bring the control database and the servers up to this release; safe to repeat. Return what is wrong with them.
 
     1. rights, of the control database's roles and of the main server's administrator: raises `ServerError`, having
     changed nothing, if one that is needed is missing; 2. migrations; 3. the servers: one that is down is only named in
@@ -43,7 +43,8 @@ def control_setup(*, verbosity: int = 0) -> list[str]:
     if settings.TENANT_SERVER_URL:
         server_register(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL)
         _note_archive(MAIN_SERVER, settings.TENANT_SERVER_WAL_ARCHIVE)
-    problems = [problem for server in DatabaseServer.objects.using(CONTROL) for problem in _prepared(server)]
+    problems = control_rights_problems()
+    problems += [problem for server in DatabaseServer.objects.using(CONTROL) for problem in _prepared(server)]
     catalogue_fill()
     drop_unused_templates()
     return problems
@@ -77,7 +78,7 @@ def server_register(*, name: str, admin_url: str) -> DatabaseServer:
 
 def _require_rights(server: DatabaseServer) -> None:
     with Cluster(server, database_prefix()) as cluster:
-        cluster.require_rights(*NEEDED)
+        cluster.require_needed()
 
 
 def _prepared(server: DatabaseServer) -> list[str]:

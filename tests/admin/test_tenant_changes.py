@@ -24,7 +24,8 @@ def entries(tenant: Tenant, action: str) -> list[AuditLog]:
 
 
 def test_a_run_is_started(browser: Client, tenant: Tenant, superuser: User) -> None:
-    form = {"keyword": "コーヒー ミル", "language": "ja", "advanced": '{"audience": "beginners"}'}
+    # As it is pasted out of other programs.
+    form = {"keyword": "\ufeffコーヒー ミル\u200b", "language": "ja", "advanced": '{"audience": "beginners"}'}
     response = browser.post(f"/t/{tenant.id}/admin/runs/run/add/", form)
     assert response.status_code == 302
     with tenant_context(tenant):
@@ -41,6 +42,7 @@ def test_a_run_is_started(browser: Client, tenant: Tenant, superuser: User) -> N
     ("changed", "message"),
     [
         ({"keyword": ""}, "This field is required"),
+        ({"keyword": "\u200b"}, "keyword is empty"),
         ({"keyword": "a\tb"}, "control character"),
         ({"language": "fr"}, "Select a valid choice"),
         ({"advanced": "{"}, "Enter a valid JSON"),

@@ -88,6 +88,13 @@ def test_blanks_around_commas_are_dropped_in_every_list(stack_home: stack.Home) 
         ("db_url", "postgresql://u:hunter2/x@h:5432/n", "is not a database's address"),
         ("db_url", "hunter2", "is not a database's address"),
         ("db_url", "mysql://u:hunter2@h/n", "is not a database's address"),
+        ("address", "hunter2", "is not an address"),
+        ("address", "redis://:hunter2/x@h:6379/0", "is not an address"),
+        ("address", "redis://:1/hunter2@h:6379/0", "is not an address"),
+        ("address", "amqp://u:hunter2#x@h//", "is not an address"),
+        ("address", "redis://:hunter2@h:bad/0", "is not an address"),
+        ("address", "sentinel://h:26379;sentinel://:hunter2?x@h:26379", "is not an address"),
+        ("address", "http://u:hunter2@[h/v1", "is not an address"),
     ],
 )
 def test_a_wrong_value_is_told_by_its_variable_alone(read: str, value: str, problem: str) -> None:
@@ -98,6 +105,34 @@ def test_a_wrong_value_is_told_by_its_variable_alone(read: str, value: str, prob
     # Nor in what a traceback would show.
     assert refusal.value.__cause__ is None
     assert refusal.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "redis://:s%2Fcret@h:6379/0",
+        "rediss://h/0?ssl_cert_reqs=required",
+        "redis+socket:///run/redis.sock?virtual_host=0",
+        "amqp://u:p@h//",
+        "sentinel://h:26379;sentinel://i:26379",
+        "redis://:a,b@h:6379,redis://i:6379",
+        "sqs://key:secret@",
+        "http://[::1]:8080/v1",
+        "",
+    ],
+)
+def test_every_address_that_celery_or_a_client_takes_is_taken(value: str) -> None:
+    assert reading(X=value).address("X") == value
+
+
+@pytest.mark.parametrize("variable", ["CELERY_BROKER_URL", "CACHE_URL", "LOCAL_LLM_URL"])
+def test_a_wrong_address_of_another_server_shows_nothing_of_its_password(variable: str) -> None:
+    refused = program.seo_gen("tenant", "list", **{variable: "redis://:hunt/er2@h:6379/0"})
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        f"The configuration is wrong: The environment variable {variable} is not an address (is a special character in"
+        " the password not percent-encoded?)\n",
+    )
 
 
 def test_a_wrong_address_is_one_sentence_of_the_command(stack_home: stack.Home) -> None:

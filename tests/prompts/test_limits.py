@@ -61,6 +61,30 @@ def test_a_template_that_wants_too_much_is_refused_with_the_limit(content: str, 
 
 
 @pytest.mark.parametrize(
+    ("content", "least_s"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", 0.2),
+        ("{{ 'a'*10**9 }}", 0),
+        ("{{ 2**(10**9) }}", 0.2),
+    ],
+)
+def test_a_template_is_refused_in_about_a_second(content: str, least_s: float) -> None:
+    """By computing time, which other work on the machine does not lengthen; and by the clock at the latest."""
+    outcome("warm")
+    before = used_by_sandboxes_s()
+    with pytest.raises(PromptRenderError):
+        render(content, (), {}, prompt="7 (draft v2)")
+    assert least_s <= used_by_sandboxes_s() - before < 2
+    assert sandbox.LIMITS.wall_s < 2
+
+
+def used_by_sandboxes_s() -> float:
+    """Return how long the processes that rendered have computed."""
+    times = [psutil.Process(pid).cpu_times() for pid in sandbox.pids()]
+    return float(sum(time.children_user + time.children_system for time in times))
+
+
+@pytest.mark.parametrize(
     ("content", "reason"),
     [
         ("{{ 2**(10**9) }}", f"The template cannot be compiled: {TIME}."),

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,10 +176,14 @@ def plain_dump(tenant: Tenant, folder: Path, *, tail: str = "") -> Path:
     return file
 
 
-def with_manifest(file: Path, tenant: Tenant) -> Path:
-    """Put a manifest beside a dump, made to fit it: whoever can write the one can write the other."""
+def with_manifest(file: Path, **added: int) -> Path:
+    """Put a manifest beside a dump, made to fit it: whoever can write the one can write the other.
+
+    `added` is how many rows of which table the tail brings.
+    """
     [own] = (path for path in (file.parent / "own").glob("*.json"))
     document = json.loads(own.read_text())
+    document["rows"] |= added
     content = file.read_bytes()
     target = file.with_name("forged.sql")
     target.write_bytes(content)
@@ -196,9 +200,13 @@ def exported(tenant: Tenant, folder: Path) -> dict[str, bytes]:
         return {name: archive.extractfile(name).read() for name in BUNDLE_PARTS}  # type: ignore[union-attr]
 
 
-def bundle(parts: dict[str, bytes], file: Path, **changes: Any) -> Path:
-    """Write a bundle of the parts, whose manifest is made to fit them; `changes` are to the manifest."""
+def bundle(parts: dict[str, bytes], file: Path, *, rows: Mapping[str, int] | None = None, **changes: Any) -> Path:
+    """Write a bundle of the parts, whose manifest is made to fit them; `changes` are to the manifest.
+
+    `rows` is how many rows the dump has of tables of which the manifest counts others.
+    """
     manifest = json.loads(parts["manifest.json"])
+    manifest["rows"] |= rows or {}
     manifest["parts"] = [stored(name, parts[name]) for name in BUNDLE_PARTS[1:]]
     manifest["file"], manifest["storage"] = stored("dump", parts["dump"]), stored("storage.tar", parts["storage.tar"])
     manifest |= changes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -146,6 +147,15 @@ def members(parts: dict[str, bytes], file: Path) -> list[tuple[str, bytes]]:
         return [(name, made.extractfile(name).read()) for name in BUNDLE_PARTS]  # type: ignore[union-attr]
 
 
+def unended(members: Sequence[tuple[str, bytes]], file: Path) -> bytes:
+    """Return an archive of the members without the blocks that end one, and what fills the last record up."""
+    with tarfile.open(file, "w") as made:
+        for name, content in members:
+            add(made, name, content)
+    written = file.read_bytes().rstrip(b"\0")
+    return written.ljust(-(-len(written) // 512) * 512, b"\0")
+
+
 @pytest.mark.parametrize("part", BUNDLE_PARTS)
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.BLKTYPE], ids=["symlink", "link", "device"])
 def test_a_part_that_is_no_file_is_refused(parts: dict[str, bytes], tmp_path: Path, part: str, kind: bytes) -> None:
@@ -157,6 +167,15 @@ def test_a_part_that_is_no_file_is_refused(parts: dict[str, bytes], tmp_path: Pa
                 add(made, name, type=kind, linkname="/etc/passwd")
             else:
                 add(made, name, content)
+    assert f"The archive holds '{part}', which is no file of a tenant's" in refusal_of(file, "never")
+
+
+@pytest.mark.parametrize("part", BUNDLE_PARTS)
+def test_a_sparse_part_is_refused_unread(parts: dict[str, bytes], tmp_path: Path, part: str) -> None:
+    """It would take up no place in the bundle, and ten gigabytes where it is read."""
+    before = itertools.takewhile(lambda member: member[0] != part, members(parts, tmp_path / "whole"))
+    file = tmp_path / "forged"
+    file.write_bytes(unended(list(before), file) + sparse(part, 10 * GIGABYTE))
     assert f"The archive holds '{part}', which is no file of a tenant's" in refusal_of(file, "never")
 
 
@@ -187,13 +206,9 @@ def test_a_hundred_thousand_parts_are_refused_at_the_first_that_is_none(
 def test_a_part_of_another_size_is_not_read(parts: dict[str, bytes], tmp_path: Path) -> None:
     """A file with a hole: ten gigabytes that cost nothing, and would take long to read."""
     file, size = tmp_path / "forged", 10 * GIGABYTE
-    with file.open("wb") as target, tarfile.open(fileobj=target, mode="w|") as made:
-        for name, content in members(parts, tmp_path / "whole")[:3]:
-            add(made, name, content)
-    # Without the blocks that end an archive, and what fills the last record up.
-    written = file.read_bytes().rstrip(b"\0")
+    written = unended(members(parts, tmp_path / "whole")[:3], file)
     with file.open("wb") as target:
-        target.write(written.ljust(-(-len(written) // 512) * 512, b"\0"))
+        target.write(written)
         header = tarfile.TarInfo("dump")
         header.size = size
         target.write(header.tobuf(tarfile.GNU_FORMAT))

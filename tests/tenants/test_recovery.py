@@ -12,10 +12,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from pytest_django import Settings
 
 from tenants import pg_tools
 from tenants.models import BaseBackup, DatabaseServer, RestorePoint
-from tenants.recovery import RecoveryError, Target, recovered_server, recoveries_remove
+from tenants.recovery import RecoveryError, Target, recovered_server, recoveries_remove, require_reachable
 from tenants.restore_points import restore_point
 from tenants.scratch_server import home
 from tenants.services.cluster_backup import cluster_backup
@@ -111,6 +112,12 @@ def _made_on(server: DatabaseServer) -> History:
 
 class TestTarget:
     def test_a_time_and_only_what_was_committed_by_then(self, history: History) -> None:
+        assert rows_at(history.server, Target(time=history.first), history.database) == ["first"]
+
+    def test_a_home_that_does_not_exist_is_made(self, history: History, settings: Settings, tmp_path: Path) -> None:
+        """On servers of one's own, nothing else may have made it."""
+        settings.HOME = tmp_path / "not" / "there"
+        require_reachable(history.server, Target(time=history.first))
         assert rows_at(history.server, Target(time=history.first), history.database) == ["first"]
 
     def test_before_and_after_a_deletion(self, history: History) -> None:

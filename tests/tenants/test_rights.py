@@ -32,6 +32,23 @@ NEEDED = {
     f"REVOKE pg_signal_backend FROM {ADMIN}": ("pg_signal_backend", f'GRANT pg_signal_backend TO "{ADMIN}";'),
     f"REVOKE pg_monitor FROM {ADMIN}": ("pg_monitor", f'GRANT pg_monitor TO "{ADMIN}";'),
 }
+RESERVED = "pg_use_reserved_connections"
+# {what takes a right that most work can do without: (its name, what grants it)}
+USEFUL = {
+    f"ALTER ROLE {ADMIN} NOREPLICATION": ("REPLICATION", f'ALTER ROLE "{ADMIN}" REPLICATION;'),
+    f"REVOKE {RESERVED} FROM {ADMIN} CASCADE": (
+        f"{RESERVED} WITH ADMIN OPTION",
+        f'GRANT {RESERVED} TO "{ADMIN}" WITH ADMIN OPTION;',
+    ),
+}
+# {what keeps the administrator out: (what the server says, what lets it in again)}
+ENTRY = {
+    f"REVOKE CONNECT ON DATABASE postgres FROM {ADMIN}": (
+        'permission denied for database "postgres"',
+        f"GRANT CONNECT ON DATABASE postgres TO {ADMIN}",
+    ),
+    f"ALTER ROLE {ADMIN} NOLOGIN": (f'role "{ADMIN}" is not permitted to log in', f"ALTER ROLE {ADMIN} LOGIN"),
+}
 CONTROL = {
     "REVOKE CREATE ON SCHEMA public FROM pg_database_owner": f'GRANT CREATE ON SCHEMA public TO "{CONTROL_OWNER}"',
     f"REVOKE CONNECT ON DATABASE seo_gen_control FROM {APP}": f'GRANT CONNECT ON DATABASE "seo_gen_control" TO "{APP}"',
@@ -92,16 +109,46 @@ def test_all_that_is_missing_is_named_at_once(bare_server: str) -> None:
         assert right in refused.value.message and grant.replace(ADMIN, "nobody_special") in refused.value.hint
 
 
-def test_a_right_that_only_recovery_needs_is_told_of_by_setup(bare_server: str) -> None:
-    """By the status too, and by what needs it: test_recovery_rights.py."""
+@pytest.mark.parametrize("taken", ENTRY)
+def test_a_server_that_lets_its_administrator_not_in_says_what_would(bare_server: str, taken: str) -> None:
+    reason, given = ENTRY[taken]
+    with without(bare_server, "postgres", taken, given), pytest.raises(ServerError) as refused:
+        server_register(name="lacking", admin_url=bare_server)
+    assert reason in refused.value.message and "roles.sql gives that role LOGIN and CONNECT" in refused.value.hint
+    assert not DatabaseServer.objects.filter(pk="lacking").exists()
+
+
+@pytest.fixture
+def registered(bare_server: str) -> Iterator[DatabaseServer]:
     server = server_register(name="half", admin_url=bare_server)
-    grant = f'ALTER ROLE "{ADMIN}" REPLICATION;'
-    try:
-        with without(bare_server, "postgres", f"ALTER ROLE {ADMIN} NOREPLICATION", grant):
-            assert f"half: Its administrator lacks REPLICATION; as its superuser, run: {grant}" in call_setup()
-        assert "half" not in call_setup()
-    finally:
-        server.delete()
+    yield server
+    server.delete()
+
+
+@pytest.mark.parametrize("taken", {**NEEDED, **USEFUL})
+def test_each_right_that_is_missing_is_told_of_by_setup_and_status(registered: DatabaseServer, taken: str) -> None:
+    """And by what needs it: below, and in test_recovery_rights.py."""
+    right, grant = {**NEEDED, **USEFUL}[taken]
+    said = f"Its administrator lacks {right}; as its superuser, run: {grant}"
+    with without(registered.admin_url, "postgres", taken, grant):
+        # Without what is needed set-up does not go on with that server, so it says it in other words.
+        assert right in (told := call_setup()) and grant in told
+        [status] = cluster_statuses(server_name="half")
+        assert said in status.problems
+    assert "half" not in call_setup()
+    [status] = cluster_statuses(server_name="half")
+    assert said not in status.problems
+
+
+@pytest.mark.parametrize("role", [APP, CONTROL_OWNER])
+def test_a_role_of_the_control_database_that_tenants_could_shut_out_is_told_of(role: str) -> None:
+    url = DatabaseServer.objects.get(pk="main").admin_url
+    with without(url, "postgres", f"REVOKE {RESERVED} FROM {role}", f"GRANT {RESERVED} TO {role}"):
+        assert call_setup() == (
+            f"Role {role} of the control database lacks {RESERVED};"
+            f' as a superuser, run: GRANT "{RESERVED}" TO "{role}";\n'
+        )
+    assert call_setup() == ""
 
 
 def test_an_administrator_who_is_a_superuser_is_told_of(bare_server: str) -> None:
