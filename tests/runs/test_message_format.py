@@ -20,6 +20,21 @@ from tests.runs import malformed
 
 SEED = os.environ.get("FUZZ_SEED", "11")
 QUEUE = "seo-gen"
+# A wake-up that was to wait for a second, as an earlier release left it in Redis (another name for the host apart).
+EARLIER = (
+    b'{"body": "W1siY29mZmVlIiwgIjY1MmJlZTE1LTEwNDYtNDY5Ny05OTFhLWU2Njk1NDI5YzZmMiIsICJrZXl3b3JkX2FuYWx5c2lzIl'
+    b'0sIHt9LCB7ImNhbGxiYWNrcyI6IG51bGwsICJlcnJiYWNrcyI6IG51bGwsICJjaGFpbiI6IG51bGwsICJjaG9yZCI6IG51bGx9XQ==",'
+    b' "content-encoding": "utf-8", "content-type": "application/json", "headers": {"lang": "py", "task": '
+    b'"runs.execute_step", "id": "83a716f6-67ae-473a-890b-95154b6036e6", "shadow": null, "eta": '
+    b'"2026-11-26T09:23:04.521814+00:00", "expires": null, "group": null, "group_index": null, "retries": 0, '
+    b'"timelimit": [null, null], "root_id": "83a716f6-67ae-473a-890b-95154b6036e6", "parent_id": null, '
+    b"\"argsrepr\": \"['coffee', '652bee15-1046-4697-991a-e6695429c6f2', 'keyword_analysis']\", \"kwargsrepr\": "
+    b'"{}", "origin": "gen17527@host", "ignore_result": null, "replaced_task_nesting": 0, "stamped_headers": '
+    b'null, "stamps": {}}, "properties": {"correlation_id": "83a716f6-67ae-473a-890b-95154b6036e6", '
+    b'"reply_to": "da362232-6cd6-392d-a378-d58cb5e8de26", "delivery_mode": 2, "delivery_info": {"exchange": '
+    b'"", "routing_key": "seo-gen"}, "priority": 0, "body_encoding": "base64", "delivery_tag": '
+    b'"ef5ff7e9-9e0a-4f1d-b0fc-bca8b97d5730"}}'
+)
 
 
 def read(message: dict[str, Any] | bytes) -> TaskMessage:
@@ -47,6 +62,13 @@ def test_what_we_send_is_let_through() -> None:
     assert wake_up.eta is not None and wake_up.eta - datetime.now(UTC) > timedelta(seconds=200)
     assert [one.task for one in others] == ["runs.sweep", "tenants.audit_anchor", "tenants.backup_daily"]
     assert all((one.args, one.eta) == ((), None) for one in others)
+
+
+def test_what_an_earlier_release_sent_is_understood() -> None:
+    found = read(EARLIER)
+    assert found.task == "runs.execute_step"
+    assert found.args == ("coffee", "652bee15-1046-4697-991a-e6695429c6f2", "keyword_analysis")
+    assert found.eta == datetime.fromisoformat("2026-11-26T09:23:04.521814+00:00")
 
 
 @pytest.mark.parametrize("message", list(malformed.well_formed()))

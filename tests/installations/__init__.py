@@ -1,0 +1,1 @@
+"""Installations as releases left them, and how to bring one to life (README.md)."""
