@@ -51,8 +51,19 @@ class OperatorCommand(BaseCommand):
         """Print `document` for people, on stdout."""
         raise NotImplementedError
 
-    def binary_stdout(self) -> IO[bytes]:
-        """Return standard output for bytes, for what is written as a file is. People are told on stderr then."""
+    def binary_stdout(self, *, json: bool = False, is_text: bool = False) -> IO[bytes]:
+        """Return standard output for bytes, for what is written as a file is. People are told on stderr then.
+
+        Refused with `--json`, whose document goes there too, and for what is not text at a terminal.
+        """
+        if json:
+            raise CommandError(
+                _("--json and --output - both write to standard output. Name a file, or leave --json out.")
+            )
+        if not is_text and self.stdout.isatty():
+            raise CommandError(
+                _("What --output - writes is not text. Send standard output to a file or a pipe, not to a terminal.")
+            )
         return cast(IO[bytes], getattr(self.stdout._out, "buffer", None) or _Decoded(self.stdout._out))
 
     def confirm(self, tenant_id: str, consequence: str, *, confirmed: bool, can_be_undone: bool = False) -> None:

@@ -140,6 +140,9 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
     files = remains.get("files") or {"files": [], "why": ""}
     for one in files["files"]:
         yield Fact(_("File that was read"), one["file"], (*_file_notes(one), _said(files["why"])))
+    streamed = remains.get("streamed") or {"files": [], "why": ""}
+    for one in streamed["files"]:
+        yield Fact(_("Standard output"), one["file"], (*_streamed_notes(one), _said(streamed["why"])))
     copies = remains["copies"]
     if copies:
         yield Fact(_("Copies"), ", ".join(copies["tenants"]), (_said(copies["why"]),))
@@ -252,6 +255,18 @@ def _file_notes(file: Certificate) -> tuple[str, ...]:
     }[file["left"]]
     checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 not known: it was not read to its end")
     return (", ".join(facts), checksum, *([left] if left else []))
+
+
+def _streamed_notes(file: Certificate) -> tuple[str, ...]:
+    """Say what was written to standard output, and when."""
+    time = {"time": moment(file["read_at"])}
+    facts = [
+        _("exported at %(time)s") % time if file["purpose"] == BackupKind.EXPORT else _("dumped at %(time)s") % time
+    ]
+    if file["size_bytes"] is not None:
+        facts.append(exactly(file["size_bytes"]))
+    checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 not known: it was interrupted")
+    return (", ".join(facts), checksum)
 
 
 def _made(text: str | None) -> str:

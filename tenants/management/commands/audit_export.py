@@ -1,7 +1,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
@@ -24,11 +24,8 @@ class Command(OperatorCommand):
     def perform(self, **options: Any) -> Any:
         if options["output"] != STANDARD:
             return asdict(audit_export(tenant_id=options["tenant_id"], output=options["output"]))
-        if options["json"]:
-            raise CommandError(
-                _("--json and --output - both write to standard output. Name a file, or leave --json out.")
-            )
-        return asdict(audit_stream(tenant_id=options["tenant_id"], target=self.binary_stdout()))
+        target = self.binary_stdout(json=options["json"], is_text=True)
+        return asdict(audit_stream(tenant_id=options["tenant_id"], target=target))
 
     def present(self, document: Any) -> None:
         ends = _("Its chain begins with %(chain_identity)s and ends with %(head)s.") % document
