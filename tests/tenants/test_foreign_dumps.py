@@ -106,7 +106,7 @@ def test_each_case_is_refused_by_each_way_in(
     said = told(way, tenant, tmp_path, canary.case(case))
     if (way, case) in {("import", "path"), ("verify", "path")}:
         # What has a manifest is held against it first.
-        assert "table artifacts has 1 rows, and the manifest says 0" in said
+        assert "table artifacts has 1 row, and the manifest says 0" in said
     else:
         assert re.search(reason, said), said
     assert_guests_alone(canary)
