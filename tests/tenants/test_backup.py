@@ -304,7 +304,8 @@ def test_verification_finds_damage_and_missing_files(tenant: Tenant, tmp_path: P
     content = objects.read(output)
     objects.remove([output])
     found = backup_verify(file, identity_file=None)
-    assert found.problem.startswith("1 of 2 files that its rows refer to are not") and output in found.problem
+    told = "files that its rows refer to, missing or changed in the storage: 1 of 2 ("
+    assert found.problem == f"{told}{output})"
     assert content is not None
     objects.write_all({output: content})
     with open(file, "r+b") as damaged:
