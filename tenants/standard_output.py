@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO
 
 from django.db import transaction
 from django.utils.timezone import now
@@ -85,7 +85,7 @@ def _begin(tenant: Tenant, kind: BackupKind) -> FileRead:
 
 
 def _audit(action: str, row: FileRead, details: dict[str, object]) -> None:
-    where: dict[str, object] = {"place": STANDARD, "file": cast(str, row.name)}
+    where: dict[str, object] = {"place": STANDARD, "file": row.name}
     record(
         using=CONTROL, action=action, resource_type="tenant", resource_id=row.tenant_id, details={**where, **details}
     )

@@ -72,7 +72,7 @@ def in_template(path: Path) -> Iterator[Message]:
     return ((ast.literal_eval(quoted), "") for quoted in IN_TEMPLATE.findall(templatize(path.read_text())))
 
 
-def translations(entry: polib.POEntry) -> list[str]:
+def translations(entry: polib.POEntry | polib.MOEntry) -> list[str]:
     return list(entry.msgstr_plural.values()) if entry.msgid_plural else [entry.msgstr]
 
 
