@@ -12,6 +12,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import sql
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.archive import audit_lines, entry_hash, json_line, parse_line
 from audit.chain import ChainHead, chain_head, genesis_of
@@ -105,7 +106,11 @@ def archive_problem(archive: AuditArchive) -> str:
                 "tenant": archive.tenant_id,
                 "number": found.first_bad,
             }
-        return _("the archived audit log of %(tenant)s is not what was archived: %(found)d of %(kept)d entries") % {
+        return ngettext(
+            "the archived audit log of %(tenant)s is not what was archived: %(found)d of %(kept)d entry",
+            "the archived audit log of %(tenant)s is not what was archived: %(found)d of %(kept)d entries",
+            archive.entries,
+        ) % {
             "tenant": archive.tenant_id,
             "found": found.entries,
             "kept": archive.entries,

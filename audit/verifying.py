@@ -15,6 +15,7 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.anchors import Anchor
 from audit.chain import ChainHead
@@ -249,9 +250,12 @@ def _about_anchor(one: Deviation, good: int, last: ChainHead) -> Problem:
     if one.hash is None:
         return Problem(
             Kind.ROLLED_BACK,
-            _(
+            ngettext(
                 "it was put back to an older state without a restore, or its newest entries were removed and its head"
-                " set back: it had %(sequence)d entries at %(time)s, and has %(last)d"
+                " set back: it had %(sequence)d entry at %(time)s, and has %(last)d",
+                "it was put back to an older state without a restore, or its newest entries were removed and its head"
+                " set back: it had %(sequence)d entries at %(time)s, and has %(last)d",
+                one.anchor.sequence,
             )
             % {**values, "last": last.sequence},
             last.sequence + 1,

@@ -51,21 +51,40 @@ class OperatorCommand(BaseCommand):
         """Print `document` for people, on stdout."""
         raise NotImplementedError
 
-    def binary_stdout(self) -> IO[bytes]:
-        """Return standard output for bytes, for what is written as a file is. People are told on stderr then."""
+    def binary_stdout(self, *, json: bool = False, is_text: bool = False) -> IO[bytes]:
+        """Return standard output for bytes, for what is written as a file is. People are told on stderr then.
+
+        Refused with `--json`, whose document goes there too, and for what is not text at a terminal.
+        """
+        if json:
+            raise CommandError(
+                _("--json and --output - both write to standard output. Name a file, or leave --json out.")
+            )
+        if not is_text and self.stdout.isatty():
+            raise CommandError(
+                _("What --output - writes is not text. Send standard output to a file or a pipe, not to a terminal.")
+            )
         return cast(IO[bytes], getattr(self.stdout._out, "buffer", None) or _Decoded(self.stdout._out))
 
-    def confirm(self, tenant_id: str, consequence: str, *, confirmed: bool) -> None:
-        """Have the tenant's id typed before something that destroys, unless `--confirm` was given."""
+    def confirm(self, tenant_id: str, consequence: str, *, confirmed: bool, can_be_undone: bool = False) -> None:
+        """Require typing the tenant's id before a destructive command, unless `--confirm` was given.
+
+        Without a terminal nobody can be asked: the command is refused, unless what it does can be undone.
+        """
         if confirmed:
             return
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
+            if can_be_undone:
+                return
             raise CommandError(
                 _("%(consequence)s Give --confirm to do it without being asked.") % {"consequence": consequence}
             )
         self.stderr.write(consequence)
+        # Not as the prompt of `input`, which goes to standard output, and with it into the file or pipe that it is.
+        self.stderr.write(_("Type %(id)s to go on: ") % {"id": tenant_id}, str, ending="")
+        self.stderr.flush()
         try:
-            typed = input(_("Type %(id)s to go on: ") % {"id": tenant_id}).strip()
+            typed = input().strip()
         except EOFError:
             typed = ""
         if typed != tenant_id:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -63,7 +64,9 @@ def print_runs(summaries: list[RunSummary]) -> None:
 
 def cost_text(cost: CostDocument) -> str:
     """Say what a run cost; an unknown price is said to be unknown, never shown as 0."""
-    tokens = _("%(input)d tokens in, %(output)d out") % {
+    tokens = ngettext(
+        "%(input)d token in, %(output)d out", "%(input)d tokens in, %(output)d out", cost["total_input_tokens"] or 0
+    ) % {
         "input": cost["total_input_tokens"] or 0,
         "output": cost["total_output_tokens"] or 0,
     }
@@ -72,7 +75,9 @@ def cost_text(cost: CostDocument) -> str:
         return _("unknown (%(tokens)s)") % {"tokens": tokens}
     amount = f"USD {known:.6f}"
     if cost["unpriced_steps"]:
-        unpriced = _("%(n)d steps without a known price") % {"n": cost["unpriced_steps"]}
+        unpriced = ngettext(
+            "%(n)d step without a known price", "%(n)d steps without a known price", cost["unpriced_steps"]
+        ) % {"n": cost["unpriced_steps"]}
         return _("at least %(amount)s (%(tokens)s; %(unpriced)s)") % {
             "amount": amount,
             "tokens": tokens,

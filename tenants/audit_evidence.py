@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.anchors import Anchor, anchors_digest
 from audit.control.models import AuditAnchor, ControlAuditLog
@@ -96,10 +97,15 @@ def _about_runs(runs: dict[str, Run]) -> Iterator[Problem]:
     # But for what was committed since the entries were read.
     strangers = [run for run in found.keys() - runs.keys() if not _entries().filter(resource_id=run).exists()]
     if strangers:
+        count = sum(found[run][0] for run in strangers)
         yield Problem(
             Kind.ANCHOR,
-            _("there are %(count)d anchors that the control log knows nothing of")
-            % {"count": sum(found[run][0] for run in strangers)},
+            ngettext(
+                "there is %(count)d anchor that the control log knows nothing of",
+                "there are %(count)d anchors that the control log knows nothing of",
+                count,
+            )
+            % {"count": count},
         )
 
 

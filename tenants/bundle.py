@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO, cast
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from pydantic import ValidationError
 
 from audit.archive import lines_check
@@ -158,7 +159,11 @@ class Bundle:
         expected = self.size_of(name)
         if name != MANIFEST and member.size != expected:
             raise Unfit(
-                _("%(part)s has %(found)d bytes, and the manifest says %(wanted)s")
+                ngettext(
+                    "%(part)s has %(found)d byte, and the manifest says %(wanted)s",
+                    "%(part)s has %(found)d bytes, and the manifest says %(wanted)s",
+                    member.size,
+                )
                 % {"part": name, "found": member.size, "wanted": expected}
             )
         return content

@@ -14,7 +14,16 @@ from django.utils.translation import gettext_noop
 
 from audit.control.models import ControlAuditLog
 from tenants.holdings import GONE, OUT_OF_REACH
-from tenants.models import BackupStatus, BaseBackup, DatabaseServer, Erasure, ErasurePhase, Tenant, TenantStatus
+from tenants.models import (
+    BackupKind,
+    BackupStatus,
+    BaseBackup,
+    DatabaseServer,
+    Erasure,
+    ErasurePhase,
+    Tenant,
+    TenantStatus,
+)
 from tenants.places import place_at
 from tenants.router import CONTROL
 from tenants.version import product_version
@@ -39,6 +48,10 @@ WHY_BACKUPS = gettext_noop("Their places could not be reached; the operator acce
 WHY_FILES = gettext_noop(
     "This file was given to the product to read for this tenant. Anyone who keeps it, or a copy, has to remove it."
 )
+WHY_STREAMED = gettext_noop(
+    "The product wrote this tenant's data to standard output, at an operator's command. Anyone who keeps it has to"
+    " remove it."
+)
 WHY_COPIES = gettext_noop("Tenants of their own that share its history: made from its data, or it from theirs.")
 WHY_SUPERSEDED = gettext_noop(
     "Files of the control database may hold former versions of its rows, with the tenant's name and texts of errors,"
@@ -53,6 +66,7 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
     listed = found[ErasurePhase.LISTED]
     remaining = found[ErasurePhase.BACKUPS]["remaining"]
     files = files_of(found)
+    left = [one for one in files if one["left"] is not None]
     return {
         "format_version": 1,
         "certificate": str(row.pk),
@@ -81,7 +95,8 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
             "physical": _physical(row, completed_at),
             "superseded": {"why": WHY_SUPERSEDED},
             "backups": _remaining_backups([one for one in listed["backups"] if one["id"] in remaining]),
-            "files": _remaining_files([one for one in files if one["left"] is not None]),
+            "files": _remaining_files([one for one in left if one["purpose"] not in BackupKind.values], WHY_FILES),
+            "streamed": _remaining_files([one for one in left if one["purpose"] in BackupKind.values], WHY_STREAMED),
             "copies": _copies(row),
         },
     }
@@ -125,8 +140,8 @@ def _remaining_backups(backups: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {"backups": backups, "why": WHY_BACKUPS} if backups else None
 
 
-def _remaining_files(files: list[dict[str, Any]]) -> dict[str, Any] | None:
-    return {"files": files, "why": WHY_FILES} if files else None
+def _remaining_files(files: list[dict[str, Any]], why: str) -> dict[str, Any] | None:
+    return {"files": files, "why": why} if files else None
 
 
 def _copies(row: Erasure) -> dict[str, Any] | None:

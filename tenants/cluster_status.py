@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from config.errors import SeoGenError
 from tenants.base_backups import completed
@@ -172,8 +173,10 @@ def _about_backups(
         yield _("There is no base backup.")
     for state in states:
         if state.missing_wal:
-            yield _(
-                "After base backup %(name)s %(count)d segments are missing in the archive, from %(first)s to %(last)s."
+            yield ngettext(
+                "After base backup %(name)s %(count)d segment is missing in the archive: %(first)s.",
+                "After base backup %(name)s %(count)d segments are missing in the archive, from %(first)s to %(last)s.",
+                len(state.missing_wal),
             ) % {
                 "name": state.name,
                 "count": len(state.missing_wal),

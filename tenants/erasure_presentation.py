@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import OutputWrapper
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tenants.certificate import CHANGED
 from tenants.erasing import AUDIT_LOSS, LOST_BACKUPS
@@ -118,7 +119,11 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
     storage = erased["storage"]
     yield Fact(
         _("Files"),
-        _("%(objects)d in %(versions)d versions, %(size)s, in %(place)s")
+        ngettext(
+            "%(objects)d in %(versions)d version, %(size)s, in %(place)s",
+            "%(objects)d in %(versions)d versions, %(size)s, in %(place)s",
+            storage["versions"],
+        )
         % {**storage, "size": exactly(storage["size_bytes"])},
         (_("sha256 of their list (path, version and size of each): %(list_sha256)s") % storage,),
     )
@@ -140,6 +145,9 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
     files = remains.get("files") or {"files": [], "why": ""}
     for one in files["files"]:
         yield Fact(_("File that was read"), one["file"], (*_file_notes(one), _said(files["why"])))
+    streamed = remains.get("streamed") or {"files": [], "why": ""}
+    for one in streamed["files"]:
+        yield Fact(_("Standard output"), one["file"], (*_streamed_notes(one), _said(streamed["why"])))
     copies = remains["copies"]
     if copies:
         yield Fact(_("Copies"), ", ".join(copies["tenants"]), (_said(copies["why"]),))
@@ -159,7 +167,12 @@ def _audit(audit: Certificate) -> Iterator[Fact]:
         )
         yield Fact(
             _("Audit log"),
-            _("%(entries)d entries, archived in the control database") % audit,
+            ngettext(
+                "%(entries)d entry, archived in the control database",
+                "%(entries)d entries, archived in the control database",
+                audit["entries"],
+            )
+            % audit,
             (
                 _("Last hash: %(head_hash)s") % audit,
                 _("sha256 of the entries: %(digest)s") % audit,
@@ -169,7 +182,12 @@ def _audit(audit: Certificate) -> Iterator[Fact]:
         )
     yield Fact(
         _("Operators' log"),
-        _("%(operators_entries)d entries about the tenant in the control database's own audit log") % audit,
+        ngettext(
+            "%(operators_entries)d entry about the tenant in the control database's own audit log",
+            "%(operators_entries)d entries about the tenant in the control database's own audit log",
+            audit["operators_entries"],
+        )
+        % audit,
     )
 
 
@@ -186,7 +204,11 @@ def _held(remains: Certificate) -> Iterator[Fact]:
     )
     yield Fact(
         _("Until"),
-        _("%(time)s (retention of %(days)d days)")
+        ngettext(
+            "%(time)s (retention of %(days)d day)",
+            "%(time)s (retention of %(days)d days)",
+            physical["retention_days"],
+        )
         % {"time": moment(physical["until"]), "days": physical["retention_days"]},
         (_said(physical["why"]), _said(physical["provided"])),
     )
@@ -254,13 +276,25 @@ def _file_notes(file: Certificate) -> tuple[str, ...]:
     return (", ".join(facts), checksum, *([left] if left else []))
 
 
+def _streamed_notes(file: Certificate) -> tuple[str, ...]:
+    """Say what was written to standard output, and when."""
+    time = {"time": moment(file["read_at"])}
+    facts = [
+        _("exported at %(time)s") % time if file["purpose"] == BackupKind.EXPORT else _("dumped at %(time)s") % time
+    ]
+    if file["size_bytes"] is not None:
+        facts.append(exactly(file["size_bytes"]))
+    checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 not known: it was interrupted")
+    return (", ".join(facts), checksum)
+
+
 def _made(text: str | None) -> str:
     return _("made %(time)s") % {"time": moment(text)} if text else _("unfinished")
 
 
 def exactly(size_bytes: int) -> str:
     """Format bytes as a lawyer wants them: "8.0 MiB (8,361,663 bytes)"."""
-    count = _("%(count)s bytes") % {"count": f"{size_bytes:,}"}
+    count = ngettext("%(count)s byte", "%(count)s bytes", size_bytes) % {"count": f"{size_bytes:,}"}
     return count if size_bytes < 2**10 else f"{size(size_bytes)} ({count})"
 
 

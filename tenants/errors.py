@@ -200,7 +200,7 @@ class TenantIdentityMismatch(TenantError):
 class TenantConnectionsExhausted(TenantError):
     def __init__(self, alias: str, maximum: int) -> None:
         super().__init__(
-            _("%(alias)s: all %(maximum)d tenant connections of this process are in use.")
+            _("%(alias)s: all tenant connections of this process (%(maximum)d) are in use.")
             % {"alias": alias, "maximum": maximum},
             hint=_("Raise TENANT_CONNECTIONS_MAX, or lower the worker's concurrency."),
         )

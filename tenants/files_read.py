@@ -21,7 +21,7 @@ from tenants.models import FileRead
 from tenants.places import Folder, Place
 from tenants.router import CONTROL
 
-# What files are read for.
+# What files are read for. What `tenants.standard_output` writes has a `BackupKind` instead.
 RESTORE, CLONE, IMPORT, VERIFY, DRILL = "restore", "clone", "import", "verify", "drill"
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 import boto3
@@ -109,13 +110,20 @@ class Place(ABC):
         """Raise `PlaceError` where the file is there and cannot be opened; nothing is read."""
         return
 
+    @abstractmethod
+    def require_writable(self, name: str = "") -> None:
+        """Raise `PlaceError` if no file can be written to the place (under the name); nothing of the attempt is left.
+
+        For whoever is about to ask or to do something that takes long. It does not say that there is enough space.
+        """
+
     def reading(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which failures to read the opened file become `PlaceError`."""
         return self._translated(name, _("read"))
 
     def path(self, name: str) -> str:
         """Return where the file is, for people."""
-        return f"{self.url.rstrip('/')}/{name}"
+        return f"{self.url.rstrip('/')}/{name}" if name else self.url
 
     @contextmanager
     def _translated(self, name: str, what: str) -> Iterator[None]:
@@ -214,6 +222,16 @@ class Folder(Place):
             if not os.access(path, os.R_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
+    def require_writable(self, name: str = "") -> None:
+        """Try it, in the nearest folder that exists: those below are made when they are needed."""
+        target = (self._path / name).parent if name else self._path
+        with self._translated(name, _("written")):
+            existing = next(folder for folder in (target, *target.parents) if folder.exists())
+            if not existing.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            with TemporaryFile(dir=existing):
+                pass
+
     def size(self, name: str) -> int | None:
         with self._translated(name, _("read")):
             try:
@@ -288,6 +306,18 @@ class Bucket(Place):
                 transport_params={"client": self._client, "buffer_size": CHUNK_BYTES},
             )
             return file
+
+    def require_writable(self, name: str = "") -> None:
+        """Ask for the bucket. Only S3's "404" counts: an account may be allowed to write and not to ask."""
+        with self._translated(name, _("written")), _cut_answers_told():
+            try:
+                self._client.head_bucket(Bucket=self._bucket)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") == "404":
+                    raise MissingFromPlace(
+                        _("There is no bucket %(bucket)s.") % {"bucket": f"{S3_SCHEME}{self._bucket}"},
+                        hint=_("Make it first, or name another place."),
+                    ) from error
 
     def size(self, name: str) -> int | None:
         try:
@@ -386,8 +416,8 @@ def _require_no_stream(url: str) -> None:
     """Refuse to make a file that is called "-"."""
     if url == STANDARD:
         raise PlaceError(
-            _("“-” is standard output, and cannot be used here: what is written has to be found again."),
-            hint=_("Name a file, a folder or s3://bucket/…; one that is called “-” is “./-”."),
+            _("“-” is standard output, which takes one file; here several are written."),
+            hint=_("Name a folder or s3://bucket/…; a folder that is called “-” is “./-”."),
         )
 
 

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.chain import ChainHead, chain_first_bad, chain_head
 from audit.trusting import catalog_only
@@ -173,8 +174,12 @@ def _require_counts(census: Census, source: Source) -> None:
     for table in sorted(wanted.keys() | census.rows.keys()):
         if wanted.get(table) != census.rows.get(table):
             raise Unfit(
-                _("table %(table)s has %(found)s rows, and the manifest says %(wanted)s")
-                % {"table": table, "found": census.rows.get(table), "wanted": wanted.get(table)}
+                ngettext(
+                    "table %(table)s has %(found)d row, and the manifest says %(wanted)d",
+                    "table %(table)s has %(found)d rows, and the manifest says %(wanted)d",
+                    census.rows.get(table, 0),
+                )
+                % {"table": table, "found": census.rows.get(table, 0), "wanted": wanted.get(table, 0)}
             )
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tenants.errors import FleetUnfinished, ServerError, TenantUnfinished, UnknownTenant
 from tenants.models import (
@@ -106,7 +107,11 @@ def server_for_new_tenant(name: str | None) -> DatabaseServer:
         raise ServerError(_("Database server %(name)s takes no new tenants.") % {"name": server.name})
     if server.capacity is not None and tenants_existing().filter(server=server).count() >= server.capacity:
         raise ServerError(
-            _("Database server %(name)s is full (%(capacity)d tenants).")
+            ngettext(
+                "Database server %(name)s is full (%(capacity)d tenant).",
+                "Database server %(name)s is full (%(capacity)d tenants).",
+                server.capacity,
+            )
             % {"name": server.name, "capacity": server.capacity},
             hint=_("Choose another with --server, or raise its capacity in the admin."),
         )

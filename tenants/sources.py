@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import IO, Protocol, cast
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tenants.dump import dump, format_of, load
 from tenants.errors import TenantError
@@ -164,7 +165,11 @@ def backup_find(url: str, identity_file: str | None) -> BackupFile:
     manifest = manifest_read(beside, place.path(name + SUFFIX)) if beside is not None else kept
     if manifest is not None and manifest.file.size_bytes != size_bytes:
         raise Unfit(
-            _("%(path)s has %(found)d bytes, and its manifest says %(wanted)d: it was cut off or replaced")
+            ngettext(
+                "%(path)s has %(found)d byte, and its manifest says %(wanted)d: it was cut off or replaced",
+                "%(path)s has %(found)d bytes, and its manifest says %(wanted)d: it was cut off or replaced",
+                size_bytes,
+            )
             % {"path": place.path(name), "found": size_bytes, "wanted": manifest.file.size_bytes}
         )
     if kept and manifest and kept.file.sha256 != manifest.file.sha256:

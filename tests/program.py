@@ -1,8 +1,10 @@
 """`seo-gen` as a program of its own: its output and its exit status."""
 
 import os
+import pty
 import subprocess
 import sys
+from dataclasses import dataclass
 
 from config.stack.paths import CHECKOUT
 
@@ -25,3 +27,39 @@ def seo_gen(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
 def seo_gen_piped(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run it with a pipe to read, and return its output as bytes."""
     return subprocess.run([*PROGRAM, *words], cwd=CHECKOUT, input=given, capture_output=True, check=False)
+
+
+@dataclass(frozen=True)
+class AtTerminal:
+    returncode: int
+    # A pipe, as in `seo-gen … > file`.
+    stdout: str
+    # What stands on the screen: stderr, and what was typed.
+    screen: str
+
+
+def seo_gen_at_terminal(*words: str, typed: str) -> AtTerminal:
+    """Run it as somebody who sits at a terminal, types one line, and sends standard output to a file."""
+    ours, terminal = pty.openpty()
+    try:
+        program = subprocess.Popen(
+            [*PROGRAM, *words], cwd=CHECKOUT, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
+        )
+        os.close(terminal)
+        # It waits in the terminal until it is read.
+        os.write(ours, f"{typed}\n".encode())
+        screen = _read_all(ours)
+        stdout, _nothing = program.communicate()
+    finally:
+        os.close(ours)
+    return AtTerminal(program.returncode, stdout.decode(), screen)
+
+
+def _read_all(terminal: int) -> str:
+    read = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:  # EIO: nobody has the other end open any more
+            return read.decode()
+        read += chunk

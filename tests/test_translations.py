@@ -16,8 +16,27 @@ from config.stack.paths import CHECKOUT
 FOLDER = CHECKOUT / "locale" / "ja" / "LC_MESSAGES"
 HINT = "run `make messages`"
 TRANSLATORS = {"_", "gettext", "gettext_lazy", "gettext_noop"}
-# Those that take a plural or a context: not used so far, and not looked for below.
-OTHER_TRANSLATORS = {"ngettext", "ngettext_lazy", "pgettext", "pgettext_lazy", "npgettext", "npgettext_lazy"}
+# Its messages are the singular and the plural.
+PLURAL = "ngettext"
+# Those that take a context, or a plural at another time: not used so far, and not looked for below.
+OTHER_TRANSLATORS = {"ngettext_lazy", "pgettext", "pgettext_lazy", "npgettext", "npgettext_lazy"}
+# A number before a noun ("%(count)d files"), which agrees with it. ("%(name)s runs …" is a verb.)
+NOUNS = (
+    "anchors|attempts|backups|bytes|characters|connections|credentials|databases|days|digits|entries|files|keys|logs|messages"
+    "|minutes|problems|rows|seconds|segments|servers|steps|tenants|times|tokens|transactions|versions"
+)
+COUNTED = re.compile(rf"%\(\w+\)(?:[ds] (?:[a-z]+ )?(?:{NOUNS})|d (?:[a-z]+ )?runs)\b")
+COUNTED_ALWAYS_MANY = {
+    # Limits of hundreds or more, and what exceeds them.
+    "The template is longer than %(limit)d characters.",
+    "longer than %(limit)d characters",
+    "is longer than %(limit)d characters",
+    "a number has more than %(limit)d digits",
+    "A message to %(task)s has %(size)d bytes; at most %(limit)d are sent.",
+    "A tenant's name has at most %(max)d characters; this one has %(count)d.",
+}
+# The text, and its plural, "" where it has none.
+Message = tuple[str, str]
 PLACEHOLDER = re.compile(r"%\(\w+\)[#0\- +]?[\d.]*[a-z]|%%")
 IN_TEMPLATE = re.compile(r"""(?:gettext|_)\(u?((?:"(?:[^"\\]|\\.)*")|(?:'(?:[^'\\]|\\.)*'))\)""")
 
@@ -36,22 +55,28 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
     """Yield each call of a translating function, with the function's name."""
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
-            case ast.Call(func=ast.Name(id=name)) if name in TRANSLATORS | OTHER_TRANSLATORS:
+            case ast.Call(func=ast.Name(id=name)) if name in {*TRANSLATORS, PLURAL, *OTHER_TRANSLATORS}:
                 yield name, node
 
 
-def in_python(path: Path) -> Iterator[str]:
+def in_python(path: Path) -> Iterator[Message]:
     for _name, call in calls(path):
         match call.args:
             case [ast.Constant(value=str(text))]:
-                yield text
+                yield text, ""
+            case [ast.Constant(value=str(one)), ast.Constant(value=str(many)), _count]:
+                yield one, many
 
 
-def in_template(path: Path) -> Iterator[str]:
-    return (ast.literal_eval(quoted) for quoted in IN_TEMPLATE.findall(templatize(path.read_text())))
+def in_template(path: Path) -> Iterator[Message]:
+    return ((ast.literal_eval(quoted), "") for quoted in IN_TEMPLATE.findall(templatize(path.read_text())))
 
 
-def messages() -> set[str]:
+def translations(entry: polib.POEntry | polib.MOEntry) -> list[str]:
+    return list(entry.msgstr_plural.values()) if entry.msgid_plural else [entry.msgstr]
+
+
+def messages() -> set[Message]:
     found = {text for path in python_files() for text in in_python(path)}
     return found | {text for path in template_files() for text in in_template(path)}
 
@@ -62,16 +87,17 @@ def japanese() -> polib.POFile:
 
 
 def test_messages_are_found() -> None:
-    assert {"There is no tenant %(id)s.", "Newest tenants", "To the control site"} <= messages()
+    plain = {("There is no tenant %(id)s.", ""), ("Newest tenants", ""), ("To the control site", "")}
+    assert {*plain, ("Removed: %(count)d file.", "Removed: %(count)d files.")} <= messages()
 
 
 def test_every_message_is_translated(japanese: polib.POFile) -> None:
-    translated = {entry.msgid for entry in japanese if entry.translated()}
+    translated = {(entry.msgid, entry.msgid_plural) for entry in japanese if entry.translated()}
     assert sorted(messages() - translated) == [], HINT
 
 
 def test_nothing_is_translated_that_is_never_said(japanese: polib.POFile) -> None:
-    assert sorted({entry.msgid for entry in japanese} - messages()) == [], HINT
+    assert sorted({(entry.msgid, entry.msgid_plural) for entry in japanese} - messages()) == [], HINT
 
 
 def test_nothing_is_fuzzy_or_obsolete(japanese: polib.POFile) -> None:
@@ -82,18 +108,31 @@ def test_placeholders_are_the_same(japanese: polib.POFile) -> None:
     differing = [
         entry.msgid
         for entry in japanese
-        if sorted(PLACEHOLDER.findall(entry.msgid)) != sorted(PLACEHOLDER.findall(entry.msgstr))
+        for text in translations(entry)
+        if sorted(PLACEHOLDER.findall(entry.msgid_plural or entry.msgid)) != sorted(PLACEHOLDER.findall(text))
     ]
     assert differing == []
 
 
 def test_outer_blanks_are_no_accident(japanese: polib.POFile) -> None:
-    assert [entry.msgid for entry in japanese if entry.msgstr != entry.msgstr.strip()] == []
+    assert [entry.msgid for entry in japanese for text in translations(entry) if text != text.strip()] == []
+
+
+def test_a_singular_needs_no_more_than_its_plural() -> None:
+    assert [
+        one for one, many in messages() if many and {*PLACEHOLDER.findall(one)} - {*PLACEHOLDER.findall(many)}
+    ] == []
+
+
+def test_counts_agree_with_their_nouns() -> None:
+    """ "1 tenants" is what a message says whose number has but one form after it."""
+    counted = {text for text, plural in messages() if not plural and COUNTED.search(text)}
+    assert sorted(counted - COUNTED_ALWAYS_MANY) == [], "use ngettext"
 
 
 def test_compiled_translation_is_in_step(japanese: polib.POFile) -> None:
-    compiled = {entry.msgid: entry.msgstr for entry in polib.mofile(str(FOLDER / "django.mo"))}
-    assert compiled == {entry.msgid: entry.msgstr for entry in japanese.translated_entries()}, HINT
+    compiled = {entry.msgid: translations(entry) for entry in polib.mofile(str(FOLDER / "django.mo"))}
+    assert compiled == {entry.msgid: translations(entry) for entry in japanese.translated_entries()}, HINT
 
 
 def test_django_uses_it() -> None:
@@ -107,4 +146,5 @@ def test_messages_are_literals(path: Path) -> None:
     for name, call in calls(path):
         where = f"{path.relative_to(CHECKOUT)}:{call.lineno}"
         assert name not in OTHER_TRANSLATORS, f"{where}: teach this test about {name}"
-        assert isinstance(call.args[0], ast.Constant | ast.Name), where
+        for text in call.args[: 2 if name == PLURAL else 1]:
+            assert isinstance(text, ast.Constant | ast.Name), where

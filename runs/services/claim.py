@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, Now
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.services import record
 from llm.selectors import prices_of
@@ -42,7 +42,11 @@ def step_claim(*, alias: str, tenant_id: str, run_id: UUID, step: str, owner: st
         row.lease_token += 1
         row.retry_count += int(taken_over)
         if row.retry_count >= settings.RUN_MAX_ATTEMPTS:
-            reason = _("The worker was lost during each of %(n)d attempts.") % {"n": row.retry_count}
+            reason = ngettext(
+                "The worker was lost during its %(n)d attempt.",
+                "The worker was lost during each of %(n)d attempts.",
+                row.retry_count,
+            ) % {"n": row.retry_count}
             fail_run(alias, row, reason)
             return None
         _record_start(alias, row, owner, taken_over=taken_over)

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.services import record
 from llm.types import TokenUsage
@@ -53,7 +54,9 @@ def step_retry(*, alias: str, claim: Claim, reason: str, delay_s: float, usage: 
     `reason` is for people; `usage` what the failed attempt cost. Raises `LeaseLost`.
     """
     if claim.attempt >= settings.RUN_MAX_ATTEMPTS:
-        reason = _("%(reason)s (given up after %(n)d attempts)") % {"reason": reason.rstrip("."), "n": claim.attempt}
+        reason = ngettext(
+            "%(reason)s (given up after %(n)d attempt)", "%(reason)s (given up after %(n)d attempts)", claim.attempt
+        ) % {"reason": reason.rstrip("."), "n": claim.attempt}
         step_fail(alias=alias, claim=claim, reason=reason, usage=usage)
         return False
     with transaction.atomic(using=alias):

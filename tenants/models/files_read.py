@@ -11,6 +11,8 @@ from config.fields import SqlNow
 class FileRead(models.Model):
     """One file that a restore, an import, a verification or a drill read, and for which tenant.
 
+    So is what a backup or an export wrote to standard output: nobody can look for that later either.
+
     Written before its content is used; the digest follows when it was read to its end. A file that is read again with
     the same content keeps its row.
     """
@@ -18,7 +20,7 @@ class FileRead(models.Model):
     # Plain values: the record outlives the tenant. A file that another tenant was made of has a row for each of them.
     tenant_id = models.TextField(_("tenant"))
     identity = models.UUIDField(_("identity"))
-    # "restore", "clone", "import", "verify" or "drill".
+    # "restore", "clone", "import", "verify" or "drill"; "backup" or "export" for what went to standard output.
     purpose = models.TextField(_("read for"))
     # As for backups: an absolute folder or s3://bucket/prefix, and the name in it; links are followed.
     place = models.TextField(_("place"))

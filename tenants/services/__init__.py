@@ -3,7 +3,7 @@
 from tenants.services.audit_anchor import audit_anchor
 from tenants.services.audit_export import audit_export, audit_stream
 from tenants.services.audit_verify import audit_verify
-from tenants.services.backup import tenant_backup
+from tenants.services.backup import tenant_backup, tenant_backup_stream
 from tenants.services.backup_daily import backup_daily
 from tenants.services.backup_prune import backup_prune
 from tenants.services.backup_verify import backups_verify
@@ -12,7 +12,7 @@ from tenants.services.create import tenant_create
 from tenants.services.delete import tenant_delete, tenant_delete_check, tenant_loss
 from tenants.services.drill import tenant_drill
 from tenants.services.erasure_verify import ErasureCheck, erasures_verify
-from tenants.services.export import tenant_export
+from tenants.services.export import tenant_export, tenant_export_stream
 from tenants.services.import_bundle import tenant_import
 from tenants.services.migrate import tenant_migrate
 from tenants.services.orphans import tenant_orphans
@@ -40,12 +40,14 @@ __all__ = [
     "erasures_verify",
     "mark_working",
     "tenant_backup",
+    "tenant_backup_stream",
     "tenant_clone",
     "tenant_create",
     "tenant_delete",
     "tenant_delete_check",
     "tenant_drill",
     "tenant_export",
+    "tenant_export_stream",
     "tenant_import",
     "tenant_loss",
     "tenant_migrate",

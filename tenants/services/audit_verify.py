@@ -12,6 +12,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.anchors import Anchor
 from audit.archiving import archive_problem
@@ -285,7 +286,11 @@ def _about_old_guards(kind: str, anchors: Sequence[Anchor]) -> Iterator[Problem]
     if others:
         yield Problem(
             Kind.GUARD,
-            _("its guards were not as they must be when anchors were taken: %(count)d times, first at %(time)s")
+            ngettext(
+                "its guards were not as they must be when an anchor was taken: %(count)d time, at %(time)s",
+                "its guards were not as they must be when anchors were taken: %(count)d times, first at %(time)s",
+                len(others),
+            )
             % {"count": len(others), "time": f"{others[0].at:%Y-%m-%d %H:%M:%S%z}"},
         )
 

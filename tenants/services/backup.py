@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, Literal, cast
+from uuid import uuid4
 
 from django.db import DatabaseError, connections, transaction
 from django.db.models.functions import Now
@@ -34,7 +35,8 @@ from tenants.sealing import SUFFIX as SEALED
 from tenants.sealing import recipient_for, seal
 from tenants.selectors import require_finished, tenant_get, tenants_existing
 from tenants.snapshot import Account, Snapshot, account_of, snapshot
-from tenants.streams import Tally, piped
+from tenants.standard_output import Streamed, streaming
+from tenants.streams import Tally, collecting, copy_stream, piped
 from tenants.types import OnProgress, Progress, ignore_progress
 from tenants.version import product_version
 
@@ -91,6 +93,38 @@ def tenant_backup(
     return _outcomes(tenants, work, workers)
 
 
+def tenant_backup_stream(
+    *,
+    tenant_id: str,
+    target: IO[bytes],
+    dump_format: DumpFormat = DumpFormat.CUSTOM,
+    recipient: str | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Streamed:
+    """Write the tenant's dump to `target`, such as standard output: without a manifest, and without files.
+
+    Nothing is written before the dump is collected, so that nobody who reads slowly holds the tenant's snapshot open,
+    and before the entry "tenant.backup" is committed. The catalogue has no record of it, but an erasure names it.
+    Raises `UnknownTenant`, `TenantNotActive`, `SealError`, `BackupFailed`.
+    """
+    recipient = recipient_for(recipient)
+    tenant = tenant_get(tenant_id)
+    if tenant.status not in BACKED_UP:
+        raise TenantNotActive(tenant.id, tenant.status)
+    with backup_lock(tenant.id), failing_as(tenant, BackupKind.BACKUP), collecting() as collected:
+        require_finished(tenant.id)
+        work = f"backup {uuid4()}"
+        on_progress(Progress(tenant.id, "snapshot"))
+        with snapshot(tenant, work=work) as taken:
+            on_progress(Progress(tenant.id, "dump"))
+            _dump_into(collected, taken, work, dump_format, recipient)
+        collected.seek(0)
+        with streaming(tenant, BackupKind.BACKUP, target) as tally:
+            copy_stream(collected, cast(IO[bytes], tally))
+    on_progress(Progress(tenant.id, "done"))
+    return Streamed(tenant.id, tally.size_bytes, tally.sha256)
+
+
 def _outcomes(tenants: Sequence[Tenant], work: Callable[[Tenant], Backup], workers: int) -> list[BackupOutcome]:
     outcomes = []
     for tenant, result in in_parallel(work, tenants, workers):
@@ -141,12 +175,20 @@ def recorded(
         else:
             with suppress(PlaceError):  # what cannot be removed now, `tenant recover` removes
                 backup_abandon(backup, place, _reason(error))
-        # Of the disk, too: a temporary file or a pipe may be what is full or gone.
-        if isinstance(error, (SeoGenError, DatabaseError, OSError)) and not isinstance(
-            error, (BackupFailed, TenantBusy)
-        ):
-            raise BackupFailed(tenant.id, _reason(error), exported=kind == BackupKind.EXPORT) from error
+        with failing_as(tenant, kind):
+            raise
+
+
+@contextmanager
+def failing_as(tenant: Tenant, kind: BackupKind) -> Iterator[None]:
+    """Turn what an operator can act on into `BackupFailed`. A reader of standard output may leave; that is none."""
+    try:
+        yield
+    except (BackupFailed, TenantBusy, BrokenPipeError):
         raise
+    except (SeoGenError, DatabaseError, OSError) as error:
+        # Of the disk, too: a temporary file or a pipe may be what is full or gone.
+        raise BackupFailed(tenant.id, _reason(error), exported=kind == BackupKind.EXPORT) from error
 
 
 def backup_abandon(backup: Backup, place: Place, reason: str) -> None:
@@ -221,16 +263,20 @@ def _dumping(place: Place, backup: Backup, taken: Snapshot, work: str) -> Iterat
 def _write_dump(place: Place, backup: Backup, taken: Snapshot, work: str, stop: threading.Event) -> StoredFile:
     with place.writing(backup.name) as target:
         tally = Tally(target, stop)
-        dump(
-            taken.server,
-            taken.database,
-            taken.server_version,
-            lambda stream: seal(stream, cast(IO[bytes], tally), backup.recipient),
-            work=work,
-            dump_format=DumpFormat(backup.format),
-            snapshot=taken.name,
-        )
+        _dump_into(cast(IO[bytes], tally), taken, work, DumpFormat(backup.format), backup.recipient)
     return StoredFile(name=backup.name, sha256=tally.sha256, size_bytes=tally.size_bytes)
+
+
+def _dump_into(target: IO[bytes], taken: Snapshot, work: str, dump_format: DumpFormat, recipient: str) -> None:
+    dump(
+        taken.server,
+        taken.database,
+        taken.server_version,
+        lambda stream: seal(stream, target, recipient),
+        work=work,
+        dump_format=dump_format,
+        snapshot=taken.name,
+    )
 
 
 def _write_storage(place: Place, backup: Backup, tenant_id: str) -> StoredFile:

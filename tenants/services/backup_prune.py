@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.services import record
 from config.errors import SeoGenError
@@ -105,7 +106,8 @@ def _prune_clusters() -> list[Pruned]:
         Pruned(
             "",
             "archived log",
-            _("%(count)d segments of %(server)s") % {"count": one.wal_segments, "server": one.server},
+            ngettext("%(count)d segment of %(server)s", "%(count)d segments of %(server)s", one.wal_segments)
+            % {"count": one.wal_segments, "server": one.server},
         )
         for one in servers
         if one.wal_segments

@@ -24,7 +24,7 @@ from tenants.manifest import Manifest
 from tenants.models import Backup, BackupStatus, DatabaseServer, Tenant, database_prefix
 from tenants.objects import prefix_of
 from tenants.operations import copying
-from tenants.places import source_file
+from tenants.places import MissingFromPlace, source_file
 from tenants.reconcile import broken
 from tenants.router import CONTROL
 from tenants.scratch import throwaway
@@ -45,8 +45,18 @@ def backups_verify(
     the manifest, and the files that its rows refer to with their digests. What was found is kept in the catalogue.
     """
     identity_require(identity_file)
+    if file:
+        _require_known(file)
     files = [file] if file else _newest()
     return [backup_verify(one, identity_file=identity_file, on_progress=on_progress) for one in files]
+
+
+def _require_known(url: str) -> None:
+    """Refuse a path at which nothing is. That a backup of the catalogue's is gone is a result instead, and is kept."""
+    place, name = source_file(url)
+    catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
+    if place.size(name) is None and not catalogued.exists():
+        raise MissingFromPlace(_("%(path)s does not exist.") % {"path": place.path(name)})
 
 
 def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgress = ignore_progress) -> Verification:
@@ -139,7 +149,7 @@ def _require_files(file: BackupFile, manifest: Manifest, identity_file: str | No
         where = manifest.storage.name
     if missing:
         raise Unfit(
-            _("%(count)d of %(total)d files that its rows refer to are not, or not unchanged, in %(where)s: %(paths)s")
+            _("files that its rows refer to, missing or changed in %(where)s: %(count)d of %(total)d (%(paths)s)")
             % {
                 "count": len(missing),
                 "total": len(wanted),

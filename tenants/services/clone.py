@@ -34,6 +34,7 @@ from tenants.preflight import database_of
 from tenants.recovery import Target, require_reachable
 from tenants.restoring import FLEET_WAIT
 from tenants.router import CONTROL
+from tenants.sealing import identity_require
 from tenants.selectors import server_for_new_tenant, tenant_get
 from tenants.sources import BackupFile, Source, backup_find, described, opened, state_at
 from tenants.types import CloneReport, OnProgress, ignore_progress
@@ -64,6 +65,7 @@ def tenant_clone(
     if Tenant.objects.using(CONTROL).filter(pk=new_id).exists():
         raise TenantExists(_("Tenant %(id)s exists already.") % {"id": new_id}, hint=_("Choose another id."))
     with _refusing(new_id), fleet_shared(wait=FLEET_WAIT), tenant_lock(new_id, CLONE), ExitStack() as stack:
+        identity_require(identity_file)
         file = backup_find(backup_file, identity_file) if backup_file else None
         if file and file.manifest and file.manifest.tenant_id != tenant_id:
             raise TenantError(

@@ -75,6 +75,7 @@ def _folder(server: DatabaseServer, output: str | None) -> Path:
             % {"name": server.name, "archive": server.wal_archive},
             hint=_("Change that in the admin first, or leave --output out."),
         )
+    place.require_writable()
     return Path(place.url)
 
 

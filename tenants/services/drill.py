@@ -21,6 +21,7 @@ from tenants.naming import work_name
 from tenants.operations import copying
 from tenants.preflight import database_of
 from tenants.router import CONTROL
+from tenants.sealing import identity_require
 from tenants.selectors import tenant_get
 from tenants.services.backup_verify import build_throwaway, timed
 from tenants.sources import BackupFile, backup_find, state_at
@@ -46,6 +47,7 @@ def tenant_drill(
     tenant = tenant_get(tenant_id)
     if tenant.status not in restoring.RESTORABLE:
         raise TenantError(_("Tenant %(id)s is %(status)s.") % {"id": tenant.id, "status": tenant.status})
+    identity_require(identity_file)
     server = restoring.server_of(tenant)
     if backup_file is None and to_time is None:
         backup_file, to_time = _default(tenant, server)

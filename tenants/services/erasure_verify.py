@@ -12,6 +12,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.archiving import archive_problem
 from audit.control.models import AuditArchive, ControlAuditLog
@@ -136,7 +137,11 @@ def _row(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
 def _storage(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     held = storage_held(row.tenant_id)
     if held.versions:
-        yield _("There are %(count)d versions of files beneath its prefix in the storage.") % {"count": held.versions}
+        yield ngettext(
+            "There is %(count)d version of a file beneath its prefix in the storage.",
+            "There are %(count)d versions of files beneath its prefix in the storage.",
+            held.versions,
+        ) % {"count": held.versions}
 
 
 def _backups(row: Erasure, check: ErasureCheck) -> Iterator[str]:
@@ -235,10 +240,14 @@ def _messages(row: Erasure, check: ErasureCheck) -> Iterator[str]:
     if count is None:
         check.unseen.append(_("The broker does not show its messages; those about a tenant hold only ids."))
     if count:
-        yield _("The broker holds %(count)d messages about it.") % {"count": count}
+        yield ngettext(
+            "The broker holds %(count)d message about it.", "The broker holds %(count)d messages about it.", count
+        ) % {"count": count}
     keys = cached_keys(row.tenant_id)
     if keys:
-        yield _("The cache holds %(count)d keys of it.") % {"count": len(keys)}
+        yield ngettext("The cache holds %(count)d key of it.", "The cache holds %(count)d keys of it.", len(keys)) % {
+            "count": len(keys)
+        }
 
 
 LOOKS = (_certificate, _archived_log, _row, _storage, _backups, _files, _databases, _messages)
@@ -301,10 +310,11 @@ def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
         archive = archive_read(place_at(server.wal_archive))
         count = sum(1 for segment in archive.segments if segment.number <= archive.number(last))
         if count:
-            yield _("%(count)d archived segments of the log of server %(name)s still hold what was written to it.") % {
-                "count": count,
-                "name": server.name,
-            }
+            yield ngettext(
+                "%(count)d archived segment of the log of server %(name)s still holds what was written to it.",
+                "%(count)d archived segments of the log of server %(name)s still hold what was written to it.",
+                count,
+            ) % {"count": count, "name": server.name}
     elif server.wal_restore_command:
         yield _("The log of server %(name)s is archived by another tool, whose retention decides.") % {
             "name": server.name

@@ -23,8 +23,9 @@ from tenants.places import Place, PlaceError, split_file
 from tenants.router import CONTROL
 from tenants.sealing import recipient_for, seal
 from tenants.selectors import require_finished, tenant_get
-from tenants.services.backup import BACKED_UP, backup_complete, manifest_of, recorded
+from tenants.services.backup import BACKED_UP, backup_complete, failing_as, manifest_of, recorded
 from tenants.snapshot import Snapshot, account_of, snapshot
+from tenants.standard_output import Streamed, streaming, unrecorded
 from tenants.streams import Tally, collecting, copy_stream, piped
 from tenants.types import OnProgress, Progress, ignore_progress
 
@@ -38,9 +39,7 @@ def tenant_export(
     `BackupFailed`, `PlaceError`; nothing of it is left then.
     """
     recipient = recipient_for(recipient)
-    tenant = tenant_get(tenant_id)
-    if tenant.status not in BACKED_UP:
-        raise TenantNotActive(tenant.id, tenant.status)
+    tenant = _exportable(tenant_id)
     place, name = split_file(output)
     _require_new(place, name)
     with backup_lock(tenant.id):
@@ -49,16 +48,49 @@ def tenant_export(
             recorded(tenant, place, name, kind=BackupKind.EXPORT, made_as="bundle", recipient=recipient) as backup,
             ExitStack() as stack,
         ):
-            manifest = _write(tenant, place, backup, stack, on_progress)
-            backup_complete(backup, manifest)
+            manifest, parts = _parts(tenant, backup, stack, on_progress)
+            on_progress(Progress(tenant.id, "bundle"))
+            with place.writing(backup.name) as target:
+                tally = Tally(target)
+                _write_bundle(manifest, parts, tally, recipient)
+            backup_complete(backup, _as_stored(manifest, tally))
     on_progress(Progress(tenant.id, "done"))
     return backup
+
+
+def tenant_export_stream(
+    *, tenant_id: str, target: IO[bytes], recipient: str | None = None, on_progress: OnProgress = ignore_progress
+) -> Streamed:
+    """Write the tenant's bundle to `target`, such as standard output, as `tenant_export` writes it to a file.
+
+    Nothing is written before all parts are collected and the entry "tenant.export" is committed. The catalogue has no
+    record of it, but an erasure names it. Raises what `tenant_export` raises.
+    """
+    recipient = recipient_for(recipient)
+    tenant = _exportable(tenant_id)
+    with backup_lock(tenant.id), ExitStack() as stack, failing_as(tenant, BackupKind.EXPORT):
+        require_finished(tenant.id)
+        backup = unrecorded(tenant, kind=BackupKind.EXPORT, made_as="bundle", recipient=recipient)
+        manifest, parts = _parts(tenant, backup, stack, on_progress)
+        on_progress(Progress(tenant.id, "bundle"))
+        with streaming(tenant, BackupKind.EXPORT, target) as tally:
+            _write_bundle(manifest, parts, tally, recipient)
+    on_progress(Progress(tenant.id, "done"))
+    return Streamed(tenant.id, tally.size_bytes, tally.sha256)
+
+
+def _exportable(tenant_id: str) -> Tenant:
+    tenant = tenant_get(tenant_id)
+    if tenant.status not in BACKED_UP:
+        raise TenantNotActive(tenant.id, tenant.status)
+    return tenant
 
 
 def _require_new(place: Place, name: str) -> None:
     """A name that was given before is free again when what bore it is gone."""
     if place.size(name) is not None:
         raise PlaceError(_("%(path)s exists already.") % {"path": place.path(name)}, hint=_("Choose another name."))
+    place.require_writable(name)
     gone = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
     if gone.filter(status=BackupStatus.RUNNING).exists():
         raise PlaceError(
@@ -69,8 +101,8 @@ def _require_new(place: Place, name: str) -> None:
         gone.filter(pk=backup.pk).update(name=f"{name} ({backup.pk})", status=BackupStatus.REMOVED)
 
 
-def _write(tenant: Tenant, place: Place, backup: Backup, stack: ExitStack, on_progress: OnProgress) -> Manifest:
-    """Finish every part in a file without a name, which a killed process cannot leave; then write the bundle."""
+def _parts(tenant: Tenant, backup: Backup, stack: ExitStack, on_progress: OnProgress) -> tuple[Manifest, list[Part]]:
+    """Finish every part in a file without a name, which a killed process cannot leave."""
     work = f"export {backup.pk}"
     on_progress(Progress(tenant.id, "snapshot"))
     with snapshot(tenant, work=work) as taken:
@@ -86,18 +118,18 @@ def _write(tenant: Tenant, place: Place, backup: Backup, stack: ExitStack, on_pr
     manifest = manifest_of(
         tenant, backup, taken, account, file=dumped.stored, storage=files.stored, parts=[part.stored for part in parts]
     )
-    on_progress(Progress(tenant.id, "bundle"))
-    with place.writing(backup.name) as target:
-        tally = Tally(target)
-        with piped(lambda pushed: bundle_write([part_of(MANIFEST, manifest.document()), *parts], pushed)) as stream:
-            seal(stream, cast(IO[bytes], tally), backup.recipient)
-    # The catalogue's idea of the file is that of the bundle as it is stored.
-    return manifest.model_copy(
-        update={
-            "file": manifest.file.model_copy(update={"sha256": tally.sha256, "size_bytes": tally.size_bytes}),
-            "storage": None,
-        }
-    )
+    return manifest, parts
+
+
+def _write_bundle(manifest: Manifest, parts: list[Part], tally: Tally, recipient: str) -> None:
+    with piped(lambda pushed: bundle_write([part_of(MANIFEST, manifest.document()), *parts], pushed)) as stream:
+        seal(stream, cast(IO[bytes], tally), recipient)
+
+
+def _as_stored(manifest: Manifest, tally: Tally) -> Manifest:
+    """Return the catalogue's idea of it: its file is the bundle as it is stored."""
+    file = manifest.file.model_copy(update={"sha256": tally.sha256, "size_bytes": tally.size_bytes})
+    return manifest.model_copy(update={"file": file, "storage": None})
 
 
 def _dumped(taken: Snapshot, stack: ExitStack, work: str) -> Part:

@@ -12,6 +12,7 @@ from contextlib import closing
 
 from django.db import connections, transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tenants.atomicity import untransactional
 from tenants.batch_run import Batch
@@ -165,10 +166,14 @@ def _full_servers(batch: Batch, pending: Sequence[Group]) -> Iterator[str]:
                 continue
             maximum, used = cluster.prepared_capacity()
         if used + needed > maximum:
-            yield _(
-                "Database server %(name)s can hold %(maximum)d prepared transactions (%(used)d are in use), and this"
+            yield ngettext(
+                "Database server %(name)s can hold %(maximum)d prepared transaction (%(used)d in use), and this"
                 " batch needs %(needed)d: set max_prepared_transactions to at least %(wanted)d in its postgresql.conf"
-                " and restart it."
+                " and restart it.",
+                "Database server %(name)s can hold %(maximum)d prepared transactions (%(used)d in use), and this"
+                " batch needs %(needed)d: set max_prepared_transactions to at least %(wanted)d in its postgresql.conf"
+                " and restart it.",
+                maximum,
             ) % {"name": server.name, "maximum": maximum, "used": used, "needed": needed, "wanted": used + needed}
 
 

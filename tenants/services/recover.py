@@ -33,6 +33,7 @@ from tenants.recovery import recoveries_remove
 from tenants.rehearsal import drop_scratch_databases
 from tenants.router import CONTROL
 from tenants.scratch import drop_throwaways
+from tenants.sealing import identity_require
 from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get
 from tenants.services import create, rotate
 from tenants.services.backup import backup_abandon
@@ -64,6 +65,7 @@ def tenant_recover(*, identity_file: str | None = None, on_progress: OnProgress 
 
     A migration of tenants comes first: what it prepared keeps everybody else waiting.
     """
+    identity_require(identity_file)
     batches = [_recover_batch(batch) for batch in batches_unfinished()]
     _end_strays()
     cluster_backups_recover()

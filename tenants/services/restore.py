@@ -23,6 +23,7 @@ from tenants.owner import owner_connection
 from tenants.recovery import Target, require_reachable
 from tenants.restoring import KIND, work_of
 from tenants.router import CONTROL
+from tenants.sealing import identity_require
 from tenants.selectors import require_finished, tenant_get
 from tenants.services.restore_undo import replaced_last
 from tenants.sources import BackupFile, backup_find, described, state_at
@@ -94,6 +95,7 @@ def tenant_restore_check(
     if tenant.status not in restoring.RESTORABLE:
         raise TenantNotActive(tenant.id, tenant.status)
     try:
+        identity_require(identity_file)
         server = restoring.server_of(tenant)
         if backup_file is not None:
             _file(tenant, backup_file, identity_file)

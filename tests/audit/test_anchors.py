@@ -197,7 +197,7 @@ def test_an_anchor_that_the_application_forged_is_told(control: Victim, control_
         )
     [problem] = control.report().problems
     assert problem.kind == Kind.ANCHOR
-    assert problem.message == "there are 1 anchors that the control log knows nothing of"
+    assert problem.message == "there is 1 anchor that the control log knows nothing of"
 
 
 # -- Outside -----------------------------------------------------------------------------------------------------

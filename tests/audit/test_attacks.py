@@ -264,7 +264,7 @@ def test_guards_that_were_away_when_an_anchor_was_taken_are_told_for_ever(tenant
         audit_anchor()
     report = victim.report()
     assert [one.kind for one in report.problems] == [Kind.GUARD]
-    assert "when anchors were taken: 1 times" in report.problems[0].message
+    assert "when an anchor was taken: 1 time, at" in report.problems[0].message
 
 
 def test_a_disabled_trigger_is_named(tenant: Tenant, tenant_log: Log) -> None:

@@ -40,7 +40,7 @@ def cost_of(alias: str, *steps: Priced) -> RunCost:
             [({"input": 1000, "output": 0}, "1", "1"), ({"input": 1, "output": 1}, None, None)],
             "1",
             1,
-            "at least USD 1.000000 (1001 tokens in, 1 out; 1 steps without a known price)",
+            "at least USD 1.000000 (1001 tokens in, 1 out; 1 step without a known price)",
         ),
         ([(None, None, None)], None, 0, "unknown (0 tokens in, 0 out)"),
     ],

@@ -32,7 +32,7 @@ from tenants.places import MissingFromPlace, PlaceError, place_at, split_file
 from tenants.sealing import SealError
 from tenants.services import backup_prune, backups_verify, tenant_backup, tenant_export, tenant_orphans, tenant_restore
 from tenants.services.backup_verify import backup_verify
-from tests.program import PROGRAM, seo_gen
+from tests.program import PROGRAM, seo_gen, seo_gen_at_terminal
 from tests.tenant_fixtures import MakeTenant
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import add_run, everything_of
@@ -304,7 +304,8 @@ def test_verification_finds_damage_and_missing_files(tenant: Tenant, tmp_path: P
     content = objects.read(output)
     objects.remove([output])
     found = backup_verify(file, identity_file=None)
-    assert found.problem.startswith("1 of 2 files that its rows refer to are not") and output in found.problem
+    told = "files that its rows refer to, missing or changed in the storage: 1 of 2 ("
+    assert found.problem == f"{told}{output})"
     assert content is not None
     objects.write_all({output: content})
     with open(file, "r+b") as damaged:
@@ -366,10 +367,10 @@ def test_the_commands_say_what_they_did(tenant: Tenant, tmp_path: Path) -> None:
     listed = seo_gen("backup", "list", "--tenant-id", tenant.id)
     assert listed.returncode == 0 and file in listed.stdout
     before = everything_of(tenant)
-    asked = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", file)
-    assert asked.returncode == 1 and "Give --confirm to do it without being asked." in asked.stderr
+    asked = seo_gen_at_terminal("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", file, typed="")
+    assert asked.returncode == 1 and "Nothing was done." in asked.screen
     assert everything_of(tenant) == before
-    restored = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", file, "--confirm")
+    restored = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", file)
     assert restored.returncode == 0 and f"Tenant {tenant.id} is restored from {file}." in restored.stdout
     assert f"seo-gen tenant restore --tenant-id {tenant.id} --undo" in restored.stdout
     drilled = seo_gen("tenant", "drill", "--tenant-id", tenant.id, "--backup-file", file)

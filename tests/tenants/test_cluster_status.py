@@ -65,9 +65,7 @@ def test_a_gap_in_the_archive_is_told_and_nothing_before_it_can_be_promised(serv
     [backup] = BaseBackup.objects.filter(server=server)
     assert found.earliest is None and found.latest is None
     assert found.base_backups[0].missing_wal == [lost.name]
-    assert found.problems == [
-        f"After base backup {backup.name} 1 segments are missing in the archive, from {lost.name} to {lost.name}."
-    ]
+    assert found.problems == [f"After base backup {backup.name} 1 segment is missing in the archive: {lost.name}."]
 
 
 def test_an_archiver_that_fails_is_told(server: DatabaseServer) -> None:

@@ -537,11 +537,11 @@ def test_looking_again_finds_what_came_back(tenant: Tenant, tmp_path: Path) -> N
     file.unlink()
     copy.unlink()
     objects.write_all({f"{objects.prefix_of(tenant.id)}x": b"x"})
-    assert "1 versions of files" in problems(tenant)[0]
+    assert "1 version of a file" in problems(tenant)[0]
     objects.erase_all(tenant.id)
     add_messages((tenant, "late"))
     cache.set(cache_key(tenant.id, "x"), 1)
-    assert [one[:28] for one in problems(tenant)] == ["The broker holds 2 messages ", "The cache holds 1 keys of it"]
+    assert [one[:28] for one in problems(tenant)] == ["The broker holds 2 messages ", "The cache holds 1 key of it."]
     forge(row, "certificate = %s", Jsonb({**certificate_of(row), "tenant_id": "another"}))
     assert any("The certificate is not the one that was written" in one for one in problems(tenant))
     forge(row, "certificate = %s", Jsonb(certificate_of(row)))
@@ -585,7 +585,7 @@ def test_commands(tenant: Tenant, tmp_path: Path) -> None:
     assert tenant.id in seo_gen("erasure", "list").stdout
     objects.write_all({f"{objects.prefix_of(tenant.id)}x": b"x"})
     verified = seo_gen("erasure", "verify", "--tenant-id", tenant.id)
-    assert verified.returncode == 1 and f"{tenant.id}: There are 1 versions" in verified.stderr
+    assert verified.returncode == 1 and f"{tenant.id}: There is 1 version" in verified.stderr
     objects.erase_all(tenant.id)
 
 

@@ -310,7 +310,7 @@ def test_a_path_in_our_own_backup_is_told_as_missing_and_never_read(tenant: Tena
     report = tenant_restore(tenant_id=tenant.id, backup_file=file)
     assert report.missing_files == ["../../../../../etc/passwd", "storage/another/x"]
     [found] = backups_verify(file=file)
-    assert "2 of 4 files that its rows refer to are not" in found.problem
+    assert ": 2 of 4 (" in found.problem and "files that its rows refer to, missing or changed" in found.problem
 
 
 @pytest.fixture

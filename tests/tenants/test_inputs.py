@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
@@ -14,10 +15,14 @@ from django.core.management import CommandError, call_command
 
 from audit.control.models import ControlAuditLog
 from config.stack.paths import CHECKOUT
+from runs.models import Run
+from tenants.context import tenant_context
+from tenants.errors import BackupFailed
 from tenants.models import Backup, FileRead, Restore, Tenant
-from tenants.services import audit_export, tenant_export
+from tenants.services import audit_export, tenant_export, tenant_export_stream, tenant_import
 from tests.audit.audited import state
-from tests.program import seo_gen, seo_gen_piped
+from tests.program import PROGRAM, seo_gen, seo_gen_at_terminal, seo_gen_piped
+from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import add_run
 from tests.tenants.test_delete import break_log
@@ -43,6 +48,8 @@ def refused(*words: str) -> str:
     return str(told.value)
 
 
+ONE_FILE = "“-” is standard output, which takes one file; here several are written."
+BOTH = "--json and --output - both write to standard output"
 # (command, arguments, what is said); {id}, {file} (a backup), {key} (an identity), {folder} and {text} (no identity).
 WRONG = [
     ("tenant_restore", "--tenant-id {id} --backup-file /nope/nowhere.dump", "/nope/nowhere.dump does not exist"),
@@ -76,13 +83,29 @@ WRONG = [
     ("tenant_delete", "--tenant-id nobody", "There is no tenant 'nobody'"),
     ("cluster_backup", "--server nowhere", "There is no database server 'nowhere'"),
     ("cluster_receive_wal", "--server nowhere", "There is no database server 'nowhere'"),
-    # Standard output cannot be looked for later, and is no folder.
-    ("tenant_export", "--tenant-id {id} --output -", "“-” is standard output, and cannot be used here"),
-    ("tenant_backup", "--tenant-id {id} --output -", "“-” is standard output, and cannot be used here"),
-    ("tenant_backup", "--all --output -", "“-” is standard output, and cannot be used here"),
-    ("cluster_backup", "--output -", "“-” is standard output, and cannot be used here"),
-    ("cluster_receive_wal", "--server main --output -", "“-” is standard output, and cannot be used here"),
-    ("audit_export", "--tenant-id {id} --output - --json", "--json and --output - both write to standard output"),
+    # Standard output takes one file, and holds nothing else then.
+    ("tenant_backup", "--tenant-id {id} --output - --with-storage", ONE_FILE),
+    ("tenant_backup", "--all --output -", ONE_FILE),
+    ("cluster_backup", "--output -", ONE_FILE),
+    ("cluster_receive_wal", "--server main --output -", ONE_FILE),
+    ("tenant_export", "--tenant-id {id} --output - --json", BOTH),
+    ("tenant_backup", "--tenant-id {id} --output - --json", BOTH),
+    ("audit_export", "--tenant-id {id} --output - --json", BOTH),
+    ("tenant_export", "--tenant-id {id} --output - --encrypt-to age1nonsense", "is no age recipient"),
+    # Folders that are none, and buckets that are not there.
+    ("tenant_backup", "--tenant-id {id} --output {text}", "{text} cannot be written: Not a directory."),
+    ("tenant_backup", "--all --output {text}/below", "{text}/below cannot be written: Not a directory."),
+    ("tenant_backup", "--all --output s3://nowhere/x", "There is no bucket s3://nowhere."),
+    ("tenant_export", "--tenant-id {id} --output {text}/x", "{text}/x cannot be written: Not a directory."),
+    ("tenant_export", "--tenant-id {id} --output s3://nowhere/x", "There is no bucket s3://nowhere."),
+    ("audit_export", "--control --output {text}/x", "{text}/x cannot be written: Not a directory."),
+    ("cluster_backup", "--output {text}", "{text} cannot be written: Not a directory."),
+    # An identity is not needed for a time, but who names one means it.
+    ("tenant_restore", "--tenant-id {id} --to-time 1999-01-01T00:00:00Z --identity-file /nope/key", "/nope/key cannot"),
+    ("tenant_drill", "--tenant-id {id} --to-time 1999-01-01T00:00:00Z --identity-file /nope/key", "/nope/key cannot"),
+    ("tenant_recover", "--identity-file /nope/key", "/nope/key cannot be used: No such file or directory."),
+    ("backup_verify", "--file /nope/nowhere.dump", "/nope/nowhere.dump does not exist."),
+    ("run_create", "--tenant-id {id} --config @/nope/config.json", "/nope/config.json cannot be read: No such file"),
 ]
 
 
@@ -130,8 +153,8 @@ def test_a_deletion_that_would_be_refused_is_not_asked_about(tenant: Tenant) -> 
 
 def test_checking_reads_nothing_that_has_to_be_recorded(tenant: Tenant, tmp_path: Path) -> None:
     file = back_up(tenant, tmp_path)
-    result = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", file)
-    assert result.returncode == 1 and "Give --confirm" in result.stderr
+    result = seo_gen_at_terminal("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", file, typed="no")
+    assert result.returncode == 1 and "Nothing was done." in result.screen
     assert not FileRead.objects.filter(identity=tenant.identity).exists()
     assert not Restore.objects.filter(tenant_id=tenant.id).exists()
 
@@ -155,6 +178,97 @@ def test_an_audit_log_goes_to_standard_output(tenant: Tenant, tmp_path: Path) ->
     details = ControlAuditLog.objects.filter(action="audit.export", resource_id=tenant.id).order_by("id").first()
     assert details is not None and details.details is not None
     assert (details.details["file"], details.details["sha256"]) == ("-", hashlib.sha256(result.stdout).hexdigest())
+
+
+def test_a_bundle_goes_to_standard_output(make_tenant: MakeTenant, tmp_path: Path) -> None:
+    tenant = make_tenant()
+    run_id = add_run(tenant, text="記事")
+    result = seo_gen_piped("tenant", "export", "--tenant-id", tenant.id, "--output", "-")
+    assert result.returncode == 0, result.stderr
+    assert f"Tenant {tenant.id} is exported to standard output".encode() in result.stderr
+    bundle = tmp_path / "x.bundle"
+    bundle.write_bytes(result.stdout)
+    new_id = f"{tenant.id}-b"
+    assert tenant_import(file=str(bundle), new_id=new_id).missing_files == []
+    copy = Tenant.objects.get(pk=new_id)
+    with tenant_context(copy) as alias:
+        assert Run.objects.using(alias).filter(pk=run_id).exists()
+    remove(copy)
+    assert not Backup.objects.filter(tenant_id=tenant.id).exists()
+    assert_recorded(tenant, "export", result.stdout)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_dump_goes_from_pipe_to_pipe(tenant: Tenant, age_key: AgeKey, encrypted: bool) -> None:
+    run_id = add_run(tenant)
+    options = ("--encrypt-to", age_key.recipient) if encrypted else ("--format", "plain")
+    dumped = seo_gen_piped("tenant", "backup", "--tenant-id", tenant.id, "--output", "-", *options)
+    assert dumped.returncode == 0, dumped.stderr
+    assert f"The database of tenant {tenant.id} is dumped to standard output".encode() in dumped.stderr
+    assert_recorded(tenant, "backup", dumped.stdout)
+    add_run(tenant)
+    words = ("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", "-")
+    identity = ("--identity-file", age_key.identity_file) if encrypted else ()
+    restored = seo_gen_piped(*words, *identity, given=dumped.stdout)
+    assert restored.returncode == 0, restored.stderr
+    tenant.refresh_from_db()
+    with tenant_context(tenant) as alias:
+        assert [run.pk for run in Run.objects.using(alias).all()] == [run_id]
+
+
+def assert_recorded(tenant: Tenant, kind: str, written: bytes) -> None:
+    """It stands in the log before and after, and an erasure names it."""
+    digest = hashlib.sha256(written).hexdigest()
+    entries = ControlAuditLog.objects.filter(resource_id=tenant.id, action__startswith=f"tenant.{kind}").order_by("id")
+    assert [entry.action for entry in entries] == [f"tenant.{kind}", f"tenant.{kind}.complete"]
+    assert entries[1].details is not None and entries[1].details["sha256"] == digest
+    [row] = FileRead.objects.filter(identity=tenant.identity, purpose=kind)
+    assert (row.is_stream, row.sha256, row.size_bytes) == (True, digest, len(written))
+
+
+def test_an_erasure_names_what_went_to_standard_output(tenant: Tenant) -> None:
+    bundle = seo_gen_piped("tenant", "export", "--tenant-id", tenant.id, "--output", "-").stdout
+    deleted = seo_gen("tenant", "delete", "--tenant-id", tenant.id, "--confirm", "--json")
+    assert deleted.returncode == 0, deleted.stderr
+    remains = json.loads(deleted.stdout)["certificate"]["remains"]
+    [streamed] = remains["streamed"]["files"]
+    assert streamed["sha256"] == hashlib.sha256(bundle).hexdigest() and remains["files"] is None
+    shown = seo_gen("erasure", "show", "--tenant-id", tenant.id).stdout
+    assert "Standard output: /dev/stdout (" in shown and "exported at " in shown and streamed["sha256"] in shown
+    assert "The product wrote this tenant's data to standard output, at an operator's command." in shown
+    verified = seo_gen("erasure", "verify", "--tenant-id", tenant.id)
+    assert verified.returncode == 0, verified.stderr
+
+
+def test_an_export_that_cannot_be_written_on_is_recorded_as_failed(tenant: Tenant) -> None:
+    with open("/dev/full", "wb") as full, pytest.raises(BackupFailed, match=r"was not exported: .*No space left"):
+        tenant_export_stream(tenant_id=tenant.id, target=full)
+    entries = ControlAuditLog.objects.filter(resource_id=tenant.id, action__startswith="tenant.export").order_by("id")
+    assert [entry.action for entry in entries] == ["tenant.export", "tenant.export.fail"]
+    [row] = FileRead.objects.filter(identity=tenant.identity)
+    assert row.sha256 == ""
+
+
+def test_a_bundle_is_not_for_a_terminal(tenant: Tenant) -> None:
+    out = StringIO()
+    out.isatty = lambda: True  # type: ignore[method-assign]
+    with pytest.raises(CommandError, match="not to a terminal"):
+        call_command("tenant_export", "--tenant-id", tenant.id, "--output", "-", stdout=out, stderr=StringIO())
+    call_command("tenant_backup", "--tenant-id", tenant.id, "--output", "-", "--format", "plain", stdout=out)
+    assert "CREATE TABLE public.runs" in out.getvalue()
+
+
+def test_a_folder_that_may_not_be_written_is_named(tenant: Tenant, tmp_path: Path) -> None:
+    """On a file system that is mounted read-only, which root may not write either."""
+    script = 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"'
+    words = [*PROGRAM, "tenant", "backup", "--tenant-id", tenant.id, "--output", f"{tmp_path}/new"]
+    command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), *words]
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this account may not mount")
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert f"{tmp_path}/new cannot be written: Read-only file system." in result.stderr
+    assert not Backup.objects.filter(tenant_id=tenant.id).exists()
 
 
 def test_a_stream_of_text_gets_the_log_too(tenant: Tenant, tmp_path: Path) -> None:

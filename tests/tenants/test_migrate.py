@@ -475,7 +475,7 @@ class TestServers:
         with psycopg.connect(superuser_url(second_server.admin_url), autocommit=True) as other, next_release.active():
             other.execute("BEGIN; SELECT txid_current(); PREPARE TRANSACTION 'somebody'")
             report = tenant_migrate()
-            assert "can hold 1 prepared transactions (1 are in use), and this batch needs 1" in report.problems[0]
+            assert "can hold 1 prepared transaction (1 in use), and this batch needs 1" in report.problems[0]
             other.execute("ROLLBACK PREPARED 'somebody'")
             assert tenant_migrate().outcome == "completed"
 

@@ -336,7 +336,7 @@ def test_a_backup_of_another_tenant_is_refused(tenant_pair: tuple[Tenant, Tenant
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"rows": {"runs": 7}}, "table artifacts has 1 rows, and the manifest says None"),
+        ({"rows": {"runs": 7}}, "table artifacts has 1 row, and the manifest says 0"),
         ({"audit": {"sequence": 9, "hash": "0" * 64}}, "its audit log does not end where the manifest says"),
         ({"format_version": 2}, "is not valid: format_version"),
         ({"server_version": 99}, "it was made on PostgreSQL 99"),

@@ -1,13 +1,20 @@
-"""The live catalogs against the specification."""
+"""The live catalogs, and the commands, against the specification."""
 
+import json
+import os
+import shlex
+import subprocess
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 
 import psycopg
 import pytest
 from django.conf import settings
 
-from tenants.models import Tenant
+from config.stack.paths import CHECKOUT
+from tenants.models import Tenant, TenantStatus
+from tests.program import PROGRAM, seo_gen_at_terminal
 from tests.superuser import superuser_url
 from tests.tenants.specification import CONTROL, RUN_COSTS, TENANT, Table
 
@@ -36,7 +43,10 @@ def catalogs() -> Iterator[dict[str, psycopg.Connection]]:
     from tests.tenant_fixtures import remove
 
     tenant = tenant_create(name="Specification")
-    with psycopg.connect(settings.DATABASE_OWNER_URL) as control, psycopg.connect(tenant.database_url) as own:
+    with (
+        psycopg.connect(settings.DATABASE_OWNER_URL, autocommit=True) as control,
+        psycopg.connect(tenant.database_url, autocommit=True) as own,
+    ):
         yield {"control": control, "tenant": own}
     remove(tenant)
 
@@ -108,3 +118,87 @@ def test_not_even_a_superuser_changes_the_audit_log_by_plain_sql(statement: str,
             admin.execute(f"SET session_replication_role = {role}")
             with pytest.raises(psycopg.errors.RaiseException, match="audit_logs table does not allow"):
                 admin.execute(statement)
+
+
+# As the specification has them, but for what it leaves open: the tenant's id ("xxx") and the folder ("/backups").
+COMMAND_LINES = """\
+seo-gen tenant create --name "customer-a"
+seo-gen tenant migrate --all
+seo-gen tenant migrate --tenant-id "xxx"
+seo-gen tenant backup --tenant-id "xxx" --output "/backups/"
+seo-gen tenant restore --tenant-id "xxx" --backup-file "/backups/xxx.sql"
+seo-gen tenant delete --tenant-id "xxx" --confirm
+"""
+
+
+def script(lines: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the lines as cron runs a script: without a terminal, and with nothing to read."""
+    program = folder / "bin" / "seo-gen"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n')
+    program.chmod(0o755)
+    return subprocess.run(
+        ["/bin/sh", "-e", "-c", lines.replace("xxx", "customer-a").replace("/backups", f"{folder}/backups")],
+        cwd=CHECKOUT,
+        env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+
+
+def plain_backup(tenant_id: str, folder: Path) -> Path:
+    """Return a backup that is called as the specification calls it."""
+    from tenants.dump import DumpFormat
+    from tenants.services import tenant_backup
+
+    [outcome] = tenant_backup(tenant_id=tenant_id, output=str(folder), dump_format=DumpFormat.PLAIN)
+    assert outcome.backup is not None
+    return (folder / outcome.backup.name).rename(folder / f"{tenant_id}.sql")
+
+
+@pytest.mark.usefixtures("empty_fleet")
+def test_the_specified_command_lines_run_as_they_are_written_without_a_terminal(tmp_path: Path) -> None:
+    *first, restore, delete = COMMAND_LINES.splitlines()
+    result = script("\n".join(first), tmp_path)
+    assert result.returncode == 0, result.stderr
+    tenant = Tenant.objects.get(pk="customer-a")
+    [_dump, _manifest] = (tmp_path / "backups").iterdir()
+    plain_backup(tenant.id, tmp_path / "backups")
+    mark(tenant)
+    result = script(restore, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Tenant customer-a is restored from" in result.stdout and not is_marked(tenant)
+    result = script(delete, tmp_path)
+    assert result.returncode == 0, result.stderr
+    tenant.refresh_from_db()
+    assert tenant.status == TenantStatus.DELETED
+
+
+def test_a_restore_asks_at_a_terminal(tenant: Tenant, tmp_path: Path) -> None:
+    file = plain_backup(tenant.id, tmp_path)
+    mark(tenant)
+    words = ("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", str(file))
+    refused = seo_gen_at_terminal(*words, typed="no")
+    assert refused.returncode == 1 and "Nothing was done." in refused.screen and is_marked(tenant)
+    assert f"The database of tenant {tenant.id} is going to be replaced" in refused.screen
+    done = seo_gen_at_terminal(*words, "--json", typed=tenant.id)
+    assert done.returncode == 0 and f"Type {tenant.id} to go on: " in done.screen and not is_marked(tenant)
+    # The question is not in the file that the document goes to.
+    assert json.loads(done.stdout)["tenant_id"] == tenant.id
+    unasked = seo_gen_at_terminal(*words, "--confirm", typed="no")
+    assert unasked.returncode == 0 and "to go on" not in unasked.screen
+
+
+def mark(tenant: Tenant) -> None:
+    """Change what a restore takes back."""
+    with psycopg.connect(tenant.database_url, autocommit=True) as own:
+        own.execute("INSERT INTO runs (status) VALUES ('completed')")
+
+
+def is_marked(tenant: Tenant) -> bool:
+    tenant.refresh_from_db()
+    with psycopg.connect(tenant.database_url) as own:
+        return own.execute("SELECT FROM runs").fetchone() is not None

@@ -18,7 +18,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         self.stdout.write(
-            _("%(anchors)d of %(logs)d audit logs have new entries and were anchored at %(time)s.")
+            _("Audit logs with new entries, anchored at %(time)s: %(anchors)d of %(logs)d.")
             % {
                 "anchors": document["anchors"],
                 "logs": document["logs"],

@@ -1,8 +1,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from config.command import OperatorCommand
 from tenants.places import STANDARD
@@ -24,20 +25,27 @@ class Command(OperatorCommand):
     def perform(self, **options: Any) -> Any:
         if options["output"] != STANDARD:
             return asdict(audit_export(tenant_id=options["tenant_id"], output=options["output"]))
-        if options["json"]:
-            raise CommandError(
-                _("--json and --output - both write to standard output. Name a file, or leave --json out.")
-            )
-        return asdict(audit_stream(tenant_id=options["tenant_id"], target=self.binary_stdout()))
+        target = self.binary_stdout(json=options["json"], is_text=True)
+        return asdict(audit_stream(tenant_id=options["tenant_id"], target=target))
 
     def present(self, document: Any) -> None:
         ends = _("Its chain begins with %(chain_identity)s and ends with %(head)s.") % document
         if document["file"] == STANDARD:
             # Standard output holds the log itself, and nothing else.
-            written = _("%(entries)d entries of the audit log were written to standard output.") % document
+            written = ngettext(
+                "%(entries)d entry of the audit log was written to standard output.",
+                "%(entries)d entries of the audit log were written to standard output.",
+                document["entries"],
+            )
+            written %= document
             self.stderr.write(f"{written}\n{ends}", style_func=str)
         else:
-            self.stdout.write(_("%(entries)d entries of the audit log are in %(file)s.") % document)
+            written = ngettext(
+                "%(entries)d entry of the audit log is in %(file)s.",
+                "%(entries)d entries of the audit log are in %(file)s.",
+                document["entries"],
+            )
+            self.stdout.write(written % document)
             self.stdout.write(ends)
         if document["first_bad"] is not None:
             broken = _("The chain is broken at entry %(first_bad)d; it was written as it is.") % document

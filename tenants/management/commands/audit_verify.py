@@ -4,6 +4,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.verifying import LogReport, in_each
 from config.command import OperatorCommand
@@ -33,7 +34,7 @@ class Command(OperatorCommand):
                 report["entries"],
                 report["anchors"],
                 _anchor(report["last_good_anchor"]),
-                _("%(count)d problems") % {"count": len(report["problems"])} if report["problems"] else _("whole"),
+                _found(len(report["problems"])),
             )
             for report in document["logs"]
         ]
@@ -51,6 +52,12 @@ class Command(OperatorCommand):
 
 def _name(report: LogReport) -> str:
     return f"{report.log} {report.tenant_id}".rstrip()
+
+
+def _found(problems: int) -> str:
+    if not problems:
+        return _("whole")
+    return ngettext("%(count)d problem", "%(count)d problems", problems) % {"count": problems}
 
 
 def _anchor(anchor: Any) -> str:

@@ -1,5 +1,6 @@
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
@@ -25,6 +26,8 @@ class Command(OperatorCommand):
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
+        # Before the server is asked to write itself down.
+        place_at(options["output"] or settings.CLUSTER_BACKUP_OUTPUT).require_writable()
         backup = cluster_backup(
             server_name=options["server"],
             output=options["output"],

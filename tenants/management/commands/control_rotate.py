@@ -1,6 +1,6 @@
 from typing import Any
 
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from config.command import OperatorCommand
 from tenants.services import credentials_rotate
@@ -13,4 +13,9 @@ class Command(OperatorCommand):
         return {"credentials": credentials_rotate()}
 
     def present(self, document: Any) -> None:
-        self.stdout.write(_("%(credentials)d credentials are encrypted with the first key.") % document)
+        said = ngettext(
+            "%(credentials)d credential is encrypted with the first key.",
+            "%(credentials)d credentials are encrypted with the first key.",
+            document["credentials"],
+        )
+        self.stdout.write(said % document)

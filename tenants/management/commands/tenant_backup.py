@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -6,13 +7,17 @@ from django.utils.translation import gettext as _
 from config.command import OperatorCommand
 from tenants.dump import DumpFormat
 from tenants.management.commands.tenant_migrate import at_least
+from tenants.places import STANDARD, place_at
 from tenants.presentation import backup_document, print_table, show_progress, size
-from tenants.services import tenant_backup
-from tenants.services.backup import WORKERS
+from tenants.sealing import recipient_for
+from tenants.services import tenant_backup, tenant_backup_stream
+from tenants.services.backup import WORKERS, BackupOutcome
 
 
 class Command(OperatorCommand):
     help = "Back up the database of one tenant, or of all, and on demand its files, to a folder or S3."
+
+    outcomes: list[BackupOutcome]
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
@@ -20,7 +25,12 @@ class Command(OperatorCommand):
             "--all", action="store_true", help="Every tenant; goes on past one that fails, then exits 1."
         )
         which.add_argument("--tenant-id", help="Only this one.")
-        parser.add_argument("--output", required=True, metavar="DIR_OR_S3_URL", help="A folder, or s3://bucket/prefix.")
+        parser.add_argument(
+            "--output",
+            required=True,
+            metavar="DIR_OR_S3_URL",
+            help="A folder, or s3://bucket/prefix; or - for one tenant's dump alone on standard output.",
+        )
         parser.add_argument(
             "--format", choices=DumpFormat.values, default=DumpFormat.CUSTOM.value, help="pg_dump's (custom)."
         )
@@ -36,6 +46,20 @@ class Command(OperatorCommand):
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
+        self.outcomes = []
+        if options["output"] == STANDARD and options["tenant_id"] and not options["with_storage"]:
+            dump_format, recipient = DumpFormat(options["format"]), recipient_for(options["encrypt_to"])
+            is_text = dump_format == DumpFormat.PLAIN and not recipient
+            streamed = tenant_backup_stream(
+                tenant_id=options["tenant_id"],
+                target=self.binary_stdout(json=options["json"], is_text=is_text),
+                dump_format=dump_format,
+                recipient=recipient,
+                on_progress=show_progress,
+            )
+            return asdict(streamed)
+        # Once, instead of a failure of each tenant.
+        place_at(options["output"]).require_writable()
         self.outcomes = tenant_backup(
             tenant_id=options["tenant_id"],
             output=options["output"],
@@ -55,6 +79,12 @@ class Command(OperatorCommand):
         ]
 
     def present(self, document: Any) -> None:
+        if isinstance(document, dict):
+            said = {**document, "size": size(document["size_bytes"])}
+            self.stderr.write(
+                _("The database of tenant %(tenant_id)s is dumped to standard output (%(size)s).") % said, str
+            )
+            return
         made = [row["backup"] for row in document if row["backup"]]
         if made:
             rows = [(row["tenant_id"], row["file"], size(row["size_bytes"])) for row in made]

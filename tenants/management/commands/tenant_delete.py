@@ -3,6 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from config.command import OperatorCommand
 from tenants.erasure_presentation import erasure_document, kind_of, print_certificate
@@ -56,10 +57,14 @@ def consequence(loss: Loss) -> str:
         % {"id": loss.tenant_id, "name": loss.name}
     ]
     lines += [f"  {_('database')} {one.name} ({kind_of(one.kind)}): {size(one.size_bytes)}" for one in loss.databases]
-    lines.append("  " + _("rows: %(rows)s") % {"rows": ", ".join(f"{n} {table}" for table, n in shown(loss.rows))})
+    lines.append("  " + _("rows: %(rows)s") % {"rows": ", ".join(f"{table} {n}" for table, n in shown(loss.rows))})
     lines.append(
         "  "
-        + _("files: %(objects)d in %(versions)d versions, %(size)s")
+        + ngettext(
+            "files: %(objects)d in %(versions)d version, %(size)s",
+            "files: %(objects)d in %(versions)d versions, %(size)s",
+            loss.storage.versions,
+        )
         % {
             "objects": loss.storage.objects,
             "versions": loss.storage.versions,
@@ -86,7 +91,9 @@ def consequence(loss: Loss) -> str:
         if loss.last_backup_at
         else _("There is no backup of it.")
     )
-    lines.append(_("Its audit log (%(count)d entries) is kept.") % {"count": loss.rows.get("audit_logs", 0)})
+    entries = loss.rows.get("audit_logs", 0)
+    kept = ngettext("Its audit log (%(count)d entry) is kept.", "Its audit log (%(count)d entries) is kept.", entries)
+    lines.append(kept % {"count": entries})
     return "\n".join(lines)
 
 

@@ -1,11 +1,13 @@
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
+from tenants.places import STANDARD
 from tenants.presentation import backup_document, show_progress, size
-from tenants.services import tenant_export
+from tenants.services import tenant_export, tenant_export_stream
 
 
 class Command(OperatorCommand):
@@ -13,7 +15,9 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
-        parser.add_argument("--output", required=True, metavar="FILE", help="A new file, or s3://bucket/key.")
+        parser.add_argument(
+            "--output", required=True, metavar="FILE", help="A new file, s3://bucket/key, or - for standard output."
+        )
         parser.add_argument(
             "--encrypt-to",
             metavar="RECIPIENT",
@@ -22,6 +26,14 @@ class Command(OperatorCommand):
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
+        if options["output"] == STANDARD:
+            streamed = tenant_export_stream(
+                tenant_id=options["tenant_id"],
+                target=self.binary_stdout(json=options["json"]),
+                recipient=options["encrypt_to"],
+                on_progress=show_progress,
+            )
+            return asdict(streamed)
         backup = tenant_export(
             tenant_id=options["tenant_id"],
             output=options["output"],
@@ -31,6 +43,10 @@ class Command(OperatorCommand):
         return backup_document(backup)
 
     def present(self, document: Any) -> None:
+        if "file" not in document:
+            said = {**document, "size": size(document["size_bytes"])}
+            self.stderr.write(_("Tenant %(tenant_id)s is exported to standard output (%(size)s).") % said, str)
+            return
         self.stdout.write(
             _("Tenant %(tenant_id)s is exported to %(file)s (%(size)s).")
             % {**document, "size": size(document["size_bytes"])}

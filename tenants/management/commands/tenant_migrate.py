@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from config.command import OperatorCommand
 from tenants.history import short
@@ -53,7 +54,12 @@ class Command(OperatorCommand):
             return
         said = {**document, "version": short(document["version"])}
         if not document["pending_count"]:
-            self.stdout.write(_("Nothing to do: %(tenant_count)d tenants, all at %(version)s.") % said)
+            nothing = ngettext(
+                "Nothing to do: %(tenant_count)d tenant, at %(version)s.",
+                "Nothing to do: %(tenant_count)d tenants, all at %(version)s.",
+                document["tenant_count"],
+            )
+            self.stdout.write(nothing % said)
             return
         if document["dry_run"]:
             print_table(
@@ -66,13 +72,18 @@ class Command(OperatorCommand):
         times = ", ".join(f"{name} {ms / 1000:.1f} s" for name, ms in document["timing_ms"].items())
         self.stdout.write(f"{times}.")
         if document["dry_run"]:
-            self.stdout.write(
-                _("Dry run: %(pending_count)d of %(tenant_count)d tenants can be migrated. Nothing has changed.") % said
+            done = ngettext(
+                "Dry run: %(tenant_count)d tenant can be migrated. Nothing has changed.",
+                "Dry run: %(pending_count)d of %(tenant_count)d tenants can be migrated. Nothing has changed.",
+                document["tenant_count"],
             )
         else:
-            self.stdout.write(
-                _("Migrated: %(pending_count)d of %(tenant_count)d tenants. All are at %(version)s.") % said
+            done = ngettext(
+                "Migrated: %(tenant_count)d tenant, which is at %(version)s now.",
+                "Migrated: %(pending_count)d of %(tenant_count)d tenants. All are at %(version)s.",
+                document["tenant_count"],
             )
+        self.stdout.write(done % said)
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)

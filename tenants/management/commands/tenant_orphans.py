@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from config.command import OperatorCommand
 from tenants.presentation import print_table, size
@@ -24,7 +25,12 @@ class Command(OperatorCommand):
         if options["remove"] and found:
             self.confirm(
                 tenant_id,
-                _("%(count)d files of tenant %(id)s are going to be removed.") % {"count": len(found), "id": tenant_id},
+                ngettext(
+                    "%(count)d file of tenant %(id)s is going to be removed.",
+                    "%(count)d files of tenant %(id)s are going to be removed.",
+                    len(found),
+                )
+                % {"count": len(found), "id": tenant_id},
                 confirmed=options["confirm"],
             )
             found = tenant_orphans(tenant_id=tenant_id, remove=True)
@@ -36,4 +42,7 @@ class Command(OperatorCommand):
             return
         print_table([_("file"), _("size")], [(one["path"], size(one["size_bytes"])) for one in document["files"]])
         if document["removed"]:
-            self.stdout.write(_("Removed: %(count)d files.") % {"count": len(document["files"])})
+            count = len(document["files"])
+            self.stdout.write(
+                ngettext("Removed: %(count)d file.", "Removed: %(count)d files.", count) % {"count": count}
+            )

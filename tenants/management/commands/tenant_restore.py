@@ -34,7 +34,9 @@ class Command(OperatorCommand):
         )
         parser.add_argument("--identity-file", metavar="FILE", help="The age identity that opens an encrypted backup.")
         parser.add_argument("--stop-runs", action="store_true", help="Go on though runs are at work; they fail.")
-        parser.add_argument("--confirm", action="store_true", help="Do not ask for the tenant's id to be typed.")
+        parser.add_argument(
+            "--confirm", action="store_true", help="Do not ask in a terminal for the tenant's id to be typed."
+        )
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
@@ -62,6 +64,7 @@ class Command(OperatorCommand):
             _("The database of tenant %(id)s is going to be replaced; it is kept, and can be put back.")
             % {"id": tenant_id},
             confirmed=options["confirm"],
+            can_be_undone=True,
         )
         if options["undo"]:
             return asdict(
