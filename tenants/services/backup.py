@@ -237,13 +237,9 @@ def _write_storage(place: Place, backup: Backup, tenant_id: str) -> StoredFile:
     name = storage_name(backup.name)
     with place.writing(name) as target:
         tally = Tally(target)
-        with piped(lambda pushed: _ignore(archive_write(tenant_id, pushed))) as stream:
+        with piped(lambda pushed: archive_write(tenant_id, pushed)) as stream:
             seal(stream, cast(IO[bytes], tally), backup.recipient)
     return StoredFile(name=name, sha256=tally.sha256, size_bytes=tally.size_bytes)
-
-
-def _ignore(_count: int) -> None:
-    """How many files there are stands in the manifest's list."""
 
 
 def manifest_of(tenant: Tenant, backup: Backup, taken: Snapshot, account: Account, **parts: Any) -> Manifest:
