@@ -85,6 +85,11 @@ def position(lsn: str) -> int:
     return (int(high, 16) << 32) + int(low, 16)
 
 
+def lsn_at(position: int) -> str:
+    """Return a number of bytes as PostgreSQL writes a position in the log: "A/B"."""
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+
+
 def fetch(place: Place, name: str, target: Path) -> bool:
     """Copy an archived file to `target`, which appears when it is complete; False where the archive has none.
 

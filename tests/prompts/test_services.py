@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connections, transaction
+from django.db.models import QuerySet
 
 from audit.context import acting_as
 from audit.models import AuditLog
@@ -19,6 +20,11 @@ KEYWORD: dict[str, object] = {"name": "keyword", "type": "string", "required": T
 
 def new_version(alias: str, content: str = "{{ keyword }}", step: str = "draft") -> Prompt:
     return prompt_create(alias=alias, step=step, content=content, variables=[KEYWORD])
+
+
+def versions(alias: str) -> QuerySet[Prompt]:
+    """Return every version of the step's prompt, the newest first."""
+    return Prompt.objects.using(alias).filter(step="draft").order_by("-version")
 
 
 def test_a_new_version_follows_the_last_one_and_is_inactive(tenant: Tenant) -> None:
@@ -85,9 +91,8 @@ def test_what_is_no_prompt_is_refused_in_one_sentence(tenant: Tenant, step: str,
 
 
 def test_an_unknown_prompt_is_named(tenant: Tenant) -> None:
-    with tenant_context(tenant) as alias:
-        with pytest.raises(UnknownPrompt, match=r"There is no prompt 999999\."):
-            prompt_activate(alias=alias, prompt_id=999999)
+    with tenant_context(tenant) as alias, pytest.raises(UnknownPrompt, match=r"There is no prompt 999999\."):
+        prompt_activate(alias=alias, prompt_id=999999)
 
 
 def test_the_database_allows_one_active_version_per_step(tenant: Tenant) -> None:

@@ -76,6 +76,7 @@ WRONG = [
     ("tenant_delete", "--tenant-id nobody", "There is no tenant 'nobody'"),
     ("cluster_backup", "--server nowhere", "There is no database server 'nowhere'"),
     ("cluster_receive_wal", "--server nowhere", "There is no database server 'nowhere'"),
+    ("cluster_verify", "--server nowhere", "There is no database server 'nowhere'"),
     # Standard output cannot be looked for later, and is no folder.
     ("tenant_export", "--tenant-id {id} --output -", "“-” is standard output, and cannot be used here"),
     ("tenant_backup", "--tenant-id {id} --output -", "“-” is standard output, and cannot be used here"),
