@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from tenants.wal_archive import Archive, Segment, archive_read, fetch, lsn_at, p
 
 # How many segments pg_waldump reads at a time: so many of a bucket's are on the disk at once, 1 GiB.
 WINDOW = 64
+COPY_PREFIX = ".verify-"
 # Where pg_waldump stopped: the file that it could not use at all, or the position of the record.
 IN_FILE = re.compile(r'file "([0-9A-F]{24})"')
 AT_POSITION = re.compile(r"(?:at|after) ([0-9A-F]+/[0-9A-F]+)")
@@ -53,7 +56,7 @@ def cluster_verify(*, server_name: str | None = None, on_progress: OnProgress = 
     Raises `ServerError` if there is no such server, `BaseBackupError` if files are just being removed.
     """
     server = server_get(server_name)
-    with files_kept(server):
+    with _room_for_copies(), files_kept(server):
         found = []
         for backup in completed(server):
             on_progress(Progress(server.name, backup.name))
@@ -179,8 +182,24 @@ def _index(complaint: str, part: Sequence[Segment], archive: Archive) -> int:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    above = Path(settings.HOME) / "base-backups"
+def _room_for_copies() -> Iterator[None]:
+    """Remove the copies that a killed process left, as soon as no other one verifies: they hold customers' data."""
+    above = _copies()
     above.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
-    with tempfile.TemporaryDirectory(prefix=".verify-", dir=above) as folder:
+    with (above / ".verify.lock").open("w") as lock:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in above.glob(f"{COPY_PREFIX}*"):
+                shutil.rmtree(left)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=COPY_PREFIX, dir=_copies()) as folder:
         yield Path(folder)
+
+
+def _copies() -> Path:
+    return Path(settings.HOME) / "base-backups"

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings as django_settings
 
 from audit.control.models import ControlAuditLog
 from tenants.models import BaseBackup, DatabaseServer
@@ -32,7 +33,7 @@ cluster_verify(server_name=sys.argv[1], on_progress=lambda progress: (print("beg
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BaseBackup, Path]]:
-    """A base backup, and the folder with the log since: small records across the borders of segments, and a huge one."""
+    """A base backup, and the log since: small records across the borders of segments, and one longer than those."""
     emit = "SELECT pg_logical_emit_message(true, 'test', repeat('x', %s)) FROM generate_series(1, %s)"
     with archived_postgres(tmp_path_factory.mktemp("verify"), NAME) as server:
         backup = cluster_backup(server_name=NAME, output=str(tmp_path_factory.mktemp("base")))
@@ -220,6 +221,19 @@ def test_nothing_is_removed_meanwhile_but_backups_go_on(backup: BaseBackup) -> N
         assert verifying.stdout is not None and verifying.stdout.readline() == "begun\n"
         assert NAME not in [pruned.server for pruned in cluster_backups_prune()]
         cluster_backup(server_name=NAME, output=backup.place).delete()
+
+
+def test_copies_that_a_killed_process_left_are_removed_as_soon_as_nobody_verifies(backup: BaseBackup) -> None:
+    left = django_settings.HOME / "base-backups" / ".verify-left"
+    left.mkdir(parents=True)
+    with program(VERIFY_AND_WAIT, NAME) as verifying:
+        assert verifying.stdout is not None and verifying.stdout.readline() == "begun\n"
+        assert not left.exists()
+        left.mkdir()
+        cluster_verify(server_name=NAME)
+        assert left.exists(), "it might be the other's"
+    cluster_verify(server_name=NAME)
+    assert not left.exists()
 
 
 def test_the_command_says_what_is_not_whole_and_exits_1(backup: BaseBackup, segments: list[Path]) -> None:
