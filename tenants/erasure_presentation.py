@@ -134,7 +134,7 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
 
 
 def _remains(remains: Certificate) -> Iterator[Fact]:
-    yield from _audit(remains["audit"])
+    yield from _about_audit_log(remains["audit"])
     for one in (remains["backups"] or {"backups": []})["backups"]:
         yield Fact(_("Backup"), one["file"], (*_backup_notes(one), _said(remains["backups"]["why"])))
     files = remains.get("files") or {"files": [], "why": ""}
@@ -148,7 +148,7 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
     yield Fact(_("Control database"), _("former versions of rows"), (_said(remains["superseded"]["why"]),))
 
 
-def _audit(audit: Certificate) -> Iterator[Fact]:
+def _about_audit_log(audit: Certificate) -> Iterator[Fact]:
     if audit["entries"] is None:
         yield Fact(_("Audit log"), _("none: it was gone or could not be read, which the operator accepted"))
     else:
