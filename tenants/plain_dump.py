@@ -11,6 +11,7 @@ import io
 import re
 import secrets
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import IO, Any
 
 from django.utils.translation import gettext as _
@@ -98,6 +99,7 @@ def _end_after(line: bytes, end: re.Pattern[bytes] | None) -> re.Pattern[bytes] 
     return end
 
 
+@lru_cache
 def _end_of(begun: bytes) -> re.Pattern[bytes] | None:
     """Return what ends what begins so; None for a comment, which ends with its line."""
     if begun.startswith(b"--"):
