@@ -91,7 +91,8 @@ def _verify_backup(backup: BaseBackup) -> Verified:
 
 def _verify_archive(server: DatabaseServer, oldest: BaseBackup) -> Verified:
     assert oldest.server_version is not None  # it is completed
-    problem, damaged, count = "", {}, 0
+    problem, count = "", 0
+    damaged: dict[str, str] = {}
     try:
         place = place_at(server.wal_archive)
         archive = archive_read(place)
