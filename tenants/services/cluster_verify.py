@@ -131,16 +131,34 @@ def _damaged(place: Place, archive: Archive, segments: Sequence[Segment], versio
                     (folder / segment.name).symlink_to(Path(place.url) / segment.name)
                 else:
                     fetch(place, segment.name, folder / segment.name)
+            found |= _cut_off(folder, archive.segment_bytes)
             waiting = [window]
             while waiting:
                 part = waiting.pop()
                 complaint = _read(waldump, folder, part, archive.segment_bytes) if part else ""
                 if complaint:
                     index = _index(complaint, part, archive)
-                    found[part[index].name] = complaint
+                    found.setdefault(part[index].name, complaint)
                     # Where a file has no usable header, nothing was read; else everything before was.
                     waiting += [part[index + 1 :], *([part[:index]] if IN_FILE.search(complaint) else [])]
                     (folder / part[index].name).unlink(missing_ok=True)
+    return found
+
+
+def _cut_off(folder: Path, segment_bytes: int) -> dict[str, str]:
+    """Return the segments that have another size, which recovery refuses; and take them out of the folder.
+
+    pg_waldump reads no further than to a segment's last record.
+    """
+    found = {}
+    for path in folder.iterdir():
+        size = path.stat().st_size if path.exists() else segment_bytes
+        if size != segment_bytes:
+            found[path.name] = _("it has %(size)d bytes, and not %(expected)d") % {
+                "size": size,
+                "expected": segment_bytes,
+            }
+            path.unlink()
     return found
 
 
