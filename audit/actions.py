@@ -53,6 +53,7 @@ BACKUP_ACTIONS = frozenset(
         "cluster.restore_point",
         "cluster.wal.receive",
         "cluster.wal.remove",
+        "cluster.wal.verify",
     }
 )
 

@@ -36,7 +36,7 @@ BATCH = 2000
 
 
 @dataclass(frozen=True)
-class Account:
+class LogSummary:
     """A log read from its beginning to its end."""
 
     entries: int
@@ -55,8 +55,8 @@ def log_archive(source: BaseDatabaseWrapper, *, tenant_id: str, identity: UUID, 
     `ArchiveDiffers` where the copy is not what was read, or the log does not end where its head says.
     """
     _copy(source, tenant_id, identity)
-    here = account_of(audit_lines(source), chain_identity)
-    there = account_of(archived_lines(identity), chain_identity)
+    here = log_summary(audit_lines(source), chain_identity)
+    there = log_summary(archived_lines(identity), chain_identity)
     if here != there:
         raise ArchiveDiffers(tenant_id, _("the copy of its audit log is not what was read"))
     head = chain_head(source)
@@ -82,7 +82,7 @@ def archived_lines(identity: UUID) -> Iterator[bytes]:
                 yield json_line(fields, hash_of_entry)
 
 
-def account_of(lines: Iterator[bytes], chain_identity: UUID | str) -> Account:
+def log_summary(lines: Iterator[bytes], chain_identity: UUID | str) -> LogSummary:
     """Read a log's lines: constant memory, each once."""
     head = ChainHead(0, genesis_of(chain_identity))
     digest, entries, first_bad = hashlib.sha256(), 0, None
@@ -94,12 +94,12 @@ def account_of(lines: Iterator[bytes], chain_identity: UUID | str) -> Account:
         if first_bad is None and not follows:
             first_bad = entries
         head = ChainHead(int(fields[0] or 0), str(claimed))
-    return Account(entries, head, first_bad, digest.hexdigest())
+    return LogSummary(entries, head, first_bad, digest.hexdigest())
 
 
 def archive_problem(archive: AuditArchive) -> str:
     """Say what is wrong with an archived log, "" where it is as it was when it was archived."""
-    found = account_of(archived_lines(archive.identity), archive.chain_identity)
+    found = log_summary(archived_lines(archive.identity), archive.chain_identity)
     if found.digest != archive.digest or found.entries != archive.entries:
         if found.first_bad is not None and found.first_bad != archive.first_bad:
             return _("the archived audit log of %(tenant)s is broken at entry %(number)d") % {

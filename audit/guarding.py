@@ -132,7 +132,7 @@ SELECT format('power of role %%s to change %%s by way of another role', login.ro
 
 
 @dataclass(frozen=True)
-class Roles:
+class LogRoles:
     """Who is who in a database."""
 
     # Of the tables.
@@ -142,7 +142,7 @@ class Roles:
     logins: Sequence[str]
 
 
-def control_roles() -> Roles:
+def control_roles() -> LogRoles:
     """Return the control database's: the owner is who migrates it, or else the database's own."""
     connection = connections[CONTROL]
     owner = settings.DATABASES.get(CONTROL_OWNER, {}).get("USER")
@@ -152,10 +152,10 @@ def control_roles() -> Roles:
             " WHERE datname = current_database()"
         )
         application, database_owner = cursor.fetchone()
-    return Roles(str(owner or database_owner), application, (application,))
+    return LogRoles(str(owner or database_owner), application, (application,))
 
 
-def guards_read(connection: BaseDatabaseWrapper, kind: str, roles: Roles) -> Guards:
+def guards_read(connection: BaseDatabaseWrapper, kind: str, roles: LogRoles) -> Guards:
     """Return what guards the tables of the `kind` of log (see TABLES) in the database."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(

@@ -39,7 +39,7 @@ class AuditEntry(models.Model):
         return f"{self.action} {self.resource_type} {self.resource_id}"
 
 
-class ChainHead(models.Model):
+class ChainHeadRow(models.Model):
     """The end of a log's hash chain: one row, which only the owner's trigger function may touch."""
 
     only_row = models.BooleanField(primary_key=True, default=True, db_default=True)
@@ -63,8 +63,8 @@ class AuditLog(AuditEntry):
         db_table = "audit_logs"
 
 
-class AuditChainHead(ChainHead):
+class AuditChainHead(ChainHeadRow):
     database_privileges: ClassVar = ()
 
-    class Meta(ChainHead.Meta):
+    class Meta(ChainHeadRow.Meta):
         db_table = "audit_chain_heads"

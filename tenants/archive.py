@@ -73,9 +73,8 @@ def content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return content
 
 
-def archive_write(tenant_id: str, target: IO[bytes]) -> int:
-    """Write the tenant's files, named as beneath its prefix; return how many. Raises `StorageError`."""
-    count = 0
+def archive_write(tenant_id: str, target: IO[bytes]) -> None:
+    """Write the tenant's files, named as beneath its prefix. Raises `StorageError`."""
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for stored in objects.objects_of(tenant_id):
             content = objects.read(stored.path)
@@ -84,8 +83,6 @@ def archive_write(tenant_id: str, target: IO[bytes]) -> int:
             member = tarfile.TarInfo(stored.path.removeprefix(prefix_of(tenant_id)))
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-            count += 1
-    return count
 
 
 def archive_read(source: IO[bytes], *, at_most: int | None = None) -> Iterator[File]:

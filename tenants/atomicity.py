@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from django.contrib.postgres.operations import NotInTransactionMixin
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import RunPython, RunSQL, SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 from django.utils.translation import gettext as _
+from sqlparse.engine import FilterStack
+from sqlparse.sql import Token
+from sqlparse.tokens import Comment, Literal
 
 from tenants.history import Key
 from tenants.router import TENANT_APPS
 
-# What PostgreSQL refuses inside a transaction, or in one that is to be prepared, or what would end it.
-FORBIDDEN = re.compile(
-    r"""^\s*(?:
-        (?:create|drop)\s+(?:unique\s+)?index\s+concurrently
-      | reindex\b.*\bconcurrently | reindex\s+(?:\(.*?\)\s*)?(?:database|system|schema)
-      | vacuum | cluster\s*$ | alter\s+system | (?:create|drop)\s+(?:database|tablespace|subscription)
-      | begin | start\s+transaction | commit | end | rollback | abort | prepare\s+transaction
-      | listen | unlisten | notify | create\s+(?:local\s+|global\s+)?temp | alter\s+table\b.*\bdetach\b.*\bconcurrently
-      | refresh\s+materialized\s+view\s+concurrently
-    )(?:\b|$)""",
-    re.IGNORECASE | re.VERBOSE | re.DOTALL,
-)
-# What holds words that are not statements: comments, function bodies, strings, quoted names.
-OPAQUE = re.compile(
-    r"""--[^\n]*|/\*.*?\*/|(\$\w*\$).*?\1|'(?:[^']|'')*'|"[^"]*\"|\bbegin\s+atomic\b.*\bend\b""",
-    re.DOTALL | re.IGNORECASE,
-)
+# How statements begin that PostgreSQL refuses in a transaction, or in one that is to be prepared, or that would end it.
+FORBIDDEN = {
+    *(("VACUUM",), ("LISTEN",), ("UNLISTEN",), ("NOTIFY",), ("ALTER", "SYSTEM")),
+    *(("BEGIN",), ("COMMIT",), ("END",), ("ROLLBACK",), ("ABORT",)),
+    *(("START", "TRANSACTION"), ("PREPARE", "TRANSACTION")),
+    *((verb, kind) for verb in ("CREATE", "DROP") for kind in ("DATABASE", "TABLESPACE", "SUBSCRIPTION")),
+    *(("REINDEX", kind) for kind in ("DATABASE", "SYSTEM", "SCHEMA")),
+    *(("CREATE", kind) for kind in ("TEMP", "TEMPORARY")),
+}
+# Words between the two.
+MODIFIERS = {"OR", "REPLACE", "LOCAL", "GLOBAL"}
+SHOWN_WORDS = 4
 
 
 def untransactional(loader: MigrationLoader | None = None) -> dict[Key, str]:
@@ -56,15 +53,34 @@ def _obstacles(operation: Operation) -> Iterator[str]:
         yield _("%(operation)s runs outside transactions") % {"operation": type(operation).__name__}
     elif isinstance(operation, RunSQL):
         for statement in _statements(operation.sql):
-            if FORBIDDEN.search(statement):
-                words = " ".join(statement.split()[:4])
+            if _is_forbidden(statement):
+                words = " ".join(token.value for token in statement[:SHOWN_WORDS])
                 yield _("its SQL cannot be part of a transaction that is prepared: %(statement)s …") % {
                     "statement": words
                 }
 
 
-def _statements(sql: object) -> Iterator[str]:
-    """Yield the single statements of RunSQL's argument, without what they quote."""
+def _statements(sql: object) -> Iterator[list[Token]]:
+    """Yield the single statements of RunSQL's argument as words and signs, without comments."""
     for part in [sql] if isinstance(sql, str) else sql:  # type: ignore[attr-defined]
-        text = part if isinstance(part, str) else part[0]
-        yield from OPAQUE.sub(" ", text).split(";")
+        for statement in FilterStack().run(part if isinstance(part, str) else part[0]):
+            tokens = [token for token in statement.flatten() if not token.is_whitespace and token.ttype not in Comment]
+            if tokens:
+                yield tokens
+
+
+def _is_forbidden(statement: Sequence[Token]) -> bool:
+    # Neither quoted names nor strings, which hold the bodies of functions, are keywords.
+    words = [word for token in statement if token.ttype not in Literal for word in token.normalized.upper().split()]
+    if "CONCURRENTLY" in words:
+        return True
+    begins = [word for word in _without_parentheses(words) if word not in MODIFIERS]
+    return tuple(begins[:1]) in FORBIDDEN or tuple(begins[:2]) in FORBIDDEN or begins == ["CLUSTER"]
+
+
+def _without_parentheses(words: Iterable[str]) -> Iterator[str]:
+    depth = 0
+    for word in words:
+        depth += (word == "(") - (word == ")")
+        if not depth and word not in (")", ";"):
+            yield word

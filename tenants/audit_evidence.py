@@ -29,7 +29,7 @@ NOTHING = anchors_digest([])
 
 
 @dataclass(frozen=True)
-class Run:
+class Anchoring:
     """A run of `audit_anchor`, as the control log's entry has it."""
 
     at: datetime
@@ -67,9 +67,9 @@ def evidence_gather() -> Evidence:
     return found
 
 
-def _runs() -> dict[str, Run]:
+def _runs() -> dict[str, Anchoring]:
     return {
-        entry.resource_id: Run(
+        entry.resource_id: Anchoring(
             entry.created_at,
             (entry.details or {}).get("count"),
             (entry.details or {}).get("digest"),
@@ -79,7 +79,7 @@ def _runs() -> dict[str, Run]:
     }
 
 
-def _about_runs(runs: dict[str, Run]) -> Iterator[Problem]:
+def _about_runs(runs: dict[str, Anchoring]) -> Iterator[Problem]:
     """Compare the table with the digests: one pass, run by run."""
     found: dict[str, tuple[int, str]] = {}
     rows = AuditAnchor.objects.using(CONTROL).order_by("run").iterator()
@@ -109,7 +109,7 @@ def _about_runs(runs: dict[str, Run]) -> Iterator[Problem]:
         )
 
 
-def _take_documents(found: Evidence, place: Place, runs: dict[str, Run]) -> None:
+def _take_documents(found: Evidence, place: Place, runs: dict[str, Anchoring]) -> None:
     """Read every document once; keep the anchors of those that say something else than the control log."""
     links: dict[tuple[str, str], tuple[str, str] | None] = {}
     for kept in documents_kept(place):

@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 
 from audit.chain import ChainHead
-from audit.guarding import Roles
+from audit.guarding import LogRoles
 from audit.services import record
 from audit.verifying import Ends, log_ends
 from tenants.cluster import parse_location
@@ -30,10 +30,10 @@ class _Undo(Exception):
     """What the trial entry is rolled back with."""
 
 
-def tenant_roles(tenant: Tenant) -> Roles:
+def tenant_roles(tenant: Tenant) -> LogRoles:
     prefix = database_prefix()
     group = f"{prefix}_tenant"
-    return Roles(f"{prefix}_owner", group, (group, parse_location(tenant.database_url).role))
+    return LogRoles(f"{prefix}_owner", group, (group, parse_location(tenant.database_url).role))
 
 
 def tenant_ends(connection: BaseDatabaseWrapper) -> Ends:

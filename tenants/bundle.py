@@ -23,7 +23,7 @@ from audit.chain import ChainHead
 from llm.transfer import LLMConfiguration
 from tenants.archive import File, archive_read, content_of, tar_open
 from tenants.files_read import reading_end
-from tenants.manifest import MAX_BYTES, Manifest, StoredFile, manifest_read
+from tenants.manifest import MAX_BYTES, Manifest, ManifestFile, manifest_read
 from tenants.places import Place
 from tenants.sealing import is_sealed, unsealed
 from tenants.sources import BEGINNING_BYTES, Unfit
@@ -39,7 +39,7 @@ UNREFERENCED_FILES = 10_000
 
 
 @dataclass(frozen=True)
-class Part:
+class BundlePart:
     """A finished part, to be written."""
 
     name: str
@@ -48,15 +48,15 @@ class Part:
     sha256: str
 
     @property
-    def stored(self) -> StoredFile:
-        return StoredFile(name=self.name, sha256=self.sha256, size_bytes=self.size_bytes)
+    def stored(self) -> ManifestFile:
+        return ManifestFile(name=self.name, sha256=self.sha256, size_bytes=self.size_bytes)
 
 
-def part_of(name: str, content: bytes) -> Part:
-    return Part(name, io.BytesIO(content), len(content), hashlib.sha256(content).hexdigest())
+def part_of(name: str, content: bytes) -> BundlePart:
+    return BundlePart(name, io.BytesIO(content), len(content), hashlib.sha256(content).hexdigest())
 
 
-def bundle_write(parts: list[Part], target: IO[bytes]) -> None:
+def bundle_write(parts: list[BundlePart], target: IO[bytes]) -> None:
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for part in parts:
             member = tarfile.TarInfo(part.name)
@@ -98,7 +98,7 @@ class Bundle:
 
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
-        self._expected: dict[str, StoredFile] = {}
+        self._expected: dict[str, ManifestFile] = {}
         with _damage_told():
             content = self._next(MANIFEST).read()
         self.manifest: Manifest = manifest_read(content, MANIFEST)

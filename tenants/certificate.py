@@ -90,7 +90,7 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
             "cache_keys": found[ErasurePhase.MESSAGES]["cache_keys"],
         },
         "remains": {
-            "audit": _audit(row),
+            "audit": _about_audit_log(row),
             "tombstone": {"tenant_id": row.tenant_id, "why": WHY_TOMBSTONE},
             "physical": _physical(row, completed_at),
             "superseded": {"why": WHY_SUPERSEDED},
@@ -131,7 +131,7 @@ def digest_of(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(document)).hexdigest()
 
 
-def _audit(row: Erasure) -> dict[str, Any]:
+def _about_audit_log(row: Erasure) -> dict[str, Any]:
     about = ControlAuditLog.objects.using(CONTROL).filter(resource_type="tenant", resource_id=row.tenant_id)
     return {**row.found[ErasurePhase.ARCHIVED], "operators_entries": about.count(), "why": WHY_AUDIT}
 

@@ -35,9 +35,9 @@ def use_tenant(tenant: Tenant) -> None:
         return
     config = connection_settings(tenant)
     config.update(ENGINE=ENGINE, CONN_MAX_AGE=0, TENANT_ID=tenant.id, IDENTITY=tenant.identity, GENERATION=generation)
-    release(tenant.alias)
+    return_connection(tenant.alias)
     add_alias(tenant.alias, config)
-    # After that: what another thread returns from now on is of an older generation, and is closed (`release`).
+    # After that: what another thread returns from now on is of an older generation, and is closed (`take_back`).
     pool.discard(tenant.alias)
 
 
@@ -69,7 +69,7 @@ def generation_of(alias: str) -> str | None:
     return config["GENERATION"] if config else None
 
 
-def release(alias: str) -> None:
+def return_connection(alias: str) -> None:
     """Return this thread's connection to the pool. A connection inside a transaction is closed, not pooled."""
     if alias in connections.settings:
         connections[alias].close()
@@ -117,7 +117,7 @@ class TenantConnectionPool:
             self._mark_in_use(connection)
         return connection
 
-    def release(self, alias: str, generation: str, connection: Any, *, reusable: bool) -> None:
+    def take_back(self, alias: str, generation: str, connection: Any, *, reusable: bool) -> None:
         """Take `connection` back: keep it warm if `reusable` and the tenant's row is the same still, else close it."""
         with self._condition:
             if reusable and generation_of(alias) == generation:

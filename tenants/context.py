@@ -48,7 +48,7 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
     ) -> None:
         frame = self._pop()
         if not frame.is_entered_again():
-            connections.release(frame.tenant.alias)
+            connections.return_connection(frame.tenant.alias)
         _tell_lock(frame.tenant, error)
 
     async def __aenter__(self) -> str:
@@ -59,7 +59,7 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
     ) -> None:
         frame = self._pop()
         if not frame.is_entered_again():
-            await sync_to_async(connections.release)(frame.tenant.alias)
+            await sync_to_async(connections.return_connection)(frame.tenant.alias)
         if is_lock_timeout(error):
             await sync_to_async(_tell_lock)(frame.tenant, error)
 

@@ -59,7 +59,7 @@ from tenants.models import (
     database_prefix,
 )
 from tenants.naming import work_name
-from tenants.operations import copies_barred, operation_begin, operation_end
+from tenants.operations import audit, copies_barred, operation_begin, operation_end
 from tenants.owner import owner_connection
 from tenants.places import PlaceError, place_at
 from tenants.recovery import recoveries_remove
@@ -107,7 +107,7 @@ def begin(tenant: Tenant, accepts: Sequence[str]) -> Erasure:
             connection_version=F("connection_version") + 1,
             work_seen_at=None,
         )
-        _audit("tenant.delete", row, {"identity": str(row.identity), "accepts": list(accepts)})
+        audit(row, "tenant.delete", identity=str(row.identity), accepts=list(accepts))
     return row
 
 
@@ -119,7 +119,7 @@ def accept(row: Erasure, accepts: Sequence[str]) -> None:
     row.accepts = new
     with transaction.atomic(using=CONTROL):
         row.save(using=CONTROL, update_fields=["accepts"])
-        _audit("tenant.delete", row, {"identity": str(row.identity), "accepts": new})
+        audit(row, "tenant.delete", identity=str(row.identity), accepts=new)
 
 
 def server_of(tenant: Tenant) -> DatabaseServer:
@@ -387,7 +387,7 @@ def _finish(tenant: Tenant, row: Erasure) -> None:
         _forget(tenant)
         operation_end(row.operation, OperationStatus.COMPLETED)
         row.operation.refresh_from_db(using=CONTROL)
-        _audit("tenant.delete.complete", row, {"certificate": row.digest, "identity": str(row.identity)})
+        audit(row, "tenant.delete.complete", certificate=row.digest, identity=str(row.identity))
 
 
 def _forget(tenant: Tenant) -> None:
@@ -433,14 +433,4 @@ def _advance(row: Erasure, phase: ErasurePhase, found: Found) -> None:
     row.found = {**row.found, phase.value: found}
     with transaction.atomic(using=CONTROL):
         row.save(using=CONTROL, update_fields=["phase", "found"])
-        _audit("tenant.delete.step", row, {"step": phase.value})
-
-
-def _audit(action: str, row: Erasure, details: dict[str, object]) -> None:
-    record(
-        using=CONTROL,
-        action=action,
-        resource_type="tenant",
-        resource_id=row.tenant_id,
-        details={"operation": str(row.pk), **details},
-    )
+        audit(row, "tenant.delete.step", step=phase.value)

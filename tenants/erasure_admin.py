@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from audit.control.models import AuditArchive
 from config.admin_base import ReadOnlyAdmin, as_badge, as_link
 from tenants.certificate import canonical
-from tenants.erasure_presentation import certificate_parts
+from tenants.erasure_presentation import certificate_sections
 from tenants.models import Erasure, ErasurePhase
 
 
@@ -49,7 +49,7 @@ class ErasureAdmin(ReadOnlyAdmin):
             "original": row,
             "media": self.media,
             "row": row,
-            "parts": certificate_parts(row.certificate) if row.certificate else [],
+            "sections": certificate_sections(row.certificate) if row.certificate else [],
             "steps": _steps(row),
             "download_name": _file_name(row),
             **_links(row),

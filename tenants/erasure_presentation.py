@@ -33,7 +33,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Part:
+class Section:
     title: str
     facts: list[Fact]
 
@@ -61,9 +61,9 @@ def print_certificate(document: dict[str, Any], out: OutputWrapper) -> None:
         out.write(unfinished(document))
         return
     out.write(_("Certificate of erasure"))
-    for part in certificate_parts(certificate):
-        out.write(f"\n{part.title}")
-        for fact in part.facts:
+    for section in certificate_sections(certificate):
+        out.write(f"\n{section.title}")
+        for fact in section.facts:
             out.write(f"  {fact.label}: {fact.text}")
             for note in fact.notes:
                 out.write(f"    {note}")
@@ -76,13 +76,13 @@ def unfinished(document: dict[str, Any]) -> str:
     ) % {**document, "phase": ErasurePhase(document["phase"]).label}
 
 
-def certificate_parts(certificate: Certificate) -> list[Part]:
+def certificate_sections(certificate: Certificate) -> list[Section]:
     """Put everything that the certificate says into words."""
     return [
-        Part(_("The erasure"), list(_erasure(certificate))),
-        Part(_("What was erased"), list(_erased(certificate["erased"]))),
-        Part(_("What remains, and why"), list(_remains(certificate["remains"]))),
-        Part(_("What backups of the whole server still hold, and until when"), list(_held(certificate["remains"]))),
+        Section(_("The erasure"), list(_erasure(certificate))),
+        Section(_("What was erased"), list(_erased(certificate["erased"]))),
+        Section(_("What remains, and why"), list(_remains(certificate["remains"]))),
+        Section(_("What backups of the whole server still hold, and until when"), list(_held(certificate["remains"]))),
     ]
 
 
@@ -139,7 +139,7 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
 
 
 def _remains(remains: Certificate) -> Iterator[Fact]:
-    yield from _audit(remains["audit"])
+    yield from _about_audit_log(remains["audit"])
     for one in (remains["backups"] or {"backups": []})["backups"]:
         yield Fact(_("Backup"), one["file"], (*_backup_notes(one), _said(remains["backups"]["why"])))
     files = remains.get("files") or {"files": [], "why": ""}
@@ -156,7 +156,7 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
     yield Fact(_("Control database"), _("former versions of rows"), (_said(remains["superseded"]["why"]),))
 
 
-def _audit(audit: Certificate) -> Iterator[Fact]:
+def _about_audit_log(audit: Certificate) -> Iterator[Fact]:
     if audit["entries"] is None:
         yield Fact(_("Audit log"), _("none: it was gone or could not be read, which the operator accepted"))
     else:

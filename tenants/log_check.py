@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tenants import pg_tools
-from tenants.wal_archive import NAME, segment_name, segment_of
+from tenants.wal_archive import NAME, lsn_at, segment_name, segment_of
 
 # A record that begins in one segment may end in the next. Those that are looked for are far shorter than this, which is
 # a multiple of the largest page.
@@ -91,7 +91,7 @@ class LogCheck:
             # Named as of the same timeline, or pg_waldump would not go from one to the other.
             (Path(folder) / segment_name(segment.number - 1, segment.timeline, size)).symlink_to(tail.resolve())
             (Path(folder) / name).symlink_to(path.resolve())
-            span = ["--start", _lsn(border - TAIL_BYTES), "--end", _lsn(border + TAIL_BYTES)]
+            span = ["--start", lsn_at(border - TAIL_BYTES), "--end", lsn_at(border + TAIL_BYTES)]
             return self._records(["--path", folder, "--timeline", str(segment.timeline), *span])
 
     def _records(self, arguments: list[str | Path]) -> list[str]:
@@ -123,7 +123,3 @@ def _telling(printed: str) -> Iterator[str]:
     for manager, record in RECORD.findall(printed):
         if manager == "Tablespace" or not OWN_TABLESPACES.issuperset(FOLDER.findall(record)):
             yield record
-
-
-def _lsn(position: int) -> str:
-    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"

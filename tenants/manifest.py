@@ -26,7 +26,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class StoredFile(_Part):
+class ManifestFile(_Part):
     """A file beside the manifest, as it is stored (encrypted, where it is)."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -39,7 +39,7 @@ class AuditHead(_Part):
     hash: str = Sha256
 
 
-class Artifact(_Part):
+class ManifestArtifact(_Part):
     """A file in the tenant's storage that some row refers to."""
 
     path: str
@@ -55,13 +55,13 @@ class Manifest(_Part):
     # The identity that its audit chain began with.
     chain_identity: UUID
     created_at: datetime
-    file: StoredFile
+    file: ManifestFile
     # "custom" or "plain".
     format: Literal["custom", "plain"]
     # The tenant's files, as a tar archive; None where they were not asked for.
-    storage: StoredFile | None = None
+    storage: ManifestFile | None = None
     # Of a bundle: its members, those two included.
-    parts: list[StoredFile] = []
+    parts: list[ManifestFile] = []
     # The age recipient that all of it is encrypted to, "" where it is not.
     recipient: str = ""
     # Major version of the server, and what the tools call themselves.
@@ -79,7 +79,7 @@ class Manifest(_Part):
     large_objects: int = Field(default=0, ge=0)
     audit: AuditHead
     rows: dict[str, int]
-    artifacts: list[Artifact]
+    artifacts: list[ManifestArtifact]
 
     def document(self) -> bytes:
         return (self.model_dump_json(indent=1) + "\n").encode()

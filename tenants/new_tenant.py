@@ -41,7 +41,7 @@ from tenants.models import (
 )
 from tenants.naming import database_name, work_name
 from tenants.objects import is_beneath, objects_of, prefix_of
-from tenants.operations import operation_begin, operation_end
+from tenants.operations import audit, operation_begin, operation_end
 from tenants.owner import owner_connection
 from tenants.router import CONTROL
 from tenants.scratch import Scratch, scratch_name
@@ -180,7 +180,7 @@ def activate(made: Newcomer, built: Built) -> Tenant:
         )
         Restore.objects.using(CONTROL).filter(pk=made.operation.pk).update(phase=RestorePhase.DONE)
         operation_end(made.operation, OperationStatus.COMPLETED)
-        _audit(made.tenant, made.operation, "complete", {"rows": built.census.rows})
+        _audit(made.tenant, made.operation, ".complete", rows=built.census.rows)
     made.at("done")
     return tenant_get(made.tenant.id)
 
@@ -210,7 +210,7 @@ def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: 
             if given is not None:
                 own = Reader(tenant.id, tenant.identity)
                 reading_begin(given, purpose=kind, readers=[own, origin] if origin else [own])
-            _audit(tenant, operation, "", {"source": source})
+            _audit(tenant, operation, "", source=source)
     except IntegrityError as error:
         if "tenants_" not in str(error):
             raise
@@ -232,15 +232,9 @@ def _undo(made: Newcomer, reason: str) -> None:
         Restore.objects.using(CONTROL).filter(pk=made.operation.pk).update(phase=RestorePhase.DONE)
         operation_end(made.operation, OperationStatus.UNDONE, error=reason)
         # Not the reason, which may quote what is in the database.
-        _audit(made.tenant, made.operation, "undo", {})
+        _audit(made.tenant, made.operation, ".undo")
 
 
-def _audit(tenant: Tenant, operation: TenantOperation, verb: str, details: dict[str, object]) -> None:
+def _audit(tenant: Tenant, operation: TenantOperation, end: str, **details: object) -> None:
     noun = "tenant.import" if operation.kind == IMPORT else "tenant.restore"
-    record(
-        using=CONTROL,
-        action=f"{noun}.{verb}" if verb else noun,
-        resource_type="tenant",
-        resource_id=tenant.id,
-        details={"operation": str(operation.pk), "identity": str(tenant.identity), **details},
-    )
+    audit(operation, noun + end, identity=str(tenant.identity), **details)

@@ -13,8 +13,9 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from audit.context import current_actor
+from audit.services import record
 from tenants.errors import TenantBusy, TenantError
-from tenants.models import OperationStatus, TenantOperation
+from tenants.models import Erasure, OperationStatus, Restore, TenantOperation
 from tenants.router import CONTROL
 
 LOCK_WAIT = "3s"
@@ -110,6 +111,17 @@ def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:
 def operation_end(operation: TenantOperation, status: OperationStatus, error: str = "") -> None:
     """Close the record; call it in the transaction that makes the last change."""
     TenantOperation.objects.using(CONTROL).filter(pk=operation.pk).update(status=status, error=error, finished_at=Now())
+
+
+def audit(row: TenantOperation | Restore | Erasure, action: str, **details: object) -> None:
+    """Write an entry about the operation into the control database's log; call it in the change's transaction, last."""
+    record(
+        using=CONTROL,
+        action=action,
+        resource_type="tenant",
+        resource_id=row.tenant_id,
+        details={"operation": str(row.pk), **details},
+    )
 
 
 def _execute(query: str, *parameters: str) -> None:

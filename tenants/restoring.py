@@ -19,7 +19,6 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.models import AuditLog
-from audit.services import record
 from config.errors import SeoGenError
 from tenants import swap
 from tenants.batches import fleet_shared
@@ -47,7 +46,7 @@ from tenants.models import (
     database_prefix,
 )
 from tenants.naming import work_name
-from tenants.operations import operation_begin, operation_end, tenant_lock
+from tenants.operations import audit, operation_begin, operation_end, tenant_lock
 from tenants.owner import owner_connection
 from tenants.preflight import database_of
 from tenants.reconcile import reconcile
@@ -130,7 +129,7 @@ def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "", given: G
         )
         if given is not None:
             reading_begin(given, purpose=RESTORE, readers=[Reader(tenant.id, tenant.identity)])
-        _audit("tenant.restore", tenant, row, {})
+        audit(row, "tenant.restore", source=row.source, kept=row.kept)
     return row
 
 
@@ -256,7 +255,7 @@ def _undo(cluster: Cluster, tenant: Tenant, row: Restore, reason: str) -> None:
         Restore.objects.using(CONTROL).filter(pk=row.pk).update(phase=RestorePhase.DONE)
         operation_end(row.operation, OperationStatus.UNDONE, error=reason)
         # Not the reason, which may quote what is in the database.
-        _audit("tenant.restore.undo", tenant, row, {})
+        audit(row, "tenant.restore.undo", source=row.source, kept=row.kept)
 
 
 def _serve(cluster: Cluster, tenant: Tenant, row: Restore, heads: dict[str, object]) -> None:
@@ -277,7 +276,7 @@ def _serve(cluster: Cluster, tenant: Tenant, row: Restore, heads: dict[str, obje
         row.phase = RestorePhase.SERVING
         row.kept_until = timezone.now() + timedelta(days=settings.RESTORE_UNDO_DAYS) if kept else None
         row.save(using=CONTROL, update_fields=["phase", "kept_until"])
-        _audit("tenant.restore.complete", tenant, row, heads)
+        audit(row, "tenant.restore.complete", source=row.source, kept=row.kept, **heads)
 
 
 def _heads(cluster: Cluster, tenant: Tenant, row: Restore) -> dict[str, object]:
@@ -290,8 +289,3 @@ def _heads(cluster: Cluster, tenant: Tenant, row: Restore) -> dict[str, object]:
 
 def _reason(failure: BaseException) -> str:
     return failure.message if isinstance(failure, SeoGenError) else type(failure).__name__
-
-
-def _audit(action: str, tenant: Tenant, row: Restore, details: dict[str, object]) -> None:
-    where = {"operation": str(row.pk), "source": row.source, "kept": row.kept}
-    record(using=CONTROL, action=action, resource_type="tenant", resource_id=tenant.id, details={**where, **details})

@@ -16,7 +16,7 @@ from tenants.dump import dump, format_of, load
 from tenants.errors import TenantError
 from tenants.files_read import Given, location_of, reading_end
 from tenants.load_limits import LoadGuard
-from tenants.manifest import MAX_BYTES, SUFFIX, Manifest, StoredFile, manifest_read
+from tenants.manifest import MAX_BYTES, SUFFIX, Manifest, ManifestFile, manifest_read
 from tenants.models import Backup, DatabaseServer
 from tenants.places import MissingFromPlace, Place, source_file
 from tenants.recovery import Target, recovered_server
@@ -181,7 +181,7 @@ def backup_find(url: str, identity_file: str | None) -> BackupFile:
 
 
 @contextmanager
-def opened(place: Place, name: str, expected: StoredFile | None, identity_file: str | None) -> Iterator[IO[bytes]]:
+def opened(place: Place, name: str, expected: ManifestFile | None, identity_file: str | None) -> Iterator[IO[bytes]]:
     """Yield the file's content, decrypted where it is encrypted; raise `Unfit` where it is not what `expected` says.
 
     The digest is that of all its bytes, so it is known only at the end, and explains better than anything why what was
@@ -204,7 +204,7 @@ def opened(place: Place, name: str, expected: StoredFile | None, identity_file: 
 
 
 def _require_digest(
-    place: Place, name: str, tally: Tally, expected: StoredFile | None, cause: Exception | None
+    place: Place, name: str, tally: Tally, expected: ManifestFile | None, cause: Exception | None
 ) -> None:
     tally.drain()
     reading_end(place, name, sha256=tally.sha256, size_bytes=tally.size_bytes)

@@ -18,6 +18,8 @@ from tenants.places import Folder, MissingFromPlace, Place
 from tenants.streams import copy_stream
 
 SEGMENT_BYTES = 16 * 2**20
+# What initdb takes for it. A file of another size was cut off.
+SEGMENT_SIZES = {2**exponent for exponent in range(20, 31)}
 NAME = re.compile(r"[0-9A-F]{24}")
 NOTE = re.compile(r"[0-9A-F]{24}\.[0-9A-F]{8}\.backup")
 # A segment that pg_receivewal still writes to.
@@ -74,7 +76,7 @@ def archive_read(place: Place) -> Archive:
     except MissingFromPlace:
         there = []
     names = [name for name in there if NAME.fullmatch(name)]
-    segment_bytes = (place.size(names[0]) if names else None) or SEGMENT_BYTES
+    segment_bytes = next((size for size in map(place.size, names) if size in SEGMENT_SIZES), None) or SEGMENT_BYTES
     notes = [name for name in there if NOTE.fullmatch(name)]
     return Archive(segment_bytes, sorted(segment_of(name, segment_bytes) for name in names), notes)
 
@@ -83,6 +85,11 @@ def position(lsn: str) -> int:
     """Return "A/B", a position in the log, as a number of bytes."""
     high, low = lsn.split("/")
     return (int(high, 16) << 32) + int(low, 16)
+
+
+def lsn_at(position: int) -> str:
+    """Return a number of bytes as PostgreSQL writes a position in the log: "A/B"."""
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 
 
 def fetch(place: Place, name: str, target: Path) -> bool:

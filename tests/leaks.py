@@ -15,7 +15,7 @@ from django.db import connections
 from audit import context as actors
 from config.stack.process import wait_until
 from tenants import active
-from tenants.connections import pool, release
+from tenants.connections import pool, return_connection
 
 # How long threads may take that are about to end. A bound against hanging: only a leak makes anybody wait for it.
 PATIENCE_S = 15.0
@@ -31,7 +31,7 @@ def repair() -> None:
     active._frame.set(None)
     actors._actor.set(actors.SYSTEM)
     for alias in [alias for alias in connections.settings if alias.startswith(active.TENANT_PREFIX)]:
-        release(alias)
+        return_connection(alias)
     if connections["default"].in_atomic_block:
         connections["default"].close()
         del connections["default"]

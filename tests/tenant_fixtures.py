@@ -71,7 +71,7 @@ def limits(settings: Settings) -> Callable[..., None]:
     def change(**changes: float) -> None:
         settings.DATABASE_LIMITS = replace(settings.DATABASE_LIMITS, **changes)
         for alias in [alias for alias in django_connections.settings if alias.startswith(TENANT_PREFIX)]:
-            connections.release(alias)
+            connections.return_connection(alias)
             connections.pool.discard(alias)
             del django_connections.settings[alias]
 

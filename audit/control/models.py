@@ -9,7 +9,7 @@ from django.contrib.postgres.functions import RandomUUID
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from audit.models import AuditEntry, ChainHead
+from audit.models import AuditEntry, ChainHeadRow
 from config.fields import SqlNow
 
 
@@ -20,8 +20,8 @@ class ControlAuditLog(AuditEntry):
         db_table = "control_audit_logs"
 
 
-class ControlAuditChainHead(ChainHead):
-    class Meta(ChainHead.Meta):
+class ControlAuditChainHead(ChainHeadRow):
+    class Meta(ChainHeadRow.Meta):
         db_table = "control_audit_chain_heads"
 
 

@@ -1,4 +1,14 @@
-"""PostgreSQL refuses to run as root: the account it gets instead, and what that account needs to be let through."""
+"""PostgreSQL refuses to run as root: the account it gets instead, and what that account needs to be let through.
+
+Nothing simpler does. A free user id without an account is not enough: `postgres` itself runs under one, but initdb and
+single-user mode, by which a recovered database is read (`tenants.scratch_server`), end with "could not look up
+effective user ID". An account that exists everywhere, such as nobody, is shared with other services, which could then
+read every customer's data; and live servers and recovered copies need two, so that neither owns the other's files. So
+useradd makes accounts of our own. A user namespace needs none, but there the server is root to the file system, and
+many containers forbid it. Such an account cannot enter a checkout below /root. `chmod o+x` would open that folder to
+everybody, a capability (CAP_DAC_READ_SEARCH) every file to the server. An access list entry opens it to the one account
+alone; setfacl is missing on small systems, so the entry is written as the kernel keeps it, in 30 lines.
+"""
 
 import os
 import pwd

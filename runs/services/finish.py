@@ -21,8 +21,6 @@ from runs.storage import artifact_path, output_path, stored, write, write_once
 from runs.types import Claim, StepOutput, StoredFile
 from tenants.errors import StorageError
 
-NO_USAGE = TokenUsage(input_tokens=0, output_tokens=0)
-
 
 def step_complete(*, alias: str, claim: Claim, output: StepOutput, llm_seconds: float, adopted: bool) -> None:
     """Keep what the step made and hand the run to its next step.

@@ -49,7 +49,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         connection = self._acquire(conn_params)
         if not self._answers(connection):
             # It was warm, but the server ended it (restart, or the database was swapped away): open a new one.
-            pool.release(self.alias, self._generation, connection, reusable=False)
+            pool.take_back(self.alias, self._generation, connection, reusable=False)
             pool.discard(self.alias)
             connection = self._acquire(conn_params)
         self.isolation_level = IsolationLevel.READ_COMMITTED
@@ -112,7 +112,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
             with self.wrap_database_errors:
                 current = generation_of(self.alias) == self._generation
                 reusable = current and not self.in_atomic_block and _is_clean(self.connection)
-                pool.release(self.alias, self._generation, self.connection, reusable=reusable)
+                pool.take_back(self.alias, self._generation, self.connection, reusable=reusable)
 
     @property
     def _generation(self) -> str:

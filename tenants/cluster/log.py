@@ -31,7 +31,6 @@ ARCHIVER: LiteralString = """
 SELECT current_setting('archive_mode') <> 'off',
        EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s AND active),
        last_archived_wal,
-       last_archived_time,
        CASE WHEN last_failed_time > coalesce(last_archived_time, '-infinity') THEN last_failed_wal END,
        last_failed_time
   FROM pg_stat_archiver
@@ -67,7 +66,6 @@ class ArchiverState:
     archives: bool
     is_received: bool
     last_archived: str | None
-    last_archived_at: datetime | None
     # The segment that could not be archived, None where the last attempt went well.
     failing: str | None
     failed_at: datetime | None

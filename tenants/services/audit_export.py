@@ -17,7 +17,7 @@ from django.db import connections, transaction
 from django.utils.translation import gettext as _
 
 from audit.archive import audit_lines
-from audit.archiving import Account, account_of, archived_lines
+from audit.archiving import LogSummary, archived_lines, log_summary
 from audit.chain import CONTROL_CHAIN
 from audit.control.models import AuditArchive
 from audit.services import record
@@ -78,9 +78,9 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
         raise PlaceError(_("%(path)s exists already.") % {"path": place.path(name)}, hint=_("Choose another name."))
     place.require_writable(name)
     with _log(tenant_id) as log, place.writing(name) as target:
-        account = _written(log, target)
-        _record(log, place.url, name, account)
-    return _export_of(log, place.path(name), account)
+        summary = _written(log, target)
+        _record(log, place.url, name, summary)
+    return _export_of(log, place.path(name), summary)
 
 
 def audit_stream(*, tenant_id: str | None, target: IO[bytes]) -> AuditExport:
@@ -91,24 +91,24 @@ def audit_stream(*, tenant_id: str | None, target: IO[bytes]) -> AuditExport:
     """
     with collecting() as collected:
         with _log(tenant_id) as log:
-            account = _written(log, collected)
-            _record(log, STANDARD, STANDARD, account)
+            summary = _written(log, collected)
+            _record(log, STANDARD, STANDARD, summary)
         collected.seek(0)
         copy_stream(collected, target)
         target.flush()
-    return _export_of(log, STANDARD, account)
+    return _export_of(log, STANDARD, summary)
 
 
-def _export_of(log: _Log, file: str, account: Account) -> AuditExport:
+def _export_of(log: _Log, file: str, summary: LogSummary) -> AuditExport:
     return AuditExport(
         tenant_id=log.tenant_id,
         file=file,
         source=log.source,
         chain_identity=str(log.chain_identity),
-        entries=account.entries,
-        head=account.head.hash,
-        sha256=account.digest,
-        first_bad=account.first_bad,
+        entries=summary.entries,
+        head=summary.head.hash,
+        sha256=summary.digest,
+        first_bad=summary.first_bad,
     )
 
 
@@ -145,7 +145,7 @@ def _lines_archived(archive: AuditArchive) -> Generator[bytes]:
         yield from archived_lines(archive.identity)
 
 
-def _written(log: _Log, target: IO[bytes]) -> Account:
+def _written(log: _Log, target: IO[bytes]) -> LogSummary:
     """Write the lines, and return what they were."""
 
     def passing() -> Iterator[bytes]:
@@ -153,10 +153,10 @@ def _written(log: _Log, target: IO[bytes]) -> Account:
             target.write(line)
             yield line
 
-    return account_of(passing(), log.chain_identity)
+    return log_summary(passing(), log.chain_identity)
 
 
-def _record(log: _Log, place: str, name: str, account: Account) -> None:
+def _record(log: _Log, place: str, name: str, summary: LogSummary) -> None:
     with transaction.atomic(using=CONTROL):
         record(
             using=CONTROL,
@@ -167,8 +167,8 @@ def _record(log: _Log, place: str, name: str, account: Account) -> None:
                 "place": place,
                 "file": name,
                 "source": log.source,
-                "entries": account.entries,
-                "head": account.head.hash,
-                "sha256": account.digest,
+                "entries": summary.entries,
+                "head": summary.head.hash,
+                "sha256": summary.digest,
             },
         )

@@ -19,7 +19,7 @@ from audit.archiving import archive_problem
 from audit.chain import ChainHead, genesis_of
 from audit.control.models import AuditAnchor, AuditArchive, ControlAuditLog
 from audit.guarded import KNOWN
-from audit.guarding import Roles, control_roles, guard_problems, guards_read
+from audit.guarding import LogRoles, control_roles, guard_problems, guards_read
 from audit.lineage import Restored, is_explained, life_begins, path_of, restores_of
 from audit.services import record
 from audit.verifying import (
@@ -275,7 +275,7 @@ def _judge(report: LogReport, facts: _Facts) -> None:
     report.problems += found
 
 
-def _about_guards(connection: BaseDatabaseWrapper, kind: str, roles: Roles) -> Iterator[Problem]:
+def _about_guards(connection: BaseDatabaseWrapper, kind: str, roles: LogRoles) -> Iterator[Problem]:
     for text in guard_problems(kind, guards_read(connection, kind, roles)):
         yield Problem(Kind.GUARD, text)
 

@@ -24,7 +24,7 @@ from tenants.backup_files import names_of, storage_name
 from tenants.dump import DumpFormat, dump
 from tenants.errors import BackupFailed, TenantBusy, TenantNotActive, reason_of, reason_of_disk
 from tenants.history import label, release
-from tenants.manifest import Artifact, AuditHead, Manifest, StoredFile
+from tenants.manifest import AuditHead, Manifest, ManifestArtifact, ManifestFile
 from tenants.models import Backup, BackupKind, BackupStatus, Tenant, TenantStatus, database_prefix
 from tenants.operations import backup_lock
 from tenants.parallel import in_parallel
@@ -249,7 +249,7 @@ def _write(tenant: Tenant, place: Place, backup: Backup, with_storage: bool, on_
 
 
 @contextmanager
-def _dumping(place: Place, backup: Backup, taken: Snapshot, work: str) -> Iterator[Future[StoredFile]]:
+def _dumping(place: Place, backup: Backup, taken: Snapshot, work: str) -> Iterator[Future[ManifestFile]]:
     """Write the dump beside the block, and wait for it; where the block fails, end it."""
     stop = threading.Event()
     with ThreadPoolExecutor(1) as beside:
@@ -260,11 +260,11 @@ def _dumping(place: Place, backup: Backup, taken: Snapshot, work: str) -> Iterat
             raise
 
 
-def _write_dump(place: Place, backup: Backup, taken: Snapshot, work: str, stop: threading.Event) -> StoredFile:
+def _write_dump(place: Place, backup: Backup, taken: Snapshot, work: str, stop: threading.Event) -> ManifestFile:
     with place.writing(backup.name) as target:
         tally = Tally(target, stop)
         _dump_into(cast(IO[bytes], tally), taken, work, DumpFormat(backup.format), backup.recipient)
-    return StoredFile(name=backup.name, sha256=tally.sha256, size_bytes=tally.size_bytes)
+    return ManifestFile(name=backup.name, sha256=tally.sha256, size_bytes=tally.size_bytes)
 
 
 def _dump_into(target: IO[bytes], taken: Snapshot, work: str, dump_format: DumpFormat, recipient: str) -> None:
@@ -279,17 +279,13 @@ def _dump_into(target: IO[bytes], taken: Snapshot, work: str, dump_format: DumpF
     )
 
 
-def _write_storage(place: Place, backup: Backup, tenant_id: str) -> StoredFile:
+def _write_storage(place: Place, backup: Backup, tenant_id: str) -> ManifestFile:
     name = storage_name(backup.name)
     with place.writing(name) as target:
         tally = Tally(target)
-        with piped(lambda pushed: _ignore(archive_write(tenant_id, pushed))) as stream:
+        with piped(lambda pushed: archive_write(tenant_id, pushed)) as stream:
             seal(stream, cast(IO[bytes], tally), backup.recipient)
-    return StoredFile(name=name, sha256=tally.sha256, size_bytes=tally.size_bytes)
-
-
-def _ignore(_count: int) -> None:
-    """How many files there are stands in the manifest's list."""
+    return ManifestFile(name=name, sha256=tally.sha256, size_bytes=tally.size_bytes)
 
 
 def manifest_of(tenant: Tenant, backup: Backup, taken: Snapshot, account: Account, **parts: Any) -> Manifest:
@@ -322,7 +318,9 @@ def _contents(account: Account) -> dict[str, Any]:
         "large_objects": account.large_objects,
         "audit": AuditHead(sequence=census.audit.sequence, hash=census.audit.hash),
         "rows": census.rows,
-        "artifacts": [Artifact(path=one.path, digest=one.digest, size_bytes=one.size_bytes) for one in account.files],
+        "artifacts": [
+            ManifestArtifact(path=one.path, digest=one.digest, size_bytes=one.size_bytes) for one in account.files
+        ],
     }
 
 

@@ -30,7 +30,7 @@ from tenants.superseded import superseded_remove
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PrunedItem:
     """One thing that was, or with `dry_run` would be, removed; or why it could not be."""
 
     # "" for what belongs to a server.
@@ -41,7 +41,7 @@ class Pruned:
     problem: str = ""
 
 
-def backup_prune(*, days: int | None = None, dry_run: bool = False) -> list[Pruned]:
+def backup_prune(*, days: int | None = None, dry_run: bool = False) -> list[PrunedItem]:
     """Remove backups older than `days` (the setting's, where None), and replaced databases whose time is over.
 
     So are base backups and archived logs of servers, by CLUSTER_BACKUP_RETENTION_DAYS, and what files of the control
@@ -54,12 +54,12 @@ def backup_prune(*, days: int | None = None, dry_run: bool = False) -> list[Prun
     return pruned if dry_run else pruned + _prune_superseded() + _prune_clusters()
 
 
-def _prune_backups(days: int, dry_run: bool) -> list[Pruned]:
+def _prune_backups(days: int, dry_run: bool) -> list[PrunedItem]:
     completed = Backup.objects.using(CONTROL).filter(status=BackupStatus.COMPLETED, kind=BackupKind.BACKUP)
     newest = completed.order_by("tenant_id", "-started_at").distinct("tenant_id").values_list("pk", flat=True)
     old = completed.filter(started_at__lt=timezone.now() - timedelta(days=days)).exclude(pk__in=list(newest))
     return [
-        Pruned(backup.tenant_id, "backup", f"{backup.place}/{backup.name}", "" if dry_run else _try(backup))
+        PrunedItem(backup.tenant_id, "backup", f"{backup.place}/{backup.name}", "" if dry_run else _try(backup))
         for backup in old.order_by("started_at")
     ]
 
@@ -91,19 +91,23 @@ def backup_remove(backup: Backup) -> None:
     Backup.objects.using(CONTROL).filter(pk=backup.pk).update(status=BackupStatus.REMOVED, removed_at=Now())
 
 
-def _prune_superseded() -> list[Pruned]:
+def _prune_superseded() -> list[PrunedItem]:
     if superseded_remove():
         return []
-    return [Pruned("", "superseded rows", "", _("The control database's tables were in use; the next time will do."))]
+    return [
+        PrunedItem("", "superseded rows", "", _("The control database's tables were in use; the next time will do."))
+    ]
 
 
-def _prune_clusters() -> list[Pruned]:
+def _prune_clusters() -> list[PrunedItem]:
     try:
         servers = cluster_backups_prune()
     except SeoGenError as error:
-        return [Pruned("", "base backup", "", str(error.message))]
-    return [Pruned("", "base backup", f"{server.server}/{name}") for server in servers for name in server.backups] + [
-        Pruned(
+        return [PrunedItem("", "base backup", "", str(error.message))]
+    return [
+        PrunedItem("", "base backup", f"{server.server}/{name}") for server in servers for name in server.backups
+    ] + [
+        PrunedItem(
             "",
             "archived log",
             ngettext("%(count)d segment of %(server)s", "%(count)d segments of %(server)s", one.wal_segments)
@@ -114,9 +118,9 @@ def _prune_clusters() -> list[Pruned]:
     ]
 
 
-def _prune_kept(dry_run: bool) -> list[Pruned]:
+def _prune_kept(dry_run: bool) -> list[PrunedItem]:
     expired = Restore.objects.using(CONTROL).filter(kept_until__lt=Now())
-    return [Pruned(row.tenant_id, "replaced database", row.kept, "" if dry_run else _drop(row)) for row in expired]
+    return [PrunedItem(row.tenant_id, "replaced database", row.kept, "" if dry_run else _drop(row)) for row in expired]
 
 
 def _drop(row: Restore) -> str:

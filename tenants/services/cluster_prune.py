@@ -26,7 +26,7 @@ DAY_S = 86_400
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PrunedServer:
     """What was removed of one server."""
 
     server: str
@@ -35,7 +35,7 @@ class Pruned:
     wal_segments: int
 
 
-def cluster_backups_prune() -> list[Pruned]:
+def cluster_backups_prune() -> list[PrunedServer]:
     """Remove base backups older than CLUSTER_BACKUP_RETENTION_DAYS, and archived WAL that the kept ones do not need.
 
     The newest base backup of each server stays, and what a kept one continues. Of a server without base backups, log
@@ -49,13 +49,13 @@ def cluster_backups_prune() -> list[Pruned]:
     return pruned
 
 
-def _prune(server: DatabaseServer) -> Pruned:
+def _prune(server: DatabaseServer) -> PrunedServer:
     with server_lock(server), files_removed(server):
         names = [backup.name for backup in _expired(server)]
         for backup in _expired(server):
             _remove(backup)
         _forget_restore_points(server)
-        return Pruned(server.name, names, _remove_wal(server))
+        return PrunedServer(server.name, names, _remove_wal(server))
 
 
 def _expired(server: DatabaseServer) -> list[BaseBackup]:

@@ -12,14 +12,13 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from audit.context import current_actor
-from audit.services import record
 from config.errors import SeoGenError
 from tenants.batches import fleet_shared
 from tenants.cluster import Cluster, bind_identity, parse_location
 from tenants.errors import TenantError, TenantExists, TenantUnfinished
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
 from tenants.naming import clean_name, database_name, id_from_name, numbered_ids, validate_id, work_name
-from tenants.operations import advisory_lock, operation_begin, operation_end, tenant_lock
+from tenants.operations import advisory_lock, audit, operation_begin, operation_end, tenant_lock
 from tenants.reference import template_version
 from tenants.router import CONTROL
 from tenants.selectors import operations_unfinished, server_for_new_tenant, tenant_get
@@ -117,7 +116,7 @@ def undo(cluster: Cluster, tenant: Tenant, operation: TenantOperation, failure: 
         Tenant.objects.using(CONTROL).filter(pk=tenant.pk, status=TenantStatus.PROVISIONING).delete()
         reason = str(failure) if isinstance(failure, SeoGenError) else type(failure).__name__
         operation_end(operation, OperationStatus.UNDONE, error=reason)
-        _audit("tenant.create.undo", tenant, operation)
+        audit(operation, "tenant.create.undo", **_details(tenant))
 
 
 def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | None:
@@ -156,7 +155,7 @@ def _begin(cluster: Cluster, tenant_id: str, name: str, identity: uuid.UUID) -> 
         with transaction.atomic(using=CONTROL):
             tenant.save(using=CONTROL, force_insert=True)
             operation = operation_begin(tenant_id=tenant_id, kind=KIND)
-            _audit("tenant.create", tenant, operation)
+            audit(operation, "tenant.create", **_details(tenant))
     except IntegrityError as error:
         if "tenants_name_is_unique" not in str(error):
             raise
@@ -192,14 +191,8 @@ def _activate(tenant: Tenant, operation: TenantOperation, template: str) -> None
             schema_checked_at=Now(),
         )
         operation_end(operation, OperationStatus.COMPLETED)
-        _audit("tenant.activate", tenant, operation)
+        audit(operation, "tenant.activate", **_details(tenant))
 
 
-def _audit(action: str, tenant: Tenant, operation: TenantOperation) -> None:
-    record(
-        using=CONTROL,
-        action=action,
-        resource_type="tenant",
-        resource_id=tenant.id,
-        details={"identity": str(tenant.identity), "operation": str(operation.pk), "server": tenant.server_id},
-    )
+def _details(tenant: Tenant) -> dict[str, object]:
+    return {"identity": str(tenant.identity), "server": tenant.server_id}

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from audit.archive import audit_lines
 from llm.transfer import configuration_read
 from tenants.archive import archive_write
-from tenants.bundle import AUDIT, CONTROL_ROWS, DUMP, MANIFEST, STORAGE, Part, bundle_write, part_of
+from tenants.bundle import AUDIT, CONTROL_ROWS, DUMP, MANIFEST, STORAGE, BundlePart, bundle_write, part_of
 from tenants.dump import dump
 from tenants.errors import TenantNotActive
 from tenants.history import release
@@ -132,7 +132,7 @@ def _as_stored(manifest: Manifest, tally: Tally) -> Manifest:
     return manifest.model_copy(update={"file": file, "storage": None})
 
 
-def _dumped(taken: Snapshot, stack: ExitStack, work: str) -> Part:
+def _dumped(taken: Snapshot, stack: ExitStack, work: str) -> BundlePart:
     def write(target: IO[bytes]) -> None:
         dump(
             taken.server,
@@ -146,11 +146,11 @@ def _dumped(taken: Snapshot, stack: ExitStack, work: str) -> Part:
     return _collected(DUMP, stack, write)
 
 
-def _collected(name: str, stack: ExitStack, write: Callable[[IO[bytes]], object]) -> Part:
+def _collected(name: str, stack: ExitStack, write: Callable[[IO[bytes]], object]) -> BundlePart:
     file = stack.enter_context(collecting())
     tally = Tally(file)
     write(cast(IO[bytes], tally))
-    return Part(name, file, tally.size_bytes, tally.sha256)
+    return BundlePart(name, file, tally.size_bytes, tally.sha256)
 
 
 def _write_audit(target: IO[bytes], alias: str) -> None:

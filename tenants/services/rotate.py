@@ -9,13 +9,12 @@ from django.db import connections, transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
 
-from audit.services import record
 from config.errors import SeoGenError
 from tenants.cluster import Cluster, parse_location, with_password
 from tenants.errors import TenantError, TenantNotActive, TenantUnfinished
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
 from tenants.naming import work_name
-from tenants.operations import operation_begin, operation_end, tenant_lock
+from tenants.operations import audit, operation_begin, operation_end, tenant_lock
 from tenants.parallel import in_parallel
 from tenants.router import CONTROL
 from tenants.selectors import require_finished, tenant_get, tenants_existing
@@ -108,7 +107,7 @@ def _record(tenant: Tenant, url: str) -> TenantOperation:
         tenant.database_url = url
         tenant.connection_version = F("connection_version") + 1
         tenant.save(using=CONTROL, update_fields=["database_url", "connection_version"])
-        _audit("tenant.rotate", tenant, operation, {})
+        audit(operation, "tenant.rotate")
     return operation
 
 
@@ -123,7 +122,7 @@ def _finish(
     on_progress(Progress(tenant.id, "prepared"))
     with transaction.atomic(using=CONTROL):
         operation_end(operation, OperationStatus.COMPLETED)
-        _audit("tenant.rotate.complete", tenant, operation, {"prepared_rolled_back": prepared})
+        audit(operation, "tenant.rotate.complete", prepared_rolled_back=prepared)
     on_progress(Progress(tenant.id, "done"))
 
 
@@ -140,13 +139,3 @@ def _require_role(tenant: Tenant) -> None:
 def _cluster(tenant: Tenant) -> Cluster:
     assert tenant.server is not None  # one that we rotate has one
     return Cluster(tenant.server, database_prefix(), work_name(KIND, tenant.identity))
-
-
-def _audit(action: str, tenant: Tenant, operation: TenantOperation, details: dict[str, object]) -> None:
-    record(
-        using=CONTROL,
-        action=action,
-        resource_type="tenant",
-        resource_id=tenant.id,
-        details={"operation": str(operation.pk), **details},
-    )

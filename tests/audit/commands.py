@@ -30,6 +30,7 @@ from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, Databas
 from tenants.services import tenant_backup, tenant_export, tenant_suspend
 from tenants.services import tenant_create as tenant_create_service
 from tenants.services import tenant_delete as tenant_delete_service
+from tenants.services.cluster_backup import cluster_backup as cluster_backup_service
 from tests.audit.audited import as_superuser
 from tests.tenant_fixtures import remove_all
 from tests.tenants.erased import forget_erasure
@@ -142,6 +143,17 @@ def cluster_backup(world: World) -> Arguments:
     place = str(world.folder / "base")
     world.afterwards(lambda: BaseBackup.objects.filter(place=place).delete())
     return ["--output", place]
+
+
+@command("cluster.backup.verify")
+def cluster_verify(world: World) -> Arguments:
+    # Those that other tests have left may be gone; the tests' own server archives nothing.
+    BaseBackup.objects.filter(parent__server="main").delete()
+    BaseBackup.objects.filter(server="main").delete()
+    place = str(world.folder / "base")
+    world.afterwards(lambda: BaseBackup.objects.filter(place=place).delete())
+    cluster_backup_service(output=place)
+    return []
 
 
 def _receive(name: str, arguments: Arguments) -> None:

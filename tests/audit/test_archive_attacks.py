@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from django.db import connections, transaction
 
-from audit.archiving import account_of, archived_lines, log_archive
+from audit.archiving import archived_lines, log_archive, log_summary
 from audit.control.models import AuditArchive
 from audit.services import record
 from audit.verifying import Kind, LogReport
@@ -142,14 +142,14 @@ def test_guards_of_the_archive_are_watched(erased: Tenant, control_log: Log) -> 
 
 def _digest(erased: Tenant) -> None:
     """Write the row that would belong to the entries as they are now."""
-    account = account_of(archived_lines(erased.identity), erased.identity)
+    summary = log_summary(archived_lines(erased.identity), erased.identity)
     AuditArchive.objects.create(
         tenant_id=erased.id,
         identity=erased.identity,
         chain_identity=erased.identity,
-        entries=account.entries,
-        head_hash=account.head.hash,
-        digest=account.digest,
+        entries=summary.entries,
+        head_hash=summary.head.hash,
+        digest=summary.digest,
     )
 
 

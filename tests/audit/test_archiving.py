@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 from audit.archive import audit_lines
-from audit.archiving import account_of, archive_problem, archived_lines, log_archive
+from audit.archiving import archive_problem, archived_lines, log_archive, log_summary
 from audit.control.models import AuditArchive
 from tenants.models import Tenant
 from tenants.owner import owner_connection
@@ -59,7 +59,7 @@ def test_a_log_is_kept_as_it_is(filled: Tenant) -> None:
         assert list(archived_lines(filled.identity)) == list(audit_lines(source))
     assert archive.entries >= len(ODD) * 30
     assert archive.first_bad is None
-    assert account_of(archived_lines(filled.identity), filled.identity).digest == archive.digest
+    assert log_summary(archived_lines(filled.identity), filled.identity).digest == archive.digest
     assert archive_problem(archive) == ""
 
 

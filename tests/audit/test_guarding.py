@@ -11,7 +11,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit.guarded import EXPECTED, KNOWN
-from audit.guarding import TABLES, Roles, control_roles, guard_problems, guards_hash, guards_read
+from audit.guarding import TABLES, LogRoles, control_roles, guard_problems, guards_hash, guards_read
 from tenants.audit_logs import tenant_roles
 from tenants.models import DatabaseServer, Tenant
 from tenants.owner import owner_connection
@@ -92,13 +92,13 @@ def connection(log: Log) -> Iterator[BaseDatabaseWrapper]:
 
 
 @pytest.fixture
-def roles(log: Log, tenant: Tenant) -> Roles:
+def roles(log: Log, tenant: Tenant) -> LogRoles:
     return control_roles() if log.table == "control_audit_logs" else tenant_roles(tenant)
 
 
 @pytest.mark.parametrize(("statement", "told"), ATTACKS)
 def test_what_is_done_to_the_guards_is_named(
-    connection: BaseDatabaseWrapper, log: Log, roles: Roles, statement: str, told: str
+    connection: BaseDatabaseWrapper, log: Log, roles: LogRoles, statement: str, told: str
 ) -> None:
     names = {"log": log.table, "head": log.head, "application": roles.application, "owner": roles.owner}
     with connection.cursor() as cursor:
@@ -107,7 +107,7 @@ def test_what_is_done_to_the_guards_is_named(
     assert any(told.format(**names) in one for one in found), found
 
 
-def test_a_fresh_log_has_its_guards(connection: BaseDatabaseWrapper, log: Log, roles: Roles) -> None:
+def test_a_fresh_log_has_its_guards(connection: BaseDatabaseWrapper, log: Log, roles: LogRoles) -> None:
     found = guards_read(connection, _kind(log), roles)
     assert found == EXPECTED[_kind(log)]
     assert guards_hash(found) in KNOWN[_kind(log)]

@@ -40,6 +40,14 @@ SQL_REFUSED = [
     "NOTIFY somebody",
     "CREATE TEMP TABLE t (id int)",
     "ALTER TABLE a DETACH PARTITION b CONCURRENTLY",
+    "REINDEX (CONCURRENTLY) TABLE runs",
+    "REFRESH MATERIALIZED VIEW CONCURRENTLY v",
+    "create local temporary table t (id int)",
+    "CREATE OR REPLACE TEMP VIEW v AS SELECT 1",
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT 2; END; VACUUM",
+    "SELECT 'it''s'; SELECT $a$ $$; $a$; END",
+    "CLUSTER",
+    "start transaction",
 ]
 SQL_FINE = [
     "",
@@ -47,6 +55,10 @@ SQL_FINE = [
     "SELECT 'CREATE INDEX CONCURRENTLY'; -- VACUUM\nSELECT 1",
     "DO $x$ BEGIN PERFORM 1; END $x$",
     "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT 2; END",
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; COMMIT; END",
+    "CREATE TABLE t (temp int, vacuum text DEFAULT 'x; VACUUM'); SELECT E'\\'; VACUUM; \\''",
+    "CLUSTER runs USING runs_pkey; PREPARE one AS SELECT 1",
+    "REINDEX TABLE system; /* ; VACUUM /* ; */ */ SELECT 1; ;",
     'UPDATE runs SET status = status; COMMENT ON TABLE runs IS $$x; VACUUM$$; SELECT 1 AS "a;begin"',
 ]
 IMPORT = "from django.contrib.postgres.operations import AddIndexConcurrently"

@@ -25,7 +25,6 @@ from tenants.restore_points import restore_point
 from tenants.services.cluster_backup import cluster_backup, cluster_backups_recover
 from tenants.services.cluster_prune import cluster_backups_prune
 from tenants.services.cluster_receive_wal import cluster_receive_wal
-from tenants.services.cluster_verify import cluster_backups_verify
 from tenants.services.setup import MAIN_SERVER, server_register
 from tenants.wal_archive import archive_read
 from tests.program import seo_gen
@@ -95,7 +94,7 @@ def folder_of(backup: BaseBackup) -> Path:
 
 @pytest.mark.usefixtures("unknown")
 class TestBackup:
-    def test_it_is_whole_and_recorded_and_a_changed_byte_is_found(self, server: DatabaseServer, tmp_path: Path) -> None:
+    def test_it_is_whole_and_recorded(self, server: DatabaseServer, tmp_path: Path) -> None:
         backup = cluster_backup(server_name="backed-up", output=str(tmp_path))
         assert [path.name for path in tmp_path.iterdir()] == [backup.name]
         assert folder_of(backup).stat().st_mode & 0o077 == 0
@@ -103,12 +102,6 @@ class TestBackup:
         assert backup.start_lsn and backup.stop_lsn and backup.system_identifier and backup.verified_at
         assert backup.finished_at is not None and backup.finished_at > backup.started_at - timedelta(seconds=1)
         assert actions_of(backup) == ["cluster.backup", "cluster.backup.complete"]
-        with (folder_of(backup) / "global" / "pg_filenode.map").open("r+b") as file:
-            file.write(b"?")
-        [verified] = cluster_backups_verify(server_name="backed-up")
-        assert verified.name == backup.name
-        assert verified.problem.startswith("pg_verifybackup failed: ") and "pg_filenode.map" in verified.problem
-        assert actions_of(backup)[-1] == "cluster.backup.verify"
 
     def test_a_failure_leaves_only_its_record(self, server: DatabaseServer, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

@@ -12,7 +12,7 @@ import pytest
 
 from audit.context import acting_as
 from tenants import sources
-from tenants.erasure_presentation import certificate_parts
+from tenants.erasure_presentation import certificate_sections
 from tenants.errors import RestoreRefused, TenantError
 from tenants.files_read import RESTORE, Reader, reading_begin
 from tenants.models import Erasure, FileRead, Tenant
@@ -64,7 +64,7 @@ def erased(row: Erasure) -> dict[str, str]:
 
 def words(row: Erasure) -> str:
     assert row.certificate is not None
-    facts = [fact for part in certificate_parts(row.certificate) for fact in part.facts]
+    facts = [fact for part in certificate_sections(row.certificate) for fact in part.facts]
     return "\n".join(f"{fact.label}: {fact.text} {' '.join(fact.notes)}" for fact in facts)
 
 
@@ -288,6 +288,6 @@ def test_a_certificate_of_an_older_release_is_still_shown(tenant: Tenant, tmp_pa
     assert row.certificate is not None
     older = json.loads(json.dumps(row.certificate))
     del older["erased"]["files"], older["remains"]["files"]
-    assert [part.title for part in certificate_parts(older)] == [
-        part.title for part in certificate_parts(row.certificate)
+    assert [part.title for part in certificate_sections(older)] == [
+        part.title for part in certificate_sections(row.certificate)
     ]

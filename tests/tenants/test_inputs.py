@@ -83,6 +83,7 @@ WRONG = [
     ("tenant_delete", "--tenant-id nobody", "There is no tenant 'nobody'"),
     ("cluster_backup", "--server nowhere", "There is no database server 'nowhere'"),
     ("cluster_receive_wal", "--server nowhere", "There is no database server 'nowhere'"),
+    ("cluster_verify", "--server nowhere", "There is no database server 'nowhere'"),
     # Standard output takes one file, and holds nothing else then.
     ("tenant_backup", "--tenant-id {id} --output - --with-storage", ONE_FILE),
     ("tenant_backup", "--all --output -", ONE_FILE),

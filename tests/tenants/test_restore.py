@@ -257,6 +257,16 @@ def test_an_older_backup_is_migrated_to_the_fleets_version_and_a_newer_one_refus
     assert everything_of(tenant) == live
 
 
+LOOKS_LIKE_COMMANDS = r"""it's $$ and:
+\! touch canary
+\restrict abc
+COPY public.runs (id) FROM stdin;
+GRANT SELECT ON public.runs TO PUBLIC;
+ALTER TABLE public.runs OWNER TO somebody;
+\.
+"""
+
+
 def test_a_dump_without_manifest_that_somebody_else_made_is_restored(tenant: Tenant, tmp_path: Path) -> None:
     """As the specification has it: what plain pg_dump writes, owners and grants included."""
     add_run(tenant)
@@ -273,6 +283,24 @@ def test_a_dump_without_manifest_that_somebody_else_made_is_restored(tenant: Ten
         destroy_rows(tenant)
         tenant_restore(tenant_id=tenant.id, backup_file=str(file))
         assert without_audit(everything_of(tenant)) == without_audit(before)
+
+
+def test_text_that_looks_like_commands_comes_back_as_it_was(tenant: Tenant, tmp_path: Path) -> None:
+    """With --inserts text stands in quotes over several lines, where COPY would have escaped it."""
+    add_run(tenant, text=LOOKS_LIKE_COMMANDS)
+    before = everything_of(tenant)
+    assert tenant.server is not None
+    arguments, environment = connection_arguments(
+        superuser_url(tenant.server.admin_url, database_of(tenant)), application=superuser.APPLICATION
+    )
+    file = tmp_path / "own.sql"
+    with file.open("wb") as target:
+        command: list[str | Path] = [binaries_folder() / "pg_dump", "--inserts", *arguments]
+        subprocess.run(command, env=environment, stdout=target, check=True)
+    assert LOOKS_LIKE_COMMANDS.replace("'", "''") in file.read_text()
+    destroy_rows(tenant)
+    tenant_restore(tenant_id=tenant.id, backup_file=str(file))
+    assert without_audit(everything_of(tenant)) == without_audit(before)
 
 
 def spoil(file: Path, how: str) -> None:
@@ -379,6 +407,8 @@ def test_an_encrypted_backup_needs_its_own_identity(tenant: Tenant, tmp_path: Pa
         tenant_restore(tenant_id=tenant.id, backup_file=file, identity_file=str(tmp_path / "none"))
 
 
+# By psql itself.
+RESTRICTED = "psql failed: .*backslash commands are restricted"
 HOSTILE = r"""
 CREATE FUNCTION public.harm() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -393,7 +423,11 @@ SELECT public.harm();
 @pytest.mark.parametrize(
     ("added", "reason"),
     [
-        ("\\! touch {canary}\n", "a command of psql's"),
+        ("\\! touch {canary}\n", RESTRICTED),
+        # None of these begins a text that hides what follows.
+        ("SELECT 'costs $$' AS x;\n\\! touch {canary}\n", RESTRICTED),
+        ("SELECT 1 \\! touch {canary}\n", RESTRICTED),
+        ("\\unrestrict abc123\n\\copy (SELECT 1) TO PROGRAM 'touch {canary}'\n", RESTRICTED),
         ("COPY (SELECT 1) TO PROGRAM 'touch {canary}';\n", "psql failed: .*permission denied"),
         ("DROP DATABASE {live};\n", "psql failed: .*must be owner"),
         (HOSTILE, "psql failed: .*permission denied"),
@@ -409,7 +443,10 @@ SELECT public.harm();
         ),
         ("SELECT lo_create(0);\n", "psql failed: .*permission denied for function lo_create"),
     ],
-    ids=["psql command", "program", "drop", "role", "trigger", "operator", "large object"],
+    ids=[
+        *("psql command", "behind a quoted $$", "behind a statement", "unlocked by itself", "program"),
+        *("drop", "role", "trigger", "operator", "large object"),
+    ],
 )
 def test_what_a_dump_does_beyond_its_own_database_is_refused(
     tenant: Tenant, tmp_path: Path, added: str, reason: str

@@ -1,0 +1,32 @@
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
+
+from config.command import OperatorCommand
+from tenants.presentation import print_table, show_progress
+from tenants.services.cluster_verify import cluster_verify
+
+
+class Command(OperatorCommand):
+    help = "Read a server's base backups and archived log, and compare checksums; exit 1 if something is damaged."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--server", metavar="NAME", help="The server's name; the default server unless given.")
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        self.verified = cluster_verify(server_name=options["server"], on_progress=show_progress)
+        return [asdict(one) for one in self.verified]
+
+    def present(self, document: Any) -> None:
+        kinds = {"base backup": _("base backup"), "WAL archive": _("WAL archive")}
+        rows = [(kinds[row["kind"]], row["path"], row["problem"] or _("whole")) for row in document]
+        print_table([_("kind"), _("file"), _("found")], rows)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
+        bad = [one.path for one in self.verified if one.problem]
+        if bad:
+            raise CommandError(_("Not whole: %(files)s.") % {"files": ", ".join(bad)})
