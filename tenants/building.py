@@ -55,7 +55,10 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
         source.load_into(scratch, guard, work=work)
     prepared = scratch.settle()
     if prepared:
-        raise Unfit(_("it leaves prepared transactions behind (%(count)d)") % {"count": prepared})
+        raise Unfit(
+            _("it leaves prepared transactions behind (%(count)d)") % {"count": prepared},
+            code="backup_has_prepared_transactions",
+        )
     on_step("verify")
     proven = prove(scratch, source, expected, code, work)
     scratch.hand_over()
@@ -68,10 +71,10 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
         connection.set_autocommit(False)
         # In the transaction in which names are looked for in "public" too.
         if catalog_fingerprint(connection) != fingerprint:
-            raise Unfit(_("its schema changed while it was built"))
+            raise Unfit(_("its schema changed while it was built"), code="backup_schema_differs")
         script.run(connection)
         if not drift and catalog_fingerprint(connection) != script.fingerprint:
-            raise Unfit(_("migrated, its schema came out unlike the fleet's"))
+            raise Unfit(_("migrated, its schema came out unlike the fleet's"), code="backup_schema_differs")
         connection.commit()
     return Built(proven.census, code.version, script.fingerprint, drift, script.migrations)
 
@@ -100,7 +103,8 @@ def _require_server(cluster: Cluster, source: Source) -> None:
                 "newer": source.manifest.server_version,
                 "name": cluster.server.name,
                 "older": cluster.major_version,
-            }
+            },
+            code="server_version_older",
         )
 
 
@@ -129,6 +133,7 @@ def _pending(
                 "it is of another version than the fleet (%(fleet)s), which is behind this code: run"
                 " `seo-gen tenant migrate --all` first"
             )
-            % {"fleet": short(expected.fleet_version)}
+            % {"fleet": short(expected.fleet_version)},
+            code="fleet_outdated",
         )
     return rehearse(reference, history, code, work)

@@ -194,6 +194,7 @@ def _require_same_server(cluster: Cluster, row: Erasure) -> None:
             row.tenant_id,
             _("the server that its row names now is not the one that its database is on"),
             hint=_("Put the server's address in the admin right, then give the command again."),
+            code="tenant_on_another_server",
         )
 
 

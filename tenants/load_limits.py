@@ -28,6 +28,8 @@ MEBIBYTE = 2**20
 class LoadStopped(TenantError):
     """A dump was not loaded to its end, since it went beyond its limits."""
 
+    code = "load_stopped"
+
 
 class LoadGuard:
     """Watches the loading of one dump; `bounded_load` makes it."""

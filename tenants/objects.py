@@ -168,7 +168,9 @@ def write_all(files: Mapping[str, Content]) -> None:
             if isinstance(backend, FileSystemStorage):
                 changed |= _replace_file(backend, path, content)
             elif backend.save(path, _file(content)) != path:
-                raise StorageError(_("Storage: %(path)s could not be replaced.") % {"path": path})
+                raise StorageError(
+                    _("Storage: %(path)s could not be replaced.") % {"path": path}, code="storage_unavailable"
+                )
     for folder in sorted(changed):
         with _translated(str(folder), _("written")):
             flush_folder(folder)
@@ -237,6 +239,7 @@ def _translated(path: str, what: str) -> Iterator[None]:
         raise StorageError(
             _("Storage: %(path)r is not a path that can be %(what)s.") % {"path": path, "what": what},
             hint=_("It is in a row or a file that came from elsewhere; nothing was touched."),
+            code="storage_path_unusable",
         ) from error
     except (OSError, BotoCoreError, ClientError) as error:
         raise StorageError(
@@ -244,6 +247,7 @@ def _translated(path: str, what: str) -> Iterator[None]:
             % {"path": path, "what": what, "reason": reason_of_place(error)},
             hint=hint_of_place(error)
             or _("Nothing of the file was changed; make room or repair the storage, then try again."),
+            code="storage_unavailable",
         ) from error
 
 

@@ -50,6 +50,8 @@ class PlaceError(TenantError):
 class MissingFromPlace(PlaceError):
     """There is no file of that name."""
 
+    code = "file_not_found"
+
 
 class Place(ABC):
     """Names are relative, with "/" between folders."""
@@ -136,6 +138,7 @@ class Place(ABC):
             _("%(path)s cannot be %(what)s: %(reason)s.")
             % {"path": self.path(name), "what": what, "reason": reason_of_place(error)},
             hint=hint_of_place(error),
+            code="place_unavailable",
         )
 
 
@@ -233,6 +236,7 @@ class Folder(Place):
             raise PlaceError(
                 _("%(url)s is a folder, in which nothing can be locked.") % {"url": self.url},
                 hint=_("Name a bucket with object lock, or set AUDIT_ANCHOR_LOCK_DAYS to 0."),
+                code="place_cannot_lock",
             )
         self.write(name, content)
 
@@ -363,7 +367,9 @@ def place_at(url: str) -> Place:
     if url.startswith(S3_SCHEME):
         bucket, _slash, prefix = url.removeprefix(S3_SCHEME).partition("/")
         if not bucket:
-            raise PlaceError(_("%(url)s names no bucket.") % {"url": url}, hint=_("Write s3://bucket/prefix."))
+            raise PlaceError(
+                _("%(url)s names no bucket.") % {"url": url}, hint=_("Write s3://bucket/prefix."), code="place_invalid"
+            )
         return Bucket(bucket, prefix.strip("/"))
     return Folder(Path(url).expanduser().absolute())
 
@@ -378,7 +384,7 @@ def split_file(url: str) -> tuple[Place, str]:
     _require_no_stream(url)
     folder, _slash, name = url.rpartition("/")
     if not name or (url.startswith(S3_SCHEME) and folder in ("s3:/", "s3:")):
-        raise PlaceError(_("%(url)s names no file.") % {"url": url})
+        raise PlaceError(_("%(url)s names no file.") % {"url": url}, code="place_invalid")
     return place_at(folder or ("/" if url.startswith("/") else ".")), name
 
 
@@ -388,6 +394,7 @@ def _require_no_stream(url: str) -> None:
         raise PlaceError(
             _("“-” is standard output, and cannot be used here: what is written has to be found again."),
             hint=_("Name a file, a folder or s3://bucket/…; one that is called “-” is “./-”."),
+            code="standard_output_refused",
         )
 
 

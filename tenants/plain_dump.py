@@ -33,6 +33,8 @@ META = re.compile(rb"\\(?!\.\s*$)")
 class NotADump(TenantError):
     """The file is not what pg_dump writes for one database."""
 
+    code = "backup_not_recognized"
+
 
 def statements(source: IO[bytes]) -> Iterator[bytes]:
     """Yield the dump in pieces, ready for psql's standard input, which is locked against further commands of psql's.

@@ -154,4 +154,5 @@ def _require_identity(found: list[str], tenant: Tenant) -> None:
             tenant.id,
             _("the database %(database)s is not its own, but belongs to %(owner)s")
             % {"database": database_of(tenant), "owner": found[0] if found else _("nobody")},
+            code="tenant_identity_mismatch",
         )

@@ -106,11 +106,14 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
         with _reading(scratch, work) as connection:
             strangers = _strangers(connection)
             if strangers and not expected.admits_drift:
-                raise Unfit(_("it holds what no migration makes: %(objects)s") % {"objects": named(strangers)})
+                raise Unfit(
+                    _("it holds what no migration makes: %(objects)s") % {"objects": named(strangers)},
+                    code="backup_holds_foreign_objects",
+                )
             _require_identity(owner_of(connection), expected)
             history = history_read(connection)
             if problem := code.problem(history):
-                raise Unfit(problem)
+                raise Unfit(problem, code="history_unknown")
             reference = reference_for(scratch.cluster.server, scratch.cluster.major_version, history, code, work)
             found = differences(schema_part(reference.catalog), schema_part(catalog_read(connection)))
             require_drift_accepted(found, source, expected)
@@ -125,7 +128,10 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
 def require_drift_accepted(drift: list[str], source: Source, expected: Expected) -> None:
     """Accept a schema that differs from our own alone, and where the manifest, if there is one, says so."""
     if drift and not (expected.admits_drift and (source.manifest is None or source.manifest.drift)):
-        raise Unfit(_("its schema is not what its migrations make: %(differences)s") % {"differences": named(drift)})
+        raise Unfit(
+            _("its schema is not what its migrations make: %(differences)s") % {"differences": named(drift)},
+            code="backup_schema_differs",
+        )
 
 
 @contextmanager
@@ -148,14 +154,15 @@ def _strangers(connection: BaseDatabaseWrapper) -> list[str]:
 
 def _require_identity(owner: tuple[str, UUID] | None, expected: Expected) -> None:
     if owner is None:
-        raise Unfit(_("it does not hold a tenant's database"))
+        raise Unfit(_("it does not hold a tenant's database"), code="backup_not_recognized")
     tenant_id, identity = owner
     if tenant_id != expected.tenant_id:
-        raise Unfit(_("it is a backup of tenant %(other)s") % {"other": tenant_id})
+        raise Unfit(_("it is a backup of tenant %(other)s") % {"other": tenant_id}, code="backup_of_another_tenant")
     if identity != expected.identity:
         raise Unfit(
             _("it is of another tenant of that name (identity %(found)s, not %(wanted)s)")
-            % {"found": identity, "wanted": expected.identity}
+            % {"found": identity, "wanted": expected.identity},
+            code="backup_of_another_tenant",
         )
 
 

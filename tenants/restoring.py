@@ -85,7 +85,7 @@ def at_work_on(tenant_id: str, kind: str) -> Iterator[Tenant]:
         except (RestoreRefused, RestoreUnfinished, TenantUnfinished):
             raise
         except SeoGenError as error:
-            raise RestoreRefused(tenant_id, error.message, hint=error.hint) from error
+            raise RestoreRefused(tenant_id, error.message, hint=error.hint, code=error.code) from error
 
 
 def server_of(tenant: Tenant) -> DatabaseServer:
@@ -105,6 +105,7 @@ def require_idle(tenant: Tenant, cluster: Cluster) -> None:
             tenant.id,
             _("runs are at work: %(runs)s") % {"runs": ", ".join(runs[:5])},
             hint=_("Wait for them, or give --stop-runs. Its database is as it was."),
+            code="runs_at_work",
         )
 
 

@@ -64,7 +64,11 @@ def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> 
     connection = connections[taken.alias]
     census = census_take(connection)
     if census is None or (census.tenant_id, census.identity) != (tenant.id, tenant.identity):
-        raise BackupFailed(tenant.id, _("the database %(name)s is not its own") % {"name": taken.database})
+        raise BackupFailed(
+            tenant.id,
+            _("the database %(name)s is not its own") % {"name": taken.database},
+            code="tenant_identity_mismatch",
+        )
     fingerprint = catalog_fingerprint(connection)
     drift: list[str] = []
     if not code.problem(census.history):

@@ -32,6 +32,8 @@ BEGINNING_BYTES = 64
 class Unfit(TenantError):
     """What was to be restored is damaged, or is not what it should be. Whoever asked for it says for whom."""
 
+    code = "backup_corrupt"
+
 
 class Source(Protocol):
     @property

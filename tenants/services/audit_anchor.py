@@ -149,7 +149,8 @@ def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
                 "%(name)s: its audit log does not end where its chain's head says, so no anchor was taken;"
                 " `seo-gen audit verify` says more."
             )
-            % {"name": name}
+            % {"name": name},
+            code="audit_log_broken",
         )
     return _End(ends.head, guard_hash)
 

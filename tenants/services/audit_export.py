@@ -75,7 +75,11 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
     """
     place, name = split_file(output)
     if place.size(name) is not None:
-        raise PlaceError(_("%(path)s exists already.") % {"path": place.path(name)}, hint=_("Choose another name."))
+        raise PlaceError(
+            _("%(path)s exists already.") % {"path": place.path(name)},
+            hint=_("Choose another name."),
+            code="file_exists",
+        )
     with _log(tenant_id) as log, place.writing(name) as target:
         account = _written(log, target)
         _record(log, place.url, name, account)

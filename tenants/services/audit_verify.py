@@ -159,7 +159,10 @@ def _tenant(tenant: Tenant, evidence: Evidence) -> LogReport:
 
 def _require_readable(tenant: Tenant) -> DatabaseServer:
     if tenant.status not in READABLE:
-        raise SeoGenError(_("it is %(status)s, so its log was not looked at.") % {"status": tenant.status})
+        raise SeoGenError(
+            _("it is %(status)s, so its log was not looked at.") % {"status": tenant.status},
+            code="audit_log_not_readable",
+        )
     if tenant.server is None:
         raise SeoGenError(_("it is on no registered server, so nobody can enter it as its owner"))
     return tenant.server

@@ -145,7 +145,9 @@ def recorded(
         if isinstance(error, (SeoGenError, DatabaseError, OSError)) and not isinstance(
             error, (BackupFailed, TenantBusy)
         ):
-            raise BackupFailed(tenant.id, _reason(error), exported=kind == BackupKind.EXPORT) from error
+            raise BackupFailed(
+                tenant.id, _reason(error), exported=kind == BackupKind.EXPORT, code=getattr(error, "code", "")
+            ) from error
         raise
 
 

@@ -56,7 +56,7 @@ def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgres
     try:
         file = backup_find(url, identity_file)
         if file.manifest is None:
-            raise Unfit(_("%(path)s has no manifest to compare it with") % {"path": url})
+            raise Unfit(_("%(path)s has no manifest to compare it with") % {"path": url}, code="manifest_missing")
         tenant_id = file.manifest.tenant_id
         require_not_erased(file.manifest.identity)
         _record(file, file.manifest)
@@ -145,7 +145,8 @@ def _require_files(file: BackupFile, manifest: Manifest, identity_file: str | No
                 "total": len(wanted),
                 "where": where,
                 "paths": ", ".join(sorted(missing)[:NAMED]),
-            }
+            },
+            code="backup_files_missing",
         )
 
 

@@ -149,6 +149,7 @@ def _require_possible(cluster: Cluster, tenant: Tenant, accept_audit_loss: bool)
             tenant.id,
             _("its storage does not let its files be listed: %(reason)s") % {"reason": refusal},
             hint=_("Grant that permission; docs/configuration.md names what the account needs."),
+            code="storage_not_listable",
         )
 
 

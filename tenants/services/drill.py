@@ -95,6 +95,7 @@ def _default(tenant: Tenant, server: DatabaseServer) -> tuple[str | None, dateti
         raise TenantError(
             _("Tenant %(id)s has no backup, and its server no base backup, to restore from.") % {"id": tenant.id},
             hint=_("Make one: `seo-gen tenant backup` or `seo-gen cluster backup`."),
+            code="backup_none",
         )
     return f"{newest.place}/{newest.name}", None
 

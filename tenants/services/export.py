@@ -58,12 +58,17 @@ def tenant_export(
 def _require_new(place: Place, name: str) -> None:
     """A name that was given before is free again when what bore it is gone."""
     if place.size(name) is not None:
-        raise PlaceError(_("%(path)s exists already.") % {"path": place.path(name)}, hint=_("Choose another name."))
+        raise PlaceError(
+            _("%(path)s exists already.") % {"path": place.path(name)},
+            hint=_("Choose another name."),
+            code="file_exists",
+        )
     gone = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
     if gone.filter(status=BackupStatus.RUNNING).exists():
         raise PlaceError(
             _("%(path)s is being written.") % {"path": place.path(name)},
             hint=_("If nobody does any more, run `seo-gen tenant recover`."),
+            code="file_busy",
         )
     for backup in gone:
         gone.filter(pk=backup.pk).update(name=f"{name} ({backup.pk})", status=BackupStatus.REMOVED)

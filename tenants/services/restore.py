@@ -103,13 +103,16 @@ def tenant_restore_check(
     except RestoreRefused:
         raise
     except SeoGenError as error:
-        raise RestoreRefused(tenant.id, error.message, hint=error.hint) from error
+        raise RestoreRefused(tenant.id, error.message, hint=error.hint, code=error.code) from error
 
 
 def _file(tenant: Tenant, backup_file: str, identity_file: str | None) -> BackupFile:
     file = backup_find(backup_file, identity_file)
     if file.manifest and file.manifest.tenant_id != tenant.id:
-        raise TenantError(_("it is a backup of tenant %(other)s") % {"other": file.manifest.tenant_id})
+        raise TenantError(
+            _("it is a backup of tenant %(other)s") % {"other": file.manifest.tenant_id},
+            code="backup_of_another_tenant",
+        )
     return file
 
 

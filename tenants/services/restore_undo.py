@@ -48,7 +48,7 @@ def replaced_last(tenant_id: str) -> Restore:
     kept = Restore.objects.using(CONTROL).filter(tenant_id=tenant_id, kept_until__isnull=False)
     last = kept.select_related("operation").first()
     if last is None:
-        raise RestoreRefused(tenant_id, _("no database that a restore replaced is kept"))
+        raise RestoreRefused(tenant_id, _("no database that a restore replaced is kept"), code="restore_undo_none")
     return last
 
 

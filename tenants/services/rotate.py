@@ -133,6 +133,7 @@ def _require_role(tenant: Tenant) -> None:
         raise TenantError(
             _("Tenant %(id)s is on no registered server, so its password cannot be changed here.") % {"id": tenant.id},
             hint=_("Change it on its server, then enter the new database URL."),
+            code="tenant_without_server",
         )
 
 

@@ -1,10 +1,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.places import STANDARD
 from tenants.services import audit_export, audit_stream
 
@@ -25,8 +25,10 @@ class Command(OperatorCommand):
         if options["output"] != STANDARD:
             return asdict(audit_export(tenant_id=options["tenant_id"], output=options["output"]))
         if options["json"]:
-            raise CommandError(
-                _("--json and --output - both write to standard output. Name a file, or leave --json out.")
+            raise Refusal(
+                _("--json and --output - both write to standard output."),
+                hint=_("Name a file, or leave --json out."),
+                code="options_conflict",
             )
         return asdict(audit_stream(tenant_id=options["tenant_id"], target=self.binary_stdout()))
 
