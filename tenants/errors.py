@@ -14,6 +14,11 @@ def bare(reason: str) -> str:
     return reason.rstrip(".。")
 
 
+def because(outcome: str, reason: str) -> str:
+    """Return two sentences: what did not happen, and why. A reason that another program gave may lack its full stop."""
+    return f"{outcome} {reason if reason.endswith(('.', '。')) else reason + '.'}"
+
+
 class TenantError(SeoGenError):
     """Any refusal or failure that concerns one tenant or the servers they live on."""
 
@@ -78,6 +83,20 @@ class TenantNotActive(TenantError):
         )
 
 
+class TenantWithoutServer(TenantError):
+    """Nothing can be done in the tenant's database as its owner; `Tenant.require_server` raises it."""
+
+    code = "tenant_without_server"
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s is on no registered server, so nobody can enter its database as the owner.")
+            % {"id": tenant_id},
+            hint=_("Register its server in the admin, and choose it for the tenant."),
+        )
+        self.tenant_id = tenant_id
+
+
 class TenantBusy(TenantError):
     """Another process is working on this tenant right now."""
 
@@ -137,10 +156,8 @@ class MigrationFailed(TenantError):
     code = "migration_failed"
 
     def __init__(self, tenant_id: str, reason: str, *, migration: str = "", code: str = "") -> None:
-        where = (
-            _("Tenant %(id)s, migration %(migration)s: %(reason)s.") if migration else _("Tenant %(id)s: %(reason)s.")
-        )
-        super().__init__(where % {"id": tenant_id, "migration": migration, "reason": bare(reason)}, code=code)
+        where = _("Tenant %(id)s, migration %(migration)s:") if migration else _("Tenant %(id)s:")
+        super().__init__(because(where % {"id": tenant_id, "migration": migration}, reason), code=code)
         self.tenant_id = tenant_id
         self.migration = migration
         self.reason = reason
@@ -152,12 +169,8 @@ class BackupFailed(TenantError):
     code = "backup_failed"
 
     def __init__(self, tenant_id: str, reason: str, *, exported: bool = False, code: str = "") -> None:
-        sentence = (
-            _("Tenant %(id)s was not exported: %(reason)s.")
-            if exported
-            else _("Tenant %(id)s was not backed up: %(reason)s.")
-        )
-        super().__init__(sentence % {"id": tenant_id, "reason": bare(reason)}, code=code)
+        outcome = _("Tenant %(id)s was not exported.") if exported else _("Tenant %(id)s was not backed up.")
+        super().__init__(because(outcome % {"id": tenant_id}, reason), code=code)
 
 
 class RestoreRefused(TenantError):
@@ -167,7 +180,7 @@ class RestoreRefused(TenantError):
 
     def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(
-            _("Tenant %(id)s was not restored: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)},
+            because(_("Tenant %(id)s was not restored.") % {"id": tenant_id}, reason),
             hint=hint or _("Its database is as it was."),
             code=code,
         )
@@ -180,7 +193,7 @@ class ImportRefused(TenantError):
 
     def __init__(self, file: str, reason: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(
-            _("%(file)s was not imported: %(reason)s.") % {"file": file, "reason": bare(reason)},
+            because(_("%(file)s was not imported.") % {"file": file}, reason),
             hint=hint or _("Nothing of it is left."),
             code=code,
         )
@@ -193,8 +206,9 @@ class RestoreUnfinished(TenantError):
 
     def __init__(self, tenant_id: str, reason: str) -> None:
         super().__init__(
-            _("Tenant %(id)s has its restored database, but what follows is not done: %(reason)s.")
-            % {"id": tenant_id, "reason": bare(reason)},
+            because(
+                _("Tenant %(id)s has its restored database, but what follows is not done.") % {"id": tenant_id}, reason
+            ),
             hint=_("Mend that, then run `seo-gen tenant recover`."),
         )
 
@@ -280,7 +294,7 @@ class DeletionRefused(TenantError):
 
     def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(
-            _("Tenant %(id)s was not deleted: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)},
+            because(_("Tenant %(id)s was not deleted.") % {"id": tenant_id}, reason),
             hint=hint or _("Nothing was changed."),
             code=code,
         )
@@ -293,7 +307,7 @@ class DeletionUnfinished(TenantError):
 
     def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(
-            _("Tenant %(id)s is closed, but not deleted yet: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)},
+            because(_("Tenant %(id)s is closed, but not deleted yet.") % {"id": tenant_id}, reason),
             hint=hint or _("Mend that, then give the command again, or run `seo-gen tenant recover`."),
             code=code,
         )
@@ -350,7 +364,7 @@ def disk_failures_told() -> Iterator[None]:
         yield
     except OSError as error:
         raise TenantError(
-            _("the disk or a file cannot be used: %(reason)s") % {"reason": reason_of_disk(error)},
+            _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)},
             hint=_("Make room in SEO_GEN_HOME and the system's temporary folder, then try again."),
             code="disk_unusable",
         ) from error

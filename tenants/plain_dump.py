@@ -58,7 +58,7 @@ class _Reader:
         """Return the next line with its end; b"" at the end of the stream. Raises `NotADump` for one without an end."""
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > MAX_LINE_BYTES:
-                raise NotADump(_("it holds a line that is longer than any of pg_dump's"))
+                raise NotADump(_("The dump holds a line that is longer than any of pg_dump's."))
             if not self._fill():
                 end = len(self._buffer) - 1
                 break
@@ -79,7 +79,7 @@ class _Reader:
                 first = False
             self._buffer = b""
             if not self._fill():
-                raise NotADump(_("it ends in the middle of a table's data"))
+                raise NotADump(_("The dump ends in the middle of a table's data."))
             pending = rest + self._buffer
         ready = pending[: end + len(END_OF_COPY)]
         self._buffer = pending[end + len(END_OF_COPY) :]
@@ -97,7 +97,7 @@ def _filtered(reader: _Reader) -> Iterator[bytes]:
         if quote is None and NOT_OURS.match(line):
             continue
         if quote is None and META.match(line):
-            raise NotADump(_("it holds a command of psql's, so it is not a dump of one database"))
+            raise NotADump(_("The dump holds a command of psql's, so it is not a dump of one database."))
         yield line
         if quote is None and COPY.match(line):
             yield from reader.data()

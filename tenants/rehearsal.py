@@ -88,7 +88,7 @@ def _compare_or_record(
     elif known.fingerprint != script.fingerprint:
         found = named(differences(known.catalog, script.catalog))
         raise TenantError(
-            _("the schema comes out unlike the template's: %(differences)s") % {"differences": found},
+            _("The schema comes out unlike the template's: %(differences)s.") % {"differences": found},
             code="migration_schema_differs",
         )
 

@@ -52,7 +52,8 @@ def unsealed(source: IO[bytes], identity_file: str | None) -> Iterator[IO[bytes]
             pyrage.decrypt_io(source, target, identities)
         except pyrage.DecryptError as error:
             raise SealError(
-                _("it cannot be decrypted: %(reason)s") % {"reason": _first_line(error)}, code="backup_not_decryptable"
+                _("The file cannot be decrypted: %(reason)s.") % {"reason": _first_line(error)},
+                code="backup_not_decryptable",
             ) from error
 
     with piped(decrypt) as stream:
@@ -84,7 +85,7 @@ def _recipient(text: str) -> pyrage.x25519.Recipient:
 def _identities(path: str) -> list[pyrage.x25519.Identity]:
     if not path:
         raise SealError(
-            _("it is encrypted, and no identity that could open it was given"),
+            _("The file is encrypted, and no identity that could open it was given."),
             hint=_("Name the file with --identity-file, or set BACKUP_AGE_IDENTITY_FILE."),
             code="age_identity_missing",
         )

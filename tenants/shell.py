@@ -120,9 +120,7 @@ def _takes_database(command: str) -> bool:
 
 
 def _owner_url(tenant: Tenant) -> str:
-    if tenant.server is None:
-        raise TenantError(_("Tenant %(id)s is on no registered server, so its owner is not known.") % {"id": tenant.id})
-    return owner_url(tenant.server, parse_location(tenant.database_url).database)
+    return owner_url(tenant.require_server(), parse_location(tenant.database_url).database)
 
 
 def _record(action: str, tenant_id: str, details: dict[str, object]) -> None:

@@ -127,9 +127,7 @@ def _look_at(tenants: list[Tenant]) -> tuple[list[tuple[Tenant, _End]], list[str
 
 
 def _look_into(tenant: Tenant) -> _End:
-    if tenant.server is None:
-        raise SeoGenError(_about(tenant, _("it is on no registered server, so nobody can enter it as its owner")))
-    with owner_connection(tenant.server, database_of(tenant), "audit anchor") as connection:
+    with owner_connection(tenant.require_server(), database_of(tenant), "audit anchor") as connection:
         guards = guards_read(connection, "tenant", tenant_roles(tenant))
         genesis = genesis_of(tenant.chain_identity or tenant.identity)
         return _end(

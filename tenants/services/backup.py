@@ -13,6 +13,7 @@ from typing import IO, Any, Literal, cast
 from django.db import DatabaseError, connections, transaction
 from django.db.models.functions import Now
 from django.utils.timezone import now
+from django.utils.translation import gettext as _
 
 from audit.context import current_actor
 from audit.services import record
@@ -305,8 +306,10 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, SeoGenError):
         return str(error.message)
     if isinstance(error, OSError):
-        return reason_of_disk(error)
-    return reason_of(error) if isinstance(error, DatabaseError) else type(error).__name__
+        return _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)}
+    if isinstance(error, DatabaseError):
+        return _("Its database cannot be used: %(reason)s.") % {"reason": reason_of(error)}
+    return type(error).__name__
 
 
 def _audit(action: str, backup: Backup, details: dict[str, object]) -> None:

@@ -56,7 +56,7 @@ def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgres
     try:
         file = backup_find(url, identity_file)
         if file.manifest is None:
-            raise Unfit(_("%(path)s has no manifest to compare it with") % {"path": url}, code="manifest_missing")
+            raise Unfit(_("%(path)s has no manifest to compare it with.") % {"path": url}, code="manifest_missing")
         tenant_id = file.manifest.tenant_id
         require_not_erased(file.manifest.identity)
         _record(file, file.manifest)
@@ -139,7 +139,7 @@ def _require_files(file: BackupFile, manifest: Manifest, identity_file: str | No
         where = manifest.storage.name
     if missing:
         raise Unfit(
-            _("%(count)d of %(total)d files that its rows refer to are not, or not unchanged, in %(where)s: %(paths)s")
+            _("%(count)d of %(total)d files that its rows refer to are not, or not unchanged, in %(where)s: %(paths)s.")
             % {
                 "count": len(missing),
                 "total": len(wanted),

@@ -49,7 +49,7 @@ def tenant_restore(
     """
     with restoring.at_work_on(tenant_id, KIND) as tenant:
         file = _file(tenant, backup_file, identity_file) if backup_file else None
-        with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
+        with Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
             if not stop_runs:
                 restoring.require_idle(tenant, cluster)
             given = file.given(with_storage=True) if file else None
@@ -93,7 +93,7 @@ def tenant_restore_check(
     if tenant.status not in restoring.RESTORABLE:
         raise TenantNotActive(tenant.id, tenant.status)
     try:
-        server = restoring.server_of(tenant)
+        server = tenant.require_server()
         if backup_file is not None:
             _file(tenant, backup_file, identity_file)
         elif undo:
@@ -110,7 +110,7 @@ def _file(tenant: Tenant, backup_file: str, identity_file: str | None) -> Backup
     file = backup_find(backup_file, identity_file)
     if file.manifest and file.manifest.tenant_id != tenant.id:
         raise TenantError(
-            _("it is a backup of tenant %(other)s") % {"other": file.manifest.tenant_id},
+            _("The backup is of tenant %(other)s.") % {"other": file.manifest.tenant_id},
             code="backup_of_another_tenant",
         )
     return file

@@ -8,6 +8,7 @@ from tenants.services import control_setup
 
 class Command(OperatorCommand):
     help = "Prepare or upgrade the control database and the servers: rights, tables, models. Safe to repeat."
+
     def perform(self, **options: Any) -> Any:
         return {"problems": control_setup(verbosity=max(0, options["verbosity"] - 1))}
 
