@@ -10,7 +10,9 @@ from django.core.management import CommandError, call_command
 
 from config.command import Refusal
 from config.stack.paths import CHECKOUT
+from tenants.models import Tenant
 from tests.program import seo_gen
+from tests.tenant_fixtures import MakeTenant
 
 NOBODY = ("tenant", "suspend", "--tenant-id", "nobody")
 UNKNOWN = {
@@ -68,11 +70,17 @@ def test_behind_two_dashes_json_is_no_option() -> None:
     assert refused.stderr.startswith("There is no tenant 'nobody'.")
 
 
-def test_what_a_command_found_is_told_after_its_own_document(ill: Tenant) -> None:
+def test_what_a_command_found_is_told_after_its_own_document(make_tenant: MakeTenant) -> None:
     """One document alone is on stdout; what is wrong is told on stderr."""
-    found = seo_gen("tenant", "status", "--tenant-id", ill.id, "--json")
-    assert (found.returncode, found.stderr) == (1, f"Not well: {ill.id}.\n")
-    assert [row["id"] for row in json.loads(found.stdout)] == [ill.id]
+    tenant = make_tenant()
+    Tenant.objects.filter(pk=tenant.pk).update(server=None)
+    try:
+        found = seo_gen("tenant", "status", "--tenant-id", tenant.id, "--json")
+    finally:
+        Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
+    assert (found.returncode, found.stderr) == (1, f"Not well: {tenant.id}.\n")
+    [row] = json.loads(found.stdout)
+    assert row["id"] == tenant.id and "is on no registered server" in row["problem"]
 
 
 def test_python_gets_a_command_error_with_its_code() -> None:
