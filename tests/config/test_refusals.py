@@ -51,11 +51,15 @@ def test_a_command_of_djangos_has_no_class_name_in_front_either() -> None:
     assert refused.stderr.startswith("Cannot find a migration matching '0999'"), refused.stderr
 
 
-def test_a_wrong_configuration_is_such_a_document_before_django_is_there() -> None:
-    refused = seo_gen("tenant", "list", "--json", LOG_LEVEL="LOUD")
+@pytest.mark.parametrize(
+    ("variable", "value", "code"),
+    [("LOG_LEVEL", "LOUD", "log_setting_invalid"), ("DATABASE_LOCK_TIMEOUT_S", "soon", "configuration_invalid")],
+)
+def test_a_wrong_configuration_is_such_a_document_before_django_is_there(variable: str, value: str, code: str) -> None:
+    refused = seo_gen("tenant", "list", "--json", **{variable: value})
     assert (refused.returncode, refused.stderr) == (1, "")
     error = json.loads(refused.stdout)["error"]
-    assert error["code"] == "configuration_invalid" and "LOG_LEVEL" in error["message"]
+    assert error["code"] == code and variable in error["message"]
 
 
 def test_wrong_usage_stays_on_stderr() -> None:
