@@ -255,7 +255,7 @@ def test_a_database_that_is_gone_is_refused_unless_accepted(tenant: Tenant) -> N
     assert tenant.server is not None
     with Cluster(tenant.server, database_prefix()) as cluster:
         cluster.drop_database(database_of(tenant))
-    with pytest.raises(DeletionRefused, match="its database is gone"):
+    with pytest.raises(DeletionRefused, match="Its database is gone"):
         tenant_delete(tenant_id=tenant.id)
     row = tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
     assert certificate_of(row)["remains"]["audit"]["entries"] is None
