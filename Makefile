@@ -13,7 +13,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test stop install install-dev lint format types contract bench chaos external messages lock clean
+.PHONY: help demo test stop install install-dev lint format types contract bench chaos external messages errors lock clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -60,6 +60,9 @@ messages: install-dev  ## Extract what is to be translated, and compile the tran
 	@command -v msgfmt >/dev/null || { echo "GNU gettext is not installed; your system's package is called gettext." >&2; exit 1; }
 	@$(BIN)/python manage.py makemessages --locale ja $(NOT_OURS) --no-obsolete --no-location --no-wrap
 	@$(BIN)/python manage.py compilemessages --locale ja --ignore $(VENV)
+
+errors: install-dev  ## Renew the manual's page of error codes.
+	@$(BIN)/python -m config.error_reference > errors.new && mv errors.new docs/manual/errors.md
 
 # One version of each package on every Python, with the hashes of its files for every platform, and without the address of
 # the registry that it was looked up in. Extras stay, since pip takes "a[x]" for another requirement than "a" where it

@@ -10,6 +10,8 @@ class AuditError(SeoGenError):
 
 
 class UnknownAction(AuditError):
+    code = "audit_action_unknown"
+
     def __init__(self, action: str) -> None:
         super().__init__(
             _("%(action)s is not the name of an audited action.") % {"action": repr(action)},
@@ -20,6 +22,8 @@ class UnknownAction(AuditError):
 class AuditOutsideTransaction(AuditError):
     """An entry must stand or fall with the change it records."""
 
+    code = "audit_outside_transaction"
+
     def __init__(self, action: str, using: str) -> None:
         super().__init__(
             _("%(action)s must be recorded inside the transaction on %(using)s that makes the change.")
@@ -29,6 +33,8 @@ class AuditOutsideTransaction(AuditError):
 
 
 class DetailsNotJson(AuditError):
+    code = "audit_details_invalid"
+
     def __init__(self, action: str, reason: str) -> None:
         super().__init__(
             _("%(action)s: its details are not JSON: %(reason)s.") % {"action": action, "reason": reason.rstrip(".")}
@@ -37,6 +43,8 @@ class DetailsNotJson(AuditError):
 
 class ArchiveDiffers(AuditError):
     """An erased tenant's log could not be kept; nothing of the archive is."""
+
+    code = "audit_archive_differs"
 
     def __init__(self, tenant_id: str, reason: str) -> None:
         super().__init__(_("Tenant %(id)s: %(reason)s.") % {"id": tenant_id, "reason": reason})

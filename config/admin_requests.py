@@ -24,6 +24,8 @@ NUL = "\x00"
 class InvalidRequest(SeoGenError):
     """What was sent cannot be kept or looked for."""
 
+    code = "request_invalid"
+
 
 @contextmanager
 def wellformed(request: HttpRequest, model: type[Model] | None, arguments: dict[str, Any]) -> Iterator[None]:

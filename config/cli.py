@@ -1,5 +1,7 @@
 """``seo-gen <noun> <verb>``: our management commands, their one boundary for errors, and the servers they need."""
 
+from __future__ import annotations
+
 import errno
 import os
 import re
@@ -7,11 +9,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from config import prepare
 from config.errors import SeoGenError
+from config.refusals import EXIT_REFUSED, let_refusals_pass, refuse
 from config.stack.paths import CHECKOUT
 from config.usage import NO_SUCH_COMMAND, UNDERSTOOD, check_usage
+
+if TYPE_CHECKING:
+    from django.core.management.base import BaseCommand
 
 OUR_APPS = ("audit", "config", "llm", "prompts", "runs", "tenants")
 # Commands that work without servers; whatever begins so is left alone too.
@@ -25,7 +32,7 @@ HELP = ("-h", "--help", "help")
 # SQLSTATE, PostgreSQL manual, appendix A.
 UNDEFINED_TABLE = "42P01"
 READ_ONLY_TRANSACTION = "25006"
-EXIT_REFUSED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,13 +46,17 @@ def manage(argv: Sequence[str]) -> int:
     words = list(argv[1:])
 
     def run() -> int:
-        from django.core.management import execute_from_command_line
+        from django.core.management import ManagementUtility
+
+        class Utility(ManagementUtility):
+            def fetch_command(self, subcommand: str) -> BaseCommand:
+                return let_refusals_pass(super().fetch_command(subcommand))
 
         name = words[0] if words else "help"
         refused = _prepare(name, words[1:], [argv[0], name])
         if refused:
             return refused
-        execute_from_command_line(list(argv))
+        Utility(list(argv)).execute()
         return 0
 
     return _guarded(run, words)
@@ -67,12 +78,12 @@ def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_REFUSED
     except SeoGenError as error:
-        return _refuse(str(error))
+        return refuse(error, words)
     except Exception as error:
-        sentence = _expected(error)
-        if sentence is None:
+        expected = _expected(error)
+        if expected is None:
             raise
-        return _refuse(sentence)
+        return refuse(expected, words)
 
 
 def _surroundings(words: Sequence[str]) -> AbstractContextManager[None]:
@@ -111,7 +122,7 @@ def _execute(name: str, spoken: list[str], arguments: list[str]) -> int:
     refused = _prepare(name, arguments, ["seo-gen", *spoken])
     if refused:
         return refused
-    command = load_command_class(_our_commands()[name], name)
+    command = let_refusals_pass(load_command_class(_our_commands()[name], name))
     # Named as it was typed, so that usage messages can be copied.
     command.run_from_argv(["seo-gen", " ".join(spoken), *arguments])
     return 0
@@ -186,27 +197,36 @@ def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:
     return EXIT_USAGE
 
 
-def _expected(error: Exception) -> str | None:
-    """One sentence for a failure of the surroundings; None for a defect."""
+def _expected(error: Exception) -> SeoGenError | None:
+    """What to say of a failure of the surroundings; None for a defect."""
     from django.core.exceptions import ImproperlyConfigured
     from django.db import InternalError, OperationalError, ProgrammingError
 
     reason = without_credentials(str(error).strip().partition("\n")[0])
     if isinstance(error, OperationalError):
-        return _("The database cannot be used: %(reason)s") % {"reason": reason}
+        return SeoGenError(_("The database cannot be used: %(reason)s") % {"reason": reason}, code="database_unusable")
     sqlstate = getattr(error.__cause__, "sqlstate", None)
     if isinstance(error, InternalError) and sqlstate == READ_ONLY_TRANSACTION:
         return _read_only(reason)
     if isinstance(error, ProgrammingError) and sqlstate == UNDEFINED_TABLE:
-        return _("The control database is not set up: %(reason)s. Run `seo-gen control setup`.") % {"reason": reason}
+        return SeoGenError(
+            _("The control database is not set up: %(reason)s.") % {"reason": reason},
+            hint=_("Run `seo-gen control setup`."),
+            code="control_database_not_set_up",
+        )
     if isinstance(error, ImproperlyConfigured):
-        return _("The configuration is wrong: %(reason)s") % {"reason": reason}
+        return SeoGenError(
+            _("The configuration is wrong: %(reason)s") % {"reason": reason}, code="configuration_invalid"
+        )
     if isinstance(error, OSError) and error.errno in SURROUNDINGS:
-        return _("%(path)s cannot be used: %(reason)s.") % {"path": error.filename or "-", "reason": error.strerror}
+        return SeoGenError(
+            _("%(path)s cannot be used: %(reason)s.") % {"path": error.filename or "-", "reason": error.strerror},
+            code="file_unusable",
+        )
     return None
 
 
-def _read_only(reason: str) -> str:
+def _read_only(reason: str) -> SeoGenError:
     """Say which database takes no changes: the control database, unless that one would."""
     from django.db import DatabaseError, connection
 
@@ -219,16 +239,23 @@ def _read_only(reason: str) -> str:
     except DatabaseError:
         is_standby, read_only = False, "off"
     if is_standby:
-        return _(
-            "The control database is read-only: its server is a standby. Nothing was changed; point DATABASE_URL to"
-            " the primary."
+        return SeoGenError(
+            _("The control database is read-only: its server is a standby."),
+            hint=_("Nothing was changed; point DATABASE_URL to the primary."),
+            code="control_database_read_only",
         )
     if read_only == "on":
-        return _(
-            "The control database is read-only (a standby?): its sessions begin with default_transaction_read_only,"
-            " which PGOPTIONS, its URL, its role or its server sets. Nothing was changed."
+        return SeoGenError(
+            _(
+                "The control database is read-only (a standby?): its sessions begin with default_transaction_read_only,"
+                " which PGOPTIONS, its URL, its role or its server sets."
+            ),
+            hint=_("Nothing was changed."),
+            code="control_database_read_only",
         )
-    return _("A database is read-only (a standby?): %(reason)s.") % {"reason": reason}
+    return SeoGenError(
+        _("A database is read-only (a standby?): %(reason)s.") % {"reason": reason}, code="database_read_only"
+    )
 
 
 def without_credentials(text: str) -> str:
@@ -245,8 +272,3 @@ def _(text: str) -> str:
         return gettext(text)
     except (AppRegistryNotReady, ImproperlyConfigured):
         return text
-
-
-def _refuse(sentence: str) -> int:
-    print(sentence, file=sys.stderr)
-    return EXIT_REFUSED

@@ -16,17 +16,29 @@ from audit.context import acting_as
 from config.errors import SeoGenError
 
 
+class Refusal(CommandError):
+    """A command's refusal, as a `SeoGenError` is a service's: a sentence, a hint, and a code for scripts."""
+
+    def __init__(self, message: str, *, code: str, hint: str = "", returncode: int = 1) -> None:
+        super().__init__(f"{message} {hint}".rstrip(), returncode=returncode)
+        self.message = message
+        self.hint = hint
+        self.code = code
+
+
 class OperatorCommand(BaseCommand):
     """A thin command: `perform` calls one service and returns a JSON-ready document.
 
     With `--json` the document is printed, alone, on stdout; otherwise `present` formats it for people. A `SeoGenError`
-    becomes one sentence on stderr and exit code 1; wrong usage exits 2 (argparse). Progress goes to stderr, and only
-    where it is a terminal.
+    becomes a `Refusal` and exit code 1: one sentence on stderr, or with `--json` one document on stdout. What is found
+    to be wrong after the document was printed is told on stderr in either case. Wrong usage exits 2 (argparse).
+    Progress goes to stderr, and only where it is a terminal.
     """
 
     requires_system_checks: list[str] = []
     requires_migrations_checks = False
     supports_json = True
+    document_printed = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         if self.supports_json:
@@ -37,9 +49,10 @@ class OperatorCommand(BaseCommand):
             with acting_as(f"operator:{operator_name()}", operation_id=str(uuid.uuid4())):
                 document = self.perform(**options)
         except SeoGenError as error:
-            raise CommandError(str(error)) from error
+            raise Refusal(error.message, hint=error.hint, code=error.code) from error
         if options.get("json"):
             self.stdout.write(json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
+            self.document_printed = True
         elif document is not None:
             self.present(document)
 
@@ -57,12 +70,16 @@ class OperatorCommand(BaseCommand):
         Refused with `--json`, whose document goes there too, and for what is not text at a terminal.
         """
         if json:
-            raise CommandError(
-                _("--json and --output - both write to standard output. Name a file, or leave --json out.")
+            raise Refusal(
+                _("--json and --output - both write to standard output."),
+                hint=_("Name a file, or leave --json out."),
+                code="options_conflict",
             )
         if not is_text and self.stdout.isatty():
-            raise CommandError(
-                _("What --output - writes is not text. Send standard output to a file or a pipe, not to a terminal.")
+            raise Refusal(
+                _("What --output - writes is not text."),
+                hint=_("Send standard output to a file or a pipe, not to a terminal."),
+                code="standard_output_refused",
             )
         return cast(IO[bytes], getattr(self.stdout._out, "buffer", None) or _Decoded(self.stdout._out))
 
@@ -76,8 +93,10 @@ class OperatorCommand(BaseCommand):
         if sys.stdin is None or not sys.stdin.isatty():
             if can_be_undone:
                 return
-            raise CommandError(
-                _("%(consequence)s Give --confirm to do it without being asked.") % {"consequence": consequence}
+            raise Refusal(
+                consequence,
+                hint=_("Give --confirm to do it without being asked."),
+                code="confirmation_missing",
             )
         self.stderr.write(consequence)
         # Not as the prompt of `input`, which goes to standard output, and with it into the file or pipe that it is.
@@ -88,7 +107,7 @@ class OperatorCommand(BaseCommand):
         except EOFError:
             typed = ""
         if typed != tenant_id:
-            raise CommandError(_("Nothing was done."))
+            raise Refusal(_("Nothing was done."), code="confirmation_wrong")
 
 
 class _Decoded(io.RawIOBase):

@@ -82,6 +82,7 @@ def require_running(home: stack.Home, name: str) -> None:
         raise stack.StackError(
             _("The %(name)s process has ended before its time.") % {"name": name},
             hint=_("See %(log)s.") % {"log": home.log_file(name)},
+            code="process_ended",
         )
 
 

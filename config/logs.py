@@ -35,6 +35,8 @@ SECRET_MIN_LENGTH = 8
 class InvalidLogSetting(SeoGenError):
     """LOG_FORMAT or LOG_LEVEL has a value that nobody knows."""
 
+    code = "log_setting_invalid"
+
 
 def configuration(*, log_format: str, level: str) -> dict[str, Any]:
     """Return the settings for `logging.config.dictConfig`; raise `InvalidLogSetting`."""

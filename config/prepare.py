@@ -95,7 +95,7 @@ def _run_control_setup(home: stack.Home) -> None:
     )
     if result.returncode:
         reason = (result.stderr.strip() or f"exit status {result.returncode}").splitlines()[-1]
-        raise stack.StackError(f"The control database cannot be set up: {reason}")
+        raise stack.StackError(f"The control database cannot be set up: {reason}", code="control_setup_failed")
 
 
 def _fingerprint(home: stack.Home) -> str:

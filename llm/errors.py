@@ -12,9 +12,15 @@ class LLMError(SeoGenError):
     permanent = True
 
     def __init__(
-        self, message: str, *, hint: str = "", retry_after_s: float | None = None, usage: TokenUsage | None = None
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: str = "",
+        retry_after_s: float | None = None,
+        usage: TokenUsage | None = None,
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, code=code)
         self.retry_after_s = retry_after_s
         self.usage = usage
 
@@ -32,6 +38,8 @@ class LLMTransientError(LLMError):
 class MissingKey(LLMPermanentError):
     """A provider cannot be used until an environment variable is set."""
 
+    code = "llm_key_missing"
+
     def __init__(self, provider_id: str, variable: str) -> None:
         super().__init__(
             _("The provider %(provider)s needs the environment variable %(variable)s, which is not set.")
@@ -44,6 +52,8 @@ class MissingKey(LLMPermanentError):
 class InvalidKey(LLMPermanentError):
     """A key holds characters that no HTTP header can carry."""
 
+    code = "llm_key_invalid"
+
     def __init__(self, provider_id: str, variable: str) -> None:
         super().__init__(
             _("The key of the provider %(provider)s in %(variable)s holds spaces or other characters that no key has.")
@@ -52,6 +62,8 @@ class InvalidKey(LLMPermanentError):
 
 
 class UnknownProvider(LLMPermanentError):
+    code = "llm_provider_not_found"
+
     def __init__(self, provider_id: str, known: list[str]) -> None:
         super().__init__(
             _("There is no LLM provider %(provider)s.") % {"provider": repr(provider_id)},
@@ -60,6 +72,8 @@ class UnknownProvider(LLMPermanentError):
 
 
 class InactiveProvider(LLMPermanentError):
+    code = "llm_provider_inactive"
+
     def __init__(self, provider_id: str) -> None:
         super().__init__(
             _("The LLM provider %(provider)s is switched off.") % {"provider": provider_id},
@@ -69,6 +83,8 @@ class InactiveProvider(LLMPermanentError):
 
 class InvalidBaseURL(LLMPermanentError):
     """The URL itself is not repeated: it may hold credentials."""
+
+    code = "llm_url_invalid"
 
     def __init__(self, provider_id: str) -> None:
         super().__init__(
@@ -83,6 +99,8 @@ class InvalidBaseURL(LLMPermanentError):
 class InsecureBaseURL(LLMPermanentError):
     """An API key must not cross a network in the clear."""
 
+    code = "llm_url_insecure"
+
     def __init__(self, provider_id: str) -> None:
         super().__init__(
             _("The API base URL of the provider %(provider)s must begin with https://.") % {"provider": provider_id},
@@ -92,6 +110,8 @@ class InsecureBaseURL(LLMPermanentError):
 
 class HostNotAllowed(LLMPermanentError):
     """The operator has not allowed keys and prompts to be sent there."""
+
+    code = "llm_host_not_allowed"
 
     def __init__(self, provider_id: str, host: str) -> None:
         super().__init__(
@@ -107,6 +127,8 @@ class HostNotAllowed(LLMPermanentError):
 class NoActiveModel(LLMPermanentError):
     """The provider has no active model of a class, or of a name."""
 
+    code = "llm_model_not_found"
+
     def __init__(self, provider_id: str, wanted: str) -> None:
         super().__init__(
             _("The LLM provider %(provider)s has no active model %(wanted)s.")
@@ -116,6 +138,8 @@ class NoActiveModel(LLMPermanentError):
 
 
 class UnknownStep(LLMPermanentError):
+    code = "step_not_found"
+
     def __init__(self, step: str, known: list[str]) -> None:
         super().__init__(
             _("There is no step %(step)s in the pipeline.") % {"step": repr(step)},
@@ -124,6 +148,8 @@ class UnknownStep(LLMPermanentError):
 
 
 class InvalidModelClass(LLMPermanentError):
+    code = "llm_model_class_not_found"
+
     def __init__(self, model_class: str, known: list[str]) -> None:
         super().__init__(
             _("There is no model class %(model_class)s.") % {"model_class": repr(model_class)},
@@ -133,6 +159,8 @@ class InvalidModelClass(LLMPermanentError):
 
 class PricesUnavailable(LLMTransientError):
     """The current price list cannot be fetched."""
+
+    code = "llm_prices_unavailable"
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(

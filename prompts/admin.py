@@ -152,7 +152,9 @@ class PromptAdmin(StaffAdmin):
         """Save a draft, unless it stopped being one while it was being edited."""
         stored = Prompt.objects.using(current_alias()).select_for_update().get(pk=obj.pk)
         if not is_draft(stored):
-            raise InvalidPrompt(_("%(prompt)s is no draft any more; make a new version.") % {"prompt": stored})
+            raise InvalidPrompt(
+                _("%(prompt)s is no draft any more; make a new version.") % {"prompt": stored}, code="prompt_not_draft"
+            )
         super().save_model(request, obj, form, change)
 
     def audit_details(self, obj: Any) -> dict[str, object]:

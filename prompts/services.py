@@ -70,16 +70,20 @@ def prompt_mark_used(*, alias: str, prompt_ids: Iterable[int]) -> None:
 def check_agreement(prompt: Prompt) -> None:
     """Raise `PromptMismatch` where the template's names and the declared ones differ."""
     variables = declared_variables(prompt.variables)
-    problems = []
-    if names := undeclared(prompt.content, variables):
-        problems.append(_("uses %(names)s without declaring it") % {"names": ", ".join(sorted(names))})
-    if names := unused(prompt.content, variables):
-        problems.append(_("declares %(names)s without using it") % {"names": ", ".join(sorted(names))})
-    if problems:
-        raise PromptMismatch(
-            _("Prompt %(id)d (%(prompt)s) cannot be used: it %(problems)s.")
-            % {"id": prompt.pk, "prompt": prompt, "problems": _(" and ").join(problems)}
+    strangers, idle = undeclared(prompt.content, variables), unused(prompt.content, variables)
+    if strangers and idle:
+        message = _(
+            "Prompt %(id)d (%(prompt)s) cannot be used: it uses %(undeclared)s without declaring it and declares"
+            " %(unused)s without using it."
         )
+    elif strangers:
+        message = _("Prompt %(id)d (%(prompt)s) cannot be used: it uses %(undeclared)s without declaring it.")
+    elif idle:
+        message = _("Prompt %(id)d (%(prompt)s) cannot be used: it declares %(unused)s without using it.")
+    else:
+        return
+    names = {"undeclared": ", ".join(sorted(strangers)), "unused": ", ".join(sorted(idle))}
+    raise PromptMismatch(message % {"id": prompt.pk, "prompt": prompt, **names})
 
 
 def _locked(alias: str, prompt_id: int) -> Prompt:

@@ -39,6 +39,8 @@ File = tuple[str, IO[bytes]]
 class BadArchive(TenantError):
     """An archive of files is damaged, or holds what it must not."""
 
+    code = "backup_archive_corrupt"
+
 
 class _Member(tarfile.TarInfo):
     """A member whose header is bounded, and which is no sparse file: that claims any size and costs nothing."""

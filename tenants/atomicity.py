@@ -63,7 +63,7 @@ def _obstacles(operation: Operation) -> Iterator[str]:
 def _statements(sql: object) -> Iterator[list[Token]]:
     """Yield the single statements of RunSQL's argument as words and signs, without comments."""
     for part in [sql] if isinstance(sql, str) else sql:  # type: ignore[attr-defined]
-        for statement in FilterStack().run(part if isinstance(part, str) else part[0]):
+        for statement in FilterStack().run(part if isinstance(part, str) else part[0]):  # type: ignore[no-untyped-call]
             tokens = [token for token in statement.flatten() if not token.is_whitespace and token.ttype not in Comment]
             if tokens:
                 yield tokens

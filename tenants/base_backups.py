@@ -77,6 +77,7 @@ def _in_use(server: DatabaseServer) -> BaseBackupError:
     return BaseBackupError(
         _("The base backups of database server %(name)s are in use by another process.") % {"name": server.name},
         hint=_("Wait for it to end, then try again."),
+        code="base_backups_busy",
     )
 
 
@@ -127,6 +128,7 @@ def require_self_contained(folder: Path) -> None:
             _("The base backup %(path)s is not in one folder: %(link)s leads out of it, as tablespaces do.")
             % {"path": folder, "link": leading[0].relative_to(folder)},
             hint=_("Move what is in tablespaces to pg_default, drop them, and make a new base backup."),
+            code="base_backup_has_tablespaces",
         )
 
 
@@ -221,6 +223,7 @@ def _copy(backup: BaseBackup, target: Path) -> None:
                 _("The base backup %(path)s cannot be copied: %(reason)s.")
                 % {"path": source, "reason": error.args[0][0][2]},
                 hint=_("Make room in SEO_GEN_HOME."),
+                code="base_backup_not_copied",
             ) from error
         return
     os.mkdir(target, FOLDER_MODE)
@@ -232,6 +235,7 @@ def _copy(backup: BaseBackup, target: Path) -> None:
             _("The base backup %(path)s cannot be unpacked: %(reason)s.")
             % {"path": place.path(f"{backup.name}/{TAR}"), "reason": error},
             hint=_("Make a new one with `seo-gen cluster backup`."),
+            code="base_backup_corrupt",
         ) from error
     target.chmod(FOLDER_MODE)
 
@@ -241,5 +245,6 @@ def _existing(folder: Path) -> Path:
         raise BaseBackupError(
             _("The base backup %(path)s does not exist any more.") % {"path": folder},
             hint=_("Make a new one with `seo-gen cluster backup`."),
+            code="base_backup_missing",
         )
     return folder

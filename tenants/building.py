@@ -55,7 +55,10 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
         source.load_into(scratch, guard, work=work)
     prepared = scratch.settle()
     if prepared:
-        raise Unfit(_("it leaves prepared transactions behind (%(count)d)") % {"count": prepared})
+        raise Unfit(
+            _("The backup leaves %(count)d prepared transactions behind.") % {"count": prepared},
+            code="backup_has_prepared_transactions",
+        )
     on_step("verify")
     proven = prove(scratch, source, expected, code, work)
     scratch.hand_over()
@@ -68,10 +71,15 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
         connection.set_autocommit(False)
         # In the transaction in which names are looked for in "public" too.
         if catalog_fingerprint(connection) != fingerprint:
-            raise Unfit(_("its schema changed while it was built"))
+            raise Unfit(
+                _("The restored database's schema changed while it was being built."), code="backup_schema_differs"
+            )
         script.run(connection)
         if not drift and catalog_fingerprint(connection) != script.fingerprint:
-            raise Unfit(_("migrated, its schema came out unlike the fleet's"))
+            raise Unfit(
+                _("After migration, the restored database's schema differs from the fleet's."),
+                code="backup_schema_differs",
+            )
         connection.commit()
     return Built(proven.census, code.version, script.fingerprint, drift, script.migrations)
 
@@ -95,12 +103,13 @@ def _require_server(cluster: Cluster, source: Source) -> None:
     """A dump of a newer PostgreSQL may hold what an older one does not know."""
     if source.manifest and source.manifest.server_version > cluster.major_version:
         raise Unfit(
-            _("it was made on PostgreSQL %(newer)d, and server %(name)s runs %(older)d")
+            _("The backup was made on PostgreSQL %(newer)d, and server %(name)s runs %(older)d.")
             % {
                 "newer": source.manifest.server_version,
                 "name": cluster.server.name,
                 "older": cluster.major_version,
-            }
+            },
+            code="server_version_older",
         )
 
 
@@ -125,10 +134,9 @@ def _pending(
         return None
     if expected.fleet_version not in ("", code.version):
         raise Unfit(
-            _(
-                "it is of another version than the fleet (%(fleet)s), which is behind this code: run"
-                " `seo-gen tenant migrate --all` first"
-            )
-            % {"fleet": short(expected.fleet_version)}
+            _("The backup is of another version than the fleet (%(fleet)s), which is behind this code.")
+            % {"fleet": short(expected.fleet_version)},
+            hint=_("Run `seo-gen tenant migrate --all` first."),
+            code="fleet_outdated",
         )
     return rehearse(reference, history, code, work)

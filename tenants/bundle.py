@@ -114,7 +114,7 @@ class Bundle:
         try:
             return LLMConfiguration.model_validate_json(content)
         except ValidationError as error:
-            raise Unfit(_("%(part)s is not valid") % {"part": CONTROL_ROWS}) from error
+            raise Unfit(_("%(part)s is not valid.") % {"part": CONTROL_ROWS}) from error
 
     def audit_check(self) -> tuple[int | None, ChainHead]:
         """Check the audit log against itself, as `audit.archive.lines_check` does."""
@@ -135,7 +135,7 @@ class Bundle:
             tally.drain()
         expected = self._expected.get(name)
         if expected is None or expected.sha256 != tally.sha256:
-            raise Unfit(_("%(part)s is not what was written: its sha256 is not the manifest's") % {"part": name})
+            raise Unfit(_("%(part)s is not what was written: its sha256 is not the manifest's.") % {"part": name})
 
     def files(self, stream: IO[bytes]) -> Iterator[File]:
         """Yield the files in the part STORAGE. There may be some that no row refers to, but not any number."""
@@ -146,22 +146,24 @@ class Bundle:
         with _damage_told():
             more = self._archive.next()
         if more is not None:
-            raise Unfit(_("it holds %(part)r, which is no part of a bundle") % {"part": more.name})
+            raise Unfit(_("The file holds %(part)r, which is no part of a bundle.") % {"part": more.name})
 
     def _next(self, name: str) -> IO[bytes]:
         """Return the next part's content; nothing is read of one that is not what it must be."""
         member = self._archive.next()
         if member is None or member.name != name:
-            raise Unfit(_("it is no bundle of ours, or was cut off: %(part)s is missing") % {"part": name})
+            raise Unfit(
+                _("The file is not a bundle of seo-gen's, or was cut off: %(part)s is missing.") % {"part": name}
+            )
         content = content_of(self._archive, member)
         if name in IN_MEMORY and member.size > MAX_DOCUMENT_BYTES:
-            raise Unfit(_("%(part)s is larger than any of ours") % {"part": name})
+            raise Unfit(_("%(part)s is larger than any that seo-gen writes.") % {"part": name})
         expected = self.size_of(name)
         if name != MANIFEST and member.size != expected:
             raise Unfit(
                 ngettext(
-                    "%(part)s has %(found)d byte, and the manifest says %(wanted)s",
-                    "%(part)s has %(found)d bytes, and the manifest says %(wanted)s",
+                    "%(part)s has %(found)d byte, and the manifest says %(wanted)s.",
+                    "%(part)s has %(found)d bytes, and the manifest says %(wanted)s.",
                     member.size,
                 )
                 % {"part": name, "found": member.size, "wanted": expected}
@@ -176,7 +178,7 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
         if len(rest) > MAX_LINE_BYTES:
-            raise Unfit(_("%(part)s is larger than any of ours") % {"part": AUDIT})
+            raise Unfit(_("%(part)s is larger than any that seo-gen writes.") % {"part": AUDIT})
     if rest:
         yield rest
 
@@ -187,5 +189,5 @@ def _damage_told() -> Iterator[None]:
         yield
     except (tarfile.TarError, EOFError, ValueError, UnicodeDecodeError) as error:
         raise Unfit(
-            _("it is no bundle of ours, or was damaged: %(reason)s") % {"reason": type(error).__name__}
+            _("The file is not a bundle of seo-gen's, or was damaged: %(reason)s.") % {"reason": type(error).__name__}
         ) from error

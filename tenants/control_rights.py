@@ -96,4 +96,5 @@ def control_rights_require() -> None:
             _("The roles of the control database %(name)s lack rights: %(count)d.")
             % {"name": settings.DATABASES[CONTROL]["NAME"], "count": len(missing)},
             hint=_("As a superuser, run there: %(statements)s;") % {"statements": "; ".join(missing)},
+            code="control_rights_missing",
         )

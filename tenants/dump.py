@@ -78,7 +78,7 @@ def format_of(beginning: bytes) -> DumpFormat:
     text = beginning.lstrip()
     if text.startswith((b"--", b"SET ", b"\\restrict")) and b"\0" not in beginning:
         return DumpFormat.PLAIN
-    raise TenantError(_("it is neither pg_dump's custom format nor plain SQL"))
+    raise TenantError(_("The file is neither in pg_dump's custom format nor plain SQL."), code="backup_not_recognized")
 
 
 def load(

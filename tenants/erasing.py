@@ -30,7 +30,7 @@ from tenants.cached import cache_erase
 from tenants.certificate import certificate_of, digest_of
 from tenants.cluster import Cluster, parse_location
 from tenants.contents import contents
-from tenants.errors import DeletionRefused, DeletionUnfinished, bare, reason_of
+from tenants.errors import DeletionUnfinished, bare, reason_of
 from tenants.held_transaction import held_open
 from tenants.holdings import (
     SCRATCH,
@@ -47,7 +47,6 @@ from tenants.models import (
     Backup,
     BackupStatus,
     BatchTenant,
-    DatabaseServer,
     Erasure,
     ErasurePhase,
     MigrationBatch,
@@ -122,17 +121,6 @@ def accept(row: Erasure, accepts: Sequence[str]) -> None:
         audit(row, "tenant.delete", identity=str(row.identity), accepts=new)
 
 
-def server_of(tenant: Tenant) -> DatabaseServer:
-    """Return the server that the tenant's database is on; raise `DeletionRefused` where that is not known."""
-    if tenant.server is None:
-        raise DeletionRefused(
-            tenant.id,
-            _("it is on no registered server, so nobody can drop its database"),
-            hint=_("Register its server in the admin, and choose it for the tenant."),
-        )
-    return tenant.server
-
-
 def carry_on(cluster: Cluster, tenant: Tenant, row: Erasure, on_progress: OnProgress) -> None:
     """Do the steps that are left; raise `DeletionUnfinished` with what stands in the way."""
     try:
@@ -157,7 +145,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     """Go on with a deletion that was cut off."""
     row = Erasure.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
     tenant = Tenant.objects.using(CONTROL).select_related("server").get(pk=row.tenant_id)
-    with copies_barred(tenant.id), Cluster(server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
+    with copies_barred(tenant.id), Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
         cluster.end_predecessors()
         carry_on(cluster, tenant, row, on_progress)
 
@@ -192,26 +180,27 @@ def _require_same_server(cluster: Cluster, row: Erasure) -> None:
     if cluster.facts().system_identifier != begun:
         raise DeletionUnfinished(
             row.tenant_id,
-            _("the server that its row names now is not the one that its database is on"),
+            _("The server that is registered for it now is not the one that its database is on."),
             hint=_("Put the server's address in the admin right, then give the command again."),
+            code="tenant_on_another_server",
         )
 
 
 def _archive(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
     archive = AuditArchive.objects.using(CONTROL).filter(identity=row.identity).first()
     if archive is None and not cluster.database_exists(row.database):
-        _require(row, AUDIT_LOSS, _("its database is gone, and its audit log with it"))
+        _require(row, AUDIT_LOSS, _("Its database is gone, and its audit log with it."))
     elif archive is None:
         try:
             archive = _copy_log(cluster, tenant, row)
         except Error as error:
-            reason = _("its audit log cannot be read: %(reason)s") % {"reason": reason_of(error)}
+            reason = _("Its audit log cannot be read: %(reason)s.") % {"reason": reason_of(error)}
             _require(row, AUDIT_LOSS, reason)
         except ArchiveDiffers as error:
             # As where somebody put entries of it there before; nothing can take them out again.
             _require(row, AUDIT_LOSS, bare(error.message))
     elif not _is_ours(archive):
-        _require(row, AUDIT_LOSS, _("there is an archive of its audit log that the control log knows nothing of"))
+        _require(row, AUDIT_LOSS, _("There is an archive of its audit log that the control log knows nothing of."))
         archive = None
     if archive is None:
         return {"entries": None, "first_bad": None, "head_hash": None, "digest": None}
@@ -257,7 +246,7 @@ def _copy_log(cluster: Cluster, tenant: Tenant, row: Erasure) -> AuditArchive:
 
 
 def broken_log(number: int) -> str:
-    return _("its audit log is broken at entry %(number)d") % {"number": number}
+    return _("The audit log is broken at entry %(number)d.") % {"number": number}
 
 
 def _list(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:

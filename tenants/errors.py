@@ -14,12 +14,19 @@ def bare(reason: str) -> str:
     return reason.rstrip(".。")
 
 
+def because(outcome: str, reason: str) -> str:
+    """Return two sentences: what did not happen, and why. A reason that another program gave may lack its full stop."""
+    return f"{outcome} {reason if reason.endswith(('.', '。')) else reason + '.'}"
+
+
 class TenantError(SeoGenError):
     """Any refusal or failure that concerns one tenant or the servers they live on."""
 
 
 class NoActiveTenant(TenantError):
     """Customer data was asked for outside `tenant_context`; never answered from another database."""
+
+    code = "tenant_context_missing"
 
     def __init__(self, subject: str) -> None:
         super().__init__(
@@ -30,6 +37,8 @@ class NoActiveTenant(TenantError):
 
 class WrongTenantActive(TenantError):
     """A tenant's connection was used while another tenant is active."""
+
+    code = "tenant_context_wrong"
 
     def __init__(self, alias: str, active: str) -> None:
         super().__init__(
@@ -45,8 +54,12 @@ class InvalidTenant(TenantError):
 class TenantExists(TenantError):
     """The id or name is taken, by a live tenant or by the tombstone of an erased one."""
 
+    code = "tenant_exists"
+
 
 class UnknownTenant(TenantError):
+    code = "tenant_not_found"
+
     def __init__(self, tenant_id: str) -> None:
         super().__init__(
             _("There is no tenant %(id)s.") % {"id": repr(tenant_id)},
@@ -56,6 +69,8 @@ class UnknownTenant(TenantError):
 
 class TenantNotActive(TenantError):
     """The tenant exists but is suspended, or was deleted."""
+
+    code = "tenant_not_active"
 
     def __init__(self, tenant_id: str, status: str) -> None:
         hints = {
@@ -68,8 +83,24 @@ class TenantNotActive(TenantError):
         )
 
 
+class TenantWithoutServer(TenantError):
+    """Nothing can be done in the tenant's database as its owner; `Tenant.require_server` raises it."""
+
+    code = "tenant_without_server"
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s is on no registered server, so nobody can enter its database as the owner.")
+            % {"id": tenant_id},
+            hint=_("Register its server in the admin, and choose it for the tenant."),
+        )
+        self.tenant_id = tenant_id
+
+
 class TenantBusy(TenantError):
     """Another process is working on this tenant right now."""
+
+    code = "tenant_busy"
 
     def __init__(self, tenant_id: str, operation: str) -> None:
         super().__init__(
@@ -82,6 +113,8 @@ class TenantBusy(TenantError):
 class TenantUnfinished(TenantError):
     """An earlier operation was cut off; nothing else may touch the tenant until it is finished or undone."""
 
+    code = "tenant_unfinished"
+
     def __init__(self, tenant_id: str, operation: str) -> None:
         super().__init__(
             _("Tenant %(id)s: an earlier %(operation)s did not finish.") % {"id": tenant_id, "operation": operation},
@@ -92,6 +125,8 @@ class TenantUnfinished(TenantError):
 class FleetBusy(TenantError):
     """Another process migrates tenants' databases, or creates a tenant, right now."""
 
+    code = "fleet_busy"
+
     def __init__(self) -> None:
         super().__init__(
             _("Another process is migrating tenants, or creating one."), hint=_("Wait for it to end, then try again.")
@@ -100,6 +135,8 @@ class FleetBusy(TenantError):
 
 class FleetUnfinished(TenantError):
     """A migration of tenants is at work, or was cut off: prepared transactions may hold locks in their databases."""
+
+    code = "fleet_unfinished"
 
     def __init__(self, batch_id: object, reason: str = "") -> None:
         super().__init__(
@@ -116,11 +153,11 @@ class MigrationFailed(TenantError):
     `migration` is "app.name", or "" where none was at work.
     """
 
-    def __init__(self, tenant_id: str, reason: str, *, migration: str = "") -> None:
-        where = (
-            _("Tenant %(id)s, migration %(migration)s: %(reason)s.") if migration else _("Tenant %(id)s: %(reason)s.")
-        )
-        super().__init__(where % {"id": tenant_id, "migration": migration, "reason": bare(reason)})
+    code = "migration_failed"
+
+    def __init__(self, tenant_id: str, reason: str, *, migration: str = "", code: str = "") -> None:
+        where = _("Tenant %(id)s, migration %(migration)s:") if migration else _("Tenant %(id)s:")
+        super().__init__(because(where % {"id": tenant_id, "migration": migration}, reason), code=code)
         self.tenant_id = tenant_id
         self.migration = migration
         self.reason = reason
@@ -129,48 +166,57 @@ class MigrationFailed(TenantError):
 class BackupFailed(TenantError):
     """A backup or an export was not made; what there was of it is removed."""
 
-    def __init__(self, tenant_id: str, reason: str, *, exported: bool = False) -> None:
-        sentence = (
-            _("Tenant %(id)s was not exported: %(reason)s.")
-            if exported
-            else _("Tenant %(id)s was not backed up: %(reason)s.")
-        )
-        super().__init__(sentence % {"id": tenant_id, "reason": bare(reason)})
+    code = "backup_failed"
+
+    def __init__(self, tenant_id: str, reason: str, *, exported: bool = False, code: str = "") -> None:
+        outcome = _("Tenant %(id)s was not exported.") if exported else _("Tenant %(id)s was not backed up.")
+        super().__init__(because(outcome % {"id": tenant_id}, reason), code=code)
 
 
 class RestoreRefused(TenantError):
     """What was to be restored is not whole, or not this tenant's, or the tenant cannot be restored now."""
 
-    def __init__(self, tenant_id: str, reason: str, *, hint: str = "") -> None:
+    code = "restore_refused"
+
+    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(
-            _("Tenant %(id)s was not restored: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)},
+            because(_("Tenant %(id)s was not restored.") % {"id": tenant_id}, reason),
             hint=hint or _("Its database is as it was."),
+            code=code,
         )
 
 
 class ImportRefused(TenantError):
     """A bundle is damaged, or does not fit this installation; nothing of it is left."""
 
-    def __init__(self, file: str, reason: str, *, hint: str = "") -> None:
+    code = "import_refused"
+
+    def __init__(self, file: str, reason: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(
-            _("%(file)s was not imported: %(reason)s.") % {"file": file, "reason": bare(reason)},
+            because(_("%(file)s was not imported.") % {"file": file}, reason),
             hint=hint or _("Nothing of it is left."),
+            code=code,
         )
 
 
 class RestoreUnfinished(TenantError):
     """The tenant has its restored database and works; what follows a restore could not be done now."""
 
+    code = "restore_unfinished"
+
     def __init__(self, tenant_id: str, reason: str) -> None:
         super().__init__(
-            _("Tenant %(id)s has its restored database, but what follows is not done: %(reason)s.")
-            % {"id": tenant_id, "reason": bare(reason)},
+            because(
+                _("Tenant %(id)s has its restored database, but what follows is not done.") % {"id": tenant_id}, reason
+            ),
             hint=_("Mend that, then run `seo-gen tenant recover`."),
         )
 
 
 class TenantUnreachable(TenantError):
     """The tenant's database does not answer, or refuses our login. `reason` is the driver's first line."""
+
+    code = "tenant_unreachable"
 
     def __init__(self, tenant_id: str, reason: str) -> None:
         super().__init__(
@@ -182,12 +228,16 @@ class TenantUnreachable(TenantError):
 class TenantLocked(TenantError):
     """A table of the tenant's is locked by somebody else, for longer than we wait (DATABASE_LOCK_TIMEOUT_S)."""
 
+    code = "tenant_locked"
+
     def __init__(self, tenant_id: str, reason: str) -> None:
         super().__init__(_("Tenant %(id)s is busy: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)})
 
 
 class TenantIdentityMismatch(TenantError):
     """The database behind the tenant's URL is not that tenant's: refused before any row is read."""
+
+    code = "tenant_identity_mismatch"
 
     def __init__(self, tenant_id: str, found: str) -> None:
         super().__init__(
@@ -198,6 +248,8 @@ class TenantIdentityMismatch(TenantError):
 
 
 class TenantConnectionsExhausted(TenantError):
+    code = "tenant_connections_exhausted"
+
     def __init__(self, alias: str, maximum: int) -> None:
         super().__init__(
             _("%(alias)s: all tenant connections of this process (%(maximum)d) are in use.")
@@ -208,6 +260,8 @@ class TenantConnectionsExhausted(TenantError):
 
 class InvalidDatabaseURL(TenantError):
     """A URL that does not name a PostgreSQL database; the message never repeats it, for it holds a password."""
+
+    code = "tenant_database_url_invalid"
 
     def __init__(self, tenant_id: str) -> None:
         super().__init__(
@@ -230,29 +284,39 @@ class StorageError(SeoGenError):
 class CacheUnavailable(TenantError):
     """The cache does not answer: what it holds of a tenant is unknown."""
 
+    code = "cache_unreachable"
+
 
 class DeletionRefused(TenantError):
     """The tenant cannot be erased as things are; nothing was begun."""
 
-    def __init__(self, tenant_id: str, reason: str, *, hint: str = "") -> None:
+    code = "deletion_refused"
+
+    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(
-            _("Tenant %(id)s was not deleted: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)},
+            because(_("Tenant %(id)s was not deleted.") % {"id": tenant_id}, reason),
             hint=hint or _("Nothing was changed."),
+            code=code,
         )
 
 
 class DeletionUnfinished(TenantError):
     """A deletion is begun and cannot go on now; the tenant is closed to everybody meanwhile."""
 
-    def __init__(self, tenant_id: str, reason: str, *, hint: str = "") -> None:
+    code = "deletion_unfinished"
+
+    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(
-            _("Tenant %(id)s is closed, but not deleted yet: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)},
+            because(_("Tenant %(id)s is closed, but not deleted yet.") % {"id": tenant_id}, reason),
             hint=hint or _("Mend that, then give the command again, or run `seo-gen tenant recover`."),
+            code=code,
         )
 
 
 class ErasedTenant(TenantError):
     """Somebody asks for the data of a tenant that was erased."""
+
+    code = "tenant_erased"
 
     def __init__(self, tenant_id: str, erased_at: object) -> None:
         super().__init__(
@@ -263,6 +327,8 @@ class ErasedTenant(TenantError):
 
 
 class UnknownErasure(TenantError):
+    code = "erasure_not_found"
+
     def __init__(self, tenant_id: str) -> None:
         super().__init__(
             _("No erasure of a tenant %(id)s is recorded.") % {"id": repr(tenant_id)},
@@ -272,6 +338,8 @@ class UnknownErasure(TenantError):
 
 class EncryptionKeyError(TenantError):
     """No configured key opens a stored credential."""
+
+    code = "encryption_key_missing"
 
 
 def reason_of(error: BaseException) -> str:
@@ -296,6 +364,7 @@ def disk_failures_told() -> Iterator[None]:
         yield
     except OSError as error:
         raise TenantError(
-            _("the disk or a file cannot be used: %(reason)s") % {"reason": reason_of_disk(error)},
+            _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)},
             hint=_("Make room in SEO_GEN_HOME and the system's temporary folder, then try again."),
+            code="disk_unusable",
         ) from error

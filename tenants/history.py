@@ -77,13 +77,15 @@ class Release:
         """Say why nothing can be applied on top of `history`, or return ""."""
         unknown = sorted(history - self._known)
         if unknown:
-            return _("it is ahead of this code, which does not know %(names)s") % {
+            return _("The database is ahead of this code, which does not know %(names)s.") % {
                 "names": ", ".join(map(label, unknown))
             }
         for key, parents in sorted(self.parents.items()):
             for parent in parents:
                 if self.is_applied(key, history) and not self.is_applied(parent, history):
-                    return _("its history is inconsistent: %(name)s is applied without %(parent)s") % {
+                    return _(
+                        "The database's migration history is inconsistent: %(name)s is applied without %(parent)s."
+                    ) % {
                         "name": label(key),
                         "parent": label(parent),
                     }

@@ -28,6 +28,8 @@ MEBIBYTE = 2**20
 class LoadStopped(TenantError):
     """A dump was not loaded to its end, since it went beyond its limits."""
 
+    code = "load_stopped"
+
 
 class LoadGuard:
     """Watches the loading of one dump; `bounded_load` makes it."""
@@ -75,13 +77,14 @@ class LoadGuard:
                 progress, since = now, time.monotonic()
             if self._limit_bytes is not None and now[1] > self._limit_bytes:
                 self._end(
-                    _("it fills more than %(limit)d MiB on disk, which no dump of its size should")
+                    _("The dump fills more than %(limit)d MiB on disk, which no dump of its size should.")
                     % {"limit": self._limit_bytes // MEBIBYTE}
                 )
                 return
             if time.monotonic() - since > settings.RESTORE_STALL_S:
                 self._end(
-                    _("nothing has moved for %(seconds)g s while it was loaded") % {"seconds": settings.RESTORE_STALL_S}
+                    _("Nothing has moved for %(seconds)g s while the dump was being loaded.")
+                    % {"seconds": settings.RESTORE_STALL_S}
                 )
                 return
 

@@ -21,6 +21,8 @@ Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 class InvalidManifest(TenantError):
     """A manifest is not one of ours, or was damaged."""
 
+    code = "manifest_invalid"
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")

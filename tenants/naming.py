@@ -25,14 +25,18 @@ def clean_name(name: str) -> str:
     """Return `name` normalised (NFC, blanks and invisible characters at its ends gone), or raise `InvalidTenant`."""
     cleaned = strip_invisible(unicodedata.normalize("NFC", name))
     if not cleaned:
-        raise InvalidTenant(_("A tenant needs a name."), hint=_("Give one with --name."))
+        raise InvalidTenant(_("A tenant needs a name."), hint=_("Give one with --name."), code="tenant_name_invalid")
     if len(cleaned) > NAME_MAX_LENGTH:
         raise InvalidTenant(
             _("A tenant's name has at most %(max)d characters; this one has %(count)d.")
-            % {"max": NAME_MAX_LENGTH, "count": len(cleaned)}
+            % {"max": NAME_MAX_LENGTH, "count": len(cleaned)},
+            code="tenant_name_invalid",
         )
     if has_control_characters(cleaned):
-        raise InvalidTenant(_("A tenant's name cannot hold control characters: %(name)r.") % {"name": cleaned})
+        raise InvalidTenant(
+            _("A tenant's name cannot hold control characters: %(name)r.") % {"name": cleaned},
+            code="tenant_name_invalid",
+        )
     return cleaned
 
 
@@ -40,7 +44,8 @@ def validate_id(tenant_id: str) -> str:
     """Return `tenant_id` if it is a slug of the specified form, or raise `InvalidTenant`."""
     if not re.fullmatch(ID_PATTERN, tenant_id):
         raise InvalidTenant(
-            _("%(id)r is not a tenant id: 1 to 41 of a-z, 0-9 and -, and no - in front.") % {"id": tenant_id[:80]}
+            _("%(id)r is not a tenant id: 1 to 41 of a-z, 0-9 and -, and no - in front.") % {"id": tenant_id[:80]},
+            code="tenant_id_invalid",
         )
     return tenant_id
 
@@ -74,7 +79,10 @@ def database_name(prefix: str) -> str:
     its databases and roles. The tenant's row alone knows which is whose.
     """
     if not re.fullmatch(PREFIX_PATTERN, prefix):
-        raise InvalidTenant(_("TENANT_DATABASE_PREFIX %(prefix)r is not a short identifier.") % {"prefix": prefix})
+        raise InvalidTenant(
+            _("TENANT_DATABASE_PREFIX %(prefix)r is not a short identifier.") % {"prefix": prefix},
+            code="tenant_database_prefix_invalid",
+        )
     return f"{prefix}_{secrets.token_hex(8)}"
 
 

@@ -193,7 +193,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     with Cluster(tenant.server, database_prefix(), work) as cluster:
         cluster.end_predecessors()
         _undo(Newcomer(tenant, operation, cluster, on_progress, work), _("It was cut off, and undone."))
-    raise RestoreRefused(tenant.id, _("it was cut off"), hint=_("Nothing of it is left."))
+    raise RestoreRefused(tenant.id, _("The operation was cut off."), hint=_("Nothing of it is left."))
 
 
 def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: Reader | None) -> TenantOperation:

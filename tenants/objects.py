@@ -26,7 +26,7 @@ from django.utils.translation import gettext as _
 
 from tenants import s3
 from tenants.errors import StorageError
-from tenants.places import flush_folder, hint_of_place, reason_of_place
+from tenants.places import Use, flush_folder, hint_of_place, reason_of_place
 from tenants.streams import copy_stream
 
 ALIAS = "artifacts"
@@ -97,7 +97,7 @@ class StoredVersion:
 def versions_of(tenant_id: str) -> Iterator[StoredVersion]:
     """Yield all that is beneath the tenant's prefix, sorted by path: kept, unfinished and deleted files included."""
     prefix, backend = prefix_of(tenant_id), storages[ALIAS]
-    with _translated(prefix, _("read")):
+    with _translated(prefix, Use.READ):
         if isinstance(backend, FileSystemStorage):
             root = Path(backend.path(""))
             for path in sorted(Path(backend.path(prefix)).rglob("*")):
@@ -130,7 +130,7 @@ def refusal_of(tenant_id: str) -> str:
 def erase_all(tenant_id: str) -> int:
     """Remove all that `versions_of` yields, for good; return how much. Raises `StorageError`; may be repeated."""
     prefix, backend = prefix_of(tenant_id), storages[ALIAS]
-    with _translated(prefix, _("removed")):
+    with _translated(prefix, Use.REMOVE):
         if isinstance(backend, FileSystemStorage):
             count = sum(1 for _version in versions_of(tenant_id))
             folder = Path(backend.path(prefix))
@@ -164,13 +164,15 @@ def write_all(files: Mapping[str, Content]) -> None:
     backend = storages[ALIAS]
     changed: set[Path] = set()
     for path, content in files.items():
-        with _translated(path, _("written")):
+        with _translated(path, Use.WRITE):
             if isinstance(backend, FileSystemStorage):
                 changed |= _replace_file(backend, path, content)
             elif backend.save(path, _file(content)) != path:
-                raise StorageError(_("Storage: %(path)s could not be replaced.") % {"path": path})
+                raise StorageError(
+                    _("Storage: %(path)s could not be replaced.") % {"path": path}, code="storage_unavailable"
+                )
     for folder in sorted(changed):
-        with _translated(str(folder), _("written")):
+        with _translated(str(folder), Use.WRITE):
             flush_folder(folder)
 
 
@@ -182,19 +184,19 @@ def create(path: str, content: bytes) -> bool:
     conditional writes) it is looked up first, which leaves a moment. Raises `StorageError`.
     """
     backend = storages[ALIAS]
-    with _translated(path, _("written")):
+    with _translated(path, Use.WRITE):
         if not isinstance(backend, FileSystemStorage):
             return _create_object(backend, path, content)
         created, changed = _create_file(backend, path, content)
     for folder in sorted(changed):
-        with _translated(str(folder), _("written")):
+        with _translated(str(folder), Use.WRITE):
             flush_folder(folder)
     return created
 
 
 def read(path: str) -> bytes | None:
     """Return the file's content, None where there is none; raise `StorageError`."""
-    with _translated(path, _("read")):
+    with _translated(path, Use.READ):
         try:
             with storages[ALIAS].open(path) as file:
                 return bytes(file.read())
@@ -207,7 +209,7 @@ def remove(paths: Iterable[str]) -> int:
     backend = storages[ALIAS]
     count = 0
     for path in paths:
-        with _translated(path, _("removed")):
+        with _translated(path, Use.REMOVE):
             backend.delete(path)
             if isinstance(backend, FileSystemStorage):
                 _remove_empty(Path(backend.path(path)).parent, Path(backend.path(ROOT)))
@@ -217,7 +219,7 @@ def remove(paths: Iterable[str]) -> int:
 
 def _listing(prefix: str) -> Iterator[StoredObject]:
     backend = storages[ALIAS]
-    with _translated(prefix, _("read")):
+    with _translated(prefix, Use.READ):
         if isinstance(backend, FileSystemStorage):
             root = Path(backend.path(""))
             for path in sorted(Path(backend.path(prefix)).rglob("*")):
@@ -229,22 +231,43 @@ def _listing(prefix: str) -> Iterator[StoredObject]:
 
 
 @contextmanager
-def _translated(path: str, what: str) -> Iterator[None]:
+def _translated(path: str, what: Use) -> Iterator[None]:
     """Turn failures of the disk or of S3 into `StorageError`, and a path that leads out of the storage as well."""
     try:
         yield
     except (SuspiciousOperation, UnicodeError) as error:
         raise StorageError(
-            _("Storage: %(path)r is not a path that can be %(what)s.") % {"path": path, "what": what},
+            _impossible(what) % {"path": path},
             hint=_("It is in a row or a file that came from elsewhere; nothing was touched."),
+            code="storage_path_unusable",
         ) from error
     except (OSError, BotoCoreError, ClientError) as error:
         raise StorageError(
-            _("Storage: %(path)s cannot be %(what)s: %(reason)s.")
-            % {"path": path, "what": what, "reason": reason_of_place(error)},
+            _unusable(what) % {"path": path, "reason": reason_of_place(error)},
             hint=hint_of_place(error)
             or _("Nothing of the file was changed; make room or repair the storage, then try again."),
+            code="storage_unavailable",
         ) from error
+
+
+def _impossible(what: Use) -> str:
+    match what:
+        case Use.READ:
+            return _("Storage: %(path)r is not a path that can be read.")
+        case Use.WRITE:
+            return _("Storage: %(path)r is not a path that can be written.")
+        case Use.REMOVE:
+            return _("Storage: %(path)r is not a path that can be removed.")
+
+
+def _unusable(what: Use) -> str:
+    match what:
+        case Use.READ:
+            return _("Storage: %(path)s cannot be read: %(reason)s.")
+        case Use.WRITE:
+            return _("Storage: %(path)s cannot be written: %(reason)s.")
+        case Use.REMOVE:
+            return _("Storage: %(path)s cannot be removed: %(reason)s.")
 
 
 def _file(content: Content) -> File[bytes]:

@@ -52,6 +52,7 @@ def program(name: str, major_version: int, *, exact: bool = False) -> Path:
     raise ToolError(
         _("%(program)s for PostgreSQL %(version)d is not installed.") % {"program": name, "version": major_version},
         hint=_("Set PG_BIN_DIR to the folder that holds it."),
+        code="program_missing",
     )
 
 
@@ -205,4 +206,7 @@ def _failure(name: str, complaints: IO[bytes], status: int) -> ToolError:
     # The first that tells of an error; what follows is its consequence. Details may quote rows, so they stay out.
     said = [line for line in lines if re.search(r"\b(error|fatal|ERROR|FATAL|PANIC)\b", line)] or lines
     reason = re.sub(rf"^{re.escape(name)}: (error: )?", "", said[0]) if said else _("exit status %d") % status
-    return ToolError(_("%(program)s failed: %(reason)s.") % {"program": name, "reason": reason_of(Exception(reason))})
+    return ToolError(
+        _("%(program)s failed: %(reason)s.") % {"program": name, "reason": reason_of(Exception(reason))},
+        code="program_failed",
+    )

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
+from enum import Enum, auto
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -44,12 +45,22 @@ SENTENCE_CHARACTERS = 300
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 
 
+class Use(Enum):
+    """What was tried with a file."""
+
+    READ = auto()
+    WRITE = auto()
+    REMOVE = auto()
+
+
 class PlaceError(TenantError):
     """A place cannot be written or read now: no space, no permission, S3 out of reach."""
 
 
 class MissingFromPlace(PlaceError):
     """There is no file of that name."""
+
+    code = "file_not_found"
 
 
 class Place(ABC):
@@ -103,7 +114,7 @@ class Place(ABC):
             file.write(content)
 
     def read(self, name: str) -> bytes:
-        with self.open(name) as file, self._translated(name, _("read")):
+        with self.open(name) as file, self._translated(name, Use.READ):
             return file.read()
 
     def require_readable(self, name: str) -> None:
@@ -119,18 +130,18 @@ class Place(ABC):
 
     def reading(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which failures to read the opened file become `PlaceError`."""
-        return self._translated(name, _("read"))
+        return self._translated(name, Use.READ)
 
     def path(self, name: str) -> str:
         """Return where the file is, for people."""
         return f"{self.url.rstrip('/')}/{name}" if name else self.url
 
     @contextmanager
-    def _translated(self, name: str, what: str) -> Iterator[None]:
+    def _translated(self, name: str, what: Use) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError as error:
-            if what != _("read"):
+            if what is not Use.READ:
                 raise self._failure(name, what, error) from error
             raise MissingFromPlace(_("%(path)s does not exist.") % {"path": self.path(name)}) from error
         except (OSError, BotoCoreError, ClientError) as error:
@@ -139,12 +150,22 @@ class Place(ABC):
                 raise MissingFromPlace(_("%(path)s does not exist.") % {"path": self.path(name)}) from error
             raise self._failure(name, what, error) from error
 
-    def _failure(self, name: str, what: str, error: Exception) -> PlaceError:
+    def _failure(self, name: str, what: Use, error: Exception) -> PlaceError:
         return PlaceError(
-            _("%(path)s cannot be %(what)s: %(reason)s.")
-            % {"path": self.path(name), "what": what, "reason": reason_of_place(error)},
+            _unusable(what) % {"path": self.path(name), "reason": reason_of_place(error)},
             hint=hint_of_place(error),
+            code="place_unavailable",
         )
+
+
+def _unusable(what: Use) -> str:
+    match what:
+        case Use.READ:
+            return _("%(path)s cannot be read: %(reason)s.")
+        case Use.WRITE:
+            return _("%(path)s cannot be written: %(reason)s.")
+        case Use.REMOVE:
+            return _("%(path)s cannot be removed: %(reason)s.")
 
 
 def reason_of_place(error: Exception) -> str:
@@ -188,13 +209,13 @@ class Folder(Place):
         """Write beside the target, flush to the disk, rename, flush the folder."""
         target = self._path / name
         partial = _partial(target)
-        with self._translated(name, _("written")):
+        with self._translated(name, Use.WRITE):
             target.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
             partial.unlink(missing_ok=True)
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
         file = os.fdopen(descriptor, "wb")
         try:
-            with self._translated(name, _("written")):
+            with self._translated(name, Use.WRITE):
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -211,12 +232,12 @@ class Folder(Place):
             raise
 
     def open(self, name: str) -> IO[bytes]:
-        with self._translated(name, _("read")):
+        with self._translated(name, Use.READ):
             return (self._path / name).open("rb")
 
     def require_readable(self, name: str) -> None:
         path = self._path / name
-        with self._translated(name, _("read")):
+        with self._translated(name, Use.READ):
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if not os.access(path, os.R_OK):
@@ -225,7 +246,7 @@ class Folder(Place):
     def require_writable(self, name: str = "") -> None:
         """Try it, in the nearest folder that exists: those below are made when they are needed."""
         target = (self._path / name).parent if name else self._path
-        with self._translated(name, _("written")):
+        with self._translated(name, Use.WRITE):
             existing = next(folder for folder in (target, *target.parents) if folder.exists())
             if not existing.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -233,14 +254,14 @@ class Folder(Place):
                 pass
 
     def size(self, name: str) -> int | None:
-        with self._translated(name, _("read")):
+        with self._translated(name, Use.READ):
             try:
                 return (self._path / name).stat().st_size
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def names(self, prefix: str = "") -> Iterator[str]:
-        with self._translated("", _("read")):
+        with self._translated("", Use.READ):
             for path in sorted(self._path.rglob("*")):
                 name = path.relative_to(self._path).as_posix()
                 if path.is_file() and name.startswith(prefix) and not path.name.endswith(".partial"):
@@ -251,6 +272,7 @@ class Folder(Place):
             raise PlaceError(
                 _("%(url)s is a folder, in which nothing can be locked.") % {"url": self.url},
                 hint=_("Name a bucket with object lock, or set AUDIT_ANCHOR_LOCK_DAYS to 0."),
+                code="place_cannot_lock",
             )
         self.write(name, content)
 
@@ -260,7 +282,7 @@ class Folder(Place):
 
     def remove(self, name: str) -> None:
         target = self._path / name
-        with self._translated(name, _("removed")):
+        with self._translated(name, Use.REMOVE):
             target.unlink(missing_ok=True)
             _partial(target).unlink(missing_ok=True)
 
@@ -268,12 +290,12 @@ class Folder(Place):
         self.remove(name)
         folder = (self._path / name).parent
         if folder.exists():
-            with self._translated(name, _("removed")):
+            with self._translated(name, Use.REMOVE):
                 flush_folder(folder)
 
     def holds(self, name: str) -> bool:
         target = self._path / name
-        with self._translated(name, _("read")):
+        with self._translated(name, Use.READ):
             return os.path.lexists(target) or os.path.lexists(_partial(target))
 
 
@@ -288,7 +310,7 @@ class Bucket(Place):
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Upload in parts; the object appears when the last one is there, and not at all where the block fails."""
-        with self._translated(name, _("written")), ExitStack() as stack:
+        with self._translated(name, Use.WRITE), ExitStack() as stack:
             url = f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}"
             options = {"client": self._client, "min_part_size": PART_BYTES}
             with _cut_answers_told():
@@ -297,7 +319,7 @@ class Bucket(Place):
         self.completed.add(name)
 
     def open(self, name: str) -> IO[bytes]:
-        with self._translated(name, _("read")):
+        with self._translated(name, Use.READ):
             self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
             file: IO[bytes] = smart_open.open(
                 f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}",
@@ -309,7 +331,7 @@ class Bucket(Place):
 
     def require_writable(self, name: str = "") -> None:
         """Ask for the bucket. Only S3's "404" counts: an account may be allowed to write and not to ask."""
-        with self._translated(name, _("written")), _cut_answers_told():
+        with self._translated(name, Use.WRITE), _cut_answers_told():
             try:
                 self._client.head_bucket(Bucket=self._bucket)
             except ClientError as error:
@@ -321,13 +343,13 @@ class Bucket(Place):
 
     def size(self, name: str) -> int | None:
         try:
-            with self._translated(name, _("read")), _cut_answers_told():
+            with self._translated(name, Use.READ), _cut_answers_told():
                 return int(self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)["ContentLength"])
         except MissingFromPlace:
             return None
 
     def names(self, prefix: str = "") -> Iterator[str]:
-        with self._translated(prefix, _("read")):
+        with self._translated(prefix, Use.READ):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
@@ -337,14 +359,14 @@ class Bucket(Place):
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
         """In COMPLIANCE mode, which not even the account's root user can shorten; the bucket must have object lock."""
         lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if until else {}
-        with self._translated(name, _("written")):
+        with self._translated(name, Use.WRITE):
             # A lock is taken with a checksum alone.
             checked = {"ContentMD5": s3.content_md5(content)}
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content, **checked, **lock)
         self.completed.add(name)
 
     def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-        with self._translated(prefix, _("read")):
+        with self._translated(prefix, Use.READ):
             for found in s3.versions(self._client, self._bucket, self._prefix + prefix):
                 if not found.is_mark:
                     version = {"Bucket": self._bucket, "Key": found.key, "VersionId": found.version}
@@ -352,23 +374,23 @@ class Bucket(Place):
 
     def remove(self, name: str) -> None:
         key = self._prefix + name
-        with self._translated(name, _("removed")):
+        with self._translated(name, Use.REMOVE):
             self._client.delete_object(Bucket=self._bucket, Key=key)
             for upload in s3.uploads(self._client, self._bucket, key):
                 if upload["Key"] == key:
                     self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
 
     def erase(self, name: str) -> None:
-        with self._translated(name, _("removed")):
+        with self._translated(name, Use.REMOVE):
             s3.erase(self._client, self._bucket, self._versions(name))
         self.remove(name)
-        with self._translated(name, _("removed")):
+        with self._translated(name, Use.REMOVE):
             # Where the bucket keeps versions, that left a mark.
             s3.erase(self._client, self._bucket, self._versions(name))
 
     def holds(self, name: str) -> bool:
         try:
-            with self._translated(name, _("read")):
+            with self._translated(name, Use.READ):
                 return any(True for _version in self._versions(name))
         except MissingFromPlace:
             return False
@@ -393,7 +415,9 @@ def place_at(url: str) -> Place:
     if url.startswith(S3_SCHEME):
         bucket, _slash, prefix = url.removeprefix(S3_SCHEME).partition("/")
         if not bucket:
-            raise PlaceError(_("%(url)s names no bucket.") % {"url": url}, hint=_("Write s3://bucket/prefix."))
+            raise PlaceError(
+                _("%(url)s names no bucket.") % {"url": url}, hint=_("Write s3://bucket/prefix."), code="place_invalid"
+            )
         return Bucket(bucket, prefix.strip("/"))
     return Folder(Path(url).expanduser().absolute())
 
@@ -408,7 +432,7 @@ def split_file(url: str) -> tuple[Place, str]:
     _require_no_stream(url)
     folder, _slash, name = url.rpartition("/")
     if not name or (url.startswith(S3_SCHEME) and folder in ("s3:/", "s3:")):
-        raise PlaceError(_("%(url)s names no file.") % {"url": url})
+        raise PlaceError(_("%(url)s names no file.") % {"url": url}, code="place_invalid")
     return place_at(folder or ("/" if url.startswith("/") else ".")), name
 
 
@@ -418,6 +442,7 @@ def _require_no_stream(url: str) -> None:
         raise PlaceError(
             _("“-” is standard output, which takes one file; here several are written."),
             hint=_("Name a folder or s3://bucket/…; a folder that is called “-” is “./-”."),
+            code="standard_output_refused",
         )
 
 

@@ -38,6 +38,8 @@ ENDS = {b"/*": rb"\*/", b"e'": rb"(?<!\\)(?:\\\\)*'"}  # all others as they bega
 class NotADump(TenantError):
     """The file is not what pg_dump writes for one database."""
 
+    code = "backup_not_recognized"
+
 
 def statements(source: IO[bytes]) -> Iterator[bytes]:
     """Yield the dump in pieces, ready for psql's standard input, with psql's own commands locked.
@@ -69,7 +71,7 @@ def _filtered(lines: io.BufferedReader) -> Iterator[bytes]:
     end: re.Pattern[bytes] | None = None
     while line := lines.readline(MAX_LINE_BYTES + 1):
         if len(line) > MAX_LINE_BYTES:
-            raise NotADump(_("it holds a line that is longer than any of pg_dump's"))
+            raise NotADump(_("The dump holds a line that is longer than any of pg_dump's."))
         if end is None and NOT_OURS.match(line):
             continue
         yield line
@@ -87,7 +89,7 @@ def _data(lines: io.BufferedReader) -> Iterator[bytes]:
         if begins and piece == END_OF_COPY:
             return
         begins = piece.endswith(b"\n")
-    raise NotADump(_("it ends in the middle of a table's data"))
+    raise NotADump(_("The dump ends in the middle of a table's data."))
 
 
 def _end_after(line: bytes, end: re.Pattern[bytes] | None) -> re.Pattern[bytes] | None:

@@ -14,7 +14,7 @@ from audit.trusting import catalog_only
 from tenants.catalog import STAMP, catalog_fingerprint
 from tenants.census import LARGE_OBJECTS
 from tenants.cluster import Cluster, Door, parse_location
-from tenants.errors import MigrationFailed, ServerError, reason_of
+from tenants.errors import MigrationFailed, ServerError, TenantWithoutServer, reason_of
 from tenants.history import History
 from tenants.models import DatabaseServer, Tenant, database_prefix
 from tenants.owner import owner_connection
@@ -50,13 +50,13 @@ class Look:
 
 def look_at(
     tenants: Sequence[Tenant], *, work: str, workers: int, on_look: Callable[[str], None] = lambda tenant_id: None
-) -> tuple[list[Look], list[MigrationFailed | ServerError]]:
+) -> tuple[list[Look], list[MigrationFailed | TenantWithoutServer | ServerError]]:
     """Look at every tenant and return what was found, and what is wrong: all of it, not only the first.
 
     First each server is asked, once, who may enter which database; then each database is entered as its owner. `work`
     names the sessions. `on_look` hears each tenant's id.
     """
-    problems: list[MigrationFailed | ServerError] = []
+    problems: list[MigrationFailed | TenantWithoutServer | ServerError] = []
     reachable: list[Tenant] = []
     for server, of_server in _by_server(tenants, problems):
         try:
@@ -102,7 +102,7 @@ def look_into(tenant: Tenant, *, work: str) -> Look:
 
 
 def unusable(tenant_id: str, error: Error) -> MigrationFailed:
-    return MigrationFailed(tenant_id, _("its database cannot be used: %(reason)s") % {"reason": reason_of(error)})
+    return MigrationFailed(tenant_id, _("Its database cannot be used: %(reason)s.") % {"reason": reason_of(error)})
 
 
 def database_of(tenant: Tenant) -> str:
@@ -110,14 +110,12 @@ def database_of(tenant: Tenant) -> str:
 
 
 def _by_server(
-    tenants: Sequence[Tenant], problems: list[MigrationFailed | ServerError]
+    tenants: Sequence[Tenant], problems: list[MigrationFailed | TenantWithoutServer | ServerError]
 ) -> Iterator[tuple[DatabaseServer, list[Tenant]]]:
     by_server: dict[DatabaseServer, list[Tenant]] = defaultdict(list)
     for tenant in tenants:
         if tenant.server is None:
-            problems.append(
-                MigrationFailed(tenant.id, _("it is on no registered server, so nobody can enter it as its owner"))
-            )
+            problems.append(TenantWithoutServer(tenant.id))
         else:
             by_server[tenant.server].append(tenant)
     yield from by_server.items()
@@ -131,17 +129,17 @@ def _doors(server: DatabaseServer, tenants: Sequence[Tenant], work: str) -> dict
 def _closed(door: Door | None, tenant: Tenant) -> str:
     """Say what is wrong with who may enter, or return ""."""
     if door is None:
-        problem = _("its database %(database)s does not exist on server %(server)s")
+        problem = _("Its database %(database)s does not exist on server %(server)s.")
     elif not door.is_open:
-        problem = _("its database %(database)s accepts no connections")
+        problem = _("Its database %(database)s accepts no connections.")
     elif not door.has_login:
-        problem = _("its role %(database)s does not exist or cannot log in")
+        problem = _("Its role %(database)s does not exist or cannot log in.")
     elif not door.may_connect:
-        problem = _("its role %(database)s may not connect to its database")
+        problem = _("Its role %(database)s may not connect to its database.")
     elif not door.in_group:
-        problem = _("its role %(database)s has lost the privileges of the tenants' group role")
+        problem = _("Its role %(database)s has lost the privileges of the tenants' group role.")
     elif door.others:
-        problem = _("others may connect to its database: %(others)s")
+        problem = _("Others may connect to its database: %(others)s.")
     else:
         return ""
     others = ", ".join(door.others) if door else ""
@@ -152,6 +150,11 @@ def _require_identity(found: list[str], tenant: Tenant) -> None:
     if found != [tenant.id, str(tenant.identity)]:
         raise MigrationFailed(
             tenant.id,
-            _("the database %(database)s is not its own, but belongs to %(owner)s")
-            % {"database": database_of(tenant), "owner": found[0] if found else _("nobody")},
+            (
+                _("The database %(database)s is not its own, but belongs to %(owner)s.")
+                if found
+                else _("The database %(database)s is not its own, and belongs to nobody.")
+            )
+            % {"database": database_of(tenant), "owner": found[0] if found else ""},
+            code="tenant_identity_mismatch",
         )

@@ -63,12 +63,15 @@ def aware_time(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise TenantError(
-            _("%(text)r is not a time.") % {"text": text[:80]}, hint=_("Write it as 2026-01-31T12:00:00+09:00.")
+            _("%(text)r is not a time.") % {"text": text[:80]},
+            hint=_("Write it as 2026-01-31T12:00:00+09:00."),
+            code="time_invalid",
         ) from error
     if moment.tzinfo is None:
         raise TenantError(
             _("The time %(text)s has no offset.") % {"text": text},
             hint=_("Write it as %(text)s+09:00, or with Z for UTC.") % {"text": text},
+            code="time_invalid",
         )
     return moment
 

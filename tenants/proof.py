@@ -29,7 +29,7 @@ from tenants.owner import guest_connection
 from tenants.reference import history_read
 from tenants.rehearsal import reference_for
 from tenants.scratch import Scratch
-from tenants.sources import Source, Unfit
+from tenants.sources import Source, Unfit, UnknownHistory
 
 # What no migration of ours makes, by what PostgreSQL calls it.
 STRANGERS = """
@@ -107,11 +107,14 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
         with _reading(scratch, work) as connection:
             strangers = _strangers(connection)
             if strangers and not expected.admits_drift:
-                raise Unfit(_("it holds what no migration makes: %(objects)s") % {"objects": named(strangers)})
+                raise Unfit(
+                    _("The backup holds what no migration makes: %(objects)s.") % {"objects": named(strangers)},
+                    code="backup_holds_foreign_objects",
+                )
             _require_identity(owner_of(connection), expected)
             history = history_read(connection)
             if problem := code.problem(history):
-                raise Unfit(problem)
+                raise UnknownHistory(problem)
             reference = reference_for(scratch.cluster.server, scratch.cluster.major_version, history, code, work)
             found = differences(schema_part(reference.catalog), schema_part(catalog_read(connection)))
             require_drift_accepted(found, source, expected)
@@ -120,13 +123,16 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
             _require_rows(connection, census, source, expected)
             return Proven(census, reference, strangers)
     except Error as error:
-        raise Unfit(_("what it holds cannot be read: %(reason)s") % {"reason": reason_of(error)}) from error
+        raise Unfit(_("What the backup holds cannot be read: %(reason)s.") % {"reason": reason_of(error)}) from error
 
 
 def require_drift_accepted(drift: list[str], source: Source, expected: Expected) -> None:
     """Accept a schema that differs from our own alone, and where the manifest, if there is one, says so."""
     if drift and not (expected.admits_drift and (source.manifest is None or source.manifest.drift)):
-        raise Unfit(_("its schema is not what its migrations make: %(differences)s") % {"differences": named(drift)})
+        raise Unfit(
+            _("The backup's schema is not what its migrations make: %(differences)s.") % {"differences": named(drift)},
+            code="backup_schema_differs",
+        )
 
 
 @contextmanager
@@ -149,14 +155,15 @@ def _strangers(connection: BaseDatabaseWrapper) -> list[str]:
 
 def _require_identity(owner: tuple[str, UUID] | None, expected: Expected) -> None:
     if owner is None:
-        raise Unfit(_("it does not hold a tenant's database"))
+        raise Unfit(_("The backup does not hold a tenant's database."), code="backup_not_recognized")
     tenant_id, identity = owner
     if tenant_id != expected.tenant_id:
-        raise Unfit(_("it is a backup of tenant %(other)s") % {"other": tenant_id})
+        raise Unfit(_("The backup is of tenant %(other)s.") % {"other": tenant_id}, code="backup_of_another_tenant")
     if identity != expected.identity:
         raise Unfit(
-            _("it is of another tenant of that name (identity %(found)s, not %(wanted)s)")
-            % {"found": identity, "wanted": expected.identity}
+            _("The backup is of another tenant of that name (identity %(found)s, not %(wanted)s).")
+            % {"found": identity, "wanted": expected.identity},
+            code="backup_of_another_tenant",
         )
 
 
@@ -175,8 +182,8 @@ def _require_counts(census: Census, source: Source) -> None:
         if wanted.get(table) != census.rows.get(table):
             raise Unfit(
                 ngettext(
-                    "table %(table)s has %(found)d row, and the manifest says %(wanted)d",
-                    "table %(table)s has %(found)d rows, and the manifest says %(wanted)d",
+                    "Table %(table)s has %(found)d row, and the manifest says %(wanted)d.",
+                    "Table %(table)s has %(found)d rows, and the manifest says %(wanted)d.",
                     census.rows.get(table, 0),
                 )
                 % {"table": table, "found": census.rows.get(table, 0), "wanted": wanted.get(table, 0)}
@@ -186,13 +193,13 @@ def _require_counts(census: Census, source: Source) -> None:
 def _require_chain(connection: BaseDatabaseWrapper, census: Census, source: Source, expected: Expected) -> None:
     bad = chain_first_bad(connection, expected.chain_identity)
     if bad is not None:
-        raise Unfit(_("its audit chain is broken at entry %(sequence)d") % {"sequence": bad})
+        raise Unfit(_("The backup's audit chain is broken at entry %(sequence)d.") % {"sequence": bad})
     head = chain_head(connection)
     if census.audit.sequence and head != census.audit:
-        raise Unfit(_("its audit log does not end where its chain does"))
+        raise Unfit(_("The backup's audit log does not end where its chain does."))
     manifest = source.manifest
     if manifest and ChainHead(manifest.audit.sequence, manifest.audit.hash) != census.audit:
-        raise Unfit(_("its audit log does not end where the manifest says"))
+        raise Unfit(_("The backup's audit log does not end where the manifest says."))
 
 
 def _require_paths(connection: BaseDatabaseWrapper, expected: Expected) -> None:
@@ -202,6 +209,6 @@ def _require_paths(connection: BaseDatabaseWrapper, expected: Expected) -> None:
     found = contents().foreign_path(connection, expected.tenant_id)
     if found is not None:
         raise Unfit(
-            _("row %(row)s of table %(table)s refers to %(path)r, which is no file of the tenant's")
+            _("Row %(row)s of table %(table)s refers to %(path)r, which is no file of the tenant's.")
             % {"table": found.table, "row": found.row, "path": found.path}
         )

@@ -120,24 +120,28 @@ def _base_backup(server: DatabaseServer, target: Target, now: datetime) -> BaseB
         raise RecoveryError(
             _("Database server %(name)s has no base backup to recover from.") % {"name": server.name},
             hint=_("Make one with `seo-gen cluster backup`: what is changed from then on can be recovered."),
+            code="base_backup_none",
         )
     if not (server.wal_archive or server.wal_restore_command):
         raise RecoveryError(
             _("The write-ahead log of database server %(name)s is not archived, as far as is known.")
             % {"name": server.name},
             hint=_("Enter where it is in the admin, or run `seo-gen cluster receive-wal`."),
+            code="wal_not_archived",
         )
     moment = target.time or _point(server, target).created_at
     if moment > now:
         raise RecoveryError(
             _("%(target)s is in the future; by database server %(name)s it is %(now)s.")
-            % {"target": target, "name": server.name, "now": utc(now)}
+            % {"target": target, "name": server.name, "now": utc(now)},
+            code="time_in_future",
         )
     early_enough = [backup for backup in backups if backup.finished_at and backup.finished_at <= moment]
     if not early_enough:
         raise RecoveryError(
             _("%(target)s is before the earliest base backup of database server %(name)s, which is of %(finished)s.")
-            % {"target": target, "name": server.name, "finished": utc(backups[0].finished_at)}
+            % {"target": target, "name": server.name, "finished": utc(backups[0].finished_at)},
+            code="time_before_base_backup",
         )
     return early_enough[-1]
 
@@ -147,7 +151,8 @@ def _point(server: DatabaseServer, target: Target) -> RestorePoint:
     if point is None:
         raise RecoveryError(
             _("Database server %(server)s has no restore point %(name)r.")
-            % {"server": server.name, "name": target.name}
+            % {"server": server.name, "name": target.name},
+            code="restore_point_not_found",
         )
     return point
 
@@ -163,6 +168,7 @@ def _require_means(backup: BaseBackup) -> None:
             _("Recovery from base backup %(name)s needs %(needed)d MiB in %(path)s, where %(free)d MiB are free.")
             % {"name": backup.name, "needed": needed // MIB, "path": settings.HOME, "free": free // MIB},
             hint=_("Make room, or set SEO_GEN_HOME to a larger disk."),
+            code="recovery_space_missing",
         )
 
 
@@ -182,6 +188,7 @@ def _require_no_tablespaces(server: DatabaseServer, live: ServerFacts | None) ->
             )
             % {"name": server.name, "names": ", ".join(live.tablespaces)},
             hint=_("Move their databases to pg_default and drop them, or recover with a tool of your own."),
+            code="server_has_tablespaces",
         )
 
 

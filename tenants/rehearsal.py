@@ -87,7 +87,10 @@ def _compare_or_record(
         reference_record(cluster.server, connection, release, template=template)
     elif known.fingerprint != script.fingerprint:
         found = named(differences(known.catalog, script.catalog))
-        raise TenantError(_("the schema comes out unlike the template's: %(differences)s") % {"differences": found})
+        raise TenantError(
+            _("The schema comes out unlike the template's: %(differences)s.") % {"differences": found},
+            code="migration_schema_differs",
+        )
 
 
 def scratch_prefix() -> str:
@@ -168,4 +171,5 @@ def _failure(server: DatabaseServer, migration: str, reason: str) -> ServerError
     return ServerError(
         message % {"name": server.name, "migration": migration, "reason": reason.rstrip(".")},
         hint=_("Mend the migration."),
+        code="migration_rehearsal_failed",
     )

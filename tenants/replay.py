@@ -128,6 +128,7 @@ class Replay:
                     "segment": found.segment,
                 },
                 hint=_("Choose a time before that, or recover on another machine with a tool of your own."),
+                code="recovery_over_tablespace",
             )
 
     def _not_readable(self, database: str, said: list[str]) -> RecoveryError:
@@ -138,14 +139,17 @@ class Replay:
                 _("At %(target)s the database %(database)s was being dropped, and its files were gone already.")
                 % values,
                 hint=_("Choose an earlier time, or the restore point that was made before."),
+                code="database_missing_at_time",
             )
         if any(NO_DATABASE.search(line) for line in said):
             return RecoveryError(
-                _("At %(target)s there was no database %(database)s on database server %(name)s.") % values
+                _("At %(target)s there was no database %(database)s on database server %(name)s.") % values,
+                code="database_missing_at_time",
             )
         return RecoveryError(
             _("The database %(database)s of database server %(name)s cannot be read as at %(target)s: %(reason)s.")
-            % values
+            % values,
+            code="database_unreadable_at_time",
         )
 
     def _unreachable(self) -> RecoveryError:
@@ -154,7 +158,7 @@ class Replay:
         values = {"name": self._server.name, "target": self._target, "reason": _reason(said)}
         if _tells(said, *PROMOTED) or _tells(said, INSUFFICIENT):
             sentence = _("Database server %(name)s cannot be recovered to %(target)s and held there: %(reason)s.")
-            return RecoveryError(sentence % values)
+            return RecoveryError(sentence % values, code="recovery_failed")
         last = next((found[1] for line in reversed(said) if (found := LAST_COMMIT.search(line))), _("none"))
         values |= {"last": last, "missing": self._first_missing()}
         if values["missing"]:
@@ -165,8 +169,12 @@ class Replay:
                 )
                 % values,
                 hint=_("`seo-gen cluster status` shows which times can be reached."),
+                code="wal_segment_missing",
             )
-        return RecoveryError(_("Database server %(name)s cannot be recovered to %(target)s: %(reason)s.") % values)
+        return RecoveryError(
+            _("Database server %(name)s cannot be recovered to %(target)s: %(reason)s.") % values,
+            code="recovery_failed",
+        )
 
     def _first_missing(self) -> str:
         """Return the first segment that the archive did not have, nor the base backup; "" where none was missing."""

@@ -28,4 +28,5 @@ def replicating(server: DatabaseServer) -> Iterator[None]:
             error.message,
             hint=_("Add this line to its pg_hba.conf, with our address, and reload it: %(line)s")
             % {"line": f'host replication "{role}" ADDRESS scram-sha-256'},
+            code="replication_not_allowed",
         ) from error

@@ -61,6 +61,7 @@ def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: 
             % {"name": server.name, "status": done.returncode},
             hint=_("Run it by hand as the system account %(account)s, with PATH=%(path)s.")
             % {"account": account.pw_name if account else os.geteuid(), "path": os.defpath},
+            code="restore_command_failed",
         )
     if done.returncode or not (folder / name).is_file():
         return False

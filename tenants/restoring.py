@@ -28,15 +28,14 @@ from tenants.contents import contents
 from tenants.errors import (
     RestoreRefused,
     RestoreUnfinished,
-    TenantError,
     TenantNotActive,
     TenantUnfinished,
+    TenantWithoutServer,
     disk_failures_told,
 )
 from tenants.files_read import RESTORE, Given, Reader, reading_begin
 from tenants.history import release
 from tenants.models import (
-    DatabaseServer,
     OperationStatus,
     Restore,
     RestorePhase,
@@ -81,16 +80,10 @@ def at_work_on(tenant_id: str, kind: str) -> Iterator[Tenant]:
         try:
             with disk_failures_told():
                 yield tenant
-        except (RestoreRefused, RestoreUnfinished, TenantUnfinished):
+        except (RestoreRefused, RestoreUnfinished, TenantUnfinished, TenantWithoutServer):
             raise
         except SeoGenError as error:
-            raise RestoreRefused(tenant_id, error.message, hint=error.hint) from error
-
-
-def server_of(tenant: Tenant) -> DatabaseServer:
-    if tenant.server is None:
-        raise TenantError(_("it is on no registered server, so nobody can make databases for it"))
-    return tenant.server
+            raise RestoreRefused(tenant_id, error.message, hint=error.hint, code=error.code) from error
 
 
 def require_idle(tenant: Tenant, cluster: Cluster) -> None:
@@ -102,8 +95,9 @@ def require_idle(tenant: Tenant, cluster: Cluster) -> None:
     if runs:
         raise RestoreRefused(
             tenant.id,
-            _("runs are at work: %(runs)s") % {"runs": ", ".join(runs[:5])},
+            _("Runs are at work: %(runs)s.") % {"runs": ", ".join(runs[:5])},
             hint=_("Wait for them, or give --stop-runs. Its database is as it was."),
+            code="runs_at_work",
         )
 
 
@@ -233,7 +227,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, identity_file: 
     """End a restore, or an undo, that was cut off; raise `RestoreRefused` where it had to be undone."""
     row = Restore.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
     tenant = tenant_get(operation.tenant_id)
-    with Cluster(server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
+    with Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
         cluster.end_predecessors()
         if row.phase == RestorePhase.SWAPPING and swap.has_happened(cluster, row):
             _serve(cluster, tenant, row, _heads(cluster, tenant, row))
@@ -241,7 +235,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, identity_file: 
             finish(tenant, cluster, row, on_progress, identity_file=identity_file)
             return
         _undo(cluster, tenant, row, _("It was cut off, and undone."))
-    raise RestoreRefused(tenant.id, _("it was cut off before the databases were swapped"))
+    raise RestoreRefused(tenant.id, _("The operation was cut off before the databases were swapped."))
 
 
 def _undo(cluster: Cluster, tenant: Tenant, row: Restore, reason: str) -> None:

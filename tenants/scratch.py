@@ -62,6 +62,8 @@ def drop_throwaways() -> None:
 class ScratchBusy(TenantError):
     """Somebody is using the database."""
 
+    code = "scratch_busy"
+
 
 def _lock(name: str) -> AbstractContextManager[None]:
     return advisory_lock(f"seo-gen:scratch:{name}", wait="100ms", busy=lambda: ScratchBusy(name))

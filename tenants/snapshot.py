@@ -48,7 +48,7 @@ class Account:
 @contextmanager
 def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
     """Hold the tenant's database, as its owner sees it, for as long as the block lasts; nobody waits for it."""
-    server, database = server_of(tenant), database_of(tenant)
+    server, database = tenant.require_server(), database_of(tenant)
     with owner_connection(server, database, work) as connection, transaction.atomic(using=connection.alias):
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -64,7 +64,11 @@ def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> 
     connection = connections[taken.alias]
     census = census_take(connection)
     if census is None or (census.tenant_id, census.identity) != (tenant.id, tenant.identity):
-        raise BackupFailed(tenant.id, _("the database %(name)s is not its own") % {"name": taken.database})
+        raise BackupFailed(
+            tenant.id,
+            _("The database %(name)s is not its own.") % {"name": taken.database},
+            code="tenant_identity_mismatch",
+        )
     fingerprint = catalog_fingerprint(connection)
     drift: list[str] = []
     if not code.problem(census.history):
@@ -72,9 +76,3 @@ def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> 
         if reference.fingerprint != fingerprint:
             drift = differences(reference.catalog, catalog_read(connection))
     return Account(census, list(contents().files(taken.alias)), fingerprint, drift, large_objects_count(connection))
-
-
-def server_of(tenant: Tenant) -> DatabaseServer:
-    if tenant.server is None:
-        raise BackupFailed(tenant.id, _("it is on no registered server, so nobody can enter it as its owner"))
-    return tenant.server

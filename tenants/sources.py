@@ -33,6 +33,14 @@ BEGINNING_BYTES = 64
 class Unfit(TenantError):
     """What was to be restored is damaged, or is not what it should be. Whoever asked for it says for whom."""
 
+    code = "backup_corrupt"
+
+
+class UnknownHistory(Unfit):
+    """The migrations that were applied to it are unknown to this code, or one lacks another that it needs."""
+
+    code = "history_unknown"
+
 
 class Source(Protocol):
     @property
@@ -158,7 +166,7 @@ def backup_find(url: str, identity_file: str | None) -> BackupFile:
     if location_of(place, name).is_stream:
         return BackupFile(place, name, None, False, identity_file)
     if size_bytes == 0:
-        raise Unfit(_("%(path)s is empty") % {"path": place.path(name)})
+        raise Unfit(_("%(path)s is empty.") % {"path": place.path(name)})
     catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name, manifest__isnull=False).first()
     kept = Manifest.model_validate({**(catalogued.manifest or {}), "artifacts": []}) if catalogued else None
     beside = _manifest_beside(place, name)
@@ -166,14 +174,14 @@ def backup_find(url: str, identity_file: str | None) -> BackupFile:
     if manifest is not None and manifest.file.size_bytes != size_bytes:
         raise Unfit(
             ngettext(
-                "%(path)s has %(found)d byte, and its manifest says %(wanted)d: it was cut off or replaced",
-                "%(path)s has %(found)d bytes, and its manifest says %(wanted)d: it was cut off or replaced",
+                "%(path)s has %(found)d byte, and its manifest says %(wanted)d: it was cut off or replaced.",
+                "%(path)s has %(found)d bytes, and its manifest says %(wanted)d: it was cut off or replaced.",
                 size_bytes,
             )
             % {"path": place.path(name), "found": size_bytes, "wanted": manifest.file.size_bytes}
         )
     if kept and manifest and kept.file.sha256 != manifest.file.sha256:
-        raise Unfit(_("the manifest of %(path)s is not the catalogue's") % {"path": place.path(name)})
+        raise Unfit(_("The manifest of %(path)s is not the catalogue's.") % {"path": place.path(name)})
     if name.endswith(SEALED) or (manifest and manifest.recipient):
         identity_require(identity_file, needed=True)
     digest = hashlib.sha256(beside).hexdigest() if beside is not None else ""
@@ -210,13 +218,15 @@ def _require_digest(
     reading_end(place, name, sha256=tally.sha256, size_bytes=tally.size_bytes)
     if expected is not None and tally.sha256 != expected.sha256:
         raise Unfit(
-            _("%(path)s is not what was written: its sha256 is not the manifest's") % {"path": place.path(name)}
+            _("%(path)s is not what was written: its sha256 is not the manifest's.") % {"path": place.path(name)}
         ) from cause
 
 
 def _manifest_beside(place: Place, name: str) -> bytes | None:
     if (place.size(name + SUFFIX) or 0) > MAX_BYTES:
-        raise Unfit(_("its manifest %(path)s is larger than any of ours") % {"path": place.path(name + SUFFIX)})
+        raise Unfit(
+            _("The manifest %(path)s is larger than any that seo-gen writes.") % {"path": place.path(name + SUFFIX)}
+        )
     try:
         return place.read(name + SUFFIX)
     except MissingFromPlace:

@@ -18,7 +18,15 @@ from tenants.catalog import named
 from tenants.census import LARGE_OBJECTS_MOST
 from tenants.context import tenant_context
 from tenants.drift import drift_of, group, note_schemas
-from tenants.errors import FleetBusy, FleetUnfinished, MigrationFailed, TenantError, TenantUnreachable, reason_of
+from tenants.errors import (
+    FleetBusy,
+    FleetUnfinished,
+    MigrationFailed,
+    TenantError,
+    TenantUnreachable,
+    TenantWithoutServer,
+    reason_of,
+)
 from tenants.history import Release, release
 from tenants.models import Tenant, TenantStatus
 from tenants.parallel import in_parallel
@@ -211,7 +219,11 @@ def _compare(tenants: Sequence[Tenant], code: Release) -> tuple[dict[str, Look],
             note_schemas(read, code, drift)
     except (FleetBusy, FleetUnfinished):
         return {}, {}
-    problems = {error.tenant_id: str(error) for error in [*errors, *unread] if isinstance(error, MigrationFailed)}
+    problems = {
+        error.tenant_id: str(error)
+        for error in [*errors, *unread]
+        if isinstance(error, (MigrationFailed, TenantWithoutServer))
+    }
     for look in looks:
         problem = code.problem(look.history)
         if problem:

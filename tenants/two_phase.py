@@ -21,7 +21,7 @@ from tenants.locks import is_lock_timeout, lock_reason
 from tenants.models import BatchTenant, DatabaseServer, MigrationBatch, database_prefix, parse_gid
 from tenants.owner import owner_connection
 from tenants.parallel import in_parallel
-from tenants.preflight import Look
+from tenants.preflight import Look, unusable
 from tenants.reference import history_read
 from tenants.router import CONTROL
 from tenants.script import Script
@@ -76,7 +76,7 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
             connection.set_autocommit(False)
             _execute(connection, f"SET LOCAL lock_timeout = {int(lock_timeout_s * 1000)}")
             if history_read(connection) != job.look.history:
-                raise MigrationFailed(tenant_id, _("its migrations have changed since it was checked"))
+                raise MigrationFailed(tenant_id, _("Its migrations have changed since it was checked."))
             _require_untouched(connection, job)
             locked_at = time.perf_counter()
             job.script.run(connection, on_step)
@@ -132,7 +132,7 @@ def end_all(
     for (server, database, _gid), outcome in ended:
         tenant_id = tenant_ids.get((server.pk, database), database)
         if isinstance(outcome, Error):
-            problems.append(str(MigrationFailed(tenant_id, reason_of(outcome))))
+            problems.append(str(unusable(tenant_id, outcome)))
         elif isinstance(outcome, BaseException):
             raise outcome
         else:
@@ -160,7 +160,7 @@ def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> 
         if isinstance(outcome, BaseException):
             raise outcome
         if outcome:
-            reason = _("its prepared transaction was rolled back by somebody else; migrate it again")
+            reason = _("Its prepared transaction was rolled back by somebody else; migrate it again.")
             problems[row.tenant_id] = str(MigrationFailed(row.tenant_id, reason))
     return problems
 
@@ -184,14 +184,14 @@ def _audit(connection: BaseDatabaseWrapper, job: Job, release: Release) -> None:
 def _require_untouched(connection: BaseDatabaseWrapper, job: Job) -> None:
     look = job.look
     if catalog_stamp(connection) != look.stamp and catalog_fingerprint(connection) != look.fingerprint:
-        raise MigrationFailed(look.tenant.id, _("its schema has changed since it was checked"))
+        raise MigrationFailed(look.tenant.id, _("Its schema has changed since it was checked."))
 
 
 def _require_schema(connection: BaseDatabaseWrapper, job: Job) -> None:
     if catalog_fingerprint(connection) != job.script.fingerprint:
         found = named(differences(job.script.catalog, catalog_read(connection)))
         raise MigrationFailed(
-            job.look.tenant.id, _("its schema came out unlike the others': %(differences)s") % {"differences": found}
+            job.look.tenant.id, _("Its schema came out unlike the others': %(differences)s.") % {"differences": found}
         )
 
 
@@ -205,7 +205,7 @@ def _reason(job: Job, error: Error, lock_timeout_s: float) -> str:
     """Return the database's message; for a lock that was not to be had, also who holds it."""
     if not is_lock_timeout(error):
         return reason_of(error)
-    return _("it was busy: %(reason)s") % {"reason": lock_reason(job.look.server, job.look.database, lock_timeout_s)}
+    return _("It was busy: %(reason)s.") % {"reason": lock_reason(job.look.server, job.look.database, lock_timeout_s)}
 
 
 def _execute(connection: BaseDatabaseWrapper, query: str, *parameters: str) -> None:

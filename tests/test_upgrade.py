@@ -164,7 +164,9 @@ def test_messages_of_the_earlier_release_are_understood(installation: Installati
     installation.send(others)
     for message in others:
         done = f"{message['headers']['id']}] succeeded"
-        assert wait_until(lambda done=done: done in installation.log("worker"), PATIENCE_S), installation.log("worker")
+        assert wait_until(lambda done=done: done in installation.log("worker"), PATIENCE_S), installation.log(  # type: ignore[misc]
+            "worker"
+        )
 
 
 def test_a_new_run_completes(installation: Installation) -> None:

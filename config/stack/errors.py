@@ -10,6 +10,10 @@ class StackError(SeoGenError):
 class PortTaken(StackError):
     """A port that the user fixed is in use by something else."""
 
+    code = "port_taken"
+
 
 class NotInstalled(StackError):
     """A part of the embedded stack is missing from this Python environment."""
+
+    code = "not_installed"

@@ -157,7 +157,9 @@ class _Starter:
 
     def _failure(self, service: Service, reason: str) -> StackError:
         log = self.home.log_file(service.name)
-        return StackError(f"{service.title} did not start: {reason.rstrip('.')}.", hint=f"See {log}.")
+        return StackError(
+            f"{service.title} did not start: {reason.rstrip('.')}.", hint=f"See {log}.", code="service_not_started"
+        )
 
     def _is_recovering(self, service: Service) -> bool:
         return service.name == "postgres" and load_state(self.home).postgres_bootstrap > 0
@@ -186,9 +188,9 @@ class _Starter:
         try:
             port = int(raw)
         except ValueError as error:
-            raise StackError(f"{service.port_variable} is not a port number: {raw}.") from error
+            raise StackError(f"{service.port_variable} is not a port number: {raw}.", code="port_invalid") from error
         if not 0 < port < 65536:
-            raise StackError(f"{port} is not a port number.", hint="Ports are 1 to 65535.")
+            raise StackError(f"{port} is not a port number.", hint="Ports are 1 to 65535.", code="port_invalid")
         return port
 
     def _record(self, service: Service, port: int, running: psutil.Process) -> None:

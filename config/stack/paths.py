@@ -43,7 +43,9 @@ class Home:
                 (self.path / "log").chmod(LOG_FOLDER_MODE)
         except OSError as error:
             message = f"The stack's folder {self.path} cannot be made: {error.strerror}."
-            raise StackError(message, hint="Set SEO_GEN_HOME to a folder of yours.") from error
+            raise StackError(
+                message, hint="Set SEO_GEN_HOME to a folder of yours.", code="home_not_writable"
+            ) from error
 
 
 def find_home(path: Path | str | None = None) -> Home:

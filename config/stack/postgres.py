@@ -108,7 +108,9 @@ class Postgres(Service):
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 message = f"The passwords in {home.secrets_file} are not those of the database beside it."
-                raise StackError(message, hint="Restore the file from where the database came.") from error
+                raise StackError(
+                    message, hint="Restore the file from where the database came.", code="postgres_password_mismatch"
+                ) from error
             return False
         return True
 
@@ -169,7 +171,10 @@ def _run_roles_file(secrets: Secrets, port: int) -> None:
         check=False,
     )
     if made.returncode:
-        raise StackError(f"PostgreSQL's roles cannot be made: {made.stderr.strip() or 'psql left no message'}")
+        raise StackError(
+            f"PostgreSQL's roles cannot be made: {made.stderr.strip() or 'psql left no message'}",
+            code="postgres_roles_not_made",
+        )
 
 
 def _set_password(server: psycopg.Connection, role: str, password: str) -> None:
@@ -260,7 +265,9 @@ def _initdb(binaries: Path, scratch: Path, password: Path, identity: tuple[int, 
     if made.returncode:
         complaints = [line for line in made.stderr.splitlines() if "FATAL" in line or "error:" in line]
         reason = (complaints or [made.stderr.strip() or "it left no message"])[0]
-        raise StackError(f"PostgreSQL's data directory {scratch} cannot be made: {reason}")
+        raise StackError(
+            f"PostgreSQL's data directory {scratch} cannot be made: {reason}", code="postgres_data_not_made"
+        )
 
 
 def _drop_foreign_lock(data: Path) -> None:

@@ -109,7 +109,7 @@ def _acquire(descriptor: int, home: Home, deadline: float) -> None:
         except BlockingIOError as error:
             if time.monotonic() > deadline:
                 message = f"Another command has been starting or stopping the stack in {home.path} for minutes."
-                raise StackError(message, hint="Wait for it, or end it.") from error
+                raise StackError(message, hint="Wait for it, or end it.", code="stack_busy") from error
             time.sleep(0.05)
 
 
@@ -125,11 +125,15 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     except PermissionError as error:
         message = f"{path} belongs to another user."
-        raise StackError(message, hint="Use that user, or another SEO_GEN_HOME.") from error
+        raise StackError(message, hint="Use that user, or another SEO_GEN_HOME.", code="stack_state_foreign") from error
     except ValueError as error:
-        raise StackError(f"{path} is damaged.", hint="Restore it, or remove it if it is stack.json.") from error
+        raise StackError(
+            f"{path} is damaged.", hint="Restore it, or remove it if it is stack.json.", code="stack_state_damaged"
+        ) from error
     if not isinstance(document, dict):
-        raise StackError(f"{path} is damaged.", hint="Restore it, or remove it if it is stack.json.")
+        raise StackError(
+            f"{path} is damaged.", hint="Restore it, or remove it if it is stack.json.", code="stack_state_damaged"
+        )
     return document
 
 

@@ -61,6 +61,7 @@ def let_through(account: pwd.struct_passwd, path: Path) -> None:
             raise StackError(
                 f"PostgreSQL runs as the user {account.pw_name}, who may not enter {folder}.",
                 hint=f"Move the checkout or SEO_GEN_HOME elsewhere, or run: chmod o+x {folder}",
+                code="folder_not_enterable",
             ) from error
 
 
@@ -89,6 +90,7 @@ def _made_meanwhile(name: str, error: Exception) -> pwd.struct_passwd:
         raise StackError(
             f"PostgreSQL does not run as root, and the system user {name} cannot be created.",
             hint=f"Create it by hand, or work as an ordinary user ({_why(error)}).",
+            code="system_user_missing",
         ) from error
 
 

@@ -68,12 +68,13 @@ def translation(exc: Exception, call: Call) -> LLMError | None:
     for cause in _chain(exc):
         if isinstance(cause, httpx2.TimeoutException):
             return LLMTransientError(
-                _("The provider %(provider)s did not answer for model %(model)s within %(timeout)g s.") % call.names
+                _("The provider %(provider)s did not answer for model %(model)s within %(timeout)g s.") % call.names,
+                code="llm_timeout",
             )
         if isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError):
-            return LLMPermanentError(_unreachable(cause, call))
+            return LLMPermanentError(_unreachable(cause, call), code="llm_unreachable")
         if isinstance(cause, httpx2.RequestError):
-            return LLMTransientError(_unreachable(cause, call))
+            return LLMTransientError(_unreachable(cause, call), code="llm_unreachable")
         if isinstance(cause, json.JSONDecodeError | UnicodeDecodeError | pydantic.ValidationError):
             return malformed(call)
     return None
@@ -84,6 +85,7 @@ def malformed(call: Call) -> LLMTransientError:
     return LLMTransientError(
         _("The provider %(provider)s answered for model %(model)s with something that is not a reply.") % call.names,
         hint=_("If this stays so, check the provider's API base URL."),
+        code="llm_reply_malformed",
     )
 
 
@@ -124,8 +126,10 @@ def _status_failure(response: httpx2.Response, call: Call) -> LLMError:
         "said": said,
     }
     if _is_permanent(response.status_code, error):
-        return LLMPermanentError(message)
-    return LLMTransientError(message, retry_after_s=retry_after_s(response.headers, body, datetime.now(UTC)))
+        return LLMPermanentError(message, code="llm_http_error")
+    return LLMTransientError(
+        message, retry_after_s=retry_after_s(response.headers, body, datetime.now(UTC)), code="llm_http_error"
+    )
 
 
 def _is_permanent(status: int, error: Mapping[str, Any]) -> bool:

@@ -41,11 +41,12 @@ def reply_of(
     names = {**call.names, "reason": finish_reason or "-"}
     if usage is None:
         raise LLMPermanentError(
-            _("The provider %(provider)s did not say how many tokens its reply of model %(model)s took.") % names
+            _("The provider %(provider)s did not say how many tokens its reply of model %(model)s took.") % names,
+            code="llm_usage_missing",
         )
     if refusal is not None:
         message = _("Model %(model)s of the provider %(provider)s refused to answer (%(reason)s).") % names
-        raise LLMPermanentError(message, hint=redacted(refusal, call), usage=usage)
+        raise LLMPermanentError(message, hint=redacted(refusal, call), usage=usage, code="llm_refused")
     reply = LLMReply(text=text, usage=usage, model=model or call.request.model, finish_reason=finish_reason)
     if text.strip():
         return reply
@@ -55,7 +56,10 @@ def reply_of(
             % names,
             hint=_("Raise the model's output limit in the admin under LLM models."),
             usage=usage,
+            code="llm_output_limit_reached",
         )
     raise LLMTransientError(
-        _("Model %(model)s of the provider %(provider)s answered without text (%(reason)s).") % names, usage=usage
+        _("Model %(model)s of the provider %(provider)s answered without text (%(reason)s).") % names,
+        usage=usage,
+        code="llm_reply_empty",
     )

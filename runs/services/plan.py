@@ -42,6 +42,7 @@ def _chosen_steps(config: RunConfig) -> list[PipelineStep]:
         raise InvalidRunConfig(
             _("The pipeline has no steps."),
             hint=_("Add them in the admin under Step defaults, or run `control_setup`."),
+            code="pipeline_empty",
         )
     _require_known([*(config.steps or ()), *config.models], names)
     chosen = [step for step in steps if config.steps is None or step.step in config.steps]
@@ -49,7 +50,8 @@ def _chosen_steps(config: RunConfig) -> list[PipelineStep]:
         if not re.fullmatch(NAME_PATTERN, step.step):
             raise InvalidRunConfig(
                 _("The pipeline's step %(step)s cannot be run: lower-case letters, digits and _ only, a letter first.")
-                % {"step": shown(step.step)}
+                % {"step": shown(step.step)},
+                code="pipeline_step_invalid",
             )
     _require_known(config.models, [step.step for step in chosen])
     return chosen
@@ -83,6 +85,7 @@ def _prompts_of(alias: str, steps: Sequence[str]) -> list[Prompt]:
             raise InvalidRunConfig(
                 _("The step %(step)s has no active prompt.") % {"step": step},
                 hint=_("Create or activate one in the tenant's admin under Prompts."),
+                code="prompt_missing",
             )
         check_agreement(active[step])
     return [active[step] for step in steps]
@@ -123,7 +126,8 @@ def _check_variable(
         if variable.type != "string":
             raise InvalidRunConfig(
                 _("Prompt %(id)d (%(prompt)s) declares %(name)s as %(type)s, but the output of a step is a string.")
-                % wanted
+                % wanted,
+                code="prompt_input_mismatch",
             )
     elif variable.name in inputs:
         if not variable.accepts(inputs[variable.name]):

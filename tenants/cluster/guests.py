@@ -114,6 +114,7 @@ class Guests(Databases):
             )
             % {"database": database, "name": self.server.name, "owner": owner, "gid": gid},
             hint=_("As %(owner)s, in that database, run: ROLLBACK PREPARED '%(gid)s';") % {"owner": owner, "gid": gid},
+            code="prepared_transaction_foreign",
         )
 
     def _create_login(self, role: str, password: str) -> None:

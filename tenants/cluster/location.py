@@ -50,6 +50,7 @@ def owner_url(server: DatabaseServer, database: str) -> str:
         raise ServerError(
             _("On database server %(name)s the owner of the tenants' databases has no login.") % {"name": server.name},
             hint=_("Run `seo-gen control setup`, which gives it one."),
+            code="owner_login_missing",
         )
     return location_on(server, f"{database_prefix()}_owner", server.owner_password, database).url
 

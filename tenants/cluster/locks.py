@@ -118,6 +118,7 @@ class Locks(Log):
                 _("Database server %(name)s: another process has been building the template for %(wait)s: %(holders)s.")
                 % {"name": self.server.name, "wait": TEMPLATE_WAIT, "holders": holders or "-"},
                 hint=_("Wait for it to end, then try again."),
+                code="template_busy",
             ) from error
         except psycopg.Error as error:
             raise self._refused(error) from error

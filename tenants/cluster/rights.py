@@ -127,6 +127,7 @@ class Rights(Session):
                 % {"name": self.server.name, "rights": ", ".join(str(one.right) for one in missing)},
                 hint=_("As its superuser, run: %(statements)s")
                 % {"statements": " ".join(one.statement for one in missing)},
+                code="server_rights_missing",
             )
 
     def is_superuser(self) -> bool:

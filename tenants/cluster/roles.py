@@ -39,7 +39,8 @@ class Roles(Rights):
         if self._connection.info.server_version < MINIMUM_SERVER_VERSION:
             raise ServerError(
                 _("Database server %(name)s runs PostgreSQL %(version)d; 15 or newer is needed.")
-                % {"name": self.server.name, "version": self._connection.info.server_version // 10000}
+                % {"name": self.server.name, "version": self._connection.info.server_version // 10000},
+                code="server_version_unsupported",
             )
         self.require_needed()
         for role in (self.owner, self.group):

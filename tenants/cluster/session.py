@@ -78,6 +78,7 @@ class Session:
             raise ServerError(
                 _("The administrator's URL of database server %(name)s cannot be read.") % {"name": self.server.name},
                 hint=_("It has the form postgresql://user:password@host:port/postgres; encode special characters."),
+                code="server_url_invalid",
             ) from error
         except psycopg.Error as error:
             raise ServerError(
@@ -87,6 +88,7 @@ class Session:
                     "Check its administrator's URL in the admin; config/stack/roles.sql gives that role LOGIN and"
                     " CONNECT."
                 ),
+                code="server_unreachable",
             ) from error
 
     def _entered(self, url: str) -> psycopg.Connection:
@@ -113,14 +115,16 @@ class Session:
         except psycopg.OperationalError as error:
             raise ServerError(
                 _("Database server %(name)s went away: %(reason)s.")
-                % {"name": self.server.name, "reason": reason_of(error)}
+                % {"name": self.server.name, "reason": reason_of(error)},
+                code="server_connection_lost",
             ) from error
         except psycopg.Error as error:
             raise self._refused(error) from error
 
     def _refused(self, error: psycopg.Error) -> ServerError:
         return ServerError(
-            _("Database server %(name)s refused: %(reason)s.") % {"name": self.server.name, "reason": reason_of(error)}
+            _("Database server %(name)s refused: %(reason)s.") % {"name": self.server.name, "reason": reason_of(error)},
+            code="server_refused",
         )
 
     def _end_sessions_of(self, role: str) -> None:
@@ -137,5 +141,6 @@ class Session:
                 _("In database %(database)s of server %(name)s, superuser %(role)s has a session (process %(pid)d).")
                 % {"database": name, "name": self.server.name, "role": role, "pid": pid},
                 hint=_("End it, then try again."),
+                code="superuser_session_open",
             )
         self._scalar(END_SESSIONS_IN, name)

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from config.fields import SqlNow
 from tenants.active import alias_of
 from tenants.encryption import EncryptedTextField, mask_url
+from tenants.errors import TenantWithoutServer
 from tenants.models.servers import DatabaseServer
 from tenants.naming import ID_PATTERN
 
@@ -88,6 +89,12 @@ class Tenant(models.Model):
     @property
     def alias(self) -> str:
         return alias_of(self.id)
+
+    def require_server(self) -> DatabaseServer:
+        """Return the server that its database is on; raise `TenantWithoutServer` where none is registered."""
+        if self.server is None:
+            raise TenantWithoutServer(self.id)
+        return self.server
 
     @property
     def masked_url(self) -> str:

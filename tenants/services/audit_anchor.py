@@ -127,9 +127,7 @@ def _look_at(tenants: list[Tenant]) -> tuple[list[tuple[Tenant, _End]], list[str
 
 
 def _look_into(tenant: Tenant) -> _End:
-    if tenant.server is None:
-        raise SeoGenError(_about(tenant, _("it is on no registered server, so nobody can enter it as its owner")))
-    with owner_connection(tenant.server, database_of(tenant), "audit anchor") as connection:
+    with owner_connection(tenant.require_server(), database_of(tenant), "audit anchor") as connection:
         guards = guards_read(connection, "tenant", tenant_roles(tenant))
         genesis = genesis_of(tenant.chain_identity or tenant.identity)
         return _end(
@@ -149,7 +147,8 @@ def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
                 "%(name)s: its audit log does not end where its chain's head says, so no anchor was taken;"
                 " `seo-gen audit verify` says more."
             )
-            % {"name": name}
+            % {"name": name},
+            code="audit_log_broken",
         )
     return _End(ends.head, guard_hash)
 

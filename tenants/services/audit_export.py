@@ -75,7 +75,11 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
     """
     place, name = split_file(output)
     if place.size(name) is not None:
-        raise PlaceError(_("%(path)s exists already.") % {"path": place.path(name)}, hint=_("Choose another name."))
+        raise PlaceError(
+            _("%(path)s exists already.") % {"path": place.path(name)},
+            hint=_("Choose another name."),
+            code="file_exists",
+        )
     place.require_writable(name)
     with _log(tenant_id) as log, place.writing(name) as target:
         summary = _written(log, target)

@@ -160,10 +160,12 @@ def _tenant(tenant: Tenant, evidence: Evidence) -> LogReport:
 
 def _require_readable(tenant: Tenant) -> DatabaseServer:
     if tenant.status not in READABLE:
-        raise SeoGenError(_("it is %(status)s, so its log was not looked at.") % {"status": tenant.status})
-    if tenant.server is None:
-        raise SeoGenError(_("it is on no registered server, so nobody can enter it as its owner"))
-    return tenant.server
+        raise SeoGenError(
+            _("Tenant %(id)s is %(status)s, so its log was not looked at.")
+            % {"id": tenant.id, "status": tenant.status},
+            code="audit_log_not_readable",
+        )
+    return tenant.require_server()
 
 
 def _look_into(report: LogReport, connection: BaseDatabaseWrapper, tenant: Tenant, evidence: Evidence) -> None:

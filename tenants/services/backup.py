@@ -14,6 +14,7 @@ from uuid import uuid4
 from django.db import DatabaseError, connections, transaction
 from django.db.models.functions import Now
 from django.utils.timezone import now
+from django.utils.translation import gettext as _
 
 from audit.context import current_actor
 from audit.services import record
@@ -188,7 +189,9 @@ def failing_as(tenant: Tenant, kind: BackupKind) -> Iterator[None]:
         raise
     except (SeoGenError, DatabaseError, OSError) as error:
         # Of the disk, too: a temporary file or a pipe may be what is full or gone.
-        raise BackupFailed(tenant.id, _reason(error), exported=kind == BackupKind.EXPORT) from error
+        raise BackupFailed(
+            tenant.id, _reason(error), exported=kind == BackupKind.EXPORT, code=getattr(error, "code", "")
+        ) from error
 
 
 def backup_abandon(backup: Backup, place: Place, reason: str) -> None:
@@ -347,8 +350,10 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, SeoGenError):
         return str(error.message)
     if isinstance(error, OSError):
-        return reason_of_disk(error)
-    return reason_of(error) if isinstance(error, DatabaseError) else type(error).__name__
+        return _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)}
+    if isinstance(error, DatabaseError):
+        return _("Its database cannot be used: %(reason)s.") % {"reason": reason_of(error)}
+    return type(error).__name__
 
 
 def _audit(action: str, backup: Backup, details: dict[str, object]) -> None:

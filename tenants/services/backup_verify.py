@@ -66,7 +66,7 @@ def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgres
     try:
         file = backup_find(url, identity_file)
         if file.manifest is None:
-            raise Unfit(_("%(path)s has no manifest to compare it with") % {"path": url})
+            raise Unfit(_("%(path)s has no manifest to compare it with.") % {"path": url}, code="manifest_missing")
         tenant_id = file.manifest.tenant_id
         require_not_erased(file.manifest.identity)
         _record(file, file.manifest)
@@ -149,13 +149,14 @@ def _require_files(file: BackupFile, manifest: Manifest, identity_file: str | No
         where = manifest.storage.name
     if missing:
         raise Unfit(
-            _("files that its rows refer to, missing or changed in %(where)s: %(count)d of %(total)d (%(paths)s)")
+            _("Files that its rows refer to are missing or changed in %(where)s: %(count)d of %(total)d (%(paths)s).")
             % {
                 "count": len(missing),
                 "total": len(wanted),
                 "where": where,
                 "paths": ", ".join(sorted(missing)[:NAMED]),
-            }
+            },
+            code="backup_files_missing",
         )
 
 

@@ -70,7 +70,8 @@ def tenant_clone(
         if file and file.manifest and file.manifest.tenant_id != tenant_id:
             raise TenantError(
                 _("%(file)s is a backup of tenant %(other)s.")
-                % {"file": file.description, "other": file.manifest.tenant_id}
+                % {"file": file.description, "other": file.manifest.tenant_id},
+                code="backup_of_another_tenant",
             )
         server = origin.server or _former_server(erasure) or server_for_new_tenant(None)
         if file is None:
@@ -117,7 +118,9 @@ def _refusing(new_id: str) -> Iterator[None]:
     except (TenantExists, TenantUnfinished):
         raise
     except SeoGenError as error:
-        raise RestoreRefused(new_id, error.message, hint=error.hint or _("Nothing of it is left.")) from error
+        raise RestoreRefused(
+            new_id, error.message, hint=error.hint or _("Nothing of it is left."), code=error.code
+        ) from error
 
 
 def _files(origin: Tenant, file: BackupFile | None, identity_file: str | None) -> Iterator[File]:

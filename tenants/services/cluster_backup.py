@@ -105,6 +105,7 @@ def server_lock(server: DatabaseServer) -> Iterator[None]:
         return ServerError(
             _("Database server %(name)s is being backed up by another process.") % {"name": server.name},
             hint=_("Wait for it to end, then try again."),
+            code="base_backup_running",
         )
 
     with advisory_lock(f"seo-gen:cluster:{server.name}", wait="3s", busy=busy):
@@ -122,7 +123,11 @@ def _parent(server: DatabaseServer, facts: ServerFacts) -> BaseBackup:
         problem = _("Database server %(name)s has no base backup that an incremental one could continue.")
     else:
         return newest[0]
-    raise BaseBackupError(problem % {"name": server.name, "version": facts.version}, hint=_("Leave --incremental out."))
+    raise BaseBackupError(
+        problem % {"name": server.name, "version": facts.version},
+        hint=_("Leave --incremental out."),
+        code="incremental_impossible",
+    )
 
 
 def _require_simple(server: DatabaseServer, facts: ServerFacts) -> None:
@@ -131,6 +136,7 @@ def _require_simple(server: DatabaseServer, facts: ServerFacts) -> None:
             _("Database server %(name)s has tablespaces of its own (%(names)s), which base backups do not cover.")
             % {"name": server.name, "names": ", ".join(facts.tablespaces)},
             hint=_("Move their databases to pg_default, or back the server up with a tool of your own."),
+            code="server_has_tablespaces",
         )
 
 
@@ -178,7 +184,8 @@ def _ensure_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
     except OSError as error:
         raise PlaceError(
-            _("%(path)s cannot be written: %(reason)s.") % {"path": folder, "reason": error.strerror}
+            _("%(path)s cannot be written: %(reason)s.") % {"path": folder, "reason": error.strerror},
+            code="place_unavailable",
         ) from error
 
 

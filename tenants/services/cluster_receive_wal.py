@@ -46,7 +46,8 @@ def cluster_receive_wal(
         facts = cluster.facts()
         if cluster.archiver().is_received:
             raise ServerError(
-                _("The log of database server %(name)s is being received already.") % {"name": server.name}
+                _("The log of database server %(name)s is being received already.") % {"name": server.name},
+                code="wal_receiver_running",
             )
     arguments, environment = _arguments(server, facts.version, folder)
     _note(server, str(folder))
@@ -58,7 +59,10 @@ def cluster_receive_wal(
             process.wait()
     except _Stopped:
         return str(folder)
-    raise ServerError(_("pg_receivewal of database server %(name)s has ended by itself.") % {"name": server.name})
+    raise ServerError(
+        _("pg_receivewal of database server %(name)s has ended by itself.") % {"name": server.name},
+        code="wal_receiver_ended",
+    )
 
 
 def _folder(server: DatabaseServer, output: str | None) -> Path:
@@ -68,12 +72,14 @@ def _folder(server: DatabaseServer, output: str | None) -> Path:
             _("The log of database server %(name)s can be received into a folder only, not to %(url)s.")
             % {"name": server.name, "url": place.url},
             hint=_("Give a folder with --output, and have it copied; or archive to S3 with a tool of your own."),
+            code="wal_needs_folder",
         )
     if server.wal_archive and place.url != place_at(server.wal_archive).url:
         raise ServerError(
             _("The log of database server %(name)s is archived in %(archive)s, as far as is known.")
             % {"name": server.name, "archive": server.wal_archive},
             hint=_("Change that in the admin first, or leave --output out."),
+            code="wal_archived_elsewhere",
         )
     place.require_writable()
     return Path(place.url)

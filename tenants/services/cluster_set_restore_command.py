@@ -49,6 +49,9 @@ def _require_usable(command: str) -> None:
         raise ServerError(
             _("The restore command must hold %f (the file wanted) and %p (where to put it), and no other codes."),
             hint=_('For example: pgbackrest --stanza=main archive-get %f "%p".'),
+            code="restore_command_invalid",
         )
     if any(ord(character) < 0x20 for character in command):
-        raise ServerError(_("The restore command must be one line without control characters."))
+        raise ServerError(
+            _("The restore command must be one line without control characters."), code="restore_command_invalid"
+        )

@@ -78,7 +78,9 @@ def _locked_id(chosen: str | None, name: str, wait: str) -> Iterator[str]:
 
 def _numbering() -> TenantError:
     return TenantError(
-        _("Another tenant is being created whose id is numbered."), hint=_("Wait for it, or choose an id with --id.")
+        _("Another tenant is being created whose id is numbered."),
+        hint=_("Wait for it, or choose an id with --id."),
+        code="tenant_create_busy",
     )
 
 
@@ -133,6 +135,7 @@ def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | N
         raise TenantExists(
             _("The id %(id)s belonged to a tenant that was erased, and is never used again.") % {"id": tenant_id},
             hint=_("Choose another with --id."),
+            code="tenant_id_erased",
         )
     raise TenantExists(
         _("Tenant %(id)s exists already (%(status)s).") % {"id": tenant_id, "status": tenant.status},
@@ -160,7 +163,9 @@ def _begin(cluster: Cluster, tenant_id: str, name: str, identity: uuid.UUID) -> 
         if "tenants_name_is_unique" not in str(error):
             raise
         raise TenantExists(
-            _("Another tenant is named %(name)r already.") % {"name": name}, hint=_("Choose another name.")
+            _("Another tenant is named %(name)r already.") % {"name": name},
+            hint=_("Choose another name."),
+            code="tenant_name_taken",
         ) from error
     return tenant, operation
 

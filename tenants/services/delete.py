@@ -13,7 +13,7 @@ from tenants import erasing, objects
 from tenants.batches import fleet_shared
 from tenants.cluster import Cluster
 from tenants.contents import contents
-from tenants.erasing import AUDIT_LOSS, KIND, LOST_BACKUPS, server_of, work_of
+from tenants.erasing import AUDIT_LOSS, KIND, LOST_BACKUPS, work_of
 from tenants.errors import DeletionRefused, TenantNotActive, reason_of
 from tenants.holdings import (
     HeldBackup,
@@ -123,7 +123,7 @@ def tenant_delete(
             erasing.accept(row, accepts)
         else:
             row = _begin(tenant, accepts)
-        with Cluster(server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
+        with Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
             cluster.end_predecessors()
             erasing.carry_on(cluster, tenant, row, on_progress)
     return row
@@ -150,22 +150,23 @@ def _require_possible(cluster: Cluster, tenant: Tenant, accept_audit_loss: bool)
     if refusal:
         raise DeletionRefused(
             tenant.id,
-            _("its storage does not let its files be listed: %(reason)s") % {"reason": refusal},
+            _("Its storage does not let its files be listed: %(reason)s.") % {"reason": refusal},
             hint=_("Grant that permission; docs/configuration.md names what the account needs."),
+            code="storage_not_listable",
         )
 
 
 def _require_deletable(tenant: Tenant) -> DatabaseServer:
     if tenant.status not in DELETABLE:
         raise TenantNotActive(tenant.id, tenant.status)
-    return server_of(tenant)
+    return tenant.require_server()
 
 
 def _require_whole_log(cluster: Cluster, tenant: Tenant) -> None:
     """Refuse before anything is begun what would stop it later: a log that is kept must be worth keeping."""
     database, identity = database_of(tenant), tenant.chain_identity or tenant.identity
     if not cluster.database_exists(database):
-        raise _without_log(tenant, _("its database is gone, and its audit log with it"))
+        raise _without_log(tenant, _("Its database is gone, and its audit log with it."))
     try:
         with owner_connection(cluster.server, database, work_of(tenant)) as connection:
             bad = chain_first_bad(connection, identity)
@@ -173,7 +174,7 @@ def _require_whole_log(cluster: Cluster, tenant: Tenant) -> None:
             if bad is None and chain_head(connection) != last:
                 bad = last.sequence + 1
     except Error as error:
-        reason = _("its audit log cannot be read: %(reason)s") % {"reason": reason_of(error)}
+        reason = _("Its audit log cannot be read: %(reason)s.") % {"reason": reason_of(error)}
         raise _without_log(tenant, reason) from error
     if bad is not None:
         raise _without_log(tenant, erasing.broken_log(bad))

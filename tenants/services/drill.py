@@ -14,7 +14,7 @@ from audit.services import record
 from tenants import restoring
 from tenants.building import Expected
 from tenants.cluster import Cluster
-from tenants.errors import TenantError, disk_failures_told
+from tenants.errors import TenantError, TenantNotActive, disk_failures_told
 from tenants.files_read import DRILL, Reader, holding_proven, reading_begin
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Tenant, database_prefix
 from tenants.naming import work_name
@@ -46,9 +46,9 @@ def tenant_drill(
     """
     tenant = tenant_get(tenant_id)
     if tenant.status not in restoring.RESTORABLE:
-        raise TenantError(_("Tenant %(id)s is %(status)s.") % {"id": tenant.id, "status": tenant.status})
+        raise TenantNotActive(tenant.id, tenant.status)
     identity_require(identity_file)
-    server = restoring.server_of(tenant)
+    server = tenant.require_server()
     if backup_file is None and to_time is None:
         backup_file, to_time = _default(tenant, server)
     file = backup_find(backup_file, identity_file) if backup_file is not None else None
@@ -97,6 +97,7 @@ def _default(tenant: Tenant, server: DatabaseServer) -> tuple[str | None, dateti
         raise TenantError(
             _("Tenant %(id)s has no backup, and its server no base backup, to restore from.") % {"id": tenant.id},
             hint=_("Make one: `seo-gen tenant backup` or `seo-gen cluster backup`."),
+            code="backup_none",
         )
     return f"{newest.place}/{newest.name}", None
 

@@ -89,19 +89,26 @@ def _exportable(tenant_id: str) -> Tenant:
 def _require_new(place: Place, name: str) -> None:
     """A name that was given before is free again when what bore it is gone."""
     if place.size(name) is not None:
-        raise PlaceError(_("%(path)s exists already.") % {"path": place.path(name)}, hint=_("Choose another name."))
+        raise PlaceError(
+            _("%(path)s exists already.") % {"path": place.path(name)},
+            hint=_("Choose another name."),
+            code="file_exists",
+        )
     place.require_writable(name)
     gone = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
     if gone.filter(status=BackupStatus.RUNNING).exists():
         raise PlaceError(
             _("%(path)s is being written.") % {"path": place.path(name)},
             hint=_("If nobody does any more, run `seo-gen tenant recover`."),
+            code="file_busy",
         )
     for backup in gone:
         gone.filter(pk=backup.pk).update(name=f"{name} ({backup.pk})", status=BackupStatus.REMOVED)
 
 
-def _parts(tenant: Tenant, backup: Backup, stack: ExitStack, on_progress: OnProgress) -> tuple[Manifest, list[Part]]:
+def _parts(
+    tenant: Tenant, backup: Backup, stack: ExitStack, on_progress: OnProgress
+) -> tuple[Manifest, list[BundlePart]]:
     """Finish every part in a file without a name, which a killed process cannot leave."""
     work = f"export {backup.pk}"
     on_progress(Progress(tenant.id, "snapshot"))
@@ -121,7 +128,7 @@ def _parts(tenant: Tenant, backup: Backup, stack: ExitStack, on_progress: OnProg
     return manifest, parts
 
 
-def _write_bundle(manifest: Manifest, parts: list[Part], tally: Tally, recipient: str) -> None:
+def _write_bundle(manifest: Manifest, parts: list[BundlePart], tally: Tally, recipient: str) -> None:
     with piped(lambda pushed: bundle_write([part_of(MANIFEST, manifest.document()), *parts], pushed)) as stream:
         seal(stream, cast(IO[bytes], tally), recipient)
 

@@ -104,7 +104,7 @@ def _refusing(file: str) -> Iterator[None]:
     except (TenantExists, TenantUnfinished):
         raise
     except SeoGenError as error:
-        raise ImportRefused(file, error.message, hint=error.hint) from error
+        raise ImportRefused(file, error.message, hint=error.hint, code=error.code) from error
 
 
 def _checked_first(new_id: str | None, server_name: str | None, identity_file: str | None) -> DatabaseServer:
@@ -117,7 +117,10 @@ def _checked_first(new_id: str | None, server_name: str | None, identity_file: s
 
 def _require_twice_readable(place: Place, name: str) -> None:
     if location_of(place, name).is_stream:
-        raise Unfit(_("a bundle is examined before it is imported, so it is read twice, and a pipe can be read once"))
+        raise Unfit(
+            _("A bundle is examined before it is imported, so it is read twice, and a pipe can be read once."),
+            code="bundle_not_rereadable",
+        )
 
 
 @dataclass(frozen=True)
@@ -151,9 +154,9 @@ def _examined(bundle: Bundle) -> LLMConfiguration:
     manifest = bundle.manifest
     bad, head = bundle.audit_check()
     if bad is not None:
-        raise Unfit(_("its audit log is broken at entry %(number)d") % {"number": bad})
+        raise Unfit(_("The audit log is broken at entry %(number)d.") % {"number": bad})
     if manifest.audit.sequence and head != ChainHead(manifest.audit.sequence, manifest.audit.hash):
-        raise Unfit(_("its audit log does not end where the manifest says"))
+        raise Unfit(_("The backup's audit log does not end where the manifest says."))
     bundle.skip(DUMP)
     with bundle.part(STORAGE) as stream:
         for _name in bundle.files(stream):
@@ -165,7 +168,7 @@ def _examined(bundle: Bundle) -> LLMConfiguration:
 def _require_same(bundle: Bundle, manifest: Manifest) -> None:
     """Refuse a file that was replaced since it was examined; then its parts are held against the manifest again."""
     if bundle.manifest != manifest:
-        raise Unfit(_("it was replaced while it was read"))
+        raise Unfit(_("The file was replaced while it was being read."), code="bundle_replaced")
     bundle.skip(CONTROL_ROWS)
     bundle.skip(AUDIT)
 
@@ -177,6 +180,7 @@ def _require_free(tenant_id: str, manifest: Manifest, keeps: bool) -> None:
         raise TenantExists(
             _("The id %(id)s belonged to a tenant that was erased, and is never used again.") % {"id": tenant_id},
             hint=_("Choose another with --id."),
+            code="tenant_id_erased",
         )
     if present is not None:
         raise TenantExists(

@@ -115,7 +115,7 @@ def _check(batch: Batch, tenants: Sequence[Tenant]) -> list[Group]:
         drift, unread = drift_of(groups, work=batch.record.work)
         problems += unread
         for tenant_id, found in drift.items():
-            reason = _("its schema is not what its migrations make: %(differences)s") % {"differences": named(found)}
+            reason = _("Its schema is not what its migrations make: %(differences)s.") % {"differences": named(found)}
             problems.append(MigrationFailed(tenant_id, reason))
         unknown = {error.tenant_id for error in unread}
         note_schemas([look for look in looks if look.tenant.id not in unknown], batch.release, drift)

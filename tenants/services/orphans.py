@@ -13,7 +13,7 @@ from tenants.objects import StoredObject, objects_of
 from tenants.operations import tenant_lock
 from tenants.owner import owner_connection
 from tenants.preflight import database_of
-from tenants.restoring import RESTORABLE, server_of, work_of
+from tenants.restoring import RESTORABLE, work_of
 from tenants.router import CONTROL
 from tenants.selectors import require_finished, tenant_get
 
@@ -42,7 +42,7 @@ def _known(tenant: Tenant) -> tuple[set[str], list[str]]:
     known: set[str] = set()
     working: list[str] = []
     for database in [database_of(tenant), *kept.values_list("kept", flat=True)]:
-        with owner_connection(server_of(tenant), database, work_of(tenant)) as connection:
+        with owner_connection(tenant.require_server(), database, work_of(tenant)) as connection:
             known |= {file.path for file in contents().files(connection.alias)}
             working += contents().unended(connection.alias)
     return known, working

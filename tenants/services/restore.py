@@ -50,7 +50,7 @@ def tenant_restore(
     """
     with restoring.at_work_on(tenant_id, KIND) as tenant:
         file = _file(tenant, backup_file, identity_file) if backup_file else None
-        with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
+        with Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
             cluster.require_needed()
             if not stop_runs:
                 restoring.require_idle(tenant, cluster)
@@ -96,7 +96,7 @@ def tenant_restore_check(
         raise TenantNotActive(tenant.id, tenant.status)
     try:
         identity_require(identity_file)
-        server = restoring.server_of(tenant)
+        server = tenant.require_server()
         if backup_file is not None:
             _file(tenant, backup_file, identity_file)
         elif undo:
@@ -106,13 +106,16 @@ def tenant_restore_check(
     except RestoreRefused:
         raise
     except SeoGenError as error:
-        raise RestoreRefused(tenant.id, error.message, hint=error.hint) from error
+        raise RestoreRefused(tenant.id, error.message, hint=error.hint, code=error.code) from error
 
 
 def _file(tenant: Tenant, backup_file: str, identity_file: str | None) -> BackupFile:
     file = backup_find(backup_file, identity_file)
     if file.manifest and file.manifest.tenant_id != tenant.id:
-        raise TenantError(_("it is a backup of tenant %(other)s") % {"other": file.manifest.tenant_id})
+        raise TenantError(
+            _("The backup is of tenant %(other)s.") % {"other": file.manifest.tenant_id},
+            code="backup_of_another_tenant",
+        )
     return file
 
 

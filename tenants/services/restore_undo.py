@@ -30,7 +30,7 @@ def tenant_restore_undo(
     """
     with restoring.at_work_on(tenant_id, UNDO) as tenant:
         last = replaced_last(tenant_id)
-        with Cluster(restoring.server_of(tenant), database_prefix(), work_of(tenant)) as cluster:
+        with Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
             cluster.require_needed()
             if not stop_runs:
                 restoring.require_idle(tenant, cluster)
@@ -49,7 +49,7 @@ def replaced_last(tenant_id: str) -> Restore:
     kept = Restore.objects.using(CONTROL).filter(tenant_id=tenant_id, kept_until__isnull=False)
     last = kept.select_related("operation").first()
     if last is None:
-        raise RestoreRefused(tenant_id, _("no database that a restore replaced is kept"))
+        raise RestoreRefused(tenant_id, _("No database that a restore replaced is kept."), code="restore_undo_none")
     return last
 
 

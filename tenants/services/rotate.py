@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from django.db import connections, transaction
 from django.db.models import F
-from django.utils.translation import gettext as _
 
 from config.errors import SeoGenError
 from tenants.cluster import Cluster, parse_location, with_password
-from tenants.errors import TenantError, TenantNotActive, TenantUnfinished
+from tenants.errors import TenantNotActive, TenantUnfinished
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
 from tenants.naming import work_name
 from tenants.operations import audit, operation_begin, operation_end, tenant_lock
@@ -129,11 +128,7 @@ def _finish(
 def _require_role(tenant: Tenant) -> None:
     if tenant.status not in ROTATED:
         raise TenantNotActive(tenant.id, tenant.status)
-    if tenant.server is None:
-        raise TenantError(
-            _("Tenant %(id)s is on no registered server, so its password cannot be changed here.") % {"id": tenant.id},
-            hint=_("Change it on its server, then enter the new database URL."),
-        )
+    tenant.require_server()
 
 
 def _cluster(tenant: Tenant) -> Cluster:

@@ -78,4 +78,4 @@ def test_read_only_sessions_are_told_in_one_sentence(words: tuple[str, ...]) -> 
 def test_options_of_the_environment_break_nothing_else() -> None:
     hostile = "-c lock_timeout=1 -c idle_in_transaction_session_timeout=1 -c DateStyle=German"
     refused = seo_gen("tenant", "suspend", "--tenant-id", "nobody", PGOPTIONS=hostile)
-    assert refused.stderr.startswith("CommandError: There is no tenant 'nobody'."), refused.stderr
+    assert refused.stderr.startswith("There is no tenant 'nobody'."), refused.stderr

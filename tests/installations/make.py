@@ -212,7 +212,7 @@ class _Maker:
                 server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
         address = ["--host=127.0.0.1", f"--port={self.port}", f"--username={SUPERUSER}"]
         variables = {**os.environ, "PGPASSWORD": self.password, "PGAPPNAME": superuser.APPLICATION}
-        command = [binaries_folder() / "pg_dumpall", *address, "--no-sync"]
+        command: list[str | Path] = [binaries_folder() / "pg_dumpall", *address, "--no-sync"]
         script = subprocess.run(command, env=variables, check=True, capture_output=True).stdout
         shut = "".join(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false;\n" for name in closed)
         return script + f"\\connect postgres\n{shut}".encode()

@@ -94,7 +94,7 @@ def test_all_goes_on_past_a_tenant_that_fails_and_names_it(make_tenant: MakeTena
     result = seo_gen("tenant", "backup", "--all", "--output", str(tmp_path))
     Tenant.objects.filter(pk=ill.pk).update(database_url=ill.database_url)
     assert result.returncode == 1 and "secret" not in result.stderr
-    assert f"Tenant {ill.id} was not backed up: " in result.stderr and f"Not backed up: {ill.id}." in result.stderr
+    assert f"Tenant {ill.id} was not backed up. " in result.stderr and f"Not backed up: {ill.id}." in result.stderr
     assert all(tenant.id in result.stdout for tenant in tenants if tenant is not ill)
     assert len(list(tmp_path.glob("*.dump"))) == 2 == len(list(tmp_path.glob("*.json")))
     assert Backup.objects.get(tenant_id=ill.id).status == BackupStatus.FAILED
@@ -224,7 +224,7 @@ def test_a_full_disk_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", program, tenant.id, str(tmp_path)]
     result = subprocess.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=True)
-    assert f"Tenant {tenant.id} was not backed up: {tmp_path}/{tenant.id}" in result.stdout
+    assert f"Tenant {tenant.id} was not backed up. {tmp_path}/{tenant.id}" in result.stdout
     assert "cannot be written: File too large." in result.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -241,7 +241,7 @@ def test_a_full_disk_is_told_of_each_tenant_and_holds_up_nobody(make_tenant: Mak
     command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), *words]
     result = subprocess.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    told = f"Tenant {large.id} was not backed up: {tmp_path}/{large.id}-"
+    told = f"Tenant {large.id} was not backed up. {tmp_path}/{large.id}-"
     assert told in result.stderr and "cannot be written: No space left on device." in result.stderr
     assert f"Not backed up: {large.id}." in result.stderr
     # Its own parts are gone, those of the others are whole.
@@ -263,7 +263,10 @@ def test_a_disk_that_is_full_elsewhere_is_told_of_the_tenant(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
-    with pytest.raises(BackupFailed, match=f"Tenant {tenant.id} was not exported: No space left on device"):
+    with pytest.raises(
+        BackupFailed,
+        match=f"Tenant {tenant.id} was not exported. The disk or a file cannot be used: No space left on device",
+    ):
         tenant_export(tenant_id=tenant.id, output=str(tmp_path / "x"))
     assert list(tmp_path.iterdir()) == []
 
@@ -342,7 +345,7 @@ def test_prune_drops_what_a_restore_replaced_when_its_time_is_over(tenant: Tenan
     assert pruned.kind == "replaced database" and pruned.problem == ""
     assert Restore.objects.get(pk=report.operation_id).kept_until is None
     result = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--undo", "--confirm")
-    assert result.returncode == 1 and "no database that a restore replaced is kept" in result.stderr
+    assert result.returncode == 1 and "No database that a restore replaced is kept" in result.stderr
 
 
 def test_orphans_are_listed_and_removed_once_nobody_can_need_them(tenant: Tenant, tmp_path: Path) -> None:

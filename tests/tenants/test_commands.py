@@ -28,7 +28,7 @@ def test_create_prints_one_document_and_is_audited_with_the_operator() -> None:
 def test_create_says_in_one_sentence_why_not(tenant: Tenant) -> None:
     result = seo_gen("tenant", "create", "--name", "x", "--id", tenant.id)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"CommandError: Tenant {tenant.id} exists already (active). Choose another id with --id.\n"
+    assert result.stderr == f"Tenant {tenant.id} exists already (active). Choose another id with --id.\n"
 
 
 def test_create_says_which_id_a_name_without_latin_letters_got() -> None:
@@ -151,7 +151,7 @@ def test_migrate_leads_to_the_command_that_migrates_tenants() -> None:
 def test_an_unknown_tenant_is_named(verb: str) -> None:
     result = seo_gen("tenant", verb, "--tenant-id", "nobody")
     assert result.returncode == 1
-    assert result.stderr.startswith("CommandError: There is no tenant 'nobody'.")
+    assert result.stderr.startswith("There is no tenant 'nobody'.")
 
 
 def test_a_control_database_that_is_gone_is_one_sentence_without_credentials() -> None:

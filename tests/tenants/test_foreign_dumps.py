@@ -98,10 +98,10 @@ def assert_guests_alone(canary: Canary) -> None:
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        ("operator", r"it holds what no migration makes: operator \(1\)"),
-        ("function", r"its schema is not what its migrations make: function quote_ident\(name\)"),
-        ("prepared", r"it leaves prepared transactions behind \(1\)"),
-        ("path", r"row 1 of table artifacts refers to '../../../../../etc/passwd', which is no file of the tenant's"),
+        ("operator", r"The backup holds what no migration makes: operator \(1\)"),
+        ("function", r"The backup's schema is not what its migrations make: function quote_ident\(name\)"),
+        ("prepared", r"The backup leaves \(1\)"),
+        ("path", r"Row 1 of table artifacts refers to '../../../../../etc/passwd', which is no file of the tenant's"),
     ],
 )
 def test_each_case_is_refused_by_each_way_in(
@@ -120,7 +120,7 @@ def test_no_better_fitting_function_or_operator_is_called(
     tenant: Tenant, tmp_path: Path, canary: Canary, way: str
 ) -> None:
     said = told(way, tenant, tmp_path, planted(canary))
-    assert "it holds what no migration makes: operator (" in said
+    assert "The backup holds what no migration makes: operator (" in said
     assert canary.calls() == [] and not canary.file.exists()
 
 
@@ -131,7 +131,7 @@ def test_no_better_fitting_function_is_called_where_there_is_no_operator(
     """What is refused last is looked at longest."""
     without = planted(canary, operators=False)
     said = told(way, tenant, tmp_path, without)
-    assert "its schema is not what its migrations make: function" in said
+    assert "The backup's schema is not what its migrations make: function" in said
     assert canary.calls() == [] and not canary.file.exists()
 
 
@@ -192,17 +192,17 @@ INSTEAD = "DROP TABLE public.{table} CASCADE; CREATE VIEW public.{table} AS SELE
         pytest.param(
             CALL.format(type="uuid", options="")
             + INSTEAD.format(table="tenant_identity", columns="'x'::text AS tenant_id, public.called() AS identity"),
-            "it does not hold a tenant's database",
+            "The backup does not hold a tenant's database",
             id="view tenant_identity",
         ),
         pytest.param(
             VALUE + INSTEAD.format(table="audit_logs", columns="1 AS sequence, public.called() AS entry_hash"),
-            "it does not hold a tenant's database",
+            "The backup does not hold a tenant's database",
             id="view audit_logs",
         ),
         pytest.param(
             VALUE + INSTEAD.format(table="django_migrations", columns="public.called() AS app, 'x'::text AS name"),
-            "it does not hold a tenant's database",
+            "The backup does not hold a tenant's database",
             id="view django_migrations",
         ),
         pytest.param(
@@ -225,7 +225,7 @@ INSTEAD = "DROP TABLE public.{table} CASCADE; CREATE VIEW public.{table} AS SELE
         pytest.param(
             VALUE + "ALTER TABLE public.tenant_identity ADD COLUMN g text GENERATED ALWAYS AS (public.called())"
             " STORED;\n",
-            "it does not hold a tenant's database",
+            "The backup does not hold a tenant's database",
             id="generated column of tenant_identity",
         ),
         pytest.param(
@@ -293,7 +293,7 @@ def test_a_path_of_another_tenant_is_refused(tenant_pair: tuple[Tenant, Tenant],
         INSERT INTO public.steps (run_id, step, status, output_path) VALUES ('{RUN}', 'final', 'completed', '{path}');
     """
     said = told(way, tenant, tmp_path, tail)
-    assert f"row 1 of table steps refers to '{path}', which is no file of the tenant's" in said
+    assert f"Row 1 of table steps refers to '{path}', which is no file of the tenant's" in said
 
 
 def test_a_path_in_our_own_backup_is_told_as_missing_and_never_read(tenant: Tenant, tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def impatient(settings: Settings) -> None:
 )
 def test_a_dump_that_stands_still_is_ended(tenant: Tenant, tmp_path: Path, tail: str) -> None:
     said = told("restore", tenant, tmp_path, tail)
-    assert "nothing has moved for 2 s while it was loaded" in said
+    assert "Nothing has moved for 2 s while the dump was being loaded" in said
     assert tenant.server is not None and scratch_things(tenant.server.admin_url) == []
     assert tenant_recover() == []
 
@@ -339,7 +339,7 @@ def test_a_dump_that_fills_the_disk_is_ended(tenant: Tenant, tmp_path: Path, mon
     monkeypatch.setattr("tenants.load_limits.SMALLEST_LIMIT_BYTES", 32 * 2**20)
     tail = "CREATE TABLE public.big AS SELECT repeat(md5(n::text), 30) FROM generate_series(1, 1000000000) AS n;\n"
     said = told("restore", tenant, tmp_path, tail)
-    assert re.search(r"it fills more than \d+ MiB on disk", said)
+    assert re.search(r"The dump fills more than \d+ MiB on disk", said)
     assert tenant.server is not None and scratch_things(tenant.server.admin_url) == []
 
 
@@ -352,7 +352,7 @@ def test_a_program_that_is_frozen_is_ended(tenant: Tenant, tmp_path: Path, monke
         process.send_signal(signal.SIGSTOP)
 
     monkeypatch.setattr(LoadGuard, "watch", freeze)
-    assert "nothing has moved for 2 s" in told("restore", tenant, tmp_path, "")
+    assert "Nothing has moved for 2 s" in told("restore", tenant, tmp_path, "")
 
 
 def test_recover_ends_what_a_killed_restore_has_left(tenant: Tenant, tmp_path: Path, canary: Canary) -> None:

@@ -56,13 +56,14 @@ def test_a_squashed_migration_stands_for_those_that_it_replaces() -> None:
 
 def test_what_the_code_does_not_know_is_ahead_of_it() -> None:
     later = history(B1, A1, A2, A3, ("runs", "0004_d"))
-    assert CODE.problem(later) == "it is ahead of this code, which does not know runs.0004_d"
+    assert CODE.problem(later) == "The database is ahead of this code, which does not know runs.0004_d."
     assert CODE.state_of(CODE.version_of(later)) == SchemaState.AHEAD
 
 
 def test_a_gap_is_named() -> None:
     assert (
-        CODE.problem(history(B1, A1, A3)) == "its history is inconsistent: runs.0003_c is applied without runs.0002_b"
+        CODE.problem(history(B1, A1, A3))
+        == "The database's migration history is inconsistent: runs.0003_c is applied without runs.0002_b."
     )
 
 

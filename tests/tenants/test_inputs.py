@@ -58,12 +58,12 @@ WRONG = [
     ("tenant_restore", "--tenant-id {id} --backup-file {file} --identity-file /nope/key", "/nope/key cannot be used"),
     ("tenant_restore", "--tenant-id {id} --backup-file {file} --identity-file {text}", "it holds no age identity"),
     ("tenant_restore", "--tenant-id {id} --backup-file {sealed}", "no identity that could open it was given"),
-    ("tenant_restore", "--tenant-id {other} --backup-file {file}", "it is a backup of tenant {id}"),
+    ("tenant_restore", "--tenant-id {other} --backup-file {file}", "The backup is of tenant {id}"),
     ("tenant_restore", "--tenant-id nobody --backup-file {file}", "There is no tenant 'nobody'"),
     ("tenant_restore", "--tenant-id {id} --to-time yesterday", "'yesterday' is not a time"),
     ("tenant_restore", "--tenant-id {id} --to-time 2026-01-01T00:00:00", "has no offset"),
     ("tenant_restore", "--tenant-id {id} --to-time 1999-01-01T00:00:00Z", "base backup"),
-    ("tenant_restore", "--tenant-id {id} --undo", "no database that a restore replaced is kept"),
+    ("tenant_restore", "--tenant-id {id} --undo", "No database that a restore replaced is kept"),
     ("tenant_restore", "--tenant-id {id} --as new-{id} --backup-file /nope/nowhere.dump", "does not exist"),
     ("tenant_restore", "--tenant-id {id} --as new-{id} --to-time 1999-01-01T00:00:00Z", "base backup"),
     ("tenant_drill", "--tenant-id {id} --backup-file /nope/nowhere.dump", "/nope/nowhere.dump does not exist"),
@@ -149,7 +149,7 @@ def test_what_is_wrong_is_said_before_anything_is_asked_or_done(
 def test_a_deletion_that_would_be_refused_is_not_asked_about(tenant: Tenant) -> None:
     add_run(tenant)
     break_log(tenant)
-    assert "its audit log is broken at entry 1" in refused("tenant_delete", "--tenant-id", tenant.id)
+    assert "The audit log is broken at entry 1" in refused("tenant_delete", "--tenant-id", tenant.id)
 
 
 def test_checking_reads_nothing_that_has_to_be_recorded(tenant: Tenant, tmp_path: Path) -> None:

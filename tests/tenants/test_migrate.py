@@ -235,7 +235,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
         result = seo_gen("tenant", "migrate", "--all", **next_release.environment)
         assert (result.returncode, result.stdout) == (1, "")
         assert "Nothing has changed in any tenant" in result.stderr
-        assert f"Tenant {victim.id}: its schema is not what its migrations make:" in result.stderr
+        assert f"Tenant {victim.id}: Its schema is not what its migrations make:" in result.stderr
         assert "table run_notes is not from our migrations" in result.stderr
         assert_unchanged(before, fifty)
         assert Tenant.objects.get(pk=victim.pk).schema_drift is not None
@@ -259,7 +259,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
         with as_owner(victim) as connection:
             connection.execute("DROP TABLE run_notes")
         # Before anything is run in it: what is there is not what was proven.
-        assert report.problems == [f"Tenant {victim.id}: its schema has changed since it was checked."]
+        assert report.problems == [f"Tenant {victim.id}: Its schema has changed since it was checked."]
         others = [tenant for tenant in fifty if tenant != victim]
         assert_unchanged({tenant.id: before[tenant.id] for tenant in others}, others)
         assert [row[:2] + row[3:] for row in state_of(victim)] == [row[:2] + row[3:] for row in before[victim.id]]
@@ -298,7 +298,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
             report = tenant_migrate(lock_timeout_s=0.5)
             pid = holder.info.backend_pid
         [problem] = report.problems
-        assert problem.startswith(f"Tenant {victim.id}, migration runs.0003_plain: it was busy: no lock within 0.5 s")
+        assert problem.startswith(f"Tenant {victim.id}, migration runs.0003_plain: It was busy: no lock within 0.5 s")
         assert f"process {pid} (seo_gen_owner" in problem
         assert_unchanged(before, fifty)
 
@@ -329,7 +329,7 @@ class TestRefusals:
         with Cluster(DatabaseServer.objects.get(pk="main"), database_prefix()) as cluster:
             cluster.drop_database(database_of(ill))
         [problem] = self.refused(next_release.add("0003_plain"), [well])
-        assert problem == f"Tenant {ill.id}: its database {database_of(ill)} does not exist on server main."
+        assert problem == f"Tenant {ill.id}: Its database {database_of(ill)} does not exist on server main."
 
     @pytest.mark.parametrize(
         ("statement", "reason"),
@@ -341,7 +341,7 @@ class TestRefusals:
             ),
             ("ALTER ROLE {name} NOLOGIN", "does not exist or cannot log in"),
             ("ALTER DATABASE {name} ALLOW_CONNECTIONS false", "accepts no connections"),
-            ("GRANT CONNECT ON DATABASE {name} TO PUBLIC", "others may connect to its database: PUBLIC"),
+            ("GRANT CONNECT ON DATABASE {name} TO PUBLIC", "Others may connect to its database: PUBLIC"),
         ],
     )
     def test_a_door_that_was_moved(
@@ -358,7 +358,7 @@ class TestRefusals:
         with as_owner(tenant) as connection:
             connection.execute("UPDATE tenant_identity SET tenant_id = 'somebody-else'")
         [problem] = self.refused(next_release.add("0003_plain"), [tenant])
-        assert f"the database {database_of(tenant)} is not its own, but belongs to somebody-else" in problem
+        assert f"The database {database_of(tenant)} is not its own, but belongs to somebody-else" in problem
 
     def test_a_tenant_ahead_of_the_code(self, tenant: Tenant, next_release: NextRelease) -> None:
         next_release.add("0003_plain")
@@ -366,7 +366,7 @@ class TestRefusals:
             tenant_migrate()
         report = tenant_migrate()
         assert report.problems == [
-            f"Tenant {tenant.id}: it is ahead of this code, which does not know runs.0003_plain."
+            f"Tenant {tenant.id}: The database is ahead of this code, which does not know runs.0003_plain."
         ]
 
     def test_an_inconsistent_history(self, tenant: Tenant, next_release: NextRelease) -> None:
@@ -382,7 +382,7 @@ class TestRefusals:
                 connection.execute("DROP INDEX runs_newest")
         problems = self.refused(next_release.add("0003_plain"), tenants)
         assert sorted(problems) == sorted(
-            f"Tenant {tenant.id}: its schema is not what its migrations make: index runs_newest is missing."
+            f"Tenant {tenant.id}: Its schema is not what its migrations make: index runs_newest is missing."
             for tenant in tenants[:2]
         )
 

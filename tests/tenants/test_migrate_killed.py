@@ -165,7 +165,7 @@ def test_a_prepared_transaction_that_somebody_else_rolled_back_is_told(
     [recovery] = tenant_recover()
     assert recovery.outcome == "finished"
     assert Tenant.objects.get(pk=trio[1].pk).schema_version != Tenant.objects.get(pk=trio[0].pk).schema_version
-    assert f"Tenant {trio[1].id}: its prepared transaction was rolled back by somebody else" in recovery.reason
+    assert f"Tenant {trio[1].id}: Its prepared transaction was rolled back by somebody else" in recovery.reason
     with next_release.active():
         assert tenant_migrate().pending_count == 1
     assert assert_all_or_none(trio)

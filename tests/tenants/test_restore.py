@@ -198,7 +198,7 @@ def test_runs_at_work_are_in_the_way_unless_told_to_stop(tenant: Tenant, tmp_pat
     with tenant_context(tenant) as alias:
         Step.objects.using(alias).filter(run_id=run).update(lease_expires_at="2999-01-01T00:00Z")
     file = back_up(tenant, tmp_path)
-    with pytest.raises(RestoreRefused, match=f"runs are at work: {run}. Wait for them, or give --stop-runs"):
+    with pytest.raises(RestoreRefused, match=f"Runs are at work: {run}. Wait for them, or give --stop-runs"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     report = tenant_restore(tenant_id=tenant.id, backup_file=file, stop_runs=True)
     assert report.failed_runs == [str(run)]
@@ -231,7 +231,7 @@ def test_a_database_that_is_gone_comes_back_with_its_role(tenant: Tenant, tmp_pa
     assert report.kept_until is None
     assert without_audit(everything_of(tenant)) == without_audit(before)
     assert len(run_ids(tenant)) == 1
-    with pytest.raises(RestoreRefused, match="no database that a restore replaced is kept"):
+    with pytest.raises(RestoreRefused, match="No database that a restore replaced is kept"):
         tenant_restore_undo(tenant_id=tenant.id)
 
 
@@ -252,7 +252,7 @@ def test_an_older_backup_is_migrated_to_the_fleets_version_and_a_newer_one_refus
         assert tenant.schema_version == release().version
         assert chain_is_whole(tenant)
     live = everything_of(tenant)
-    with pytest.raises(RestoreRefused, match=r"it is ahead of this code, which does not know runs\.0003_plain"):
+    with pytest.raises(RestoreRefused, match=r"is ahead of this code, which does not know runs\.0003_plain"):
         tenant_restore(tenant_id=tenant.id, backup_file=newer)
     assert everything_of(tenant) == live
 
@@ -343,7 +343,7 @@ def test_a_damaged_backup_is_refused_and_the_live_database_untouched(
         Path(f"{file}.json").unlink()
     live = everything_of(tenant)
     spoil(file, how)
-    with pytest.raises(RestoreRefused, match=f"Tenant {tenant.id} was not restored: .*({reason})"):
+    with pytest.raises(RestoreRefused, match=f"Tenant {tenant.id} was not restored. .*({reason})"):
         tenant_restore(tenant_id=tenant.id, backup_file=str(file))
     assert everything_of(tenant) == live
     assert tenant.server is not None and scratch_things(tenant.server.admin_url) == []
@@ -353,21 +353,21 @@ def test_a_damaged_backup_is_refused_and_the_live_database_untouched(
 def test_a_backup_of_another_tenant_is_refused(tenant_pair: tuple[Tenant, Tenant], tmp_path: Path) -> None:
     one, other = tenant_pair
     file = back_up(other, tmp_path)
-    with pytest.raises(RestoreRefused, match=f"it is a backup of tenant {other.id}"):
+    with pytest.raises(RestoreRefused, match=f"The backup is of tenant {other.id}"):
         tenant_restore(tenant_id=one.id, backup_file=file)
     # Also where nothing but the rows says so.
     renamed = Path(file).rename(tmp_path / "renamed.dump")
-    with pytest.raises(RestoreRefused, match=f"it is a backup of tenant {other.id}"):
+    with pytest.raises(RestoreRefused, match=f"The backup is of tenant {other.id}"):
         tenant_restore(tenant_id=one.id, backup_file=str(renamed))
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"rows": {"runs": 7}}, "table artifacts has 1 row, and the manifest says 0"),
-        ({"audit": {"sequence": 9, "hash": "0" * 64}}, "its audit log does not end where the manifest says"),
+        ({"rows": {"runs": 7}}, "Table artifacts has 1 row, and the manifest says 0"),
+        ({"audit": {"sequence": 9, "hash": "0" * 64}}, "The backup's audit log does not end where the manifest says"),
         ({"format_version": 2}, "is not valid: format_version"),
-        ({"server_version": 99}, "it was made on PostgreSQL 99"),
+        ({"server_version": 99}, "The backup was made on PostgreSQL 99"),
         ({"file": {"name": "x", "sha256": "0" * 64, "size_bytes": -1}}, "is not valid: file.size_bytes"),
     ],
 )
@@ -401,7 +401,7 @@ def test_an_encrypted_backup_needs_its_own_identity(tenant: Tenant, tmp_path: Pa
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     other = tmp_path / "other.key"
     other.write_text(str(pyrage.x25519.Identity.generate()))
-    with pytest.raises(RestoreRefused, match="it cannot be decrypted"):
+    with pytest.raises(RestoreRefused, match="The file cannot be decrypted"):
         tenant_restore(tenant_id=tenant.id, backup_file=file, identity_file=str(other))
     with pytest.raises(RestoreRefused, match=r"identity file .* cannot be used: No such file"):
         tenant_restore(tenant_id=tenant.id, backup_file=file, identity_file=str(tmp_path / "none"))
@@ -435,11 +435,11 @@ SELECT public.harm();
             "CREATE FUNCTION public.later() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
             " AS 'BEGIN RETURN NEW; END';\n"
             "CREATE TRIGGER later AFTER INSERT ON public.runs FOR EACH ROW EXECUTE FUNCTION public.later();\n",
-            "its schema is not what its migrations make: function later",
+            "The backup's schema is not what its migrations make: function later",
         ),
         (
             "CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = texteq);\n",
-            r"it holds what no migration makes: operator \(1\)",
+            r"The backup holds what no migration makes: operator \(1\)",
         ),
         ("SELECT lo_create(0);\n", "psql failed: .*permission denied for function lo_create"),
     ],
@@ -519,7 +519,7 @@ def test_drift_that_the_manifest_of_our_own_backup_tells_of_comes_back_and_is_to
     copied.mkdir()
     shutil.copy(file, copied)
     shutil.copy(f"{file}.json", copied)
-    with pytest.raises(RestoreRefused, match="its schema is not what its migrations make: index by_hand"):
+    with pytest.raises(RestoreRefused, match="The backup's schema is not what its migrations make: index by_hand"):
         tenant_restore(tenant_id=tenant.id, backup_file=str(copied / Path(file).name))
 
 
@@ -533,7 +533,7 @@ def test_a_broken_audit_chain_is_refused_by_its_entry(tenant: Tenant, tmp_path: 
         connection.execute("ALTER TABLE audit_logs ENABLE ALWAYS TRIGGER prevent_audit_log_truncation")
         connection.execute("ALTER TABLE audit_logs ENABLE ALWAYS TRIGGER chain_audit_logs")
     file = back_up(tenant, tmp_path)
-    with pytest.raises(RestoreRefused, match="its audit chain is broken at entry 2"):
+    with pytest.raises(RestoreRefused, match="The backup's audit chain is broken at entry 2"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
 
 

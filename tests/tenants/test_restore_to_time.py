@@ -208,7 +208,7 @@ def test_a_moment_that_cannot_be_reached_is_refused_and_nothing_changes(
         (datetime(2001, 1, 1, tzinfo=UTC), "is before the earliest base backup"),
         (moment(archived) + timedelta(days=1), "is in the future"),
     ):
-        with pytest.raises(RestoreRefused, match=f"Tenant {tenant.id} was not restored: .*{reason}"):
+        with pytest.raises(RestoreRefused, match=f"Tenant {tenant.id} was not restored. .*{reason}"):
             tenant_restore(tenant_id=tenant.id, to_time=time)
     assert everything_of(tenant) == live
     result = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--to-time", "2001-01-01T00:00Z", "--confirm")

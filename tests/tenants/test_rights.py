@@ -125,7 +125,7 @@ def registered(bare_server: str) -> Iterator[DatabaseServer]:
     server.delete()
 
 
-@pytest.mark.parametrize("taken", {**NEEDED, **USEFUL})
+@pytest.mark.parametrize("taken", [*NEEDED, *USEFUL])
 def test_each_right_that_is_missing_is_told_of_by_setup_and_status(registered: DatabaseServer, taken: str) -> None:
     """And by what needs it: below, and in test_recovery_rights.py."""
     right, grant = {**NEEDED, **USEFUL}[taken]

@@ -3,11 +3,11 @@
 import sys
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from config import demo, prepare, stack
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from config.management.commands.stack_start import web_address
 from runs.models import RunStatus
 from runs.presentation import failure_text, print_run, run_progress
@@ -27,7 +27,7 @@ class Command(OperatorCommand):
         self.succeeded = True
         super().handle(*args, **options)
         if not self.succeeded:
-            raise CommandError(_("Not every run was completed."))
+            raise Refusal(_("Not every run was completed."), code="demo_incomplete")
         if not options["no_serve"]:
             self._serve(sys.stderr if options["json"] else sys.stdout)
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from config import prepare, stack
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from config.stack.lifecycle import WORKERS
 
 WORKER_NAMES = [worker.name for worker in WORKERS]
@@ -45,11 +45,17 @@ class Command(OperatorCommand):
         try:
             ports = {name: int(port) for name, _equals, port in (pair.partition("=") for pair in pairs)}
         except ValueError as error:
-            raise CommandError(_("--port wants SERVICE=PORT, such as web=8000."), returncode=2) from error
+            raise Refusal(
+                _("--port wants SERVICE=PORT, such as web=8000."), returncode=2, code="port_option_invalid"
+            ) from error
         unknown = sorted(set(ports) - set(stack.NAMES))
         if unknown:
             message = _("%(service)s is no service; there are: %(names)s.")
-            raise CommandError(message % {"service": unknown[0], "names": ", ".join(stack.NAMES)}, returncode=2)
+            raise Refusal(
+                message % {"service": unknown[0], "names": ", ".join(stack.NAMES)},
+                returncode=2,
+                code="service_not_found",
+            )
         return ports
 
 

@@ -1,10 +1,10 @@
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from runs.config import MAX_CONFIG_BYTES, RunConfig, config_from_text
 from runs.errors import InvalidRunConfig
 from runs.messages import require_worker
@@ -54,7 +54,7 @@ class Command(OperatorCommand):
         self.failure = ""
         super().handle(*args, **options)
         if self.failure:
-            raise CommandError(self.failure)
+            raise Refusal(self.failure, code="run_failed")
 
 
 def _read_config(text: str) -> RunConfig:

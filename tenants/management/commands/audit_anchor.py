@@ -1,11 +1,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.services import audit_anchor
 
 
@@ -31,4 +30,4 @@ class Command(OperatorCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
         if self.report.problems:
-            raise CommandError("\n".join(self.report.problems))
+            raise Refusal("\n".join(self.report.problems), code="audit_logs_not_anchored")

@@ -1,13 +1,13 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from audit.verifying import LogReport, in_each
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.presentation import print_table, show_progress
 from tenants.services import audit_verify
 
@@ -47,7 +47,7 @@ class Command(OperatorCommand):
             for report, problem in in_each(self.reports)
         ]
         if lines:
-            raise CommandError("\n".join([*lines, *_last_good(self.reports)]))
+            raise Refusal("\n".join([*lines, *_last_good(self.reports)]), code="audit_logs_not_whole")
 
 
 def _name(report: LogReport) -> str:

@@ -2,10 +2,10 @@ from dataclasses import asdict
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.presentation import print_table
 from tenants.services import backup_prune
 
@@ -26,7 +26,7 @@ class Command(OperatorCommand):
     def perform(self, **options: Any) -> Any:
         days = settings.BACKUP_RETENTION_DAYS if options["days"] is None else options["days"]
         if days < 0:
-            raise CommandError(_("A retention has at least 0 days."))
+            raise Refusal(_("A retention has at least 0 days."), code="retention_invalid")
         self.pruned = backup_prune(days=days, dry_run=options["dry_run"])
         return {"dry_run": options["dry_run"], "removed": [asdict(one) for one in self.pruned]}
 
@@ -43,4 +43,4 @@ class Command(OperatorCommand):
         super().handle(*args, **options)
         failed = [one.what for one in self.pruned if one.problem]
         if failed:
-            raise CommandError(_("Not removed: %(names)s.") % {"names": ", ".join(failed)})
+            raise Refusal(_("Not removed: %(names)s.") % {"names": ", ".join(failed)}, code="backups_not_removed")

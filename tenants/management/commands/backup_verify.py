@@ -1,10 +1,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.presentation import print_table, show_progress
 from tenants.services import backups_verify
 
@@ -35,4 +35,4 @@ class Command(OperatorCommand):
         super().handle(*args, **options)
         bad = [one.file for one in self.verifications if one.problem]
         if bad:
-            raise CommandError(_("Not whole: %(files)s.") % {"files": ", ".join(bad)})
+            raise Refusal(_("Not whole: %(files)s.") % {"files": ", ".join(bad)}, code="backups_not_whole")

@@ -2,11 +2,10 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import CommandError
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.cluster_status import cluster_statuses
 from tenants.presentation import print_table
 
@@ -37,7 +36,7 @@ class Command(OperatorCommand):
         super().handle(*args, **options)
         problems = [f"{status.server}: {problem}" for status in self.statuses for problem in status.problems]
         if problems:
-            raise CommandError("\n".join(problems))
+            raise Refusal("\n".join(problems), code="servers_not_recoverable")
 
 
 def _time(moment: datetime | None) -> str:

@@ -8,12 +8,11 @@ from tenants.services import control_setup
 
 class Command(OperatorCommand):
     help = "Prepare or upgrade the control database and the servers: rights, tables, models. Safe to repeat."
-    supports_json = False
 
     def perform(self, **options: Any) -> Any:
-        return control_setup(verbosity=max(0, options["verbosity"] - 1))
+        return {"problems": control_setup(verbosity=max(0, options["verbosity"] - 1))}
 
     def present(self, document: Any) -> None:
-        for problem in document:
+        for problem in document["problems"]:
             self.stderr.write(problem)
         self.stdout.write(_("The control database is ready."))

@@ -1,11 +1,11 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.presentation import print_table
 from tenants.services import ErasureCheck, erasures_verify
 
@@ -50,4 +50,4 @@ class Command(OperatorCommand):
         super().handle(*args, **options)
         problems = [f"{check.tenant_id}: {problem}" for check in self.checks for problem in check.problems]
         if problems:
-            raise CommandError("\n".join(problems))
+            raise Refusal("\n".join(problems), code="erasures_do_not_hold")

@@ -1,11 +1,12 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.core.management.commands.migrate import Command as DjangoCommand
 from django.db import connections
 from django.utils.translation import gettext as _
 
+from config.command import Refusal
 from tenants.active import is_tenant_database
 from tenants.router import CONTROL
 
@@ -26,15 +27,18 @@ class Command(DjangoCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Refuse before Django's checks, which would look for the database."""
         if is_tenant_database(options["database"]):
-            raise CommandError(
+            raise Refusal(
                 _(
                     "%(alias)s is a tenant's database: `migrate` changes the control database only. Tenants are"
                     " migrated by `seo-gen tenant migrate`, all of them or none."
                 )
-                % {"alias": options["database"]}
+                % {"alias": options["database"]},
+                code="database_is_a_tenants",
             )
         if options["database"] not in connections:
-            raise CommandError(_("There is no database %(alias)r.") % {"alias": options["database"]})
+            raise Refusal(
+                _("There is no database %(alias)r.") % {"alias": options["database"]}, code="database_not_found"
+            )
         return super().execute(*args, **options)
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -1,10 +1,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.dump import DumpFormat
 from tenants.management.commands.tenant_migrate import at_least
 from tenants.places import STANDARD, place_at
@@ -105,6 +105,7 @@ class Command(OperatorCommand):
         for outcome in failed:
             self.stderr.write(outcome.problem)
         if failed:
-            raise CommandError(
-                _("Not backed up: %(ids)s.") % {"ids": ", ".join(outcome.tenant_id for outcome in failed)}
+            raise Refusal(
+                _("Not backed up: %(ids)s.") % {"ids": ", ".join(outcome.tenant_id for outcome in failed)},
+                code="tenants_not_backed_up",
             )

@@ -1,9 +1,9 @@
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.shell import tenant_command
 
 
@@ -30,6 +30,7 @@ class Command(OperatorCommand):
         for tenant_id, reason in failures.items():
             self.stderr.write(f"{tenant_id}: {reason}")
         if failures:
-            raise CommandError(
-                _("%(command)s failed for %(ids)s.") % {"command": options["command"], "ids": ", ".join(failures)}
+            raise Refusal(
+                _("%(command)s failed for %(ids)s.") % {"command": options["command"], "ids": ", ".join(failures)},
+                code="tenant_command_failed",
             )

@@ -2,11 +2,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.history import short
 from tenants.presentation import batch_progress, print_table
 from tenants.services import tenant_migrate
@@ -14,6 +14,12 @@ from tenants.services.migrate import LOCK_TIMEOUT_S, WORKERS
 
 # Of workers, and of seconds.
 MAXIMUM = 1000
+# Of what is told after the report, by its outcome.
+CODES = {
+    "completed": "tenants_not_migrated",
+    "rolled_back": "migration_rolled_back",
+    "unfinished": "migration_unfinished",
+}
 
 
 class Command(OperatorCommand):
@@ -98,7 +104,7 @@ class Command(OperatorCommand):
             )
             % {"id": report.batch_id},
         }
-        raise CommandError("\n".join([states[report.outcome], *report.problems]))
+        raise Refusal("\n".join([states[report.outcome], *report.problems]), code=CODES[report.outcome])
 
 
 def at_least(minimum: float) -> Callable[[str], float]:

@@ -1,10 +1,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.presentation import print_table, show_progress
 from tenants.services import tenant_recover
 
@@ -33,4 +33,4 @@ class Command(OperatorCommand):
         super().handle(*args, **options)
         failed = [recovery.tenant_id for recovery in self.recoveries if recovery.outcome == "failed"]
         if failed:
-            raise CommandError(_("Still unfinished: %(ids)s.") % {"ids": ", ".join(failed)})
+            raise Refusal(_("Still unfinished: %(ids)s.") % {"ids": ", ".join(failed)}, code="operations_unfinished")

@@ -1,11 +1,11 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.presentation import aware_time, show_progress
 from tenants.selectors import tenant_get
 from tenants.services import tenant_clone, tenant_restore, tenant_restore_check, tenant_restore_undo
@@ -42,7 +42,9 @@ class Command(OperatorCommand):
     def perform(self, **options: Any) -> Any:
         tenant_id, new_id = options["tenant_id"], options["new_id"]
         if new_id and options["undo"]:
-            raise CommandError(_("--undo puts back a tenant's own database; it cannot make another tenant."))
+            raise Refusal(
+                _("--undo puts back a tenant's own database; it cannot make another tenant."), code="options_conflict"
+            )
         to_time = aware_time(options["to_time"]) if options["to_time"] else None
         source = {"backup_file": options["backup_file"], "to_time": to_time, "identity_file": options["identity_file"]}
         tenant_get(tenant_id)
@@ -57,7 +59,9 @@ class Command(OperatorCommand):
                 )
             )
         if options["from_erased"]:
-            raise CommandError(_("--from-erased needs --as: the id of an erased tenant is never used again."))
+            raise Refusal(
+                _("--from-erased needs --as: the id of an erased tenant is never used again."), code="options_conflict"
+            )
         tenant_restore_check(tenant_id=tenant_id, undo=options["undo"], **source)
         self.confirm(
             tenant_id,

@@ -1,10 +1,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.management.commands.tenant_migrate import at_least
 from tenants.services import tenant_rotate
 from tenants.services.rotate import GRACE_S
@@ -43,6 +43,7 @@ class Command(OperatorCommand):
         for rotation in failed:
             self.stderr.write(rotation.problem)
         if failed:
-            raise CommandError(
-                _("Not rotated: %(ids)s.") % {"ids": ", ".join(rotation.tenant_id for rotation in failed)}
+            raise Refusal(
+                _("Not rotated: %(ids)s.") % {"ids": ", ".join(rotation.tenant_id for rotation in failed)},
+                code="tenants_not_rotated",
             )

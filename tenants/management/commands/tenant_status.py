@@ -1,10 +1,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.command import OperatorCommand, Refusal
 from tenants.history import SchemaState, short
 from tenants.presentation import print_table
 from tenants.status import tenant_statuses
@@ -47,7 +47,7 @@ class Command(OperatorCommand):
         super().handle(*args, **options)
         ill = [status.id for status in self.statuses if status.problem]
         if ill:
-            raise CommandError(_("Not well: %(ids)s.") % {"ids": ", ".join(ill)})
+            raise Refusal(_("Not well: %(ids)s.") % {"ids": ", ".join(ill)}, code="tenants_not_well")
 
 
 def _schema(row: dict[str, Any]) -> str:
