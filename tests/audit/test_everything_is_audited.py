@@ -28,11 +28,11 @@ from config.command import operator_name
 from config.errors import SeoGenError
 from config.stack.paths import CHECKOUT
 from runs.models import Run, Step
-from runs.services import step_claim
+from runs.services.claim import step_claim
 from tenants.context import tenant_context
 from tenants.models import Backup, BackupStatus, Tenant
 from tenants.selectors import batches_unfinished, operations_unfinished
-from tenants.services import tenant_create
+from tenants.services.create import tenant_create
 from tests.admin.conftest import Filled, fill_tenant, make_user
 from tests.audit.audited import REFUSAL, Mark, actions_of, as_superuser, log_refused, state
 from tests.audit.commands import CASES, READ_ONLY, WITHOUT_A_LOG, World, run_command

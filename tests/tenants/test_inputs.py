@@ -15,7 +15,8 @@ from django.core.management import CommandError, call_command
 from audit.control.models import ControlAuditLog
 from config.stack.paths import CHECKOUT
 from tenants.models import Backup, FileRead, Restore, Tenant
-from tenants.services import audit_export, tenant_export
+from tenants.services.audit_export import audit_export
+from tenants.services.export import tenant_export
 from tests.audit.audited import state
 from tests.program import seo_gen, seo_gen_piped
 from tests.tenants.conftest import AgeKey
@@ -91,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A tenant with backups and a bundle, which no refusal changes."""
     import pyrage
 
-    from tenants.services import tenant_create
+    from tenants.services.create import tenant_create
 
     folder = tmp_path_factory.mktemp("inputs")
     tenant, other = (tenant_create(name=f"inputs {one} {os.getpid()}") for one in "ab")

@@ -32,7 +32,7 @@ TABLES = [("control", name, table) for name, table in CONTROL.items()] + [
 @pytest.fixture(scope="module")
 def catalogs() -> Iterator[dict[str, psycopg.Connection]]:
     """Connections to the control database and to one tenant's, by kind."""
-    from tenants.services import tenant_create
+    from tenants.services.create import tenant_create
     from tests.tenant_fixtures import remove
 
     tenant = tenant_create(name="Specification")

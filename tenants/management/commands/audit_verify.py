@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from audit.verifying import LogReport, in_each
 from config.command import OperatorCommand
 from tenants.presentation import print_table, show_progress
-from tenants.services import audit_verify
+from tenants.services.audit_verify import audit_verify
 
 
 class Command(OperatorCommand):

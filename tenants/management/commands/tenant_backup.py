@@ -7,8 +7,7 @@ from config.command import OperatorCommand
 from tenants.dump import DumpFormat
 from tenants.management.commands.tenant_migrate import at_least
 from tenants.presentation import backup_document, print_table, show_progress, size
-from tenants.services import tenant_backup
-from tenants.services.backup import WORKERS
+from tenants.services.backup import WORKERS, tenant_backup
 
 
 class Command(OperatorCommand):

@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
 from tenants.presentation import backup_document, show_progress, size
-from tenants.services import tenant_export
+from tenants.services.export import tenant_export
 
 
 class Command(OperatorCommand):
