@@ -23,8 +23,8 @@ from django.utils.timezone import now
 
 from audit.actions import ACTIONS, RUN_ACTIONS
 from audit.models import AuditEntry, AuditLog
-from config.cli import _our_commands
 from config.command import operator_name
+from config.commands import our_commands
 from config.errors import SeoGenError
 from config.stack.paths import CHECKOUT
 from runs.models import Run, Step
@@ -81,7 +81,7 @@ def require_complete(entries: list[AuditEntry], actor: str) -> None:
 
 def test_every_command_is_in_one_of_the_tables() -> None:
     tables = [set(CASES), set(READ_ONLY), WITHOUT_A_LOG]
-    assert sorted(name for table in tables for name in table) == sorted(_our_commands())
+    assert sorted(name for table in tables for name in table) == sorted(our_commands())
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
