@@ -1,6 +1,7 @@
 """``seo-gen <noun> <verb>``: our management commands, their one boundary for errors, and the servers they need."""
 
 import errno
+import gc
 import os
 import re
 import sys
@@ -8,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 
-from config import admin_apps
-from config.commands import our_commands, spoken, summary_of
+from config import web_apps
+from config.commands import our_commands, spoken, summary_of, version
 from config.errors import SeoGenError
 from config.usage import NO_SUCH_COMMAND, UNDERSTOOD, check_usage
 
@@ -21,7 +22,7 @@ WITHOUT_SERVERS_PREFIX = "stack_"
 # Commands that work on the migrations themselves, and so before the control database has its tables.
 WITHOUT_CONTROL_DATABASE = ("control_setup", "makemigrations", "migrate", "showmigrations", "sqlmigrate")
 # Commands that migrate the admin's tables too, or run any other command.
-WITH_ADMIN = ("control_setup", "tenant_command")
+WITH_WEB_APPS = ("control_setup", "tenant_command")
 # Full, read-only or foreign disks: for the operator to mend.
 SURROUNDINGS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 HELP = ("-h", "--help", "help")
@@ -35,6 +36,8 @@ EXIT_REFUSED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point ``seo-gen``."""
     words = list(sys.argv[1:] if argv is None else argv)
+    # What is loaded stays: to look for garbage in it would take a fifth of the start. On again before a command runs.
+    gc.disable()
     return _guarded(lambda: _run_ours(words), words)
 
 
@@ -115,14 +118,15 @@ def _resolve(words: list[str], ours: Mapping[str, str]) -> tuple[str, int]:
 
 
 def _execute(name: str, typed: list[str], arguments: list[str]) -> int:
-    if name not in WITH_ADMIN:
-        admin_apps.leave_out()
+    if name not in WITH_WEB_APPS:
+        web_apps.leave_out()
     refused = _prepare(name, arguments, ["seo-gen", *typed])
     if refused:
         return refused
     from django.core.management import load_command_class
 
     command = load_command_class(our_commands()[name], name)
+    gc.enable()
     # Named as it was typed, so that usage messages can be copied.
     command.run_from_argv(["seo-gen", " ".join(typed), *arguments])
     return 0
@@ -165,13 +169,6 @@ def _print_commands(commands: Mapping[str, str]) -> None:
         print()
         for name in group:
             print(f"  {spoken(name):{width}}  {summary_of(name, commands[name])}")
-
-
-def version() -> str:
-    """Return the version of the installed package."""
-    from importlib.metadata import version as version_of
-
-    return version_of("seo-gen")
 
 
 def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:

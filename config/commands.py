@@ -1,6 +1,5 @@
 """Which commands ``seo-gen`` has, from their files alone: neither Django nor what a command works with is loaded."""
 
-import ast
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +20,8 @@ def our_commands() -> dict[str, str]:
 
 def summary_of(name: str, app: str) -> str:
     """Return the first line of the command's help, which is a literal in its class."""
+    import ast  # for the list of commands alone
+
     source = (_folder(ROOT / app) / f"{name}.py").read_text()
     for statement in ast.walk(ast.parse(source)):
         match statement:
@@ -32,6 +33,13 @@ def summary_of(name: str, app: str) -> str:
 def spoken(name: str) -> str:
     """Return how the command is typed: "cluster receive-wal"."""
     return name.replace("_", " ", 1).replace("_", "-")
+
+
+def version() -> str:
+    """Return the version of the installed package."""
+    from importlib import metadata  # slow to load
+
+    return metadata.version("seo-gen")
 
 
 def _names(app: Path) -> Iterator[str]:

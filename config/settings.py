@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from config import admin_apps, logs, stack
+from config import logs, stack, web_apps
 from config.database_session import Limits, command_name, inherited_options, parameters
 from config.environment import LiteralEnv
 from config.unfold import UNFOLD as UNFOLD
@@ -28,13 +28,9 @@ DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 INSTALLED_APPS = [
-    *admin_apps.installed(),
+    *web_apps.installed(),
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "whitenoise.runserver_nostatic",
-    "django.contrib.staticfiles",
     "config",
     "tenants",
     "tenants.identity",
