@@ -53,6 +53,8 @@ READ_ONLY: dict[str, Callable[[World], Arguments]] = {
     "run_list": lambda world: ["--tenant-id", world.tenant.id],
     # Processes of this machine.
     "stack_status": lambda world: [],
+    # The commands' own options.
+    "completion": lambda world: ["bash"],
 }
 # They start and end the very server that would hold an entry.
 WITHOUT_A_LOG = frozenset({"stack_start", "stack_stop"})
