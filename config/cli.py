@@ -84,10 +84,12 @@ def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
 
 def _surroundings(words: Sequence[str]) -> AbstractContextManager[None]:
     """A demonstration takes with it what it started; every other command leaves the servers to the next."""
-    from config import prepare  # it loads what starts servers, for which neither help nor a mistake has a use
+    if words[:1] != ["demo"] or set(words) & set(HELP):
+        return nullcontext()
+    # It loads what starts servers, for which neither help nor a mistake has a use.
+    from config import prepare
 
-    demonstrates = words[:1] == ["demo"] and not set(words) & set(HELP)
-    return prepare.temporary_stack() if demonstrates else nullcontext()
+    return prepare.temporary_stack()
 
 
 def _run_ours(words: list[str]) -> int:
