@@ -36,7 +36,7 @@ EXIT_REFUSED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point ``seo-gen``."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # What is loaded stays: to look for garbage in it, now or at the end, would take a quarter of a short command's time.
+    # What is loaded stays: to look for garbage in it, now or at the end, would take a quarter of a short command.
     gc.disable()
     return _guarded(lambda: _run_ours(words), words)
 
