@@ -6,10 +6,23 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import audit, audit_verify, backup, children, creation, environment, erasure, migration, routing, steps
+from benchmarks import (
+    audit,
+    audit_verify,
+    backup,
+    children,
+    creation,
+    environment,
+    erasure,
+    migration,
+    routing,
+    start,
+    steps,
+)
 from benchmarks.tables import Table
 
 BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
+    "start": start.start,
     "routing": routing.routing,
     "creation": creation.creation,
     "steps": steps.steps,

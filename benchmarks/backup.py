@@ -121,7 +121,7 @@ def in_time(environment: Environment) -> list[Table]:
 
     They and it are in the base backup; what follows is in the log.
     """
-    from tenants.services import tenant_create
+    from tenants.services.create import tenant_create
 
     small = _tenant("small")
     for number in range(NEIGHBOURS - 1):
@@ -168,7 +168,7 @@ def _command(environment: Environment, *words: str) -> Ended:
 
 
 def _tenant(name: str) -> str:
-    from tenants.services import tenant_create
+    from tenants.services.create import tenant_create
 
     return tenant_create(name=f"bench {name}").id
 

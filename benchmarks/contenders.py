@@ -39,7 +39,7 @@ class Product:
     """The product as it is: its own services, its own worker, as `seo-gen stack start` starts it."""
 
     def __init__(self, environment: Environment) -> None:
-        from tenants.services import tenant_create
+        from tenants.services.create import tenant_create
 
         self._home = environment.home
         self._tenants = [tenant_create(name=f"Steps {number}").id for number in range(TENANTS)]
@@ -47,7 +47,7 @@ class Product:
 
     def enqueue(self, runs: int) -> list[tuple[str, UUID]]:
         """Return tenant and id of each run."""
-        from runs.services import run_create
+        from runs.services.create import run_create
 
         config = {"keyword": "coffee", "language": "en"}
         tenants = islice(self._next_tenant, runs)

@@ -1,4 +1,4 @@
-"""Run a program and tell how long it took, from its start to its exit, and how much memory it needed.
+"""Run a program and tell how long it took, from its start to its exit, and how much processor and memory it needed.
 
 A process counts as its own the memory of the one that it was forked from, until it becomes another program. So what
 starts the measured one must be small: `python -m benchmarks.launch`, which answers with one line of JSON.
@@ -23,6 +23,8 @@ class Ended:
     # When it was started (time.time).
     started_at: float
     seconds: float
+    # Of processors, in the program itself and in the kernel for it.
+    cpu_seconds: float
     # The most that was resident at once.
     peak_bytes: int
     output: str
@@ -36,11 +38,11 @@ def run(arguments: Sequence[str], *, output: Path, log: Path, environment: Mappi
     from benchmarks.children import child
 
     with child(["-m", "benchmarks.launch", str(output), *arguments], log=log, environment=environment) as launcher:
-        status, started_at, seconds, peak = json.loads(launcher.answer())
+        status, started_at, seconds, cpu_seconds, peak = json.loads(launcher.answer())
         launcher.finish()
     if status:
         raise RuntimeError(f"{arguments} exited with {status}:\n{log.read_text()[-2000:]}")
-    return Ended(started_at, seconds, peak, output.read_text())
+    return Ended(started_at, seconds, cpu_seconds, peak, output.read_text())
 
 
 def main(output: str, *arguments: str) -> None:
@@ -49,7 +51,9 @@ def main(output: str, *arguments: str) -> None:
         process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=file)
         _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
-    print(json.dumps([os.waitstatus_to_exitcode(status), started_at, seconds, usage.ru_maxrss * KIB]), flush=True)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    answer = [os.waitstatus_to_exitcode(status), started_at, seconds, cpu_seconds, usage.ru_maxrss * KIB]
+    print(json.dumps(answer), flush=True)
     process.returncode = status  # it is waited for
 
 

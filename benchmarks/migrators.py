@@ -35,7 +35,7 @@ class Product:
     def grow_to(self, count: int) -> None:
         """Have so many tenants, new ones being at the release of the last `migrate`."""
         from tenants.selectors import tenants_existing
-        from tenants.services import tenant_create
+        from tenants.services.create import tenant_create
 
         with self._releases.active(self._release):
             for number in range(tenants_existing().count(), count):

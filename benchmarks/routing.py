@@ -25,7 +25,7 @@ def routing(environment: Environment) -> list[Table]:
     """Compare queries through the router, and the entering of a tenant's context, with plain Django."""
     from runs.models import Run
     from tenants.context import tenant_context
-    from tenants.services import tenant_create
+    from tenants.services.create import tenant_create
 
     tenant = tenant_create(name="Routing")
     _add_plain_alias(tenant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import sys
@@ -11,24 +12,28 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from config import prepare
+from config import web_apps
+from config.commands import our_commands, spoken, summary_of, version
 from config.errors import SeoGenError
 from config.refusals import EXIT_REFUSED, let_refusals_pass, refuse
-from config.stack.paths import CHECKOUT
 from config.usage import NO_SUCH_COMMAND, UNDERSTOOD, check_usage
 
 if TYPE_CHECKING:
     from django.core.management.base import BaseCommand
 
-OUR_APPS = ("audit", "config", "llm", "prompts", "runs", "tenants")
 # Commands that work without servers; whatever begins so is left alone too.
-WITHOUT_SERVERS = ("check", "collectstatic", "compilemessages", "findstatic", "help", "makemessages", "version")
+WITHOUT_SERVERS = (
+    *("check", "collectstatic", "compilemessages", "completion", "findstatic", "help", "makemessages", "version"),
+)
 WITHOUT_SERVERS_PREFIX = "stack_"
 # Commands that work on the migrations themselves, and so before the control database has its tables.
 WITHOUT_CONTROL_DATABASE = ("control_setup", "makemigrations", "migrate", "showmigrations", "sqlmigrate")
+# Commands that migrate the admin's tables too, or run any other command.
+WITH_WEB_APPS = ("control_setup", "tenant_command")
 # Full, read-only or foreign disks: for the operator to mend.
 SURROUNDINGS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 HELP = ("-h", "--help", "help")
+VERSION = "--version"
 # SQLSTATE, PostgreSQL manual, appendix A.
 UNDEFINED_TABLE = "42P01"
 READ_ONLY_TRANSACTION = "25006"
@@ -38,6 +43,8 @@ EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point ``seo-gen``."""
     words = list(sys.argv[1:] if argv is None else argv)
+    # What is loaded stays: to look for garbage in it, now or at the end, would take a quarter of a short command.
+    gc.disable()
     return _guarded(lambda: _run_ours(words), words)
 
 
@@ -88,15 +95,22 @@ def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
 
 def _surroundings(words: Sequence[str]) -> AbstractContextManager[None]:
     """A demonstration takes with it what it started; every other command leaves the servers to the next."""
-    demonstrates = words[:1] == ["demo"] and not set(words) & set(HELP)
-    return prepare.temporary_stack() if demonstrates else nullcontext()
+    if words[:1] != ["demo"] or set(words) & set(HELP):
+        return nullcontext()
+    # It loads what starts servers, for which neither help nor a mistake has a use.
+    from config import prepare
+
+    return prepare.temporary_stack()
 
 
 def _run_ours(words: list[str]) -> int:
+    ours = our_commands()
     if not words or words[0] in HELP:
-        _print_commands(_our_commands())
+        _print_commands(ours)
         return 0 if words else EXIT_USAGE
-    ours = _our_commands()
+    if words[0] == VERSION:
+        print(f"seo-gen {version()}")
+        return 0
     name, used = _resolve(words, ours)
     if name:
         return _execute(name, words[:used], words[used:])
@@ -116,19 +130,23 @@ def _resolve(words: list[str], ours: Mapping[str, str]) -> tuple[str, int]:
     return "", 0
 
 
-def _execute(name: str, spoken: list[str], arguments: list[str]) -> int:
-    from django.core.management import load_command_class
-
-    refused = _prepare(name, arguments, ["seo-gen", *spoken])
+def _execute(name: str, typed: list[str], arguments: list[str]) -> int:
+    if name not in WITH_WEB_APPS:
+        web_apps.leave_out()
+    refused = _prepare(name, arguments, ["seo-gen", *typed])
     if refused:
         return refused
-    command = let_refusals_pass(load_command_class(_our_commands()[name], name))
+    from django.core.management import load_command_class
+
+    command = let_refusals_pass(load_command_class(our_commands()[name], name))
+    gc.freeze()
+    gc.enable()
     # Named as it was typed, so that usage messages can be copied.
-    command.run_from_argv(["seo-gen", " ".join(spoken), *arguments])
+    command.run_from_argv(["seo-gen", " ".join(typed), *arguments])
     return 0
 
 
-def _prepare(name: str, arguments: Sequence[str], spoken: Sequence[str]) -> int:
+def _prepare(name: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
     """Start servers, load Django, set up the control database: as far as the command needs them.
 
     Returns 0, or the exit status of wrong usage, which is told before anything is started.
@@ -136,7 +154,9 @@ def _prepare(name: str, arguments: Sequence[str], spoken: Sequence[str]) -> int:
     needs_servers = name not in WITHOUT_SERVERS and not name.startswith((WITHOUT_SERVERS_PREFIX, "-"))
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if needs_servers and not set(options) & set(HELP):
-        usage = UNDERSTOOD if prepare.is_prepared() else check_usage(name, spoken, arguments)
+        from config import prepare
+
+        usage = UNDERSTOOD if prepare.is_prepared() else check_usage(name, typed, arguments)
         if usage == NO_SUCH_COMMAND:
             _load_django()
             return 0
@@ -156,39 +176,18 @@ def _load_django() -> None:
     django.setup()
 
 
-def _our_commands() -> dict[str, str]:
-    """Each command and the app that holds it, from the files alone: the settings wait until the servers run."""
-    from django.core import management
-
-    folders = {app: CHECKOUT / app / "management" for app in OUR_APPS}
-    ours = {name: app for app, folder in folders.items() for name in management.find_commands(str(folder))}
-    # Django's own, even where we change what they do, stay with manage.py.
-    for name in management.find_commands(management.__path__[0]):
-        ours.pop(name, None)
-    return ours
-
-
 def _print_commands(commands: Mapping[str, str]) -> None:
-    from django.core.management import load_command_class
-
-    _load_django()
     print("seo-gen NOUN VERB [OPTIONS]      seo-gen NOUN VERB --help")
     width = max(map(len, commands), default=0)
     for _noun, group in groupby(sorted(commands), key=lambda name: name.split("_")[0]):
         print()
         for name in group:
-            summary = str(load_command_class(commands[name], name).help).strip().partition("\n")[0]
-            print(f"  {_spoken(name):{width}}  {summary}")
-
-
-def _spoken(name: str) -> str:
-    """How the command is typed: "cluster receive-wal"."""
-    return name.replace("_", " ", 1).replace("_", "-")
+            print(f"  {spoken(name):{width}}  {summary_of(name, commands[name])}")
 
 
 def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:
     if of_noun:
-        verbs = ", ".join(_spoken(name).split(" ", 1)[1] for name in sorted(of_noun))
+        verbs = ", ".join(spoken(name).split(" ", 1)[1] for name in sorted(of_noun))
         known = _("%(noun)s knows: %(verbs)s.") % {"noun": words[0], "verbs": verbs}
     else:
         known = _("See seo-gen --help.")

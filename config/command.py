@@ -13,6 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.translation import gettext as _
 
 from audit.context import acting_as
+from config.commands import version
 from config.errors import SeoGenError
 
 
@@ -39,6 +40,14 @@ class OperatorCommand(BaseCommand):
     requires_migrations_checks = False
     supports_json = True
     document_printed = False
+    # Django gives these to every command. They work, for those who use manage.py, and are not in the usage text.
+    suppressed_base_arguments = {
+        *("--version", "--verbosity", "--settings", "--pythonpath", "--traceback"),
+        *("--no-color", "--force-color", "--skip-checks"),
+    }
+
+    def get_version(self) -> str:
+        return f"seo-gen {version()}"
 
     def add_arguments(self, parser: CommandParser) -> None:
         if self.supports_json:

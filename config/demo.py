@@ -16,13 +16,13 @@ from config import stack
 from config.stack.lifecycle import is_running
 from runs.models import WORKING, RunStatus
 from runs.selectors import run_document
-from runs.services import run_create
+from runs.services.create import run_create
 from runs.types import RunDocument
 from tenants.errors import UnknownTenant
 from tenants.models import Tenant, TenantStatus
 from tenants.presentation import tenant_document
 from tenants.selectors import tenant_get
-from tenants.services import tenant_create
+from tenants.services.create import tenant_create
 from tenants.types import OnProgress
 
 POLL_S = 0.5

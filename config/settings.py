@@ -7,12 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from botocore.config import Config
-from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from config import logs, stack
+from config import logs, stack, web_apps
 from config.database_session import Limits, command_name, inherited_options, parameters
 from config.environment import LiteralEnv
 from config.unfold import UNFOLD as UNFOLD
@@ -30,14 +28,9 @@ DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 INSTALLED_APPS = [
-    "unfold",
-    "django.contrib.admin",
+    *web_apps.installed(),
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "whitenoise.runserver_nostatic",
-    "django.contrib.staticfiles",
     "config",
     "tenants",
     "tenants.identity",
@@ -198,7 +191,7 @@ STORAGES: dict[str, dict[str, Any]] = {
 }
 if AWS_STORAGE_BUCKET_NAME:
     STORAGES["artifacts"] = {
-        "BACKEND": "storages.backends.s3.S3Storage",
+        "BACKEND": "config.s3_storage.ArtifactStorage",
         "OPTIONS": {
             "bucket_name": AWS_STORAGE_BUCKET_NAME,
             "endpoint_url": AWS_S3_ENDPOINT_URL,
@@ -207,10 +200,6 @@ if AWS_STORAGE_BUCKET_NAME:
             "secret_key": AWS_SECRET_ACCESS_KEY,
             "file_overwrite": True,
             "default_acl": None,
-            "client_config": Config(
-                request_checksum_calculation=AWS_REQUEST_CHECKSUM_CALCULATION,
-                response_checksum_validation=AWS_RESPONSE_CHECKSUM_VALIDATION,
-            ),
         },
     }
 else:
@@ -226,13 +215,8 @@ BACKUP_AGE_RECIPIENT = env.str("BACKUP_AGE_RECIPIENT", default="")
 BACKUP_AGE_IDENTITY_FILE = env.str("BACKUP_AGE_IDENTITY_FILE", default="")
 # Where the daily backup of all tenants goes, a folder or s3://bucket/prefix; "" for none.
 BACKUP_DAILY_OUTPUT = env.str("BACKUP_DAILY_OUTPUT", default="")
-# At which hour, UTC.
+# At which hour, UTC (`config.schedule`).
 BACKUP_DAILY_HOUR = env.int("BACKUP_DAILY_HOUR", default=18)
-if BACKUP_DAILY_OUTPUT:
-    CELERY_BEAT_SCHEDULE["tenants.backup_daily"] = {
-        "task": "tenants.backup_daily",
-        "schedule": crontab(hour=str(BACKUP_DAILY_HOUR), minute="0"),
-    }
 BACKUP_RETENTION_DAYS = env.int("BACKUP_RETENTION_DAYS", default=30)
 # How long a database that a restore replaced is kept for `tenant restore --undo`.
 RESTORE_UNDO_DAYS = env.int("RESTORE_UNDO_DAYS", default=7)

@@ -5,12 +5,12 @@ from typing import Any
 from django.core import checks
 from django.utils.translation import gettext as _
 
-from llm.clients.base_urls import entries_unreadable
-
 
 @checks.register()
 def allowed_hosts_are_hosts(**kwargs: Any) -> list[checks.CheckMessage]:
     """Refuse entries that can allow nothing: their writer thinks that they do."""
+    from llm.clients.base_urls import entries_unreadable  # commands register checks, and run none
+
     hint = _("Enter host or host:port, separated by commas, without a scheme or a path.")
     return [
         checks.Error(

@@ -26,7 +26,8 @@ from config.admin_base import IndentedJSONField, ReadOnlyAdmin, ReadOnlyInline, 
 from config.errors import SeoGenError
 from runs.config import MAX_KEYWORD_CHARS, RunConfig, config_from_document
 from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
-from runs.services import run_create, run_read_record
+from runs.services.create import run_create
+from runs.services.read import run_read_record
 from runs.storage import read
 from tenants.context import current_alias, current_tenant
 

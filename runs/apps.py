@@ -9,7 +9,7 @@ class RunsConfig(AppConfig):
     verbose_name = _("Runs")
 
     def ready(self) -> None:
-        from runs.contents import RunContents
         from tenants.contents import register
 
-        register(RunContents())
+        # By its name: most commands have no use for it, nor for Celery, which it imports.
+        register("runs.contents.RunContents")

@@ -12,12 +12,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
-from celery import current_app
 from celery.app.amqp import AMQP
 from django.utils.translation import gettext as _
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from config.celery import app
 from runs.errors import BrokerUnavailable, MessageTooLarge, NoWorker
 from runs.message_format import MAX_MESSAGE_BYTES, is_uuid
 from runs.task_names import EXECUTE_STEP
@@ -60,7 +60,7 @@ def send_wake_up(tenant_id: str, run_id: UUID, step: str, *, delay_s: float | No
     A broker that cannot be reached is logged, not raised: the rows are the truth, and the sweep sends again.
     """
     try:
-        current_app.send_task(EXECUTE_STEP, args=[tenant_id, str(run_id), step], countdown=delay_s, ignore_result=True)
+        app.send_task(EXECUTE_STEP, args=[tenant_id, str(run_id), step], countdown=delay_s, ignore_result=True)
     except OperationalError:
         logger.warning(
             "wake-up not sent, the broker cannot be reached",
@@ -123,18 +123,18 @@ def _told() -> Iterator[None]:
 @contextmanager
 def _channel() -> Iterator[Any]:
     """Yield kombu's channel to Redis or Valkey; None where the broker is another, which does not show its queues."""
-    with current_app.connection_for_write(connect_timeout=ANSWER_S) as connection:
+    with app.connection_for_write(connect_timeout=ANSWER_S) as connection:
         channel = connection.default_channel
         yield channel if hasattr(getattr(channel, "client", None), "lrange") else None
 
 
 def _waiting(channel: Any) -> list[bytes]:
-    found: list[bytes] = channel.client.lrange(current_app.conf.task_default_queue, 0, -1)
+    found: list[bytes] = channel.client.lrange(app.conf.task_default_queue, 0, -1)
     return found
 
 
 def _drop(channel: Any, raw: bytes) -> int:
-    return int(channel.client.lrem(current_app.conf.task_default_queue, 0, raw))
+    return int(channel.client.lrem(app.conf.task_default_queue, 0, raw))
 
 
 def _taken(channel: Any, tenant_id: str) -> list[bytes]:
@@ -145,7 +145,7 @@ def _taken(channel: Any, tenant_id: str) -> list[bytes]:
             message, _exchange, queue = json.loads(raw)
         except (ValueError, TypeError, RecursionError):
             continue  # no message, which workers drop
-        if queue == current_app.conf.task_default_queue and _run_of(json.dumps(message).encode(), tenant_id):
+        if queue == app.conf.task_default_queue and _run_of(json.dumps(message).encode(), tenant_id):
             tags.append(tag)
     return tags
 
@@ -165,7 +165,7 @@ def _run_of(raw: bytes, tenant_id: str) -> str | None:
 def require_broker() -> None:
     """Raise `BrokerUnavailable` where the broker does not answer."""
     try:
-        with current_app.connection_for_write(connect_timeout=ANSWER_S) as connection:
+        with app.connection_for_write(connect_timeout=ANSWER_S) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=ANSWER_S)
     except OperationalError as error:
         raise BrokerUnavailable(
@@ -178,8 +178,8 @@ def require_broker() -> None:
 def require_worker() -> None:
     """Raise `NoWorker` where no worker that takes tasks from our queue answers."""
     require_broker()
-    queue = current_app.conf.task_default_queue
-    answers = current_app.control.inspect(timeout=ANSWER_S).active_queues() or {}
+    queue = app.conf.task_default_queue
+    answers = app.control.inspect(timeout=ANSWER_S).active_queues() or {}
     if not any(queue == listened["name"] for queues in answers.values() for listened in queues):
         raise NoWorker(
             _("No worker listens on the queue %(queue)s, so nothing was started.") % {"queue": queue},
@@ -189,4 +189,4 @@ def require_worker() -> None:
 
 def address_of_broker() -> str:
     """Return the broker's address with its password masked."""
-    return str(current_app.connection_for_write().as_uri())
+    return str(app.connection_for_write().as_uri())

@@ -1,19 +1,23 @@
 """How commands show runs: tables for people, and progress on stderr."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from runs.models import StepStatus
 from runs.types import CostDocument, RunDocument, RunSummary, StepDocument
 from tenants.presentation import print_table
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class RunProgress:
@@ -34,6 +38,9 @@ class RunProgress:
 @contextmanager
 def run_progress() -> Iterator[RunProgress]:
     """Show bars on stderr while the block runs, where it is a terminal."""
+    from rich.console import Console  # slow to load, and not needed to show a run
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:

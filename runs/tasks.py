@@ -8,8 +8,8 @@ from uuid import UUID
 from celery import shared_task
 
 from audit.context import acting_as
-from runs.services import runs_sweep, step_execute
-from runs.services.execute import UNUSABLE
+from runs.services.execute import UNUSABLE, step_execute
+from runs.services.sweep import runs_sweep
 from runs.task_names import EXECUTE_STEP, SWEEP
 from tenants.errors import TenantError, reason_of
 

@@ -27,9 +27,10 @@ from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus, databa
 from tenants.naming import ID_MAX_LENGTH, NAME_MAX_LENGTH
 from tenants.places import place_at
 from tenants.server_url import require_server_url
-from tenants.services import tenant_create, tenant_resume, tenant_suspend
+from tenants.services.create import tenant_create
 from tenants.services.server_settings import ServerSettings, server_settings_save
 from tenants.services.setup import server_register
+from tenants.services.suspend import tenant_resume, tenant_suspend
 
 STATUS_COLORS = {
     TenantStatus.PROVISIONING: "info",

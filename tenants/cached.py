@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import redis
 from django.conf import settings
 from django.core.cache import caches
 from django.utils.translation import gettext as _
@@ -42,15 +41,19 @@ def _client() -> Any:
     configured = settings.CACHES["default"]
     if "redis" not in configured["BACKEND"]:
         return None
+    import redis  # slow to load; a cache of another kind does without
+
     return redis.Redis.from_url(configured["LOCATION"], socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
 
 
 def _keys(client: Any, tenant_id: str) -> Iterator[bytes]:
     # Ids hold no character that a pattern gives a meaning to.
+    from redis import RedisError
+
     pattern = caches["default"].make_key(cache_key(tenant_id, "*"))
     try:
         yield from client.scan_iter(match=pattern, count=1000)
-    except redis.RedisError as error:
+    except RedisError as error:
         raise CacheUnavailable(
             _("The cache cannot be reached: %(reason)s.") % {"reason": type(error).__name__},
             hint=_("`seo-gen stack status` shows what runs; CACHE_URL says where the cache is."),

@@ -6,9 +6,6 @@ from django.conf import settings
 from django.core import checks
 from django.utils.translation import gettext as _
 
-from tenants.atomicity import untransactional
-from tenants.history import label
-
 
 @checks.register()
 def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -27,6 +24,9 @@ def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
 @checks.register()
 def tenant_migrations_are_transactional(**kwargs: Any) -> list[checks.CheckMessage]:
     """Refuse tenant migrations that cannot be applied to every tenant or none."""
+    from tenants.atomicity import untransactional  # commands register checks, and run none
+    from tenants.history import label
+
     hint = _(
         "Leave `atomic` as it is; create indexes and constraints the plain way (a tenant's tables are small, and a lock"
         " timeout keeps a busy one from waiting); put maintenance such as VACUUM into a command of its own."

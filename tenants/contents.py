@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.module_loading import import_string
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,17 @@ class Contents(Protocol):
         """Return how many messages about the tenant there are; None where the broker does not show any."""
 
 
-_registered: list[Contents] = []
+_registered: list[str] = []
 
 
-def register(contents: Contents) -> None:
-    _registered.append(contents)
+def register(dotted_path: str) -> None:
+    """Register a class of `Contents`, which is imported where it is first needed."""
+    _registered.append(dotted_path)
 
 
+@cache
 def contents() -> Contents:
-    """Return what was registered."""
+    """Return an instance of what was registered."""
     [only] = _registered
-    return only
+    made: Contents = import_string(only)()
+    return made

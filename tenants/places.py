@@ -17,10 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-import boto3
-import smart_open
-import smart_open.s3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.utils.translation import gettext as _
@@ -34,9 +30,6 @@ S3_SCHEME = "s3://"
 STANDARD = "-"
 # What a streamed upload keeps in memory. S3 takes 10,000 parts at most, so this bounds a file at 160 GB.
 PART_BYTES = 16 * 2**20
-# boto3 tries again already; smart_open's own tries take a minute and shout.
-smart_open.s3.RETRY.exceptions = []
-smart_open.s3.RETRY.client_error_codes = []
 # Errors whose sentence says what a key is or was.
 ABOUT_KEYS = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken"})
 # Of what S3 says.
@@ -314,14 +307,14 @@ class Bucket(Place):
             url = f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}"
             options = {"client": self._client, "min_part_size": PART_BYTES}
             with _cut_answers_told():
-                file = smart_open.open(url, "wb", compression="disable", transport_params=options)
+                file = _open_object(url, "wb", compression="disable", transport_params=options)
             yield stack.enter_context(file)
         self.completed.add(name)
 
     def open(self, name: str) -> IO[bytes]:
         with self._translated(name, Use.READ):
             self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
-            file: IO[bytes] = smart_open.open(
+            file: IO[bytes] = _open_object(
                 f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}",
                 "rb",
                 compression="disable",
@@ -400,6 +393,16 @@ class Bucket(Place):
         return (found for found in s3.versions(self._client, self._bucket, key) if found.key == key)
 
 
+def _open_object(url: str, mode: str, **options: Any) -> Any:
+    """Open an object as a stream; options are those of smart_open."""
+    import smart_open.s3  # slow to load (it brings Google's libraries), and not needed for folders
+
+    # boto3 tries again already; smart_open's own tries take a minute and shout.
+    smart_open.s3.RETRY.exceptions = []
+    smart_open.s3.RETRY.client_error_codes = []
+    return smart_open.open(url, mode, **options)
+
+
 @contextmanager
 def _cut_answers_told() -> Iterator[None]:
     """boto3 takes an answer that was cut off among its headers for a whole one, in which something is missing."""
@@ -448,6 +451,9 @@ def _require_no_stream(url: str) -> None:
 
 def s3_client() -> Any:
     """Return a client for the S3 that the environment names (AWS_*)."""
+    import boto3  # slow to load, and not needed for folders
+    from botocore.config import Config
+
     return boto3.client(
         "s3",
         endpoint_url=settings.AWS_S3_ENDPOINT_URL,

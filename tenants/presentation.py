@@ -7,9 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from tenants.errors import TenantError
 from tenants.models import Backup, Tenant
@@ -78,6 +75,9 @@ def aware_time(text: str) -> datetime:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table on stdout, as wide as its content where stdout is no terminal, so that lines can be grepped."""
+    from rich.console import Console  # slow to load, and not needed for --json
+    from rich.table import Table
+
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 400, highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -101,6 +101,9 @@ def batch_progress() -> Iterator[OnBatchProgress]:
         "commit": _("Committing"),
         "roll back": _("Rolling back"),
     }
+    from rich.console import Console  # slow to load, and not needed where nobody watches
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -8,7 +8,8 @@ from celery import shared_task
 from audit.context import acting_as
 from config.errors import SeoGenError
 from tenants.errors import TenantBusy
-from tenants.services import audit_anchor, backup_daily
+from tenants.services.audit_anchor import audit_anchor
+from tenants.services.backup_daily import backup_daily
 from tenants.task_names import AUDIT_ANCHOR, BACKUP_DAILY
 
 logger = logging.getLogger(__name__)

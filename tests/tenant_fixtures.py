@@ -15,7 +15,7 @@ from tenants.active import TENANT_PREFIX
 from tenants.cluster import Cluster, parse_location
 from tenants.cluster.session import SUPERUSERS_IN
 from tenants.models import Tenant, database_prefix
-from tenants.services import tenant_create
+from tenants.services.create import tenant_create
 
 MakeTenant = Callable[..., Tenant]
 

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import sys
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,6 +34,8 @@ class LocalLLM(Service):
         return Launch(argv, CHECKOUT, environment)
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
+        import urllib.request  # slow to load; most commands only read the settings
+
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as reply:
                 return bool(reply.status == 200)

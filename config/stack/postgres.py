@@ -1,5 +1,7 @@
 """The embedded PostgreSQL: its files, its process, and the roles and control database that it is bootstrapped with."""
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import shlex
@@ -9,10 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import LiteralString
-
-import psycopg
-from psycopg import sql
+from typing import TYPE_CHECKING, LiteralString
 
 from config.database_session import Limits, parameters
 from config.stack import system_user
@@ -21,6 +20,9 @@ from config.stack.paths import Home
 from config.stack.process import Launch
 from config.stack.service import Service
 from config.stack.state import Secrets
+
+if TYPE_CHECKING:
+    from psycopg import Connection
 
 # Only the code in this file connects as the superuser: it starts the server and makes the roles that the product has.
 SUPERUSER = "postgres"
@@ -103,6 +105,8 @@ class Postgres(Service):
         return Launch(argv, data, environment, *(identity or ()))
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
+        import psycopg  # slow to load; most commands only read the settings
+
         try:
             _connect(secrets, port).close()
         except psycopg.OperationalError as error:
@@ -177,13 +181,17 @@ def _run_roles_file(secrets: Secrets, port: int) -> None:
         )
 
 
-def _set_password(server: psycopg.Connection, role: str, password: str) -> None:
+def _set_password(server: Connection, role: str, password: str) -> None:
+    from psycopg import sql
+
     # The verifier is computed here, so that the password reaches neither the wire nor the server's log.
     verifier = server.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
     server.execute(sql.SQL(SET_PASSWORD).format(role=sql.Identifier(role), verifier=sql.Literal(verifier)))
 
 
-def _connect(secrets: Secrets, port: int) -> psycopg.Connection:
+def _connect(secrets: Secrets, port: int) -> Connection:
+    import psycopg
+
     return psycopg.connect(
         host="127.0.0.1",
         port=port,

@@ -1,5 +1,6 @@
 """What the stack remembers between commands: ports, processes, secrets. And the lock that keeps two commands apart."""
 
+import base64
 import fcntl
 import json
 import os
@@ -79,8 +80,6 @@ def ensure_secrets(home: Home) -> Secrets:
 
 
 def generate_secrets() -> Secrets:
-    from cryptography.fernet import Fernet
-
     return Secrets(
         postgres_password=random.token_urlsafe(24),
         control_owner_password=random.token_urlsafe(24),
@@ -88,7 +87,8 @@ def generate_secrets() -> Secrets:
         admin_password=random.token_urlsafe(24),
         valkey_password=random.token_urlsafe(24),
         secret_key=random.token_urlsafe(48),
-        encryption_key=Fernet.generate_key().decode(),
+        # As `cryptography.fernet.Fernet.generate_key` makes it, which is slow to load.
+        encryption_key=base64.urlsafe_b64encode(os.urandom(32)).decode(),
     )
 
 

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-from http.client import HTTPConnection, HTTPException
 
 from config.stack.environment import external_environment, without_api_keys
 from config.stack.paths import CHECKOUT, Home
@@ -77,6 +76,8 @@ class Web(_PythonService):
         return ["gunicorn", *ours, *bind, "config.wsgi:application"]
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
+        from http.client import HTTPConnection, HTTPException  # slow to load; commands start no web server
+
         # Whatever it answers: not followed, since it may redirect to https, which a proxy in front of it speaks.
         connection = HTTPConnection("127.0.0.1", port, timeout=5)
         try:

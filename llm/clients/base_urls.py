@@ -13,11 +13,14 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from llm.clients import claude, gemini, openai
 from llm.errors import HostNotAllowed, InsecureBaseURL, InvalidBaseURL
 
 LOCAL = "local"
-VENDORS = {"claude": claude.BASE_URL, "gemini": gemini.BASE_URL, "openai": openai.BASE_URL}
+VENDORS = {
+    "claude": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com",
+    "openai": "https://api.openai.com/v1",
+}
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # Stricter than a parser of URLs, so that no two parsers can disagree about the host: no credentials, query or fragment.
 _PLAIN = re.compile(

@@ -1,11 +1,12 @@
 """Claude, by the Messages API: https://platform.claude.com/docs/en/api/messages"""
 
+from llm.clients.base_urls import VENDORS
 from llm.clients.failures import Call, translated
 from llm.clients.http import http_client, keep_texts_out_of_logs
 from llm.clients.replies import Count, Wire, read, reply_of
 from llm.types import LLMReply, LLMRequest, TokenUsage
 
-BASE_URL = "https://api.anthropic.com"
+BASE_URL = VENDORS["claude"]
 
 
 class ClaudeClient:

@@ -1,11 +1,12 @@
 """Gemini, by its generateContent API: https://ai.google.dev/api/generate-content"""
 
+from llm.clients.base_urls import VENDORS
 from llm.clients.failures import Call, malformed, translated
 from llm.clients.http import http_client, keep_texts_out_of_logs
 from llm.clients.replies import Count, Wire, read, reply_of
 from llm.types import LLMReply, LLMRequest, TokenUsage
 
-BASE_URL = "https://generativelanguage.googleapis.com"
+BASE_URL = VENDORS["gemini"]
 # The output was withheld for a policy.
 REFUSALS = frozenset(
     {

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
+from llm.clients.base_urls import VENDORS
 from llm.clients.failures import Call, translated
 from llm.clients.http import http_client, keep_texts_out_of_logs
 from llm.clients.replies import Count, Wire, read, reply_of
@@ -10,7 +11,7 @@ from llm.types import LLMReply, LLMRequest, TokenUsage
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
 
-BASE_URL = "https://api.openai.com/v1"
+BASE_URL = VENDORS["openai"]
 
 
 class OpenAIClient:

@@ -13,7 +13,7 @@ from runs.services.plan import plan_run
 from runs.services.wake import wake_on_commit
 from runs.types import PinnedStep
 from tenants.context import tenant_context
-from tenants.services import mark_working
+from tenants.services.work import mark_working
 
 
 def run_create(*, tenant_id: str, config: RunConfig | Mapping[str, object]) -> Run:

@@ -15,7 +15,7 @@ from runs.types import SweepReport
 from tenants.context import tenant_context
 from tenants.errors import TenantError
 from tenants.models import Tenant
-from tenants.services import clear_working
+from tenants.services.work import clear_working
 
 logger = logging.getLogger(__name__)
 

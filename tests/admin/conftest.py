@@ -84,7 +84,7 @@ def filled_pair(tenant_pair: tuple[Tenant, Tenant]) -> tuple[Filled, Filled]:
 @pytest.fixture
 def erased(filled: Filled) -> Iterator[Erasure]:
     """The erasure of a tenant that had something; its record is gone after the test."""
-    from tenants.services import tenant_delete
+    from tenants.services.delete import tenant_delete
     from tests.tenants.erased import forget_erasure
 
     row = tenant_delete(tenant_id=filled.tenant.id)

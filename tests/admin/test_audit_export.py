@@ -19,7 +19,7 @@ from audit.models import AuditLog
 from audit.services import record
 from tenants.context import tenant_context
 from tenants.models import Tenant
-from tenants.services import audit_export
+from tenants.services.audit_export import audit_export
 from tests.admin.conftest import Filled
 from tests.audit.test_verify_audit_export import verify
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from django.test import Client
 
 from tenants.models import Backup, Restore, Tenant
-from tenants.services import tenant_backup, tenant_restore
+from tenants.services.backup import tenant_backup
+from tenants.services.restore import tenant_restore
 from tests.tenants.filled import add_run
 
 

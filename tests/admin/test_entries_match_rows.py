@@ -54,7 +54,7 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[User, Filled]]:
-    from tenants.services import tenant_create
+    from tenants.services.create import tenant_create
 
     user, tenant = make_user(is_superuser=True), tenant_create(name=f"desk {uuid4().hex[:12]}")
     yield user, fill_tenant(tenant)

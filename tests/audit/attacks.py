@@ -62,7 +62,7 @@ class Victim:
 
     def report(self) -> LogReport:
         """Verify, and return what was found of this log."""
-        from tenants.services import audit_verify
+        from tenants.services.audit_verify import audit_verify
 
         control, of_tenant = audit_verify(tenant_id=self.tenant.id)
         return control if self.is_control else of_tenant

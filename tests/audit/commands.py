@@ -24,13 +24,15 @@ from config.stack.paths import CHECKOUT
 from llm.models import LLMModel, StepLLMDefault
 from runs import storage
 from runs.selectors import run_document
-from runs.services import run_create
+from runs.services.create import run_create
 from tenants.context import tenant_context
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Erasure, Tenant
-from tenants.services import tenant_backup, tenant_export, tenant_suspend
-from tenants.services import tenant_create as tenant_create_service
-from tenants.services import tenant_delete as tenant_delete_service
+from tenants.services.backup import tenant_backup
 from tenants.services.cluster_backup import cluster_backup as cluster_backup_service
+from tenants.services.create import tenant_create as tenant_create_service
+from tenants.services.delete import tenant_delete as tenant_delete_service
+from tenants.services.export import tenant_export
+from tenants.services.suspend import tenant_suspend
 from tests.audit.audited import as_superuser
 from tests.tenant_fixtures import remove_all
 from tests.tenants.erased import forget_erasure
@@ -52,6 +54,8 @@ READ_ONLY: dict[str, Callable[[World], Arguments]] = {
     "run_list": lambda world: ["--tenant-id", world.tenant.id],
     # Processes of this machine.
     "stack_status": lambda world: [],
+    # The commands' own options.
+    "completion": lambda world: ["bash"],
 }
 # They start and end the very server that would hold an entry.
 WITHOUT_A_LOG = frozenset({"stack_start", "stack_stop"})

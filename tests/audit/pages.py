@@ -20,7 +20,7 @@ from llm.models import LLMModel, LLMProvider, StepLLMDefault
 from prompts.models import Prompt
 from tenants.context import tenant_context
 from tenants.models import DatabaseServer, Tenant, TenantStatus
-from tenants.services import tenant_suspend
+from tenants.services.suspend import tenant_suspend
 from tests.admin.conftest import PASSWORD, Filled
 from tests.tenant_fixtures import remove_all
 

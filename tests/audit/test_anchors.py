@@ -22,7 +22,9 @@ from audit.anchors import Anchor, Document, anchors_digest
 from audit.control.models import AuditAnchor, ControlAuditLog
 from audit.verifying import Kind, LogReport
 from tenants.models import Tenant
-from tenants.services import audit_anchor, audit_verify, tenant_suspend
+from tenants.services.audit_anchor import audit_anchor
+from tenants.services.audit_verify import audit_verify
+from tenants.services.suspend import tenant_suspend
 from tenants.tasks import anchor
 from tests.audit.attacks import Victim, guards_on, put_back
 from tests.audit.conftest import Log

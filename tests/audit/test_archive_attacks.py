@@ -17,7 +17,9 @@ from tenants.errors import DeletionUnfinished
 from tenants.models import Tenant, TenantStatus, database_prefix
 from tenants.owner import owner_connection
 from tenants.preflight import database_of
-from tenants.services import audit_anchor, audit_verify, tenant_delete
+from tenants.services.audit_anchor import audit_anchor
+from tenants.services.audit_verify import audit_verify
+from tenants.services.delete import tenant_delete
 from tests.audit.archives import triggers_off
 from tests.audit.attacks import put_back
 from tests.audit.conftest import Log

@@ -17,7 +17,8 @@ from audit.verifying import Kind, LogReport
 from tenants.connections import pool
 from tenants.models import Tenant, TenantStatus, database_prefix
 from tenants.preflight import database_of
-from tenants.services import audit_anchor, audit_verify
+from tenants.services.audit_anchor import audit_anchor
+from tenants.services.audit_verify import audit_verify
 from tests.audit.attacks import Victim, number, put_back
 from tests.audit.conftest import Log
 from tests.superuser import superuser_url

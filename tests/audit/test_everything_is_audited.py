@@ -23,16 +23,16 @@ from django.utils.timezone import now
 
 from audit.actions import ACTIONS, RUN_ACTIONS
 from audit.models import AuditEntry, AuditLog
-from config.cli import _our_commands
 from config.command import operator_name
+from config.commands import our_commands
 from config.errors import SeoGenError
 from config.stack.paths import CHECKOUT
 from runs.models import Run, Step
-from runs.services import step_claim
+from runs.services.claim import step_claim
 from tenants.context import tenant_context
 from tenants.models import Backup, BackupStatus, Tenant
 from tenants.selectors import batches_unfinished, operations_unfinished
-from tenants.services import tenant_create
+from tenants.services.create import tenant_create
 from tests.admin.conftest import Filled, fill_tenant, make_user
 from tests.audit.audited import REFUSAL, Mark, actions_of, as_superuser, log_refused, state
 from tests.audit.commands import CASES, READ_ONLY, WITHOUT_A_LOG, World, run_command
@@ -81,7 +81,7 @@ def require_complete(entries: list[AuditEntry], actor: str) -> None:
 
 def test_every_command_is_in_one_of_the_tables() -> None:
     tables = [set(CASES), set(READ_ONLY), WITHOUT_A_LOG]
-    assert sorted(name for table in tables for name in table) == sorted(_our_commands())
+    assert sorted(name for table in tables for name in table) == sorted(our_commands())
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

@@ -10,7 +10,9 @@ from psycopg import sql
 
 from tenants.ledger import ledger_problems
 from tenants.models import Erasure, ErasurePhase, Tenant
-from tenants.services import audit_verify, tenant_create, tenant_delete
+from tenants.services.audit_verify import audit_verify
+from tenants.services.create import tenant_create
+from tenants.services.delete import tenant_delete
 from tests.audit.attacks import put_back
 from tests.audit.audited import as_superuser
 from tests.audit.conftest import Log

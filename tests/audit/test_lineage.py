@@ -18,14 +18,12 @@ from audit.lineage import Restored, is_explained
 from audit.services import record
 from audit.verifying import Kind, LogReport
 from tenants.models import Tenant
-from tenants.services import (
-    audit_anchor,
-    audit_verify,
-    tenant_backup,
-    tenant_clone,
-    tenant_restore,
-    tenant_restore_undo,
-)
+from tenants.services.audit_anchor import audit_anchor
+from tenants.services.audit_verify import audit_verify
+from tenants.services.backup import tenant_backup
+from tenants.services.clone import tenant_clone
+from tenants.services.restore import tenant_restore
+from tenants.services.restore_undo import tenant_restore_undo
 from tests.audit.attacks import Victim, put_back
 from tests.audit.conftest import Log
 from tests.tenant_fixtures import remove

@@ -18,7 +18,7 @@ from audit.archive import FIELDS, entry_hash, json_line
 from audit.chain import CONTROL_CHAIN, genesis_of
 from config.stack.paths import CHECKOUT
 from tenants.models import Tenant
-from tenants.services import audit_export
+from tenants.services.audit_export import audit_export
 from tests.audit.conftest import Log
 from tests.audit.test_archiving import INSERT, ODD
 

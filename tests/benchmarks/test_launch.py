@@ -23,6 +23,7 @@ def test_time_and_memory_are_the_programs_own(tmp_path: Path) -> None:
     assert small.output == "['a b']\n"
     # It sleeps that long; how much longer it takes is the machine's affair.
     assert small.seconds >= 0.3
+    assert 0 < small.cpu_seconds < small.seconds
     assert 0 < small.peak_bytes < SIZE < large.peak_bytes < 2 * SIZE
 
 

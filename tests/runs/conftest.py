@@ -42,7 +42,7 @@ def fake_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
 @pytest.fixture
 def make_run(fake_llm: FakeLLM) -> Callable[..., Run]:
     """Create a run whose steps all ask the fake; keywords go into its configuration."""
-    from runs.services import run_create
+    from runs.services.create import run_create
 
     def make(tenant: Tenant, *, steps: tuple[str, ...] = STEPS, **config: object) -> Run:
         models = {step: {"provider": PROVIDER, "model_class": "standard"} for step in steps}

@@ -8,7 +8,7 @@ from celery import current_app
 from llm.models import LLMModel
 from llm.selectors import resolve_model
 from runs.models import Run
-from runs.services import step_execute
+from runs.services.execute import step_execute
 from runs.types import StepOutcome
 from tenants.context import tenant_context
 from tenants.models import Tenant

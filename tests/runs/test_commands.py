@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from audit.models import AuditLog
 from config.command import operator_name
 from runs.models import Run
-from runs.services import step_execute
+from runs.services.execute import step_execute
 from tenants.context import tenant_context
 from tenants.models import Tenant
 from tests.runs.driving import finish

@@ -13,7 +13,7 @@ from llm.models import StepLLMDefault
 from prompts.models import Prompt
 from prompts.services import prompt_activate, prompt_create
 from runs.models import Run, RunStatus, Step, StepStatus
-from runs.services import run_create
+from runs.services.create import run_create
 from tenants.context import tenant_context
 from tenants.models import Tenant
 from tests.runs.driving import STEPS, messages_sent, standard_model

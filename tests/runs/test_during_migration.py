@@ -9,11 +9,11 @@ from pathlib import Path
 import psycopg
 
 from runs.models import WORKING, Run, RunStatus, Step, StepStatus
-from runs.services import runs_sweep
+from runs.services.sweep import runs_sweep
 from tenants.context import tenant_context
 from tenants.models import Tenant
 from tenants.preflight import database_of
-from tenants.services import tenant_migrate
+from tenants.services.migrate import tenant_migrate
 from tenants.types import BatchProgress
 from tests.releases import NextRelease
 from tests.runs.driving import STEPS

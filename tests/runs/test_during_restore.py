@@ -9,12 +9,13 @@ import pytest
 
 from runs.errors import LeaseLost
 from runs.models import Run, RunStatus
-from runs.services import step_claim, step_complete
-from runs.services.claim import lease_renew
+from runs.services.claim import lease_renew, step_claim
+from runs.services.finish import step_complete
 from runs.types import Claim, StepOutput
 from tenants.context import tenant_context
 from tenants.models import Tenant
-from tenants.services import tenant_restore, tenant_restore_undo
+from tenants.services.restore import tenant_restore
+from tenants.services.restore_undo import tenant_restore_undo
 from tests.runs.driving import finish, messages_sent, reload
 from tests.tenants.test_restore import back_up
 

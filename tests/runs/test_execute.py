@@ -25,8 +25,9 @@ from prompts.models import Prompt
 from prompts.services import prompt_activate, prompt_create
 from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
 from runs.output import encode
-from runs.services import step_claim, step_complete, step_execute
-from runs.services.execute import _output_of
+from runs.services.claim import step_claim
+from runs.services.execute import _output_of, step_execute
+from runs.services.finish import step_complete
 from runs.services.prepare import prepare
 from runs.storage import artifact_path, output_path, read, write
 from runs.types import Claim, StepOutcome, StepOutput
@@ -36,7 +37,7 @@ from tenants.context import tenant_context
 from tenants.errors import TenantNotActive
 from tenants.models import Tenant
 from tenants.preflight import database_of
-from tenants.services import tenant_resume, tenant_suspend
+from tenants.services.suspend import tenant_resume, tenant_suspend
 from tests.runs.driving import STEPS, execute, finish, messages_sent, reload, standard_model
 from tests.runs.fake_llm import INPUT_TOKENS, OUTPUT_TOKENS, Answer, FakeLLM
 from tests.s3 import S3Server

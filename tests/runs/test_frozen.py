@@ -23,7 +23,7 @@ from pytest_django import Settings
 from config.stack.paths import CHECKOUT
 from config.stack.process import wait_until
 from runs.models import Run, RunStatus, Step
-from runs.services import runs_sweep
+from runs.services.sweep import runs_sweep
 from runs.task_names import EXECUTE_STEP
 from tenants.context import tenant_context
 from tenants.models import Tenant

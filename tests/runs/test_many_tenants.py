@@ -12,11 +12,11 @@ import pytest
 from django.db import connections
 
 from runs.models import Artifact, Run, RunStatus
-from runs.services import run_create
+from runs.services.create import run_create
 from runs.storage import read
 from tenants.context import tenant_context
 from tenants.models import DatabaseServer, Tenant
-from tenants.services import tenant_create
+from tenants.services.create import tenant_create
 from tenants.services.setup import server_register
 from tests.runs.driving import PROVIDER, reload
 from tests.runs.fake_llm import FakeLLM

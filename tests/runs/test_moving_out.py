@@ -18,7 +18,8 @@ from config.stack.paths import CHECKOUT
 from llm.models import LLMModel
 from runs.models import Run
 from tenants.models import Tenant
-from tenants.services import tenant_export, tenant_import
+from tenants.services.export import tenant_export
+from tenants.services.import_bundle import tenant_import
 from tests.environment import POSTGRES_OPTIONS
 from tests.program import seo_gen
 from tests.runs.driving import finish
@@ -39,7 +40,8 @@ from audit.models import AuditLog
 from llm.models import LLMModel, LLMProvider
 from runs.models import Run
 from runs.selectors import run_document
-from runs.services import run_create, step_execute
+from runs.services.create import run_create
+from runs.services.execute import step_execute
 from tenants.context import tenant_context
 from tenants.models import Tenant
 from tenants.owner import owner_connection

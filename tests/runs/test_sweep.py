@@ -9,11 +9,13 @@ from pytest_django import Settings
 
 from config.stack.process import wait_until
 from runs.models import Run, Step, StepStatus
-from runs.services import run_create, runs_sweep, step_claim
+from runs.services.claim import step_claim
+from runs.services.create import run_create
+from runs.services.sweep import runs_sweep
 from runs.services.wake import rewake_s
 from tenants.context import tenant_context
 from tenants.models import Tenant
-from tenants.services import tenant_suspend
+from tenants.services.suspend import tenant_suspend
 from tests.runs.driving import execute, finish, messages_sent
 
 MakeRun = Callable[..., Run]

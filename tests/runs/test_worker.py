@@ -21,7 +21,7 @@ from audit.models import AuditLog
 from config.stack.paths import CHECKOUT
 from config.stack.process import wait_until
 from runs.models import WORKING, Artifact, Run, RunCost, RunStatus, Step, StepStatus
-from runs.services import runs_sweep
+from runs.services.sweep import runs_sweep
 from runs.storage import read
 from tenants.context import tenant_context
 from tenants.models import Tenant

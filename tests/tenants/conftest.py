@@ -29,7 +29,7 @@ def empty_fleet() -> None:
 def fifty() -> Iterator[list[Tenant]]:
     """A fleet that tests of failed migrations can share, since those change nothing."""
     from tenants.models import Tenant
-    from tenants.services import tenant_create
+    from tenants.services.create import tenant_create
     from tests.tenant_fixtures import remove
 
     Tenant.objects.all().delete()

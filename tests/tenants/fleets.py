@@ -36,7 +36,7 @@ ORDER BY 1, 2, 4
 MIGRATE_AND_DIE = """
 import django, os, signal, sys
 django.setup()
-from tenants.services import tenant_migrate
+from tenants.services.migrate import tenant_migrate
 phase, done = sys.argv[1], int(sys.argv[2])
 def die(progress):
     if (progress.phase, progress.done) == (phase, done):

@@ -17,7 +17,8 @@ from config import stack
 from config.stack.paths import CHECKOUT
 from tenants.dump import DumpFormat
 from tenants.models import Tenant
-from tenants.services import tenant_backup, tenant_export
+from tenants.services.backup import tenant_backup
+from tenants.services.export import tenant_export
 
 FOLDER = Path(__file__).with_name("dumps")
 BUNDLE_PARTS = ("manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar")

@@ -23,7 +23,9 @@ from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatu
 from tenants.owner import owner_connection
 from tenants.places import PlaceError, place_at
 from tenants.preflight import database_of
-from tenants.services import audit_export, tenant_clone, tenant_suspend
+from tenants.services.audit_export import audit_export
+from tenants.services.clone import tenant_clone
+from tenants.services.suspend import tenant_suspend
 from tests.audit.archives import forget
 from tests.audit.conftest import Log, control_log, tenant_log
 from tests.program import seo_gen
@@ -122,7 +124,7 @@ def test_an_erased_tenants_log_comes_from_the_archive_with_the_digest_that_it_re
 def test_a_copys_log_begins_with_the_identity_of_its_original(
     filled: Tenant, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    from tenants.services import tenant_backup
+    from tenants.services.backup import tenant_backup
     from tests.tenant_fixtures import remove
 
     [outcome] = tenant_backup(tenant_id=filled.id, output=str(tmp_path))

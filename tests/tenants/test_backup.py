@@ -30,8 +30,12 @@ from tenants.errors import BackupFailed, RestoreRefused, TenantNotActive
 from tenants.models import Backup, BackupStatus, Restore, Tenant, TenantStatus
 from tenants.places import MissingFromPlace, PlaceError, place_at, split_file
 from tenants.sealing import SealError
-from tenants.services import backup_prune, backups_verify, tenant_backup, tenant_export, tenant_orphans, tenant_restore
-from tenants.services.backup_verify import backup_verify
+from tenants.services.backup import tenant_backup
+from tenants.services.backup_prune import backup_prune
+from tenants.services.backup_verify import backup_verify, backups_verify
+from tenants.services.export import tenant_export
+from tenants.services.orphans import tenant_orphans
+from tenants.services.restore import tenant_restore
 from tests.program import PROGRAM, seo_gen, seo_gen_at_terminal
 from tests.tenant_fixtures import MakeTenant
 from tests.tenants.conftest import AgeKey
@@ -217,7 +221,7 @@ def test_a_full_disk_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
     """The kernel refuses to let the file grow, as a full disk does."""
     program = (
         "import django, resource, signal, sys; django.setup()\n"
-        "from tenants.services import tenant_backup\n"
+        "from tenants.services.backup import tenant_backup\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "print(tenant_backup(tenant_id=sys.argv[1], output=sys.argv[2])[0].problem)\n"

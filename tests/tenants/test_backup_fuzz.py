@@ -13,7 +13,10 @@ from config.errors import SeoGenError
 from tenants import objects
 from tenants.errors import ImportRefused, RestoreRefused
 from tenants.models import Tenant
-from tenants.services import tenant_export, tenant_import, tenant_recover, tenant_restore
+from tenants.services.export import tenant_export
+from tenants.services.import_bundle import tenant_import
+from tenants.services.recover import tenant_recover
+from tenants.services.restore import tenant_restore
 from tests.tenant_fixtures import remove
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import add_run, everything_of

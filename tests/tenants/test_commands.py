@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 
 from audit.control.models import ControlAuditLog
 from tenants.models import DatabaseServer, Tenant, TenantStatus
-from tenants.services import tenant_suspend
+from tenants.services.suspend import tenant_suspend
 from tests.program import seo_gen
 from tests.tenant_fixtures import MakeTenant, remove
 

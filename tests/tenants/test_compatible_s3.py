@@ -18,7 +18,11 @@ from tenants import objects
 from tenants.errors import DeletionRefused, StorageError
 from tenants.models import Backup, BackupStatus, Erasure, Tenant
 from tenants.places import PlaceError, place_at, reason_of_place
-from tenants.services import backups_verify, erasures_verify, tenant_backup, tenant_delete, tenant_export
+from tenants.services.backup import tenant_backup
+from tenants.services.backup_verify import backups_verify
+from tenants.services.delete import tenant_delete
+from tenants.services.erasure_verify import erasures_verify
+from tenants.services.export import tenant_export
 from tests.odd_s3 import (
     Oddity,
     OddS3,

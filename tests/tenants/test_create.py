@@ -17,7 +17,7 @@ from tenants.identity.models import TenantIdentity
 from tenants.models import DatabaseServer, OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
 from tenants.operations import tenant_lock
 from tenants.preflight import database_of
-from tenants.services import tenant_create
+from tenants.services.create import tenant_create
 from tenants.types import Progress
 from tests.tenant_fixtures import MakeTenant
 
@@ -245,7 +245,7 @@ def test_while_another_process_is_at_work_the_tenant_is_left_alone(make_tenant: 
     tenant = make_tenant()
     program = (
         "import django, sys; django.setup()\n"
-        "from tenants.services import tenant_suspend\n"
+        "from tenants.services.suspend import tenant_suspend\n"
         "from tenants.errors import TenantBusy\n"
         "try: tenant_suspend(tenant_id=sys.argv[1])\n"
         "except TenantBusy as refusal: print(refusal)\n"

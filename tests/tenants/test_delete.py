@@ -56,25 +56,21 @@ from tenants.models import (
 from tenants.operations import copying, operation_begin, tenant_lock
 from tenants.places import s3_client
 from tenants.preflight import database_of
-from tenants.services import (
-    audit_verify,
-    backups_verify,
-    erasures_verify,
-    tenant_backup,
-    tenant_clone,
-    tenant_create,
-    tenant_delete,
-    tenant_drill,
-    tenant_export,
-    tenant_import,
-    tenant_loss,
-    tenant_migrate,
-    tenant_recover,
-    tenant_restore,
-    tenant_resume,
-    tenant_suspend,
-)
+from tenants.services.audit_verify import audit_verify
+from tenants.services.backup import tenant_backup
 from tenants.services.backup_prune import backup_remove
+from tenants.services.backup_verify import backups_verify
+from tenants.services.clone import tenant_clone
+from tenants.services.create import tenant_create
+from tenants.services.delete import tenant_delete, tenant_loss
+from tenants.services.drill import tenant_drill
+from tenants.services.erasure_verify import erasures_verify
+from tenants.services.export import tenant_export
+from tenants.services.import_bundle import tenant_import
+from tenants.services.migrate import tenant_migrate
+from tenants.services.recover import tenant_recover
+from tenants.services.restore import tenant_restore
+from tenants.services.suspend import tenant_resume, tenant_suspend
 from tests.program import seo_gen
 from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.archives import archived_postgres

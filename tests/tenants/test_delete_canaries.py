@@ -17,16 +17,14 @@ from tenants.cached import cache_key
 from tenants.context import tenant_context
 from tenants.models import DatabaseServer, Tenant
 from tenants.places import s3_client
-from tenants.services import (
-    backup_prune,
-    erasures_verify,
-    tenant_backup,
-    tenant_create,
-    tenant_delete,
-    tenant_export,
-    tenant_restore,
-)
+from tenants.services.backup import tenant_backup
+from tenants.services.backup_prune import backup_prune
 from tenants.services.cluster_backup import cluster_backup
+from tenants.services.create import tenant_create
+from tenants.services.delete import tenant_delete
+from tenants.services.erasure_verify import erasures_verify
+from tenants.services.export import tenant_export
+from tenants.services.restore import tenant_restore
 from tenants.services.setup import MAIN_SERVER
 from tests.s3 import S3Server
 from tests.tenant_fixtures import remove

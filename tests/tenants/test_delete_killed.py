@@ -18,14 +18,12 @@ from tenants.cached import cache_key
 from tenants.context import tenant_context
 from tenants.errors import TenantError, TenantNotActive
 from tenants.models import Erasure, OperationStatus, Tenant, TenantOperation, TenantStatus
-from tenants.services import (
-    erasures_verify,
-    tenant_delete,
-    tenant_export,
-    tenant_recover,
-    tenant_restore,
-    tenant_suspend,
-)
+from tenants.services.delete import tenant_delete
+from tenants.services.erasure_verify import erasures_verify
+from tenants.services.export import tenant_export
+from tenants.services.recover import tenant_recover
+from tenants.services.restore import tenant_restore
+from tenants.services.suspend import tenant_suspend
 from tests.tenant_fixtures import MakeTenant
 from tests.tenants.canaries import add_messages
 from tests.tenants.erased import forget_erasure
@@ -90,7 +88,7 @@ def assert_erased(tenant: Tenant, folder: Path, neighbour: Tenant, before: objec
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The certificate of a like tenant whose deletion nobody cut off."""
-    from tenants.services import tenant_create
+    from tenants.services.create import tenant_create
 
     tenant = tenant_create(name="undisturbed")
     fill(tenant, tmp_path_factory.mktemp("undisturbed"))

@@ -8,7 +8,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from tenants.catalog import catalog_fingerprint, catalog_read, catalog_stamp, differences, named
 from tenants.models import SchemaReference, Tenant
 from tenants.preflight import database_of
-from tenants.services import tenant_create, tenant_migrate
+from tenants.services.create import tenant_create
+from tenants.services.migrate import tenant_migrate
 from tenants.status import TenantHealth, tenant_statuses
 from tests.superuser import superuser_connection
 from tests.tenant_fixtures import MakeTenant, remove

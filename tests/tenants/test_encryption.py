@@ -7,7 +7,7 @@ from audit.control.models import ControlAuditLog
 from tenants.encryption import decrypt, encrypt, mask_url
 from tenants.errors import EncryptionKeyError
 from tenants.models import DatabaseServer, Tenant
-from tenants.services import credentials_rotate
+from tenants.services.rotate_keys import credentials_rotate
 
 SECRET = "postgresql://role:p%40ss@db.example:5433/name?sslmode=require"
 

@@ -17,17 +17,14 @@ from tenants.errors import RestoreRefused, TenantError
 from tenants.files_read import RESTORE, Reader, reading_begin
 from tenants.models import Erasure, FileRead, Tenant
 from tenants.places import s3_client
-from tenants.services import (
-    backups_verify,
-    erasures_verify,
-    tenant_clone,
-    tenant_delete,
-    tenant_drill,
-    tenant_export,
-    tenant_import,
-    tenant_loss,
-    tenant_restore,
-)
+from tenants.services.backup_verify import backups_verify
+from tenants.services.clone import tenant_clone
+from tenants.services.delete import tenant_delete, tenant_loss
+from tenants.services.drill import tenant_drill
+from tenants.services.erasure_verify import erasures_verify
+from tenants.services.export import tenant_export
+from tenants.services.import_bundle import tenant_import
+from tenants.services.restore import tenant_restore
 from tests.program import seo_gen_piped
 from tests.tenant_fixtures import remove_all
 from tests.tenants.conftest import AgeKey

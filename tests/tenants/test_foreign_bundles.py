@@ -15,8 +15,8 @@ from tenants.bundle import bundle_open
 from tenants.errors import ImportRefused
 from tenants.models import Tenant, TenantOperation
 from tenants.places import split_file
-from tenants.services import tenant_create, tenant_import
-from tenants.services.import_bundle import _examined
+from tenants.services.create import tenant_create
+from tenants.services.import_bundle import _examined, tenant_import
 from tenants.sources import Unfit
 from tenants.streams import Tally
 from tests.tenant_fixtures import remove

@@ -21,20 +21,18 @@ from tenants.cluster import Cluster, owner_url
 from tenants.load_limits import LoadGuard
 from tenants.models import DatabaseServer, Restore, Tenant, database_prefix
 from tenants.scratch import Scratch, throwaway
-from tenants.services import (
-    audit_anchor,
-    audit_verify,
-    backups_verify,
-    erasures_verify,
-    tenant_clone,
-    tenant_delete,
-    tenant_drill,
-    tenant_import,
-    tenant_migrate,
-    tenant_orphans,
-    tenant_recover,
-    tenant_restore,
-)
+from tenants.services.audit_anchor import audit_anchor
+from tenants.services.audit_verify import audit_verify
+from tenants.services.backup_verify import backups_verify
+from tenants.services.clone import tenant_clone
+from tenants.services.delete import tenant_delete
+from tenants.services.drill import tenant_drill
+from tenants.services.erasure_verify import erasures_verify
+from tenants.services.import_bundle import tenant_import
+from tenants.services.migrate import tenant_migrate
+from tenants.services.orphans import tenant_orphans
+from tenants.services.recover import tenant_recover
+from tenants.services.restore import tenant_restore
 from tenants.status import tenant_statuses
 from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant

@@ -19,7 +19,9 @@ from runs.models import Run
 from tenants.context import tenant_context
 from tenants.errors import BackupFailed
 from tenants.models import Backup, FileRead, Restore, Tenant
-from tenants.services import audit_export, tenant_export, tenant_export_stream, tenant_import
+from tenants.services.audit_export import audit_export
+from tenants.services.export import tenant_export, tenant_export_stream
+from tenants.services.import_bundle import tenant_import
 from tests.audit.audited import state
 from tests.program import PROGRAM, seo_gen, seo_gen_at_terminal, seo_gen_piped
 from tests.tenant_fixtures import MakeTenant, remove
@@ -115,7 +117,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A tenant with backups and a bundle, which no refusal changes."""
     import pyrage
 
-    from tenants.services import tenant_create
+    from tenants.services.create import tenant_create
 
     folder = tmp_path_factory.mktemp("inputs")
     tenant, other = (tenant_create(name=f"inputs {one} {os.getpid()}") for one in "ab")

@@ -14,7 +14,9 @@ from tenants.cluster import Cluster
 from tenants.dump import DumpFormat
 from tenants.manifest import SUFFIX, manifest_read
 from tenants.models import DatabaseServer, Restore, Tenant, database_prefix
-from tenants.services import tenant_backup, tenant_clone, tenant_restore
+from tenants.services.backup import tenant_backup
+from tenants.services.clone import tenant_clone
+from tenants.services.restore import tenant_restore
 from tenants.status import tenant_statuses
 from tests.tenant_fixtures import MakeTenant, remove_all
 from tests.tenants.filled import add_run, as_superuser, everything_of, without_audit

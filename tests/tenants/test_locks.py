@@ -22,7 +22,9 @@ from tenants.locks import reason_for
 from tenants.models import MigrationBatch, Tenant
 from tenants.operations import advisory_lock
 from tenants.preflight import database_of
-from tenants.services import tenant_backup, tenant_migrate, tenant_recover
+from tenants.services.backup import tenant_backup
+from tenants.services.migrate import tenant_migrate
+from tenants.services.recover import tenant_recover
 from tenants.status import tenant_statuses
 from tests.program import seo_gen
 from tests.releases import NextRelease

@@ -21,8 +21,10 @@ from tenants.errors import FleetBusy, FleetUnfinished, TenantNotActive, UnknownT
 from tenants.history import release
 from tenants.models import BatchStatus, DatabaseServer, MigrationBatch, Tenant, TenantStatus, database_prefix
 from tenants.preflight import database_of
-from tenants.services import control_setup, tenant_create, tenant_migrate, tenant_suspend
-from tenants.services.setup import server_register
+from tenants.services.create import tenant_create
+from tenants.services.migrate import tenant_migrate
+from tenants.services.setup import control_setup, server_register
+from tenants.services.suspend import tenant_suspend
 from tenants.template import ensure_template, template_name
 from tenants.types import BatchProgress
 from tests.program import seo_gen

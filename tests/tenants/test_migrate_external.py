@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tenants.models import BatchStatus, DatabaseServer
-from tenants.services import tenant_migrate
+from tenants.services.migrate import tenant_migrate
 from tenants.services.setup import server_register
 from tests.releases import NextRelease
 from tests.tenant_fixtures import MakeTenant

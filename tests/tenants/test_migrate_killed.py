@@ -21,7 +21,10 @@ from tenants.context import tenant_context
 from tenants.errors import FleetUnfinished
 from tenants.models import BatchStatus, BatchTenant, DatabaseServer, MigrationBatch, Tenant
 from tenants.preflight import database_of
-from tenants.services import tenant_create, tenant_migrate, tenant_recover, tenant_suspend
+from tenants.services.create import tenant_create
+from tenants.services.migrate import tenant_migrate
+from tenants.services.recover import tenant_recover
+from tenants.services.suspend import tenant_suspend
 from tenants.status import tenant_statuses
 from tenants.types import BatchProgress
 from tests import superuser
@@ -55,7 +58,7 @@ ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "3"))
 MIGRATE_AND_SAY = """
 import django
 django.setup()
-from tenants.services import tenant_migrate
+from tenants.services.migrate import tenant_migrate
 tenant_migrate(on_progress=lambda p: (p.phase, p.done) == ("check", 0) and print("begun", flush=True))
 """
 

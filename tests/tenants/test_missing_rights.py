@@ -16,19 +16,16 @@ from tenants.cluster_status import cluster_statuses
 from tenants.errors import ServerError
 from tenants.models import DatabaseServer, Erasure, Tenant, TenantOperation, database_prefix
 from tenants.preflight import database_of
-from tenants.services import (
-    tenant_clone,
-    tenant_create,
-    tenant_delete,
-    tenant_delete_check,
-    tenant_drill,
-    tenant_export,
-    tenant_import,
-    tenant_migrate,
-    tenant_restore,
-    tenant_restore_undo,
-    tenant_rotate,
-)
+from tenants.services.clone import tenant_clone
+from tenants.services.create import tenant_create
+from tenants.services.delete import tenant_delete, tenant_delete_check
+from tenants.services.drill import tenant_drill
+from tenants.services.export import tenant_export
+from tenants.services.import_bundle import tenant_import
+from tenants.services.migrate import tenant_migrate
+from tenants.services.restore import tenant_restore
+from tenants.services.restore_undo import tenant_restore_undo
+from tenants.services.rotate import tenant_rotate
 from tests.releases import NextRelease
 from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant

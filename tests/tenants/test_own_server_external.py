@@ -15,21 +15,19 @@ from cryptography.fernet import Fernet
 
 from config.stack.postgres import APP, CONTROL_DATABASE, CONTROL_OWNER
 from tenants.models import Backup, BackupStatus, DatabaseServer, Restore, Tenant
-from tenants.services import (
-    tenant_clone,
-    tenant_create,
-    tenant_delete,
-    tenant_drill,
-    tenant_export,
-    tenant_import,
-    tenant_migrate,
-    tenant_restore,
-    tenant_restore_undo,
-)
 from tenants.services.audit_verify import audit_verify
 from tenants.services.backup_verify import backup_verify
+from tenants.services.clone import tenant_clone
 from tenants.services.cluster_backup import cluster_backup
+from tenants.services.create import tenant_create
+from tenants.services.delete import tenant_delete
+from tenants.services.drill import tenant_drill
 from tenants.services.erasure_verify import erasures_verify
+from tenants.services.export import tenant_export
+from tenants.services.import_bundle import tenant_import
+from tenants.services.migrate import tenant_migrate
+from tenants.services.restore import tenant_restore
+from tenants.services.restore_undo import tenant_restore_undo
 from tenants.services.setup import server_register
 from tenants.status import tenant_statuses
 from tests.program import seo_gen

@@ -12,7 +12,9 @@ from tenants.context import tenant_context
 from tenants.errors import TenantExists, TenantNotActive, TenantUnfinished
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus
 from tenants.preflight import database_of
-from tenants.services import tenant_create, tenant_recover, tenant_suspend
+from tenants.services.create import tenant_create
+from tenants.services.recover import tenant_recover
+from tenants.services.suspend import tenant_suspend
 from tests.tenant_fixtures import remove
 from tests.tenants.test_create import tenants_objects
 
@@ -21,7 +23,7 @@ STEPS = ["template", "role", "database", "access", "identity"]
 CREATE_AND_DIE = """
 import django, os, signal, sys
 django.setup()
-from tenants.services import tenant_create
+from tenants.services.create import tenant_create
 def die(progress):
     if progress.step == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -31,7 +33,7 @@ tenant_create(name=sys.argv[1], on_progress=die)
 CREATE_AND_SAY = """
 import django, sys
 django.setup()
-from tenants.services import tenant_create
+from tenants.services.create import tenant_create
 tenant_create(name=sys.argv[1], on_progress=lambda p: p.step == "{step}" and print(p.step, flush=True))
 """
 

@@ -12,8 +12,10 @@ from tenants.base_backups import BaseBackupError
 from tenants.models import DatabaseServer, Restore
 from tenants.recovery import RecoveryError, Target
 from tenants.restore_points import restore_point
-from tenants.services import tenant_create, tenant_restore, tenant_restore_undo
 from tenants.services.cluster_backup import cluster_backup
+from tenants.services.create import tenant_create
+from tenants.services.restore import tenant_restore
+from tenants.services.restore_undo import tenant_restore_undo
 from tenants.services.setup import server_register
 from tests.tenants.archives import commit, connected, forget, new_database, now, program, remains, rows_at
 from tests.tenants.filled import add_run, destroy_rows, everything_of, rows_of, without_audit

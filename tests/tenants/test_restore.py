@@ -43,14 +43,12 @@ from tenants.operations import backup_lock, operation_begin, tenant_lock
 from tenants.owner import owner_connection
 from tenants.pg_tools import connection_arguments
 from tenants.preflight import database_of
-from tenants.services import (
-    tenant_backup,
-    tenant_clone,
-    tenant_migrate,
-    tenant_restore,
-    tenant_restore_undo,
-    tenant_suspend,
-)
+from tenants.services.backup import tenant_backup
+from tenants.services.clone import tenant_clone
+from tenants.services.migrate import tenant_migrate
+from tenants.services.restore import tenant_restore
+from tenants.services.restore_undo import tenant_restore_undo
+from tenants.services.suspend import tenant_suspend
 from tenants.status import tenant_statuses
 from tests import superuser
 from tests.releases import NextRelease

@@ -18,15 +18,13 @@ from tenants import objects
 from tenants.context import tenant_context
 from tenants.errors import TenantNotActive, TenantUnfinished
 from tenants.models import Backup, BackupStatus, Restore, Tenant, TenantStatus
-from tenants.services import (
-    tenant_backup,
-    tenant_export,
-    tenant_import,
-    tenant_recover,
-    tenant_restore,
-    tenant_restore_undo,
-    tenant_suspend,
-)
+from tenants.services.backup import tenant_backup
+from tenants.services.export import tenant_export
+from tenants.services.import_bundle import tenant_import
+from tenants.services.recover import tenant_recover
+from tenants.services.restore import tenant_restore
+from tenants.services.restore_undo import tenant_restore_undo
+from tenants.services.suspend import tenant_suspend
 from tests.superuser import superuser_url
 from tests.tenant_fixtures import remove
 from tests.tenants.filled import add_run, everything_of, without_audit

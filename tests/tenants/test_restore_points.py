@@ -8,7 +8,7 @@ import pytest
 from audit.control.models import ControlAuditLog
 from tenants.models import DatabaseServer, RestorePoint
 from tenants.restore_points import restore_point
-from tenants.services import tenant_migrate
+from tenants.services.migrate import tenant_migrate
 from tenants.services.setup import MAIN_SERVER
 from tests.releases import NextRelease
 from tests.superuser import superuser_url

@@ -14,17 +14,15 @@ from tenants.context import tenant_context
 from tenants.errors import ErasedTenant, RestoreRefused
 from tenants.models import DatabaseServer, RestorePoint, Tenant
 from tenants.preflight import database_of
-from tenants.services import (
-    tenant_clone,
-    tenant_create,
-    tenant_delete,
-    tenant_drill,
-    tenant_migrate,
-    tenant_recover,
-    tenant_restore,
-    tenant_restore_undo,
-)
+from tenants.services.clone import tenant_clone
 from tenants.services.cluster_backup import cluster_backup
+from tenants.services.create import tenant_create
+from tenants.services.delete import tenant_delete
+from tenants.services.drill import tenant_drill
+from tenants.services.migrate import tenant_migrate
+from tenants.services.recover import tenant_recover
+from tenants.services.restore import tenant_restore
+from tenants.services.restore_undo import tenant_restore_undo
 from tests.program import seo_gen
 from tests.releases import NextRelease
 from tests.tenant_fixtures import remove

@@ -18,8 +18,9 @@ from tenants.cluster import logins, parse_location, with_password
 from tenants.context import tenant_context
 from tenants.errors import TenantNotActive, TenantUnfinished, TenantUnreachable, UnknownTenant
 from tenants.models import DatabaseServer, OperationStatus, Tenant, TenantOperation
-from tenants.services import tenant_recover, tenant_rotate, tenant_suspend
-from tenants.services.rotate import Rotation
+from tenants.services.recover import tenant_recover
+from tenants.services.rotate import Rotation, tenant_rotate
+from tenants.services.suspend import tenant_suspend
 from tenants.status import TenantHealth, tenant_statuses
 from tests.tenants.killed import die_at
 

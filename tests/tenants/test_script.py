@@ -15,7 +15,7 @@ from tenants.models import Tenant
 from tenants.owner import owner_connection
 from tenants.preflight import database_of
 from tenants.script import is_same_everywhere
-from tenants.services import tenant_migrate
+from tenants.services.migrate import tenant_migrate
 from tests.releases import NextRelease
 from tests.tenant_fixtures import MakeTenant
 from tests.tenants.fleets import as_owner, catalog_of, history_of

@@ -6,8 +6,7 @@ from typing import Any
 
 from audit.control.models import ControlAuditLog
 from tenants.models import DatabaseServer
-from tenants.services import control_setup
-from tenants.services.setup import MAIN_SERVER
+from tenants.services.setup import MAIN_SERVER, control_setup
 
 
 def test_where_its_log_is_archived_unless_somebody_has_said_so(settings: Any) -> None:

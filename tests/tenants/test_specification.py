@@ -39,7 +39,7 @@ TABLES = [("control", name, table) for name, table in CONTROL.items()] + [
 @pytest.fixture(scope="module")
 def catalogs() -> Iterator[dict[str, psycopg.Connection]]:
     """Connections to the control database and to one tenant's, by kind."""
-    from tenants.services import tenant_create
+    from tenants.services.create import tenant_create
     from tests.tenant_fixtures import remove
 
     tenant = tenant_create(name="Specification")
@@ -152,7 +152,7 @@ def script(lines: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def plain_backup(tenant_id: str, folder: Path) -> Path:
     """Return a backup that is called as the specification calls it."""
     from tenants.dump import DumpFormat
-    from tenants.services import tenant_backup
+    from tenants.services.backup import tenant_backup
 
     [outcome] = tenant_backup(tenant_id=tenant_id, output=str(folder), dump_format=DumpFormat.PLAIN)
     assert outcome.backup is not None

@@ -8,7 +8,9 @@ from django.db import connections
 from pytest_django import Settings
 
 from tenants.models import Erasure, Tenant
-from tenants.services import backup_prune, erasures_verify, tenant_delete
+from tenants.services.backup_prune import backup_prune
+from tenants.services.delete import tenant_delete
+from tenants.services.erasure_verify import erasures_verify
 from tenants.superseded import OWNER, superseded_remove
 from tests.tenants.erased import forge, forget_erasure
 

@@ -5,7 +5,7 @@ from runs.models import Run
 from tenants.context import tenant_context
 from tenants.errors import TenantNotActive, UnknownTenant
 from tenants.models import Tenant, TenantStatus
-from tenants.services import tenant_resume, tenant_suspend
+from tenants.services.suspend import tenant_resume, tenant_suspend
 
 
 def test_a_suspended_tenant_is_closed_until_it_is_resumed(tenant: Tenant) -> None:

@@ -19,7 +19,9 @@ from tenants.models import DatabaseServer, Tenant, database_prefix
 from tenants.naming import work_name
 from tenants.restoring import work_of
 from tenants.router import CONTROL
-from tenants.services import tenant_backup, tenant_resume, tenant_rotate, tenant_suspend
+from tenants.services.backup import tenant_backup
+from tenants.services.rotate import tenant_rotate
+from tenants.services.suspend import tenant_resume, tenant_suspend
 from tenants.status import TenantHealth, tenant_statuses
 from tests.tenant_fixtures import MakeTenant
 from tests.tenants.filled import add_run

@@ -11,7 +11,8 @@ from runs.messages import require_worker
 from runs.models import RunStatus
 from runs.presentation import failure_text, print_run, run_progress
 from runs.selectors import run_document
-from runs.services import run_create, run_watch
+from runs.services.create import run_create
+from runs.services.watch import run_watch
 from runs.types import RunDocument
 
 

@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 
 from config.command import OperatorCommand
 from runs.presentation import print_run
-from runs.services import run_read
+from runs.services.read import run_read
 from runs.types import RunDocument
 
 

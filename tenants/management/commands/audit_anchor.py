@@ -5,7 +5,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand, Refusal
-from tenants.services import audit_anchor
+from tenants.services.audit_anchor import audit_anchor
 
 
 class Command(OperatorCommand):

@@ -7,7 +7,7 @@ from django.utils.translation import ngettext
 
 from config.command import OperatorCommand
 from tenants.places import STANDARD
-from tenants.services import audit_export, audit_stream
+from tenants.services.audit_export import audit_export, audit_stream
 
 
 class Command(OperatorCommand):

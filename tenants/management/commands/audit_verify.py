@@ -9,7 +9,7 @@ from django.utils.translation import ngettext
 from audit.verifying import LogReport, in_each
 from config.command import OperatorCommand, Refusal
 from tenants.presentation import print_table, show_progress
-from tenants.services import audit_verify
+from tenants.services.audit_verify import audit_verify
 
 
 class Command(OperatorCommand):

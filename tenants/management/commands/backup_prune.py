@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand, Refusal
 from tenants.presentation import print_table
-from tenants.services import backup_prune
+from tenants.services.backup_prune import backup_prune
 
 
 class Command(OperatorCommand):

@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand, Refusal
 from tenants.presentation import print_table, show_progress
-from tenants.services import backups_verify
+from tenants.services.backup_verify import backups_verify
 
 
 class Command(OperatorCommand):

@@ -3,7 +3,7 @@ from typing import Any
 from django.utils.translation import ngettext
 
 from config.command import OperatorCommand
-from tenants.services import credentials_rotate
+from tenants.services.rotate_keys import credentials_rotate
 
 
 class Command(OperatorCommand):

@@ -3,7 +3,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
-from tenants.services import control_setup
+from tenants.services.setup import control_setup
 
 
 class Command(OperatorCommand):

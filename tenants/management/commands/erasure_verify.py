@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand, Refusal
 from tenants.presentation import print_table
-from tenants.services import ErasureCheck, erasures_verify
+from tenants.services.erasure_verify import ErasureCheck, erasures_verify
 
 
 class Command(OperatorCommand):

@@ -10,8 +10,7 @@ from tenants.management.commands.tenant_migrate import at_least
 from tenants.places import STANDARD, place_at
 from tenants.presentation import backup_document, print_table, show_progress, size
 from tenants.sealing import recipient_for
-from tenants.services import tenant_backup, tenant_backup_stream
-from tenants.services.backup import WORKERS, BackupOutcome
+from tenants.services.backup import WORKERS, BackupOutcome, tenant_backup, tenant_backup_stream
 
 
 class Command(OperatorCommand):

@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 from config.command import OperatorCommand
 from tenants.naming import id_from_name
 from tenants.presentation import show_progress, tenant_document
-from tenants.services import tenant_create
+from tenants.services.create import tenant_create
 
 
 class Command(OperatorCommand):

@@ -11,8 +11,7 @@ from tenants.holdings import THERE
 from tenants.models import BackupKind, TenantStatus
 from tenants.presentation import show_progress, size
 from tenants.selectors import tenant_get
-from tenants.services import tenant_delete, tenant_delete_check, tenant_loss
-from tenants.services.delete import DELETABLE, Loss
+from tenants.services.delete import DELETABLE, Loss, tenant_delete, tenant_delete_check, tenant_loss
 
 
 class Command(OperatorCommand):

@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
 from tenants.presentation import aware_time, print_table, show_progress
-from tenants.services import tenant_drill
+from tenants.services.drill import tenant_drill
 
 
 class Command(OperatorCommand):

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from config.command import OperatorCommand
 from tenants.places import STANDARD
 from tenants.presentation import backup_document, show_progress, size
-from tenants.services import tenant_export, tenant_export_stream
+from tenants.services.export import tenant_export, tenant_export_stream
 
 
 class Command(OperatorCommand):

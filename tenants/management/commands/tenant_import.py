@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
 from tenants.presentation import show_progress
-from tenants.services import tenant_import
+from tenants.services.import_bundle import tenant_import
 
 
 class Command(OperatorCommand):

@@ -9,8 +9,7 @@ from django.utils.translation import ngettext
 from config.command import OperatorCommand, Refusal
 from tenants.history import short
 from tenants.presentation import batch_progress, print_table
-from tenants.services import tenant_migrate
-from tenants.services.migrate import LOCK_TIMEOUT_S, WORKERS
+from tenants.services.migrate import LOCK_TIMEOUT_S, WORKERS, tenant_migrate
 
 # Of workers, and of seconds.
 MAXIMUM = 1000

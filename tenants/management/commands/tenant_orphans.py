@@ -7,7 +7,7 @@ from django.utils.translation import ngettext
 
 from config.command import OperatorCommand
 from tenants.presentation import print_table, size
-from tenants.services import tenant_orphans
+from tenants.services.orphans import tenant_orphans
 
 
 class Command(OperatorCommand):

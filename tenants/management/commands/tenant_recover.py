@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand, Refusal
 from tenants.presentation import print_table, show_progress
-from tenants.services import tenant_recover
+from tenants.services.recover import tenant_recover
 
 
 class Command(OperatorCommand):

@@ -8,7 +8,9 @@ from django.utils.translation import gettext as _
 from config.command import OperatorCommand, Refusal
 from tenants.presentation import aware_time, show_progress
 from tenants.selectors import tenant_get
-from tenants.services import tenant_clone, tenant_restore, tenant_restore_check, tenant_restore_undo
+from tenants.services.clone import tenant_clone
+from tenants.services.restore import tenant_restore, tenant_restore_check
+from tenants.services.restore_undo import tenant_restore_undo
 
 # How many of each a person is shown; --json has all.
 SHOWN = 10

@@ -6,8 +6,7 @@ from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand, Refusal
 from tenants.management.commands.tenant_migrate import at_least
-from tenants.services import tenant_rotate
-from tenants.services.rotate import GRACE_S
+from tenants.services.rotate import GRACE_S, tenant_rotate
 
 
 class Command(OperatorCommand):

@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 
 from config.command import OperatorCommand
 from tenants.presentation import tenant_document
-from tenants.services import tenant_suspend
+from tenants.services.suspend import tenant_suspend
 
 
 class Command(OperatorCommand):

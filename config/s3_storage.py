@@ -1,0 +1,18 @@
+"""The storage of tenants' files in S3 (setting STORAGES); loaded where S3 is used, since boto3 is slow to load."""
+
+from typing import Any
+
+from botocore.config import Config
+from django.conf import settings
+from storages.backends.s3 import S3Storage
+
+
+class ArtifactStorage(S3Storage):  # type: ignore[misc]  # it has no types
+    """django-storages' own, with checksums as the settings say."""
+
+    def get_default_settings(self) -> dict[str, Any]:
+        checksums = Config(
+            request_checksum_calculation=settings.AWS_REQUEST_CHECKSUM_CALCULATION,
+            response_checksum_validation=settings.AWS_RESPONSE_CHECKSUM_VALIDATION,
+        )
+        return {**super().get_default_settings(), "client_config": checksums}
