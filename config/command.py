@@ -88,7 +88,7 @@ class OperatorCommand(BaseCommand):
             raise Refusal(
                 _("What --output - writes is not text."),
                 hint=_("Send standard output to a file or a pipe, not to a terminal."),
-                code="standard_output_refused",
+                code="standard_output_not_text",
             )
         return cast(IO[bytes], getattr(self.stdout._out, "buffer", None) or _Decoded(self.stdout._out))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tenants.catalog import catalog_fingerprint, catalog_read, differences
 from tenants.census import Census
@@ -56,7 +57,12 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
     prepared = scratch.settle()
     if prepared:
         raise Unfit(
-            _("The backup leaves %(count)d prepared transactions behind.") % {"count": prepared},
+            ngettext(
+                "The backup leaves %(count)d prepared transaction behind.",
+                "The backup leaves %(count)d prepared transactions behind.",
+                prepared,
+            )
+            % {"count": prepared},
             code="backup_has_prepared_transactions",
         )
     on_step("verify")

@@ -103,7 +103,7 @@ def _verify_archive(server: DatabaseServer, oldest: BaseBackup) -> Verified:
         problem = str(error.message)
     if damaged:
         name = min(damaged)
-        problem = _("%(count)d of %(total)d segments are damaged, first %(name)s: %(reason)s") % {
+        problem = _("Damaged segments: %(count)d of %(total)d, first %(name)s: %(reason)s") % {
             "count": len(damaged),
             "total": count,
             "name": name,
@@ -154,7 +154,7 @@ def _cut_off(folder: Path, segment_bytes: int) -> dict[str, str]:
     for path in folder.iterdir():
         size = path.stat().st_size if path.exists() else segment_bytes
         if size != segment_bytes:
-            found[path.name] = _("it has %(size)d bytes, and not %(expected)d") % {
+            found[path.name] = _("its size in bytes is %(size)d, not %(expected)d") % {
                 "size": size,
                 "expected": segment_bytes,
             }

@@ -29,4 +29,4 @@ class Command(OperatorCommand):
         super().handle(*args, **options)
         bad = [one.path for one in self.verified if one.problem]
         if bad:
-            raise Refusal(_("Not whole: %(files)s.") % {"files": ", ".join(bad)}, code="backups_not_whole")
+            raise Refusal(_("Not whole: %(files)s.") % {"files": ", ".join(bad)}, code="server_backups_not_whole")
