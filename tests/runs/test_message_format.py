@@ -18,6 +18,8 @@ from runs.message_format import MalformedMessage, TaskMessage, envelope, task_me
 from runs.messages import send_wake_up
 from tests.runs import malformed
 
+pytestmark = pytest.mark.unit
+
 SEED = os.environ.get("FUZZ_SEED", "11")
 QUEUE = "seo-gen"
 
