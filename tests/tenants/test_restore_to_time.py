@@ -221,7 +221,7 @@ def test_killed_at_a_step(archived: DatabaseServer, trio: list[Tenant], step: st
     tenant = trio[0]
     time = moment(archived)
     add_run(tenant)
-    die_at(step, "tenant_restore", tenant_id=tenant.id, to_time=time.isoformat())
+    die_at(step, "tenant_restore", tenant_id=tenant.id, to_time=time)
     assert [one.outcome for one in tenant_recover()] == ["finished" if restored else "undone"]
     assert remains() == [] and scratch_things(archived.admin_url) == []
     assert len(rows_of(tenant)["runs"]) == (0 if restored else 1)
