@@ -16,7 +16,7 @@ from tenants.context import tenant_context
 from tenants.models import Tenant
 from tenants.services import tenant_restore, tenant_restore_undo
 from tests.runs.driving import finish, messages_sent, reload
-from tests.tenants.test_restore import back_up
+from tests.tenants.backups import back_up
 
 MakeRun = Callable[..., Run]
 

@@ -34,9 +34,9 @@ from tenants.services import backup_prune, backups_verify, tenant_backup, tenant
 from tenants.services.backup_verify import backup_verify
 from tests.program import PROGRAM, seo_gen
 from tests.tenant_fixtures import MakeTenant
+from tests.tenants.backups import back_up
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import add_run, everything_of
-from tests.tenants.test_restore import back_up
 
 
 def test_the_manifest_tells_what_must_come_out_again(tenant: Tenant, tmp_path: Path) -> None:

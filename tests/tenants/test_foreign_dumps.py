@@ -38,6 +38,7 @@ from tenants.services import (
 from tenants.status import tenant_statuses
 from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant
+from tests.tenants.backups import back_up
 from tests.tenants.filled import add_run, everything_of
 from tests.tenants.fleets import as_owner
 from tests.tenants.foreign import (
@@ -51,7 +52,7 @@ from tests.tenants.foreign import (
     with_manifest,
 )
 from tests.tenants.killed import die_at
-from tests.tenants.test_restore import back_up, scratch_things
+from tests.tenants.restores import scratch_things
 
 # Ways in: each is given a dump with a tail, and returns what was said.
 WAYS = ("restore", "--as", "import", "verify", "drill")

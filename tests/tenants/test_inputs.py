@@ -18,10 +18,10 @@ from tenants.models import Backup, FileRead, Restore, Tenant
 from tenants.services import audit_export, tenant_export
 from tests.audit.audited import state
 from tests.program import seo_gen, seo_gen_piped
+from tests.tenants.backups import back_up
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import add_run
 from tests.tenants.test_delete import break_log
-from tests.tenants.test_restore import back_up
 
 
 @pytest.fixture

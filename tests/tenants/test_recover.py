@@ -14,7 +14,7 @@ from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatu
 from tenants.preflight import database_of
 from tenants.services import tenant_create, tenant_recover, tenant_suspend
 from tests.tenant_fixtures import remove
-from tests.tenants.test_create import tenants_objects
+from tests.tenants.created import tenants_objects
 
 STEPS = ["template", "role", "database", "access", "identity"]
 # Dies the hard way as soon as the step named by its second argument is reached.

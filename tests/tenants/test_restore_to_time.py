@@ -33,7 +33,7 @@ from tests.tenants.erased import forget_erasure
 from tests.tenants.filled import add_run, as_superuser, destroy_rows, everything_of, rows_of, without_audit
 from tests.tenants.fleets import as_owner
 from tests.tenants.killed import die_at
-from tests.tenants.test_restore import chain_is_whole, scratch_things
+from tests.tenants.restores import chain_is_whole, scratch_things
 
 
 @pytest.fixture(scope="module")
