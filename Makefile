@@ -13,7 +13,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test stop install install-dev lint format types contract bench chaos external messages errors lock clean
+.PHONY: help demo test test-unit stop install install-dev lint format types contract bench chaos external messages errors lock clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,9 @@ demo: install  ## Two customers, one article each, and the admin. ARGS='--no-ser
 PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 test: install-dev  ## Run the tests on a stack of their own. ARGS='tests/tenants -k create' for some of them.
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+test-unit: install-dev  ## The tests that need no server, in a few seconds. ARGS as above.
+	@$(BIN)/python -m pytest --unit $(ARGS)
 
 stop:  ## Stop a stack that was left running.
 	@if test -x $(BIN)/seo-gen; then $(BIN)/seo-gen stack stop; else echo "Nothing is installed, so nothing runs."; fi

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # How long to wait for the broker, and for the workers' answers.
 ANSWER_S = 1
+# A worker on a busy machine may need longer, so it is asked again.
+WORKER_ANSWERS_S = (1, 4)
 # What kombu makes of a broker that cannot be reached, and what it lets through where that happens later.
 UNREACHABLE = (OperationalError, OSError, RedisError)
 
@@ -179,12 +181,16 @@ def require_worker() -> None:
     """Raise `NoWorker` where no worker that takes tasks from our queue answers."""
     require_broker()
     queue = app.conf.task_default_queue
-    answers = app.control.inspect(timeout=ANSWER_S).active_queues() or {}
-    if not any(queue == listened["name"] for queues in answers.values() for listened in queues):
+    if not any(_is_listened_to(queue, timeout_s) for timeout_s in WORKER_ANSWERS_S):
         raise NoWorker(
             _("No worker listens on the queue %(queue)s, so nothing was started.") % {"queue": queue},
             hint=_("`seo-gen stack start` starts one; without --wait the run is created and waits for a worker."),
         )
+
+
+def _is_listened_to(queue: str, timeout_s: float) -> bool:
+    answers = app.control.inspect(timeout=timeout_s).active_queues() or {}
+    return any(queue == listened["name"] for queues in answers.values() for listened in queues)
 
 
 def address_of_broker() -> str:

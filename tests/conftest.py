@@ -1,27 +1,42 @@
 """The session's servers and databases. Tests share them, are not rolled back, and so use ids of their own."""
 
+import signal
+import threading
 from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
 
+import psutil
 import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
 from config import stack
-from tests import environment, privileges
+from tests import alone, environment, privileges
 from tests.s3 import s3_server as s3_server
 
 _homes: list[stack.Home] = []
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--unit", action="store_true", help="run what is marked `unit`, and start no server")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers before anything reads the settings, which hold their addresses."""
-    if config.option.help or _only_distributes(config):
+    if config.option.help:
         return
-    _homes.append(environment.start())
-    # Not pytest's default, whose modes every session changes: PostgreSQL's account must be able to enter.
-    config.option.basetemp = config.option.basetemp or str(_homes[0].path / "tmp")
+    _unwind_when_terminated()
+    if _only_distributes(config):
+        return
+    _homes.append(environment.start_nothing() if config.option.unit else environment.start())
+    # Not pytest's default, whose modes every session changes: PostgreSQL's account must be able to enter. Nor what
+    # pytest-xdist makes of that: tests link files of one folder into the other.
+    if hasattr(config, "workerinput") or not config.option.basetemp:
+        config.option.basetemp = str(_homes[0].path / "tmp")
     import django
 
     django.setup()
+    environment.remember()
     # Only now can fixtures be imported that use models.
     config.pluginmanager.import_plugin("tests.tenant_fixtures")
 
@@ -29,6 +44,32 @@ def pytest_configure(config: pytest.Config) -> None:
 def _only_distributes(config: pytest.Config) -> bool:
     """Tell whether this process hands the tests to others (pytest-xdist), each of which has servers of its own."""
     return bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")
+
+
+def _unwind_when_terminated() -> None:
+    """Have SIGTERM end the session as Ctrl-C does: with its servers, and those of the processes that it shares with."""
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        for child in psutil.Process().children():
+            if not _homes:
+                child.terminate()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, unwind)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import nothing that has no test for `--unit`."""
+    is_tests = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return True if config.option.unit and is_tests and "mark.unit" not in collection_path.read_text() else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.unit:
+        left = [item for item in items if item.get_closest_marker("unit") is None]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -61,23 +102,38 @@ def logins(stack_home: stack.Home) -> Iterator[privileges.Watch]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def databases(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+def databases(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Every test may use databases; none is wrapped in a transaction, which would hide what other processes do."""
+    if request.config.option.unit:
+        yield
+        return
+    request.getfixturevalue("django_db_setup")
     with django_db_blocker.unblock():
         yield
 
 
 @pytest.fixture(autouse=True)
-def leaves_nothing_behind(databases: None, logins: privileges.Watch) -> Iterator[None]:
+def unit(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Fail what is marked `unit` where it starts or asks a server, also where there are some."""
+    if request.node.get_closest_marker("unit") is None:
+        yield
+        return
+    with alone.without_servers(), django_db_blocker.block():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(request: pytest.FixtureRequest, databases: None) -> Iterator[None]:
     """Fail the test that leaks, not those after it: they begin as they should, whatever came before.
 
     The first fixture of every test, so that it is ended last: what the others take back is no leak.
     """
     from tests import leaks
 
+    logins = None if request.config.option.unit else request.getfixturevalue("logins")
     yield
     left = leaks.found()
-    overstepped = logins.overstepped()
+    overstepped = logins.overstepped() if logins else []
     if left:
         leaks.repair()
         pytest.fail(f"The test left something behind: {'; '.join(left)}.", pytrace=False)

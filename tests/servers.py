@@ -8,13 +8,13 @@ import pytest
 
 from config import stack
 from tests import privileges, superuser
-from tests.environment import POSTGRES_OPTIONS
+from tests.environment import NO_LLM, POSTGRES_OPTIONS
 
 # Where they point is never asked: they only keep `ensure_started` from starting those servers too.
 ELSEWHERE = {
     "CELERY_BROKER_URL": "redis://127.0.0.1:9/0",
     "CACHE_URL": "redis://127.0.0.1:9/1",
-    "LOCAL_LLM_URL": "http://127.0.0.1:9/v1",
+    "LOCAL_LLM_URL": NO_LLM,
 }
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from config.stack.paths import CHECKOUT
 
+pytestmark = pytest.mark.unit
+
 # Who may speak to a database past Django does so in the maintenance database, or as the tenant itself.
 APPS = ("audit", "prompts", "runs", "tenants")
 LEFT_OUT = ("migrations", "cluster", "backend")

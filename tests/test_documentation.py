@@ -16,6 +16,8 @@ from config.stack.lifecycle import SERVICES
 from config.stack.paths import CHECKOUT
 from llm.keys import KEY_VARIABLES
 
+pytestmark = pytest.mark.unit
+
 DOCS = CHECKOUT / "docs"
 MANUAL = DOCS / "manual"
 PAGES = sorted([*DOCS.rglob("*.md"), *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))])
@@ -45,27 +47,34 @@ def spoken(name: str) -> str:
     return name.replace("_", " ", 1).replace("_", "-")
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
-class TestCommands:
-    def test_has_a_page_with_every_section(self, name: str) -> None:
-        page = (MANUAL / f"{name}.md").read_text()
-        assert page.startswith(f"# {spoken(name)}\n")
-        assert [section for section in SECTIONS if section not in page] == []
+def test_every_command_has_a_page_with_every_section() -> None:
+    pages = {name: (MANUAL / f"{name}.md").read_text() for name in COMMANDS}
+    assert [name for name, page in pages.items() if not page.startswith(f"# {spoken(name)}\n")] == []
+    assert [(name, section) for name, page in pages.items() for section in SECTIONS if section not in page] == []
 
-    def test_stands_in_the_index(self, name: str) -> None:
-        assert f"({name}.md)" in (MANUAL / "README.md").read_text()
 
-    def test_has_help(self, name: str) -> None:
-        assert load(name).help.strip().endswith(".")
+def test_every_command_stands_in_the_index() -> None:
+    index = (MANUAL / "README.md").read_text()
+    assert [name for name in COMMANDS if f"({name}.md)" not in index] == []
 
-    def test_its_page_names_its_options_and_no_others(self, name: str) -> None:
-        if name == "migrate":
-            return  # its options are Django's
-        command = load(name)
-        own = {option for action in options_of(command) for option in action.option_strings}
-        usage_and_tables = _own_part((MANUAL / f"{name}.md").read_text(), name)
-        assert own - set(re.findall(r"--[a-z][a-z-]*", usage_and_tables)) == set()
-        assert set(re.findall(r"--[a-z][a-z-]*", usage_and_tables)) - own == set()
+
+def test_every_command_has_help() -> None:
+    assert [name for name in COMMANDS if not load(name).help.strip().endswith(".")] == []
+
+
+def test_every_commands_page_names_its_options_and_no_others() -> None:
+    # The options of `migrate` are Django's.
+    own = {name: _options(load(name)) for name in COMMANDS if name != "migrate"}
+    described = {name: _described((MANUAL / f"{name}.md").read_text(), name) for name in own}
+    assert {name: own[name] ^ described[name] for name in own if own[name] != described[name]} == {}
+
+
+def _options(command: BaseCommand) -> set[str]:
+    return {option for action in options_of(command) for option in action.option_strings}
+
+
+def _described(page: str, name: str) -> set[str]:
+    return set(re.findall(r"--[a-z][a-z-]*", _own_part(page, name)))
 
 
 def _own_part(page: str, name: str) -> str:
@@ -79,13 +88,16 @@ def test_every_page_of_the_manual_is_about_a_command() -> None:
     assert {path.stem for path in MANUAL.glob("*.md")} - {"README", "errors"} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
-class TestPages:
-    def test_links_lead_somewhere(self, page: Path) -> None:
-        assert [link for link in _links(page) if not _resolves(page, link)] == []
+def test_links_lead_somewhere() -> None:
+    assert [(_name(page), link) for page in PAGES for link in _links(page) if not _resolves(page, link)] == []
 
-    def test_names_no_folder_of_a_machine(self, page: Path) -> None:
-        assert MACHINE_PATH.findall(page.read_text()) == []
+
+def test_no_page_names_a_folder_of_a_machine() -> None:
+    assert [(_name(page), found) for page in PAGES for found in MACHINE_PATH.findall(page.read_text())] == []
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(CHECKOUT))
 
 
 def _links(page: Path) -> list[str]:
@@ -115,9 +127,10 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 
 def test_pages_that_the_code_refers_to_exist() -> None:
-    for path in _sources():
-        for mentioned in re.findall(r"\bdocs/[\w./-]+\.md", path.read_text()):
-            assert (CHECKOUT / mentioned).exists(), f"{path.relative_to(CHECKOUT)} refers to {mentioned}"
+    referred = [
+        (_name(path), page) for path in _sources() for page in re.findall(r"\bdocs/[\w./-]+\.md", path.read_text())
+    ]
+    assert [(path, page) for path, page in referred if not (CHECKOUT / page).exists()] == []
 
 
 def test_every_decision_is_numbered_and_listed() -> None:

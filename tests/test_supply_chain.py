@@ -9,6 +9,8 @@ import pytest
 
 from config.stack.paths import CHECKOUT
 
+pytestmark = pytest.mark.unit
+
 FILES = [*CHECKOUT.glob("requirements*.txt"), CHECKOUT / "benchmarks" / "requirements.txt"]
 PIN = re.compile(r"^[a-z0-9._-]+(\[[a-z0-9,_-]+\])?==\S+( ; .+?)?$")
 HASH = re.compile(r"^--hash=sha256:[0-9a-f]{64}$")

@@ -79,6 +79,22 @@ def state(tenant: Tenant, folder: Path) -> dict[str, object]:
     return {"control": control, "server": server, "own": rows_of(tenant), "stored": files_of(tenant), "folder": found}
 
 
+def changed(before: dict[str, object], after: dict[str, object]) -> dict[str, object]:
+    """Return what differs between two states, down to the rows; {} where nothing does."""
+    found: dict[str, object] = {}
+    for name in before.keys() | after.keys():
+        one, other = before.get(name), after.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found[name] = changed(one, other)
+        elif isinstance(one, list) and isinstance(other, list):
+            found[name] = [("-", row) for row in one if row not in other] + [
+                ("+", row) for row in other if row not in one
+            ]
+        elif one != other:
+            found[name] = one, other
+    return {name: what for name, what in found.items() if what}
+
+
 @contextmanager
 def log_refused(tenant: Tenant | None = None, *, action: str | None = None) -> Iterator[None]:
     """Have the control database's log, or the tenant's, take no entry, or none of this action."""

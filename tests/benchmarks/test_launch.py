@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks.launch import run
 
+pytestmark = pytest.mark.unit
+
 SIZE = 200_000_000
 
 

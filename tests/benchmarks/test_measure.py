@@ -7,6 +7,8 @@ import pytest
 from benchmarks.measure import interleaved, quartiles, ratios, shares
 from benchmarks.tables import Row, Table
 
+pytestmark = pytest.mark.unit
+
 
 def test_everybody_is_timed_once_a_round_and_warm_up_is_thrown_away() -> None:
     calls: list[str] = []

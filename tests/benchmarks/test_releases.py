@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 from django.db.migrations.loader import MigrationLoader
 
 from benchmarks.releases import APP, Releases
+
+pytestmark = pytest.mark.unit
 
 
 def test_each_has_one_migration_more(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks.shares import TIMED
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize(("module", "path", "name"), TIMED)
 def test_what_is_timed_exists(module: str, path: str, name: str) -> None:

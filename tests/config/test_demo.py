@@ -1,4 +1,4 @@
-"""The demonstration from nothing: real servers, the real local LLM, twice in one home."""
+"""The demonstration from nothing: real servers and the real local LLM, then again with another LLM in the same home."""
 
 import hashlib
 import json
@@ -18,6 +18,7 @@ from config import stack
 from config.stack import process
 from config.stack.paths import CHECKOUT
 from tests.environment import CLEARED
+from tests.runs.fake_llm import FakeLLM
 
 # Two articles on two busy cores; the model alone needs one or two minutes.
 pytestmark = pytest.mark.timeout(900)
@@ -32,9 +33,17 @@ def home() -> Iterator[stack.Home]:
         stack.stop(home)
 
 
-def environment(home: stack.Home) -> dict[str, str]:
+@pytest.fixture
+def quick_llm() -> Iterator[str]:
+    """The address of an LLM in whose place the local one need not be waited for a second time."""
+    fake = FakeLLM()
+    yield fake.url
+    fake.close()
+
+
+def environment(home: stack.Home, **further: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    return {**kept, "SEO_GEN_HOME": str(home.path)}
+    return {**kept, "SEO_GEN_HOME": str(home.path), **further}
 
 
 def test_json_is_one_document_of_two_finished_runs(home: stack.Home) -> None:
@@ -67,8 +76,9 @@ def test_json_is_one_document_of_two_finished_runs(home: stack.Home) -> None:
     assert _left_running(home) == []
 
 
-def test_a_second_one_makes_new_runs_and_serves_until_interrupted(home: stack.Home) -> None:
-    with subprocess.Popen(DEMO, cwd=CHECKOUT, env=environment(home), stdout=subprocess.PIPE, text=True) as demo:
+def test_a_second_one_makes_new_runs_and_serves_until_interrupted(home: stack.Home, quick_llm: str) -> None:
+    settings = environment(home, LOCAL_LLM_URL=quick_llm)
+    with subprocess.Popen(DEMO, cwd=CHECKOUT, env=settings, stdout=subprocess.PIPE, text=True) as demo:
         try:
             assert demo.stdout
             shown = _read_until(demo.stdout, "Ctrl-C")
@@ -85,8 +95,9 @@ def test_a_second_one_makes_new_runs_and_serves_until_interrupted(home: stack.Ho
     assert len(runs) == 2
 
 
-def test_being_terminated_stops_what_was_started(home: stack.Home) -> None:
-    with subprocess.Popen(DEMO, cwd=CHECKOUT, env=environment(home), stdout=subprocess.PIPE, text=True) as demo:
+def test_being_terminated_stops_what_was_started(home: stack.Home, quick_llm: str) -> None:
+    settings = environment(home, LOCAL_LLM_URL=quick_llm)
+    with subprocess.Popen(DEMO, cwd=CHECKOUT, env=settings, stdout=subprocess.PIPE, text=True) as demo:
         try:
             assert process.wait_until(lambda: "worker" in _left_running(home), 120, step_s=0.2)
             demo.send_signal(signal.SIGTERM)

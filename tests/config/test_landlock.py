@@ -9,6 +9,8 @@ import pytest
 
 from config.stack import landlock
 
+pytestmark = pytest.mark.unit
+
 WRITE = 'echo text >"$1/made"; mkdir "$1/folder"; mv "$1/made" "$1/folder/"; rm "$1/old"; ln -s old "$1/link"; true'
 
 

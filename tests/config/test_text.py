@@ -4,6 +4,8 @@ import pytest
 
 from config.text import has_control_characters, is_blank, strip_invisible
 
+pytestmark = pytest.mark.unit
+
 FAMILY = "👨\u200d👩\u200d👧"
 FLAG_OF_WALES = "🏴\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f"
 

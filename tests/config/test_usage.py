@@ -12,6 +12,8 @@ from django.core.management import load_command_class
 from config import cli, prepare, stack
 from tests.test_documentation import COMMANDS
 
+pytestmark = pytest.mark.unit
+
 NOTHING_STARTS = pytest.mark.parametrize("name", sorted(COMMANDS))
 
 

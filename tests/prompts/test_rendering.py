@@ -8,6 +8,8 @@ from prompts.errors import InvalidPrompt, PromptRenderError
 from prompts.rendering import declared_variables, names_used, render, undeclared, unused
 from prompts.types import PromptVariable
 
+pytestmark = pytest.mark.unit
+
 KEYWORD = {"name": "keyword", "type": "string", "required": True}
 TONE = {"name": "tone", "type": "string", "required": False}
 

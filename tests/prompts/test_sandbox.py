@@ -20,7 +20,7 @@ from prompts.errors import PromptRenderError, SandboxUnavailable
 from prompts.rendering import names_used, render
 from prompts.types import PromptVariable
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.unit]
 
 KEYWORD = PromptVariable(name="keyword", type="string")
 PATIENCE_S = 30.0

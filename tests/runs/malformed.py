@@ -11,9 +11,10 @@ from copy import deepcopy
 from typing import Any
 from uuid import uuid4
 
-from runs.message_format import MAX_ENVELOPE_BYTES, NOTHING_FOLLOWS
+from runs.message_format import MAX_ENVELOPE_BYTES, NOTHING_FOLLOWS, TaskMessage, envelope, task_message
 
 JSON = "application/json"
+QUEUE = "seo-gen"
 NO_PART: tuple[object, ...] = (None, 5, [], True, [{}])
 NO_STEP: tuple[object, ...] = ("", "Draft", "a b", "a" * 64, 5, None, {}, "draft\n")
 
@@ -71,6 +72,18 @@ def message(text: str | bytes | None = None, **changed: object) -> dict[str, Any
         },
         **changed,
     }
+
+
+def read(message: dict[str, Any] | bytes) -> TaskMessage:
+    """Read a message as Redis holds it, as a worker does."""
+    raw = message if isinstance(message, bytes) else json.dumps(message).encode()
+    checked = json.loads(envelope(raw, QUEUE))
+    return task_message(
+        checked["headers"],
+        base64.b64decode(checked["body"]),
+        content_type=checked["content-type"],
+        content_encoding=checked["content-encoding"],
+    )
 
 
 def well_formed() -> Iterator[dict[str, Any]]:

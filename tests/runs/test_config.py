@@ -7,6 +7,8 @@ import pytest
 from runs.config import RunConfig, config_from_document, config_from_text
 from runs.errors import InvalidRunConfig
 
+pytestmark = pytest.mark.unit
+
 REFUSED = "The run's configuration is refused: "
 NOT_JSON = "The run's configuration is not valid JSON: "
 LOOKS_LIKE = ' It looks like {"keyword": "coffee grinder", "language": "en"}.'

@@ -17,7 +17,7 @@ from tenants.models import Tenant
 from tenants.services.restore import tenant_restore
 from tenants.services.restore_undo import tenant_restore_undo
 from tests.runs.driving import finish, messages_sent, reload
-from tests.tenants.test_restore import back_up
+from tests.tenants.backups import back_up
 
 MakeRun = Callable[..., Run]
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from celery import current_app
 
 from runs import message_format
-from runs.message_format import MalformedMessage, TaskMessage, envelope, task_message
-from runs.messages import send_wake_up
+from runs.message_format import MalformedMessage, envelope
 from tests.runs import malformed
+from tests.runs.malformed import QUEUE, read
+
+pytestmark = pytest.mark.unit
 
 SEED = os.environ.get("FUZZ_SEED", "11")
-QUEUE = "seo-gen"
 # A wake-up that was to wait for a second, as an earlier release left it in Redis (another name for the host apart).
 EARLIER = (
     b'{"body": "W1siY29mZmVlIiwgIjY1MmJlZTE1LTEwNDYtNDY5Ny05OTFhLWU2Njk1NDI5YzZmMiIsICJrZXl3b3JkX2FuYWx5c2lzIl'
@@ -35,33 +34,6 @@ EARLIER = (
     b'"", "routing_key": "seo-gen"}, "priority": 0, "body_encoding": "base64", "delivery_tag": '
     b'"ef5ff7e9-9e0a-4f1d-b0fc-bca8b97d5730"}}'
 )
-
-
-def read(message: dict[str, Any] | bytes) -> TaskMessage:
-    """Read a message as Redis holds it, as a worker does."""
-    raw = message if isinstance(message, bytes) else json.dumps(message).encode()
-    checked = json.loads(envelope(raw, QUEUE))
-    return task_message(
-        checked["headers"],
-        base64.b64decode(checked["body"]),
-        content_type=checked["content-type"],
-        content_encoding=checked["content-encoding"],
-    )
-
-
-def test_what_we_send_is_let_through() -> None:
-    run = uuid4()
-    send_wake_up("tenant-a", run, "draft", delay_s=300)
-    for task in ("runs.sweep", "tenants.audit_anchor", "tenants.backup_daily"):
-        current_app.send_task(task)
-    with current_app.connection_for_write() as connection:
-        channel: Any = connection.default_channel
-        waiting = channel.client.lrange(current_app.conf.task_default_queue, 0, -1)
-    wake_up, *others = (read(raw) for raw in reversed(waiting))
-    assert (wake_up.task, wake_up.args) == ("runs.execute_step", ("tenant-a", str(run), "draft"))
-    assert wake_up.eta is not None and wake_up.eta - datetime.now(UTC) > timedelta(seconds=200)
-    assert [one.task for one in others] == ["runs.sweep", "tenants.audit_anchor", "tenants.backup_daily"]
-    assert all((one.args, one.eta) == ((), None) for one in others)
 
 
 def test_what_an_earlier_release_sent_is_understood() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -21,11 +22,26 @@ from runs.messages import (
     send_wake_up,
 )
 from tests.runs.driving import messages_sent
-from tests.runs.malformed import body, broken_bytes, broken_envelopes, broken_tasks, message
+from tests.runs.malformed import body, broken_bytes, broken_envelopes, broken_tasks, message, read
 
 
 def test_the_application_sends_through_the_guard() -> None:
     assert isinstance(current_app.amqp, GuardedAMQP)
+
+
+def test_what_we_send_is_let_through() -> None:
+    run = uuid4()
+    send_wake_up("tenant-a", run, "draft", delay_s=300)
+    for task in ("runs.sweep", "tenants.audit_anchor", "tenants.backup_daily"):
+        current_app.send_task(task)
+    with current_app.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        waiting = channel.client.lrange(current_app.conf.task_default_queue, 0, -1)
+    wake_up, *others = (read(raw) for raw in reversed(waiting))
+    assert (wake_up.task, wake_up.args) == ("runs.execute_step", ("tenant-a", str(run), "draft"))
+    assert wake_up.eta is not None and wake_up.eta - datetime.now(UTC) > timedelta(seconds=200)
+    assert [one.task for one in others] == ["runs.sweep", "tenants.audit_anchor", "tenants.backup_daily"]
+    assert all((one.args, one.eta) == ((), None) for one in others)
 
 
 def test_a_message_with_content_is_refused_and_not_sent() -> None:

@@ -134,7 +134,7 @@ def test_beside_others_it_gets_an_id_an_identity_and_paths_of_its_own(
     tenant: Tenant, tmp_path: Path, age_key: AgeKey
 ) -> None:
     from tests.tenant_fixtures import remove
-    from tests.tenants.test_restore import chain_is_whole
+    from tests.tenants.restores import chain_is_whole
 
     add_run(tenant)
     before = without_audit(state_of(tenant))

@@ -4,6 +4,8 @@ import pytest
 
 from runs.retry import LONGEST_ASKED_S, LONGEST_S, delay_s
 
+pytestmark = pytest.mark.unit
+
 
 def test_each_attempt_waits_twice_as_long() -> None:
     assert [delay_s(attempt, None, jitter=1.0) for attempt in (1, 2, 3, 4)] == [2.0, 4.0, 8.0, 16.0]

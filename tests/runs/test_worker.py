@@ -20,6 +20,7 @@ from pytest_django import Settings
 from audit.models import AuditLog
 from config.stack.paths import CHECKOUT
 from config.stack.process import wait_until
+from runs.messages import WORKER_ANSWERS_S, require_worker
 from runs.models import WORKING, Artifact, Run, RunCost, RunStatus, Step, StepStatus
 from runs.services.sweep import runs_sweep
 from runs.storage import read
@@ -118,6 +119,17 @@ def test_a_worker_makes_the_article_and_the_command_waits_for_it(
         users = set(AuditLog.objects.using(alias).filter(action="step.complete").values_list("user_id", flat=True))
     assert all(user.startswith("worker:test-0@") for user in users)
     assert "tea" not in workers.log(0)
+
+
+def test_a_worker_that_is_slow_to_answer_is_there_all_the_same(workers: Workers) -> None:
+    """As on a busy machine: it answers, but later than it is waited for at first."""
+    process = workers.start()
+    require_worker()
+    os.killpg(process.pid, signal.SIGSTOP)
+    later = threading.Timer(WORKER_ANSWERS_S[0] + 1, os.killpg, (process.pid, signal.SIGCONT))
+    later.start()
+    require_worker()
+    later.join()
 
 
 def test_a_failed_run_exits_with_the_providers_message(tenant: Tenant, fake_llm: FakeLLM, workers: Workers) -> None:

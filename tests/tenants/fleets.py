@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 
 import psycopg
 
-from config.stack.paths import CHECKOUT
 from tenants.catalog import Catalog, catalog_read
 from tenants.cluster import owner_url
 from tenants.history import History
@@ -18,6 +17,8 @@ from tenants.models import DatabaseServer, MigrationBatch, Tenant
 from tenants.owner import owner_connection
 from tenants.preflight import database_of
 from tenants.reference import history_read
+from tenants.types import BatchProgress
+from tests.forked import forked
 from tests.releases import NextRelease
 from tests.superuser import superuser_url
 
@@ -31,17 +32,6 @@ UNION ALL SELECT 'trigger', oid, xmin::text, tgname::text FROM pg_trigger
 UNION ALL SELECT 'migration', id::oid, applied::text, app || '.' || name FROM django_migrations
 UNION ALL SELECT 'audit', id::oid, entry_hash, action FROM audit_logs
 ORDER BY 1, 2, 4
-"""
-# Dies the hard way when `done` of a phase are done.
-MIGRATE_AND_DIE = """
-import django, os, signal, sys
-django.setup()
-from tenants.services.migrate import tenant_migrate
-phase, done = sys.argv[1], int(sys.argv[2])
-def die(progress):
-    if (progress.phase, progress.done) == (phase, done):
-        os.kill(os.getpid(), signal.SIGKILL)
-tenant_migrate(workers=1, on_progress=die)
 """
 
 
@@ -92,13 +82,19 @@ def batch() -> MigrationBatch:
 
 
 def migrate_and_die(release: NextRelease, phase: str, done: int) -> None:
-    """Run the migration of all tenants in a process of its own, and `kill -9` it at that point."""
-    result = subprocess.run(
-        [sys.executable, "-c", MIGRATE_AND_DIE, phase, str(done)],
-        cwd=CHECKOUT,
-        env={**os.environ, **release.environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == -9, result.stderr
+    """Migrate all tenants to that release in a process of its own, and `kill -9` it when `done` of a phase are done."""
+    with forked(_migrate_and_die, release, phase, done) as (process, heard):
+        process.join()
+        problem = heard.recv() if process.exitcode != -signal.SIGKILL and heard.poll() else ""
+        assert process.exitcode == -signal.SIGKILL, problem or f"it has no {done} of the phase {phase}"
+
+
+def _migrate_and_die(said: Connection, release: NextRelease, phase: str, done: int) -> None:
+    from tenants.services.migrate import tenant_migrate
+
+    def die(progress: BatchProgress) -> None:
+        if (progress.phase, progress.done) == (phase, done):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with release.active():
+        tenant_migrate(workers=1, on_progress=die)

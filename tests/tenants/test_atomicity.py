@@ -7,6 +7,8 @@ from tenants.atomicity import untransactional
 from tenants.checks import tenant_migrations_are_transactional
 from tests.releases import NextRelease
 
+pytestmark = pytest.mark.unit
+
 REFUSED = {
     "atomic": ("    atomic = False\n    operations = []", "it says atomic = False"),
     "index": (

@@ -38,9 +38,9 @@ from tenants.services.orphans import tenant_orphans
 from tenants.services.restore import tenant_restore
 from tests.program import PROGRAM, seo_gen, seo_gen_at_terminal
 from tests.tenant_fixtures import MakeTenant
+from tests.tenants.backups import back_up
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import add_run, everything_of
-from tests.tenants.test_restore import back_up
 
 
 def test_the_manifest_tells_what_must_come_out_again(tenant: Tenant, tmp_path: Path) -> None:

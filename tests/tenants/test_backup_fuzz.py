@@ -18,10 +18,11 @@ from tenants.services.import_bundle import tenant_import
 from tenants.services.recover import tenant_recover
 from tenants.services.restore import tenant_restore
 from tests.tenant_fixtures import remove
+from tests.tenants.backups import back_up
 from tests.tenants.conftest import AgeKey
+from tests.tenants.created import new_id, tenants_objects
 from tests.tenants.filled import add_run, everything_of
-from tests.tenants.test_create import new_id, tenants_objects
-from tests.tenants.test_restore import back_up, scratch_things
+from tests.tenants.restores import scratch_things
 
 # More of them: `make chaos`.
 ROUNDS = 2 * int(os.environ.get("CHAOS_ROUNDS", "6"))

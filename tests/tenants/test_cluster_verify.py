@@ -156,7 +156,7 @@ def test_every_damaged_segment_is_named(segments: list[Path]) -> None:
     for path in (segments[0], segments[2], segments[-1]):
         path.write_bytes(path.read_bytes()[:8192])
     [_of_backup, of_log] = cluster_verify(server_name=NAME)
-    assert of_log.problem.startswith("3 of")
+    assert of_log.problem.startswith("Damaged segments: 3 of")
     assert damaged_segments() == [segments[0].name, segments[2].name, segments[-1].name]
 
 

@@ -36,8 +36,8 @@ from tests.odd_s3 import (
 )
 from tests.program import seo_gen
 from tests.s3 import S3Server
+from tests.tenants.backups import back_up
 from tests.tenants.filled import add_run
-from tests.tenants.test_restore import back_up
 
 pytestmark = pytest.mark.usefixtures("forgotten")
 

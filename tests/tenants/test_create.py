@@ -3,7 +3,6 @@ import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import pytest
 
 from audit.context import current_actor
@@ -20,23 +19,7 @@ from tenants.preflight import database_of
 from tenants.services.create import tenant_create
 from tenants.types import Progress
 from tests.tenant_fixtures import MakeTenant
-
-
-def tenants_objects(name: str = "[0-9a-f]{16}") -> list[str]:
-    """Return the databases and roles of tenants on the main server, or the database and the role of that name."""
-    query = """
-        SELECT datname FROM pg_database WHERE datname ~ %(name)s
-        UNION ALL
-        SELECT rolname FROM pg_roles WHERE rolname ~ %(name)s
-        ORDER BY 1
-    """
-    pattern = f"^({database_prefix()}_)?{name}$"
-    with psycopg.connect(DatabaseServer.objects.get(pk="main").admin_url) as connection:
-        return [row[0] for row in connection.execute(query, {"name": pattern})]
-
-
-def new_id() -> str:
-    return f"t-{uuid.uuid4().hex[:12]}"
+from tests.tenants.created import new_id, tenants_objects
 
 
 def test_a_new_tenant_is_active_and_its_database_says_whose_it_is(make_tenant: MakeTenant) -> None:

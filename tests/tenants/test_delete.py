@@ -74,11 +74,11 @@ from tenants.services.suspend import tenant_resume, tenant_suspend
 from tests.program import seo_gen
 from tests.tenant_fixtures import MakeTenant, remove
 from tests.tenants.archives import archived_postgres
+from tests.tenants.backups import back_up
 from tests.tenants.canaries import add_messages
+from tests.tenants.created import tenants_objects
 from tests.tenants.erased import forge
 from tests.tenants.filled import add_run, as_superuser, everything_of
-from tests.tenants.test_create import tenants_objects
-from tests.tenants.test_restore import back_up
 
 pytestmark = pytest.mark.usefixtures("forgotten")
 

@@ -29,6 +29,7 @@ from tenants.services.setup import MAIN_SERVER
 from tests.s3 import S3Server
 from tests.tenant_fixtures import remove
 from tests.tenants.archives import archived_postgres, connected
+from tests.tenants.backups import back_up
 from tests.tenants.canaries import (
     add_files,
     add_messages,
@@ -41,7 +42,6 @@ from tests.tenants.canaries import (
 )
 from tests.tenants.erased import forget_erasure
 from tests.tenants.filled import add_run, everything_of
-from tests.tenants.test_restore import back_up
 
 BUCKET = "canaries"
 

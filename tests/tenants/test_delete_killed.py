@@ -25,12 +25,12 @@ from tenants.services.recover import tenant_recover
 from tenants.services.restore import tenant_restore
 from tenants.services.suspend import tenant_suspend
 from tests.tenant_fixtures import MakeTenant
+from tests.tenants.backups import back_up
 from tests.tenants.canaries import add_messages
+from tests.tenants.created import tenants_objects
 from tests.tenants.erased import forget_erasure
 from tests.tenants.filled import add_run, everything_of
 from tests.tenants.killed import begun, die_at, files_in
-from tests.tenants.test_create import tenants_objects
-from tests.tenants.test_restore import back_up
 
 pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("forgotten")]
 

@@ -27,9 +27,9 @@ from tenants.services.import_bundle import tenant_import
 from tenants.services.restore import tenant_restore
 from tests.program import seo_gen_piped
 from tests.tenant_fixtures import remove_all
+from tests.tenants.backups import back_up
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import add_run
-from tests.tenants.test_restore import back_up
 
 pytestmark = pytest.mark.usefixtures("forgotten")
 

@@ -36,6 +36,7 @@ from tenants.services.restore import tenant_restore
 from tenants.status import tenant_statuses
 from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant
+from tests.tenants.backups import back_up
 from tests.tenants.filled import add_run, everything_of
 from tests.tenants.fleets import as_owner
 from tests.tenants.foreign import (
@@ -49,7 +50,7 @@ from tests.tenants.foreign import (
     with_manifest,
 )
 from tests.tenants.killed import die_at
-from tests.tenants.test_restore import back_up, scratch_things
+from tests.tenants.restores import scratch_things
 
 # Ways in: each is given a dump with a tail, and returns what was said.
 WAYS = ("restore", "--as", "import", "verify", "drill")
@@ -335,7 +336,8 @@ def test_a_dump_that_stands_still_is_ended(tenant: Tenant, tmp_path: Path, tail:
 
 def test_a_dump_that_fills_the_disk_is_ended(tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tenants.load_limits.SMALLEST_LIMIT_BYTES", 32 * 2**20)
-    tail = "CREATE TABLE public.big AS SELECT repeat(md5(n::text), 30) FROM generate_series(1, 1000000000) AS n;\n"
+    # Each row is written as it is made: numbers in FROM would all be made first, which fills temporary files instead.
+    tail = "CREATE TABLE public.big AS SELECT repeat(md5(generate_series(1, 1000000000)::text), 30);\n"
     said = told("restore", tenant, tmp_path, tail)
     assert re.search(r"The dump fills more than \d+ MiB on disk", said)
     assert tenant.server is not None and scratch_things(tenant.server.admin_url) == []

@@ -4,6 +4,8 @@ import pytest
 
 from tenants.history import History, Release, SchemaState, digest_of, release, short
 
+pytestmark = pytest.mark.unit
+
 A1, A2, A3 = ("runs", "0001_a"), ("runs", "0002_b"), ("runs", "0003_c")
 B1 = ("prompts", "0001_p")
 CODE = Release(

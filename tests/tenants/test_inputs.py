@@ -25,10 +25,10 @@ from tenants.services.import_bundle import tenant_import
 from tests.audit.audited import state
 from tests.program import PROGRAM, seo_gen, seo_gen_at_terminal, seo_gen_piped
 from tests.tenant_fixtures import MakeTenant, remove
+from tests.tenants.backups import back_up
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import add_run
 from tests.tenants.test_delete import break_log
-from tests.tenants.test_restore import back_up
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from tenants.services.rotate import tenant_rotate
 from tests.releases import NextRelease
 from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant
-from tests.tenants.test_restore import back_up
+from tests.tenants.backups import back_up
 from tests.tenants.test_rights import call_setup
 
 pytestmark = pytest.mark.usefixtures("forgotten")

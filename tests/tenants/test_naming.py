@@ -6,6 +6,8 @@ import pytest
 from tenants.errors import InvalidTenant
 from tenants.naming import clean_name, database_name, id_from_name, numbered_ids, validate_id, work_name
 
+pytestmark = pytest.mark.unit
+
 IDENTITY = UUID("0123abcd-0000-4000-8000-000000000000")
 
 

@@ -33,9 +33,10 @@ from tenants.status import tenant_statuses
 from tests.program import seo_gen
 from tests.releases import NextRelease
 from tests.tenants.archives import connected, forget, now, remains
+from tests.tenants.backups import back_up
 from tests.tenants.filled import add_run, destroy_rows, everything_of, without_audit
 from tests.tenants.own_server import ADMINISTRATOR, BINARIES_15, OwnServer, manual_script, own_server, set_password
-from tests.tenants.test_restore import back_up, chain_is_whole, scratch_things
+from tests.tenants.restores import chain_is_whole, scratch_things
 
 IN_A_ROW = 20
 

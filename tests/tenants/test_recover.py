@@ -16,7 +16,7 @@ from tenants.services.create import tenant_create
 from tenants.services.recover import tenant_recover
 from tenants.services.suspend import tenant_suspend
 from tests.tenant_fixtures import remove
-from tests.tenants.test_create import tenants_objects
+from tests.tenants.created import tenants_objects
 
 STEPS = ["template", "role", "database", "access", "identity"]
 # Dies the hard way as soon as the step named by its second argument is reached.

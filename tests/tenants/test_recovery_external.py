@@ -18,10 +18,11 @@ from tenants.services.restore import tenant_restore
 from tenants.services.restore_undo import tenant_restore_undo
 from tenants.services.setup import server_register
 from tests.tenants.archives import commit, connected, forget, new_database, now, program, remains, rows_at
+from tests.tenants.backups import back_up
 from tests.tenants.filled import add_run, destroy_rows, everything_of, rows_of, without_audit
 from tests.tenants.own_server import BINARIES_15, OwnServer, manual_script, own_server
+from tests.tenants.restores import chain_is_whole
 from tests.tenants.test_cluster_backup import RECEIVE
-from tests.tenants.test_restore import back_up, chain_is_whole
 
 pytestmark = [
     pytest.mark.external,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -13,14 +12,12 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pyrage
 import pytest
 from django.db import connections
 
-from audit.chain import chain_first_bad, chain_head
 from audit.control.models import ControlAuditLog
 from audit.models import AuditLog
 from config.stack.postgres import binaries_folder
@@ -40,10 +37,8 @@ from tenants.errors import (
 from tenants.history import release
 from tenants.models import Restore, Tenant, TenantOperation, TenantStatus
 from tenants.operations import backup_lock, operation_begin, tenant_lock
-from tenants.owner import owner_connection
 from tenants.pg_tools import connection_arguments
 from tenants.preflight import database_of
-from tenants.services.backup import tenant_backup
 from tenants.services.clone import tenant_clone
 from tenants.services.migrate import tenant_migrate
 from tenants.services.restore import tenant_restore
@@ -54,6 +49,7 @@ from tests import superuser
 from tests.releases import NextRelease
 from tests.superuser import superuser_url
 from tests.tenant_fixtures import MakeTenant, remove
+from tests.tenants.backups import back_up
 from tests.tenants.conftest import AgeKey
 from tests.tenants.filled import (
     add_run,
@@ -65,30 +61,7 @@ from tests.tenants.filled import (
     without_audit,
 )
 from tests.tenants.fleets import as_owner
-
-
-def back_up(tenant: Tenant, folder: Path | str, **options: Any) -> str:
-    [outcome] = tenant_backup(tenant_id=tenant.id, output=str(folder), **options)
-    assert outcome.backup is not None, outcome.problem
-    return f"{outcome.backup.place}/{outcome.backup.name}"
-
-
-def chain_is_whole(tenant: Tenant) -> bool:
-    tenant.refresh_from_db()
-    assert tenant.server is not None
-    with owner_connection(tenant.server, database_of(tenant), "test") as connection:
-        entries = AuditLog.objects.using(connection.alias)
-        head = chain_head(connection)
-        assert head is not None and head.sequence == entries.count()
-        return chain_first_bad(connection, tenant.chain_identity or tenant.identity) is None
-
-
-def scratch_things(server_url: str) -> list[str]:
-    """Return databases and roles that only exist while something is being restored."""
-    pattern = r"_(restore|check)_"
-    with psycopg.connect(server_url) as connection:
-        query = "SELECT datname FROM pg_database UNION ALL SELECT rolname FROM pg_roles"
-        return [name for (name,) in connection.execute(query) if re.search(pattern, name)]
+from tests.tenants.restores import chain_is_whole, scratch_things
 
 
 @pytest.fixture(params=["folder", "s3"])

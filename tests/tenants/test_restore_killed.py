@@ -27,10 +27,11 @@ from tenants.services.restore_undo import tenant_restore_undo
 from tenants.services.suspend import tenant_suspend
 from tests.superuser import superuser_url
 from tests.tenant_fixtures import remove
+from tests.tenants.backups import back_up
+from tests.tenants.created import tenants_objects
 from tests.tenants.filled import add_run, everything_of, without_audit
 from tests.tenants.killed import begun, die_at, files_in
-from tests.tenants.test_create import tenants_objects
-from tests.tenants.test_restore import back_up, chain_is_whole, scratch_things
+from tests.tenants.restores import chain_is_whole, scratch_things
 
 pytestmark = pytest.mark.chaos
 

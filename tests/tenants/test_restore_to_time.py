@@ -31,7 +31,7 @@ from tests.tenants.erased import forget_erasure
 from tests.tenants.filled import add_run, as_superuser, destroy_rows, everything_of, rows_of, without_audit
 from tests.tenants.fleets import as_owner
 from tests.tenants.killed import die_at
-from tests.tenants.test_restore import chain_is_whole, scratch_things
+from tests.tenants.restores import chain_is_whole, scratch_things
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_killed_at_a_step(archived: DatabaseServer, trio: list[Tenant], step: st
     tenant = trio[0]
     time = moment(archived)
     add_run(tenant)
-    die_at(step, "tenant_restore", tenant_id=tenant.id, to_time=time.isoformat())
+    die_at(step, "tenant_restore", tenant_id=tenant.id, to_time=time)
     assert [one.outcome for one in tenant_recover()] == ["finished" if restored else "undone"]
     assert remains() == [] and scratch_things(archived.admin_url) == []
     assert len(rows_of(tenant)["runs"]) == (0 if restored else 1)

@@ -1,0 +1,29 @@
+"""What is marked `unit` needs no server, and fails where it starts or asks one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import psycopg
+import pytest
+
+from config.stack import process
+
+
+@contextmanager
+def without_servers() -> Iterator[None]:
+    """Fail a test that connects anywhere but to a socket of its own, or starts a server of the stack."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg, "connect", _refuse)
+        patch.setattr(psycopg.Connection, "connect", _refuse)
+        patch.setattr(socket.socket, "connect", _refuse)
+        patch.setattr(socket.socket, "connect_ex", _refuse)
+        patch.setattr(process, "spawn", _refuse)
+        yield
+
+
+def _refuse(*_arguments: object, **_keywords: object) -> NoReturn:
+    pytest.fail("What is marked `unit` may neither start nor ask a server.")
