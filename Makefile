@@ -65,7 +65,7 @@ messages: install-dev  ## Extract what is to be translated, and compile the tran
 	@$(BIN)/python manage.py compilemessages --locale ja --ignore $(VENV)
 
 errors: install-dev  ## Renew the manual's page of error codes.
-	@$(BIN)/python -m config.error_reference > errors.new && mv errors.new docs/manual/errors.md
+	@$(BIN)/python -m config.command_line.error_reference > errors.new && mv errors.new docs/manual/errors.md
 
 # One version of each package on every Python, with the hashes of its files for every platform, and without the address of
 # the registry that it was looked up in. Extras stay, since pip takes "a[x]" for another requirement than "a" where it

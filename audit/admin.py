@@ -12,10 +12,10 @@ from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
-from audit.actions import ACTIONS
+from audit.log.actions import ACTIONS
+from audit.log.entries import log_export
 from audit.models import AuditEntry
-from audit.services import log_export
-from config.admin_base import ReadOnlyAdmin, action, as_json
+from config.site.admin_base import ReadOnlyAdmin, action, as_json
 
 
 class ActionFilter(admin.SimpleListFilter):

@@ -2,7 +2,7 @@
 
 from django.utils.translation import gettext as _
 
-from config.errors import SeoGenError
+from config.base.errors import SeoGenError
 
 
 class AuditError(SeoGenError):
@@ -15,7 +15,7 @@ class UnknownAction(AuditError):
     def __init__(self, action: str) -> None:
         super().__init__(
             _("%(action)s is not the name of an audited action.") % {"action": repr(action)},
-            hint=_("Names are listed in audit/actions.py."),
+            hint=_("Names are listed in audit/log/actions.py."),
         )
 
 

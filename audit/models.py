@@ -5,11 +5,11 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from config.fields import SerialField, SqlNow
+from config.base.fields import SerialField, SqlNow
 
 
 class AuditEntry(models.Model):
-    """One event. Never updated or deleted; the database itself refuses (see `audit.guards`).
+    """One event. Never updated or deleted; the database itself refuses (see `audit.log.guards`).
 
     Who acted is a plain value, so that removing a user leaves the log as it was.
     """
@@ -43,7 +43,7 @@ class ChainHeadRow(models.Model):
     """The end of a log's hash chain: one row, which only the owner's trigger function may touch."""
 
     only_row = models.BooleanField(primary_key=True, default=True, db_default=True)
-    # 0: nothing recorded yet, and `hash` is what the first entry follows (see `audit.guards.BIND_CHAIN_SQL`).
+    # 0: nothing recorded yet, and `hash` is what the first entry follows (see `audit.log.guards.BIND_CHAIN_SQL`).
     sequence = models.BigIntegerField(db_default=0)
     hash = models.TextField()
 
@@ -56,7 +56,7 @@ class ChainHeadRow(models.Model):
 
 
 class AuditLog(AuditEntry):
-    # What the tenant's role may do with the table (see tenants.template).
+    # What the tenant's role may do with the table (see tenants.schema.template).
     database_privileges: ClassVar = ("SELECT", "INSERT")
 
     class Meta(AuditEntry.Meta):

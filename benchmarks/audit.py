@@ -114,7 +114,7 @@ def _seconds_per_entry(writers: Sequence[Child], table: str, flush: str) -> floa
 
 def _tenant(environment: Environment, name: str) -> str:
     """Create a tenant with a second, unchained log; return the URL of its role."""
-    from tenants.services.create import tenant_create
+    from tenants.lifecycle.create import tenant_create
 
     tenant: Tenant = tenant_create(name=name)
     database = re.sub(r"^.*/", "/", tenant.database_url)

@@ -38,9 +38,9 @@ SELECT count(*), sum(octet_length(concat(sequence, previous_hash, entry_hash, cr
 
 def audit_verify(environment: Environment) -> list[Table]:
     """Verify a tenant's log of half a million entries, whole command and service alone."""
-    from tenants.preflight import database_of
-    from tenants.services.audit_anchor import audit_anchor
-    from tenants.services.audit_verify import audit_verify as verify
+    from audit.verification.anchor import audit_anchor
+    from audit.verification.verify import audit_verify as verify
+    from tenants.schema.inspection import database_of
 
     small, big = _tenant("small-log"), _tenant("big-log")
     url = environment.postgres_url.rpartition("/")[0] + f"/{database_of(big)}"
@@ -67,7 +67,7 @@ def audit_verify(environment: Environment) -> list[Table]:
 
 
 def _tenant(name: str) -> Tenant:
-    from tenants.services.create import tenant_create
+    from tenants.lifecycle.create import tenant_create
 
     return tenant_create(name=name)
 

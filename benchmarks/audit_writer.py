@@ -15,7 +15,7 @@ from itertools import count, cycle
 import psycopg
 from psycopg import sql
 
-# As `audit.services.record` has it: the entry of a finished step.
+# As `audit.log.entries.record` has it: the entry of a finished step.
 INSERT = """
 INSERT INTO {} (user_id, action, resource_type, resource_id, details, operation_id) VALUES (%s, %s, %s, %s, %s, %s)
 """

@@ -41,7 +41,7 @@ import django
 django.setup()
 from django.db import DatabaseError
 from runs.models import Run
-from tenants.context import tenant_context
+from tenants.routing.context import tenant_context
 from tenants.errors import TenantError
 longest, last = 0.0, None
 ended = threading.Event()
@@ -121,7 +121,7 @@ def in_time(environment: Environment) -> list[Table]:
 
     They and it are in the base backup; what follows is in the log.
     """
-    from tenants.services.create import tenant_create
+    from tenants.lifecycle.create import tenant_create
 
     small = _tenant("small")
     for number in range(NEIGHBOURS - 1):
@@ -168,15 +168,15 @@ def _command(environment: Environment, *words: str) -> Ended:
 
 
 def _tenant(name: str) -> str:
-    from tenants.services.create import tenant_create
+    from tenants.lifecycle.create import tenant_create
 
     return tenant_create(name=f"bench {name}").id
 
 
 def _fill(tenant_id: str) -> None:
     from tenants.models import database_prefix
-    from tenants.owner import owner_connection
-    from tenants.preflight import database_of
+    from tenants.routing.owner_connection import owner_connection
+    from tenants.schema.inspection import database_of
     from tenants.selectors import tenants_existing
 
     tenant = tenants_existing().get(pk=tenant_id)
@@ -201,7 +201,7 @@ def _drop_replaced() -> None:
     from django.utils import timezone
 
     from tenants.models import Restore
-    from tenants.services.backup_prune import backup_prune
+    from tenants.retention.prune import backup_prune
 
     Restore.objects.using("default").exclude(kept_until=None).update(kept_until=timezone.now())
     backup_prune()

@@ -34,7 +34,7 @@ recovery_target_timeline = 'current'
 
 def pg_dump(environment: Environment, tenant_id: str, file: Path) -> float:
     """Dump the tenant's database, and return the seconds."""
-    from tenants.pg_tools import connection_arguments
+    from tenants.servers.programs import connection_arguments
 
     arguments, variables = connection_arguments(environment.postgres_url, database=_database(tenant_id))
     file.unlink(missing_ok=True)
@@ -45,7 +45,7 @@ def pg_dump(environment: Environment, tenant_id: str, file: Path) -> float:
 
 def pg_restore(environment: Environment, file: Path, database: str) -> float:
     """Restore the dump into a new database, and return the seconds; the database is dropped again."""
-    from tenants.pg_tools import connection_arguments
+    from tenants.servers.programs import connection_arguments
 
     arguments, variables = connection_arguments(environment.postgres_url, database=database)
     with environment.server() as server:
@@ -115,7 +115,7 @@ def _program(name: str) -> Path:
 
 
 def _database(tenant_id: str) -> str:
-    from tenants.preflight import database_of
+    from tenants.schema.inspection import database_of
     from tenants.selectors import tenant_get
 
     return database_of(tenant_get(tenant_id))

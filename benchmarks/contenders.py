@@ -39,7 +39,7 @@ class Product:
     """The product as it is: its own services, its own worker, as `seo-gen stack start` starts it."""
 
     def __init__(self, environment: Environment) -> None:
-        from tenants.services.create import tenant_create
+        from tenants.lifecycle.create import tenant_create
 
         self._home = environment.home
         self._tenants = [tenant_create(name=f"Steps {number}").id for number in range(TENANTS)]
@@ -63,7 +63,7 @@ class Product:
 
     def finished(self) -> int:
         from runs.models import Run, RunStatus
-        from tenants.context import tenant_context
+        from tenants.routing.context import tenant_context
 
         count = 0
         for tenant_id in self._tenants:

@@ -77,7 +77,7 @@ def creation(environment: Environment) -> list[Table]:
 
 def _create_tenant() -> dict[str, float]:
     """Create one and return the seconds of each phase."""
-    from tenants.services.create import tenant_create
+    from tenants.lifecycle.create import tenant_create
 
     begun = [("begin", time.perf_counter())]
     tenant_create(

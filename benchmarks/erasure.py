@@ -16,7 +16,7 @@ from django.test import override_settings
 from benchmarks.environment import Environment
 from benchmarks.measure import interleaved, ratios, seconds_of
 from benchmarks.tables import Row, Table
-from tests.s3 import S3Server, running_s3
+from tests.support.s3 import S3Server, running_s3
 
 ROUNDS = 3
 # Of a round, and of the one large tenant.
@@ -43,7 +43,7 @@ def erasure(environment: Environment) -> list[Table]:
 
 
 def _against_bare(client: Any) -> Table:
-    from tenants import objects
+    from tenants.files import tenant_storage
 
     def timed(erase: Callable[[str], object], number: int) -> Callable[[], float]:
         def once() -> float:
@@ -54,7 +54,7 @@ def _against_bare(client: Any) -> Table:
 
     seconds = interleaved(
         {
-            "ours": timed(objects.erase_all, OBJECTS),
+            "ours": timed(tenant_storage.erase_all, OBJECTS),
             "bare": timed(lambda tenant_id: _bare(client, tenant_id), OBJECTS),
             "one by one": timed(lambda tenant_id: _one_by_one(client, tenant_id), FEW),
         },
@@ -71,8 +71,8 @@ def _against_bare(client: Any) -> Table:
 
 
 def _large(client: Any) -> Table:
-    from tenants import objects
-    from tenants.holdings import storage_held
+    from tenants.erasure.inventory import storage_held
+    from tenants.files import tenant_storage
 
     tenant_id = _filled(client, MANY)
     requests = 0
@@ -86,7 +86,7 @@ def _large(client: Any) -> Table:
     started = time.perf_counter()
     held = storage_held(tenant_id)
     listed_s = time.perf_counter() - started
-    erased = objects.erase_all(tenant_id)
+    erased = tenant_storage.erase_all(tenant_id)
     erased_s = time.perf_counter() - started - listed_s
     assert (held.objects, erased, storage_held(tenant_id).versions) == (MANY, MANY, 0)
     return Table(
@@ -122,13 +122,13 @@ def _filled(client: Any, number: int) -> str:
 
 
 def _keys(tenant_id: str, number: int) -> Iterator[str]:
-    from tenants.objects import prefix_of
+    from tenants.files.tenant_storage import prefix_of
 
     return (f"{prefix_of(tenant_id)}{one:07}/draft/output.json" for one in range(number))
 
 
 def _pages(client: Any, tenant_id: str) -> Iterator[list[dict[str, str]]]:
-    from tenants.objects import prefix_of
+    from tenants.files.tenant_storage import prefix_of
 
     pages = client.get_paginator("list_object_versions").paginate(Bucket=BUCKET, Prefix=prefix_of(tenant_id))
     return ([{"Key": item["Key"], "VersionId": item["VersionId"]} for item in page["Versions"]] for page in pages)

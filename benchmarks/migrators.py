@@ -34,8 +34,8 @@ class Product:
 
     def grow_to(self, count: int) -> None:
         """Have so many tenants, new ones being at the release of the last `migrate`."""
+        from tenants.lifecycle.create import tenant_create
         from tenants.selectors import tenants_existing
-        from tenants.services.create import tenant_create
 
         with self._releases.active(self._release):
             for number in range(tenants_existing().count(), count):
@@ -43,7 +43,7 @@ class Product:
         self._tenants = count
 
     def databases(self) -> list[str]:
-        from tenants.preflight import database_of
+        from tenants.schema.inspection import database_of
         from tenants.selectors import tenants_existing
 
         return [database_of(tenant) for tenant in tenants_existing()]
@@ -109,7 +109,7 @@ class Floor:
         """Return what Django generates for the release's migration, and the row that says it was applied."""
         from django.db.migrations.loader import MigrationLoader
 
-        from tenants.owner import owner_connection
+        from tenants.routing.owner_connection import owner_connection
         from tenants.selectors import server_for_new_tenant
 
         name = self._releases.migration(self._release)
@@ -128,7 +128,7 @@ class Floor:
 
     def _clone_template(self) -> None:
         from tenants.models import database_prefix
-        from tenants.template import template_name
+        from tenants.schema.template import template_name
 
         with self._releases.active(self._release):
             template = sql.Identifier(template_name(database_prefix()))

@@ -24,8 +24,8 @@ PLAIN = "plain"
 def routing(environment: Environment) -> list[Table]:
     """Compare queries through the router, and the entering of a tenant's context, with plain Django."""
     from runs.models import Run
-    from tenants.context import tenant_context
-    from tenants.services.create import tenant_create
+    from tenants.lifecycle.create import tenant_create
+    from tenants.routing.context import tenant_context
 
     tenant = tenant_create(name="Routing")
     _add_plain_alias(tenant)
@@ -72,14 +72,14 @@ def routing(environment: Environment) -> list[Table]:
 
 def _add_plain_alias(tenant: Tenant) -> None:
     """Let plain Django reach the tenant's database, as the same role."""
-    from tenants.connections import add_alias, connection_settings
+    from tenants.routing.pool import add_alias, connection_settings
 
     add_alias(PLAIN, {**connection_settings(tenant), "ENGINE": "django.db.backends.postgresql"})
 
 
 def _insert_runs(tenant: Tenant) -> UUID:
     from runs.models import Run, RunStatus
-    from tenants.context import tenant_context
+    from tenants.routing.context import tenant_context
 
     config = {"keyword": "coffee", "language": "en"}
     with tenant_context(tenant) as alias:

@@ -29,9 +29,13 @@ WARM_UP_RUNS = 2
 # (module, name inside it, what the time is called)
 TIMED = (
     ("runs.services.execute", "step_execute", "the rest of the engine"),
-    ("tenants.context", "tenant_context.__enter__", "enter the tenant's context"),
-    ("tenants.context", "tenant_context.__exit__", "leave the tenant's context"),
-    ("tenants.backend.base", "DatabaseWrapper.get_new_connection", "take the tenant's connection from the pool"),
+    ("tenants.routing.context", "tenant_context.__enter__", "enter the tenant's context"),
+    ("tenants.routing.context", "tenant_context.__exit__", "leave the tenant's context"),
+    (
+        "tenants.routing.backend.base",
+        "DatabaseWrapper.get_new_connection",
+        "take the tenant's connection from the pool",
+    ),
     ("django.db.backends.postgresql.base", "DatabaseWrapper.get_new_connection", "connect to the control database"),
     ("django.db.backends.base.base", "BaseDatabaseWrapper._commit", "commits"),
     ("runs.services.execute", "step_claim", "claim: rows"),

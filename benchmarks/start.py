@@ -28,7 +28,7 @@ django.setup()
 def start(environment: Environment) -> list[Table]:
     """Start each command for nothing but its answer: a list of one tenant, a run that waits."""
     from runs.services.create import run_create
-    from tenants.services.create import tenant_create
+    from tenants.lifecycle.create import tenant_create
 
     tenant = tenant_create(name="start")
     shown = str(run_create(tenant_id=tenant.id, config={"keyword": "green tea"}).pk)

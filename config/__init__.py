@@ -1,5 +1,5 @@
 """Project wiring: settings, URLs, Celery, the command line and the embedded stack.
 
-``config.errors``, ``config.fields`` and ``config.command`` are the foundation that every app may import; everything
-else in this package sits above the apps (see the import contract in ``pyproject.toml``).
+``config.base`` is the foundation that every app may import, ``config.stack`` runs before Django; everything else in
+this package sits above the apps (see the import contract in ``pyproject.toml``).
 """

@@ -10,15 +10,16 @@ from typing import Any
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
 
-from config import broker, logs
+from config import logs
+from config.queue import broker
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 broker.register()
-app = Celery("seo_gen", amqp="runs.messages:GuardedAMQP")
+app = Celery("seo_gen", amqp="runs.messages.sending:GuardedAMQP")
 # `celery.current_app` is kept per thread: without this, threads that did not import this module (gunicorn's, a pool's)
 # would get an application without settings, which sends to guest@localhost:5672. Whoever sends imports this module
-# (`runs.messages`), so that commands which send nothing need not load Celery.
+# (`runs.messages.sending`), so that commands which send nothing need not load Celery.
 app.set_default()
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

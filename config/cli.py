@@ -12,11 +12,11 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from config import web_apps
-from config.commands import our_commands, spoken, summary_of, version
-from config.errors import SeoGenError
-from config.refusals import EXIT_REFUSED, let_refusals_pass, refuse
-from config.usage import NO_SUCH_COMMAND, UNDERSTOOD, check_usage
+from config.base.commands import our_commands, spoken, summary_of, version
+from config.base.errors import SeoGenError
+from config.command_line import web_apps
+from config.command_line.refusals import EXIT_REFUSED, let_refusals_pass, refuse
+from config.command_line.usage import NO_SUCH_COMMAND, UNDERSTOOD, check_usage
 
 if TYPE_CHECKING:
     from django.core.management.base import BaseCommand

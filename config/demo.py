@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from audit.services import record
+from audit.log.entries import record
 from config import stack
 from config.stack.lifecycle import is_running
 from runs.models import WORKING, RunStatus
@@ -19,10 +19,10 @@ from runs.selectors import run_document
 from runs.services.create import run_create
 from runs.types import RunDocument
 from tenants.errors import UnknownTenant
+from tenants.lifecycle.create import tenant_create
 from tenants.models import Tenant, TenantStatus
 from tenants.presentation import tenant_document
 from tenants.selectors import tenant_get
-from tenants.services.create import tenant_create
 from tenants.types import OnProgress
 
 POLL_S = 0.5

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from config.errors import SeoGenError
+from config.base.errors import SeoGenError
 
 FORMATS = ("plain", "json")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -80,8 +80,8 @@ class Context(logging.Filter):
 
 
 def _acting() -> dict[str, object]:
-    from audit.context import SYSTEM, current_actor
-    from tenants.active import current_tenant_or_none
+    from audit.log.actor import SYSTEM, current_actor
+    from tenants.routing.active import current_tenant_or_none
 
     tenant, actor = current_tenant_or_none(), current_actor()
     return {
@@ -102,7 +102,7 @@ def _requested(record: logging.LogRecord) -> dict[str, object]:
 
 def request_fields(request: Any) -> dict[str, object]:
     """Return method, path without its query, the tenant that it names, and the id of the user if one was asked for."""
-    from tenants.links import split_path
+    from tenants.routing.site_urls import split_path
 
     found, user = split_path(request.path), getattr(request, "_cached_user", None)
     return {

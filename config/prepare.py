@@ -110,6 +110,6 @@ def _fingerprint(home: stack.Home) -> str:
 
 
 def _sources() -> Iterator[Path]:
-    seeds = ("llm/catalogue.py", "llm/services.py", "tenants/services/setup.py")
+    seeds = ("llm/catalogue.py", "llm/services.py", "tenants/lifecycle/setup.py")
     patterns = ("requirements.txt", "*/migrations/*.py", "*/*/migrations/*.py", *seeds)
     return (path for pattern in patterns for path in CHECKOUT.glob(pattern))

@@ -10,11 +10,12 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from config import logs, stack, web_apps
-from config.database_session import Limits, command_name, inherited_options, parameters
-from config.environment import LiteralEnv
-from config.unfold import UNFOLD as UNFOLD
-from config.web_security import CONTENT_SECURITY_POLICY, on_loopback_alone, proxy_header
+from config import logs, stack
+from config.base.database_session import Limits, command_name, inherited_options, parameters
+from config.base.environment import LiteralEnv
+from config.command_line import web_apps
+from config.site.theme import UNFOLD as UNFOLD
+from config.site.web_security import CONTENT_SECURITY_POLICY, on_loopback_alone, proxy_header
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = LiteralEnv()
@@ -41,10 +42,10 @@ INSTALLED_APPS = [
     "runs",
 ]
 MIDDLEWARE = [
-    "config.request_log.RequestLogMiddleware",
+    "config.site.request_log.RequestLogMiddleware",
     # The next two go before what serves static files, which shall have their headers too.
     "django.middleware.security.SecurityMiddleware",
-    "config.web_security.ContentSecurityPolicyMiddleware",
+    "config.site.web_security.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -53,7 +54,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "tenants.middleware.TenantMiddleware",
+    "tenants.routing.middleware.TenantMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -73,7 +74,7 @@ TEMPLATES = [
 ]
 
 # -- Databases -----------------------------------------------------------------------------------------------------
-# `default` is the control database. Tenant aliases ("tenant:<id>") are added on first use by ``tenants.connections``.
+# `default` is the control database. Tenant aliases ("tenant:<id>") are added on first use by ``tenants.routing.pool``.
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
 # How long each of our sessions waits, and how long others wait for it.
 try:
@@ -98,7 +99,7 @@ def _control_options(url_options: dict[str, Any]) -> dict[str, Any]:
 # Kept open between tasks and requests: every entry of a tenant's context reads the control database.
 DATABASES["default"].update({"ENGINE": "django.db.backends.postgresql", "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True})
 DATABASES["default"]["OPTIONS"] = _control_options(DATABASES["default"].get("OPTIONS", {}))
-DATABASE_ROUTERS = ["tenants.router.TenantRouter"]
+DATABASE_ROUTERS = ["tenants.routing.router.TenantRouter"]
 # Who owns the control database's tables. The application's role (DATABASE_URL) can then neither alter them nor remove
 # the audit log's guards. Unset: DATABASE_URL migrates too, and a check warns.
 DATABASE_OWNER_URL = env.str("DATABASE_OWNER_URL", default="")
@@ -113,7 +114,7 @@ TENANT_DATABASE_PREFIX = env.str("TENANT_DATABASE_PREFIX", default="seo_gen")
 # Open connections to tenant databases, per process: in use and idle together.
 TENANT_CONNECTIONS_MAX = env.int("TENANT_CONNECTIONS_MAX", default=8)
 TENANT_CONNECTION_WAIT_S = env.float("TENANT_CONNECTION_WAIT_S", default=30.0)
-# What each tenant's role is held to on its server, whoever has its password (`tenants.cluster.bounds`).
+# What each tenant's role is held to on its server, whoever has its password (`tenants.servers.session.bounds`).
 TENANT_ROLE_CONNECTIONS = env.int("TENANT_ROLE_CONNECTIONS", default=20)
 TENANT_ROLE_STATEMENT_TIMEOUT_S = env.float("TENANT_ROLE_STATEMENT_TIMEOUT_S", default=300.0)
 TENANT_ROLE_LOCK_TIMEOUT_S = env.float("TENANT_ROLE_LOCK_TIMEOUT_S", default=60.0)
@@ -125,7 +126,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # -- Cache, sessions, Celery ---------------------------------------------------------------------------------------
 CACHES = {
     "default": {
-        "BACKEND": "config.redis_cache.JSONCache",
+        "BACKEND": "config.base.redis_cache.JSONCache",
         "LOCATION": env.address("CACHE_URL"),
         "KEY_PREFIX": "seo-gen",
     }
@@ -149,7 +150,7 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 # Drops what is no message of ours, and answers questions alone.
-CELERY_WORKER_CONSUMER = "config.worker:Consumer"
+CELERY_WORKER_CONSUMER = "config.queue.worker:Consumer"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = False
 CELERY_TIMEZONE = "UTC"
@@ -159,7 +160,7 @@ RUN_SWEEP_INTERVAL_S = env.float("RUN_SWEEP_INTERVAL_S", default=15.0)
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "runs.sweep": {"task": "runs.sweep", "schedule": RUN_SWEEP_INTERVAL_S}
 }
-CELERY_BEAT_SCHEDULER = "config.schedule:Scheduler"
+CELERY_BEAT_SCHEDULER = "config.queue.schedule:Scheduler"
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "celerybeat-schedule")
 
 # -- Runs ----------------------------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ STORAGES: dict[str, dict[str, Any]] = {
 }
 if AWS_STORAGE_BUCKET_NAME:
     STORAGES["artifacts"] = {
-        "BACKEND": "config.s3_storage.ArtifactStorage",
+        "BACKEND": "tenants.files.s3_storage.ArtifactStorage",
         "OPTIONS": {
             "bucket_name": AWS_STORAGE_BUCKET_NAME,
             "endpoint_url": AWS_S3_ENDPOINT_URL,
@@ -215,7 +216,7 @@ BACKUP_AGE_RECIPIENT = env.str("BACKUP_AGE_RECIPIENT", default="")
 BACKUP_AGE_IDENTITY_FILE = env.str("BACKUP_AGE_IDENTITY_FILE", default="")
 # Where the daily backup of all tenants goes, a folder or s3://bucket/prefix; "" for none.
 BACKUP_DAILY_OUTPUT = env.str("BACKUP_DAILY_OUTPUT", default="")
-# At which hour, UTC (`config.schedule`).
+# At which hour, UTC (`config.queue.schedule`).
 BACKUP_DAILY_HOUR = env.int("BACKUP_DAILY_HOUR", default=18)
 BACKUP_RETENTION_DAYS = env.int("BACKUP_RETENTION_DAYS", default=30)
 # How long a database that a restore replaced is kept for `tenant restore --undo`.

@@ -1,8 +1,8 @@
-"""One tenant's site, below /t/<id>/ (see `tenants.middleware`)."""
+"""One tenant's site, below /t/<id>/ (see `tenants.routing.middleware`)."""
 
 from django.urls import path
 
-from config.admin_sites import tenant_site
+from config.site.sites import tenant_site
 
-handler500 = "config.unavailable.server_error"
+handler500 = "config.site.unavailable.server_error"
 urlpatterns = [path("admin/", tenant_site.urls)]

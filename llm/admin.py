@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from config.admin_base import StaffAdmin
+from config.site.admin_base import StaffAdmin
 from llm.clients import PROVIDER_IDS, require_callable
 from llm.clients.base_urls import without_credentials
 from llm.errors import LLMError, UnknownProvider

@@ -2,7 +2,7 @@
 
 from django.utils.translation import gettext as _
 
-from config.errors import SeoGenError
+from config.base.errors import SeoGenError
 from llm.types import TokenUsage
 
 

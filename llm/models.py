@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from config.fields import SerialField
+from config.base.fields import SerialField
 
 
 class ModelClass(models.TextChoices):

@@ -19,15 +19,24 @@ from django.utils.translation import gettext_lazy
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
-from config.admin_base import IndentedJSONField, StaffAdmin, action, as_badge, as_code, as_json, finished, form_page
-from config.errors import SeoGenError
+from config.base.errors import SeoGenError
+from config.site.admin_base import (
+    IndentedJSONField,
+    StaffAdmin,
+    action,
+    as_badge,
+    as_code,
+    as_json,
+    finished,
+    form_page,
+)
 from llm.selectors import pipeline
 from prompts.content import clean_content, normalised
 from prompts.errors import InvalidPrompt, PromptError
 from prompts.models import Prompt
 from prompts.rendering import declared_variables
 from prompts.services import prompt_activate, prompt_create
-from tenants.context import current_alias
+from tenants.routing.context import current_alias
 
 CODE = {"class": "seo-gen-code", "spellcheck": "false"}
 

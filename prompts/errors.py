@@ -1,6 +1,6 @@
 """Refusals and failures around prompts; each names the prompt or the step."""
 
-from config.errors import SeoGenError
+from config.base.errors import SeoGenError
 
 
 class PromptError(SeoGenError):

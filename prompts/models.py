@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from config.fields import SerialField, SqlNow
+from config.base.fields import SerialField, SqlNow
 
 
 class Prompt(models.Model):

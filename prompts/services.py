@@ -9,8 +9,8 @@ from django.db.models import Max
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from audit.services import record
-from audit.trusting import catalog_only
+from audit.log.entries import record
+from audit.log.safe_search_path import catalog_only
 from prompts.content import clean_content
 from prompts.errors import InvalidPrompt, PromptMismatch, UnknownPrompt
 from prompts.models import Prompt

@@ -21,15 +21,23 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from audit.services import record
-from config.admin_base import IndentedJSONField, ReadOnlyAdmin, ReadOnlyInline, as_badge, as_json, as_link, form_page
-from config.errors import SeoGenError
+from audit.log.entries import record
+from config.base.errors import SeoGenError
+from config.site.admin_base import (
+    IndentedJSONField,
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    as_badge,
+    as_json,
+    as_link,
+    form_page,
+)
 from runs.config import MAX_KEYWORD_CHARS, RunConfig, config_from_document
 from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
 from runs.services.create import run_create
 from runs.services.read import run_read_record
 from runs.storage import read
-from tenants.context import current_alias, current_tenant
+from tenants.routing.context import current_alias, current_tenant
 
 RUN_COLORS = {
     RunStatus.PENDING: "info",

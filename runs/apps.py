@@ -9,7 +9,7 @@ class RunsConfig(AppConfig):
     verbose_name = _("Runs")
 
     def ready(self) -> None:
-        from tenants.contents import register
+        from tenants.app_hooks import register
 
         # By its name: most commands have no use for it, nor for Celery, which it imports.
-        register("runs.contents.RunContents")
+        register("runs.app_hooks.RunContents")

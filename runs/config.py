@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from config.text import INVISIBLE, has_control_characters, is_blank, strip_invisible
+from config.base.text import INVISIBLE, has_control_characters, is_blank, strip_invisible
 from prompts.types import NAME_PATTERN
 from prompts.validation import first_problem, shown
 from runs.errors import InvalidRunConfig

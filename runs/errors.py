@@ -1,6 +1,6 @@
 """Refusals and failures around runs; each names the run, the step or the file."""
 
-from config.errors import SeoGenError
+from config.base.errors import SeoGenError
 from tenants.errors import StorageError
 
 

@@ -1,6 +1,6 @@
 """Runs, their steps and artifacts in a tenant's database, as specified; further columns stand below a line.
 
-The rows are the truth about a run. A Celery message is only a wake-up (see `runs.messages`).
+The rows are the truth about a run. A Celery message is only a wake-up (see `runs.messages.sending`).
 """
 
 from typing import ClassVar
@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from config.fields import SerialField, SqlNow
+from config.base.fields import SerialField, SqlNow
 from prompts.models import Prompt
 
 
@@ -155,7 +155,7 @@ class Artifact(models.Model):
 class RunCost(models.Model):
     """A row of the view `run_costs` (migration 0002): one per run that has steps."""
 
-    # What the tenant's role may do with the view (see tenants.template).
+    # What the tenant's role may do with the view (see tenants.schema.template).
     database_privileges = ("SELECT",)
 
     run = models.OneToOneField(

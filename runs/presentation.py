@@ -12,9 +12,9 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from config.base.output import print_table
 from runs.models import StepStatus
 from runs.types import CostDocument, RunDocument, RunSummary, StepDocument
-from tenants.presentation import print_table
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

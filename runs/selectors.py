@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from runs.errors import UnknownRun
 from runs.models import Artifact, Run, RunCost, Step
 from runs.types import ArtifactDocument, CostDocument, RunDocument, RunSummary, StepDocument
-from tenants.context import tenant_context
+from tenants.routing.context import tenant_context
 
 
 def run_get(*, alias: str, run_id: UUID | str) -> Run:

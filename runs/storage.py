@@ -14,9 +14,9 @@ from django.utils.translation import gettext as _
 
 from runs.errors import DigestMismatch, InvalidPath, MissingFile
 from runs.types import StoredFile
-from tenants import objects
-from tenants.context import current_tenant
-from tenants.objects import prefix_of
+from tenants.files import tenant_storage
+from tenants.files.tenant_storage import prefix_of
+from tenants.routing.context import current_tenant
 
 _STEP = r"[a-z][a-z0-9_]{0,62}"
 _NAME = r"[a-z0-9][a-z0-9_-]{0,62}\.[a-z0-9]{1,10}"
@@ -41,8 +41,8 @@ def write(path: str, content: bytes) -> StoredFile:
 
 
 def write_all(files: Mapping[str, bytes]) -> list[StoredFile]:
-    """Put each content at its path, in this order, as `tenants.objects.write_all` does it; raise `StorageError`."""
-    objects.write_all({_checked(path): content for path, content in files.items()})
+    """Put each content at its path, in this order (`tenants.files.tenant_storage.write_all`); raise `StorageError`."""
+    tenant_storage.write_all({_checked(path): content for path, content in files.items()})
     return [stored(path, content) for path, content in files.items()]
 
 
@@ -53,7 +53,7 @@ def stored(path: str, content: bytes) -> StoredFile:
 
 def write_once(path: str, content: bytes) -> bytes:
     """Put `content` at `path` unless something is there already; return what is there now. Raises `StorageError`."""
-    while not objects.create(_checked(path), content):
+    while not tenant_storage.create(_checked(path), content):
         present = read_unverified(path)
         if present is not None:
             return present
@@ -78,7 +78,7 @@ def read(path: str, digest: str | None) -> bytes:
 
 def read_unverified(path: str) -> bytes | None:
     """Return a file whose digest no row records (yet), None where there is none; raise `StorageError`."""
-    return objects.read(_checked(path))
+    return tenant_storage.read(_checked(path))
 
 
 def digest_of(content: bytes) -> str:

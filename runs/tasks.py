@@ -7,10 +7,10 @@ from uuid import UUID
 
 from celery import shared_task
 
-from audit.context import acting_as
+from audit.log.actor import acting_as
+from runs.messages.task_names import EXECUTE_STEP, SWEEP
 from runs.services.execute import UNUSABLE, step_execute
 from runs.services.sweep import runs_sweep
-from runs.task_names import EXECUTE_STEP, SWEEP
 from tenants.errors import TenantError, reason_of
 
 logger = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
 @checks.register()
 def tenant_migrations_are_transactional(**kwargs: Any) -> list[checks.CheckMessage]:
     """Refuse tenant migrations that cannot be applied to every tenant or none."""
-    from tenants.atomicity import untransactional  # commands register checks, and run none
-    from tenants.history import label
+    from tenants.schema.releases import label
+    from tenants.schema.transactional import untransactional  # commands register checks, and run none
 
     hint = _(
         "Leave `atomic` as it is; create indexes and constraints the plain way (a tenant's tables are small, and a lock"

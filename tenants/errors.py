@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from django.utils.translation import gettext as _
 
-from config.errors import SeoGenError
+from config.base.errors import SeoGenError
 
 
 def bare(reason: str) -> str:
@@ -358,7 +358,8 @@ def reason_of_disk(error: OSError) -> str:
 def disk_failures_told() -> Iterator[None]:
     """Turn what the operating system refuses in the block, such as on a full disk, into a `TenantError`.
 
-    Whoever encloses it says for which tenant. Where a file is known by name its place says more (`tenants.places`).
+    Whoever encloses it says for which tenant. Where a file is known by name its place says more
+    (`tenants.files.locations`).
     """
     try:
         yield

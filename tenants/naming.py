@@ -10,8 +10,11 @@ from uuid import UUID
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from config.text import has_control_characters, strip_invisible
+from config.base.text import has_control_characters, strip_invisible
 from tenants.errors import InvalidTenant
+
+# How aliases of tenants' databases begin in the settings.
+TENANT_PREFIX = "tenant:"
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,40}$"
 ID_MAX_LENGTH = 41
@@ -19,6 +22,11 @@ NAME_MAX_LENGTH = 200
 # Ids for names that none can be derived from. Longer numbers are somebody's own choice, and not counted on from.
 NUMBERED_PATTERN = r"tenant-([1-9][0-9]{0,8})"
 PREFIX_PATTERN = r"^[a-z][a-z0-9_]{0,11}$"
+
+
+def alias_of(tenant_id: str) -> str:
+    """Return the alias of the tenant's database."""
+    return TENANT_PREFIX + tenant_id
 
 
 def clean_name(name: str) -> str:

@@ -1,6 +1,6 @@
 """Operations on a tenant that take several steps: a lock that dies with its process, and a record that does not.
 
-A record that is `running` while nobody holds the lock was cut off: `tenants.services.recover` ends it.
+A record that is `running` while nobody holds the lock was cut off: `tenants.unfinished` ends it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from audit.context import current_actor
-from audit.services import record
+from audit.log.actor import current_actor
+from audit.log.entries import record
+from config.base.databases import CONTROL
 from tenants.errors import TenantBusy, TenantError
 from tenants.models import Erasure, OperationStatus, Restore, TenantOperation
-from tenants.router import CONTROL
 
 LOCK_WAIT = "3s"
 # SQLSTATE, PostgreSQL manual, appendix A.

@@ -1,7 +1,7 @@
 """How commands show tenants: the JSON documents, and tables for people."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -47,13 +47,6 @@ def backup_document(backup: Backup) -> dict[str, Any]:
     }
 
 
-def size(size_bytes: int | None) -> str:
-    """Format bytes for people: "12.3 MiB", "4.5 KiB"; "" for None."""
-    if size_bytes is None:
-        return ""
-    return f"{size_bytes / 2**20:,.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes / 2**10:.1f} KiB"
-
-
 def aware_time(text: str) -> datetime:
     """Read an ISO 8601 time with its offset; raise `TenantError`, since a time without one means another everywhere."""
     try:
@@ -71,20 +64,6 @@ def aware_time(text: str) -> datetime:
             code="time_invalid",
         )
     return moment
-
-
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table on stdout, as wide as its content where stdout is no terminal, so that lines can be grepped."""
-    from rich.console import Console  # slow to load, and not needed for --json
-    from rich.table import Table
-
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 400, highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*[str(value) for value in row])
-    console.print(table)
 
 
 @contextmanager

@@ -1,16 +1,15 @@
-"""Celery's side of backups and anchors: who acts, and nothing else."""
+"""Celery's side of backups: who acts, and nothing else."""
 
 import logging
 from typing import Any
 
 from celery import shared_task
 
-from audit.context import acting_as
-from config.errors import SeoGenError
+from audit.log.actor import acting_as
+from config.base.errors import SeoGenError
 from tenants.errors import TenantBusy
-from tenants.services.audit_anchor import audit_anchor
-from tenants.services.backup_daily import backup_daily
-from tenants.task_names import AUDIT_ANCHOR, BACKUP_DAILY
+from tenants.retention.daily import backup_daily
+from tenants.task_names import BACKUP_DAILY
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +26,3 @@ def daily(self: Any) -> None:
             problems = [str(error)]
     for problem in problems:
         logger.error("daily backup: %s", problem, extra={"action": "backup.daily"})
-
-
-@shared_task(name=AUDIT_ANCHOR, ignore_result=True)
-def anchor() -> None:
-    """Anchor every audit log. Two messages at once do it once."""
-    with acting_as("worker:audit"):
-        try:
-            problems = audit_anchor().problems
-        except TenantBusy:
-            return
-        except SeoGenError as error:
-            problems = [str(error)]
-    for problem in problems:
-        logger.error("audit anchor: %s", problem, extra={"action": "audit.anchor"})

@@ -11,8 +11,8 @@ import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
 from config import stack
-from tests import alone, environment, privileges
-from tests.s3 import s3_server as s3_server
+from tests.support import alone, environment, privileges
+from tests.support.s3 import s3_server as s3_server
 
 _homes: list[stack.Home] = []
 
@@ -38,7 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
     django.setup()
     environment.remember()
     # Only now can fixtures be imported that use models.
-    config.pluginmanager.import_plugin("tests.tenant_fixtures")
+    config.pluginmanager.import_plugin("tests.support.tenant_fixtures")
+    config.pluginmanager.import_plugin("tests.support.staff")
 
 
 def _only_distributes(config: pytest.Config) -> bool:
@@ -128,7 +129,7 @@ def leaves_nothing_behind(request: pytest.FixtureRequest, databases: None) -> It
 
     The first fixture of every test, so that it is ended last: what the others take back is no leak.
     """
-    from tests import leaks
+    from tests.support import leaks
 
     logins = None if request.config.option.unit else request.getfixturevalue("logins")
     yield

@@ -28,4 +28,4 @@ def test_it_starts_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere.example/control")
     with pytest.raises(pytest.fail.Exception, match=MESSAGE):
         stack.ensure_started(stack.find_home(tmp_path / "home"))
-    assert process.spawn.__module__ == "tests.alone"
+    assert process.spawn.__module__ == "tests.support.alone"

@@ -1,8 +1,8 @@
 """Nobody asks a tenant's or a guest's database anything but by the one way that trusts nothing in it.
 
-`audit.trusting.catalog_only` looks names up in pg_catalog alone. Every statement of ours that is written as SQL must be
-executed inside it, or stand here with the reason why it need not be. What Django's models ask for is not found so: that
-is asked of databases that were proven (`tenants.proof`) or were never a stranger's.
+`audit.log.safe_search_path.catalog_only` looks names up in pg_catalog alone. Every statement of ours that is
+written as SQL must be executed inside it, or stand here with the reason why it need not be. What Django's models ask
+for is not found so: that is asked of databases that were proven (`tenants.restore.proof`) or were never a stranger's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 
 # Who may speak to a database past Django does so in the maintenance database, or as the tenant itself.
 APPS = ("audit", "prompts", "runs", "tenants")
-LEFT_OUT = ("migrations", "cluster", "backend")
+LEFT_OUT = ("migrations", "session", "backend")
 SENDS = ("execute", "executemany", "copy", "raw", "extra")
 
 CONTROL = "asks the control database"
@@ -28,27 +28,27 @@ PROVEN = "in a database that was proven, or proven in the same transaction"
 NOT_SQL = "is no database's"
 # {module: {function: why}}
 ELSEWHERE: dict[str, dict[str, str]] = {
-    "audit.archiving": {"archived_lines": CONTROL},
-    "audit.trusting": {"catalog_only": "is the way itself"},
-    "runs.messages": {"erase_messages": NOT_SQL},
+    "audit.log.archive": {"archived_lines": CONTROL},
+    "audit.log.safe_search_path": {"catalog_only": "is the way itself"},
+    "runs.messages.sending": {"erase_messages": NOT_SQL},
     "runs.services.sweep": {"tenant_sweep": NAMELESS},
-    "tenants.audit_logs": {"_row": CONTROL},
-    "tenants.batch_run": {"end": CONTROL},
-    "tenants.control_rights": {"control_rights_missing": CONTROL, "control_rights_problems": CONTROL},
-    "tenants.drift": {"note_schemas": CONTROL},
-    "tenants.held_transaction": {"speak": NAMELESS},
+    "audit.verification.logs": {"_row": CONTROL},
+    "tenants.fleet.batch": {"end": CONTROL},
+    "tenants.servers.control_rights": {"control_rights_missing": CONTROL, "control_rights_problems": CONTROL},
+    "tenants.schema.drift": {"note_schemas": CONTROL},
+    "tenants.routing.held_transaction": {"speak": NAMELESS},
     "tenants.management.commands.migrate": {"execute": NOT_SQL},
-    "tenants.new_tenant": {"fill": f"{NAMELESS}; {PROVEN}"},
+    "tenants.transfer.new_tenant": {"fill": f"{NAMELESS}; {PROVEN}"},
     "tenants.operations": {"_execute": CONTROL, "_held_by": CONTROL},
-    "tenants.prepared": {"foreign_beside_control": CONTROL},
-    "tenants.proof": {"_reading": NAMELESS},
-    "tenants.script": {"_execute": PROVEN, "execute": "a rehearsal's"},
-    "tenants.services.audit_anchor": {"_latest": CONTROL, "_now": CONTROL},
-    "tenants.services.audit_verify": {"_archive": CONTROL},
-    "tenants.services.restore": {"_settle": f"{NAMELESS}; {PROVEN}"},
-    "tenants.snapshot": {"snapshot": NAMELESS},
-    "tenants.superseded": {"_asked": CONTROL, "_rewritten": CONTROL},
-    "tenants.two_phase": {"_execute": NAMELESS},
+    "tenants.servers.foreign_transactions": {"foreign_beside_control": CONTROL},
+    "tenants.restore.proof": {"_reading": NAMELESS},
+    "tenants.schema.recorded_sql": {"_execute": PROVEN, "execute": "a rehearsal's"},
+    "audit.verification.anchor": {"_latest": CONTROL, "_now": CONTROL},
+    "audit.verification.verify": {"_archive": CONTROL},
+    "tenants.restore.restore": {"_settle": f"{NAMELESS}; {PROVEN}"},
+    "tenants.backup.snapshot": {"snapshot": NAMELESS},
+    "tenants.pitr.dead_rows": {"_asked": CONTROL, "_rewritten": CONTROL},
+    "tenants.fleet.two_phase": {"_execute": NAMELESS},
 }
 
 

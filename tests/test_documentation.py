@@ -11,7 +11,7 @@ import pytest
 from django.core.management import find_commands, load_command_class
 from django.core.management.base import BaseCommand
 
-from config.commands import OUR_APPS
+from config.base.commands import OUR_APPS
 from config.stack.lifecycle import SERVICES
 from config.stack.paths import CHECKOUT
 from llm.keys import KEY_VARIABLES

@@ -5,12 +5,12 @@ import threading
 import pytest
 from django.db import connections, transaction
 
-from audit.context import SYSTEM, acting_as, current_actor
+from audit.log.actor import SYSTEM, acting_as, current_actor
 from runs.models import Run
-from tenants.connections import pool
-from tenants.context import tenant_context
 from tenants.models import Tenant
-from tests import leaks
+from tenants.routing.context import tenant_context
+from tenants.routing.pool import pool
+from tests.support import leaks
 
 
 @pytest.fixture(autouse=True)

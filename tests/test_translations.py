@@ -10,7 +10,7 @@ import pytest
 from django.utils import translation
 from django.utils.translation.template import templatize
 
-from config.commands import OUR_APPS
+from config.base.commands import OUR_APPS
 from config.stack.paths import CHECKOUT
 
 pytestmark = pytest.mark.unit

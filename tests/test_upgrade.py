@@ -20,11 +20,11 @@ import redis
 from config import stack
 from config.stack.process import wait_until
 from config.stack.state import load_state
-from tests import privileges
 from tests.installations.store import CONTROL, FACTS, MESSAGES, QUEUE, program_environment, revive, server_url
-from tests.program import seo_gen
 from tests.runs.fake_llm import FakeLLM
-from tests.superuser import superuser_url
+from tests.support import privileges
+from tests.support.program import seo_gen
+from tests.support.superuser import superuser_url
 
 STORED = Path(__file__).with_name("installations") / "2026-11-26"
 TENANTS = ("coffee", "tea")

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from audit.admin import AuditEntryAdmin
 from audit.control.models import ArchivedAuditLog, AuditArchive
-from config.admin_base import ReadOnlyAdmin, as_badge, as_link
+from config.site.admin_base import ReadOnlyAdmin, as_badge, as_link
 
 # The filter offers so many; whoever looks for another one searches for its id.
 NEWEST = 20

@@ -10,7 +10,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from audit.models import AuditEntry, ChainHeadRow
-from config.fields import SqlNow
+from config.base.fields import SqlNow
 
 
 class ControlAuditLog(AuditEntry):
@@ -92,14 +92,15 @@ class AuditAnchor(models.Model):
     """Where a log ended at a time: what it must still hold there, whatever its owner does to it later."""
 
     id = models.BigAutoField(primary_key=True)
-    # Anchors that were taken together; the control log's entry "audit.anchor" has their digest (`audit.anchors`).
+    # Anchors that were taken together; the control log's entry "audit.anchor" has their digest
+    # (`audit.verification.anchors`).
     run = models.UUIDField(_("run"))
     # "" and None for the control database's own log.
     tenant_id = models.TextField(_("tenant"))
     identity = models.UUIDField(_("identity"), null=True)
     sequence = models.BigIntegerField(_("sequence"))
     hash = models.TextField(_("hash"))
-    # sha256 of what guarded the log (`audit.guarding`).
+    # sha256 of what guarded the log (`audit.verification.guard_check`).
     guard_hash = models.TextField(_("guards"))
     # Just before the logs were looked at, by the control database's clock.
     created_at = models.DateTimeField(_("time"))

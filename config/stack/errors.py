@@ -1,6 +1,6 @@
 """What can go wrong with the embedded servers. Plain English: these occur before Django, and so translations, exist."""
 
-from config.errors import SeoGenError
+from config.base.errors import SeoGenError
 
 
 class StackError(SeoGenError):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
 
-from config.database_session import Limits, parameters
+from config.base.database_session import Limits, parameters
 from config.stack import system_user
 from config.stack.errors import NotInstalled, StackError
 from config.stack.paths import Home

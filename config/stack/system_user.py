@@ -1,7 +1,7 @@
 """PostgreSQL refuses to run as root: the account it gets instead, and what that account needs to be let through.
 
 Nothing simpler does. A free user id without an account is not enough: `postgres` itself runs under one, but initdb and
-single-user mode, by which a recovered database is read (`tenants.scratch_server`), end with "could not look up
+single-user mode, by which a recovered database is read (`tenants.pitr.scratch_server`), end with "could not look up
 effective user ID". An account that exists everywhere, such as nobody, is shared with other services, which could then
 read every customer's data; and live servers and recovered copies need two, so that neither owns the other's files. So
 useradd makes accounts of our own. A user namespace needs none, but there the server is root to the file system, and

@@ -1,7 +1,7 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-import config.fields
+import config.base.fields
 
 
 class Migration(migrations.Migration):
@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="LLMModel",
             fields=[
-                ("id", config.fields.SerialField(primary_key=True, serialize=False)),
+                ("id", config.base.fields.SerialField(primary_key=True, serialize=False)),
                 ("model_name", models.TextField(verbose_name="model")),
                 (
                     "model_class",

@@ -1,6 +1,6 @@
 from django.db import migrations, models
 
-import config.fields
+import config.base.fields
 
 
 class Migration(migrations.Migration):
@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Prompt",
             fields=[
-                ("id", config.fields.SerialField(primary_key=True, serialize=False)),
+                ("id", config.base.fields.SerialField(primary_key=True, serialize=False)),
                 ("step", models.TextField(verbose_name="step")),
                 ("version", models.IntegerField(verbose_name="version")),
                 ("content", models.TextField(verbose_name="template")),
@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
                 ("used_at", models.DateTimeField(blank=True, null=True, verbose_name="first used")),
                 (
                     "created_at",
-                    models.DateTimeField(db_default=config.fields.SqlNow(), verbose_name="created"),
+                    models.DateTimeField(db_default=config.base.fields.SqlNow(), verbose_name="created"),
                 ),
             ],
             options={

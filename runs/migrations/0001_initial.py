@@ -2,9 +2,9 @@ import django.contrib.postgres.functions
 import django.db.models.deletion
 from django.db import migrations, models
 
-import config.fields
+import config.base.fields
 
-NOW = config.fields.SqlNow()
+NOW = config.base.fields.SqlNow()
 
 
 class Migration(migrations.Migration):
@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Step",
             fields=[
-                ("id", config.fields.SerialField(primary_key=True, serialize=False)),
+                ("id", config.base.fields.SerialField(primary_key=True, serialize=False)),
                 (
                     "run",
                     models.ForeignKey(
@@ -161,7 +161,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Artifact",
             fields=[
-                ("id", config.fields.SerialField(primary_key=True, serialize=False)),
+                ("id", config.base.fields.SerialField(primary_key=True, serialize=False)),
                 (
                     "run",
                     models.ForeignKey(

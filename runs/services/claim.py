@@ -11,7 +11,7 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import ngettext
 
-from audit.services import record
+from audit.log.entries import record
 from llm.selectors import prices_of
 from runs.models import WORKING, Run, RunStatus, Step, StepStatus
 from runs.services.finish import fail_run

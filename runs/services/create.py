@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from django.db import transaction
 
-from audit.services import record
+from audit.log.entries import record
 from prompts.services import prompt_mark_used
 from runs.config import RunConfig, config_from_document
-from runs.messages import require_broker
+from runs.messages.sending import require_broker
 from runs.models import Run, RunStatus, Step, StepStatus
 from runs.services.plan import plan_run
 from runs.services.wake import wake_on_commit
 from runs.types import PinnedStep
-from tenants.context import tenant_context
-from tenants.services.work import mark_working
+from tenants.lifecycle.work_mark import mark_working
+from tenants.routing.context import tenant_context
 
 
 def run_create(*, tenant_id: str, config: RunConfig | Mapping[str, object]) -> Run:

@@ -8,21 +8,21 @@ from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError
 from django.utils.translation import gettext as _
 
-from config.errors import SeoGenError
+from config.base.errors import SeoGenError
 from llm.clients import client_for
 from llm.errors import LLMError
 from llm.selectors import resolve_named_model
 from llm.types import LLMReply, LLMRequest, TokenUsage
 from prompts.errors import SandboxUnavailable
 from runs.errors import LeaseLost, OutputKept
-from runs.heartbeat import Heartbeat
 from runs.retry import delay_s
 from runs.services.claim import lease_renew, step_claim
 from runs.services.finish import step_complete, step_fail, step_retry
+from runs.services.heartbeat import Heartbeat
 from runs.services.prepare import Work, prepare
 from runs.types import Claim, StepOutcome, StepOutput
-from tenants.context import tenant_context
 from tenants.errors import StorageError, TenantError, TenantLocked
+from tenants.routing.context import tenant_context
 
 logger = logging.getLogger(__name__)
 

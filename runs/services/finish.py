@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from audit.services import record
+from audit.log.entries import record
 from llm.types import TokenUsage
 from runs.errors import LeaseLost, OutputKept
 from runs.models import Artifact, Run, RunStatus, Step, StepStatus

@@ -4,10 +4,10 @@ from uuid import UUID
 
 from django.db import transaction
 
-from audit.services import record
+from audit.log.entries import record
 from runs.selectors import run_document
 from runs.types import RunDocument
-from tenants.context import tenant_context
+from tenants.routing.context import tenant_context
 
 
 def run_read(*, tenant_id: str, run_id: UUID | str) -> RunDocument:

@@ -7,15 +7,15 @@ from django.db import DatabaseError, connections, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
-from runs.messages import send_wake_up
+from runs.messages.sending import send_wake_up
 from runs.models import WORKING, Run, Step
 from runs.services.claim import DUE, LAPSED
 from runs.services.wake import rewake_s
 from runs.types import SweepReport
-from tenants.context import tenant_context
 from tenants.errors import TenantError
+from tenants.lifecycle.work_mark import clear_working
 from tenants.models import Tenant
-from tenants.services.work import clear_working
+from tenants.routing.context import tenant_context
 
 logger = logging.getLogger(__name__)
 

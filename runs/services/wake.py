@@ -6,7 +6,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from runs.messages import send_wake_up
+from runs.messages.sending import send_wake_up
 
 # Each repeated wake-up waits twice as long as the one before, so that a backlog of waiting runs does not fill the
 # broker; from here on no longer (about an hour, where the lease is a minute).

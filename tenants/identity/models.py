@@ -6,7 +6,7 @@ from django.db import models
 class TenantIdentity(models.Model):
     """Written once, by the owner, when the database is provisioned; read whenever a connection is opened."""
 
-    # What the tenant's role may do with the table (see tenants.template).
+    # What the tenant's role may do with the table (see tenants.schema.template).
     database_privileges = ("SELECT",)
 
     only_row = models.BooleanField(primary_key=True, default=True, db_default=True)

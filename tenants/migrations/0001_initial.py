@@ -7,8 +7,8 @@ import django.db.models.deletion
 import django.db.models.functions.text
 from django.db import migrations, models
 
-import config.fields
-import tenants.encryption
+import config.base.fields
+import tenants.credentials
 
 
 class Migration(migrations.Migration):
@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                 ("name", models.SlugField(max_length=63, primary_key=True, serialize=False, verbose_name="name")),
                 (
                     "admin_url",
-                    tenants.encryption.EncryptedTextField(
+                    tenants.credentials.EncryptedTextField(
                         help_text="postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE.",
                         verbose_name="administrator's URL",
                     ),
@@ -33,7 +33,9 @@ class Migration(migrations.Migration):
                 ("is_active", models.BooleanField(db_default=True, default=True, verbose_name="takes new tenants")),
                 (
                     "created_at",
-                    models.DateTimeField(db_default=config.fields.SqlNow(), editable=False, verbose_name="created"),
+                    models.DateTimeField(
+                        db_default=config.base.fields.SqlNow(), editable=False, verbose_name="created"
+                    ),
                 ),
             ],
             options={
@@ -76,7 +78,7 @@ class Migration(migrations.Migration):
                 ("error", models.TextField(db_default="", verbose_name="error")),
                 (
                     "started_at",
-                    models.DateTimeField(db_default=config.fields.SqlNow(), verbose_name="started"),
+                    models.DateTimeField(db_default=config.base.fields.SqlNow(), verbose_name="started"),
                 ),
                 ("finished_at", models.DateTimeField(null=True, verbose_name="finished")),
             ],
@@ -99,10 +101,12 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.TextField(primary_key=True, serialize=False, verbose_name="id")),
                 ("name", models.TextField(verbose_name="name")),
-                ("database_url", tenants.encryption.EncryptedTextField(verbose_name="database URL")),
+                ("database_url", tenants.credentials.EncryptedTextField(verbose_name="database URL")),
                 (
                     "created_at",
-                    models.DateTimeField(db_default=config.fields.SqlNow(), editable=False, verbose_name="created"),
+                    models.DateTimeField(
+                        db_default=config.base.fields.SqlNow(), editable=False, verbose_name="created"
+                    ),
                 ),
                 ("is_active", models.BooleanField(db_default=True, default=True, verbose_name="active")),
                 (

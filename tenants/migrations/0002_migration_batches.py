@@ -6,7 +6,7 @@ import django.contrib.postgres.functions
 import django.db.models.deletion
 from django.db import migrations, models
 
-import config.fields
+import config.base.fields
 
 
 class Migration(migrations.Migration):
@@ -88,7 +88,7 @@ class Migration(migrations.Migration):
                 ("pending_count", models.IntegerField(db_default=0, verbose_name="to migrate")),
                 ("error", models.TextField(db_default="", verbose_name="error")),
                 ("timing_ms", models.JSONField(null=True, verbose_name="timing (ms)")),
-                ("started_at", models.DateTimeField(db_default=config.fields.SqlNow(), verbose_name="started")),
+                ("started_at", models.DateTimeField(db_default=config.base.fields.SqlNow(), verbose_name="started")),
                 ("decided_at", models.DateTimeField(null=True, verbose_name="decided")),
                 ("finished_at", models.DateTimeField(null=True, verbose_name="finished")),
             ],

@@ -6,7 +6,7 @@ import django.contrib.postgres.functions
 import django.db.models.deletion
 from django.db import migrations, models
 
-import config.fields
+import config.base.fields
 
 
 class Migration(migrations.Migration):
@@ -120,7 +120,7 @@ class Migration(migrations.Migration):
                 ("schema_version", models.TextField(db_default="", verbose_name="schema version")),
                 ("user_id", models.TextField(verbose_name="by")),
                 ("error", models.TextField(db_default="", verbose_name="error")),
-                ("started_at", models.DateTimeField(db_default=config.fields.SqlNow(), verbose_name="started")),
+                ("started_at", models.DateTimeField(db_default=config.base.fields.SqlNow(), verbose_name="started")),
                 ("finished_at", models.DateTimeField(null=True, verbose_name="finished")),
                 ("verified_at", models.DateTimeField(null=True, verbose_name="verified")),
                 ("verify_error", models.TextField(db_default="", verbose_name="found by verification")),
@@ -197,7 +197,7 @@ class Migration(migrations.Migration):
                 ("size_bytes", models.BigIntegerField(null=True, verbose_name="size (bytes)")),
                 ("user_id", models.TextField(verbose_name="by")),
                 ("error", models.TextField(db_default="", verbose_name="error")),
-                ("started_at", models.DateTimeField(db_default=config.fields.SqlNow(), verbose_name="started")),
+                ("started_at", models.DateTimeField(db_default=config.base.fields.SqlNow(), verbose_name="started")),
                 ("finished_at", models.DateTimeField(null=True, verbose_name="finished")),
                 ("verified_at", models.DateTimeField(null=True, verbose_name="verified")),
                 ("removed_at", models.DateTimeField(null=True, verbose_name="removed")),

@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-import tenants.encryption
+import tenants.credentials
 
 
 class Migration(migrations.Migration):
@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="databaseserver",
             name="owner_password",
-            field=tenants.encryption.EncryptedTextField(
+            field=tenants.credentials.EncryptedTextField(
                 blank=True, db_default="", default="", editable=False, verbose_name="owner's password"
             ),
         ),

@@ -2,8 +2,8 @@
 
 from django.db import migrations, models
 
-import config.fields
-from tenants.ledger_guards import LEDGER_GUARDS_SQL
+import config.base.fields
+from tenants.models.ledger_guards import LEDGER_GUARDS_SQL
 
 
 class Migration(migrations.Migration):
@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 ("size_bytes", models.BigIntegerField(null=True, verbose_name="size (bytes)")),
                 ("user_id", models.TextField(verbose_name="by")),
                 ("operation_id", models.TextField(db_default="", verbose_name="operation")),
-                ("read_at", models.DateTimeField(db_default=config.fields.SqlNow(), verbose_name="read")),
+                ("read_at", models.DateTimeField(db_default=config.base.fields.SqlNow(), verbose_name="read")),
             ],
             options={
                 "verbose_name": "file that was read",

@@ -8,7 +8,7 @@ from django.contrib.postgres.functions import RandomUUID
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from config.fields import SqlNow
+from config.base.fields import SqlNow
 from tenants.models.operations import TenantOperation
 
 

@@ -39,16 +39,16 @@ class Erasure(models.Model):
     server = models.TextField(_("server"))
     database = models.TextField(_("database"))
     role = models.TextField()
-    # What may be lost, or remain, as the operator has said (`tenants.erasing.AUDIT_LOSS`, `LOST_BACKUPS`).
+    # What may be lost, or remain, as the operator has said (`tenants.erasure.steps.AUDIT_LOSS`, `LOST_BACKUPS`).
     accepts = models.JSONField(default=list, db_default=[])
     # What each step found, by its phase: what the certificate is made of.
     found = models.JSONField(_("found"), default=dict, db_default={})
-    # The certificate (`tenants.certificate`), and its sha256, which the control database's audit log has too.
+    # The certificate (`tenants.erasure.certificate`), and its sha256, which the control database's audit log has too.
     certificate = models.JSONField(_("certificate"), null=True)
     digest = models.TextField(_("sha256"), db_default="")
     completed_at = models.DateTimeField(_("erased"), null=True)
-    # When the control database's tables were rewritten without what they had said of the tenant (`tenants.superseded`),
-    # and up to which segment its server's log may hold that.
+    # When the control database's tables were rewritten without what they had said of the tenant
+    # (`tenants.pitr.dead_rows`), and up to which segment its server's log may hold that.
     rewritten_at = models.DateTimeField(null=True)
     rewritten_segment = models.TextField(db_default="")
 

@@ -16,7 +16,7 @@ class SchemaReference(models.Model):
     # sha256 of the applied migrations' names.
     history = models.TextField()
     version = models.TextField()
-    # sha256 of the catalog, as `tenants.catalog` computes it in a database.
+    # sha256 of the catalog, as `tenants.schema.catalog` computes it in a database.
     fingerprint = models.TextField()
     # {"column runs.status": "text not null", …}
     catalog = models.JSONField()

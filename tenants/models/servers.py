@@ -6,8 +6,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from config.fields import SqlNow
-from tenants.encryption import EncryptedTextField, mask_url
+from config.base.fields import SqlNow
+from tenants.credentials import EncryptedTextField, mask_url
 
 
 class DatabaseServer(models.Model):
@@ -19,7 +19,7 @@ class DatabaseServer(models.Model):
         help_text=_("postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE."),
     )
     # Of the role that owns the tenants' tables. Its sessions log in as nobody else, so that nothing that runs in one of
-    # them can become more by RESET ROLE. "" until the server was prepared (`tenants.services.setup`).
+    # them can become more by RESET ROLE. "" until the server was prepared (`tenants.lifecycle.setup`).
     owner_password = EncryptedTextField(_("owner's password"), blank=True, default="", db_default="", editable=False)
     # None: no limit.
     capacity = models.PositiveIntegerField(_("capacity (tenants)"), null=True, blank=True)

@@ -9,12 +9,11 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from config.fields import SqlNow
-from tenants.active import alias_of
-from tenants.encryption import EncryptedTextField, mask_url
+from config.base.fields import SqlNow
+from tenants.credentials import EncryptedTextField, mask_url
 from tenants.errors import TenantWithoutServer
 from tenants.models.servers import DatabaseServer
-from tenants.naming import ID_PATTERN
+from tenants.naming import ID_PATTERN, alias_of
 
 
 class TenantStatus(models.TextChoices):
@@ -55,12 +54,13 @@ class Tenant(models.Model):
     connection_version = models.IntegerField(default=0, db_default=0, editable=False)
     # Set before a run of this tenant is committed, cleared when none is unfinished: the sweep visits only these.
     work_seen_at = models.DateTimeField(null=True, editable=False)
-    # The newest migration of each tenant app, as last seen in its database (`tenants.history`); "" where never looked.
+    # The newest migration of each tenant app, as last seen in its database (`tenants.schema.releases`); "" if never
+    # checked.
     schema_version = models.TextField(_("schema version"), db_default="", editable=False)
     # In which points its schema differs from what those migrations make: [] none, None never compared.
     schema_drift = models.JSONField(_("schema drift"), null=True, editable=False)
     # The schema's fingerprint when it was last computed, and the stamp that the catalog's rows had then: as long as
-    # they have it, the fingerprint is the same (`tenants.catalog`).
+    # they have it, the fingerprint is the same (`tenants.schema.catalog`).
     schema_fingerprint = models.TextField(db_default="", editable=False)
     schema_stamp = models.TextField(db_default="", editable=False)
     schema_checked_at = models.DateTimeField(_("schema compared"), null=True, editable=False)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from audit.guards import entry_hash_sql
+from audit.log.guards import entry_hash_sql
 from tests.audit.conftest import Log
 
 if TYPE_CHECKING:
-    from audit.verifying import LogReport
+    from audit.verification.log_check import LogReport
     from tenants.models import Tenant
 
 CONTROL_TABLES = (
@@ -62,7 +62,7 @@ class Victim:
 
     def report(self) -> LogReport:
         """Verify, and return what was found of this log."""
-        from tenants.services.audit_verify import audit_verify
+        from audit.verification.verify import audit_verify
 
         control, of_tenant = audit_verify(tenant_id=self.tenant.id)
         return control if self.is_control else of_tenant

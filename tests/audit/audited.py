@@ -15,10 +15,10 @@ from psycopg import sql
 
 from audit.control.models import ControlAuditLog
 from audit.models import AuditEntry, AuditLog
-from tenants.context import tenant_context
 from tenants.models import DatabaseServer, Tenant, TenantStatus
-from tests.superuser import superuser_url
-from tests.tenants.filled import files_of, rows_of
+from tenants.routing.context import tenant_context
+from tests.support.superuser import superuser_url
+from tests.tenants.support.filled import files_of, rows_of
 
 # Notes of what was seen or is about to be, which no entry is about; and the sessions of staff.
 NOTES = ("work_seen_at", "schema_version", "schema_drift", "schema_fingerprint", "schema_stamp", "schema_checked_at")

@@ -25,17 +25,17 @@ from llm.models import LLMModel, StepLLMDefault
 from runs import storage
 from runs.selectors import run_document
 from runs.services.create import run_create
-from tenants.context import tenant_context
+from tenants.backup.backup import tenant_backup
+from tenants.erasure.delete import tenant_delete as tenant_delete_service
+from tenants.lifecycle.create import tenant_create as tenant_create_service
+from tenants.lifecycle.suspend import tenant_suspend
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Erasure, Tenant
-from tenants.services.backup import tenant_backup
-from tenants.services.cluster_backup import cluster_backup as cluster_backup_service
-from tenants.services.create import tenant_create as tenant_create_service
-from tenants.services.delete import tenant_delete as tenant_delete_service
-from tenants.services.export import tenant_export
-from tenants.services.suspend import tenant_suspend
+from tenants.pitr.base_backup import cluster_backup as cluster_backup_service
+from tenants.routing.context import tenant_context
+from tenants.transfer.export import tenant_export
 from tests.audit.audited import as_superuser
-from tests.tenant_fixtures import remove_all
-from tests.tenants.erased import forget_erasure
+from tests.support.tenant_fixtures import remove_all
+from tests.tenants.support.erased import forget_erasure
 
 Arguments = list[str]
 CONFIG = json.dumps({"keyword": "green tea", "language": "en"})
@@ -198,7 +198,7 @@ def control_rotate(world: World) -> Arguments:
 
 @command("llm.catalogue.seed")
 def control_setup(world: World) -> Arguments:
-    # Migrations are recorded as control.setup: see tests/tenants/test_setup.py.
+    # Migrations are recorded as control.setup: see tests/tenants/lifecycle/test_setup.py.
     LLMModel.objects.filter(provider_id="gemini").delete()
     return []
 

@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 from django.db import connections
 
-from tests.superuser import superuser_url
+from tests.support.superuser import superuser_url
 
 if TYPE_CHECKING:
     from tenants.models import Tenant

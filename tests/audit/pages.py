@@ -15,14 +15,14 @@ from django.contrib.auth.models import Group, User
 from django.test import Client, RequestFactory
 from django.urls import URLPattern
 
-from config.admin_sites import StaffSite, control_site, tenant_site
+from config.site.sites import StaffSite, control_site, tenant_site
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
 from prompts.models import Prompt
-from tenants.context import tenant_context
+from tenants.lifecycle.suspend import tenant_suspend
 from tenants.models import DatabaseServer, Tenant, TenantStatus
-from tenants.services.suspend import tenant_suspend
-from tests.admin.conftest import PASSWORD, Filled
-from tests.tenant_fixtures import remove_all
+from tenants.routing.context import tenant_context
+from tests.support.staff import PASSWORD, Filled
+from tests.support.tenant_fixtures import remove_all
 
 SITES: dict[str, StaffSite] = {"control": control_site, "tenant": tenant_site}
 UNFOLD_ACTIONS = ("actions_list", "actions_row", "actions_detail", "actions_submit_line")

@@ -21,26 +21,26 @@ from django.db import DatabaseError
 from django.test import Client
 from django.utils.timezone import now
 
-from audit.actions import ACTIONS, RUN_ACTIONS
+from audit.log.actions import ACTIONS, RUN_ACTIONS
 from audit.models import AuditEntry, AuditLog
-from config.command import operator_name
-from config.commands import our_commands
-from config.errors import SeoGenError
+from config.base.command import operator_name
+from config.base.commands import our_commands
+from config.base.errors import SeoGenError
 from config.stack.paths import CHECKOUT
 from runs.models import Run, Step
 from runs.services.claim import step_claim
-from tenants.context import tenant_context
+from tenants.lifecycle.create import tenant_create
 from tenants.models import Backup, BackupStatus, Tenant
+from tenants.routing.context import tenant_context
 from tenants.selectors import batches_unfinished, operations_unfinished
-from tenants.services.create import tenant_create
-from tests.admin.conftest import Filled, fill_tenant, make_user
 from tests.audit.audited import REFUSAL, Mark, actions_of, as_superuser, changed, log_refused, state
 from tests.audit.commands import CASES, READ_ONLY, WITHOUT_A_LOG, World, run_command
 from tests.audit.pages import CHANGES, WITHOUT_ENTRY, Staff, offered
 from tests.runs.conftest import broker_queue, fake_llm, make_run, run
 from tests.runs.driving import STEPS, execute, finish
 from tests.runs.fake_llm import Answer, FakeLLM
-from tests.tenant_fixtures import remove
+from tests.support.staff import Filled, fill_tenant, make_user
+from tests.support.tenant_fixtures import remove
 
 __all__ = ["broker_queue", "fake_llm", "make_run", "run"]
 
@@ -218,7 +218,7 @@ TRANSITIONS = (
     Transition("step.fail", first_step, lambda run, step: step.status == "failed", (REFUSED,)),
     Transition("run.fail", first_step, lambda run, step: run.status == "failed", (REFUSED,)),
 )
-# Done above: by a command and in the admin. `run.fail` by a restore: tests/runs/test_during_restore.py.
+# Done above: by a command and in the admin. `run.fail` by a restore: tests/runs/services/test_during_restore.py.
 ABOVE = {"run.create", "run.read", "artifact.read"}
 every_transition = pytest.mark.parametrize(
     "transition", TRANSITIONS, ids=lambda one: f"{one.action}-{one.drive.__name__}"

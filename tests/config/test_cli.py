@@ -14,7 +14,7 @@ from config import stack
 from config.cli import without_credentials
 from config.stack import process
 from config.stack.paths import CHECKOUT
-from tests import program
+from tests.support import program
 
 
 @pytest.fixture

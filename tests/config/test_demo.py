@@ -17,8 +17,8 @@ import requests
 from config import stack
 from config.stack import process
 from config.stack.paths import CHECKOUT
-from tests.environment import CLEARED
 from tests.runs.fake_llm import FakeLLM
+from tests.support.environment import CLEARED
 
 # Two articles on two busy cores; the model alone needs one or two minutes.
 pytestmark = pytest.mark.timeout(900)

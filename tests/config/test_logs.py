@@ -20,15 +20,15 @@ from config.stack.lifecycle import WORKERS
 from config.stack.paths import CHECKOUT
 from runs.models import Run
 from tenants.models import Tenant
-from tests.admin.conftest import PASSWORD, make_user
-from tests.admin.test_real_server import NEVER_S, Visitor, port_of
-from tests.program import seo_gen
+from tests.config.test_gunicorn import NEVER_S, Visitor, port_of
 from tests.runs.conftest import fake_llm as fake_llm
 from tests.runs.conftest import make_run as make_run
 from tests.runs.conftest import run as run
 from tests.runs.driving import reload
 from tests.runs.fake_llm import Answer, FakeLLM
 from tests.runs.worker import wait_for
+from tests.support.program import seo_gen
+from tests.support.staff import PASSWORD, make_user
 
 NAMES = [service.name for service in WORKERS]
 SECRET = "sk-very-secret-value"

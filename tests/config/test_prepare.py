@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from config import stack
-from tests.program import seo_gen
+from tests.support.program import seo_gen
 
 
 def test_stack_start_in_a_fresh_home_leaves_everything_running_and_prepared(tmp_path: Path) -> None:

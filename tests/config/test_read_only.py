@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from config import stack
-from tests.environment import POSTGRES_OPTIONS
-from tests.program import seo_gen
-from tests.servers import ELSEWHERE
+from tests.support.environment import POSTGRES_OPTIONS
+from tests.support.program import seo_gen
+from tests.support.servers import ELSEWHERE
 
 CHANGING = [
     ("tenant", "create", "--name", "Somebody"),

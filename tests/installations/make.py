@@ -26,11 +26,11 @@ from config.stack.paths import CHECKOUT
 from config.stack.postgres import SUPERUSER, binaries_folder
 from config.stack.process import wait_until
 from config.stack.state import load_secrets, load_state
-from tests import environment, superuser
 from tests.installations.store import CONTROL, FACTS, HOME, MESSAGES, QUEUE, SERVER, program_environment
-from tests.program import PROGRAM, seo_gen
 from tests.runs.fake_llm import Answer, FakeLLM
-from tests.servers import ELSEWHERE
+from tests.support import environment, superuser
+from tests.support.program import PROGRAM, seo_gen
+from tests.support.servers import ELSEWHERE
 
 # What the home needs besides its databases; logs and the servers' own folders stay behind.
 KEPT = ("secrets.json", "stack.json", "celerybeat-schedule*", "storage", "backups")
@@ -107,7 +107,7 @@ class _Maker:
 
         django.setup()
         from prompts.services import prompt_activate, prompt_create
-        from tenants.context import tenant_context
+        from tenants.routing.context import tenant_context
 
         names = ("keyword", "language", "keyword_analysis")
         variables: list[dict[str, object]] = [

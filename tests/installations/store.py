@@ -15,8 +15,8 @@ import psycopg
 from config import stack
 from config.stack.postgres import CONTROL_DATABASE, SUPERUSER, binaries_folder
 from config.stack.state import load_secrets, load_state, save_state
-from tests import superuser
 from tests.runs.fake_llm import FakeLLM
+from tests.support import superuser
 
 # The server's roles and databases, a script for psql; the home's files, its keys among them; what was in the broker;
 # what the release said of it all.

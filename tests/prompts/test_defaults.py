@@ -6,8 +6,8 @@ from prompts.models import Prompt
 from prompts.rendering import declared_variables, render
 from prompts.selectors import active_prompts
 from prompts.services import check_agreement
-from tenants.context import tenant_context
 from tenants.models import Tenant
+from tenants.routing.context import tenant_context
 
 STEPS = ("keyword_analysis", "outline", "draft", "final")
 VALUES = {"keyword": "コーヒー", "keyword_analysis": "ANALYSIS", "outline": "OUTLINE", "draft": "DRAFT"}

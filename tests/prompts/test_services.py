@@ -6,14 +6,14 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connections, transaction
 from django.db.models import QuerySet
 
-from audit.context import acting_as
+from audit.log.actor import acting_as
 from audit.models import AuditLog
 from prompts.errors import InvalidPrompt, PromptMismatch, UnknownPrompt
 from prompts.models import Prompt
 from prompts.selectors import active_prompts
 from prompts.services import prompt_activate, prompt_create, prompt_mark_used
-from tenants.context import tenant_context
 from tenants.models import Tenant
+from tenants.routing.context import tenant_context
 
 KEYWORD: dict[str, object] = {"name": "keyword", "type": "string", "required": True}
 

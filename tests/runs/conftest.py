@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from tests.llm.wire import allow_server
 from tests.runs.fake_llm import FakeLLM
-from tests.s3 import S3Server
+from tests.support.s3 import S3Server
 
 if TYPE_CHECKING:
     from runs.models import Run

@@ -10,8 +10,8 @@ from llm.selectors import resolve_model
 from runs.models import Run
 from runs.services.execute import step_execute
 from runs.types import StepOutcome
-from tenants.context import tenant_context
 from tenants.models import Tenant
+from tenants.routing.context import tenant_context
 
 STEPS = ("keyword_analysis", "outline", "draft", "final")
 PROVIDER = "openai"

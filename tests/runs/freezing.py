@@ -18,7 +18,7 @@ from celery.signals import task_postrun, task_prerun, worker_process_init
 from django.db.backends.signals import connection_created
 
 from config.celery import app as app
-from tenants.active import TENANT_PREFIX
+from tenants.naming import TENANT_PREFIX
 
 FOLDER = Path(os.environ["FREEZE_FOLDER"])
 FILE_EVENTS = ("os.link", "os.rename", "os.remove", "os.mkdir")
@@ -74,7 +74,7 @@ def of_files(event: str, arguments: tuple[Any, ...]) -> None:
 @worker_process_init.connect
 def watch_process(**_signal: Any) -> None:
     """Nobody else tells of commits and files."""
-    from tenants.backend.base import DatabaseWrapper
+    from tenants.routing.backend.base import DatabaseWrapper
 
     backend: Any = DatabaseWrapper
     commit = backend._commit

@@ -10,11 +10,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from audit.models import AuditLog
-from config.command import operator_name
+from config.base.command import operator_name
 from runs.models import Run
 from runs.services.execute import step_execute
-from tenants.context import tenant_context
 from tenants.models import Tenant
+from tenants.routing.context import tenant_context
 from tests.runs.driving import finish
 from tests.runs.fake_llm import Answer, FakeLLM
 

@@ -9,8 +9,8 @@ from django.db import DatabaseError, IntegrityError, connections, transaction
 from runs.models import Run, RunCost, Step
 from runs.presentation import cost_text
 from runs.selectors import cost_document
-from tenants.context import tenant_context
 from tenants.models import Tenant
+from tenants.routing.context import tenant_context
 
 Priced = tuple[dict[str, int] | None, str | None, str | None]
 

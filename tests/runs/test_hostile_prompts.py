@@ -7,8 +7,8 @@ import pytest
 
 from prompts.services import prompt_activate, prompt_create
 from runs.models import WORKING, Run, RunStatus, Step, StepStatus
-from tenants.context import tenant_context
 from tenants.models import Tenant
+from tenants.routing.context import tenant_context
 from tests.runs.driving import reload
 from tests.runs.fake_llm import FakeLLM
 from tests.runs.worker import wait_for, worker

@@ -15,15 +15,15 @@ from django.db import connections
 from runs.models import Artifact, Run, RunStatus
 from runs.services.create import run_create
 from runs.storage import read
-from tenants.context import tenant_context
+from tenants.lifecycle.create import tenant_create
+from tenants.lifecycle.setup import server_register
 from tenants.models import DatabaseServer, Tenant
-from tenants.services.create import tenant_create
-from tenants.services.setup import server_register
+from tenants.routing.context import tenant_context
 from tests.runs.driving import PROVIDER, reload
 from tests.runs.fake_llm import FakeLLM
 from tests.runs.worker import wait_for, worker
-from tests.servers import second_postgres
-from tests.superuser import superuser_url
+from tests.support.servers import second_postgres
+from tests.support.superuser import superuser_url
 
 MAX_CONNECTIONS = 40
 # More than connections, so that one which is kept for each would show. 300 of them: `make chaos`.

@@ -18,16 +18,16 @@ from config.stack.paths import CHECKOUT
 from llm.models import LLMModel
 from runs.models import Run
 from tenants.models import Tenant
-from tenants.services.export import tenant_export
-from tenants.services.import_bundle import tenant_import
-from tests.environment import POSTGRES_OPTIONS
-from tests.program import seo_gen
+from tenants.transfer.export import tenant_export
+from tenants.transfer.import_ import tenant_import
 from tests.runs.driving import finish
 from tests.runs.fake_llm import FakeLLM
-from tests.servers import ELSEWHERE
+from tests.support.environment import POSTGRES_OPTIONS
+from tests.support.program import seo_gen
+from tests.support.servers import ELSEWHERE
 from tests.tenants.conftest import AgeKey, age_key
-from tests.tenants.filled import add_run, rows_of, without_audit
-from tests.tenants.filled import everything_of as state_of
+from tests.tenants.support.filled import add_run, rows_of, without_audit
+from tests.tenants.support.filled import everything_of as state_of
 
 __all__ = ["age_key"]
 
@@ -35,17 +35,17 @@ __all__ = ["age_key"]
 GO_ON = """
 import django, json, os, sys
 django.setup()
-from audit.chain import chain_first_bad, chain_head
+from audit.log.chain import chain_first_bad, chain_head
 from audit.models import AuditLog
 from llm.models import LLMModel, LLMProvider
 from runs.models import Run
 from runs.selectors import run_document
 from runs.services.create import run_create
 from runs.services.execute import step_execute
-from tenants.context import tenant_context
+from tenants.routing.context import tenant_context
 from tenants.models import Tenant
-from tenants.owner import owner_connection
-from tenants.preflight import database_of
+from tenants.routing.owner_connection import owner_connection
+from tenants.schema.inspection import database_of
 tenant_id, url = sys.argv[1:]
 LLMProvider.objects.filter(pk="openai").update(api_base_url=url)
 with tenant_context(tenant_id) as alias:
@@ -133,8 +133,8 @@ def test_a_tenant_with_finished_runs_moves_and_goes_on_working(
 def test_beside_others_it_gets_an_id_an_identity_and_paths_of_its_own(
     tenant: Tenant, tmp_path: Path, age_key: AgeKey
 ) -> None:
-    from tests.tenant_fixtures import remove
-    from tests.tenants.restores import chain_is_whole
+    from tests.support.tenant_fixtures import remove
+    from tests.tenants.support.restores import chain_is_whole
 
     add_run(tenant)
     before = without_audit(state_of(tenant))

@@ -17,10 +17,10 @@ from pytest_django import Settings
 
 from runs.errors import DigestMismatch, InvalidPath, MissingFile
 from runs.storage import artifact_path, digest_of, output_path, read, read_unverified, write, write_once
-from tenants.context import tenant_context
 from tenants.errors import NoActiveTenant, StorageError
 from tenants.models import Tenant
-from tests.s3 import S3Server
+from tenants.routing.context import tenant_context
+from tests.support.s3 import S3Server
 
 RUN = uuid.UUID("0f0e0d0c-0b0a-4908-8706-050403020100")
 

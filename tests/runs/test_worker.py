@@ -20,12 +20,12 @@ from pytest_django import Settings
 from audit.models import AuditLog
 from config.stack.paths import CHECKOUT
 from config.stack.process import wait_until
-from runs.messages import WORKER_ANSWERS_S, require_worker
+from runs.messages.sending import WORKER_ANSWERS_S, require_worker
 from runs.models import WORKING, Artifact, Run, RunCost, RunStatus, Step, StepStatus
 from runs.services.sweep import runs_sweep
 from runs.storage import read
-from tenants.context import tenant_context
 from tenants.models import Tenant
+from tenants.routing.context import tenant_context
 from tests.runs.driving import STEPS, reload
 from tests.runs.fake_llm import INPUT_TOKENS, OUTPUT_TOKENS, Answer, FakeLLM
 

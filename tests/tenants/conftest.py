@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from pytest_django import Settings
 
-from tests.s3 import S3Server
+from tests.support.s3 import S3Server
 
 if TYPE_CHECKING:
     from tenants.models import DatabaseServer, Tenant
-    from tests.releases import NextRelease
+    from tests.support.releases import NextRelease
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def empty_fleet() -> None:
 @pytest.fixture(scope="module")
 def fifty() -> Iterator[list[Tenant]]:
     """A fleet that tests of failed migrations can share, since those change nothing."""
+    from tenants.lifecycle.create import tenant_create
     from tenants.models import Tenant
-    from tenants.services.create import tenant_create
-    from tests.tenant_fixtures import remove
+    from tests.support.tenant_fixtures import remove
 
     Tenant.objects.all().delete()
     tenants = [tenant_create(name=f"fleet {number:02}") for number in range(50)]
@@ -41,8 +41,8 @@ def fifty() -> Iterator[list[Tenant]]:
 
 @pytest.fixture
 def next_release(tmp_path: Path) -> NextRelease:
-    """A later release, to which the test adds migrations; see tests/releases.py for how to use it."""
-    from tests.releases import NextRelease
+    """A later release, to which the test adds migrations; see tests/support/releases.py for how to use it."""
+    from tests.support.releases import NextRelease
 
     return NextRelease(tmp_path / "release")
 
@@ -53,8 +53,8 @@ def second_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Da
 
     The parameter, if any, holds options for it ("name=value …").
     """
-    from tenants.services.setup import server_register
-    from tests.servers import second_postgres
+    from tenants.lifecycle.setup import server_register
+    from tests.support.servers import second_postgres
 
     with second_postgres(tmp_path / "second", getattr(request, "param", "")) as url:
         server = server_register(name="second", admin_url=url)
@@ -66,7 +66,7 @@ def second_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Da
 def forgotten() -> Iterator[None]:
     """What the test erased is not for other tests to find."""
     from tenants.models import Erasure
-    from tests.tenants.erased import forget_erasure
+    from tests.tenants.support.erased import forget_erasure
 
     before = set(Erasure.objects.values_list("pk", flat=True))
     yield

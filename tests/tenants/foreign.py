@@ -15,10 +15,10 @@ from typing import Any
 
 from config import stack
 from config.stack.paths import CHECKOUT
-from tenants.dump import DumpFormat
+from tenants.backup.backup import tenant_backup
+from tenants.backup.dump import DumpFormat
 from tenants.models import Tenant
-from tenants.services.backup import tenant_backup
-from tenants.services.export import tenant_export
+from tenants.transfer.export import tenant_export
 
 FOLDER = Path(__file__).with_name("dumps")
 BUNDLE_PARTS = ("manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar")

@@ -7,10 +7,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from audit.control.models import ControlAuditLog
+from tenants.lifecycle.suspend import tenant_suspend
 from tenants.models import DatabaseServer, Tenant, TenantStatus
-from tenants.services.suspend import tenant_suspend
-from tests.program import seo_gen
-from tests.tenant_fixtures import MakeTenant, remove
+from tests.support.program import seo_gen
+from tests.support.tenant_fixtures import MakeTenant, remove
 
 
 def test_create_prints_one_document_and_is_audited_with_the_operator() -> None:

@@ -14,21 +14,21 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from audit.control.models import ControlAuditLog
+from audit.verification.export import audit_export
 from config.stack.paths import CHECKOUT
 from runs.models import Run
-from tenants.context import tenant_context
 from tenants.errors import BackupFailed
 from tenants.models import Backup, FileRead, Restore, Tenant
-from tenants.services.audit_export import audit_export
-from tenants.services.export import tenant_export, tenant_export_stream
-from tenants.services.import_bundle import tenant_import
+from tenants.routing.context import tenant_context
+from tenants.transfer.export import tenant_export, tenant_export_stream
+from tenants.transfer.import_ import tenant_import
 from tests.audit.audited import state
-from tests.program import PROGRAM, seo_gen, seo_gen_at_terminal, seo_gen_piped
-from tests.tenant_fixtures import MakeTenant, remove
-from tests.tenants.backups import back_up
+from tests.support.program import PROGRAM, seo_gen, seo_gen_at_terminal, seo_gen_piped
+from tests.support.tenant_fixtures import MakeTenant, remove
 from tests.tenants.conftest import AgeKey
-from tests.tenants.filled import add_run
-from tests.tenants.test_delete import break_log
+from tests.tenants.erasure.test_delete import break_log
+from tests.tenants.support.backups import back_up
+from tests.tenants.support.filled import add_run
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A tenant with backups and a bundle, which no refusal changes."""
     import pyrage
 
-    from tenants.services.create import tenant_create
+    from tenants.lifecycle.create import tenant_create
 
     folder = tmp_path_factory.mktemp("inputs")
     tenant, other = (tenant_create(name=f"inputs {one} {os.getpid()}") for one in "ab")
@@ -289,7 +289,7 @@ def test_nobody_has_a_line_of_a_log_whose_export_cannot_be_recorded(
         raise RuntimeError
 
     out = StringIO()
-    monkeypatch.setattr(sys.modules["tenants.services.audit_export"], "record", fail)
+    monkeypatch.setattr(sys.modules["audit.verification.export"], "record", fail)
     with pytest.raises(RuntimeError):
         call_command("audit_export", "--tenant-id", tenant.id, "--output", "-", stdout=out, stderr=StringIO())
     assert out.getvalue() == ""

@@ -14,9 +14,9 @@ from django.conf import settings
 
 from config.stack.paths import CHECKOUT
 from tenants.models import Tenant, TenantStatus
-from tests.program import PROGRAM, seo_gen_at_terminal
-from tests.superuser import superuser_url
-from tests.tenants.specification import CONTROL, RUN_COSTS, TENANT, Table
+from tests.support.program import PROGRAM, seo_gen_at_terminal
+from tests.support.superuser import superuser_url
+from tests.tenants.support.specification import CONTROL, RUN_COSTS, TENANT, Table
 
 COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)
@@ -39,8 +39,8 @@ TABLES = [("control", name, table) for name, table in CONTROL.items()] + [
 @pytest.fixture(scope="module")
 def catalogs() -> Iterator[dict[str, psycopg.Connection]]:
     """Connections to the control database and to one tenant's, by kind."""
-    from tenants.services.create import tenant_create
-    from tests.tenant_fixtures import remove
+    from tenants.lifecycle.create import tenant_create
+    from tests.support.tenant_fixtures import remove
 
     tenant = tenant_create(name="Specification")
     with (
@@ -151,8 +151,8 @@ def script(lines: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def plain_backup(tenant_id: str, folder: Path) -> Path:
     """Return a backup that is called as the specification calls it."""
-    from tenants.dump import DumpFormat
-    from tenants.services.backup import tenant_backup
+    from tenants.backup.backup import tenant_backup
+    from tenants.backup.dump import DumpFormat
 
     [outcome] = tenant_backup(tenant_id=tenant_id, output=str(folder), dump_format=DumpFormat.PLAIN)
     assert outcome.backup is not None

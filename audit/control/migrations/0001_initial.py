@@ -2,8 +2,8 @@
 
 from django.db import migrations, models
 
-import config.fields
-from audit.guards import guards_sql
+import config.base.fields
+from audit.log.guards import guards_sql
 
 
 class Migration(migrations.Migration):
@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="ControlAuditLog",
             fields=[
-                ("id", config.fields.SerialField(primary_key=True, serialize=False)),
+                ("id", config.base.fields.SerialField(primary_key=True, serialize=False)),
                 ("user_id", models.TextField(verbose_name="by")),
                 ("action", models.TextField(verbose_name="action")),
                 ("resource_type", models.TextField(verbose_name="resource")),
@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                 ("details", models.JSONField(null=True, verbose_name="details")),
                 (
                     "created_at",
-                    models.DateTimeField(db_default=config.fields.SqlNow(), verbose_name="time"),
+                    models.DateTimeField(db_default=config.base.fields.SqlNow(), verbose_name="time"),
                 ),
                 ("sequence", models.BigIntegerField(db_default=0, unique=True, verbose_name="sequence")),
                 ("previous_hash", models.TextField(db_default="", verbose_name="previous hash")),

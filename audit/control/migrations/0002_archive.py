@@ -5,7 +5,7 @@ import uuid
 import django.contrib.postgres.functions
 from django.db import migrations, models
 
-import config.fields
+import config.base.fields
 from audit.control.guards import ARCHIVE_GUARDS_SQL
 
 
@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                 ("head_hash", models.TextField(verbose_name="last hash")),
                 ("first_bad", models.BigIntegerField(null=True, verbose_name="broken at entry")),
                 ("digest", models.TextField(verbose_name="sha256")),
-                ("archived_at", models.DateTimeField(db_default=config.fields.SqlNow(), verbose_name="archived")),
+                ("archived_at", models.DateTimeField(db_default=config.base.fields.SqlNow(), verbose_name="archived")),
             ],
             options={
                 "verbose_name": "archived audit log",

@@ -3,9 +3,9 @@ from typing import Any
 from django.core.management import load_command_class
 from django.core.management.base import CommandParser
 
-from config import completion
-from config.command import OperatorCommand
-from config.commands import our_commands, spoken
+from config.base.command import OperatorCommand
+from config.base.commands import our_commands, spoken
+from config.command_line import completion
 
 
 class Command(OperatorCommand):

@@ -7,7 +7,7 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from config import demo, prepare, stack
-from config.command import OperatorCommand, Refusal
+from config.base.command import OperatorCommand, Refusal
 from config.management.commands.stack_start import web_address
 from runs.models import RunStatus
 from runs.presentation import failure_text, print_run, run_progress

@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from config import prepare, stack
-from config.command import OperatorCommand, Refusal
+from config.base.command import OperatorCommand, Refusal
 from config.stack.lifecycle import WORKERS
 
 WORKER_NAMES = [worker.name for worker in WORKERS]

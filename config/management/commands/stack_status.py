@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from config import stack
-from config.command import OperatorCommand
+from config.base.command import OperatorCommand
 
 
 class Command(OperatorCommand):

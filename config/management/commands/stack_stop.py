@@ -5,7 +5,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from config import prepare, stack
-from config.command import OperatorCommand
+from config.base.command import OperatorCommand
 
 
 class Command(OperatorCommand):

@@ -4,10 +4,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand, Refusal
+from config.base.command import OperatorCommand, Refusal
 from runs.config import MAX_CONFIG_BYTES, RunConfig, config_from_text
 from runs.errors import InvalidRunConfig
-from runs.messages import require_worker
+from runs.messages.sending import require_worker
 from runs.models import RunStatus
 from runs.presentation import failure_text, print_run, run_progress
 from runs.selectors import run_document

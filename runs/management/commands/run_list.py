@@ -4,12 +4,12 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.base.command import OperatorCommand
 from runs.models import RunStatus
 from runs.presentation import print_runs
 from runs.selectors import run_list, run_summary
 from runs.types import RunSummary
-from tenants.context import tenant_context
+from tenants.routing.context import tenant_context
 
 DEFAULT_LIMIT = 50
 

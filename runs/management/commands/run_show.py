@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from config.command import OperatorCommand
+from config.base.command import OperatorCommand
 from runs.presentation import print_run
 from runs.services.read import run_read
 from runs.types import RunDocument

@@ -4,8 +4,9 @@ from django.core.management.base import CommandParser
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
-from tenants.presentation import backup_document, print_table, size
+from config.base.command import OperatorCommand
+from config.base.output import print_table, size
+from tenants.presentation import backup_document
 from tenants.selectors import backups
 
 

@@ -5,9 +5,9 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand, Refusal
-from tenants.presentation import print_table
-from tenants.services.backup_prune import backup_prune
+from config.base.command import OperatorCommand, Refusal
+from config.base.output import print_table
+from tenants.retention.prune import backup_prune
 
 
 class Command(OperatorCommand):

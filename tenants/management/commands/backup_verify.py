@@ -4,9 +4,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand, Refusal
-from tenants.presentation import print_table, show_progress
-from tenants.services.backup_verify import backups_verify
+from config.base.command import OperatorCommand, Refusal
+from config.base.output import print_table
+from tenants.presentation import show_progress
+from tenants.restore.verify_backup import backups_verify
 
 
 class Command(OperatorCommand):

@@ -4,10 +4,10 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
-from tenants.places import place_at
+from config.base.command import OperatorCommand
+from tenants.files.locations import place_at
+from tenants.pitr.base_backup import cluster_backup
 from tenants.presentation import show_progress
-from tenants.services.cluster_backup import cluster_backup
 
 
 class Command(OperatorCommand):

@@ -4,8 +4,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
-from tenants.services.cluster_receive_wal import cluster_receive_wal
+from config.base.command import OperatorCommand
+from tenants.pitr.receive_wal import cluster_receive_wal
 
 
 class Command(OperatorCommand):

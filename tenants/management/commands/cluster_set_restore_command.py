@@ -3,8 +3,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
-from tenants.services.cluster_set_restore_command import cluster_set_restore_command
+from config.base.command import OperatorCommand
+from tenants.pitr.set_restore_command import cluster_set_restore_command
 
 
 class Command(OperatorCommand):

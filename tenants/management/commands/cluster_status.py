@@ -5,9 +5,9 @@ from typing import Any
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand, Refusal
-from tenants.cluster_status import cluster_statuses
-from tenants.presentation import print_table
+from config.base.command import OperatorCommand, Refusal
+from config.base.output import print_table
+from tenants.pitr.status import cluster_statuses
 
 
 class Command(OperatorCommand):

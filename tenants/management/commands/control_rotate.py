@@ -2,8 +2,8 @@ from typing import Any
 
 from django.utils.translation import ngettext
 
-from config.command import OperatorCommand
-from tenants.services.rotate_keys import credentials_rotate
+from config.base.command import OperatorCommand
+from tenants.lifecycle.rotate_keys import credentials_rotate
 
 
 class Command(OperatorCommand):

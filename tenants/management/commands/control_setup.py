@@ -2,8 +2,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
-from tenants.services.setup import control_setup
+from config.base.command import OperatorCommand
+from tenants.lifecycle.setup import control_setup
 
 
 class Command(OperatorCommand):

@@ -3,10 +3,10 @@ from typing import Any
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
-from tenants.erasure_presentation import erasure_document
-from tenants.ledger import erasures
-from tenants.presentation import print_table
+from config.base.command import OperatorCommand
+from config.base.output import print_table
+from tenants.erasure.presentation import erasure_document
+from tenants.erasure_ledger import erasures
 
 
 class Command(OperatorCommand):

@@ -2,9 +2,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from config.command import OperatorCommand
-from tenants.erasure_presentation import erasure_document, print_certificate
-from tenants.ledger import erasure_get
+from config.base.command import OperatorCommand
+from tenants.erasure.presentation import erasure_document, print_certificate
+from tenants.erasure_ledger import erasure_get
 
 
 class Command(OperatorCommand):

@@ -5,9 +5,9 @@ from django.core.management.base import CommandParser
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand, Refusal
-from tenants.presentation import print_table
-from tenants.services.erasure_verify import ErasureCheck, erasures_verify
+from config.base.command import OperatorCommand, Refusal
+from config.base.output import print_table
+from tenants.erasure.verify import ErasureCheck, erasures_verify
 
 
 class Command(OperatorCommand):

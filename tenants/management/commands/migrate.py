@@ -6,9 +6,9 @@ from django.core.management.commands.migrate import Command as DjangoCommand
 from django.db import connections
 from django.utils.translation import gettext as _
 
-from config.command import Refusal
-from tenants.active import is_tenant_database
-from tenants.router import CONTROL
+from config.base.command import Refusal
+from config.base.databases import CONTROL
+from tenants.routing.active import is_tenant_database
 
 OWNER = "control-owner"
 

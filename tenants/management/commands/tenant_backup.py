@@ -4,13 +4,14 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand, Refusal
-from tenants.dump import DumpFormat
+from config.base.command import OperatorCommand, Refusal
+from config.base.output import print_table, size
+from tenants.backup.backup import WORKERS, BackupOutcome, tenant_backup, tenant_backup_stream
+from tenants.backup.dump import DumpFormat
+from tenants.files.age_encryption import recipient_for
+from tenants.files.locations import STANDARD, place_at
 from tenants.management.commands.tenant_migrate import at_least
-from tenants.places import STANDARD, place_at
-from tenants.presentation import backup_document, print_table, show_progress, size
-from tenants.sealing import recipient_for
-from tenants.services.backup import WORKERS, BackupOutcome, tenant_backup, tenant_backup_stream
+from tenants.presentation import backup_document, show_progress
 
 
 class Command(OperatorCommand):

@@ -3,8 +3,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand, Refusal
-from tenants.shell import tenant_command
+from config.base.command import OperatorCommand, Refusal
+from tenants.lifecycle.shell import tenant_command
 
 
 class Command(OperatorCommand):

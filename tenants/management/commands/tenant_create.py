@@ -3,10 +3,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.base.command import OperatorCommand
+from tenants.lifecycle.create import tenant_create
 from tenants.naming import id_from_name
 from tenants.presentation import show_progress, tenant_document
-from tenants.services.create import tenant_create
 
 
 class Command(OperatorCommand):

@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from config.command import OperatorCommand
-from tenants.shell import tenant_dbshell
+from config.base.command import OperatorCommand
+from tenants.lifecycle.shell import tenant_dbshell
 
 
 class Command(OperatorCommand):

@@ -5,13 +5,14 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from config.command import OperatorCommand
-from tenants.erasure_presentation import erasure_document, kind_of, print_certificate
-from tenants.holdings import THERE
+from config.base.command import OperatorCommand
+from config.base.output import size
+from tenants.erasure.delete import DELETABLE, Loss, tenant_delete, tenant_delete_check, tenant_loss
+from tenants.erasure.inventory import THERE
+from tenants.erasure.presentation import erasure_document, kind_of, print_certificate
 from tenants.models import BackupKind, TenantStatus
-from tenants.presentation import show_progress, size
+from tenants.presentation import show_progress
 from tenants.selectors import tenant_get
-from tenants.services.delete import DELETABLE, Loss, tenant_delete, tenant_delete_check, tenant_loss
 
 
 class Command(OperatorCommand):

@@ -4,9 +4,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
-from tenants.presentation import aware_time, print_table, show_progress
-from tenants.services.drill import tenant_drill
+from config.base.command import OperatorCommand
+from config.base.output import print_table
+from tenants.presentation import aware_time, show_progress
+from tenants.restore.drill import tenant_drill
 
 
 class Command(OperatorCommand):

@@ -4,10 +4,11 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
-from tenants.places import STANDARD
-from tenants.presentation import backup_document, show_progress, size
-from tenants.services.export import tenant_export, tenant_export_stream
+from config.base.command import OperatorCommand
+from config.base.output import size
+from tenants.files.locations import STANDARD
+from tenants.presentation import backup_document, show_progress
+from tenants.transfer.export import tenant_export, tenant_export_stream
 
 
 class Command(OperatorCommand):

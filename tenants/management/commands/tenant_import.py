@@ -4,9 +4,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.base.command import OperatorCommand
 from tenants.presentation import show_progress
-from tenants.services.import_bundle import tenant_import
+from tenants.transfer.import_ import tenant_import
 
 
 class Command(OperatorCommand):

@@ -3,8 +3,9 @@ from typing import Any
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
-from tenants.presentation import print_table, tenant_document
+from config.base.command import OperatorCommand
+from config.base.output import print_table
+from tenants.presentation import tenant_document
 from tenants.selectors import tenants_existing
 
 

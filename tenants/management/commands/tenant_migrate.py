@@ -6,10 +6,11 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from config.command import OperatorCommand, Refusal
-from tenants.history import short
-from tenants.presentation import batch_progress, print_table
-from tenants.services.migrate import LOCK_TIMEOUT_S, WORKERS, tenant_migrate
+from config.base.command import OperatorCommand, Refusal
+from config.base.output import print_table
+from tenants.fleet.migrate import LOCK_TIMEOUT_S, WORKERS, tenant_migrate
+from tenants.presentation import batch_progress
+from tenants.schema.releases import short
 
 # Of workers, and of seconds.
 MAXIMUM = 1000

@@ -5,9 +5,9 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from config.command import OperatorCommand
-from tenants.presentation import print_table, size
-from tenants.services.orphans import tenant_orphans
+from config.base.command import OperatorCommand
+from config.base.output import print_table, size
+from tenants.restore.orphans import tenant_orphans
 
 
 class Command(OperatorCommand):

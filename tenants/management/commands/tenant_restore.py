@@ -5,12 +5,12 @@ from django.core.management.base import CommandParser
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand, Refusal
+from config.base.command import OperatorCommand, Refusal
 from tenants.presentation import aware_time, show_progress
+from tenants.restore.restore import tenant_restore, tenant_restore_check
+from tenants.restore.undo import tenant_restore_undo
 from tenants.selectors import tenant_get
-from tenants.services.clone import tenant_clone
-from tenants.services.restore import tenant_restore, tenant_restore_check
-from tenants.services.restore_undo import tenant_restore_undo
+from tenants.transfer.clone import tenant_clone
 
 # How many of each a person is shown; --json has all.
 SHOWN = 10

@@ -3,9 +3,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand
+from config.base.command import OperatorCommand
+from tenants.lifecycle.suspend import tenant_resume
 from tenants.presentation import tenant_document
-from tenants.services.suspend import tenant_resume
 
 
 class Command(OperatorCommand):

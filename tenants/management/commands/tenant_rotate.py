@@ -4,9 +4,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand, Refusal
+from config.base.command import OperatorCommand, Refusal
+from tenants.lifecycle.rotate import GRACE_S, tenant_rotate
 from tenants.management.commands.tenant_migrate import at_least
-from tenants.services.rotate import GRACE_S, tenant_rotate
 
 
 class Command(OperatorCommand):

@@ -4,10 +4,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.command import OperatorCommand, Refusal
-from tenants.history import SchemaState, short
-from tenants.presentation import print_table
-from tenants.status import tenant_statuses
+from config.base.command import OperatorCommand, Refusal
+from config.base.output import print_table
+from tenants.lifecycle.status import tenant_statuses
+from tenants.schema.releases import SchemaState, short
 
 
 class Command(OperatorCommand):

@@ -1,0 +1,81 @@
+"""Write an audit entry, and hand out a log."""
+
+import json
+from collections.abc import Iterator
+from typing import LiteralString
+
+from django.db import DEFAULT_DB_ALIAS, transaction
+
+from audit.control.models import ControlAuditLog
+from audit.errors import AuditOutsideTransaction, DetailsNotJson, UnknownAction
+from audit.log.actions import ACTIONS
+from audit.log.actor import current_actor
+from audit.log.file_format import audit_pages
+from audit.models import AuditLog
+
+Details = dict[str, object]
+
+
+def record(
+    *, using: str, action: str, resource_type: str, resource_id: str, details: Details | None = None
+) -> AuditLog | ControlAuditLog:
+    """Append an entry by the current actor to the log of the database `using`, in its running transaction.
+
+    Call it last: from here to the commit, every other writer of that log waits for the chain's head. `details` holds
+    ids, names and digests as JSON values, never content or secrets.
+
+    Raises `UnknownAction`, `DetailsNotJson`, or `AuditOutsideTransaction` where nothing ties the entry to the change.
+    """
+    if action not in ACTIONS:
+        raise UnknownAction(action)
+    _require_json(action, details)
+    if not transaction.get_connection(using).in_atomic_block:
+        raise AuditOutsideTransaction(action, using)
+    actor = current_actor()
+    return (
+        _log(using)
+        .objects.using(using)
+        .create(
+            user_id=actor.user_id,
+            action=action,
+            resource_type=resource_type,
+            resource_id=resource_id,
+            details=details,
+            operation_id=actor.operation_id,
+        )
+    )
+
+
+def log_export(*, using: str) -> Iterator[bytes]:
+    """Record that the current actor takes the whole log, and return it as lines of JSON, up to that entry.
+
+    The entry "audit.export" is committed before anything is handed out; it holds how many entries there were, and the
+    last one's hash. What is returned yields some lines at a time, and may be read outside any transaction.
+    """
+    log = _log(using)
+    with transaction.atomic(using=using):
+        last = log.objects.using(using).order_by("-sequence").values_list("sequence", "entry_hash").first()
+        entries, head = last or (0, "")
+        table: LiteralString = "control_audit_logs" if log is ControlAuditLog else "audit_logs"
+        record(
+            using=using,
+            action="audit.export",
+            resource_type="audit_log",
+            resource_id=table,
+            details={"entries": entries, "head": head},
+        )
+    return audit_pages(using, table, entries)
+
+
+def _log(using: str) -> type[AuditLog] | type[ControlAuditLog]:
+    return ControlAuditLog if using == DEFAULT_DB_ALIAS else AuditLog
+
+
+def _require_json(action: str, details: Details | None) -> None:
+    """PostgreSQL's jsonb knows neither NaN nor U+0000; anything but plain JSON values is a mistake of the caller's."""
+    try:
+        text = json.dumps(details, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise DetailsNotJson(action, str(error)) from error
+    if "\\u0000" in text.replace("\\\\", ""):
+        raise DetailsNotJson(action, "U+0000")

@@ -1,0 +1,33 @@
+from dataclasses import asdict
+from typing import Any
+
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from audit.verification.anchor import audit_anchor
+from config.base.command import OperatorCommand, Refusal
+
+
+class Command(OperatorCommand):
+    help = "Note where every audit log ends, so that nobody can change it unnoticed; exit 1 if one cannot be read."
+
+    def perform(self, **options: Any) -> Any:
+        self.report = audit_anchor()
+        return asdict(self.report)
+
+    def present(self, document: Any) -> None:
+        self.stdout.write(
+            _("Audit logs with new entries, anchored at %(time)s: %(anchors)d of %(logs)d.")
+            % {
+                "anchors": document["anchors"],
+                "logs": document["logs"],
+                "time": f"{localtime(document['at']):%Y-%m-%d %H:%M:%S%z}",
+            }
+        )
+        if document["document"]:
+            self.stdout.write("{place}/{name}".format(**document["document"]))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
+        if self.report.problems:
+            raise Refusal("\n".join(self.report.problems), code="audit_logs_not_anchored")

@@ -1,0 +1,27 @@
+"""Celery's side of anchors: who acts, and nothing else."""
+
+import logging
+
+from celery import shared_task
+
+from audit.log.actor import acting_as
+from audit.verification.anchor import audit_anchor
+from config.base.errors import SeoGenError
+from tenants.errors import TenantBusy
+from tenants.task_names import AUDIT_ANCHOR
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name=AUDIT_ANCHOR, ignore_result=True)
+def anchor() -> None:
+    """Anchor every audit log. Two messages at once do it once."""
+    with acting_as("worker:audit"):
+        try:
+            problems = audit_anchor().problems
+        except TenantBusy:
+            return
+        except SeoGenError as error:
+            problems = [str(error)]
+    for problem in problems:
+        logger.error("audit anchor: %s", problem, extra={"action": "audit.anchor"})

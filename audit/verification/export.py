@@ -1,0 +1,178 @@
+"""Write an audit log, chain included, to a file that can be verified without a database.
+
+docs/verify_audit_export.py does that. The form is `audit.archive`'s, one entry a line, without a header: the file of an
+erased tenant's log has the very sha256 that its archive recorded, and what a header says proves nothing about the file
+that it stands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import IO
+from uuid import UUID
+
+from django.db import connections, transaction
+from django.utils.translation import gettext as _
+
+from audit.control.models import AuditArchive
+from audit.log.archive import LogSummary, archived_lines, log_summary
+from audit.log.chain import CONTROL_CHAIN
+from audit.log.entries import record
+from audit.log.file_format import audit_lines
+from config.base.databases import CONTROL
+from tenants.errors import TenantNotActive
+from tenants.files.locations import STANDARD, PlaceError, split_file
+from tenants.files.streams import collecting, copy_stream
+from tenants.models import TenantStatus
+from tenants.operations import backup_lock
+from tenants.routing.context import tenant_context
+from tenants.routing.held_transaction import held_open
+from tenants.selectors import require_finished, tenant_get
+
+READABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+
+
+@dataclass(frozen=True)
+class AuditExport:
+    """A log in a file, and what somebody needs who verifies it."""
+
+    # None: the control database's log.
+    tenant_id: str | None
+    file: str
+    # "database", or "archive" for an erased tenant's.
+    source: str
+    # What the chain begins with: a tenant's identity, or `CONTROL_CHAIN`.
+    chain_identity: str
+    entries: int
+    # The last entry's hash.
+    head: str
+    # Of the file.
+    sha256: str
+    # The first entry that does not follow from those before it; None where all do.
+    first_bad: int | None
+
+
+@dataclass(frozen=True)
+class _Log:
+    tenant_id: str | None
+    source: str
+    chain_identity: UUID | str
+    lines: Iterator[bytes]
+
+
+def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
+    """Write the tenant's log, or for None the control database's, to the file `output` (a path or s3://bucket/key).
+
+    `audit_stream` writes it to a stream instead.
+
+    1. write all of it under another name; 2. commit the entry "audit.export" to the control log; 3. give the file its
+    name. So nobody has an export that is not recorded; a crash between the last two leaves an entry without a file.
+    A file that exists is not replaced, and nothing is left of one that fails. A log whose chain is broken is written as
+    it is: it is evidence. Constant memory. Raises `UnknownTenant`, `TenantNotActive` for a tenant whose log cannot be
+    read, `PlaceError`.
+    """
+    place, name = split_file(output)
+    if place.size(name) is not None:
+        raise PlaceError(
+            _("%(path)s exists already.") % {"path": place.path(name)},
+            hint=_("Choose another name."),
+            code="file_exists",
+        )
+    place.require_writable(name)
+    with _log(tenant_id) as log, place.writing(name) as target:
+        summary = _written(log, target)
+        _record(log, place.url, name, summary)
+    return _export_of(log, place.path(name), summary)
+
+
+def audit_stream(*, tenant_id: str | None, target: IO[bytes]) -> AuditExport:
+    """Write the log to `target`, such as standard output, as `audit_export` writes it to a file; raise what it raises.
+
+    All of it is collected first, in a file without a name: the entry is committed before anybody has a line, and the
+    tenant is not held up by somebody who reads slowly.
+    """
+    with collecting() as collected:
+        with _log(tenant_id) as log:
+            summary = _written(log, collected)
+            _record(log, STANDARD, STANDARD, summary)
+        collected.seek(0)
+        copy_stream(collected, target)
+        target.flush()
+    return _export_of(log, STANDARD, summary)
+
+
+def _export_of(log: _Log, file: str, summary: LogSummary) -> AuditExport:
+    return AuditExport(
+        tenant_id=log.tenant_id,
+        file=file,
+        source=log.source,
+        chain_identity=str(log.chain_identity),
+        entries=summary.entries,
+        head=summary.head.hash,
+        sha256=summary.digest,
+        first_bad=summary.first_bad,
+    )
+
+
+@contextmanager
+def _log(tenant_id: str | None) -> Iterator[_Log]:
+    if tenant_id is None:
+        # Closed, or what fails on the way would leave the transaction open, and somebody who keeps it alive.
+        with closing(_lines_now(CONTROL, control=True)) as lines:
+            yield _Log(None, "database", CONTROL_CHAIN, lines)
+        return
+    tenant = tenant_get(tenant_id)
+    if tenant.status in READABLE:
+        # As a backup: nothing may replace the database meanwhile.
+        with backup_lock(tenant.id):
+            require_finished(tenant.id)
+            with tenant_context(tenant, statuses=READABLE) as alias, closing(_lines_now(alias)) as lines:
+                yield _Log(tenant.id, "database", tenant.chain_identity or tenant.identity, lines)
+        return
+    archive = AuditArchive.objects.using(CONTROL).filter(identity=tenant.identity).first()
+    if archive is None:
+        raise TenantNotActive(tenant.id, tenant.status)
+    with closing(_lines_archived(archive)) as lines:
+        yield _Log(tenant.id, "archive", archive.chain_identity, lines)
+
+
+def _lines_now(alias: str, *, control: bool = False) -> Generator[bytes]:
+    # Where they are written to may stall.
+    with transaction.atomic(using=alias), held_open(connections[alias]):
+        yield from audit_lines(connections[alias], "control_audit_logs" if control else "audit_logs")
+
+
+def _lines_archived(archive: AuditArchive) -> Generator[bytes]:
+    with transaction.atomic(using=CONTROL), held_open(connections[CONTROL]):
+        yield from archived_lines(archive.identity)
+
+
+def _written(log: _Log, target: IO[bytes]) -> LogSummary:
+    """Write the lines, and return what they were."""
+
+    def passing() -> Iterator[bytes]:
+        for line in log.lines:
+            target.write(line)
+            yield line
+
+    return log_summary(passing(), log.chain_identity)
+
+
+def _record(log: _Log, place: str, name: str, summary: LogSummary) -> None:
+    with transaction.atomic(using=CONTROL):
+        record(
+            using=CONTROL,
+            action="audit.export",
+            resource_type="tenant" if log.tenant_id else "audit_log",
+            resource_id=log.tenant_id or CONTROL_CHAIN,
+            details={
+                "place": place,
+                "file": name,
+                "source": log.source,
+                "entries": summary.entries,
+                "head": summary.head.hash,
+                "sha256": summary.digest,
+            },
+        )

@@ -1,0 +1,105 @@
+"""Which anchors a tenant's log may lack, because a restore put another state in the place of what they were taken of.
+
+Each restore, undoing included, ends one line of the log and begins another: the restored state, continued by an entry
+"tenant.restore" that names the operation. The control log's "tenant.restore.complete" has both heads, and it alone can
+explain anything: a tenant's log that claims a restore which the control log does not know explains nothing.
+
+The lines form a tree. What the log is now is one path in it, from the first line to the last: the restores whose entry
+stands in the log right behind the restored head. An anchor belongs to the line that was live when it was taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q
+
+from audit.control.models import ControlAuditLog
+from audit.log.chain import ChainHead
+from audit.verification.anchors import Anchor
+
+CONTROL = "default"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restore, or an undo, as the control log has it."""
+
+    operation: str
+    at: datetime
+    # Where the log ended that was replaced; None where its database could not be entered any more.
+    replaced: ChainHead | None
+    # Where the log ended that took its place, before the entry that binds the two.
+    restored: ChainHead
+
+
+def life_begins(tenant_id: str, identity: UUID) -> datetime | None:
+    """Return when the tenant's database came from elsewhere (clone, import), None where it never did.
+
+    Anchors before that are of an earlier life under the same identity, whose log is in the archive.
+    """
+    entries = ControlAuditLog.objects.using(CONTROL).filter(
+        Q(action="tenant.import.complete") | Q(action="tenant.restore.complete", details__restored__isnull=True),
+        resource_id=tenant_id,
+        details__identity=str(identity),
+    )
+    return entries.order_by("-sequence").values_list("created_at", flat=True).first()
+
+
+def restores_of(tenant_id: str) -> list[Restored]:
+    """Return the tenant's restores, oldest first."""
+    entries = ControlAuditLog.objects.using(CONTROL).filter(
+        action="tenant.restore.complete", resource_type="tenant", resource_id=tenant_id
+    )
+    found = [_restored(entry) for entry in entries.order_by("sequence")]
+    return [one for one in found if one is not None]
+
+
+def path_of(restores: Sequence[Restored], bound: Collection[tuple[str, ChainHead]]) -> list[bool]:
+    """Tell of each restore whether its line is part of the log as it is.
+
+    `bound` holds (operation, head before) of each entry "tenant.restore" in the log.
+    """
+    return [(one.operation, one.restored) in bound for one in restores]
+
+
+def is_explained(anchor: Anchor, restores: Sequence[Restored], on_path: Sequence[bool]) -> bool:
+    """Tell whether restores account for an anchor that the log does not hold.
+
+    Only where the last restore is part of the log: else somebody has put yet another state in its place.
+    """
+    if not restores or not on_path[-1]:
+        return False
+    # Those before the anchor; the last of them began the line that it was taken of.
+    number = sum(1 for one in restores if one.at < anchor.at)
+    after = restores[number:]
+    if not after or not _may_have_ended(anchor, after[0].replaced):
+        return False
+    if number and not on_path[number - 1]:
+        return True
+    # The line is part of the log as far as the state that the next line on the path went on from.
+    branches = (one for one, there in zip(after, on_path[number:], strict=True) if there)
+    return anchor.sequence > next(branches).restored.sequence
+
+
+def _may_have_ended(anchor: Anchor, replaced: ChainHead | None) -> bool:
+    """Tell whether a log that held the anchor can have ended at `replaced`."""
+    if replaced is None or anchor.sequence < replaced.sequence:
+        return True
+    return anchor.sequence == replaced.sequence and anchor.hash == replaced.hash
+
+
+def _restored(entry: ControlAuditLog) -> Restored | None:
+    details = entry.details or {}
+    restored = _head(details.get("restored"))
+    if restored is None:  # a clone, which replaces nothing
+        return None
+    return Restored(str(details.get("operation")), entry.created_at, _head(details.get("replaced")), restored)
+
+
+def _head(document: dict[str, Any] | None) -> ChainHead | None:
+    return ChainHead(document["sequence"], document["hash"]) if document else None

@@ -1,0 +1,281 @@
+"""Is a log what was written: its chain, its end, the anchors taken of it. What is wrong, from which entry on, and how.
+
+Two statements read all of a log, however long, in constant memory: one recomputes every hash, on several cores where
+the server has them; the other follows the links in the order of the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import LiteralString
+from uuid import UUID
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from audit.log.chain import ChainHead
+from audit.log.guards import entry_hash_sql
+from audit.log.safe_search_path import catalog_only
+from audit.verification.anchors import Anchor
+
+# `+ 0` keeps the planner from walking through the index in order, which only one process can.
+CHANGED: LiteralString = """
+SELECT min(entry.sequence + 0) FROM public.{log} AS entry WHERE entry.entry_hash IS DISTINCT FROM {hash}
+"""
+UNLINKED: LiteralString = """
+SELECT number, sequence
+  FROM (SELECT sequence, previous_hash, lag(entry_hash, 1, %s) OVER in_order AS before,
+               row_number() OVER in_order AS number
+          FROM public.{log} WINDOW in_order AS (ORDER BY sequence)) AS chain
+ WHERE previous_hash IS DISTINCT FROM before OR sequence <> number
+ ORDER BY number
+ LIMIT 1
+"""
+COUNT: LiteralString = "SELECT count(*) FROM public.{log}"
+# In one statement, so that both are of the same moment.
+ENDS: LiteralString = """
+SELECT head.sequence, head.hash, last.sequence, last.entry_hash
+  FROM (SELECT 1) AS one
+  LEFT JOIN public.{head} AS head ON true
+  LEFT JOIN (SELECT sequence, entry_hash FROM public.{log} ORDER BY sequence DESC LIMIT 1) AS last ON true
+"""
+# The entries at which there are anchors.
+ANCHORED: LiteralString = "SELECT sequence, entry_hash, created_at FROM public.{log} WHERE sequence = ANY (%s)"
+BOUND: LiteralString = """
+SELECT details->>'operation', sequence - 1, previous_hash FROM public.{log} WHERE action = 'tenant.restore'
+"""
+
+
+class Kind(StrEnum):
+    """What was done to a log, as `--json` names it."""
+
+    CHANGED = "entry changed"
+    MISSING = "entry missing"
+    INSERTED = "entry inserted"
+    UNLINKED = "entry does not follow"
+    FOREIGN = "another log"
+    REMOVED = "newest entries removed"
+    EMPTIED = "log emptied"
+    HEAD = "head changed"
+    RECOMPUTED = "chain computed anew"
+    ROLLED_BACK = "rolled back to an older state"
+    GUARD = "guard changed"
+    ANCHOR = "anchor changed"
+    DOCUMENT = "anchor document"
+    ARCHIVE = "archive changed"
+    LEDGER = "ledger of erasures changed"
+    UNREADABLE = "not verified"
+
+
+@dataclass(frozen=True)
+class Problem:
+    kind: Kind
+    # A sentence without its full stop.
+    message: str
+    # The first entry that is not what was written, None where the matter is not one of entries.
+    sequence: int | None = None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where a log ends by its head and by its last row; None where the one cannot be told or there is none."""
+
+    head: ChainHead | None
+    last: ChainHead | None
+
+
+@dataclass
+class LogReport:
+    """What was checked of one log, and what is wrong with it."""
+
+    # "control", "tenant" or "archive".
+    log: str
+    # "" and None for the control log.
+    tenant_id: str
+    identity: UUID | None
+    entries: int = 0
+    # Compared with the rows, whether from the table or from documents; how many of them a restore explains.
+    anchors: int = 0
+    explained: int = 0
+    documents: int | None = None
+    # The newest one that the log still agrees with, in front of everything that is wrong.
+    last_good_anchor: Anchor | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """An anchor that the log does not hold."""
+
+    anchor: Anchor
+    # What stands in its place, None where no entry has that number.
+    hash: str | None
+    created_at: datetime | None
+
+
+def chain_fault(connection: BaseDatabaseWrapper, log: LiteralString, genesis: str) -> tuple[int, Problem | None]:
+    """Return (number of entries, what is wrong with the first one that is not as it was written).
+
+    `genesis` is the hash that the first entry follows (`audit.log.chain.genesis_of`).
+    """
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(CHANGED.replace("{hash}", entry_hash_sql("entry")).replace("{log}", log))
+        changed = cursor.fetchone()[0]
+        cursor.execute(UNLINKED.replace("{log}", log), [genesis])
+        unlinked = cursor.fetchone()
+        cursor.execute(COUNT.replace("{log}", log))
+        entries = cursor.fetchone()[0]
+    if changed is not None and (unlinked is None or changed <= unlinked[1]):
+        return entries, Problem(Kind.CHANGED, _("entry %(number)d was changed") % {"number": changed}, changed)
+    return entries, _unlinked(*unlinked) if unlinked else None
+
+
+def log_ends(connection: BaseDatabaseWrapper, log: LiteralString, head: LiteralString) -> Ends:
+    """Read both ends as the owner, who may."""
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(ENDS.replace("{log}", log).replace("{head}", head))
+        row = cursor.fetchone()
+    return Ends(
+        ChainHead(row[0], row[1]) if row[0] is not None else None,
+        ChainHead(row[2], row[3]) if row[2] is not None else None,
+    )
+
+
+def restores_bound(connection: BaseDatabaseWrapper, log: LiteralString) -> set[tuple[str, ChainHead]]:
+    """Return (operation, head before) of each restore that the log itself tells of."""
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(BOUND.replace("{log}", log))
+        return {(str(operation), ChainHead(sequence, hash_before)) for operation, sequence, hash_before in cursor}
+
+
+def deviations(
+    connection: BaseDatabaseWrapper, anchors: Sequence[Anchor], *, log: LiteralString, genesis: str
+) -> list[Deviation]:
+    """Return the anchors that the log does not hold, by their sequence numbers."""
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(ANCHORED.replace("{log}", log), [[anchor.sequence for anchor in anchors]])
+        return deviations_from({row[0]: (row[1], row[2]) for row in cursor.fetchall()}, anchors, genesis)
+
+
+def deviations_from(
+    found: dict[int, tuple[str, datetime | None]], anchors: Sequence[Anchor], genesis: str
+) -> list[Deviation]:
+    """`found` holds {sequence: (hash, time)} of the entries at which there are anchors."""
+    rows = {0: (genesis, None), **found}
+    wrong = []
+    for anchor in sorted(anchors, key=lambda one: (one.sequence, one.at)):
+        hash_there, time_there = rows.get(anchor.sequence, (None, None))
+        if hash_there != anchor.hash:
+            wrong.append(Deviation(anchor, hash_there, time_there))
+    return wrong
+
+
+def judge(*, ends: Ends, genesis: str, fault: Problem | None, wrong: Sequence[Deviation], good: int) -> list[Problem]:
+    """Say what was done to a log, one problem for each thing that was done as far as can be told.
+
+    `wrong` holds the anchors that it lacks and no restore explains, `good` is the number of the last entry that an
+    anchor vouches for. What one deed explains is not told again as another.
+    """
+    problems = [fault] if fault else []
+    last = ends.last or ChainHead(0, genesis)
+    problems += _about_ends(ends.head, last, anchored=any(one.anchor.sequence for one in wrong))
+    known = [one.sequence for one in problems if one.sequence is not None and one.kind != Kind.HEAD]
+    # An entry that was changed or is gone says already why later anchors do not fit.
+    unknown = [one for one in wrong if not any(number <= one.anchor.sequence for number in known)]
+    if unknown:
+        problems.append(_about_anchor(unknown[0], good, last))
+    return problems
+
+
+def last_good(anchors: Sequence[Anchor], wrong: Collection[Anchor], problems: Sequence[Problem]) -> Anchor | None:
+    """Return the newest anchor in front of everything that is wrong."""
+    bad = [one.sequence for one in problems if one.sequence is not None]
+    end = min(bad, default=None)
+    fits = [one for one in anchors if one not in wrong and (end is None or one.sequence < end)]
+    return max(fits, key=lambda one: (one.sequence, one.at), default=None)
+
+
+def in_each(reports: Sequence[LogReport]) -> Iterator[tuple[LogReport, Problem]]:
+    for report in reports:
+        for problem in report.problems:
+            yield report, problem
+
+
+def _unlinked(number: int, sequence: int) -> Problem:
+    if sequence > number:
+        last = sequence - 1
+        one, several = _("entry %(number)d is missing"), _("entries %(number)d to %(last)d are missing")
+        text = one if last == number else several
+        return Problem(Kind.MISSING, text % {"number": number, "last": last}, number)
+    if sequence < number:
+        return Problem(
+            Kind.INSERTED, _("there is an entry too many with number %(number)d") % {"number": sequence}, sequence
+        )
+    if number == 1:
+        return Problem(Kind.FOREIGN, _("its first entry does not follow from whose log it is"), 1)
+    return Problem(
+        Kind.UNLINKED,
+        _("entry %(number)d does not follow entry %(before)d: one of them was put there with a hash of its own")
+        % {"number": number, "before": number - 1},
+        number - 1,
+    )
+
+
+def _about_ends(head: ChainHead | None, last: ChainHead, *, anchored: bool) -> Iterator[Problem]:
+    if last.sequence == 0 and (anchored or (head is not None and head.sequence)):
+        yield Problem(Kind.EMPTIED, _("all of its entries are gone"), 1)
+    elif head is None:
+        yield Problem(Kind.HEAD, _("the row with its chain's head is gone"))
+    elif head.sequence > last.sequence:
+        yield Problem(
+            Kind.REMOVED,
+            _("its newest entries were removed: it ends at entry %(last)d, and its head says %(head)d")
+            % {"last": last.sequence, "head": head.sequence},
+            last.sequence + 1,
+        )
+    elif head != last:
+        yield Problem(
+            Kind.HEAD,
+            _("its chain's head was changed: it says entry %(head)d, and the log ends at %(last)d")
+            % {"head": head.sequence, "last": last.sequence},
+        )
+
+
+def _about_anchor(one: Deviation, good: int, last: ChainHead) -> Problem:
+    values = {"sequence": one.anchor.sequence, "time": f"{one.anchor.at:%Y-%m-%d %H:%M:%S%z}", "from": good + 1}
+    if one.hash is None:
+        return Problem(
+            Kind.ROLLED_BACK,
+            ngettext(
+                "it was put back to an older state without a restore, or its newest entries were removed and its head"
+                " set back: it had %(sequence)d entry at %(time)s, and has %(last)d",
+                "it was put back to an older state without a restore, or its newest entries were removed and its head"
+                " set back: it had %(sequence)d entries at %(time)s, and has %(last)d",
+                one.anchor.sequence,
+            )
+            % {**values, "last": last.sequence},
+            last.sequence + 1,
+        )
+    if one.created_at is not None and one.created_at > one.anchor.at:
+        return Problem(
+            Kind.ROLLED_BACK,
+            _(
+                "it was put back to an older state without a restore and then went on: entry %(sequence)d is another"
+                " than the one that was there at %(time)s; the two part at entry %(from)d or later"
+            )
+            % values,
+            good + 1,
+        )
+    return Problem(
+        Kind.RECOMPUTED,
+        _(
+            "its chain was computed anew from entry %(from)d on, or a later one: entry %(sequence)d has not the hash"
+            " that it had at %(time)s"
+        )
+        % values,
+        good + 1,
+    )

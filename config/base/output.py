@@ -1,0 +1,25 @@
+"""How commands print: tables, and sizes for people."""
+
+import sys
+from collections.abc import Sequence
+
+
+def size(size_bytes: int | None) -> str:
+    """Format bytes for people: "12.3 MiB", "4.5 KiB"; "" for None."""
+    if size_bytes is None:
+        return ""
+    return f"{size_bytes / 2**20:,.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes / 2**10:.1f} KiB"
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table on stdout, as wide as its content where stdout is no terminal, so that lines can be grepped."""
+    from rich.console import Console  # slow to load, and not needed for --json
+    from rich.table import Table
+
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 400, highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*[str(value) for value in row])
+    console.print(table)

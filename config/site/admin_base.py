@@ -1,0 +1,225 @@
+"""What the admin classes of all apps share. Part of the foundation: it knows no app."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
+from django.core.exceptions import FieldDoesNotExist
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import Model, TextField
+from django.forms.fields import InvalidJSONInput
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from config.base.errors import SeoGenError
+from config.base.text import has_control_characters, strip_invisible
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin, TabularInline
+
+    UnfoldModelAdmin = ModelAdmin[Any]
+    UnfoldTabularInline = TabularInline[Any, Any]
+    F = TypeVar("F", bound=Callable[..., Any])
+
+    def action(**options: Any) -> Callable[[F], F]: ...
+
+else:
+    from unfold.admin import ModelAdmin as UnfoldModelAdmin
+    from unfold.admin import TabularInline as UnfoldTabularInline
+    from unfold.decorators import action
+
+__all__ = [
+    "IndentedJSONField",
+    "ReadOnlyAdmin",
+    "ReadOnlyInline",
+    "StaffAdmin",
+    "action",
+    "as_badge",
+    "as_code",
+    "as_json",
+    "as_link",
+    "finished",
+    "form_page",
+]
+
+
+class LineField(forms.CharField):
+    """One line of text: a name, an id, an address. What cannot be seen at its ends goes, and a blank one is empty."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return strip_invisible(text) or self.empty_value if text else text
+
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        if has_control_characters(value or ""):
+            raise forms.ValidationError(_("This text cannot hold control characters."))
+
+
+class StaffAdmin(UnfoldModelAdmin):
+    """A model in the admin. What a service refuses becomes a message; every change is audited by the site."""
+
+    # What the audited actions on this model begin with: "llm.provider" gives "llm.provider.change". Empty: it cannot be
+    # changed here, or its services record what they do themselves.
+    audit_noun: ClassVar[str] = ""
+    # How audit entries name the model; `audit_noun` with "_" for "." unless given.
+    audit_resource: ClassVar[str] = ""
+
+    compressed_fields = True
+    warn_unsaved_form = True
+    # The specification's TEXT columns hold names; what is longer asks for a text area itself.
+    formfield_overrides: ClassVar[dict[Any, Any]] = {
+        TextField: {"widget": UnfoldAdminTextInputWidget, "form_class": LineField}
+    }
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        widget = field.widget if field else None
+        if isinstance(widget, RelatedFieldWidgetWrapper):
+            # Related rows have pages of their own; pop-up windows beside every choice only crowd the form.
+            widget.can_add_related = widget.can_change_related = False
+            widget.can_delete_related = widget.can_view_related = False
+        return field
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Refuse filters by address (`?column__startswith=…`) on columns that hold secrets."""
+        return _is_searchable(self.model, lookup) and super().lookup_allowed(lookup, value, request)
+
+    def audit_details(self, obj: Any) -> dict[str, object]:
+        """Return what an audit entry about `obj` holds besides the names of the fields that were changed."""
+        return {}
+
+    def audit_change(self, form: Any) -> dict[str, object]:
+        """Return what the entry of a change by `form` holds besides: old and new values that must not be forgotten."""
+        return {}
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except SeoGenError as error:
+            if request.method != "POST":
+                raise
+            # The transaction is rolled back; the page shows what stands.
+            messages.error(request, str(error))
+            return HttpResponseRedirect(request.get_full_path())
+
+
+def _is_searchable(model: type[Model], lookup: str) -> bool:
+    """Tell whether no field on the way of a lookup, such as `server__name__startswith`, says that it is not."""
+    for part in lookup.split("__"):
+        try:
+            field = model._meta.pk if part == "pk" else model._meta.get_field(part)
+        except FieldDoesNotExist:
+            return True  # a transform or a comparison: what Django makes of it is its own check
+        if not getattr(field, "searchable", True):
+            return False
+        if not isinstance(field.related_model, type):
+            return True
+        model = field.related_model
+    return True
+
+
+class ReadOnlyAdmin(StaffAdmin):
+    """A model that the admin shows and never changes."""
+
+    warn_unsaved_form = False
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class ReadOnlyInline(UnfoldTabularInline):
+    """Related rows, shown on their parent's page and never changed there."""
+
+    extra = 0
+    max_num = 0
+    can_delete = False
+    hide_title = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class IndentedJSONField(forms.JSONField):
+    """JSON as people read it; nothing where there is nothing."""
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, InvalidJSONInput):
+            return value
+        if value is None:
+            return ""
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+        # Half a surrogate pair is shown as it was typed: as an escape, since no page can hold the character.
+        return text.encode(errors="backslashreplace").decode()
+
+
+def form_page(
+    admin: StaffAdmin, request: HttpRequest, form: forms.Form, *, title: str, submit: str, explanation: str = ""
+) -> TemplateResponse:
+    """Return a page of the admin with a form whose POST calls a service rather than saving a model."""
+    context = {
+        **admin.admin_site.each_context(request),
+        "title": title,
+        "form": form,
+        "submit_text": submit,
+        "explanation": explanation,
+        "opts": admin.opts,
+        "media": admin.media + form.media,
+    }
+    return TemplateResponse(request, "admin/form_page.html", context)
+
+
+def finished(request: HttpRequest, url: str) -> HttpResponse:
+    """Lead to `url` after a dialog's POST, which htmx sends and which plain browsers and scripts may send too."""
+    if "HX-Request" in request.headers:
+        return HttpResponse(headers={"HX-Redirect": url})
+    return HttpResponseRedirect(url)
+
+
+def as_json(document: object) -> SafeString | None:
+    """Show a JSON document indented; None (shown as "-") where there is none."""
+    if document is None:
+        return None
+    return as_code(json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
+
+
+def as_badge(text: object, color: str) -> SafeString:
+    """Show a word on a colour of the theme: info, primary, success, warning or danger."""
+    return render_to_string("unfold/helpers/label.html", {"text": text, "type": color})
+
+
+def as_link(url: str, text: object) -> SafeString:
+    return format_html('<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>', url, text)
+
+
+def as_code(text: str) -> SafeString:
+    return format_html('<pre class="seo-gen-code">{}</pre>', text)

@@ -1,0 +1,71 @@
+"""What no page of either admin site has to reckon with: NUL characters and ids that are none.
+
+PostgreSQL's texts hold no NUL, and an id that is no number or UUID finds nothing; both would end as an error of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import ValidationError
+from django.db import DataError
+from django.db.models import Model
+from django.http import Http404, HttpRequest, QueryDict
+from django.utils.translation import gettext as _
+
+from config.base.errors import SeoGenError
+
+NUL = "\x00"
+
+
+class InvalidRequest(SeoGenError):
+    """What was sent cannot be kept or looked for."""
+
+    code = "request_invalid"
+
+
+@contextmanager
+def wellformed(request: HttpRequest, model: type[Model] | None, arguments: dict[str, Any]) -> Iterator[None]:
+    """Serve a request whose address names something that can exist; `arguments` are those of its URL pattern.
+
+    Raises `Http404` for an id that `model` cannot have. Parameters with a NUL are left out, as if they were not there.
+    A form with a NUL is refused by its fields; if it has none for what was sent, as `InvalidRequest`.
+    """
+    _require_possible(request, model, arguments)
+    if _holds_nul(request.GET):
+        request.GET = _without_nul(request.GET)  # type: ignore[assignment]
+    try:
+        yield
+    except (DataError, ValueError) as error:
+        if not (request.method == "POST" and _holds_nul(request.POST)):
+            raise
+        raise InvalidRequest(_("The form holds a NUL character, which no text can.")) from error
+
+
+def _require_possible(request: HttpRequest, model: type[Model] | None, arguments: dict[str, Any]) -> None:
+    if NUL in request.path:
+        raise Http404
+    object_id = arguments.get("object_id")
+    key = model._meta.pk if model else None
+    if object_id is None or key is None:
+        return
+    try:
+        key.run_validators(key.to_python(unquote(str(object_id))))
+    except (ValidationError, ValueError) as error:
+        raise Http404 from error
+
+
+def _holds_nul(parameters: QueryDict) -> bool:
+    return any(NUL in text for name, values in parameters.lists() for text in (name, *values))
+
+
+def _without_nul(parameters: QueryDict) -> QueryDict:
+    kept = QueryDict(mutable=True)
+    for name, values in parameters.lists():
+        clean = [value for value in values if NUL not in value]
+        if clean and NUL not in name:
+            kept.setlist(name, clean)
+    return kept

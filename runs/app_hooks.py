@@ -1,0 +1,154 @@
+"""Runs as backups and restores of tenants see them (`tenants.app_hooks`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import LiteralString
+
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F, Value
+from django.db.models.functions import Concat, Now, Substr
+
+from audit.log.entries import record
+from audit.log.safe_search_path import catalog_only
+from runs.messages.sending import count_messages, drop_wake_ups, erase_messages
+from runs.models import WORKING, Artifact, Run, RunStatus, Step, StepStatus
+from runs.services.claim import FENCE
+from runs.storage import is_path_of
+from tenants.app_hooks import FileRef, ForeignPath, RunDifferences
+
+
+def _may_wait(run: str, status: str, replaced: Mapping[str, str] | None) -> bool:
+    """Tell whether a run still waits for its first worker: in the state that is replaced as well, where it is there."""
+    if status != RunStatus.PENDING or replaced is None:
+        return False
+    return replaced.get(run, RunStatus.PENDING) == RunStatus.PENDING
+
+
+# By the first three of an id's hexadecimal digits: how many runs, and a sum over their ids and statuses.
+SUMS = """
+SELECT left(id::text, 3), count(*), sum(hashtextextended(concat(id, status), 0)::numeric)
+  FROM public.runs GROUP BY 1
+"""
+BEGINNING = "SELECT id::text, status FROM public.runs WHERE left(id::text, 3) = ANY(%s)"
+
+
+# Every column that names a file.
+PATHS: tuple[tuple[str, LiteralString], ...] = (
+    ("artifacts", "SELECT id, file_path FROM public.artifacts"),
+    ("steps", "SELECT id, output_path FROM public.steps WHERE output_path IS NOT NULL"),
+)
+BATCH = 2000
+
+
+class RunContents:
+    def files(self, alias: str) -> Iterator[FileRef]:
+        artifacts = Artifact.objects.using(alias).order_by("pk").values_list("file_path", "digest", "metadata")
+        for path, digest, metadata in artifacts.iterator():
+            yield FileRef(path, digest, _size_bytes(metadata))
+        outputs = Step.objects.using(alias).exclude(output_path=None).order_by("pk")
+        for output, sha256, metrics in outputs.values_list("output_path", "output_digest", "metrics").iterator():
+            yield FileRef(str(output), sha256, _size_bytes(metrics))
+
+    def foreign_path(self, connection: BaseDatabaseWrapper, tenant_id: str) -> ForeignPath | None:
+        for table, query in PATHS:
+            with catalog_only(connection), connection.chunked_cursor() as cursor:
+                cursor.execute(query)
+                while rows := cursor.fetchmany(BATCH):
+                    for pk, path in rows:
+                        if not is_path_of(tenant_id, path):
+                            return ForeignPath(table, str(pk), path)
+        return None
+
+    def waiting(self, alias: str) -> list[str]:
+        return list(map(str, Run.objects.using(alias).filter(status=RunStatus.PENDING).values_list("pk", flat=True)))
+
+    def statuses(self, alias: str, runs: Collection[str]) -> dict[str, str]:
+        found = Run.objects.using(alias).filter(pk__in=runs).values_list("pk", "status")
+        return {str(pk): status for pk, status in found}
+
+    def unended(self, alias: str) -> list[str]:
+        found = Run.objects.using(alias).filter(status__in=(*WORKING, RunStatus.PAUSED))
+        return list(map(str, found.values_list("pk", flat=True)))
+
+    def compare(self, alias: str, replaced_alias: str) -> RunDifferences:
+        """Two databases cannot be joined, and may hold a million runs, of which few differ.
+
+        So each adds up its runs by the beginning of their ids; only those of unequal sums are fetched.
+        """
+        sums = [_sums(one) for one in (alias, replaced_alias)]
+        unequal = [beginning for beginning in sums[0].keys() | sums[1].keys() if _differ(beginning, *sums)]
+        here, there = (_beginning(one, unequal) for one in (alias, replaced_alias))
+        return RunDifferences(
+            lost=sorted(there.keys() - here.keys()),
+            returned=sorted(here.keys() - there.keys()),
+            changed=sorted(run for run in here.keys() & there.keys() if here[run] != there[run]),
+        )
+
+    def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
+        """Fail what was at work, and what waited here but went on there; give every unfinished step a new token.
+
+        A worker that claimed a step in another database of the tenant's may hold the very token that the next one here
+        would get.
+        """
+        with transaction.atomic(using=alias):
+            tokens = F("lease_token") % FENCE + number * FENCE
+            Step.objects.using(alias).exclude(status=StepStatus.COMPLETED).update(lease_token=tokens)
+            unfinished = Run.objects.using(alias).filter(status__in=WORKING).values_list("pk", "current_step", "status")
+            ended = [(pk, step) for pk, step, status in unfinished if not _may_wait(str(pk), status, replaced)]
+            ids = [pk for pk, _step in ended]
+            Run.objects.using(alias).filter(pk__in=ids).update(status=RunStatus.FAILED)
+            for pk, step in ended:
+                Step.objects.using(alias).filter(run_id=pk, step=step).exclude(status=StepStatus.COMPLETED).update(
+                    status=StepStatus.FAILED, error_message=reason, lease_expires_at=None, lease_owner=None
+                )
+                record(
+                    using=alias,
+                    action="run.fail",
+                    resource_type="run",
+                    resource_id=str(pk),
+                    details={"step": step, "reason": "restore"},
+                )
+        return [str(pk) for pk in ids]
+
+    def move(self, alias: str, old_prefix: str, new_prefix: str) -> None:
+        rest = len(old_prefix) + 1
+        for model, column in ((Artifact, "file_path"), (Step, "output_path")):
+            moved = model.objects.using(alias).filter(**{f"{column}__startswith": old_prefix})
+            moved.update(**{column: Concat(Value(new_prefix), Substr(column, rest))})
+
+    def at_work(self, alias: str) -> list[str]:
+        leased = Step.objects.using(alias).filter(status=StepStatus.RUNNING, lease_expires_at__gt=Now())
+        return sorted({str(pk) for pk in leased.values_list("run_id", flat=True)})
+
+    def drop_messages(self, tenant_id: str, alias: str) -> int | None:
+        return drop_wake_ups(tenant_id, exist=lambda runs: self.statuses(alias, runs).keys())
+
+    def erase_messages(self, tenant_id: str) -> int | None:
+        return erase_messages(tenant_id)
+
+    def count_messages(self, tenant_id: str) -> int | None:
+        return count_messages(tenant_id)
+
+
+def _size_bytes(document: object) -> int | None:
+    """Return what a step or an artifact says of its file's size; any JSON may stand there."""
+    size = document.get("size_bytes") if isinstance(document, dict) else None
+    return size if isinstance(size, int) and not isinstance(size, bool) else None
+
+
+def _sums(alias: str) -> dict[str, tuple[object, ...]]:
+    with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
+        cursor.execute(SUMS)
+        return {beginning: (count, total) for beginning, count, total in cursor.fetchall()}
+
+
+def _differ(beginning: str, here: dict[str, tuple[object, ...]], there: dict[str, tuple[object, ...]]) -> bool:
+    return here.get(beginning) != there.get(beginning)
+
+
+def _beginning(alias: str, beginnings: list[str]) -> dict[str, str]:
+    with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
+        cursor.execute(BEGINNING, [beginnings])
+        return dict(cursor.fetchall())

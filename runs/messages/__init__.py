@@ -1,0 +1,1 @@
+"""Celery messages: wake-ups only. Their names, their form, and sending them."""

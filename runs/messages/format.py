@@ -1,0 +1,219 @@
+"""Which messages a worker acts on: the tasks that we send, with well-formed ids, and nothing else.
+
+Whoever can write to the broker can put anything into the queue. What is no message of ours is refused here, before
+Celery looks at it, which trusts what it finds and ends the worker where that is not what it expects. What passes is
+written anew from the parts that were checked: no other header or option of the sender's has any effect.
+
+Pure functions; `config.queue.broker` and `config.queue.worker` apply them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from prompts.types import NAME_PATTERN
+from runs.messages.task_names import EXECUTE_STEP, SWEEP
+from runs.retry import LONGEST_ASKED_S
+from tenants.naming import ID_PATTERN
+from tenants.task_names import AUDIT_ANCHOR, BACKUP_DAILY
+
+# A wake-up is some 500 bytes with its headers; a prompt or an output does not fit.
+MAX_MESSAGE_BYTES = 4096
+# As the broker holds it: headers and properties beside it, the body in Base64.
+MAX_ENVELOPE_BYTES = 4 * MAX_MESSAGE_BYTES
+# Nothing of ours is to be done later than a provider may ask for; clocks may differ by an hour.
+LATEST = timedelta(seconds=LONGEST_ASKED_S, hours=1)
+# Celery's own options of a task, all unused: no task of ours is followed by another.
+NOTHING_FOLLOWS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+class MalformedMessage(Exception):
+    """A message that nobody of ours sent. Says what is wrong with it, and never what is in it."""
+
+
+@dataclass(frozen=True)
+class TaskMessage:
+    """What a worker is asked to do."""
+
+    task: str
+    task_id: str
+    args: tuple[str, ...]
+    # Not before then; None: at once.
+    eta: datetime | None = None
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """Return the headers of Celery's message protocol 2."""
+        return {
+            "lang": "py",
+            "task": self.task,
+            "id": self.task_id,
+            "root_id": self.task_id,
+            "parent_id": None,
+            "group": None,
+            "shadow": None,
+            "eta": self.eta.isoformat() if self.eta else None,
+            "expires": None,
+            "retries": 0,
+            "timelimit": [None, None],
+            "argsrepr": repr(self.args),
+            "kwargsrepr": "{}",
+            "origin": "",
+            "ignore_result": True,
+        }
+
+    @property
+    def body(self) -> str:
+        return json.dumps([list(self.args), {}, NOTHING_FOLLOWS])
+
+
+# -- tasks ---------------------------------------------------------------------------------------------------------
+
+
+def task_message(headers: object, body: str | bytes, *, content_type: object, content_encoding: object) -> TaskMessage:
+    """Return what the message asks for, or raise `MalformedMessage`."""
+    if (content_type, content_encoding) != ("application/json", "utf-8"):
+        raise MalformedMessage("its content is not JSON")
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise MalformedMessage(f"its body is longer than {MAX_MESSAGE_BYTES} bytes")
+    found = _mapping(headers, "headers")
+    task = found.get("task")
+    check = _ARGUMENTS.get(task) if isinstance(task, str) else None
+    if not isinstance(task, str) or check is None:
+        raise MalformedMessage("it names no task of ours")
+    if not isinstance(found.get("id"), str) or not is_uuid(found["id"]):
+        raise MalformedMessage("its id is not a UUID")
+    return TaskMessage(task, found["id"], check(_arguments(body)), _eta(found.get("eta")))
+
+
+def _arguments(body: str | bytes) -> list[object]:
+    """Return the positional arguments of a task's body, which has neither others nor anything that follows."""
+    parsed = _json(body, "body")
+    if not isinstance(parsed, list) or len(parsed) != 3:
+        raise MalformedMessage("its body is no task's")
+    args, kwargs, embedded = parsed
+    if not isinstance(args, list) or kwargs != {}:
+        raise MalformedMessage("its arguments are no list")
+    if not isinstance(embedded, dict) or any(value is not None for value in embedded.values()):
+        raise MalformedMessage("it wants other tasks to follow")
+    return args
+
+
+def _step(args: list[object]) -> tuple[str, ...]:
+    match args:
+        case [str(tenant_id), str(run_id), str(step)]:
+            well_formed = re.fullmatch(ID_PATTERN, tenant_id) and is_uuid(run_id) and re.fullmatch(NAME_PATTERN, step)
+            if well_formed:
+                return tenant_id, run_id, step
+            raise MalformedMessage("its ids are not well-formed")
+    raise MalformedMessage("its arguments are not a tenant, a run and a step")
+
+
+def _none(args: list[object]) -> tuple[str, ...]:
+    if args:
+        raise MalformedMessage("its task takes no arguments")
+    return ()
+
+
+_ARGUMENTS: Mapping[str, Callable[[list[object]], tuple[str, ...]]] = {
+    EXECUTE_STEP: _step,
+    SWEEP: _none,
+    BACKUP_DAILY: _none,
+    AUDIT_ANCHOR: _none,
+}
+
+
+def _eta(value: object) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        eta = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        eta = None
+    if eta is None or eta.tzinfo is None:
+        raise MalformedMessage("its time is none")
+    try:
+        # Converted, since Celery keeps times without looking whether they can be.
+        eta = eta.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise MalformedMessage("its time is none") from None
+    if eta > datetime.now(UTC) + LATEST:
+        raise MalformedMessage("its time is too far off")
+    return eta
+
+
+def is_uuid(text: str) -> bool:
+    """Tell whether this is a UUID in its usual form; `UUID` itself takes braces and words without dashes too."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+# -- envelopes -----------------------------------------------------------------------------------------------------
+
+
+def envelope(raw: bytes, queue: str, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> bytes:
+    """Return a message of Redis's or Valkey's, as kombu writes it there, made of what is safe to read of `raw`.
+
+    kombu finds in it how the body is encoded, where the message goes back to and under which tag it is kept: these are
+    ours from here on. Raises `MalformedMessage`.
+    """
+    if len(raw) > max_bytes:
+        raise MalformedMessage(f"it is longer than {max_bytes} bytes")
+    found = _mapping(_json(raw, "message"), "message")
+    properties = _mapping(found.get("properties"), "properties")
+    # Plain values alone: of objects kombu would make what they say they are.
+    headers = {name: value for name, value in _mapping(found.get("headers"), "headers").items() if _is_plain(value)}
+    # A few bytes may unpack to gigabytes; nothing of ours is compressed.
+    headers.pop("compression", None)
+    if properties.get("body_encoding") != "base64" or not isinstance(found.get("body"), str):
+        raise MalformedMessage("its body is not Base64")
+    try:
+        base64.b64decode(found["body"], validate=True).decode()
+    except ValueError:
+        raise MalformedMessage("its body is not Base64") from None
+    checked = {
+        "body": found["body"],
+        "content-type": _text(found.get("content-type")),
+        "content-encoding": _text(found.get("content-encoding")),
+        "headers": headers,
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "delivery_tag": str(uuid4()),
+            "priority": 0,
+        },
+    }
+    return json.dumps(checked).encode()
+
+
+def _json(text: str | bytes, what: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise MalformedMessage(f"its {what} is not JSON" if what != "message" else "it is not JSON") from None
+
+
+def _mapping(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise MalformedMessage(f"its {what} are no object" if what != "message" else "it is no object")
+    return value
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise MalformedMessage("its content type is no text")
+    return value

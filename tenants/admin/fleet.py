@@ -1,0 +1,202 @@
+"""The fleet as staff see it: each tenant's schema version and drift, and past migrations. Commands alone change it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from config.site.admin_base import ReadOnlyAdmin, ReadOnlyInline, as_badge
+from tenants.models import BatchStatus, BatchTenant, MigrationBatch, Tenant, TenantStatus
+from tenants.schema.releases import SchemaState, release, short
+from tenants.types import PHASES
+
+STATE_COLORS = {
+    SchemaState.CURRENT: "success",
+    SchemaState.BEHIND: "warning",
+    SchemaState.AHEAD: "danger",
+    SchemaState.UNKNOWN: "info",
+}
+BATCH_COLORS = {
+    BatchStatus.PREPARING: "info",
+    BatchStatus.COMMITTING: "info",
+    BatchStatus.ROLLING_BACK: "warning",
+    BatchStatus.COMPLETED: "success",
+    BatchStatus.ROLLED_BACK: "danger",
+}
+NEWEST = 5
+INLINE_PAGE = 50
+
+
+class StateFilter(admin.SimpleListFilter):
+    """By how a tenant's version compares with the code's: worked out of the few versions that there are."""
+
+    title = gettext_lazy("schema")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(SchemaState.choices)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> QuerySet[Tenant]:
+        if not self.value():
+            return queryset
+        code = release()
+        versions = [version for version, _count in _versions() if code.state_of(version) == self.value()]
+        return queryset.filter(schema_version__in=versions)
+
+
+class DriftFilter(admin.SimpleListFilter):
+    title = gettext_lazy("drift")
+    parameter_name = "drift"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("no", _("none")), ("yes", _("yes")), ("unknown", _("not compared"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> QuerySet[Tenant]:
+        match self.value():
+            case "no":
+                return queryset.filter(schema_drift=[])
+            case "yes":
+                return _drifted(queryset)
+            case "unknown":
+                return queryset.filter(schema_drift=None)
+        return queryset
+
+
+class TenantSchemaAdmin(ReadOnlyAdmin):
+    """The fleet page: what the control database knows of each tenant's schema, and the newest migrations."""
+
+    audit_resource = "tenant"
+    list_display = ("id", "name", "state", "version", "drift", "schema_checked_at", "server")
+    list_filter = (StateFilter, DriftFilter, "server")
+    list_select_related = ("server",)
+    list_before_template = "admin/fleet.html"
+    search_fields = ("id", "name")
+    fields = ("id", "name", "state", "schema_version", "drift", "differences", "schema_checked_at", "server")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
+        tenants: QuerySet[Tenant] = super().get_queryset(request)
+        return tenants.exclude(status=TenantStatus.DELETED)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        code = release()
+        counts = dict.fromkeys(SchemaState, 0)
+        for version, count in _versions():
+            counts[code.state_of(version)] += count
+        fleet = {
+            "title": _("Fleet"),
+            "code_version": short(code.version),
+            "states": [(state, count) for state, count in counts.items()],
+            "drifted": _drifted(Tenant.objects.all()).exclude(status=TenantStatus.DELETED).count(),
+            "batches": [
+                (batch, BATCH_COLORS[BatchStatus(batch.status)], duration(batch))
+                for batch in MigrationBatch.objects.order_by("-started_at")[:NEWEST]
+            ],
+        }
+        return super().changelist_view(request, {**fleet, **(extra_context or {})})
+
+    @admin.display(description=gettext_lazy("schema"), ordering="schema_version")
+    def state(self, tenant: Tenant) -> SafeString:
+        state = release().state_of(tenant.schema_version)
+        return as_badge(state.label, STATE_COLORS[state])
+
+    @admin.display(description=gettext_lazy("version"))
+    def version(self, tenant: Tenant) -> str | None:
+        return short(tenant.schema_version) or None
+
+    @admin.display(description=gettext_lazy("drift"))
+    def drift(self, tenant: Tenant) -> SafeString:
+        if tenant.schema_drift is None:
+            return as_badge(_("not compared"), "info")
+        count = len(tenant.schema_drift)
+        if not count:
+            return as_badge(_("none"), "success")
+        return as_badge(_("differences: %(count)d") % {"count": count}, "danger")
+
+    @admin.display(description=gettext_lazy("differences"))
+    def differences(self, tenant: Tenant) -> SafeString | None:
+        found = tenant.schema_drift or []
+        return format_html_join("", "<div>{}</div>", ((one,) for one in found)) if found else None
+
+
+class BatchTenantInline(ReadOnlyInline):
+    model = BatchTenant
+    per_page = INLINE_PAGE
+    fields = ("tenant_id", "server", "before", "applied", "prepared_ms", "locked_ms")
+    readonly_fields = fields
+    verbose_name_plural = gettext_lazy("tenants that had something to apply")
+
+    @admin.display(description=gettext_lazy("from version"))
+    def before(self, row: BatchTenant) -> str:
+        return short(row.from_version)
+
+    @admin.display(description=gettext_lazy("migrations"))
+    def applied(self, row: BatchTenant) -> str:
+        return ", ".join(row.migrations)
+
+
+class MigrationBatchAdmin(ReadOnlyAdmin):
+    audit_resource = "migration_batch"
+    list_display = ("started_at", "scope", "shown_status", "pending_count", "tenant_count", "took", "user_id")
+    list_filter = ("status", "dry_run", "started_at")
+    search_fields = ("=id", "=tenant_id", "=tenants__tenant_id")
+    search_help_text = gettext_lazy("A whole tenant id or batch id")
+    inlines = (BatchTenantInline,)
+    fields = (
+        ("started_at", "finished_at", "took"),
+        ("scope", "shown_status", "user_id"),
+        ("tenant_count", "pending_count", "id"),
+        "version",
+        "phases",
+        "problems",
+    )
+
+    @admin.display(description=gettext_lazy("scope"))
+    def scope(self, batch: MigrationBatch) -> str:
+        return batch.tenant_id or _("all")
+
+    @admin.display(description=gettext_lazy("outcome"), ordering="status")
+    def shown_status(self, batch: MigrationBatch) -> SafeString:
+        label = batch.get_status_display()
+        return as_badge(
+            _("%(status)s (dry run)") % {"status": label} if batch.dry_run else label,
+            BATCH_COLORS[BatchStatus(batch.status)],
+        )
+
+    @admin.display(description=gettext_lazy("took"))
+    def took(self, batch: MigrationBatch) -> str | None:
+        return duration(batch)
+
+    @admin.display(description=gettext_lazy("timing"))
+    def phases(self, batch: MigrationBatch) -> str | None:
+        timing = batch.timing_ms or {}
+        return ", ".join(f"{name} {timing[name] / 1000:.1f} s" for name in PHASES if name in timing) or None
+
+    @admin.display(description=gettext_lazy("what stood in the way"))
+    def problems(self, batch: MigrationBatch) -> SafeString | None:
+        lines = batch.error.splitlines()
+        return format_html_join("", "<div>{}</div>", ((line,) for line in lines)) if lines else None
+
+
+def duration(batch: MigrationBatch) -> str | None:
+    """Return how long the batch took, "1.4 s"; None while it is not over."""
+    if batch.finished_at is None:
+        return None
+    return f"{(batch.finished_at - batch.started_at) / timedelta(seconds=1):.1f} s"
+
+
+def _versions() -> list[tuple[str, int]]:
+    """Return (version, how many tenants have it), of those that exist."""
+    living = Tenant.objects.exclude(status=TenantStatus.DELETED)
+    return list(living.values_list("schema_version").annotate(count=Count("pk")).order_by())
+
+
+def _drifted(tenants: QuerySet[Tenant]) -> QuerySet[Tenant]:
+    return tenants.exclude(schema_drift=None).exclude(schema_drift=[])

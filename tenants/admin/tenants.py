@@ -1,0 +1,291 @@
+"""Tenants and the servers that they live on, as staff see them. What changes a tenant is one call of a service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Count, Model, OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.enums import ActionVariant
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from config.base.errors import SeoGenError
+from config.site.admin_base import ReadOnlyAdmin, StaffAdmin, action, as_badge, as_link, finished, form_page
+from tenants.admin.erasures import erasure_link
+from tenants.files.locations import place_at
+from tenants.lifecycle.create import tenant_create
+from tenants.lifecycle.server_settings import ServerSettings, server_settings_save
+from tenants.lifecycle.setup import server_register
+from tenants.lifecycle.suspend import tenant_resume, tenant_suspend
+from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus, database_prefix
+from tenants.naming import ID_MAX_LENGTH, NAME_MAX_LENGTH
+from tenants.routing.site_urls import tenant_url
+from tenants.servers.admin_url import require_server_url
+from tenants.servers.session import Cluster
+
+STATUS_COLORS = {
+    TenantStatus.PROVISIONING: "info",
+    TenantStatus.ACTIVE: "success",
+    TenantStatus.SUSPENDED: "warning",
+    TenantStatus.RESTORING: "info",
+    TenantStatus.DELETING: "danger",
+    TenantStatus.DELETED: "danger",
+}
+
+
+class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The administrator's URL can be written and never read back."""
+
+    new_admin_url = forms.CharField(
+        label=gettext_lazy("Administrator's URL"),
+        required=False,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
+        help_text=gettext_lazy(
+            "postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE. Its parameters may"
+            " be about TLS alone, such as ?sslmode=verify-full. Stored encrypted and never shown again; empty keeps the"
+            " present one."
+        ),
+    )
+
+    class Meta:
+        model = DatabaseServer
+        fields = ("name", "capacity", "is_default", "is_active", "wal_archive")
+        widgets: ClassVar = {"wal_archive": UnfoldAdminTextInputWidget}
+        help_texts: ClassVar = {
+            "wal_restore_command": gettext_lazy(
+                "Of another tool that archives the log. `seo-gen cluster set-restore-command` sets it."
+            ),
+            "wal_archive": gettext_lazy(
+                "Where the server's write-ahead log is archived: a folder or s3://bucket/prefix."
+            ),
+        }
+
+    def clean_wal_archive(self) -> str:
+        place: str = self.cleaned_data["wal_archive"].strip()
+        if place and not place.startswith("s3://") and not Path(place).is_absolute():
+            raise ValidationError(_("Enter the folder's whole path, from / on, or s3://bucket/prefix."))
+        try:
+            place_at(place)
+        except SeoGenError as error:
+            raise ValidationError(str(error)) from error
+        return place
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        url = cleaned.get("new_admin_url", "")
+        if not url and self.instance._state.adding:
+            self.add_error("new_admin_url", _("A new server needs its administrator's URL."))
+        elif url:
+            self._require_reachable(cleaned.get("name") or self.instance.name, url)
+        return cleaned
+
+    def _get_validation_exclusions(self) -> set[str]:
+        """Leave "one default" to the database: saving moves the mark from the server that has it."""
+        exclusions: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
+        return exclusions | {"is_default"}
+
+    def _require_reachable(self, name: str, url: str) -> None:
+        try:
+            require_server_url(url)
+            with Cluster(DatabaseServer(name=name, admin_url=url), database_prefix()):
+                pass
+        except SeoGenError as error:
+            raise ValidationError({"new_admin_url": str(error)}) from error
+
+
+class DatabaseServerAdmin(StaffAdmin):
+    """Superusers alone change servers: this machine connects wherever a server's address says."""
+
+    audit_noun = "server"
+    audit_resource = "database_server"
+    form = DatabaseServerForm
+    list_display = ("name", "masked_url", "tenant_count", "capacity", "is_default", "is_active")
+    # The restore command is run in a shell: `cluster set-restore-command` sets it.
+    readonly_fields = ("masked_url", "wal_restore_command", "recovery_verified_at", "created_at")
+    fields = (
+        *("name", "masked_url", "new_admin_url", "capacity", "is_default", "is_active"),
+        *("wal_archive", "wal_restore_command", "recovery_verified_at", "created_at"),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DatabaseServer]:
+        servers: QuerySet[DatabaseServer] = super().get_queryset(request)
+        return servers.annotate(tenant_count=Count("tenants"))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        return ("name", *self.readonly_fields) if obj else self.readonly_fields
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
+        """Register the address, which prepares the server, then keep the rest."""
+        assert isinstance(obj, DatabaseServer)
+        url = form.cleaned_data["new_admin_url"]
+        if url:
+            obj.admin_url = server_register(name=obj.name, admin_url=url).admin_url
+        kept = ServerSettings(
+            capacity=obj.capacity, is_default=obj.is_default, is_active=obj.is_active, wal_archive=obj.wal_archive
+        )
+        server_settings_save(name=obj.name, settings=kept)
+        obj._state.adding = False
+
+    @admin.display(description=gettext_lazy("tenants"), ordering="tenant_count")
+    def tenant_count(self, server: Any) -> int:
+        return int(server.tenant_count)
+
+    @admin.display(description=gettext_lazy("address"))
+    def masked_url(self, server: DatabaseServer) -> str:
+        return server.masked_url
+
+
+class TenantCreateForm(forms.Form):
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=NAME_MAX_LENGTH, widget=UnfoldAdminTextInputWidget)
+    tenant_id = forms.CharField(
+        label=gettext_lazy("Id"),
+        max_length=ID_MAX_LENGTH,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=gettext_lazy(
+            "Stands in addresses and folders, and is never changed or used again: a-z, 0-9 and -. Empty: made from the"
+            " name, or a number if the name has no Latin letters."
+        ),
+    )
+    server = forms.ModelChoiceField(
+        label=gettext_lazy("Database server"),
+        queryset=DatabaseServer.objects.filter(is_active=True),
+        required=False,
+        empty_label=gettext_lazy("The default one"),
+        widget=UnfoldAdminSelectWidget,
+    )
+
+
+class TenantAdmin(ReadOnlyAdmin):
+    """Read-only but for what the services do. Their audit entries are their own."""
+
+    audit_resource = "tenant"
+    list_display = ("id", "name", "shown_status", "server", "created_at", "site")
+    list_filter = ("status", "server")
+    list_select_related = ("server",)
+    search_fields = ("id", "name")
+    fields = ("id", "name", "shown_status", "site", "server", "masked_url", "identity", "created_at")
+    actions_detail = ("suspend", "resume")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
+        tenants: QuerySet[Tenant] = super().get_queryset(request)
+        erasure = Erasure.objects.filter(tenant_id=OuterRef("pk")).values("pk")
+        return tenants.annotate(erasure_id=Subquery(erasure[:1]))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("tenants.add_tenant")
+
+    def has_suspend_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return self._may_move(request, object_id, TenantStatus.ACTIVE)
+
+    def has_resume_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return self._may_move(request, object_id, TenantStatus.SUSPENDED)
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = TenantCreateForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            tenant = self._create(form)
+            if tenant is not None:
+                messages.success(request, _("Tenant %(id)s was created.") % {"id": tenant.id})
+                return HttpResponseRedirect(reverse("admin:tenants_tenant_change", args=[tenant.id]))
+        return form_page(
+            self,
+            request,
+            form,
+            title=_("Create a tenant"),
+            submit=_("Create"),
+            explanation=_("A tenant gets a database and a role of its own. This takes a moment."),
+        )
+
+    @action(
+        description=gettext_lazy("Suspend"),
+        permissions=["suspend"],
+        variant=ActionVariant.DANGER,
+        dialog={
+            "title": gettext_lazy("Suspend this tenant?"),
+            "description": gettext_lazy("Its site closes at once and its runs wait where they are. No data is lost."),
+            "form_submit_text": gettext_lazy("Suspend"),
+        },
+    )
+    def suspend(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        return self._move(request, object_id, tenant_suspend, _("Tenant %(id)s is suspended."))
+
+    @action(
+        description=gettext_lazy("Resume"),
+        permissions=["resume"],
+        variant=ActionVariant.PRIMARY,
+        dialog={
+            "title": gettext_lazy("Resume this tenant?"),
+            "description": gettext_lazy("Its site opens again and its waiting runs continue."),
+            "form_submit_text": gettext_lazy("Resume"),
+        },
+    )
+    def resume(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        return self._move(request, object_id, tenant_resume, _("Tenant %(id)s is active again."))
+
+    @admin.display(description=gettext_lazy("status"), ordering="status")
+    def shown_status(self, tenant: Tenant) -> SafeString:
+        return as_badge(tenant.get_status_display(), STATUS_COLORS[TenantStatus(tenant.status)])
+
+    @admin.display(description=gettext_lazy("site"))
+    def site(self, tenant: Any) -> SafeString | None:
+        """Lead to its site, or to what there is of one that was, or is being, erased."""
+        if tenant.erasure_id is not None:
+            over = tenant.status == TenantStatus.DELETED
+            return erasure_link(tenant.erasure_id, _("Certificate of erasure") if over else _("Erasure"))
+        if tenant.status != TenantStatus.ACTIVE:
+            return None
+        return as_link(tenant_url(tenant.id, "admin:index"), _("Open"))
+
+    @admin.display(description=gettext_lazy("database"))
+    def masked_url(self, tenant: Tenant) -> str | None:
+        return tenant.masked_url or None
+
+    def _create(self, form: TenantCreateForm) -> Tenant | None:
+        given = form.cleaned_data
+        try:
+            return tenant_create(
+                name=given["name"],
+                tenant_id=given["tenant_id"] or None,
+                server_name=given["server"].name if given["server"] else None,
+                # Nobody waits for a page as long as a migration may take.
+                fleet_wait="3s",
+            )
+        except SeoGenError as error:
+            form.add_error(None, str(error))
+            return None
+
+    def _move(self, request: HttpRequest, tenant_id: str, service: Callable[..., Tenant], done: str) -> HttpResponse:
+        try:
+            service(tenant_id=tenant_id)
+        except SeoGenError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, done % {"id": tenant_id})
+        return finished(request, reverse("admin:tenants_tenant_change", args=[tenant_id]))
+
+    def _may_move(self, request: HttpRequest, object_id: object, status: TenantStatus) -> bool:
+        """Offer the move only where it is possible; the service decides."""
+        if not request.user.has_perm("tenants.change_tenant"):
+            return False
+        return request.method == "POST" or Tenant.objects.filter(pk=object_id, status=status).exists()

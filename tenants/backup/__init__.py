@@ -1,0 +1,1 @@
+"""Backing up one tenant: dump, manifest, files."""

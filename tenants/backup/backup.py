@@ -1,0 +1,363 @@
+"""Back up tenants: PostgreSQL's own dump, a manifest beside it, and on demand the files that belong to it."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, Any, Literal, cast
+from uuid import uuid4
+
+from django.db import DatabaseError, connections, transaction
+from django.db.models.functions import Now
+from django.utils.timezone import now
+from django.utils.translation import gettext as _
+
+from audit.log.actor import current_actor
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
+from tenants.backup import manifest as manifests
+from tenants.backup.backup_files import names_of, storage_name
+from tenants.backup.dump import DumpFormat, dump
+from tenants.backup.manifest import AuditHead, Manifest, ManifestArtifact, ManifestFile
+from tenants.backup.snapshot import Account, Snapshot, account_of, snapshot
+from tenants.backup.standard_output import Streamed, streaming
+from tenants.backup.version import product_version
+from tenants.errors import BackupFailed, TenantBusy, TenantNotActive, reason_of, reason_of_disk
+from tenants.files.age_encryption import SUFFIX as SEALED
+from tenants.files.age_encryption import recipient_for, seal
+from tenants.files.locations import Place, PlaceError, place_at
+from tenants.files.streams import Tally, collecting, copy_stream, piped
+from tenants.files.tar import archive_write
+from tenants.models import Backup, BackupKind, BackupStatus, Tenant, TenantStatus, database_prefix
+from tenants.operations import backup_lock
+from tenants.parallel import in_parallel
+from tenants.schema.releases import label, release
+from tenants.selectors import require_finished, tenant_get, tenants_existing
+from tenants.servers.programs import program, run
+from tenants.types import OnProgress, Progress, ignore_progress
+
+BACKED_UP = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+WORKERS = 2
+EXTENSIONS = {DumpFormat.CUSTOM: "dump", DumpFormat.PLAIN: "sql"}
+
+
+@dataclass(frozen=True)
+class BackupOutcome:
+    """What became of one tenant: the record of its backup, or why there is none."""
+
+    tenant_id: str
+    backup: Backup | None
+    problem: str = ""
+
+
+def tenant_backup(
+    *,
+    tenant_id: str | None,
+    output: str,
+    dump_format: DumpFormat = DumpFormat.CUSTOM,
+    with_storage: bool = False,
+    recipient: str | None = None,
+    workers: int = WORKERS,
+    on_progress: OnProgress = ignore_progress,
+) -> list[BackupOutcome]:
+    """Back up the tenant named, or every one, to the place `output` (a folder or s3://bucket/prefix).
+
+    With `with_storage` its files too. Encrypted to the age `recipient`, to the setting's where it is None, not at all
+    where it is "". `workers` at a time; a tenant that fails does not hold up the others and is told of in its outcome.
+    Raises `UnknownTenant`, `TenantNotActive` for one that has no database to read, `PlaceError`, `SealError`.
+    """
+    place, recipient = place_at(output), recipient_for(recipient)
+    tenants = [tenant_get(tenant_id)] if tenant_id else list(tenants_existing().filter(status__in=BACKED_UP))
+    for tenant in tenants:
+        if tenant.status not in BACKED_UP:
+            raise TenantNotActive(tenant.id, tenant.status)
+
+    def work(tenant: Tenant) -> Backup:
+        try:
+            return backup_make(
+                tenant,
+                place,
+                dump_format=dump_format,
+                with_storage=with_storage,
+                recipient=recipient,
+                on_progress=on_progress,
+            )
+        finally:
+            # The thread's own.
+            connections[CONTROL].close()
+
+    return _outcomes(tenants, work, workers)
+
+
+def tenant_backup_stream(
+    *,
+    tenant_id: str,
+    target: IO[bytes],
+    dump_format: DumpFormat = DumpFormat.CUSTOM,
+    recipient: str | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Streamed:
+    """Write the tenant's dump to `target`, such as standard output: without a manifest, and without files.
+
+    Nothing is written before the dump is collected, so that nobody who reads slowly holds the tenant's snapshot open,
+    and before the entry "tenant.backup" is committed. The catalogue has no record of it, but an erasure names it.
+    Raises `UnknownTenant`, `TenantNotActive`, `SealError`, `BackupFailed`.
+    """
+    recipient = recipient_for(recipient)
+    tenant = tenant_get(tenant_id)
+    if tenant.status not in BACKED_UP:
+        raise TenantNotActive(tenant.id, tenant.status)
+    with backup_lock(tenant.id), failing_as(tenant, BackupKind.BACKUP), collecting() as collected:
+        require_finished(tenant.id)
+        work = f"backup {uuid4()}"
+        on_progress(Progress(tenant.id, "snapshot"))
+        with snapshot(tenant, work=work) as taken:
+            on_progress(Progress(tenant.id, "dump"))
+            _dump_into(collected, taken, work, dump_format, recipient)
+        collected.seek(0)
+        with streaming(tenant, BackupKind.BACKUP, target) as tally:
+            copy_stream(collected, cast(IO[bytes], tally))
+    on_progress(Progress(tenant.id, "done"))
+    return Streamed(tenant.id, tally.size_bytes, tally.sha256)
+
+
+def _outcomes(tenants: Sequence[Tenant], work: Callable[[Tenant], Backup], workers: int) -> list[BackupOutcome]:
+    outcomes = []
+    for tenant, result in in_parallel(work, tenants, workers):
+        if isinstance(result, Backup):
+            outcomes.append(BackupOutcome(tenant.id, result))
+        elif isinstance(result, SeoGenError):
+            outcomes.append(BackupOutcome(tenant.id, None, str(result)))
+        else:
+            raise result
+    return sorted(outcomes, key=lambda outcome: outcome.tenant_id)
+
+
+def backup_make(
+    tenant: Tenant,
+    place: Place,
+    *,
+    dump_format: DumpFormat,
+    with_storage: bool,
+    recipient: str,
+    on_progress: OnProgress = ignore_progress,
+) -> Backup:
+    """Back up one tenant and return the completed record; raise `BackupFailed`, and nothing of it is left.
+
+    1. record; 2. hold the database at one moment; 3. its dump; 4. its files; 5. the manifest, last: without one a
+    backup is not complete; 6. the record again.
+    """
+    with backup_lock(tenant.id):
+        require_finished(tenant.id)
+        name = _name(tenant, dump_format, recipient)
+        with recorded(tenant, place, name, kind=BackupKind.BACKUP, made_as=dump_format, recipient=recipient) as backup:
+            manifest = _write(tenant, place, backup, with_storage, on_progress)
+            backup_complete(backup, manifest)
+    on_progress(Progress(tenant.id, "done"))
+    return backup
+
+
+@contextmanager
+def recorded(
+    tenant: Tenant, place: Place, name: str, *, kind: BackupKind, made_as: str, recipient: str
+) -> Iterator[Backup]:
+    """Record a backup that is made inside the block; where it fails remove it, and raise `BackupFailed`."""
+    backup = _begin(tenant, place, name, kind=kind, made_as=made_as, recipient=recipient)
+    try:
+        yield backup
+    except BaseException as error:
+        if place.completed.isdisjoint(names_of(backup)):
+            _failed(backup, _reason(error))
+        else:
+            with suppress(PlaceError):  # what cannot be removed now, `tenant recover` removes
+                backup_abandon(backup, place, _reason(error))
+        with failing_as(tenant, kind):
+            raise
+
+
+@contextmanager
+def failing_as(tenant: Tenant, kind: BackupKind) -> Iterator[None]:
+    """Turn what an operator can act on into `BackupFailed`. A reader of standard output may leave; that is none."""
+    try:
+        yield
+    except (BackupFailed, TenantBusy, BrokenPipeError):
+        raise
+    except (SeoGenError, DatabaseError, OSError) as error:
+        # Of the disk, too: a temporary file or a pipe may be what is full or gone.
+        raise BackupFailed(
+            tenant.id, _reason(error), exported=kind == BackupKind.EXPORT, code=getattr(error, "code", "")
+        ) from error
+
+
+def backup_abandon(backup: Backup, place: Place, reason: str) -> None:
+    """Remove what there is of a backup that was not completed, and say so in its record."""
+    for name in names_of(backup):
+        place.remove(name)
+    _failed(backup, reason)
+
+
+def _failed(backup: Backup, reason: str) -> None:
+    with transaction.atomic(using=CONTROL):
+        Backup.objects.using(CONTROL).filter(pk=backup.pk, status=BackupStatus.RUNNING).update(
+            status=BackupStatus.FAILED, error=reason, finished_at=Now()
+        )
+        # Not the reason, which may quote what is in the database.
+        _audit(f"tenant.{backup.kind}.fail", backup, {})
+
+
+def _name(tenant: Tenant, dump_format: DumpFormat, recipient: str) -> str:
+    sealed = SEALED if recipient else ""
+    return f"{tenant.id}-{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.{EXTENSIONS[dump_format]}{sealed}"
+
+
+def _begin(tenant: Tenant, place: Place, name: str, *, kind: BackupKind, made_as: str, recipient: str) -> Backup:
+    with transaction.atomic(using=CONTROL):
+        backup = Backup.objects.using(CONTROL).create(
+            tenant_id=tenant.id,
+            identity=tenant.identity,
+            kind=kind,
+            status=BackupStatus.RUNNING,
+            place=place.url,
+            name=name,
+            format=made_as,
+            recipient=recipient,
+            user_id=current_actor().user_id,
+        )
+        _audit(f"tenant.{kind}", backup, {})
+    return backup
+
+
+def _write(tenant: Tenant, place: Place, backup: Backup, with_storage: bool, on_progress: OnProgress) -> Manifest:
+    work = f"backup {backup.pk}"
+    on_progress(Progress(tenant.id, "snapshot"))
+    with snapshot(tenant, work=work) as taken:
+        on_progress(Progress(tenant.id, "dump"))
+        with _dumping(place, backup, taken, work) as dumped:
+            on_progress(Progress(tenant.id, "account"))
+            account = account_of(taken, tenant, release(), work=work)
+        file = dumped.result()
+    storage = None
+    if with_storage:
+        on_progress(Progress(tenant.id, "storage"))
+        storage = _write_storage(place, backup, tenant.id)
+    manifest = manifest_of(tenant, backup, taken, account, file=file, storage=storage)
+    on_progress(Progress(tenant.id, "manifest"))
+    place.write(backup.name + manifests.SUFFIX, manifest.document())
+    return manifest
+
+
+@contextmanager
+def _dumping(place: Place, backup: Backup, taken: Snapshot, work: str) -> Iterator[Future[ManifestFile]]:
+    """Write the dump beside the block, and wait for it; where the block fails, end it."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as beside:
+        try:
+            yield beside.submit(_write_dump, place, backup, taken, work, stop)
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _write_dump(place: Place, backup: Backup, taken: Snapshot, work: str, stop: threading.Event) -> ManifestFile:
+    with place.writing(backup.name) as target:
+        tally = Tally(target, stop)
+        _dump_into(cast(IO[bytes], tally), taken, work, DumpFormat(backup.format), backup.recipient)
+    return ManifestFile(name=backup.name, sha256=tally.sha256, size_bytes=tally.size_bytes)
+
+
+def _dump_into(target: IO[bytes], taken: Snapshot, work: str, dump_format: DumpFormat, recipient: str) -> None:
+    dump(
+        taken.server,
+        taken.database,
+        taken.server_version,
+        lambda stream: seal(stream, target, recipient),
+        work=work,
+        dump_format=dump_format,
+        snapshot=taken.name,
+    )
+
+
+def _write_storage(place: Place, backup: Backup, tenant_id: str) -> ManifestFile:
+    name = storage_name(backup.name)
+    with place.writing(name) as target:
+        tally = Tally(target)
+        with piped(lambda pushed: archive_write(tenant_id, pushed)) as stream:
+            seal(stream, cast(IO[bytes], tally), backup.recipient)
+    return ManifestFile(name=name, sha256=tally.sha256, size_bytes=tally.size_bytes)
+
+
+def manifest_of(tenant: Tenant, backup: Backup, taken: Snapshot, account: Account, **parts: Any) -> Manifest:
+    """Return the manifest; `parts` are its fields about files."""
+    return Manifest(
+        tenant_id=tenant.id,
+        name=tenant.name,
+        identity=tenant.identity,
+        chain_identity=tenant.chain_identity or tenant.identity,
+        created_at=backup.started_at,
+        format=cast(Literal["custom", "plain"], DumpFormat.PLAIN if backup.format == "plain" else DumpFormat.CUSTOM),
+        recipient=backup.recipient,
+        server_version=taken.server_version,
+        tools=_tools(taken.server_version),
+        product=product_version(),
+        database_prefix=database_prefix(),
+        schema_version=release().version_of(account.census.history),
+        **_contents(account),
+        **parts,
+    )
+
+
+def _contents(account: Account) -> dict[str, Any]:
+    """Return the manifest's fields about what is in the dump."""
+    census = account.census
+    return {
+        "history": sorted(map(label, census.history)),
+        "fingerprint": account.fingerprint,
+        "drift": account.drift,
+        "large_objects": account.large_objects,
+        "audit": AuditHead(sequence=census.audit.sequence, hash=census.audit.hash),
+        "rows": census.rows,
+        "artifacts": [
+            ManifestArtifact(path=one.path, digest=one.digest, size_bytes=one.size_bytes) for one in account.files
+        ],
+    }
+
+
+def _tools(server_version: int) -> str:
+    return run([program("pg_dump", server_version), "--version"], {}).strip()
+
+
+def backup_complete(backup: Backup, manifest: Manifest) -> None:
+    """Say in its record that it is whole, and what is in it."""
+    storage_bytes = manifest.storage.size_bytes if manifest.storage else 0
+    # The list of files stands beside the backup; a thousand of these lists would fill the control database.
+    kept = manifest.model_dump(mode="json", exclude={"artifacts"})
+    backup.status = BackupStatus.COMPLETED
+    backup.size_bytes = manifest.file.size_bytes + storage_bytes
+    backup.manifest = {**kept, "artifact_count": len(manifest.artifacts)}
+    backup.schema_version = manifest.schema_version
+    backup.finished_at = now()
+    with transaction.atomic(using=CONTROL):
+        backup.save(using=CONTROL, update_fields=["status", "size_bytes", "manifest", "schema_version", "finished_at"])
+        _audit(f"tenant.{backup.kind}.complete", backup, {"sha256": manifest.file.sha256, "audit": kept["audit"]})
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SeoGenError):
+        return str(error.message)
+    if isinstance(error, OSError):
+        return _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)}
+    if isinstance(error, DatabaseError):
+        return _("Its database cannot be used: %(reason)s.") % {"reason": reason_of(error)}
+    return type(error).__name__
+
+
+def _audit(action: str, backup: Backup, details: dict[str, object]) -> None:
+    where = {"backup": str(backup.pk), "place": backup.place, "file": backup.name}
+    record(
+        using=CONTROL, action=action, resource_type="tenant", resource_id=backup.tenant_id, details={**where, **details}
+    )

@@ -1,0 +1,91 @@
+"""Backups and exports that go to standard output: no catalogue can keep where they are, but an erasure names them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+from django.db import transaction
+from django.utils.timezone import now
+
+from audit.log.actor import current_actor
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from tenants.files.locations import STANDARD
+from tenants.files.streams import Tally
+from tenants.models import Backup, BackupKind, FileRead, Tenant
+
+# As standard input is recorded (`tenants.files.files_read`): one name for all, so each has its number.
+PLACE, NAME = "/dev", "stdout ({number})"
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What was written, as it was written: encrypted where a recipient was given."""
+
+    tenant_id: str
+    size_bytes: int
+    sha256: str
+
+
+def unrecorded(tenant: Tenant, *, kind: BackupKind, made_as: str, recipient: str) -> Backup:
+    """Return the row that the catalogue would have of a file, for those who write one; it is never saved."""
+    return Backup(
+        tenant_id=tenant.id,
+        identity=tenant.identity,
+        kind=kind,
+        place=STANDARD,
+        name=STANDARD,
+        format=made_as,
+        recipient=recipient,
+        started_at=now(),
+    )
+
+
+@contextmanager
+def streaming(tenant: Tenant, kind: BackupKind, target: IO[bytes]) -> Iterator[Tally]:
+    """Yield what to write to. It is recorded before the block, what was written after it, and a failure.
+
+    So nobody has a byte that no record tells of. What was written before a failure cannot be taken back.
+    """
+    row = _begin(tenant, kind)
+    tally = Tally(target)
+    try:
+        yield tally
+        target.flush()
+    except BaseException:
+        with transaction.atomic(using=CONTROL):
+            _audit(f"tenant.{kind}.fail", row, {})
+        raise
+    row.sha256, row.size_bytes = tally.sha256, tally.size_bytes
+    with transaction.atomic(using=CONTROL):
+        row.save(using=CONTROL, update_fields=["sha256", "size_bytes"])
+        _audit(f"tenant.{kind}.complete", row, {"sha256": row.sha256})
+
+
+def _begin(tenant: Tenant, kind: BackupKind) -> FileRead:
+    actor = current_actor()
+    with transaction.atomic(using=CONTROL):
+        row = FileRead.objects.using(CONTROL).create(
+            place=PLACE,
+            name=NAME.format(number=uuid.uuid4()),
+            is_stream=True,
+            tenant_id=tenant.id,
+            identity=tenant.identity,
+            purpose=kind,
+            holds=tenant.identity,
+            user_id=actor.user_id,
+            operation_id=actor.operation_id or "",
+        )
+        _audit(f"tenant.{kind}", row, {})
+    return row
+
+
+def _audit(action: str, row: FileRead, details: dict[str, object]) -> None:
+    where: dict[str, object] = {"place": STANDARD, "file": row.name}
+    record(
+        using=CONTROL, action=action, resource_type="tenant", resource_id=row.tenant_id, details={**where, **details}
+    )

@@ -1,0 +1,1 @@
+"""Deleting a tenant for good, the certificate, and verifying that it is still gone."""

@@ -1,0 +1,195 @@
+"""Erase a tenant for good (`tenants.erasure.steps`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.utils import Error
+from django.utils.translation import gettext as _
+
+from audit.log.chain import chain_first_bad, chain_head, chain_last
+from config.base.databases import CONTROL
+from tenants.app_hooks import contents
+from tenants.erasure import steps
+from tenants.erasure.inventory import (
+    HeldBackup,
+    HeldDatabase,
+    HeldFile,
+    HeldStorage,
+    backups_held,
+    databases_held,
+    files_held,
+    rows_held,
+    storage_held,
+)
+from tenants.erasure.steps import AUDIT_LOSS, KIND, LOST_BACKUPS, work_of
+from tenants.erasure_ledger import erasure_get
+from tenants.errors import DeletionRefused, TenantNotActive, reason_of
+from tenants.files import tenant_storage
+from tenants.fleet.batch_record import fleet_shared
+from tenants.models import (
+    Backup,
+    BackupKind,
+    BackupStatus,
+    DatabaseServer,
+    Erasure,
+    Tenant,
+    TenantStatus,
+    database_prefix,
+)
+from tenants.operations import copies_barred, tenant_lock
+from tenants.restore.workflow import FLEET_WAIT
+from tenants.routing.owner_connection import owner_connection
+from tenants.schema.inspection import database_of
+from tenants.selectors import require_finished, tenant_get
+from tenants.servers.session import Cluster
+from tenants.types import OnProgress, ignore_progress
+
+DELETABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a deletion is going to take away."""
+
+    tenant_id: str
+    name: str
+    databases: list[HeldDatabase]
+    # By table.
+    rows: dict[str, int]
+    storage: HeldStorage
+    backups: list[HeldBackup]
+    # Those that people gave the product to read; only some go too.
+    files: list[HeldFile]
+    # When the newest completed backup was begun; None where there is none.
+    last_backup_at: datetime | None
+    # Ids of runs that workers are at work on.
+    at_work: list[str]
+
+
+def tenant_loss(*, tenant_id: str) -> Loss:
+    """Look through everything that there is of the tenant, and change nothing. Raises what `tenant_delete` raises."""
+    tenant = tenant_get(tenant_id)
+    server = _require_deletable(tenant)
+    database = database_of(tenant)
+    with Cluster(server, database_prefix(), work_of(tenant)) as cluster:
+        completed = Backup.objects.using(CONTROL).filter(
+            tenant_id=tenant.id, kind=BackupKind.BACKUP, status=BackupStatus.COMPLETED
+        )
+        return Loss(
+            tenant_id=tenant.id,
+            name=tenant.name,
+            databases=databases_held(cluster, tenant.id, database),
+            rows=rows_held(cluster, database),
+            storage=storage_held(tenant.id),
+            backups=backups_held(tenant.id),
+            files=files_held(tenant.id, tenant.identity),
+            last_backup_at=completed.order_by("-started_at").values_list("started_at", flat=True).first(),
+            at_work=_at_work(cluster, database, tenant),
+        )
+
+
+def tenant_delete_check(*, tenant_id: str, accept_audit_loss: bool = False) -> None:
+    """Raise what `tenant_delete` would refuse before it begins; change nothing."""
+    require_finished(tenant_id)
+    tenant = tenant_get(tenant_id)
+    server = _require_deletable(tenant)
+    with Cluster(server, database_prefix(), work_of(tenant)) as cluster:
+        _require_possible(cluster, tenant, accept_audit_loss)
+
+
+def tenant_delete(
+    *,
+    tenant_id: str,
+    accept_audit_loss: bool = False,
+    accept_lost_backups: bool = False,
+    on_progress: OnProgress = ignore_progress,
+) -> Erasure:
+    """Erase the tenant, and return the record with its certificate; one that is erased already is left as it is.
+
+    A deletion that was cut off is continued. A broken or missing audit log stands in the way unless
+    `accept_audit_loss`, backups in places that cannot be reached unless `accept_lost_backups`; the certificate says so.
+    Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, `ServerError` or
+    `DeletionRefused`, and nothing was begun; `DeletionUnfinished` where it was, and the tenant stays closed.
+    """
+    accepts = [AUDIT_LOSS] * accept_audit_loss + [LOST_BACKUPS] * accept_lost_backups
+    tenant_get(tenant_id)
+    with tenant_lock(tenant_id, KIND), copies_barred(tenant_id):
+        tenant = tenant_get(tenant_id)
+        if tenant.status == TenantStatus.DELETED:
+            return erasure_get(tenant_id)
+        if tenant.status == TenantStatus.DELETING:
+            row = erasure_get(tenant_id)
+            steps.accept(row, accepts)
+        else:
+            row = _begin(tenant, accepts)
+        with Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
+            cluster.end_predecessors()
+            steps.carry_on(cluster, tenant, row, on_progress)
+    return row
+
+
+def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
+    """Record it while no migration of the fleet is on; those that come later leave the tenant out."""
+    with fleet_shared(wait=FLEET_WAIT):
+        require_finished(tenant.id)
+        server = _require_deletable(tenant)
+        with Cluster(server, database_prefix(), work_of(tenant)) as cluster:
+            _require_possible(cluster, tenant, AUDIT_LOSS in accepts)
+            # Only a member of the owner can drop its databases, which an administrator is not who has just come.
+            cluster.prepare()
+        return steps.begin(tenant, accepts)
+
+
+def _require_possible(cluster: Cluster, tenant: Tenant, accept_audit_loss: bool) -> None:
+    cluster.require_needed()
+    if not accept_audit_loss:
+        _require_whole_log(cluster, tenant)
+    cluster.require_endable(database_of(tenant))
+    refusal = tenant_storage.refusal_of(tenant.id)
+    if refusal:
+        raise DeletionRefused(
+            tenant.id,
+            _("Its storage does not let its files be listed: %(reason)s.") % {"reason": refusal},
+            hint=_("Grant that permission; docs/configuration.md names what the account needs."),
+            code="storage_not_listable",
+        )
+
+
+def _require_deletable(tenant: Tenant) -> DatabaseServer:
+    if tenant.status not in DELETABLE:
+        raise TenantNotActive(tenant.id, tenant.status)
+    return tenant.require_server()
+
+
+def _require_whole_log(cluster: Cluster, tenant: Tenant) -> None:
+    """Refuse before anything is begun what would stop it later: a log that is kept must be worth keeping."""
+    database, identity = database_of(tenant), tenant.chain_identity or tenant.identity
+    if not cluster.database_exists(database):
+        raise _without_log(tenant, _("Its database is gone, and its audit log with it."))
+    try:
+        with owner_connection(cluster.server, database, work_of(tenant)) as connection:
+            bad = chain_first_bad(connection, identity)
+            last = chain_last(connection, identity)
+            if bad is None and chain_head(connection) != last:
+                bad = last.sequence + 1
+    except Error as error:
+        reason = _("Its audit log cannot be read: %(reason)s.") % {"reason": reason_of(error)}
+        raise _without_log(tenant, reason) from error
+    if bad is not None:
+        raise _without_log(tenant, steps.broken_log(bad))
+
+
+def _without_log(tenant: Tenant, reason: str) -> DeletionRefused:
+    return DeletionRefused(tenant.id, reason, hint=steps.HINTS[AUDIT_LOSS]())
+
+
+def _at_work(cluster: Cluster, database: str, tenant: Tenant) -> list[str]:
+    if not cluster.database_exists(database):
+        return []
+    try:
+        with owner_connection(cluster.server, database, work_of(tenant)) as connection:
+            return contents().at_work(connection.alias)
+    except Error:
+        return []

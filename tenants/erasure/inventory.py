@@ -1,0 +1,254 @@
+"""What there is of a tenant, and where: for whoever is about to erase it, and for whoever looks again afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.utils import Error
+
+from config.base.databases import CONTROL
+from tenants.backup.backup_files import is_there, names_of
+from tenants.files.locations import Folder, MissingFromPlace, Place, PlaceError, place_at
+from tenants.files.streams import Tally
+from tenants.files.tenant_storage import versions_of
+from tenants.models import Backup, BackupKind, BackupStatus, FileRead, Restore, Tenant
+from tenants.routing.owner_connection import owner_connection
+from tenants.schema.row_counts import census_take, is_of
+from tenants.servers.session import Cluster
+
+# What the databases of a tenant are.
+LIVE, KEPT, SCRATCH = "live", "kept", "scratch"
+
+
+@dataclass(frozen=True)
+class HeldDatabase:
+    name: str
+    # LIVE, KEPT (a restore replaced it) or SCRATCH (one was building it).
+    kind: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class HeldStorage:
+    """Everything beneath the tenant's prefix, old versions included."""
+
+    # Names, and versions of them.
+    objects: int
+    versions: int
+    size_bytes: int
+    # sha256 of the lines "path<TAB>version<TAB>bytes", as the storage lists them.
+    list_sha256: str
+
+
+# Whether a file that was read is still where it was.
+THERE, GONE, OUT_OF_REACH, STREAM = "there", "gone", "out of reach", "stream"
+
+
+@dataclass(frozen=True)
+class HeldFile:
+    """A file that people gave the product to read: of the tenant's data, or of what the tenant was made of."""
+
+    file: str
+    place: str
+    name: str
+    # Of what was read; of what is there where the reading was cut off; None where neither is known.
+    sha256: str | None
+    size_bytes: int | None
+    # "restore", "clone", "import", "verify" or "drill", and when it was read last.
+    purpose: str
+    read_at: str
+    # THERE, GONE, OUT_OF_REACH or STREAM (standard input or another pipe).
+    state: str
+    # Whether it goes with the tenant: the tenant's own data, in a place that the product keeps backups in. Any other is
+    # somebody's, and named.
+    goes: bool
+
+
+@dataclass(frozen=True)
+class HeldBackup:
+    """A backup or an export that the catalogue has."""
+
+    id: str
+    # "backup" or "export".
+    kind: str
+    file: str
+    made_at: str
+    size_bytes: int | None
+    sha256: str | None
+    # Whether its files are there; None where that cannot be told now.
+    is_there: bool | None
+
+
+def database_names(tenant_id: str, live: str) -> dict[str, str]:
+    """Return {name: kind} of every database that this tenant has or may have."""
+    names: dict[str, str] = {}
+    for row in Restore.objects.using(CONTROL).filter(tenant_id=tenant_id):
+        names |= {row.scratch: SCRATCH, row.kept: KEPT}
+    return {name: kind for name, kind in {**names, live: LIVE}.items() if name}
+
+
+def databases_held(cluster: Cluster, tenant_id: str, live: str) -> list[HeldDatabase]:
+    """Return those of them that exist."""
+    names = database_names(tenant_id, live)
+    return [HeldDatabase(name, names[name], size) for name, size in cluster.database_bytes(list(names)).items()]
+
+
+def databases_saying(cluster: Cluster, identity: UUID, *, but: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return (databases, whatever their names, that say they are that tenant's; those that were not looked into).
+
+    Those in `but` are left out. A database that is not the owner role's is not connected to: what is in it answers for
+    whoever owns it, and may run anything.
+    """
+    found, unseen = [], []
+    for name, owner in cluster.database_owners().items():
+        if name in but:
+            continue
+        if owner != cluster.owner:
+            unseen.append(name)
+            continue
+        try:
+            with owner_connection(cluster.server, name, "count") as connection:
+                if is_of(connection, identity):
+                    found.append(name)
+        except Error:
+            unseen.append(name)
+    return found, unseen
+
+
+def rows_held(cluster: Cluster, live: str) -> dict[str, int]:
+    """Return {table: rows} of the tenant's database; {} where it is gone or cannot be read."""
+    try:
+        with (
+            owner_connection(cluster.server, live, "count") as connection,
+            transaction.atomic(using=connection.alias),
+        ):
+            census = census_take(connection)
+    except Error:
+        return {}
+    return census.rows if census else {}
+
+
+def storage_held(tenant_id: str) -> HeldStorage:
+    """Look through the tenant's files. Raises `StorageError`."""
+    digest, paths, versions, size_bytes, last = hashlib.sha256(), 0, 0, 0, None
+    for found in versions_of(tenant_id):
+        digest.update(f"{found.path}\t{found.version}\t{found.size_bytes}\n".encode())
+        paths += found.path != last
+        versions += 1
+        size_bytes += found.size_bytes
+        last = found.path
+    return HeldStorage(paths, versions, size_bytes, digest.hexdigest())
+
+
+def backups_of(tenant: Tenant | str) -> list[Backup]:
+    """Return what the catalogue has of the tenant and is not gone, oldest first.
+
+    One that `backup prune` removed is still there in a bucket that keeps versions.
+    """
+    tenant_id = tenant if isinstance(tenant, str) else tenant.id
+    found = Backup.objects.using(CONTROL).filter(tenant_id=tenant_id).order_by("started_at")
+    return [backup for backup in found if backup.status != BackupStatus.REMOVED or is_there(backup)]
+
+
+def backups_held(tenant_id: str) -> list[HeldBackup]:
+    """Look for each of them where the catalogue says that it is."""
+    return [_looked_for(backup) for backup in backups_of(tenant_id)]
+
+
+def files_held(tenant_id: str, identity: UUID) -> list[HeldFile]:
+    """Return the files that were read for the tenant or of its data, but those that its catalogue has, by path."""
+    own = _catalogued(Backup.objects.using(CONTROL).filter(tenant_id=tenant_id))
+    others = _catalogued(Backup.objects.using(CONTROL).exclude(tenant_id=tenant_id))
+    managed = managed_places()
+    # Those that were read to their end come first: of a file that is one of them, nothing else is to be said.
+    rows = FileRead.objects.using(CONTROL).filter(identity=identity).order_by("place", "name", "-sha256", "read_at")
+    found: dict[tuple[str, str | None], HeldFile] = {}
+    for row in rows:
+        if (row.place, row.name) not in own:
+            ours = row.holds == identity and (row.place, row.name) not in others and _is_in(row, managed)
+            held = _file_held(row, goes=ours)
+            found.setdefault((held.file, held.sha256), held)
+    return list(found.values())
+
+
+def managed_places() -> set[str]:
+    """Return the places that the product keeps backups in: those of the settings, and those of the catalogue.
+
+    An export lies where somebody wanted it, among files of his own, so its place is none.
+    """
+    kept = Backup.objects.using(CONTROL).filter(kind=BackupKind.BACKUP).values_list("place", flat=True).distinct()
+    configured = [settings.BACKUP_DAILY_OUTPUT, settings.CLUSTER_BACKUP_OUTPUT]
+    return {_resolved(url) for url in (*kept, *configured) if url}
+
+
+def file_digest(place: Place, name: str) -> str | None:
+    """Return the sha256 of what is there, None where nothing is. Raises `PlaceError`."""
+    try:
+        with place.open(name) as file, place.reading(name):
+            tally = Tally(file)
+            tally.drain()
+    except MissingFromPlace:
+        return None
+    return tally.sha256
+
+
+def _catalogued(backups: QuerySet[Backup]) -> set[tuple[str, str]]:
+    """Return (place, name) of all files of the backups, as files that were read are recorded: links followed."""
+    return {(_resolved(backup.place), name) for backup in backups for name in names_of(backup)}
+
+
+def _resolved(url: str) -> str:
+    place = place_at(url)
+    return os.path.realpath(place.url) if isinstance(place, Folder) else place.url
+
+
+def _is_in(row: FileRead, places: set[str]) -> bool:
+    return not row.is_stream and any(row.place == one or row.place.startswith(f"{one}/") for one in places)
+
+
+def _file_held(row: FileRead, *, goes: bool) -> HeldFile:
+    state, sha256 = _looked_at(row)
+    return HeldFile(
+        file=place_at(row.place).path(row.name),
+        place=row.place,
+        name=row.name,
+        sha256=sha256,
+        size_bytes=row.size_bytes,
+        purpose=row.purpose,
+        read_at=row.read_at.isoformat(),
+        state=state,
+        # What was not read to its end cannot be told from what was put in its place.
+        goes=goes and bool(row.sha256),
+    )
+
+
+def _looked_at(row: FileRead) -> tuple[str, str | None]:
+    """Return whether the file is there, and its digest."""
+    if row.is_stream:
+        return STREAM, row.sha256 or None
+    try:
+        place = place_at(row.place)
+        if place.size(row.name) is None:
+            return GONE, row.sha256 or None
+        return THERE, row.sha256 or file_digest(place, row.name)
+    except PlaceError:
+        return OUT_OF_REACH, row.sha256 or None
+
+
+def _looked_for(backup: Backup) -> HeldBackup:
+    return HeldBackup(
+        id=str(backup.pk),
+        kind=backup.kind,
+        file=f"{backup.place}/{backup.name}",
+        made_at=backup.started_at.isoformat(),
+        size_bytes=backup.size_bytes,
+        sha256=((backup.manifest or {}).get("file") or {}).get("sha256"),
+        is_there=is_there(backup),
+    )

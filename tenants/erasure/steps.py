@@ -1,0 +1,427 @@
+"""Erase a tenant, step by step: each is recorded when it is done, and can be repeated until then.
+
+1. record, and close the tenant in the control database; 2. keep its role out of its database; 3. mark the moment in
+the server's log; 4. copy its audit log into the control database's archive; 5. list what there is; 6. its storage;
+7. backups and exports; 8. messages and cache; 9. databases; 10. roles; 11. look once more, write the certificate, leave
+a tombstone. From 1 on nobody reaches the tenant, and there is no way back: what was cut off goes on.
+docs/adr/0012-erasure.md tells why it is in this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+from django.db.utils import Error
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit.control.models import AuditArchive, ControlAuditLog
+from audit.errors import ArchiveDiffers
+from audit.log.archive import log_archive
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
+from tenants.app_hooks import contents
+from tenants.backup import backup_files
+from tenants.erasure.cache import cache_erase
+from tenants.erasure.certificate import certificate_of
+from tenants.erasure.inventory import (
+    SCRATCH,
+    backups_held,
+    backups_of,
+    database_names,
+    databases_held,
+    file_digest,
+    files_held,
+    rows_held,
+    storage_held,
+)
+from tenants.erasure_ledger import digest_of
+from tenants.errors import DeletionUnfinished, bare, reason_of
+from tenants.files import tenant_storage
+from tenants.files.locations import PlaceError, place_at
+from tenants.models import (
+    Backup,
+    BackupStatus,
+    BatchTenant,
+    Erasure,
+    ErasurePhase,
+    MigrationBatch,
+    OperationStatus,
+    Restore,
+    Tenant,
+    TenantOperation,
+    TenantStatus,
+    database_prefix,
+)
+from tenants.naming import work_name
+from tenants.operations import audit, copies_barred, operation_begin, operation_end
+from tenants.pitr.dead_rows import superseded_remove
+from tenants.pitr.recover_server import recoveries_remove
+from tenants.restore.scratch_database import drop_throwaways
+from tenants.routing.held_transaction import held_open
+from tenants.routing.owner_connection import owner_connection
+from tenants.servers.restore_points import restore_point
+from tenants.servers.session import Cluster, parse_location
+from tenants.types import OnProgress, Progress
+
+KIND = "delete"
+# What an operator may accept: that the audit log is broken or gone; that backups remain in places out of reach.
+AUDIT_LOSS = "audit loss"
+LOST_BACKUPS = "lost backups"
+# How long transactions that are open when the tenant is closed may take to end. A worker's hold no model's answer.
+GRACE_S = 10.0
+
+Found = dict[str, Any]
+Step = Callable[[Cluster, Tenant, Erasure], Found]
+
+
+def work_of(tenant: Tenant) -> str:
+    """What our sessions on the server are called, so that those of a killed process can be told."""
+    return work_name(KIND, tenant.identity)
+
+
+def begin(tenant: Tenant, accepts: Sequence[str]) -> Erasure:
+    """Record what is about to happen, and close the tenant to everybody, durably."""
+    assert tenant.server is not None  # the service has asked
+    location = parse_location(tenant.database_url)
+    with transaction.atomic(using=CONTROL):
+        operation = operation_begin(tenant_id=tenant.id, kind=KIND)
+        row = Erasure.objects.using(CONTROL).create(
+            operation=operation,
+            tenant_id=tenant.id,
+            identity=tenant.identity,
+            chain_identity=tenant.chain_identity or tenant.identity,
+            server=tenant.server.name,
+            database=location.database,
+            role=location.role,
+            accepts=list(accepts),
+        )
+        Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(
+            status=TenantStatus.DELETING,
+            is_active=False,
+            connection_version=F("connection_version") + 1,
+            work_seen_at=None,
+        )
+        audit(row, "tenant.delete", identity=str(row.identity), accepts=list(accepts))
+    return row
+
+
+def accept(row: Erasure, accepts: Sequence[str]) -> None:
+    """Add to what the operator accepts, for a deletion that could not go on without."""
+    new = sorted({*row.accepts, *accepts})
+    if new == row.accepts:
+        return
+    row.accepts = new
+    with transaction.atomic(using=CONTROL):
+        row.save(using=CONTROL, update_fields=["accepts"])
+        audit(row, "tenant.delete", identity=str(row.identity), accepts=new)
+
+
+def carry_on(cluster: Cluster, tenant: Tenant, row: Erasure, on_progress: OnProgress) -> None:
+    """Do the steps that are left; raise `DeletionUnfinished` with what stands in the way."""
+    try:
+        done = ErasurePhase.values.index(row.phase)
+        _require_same_server(cluster, row)
+        for name, phase, step in STEPS:
+            if ErasurePhase.values.index(phase) <= done:
+                continue
+            on_progress(Progress(tenant.id, name))
+            _advance(row, phase, step(cluster, tenant, row))
+        on_progress(Progress(tenant.id, "certificate"))
+        _finish(tenant, row)
+        superseded_remove()
+    except DeletionUnfinished:
+        raise
+    except SeoGenError as error:
+        raise DeletionUnfinished(tenant.id, error.message, hint=error.hint) from error
+    on_progress(Progress(tenant.id, "done"))
+
+
+def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
+    """Go on with a deletion that was cut off."""
+    row = Erasure.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
+    tenant = Tenant.objects.using(CONTROL).select_related("server").get(pk=row.tenant_id)
+    with copies_barred(tenant.id), Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
+        cluster.end_predecessors()
+        carry_on(cluster, tenant, row, on_progress)
+
+
+# -- the steps ---------------------------------------------------------------------------------------------------------
+
+
+def _close(cluster: Cluster, _tenant: Tenant, row: Erasure) -> Found:
+    """Keep the tenant's role out. A worker that is writing a file holds a transaction meanwhile: it may end."""
+    cluster.fence(row.database, row.role, GRACE_S)
+    return {}
+
+
+def _mark(cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
+    point = restore_point(cluster.server, reason=KIND, tenant_id=tenant.id)
+    return {
+        "restore_point": point.name if point else None,
+        "lsn": point.lsn if point else None,
+        "system": cluster.facts().system_identifier,
+    }
+
+
+def _require_same_server(cluster: Cluster, row: Erasure) -> None:
+    """Refuse to find nothing on another server, which would be certified as if it were gone.
+
+    A server that was upgraded meanwhile is another one by its identifier, and has the database.
+    """
+    begun = row.found.get(ErasurePhase.MARKED, {}).get("system")
+    over = ErasurePhase.values.index(row.phase) >= ErasurePhase.values.index(ErasurePhase.CREDENTIALS)
+    if begun is None or over or cluster.database_exists(row.database):
+        return
+    if cluster.facts().system_identifier != begun:
+        raise DeletionUnfinished(
+            row.tenant_id,
+            _("The server that is registered for it now is not the one that its database is on."),
+            hint=_("Put the server's address in the admin right, then give the command again."),
+            code="tenant_on_another_server",
+        )
+
+
+def _archive(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+    archive = AuditArchive.objects.using(CONTROL).filter(identity=row.identity).first()
+    if archive is None and not cluster.database_exists(row.database):
+        _require(row, AUDIT_LOSS, _("Its database is gone, and its audit log with it."))
+    elif archive is None:
+        try:
+            archive = _copy_log(cluster, tenant, row)
+        except Error as error:
+            reason = _("Its audit log cannot be read: %(reason)s.") % {"reason": reason_of(error)}
+            _require(row, AUDIT_LOSS, reason)
+        except ArchiveDiffers as error:
+            # As where somebody put entries of it there before; nothing can take them out again.
+            _require(row, AUDIT_LOSS, bare(error.message))
+    elif not _is_ours(archive):
+        _require(row, AUDIT_LOSS, _("There is an archive of its audit log that the control log knows nothing of."))
+        archive = None
+    if archive is None:
+        return {"entries": None, "first_bad": None, "head_hash": None, "digest": None}
+    return {
+        "entries": archive.entries,
+        "first_bad": archive.first_bad,
+        "head_hash": archive.head_hash,
+        "digest": archive.digest,
+    }
+
+
+def _is_ours(archive: AuditArchive) -> bool:
+    """Tell whether an earlier attempt made the archive: its entry was committed with it, and only then."""
+    made = ControlAuditLog.objects.using(CONTROL).filter(
+        action="audit.archive", resource_type="tenant", resource_id=archive.tenant_id
+    )
+    return made.filter(details__identity=str(archive.identity), details__digest=archive.digest).exists()
+
+
+def _copy_log(cluster: Cluster, tenant: Tenant, row: Erasure) -> AuditArchive:
+    with (
+        owner_connection(cluster.server, row.database, work_of(tenant)) as source,
+        transaction.atomic(using=CONTROL),
+        held_open(connections[CONTROL]),
+    ):
+        archive = log_archive(source, tenant_id=tenant.id, identity=row.identity, chain_identity=row.chain_identity)
+        if archive.first_bad is not None:
+            _require(row, AUDIT_LOSS, broken_log(archive.first_bad))
+        record(
+            using=CONTROL,
+            action="audit.archive",
+            resource_type="tenant",
+            resource_id=tenant.id,
+            details={
+                "identity": str(row.identity),
+                "entries": archive.entries,
+                "head": archive.head_hash,
+                "digest": archive.digest,
+                "first_bad": archive.first_bad,
+            },
+        )
+    return archive
+
+
+def broken_log(number: int) -> str:
+    return _("The audit log is broken at entry %(number)d.") % {"number": number}
+
+
+def _list(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+    """List everything before the first of it goes, so that the certificate is the same however often we begin."""
+    return {
+        "databases": [asdict(one) for one in databases_held(cluster, tenant.id, row.database)],
+        "rows": rows_held(cluster, row.database),
+        "place": tenant_storage.place_of(tenant.id),
+        "storage": asdict(storage_held(tenant.id)),
+        "backups": [asdict(one) for one in backups_held(tenant.id)],
+        "files": [asdict(one) for one in files_held(tenant.id, tenant.identity)],
+    }
+
+
+def _erase_storage(_cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
+    tenant_storage.erase_all(tenant.id)
+    return {}
+
+
+def _erase_backups(_cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+    """Try every one of them before giving up; those out of reach stay in the catalogue.
+
+    So do files that people gave, where they lie in a place of ours and are still what was read.
+    """
+    problems: dict[str, str] = {}
+    changed: list[str] = []
+    for backup in backups_of(tenant):
+        try:
+            backup_files.erase(backup)
+        except PlaceError as error:
+            problems[str(backup.pk)] = error.message
+        else:
+            _note_erased(backup)
+    # A deletion that an older release listed knows of none.
+    for file in row.found[ErasurePhase.LISTED].get("files", []):
+        if not file["goes"]:
+            continue
+        try:
+            if not _erase_file(row, file):
+                changed.append(file["file"])
+        except PlaceError as error:
+            problems[file["file"]] = error.message
+    if problems:
+        _require(row, LOST_BACKUPS, " ".join(problems.values()))
+    return {"remaining": sorted(problems), "changed": changed}
+
+
+def _erase_file(row: Erasure, file: Found) -> bool:
+    """Remove a file that somebody gave, for good; False where something else lies there by now."""
+    place = place_at(file["place"])
+    found = file_digest(place, file["name"])
+    if found not in (None, file["sha256"]):
+        return False
+    with transaction.atomic(using=CONTROL):
+        record(
+            using=CONTROL,
+            action="file.remove",
+            resource_type="tenant",
+            resource_id=row.tenant_id,
+            details={"place": file["place"], "file": file["name"], "sha256": file["sha256"]},
+        )
+    # What a bucket keeps of former versions too, also where the file itself is gone.
+    place.erase(file["name"])
+    return True
+
+
+def _note_erased(backup: Backup) -> None:
+    with transaction.atomic(using=CONTROL):
+        Backup.objects.using(CONTROL).filter(pk=backup.pk).update(status=BackupStatus.REMOVED, removed_at=Now())
+        record(
+            using=CONTROL,
+            action="backup.remove",
+            resource_type="tenant",
+            resource_id=backup.tenant_id,
+            details={"backup": str(backup.pk), "place": backup.place, "file": backup.name},
+        )
+
+
+def _erase_messages(_cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
+    return {"messages": contents().erase_messages(tenant.id), "cache_keys": cache_erase(tenant.id)}
+
+
+def _drop_databases(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+    """Drop them all, and what killed drills, verifications and recoveries left of this tenant or of others."""
+    for name in database_names(tenant.id, row.database):
+        # What somebody prepared in it would keep it from being dropped.
+        cluster.roll_back_prepared(name)
+        cluster.drop_database(name)
+    drop_throwaways()
+    recoveries_remove()
+    lsn, _moment = cluster.heartbeat()
+    # The next segment of the log holds nothing of them.
+    return {"lsn": lsn, "segment": cluster.end_segment()}
+
+
+def _drop_roles(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+    scratch = [name for name, kind in database_names(tenant.id, row.database).items() if kind == SCRATCH]
+    for name in [row.role, *scratch]:
+        cluster.drop_role(name)
+    return {"roles": [row.role]}
+
+
+# (what it is called while it is done, what is durable then, how it is done)
+STEPS: tuple[tuple[str, ErasurePhase, Step], ...] = (
+    ("close", ErasurePhase.CLOSED, _close),
+    ("mark", ErasurePhase.MARKED, _mark),
+    ("archive", ErasurePhase.ARCHIVED, _archive),
+    ("list", ErasurePhase.LISTED, _list),
+    ("storage", ErasurePhase.STORAGE, _erase_storage),
+    ("backups", ErasurePhase.BACKUPS, _erase_backups),
+    ("messages", ErasurePhase.MESSAGES, _erase_messages),
+    ("databases", ErasurePhase.DATABASES, _drop_databases),
+    ("roles", ErasurePhase.CREDENTIALS, _drop_roles),
+)
+
+
+def _finish(tenant: Tenant, row: Erasure) -> None:
+    """Look once more for what a worker may have written while it was shut out; then certificate and tombstone."""
+    tenant_storage.erase_all(tenant.id)
+    contents().erase_messages(tenant.id)
+    completed_at = timezone.now()
+    with transaction.atomic(using=CONTROL):
+        row.certificate = certificate_of(row, completed_at)
+        row.digest = digest_of(row.certificate)
+        row.phase, row.completed_at = ErasurePhase.DONE, completed_at
+        row.save(using=CONTROL, update_fields=["certificate", "digest", "phase", "completed_at"])
+        _forget(tenant)
+        operation_end(row.operation, OperationStatus.COMPLETED)
+        row.operation.refresh_from_db(using=CONTROL)
+        audit(row, "tenant.delete.complete", certificate=row.digest, identity=str(row.identity))
+
+
+def _forget(tenant: Tenant) -> None:
+    """Leave a tombstone; and of the control database's other rows about the tenant nothing that quotes its contents."""
+    Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(
+        status=TenantStatus.DELETED,
+        name=tenant.id,
+        database_url="",
+        server=None,
+        work_seen_at=None,
+        schema_version="",
+        schema_drift=None,
+        schema_fingerprint="",
+        schema_stamp="",
+    )
+    Backup.objects.using(CONTROL).filter(tenant_id=tenant.id).update(manifest=None, error="", verify_error="")
+    Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).update(report=None, kept_until=None)
+    TenantOperation.objects.using(CONTROL).filter(tenant_id=tenant.id).update(error="")
+    batches: QuerySet[BatchTenant] = BatchTenant.objects.using(CONTROL).filter(tenant_id=tenant.id)
+    MigrationBatch.objects.using(CONTROL).filter(pk__in=batches.values("batch")).update(error="")
+    batches.update(error="")
+
+
+def _require(row: Erasure, what: str, reason: str) -> None:
+    """Go on where the operator accepts it, else raise."""
+    if what in row.accepts:
+        return
+    raise DeletionUnfinished(row.tenant_id, reason, hint=HINTS[what]())
+
+
+HINTS: dict[str, Callable[[], str]] = {
+    AUDIT_LOSS: lambda: _("Give --accept-audit-loss to delete it nevertheless; the certificate says so then."),
+    LOST_BACKUPS: lambda: _(
+        "Make the place reachable and give the command again; or give --accept-lost-backups: the certificate names them"
+        " then."
+    ),
+}
+
+
+def _advance(row: Erasure, phase: ErasurePhase, found: Found) -> None:
+    """Make the step durable, with what it found."""
+    row.phase = phase
+    row.found = {**row.found, phase.value: found}
+    with transaction.atomic(using=CONTROL):
+        row.save(using=CONTROL, update_fields=["phase", "found"])
+        audit(row, "tenant.delete.step", step=phase.value)

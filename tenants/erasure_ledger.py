@@ -1,0 +1,97 @@
+"""The ledger of erasures: who was erased does not come back by a restore or an import, unless somebody says why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from audit.control.models import ControlAuditLog
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from tenants.errors import ErasedTenant, UnknownErasure
+from tenants.models import Erasure
+
+
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """Return the document's canonical form: JSON with keys sorted, no blanks, UTF-8, no newline at the end."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest_of(document: Mapping[str, Any]) -> str:
+    """Return the sha256 of the document's canonical form, which is what `sha256sum` says of that as a file."""
+    return hashlib.sha256(canonical(document)).hexdigest()
+
+
+def erasures() -> QuerySet[Erasure]:
+    """Return all of them, newest first, with their operations."""
+    return Erasure.objects.using(CONTROL).select_related("operation").order_by("-operation__started_at")
+
+
+def erasure_get(tenant_id: str) -> Erasure:
+    """Return the tenant's erasure, finished or not; raise `UnknownErasure`."""
+    found = erasures().filter(tenant_id=tenant_id).first()
+    if found is None:
+        raise UnknownErasure(tenant_id)
+    return found
+
+
+def require_not_erased(identity: UUID, *, reason: str = "") -> Erasure | None:
+    """Raise `ErasedTenant` where the tenant with that identity was erased here, or is being erased.
+
+    With a `reason` for its return its erasure is returned instead; `note_return` records it.
+    """
+    found = erasures().filter(identity=identity).first()
+    if found is not None and not reason.strip():
+        erased_at = f"{localtime(found.completed_at):%Y-%m-%d %H:%M}" if found.completed_at else "-"
+        raise ErasedTenant(found.tenant_id, erased_at)
+    return found
+
+
+def note_return(erasure: Erasure, *, new_id: str, source: str, reason: str) -> None:
+    """Record that an erased tenant's data is about to come back as another tenant."""
+    with transaction.atomic(using=CONTROL):
+        record(
+            using=CONTROL,
+            action="tenant.erased.return",
+            resource_type="tenant",
+            resource_id=erasure.tenant_id,
+            details={"erasure": str(erasure.pk), "new_id": new_id, "source": source, "reason": reason.strip()},
+        )
+
+
+def ledger_problems() -> Iterator[str]:
+    """Say where the ledger is not what the control database's audit log says of deletions, one phrase each."""
+    rows = {str(row.identity): row for row in Erasure.objects.using(CONTROL)}
+    begun, ended = _by_identity("tenant.delete"), _by_identity("tenant.delete.complete")
+    for identity, (tenant_id, _details) in begun.items():
+        row = rows.get(identity)
+        if row is None or row.tenant_id != tenant_id:
+            yield _("the erasure of %(tenant)s is gone from the ledger") % {"tenant": tenant_id}
+    for identity, row in rows.items():
+        if identity not in begun:
+            yield _("the control log knows nothing of the erasure of %(tenant)s") % {"tenant": row.tenant_id}
+        elif (row.completed_at is not None) != (identity in ended):
+            yield _("the control log and the ledger differ on whether %(tenant)s is erased") % {"tenant": row.tenant_id}
+        elif row.completed_at is not None and not _is_certified(row, ended[identity][1].get("certificate")):
+            yield _("the certificate of %(tenant)s is not the one that was written") % {"tenant": row.tenant_id}
+
+
+def _is_certified(row: Erasure, digest: object) -> bool:
+    return row.certificate is not None and digest == row.digest == digest_of(row.certificate)
+
+
+def _by_identity(action: str) -> dict[str, tuple[str, dict[str, object]]]:
+    """Return {identity: (tenant's id, details)} of the entries about tenants that have this action."""
+    entries = ControlAuditLog.objects.using(CONTROL).filter(action=action, resource_type="tenant").order_by("sequence")
+    return {
+        str((details or {}).get("identity")): (tenant_id, details or {})
+        for tenant_id, details in entries.values_list("resource_id", "details")
+    }

@@ -1,0 +1,109 @@
+"""Encryption of backups to an age recipient (https://age-encryption.org/v1): whoever keeps them cannot read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pyrage
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from tenants.errors import TenantError
+from tenants.files.streams import copy_stream, piped
+
+# What every age file begins with.
+MAGIC = b"age-encryption.org/v1"
+SUFFIX = ".age"
+
+
+class SealError(TenantError):
+    """A recipient or an identity cannot be used, or a file is not encrypted to it."""
+
+
+def recipient_for(given: str | None) -> str:
+    """Return the recipient (public key) to encrypt to, `given` or the setting's; "" for none. Raises `SealError`."""
+    recipient = settings.BACKUP_AGE_RECIPIENT if given is None else given
+    if recipient:
+        _recipient(recipient)
+    return str(recipient)
+
+
+def seal(source: IO[bytes], target: IO[bytes], recipient: str) -> None:
+    """Copy `source` to `target`, encrypted where there is a recipient."""
+    if recipient:
+        pyrage.encrypt_io(source, target, [_recipient(recipient)])
+    else:
+        copy_stream(source, target)
+
+
+@contextmanager
+def unsealed(source: IO[bytes], identity_file: str | None) -> Iterator[IO[bytes]]:
+    """Yield the encrypted `source` decrypted, with the identity (private key) in the file, or in the setting's.
+
+    Raises `SealError` where there is none, or the file was encrypted to another or damaged.
+    """
+    identities = _identities(identity_file or settings.BACKUP_AGE_IDENTITY_FILE)
+
+    def decrypt(target: IO[bytes]) -> None:
+        try:
+            pyrage.decrypt_io(source, target, identities)
+        except pyrage.DecryptError as error:
+            raise SealError(
+                _("The file cannot be decrypted: %(reason)s.") % {"reason": _first_line(error)},
+                code="backup_not_decryptable",
+            ) from error
+
+    with piped(decrypt) as stream:
+        yield stream
+
+
+def identity_require(identity_file: str | None, *, needed: bool = False) -> None:
+    """Raise `SealError` where the identity file that was given, or the setting's if one is `needed`, cannot be used."""
+    path = identity_file or (settings.BACKUP_AGE_IDENTITY_FILE if needed else None)
+    if (path or needed) and not _identities(path or ""):
+        raise _no_identity(path or "")
+
+
+def is_sealed(beginning: bytes) -> bool:
+    return beginning.startswith(MAGIC)
+
+
+def _recipient(text: str) -> pyrage.x25519.Recipient:
+    try:
+        return pyrage.x25519.Recipient.from_str(text)
+    except pyrage.RecipientError as error:
+        raise SealError(
+            _("%(recipient)r is no age recipient.") % {"recipient": text[:80]},
+            hint=_("It begins with age1; `age-keygen` makes a pair of keys."),
+            code="age_recipient_invalid",
+        ) from error
+
+
+def _identities(path: str) -> list[pyrage.x25519.Identity]:
+    if not path:
+        raise SealError(
+            _("The file is encrypted, and no identity that could open it was given."),
+            hint=_("Name the file with --identity-file, or set BACKUP_AGE_IDENTITY_FILE."),
+            code="age_identity_missing",
+        )
+    try:
+        lines = Path(path).expanduser().read_text().splitlines()
+        return [pyrage.x25519.Identity.from_str(line.strip()) for line in lines if line.startswith("AGE-SECRET-KEY-")]
+    except (OSError, UnicodeDecodeError, pyrage.IdentityError) as error:
+        raise _no_identity(path, getattr(error, "strerror", None)) from error
+
+
+def _no_identity(path: str, reason: str | None = None) -> SealError:
+    # Of a key that cannot be read, not a letter is repeated.
+    return SealError(
+        _("The identity file %(path)s cannot be used: %(reason)s.")
+        % {"path": path, "reason": reason or _("it holds no age identity")},
+        code="age_identity_invalid",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,136 @@
+"""A tenant's files as one tar archive, written and read as a stream, in pieces.
+
+An archive that is read may come from anybody: only ordinary files are taken from it, each name once, and nothing that a
+header claims is believed before it was read.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from tempfile import SpooledTemporaryFile
+from typing import IO, Self, cast
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from tenants.errors import TenantError
+from tenants.files import tenant_storage
+from tenants.files.streams import Tally, copy_stream
+from tenants.files.tenant_storage import is_safe, prefix_of
+
+# The headers that say more about the next member are read into memory: names of ours have 200 bytes.
+MAX_HEADER_BYTES = 64 * 1024
+EXTENSIONS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+# Up to here a file is held in memory while its digest is computed, beyond on the disk.
+IN_MEMORY_BYTES = 8 * 2**20
+
+# A file's name beneath the tenant's prefix, and its content.
+File = tuple[str, IO[bytes]]
+
+
+class BadArchive(TenantError):
+    """An archive of files is damaged, or holds what it must not."""
+
+    code = "backup_archive_corrupt"
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header is bounded, and which is no sparse file: that claims any size and costs nothing."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type == tarfile.GNUTYPE_SPARSE or (member.type in EXTENSIONS and member.size > MAX_HEADER_BYTES):
+            raise no_file(member.name)
+        return member
+
+    def _proc_gnusparse_00(self, *_arguments: object) -> None:
+        raise no_file(self.name)
+
+    _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_gnusparse_00
+
+
+def no_file(name: str) -> BadArchive:
+    return BadArchive(_("The archive holds %(name)r, which is no file of a tenant's.") % {"name": name})
+
+
+def tar_open(source: IO[bytes]) -> tarfile.TarFile:
+    """Return the archive for reading as a stream; raise `tarfile.TarError` where it is none."""
+    return tarfile.open(fileobj=source, mode="r|", tarinfo=_Member)
+
+
+def content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    """Return the content of an ordinary file; raise `BadArchive` for a link, a device, a folder, a sparse file."""
+    content = archive.extractfile(member) if member.isreg() and not member.issparse() else None
+    if content is None:
+        raise no_file(member.name)
+    return content
+
+
+def archive_write(tenant_id: str, target: IO[bytes]) -> None:
+    """Write the tenant's files, named as beneath its prefix. Raises `StorageError`."""
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for stored in tenant_storage.objects_of(tenant_id):
+            content = tenant_storage.read(stored.path)
+            if content is None:
+                continue  # a run was just redone, or its file removed by hand; the rows' digests will tell
+            member = tarfile.TarInfo(stored.path.removeprefix(prefix_of(tenant_id)))
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def archive_read(source: IO[bytes], *, at_most: int | None = None) -> Iterator[File]:
+    """Yield (name beneath the tenant's prefix, content) of each file; the content is to be read before the next.
+
+    Raises `BadArchive`, also where there are more than `at_most`.
+    """
+    seen: set[str] = set()
+    try:
+        with tar_open(source) as archive:
+            for member in archive:
+                content = content_of(archive, member)
+                if not is_safe(member.name):
+                    raise no_file(member.name)
+                if member.name in seen:
+                    raise BadArchive(_("The archive holds %(name)r twice.") % {"name": member.name})
+                seen.add(member.name)
+                if at_most is not None and len(seen) > at_most:
+                    raise BadArchive(
+                        _("The archive holds more files than its manifest explains (%(limit)d).") % {"limit": at_most}
+                    )
+                yield member.name, content
+    except (tarfile.TarError, EOFError, UnicodeDecodeError, ValueError) as error:
+        raise BadArchive(
+            _("The archive of files is damaged: %(reason)s.") % {"reason": type(error).__name__}
+        ) from error
+
+
+def digests_of(files: Iterable[File]) -> Iterator[tuple[str, str]]:
+    """Yield (name, sha256) of each."""
+    for name, content in files:
+        tally = Tally(content)
+        tally.drain()
+        yield name, tally.sha256
+
+
+def matching(files: Iterable[File], digests: Mapping[str, str | None]) -> Iterator[File]:
+    """Yield those files whose content has the digest that is wanted of their name."""
+    for name, content in files:
+        wanted = digests.get(name)
+        if wanted is None:
+            continue
+        folder = str(settings.HOME) if settings.HOME.is_dir() else None
+        with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=folder) as held:
+            tally = Tally(content)
+            copy_stream(cast(IO[bytes], tally), cast(IO[bytes], held))
+            if tally.sha256 == wanted:
+                held.seek(0)
+                yield name, cast(IO[bytes], held)

@@ -1,0 +1,362 @@
+"""Tenants' files in Django's storage "artifacts" (file system or S3), by path: a tenant's all lie under one prefix.
+
+What works for a tenant goes through `runs.storage`, which forms and checks paths; this is for whole prefixes.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import io
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from django.core.exceptions import SuspiciousOperation
+from django.core.files.base import ContentFile, File
+from django.core.files.storage import FileSystemStorage, storages
+from django.utils.translation import gettext as _
+
+from tenants.errors import StorageError
+from tenants.files import s3_versions
+from tenants.files.locations import Use, flush_folder, hint_of_place, reason_of_place
+from tenants.files.streams import copy_stream
+
+ALIAS = "artifacts"
+ROOT = "storage"
+# Beneath a tenant's prefix: files that a restore replaced, by its operation; not a name that a run can have.
+KEPT = ".kept"
+# No writer takes that long from its first byte to its last.
+ABANDONED_S = 3600
+# How file systems say that they have no hard links.
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+# How S3 says that there is an object, or that another request is making one; and how its like say that they do not
+# know conditional writes.
+TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+UNCONDITIONAL = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
+
+# What is to be written: all of it, or an open file at its beginning.
+Content = bytes | IO[bytes]
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    path: str
+    size_bytes: int
+
+
+def prefix_of(tenant_id: str) -> str:
+    return f"{ROOT}/{tenant_id}/"
+
+
+def is_beneath(tenant_id: str, path: str) -> bool:
+    """Tell whether the path stays beneath the tenant's prefix, whatever a row or a manifest says: only then is it read.
+
+    What a run may be called is `runs.storage`'s affair.
+    """
+    prefix = prefix_of(tenant_id)
+    return path.startswith(prefix) and is_safe(path.removeprefix(prefix))
+
+
+def is_safe(name: str) -> bool:
+    """Tell whether a name stays beneath the prefix that is put before it."""
+    parts = name.split("/")
+    return bool(name) and "\\" not in name and "\0" not in name and not any(part in ("", ".", "..") for part in parts)
+
+
+def kept_path(tenant_id: str, operation_id: object, path: str) -> str:
+    """Return where a restore keeps the file that it replaces at `path`."""
+    return f"{prefix_of(tenant_id)}{KEPT}/{operation_id}/{path.removeprefix(prefix_of(tenant_id))}"
+
+
+def objects_of(tenant_id: str, *, kept: bool = False) -> Iterator[StoredObject]:
+    """Yield the tenant's files, or those that restores replaced, sorted by path."""
+    prefix = prefix_of(tenant_id)
+    for stored in _listing(prefix):
+        if stored.path.startswith(f"{prefix}{KEPT}/") == kept:
+            yield stored
+
+
+@dataclass(frozen=True)
+class StoredVersion:
+    """One version of a file, as the storage keeps it; the only one where it keeps no others."""
+
+    path: str
+    # "" for the only one.
+    version: str
+    size_bytes: int
+
+
+def versions_of(tenant_id: str) -> Iterator[StoredVersion]:
+    """Yield all that is beneath the tenant's prefix, sorted by path: kept, unfinished and deleted files included."""
+    prefix, backend = prefix_of(tenant_id), storages[ALIAS]
+    with _translated(prefix, Use.READ):
+        if isinstance(backend, FileSystemStorage):
+            root = Path(backend.path(""))
+            for path in sorted(Path(backend.path(prefix)).rglob("*")):
+                if path.is_symlink() or not path.is_dir():
+                    yield StoredVersion(path.relative_to(root).as_posix(), "", path.lstat().st_size)
+        else:
+            for found in s3_versions.versions(*_bucket(backend), prefix):
+                yield StoredVersion(found.key, found.version, found.size_bytes)
+
+
+def refusal_of(tenant_id: str) -> str:
+    """Return why the storage, which answers, would not let the tenant's files be listed and removed; "" for nothing.
+
+    One that is down may be up again later; what it refuses now it will refuse then.
+    """
+    backend = storages[ALIAS]
+    if isinstance(backend, FileSystemStorage):
+        return ""
+    client, bucket = _bucket(backend)
+    try:
+        for listing in (s3_versions.versions, s3_versions.uploads):
+            next(iter(listing(client, bucket, prefix_of(tenant_id))), None)
+    except ClientError as error:
+        return reason_of_place(error)
+    except BotoCoreError:
+        pass
+    return ""
+
+
+def erase_all(tenant_id: str) -> int:
+    """Remove all that `versions_of` yields, for good; return how much. Raises `StorageError`; may be repeated."""
+    prefix, backend = prefix_of(tenant_id), storages[ALIAS]
+    with _translated(prefix, Use.REMOVE):
+        if isinstance(backend, FileSystemStorage):
+            count = sum(1 for _version in versions_of(tenant_id))
+            folder = Path(backend.path(prefix))
+            if folder.exists():
+                shutil.rmtree(folder)
+                flush_folder(folder.parent)
+            return count
+        client, bucket = _bucket(backend)
+        s3_versions.abort_uploads(client, bucket, prefix)
+        return s3_versions.erase(client, bucket, s3_versions.versions(client, bucket, prefix))
+
+
+def place_of(tenant_id: str) -> str:
+    """Return where the tenant's files are, for people."""
+    backend = storages[ALIAS]
+    if isinstance(backend, FileSystemStorage):
+        return str(backend.path(prefix_of(tenant_id)))
+    return f"s3://{_bucket(backend)[1]}/{prefix_of(tenant_id)}"
+
+
+def _bucket(backend: Any) -> tuple[Any, str]:
+    return backend.connection.meta.client, backend.bucket_name
+
+
+def write_all(files: Mapping[str, Content]) -> None:
+    """Put each content at its path, in this order: where the last file is, so are the others.
+
+    Each replaces what is there at once or not at all. On return all of them are on the disk. Raises `StorageError`;
+    the files before the failing one are written then.
+    """
+    backend = storages[ALIAS]
+    changed: set[Path] = set()
+    for path, content in files.items():
+        with _translated(path, Use.WRITE):
+            if isinstance(backend, FileSystemStorage):
+                changed |= _replace_file(backend, path, content)
+            elif backend.save(path, _file(content)) != path:
+                raise StorageError(
+                    _("Storage: %(path)s could not be replaced.") % {"path": path}, code="storage_unavailable"
+                )
+    for folder in sorted(changed):
+        with _translated(str(folder), Use.WRITE):
+            flush_folder(folder)
+
+
+def create(path: str, content: bytes) -> bool:
+    """Put the content at the path unless a file is there: whole or not at all; return False where one is.
+
+    The file system and S3 decide who came first, so a process that was frozen here changes nothing when it goes on
+    after another has written. Where they cannot (a file system without hard links, an S3-compatible server without
+    conditional writes) it is looked up first, which leaves a moment. Raises `StorageError`.
+    """
+    backend = storages[ALIAS]
+    with _translated(path, Use.WRITE):
+        if not isinstance(backend, FileSystemStorage):
+            return _create_object(backend, path, content)
+        created, changed = _create_file(backend, path, content)
+    for folder in sorted(changed):
+        with _translated(str(folder), Use.WRITE):
+            flush_folder(folder)
+    return created
+
+
+def read(path: str) -> bytes | None:
+    """Return the file's content, None where there is none; raise `StorageError`."""
+    with _translated(path, Use.READ):
+        try:
+            with storages[ALIAS].open(path) as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            return None
+
+
+def remove(paths: Iterable[str]) -> int:
+    """Remove files, and folders that are empty then; return how many files. Raises `StorageError`."""
+    backend = storages[ALIAS]
+    count = 0
+    for path in paths:
+        with _translated(path, Use.REMOVE):
+            backend.delete(path)
+            if isinstance(backend, FileSystemStorage):
+                _remove_empty(Path(backend.path(path)).parent, Path(backend.path(ROOT)))
+        count += 1
+    return count
+
+
+def _listing(prefix: str) -> Iterator[StoredObject]:
+    backend = storages[ALIAS]
+    with _translated(prefix, Use.READ):
+        if isinstance(backend, FileSystemStorage):
+            root = Path(backend.path(""))
+            for path in sorted(Path(backend.path(prefix)).rglob("*")):
+                if path.is_file() and not path.name.endswith(".partial"):
+                    yield StoredObject(path.relative_to(root).as_posix(), path.stat().st_size)
+        else:
+            for item in backend.bucket.objects.filter(Prefix=prefix):  # type: ignore[attr-defined]
+                yield StoredObject(item.key, item.size)
+
+
+@contextmanager
+def _translated(path: str, what: Use) -> Iterator[None]:
+    """Turn failures of the disk or of S3 into `StorageError`, and a path that leads out of the storage as well."""
+    try:
+        yield
+    except (SuspiciousOperation, UnicodeError) as error:
+        raise StorageError(
+            _impossible(what) % {"path": path},
+            hint=_("It is in a row or a file that came from elsewhere; nothing was touched."),
+            code="storage_path_unusable",
+        ) from error
+    except (OSError, BotoCoreError, ClientError) as error:
+        raise StorageError(
+            _unusable(what) % {"path": path, "reason": reason_of_place(error)},
+            hint=hint_of_place(error)
+            or _("Nothing of the file was changed; make room or repair the storage, then try again."),
+            code="storage_unavailable",
+        ) from error
+
+
+def _impossible(what: Use) -> str:
+    match what:
+        case Use.READ:
+            return _("Storage: %(path)r is not a path that can be read.")
+        case Use.WRITE:
+            return _("Storage: %(path)r is not a path that can be written.")
+        case Use.REMOVE:
+            return _("Storage: %(path)r is not a path that can be removed.")
+
+
+def _unusable(what: Use) -> str:
+    match what:
+        case Use.READ:
+            return _("Storage: %(path)s cannot be read: %(reason)s.")
+        case Use.WRITE:
+            return _("Storage: %(path)s cannot be written: %(reason)s.")
+        case Use.REMOVE:
+            return _("Storage: %(path)s cannot be removed: %(reason)s.")
+
+
+def _file(content: Content) -> File[bytes]:
+    return ContentFile(content) if isinstance(content, bytes) else File(content)
+
+
+def _replace_file(backend: FileSystemStorage, path: str, content: Content) -> set[Path]:
+    """Write beside the target, flush to the disk, rename: a reader sees the old file or the new one, a crash too.
+
+    Returns the folders that the caller must flush.
+    """
+    target = Path(backend.path(path))
+    changed = _make_folders(target.parent, backend.directory_permissions_mode)
+    with _written_beside(backend, target, content) as partial:
+        partial.replace(target)
+    return {target.parent, *changed}
+
+
+def _create_file(backend: FileSystemStorage, path: str, content: bytes) -> tuple[bool, set[Path]]:
+    """Do the same where there is no target yet: a link is made or refused in one step."""
+    target = Path(backend.path(path))
+    if target.exists():
+        return False, set()
+    changed = _make_folders(target.parent, backend.directory_permissions_mode)
+    with _written_beside(backend, target, content) as partial:
+        try:
+            target.hardlink_to(partial)
+        except FileExistsError:
+            return False, set()
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            partial.replace(target)
+    return True, {target.parent, *changed}
+
+
+@contextmanager
+def _written_beside(backend: FileSystemStorage, target: Path, content: Content) -> Iterator[Path]:
+    """Yield a partial file that holds the content, on the disk; it is gone afterwards.
+
+    Two writers never write into one file. What a killed one left is removed by the next that comes long after.
+    """
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
+    for left in target.parent.glob(f".{glob.escape(target.name)}*.partial"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > ABANDONED_S:
+                left.unlink()
+    try:
+        with open(partial, "wb") as file:
+            copy_stream(io.BytesIO(content) if isinstance(content, bytes) else content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if backend.file_permissions_mode is not None:
+            partial.chmod(backend.file_permissions_mode)
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _create_object(backend: Any, path: str, content: bytes) -> bool:
+    client, bucket = _bucket(backend)
+    key = backend._normalize_name(path)
+    parameters = backend._get_write_parameters(path, ContentFile(content))
+    try:
+        client.put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*", **parameters)
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in TAKEN:
+            return False
+        if code not in UNCONDITIONAL:
+            raise
+        if backend.exists(path):
+            return False
+        backend.save(path, ContentFile(content))
+    return True
+
+
+def _make_folders(folder: Path, mode: int | None) -> set[Path]:
+    """Create what is missing of `folder`, each with `mode` (unlike `os.makedirs`); return those it was added to."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        if mode is not None:
+            new.chmod(mode)
+    return {new.parent for new in missing}
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove `folder` and those above it, below `root`, as far as they are empty."""
+    while folder != root and root in folder.parents and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent

@@ -1,0 +1,1 @@
+"""Migrating all tenants, or none."""

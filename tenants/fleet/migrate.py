@@ -1,0 +1,288 @@
+"""Migrate the databases of all tenants, or of one, to this code's version: every one of them or none.
+
+Two-phase commit (docs/adr/0008-fleet-migrations.md): each tenant's transaction is prepared, then the decision is
+written to the control database, then all are committed. Until the decision nothing has changed anywhere; after it
+nothing fails for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+from django.db import connections, transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from config.base.databases import CONTROL
+from tenants.errors import FleetUnfinished, MigrationFailed, ServerError, TenantNotActive, TenantUnfinished, reason_of
+from tenants.fleet.batch import Batch
+from tenants.fleet.batch_record import batch_applied, batch_begin, batch_decide, fleet_lock
+from tenants.fleet.two_phase import Job, Prepared, end_all, lost, prepare
+from tenants.models import BatchStatus, BatchTenant, MigrationBatch, Tenant, TenantStatus, database_prefix
+from tenants.parallel import in_parallel
+from tenants.schema.catalog import named
+from tenants.schema.drift import Group, drift_of, group, note_schemas
+from tenants.schema.inspection import Look, look_at
+from tenants.schema.rehearsal import rehearse
+from tenants.schema.releases import Release, label, release
+from tenants.schema.template import fingerprint
+from tenants.schema.transactional import untransactional
+from tenants.selectors import operations_unfinished, require_fleet_finished, tenant_get, tenants_existing
+from tenants.servers.restore_points import restore_point
+from tenants.servers.session import Cluster
+from tenants.types import BatchReport, OnBatchProgress, ignore_batch_progress
+
+MIGRATABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+WORKERS = 8
+LOCK_TIMEOUT_S = 5.0
+
+
+def tenant_migrate(
+    *,
+    tenant_id: str | None = None,
+    dry_run: bool = False,
+    workers: int = WORKERS,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+    on_progress: OnBatchProgress = ignore_batch_progress,
+) -> BatchReport:
+    """Migrate every tenant, suspended ones included, or the one named; return what became of it.
+
+    `workers` tenants at a time; a tenant that gives no lock within `lock_timeout_s` seconds fails the batch. With
+    `dry_run` all is prepared and then rolled back. What stands in the way is in the report's `problems`.
+    Raises `UnknownTenant`, `TenantNotActive`, `FleetBusy`, or `FleetUnfinished` and `TenantUnfinished` where something
+    that was cut off must be ended first.
+
+    1. lock, record; 2. check every tenant, before any change; 3. rehearse, once per server and history, in a scratch
+    database; 4. prepare: the first failure rolls all back; 5. decide, durably; 6. commit everywhere.
+    """
+    with fleet_lock():
+        require_fleet_finished()
+        tenants = _chosen(tenant_id)
+        code = release()
+        record = batch_begin(
+            tenant_id=tenant_id or "", dry_run=dry_run, version=code.version, tenant_count=len(tenants)
+        )
+        batch = Batch(record, code, fingerprint(), workers, lock_timeout_s, on_progress)
+        try:
+            return _run(batch, tenants)
+        except BaseException as error:
+            _abandon(batch, error)
+            raise
+
+
+def _chosen(tenant_id: str | None) -> list[Tenant]:
+    # A tenant that is being erased has no version to come, and may take long.
+    living = tenants_existing().exclude(status=TenantStatus.DELETING)
+    tenants = [tenant_get(tenant_id)] if tenant_id else list(living)
+    unfinished = {operation.tenant_id: operation.kind for operation in operations_unfinished()}
+    for tenant in tenants:
+        if tenant.id in unfinished:
+            raise TenantUnfinished(tenant.id, unfinished[tenant.id])
+        if tenant.status not in MIGRATABLE:
+            raise TenantNotActive(tenant.id, tenant.status)
+    return tenants
+
+
+def _run(batch: Batch, tenants: Sequence[Tenant]) -> BatchReport:
+    groups = _check(batch, tenants)
+    if not batch.problems:
+        _rehearse(batch, groups)
+    if not batch.problems and batch.jobs:
+        _record_jobs(batch)
+        _mark_servers(batch)
+        _prepare(batch)
+    if batch.jobs and not batch.problems and not batch.record.dry_run and _decide(batch):
+        return _commit(batch)
+    if batch.problems or batch.jobs:
+        return _roll_back(batch)
+    # Nobody had anything to apply.
+    return batch.end(BatchStatus.COMPLETED)
+
+
+# -- before any change -------------------------------------------------------------------------------------------------
+
+
+def _check(batch: Batch, tenants: Sequence[Tenant]) -> list[Group]:
+    """Look at every tenant; keep what was seen in the control database, and every problem in the batch."""
+    with batch.phase("check", len(tenants)) as one_more:
+        looks, errors = look_at(tenants, work=batch.record.work, workers=batch.workers, on_look=one_more)
+        problems = [*errors, *_histories(batch.release, looks)]
+        try:
+            groups = group(looks, batch.release, work=batch.record.work)
+        except ServerError as error:
+            groups, problems = [], [*problems, error]
+        drift, unread = drift_of(groups, work=batch.record.work)
+        problems += unread
+        for tenant_id, found in drift.items():
+            reason = _("Its schema is not what its migrations make: %(differences)s.") % {"differences": named(found)}
+            problems.append(MigrationFailed(tenant_id, reason))
+        unknown = {error.tenant_id for error in unread}
+        note_schemas([look for look in looks if look.tenant.id not in unknown], batch.release, drift)
+        batch.problems += sorted(map(str, problems))
+    return groups
+
+
+def _histories(code: Release, looks: Sequence[Look]) -> Iterator[MigrationFailed | ServerError]:
+    for look in looks:
+        problem = code.problem(look.history)
+        if problem:
+            yield MigrationFailed(look.tenant.id, problem)
+
+
+def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
+    """Find out what each group needs, and whether its server lets us and can hold that many prepared transactions."""
+    pending = [one for one in groups if not batch.release.is_complete(one.history)]
+    for key, reason in untransactional().items():
+        if any(not batch.release.is_applied(key, one.history) for one in pending):
+            batch.problems.append(
+                _("Migration %(name)s cannot be applied all or nothing: %(reason)s.")
+                % {"name": label(key), "reason": reason}
+            )
+    batch.problems += _full_servers(batch, pending)
+    if batch.problems:
+        return
+    with batch.phase("rehearse", len(pending)) as one_more:
+        for one in pending:
+            try:
+                script = rehearse(one.reference, one.history, batch.release, batch.record.work)
+            except ServerError as error:
+                batch.problems.append(str(error))
+                return
+            batch.jobs += [Job(look, script, batch.record.gid(look.database)) for look in one.looks]
+            one_more(one.server.name)
+    # Tenants at work last, so that their locks are held the shortest.
+    batch.jobs.sort(key=lambda job: job.look.tenant.work_seen_at is not None)
+
+
+def _full_servers(batch: Batch, pending: Sequence[Group]) -> Iterator[str]:
+    for server in {one.server for one in pending}:
+        needed = sum(len(one.looks) for one in pending if one.server == server)
+        with Cluster(server, database_prefix(), batch.record.work) as cluster:
+            try:
+                cluster.require_needed()
+            except ServerError as error:
+                yield str(error)
+                continue
+            maximum, used = cluster.prepared_capacity()
+        if used + needed > maximum:
+            yield ngettext(
+                "Database server %(name)s can hold %(maximum)d prepared transaction (%(used)d in use), and this"
+                " batch needs %(needed)d: set max_prepared_transactions to at least %(wanted)d in its postgresql.conf"
+                " and restart it.",
+                "Database server %(name)s can hold %(maximum)d prepared transactions (%(used)d in use), and this"
+                " batch needs %(needed)d: set max_prepared_transactions to at least %(wanted)d in its postgresql.conf"
+                " and restart it.",
+                maximum,
+            ) % {"name": server.name, "maximum": maximum, "used": used, "needed": needed, "wanted": used + needed}
+
+
+# -- all or nothing ----------------------------------------------------------------------------------------------------
+
+
+def _record_jobs(batch: Batch) -> None:
+    """Write down whose databases are going to hold a prepared transaction, before one does."""
+    with transaction.atomic(using=CONTROL):
+        BatchTenant.objects.using(CONTROL).bulk_create(
+            BatchTenant(
+                batch=batch.record,
+                tenant_id=job.look.tenant.id,
+                server=job.look.server.name,
+                database=job.look.database,
+                from_version=batch.release.version_of(job.look.history),
+                migrations=job.script.migrations,
+            )
+            for job in batch.jobs
+        )
+        MigrationBatch.objects.using(CONTROL).filter(pk=batch.record.pk).update(pending_count=len(batch.jobs))
+
+
+def _mark_servers(batch: Batch) -> None:
+    """Make the moment before the change one that each server can be recovered to."""
+    if batch.record.dry_run:
+        return
+    for server in {job.look.server for job in batch.jobs}:
+        restore_point(server, reason="migrate", tenant_id=batch.record.tenant_id)
+
+
+def _prepare(batch: Batch) -> None:
+    """Prepare every tenant, several at a time; the first failure leaves the rest alone."""
+
+    def work(job: Job) -> Prepared:
+        return prepare(
+            job,
+            release=batch.release,
+            work=batch.record.work,
+            lock_timeout_s=batch.lock_timeout_s,
+            with_locks=batch.record.dry_run,
+        )
+
+    outcomes = in_parallel(work, batch.jobs, batch.workers)
+    with batch.phase("prepare", len(batch.jobs)) as one_more, closing(outcomes):
+        for job, outcome in outcomes:
+            if isinstance(outcome, MigrationFailed):
+                batch.problems.append(str(outcome))
+                return
+            if isinstance(outcome, BaseException):
+                raise outcome
+            batch.prepared[job.look.tenant.id] = outcome
+            one_more(job.look.tenant.id)
+
+
+def _decide(batch: Batch) -> bool:
+    """Write the decision to commit; False, with the reason, where all must be rolled back instead."""
+    with batch.phase("decide", 1) as one_more:
+        if fingerprint() != batch.code:
+            batch.problems.append(_("The migrations on disk were changed while the batch ran."))
+            return False
+        if not batch_decide(batch.record, BatchStatus.COMMITTING):
+            batch.problems.append(_("Another process has rolled the batch back."))
+            return False
+        one_more("")
+    return True
+
+
+def _commit(batch: Batch) -> BatchReport:
+    """Commit what is prepared; what cannot be reached now stays for `recover`."""
+    problems = _end_prepared(batch, "commit", commit=True)
+    if problems:
+        batch.problems += problems
+        return batch.report("unfinished")
+    missing = lost(batch.record, batch.locked_ms.keys(), workers=batch.workers)
+    batch.problems += missing.values()
+    batch_applied(batch.record, but=missing)
+    return batch.end(BatchStatus.COMPLETED)
+
+
+def _roll_back(batch: Batch) -> BatchReport:
+    """Undo what is prepared. A dry run without problems has gone well."""
+    if not batch_decide(batch.record, BatchStatus.ROLLING_BACK):
+        return batch.report("unfinished")
+    problems = _end_prepared(batch, "roll back", commit=False)
+    if problems:
+        batch.problems += problems
+        return batch.report("unfinished")
+    return batch.end(BatchStatus.ROLLED_BACK if batch.problems else BatchStatus.COMPLETED)
+
+
+def _abandon(batch: Batch, error: BaseException) -> None:
+    """Roll back after Ctrl-C or a defect; raise `FleetUnfinished` where that is not possible, or no longer."""
+    batch.problems.append(type(error).__name__)
+    # The connection may be what failed.
+    connections[CONTROL].close()
+    try:
+        report = _roll_back(batch)
+    except Exception:
+        raise FleetUnfinished(batch.record.pk, reason_of(error)) from error
+    if report.outcome == "unfinished":
+        raise FleetUnfinished(batch.record.pk, reason_of(error)) from error
+
+
+def _end_prepared(batch: Batch, phase: str, *, commit: bool) -> list[str]:
+    with batch.phase(phase, len(batch.prepared)) as one_more:
+
+        def on_end(tenant_id: str) -> None:
+            batch.is_unlocked(tenant_id)
+            one_more(tenant_id)
+
+        return end_all(batch.record, commit=commit, workers=batch.workers, on_end=on_end)

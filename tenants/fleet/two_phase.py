@@ -1,0 +1,217 @@
+"""One tenant's part of a batch: prepare its transaction, and end it (PostgreSQL manual, PREPARE TRANSACTION)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from django.db import ProgrammingError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import Error
+from django.utils.translation import gettext as _
+
+from audit.log.entries import record
+from audit.log.safe_search_path import catalog_only
+from config.base.databases import CONTROL
+from tenants.errors import MigrationFailed, ServerError, reason_of
+from tenants.models import BatchTenant, DatabaseServer, MigrationBatch, database_prefix, parse_gid
+from tenants.parallel import in_parallel
+from tenants.routing.owner_connection import owner_connection
+from tenants.schema.catalog import catalog_fingerprint, catalog_read, catalog_stamp, differences, named
+from tenants.schema.inspection import Look, unusable
+from tenants.schema.recorded_sql import Script
+from tenants.schema.reference import history_read
+from tenants.schema.releases import Release, label
+from tenants.servers.lock_holders import is_lock_timeout, lock_reason
+from tenants.servers.session import Cluster
+
+# SQLSTATE, PostgreSQL manual, appendix A.
+UNDEFINED_OBJECT = "42704"
+# The strongest lock on each of our tables, of those that writers (or also readers) wait for.
+LOCKS = """
+SELECT regexp_replace(relation::regclass::text, '^public\\.', ''),
+       (array_agg(mode ORDER BY array_position(%s, mode)))[1]
+  FROM pg_catalog.pg_locks
+ WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation >= 16384::oid AND mode = ANY(%s)
+   AND (SELECT relkind FROM pg_catalog.pg_class WHERE oid = relation) IN ('r', 'p', 'v', 'm')
+ GROUP BY relation
+ ORDER BY 1
+"""
+BLOCKING_MODES = ["AccessExclusiveLock", "ExclusiveLock", "ShareRowExclusiveLock", "ShareLock"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done in one tenant's database."""
+
+    look: Look
+    script: Script
+    gid: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    prepared_ms: int
+    # When its first lock was taken (time.perf_counter).
+    locked_at: float
+    locks: dict[str, str] | None
+
+
+def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, with_locks: bool) -> Prepared:
+    """Migrate the tenant in one transaction and prepare it; raise `MigrationFailed`, having changed nothing.
+
+    1. history and schema are still what was looked at, so that what the migrations call is ours; 2. the script; 3. the
+    tenant's own audit entry, last as always; 4. the schema is what the rehearsal came to; 5. PREPARE TRANSACTION.
+    """
+    begun = time.perf_counter()
+    tenant_id, at_work = job.look.tenant.id, ""
+
+    def on_step(name: str) -> None:
+        nonlocal at_work
+        at_work = name
+
+    with owner_connection(job.look.server, job.look.database, work) as connection:
+        try:
+            connection.set_autocommit(False)
+            _execute(connection, f"SET LOCAL lock_timeout = {int(lock_timeout_s * 1000)}")
+            if history_read(connection) != job.look.history:
+                raise MigrationFailed(tenant_id, _("Its migrations have changed since it was checked."))
+            _require_untouched(connection, job)
+            locked_at = time.perf_counter()
+            job.script.run(connection, on_step)
+            _audit(connection, job, release)
+            _require_schema(connection, job)
+            locks = _locks(connection) if with_locks else None
+            _execute(connection, "PREPARE TRANSACTION %s", job.gid)
+        except MigrationFailed:
+            raise
+        except Error as error:
+            reason = _reason(job, error, lock_timeout_s)
+            raise MigrationFailed(tenant_id, reason, migration=at_work) from error
+        except Exception as error:  # a data migration's own code: whatever it raises is this tenant's failure
+            first = str(error).strip().partition("\n")[0]
+            raise MigrationFailed(tenant_id, f"{type(error).__name__}: {first}", migration=at_work) from error
+    return Prepared(_ms_since(begun), locked_at, locks)
+
+
+def end_prepared(server: DatabaseServer, database: str, gid: str, *, commit: bool, work: str) -> bool:
+    """Commit or roll back a prepared transaction; False where there is none of that name (any more)."""
+    with owner_connection(server, database, work) as connection:
+        try:
+            _execute(connection, "COMMIT PREPARED %s" if commit else "ROLLBACK PREPARED %s", gid)
+        except ProgrammingError as error:
+            if getattr(error.__cause__, "sqlstate", None) != UNDEFINED_OBJECT:
+                raise
+            return False
+    return True
+
+
+def end_all(
+    batch: MigrationBatch, *, commit: bool, workers: int, on_end: Callable[[str], None] = lambda tenant_id: None
+) -> list[str]:
+    """Commit or roll back whatever the batch has prepared, on every server; return what could not be ended, and why.
+
+    1. end sessions that a killed process left, lest they prepare one more; 2. ask each server what is prepared; 3. end
+    it. Repeating it is harmless, also where another process does the same meanwhile. `on_end` hears each tenant's id.
+    """
+    problems: list[str] = []
+    found: list[tuple[DatabaseServer, str, str]] = []
+    rows = batch.tenants.using(CONTROL).values_list("server", "database", "tenant_id")
+    tenant_ids = {(server, database): tenant_id for server, database, tenant_id in rows}
+    for server in DatabaseServer.objects.using(CONTROL).filter(pk__in=batch.tenants.using(CONTROL).values("server")):
+        try:
+            with Cluster(server, database_prefix(), batch.work) as cluster:
+                cluster.end_predecessors()
+                prepared = cluster.prepared_transactions(batch.gid())
+        except ServerError as error:
+            problems.append(str(error))
+            continue
+        found += [(server, database, gid) for gid, database in prepared.items()]
+    ended = in_parallel(lambda one: end_prepared(*one, commit=commit, work=batch.work), found, workers)
+    for (server, database, _gid), outcome in ended:
+        tenant_id = tenant_ids.get((server.pk, database), database)
+        if isinstance(outcome, Error):
+            problems.append(str(unusable(tenant_id, outcome)))
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            on_end(tenant_id)
+    return problems
+
+
+def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> dict[str, str]:
+    """Return {tenant id: sentence} of a committed batch's tenants, those in `committed` apart, that were not migrated.
+
+    Somebody else must have rolled their prepared transactions back. Raises what keeps a database from being asked.
+    """
+
+    def is_lost(row: BatchTenant) -> bool:
+        server = DatabaseServer.objects.using(CONTROL).get(pk=row.server)
+        try:
+            with owner_connection(server, row.database, batch.work) as connection:
+                return not set(row.migrations) <= set(map(label, history_read(connection)))
+        finally:
+            connections[CONTROL].close()
+
+    rows = batch.tenants.using(CONTROL).exclude(tenant_id__in=committed)
+    problems = {}
+    for row, outcome in in_parallel(is_lost, list(rows), workers):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if outcome:
+            reason = _("Its prepared transaction was rolled back by somebody else; migrate it again.")
+            problems[row.tenant_id] = str(MigrationFailed(row.tenant_id, reason))
+    return problems
+
+
+def _audit(connection: BaseDatabaseWrapper, job: Job, release: Release) -> None:
+    # Inside the open transaction, which is given up as a whole where this fails.
+    with transaction.atomic(using=connection.alias, savepoint=False):
+        record(
+            using=connection.alias,
+            action="tenant.migrate",
+            resource_type="tenant",
+            resource_id=job.look.tenant.id,
+            details={
+                "batch": parse_gid(job.gid)[0],
+                "from": release.version_of(job.look.history),
+                "migrations": job.script.migrations,
+            },
+        )
+
+
+def _require_untouched(connection: BaseDatabaseWrapper, job: Job) -> None:
+    look = job.look
+    if catalog_stamp(connection) != look.stamp and catalog_fingerprint(connection) != look.fingerprint:
+        raise MigrationFailed(look.tenant.id, _("Its schema has changed since it was checked."))
+
+
+def _require_schema(connection: BaseDatabaseWrapper, job: Job) -> None:
+    if catalog_fingerprint(connection) != job.script.fingerprint:
+        found = named(differences(job.script.catalog, catalog_read(connection)))
+        raise MigrationFailed(
+            job.look.tenant.id, _("Its schema came out unlike the others': %(differences)s.") % {"differences": found}
+        )
+
+
+def _locks(connection: BaseDatabaseWrapper) -> dict[str, str]:
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(LOCKS, [BLOCKING_MODES, BLOCKING_MODES])
+        return dict(cursor.fetchall())
+
+
+def _reason(job: Job, error: Error, lock_timeout_s: float) -> str:
+    """Return the database's message; for a lock that was not to be had, also who holds it."""
+    if not is_lock_timeout(error):
+        return reason_of(error)
+    return _("It was busy: %(reason)s.") % {"reason": lock_reason(job.look.server, job.look.database, lock_timeout_s)}
+
+
+def _execute(connection: BaseDatabaseWrapper, query: str, *parameters: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+
+
+def _ms_since(moment: float) -> int:
+    return round((time.perf_counter() - moment) * 1000)

@@ -1,0 +1,203 @@
+"""Create a tenant: its row, its role, its database cloned from the template, its identity."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from audit.log.actor import current_actor
+from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
+from tenants.errors import TenantError, TenantExists, TenantUnfinished
+from tenants.fleet.batch_record import fleet_shared
+from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
+from tenants.naming import clean_name, database_name, id_from_name, numbered_ids, validate_id, work_name
+from tenants.operations import advisory_lock, audit, operation_begin, operation_end, tenant_lock
+from tenants.schema.reference import template_version
+from tenants.schema.template import ensure_template
+from tenants.selectors import operations_unfinished, server_for_new_tenant, tenant_get
+from tenants.servers.session import Cluster, bind_identity, parse_location
+from tenants.types import OnProgress, Progress, ignore_progress
+
+KIND = "create"
+
+
+def tenant_create(
+    *,
+    name: str,
+    tenant_id: str | None = None,
+    server_name: str | None = None,
+    fleet_wait: str = "10min",
+    on_progress: OnProgress = ignore_progress,
+) -> Tenant:
+    """Create a tenant and return it, active.
+
+    `tenant_id` is derived from `name` unless given, or numbered ("tenant-1") if nothing can be derived; `server_name`
+    names a `DatabaseServer`, else the default one is used. A creation of the same name and id that was interrupted is
+    finished instead. On failure everything made so far is removed. It waits for a migration of the fleet, and for
+    another creation that numbers its id, to end, for at most `fleet_wait` each (PostgreSQL's notation).
+    Raises `InvalidTenant`, `TenantExists`, `TenantBusy`, `FleetBusy`, `FleetUnfinished` or `ServerError`.
+
+    1. record tenant and operation (control database, one transaction); 2. template; 3. role; 4. clone; 5. let the role
+    in; 6. connect as the tenant, and bind identity and audit chain; 7. active. Each of 2 to 7 can be repeated.
+    """
+    name = clean_name(name)
+    chosen = id_from_name(name) if tenant_id is None else validate_id(tenant_id)
+    with fleet_shared(wait=fleet_wait), _locked_id(chosen, name, fleet_wait) as new_id:
+        unfinished = _unfinished(new_id, name)
+        server = unfinished[0].server if unfinished else server_for_new_tenant(server_name)
+        assert server is not None  # a tenant that we provision always has one
+        identity = unfinished[0].identity if unfinished else uuid.uuid4()
+        with Cluster(server, database_prefix(), work_name(KIND, identity)) as cluster:
+            cluster.require_needed()
+            tenant, operation = unfinished or _begin(cluster, new_id, name, identity)
+            if unfinished:
+                cluster.end_predecessors()
+            provision_or_undo(cluster, tenant, operation, on_progress)
+    return tenant_get(new_id)
+
+
+@contextmanager
+def _locked_id(chosen: str | None, name: str, wait: str) -> Iterator[str]:
+    """Hold the lock of the chosen id, or of the next numbered one; the latter while no other creation picks one too."""
+    if chosen is not None:
+        with tenant_lock(chosen, KIND):
+            yield chosen
+        return
+    with advisory_lock("seo-gen:numbered-id", wait=wait, busy=_numbering):
+        new_id = _next_id(name)
+        with tenant_lock(new_id, KIND):
+            yield new_id
+
+
+def _numbering() -> TenantError:
+    return TenantError(
+        _("Another tenant is being created whose id is numbered."),
+        hint=_("Wait for it, or choose an id with --id."),
+        code="tenant_create_busy",
+    )
+
+
+def _next_id(name: str) -> str:
+    """Return a numbered id that no tenant has or had, or that of an interrupted creation under this name."""
+    begun = operations_unfinished().filter(kind=KIND).values("tenant_id")
+    again = Tenant.objects.using(CONTROL).filter(name=name, pk__in=begun).values_list("pk", flat=True).first()
+    # Tombstones keep their rows, so no id is ever used a second time.
+    return again or next(numbered_ids(Tenant.objects.using(CONTROL).values_list("pk", flat=True)))
+
+
+def provision_or_undo(cluster: Cluster, tenant: Tenant, operation: TenantOperation, on_progress: OnProgress) -> None:
+    """Finish the creation; on failure remove what was made, so that nothing half-made is left, and raise the failure.
+
+    Where even the removal fails (the server went away), the record stays for `tenant_recover`.
+    """
+    try:
+        template = _provision(cluster, tenant, on_progress)
+        _activate(tenant, operation, template)
+    except BaseException as failure:
+        try:
+            undo(cluster, tenant, operation, failure)
+        except Exception as error:
+            raise TenantUnfinished(tenant.id, KIND) from error
+        raise
+    on_progress(Progress(tenant.id, "active"))
+
+
+def undo(cluster: Cluster, tenant: Tenant, operation: TenantOperation, failure: BaseException) -> None:
+    """Remove the tenant's database, role and row; its id may be used again, since it never was a customer's."""
+    location = parse_location(tenant.database_url)
+    cluster.drop_database(location.database)
+    cluster.drop_role(location.role)
+    with transaction.atomic(using=CONTROL):
+        Tenant.objects.using(CONTROL).filter(pk=tenant.pk, status=TenantStatus.PROVISIONING).delete()
+        reason = str(failure) if isinstance(failure, SeoGenError) else type(failure).__name__
+        operation_end(operation, OperationStatus.UNDONE, error=reason)
+        audit(operation, "tenant.create.undo", **_details(tenant))
+
+
+def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | None:
+    """Return the creation of this very tenant that was cut off, if any; refuse an id that is taken."""
+    tenant = Tenant.objects.using(CONTROL).select_related("server").filter(pk=tenant_id).first()
+    if tenant is None:
+        return None
+    operation = operations_unfinished().filter(tenant_id=tenant_id, kind=KIND).first()
+    if operation is not None and tenant.name == name:
+        return tenant, operation
+    if operation is not None:
+        raise TenantUnfinished(tenant_id, KIND)
+    if tenant.status == TenantStatus.DELETED:
+        raise TenantExists(
+            _("The id %(id)s belonged to a tenant that was erased, and is never used again.") % {"id": tenant_id},
+            hint=_("Choose another with --id."),
+            code="tenant_id_erased",
+        )
+    raise TenantExists(
+        _("Tenant %(id)s exists already (%(status)s).") % {"id": tenant_id, "status": tenant.status},
+        hint=_("Choose another id with --id."),
+    )
+
+
+def _begin(cluster: Cluster, tenant_id: str, name: str, identity: uuid.UUID) -> tuple[Tenant, TenantOperation]:
+    """Record the tenant with the credentials it is going to have, and the operation, before anything is made."""
+    location = cluster.location(database_name(database_prefix()), secrets.token_urlsafe(32))
+    tenant = Tenant(
+        id=tenant_id,
+        name=name,
+        database_url=location.url,
+        server=cluster.server,
+        identity=identity,
+        status=TenantStatus.PROVISIONING,
+    )
+    try:
+        with transaction.atomic(using=CONTROL):
+            tenant.save(using=CONTROL, force_insert=True)
+            operation = operation_begin(tenant_id=tenant_id, kind=KIND)
+            audit(operation, "tenant.create", **_details(tenant))
+    except IntegrityError as error:
+        if "tenants_name_is_unique" not in str(error):
+            raise
+        raise TenantExists(
+            _("Another tenant is named %(name)r already.") % {"name": name},
+            hint=_("Choose another name."),
+            code="tenant_name_taken",
+        ) from error
+    return tenant, operation
+
+
+def _provision(cluster: Cluster, tenant: Tenant, on_progress: OnProgress) -> str:
+    """Make the database, and return which template it was cloned from."""
+    location = parse_location(tenant.database_url)
+    on_progress(Progress(tenant.id, "template"))
+    template = ensure_template(cluster, database_prefix())
+    on_progress(Progress(tenant.id, "role"))
+    cluster.ensure_login(location.role, location.password)
+    on_progress(Progress(tenant.id, "database"))
+    if not cluster.database_exists(location.database):
+        cluster.clone(template, location.database)
+    on_progress(Progress(tenant.id, "access"))
+    cluster.open_to(location.database, location.role)
+    on_progress(Progress(tenant.id, "identity"))
+    bind_identity(tenant, current_actor())
+    return template
+
+
+def _activate(tenant: Tenant, operation: TenantOperation, template: str) -> None:
+    with transaction.atomic(using=CONTROL):
+        Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(
+            status=TenantStatus.ACTIVE,
+            schema_version=template_version(tenant.server_id, template),
+            schema_drift=[],
+            schema_checked_at=Now(),
+        )
+        operation_end(operation, OperationStatus.COMPLETED)
+        audit(operation, "tenant.activate", **_details(tenant))
+
+
+def _details(tenant: Tenant) -> dict[str, object]:
+    return {"identity": str(tenant.identity), "server": tenant.server_id}

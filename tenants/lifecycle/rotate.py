@@ -1,0 +1,136 @@
+"""Give tenants' roles new passwords, and put back what was changed of them; after a leak, say."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from django.db import connections, transaction
+from django.db.models import F
+
+from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
+from tenants.errors import TenantNotActive, TenantUnfinished
+from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
+from tenants.naming import work_name
+from tenants.operations import audit, operation_begin, operation_end, tenant_lock
+from tenants.parallel import in_parallel
+from tenants.selectors import require_finished, tenant_get, tenants_existing
+from tenants.servers.session import Cluster, parse_location, with_password
+from tenants.types import OnProgress, Progress, ignore_progress
+
+KIND = "rotate"
+ROTATED = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+WORKERS = 4
+# How long sessions that are at work may go on. A worker's hold no model's answer.
+GRACE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """What became of one tenant's password: it is a new one, or what kept it from being changed."""
+
+    tenant_id: str
+    problem: str = ""
+
+
+def tenant_rotate(
+    *, tenant_id: str | None, grace_s: float = GRACE_S, on_progress: OnProgress = ignore_progress
+) -> list[Rotation]:
+    """Give the role of the tenant named, or of every one, a new password, and its limit and settings back.
+
+    Sessions that were opened with the old password are ended: idle ones at once, others when they are idle, or after
+    `grace_s`. What the role has prepared is rolled back. One that fails is told of in its outcome, and does not hold up
+    the others. Raises `UnknownTenant`, and `TenantNotActive` for one that has no role now.
+    """
+    tenants = list(tenants_existing().filter(status__in=ROTATED))
+    if tenant_id:
+        tenants = [tenant_get(tenant_id)]
+        _require_role(tenants[0])
+
+    def work(tenant: Tenant) -> None:
+        try:
+            _rotate(tenant.id, grace_s, on_progress)
+        finally:
+            # The thread's own.
+            connections[CONTROL].close()
+
+    rotations = []
+    for tenant, failure in in_parallel(work, tenants, WORKERS):
+        if failure is not None and not isinstance(failure, SeoGenError):
+            raise failure
+        rotations.append(Rotation(tenant.id, str(failure or "")))
+    return sorted(rotations, key=lambda rotation: rotation.tenant_id)
+
+
+def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
+    """Finish one that was cut off: the tenant's row has the new password, so its role gets that one."""
+    tenant = tenant_get(operation.tenant_id)
+    with _cluster(tenant) as cluster:
+        cluster.end_predecessors()
+        location = parse_location(tenant.database_url)
+        cluster.ensure_login(location.role, location.password)
+        _finish(cluster, tenant, operation, GRACE_S, on_progress)
+
+
+def _rotate(tenant_id: str, grace_s: float, on_progress: OnProgress) -> None:
+    """1. tell the server, which does it when 2 is durable; 2. record: operation, URL, audit entry; 3. sessions end.
+
+    Between 2 and the server's commit, milliseconds later, the URL's password is not good yet: whoever connects then
+    tries again (`tenants.routing.backend`).
+    """
+    with tenant_lock(tenant_id, KIND):
+        require_finished(tenant_id)
+        tenant = tenant_get(tenant_id)
+        _require_role(tenant)
+        role, password = parse_location(tenant.database_url).role, secrets.token_urlsafe(32)
+        with _cluster(tenant) as cluster:
+            cluster.require_needed()
+            operation: TenantOperation | None = None
+            try:
+                with cluster.changing_login(role, password):
+                    on_progress(Progress(tenant_id, "begin"))
+                    operation = _record(tenant, with_password(tenant.database_url, password))
+                    on_progress(Progress(tenant_id, "record"))
+                on_progress(Progress(tenant_id, "password"))
+                _finish(cluster, tenant, operation, grace_s, on_progress)
+            except Exception as error:
+                if operation is None:
+                    raise
+                raise TenantUnfinished(tenant_id, KIND) from error
+
+
+def _record(tenant: Tenant, url: str) -> TenantOperation:
+    with transaction.atomic(using=CONTROL):
+        operation = operation_begin(tenant_id=tenant.id, kind=KIND)
+        tenant.database_url = url
+        tenant.connection_version = F("connection_version") + 1
+        tenant.save(using=CONTROL, update_fields=["database_url", "connection_version"])
+        audit(operation, "tenant.rotate")
+    return operation
+
+
+def _finish(
+    cluster: Cluster, tenant: Tenant, operation: TenantOperation, grace_s: float, on_progress: OnProgress
+) -> None:
+    """End what was opened with the old password, and the operation. Can be repeated."""
+    location = parse_location(tenant.database_url)
+    cluster.end_old_sessions(location.role, grace_s)
+    on_progress(Progress(tenant.id, "sessions"))
+    prepared = cluster.roll_back_prepared_of(location.role, location.url)
+    on_progress(Progress(tenant.id, "prepared"))
+    with transaction.atomic(using=CONTROL):
+        operation_end(operation, OperationStatus.COMPLETED)
+        audit(operation, "tenant.rotate.complete", prepared_rolled_back=prepared)
+    on_progress(Progress(tenant.id, "done"))
+
+
+def _require_role(tenant: Tenant) -> None:
+    if tenant.status not in ROTATED:
+        raise TenantNotActive(tenant.id, tenant.status)
+    tenant.require_server()
+
+
+def _cluster(tenant: Tenant) -> Cluster:
+    assert tenant.server is not None  # one that we rotate has one
+    return Cluster(tenant.server, database_prefix(), work_name(KIND, tenant.identity))

@@ -1,0 +1,166 @@
+"""Prepare the control database: its tables, the servers that tenants live on, the catalogue of models."""
+
+from __future__ import annotations
+
+import secrets
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections, transaction
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import F
+
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from llm.routing import catalogue_fill
+from tenants.errors import ServerError
+from tenants.models import DatabaseServer, Tenant, database_prefix
+from tenants.schema.template import drop_unused_templates
+from tenants.servers.admin_url import require_server_url
+from tenants.servers.control_rights import control_rights_problems, control_rights_require
+from tenants.servers.rights_check import rights_problems
+from tenants.servers.session import Cluster, parse_location
+
+# The server named by TENANT_SERVER_URL.
+MAIN_SERVER = "main"
+
+
+def control_setup(*, verbosity: int = 0) -> list[str]:
+    """Bring the control database and the servers up to this release; safe to repeat. Return what is wrong with them.
+
+    1. rights, of the control database's roles and of the main server's administrator: raises `ServerError`, having
+    changed nothing, if one that is needed is missing; 2. migrations; 3. the servers: one that is down is only named in
+    the result; 4. the catalogue of models.
+    """
+    control_rights_require()
+    if settings.TENANT_SERVER_URL:
+        require_server_url(settings.TENANT_SERVER_URL)
+        _require_rights(DatabaseServer(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL))
+    before = _applied()
+    call_command("migrate", database=CONTROL, interactive=False, verbosity=verbosity)
+    _record_migrations(_applied() - before)
+    if settings.TENANT_SERVER_URL:
+        server_register(name=MAIN_SERVER, admin_url=settings.TENANT_SERVER_URL)
+        _note_archive(MAIN_SERVER, settings.TENANT_SERVER_WAL_ARCHIVE)
+    problems = control_rights_problems()
+    problems += [problem for server in DatabaseServer.objects.using(CONTROL) for problem in _prepared(server)]
+    catalogue_fill()
+    drop_unused_templates()
+    return problems
+
+
+def server_register(*, name: str, admin_url: str) -> DatabaseServer:
+    """Record a server, or its new address; the URLs of the tenants on it follow.
+
+    Raises `ServerURLRefused`, or `ServerError` where the server cannot be used.
+    """
+    require_server_url(admin_url)
+    server = DatabaseServer.objects.using(CONTROL).filter(pk=name).first()
+    if server is not None and server.admin_url == admin_url:
+        return server
+    moved = server is not None
+    if server is None:
+        has_default = DatabaseServer.objects.using(CONTROL).filter(is_default=True).exists()
+        server = DatabaseServer(name=name, is_default=not has_default)
+    server.admin_url = admin_url
+    with Cluster(server, database_prefix()) as cluster:
+        cluster.prepare()
+        server.owner_password = _owner_password(cluster)
+        with transaction.atomic(using=CONTROL):
+            server.save(using=CONTROL)
+            if moved:
+                _follow(cluster)
+            record(using=CONTROL, action="server.change", resource_type="database_server", resource_id=name)
+        _let_owner_in(cluster)
+    return server
+
+
+def _require_rights(server: DatabaseServer) -> None:
+    with Cluster(server, database_prefix()) as cluster:
+        cluster.require_needed()
+
+
+def _prepared(server: DatabaseServer) -> list[str]:
+    """See to the roles of a server and to the owner's login; return one sentence for each thing that is missing."""
+    try:
+        with Cluster(server, database_prefix()) as cluster:
+            cluster.prepare()
+            password = _owner_password(cluster)
+            if password != server.owner_password:
+                server.owner_password = password
+                with transaction.atomic(using=CONTROL):
+                    server.save(using=CONTROL, update_fields=["owner_password"])
+                    record(
+                        using=CONTROL,
+                        action="server.change",
+                        resource_type="database_server",
+                        resource_id=server.name,
+                        details={"fields": ["owner_password"]},
+                    )
+            _let_owner_in(cluster)
+            return [f"{server.name}: {problem}" for problem in rights_problems(cluster)]
+    except ServerError as error:
+        return [str(error)]
+
+
+def _owner_password(cluster: Cluster) -> str:
+    """Return the owner's password: the row's, that of a server which is this one by another name, or a new one."""
+    present: str = cluster.server.owner_password
+    if present:
+        return present
+    for server in DatabaseServer.objects.using(CONTROL):
+        if server.owner_password and cluster.lets_owner_in(server.owner_password):
+            return str(server.owner_password)
+    return secrets.token_urlsafe(32)
+
+
+def _let_owner_in(cluster: Cluster) -> None:
+    if not cluster.lets_owner_in(cluster.server.owner_password):
+        cluster.let_owner_in(cluster.server.owner_password)
+
+
+def _applied() -> set[str]:
+    return {f"{app}.{name}" for app, name in MigrationRecorder(connections[CONTROL]).applied_migrations()}
+
+
+def _record_migrations(applied: set[str]) -> None:
+    """Record what was applied: afterwards, since migrations make the log, each in a transaction of its owner's."""
+    if applied:
+        details: dict[str, object] = {"migrations": sorted(applied)}
+        with transaction.atomic(using=CONTROL):
+            record(
+                using=CONTROL,
+                action="control.setup",
+                resource_type="control_database",
+                resource_id="control",
+                details=details,
+            )
+
+
+def _note_archive(name: str, archive: str) -> None:
+    """Keep where the server's log is archived, unless somebody has said so."""
+    if not archive:
+        return
+    with transaction.atomic(using=CONTROL):
+        unknown = DatabaseServer.objects.using(CONTROL).filter(pk=name, wal_archive="", wal_restore_command="")
+        if unknown.update(wal_archive=archive):
+            details: dict[str, object] = {"wal_archive": archive}
+            record(
+                using=CONTROL,
+                action="server.change",
+                resource_type="database_server",
+                resource_id=name,
+                details=details,
+            )
+
+
+def _follow(cluster: Cluster) -> None:
+    """Point the tenants of a server that has a new address to it; each keeps its own database, role and password."""
+    for tenant in Tenant.objects.using(CONTROL).select_for_update().filter(server=cluster.server):
+        old = parse_location(tenant.database_url)
+        new = cluster.location(old.database, old.password)
+        if urlsplit(new.url).netloc != urlsplit(old.url).netloc:
+            tenant.database_url = new.url
+            tenant.connection_version = F("connection_version") + 1
+            tenant.save(using=CONTROL, update_fields=["database_url", "connection_version"])

@@ -1,0 +1,231 @@
+"""How tenants are: what the control database knows, and on demand whether their databases answer and are whole."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import uuid4
+
+from django.db import connections
+from django.db.utils import Error
+from django.utils.translation import gettext as _
+
+from audit.log.safe_search_path import catalog_only
+from config.base.databases import CONTROL
+from tenants.errors import (
+    FleetBusy,
+    FleetUnfinished,
+    MigrationFailed,
+    TenantError,
+    TenantUnreachable,
+    TenantWithoutServer,
+    reason_of,
+)
+from tenants.fleet.batch_record import fleet_shared
+from tenants.models import Tenant, TenantStatus
+from tenants.parallel import in_parallel
+from tenants.routing.context import tenant_context
+from tenants.schema.catalog import named
+from tenants.schema.drift import drift_of, group, note_schemas
+from tenants.schema.inspection import Look, database_of, look_at
+from tenants.schema.releases import Release, release
+from tenants.schema.row_counts import LARGE_OBJECTS_MOST
+from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get, tenants_existing
+from tenants.servers.foreign_transactions import foreign_beside_control, foreign_on, sentence
+from tenants.servers.role_changes import role_changes
+
+CONNECTABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+WORKERS = 8
+
+
+@dataclass(frozen=True)
+class TenantHealth:
+    id: str
+    status: str
+    server: str | None
+    # The newest migration of each tenant app, as last seen; "" where never looked.
+    schema_version: str
+    # "current", "behind", "ahead" or "unknown": that version beside this code's.
+    schema_state: str
+    # Where its schema differs from what those migrations make; None where never compared.
+    drift: list[str] | None
+    schema_checked_at: datetime | None
+    # Whether its database answered, as the tenant's own role, and said that it is the tenant's; None where not asked.
+    reachable: bool | None
+    size_bytes: int | None
+    # The kind of an operation that was begun and is not over.
+    unfinished_operation: str | None
+    # One sentence where something is wrong.
+    problem: str | None
+    # How many large objects its database holds, which backups leave out; None where not asked.
+    large_objects: int | None = None
+    # What somebody has changed of its role (`tenants.servers.role_changes`); None where not asked.
+    role_changes: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of asking one tenant's database and server; None where they were not asked, or did not answer."""
+
+    size: int | TenantError | None = None
+    look: Look | None = None
+    # What is wrong with its schema or with who may enter.
+    problem: str | None = None
+    role_changes: list[str] | None = None
+
+
+def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> list[TenantHealth]:
+    """Report how each tenant (or the one) is; raises `UnknownTenant`, and never for a tenant that is ill.
+
+    With `check`, connect to each, several at a time: as the tenant, which proves that it can be reached, and as the
+    owner, which compares its schema. The comparison is left out while a migration is on, whose locks it would wait for.
+    Servers are asked, too, what was changed of the tenants' roles.
+    """
+    tenants = _tenants(tenant_id)
+    checked: dict[str, Checked] = {}
+    code = release()
+    if check:
+        connectable = [tenant for tenant in tenants if tenant.status in CONNECTABLE]
+        checked = _check(connectable, code)
+        tenants = _tenants(tenant_id)
+    unfinished = _unfinished()
+    health = [_health(tenant, code, checked.get(tenant.id, Checked()), unfinished) for tenant in tenants]
+    return _with_prepared(health, tenants, check=check)
+
+
+def _with_prepared(health: list[TenantHealth], tenants: Sequence[Tenant], *, check: bool) -> list[TenantHealth]:
+    """Warn of prepared transactions that are not ours: those beside the control database, or of all servers."""
+    servers = {tenant.server for tenant in tenants if tenant.server}
+    foreign = foreign_on(servers) if check else foreign_beside_control()
+    found: dict[str, list[str]] = defaultdict(list)
+    for one in foreign:
+        found[one.database].append(sentence(one))
+    if not found:
+        return health
+    by_id = {tenant.id: found.get(database_of(tenant), []) for tenant in tenants}
+    return [
+        replace(one, problem="; ".join(filter(None, [one.problem, *by_id[one.id]]))) if by_id[one.id] else one
+        for one in health
+    ]
+
+
+def _tenants(tenant_id: str | None) -> list[Tenant]:
+    return [tenant_get(tenant_id)] if tenant_id else list(tenants_existing())
+
+
+def _unfinished() -> dict[str, str]:
+    unfinished = {operation.tenant_id: operation.kind for operation in operations_unfinished()}
+    for batch in batches_unfinished():
+        unfinished.update(dict.fromkeys(batch.tenants.values_list("tenant_id", flat=True), "migrate"))
+    return unfinished
+
+
+def _check(tenants: Sequence[Tenant], code: Release) -> dict[str, Checked]:
+    sizes = _sizes(tenants)
+    looks, problems = _compare(tenants, code)
+    changes = role_changes(tenants)
+    return {
+        tenant.id: Checked(sizes.get(tenant.id), looks.get(tenant.id), problems.get(tenant.id), changes.get(tenant.id))
+        for tenant in tenants
+    }
+
+
+def _health(tenant: Tenant, code: Release, checked: Checked, unfinished: dict[str, str]) -> TenantHealth:
+    size = checked.size
+    return TenantHealth(
+        id=tenant.id,
+        status=tenant.status,
+        server=tenant.server_id,
+        schema_version=tenant.schema_version,
+        schema_state=code.state_of(tenant.schema_version).value,
+        drift=tenant.schema_drift,
+        schema_checked_at=tenant.schema_checked_at,
+        reachable=None if size is None else isinstance(size, int),
+        size_bytes=size if isinstance(size, int) else None,
+        unfinished_operation=unfinished.get(tenant.id),
+        problem=" ".join(_problems(tenant, checked)) or None,
+        large_objects=checked.look.large_objects if checked.look else None,
+        role_changes=checked.role_changes,
+    )
+
+
+def _problems(tenant: Tenant, checked: Checked) -> Iterator[str]:
+    """Yield a sentence for each thing that is wrong."""
+    told = {"id": tenant.id}
+    if isinstance(checked.size, TenantError):
+        yield str(checked.size)
+        if isinstance(checked.size, TenantUnreachable) and checked.look:
+            yield (
+                _("The owner can enter it: `seo-gen tenant rotate --tenant-id %(id)s` gives its role a new password.")
+                % told
+            )
+    elif checked.problem:
+        yield checked.problem
+    elif tenant.schema_drift:
+        yield named(tenant.schema_drift)
+    if checked.role_changes:
+        yield _("Its role was changed: %(changes)s. `seo-gen tenant rotate --tenant-id %(id)s` puts that back.") % {
+            **told,
+            "changes": named(checked.role_changes),
+        }
+    if checked.look and checked.look.large_objects:
+        yield _("It holds large objects (%(count)s), which backups leave out.") % {
+            "count": _counted(checked.look.large_objects)
+        }
+
+
+def _counted(large_objects: int) -> str:
+    return str(large_objects) if large_objects < LARGE_OBJECTS_MOST else f"{LARGE_OBJECTS_MOST}+"
+
+
+def _sizes(tenants: Sequence[Tenant]) -> dict[str, int | TenantError]:
+    """Enter each tenant as itself; return the size of its database in bytes, or what is wrong."""
+    found: dict[str, int | TenantError] = {}
+    for tenant, outcome in in_parallel(_size_bytes, tenants, WORKERS):
+        if isinstance(outcome, BaseException) and not isinstance(outcome, TenantError):
+            raise outcome
+        found[tenant.id] = outcome
+    return found
+
+
+def _size_bytes(tenant: Tenant) -> int:
+    try:
+        with (
+            tenant_context(tenant, statuses=CONNECTABLE) as alias,
+            catalog_only(connections[alias]),
+            connections[alias].cursor() as cursor,
+        ):
+            cursor.execute("SELECT pg_database_size(current_database())")
+            size: int = cursor.fetchone()[0]
+            return size
+    except Error as error:
+        # What its role has set for itself may keep it from anything, such as a time limit of a millisecond.
+        raise TenantUnreachable(tenant.id, reason_of(error)) from error
+    finally:
+        # The thread's own.
+        connections[CONTROL].close()
+
+
+def _compare(tenants: Sequence[Tenant], code: Release) -> tuple[dict[str, Look], dict[str, str]]:
+    """Compare the tenants' schemas and keep what was seen; return what was found, and what is wrong, by tenant id."""
+    work = f"status {uuid4()}"
+    try:
+        with fleet_shared(wait="1s"):
+            looks, errors = look_at(tenants, work=work, workers=WORKERS)
+            drift, unread = drift_of(group(looks, code, work=work), work=work)
+            read = [look for look in looks if look.tenant.id not in {error.tenant_id for error in unread}]
+            note_schemas(read, code, drift)
+    except (FleetBusy, FleetUnfinished):
+        return {}, {}
+    problems = {
+        error.tenant_id: str(error)
+        for error in [*errors, *unread]
+        if isinstance(error, (MigrationFailed, TenantWithoutServer))
+    }
+    for look in looks:
+        problem = code.problem(look.history)
+        if problem:
+            problems[look.tenant.id] = str(MigrationFailed(look.tenant.id, problem))
+    return {look.tenant.id: look for look in looks}, problems

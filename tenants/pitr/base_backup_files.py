@@ -1,0 +1,250 @@
+"""The files of base backups: what they say of themselves, and how they get into a place and out of it again.
+
+In a folder a backup is a data directory, as pg_basebackup writes it. In a bucket it is `base.tar` with the manifest
+beside it, written last, so that it tells that the rest is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from config.base.databases import CONTROL
+from tenants.errors import TenantError
+from tenants.files.locations import FOLDER_MODE, Folder, Place, flush_folder, place_at
+from tenants.files.streams import copy_stream
+from tenants.models import BaseBackup, DatabaseServer
+from tenants.models.backups import BackupStatus
+from tenants.operations import advisory_lock
+from tenants.servers import programs
+
+MANIFEST = "backup_manifest"
+TAR = "base.tar"
+# pg_combinebackup, and incremental backups at all.
+INCREMENTAL_VERSION = 17
+# What pg_controldata calls a server's limits.
+LIMITS = {
+    "max_connections": "max_connections setting",
+    "max_worker_processes": "max_worker_processes setting",
+    "max_wal_senders": "max_wal_senders setting",
+    "max_prepared_transactions": "max_prepared_xacts setting",
+    "max_locks_per_transaction": "max_locks_per_xact setting",
+}
+
+
+class BaseBackupError(TenantError):
+    """A base backup cannot be made as asked, or is not what its record says."""
+
+
+@dataclass(frozen=True)
+class WalRange:
+    """What of the log a base backup needs to be consistent."""
+
+    timeline: int
+    start_lsn: str
+    stop_lsn: str
+
+
+@contextmanager
+def files_kept(server: DatabaseServer) -> Iterator[None]:
+    """Keep base backups and archived log from being removed, while a recovery reads them; wait for a removal to end."""
+    with advisory_lock(_files(server), wait="10min", busy=lambda: _in_use(server), shared=True):
+        yield
+
+
+@contextmanager
+def files_removed(server: DatabaseServer) -> Iterator[None]:
+    """Be alone with base backups and archived log; raise `BaseBackupError` where a recovery reads them."""
+    with advisory_lock(_files(server), wait="3s", busy=lambda: _in_use(server)):
+        yield
+
+
+def _files(server: DatabaseServer) -> str:
+    return f"seo-gen:cluster-files:{server.name}"
+
+
+def _in_use(server: DatabaseServer) -> BaseBackupError:
+    return BaseBackupError(
+        _("The base backups of database server %(name)s are in use by another process.") % {"name": server.name},
+        hint=_("Wait for it to end, then try again."),
+        code="base_backups_busy",
+    )
+
+
+def completed(server: DatabaseServer) -> QuerySet[BaseBackup]:
+    """Return the server's usable base backups, oldest first."""
+    backups = BaseBackup.objects.using(CONTROL).filter(server=server, status=BackupStatus.COMPLETED)
+    return backups.select_related("parent").order_by("finished_at")
+
+
+def chain(backup: BaseBackup) -> list[BaseBackup]:
+    """Return what the backup consists of: a full one, then those that continue it, itself last."""
+    links = [backup]
+    while links[0].parent is not None:
+        links.insert(0, links[0].parent)
+    return links
+
+
+def wal_range(folder: Path) -> WalRange:
+    """Read from a backup's manifest what of the log it needs."""
+    ranges = json.loads((folder / MANIFEST).read_text())["WAL-Ranges"]
+    # Several where a standby was promoted meanwhile; the last timeline comes first.
+    return WalRange(ranges[0]["Timeline"], ranges[-1]["Start-LSN"], ranges[0]["End-LSN"])
+
+
+def control_data(folder: Path, version: int) -> dict[str, str]:
+    """Return what pg_controldata says of a data directory, by its English labels."""
+    printed = programs.run([programs.program("pg_controldata", version, exact=True), folder], {})
+    pairs = (line.partition(":") for line in printed.splitlines() if ":" in line)
+    return {label.strip(): value.strip() for label, _colon, value in pairs}
+
+
+def limits(folder: Path, version: int) -> dict[str, int]:
+    """Return {"max_connections": 100, …} as they were on the server when the backup was made."""
+    told = control_data(folder, version)
+    return {name: int(told[label]) for name, label in LIMITS.items()}
+
+
+def verify(folder: Path, version: int) -> None:
+    """Compare every file with its checksum, and read the log that the backup needs. Raises `ToolError`."""
+    programs.run([programs.program("pg_verifybackup", version, exact=True), "--quiet", folder], {})
+
+
+def require_self_contained(folder: Path) -> None:
+    """Refuse a backup that has tablespaces, or other links that lead out of it: they may lead to a live server."""
+    leading = [*(folder / "pg_tblspc").iterdir(), *_links(folder)]
+    if leading:
+        raise BaseBackupError(
+            _("The base backup %(path)s is not in one folder: %(link)s leads out of it, as tablespaces do.")
+            % {"path": folder, "link": leading[0].relative_to(folder)},
+            hint=_("Move what is in tablespaces to pg_default, drop them, and make a new base backup."),
+            code="base_backup_has_tablespaces",
+        )
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield Path(entry.path)
+            elif entry.is_dir():
+                yield from _links(Path(entry.path))
+
+
+def staging(place: Place, name: str) -> Path:
+    """Return where the backup is made: beside its place, or in the home where that is a bucket."""
+    folder = Path(place.url) if isinstance(place, Folder) else Path(settings.HOME) / "base-backups"
+    return folder / f".{name}.partial"
+
+
+def store(staged: Path, place: Place, name: str) -> None:
+    """Move a finished backup to where it belongs."""
+    if isinstance(place, Folder):
+        staged.rename(staged.with_name(name))
+        flush_folder(staged.parent)
+        return
+    with place.writing(f"{name}/{TAR}") as file, tarfile.open(fileobj=file, mode="w|") as tar:
+        tar.add(staged, arcname=".")
+    place.write(f"{name}/{MANIFEST}", (staged / MANIFEST).read_bytes())
+    shutil.rmtree(staged)
+
+
+def manifest_fetch(backup: BaseBackup, target: Path) -> None:
+    """Copy the backup's manifest, which the next incremental backup needs. Raises `PlaceError`."""
+    with place_at(backup.place).open(f"{backup.name}/{MANIFEST}") as source, target.open("wb") as copy:
+        copy_stream(source, copy)
+
+
+def remove(backup: BaseBackup) -> None:
+    """Remove the backup's files, and what a killed attempt left of them. Raises `PlaceError` or `OSError`."""
+    place = place_at(backup.place)
+    staged = staging(place, backup.name)
+    if isinstance(place, Folder):
+        stored = staged.with_name(backup.name)
+        if stored.exists():
+            # Under its name there is a whole backup or none, even where the removal is cut off.
+            stored.rename(staged)
+    else:
+        for name in (f"{backup.name}/{MANIFEST}", f"{backup.name}/{TAR}"):
+            place.remove(name)
+    if staged.exists():
+        shutil.rmtree(staged)
+
+
+def unpack(backup: BaseBackup, target: Path) -> None:
+    """Make a data directory from the backup, of a copy of its files: the original stays as it is.
+
+    Incremental ones are combined with what they continue. Raises `ToolError`, `PlaceError` or `BaseBackupError`.
+    """
+    links = chain(backup)
+    if len(links) == 1:
+        _copy(backup, target)
+        require_self_contained(target)
+        return
+    assert backup.server_version is not None  # it is completed
+    combine = programs.program("pg_combinebackup", backup.server_version, exact=True)
+    folders = [readable(link, target.with_name(f"link-{number}")) for number, link in enumerate(links)]
+    for folder in folders:
+        # Of tablespaces it would make copies, where they are.
+        require_self_contained(folder)
+    programs.run([combine, "--no-sync", "--output", target, *folders], {})
+    for folder in target.parent.glob("link-*"):
+        shutil.rmtree(folder)
+
+
+def readable(backup: BaseBackup, scratch: Path) -> Path:
+    """Return a folder with the backup's files: its own, or `scratch`, to which they are copied."""
+    place = place_at(backup.place)
+    if isinstance(place, Folder):
+        return _existing(Path(place.url) / backup.name)
+    _copy(backup, scratch)
+    return scratch
+
+
+def _copy(backup: BaseBackup, target: Path) -> None:
+    place = place_at(backup.place)
+    if isinstance(place, Folder):
+        source = _existing(Path(place.url) / backup.name)
+        try:
+            shutil.copytree(source, target, symlinks=True)
+        except shutil.Error as error:
+            # Of each file (source, target, reason).
+            raise BaseBackupError(
+                _("The base backup %(path)s cannot be copied: %(reason)s.")
+                % {"path": source, "reason": error.args[0][0][2]},
+                hint=_("Make room in SEO_GEN_HOME."),
+                code="base_backup_not_copied",
+            ) from error
+        return
+    os.mkdir(target, FOLDER_MODE)
+    try:
+        with place.open(f"{backup.name}/{TAR}") as file, tarfile.open(fileobj=file, mode="r|") as tar:
+            tar.extractall(target, filter="data")
+    except tarfile.TarError as error:
+        raise BaseBackupError(
+            _("The base backup %(path)s cannot be unpacked: %(reason)s.")
+            % {"path": place.path(f"{backup.name}/{TAR}"), "reason": error},
+            hint=_("Make a new one with `seo-gen cluster backup`."),
+            code="base_backup_corrupt",
+        ) from error
+    target.chmod(FOLDER_MODE)
+
+
+def _existing(folder: Path) -> Path:
+    if not (folder / MANIFEST).exists():
+        raise BaseBackupError(
+            _("The base backup %(path)s does not exist any more.") % {"path": folder},
+            hint=_("Make a new one with `seo-gen cluster backup`."),
+            code="base_backup_missing",
+        )
+    return folder

@@ -1,0 +1,132 @@
+"""Remove base backups past their retention, and the archived log that nothing needs any more."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from tenants.errors import ServerError
+from tenants.files.locations import Folder, Place, place_at
+from tenants.models import BackupStatus, BaseBackup, DatabaseServer, RestorePoint
+from tenants.pitr.base_backup import server_lock
+from tenants.pitr.base_backup_files import BaseBackupError, chain, completed, files_removed, remove
+from tenants.pitr.wal_archive import Archive, archive_read
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class PrunedServer:
+    """What was removed of one server."""
+
+    server: str
+    # Names of base backups.
+    backups: list[str]
+    wal_segments: int
+
+
+def cluster_backups_prune() -> list[PrunedServer]:
+    """Remove base backups older than CLUSTER_BACKUP_RETENTION_DAYS, and archived WAL that the kept ones do not need.
+
+    The newest base backup of each server stays, and what a kept one continues. Of a server without base backups, log
+    that is older than that goes, where it is in a folder. Another tool's archive is that tool's business. Servers that
+    are being backed up, or recovered from, are left for the next time. Raises `PlaceError`.
+    """
+    pruned = []
+    for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
+        with suppress(ServerError, BaseBackupError):
+            pruned.append(_prune(server))
+    return pruned
+
+
+def _prune(server: DatabaseServer) -> PrunedServer:
+    with server_lock(server), files_removed(server):
+        names = [backup.name for backup in _expired(server)]
+        for backup in _expired(server):
+            _remove(backup)
+        _forget_restore_points(server)
+        return PrunedServer(server.name, names, _remove_wal(server))
+
+
+def _expired(server: DatabaseServer) -> list[BaseBackup]:
+    """Return what may go, the newest first, so that none outlives what it continues."""
+    backups = list(completed(server))
+    oldest = timezone.now() - timedelta(days=settings.CLUSTER_BACKUP_RETENTION_DAYS)
+    kept = [backup for backup in backups if backup.finished_at and backup.finished_at >= oldest] or backups[-1:]
+    needed = {link.pk for backup in kept for link in chain(backup)}
+    return [backup for backup in reversed(backups) if backup.pk not in needed]
+
+
+def _remove(backup: BaseBackup) -> None:
+    """Record it, remove the files, then mark it so: cut off in between, the next attempt does it all again."""
+    with transaction.atomic(using=CONTROL):
+        record(
+            using=CONTROL,
+            action="cluster.backup.remove",
+            resource_type="base_backup",
+            resource_id=str(backup.pk),
+            details={"server": backup.server_id, "path": place_at(backup.place).path(backup.name)},
+        )
+    remove(backup)
+    BaseBackup.objects.using(CONTROL).filter(pk=backup.pk).update(status=BackupStatus.REMOVED, removed_at=Now())
+
+
+def _forget_restore_points(server: DatabaseServer) -> None:
+    """Forget those that can no longer be recovered to."""
+    oldest = completed(server).first()
+    if oldest is not None:
+        RestorePoint.objects.using(CONTROL).filter(server=server, created_at__lt=oldest.finished_at).delete()
+
+
+def _first_needed(server: DatabaseServer, place: Place, archive: Archive) -> int:
+    """Return the number of the oldest base backup's first segment, else of the first that is not past retention."""
+    kept = [archive.number_of(backup.start_lsn) for backup in completed(server)]
+    if kept:
+        return min(kept)
+    oldest = time.time() - settings.CLUSTER_BACKUP_RETENTION_DAYS * DAY_S
+    if isinstance(place, Folder):
+        for segment in archive.segments:
+            if (Path(place.url) / segment.name).stat().st_mtime >= oldest:
+                return segment.number
+        return archive.segments[-1].number if archive.segments else 0
+    return 0
+
+
+def _remove_wal(server: DatabaseServer) -> int:
+    """Remove what nothing needs any more; return how many segments that were."""
+    if not server.wal_archive:
+        return 0
+    place = place_at(server.wal_archive)
+    archive = archive_read(place)
+    first = _first_needed(server, place, archive)
+    unneeded = [segment for segment in archive.segments if segment.number < first]
+    if unneeded:
+        details: dict[str, object] = {
+            "first": unneeded[0].name,
+            "last": unneeded[-1].name,
+            "count": len(unneeded),
+        }
+        with transaction.atomic(using=CONTROL):
+            record(
+                using=CONTROL,
+                action="cluster.wal.remove",
+                resource_type="database_server",
+                resource_id=server.name,
+                details=details,
+            )
+    for segment in unneeded:
+        place.remove(segment.name)
+    for note in archive.notes:
+        if archive.number(note[:24]) < first:
+            place.remove(note)
+    return len(unneeded)

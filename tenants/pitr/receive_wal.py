@@ -1,0 +1,133 @@
+"""Archive the write-ahead log of a server that does not archive it where we can read it (pg_receivewal)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from tenants.errors import ServerError
+from tenants.files.locations import FOLDER_MODE, Folder, place_at
+from tenants.models import DatabaseServer, database_prefix
+from tenants.selectors import server_get
+from tenants.servers import programs
+from tenants.servers.replication import replicating
+from tenants.servers.session import RECEIVER_SLOT, REPLICATION, Cluster, application_name
+
+
+class _Stopped(BaseException):
+    """SIGTERM or Ctrl-C has come, which is how this ends."""
+
+
+def cluster_receive_wal(
+    *, server_name: str, output: str | None = None, on_start: Callable[[str], None] = lambda folder: None
+) -> str:
+    """Write the server's log to a folder until SIGTERM or Ctrl-C; return the folder.
+
+    `output` is what the server's `wal_archive` says, or a folder in the home, unless given; it is noted as the
+    server's archive where there is none. `on_start` is called with the folder when pg_receivewal has been started. The
+    server keeps what was not received yet (a replication slot), also while nobody receives. Raises `ServerError`, or
+    `ToolError` where pg_receivewal ends by itself.
+    """
+    server = server_get(server_name)
+    folder = _folder(server, output)
+    folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+    with Cluster(server, database_prefix()) as cluster:
+        cluster.require_rights(REPLICATION)
+        facts = cluster.facts()
+        if cluster.archiver().is_received:
+            raise ServerError(
+                _("The log of database server %(name)s is being received already.") % {"name": server.name},
+                code="wal_receiver_running",
+            )
+    arguments, environment = _arguments(server, facts.version, folder)
+    _note(server, str(folder))
+    with replicating(server):
+        programs.run([*arguments, "--create-slot", "--if-not-exists"], environment)
+    try:
+        with _signals(), programs.running(arguments, environment) as process:
+            on_start(str(folder))
+            process.wait()
+    except _Stopped:
+        return str(folder)
+    raise ServerError(
+        _("pg_receivewal of database server %(name)s has ended by itself.") % {"name": server.name},
+        code="wal_receiver_ended",
+    )
+
+
+def _folder(server: DatabaseServer, output: str | None) -> Path:
+    place = place_at(output or server.wal_archive or str(Path(settings.HOME) / "wal" / server.name))
+    if not isinstance(place, Folder):
+        raise ServerError(
+            _("The log of database server %(name)s can be received into a folder only, not to %(url)s.")
+            % {"name": server.name, "url": place.url},
+            hint=_("Give a folder with --output, and have it copied; or archive to S3 with a tool of your own."),
+            code="wal_needs_folder",
+        )
+    if server.wal_archive and place.url != place_at(server.wal_archive).url:
+        raise ServerError(
+            _("The log of database server %(name)s is archived in %(archive)s, as far as is known.")
+            % {"name": server.name, "archive": server.wal_archive},
+            hint=_("Change that in the admin first, or leave --output out."),
+            code="wal_archived_elsewhere",
+        )
+    place.require_writable()
+    return Path(place.url)
+
+
+def _arguments(server: DatabaseServer, version: int, folder: Path) -> tuple[list[str | Path], dict[str, str]]:
+    connection, environment = programs.replication_arguments(
+        server.admin_url, application=application_name("receive-wal")
+    )
+    options: list[str | Path] = ["--no-password", "--directory", folder, "--slot", RECEIVER_SLOT]
+    return [programs.program("pg_receivewal", version), *connection, *options], environment
+
+
+def _note(server: DatabaseServer, folder: str) -> None:
+    """Record that a copy of all that is written on the server is begun, and keep where, unless that is known."""
+    with transaction.atomic(using=CONTROL):
+        record(
+            using=CONTROL,
+            action="cluster.wal.receive",
+            resource_type="database_server",
+            resource_id=server.name,
+            details={"folder": folder},
+        )
+        unknown = DatabaseServer.objects.using(CONTROL).filter(pk=server.pk, wal_archive="")
+        if unknown.update(wal_archive=folder):
+            details: dict[str, object] = {"wal_archive": folder}
+            record(
+                using=CONTROL,
+                action="server.change",
+                resource_type="database_server",
+                resource_id=server.name,
+                details=details,
+            )
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Turn the signals that end us into an exception, so that pg_receivewal is ended with us."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Stopped
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

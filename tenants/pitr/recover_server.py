@@ -1,0 +1,254 @@
+"""Recover a copy of a whole server to a point in time, beside the live one, so that a tenant can be read out of it.
+
+PostgreSQL manual, chapter "Continuous Archiving and Point-in-Time Recovery"; docs/adr/0010-point-in-time-recovery.md.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from config.base.databases import CONTROL
+from tenants.errors import ServerError
+from tenants.files.locations import place_at
+from tenants.models import BaseBackup, DatabaseServer, RestorePoint, database_prefix
+from tenants.pitr.base_backup_files import chain, completed, files_kept, limits, unpack
+from tenants.pitr.replay import Replay
+from tenants.pitr.scratch_server import ASK_US, RecoveryError, ScratchServer, remove_abandoned, scratch_server
+from tenants.pitr.wal_archive import archive_read, latest_commit
+from tenants.servers import programs
+from tenants.servers.session import Cluster, ServerFacts
+from tenants.types import OnProgress, Progress, Target, ignore_progress, utc
+
+__all__ = ["RecoveryError", "Target", "recovered_server", "recoveries_remove"]
+
+# How long the live server's own archiving, or pg_receivewal, may take for one segment. Past it we go on with what there
+# is, which may well reach an earlier target.
+ARCHIVE_WAIT_S = 60.0
+STEP_S = 0.02
+MIB = 2**20
+
+
+@contextmanager
+def recovered_server(
+    server: DatabaseServer,
+    target: Target,
+    *,
+    work: str,
+    database: str,
+    on_progress: OnProgress = ignore_progress,
+) -> Iterator[DatabaseServer]:
+    """Yield a scratch server with the database as it was on `server` at the target; remove it afterwards.
+
+    It is an unsaved `DatabaseServer`, reached through a socket as a role that can read that database and nothing more.
+    `work` is the id of the operation that it serves, which `recoveries_remove` takes. Raises `RecoveryError`, or
+    `ToolError`, `PlaceError`, `BaseBackupError` where files are missing or cannot be read.
+
+    1. choose the base backup; 2. have the live server archive what it has; 3. copy the base backup; 4. start a server
+    from it that replays the archived log up to the target, and pauses there; 5. end the recovery there, so that what
+    was under way is rolled back; 6. let the reader in; 7. yield.
+    """
+    with scratch_server(work) as scratch:
+        with files_kept(server):
+            replay = _recover(scratch, server, target, on_progress)
+        recovered = replay.admit(database)
+        on_progress(Progress(server.name, "recovered"))
+        yield recovered
+
+
+def require_reachable(server: DatabaseServer, target: Target) -> None:
+    """Raise what `recovered_server` would, as far as that can be told without copying anything."""
+    live = _live_facts(server)
+    _require_means(_base_backup(server, target, live.now if live else datetime.now(UTC)))
+
+
+def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_progress: OnProgress) -> Replay:
+    live = _live_facts(server)
+    backup = _base_backup(server, target, live.now if live else datetime.now(UTC))
+    _require_means(backup)
+    if live and live.system_identifier != backup.system_identifier:
+        live = None  # it is not what wrote the log
+    _require_no_tablespaces(server, live)
+    if live and live.in_recovery:
+        live = None
+    if live and not _is_covered(server, backup, target):
+        on_progress(Progress(server.name, "archive"))
+        _complete_archive(server)
+    on_progress(Progress(server.name, "copy"))
+    unpack(backup, scratch.data)
+    scratch.prepare(_version(backup), _parameters(server, backup, target, live, scratch.data))
+    replay = Replay(scratch, server, target, _version(backup))
+    replay.require_harmless()
+    on_progress(Progress(server.name, "replay"))
+    scratch.start()
+    replay.until_paused()
+    replay.end()
+    return replay
+
+
+def recoveries_remove(work: str | None = None) -> list[str]:
+    """End what killed recoveries left running, and remove their files: of that work, or of all; return their works.
+
+    Recoveries whose process lives are left alone.
+    """
+    return remove_abandoned(work)
+
+
+# -- from what ---------------------------------------------------------------------------------------------------------
+
+
+def _live_facts(server: DatabaseServer) -> ServerFacts | None:
+    """Return what the live server says of itself; None where it is gone, which is when recovery is needed most."""
+    try:
+        with Cluster(server, database_prefix()) as cluster:
+            return cluster.facts()
+    except ServerError:
+        return None
+
+
+def _base_backup(server: DatabaseServer, target: Target, now: datetime) -> BaseBackup:
+    """Return the newest base backup that was finished before the target; refuse what cannot be reached from any."""
+    backups = list(completed(server))
+    if not backups:
+        raise RecoveryError(
+            _("Database server %(name)s has no base backup to recover from.") % {"name": server.name},
+            hint=_("Make one with `seo-gen cluster backup`: what is changed from then on can be recovered."),
+            code="base_backup_none",
+        )
+    if not (server.wal_archive or server.wal_restore_command):
+        raise RecoveryError(
+            _("The write-ahead log of database server %(name)s is not archived, as far as is known.")
+            % {"name": server.name},
+            hint=_("Enter where it is in the admin, or run `seo-gen cluster receive-wal`."),
+            code="wal_not_archived",
+        )
+    moment = target.time or _point(server, target).created_at
+    if moment > now:
+        raise RecoveryError(
+            _("%(target)s is in the future; by database server %(name)s it is %(now)s.")
+            % {"target": target, "name": server.name, "now": utc(now)},
+            code="time_in_future",
+        )
+    early_enough = [backup for backup in backups if backup.finished_at and backup.finished_at <= moment]
+    if not early_enough:
+        raise RecoveryError(
+            _("%(target)s is before the earliest base backup of database server %(name)s, which is of %(finished)s.")
+            % {"target": target, "name": server.name, "finished": utc(backups[0].finished_at)},
+            code="time_before_base_backup",
+        )
+    return early_enough[-1]
+
+
+def _point(server: DatabaseServer, target: Target) -> RestorePoint:
+    point = RestorePoint.objects.using(CONTROL).filter(server=server, name=target.name).first()
+    if point is None:
+        raise RecoveryError(
+            _("Database server %(server)s has no restore point %(name)r.")
+            % {"server": server.name, "name": target.name},
+            code="restore_point_not_found",
+        )
+    return point
+
+
+def _require_means(backup: BaseBackup) -> None:
+    """Refuse before anything is copied where there is no server program or no room for it."""
+    for name in ("postgres", "pg_ctl", "pg_controldata", "pg_waldump"):
+        programs.program(name, _version(backup), exact=True)
+    needed = sum(link.size_bytes or 0 for link in chain(backup))
+    free = _free_bytes(Path(settings.HOME))
+    if needed > free:
+        raise RecoveryError(
+            _("Recovery from base backup %(name)s needs %(needed)d MiB in %(path)s, where %(free)d MiB are free.")
+            % {"name": backup.name, "needed": needed // MIB, "path": settings.HOME, "free": free // MIB},
+            hint=_("Make room, or set SEO_GEN_HOME to a larger disk."),
+            code="recovery_space_missing",
+        )
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return how much room there is for a folder that may not have been made yet."""
+    made = next(one for one in (folder, *folder.parents) if one.exists())
+    return shutil.disk_usage(made).free
+
+
+def _require_no_tablespaces(server: DatabaseServer, live: ServerFacts | None) -> None:
+    """Refuse at once what the log would tell later (`tenants.pitr.wal_check`), after minutes of copying."""
+    if live and live.tablespaces:
+        raise RecoveryError(
+            _(
+                "Database server %(name)s has tablespaces of its own (%(names)s), and a recovery could write into"
+                " their live files."
+            )
+            % {"name": server.name, "names": ", ".join(live.tablespaces)},
+            hint=_("Move their databases to pg_default and drop them, or recover with a tool of your own."),
+            code="server_has_tablespaces",
+        )
+
+
+def _is_covered(server: DatabaseServer, backup: BaseBackup, target: Target) -> bool:
+    """Tell whether what is archived goes past the target already; False where that is not known."""
+    if server.wal_restore_command:
+        return False
+    place = place_at(server.wal_archive)
+    archive = archive_read(place)
+    if target.time is None:
+        newest = archive.segments[-1].number if archive.segments else -1
+        return archive.number_of(_point(server, target).lsn) < newest
+    latest = latest_commit(place, archive, _version(backup))
+    return latest is not None and latest > target.time
+
+
+def _complete_archive(server: DatabaseServer) -> None:
+    """Have all that was committed up to now archived.
+
+    The commit comes before the switch: recovery to a time needs one that is later, to know that it has arrived.
+    """
+    try:
+        with Cluster(server, database_prefix()) as cluster:
+            cluster.heartbeat()
+            segment = cluster.switch_wal()
+            deadline = time.monotonic() + ARCHIVE_WAIT_S
+            while not _is_archived(server, cluster, segment) and time.monotonic() < deadline:
+                time.sleep(STEP_S)
+    except ServerError:
+        # It went away, or its administrator may not switch: what is archived by itself must do.
+        return
+
+
+def _is_archived(server: DatabaseServer, cluster: Cluster, segment: str) -> bool:
+    if server.wal_archive:
+        return place_at(server.wal_archive).size(segment) is not None
+    last = cluster.archiver().last_archived
+    return last is not None and last[:24] >= segment
+
+
+def _parameters(
+    server: DatabaseServer, backup: BaseBackup, target: Target, live: ServerFacts | None, data: Path
+) -> dict[str, str]:
+    """Return the settings that say where to recover to, and what PostgreSQL demands of a server that replays a log."""
+    needed = limits(data, _version(backup))
+    for name, value in (live.limits if live else {}).items():
+        needed[name] = max(needed[name], value)
+    what = {"recovery_target_name": target.name} if target.name else {"recovery_target_time": utc(target.time)}
+    # A live server that was itself recovered since has left the backup's timeline.
+    followed = str(live.timeline) if live and live.timeline != backup.timeline else "current"
+    return {
+        **{name: str(value) for name, value in needed.items()},
+        **what,
+        "recovery_target_inclusive": "on",
+        "recovery_target_timeline": followed,
+        "recovery_target_action": "pause",
+        "restore_command": ASK_US,
+    }
+
+
+def _version(backup: BaseBackup) -> int:
+    assert backup.server_version is not None  # it is completed
+    return backup.server_version

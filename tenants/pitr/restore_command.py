@@ -1,0 +1,71 @@
+"""Fetch a file of a server's archived log with another tool's command, as PostgreSQL's `restore_command` would."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from django.utils.translation import gettext as _
+
+from config.stack import system_user
+from tenants.files.locations import FOLDER_MODE
+from tenants.models import DatabaseServer
+from tenants.pitr.scratch_server import RecoveryError
+
+PLACEHOLDER = re.compile(r"%([fpr%])")
+# A shell's higher ones say that the command is not there; PostgreSQL draws the same line.
+NOT_FOUND_MAX = 125
+# Segments, histories of timelines and notes on base backups.
+FILE_NAME = re.compile(r"[0-9A-Za-z.]+")
+# What the command finds in its environment: nothing of ours, which may hold secrets.
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
+
+
+def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: Path) -> bool:
+    """Have the archived file `name` put at `target`; False where the command says that there is none.
+
+    Raises `RecoveryError` where it cannot be run, or was ended by a signal.
+
+    `oldest` is the name of the oldest file that the server still needs (%r). The command runs as the account that
+    servers run as, not as root, in a folder of its own beside the target. See the PostgreSQL manual on
+    `restore_command`, of which the placeholders are.
+    """
+    account = system_user.ensure_account() if system_user.needed() else None
+    folder = target.parent / "restored"
+    folder.mkdir(exist_ok=True, mode=FOLDER_MODE)
+    if account:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        system_user.let_through(account, folder / name)
+    # Both are put into the shell's line.
+    if not FILE_NAME.fullmatch(name) or not FILE_NAME.fullmatch(oldest):
+        return False
+    values = {"f": name, "p": name, "r": oldest, "%": "%"}
+    done = subprocess.run(
+        ["/bin/sh", "-c", PLACEHOLDER.sub(lambda found: values[found[1]], server.wal_restore_command)],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        user=account.pw_uid if account else None,
+        group=account.pw_gid if account else None,
+        extra_groups=[] if account else None,
+        check=False,
+    )
+    if done.returncode < 0 or done.returncode > NOT_FOUND_MAX:
+        raise RecoveryError(
+            _("The restore command of database server %(name)s failed: exit status %(status)d.")
+            % {"name": server.name, "status": done.returncode},
+            hint=_("Run it by hand as the system account %(account)s, with PATH=%(path)s.")
+            % {"account": account.pw_name if account else os.geteuid(), "path": os.defpath},
+            code="restore_command_failed",
+        )
+    if done.returncode or not (folder / name).is_file():
+        return False
+    # A copy, since it may be a link to the archive's own.
+    shutil.copyfile(folder / name, target)
+    (folder / name).unlink()
+    return True

@@ -1,0 +1,157 @@
+"""A server's archived write-ahead log: which segments there are, what is missing, and when it ends.
+
+Names are PostgreSQL's: eight hexadecimal digits each for timeline, and for the upper and lower half of the number.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tenants.files.locations import Folder, MissingFromPlace, Place
+from tenants.files.streams import copy_stream
+from tenants.servers import programs
+
+SEGMENT_BYTES = 16 * 2**20
+# What initdb takes for it. A file of another size was cut off.
+SEGMENT_SIZES = {2**exponent for exponent in range(20, 31)}
+NAME = re.compile(r"[0-9A-F]{24}")
+NOTE = re.compile(r"[0-9A-F]{24}\.[0-9A-F]{8}\.backup")
+# A segment that pg_receivewal still writes to.
+PARTIAL = ".partial"
+# Of pg_waldump's lines about commits: "… desc: COMMIT 2026-11-25 00:00:01.123456 UTC".
+COMMIT = re.compile(r"desc: COMMIT(?:_PREPARED)?\b.*?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
+# How many segments without a commit are looked at from the end; a server that is left alone switches none.
+LOOK_BACK = 8
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """A stretch of the log, `SEGMENT_BYTES` long unless initdb was told otherwise."""
+
+    number: int
+    timeline: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What was in the place when it was looked at."""
+
+    segment_bytes: int
+    # By number.
+    segments: Sequence[Segment]
+    # Names of PostgreSQL's notes on base backups, which begin with a segment's.
+    notes: Sequence[str]
+
+    def number_of(self, lsn: str) -> int:
+        """Return the number of the segment that holds the position."""
+        return position(lsn) // self.segment_bytes
+
+    def number(self, name: str) -> int:
+        return segment_of(name, self.segment_bytes).number
+
+    def name_of(self, number: int, timeline: int) -> str:
+        return segment_name(number, timeline, self.segment_bytes)
+
+    def gaps(self, lsn: str, timeline: int) -> list[str]:
+        """Return the names of the segments that are missing between the position and the archive's end.
+
+        A number counts as there on whatever timeline from `timeline` on: recovery follows the timelines.
+        """
+        there = {one.number for one in self.segments if one.timeline >= timeline}
+        first, last = self.number_of(lsn), max(there, default=-1)
+        return [self.name_of(number, timeline) for number in range(first, last) if number not in there]
+
+
+def archive_read(place: Place) -> Archive:
+    """List the archived segments. Raises `PlaceError`; an archive that does not exist yet is empty."""
+    try:
+        there = list(place.names())
+    except MissingFromPlace:
+        there = []
+    names = [name for name in there if NAME.fullmatch(name)]
+    segment_bytes = next((size for size in map(place.size, names) if size in SEGMENT_SIZES), None) or SEGMENT_BYTES
+    notes = [name for name in there if NOTE.fullmatch(name)]
+    return Archive(segment_bytes, sorted(segment_of(name, segment_bytes) for name in names), notes)
+
+
+def position(lsn: str) -> int:
+    """Return "A/B", a position in the log, as a number of bytes."""
+    high, low = lsn.split("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def lsn_at(position: int) -> str:
+    """Return a number of bytes as PostgreSQL writes a position in the log: "A/B"."""
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+
+
+def fetch(place: Place, name: str, target: Path) -> bool:
+    """Copy an archived file to `target`, which appears when it is complete; False where the archive has none.
+
+    Of a segment that pg_receivewal never finished (its server died), what it has is taken.
+    """
+    partial = target.with_name(f".{target.name}")
+    for stored in (name, name + PARTIAL):
+        try:
+            with place.open(stored) as source, partial.open("wb") as copy:
+                copy_stream(source, copy)
+        except MissingFromPlace:
+            continue
+        partial.rename(target)
+        return True
+    return False
+
+
+def latest_commit(place: Place, archive: Archive, version: int) -> datetime | None:
+    """Return the time of the newest commit in the archived log; None where its end holds none.
+
+    `version` is the server's major version. Raises `ToolError` or `PlaceError`.
+    """
+    waldump = programs.program("pg_waldump", version, exact=True)
+    for segment in reversed(archive.segments[-LOOK_BACK:]):
+        with _local(place, segment.name) as path:
+            found = COMMIT.findall(_transactions(waldump, path))
+        if found:
+            return max(datetime.fromisoformat(moment).replace(tzinfo=UTC) for moment in found)
+    return None
+
+
+def _transactions(waldump: Path, path: Path) -> str:
+    with tempfile.TemporaryFile() as printed:
+        # It ends with an error where the log does, in the middle of the segment.
+        with (
+            suppress(programs.ToolError),
+            programs.running([waldump, "--rmgr=Transaction", path], {"TZ": "UTC"}, stdout=printed),
+        ):
+            pass
+        printed.seek(0)
+        return printed.read().decode(errors="replace")
+
+
+@contextmanager
+def _local(place: Place, name: str) -> Iterator[Path]:
+    if isinstance(place, Folder):
+        yield Path(place.url) / name
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        fetch(place, name, path)
+        yield path
+
+
+def segment_of(name: str, segment_bytes: int) -> Segment:
+    """Read the segment from its name."""
+    timeline, high, low = (int(name[start : start + 8], 16) for start in (0, 8, 16))
+    return Segment(high * (2**32 // segment_bytes) + low, timeline, name)
+
+
+def segment_name(number: int, timeline: int, segment_bytes: int) -> str:
+    per_file = 2**32 // segment_bytes
+    return f"{timeline:08X}{number // per_file:08X}{number % per_file:08X}"

@@ -1,0 +1,125 @@
+"""Look through a log before it is replayed: nothing of it may lead out of the data directory that replays it.
+
+A tablespace is a folder somewhere else, under its path on the server that wrote the log. Replayed on the same machine,
+the log of one made after the base backup goes into the live server's own files, where older rows replace newer ones
+without an error. So each segment is read with pg_waldump before a scratch server gets it, and not one byte of a log
+that makes, drops or uses a tablespace is replayed.
+
+pg_waldump and the server share the code that reads a log: where one finds no valid record any more, so does the other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenants.pitr.wal_archive import NAME, lsn_at, segment_name, segment_of
+from tenants.servers import programs
+
+# A record that begins in one segment may end in the next. Those that are looked for are far shorter than this, which is
+# a multiple of the largest page.
+TAIL_BYTES = 2**16
+# PostgreSQL's two tablespaces, pg_default and pg_global.
+OWN_TABLESPACES = {"1663", "1664"}
+# How pg_waldump says that there is no valid record any more. After any other complaint the log counts as not read.
+ENDED = re.compile(r"error in WAL record at|could not find a valid record after|could not find file")
+# Of pg_waldump's lines: "rmgr: Tablespace … lsn: 0/1AF4488, prev …, desc: CREATE 16386 "/folder"".
+RECORD = re.compile(r"rmgr: (\w+) .*? desc: (.*)")
+# Databases are folders, named by tablespace and database: "CREATE_FILE_COPY copy dir 1663/1 to 16386/16388".
+FOLDER = re.compile(r"\b(\d+)/\d+")
+
+
+@dataclass(frozen=True)
+class Tablespace:
+    """A record about a tablespace, as pg_waldump prints it, and the segment that it is in."""
+
+    segment: str
+    record: str
+
+
+class LogCheck:
+    """Looks through the segments of one log, in the order in which they are replayed.
+
+    `folder` is where it may write; `version` the server's major version.
+    """
+
+    def __init__(self, folder: Path, version: int) -> None:
+        self._folder = folder
+        self._waldump = programs.program("pg_waldump", version, exact=True)
+        # What the next segment may continue: from the base backup, and the one that was looked through last.
+        self._given: dict[int, Path] = {}
+        self._last: dict[int, Path] = {}
+
+    def of_folder(self, pg_wal: Path) -> Tablespace | None:
+        """Look through the log that came with a base backup; return the first record that names a tablespace.
+
+        Raises `ToolError` where pg_waldump cannot tell, as `of_segment` does.
+        """
+        for path in sorted(path for path in pg_wal.iterdir() if NAME.fullmatch(path.name)):
+            found = self.of_segment(path, path.name)
+            if found:
+                return found
+            self._given |= self._last
+        return None
+
+    def of_segment(self, path: Path, name: str) -> Tablespace | None:
+        """Look through one segment, of that name, and what reaches into it from the one before."""
+        size = path.stat().st_size
+        number = segment_of(name, size).number if size else 0
+        before = [tails[number - 1] for tails in (self._given, self._last) if number - 1 in tails]
+        records = [*self._read(path), *(record for tail in before for record in self._read_seam(tail, path, name))]
+        for tail in self._last.values():
+            if tail not in self._given.values():
+                tail.unlink()
+        self._last = {number: self._tail(path, name)} if size else {}
+        return next((Tablespace(name, record) for record in records), None)
+
+    def _read(self, path: Path) -> list[str]:
+        return self._records([path])
+
+    def _read_seam(self, tail: Path, path: Path, name: str) -> list[str]:
+        """Read from the end of the segment before to the beginning of this one."""
+        size = path.stat().st_size
+        segment = segment_of(name, size)
+        border = segment.number * size
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            # Named as of the same timeline, or pg_waldump would not go from one to the other.
+            (Path(folder) / segment_name(segment.number - 1, segment.timeline, size)).symlink_to(tail.resolve())
+            (Path(folder) / name).symlink_to(path.resolve())
+            span = ["--start", lsn_at(border - TAIL_BYTES), "--end", lsn_at(border + TAIL_BYTES)]
+            return self._records(["--path", folder, "--timeline", str(segment.timeline), *span])
+
+    def _records(self, arguments: list[str | Path]) -> list[str]:
+        with tempfile.TemporaryFile() as printed:
+            command = [self._waldump, "--rmgr=Tablespace", "--rmgr=Database", *arguments]
+            try:
+                with programs.running(command, {}, stdout=printed):
+                    pass
+            except programs.ToolError as error:
+                if not ENDED.search(str(error)):
+                    raise
+            printed.seek(0)
+            return list(_telling(printed.read().decode(errors="replace")))
+
+    def _tail(self, path: Path, name: str) -> Path:
+        """Keep what `_read_seam` needs of a segment: its first page, which describes it, and its end."""
+        descriptor, kept = tempfile.mkstemp(prefix=f"{name}.", dir=self._folder)
+        with path.open("rb") as source, os.fdopen(descriptor, "wb") as target:
+            target.write(source.read(TAIL_BYTES))
+            position = max(path.stat().st_size - 2 * TAIL_BYTES, 0)
+            source.seek(position)
+            target.seek(position)
+            shutil.copyfileobj(source, target)
+        return Path(kept)
+
+
+def _telling(printed: str) -> Iterator[str]:
+    """Yield the records that name a tablespace which is not PostgreSQL's own."""
+    for manager, record in RECORD.findall(printed):
+        if manager == "Tablespace" or not OWN_TABLESPACES.issuperset(FOLDER.findall(record)):
+            yield record

@@ -1,0 +1,1 @@
+"""Restoring a tenant: load beside the live database, prove, swap, undo."""

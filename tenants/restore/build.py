@@ -1,0 +1,148 @@
+"""Build a tenant's database from a backup beside the live one, and prove that it is what it should be.
+
+Until its schema is proven, its guest alone touches it (`tenants.restore.scratch_database`, `tenants.restore.proof`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from tenants.models import SchemaReference
+from tenants.restore.load_limits import bounded_load
+from tenants.restore.proof import Expected, Proven, prove, require_drift_accepted
+from tenants.restore.scratch_database import Scratch
+from tenants.restore.sources import Source, Unfit
+from tenants.routing.owner_connection import owner_connection
+from tenants.schema.catalog import catalog_fingerprint, catalog_read, differences
+from tenants.schema.grants import grant_as
+from tenants.schema.recorded_sql import Script
+from tenants.schema.rehearsal import reference_for, rehearse
+from tenants.schema.releases import History, Release, short
+from tenants.schema.row_counts import Census
+from tenants.servers.session import Cluster
+
+__all__ = ["Built", "Expected", "bring_forward", "build"]
+
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was loaded and found whole; the database is the owner's by now."""
+
+    census: Census
+    # Of the schema as it is now.
+    version: str
+    fingerprint: str
+    drift: list[str]
+    # Migrations that were applied to bring it forward.
+    migrations: list[str]
+
+
+def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *, work: str, on_step: OnStep) -> Built:
+    """Fill the scratch database from `source`; raise `Unfit` or another `TenantError` where it is not as it should be.
+
+    1. load, as the guest, within limits; 2. end what the dump has left running or prepared; 3. prove, as the guest,
+    that it is what its history makes; 4. hand it over to the owner, grant; 5. bring an older one forward.
+    """
+    _require_server(scratch.cluster, source)
+    on_step("load")
+    scratch.create()
+    with bounded_load(scratch, source.dump_bytes) as guard:
+        source.load_into(scratch, guard, work=work)
+    prepared = scratch.settle()
+    if prepared:
+        raise Unfit(
+            ngettext(
+                "The backup leaves %(count)d prepared transaction behind.",
+                "The backup leaves %(count)d prepared transactions behind.",
+                prepared,
+            )
+            % {"count": prepared},
+            code="backup_has_prepared_transactions",
+        )
+    on_step("verify")
+    proven = prove(scratch, source, expected, code, work)
+    scratch.hand_over()
+    fingerprint, drift = _granted(scratch, source, expected, proven, work)
+    on_step("migrate")
+    script = _pending(proven.reference, proven.census.history, expected, code, work)
+    if script is None:
+        return Built(proven.census, proven.reference.version, fingerprint, drift, [])
+    with owner_connection(scratch.cluster.server, scratch.database, work) as connection:
+        connection.set_autocommit(False)
+        # In the transaction in which names are looked for in "public" too.
+        if catalog_fingerprint(connection) != fingerprint:
+            raise Unfit(
+                _("The restored database's schema changed while it was being built."), code="backup_schema_differs"
+            )
+        script.run(connection)
+        if not drift and catalog_fingerprint(connection) != script.fingerprint:
+            raise Unfit(
+                _("After migration, the restored database's schema differs from the fleet's."),
+                code="backup_schema_differs",
+            )
+        connection.commit()
+    return Built(proven.census, code.version, script.fingerprint, drift, script.migrations)
+
+
+def bring_forward(
+    cluster: Cluster, database: str, history: History, code: Release, fleet_version: str, *, work: str
+) -> list[str]:
+    """Migrate a database of the owner's, such as one that was kept, to the fleet's version; return what was applied."""
+    reference = reference_for(cluster.server, cluster.major_version, history, code, work)
+    if code.is_complete(history) or reference.version == fleet_version:
+        return []
+    script = rehearse(reference, history, code, work)
+    with owner_connection(cluster.server, database, work) as connection:
+        connection.set_autocommit(False)
+        script.run(connection)
+        connection.commit()
+    return script.migrations
+
+
+def _require_server(cluster: Cluster, source: Source) -> None:
+    """A dump of a newer PostgreSQL may hold what an older one does not know."""
+    if source.manifest and source.manifest.server_version > cluster.major_version:
+        raise Unfit(
+            _("The backup was made on PostgreSQL %(newer)d, and server %(name)s runs %(older)d.")
+            % {
+                "newer": source.manifest.server_version,
+                "name": cluster.server.name,
+                "older": cluster.major_version,
+            },
+            code="server_version_older",
+        )
+
+
+def _granted(scratch: Scratch, source: Source, expected: Expected, proven: Proven, work: str) -> tuple[str, list[str]]:
+    """Grant as the reference has it; return the schema's fingerprint, and the drift that is accepted."""
+    reference = proven.reference
+    with owner_connection(scratch.cluster.server, scratch.database, work) as connection:
+        grant_as(connection, reference.catalog)
+        fingerprint = catalog_fingerprint(connection)
+        if fingerprint == reference.fingerprint:
+            return fingerprint, proven.strangers
+        drift = differences(reference.catalog, catalog_read(connection))
+    require_drift_accepted(drift, source, expected)
+    return fingerprint, proven.strangers + drift
+
+
+def _pending(
+    reference: SchemaReference, history: History, expected: Expected, code: Release, work: str
+) -> Script | None:
+    """Return what brings it to the fleet's version, None where it has it."""
+    if code.is_complete(history) or reference.version == expected.fleet_version:
+        return None
+    if expected.fleet_version not in ("", code.version):
+        raise Unfit(
+            _("The backup is of another version than the fleet (%(fleet)s), which is behind this code.")
+            % {"fleet": short(expected.fleet_version)},
+            hint=_("Run `seo-gen tenant migrate --all` first."),
+            code="fleet_outdated",
+        )
+    return rehearse(reference, history, code, work)

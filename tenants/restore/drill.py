@@ -1,0 +1,114 @@
+"""Try out a restore: everything but the swap, and how long it took."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from django.db import transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from tenants.errors import TenantError, TenantNotActive, disk_failures_told
+from tenants.files.age_encryption import identity_require
+from tenants.files.files_read import DRILL, Reader, holding_proven, reading_begin
+from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Tenant, database_prefix
+from tenants.naming import work_name
+from tenants.operations import copying
+from tenants.restore import workflow
+from tenants.restore.build import Expected
+from tenants.restore.sources import BackupFile, backup_find, state_at
+from tenants.restore.verify_backup import build_throwaway, timed
+from tenants.schema.inspection import database_of
+from tenants.selectors import tenant_get
+from tenants.servers.session import Cluster
+from tenants.types import DrillReport, OnProgress, Progress, ignore_progress
+
+# By default a drill goes to a moment so long ago.
+BACK = timedelta(seconds=1)
+
+
+def tenant_drill(
+    *,
+    tenant_id: str,
+    backup_file: str | None = None,
+    to_time: datetime | None = None,
+    identity_file: str | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> DrillReport:
+    """Restore the tenant into a scratch database, which is dropped again; return how long each step took.
+
+    From the backup, or to the time; where neither is given, to the present moment where its server has a base backup,
+    else from its newest backup. The tenant is not touched. Raises `TenantError` where it could not be restored.
+    """
+    tenant = tenant_get(tenant_id)
+    if tenant.status not in workflow.RESTORABLE:
+        raise TenantNotActive(tenant.id, tenant.status)
+    identity_require(identity_file)
+    server = tenant.require_server()
+    if backup_file is None and to_time is None:
+        backup_file, to_time = _default(tenant, server)
+    file = backup_find(backup_file, identity_file) if backup_file is not None else None
+    _record(tenant, file, to_time)
+    timing_s: dict[str, float] = {}
+    with (
+        copying(tenant.id),
+        Cluster(server, database_prefix(), work_name("drill", tenant.identity)) as cluster,
+        timed(timing_s) as next_step,
+        disk_failures_told(),
+    ):
+
+        def on_step(step: str) -> None:
+            next_step(step)
+            on_progress(Progress(tenant.id, step))
+
+        if file is not None:
+            built = build_throwaway(cluster, file, Expected.of(tenant, file), on_step=on_step)
+            holding_proven(file.given(with_storage=False), tenant.identity)
+            description = file.description
+        else:
+            on_step("recover")
+            with state_at(server, database_of(tenant), to_time, work=str(uuid4())) as source:
+                built = build_throwaway(cluster, source, Expected.of(tenant, source), on_step=on_step)
+                description = source.description
+            DatabaseServer.objects.using(CONTROL).filter(pk=server.pk).update(recovery_verified_at=Now())
+    on_progress(Progress(tenant.id, "done"))
+    return DrillReport(
+        tenant_id=tenant.id,
+        source=description,
+        version=built.version,
+        rows=built.census.rows,
+        timing_s=timing_s,
+        seconds=round(sum(timing_s.values()), 1),
+    )
+
+
+def _default(tenant: Tenant, server: DatabaseServer) -> tuple[str | None, datetime | None]:
+    if BaseBackup.objects.using(CONTROL).filter(server=server, status=BackupStatus.COMPLETED).exists():
+        return None, timezone.now() - BACK
+    completed = Backup.objects.using(CONTROL).filter(
+        tenant_id=tenant.id, status=BackupStatus.COMPLETED, kind=BackupKind.BACKUP
+    )
+    newest = completed.order_by("-started_at").first()
+    if newest is None:
+        raise TenantError(
+            _("Tenant %(id)s has no backup, and its server no base backup, to restore from.") % {"id": tenant.id},
+            hint=_("Make one: `seo-gen tenant backup` or `seo-gen cluster backup`."),
+            code="backup_none",
+        )
+    return f"{newest.place}/{newest.name}", None
+
+
+def _record(tenant: Tenant, file: BackupFile | None, to_time: datetime | None) -> None:
+    details: dict[str, object] = {
+        "file": file.description if file else None,
+        "to_time": to_time.isoformat() if to_time else None,
+    }
+    with transaction.atomic(using=CONTROL):
+        if file is not None:
+            readers = [Reader(tenant.id, tenant.identity)]
+            reading_begin(file.given(with_storage=False), purpose=DRILL, readers=readers)
+        record(using=CONTROL, action="tenant.drill", resource_type="tenant", resource_id=tenant.id, details=details)

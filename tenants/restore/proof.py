@@ -1,0 +1,215 @@
+"""Prove, as the guest that loaded it, that a database is what it should be: nothing of it is trusted before.
+
+All of it in one read-only transaction with pg_catalog alone in the path (`audit.log.safe_search_path`), the catalog
+first: rows are read only if no object is there that our migrations do not make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import Error
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from audit.log.chain import ChainHead, chain_first_bad, chain_head
+from audit.log.safe_search_path import catalog_only
+from tenants.app_hooks import contents
+from tenants.errors import reason_of
+from tenants.models import SchemaReference, Tenant
+from tenants.restore.scratch_database import Scratch
+from tenants.restore.sources import Source, Unfit, UnknownHistory
+from tenants.routing.owner_connection import guest_connection
+from tenants.schema.catalog import catalog_read, differences, named, schema_part
+from tenants.schema.reference import history_read
+from tenants.schema.rehearsal import reference_for
+from tenants.schema.releases import Release
+from tenants.schema.row_counts import Census, census_take, owner_of
+
+# What no migration of ours makes, by what PostgreSQL calls it.
+STRANGERS = """
+SELECT kind, count(*) FROM (
+    SELECT 'operator' FROM pg_catalog.pg_operator WHERE oid >= 16384::oid
+    UNION ALL SELECT 'cast' FROM pg_catalog.pg_cast WHERE oid >= 16384::oid
+    UNION ALL SELECT 'collation' FROM pg_catalog.pg_collation WHERE oid >= 16384::oid
+    UNION ALL SELECT 'conversion' FROM pg_catalog.pg_conversion WHERE oid >= 16384::oid
+    UNION ALL SELECT 'operator class' FROM pg_catalog.pg_opclass WHERE oid >= 16384::oid
+    UNION ALL SELECT 'operator family' FROM pg_catalog.pg_opfamily WHERE oid >= 16384::oid
+    UNION ALL SELECT 'access method' FROM pg_catalog.pg_am WHERE oid >= 16384::oid
+    UNION ALL SELECT 'language' FROM pg_catalog.pg_language WHERE oid >= 16384::oid
+    UNION ALL SELECT 'transform' FROM pg_catalog.pg_transform
+    UNION ALL SELECT 'extension' FROM pg_catalog.pg_extension WHERE oid >= 16384::oid
+    UNION ALL SELECT 'foreign server' FROM pg_catalog.pg_foreign_server
+    UNION ALL SELECT 'foreign data wrapper' FROM pg_catalog.pg_foreign_data_wrapper
+    UNION ALL SELECT 'publication' FROM pg_catalog.pg_publication
+    UNION ALL SELECT 'event trigger' FROM pg_catalog.pg_event_trigger
+    UNION ALL SELECT 'policy' FROM pg_catalog.pg_policy
+    UNION ALL SELECT 'rule' FROM pg_catalog.pg_rewrite WHERE oid >= 16384::oid AND rulename <> '_RETURN'
+    UNION ALL SELECT 'inherited table' FROM pg_catalog.pg_inherits
+    UNION ALL SELECT 'text search object' FROM pg_catalog.pg_ts_config WHERE oid >= 16384::oid
+    UNION ALL SELECT 'text search object' FROM pg_catalog.pg_ts_dict WHERE oid >= 16384::oid
+    UNION ALL SELECT 'text search object' FROM pg_catalog.pg_ts_parser WHERE oid >= 16384::oid
+    UNION ALL SELECT 'text search object' FROM pg_catalog.pg_ts_template WHERE oid >= 16384::oid
+    UNION ALL SELECT 'extended statistics' FROM pg_catalog.pg_statistic_ext
+    UNION ALL SELECT 'default privilege' FROM pg_catalog.pg_default_acl
+    UNION ALL SELECT 'large object' FROM pg_catalog.pg_largeobject_metadata
+) AS found (kind) GROUP BY kind ORDER BY kind
+"""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Whose database it must be, and how far it may differ."""
+
+    tenant_id: str
+    identity: UUID
+    # The identity that its audit chain began with.
+    chain_identity: UUID
+    # Which schema version the fleet has, "" where nobody looked yet: an older one is migrated.
+    fleet_version: str
+    # Whether a drift that was there, by the manifest if there is one, is accepted: the source is known to be ours.
+    admits_drift: bool = False
+
+    @classmethod
+    def of(cls, tenant: Tenant, source: Source, *, fleet_version: str | None = None) -> Expected:
+        """Return what must come of the tenant's own data; the fleet's version is the tenant's unless given."""
+        return cls(
+            tenant_id=tenant.id,
+            identity=tenant.identity,
+            chain_identity=tenant.chain_identity or tenant.identity,
+            fleet_version=tenant.schema_version if fleet_version is None else fleet_version,
+            admits_drift=source.is_ours,
+        )
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What was found, and found good."""
+
+    census: Census
+    # What its history makes of a database.
+    reference: SchemaReference
+    # What is there that no fingerprint looks for; accepted.
+    strangers: list[str]
+
+
+def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, work: str) -> Proven:
+    """Return what the scratch database holds; raise `Unfit` where it is not as it should be.
+
+    1. objects that no migration makes; 2. whose it is; 3. its history; 4. its schema; 5. rows, audit chain, paths.
+    """
+    try:
+        with _reading(scratch, work) as connection:
+            strangers = _strangers(connection)
+            if strangers and not expected.admits_drift:
+                raise Unfit(
+                    _("The backup holds what no migration makes: %(objects)s.") % {"objects": named(strangers)},
+                    code="backup_holds_foreign_objects",
+                )
+            _require_identity(owner_of(connection), expected)
+            history = history_read(connection)
+            if problem := code.problem(history):
+                raise UnknownHistory(problem)
+            reference = reference_for(scratch.cluster.server, scratch.cluster.major_version, history, code, work)
+            found = differences(schema_part(reference.catalog), schema_part(catalog_read(connection)))
+            require_drift_accepted(found, source, expected)
+            census = census_take(connection)
+            assert census is not None  # `owner_of` has seen its tables
+            _require_rows(connection, census, source, expected)
+            return Proven(census, reference, strangers)
+    except Error as error:
+        raise Unfit(_("What the backup holds cannot be read: %(reason)s.") % {"reason": reason_of(error)}) from error
+
+
+def require_drift_accepted(drift: list[str], source: Source, expected: Expected) -> None:
+    """Accept a schema that differs from our own alone, and where the manifest, if there is one, says so."""
+    if drift and not (expected.admits_drift and (source.manifest is None or source.manifest.drift)):
+        raise Unfit(
+            _("The backup's schema is not what its migrations make: %(differences)s.") % {"differences": named(drift)},
+            code="backup_schema_differs",
+        )
+
+
+@contextmanager
+def _reading(scratch: Scratch, work: str) -> Iterator[BaseDatabaseWrapper]:
+    with (
+        guest_connection(scratch.url, scratch.database, work) as connection,
+        transaction.atomic(using=connection.alias),
+    ):
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        with catalog_only(connection):
+            yield connection
+
+
+def _strangers(connection: BaseDatabaseWrapper) -> list[str]:
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(STRANGERS)
+        return [f"{kind} ({count})" for kind, count in cursor.fetchall()]
+
+
+def _require_identity(owner: tuple[str, UUID] | None, expected: Expected) -> None:
+    if owner is None:
+        raise Unfit(_("The backup does not hold a tenant's database."), code="backup_not_recognized")
+    tenant_id, identity = owner
+    if tenant_id != expected.tenant_id:
+        raise Unfit(_("The backup is of tenant %(other)s.") % {"other": tenant_id}, code="backup_of_another_tenant")
+    if identity != expected.identity:
+        raise Unfit(
+            _("The backup is of another tenant of that name (identity %(found)s, not %(wanted)s).")
+            % {"found": identity, "wanted": expected.identity},
+            code="backup_of_another_tenant",
+        )
+
+
+def _require_rows(connection: BaseDatabaseWrapper, census: Census, source: Source, expected: Expected) -> None:
+    _require_counts(census, source)
+    _require_chain(connection, census, source, expected)
+    if not expected.admits_drift:
+        _require_paths(connection, expected)
+
+
+def _require_counts(census: Census, source: Source) -> None:
+    if source.manifest is None:
+        return
+    wanted = source.manifest.rows
+    for table in sorted(wanted.keys() | census.rows.keys()):
+        if wanted.get(table) != census.rows.get(table):
+            raise Unfit(
+                ngettext(
+                    "Table %(table)s has %(found)d row, and the manifest says %(wanted)d.",
+                    "Table %(table)s has %(found)d rows, and the manifest says %(wanted)d.",
+                    census.rows.get(table, 0),
+                )
+                % {"table": table, "found": census.rows.get(table, 0), "wanted": wanted.get(table, 0)}
+            )
+
+
+def _require_chain(connection: BaseDatabaseWrapper, census: Census, source: Source, expected: Expected) -> None:
+    bad = chain_first_bad(connection, expected.chain_identity)
+    if bad is not None:
+        raise Unfit(_("The backup's audit chain is broken at entry %(sequence)d.") % {"sequence": bad})
+    head = chain_head(connection)
+    if census.audit.sequence and head != census.audit:
+        raise Unfit(_("The backup's audit log does not end where its chain does."))
+    manifest = source.manifest
+    if manifest and ChainHead(manifest.audit.sequence, manifest.audit.hash) != census.audit:
+        raise Unfit(_("The backup's audit log does not end where the manifest says."))
+
+
+def _require_paths(connection: BaseDatabaseWrapper, expected: Expected) -> None:
+    """Rows refer to the tenant's own files alone. One of our own that does not shows as missing
+    (`tenants.restore.reconcile`): nobody who may write to a tenant's tables can so keep its backups from being
+    restored.
+    """
+    found = contents().foreign_path(connection, expected.tenant_id)
+    if found is not None:
+        raise Unfit(
+            _("Row %(row)s of table %(table)s refers to %(path)r, which is no file of the tenant's.")
+            % {"table": found.table, "row": found.row, "path": found.path}
+        )

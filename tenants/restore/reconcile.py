@@ -1,0 +1,108 @@
+"""After a restore: bring back files that its rows refer to, and list what differs from the state that was replaced."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+
+from django.db.utils import Error
+
+from tenants.app_hooks import FileRef, RunDifferences, contents
+from tenants.errors import TenantError
+from tenants.files import tenant_storage
+from tenants.files.tar import archive_read, matching
+from tenants.files.tenant_storage import Content, is_beneath, kept_path, objects_of, prefix_of
+from tenants.models import DatabaseServer, Restore, Tenant
+from tenants.naming import work_name
+from tenants.restore.sources import backup_find, opened
+from tenants.routing.owner_connection import owner_connection
+
+# How many of each a report names.
+NAMED = 1000
+
+
+def reconcile(
+    tenant: Tenant, server: DatabaseServer, row: Restore, *, identity_file: str | None = None
+) -> dict[str, object]:
+    """Return the report's lists of runs and files. May be repeated.
+
+    lost runs: only in the replaced state; returned: only in the restored; changed: in another status. orphans: files
+    that no row refers to, new since the restored moment or left over; missing: files that rows refer to and that are
+    not what was written. Orphans stay: undoing the restore needs them (`tenant orphans` removes them).
+    """
+    work = work_name("restore", tenant.identity)
+    runs = RunDifferences([], [], [])
+    with owner_connection(server, row.live, work) as connection:
+        files = list(contents().files(connection.alias))
+        dropped = contents().drop_messages(tenant.id, connection.alias)
+        # There is none where the live database was gone, and one that was damaged cannot be read.
+        with suppress(Error), owner_connection(server, row.kept, work) as replaced:
+            runs = contents().compare(connection.alias, replaced.alias)
+    problems = broken(tenant.id, files)
+    returned: list[str] = []
+    if problems:
+        returned = _bring_back(tenant, row, problems, identity_file) + _put_back(tenant, row, problems)
+        problems = broken(tenant.id, files)
+    known = {file.path for file in files}
+    orphans = [stored.path for stored in objects_of(tenant.id) if stored.path not in known]
+    return {
+        "lost_runs": runs.lost[:NAMED],
+        "returned_runs": runs.returned[:NAMED],
+        "changed_runs": runs.changed[:NAMED],
+        "restored_files": sorted(returned)[:NAMED],
+        "missing_files": sorted(file.path for file in problems)[:NAMED],
+        "orphans": orphans[:NAMED],
+        "stale_messages": dropped,
+    }
+
+
+def broken(tenant_id: str, files: Iterable[FileRef]) -> list[FileRef]:
+    """Return the files that are not there, or are not what their row says; nothing of another tenant's is read."""
+    return [file for file in files if not (is_beneath(tenant_id, file.path) and _is_whole(file))]
+
+
+def _is_whole(file: FileRef) -> bool:
+    content = tenant_storage.read(file.path)
+    return content is not None and hashlib.sha256(content).hexdigest() == file.digest
+
+
+def _bring_back(tenant: Tenant, row: Restore, wanted: list[FileRef], identity_file: str | None) -> list[str]:
+    """Take files from the backup's archive, where it has one and can be read; what is there now is kept aside."""
+    try:
+        file = backup_find(row.source, identity_file)
+    except TenantError:
+        return []
+    if file.manifest is None or file.manifest.storage is None:
+        return []
+    prefix = prefix_of(tenant.id)
+    digests = {one.path.removeprefix(prefix): one.digest for one in wanted if is_beneath(tenant.id, one.path)}
+    brought = []
+    with opened(file.place, file.manifest.storage.name, file.manifest.storage, identity_file) as stream:
+        for name, content in matching(archive_read(stream), digests):
+            _replace(tenant, row, prefix + name, content, digests[name])
+            brought.append(prefix + name)
+    return brought
+
+
+def _put_back(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]:
+    """Take files from what earlier restores kept aside: those that an undo needs."""
+    digests = {one.path: one.digest for one in wanted if is_beneath(tenant.id, one.path)}
+    put = []
+    for stored in list(objects_of(tenant.id, kept=True)):
+        path = prefix_of(tenant.id) + stored.path.split("/", 4)[-1]
+        if path not in digests:
+            continue
+        content = tenant_storage.read(stored.path)
+        if content is not None and hashlib.sha256(content).hexdigest() == digests[path]:
+            _replace(tenant, row, path, content, digests[path])
+            put.append(path)
+    return put
+
+
+def _replace(tenant: Tenant, row: Restore, path: str, content: Content, digest: str | None) -> None:
+    """Write what has that digest; what is there is kept aside, for it has another."""
+    present = tenant_storage.read(path)
+    if present is not None and hashlib.sha256(present).hexdigest() != digest:
+        tenant_storage.write_all({kept_path(tenant.id, row.pk, path): present})
+    tenant_storage.write_all({path: content})

@@ -1,0 +1,111 @@
+"""Databases in which a dump is loaded before anybody relies on it.
+
+A dump is code. It is loaded, and read, by a login role of its own that owns nothing but that database; only when its
+schema is proven to be ours does it become the owner's (docs/adr/0009-backup-and-restore.md).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from config.base.databases import CONTROL
+from tenants.errors import ServerError, TenantError
+from tenants.models import DatabaseServer, database_prefix
+from tenants.operations import advisory_lock
+from tenants.servers.session import Cluster
+
+
+def scratch_name(operation_id: UUID) -> str:
+    return f"{scratch_prefix()}{operation_id.hex[:12]}"
+
+
+def scratch_prefix() -> str:
+    return f"{database_prefix()}_restore_"
+
+
+def kept_name(operation_id: UUID) -> str:
+    """Name what a restore replaces."""
+    return f"{database_prefix()}_kept_{operation_id.hex[:12]}"
+
+
+def throwaway_prefix() -> str:
+    """What the names of databases begin with in which a backup is only tried out."""
+    return f"{database_prefix()}_check_"
+
+
+@contextmanager
+def throwaway(cluster: Cluster) -> Iterator[Scratch]:
+    """Yield a scratch database that is dropped afterwards; a killed process's is dropped by `drop_throwaways`."""
+    name = throwaway_prefix() + uuid4().hex[:12]
+    with _lock(name):
+        scratch = Scratch(cluster, name, name)
+        try:
+            yield scratch
+        finally:
+            scratch.drop()
+
+
+def drop_throwaways() -> None:
+    """Drop what killed processes left on any server, databases and roles; one that is away keeps it until the next."""
+    for server in DatabaseServer.objects.using(CONTROL):
+        with suppress(ServerError), Cluster(server, database_prefix(), "scratch") as cluster:
+            prefix = throwaway_prefix()
+            for name in {*cluster.databases_named(prefix), *cluster.roles_named(prefix)}:
+                with suppress(ScratchBusy), _lock(name):
+                    Scratch(cluster, name, name).drop()
+
+
+class ScratchBusy(TenantError):
+    """Somebody is using the database."""
+
+    code = "scratch_busy"
+
+
+def _lock(name: str) -> AbstractContextManager[None]:
+    return advisory_lock(f"seo-gen:scratch:{name}", wait="100ms", busy=lambda: ScratchBusy(name))
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A database and the guest that owns it for the time being."""
+
+    cluster: Cluster
+    database: str
+    guest: str
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+
+    @property
+    def url(self) -> str:
+        """The database's, as the guest."""
+        return self.cluster.location(self.guest, self.password, database=self.database).url
+
+    def create(self) -> None:
+        """Make the database, empty, whatever a predecessor left."""
+        self.cluster.prepare()
+        self.cluster.drop_database(self.database)
+        self.cluster.ensure_guest(self.guest, self.password)
+        self.cluster.create_empty_database(self.database)
+        self.cluster.lend(self.database, self.guest)
+
+    def hand_over(self) -> None:
+        """Make all of it the owner's; the guest is gone then."""
+        self.cluster.hand_over(self.database, self.guest)
+        self.cluster.drop_guest(self.guest)
+
+    def settle(self) -> int:
+        """End what the dump has left running or prepared, and let the guest in again; return how much was prepared."""
+        self.cluster.end_guest(self.guest)
+        self.cluster.let_guest_in(self.database, self.guest, self.password)
+        return self.cluster.roll_back_as_guest(self.database, self.guest, self.password)
+
+    def drop(self) -> None:
+        """Drop database and guest, in whatever state a killed process has left them."""
+        exists = self.cluster.database_exists(self.database)
+        if exists and self.cluster.role_exists(self.guest):
+            self.settle()
+        self.cluster.drop_database(self.database)
+        self.cluster.drop_guest(self.guest)

@@ -1,0 +1,233 @@
+"""Where a restored database comes from: a backup's file, or a database on a server that was recovered to a moment."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO, Protocol, cast
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from config.base.databases import CONTROL
+from tenants.backup.dump import dump, format_of, load
+from tenants.backup.manifest import MAX_BYTES, SUFFIX, Manifest, ManifestFile, manifest_read
+from tenants.errors import TenantError
+from tenants.files.age_encryption import SUFFIX as SEALED
+from tenants.files.age_encryption import identity_require, is_sealed, unsealed
+from tenants.files.files_read import Given, location_of, reading_end
+from tenants.files.locations import MissingFromPlace, Place, source_file
+from tenants.files.streams import Peeked, Tally
+from tenants.models import Backup, DatabaseServer
+from tenants.pitr.recover_server import Target, recovered_server
+from tenants.restore.load_limits import LoadGuard
+from tenants.restore.scratch_database import Scratch
+
+# Enough to tell a format by.
+BEGINNING_BYTES = 64
+
+
+class Unfit(TenantError):
+    """What was to be restored is damaged, or is not what it should be. Whoever asked for it says for whom."""
+
+    code = "backup_corrupt"
+
+
+class UnknownHistory(Unfit):
+    """The migrations that were applied to it are unknown to this code, or one lacks another that it needs."""
+
+    code = "history_unknown"
+
+
+class Source(Protocol):
+    @property
+    def description(self) -> str:
+        """For people and records."""
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Return what must come out of it, where something says so."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this installation's own, known by its digest or read from its server: its drift is believed."""
+
+    @property
+    def dump_bytes(self) -> int | None:
+        """Return the size of the dump as it is stored; None where it comes straight from a server of ours."""
+
+    def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
+        """Fill the empty scratch database, as its guest; raise `TenantError` where it cannot be done."""
+
+
+@dataclass(frozen=True)
+class BackupFile:
+    """A dump in a place, with the manifest beside it where there is one."""
+
+    place: Place
+    name: str
+    manifest: Manifest | None
+    # Whether the catalogue of this installation has it.
+    is_ours: bool
+    identity_file: str | None = None
+    # Of the manifest beside it; "" where there is none.
+    manifest_sha256: str = ""
+
+    @property
+    def description(self) -> str:
+        return self.place.path(self.name)
+
+    @property
+    def dump_bytes(self) -> int | None:
+        return self.place.size(self.name)
+
+    def given(self, *, with_storage: bool) -> Given:
+        """Return what is read of it, its archive of files on demand; it is to be recorded before that."""
+        names = {self.name: ""}
+        if self.manifest_sha256:
+            names[self.name + SUFFIX] = self.manifest_sha256
+        if with_storage and self.manifest and self.manifest.storage:
+            names[self.manifest.storage.name] = ""
+        return Given(self.place, names, self.manifest.identity if self.manifest else None)
+
+    def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
+        expected = self.manifest.file if self.manifest else None
+        with opened(self.place, self.name, expected, self.identity_file) as stream:
+            load_stream(stream, scratch, guard, work=work)
+
+
+@dataclass(frozen=True)
+class ServerDatabase:
+    """A database that stands still, on a recovered server (`recovered_server`)."""
+
+    server: DatabaseServer
+    database: str
+    description: str
+    manifest: Manifest | None = None
+    is_ours: bool = True
+    dump_bytes: int | None = None
+
+    def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
+        version = scratch.cluster.major_version
+        # As its reader: at that moment the owner may have been another role, or none.
+        dump(
+            self.server,
+            self.database,
+            version,
+            lambda stream: load_stream(stream, scratch, guard, work=work),
+            work=work,
+            compress=False,
+            as_owner=False,
+            on_start=guard.watch,
+        )
+
+
+def load_stream(stream: IO[bytes], scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
+    """Load a dump of either format, within the guard's limits; raise `TenantError`."""
+    beginning = stream.read(BEGINNING_BYTES)
+    load(
+        scratch.url,
+        scratch.cluster.major_version,
+        guard.counted(cast(IO[bytes], Peeked(beginning, stream))),
+        dump_format=format_of(beginning),
+        work=work,
+        on_start=guard.watch,
+    )
+
+
+@contextmanager
+def state_at(server: DatabaseServer, database: str, to_time: datetime | None, *, work: str) -> Iterator[ServerDatabase]:
+    """Yield the database as it was at the time (aware); `work` is the id of what it is done for."""
+    with recovered_server(server, Target(time=to_time), work=work, database=database) as recovered:
+        yield ServerDatabase(recovered, database, described(to_time))
+
+
+def described(to_time: datetime | None) -> str:
+    """Name such a state, for people and records. A restore without a backup's file always has a time."""
+    assert to_time is not None
+    return _("the state at %(time)s") % {"time": to_time.isoformat()}
+
+
+def backup_find(url: str, identity_file: str | None) -> BackupFile:
+    """Return the backup whose file `url` names ("-": standard input), its manifest compared with the catalogue's.
+
+    Where the manifest is gone, the catalogue's takes its place. Raises `PlaceError` where it cannot be read,
+    `InvalidManifest` or `Unfit`.
+    """
+    identity_require(identity_file)
+    place, name = source_file(url)
+    size_bytes = place.size(name)
+    if size_bytes is None:
+        raise MissingFromPlace(_("%(path)s does not exist.") % {"path": place.path(name)})
+    place.require_readable(name)
+    if location_of(place, name).is_stream:
+        return BackupFile(place, name, None, False, identity_file)
+    if size_bytes == 0:
+        raise Unfit(_("%(path)s is empty.") % {"path": place.path(name)})
+    catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name, manifest__isnull=False).first()
+    kept = Manifest.model_validate({**(catalogued.manifest or {}), "artifacts": []}) if catalogued else None
+    beside = _manifest_beside(place, name)
+    manifest = manifest_read(beside, place.path(name + SUFFIX)) if beside is not None else kept
+    if manifest is not None and manifest.file.size_bytes != size_bytes:
+        raise Unfit(
+            ngettext(
+                "%(path)s has %(found)d byte, and its manifest says %(wanted)d: it was cut off or replaced.",
+                "%(path)s has %(found)d bytes, and its manifest says %(wanted)d: it was cut off or replaced.",
+                size_bytes,
+            )
+            % {"path": place.path(name), "found": size_bytes, "wanted": manifest.file.size_bytes}
+        )
+    if kept and manifest and kept.file.sha256 != manifest.file.sha256:
+        raise Unfit(_("The manifest of %(path)s is not the catalogue's.") % {"path": place.path(name)})
+    if name.endswith(SEALED) or (manifest and manifest.recipient):
+        identity_require(identity_file, needed=True)
+    digest = hashlib.sha256(beside).hexdigest() if beside is not None else ""
+    return BackupFile(place, name, manifest, kept is not None, identity_file, digest)
+
+
+@contextmanager
+def opened(place: Place, name: str, expected: ManifestFile | None, identity_file: str | None) -> Iterator[IO[bytes]]:
+    """Yield the file's content, decrypted where it is encrypted; raise `Unfit` where it is not what `expected` says.
+
+    The digest is that of all its bytes, so it is known only at the end, and explains better than anything why what was
+    read made no sense. Whoever opens it has recorded that it is read (`BackupFile.given`).
+    """
+    with place.open(name) as file, place.reading(name):
+        tally = Tally(file)
+        try:
+            beginning = tally.read(BEGINNING_BYTES)
+            stored = cast(IO[bytes], Peeked(beginning, cast(IO[bytes], tally)))
+            if is_sealed(beginning):
+                with unsealed(stored, identity_file) as stream:
+                    yield stream
+            else:
+                yield stored
+        except TenantError as error:
+            _require_digest(place, name, tally, expected, error)
+            raise
+        _require_digest(place, name, tally, expected, None)
+
+
+def _require_digest(
+    place: Place, name: str, tally: Tally, expected: ManifestFile | None, cause: Exception | None
+) -> None:
+    tally.drain()
+    reading_end(place, name, sha256=tally.sha256, size_bytes=tally.size_bytes)
+    if expected is not None and tally.sha256 != expected.sha256:
+        raise Unfit(
+            _("%(path)s is not what was written: its sha256 is not the manifest's.") % {"path": place.path(name)}
+        ) from cause
+
+
+def _manifest_beside(place: Place, name: str) -> bytes | None:
+    if (place.size(name + SUFFIX) or 0) > MAX_BYTES:
+        raise Unfit(
+            _("The manifest %(path)s is larger than any that seo-gen writes.") % {"path": place.path(name + SUFFIX)}
+        )
+    try:
+        return place.read(name + SUFFIX)
+    except MissingFromPlace:
+        return None

@@ -1,0 +1,63 @@
+"""Put the database back that the last restore replaced."""
+
+from __future__ import annotations
+
+import time
+
+from django.utils.translation import gettext as _
+
+from config.base.databases import CONTROL
+from tenants.errors import RestoreRefused
+from tenants.models import Restore, Tenant, database_prefix
+from tenants.restore import workflow
+from tenants.restore.build import bring_forward
+from tenants.restore.workflow import UNDO, work_of
+from tenants.routing.owner_connection import owner_connection
+from tenants.schema.reference import history_read
+from tenants.schema.releases import release
+from tenants.servers.session import Cluster
+from tenants.types import OnProgress, Progress, RestoreReport, ignore_progress
+
+
+def tenant_restore_undo(
+    *, tenant_id: str, stop_runs: bool = False, on_progress: OnProgress = ignore_progress
+) -> RestoreReport:
+    """Swap back, and keep the other database, so that this can be undone too.
+
+    Runs at work are in the way unless `stop_runs` is set; they stay as they are in the database that goes.
+
+    Raises what `tenant_restore` raises; `RestoreRefused` where nothing was replaced or it is no longer kept.
+    """
+    with workflow.at_work_on(tenant_id, UNDO) as tenant:
+        last = replaced_last(tenant_id)
+        with Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
+            cluster.require_needed()
+            if not stop_runs:
+                workflow.require_idle(tenant, cluster)
+            source = _("what was replaced at %(time)s") % {"time": last.operation.started_at.isoformat()}
+            row = workflow.begin(tenant, UNDO, source, scratch=last.kept)
+            begun = time.monotonic()
+            with workflow.undone_on_failure(cluster, tenant, row):
+                on_progress(Progress(tenant.id, "migrate"))
+                _bring_forward(tenant, cluster, row)
+            unavailable_ms = workflow.replace(tenant, cluster, row, on_progress)
+            return workflow.finish(tenant, cluster, row, on_progress, begun=begun, unavailable_ms=unavailable_ms)
+
+
+def replaced_last(tenant_id: str) -> Restore:
+    """Return the restore that can be undone; raise `RestoreRefused` where there is none."""
+    kept = Restore.objects.using(CONTROL).filter(tenant_id=tenant_id, kept_until__isnull=False)
+    last = kept.select_related("operation").first()
+    if last is None:
+        raise RestoreRefused(tenant_id, _("No database that a restore replaced is kept."), code="restore_undo_none")
+    return last
+
+
+def _bring_forward(tenant: Tenant, cluster: Cluster, row: Restore) -> None:
+    """Migrate the kept database to the fleet's version, which may have moved on since."""
+    work, code = work_of(tenant), release()
+    with owner_connection(cluster.server, row.scratch, work) as connection:
+        history = history_read(connection)
+    migrations = bring_forward(cluster, row.scratch, history, code, tenant.schema_version, work=work)
+    version = code.version if migrations else code.version_of(history)
+    workflow.note_built(row, version=version, drift=[], migrations=migrations, failed_runs=[], rows={})

@@ -1,0 +1,179 @@
+"""Prove that a backup can be restored: restore it into a scratch database and compare; and try out a whole restore."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from django.db import transaction
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
+from tenants.app_hooks import FileRef
+from tenants.backup.manifest import Manifest
+from tenants.erasure_ledger import require_not_erased
+from tenants.errors import disk_failures_told
+from tenants.files.age_encryption import SealError, identity_require
+from tenants.files.files_read import VERIFY, Reader, reading_begin
+from tenants.files.locations import MissingFromPlace, source_file
+from tenants.files.tar import archive_read, digests_of
+from tenants.files.tenant_storage import prefix_of
+from tenants.models import Backup, BackupStatus, DatabaseServer, Tenant, database_prefix
+from tenants.operations import copying
+from tenants.restore.build import Built, Expected, build
+from tenants.restore.reconcile import broken
+from tenants.restore.scratch_database import throwaway
+from tenants.restore.sources import BackupFile, Source, Unfit, backup_find, opened
+from tenants.schema.releases import release
+from tenants.selectors import server_for_new_tenant
+from tenants.servers.session import Cluster
+from tenants.types import OnProgress, Progress, Verification, ignore_progress
+
+NAMED = 5
+
+
+def backups_verify(
+    *, file: str | None = None, identity_file: str | None = None, on_progress: OnProgress = ignore_progress
+) -> list[Verification]:
+    """Verify the backup whose file is named, or the newest one of every tenant; return what was found of each.
+
+    A backup is restored into a scratch database on its tenant's server; schema, rows and audit chain are compared with
+    the manifest, and the files that its rows refer to with their digests. What was found is kept in the catalogue.
+    """
+    identity_require(identity_file)
+    if file:
+        _require_known(file)
+    files = [file] if file else _newest()
+    return [backup_verify(one, identity_file=identity_file, on_progress=on_progress) for one in files]
+
+
+def _require_known(url: str) -> None:
+    """Refuse a path at which nothing is. That a backup of the catalogue's is gone is a result instead, and is kept."""
+    place, name = source_file(url)
+    catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
+    if place.size(name) is None and not catalogued.exists():
+        raise MissingFromPlace(_("%(path)s does not exist.") % {"path": place.path(name)})
+
+
+def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgress = ignore_progress) -> Verification:
+    """Verify one; what is wrong with it is in the result."""
+    begun = time.monotonic()
+    tenant_id, problem = "", ""
+    try:
+        file = backup_find(url, identity_file)
+        if file.manifest is None:
+            raise Unfit(_("%(path)s has no manifest to compare it with.") % {"path": url}, code="manifest_missing")
+        tenant_id = file.manifest.tenant_id
+        require_not_erased(file.manifest.identity)
+        _record(file, file.manifest)
+        with copying(tenant_id), Cluster(_server(file.manifest), database_prefix(), "verify") as cluster:
+            on_step = _announcing(tenant_id, on_progress)
+            with disk_failures_told():
+                build_throwaway(cluster, file, expected_of(file.manifest, file.is_ours), on_step=on_step)
+        on_progress(Progress(tenant_id, "files"))
+        _require_files(file, file.manifest, identity_file)
+    except SealError as error:
+        # Rather the key is wrong than the backup, of which the catalogue keeps what it knew.
+        return Verification(url, tenant_id, str(error.message), round(time.monotonic() - begun, 1))
+    except SeoGenError as error:
+        problem = str(error.message)
+    _note(url, problem)
+    on_progress(Progress(tenant_id, "done"))
+    return Verification(url, tenant_id, problem, round(time.monotonic() - begun, 1))
+
+
+def build_throwaway(cluster: Cluster, source: Source, expected: Expected, *, on_step: Callable[[str], None]) -> Built:
+    """Build the database as a restore would, and drop it."""
+    with throwaway(cluster) as scratch:
+        return build(scratch, source, expected, release(), work=f"check {scratch.database[-12:]}", on_step=on_step)
+
+
+def expected_of(manifest: Manifest, is_ours: bool) -> Expected:
+    return Expected(
+        tenant_id=manifest.tenant_id,
+        identity=manifest.identity,
+        chain_identity=manifest.chain_identity,
+        fleet_version="",
+        admits_drift=is_ours,
+    )
+
+
+@contextmanager
+def timed(timing_s: dict[str, float]) -> Iterator[Callable[[str], None]]:
+    """Yield what to call at the beginning of each step; fills in how many seconds each took."""
+    current, begun = "", time.monotonic()
+
+    def on_step(step: str) -> None:
+        nonlocal current, begun
+        if current:
+            timing_s[current] = round(time.monotonic() - begun, 2)
+        current, begun = step, time.monotonic()
+
+    yield on_step
+    on_step("")
+
+
+def _announcing(tenant_id: str, on_progress: OnProgress) -> Callable[[str], None]:
+    return lambda step: on_progress(Progress(tenant_id, step))
+
+
+def _newest() -> list[str]:
+    """Return the newest completed backup of each tenant."""
+    completed = Backup.objects.using(CONTROL).filter(status=BackupStatus.COMPLETED, kind="backup")
+    newest = completed.order_by("tenant_id", "-started_at").distinct("tenant_id")
+    return [f"{backup.place}/{backup.name}" for backup in newest]
+
+
+def _server(manifest: Manifest) -> DatabaseServer:
+    """Return the tenant's own server; the default one for a tenant that is not here (any more)."""
+    tenant = Tenant.objects.using(CONTROL).select_related("server").filter(pk=manifest.tenant_id).first()
+    return tenant.server if tenant and tenant.server else server_for_new_tenant(None)
+
+
+def _require_files(file: BackupFile, manifest: Manifest, identity_file: str | None) -> None:
+    """Compare the files with the rows' digests: those in the archive, or those in the storage where there is none."""
+    wanted = {artifact.path: artifact.digest for artifact in manifest.artifacts}
+    if manifest.storage is None:
+        refs = [FileRef(artifact.path, artifact.digest, artifact.size_bytes) for artifact in manifest.artifacts]
+        missing = {one.path for one in broken(manifest.tenant_id, refs)}
+        where = _("the storage")
+    else:
+        with opened(file.place, manifest.storage.name, manifest.storage, identity_file) as stream:
+            prefix = prefix_of(manifest.tenant_id)
+            found = {prefix + name: digest for name, digest in digests_of(archive_read(stream))}
+        missing = {path for path, digest in wanted.items() if found.get(path) != digest}
+        where = manifest.storage.name
+    if missing:
+        raise Unfit(
+            _("Files that its rows refer to are missing or changed in %(where)s: %(count)d of %(total)d (%(paths)s).")
+            % {
+                "count": len(missing),
+                "total": len(wanted),
+                "where": where,
+                "paths": ", ".join(sorted(missing)[:NAMED]),
+            },
+            code="backup_files_missing",
+        )
+
+
+def _record(file: BackupFile, manifest: Manifest) -> None:
+    with transaction.atomic(using=CONTROL):
+        reading_begin(
+            file.given(with_storage=True), purpose=VERIFY, readers=[Reader(manifest.tenant_id, manifest.identity)]
+        )
+        record(
+            using=CONTROL,
+            action="backup.verify",
+            resource_type="tenant",
+            resource_id=manifest.tenant_id,
+            details={"file": file.description},
+        )
+
+
+def _note(url: str, problem: str) -> None:
+    place, name = source_file(url)
+    Backup.objects.using(CONTROL).filter(place=place.url, name=name).update(verified_at=Now(), verify_error=problem)

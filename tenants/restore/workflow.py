@@ -1,0 +1,285 @@
+"""What restores and their undoing share: the record, the swap, and the end of one that was cut off.
+
+Phases (`tenants.models.RestorePhase`) say what is durable: a record that is `building` has replaced nothing and is
+undone; whether a `swapping` one has, the names of the databases say; a `serving` one is finished.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import connections, transaction
+from django.db.models.functions import Now
+from django.db.utils import Error
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit.models import AuditLog
+from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
+from tenants.app_hooks import contents
+from tenants.errors import (
+    RestoreRefused,
+    RestoreUnfinished,
+    TenantNotActive,
+    TenantUnfinished,
+    TenantWithoutServer,
+    disk_failures_told,
+)
+from tenants.files.files_read import RESTORE, Given, Reader, reading_begin
+from tenants.fleet.batch_record import fleet_shared
+from tenants.models import (
+    OperationStatus,
+    Restore,
+    RestorePhase,
+    Tenant,
+    TenantOperation,
+    TenantStatus,
+    database_prefix,
+)
+from tenants.naming import work_name
+from tenants.operations import audit, operation_begin, operation_end, tenant_lock
+from tenants.restore import swap
+from tenants.restore.build import Built, Expected, build
+from tenants.restore.reconcile import reconcile
+from tenants.restore.scratch_database import Scratch, kept_name, scratch_name
+from tenants.restore.sources import Source
+from tenants.routing.owner_connection import owner_connection
+from tenants.schema.inspection import database_of
+from tenants.schema.releases import release
+from tenants.selectors import require_finished, tenant_get
+from tenants.servers.restore_points import restore_point
+from tenants.servers.session import Cluster
+from tenants.types import OnProgress, Progress, RestoreReport
+
+# Kinds of operations.
+KIND = "restore"
+UNDO = "restore undo"
+RESTORABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+# A migration or the creation of a tenant is over soon, or was cut off; nobody waits for it in an emergency.
+FLEET_WAIT = "3s"
+
+
+def work_of(tenant: Tenant) -> str:
+    """What our sessions on the server are called, so that those of a killed process can be told."""
+    return work_name(KIND, tenant.identity)
+
+
+@contextmanager
+def at_work_on(tenant_id: str, kind: str) -> Iterator[Tenant]:
+    """Be the only process that works on the tenant, while the fleet keeps its shape; what it refuses names it."""
+    with fleet_shared(wait=FLEET_WAIT), tenant_lock(tenant_id, kind):
+        require_finished(tenant_id)
+        tenant = tenant_get(tenant_id)
+        if tenant.status not in RESTORABLE:
+            raise TenantNotActive(tenant.id, tenant.status)
+        try:
+            with disk_failures_told():
+                yield tenant
+        except (RestoreRefused, RestoreUnfinished, TenantUnfinished, TenantWithoutServer):
+            raise
+        except SeoGenError as error:
+            raise RestoreRefused(tenant_id, error.message, hint=error.hint, code=error.code) from error
+
+
+def require_idle(tenant: Tenant, cluster: Cluster) -> None:
+    """Refuse while workers are at work; a database that is gone, or cannot be entered any more, has nobody at work."""
+    runs: list[str] = []
+    if cluster.database_exists(database_of(tenant)):
+        with suppress(Error), owner_connection(cluster.server, database_of(tenant), work_of(tenant)) as connection:
+            runs = contents().at_work(connection.alias)
+    if runs:
+        raise RestoreRefused(
+            tenant.id,
+            _("Runs are at work: %(runs)s.") % {"runs": ", ".join(runs[:5])},
+            hint=_("Wait for them, or give --stop-runs. Its database is as it was."),
+            code="runs_at_work",
+        )
+
+
+def statuses_of(tenant: Tenant, cluster: Cluster, runs: Collection[str]) -> dict[str, str]:
+    """Return {run id: status} of those that the live database has; {} where it is gone or cannot be entered."""
+    if cluster.database_exists(database_of(tenant)):
+        with suppress(Error), owner_connection(cluster.server, database_of(tenant), work_of(tenant)) as connection:
+            return contents().statuses(connection.alias, runs)
+    return {}
+
+
+def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "", given: Given | None = None) -> Restore:
+    """Record what is about to happen, with the names of all that it is going to make and the files that it reads."""
+    with transaction.atomic(using=CONTROL):
+        operation = operation_begin(tenant_id=tenant.id, kind=kind)
+        row = Restore.objects.using(CONTROL).create(
+            operation=operation,
+            tenant_id=tenant.id,
+            source=source,
+            scratch=scratch or scratch_name(operation.pk),
+            live=database_of(tenant),
+            kept=kept_name(operation.pk),
+        )
+        if given is not None:
+            reading_begin(given, purpose=RESTORE, readers=[Reader(tenant.id, tenant.identity)])
+        audit(row, "tenant.restore", source=row.source, kept=row.kept)
+    return row
+
+
+def build_for(tenant: Tenant, cluster: Cluster, source: Source, row: Restore, on_progress: OnProgress) -> Built:
+    """Build a database of the tenant's from the source, in the scratch database that the record names."""
+    return build(
+        Scratch(cluster, row.scratch, row.scratch),
+        source,
+        Expected.of(tenant, source),
+        release(),
+        work=work_of(tenant),
+        on_step=lambda step: on_progress(Progress(tenant.id, step)),
+    )
+
+
+def note_built(row: Restore, **report: object) -> None:
+    """Keep what was found so far: `recover` may have to go on from here."""
+    row.report = report
+    row.save(using=CONTROL, update_fields=["report"])
+
+
+@contextmanager
+def undone_on_failure(cluster: Cluster, tenant: Tenant, row: Restore) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as failure:
+        try:
+            _undo(cluster, tenant, row, _reason(failure))
+        except Exception as error:
+            raise TenantUnfinished(tenant.id, row.operation.kind) from error
+        raise
+
+
+def replace(tenant: Tenant, cluster: Cluster, row: Restore, on_progress: OnProgress) -> int:
+    """Mark the moment in the server's log, then close, swap, open; return for how many milliseconds it was closed.
+
+    Where it fails before the databases have changed names, all is as before; after that it is for `recover`.
+    """
+    with undone_on_failure(cluster, tenant, row):
+        restore_point(cluster.server, reason=KIND, tenant_id=tenant.id)
+        on_progress(Progress(tenant.id, "close"))
+    closed = time.perf_counter()
+    try:
+        swap.close(tenant, row)
+        on_progress(Progress(tenant.id, "swap"))
+        heads = swap.exchange(cluster, tenant, row, work=work_of(tenant))
+        on_progress(Progress(tenant.id, "open"))
+        _serve(cluster, tenant, row, heads)
+    except BaseException as failure:
+        # The connection may be what failed.
+        connections[CONTROL].close()
+        try:
+            happened = swap.has_happened(cluster, row)
+            if not happened:
+                _undo(cluster, tenant, row, _reason(failure))
+        except Exception as error:
+            raise TenantUnfinished(tenant.id, row.operation.kind) from error
+        if happened:
+            raise TenantUnfinished(tenant.id, row.operation.kind) from failure
+        raise
+    return round((time.perf_counter() - closed) * 1000)
+
+
+def finish(
+    tenant: Tenant,
+    cluster: Cluster,
+    row: Restore,
+    on_progress: OnProgress,
+    *,
+    identity_file: str | None = None,
+    begun: float | None = None,
+    unavailable_ms: int | None = None,
+) -> RestoreReport:
+    """Do what is left when the tenant has its new database: files, the list of differences, the end of the record.
+
+    Raises `RestoreUnfinished` where that cannot be done now; the tenant works meanwhile.
+    """
+    on_progress(Progress(tenant.id, "reconcile"))
+    try:
+        found = reconcile(tenant, cluster.server, row, identity_file=identity_file)
+    except SeoGenError as error:
+        raise RestoreUnfinished(tenant.id, error.message) from error
+    report = RestoreReport(
+        tenant_id=tenant.id,
+        operation_id=row.pk,
+        source=row.source,
+        kept_until=row.kept_until,
+        unavailable_ms=unavailable_ms,
+        seconds=round(time.monotonic() - begun, 1) if begun else None,
+        **{**(row.report or {}), **found},
+    )
+    with transaction.atomic(using=CONTROL):
+        row.phase, row.report = RestorePhase.DONE, report.document()
+        row.save(using=CONTROL, update_fields=["phase", "report"])
+        operation_end(row.operation, OperationStatus.COMPLETED)
+    on_progress(Progress(tenant.id, "done"))
+    return report
+
+
+def recover(operation: TenantOperation, on_progress: OnProgress, identity_file: str | None) -> None:
+    """End a restore, or an undo, that was cut off; raise `RestoreRefused` where it had to be undone."""
+    row = Restore.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
+    tenant = tenant_get(operation.tenant_id)
+    with Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
+        cluster.end_predecessors()
+        if row.phase == RestorePhase.SWAPPING and swap.has_happened(cluster, row):
+            _serve(cluster, tenant, row, _heads(cluster, tenant, row))
+        if row.phase == RestorePhase.SERVING:
+            finish(tenant, cluster, row, on_progress, identity_file=identity_file)
+            return
+        _undo(cluster, tenant, row, _("It was cut off, and undone."))
+    raise RestoreRefused(tenant.id, _("The operation was cut off before the databases were swapped."))
+
+
+def _undo(cluster: Cluster, tenant: Tenant, row: Restore, reason: str) -> None:
+    """Give up a restore that has replaced nothing: remove what it made, and open the tenant where it was closed."""
+    if row.operation.kind == KIND:
+        Scratch(cluster, row.scratch, row.scratch).drop()
+    if row.phase == RestorePhase.SWAPPING and cluster.database_exists(row.live):
+        swap.reopen(cluster, tenant)
+    with transaction.atomic(using=CONTROL):
+        swap.back_to_work(tenant)
+        Restore.objects.using(CONTROL).filter(pk=row.pk).update(phase=RestorePhase.DONE)
+        operation_end(row.operation, OperationStatus.UNDONE, error=reason)
+        # Not the reason, which may quote what is in the database.
+        audit(row, "tenant.restore.undo", source=row.source, kept=row.kept)
+
+
+def _serve(cluster: Cluster, tenant: Tenant, row: Restore, heads: dict[str, object]) -> None:
+    """Open the tenant on its new database, durably; the replaced one, if there was any, is kept from here on."""
+    built = row.report or {}
+    kept = cluster.database_exists(row.kept)
+    with transaction.atomic(using=CONTROL):
+        swap.back_to_work(
+            tenant,
+            schema_version=built["version"],
+            schema_drift=built["drift"],
+            schema_fingerprint="",
+            schema_stamp="",
+            schema_checked_at=Now(),
+        )
+        # An undo uses up what it puts back.
+        Restore.objects.using(CONTROL).filter(tenant_id=tenant.id, kept=row.scratch).update(kept_until=None)
+        row.phase = RestorePhase.SERVING
+        row.kept_until = timezone.now() + timedelta(days=settings.RESTORE_UNDO_DAYS) if kept else None
+        row.save(using=CONTROL, update_fields=["phase", "kept_until"])
+        audit(row, "tenant.restore.complete", source=row.source, kept=row.kept, **heads)
+
+
+def _heads(cluster: Cluster, tenant: Tenant, row: Restore) -> dict[str, object]:
+    """Read back from the restored database's own log how the two chains are tied together."""
+    with owner_connection(cluster.server, row.live, work_of(tenant)) as connection:
+        entries = AuditLog.objects.using(connection.alias).filter(action="tenant.restore")
+        details = entries.order_by("-sequence").values_list("details", flat=True).first() or {}
+    return {name: details.get(name) for name in ("replaced", "restored")}
+
+
+def _reason(failure: BaseException) -> str:
+    return failure.message if isinstance(failure, SeoGenError) else type(failure).__name__

@@ -1,0 +1,1 @@
+"""Removing what is past its time, and what happens every day."""

@@ -1,0 +1,65 @@
+"""What Celery beat has done every day: all tenants and servers backed up, and what is past its time removed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+
+from audit.control.models import ControlAuditLog
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
+from tenants.backup.backup import tenant_backup
+from tenants.errors import TenantBusy
+from tenants.models import DatabaseServer
+from tenants.operations import advisory_lock
+from tenants.pitr.base_backup import cluster_backup
+from tenants.retention.prune import backup_prune
+
+LOCK = "seo-gen:backup-daily"
+ACTION = "backup.daily"
+# A daily backup that ended less than this ago is today's, even where BACKUP_DAILY_HOUR was changed since.
+ONCE_WITHIN = timedelta(hours=12)
+
+
+def backup_daily() -> list[str]:
+    """Back up every tenant with its files to BACKUP_DAILY_OUTPUT, then servers, then prune; return every failure.
+
+    Of the servers those whose log is archived: base backups to CLUSTER_BACKUP_OUTPUT. One sentence for each failure.
+    Does nothing where it is not due: the message that asks for it may be repeated, or be anybody's who can write to the
+    broker. One that was killed leaves no entry of its end, and is done again.
+    Raises `TenantBusy` where another process is at it.
+    """
+    with advisory_lock(LOCK, wait="1s", busy=lambda: TenantBusy("*", "daily backup")):
+        if not _is_due():
+            return []
+        outcomes = tenant_backup(tenant_id=None, output=settings.BACKUP_DAILY_OUTPUT, with_storage=True)
+        failed = [outcome.problem for outcome in outcomes if outcome.backup is None]
+        failed += _servers()
+        failed += [one.problem for one in backup_prune() if one.problem]
+        _record_end(tenants=len(outcomes), failed=len(failed))
+        return failed
+
+
+def _is_due() -> bool:
+    recent = ControlAuditLog.objects.using(CONTROL).filter(action=ACTION, created_at__gt=Now() - ONCE_WITHIN)
+    return bool(settings.BACKUP_DAILY_OUTPUT) and not recent.exists()
+
+
+def _record_end(*, tenants: int, failed: int) -> None:
+    with transaction.atomic(using=CONTROL):
+        details: dict[str, object] = {"tenants": tenants, "failed": failed}
+        record(using=CONTROL, action=ACTION, resource_type="backup", resource_id="*", details=details)
+
+
+def _servers() -> list[str]:
+    failed = []
+    for server in DatabaseServer.objects.using(CONTROL).exclude(wal_archive="", wal_restore_command=""):
+        try:
+            cluster_backup(server_name=server.name)
+        except SeoGenError as error:
+            failed.append(str(error.message))
+    return failed

@@ -1,0 +1,1 @@
+"""Which tenant is active, and the connection to its database."""

@@ -1,0 +1,73 @@
+"""Which tenant is active: one context variable. `tenants.routing.context` sets it, everything else asks it.
+
+A context variable follows async tasks and `sync_to_async`; a new thread starts without one, so that a thread which did
+not say for whom it works gets `NoActiveTenant` rather than somebody's data.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+
+from tenants.errors import NoActiveTenant, WrongTenantActive
+from tenants.naming import TENANT_PREFIX
+from tenants.types import ActiveTenant
+
+# A database entered as the owner of its tables (`tenants.routing.owner_connection`).
+OWNER_PREFIX = "owner:"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One entered `tenant_context`."""
+
+    tenant: ActiveTenant
+    parent: Frame | None
+    thread: int = field(default_factory=threading.get_ident)
+
+    def is_entered_again(self) -> bool:
+        """Tell whether an outer context of the same thread still uses the same tenant's connection."""
+        frame = self.parent
+        while frame is not None:
+            if frame.tenant.alias == self.tenant.alias and frame.thread == self.thread:
+                return True
+            frame = frame.parent
+        return False
+
+
+_frame: ContextVar[Frame | None] = ContextVar("active_tenant", default=None)
+
+
+def push(tenant: ActiveTenant) -> tuple[Frame, Token[Frame | None]]:
+    frame = Frame(tenant, _frame.get())
+    return frame, _frame.set(frame)
+
+
+def pop(token: Token[Frame | None]) -> None:
+    _frame.reset(token)
+
+
+def current_tenant_or_none() -> ActiveTenant | None:
+    frame = _frame.get()
+    return frame.tenant if frame else None
+
+
+def current_tenant(subject: str = "This") -> ActiveTenant:
+    """Return the active tenant; raise `NoActiveTenant` naming `subject` where there is none."""
+    frame = _frame.get()
+    if frame is None:
+        raise NoActiveTenant(subject)
+    return frame.tenant
+
+
+def require(alias: str) -> None:
+    """Refuse the use of a tenant's connection by code that works for another tenant, or for none."""
+    tenant = current_tenant(alias)
+    if tenant.alias != alias:
+        raise WrongTenantActive(alias, tenant.alias)
+
+
+def is_tenant_database(alias: str) -> bool:
+    """Tell whether `alias` holds customers' tables: a tenant's database, or one that is being migrated."""
+    return alias.startswith((TENANT_PREFIX, OWNER_PREFIX))

@@ -1,0 +1,97 @@
+"""Requests to a tenant's site: /t/<id>/… is served inside that tenant's context, to staff only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
+from django.shortcuts import render
+
+from config.base.errors import SeoGenError
+from tenants.errors import (
+    TenantConnectionsExhausted,
+    TenantIdentityMismatch,
+    TenantLocked,
+    TenantNotActive,
+    TenantUnfinished,
+    TenantUnreachable,
+    UnknownTenant,
+)
+from tenants.routing.context import tenant_context
+from tenants.routing.site_urls import TENANT_URLCONF, control_url, script_prefix, split_path, tenant_prefix, tenant_url
+
+STATUS_OF_ERROR: dict[type[SeoGenError], HTTPStatus] = {
+    UnknownTenant: HTTPStatus.NOT_FOUND,
+    TenantNotActive: HTTPStatus.FORBIDDEN,
+    TenantUnfinished: HTTPStatus.SERVICE_UNAVAILABLE,
+    TenantLocked: HTTPStatus.SERVICE_UNAVAILABLE,
+    TenantUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
+    TenantConnectionsExhausted: HTTPStatus.SERVICE_UNAVAILABLE,
+    TenantIdentityMismatch: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+class TenantMiddleware:
+    """Serve /t/<id>/… from the tenant's URLs, with the tenant active until the last byte of the response.
+
+    Nobody but staff learns which tenants exist. An error that a person can act on becomes a page with its sentence.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        found = split_path(request.path_info)
+        if found is None:
+            return self.get_response(request)
+        if not (request.user.is_active and request.user.is_staff):
+            return redirect_to_login(request.get_full_path(), control_url("admin:login"))
+        tenant_id, path = found
+        if path in ("", "/"):
+            return HttpResponseRedirect(tenant_url(tenant_id, "admin:index"))
+        try:
+            return self._respond(request, tenant_id, path)
+        except SeoGenError as error:
+            return error_page(request, error)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
+        """Answer for a view that failed: its tenant's database went away, say."""
+        return error_page(request, exception) if isinstance(exception, SeoGenError) else None
+
+    def _respond(self, request: HttpRequest, tenant_id: str, path: str) -> HttpResponseBase:
+        with _serving(tenant_id):
+            request.path_info = path
+            request.urlconf = TENANT_URLCONF
+            response = self.get_response(request)
+        if isinstance(response, StreamingHttpResponse) and not response.is_async:
+            response.streaming_content = _streamed(tenant_id, iter(response))
+        return response
+
+
+def error_page(request: HttpRequest, error: SeoGenError) -> HttpResponseBase:
+    status = STATUS_OF_ERROR.get(type(error), HTTPStatus.BAD_REQUEST)
+    context = {"error": error, "control_url": control_url("admin:index")}
+    return render(request, "admin/refused.html", context, status=status)
+
+
+@contextmanager
+def _serving(tenant_id: str) -> Iterator[None]:
+    with tenant_context(tenant_id), script_prefix(tenant_prefix(tenant_id)):
+        yield
+
+
+def _streamed(tenant_id: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Produce each chunk inside the tenant's context.
+
+    Entered anew for each: between two chunks the server's thread serves others, and a generator that held a context
+    variable across a `yield` would set it for them too.
+    """
+    while True:
+        with _serving(tenant_id):
+            chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield chunk

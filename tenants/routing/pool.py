@@ -1,0 +1,195 @@
+"""Connections to tenant databases: aliases added on first use, and a bound on how many are open in this process.
+
+Django keeps a connection per thread and alias; with thousands of tenants that would be thousands of open connections.
+So a tenant's connection is returned, when its outermost `tenant_context` ends, to one pool for the whole process, which
+keeps the most recently used ones warm and closes the least recently used first (docs/adr/0003-bounded-connections.md).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import environ
+from django.conf import settings
+from django.db import connections
+
+from config.base.database_session import command_name, parameters
+from tenants.errors import InvalidDatabaseURL, TenantConnectionsExhausted
+
+if TYPE_CHECKING:
+    from tenants.models import Tenant
+
+ENGINE = "tenants.routing.backend"
+
+
+def use_tenant(tenant: Tenant) -> None:
+    """Point the tenant's alias at the database that its row names now, and drop warm connections to any other."""
+    generation = f"{tenant.connection_version}:{hash((tenant.database_url, tenant.identity))}"
+    if generation_of(tenant.alias) == generation:
+        return
+    config = connection_settings(tenant)
+    config.update(ENGINE=ENGINE, CONN_MAX_AGE=0, TENANT_ID=tenant.id, IDENTITY=tenant.identity, GENERATION=generation)
+    return_connection(tenant.alias)
+    add_alias(tenant.alias, config)
+    # After that: what another thread returns from now on is of an older generation, and is closed (`take_back`).
+    pool.discard(tenant.alias)
+
+
+def connection_settings(tenant: Tenant) -> dict[str, Any]:
+    """Return Django's settings for the tenant's URL; raise `InvalidDatabaseURL`, which never repeats it."""
+    if not tenant.database_url.startswith(("postgresql://", "postgres://")):
+        raise InvalidDatabaseURL(tenant.id)
+    try:
+        parsed: dict[str, Any] = environ.Env.db_url_config(tenant.database_url)
+    except Exception as error:  # django-environ lets through whatever urllib and its own look-ups raise
+        raise InvalidDatabaseURL(tenant.id) from error
+    if not parsed.get("NAME"):
+        raise InvalidDatabaseURL(tenant.id)
+    given = parsed.get("OPTIONS", {})
+    ours = parameters(settings.DATABASE_LIMITS, inherited=str(given.get("options", "")))
+    parsed["OPTIONS"] = {"application_name": command_name(), **given, **ours}
+    return parsed
+
+
+def add_alias(alias: str, config: dict[str, Any]) -> None:
+    """Make `connections[alias]` exist with `config`, in every thread that has not opened it yet."""
+    complete = {"default": connections.settings["default"], alias: config}
+    connections.settings[alias] = connections.configure_settings(complete)[alias]
+
+
+def generation_of(alias: str) -> str | None:
+    """Return which edition of the tenant's row the alias follows, or None if it was never used in this process."""
+    config = connections.settings.get(alias)
+    return config["GENERATION"] if config else None
+
+
+def return_connection(alias: str) -> None:
+    """Return this thread's connection to the pool. A connection inside a transaction is closed, not pooled."""
+    if alias in connections.settings:
+        connections[alias].close()
+        del connections[alias]
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A connection that nobody uses, kept warm."""
+
+    alias: str
+    # The edition of the tenant's row that it was opened for.
+    generation: str
+    connection: Any
+
+
+class TenantConnectionPool:
+    """The open tenant connections of one process: at most `maximum`, in use and idle together.
+
+    `acquire` takes the tenant's warm connection or opens one, closing the least recently used idle one where the bound
+    is reached; where all are in use it waits up to `wait_s` seconds, then raises `TenantConnectionsExhausted`.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._idle: list[Idle] = []
+        self._in_use: dict[int, weakref.finalize[Any, Any]] = {}
+        self._opening = 0
+
+    def acquire(self, alias: str, generation: str, open_connection: Callable[[], Any]) -> Any:
+        """Return a driver connection to `alias` that no other thread uses."""
+        warm = self._take(alias, generation)
+        if warm is not None:
+            return warm
+        self._make_room(alias)
+        try:
+            connection = open_connection()
+        except BaseException:
+            with self._condition:
+                self._opening -= 1
+                self._condition.notify()
+            raise
+        with self._condition:
+            self._opening -= 1
+            self._mark_in_use(connection)
+        return connection
+
+    def take_back(self, alias: str, generation: str, connection: Any, *, reusable: bool) -> None:
+        """Take `connection` back: keep it warm if `reusable` and the tenant's row is the same still, else close it."""
+        with self._condition:
+            if reusable and generation_of(alias) == generation:
+                self._idle.append(Idle(alias, generation, connection))
+                self._forget(connection)
+                return
+        connection.close()
+        with self._condition:
+            self._forget(connection)
+
+    def _forget(self, connection: Any) -> None:
+        finalizer = self._in_use.pop(id(connection), None)
+        if finalizer is not None:
+            finalizer.detach()
+        self._condition.notify()
+
+    def discard(self, alias: str) -> None:
+        """Close every idle connection to `alias`."""
+        with self._condition:
+            stale = [idle for idle in self._idle if idle.alias == alias]
+            self._idle = [idle for idle in self._idle if idle.alias != alias]
+            self._condition.notify_all()
+        for idle in stale:
+            idle.connection.close()
+
+    def abandon(self) -> None:
+        """Forget everything without closing: after a fork the sockets belong to the parent."""
+        self.__init__()  # type: ignore[misc]
+
+    def count(self) -> int:
+        """Return how many connections are open."""
+        with self._condition:
+            return self._count()
+
+    def _count(self) -> int:
+        return len(self._idle) + len(self._in_use) + self._opening
+
+    def _take(self, alias: str, generation: str) -> Any | None:
+        with self._condition:
+            for index in range(len(self._idle) - 1, -1, -1):
+                idle = self._idle[index]
+                if idle.alias == alias and idle.generation == generation:
+                    del self._idle[index]
+                    self._mark_in_use(idle.connection)
+                    return idle.connection
+        return None
+
+    def _make_room(self, alias: str) -> None:
+        """Reserve one place under the bound."""
+        deadline = time.monotonic() + settings.TENANT_CONNECTION_WAIT_S
+        evicted = []
+        with self._condition:
+            while self._count() >= settings.TENANT_CONNECTIONS_MAX:
+                if self._idle:
+                    evicted.append(self._idle.pop(0))
+                elif not self._condition.wait(timeout=max(0.0, deadline - time.monotonic())):
+                    raise TenantConnectionsExhausted(alias, settings.TENANT_CONNECTIONS_MAX)
+            self._opening += 1
+        for idle in evicted:
+            idle.connection.close()
+
+    def _mark_in_use(self, connection: Any) -> None:
+        # A thread that ends without leaving its context drops the connection; the finalizer then frees the place.
+        finalizer = weakref.finalize(connection, self._dropped, id(connection))
+        finalizer.atexit = False
+        self._in_use[id(connection)] = finalizer
+
+    def _dropped(self, key: int) -> None:
+        with self._condition:
+            self._in_use.pop(key, None)
+            self._condition.notify()
+
+
+pool = TenantConnectionPool()
+os.register_at_fork(after_in_child=pool.abandon)

@@ -1,0 +1,110 @@
+"""The schema of a database, as PostgreSQL itself describes it: its fingerprint, its objects, and where two differ.
+
+Read as `audit.log.safe_search_path` has it: nothing that was put into the database decides what is called or
+how names are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
+
+from audit.log.safe_search_path import catalog_only
+
+# {"column runs.status": "text not null", …}
+Catalog = dict[str, str]
+
+# How many differences a message names.
+NAMED = 5
+# Of objects that are read: a thousand times as many as any release has. What has more differs anyway.
+MAX_OBJECTS = 100_000
+# What is the installation's and not the schema's: a guest's database differs in it.
+OWNERSHIP = ("grant ", "database ")
+
+FINGERPRINT = """
+SELECT encode(sha256(convert_to(string_agg(concat_ws(' ', kind, name, definition), E'\\n'
+              ORDER BY kind COLLATE "C", name COLLATE "C"), 'UTF8')), 'hex')
+  FROM objects
+"""
+# Which rows those catalogs have, and which transaction wrote each: the same as long as nothing touches a definition, so
+# that the fingerprint need not be computed again. Cheap, but it says nothing of another database.
+STAMP = """
+SELECT concat(sum(row), ' ', count(*)) FROM (
+    SELECT hashtextextended(concat('n', oid, ' ', xmin), 0)::numeric FROM pg_catalog.pg_namespace
+    UNION ALL SELECT hashtextextended(concat('r', oid, ' ', xmin), 0) FROM pg_catalog.pg_class WHERE oid >= 16384::oid
+    UNION ALL SELECT hashtextextended(concat('d', oid, ' ', xmin), 0) FROM pg_catalog.pg_attrdef
+    UNION ALL SELECT hashtextextended(concat('k', oid, ' ', xmin), 0) FROM pg_catalog.pg_constraint
+               WHERE oid >= 16384::oid
+    UNION ALL SELECT hashtextextended(concat('t', oid, ' ', xmin), 0) FROM pg_catalog.pg_trigger
+    UNION ALL SELECT hashtextextended(concat('f', oid, ' ', xmin), 0) FROM pg_catalog.pg_proc WHERE oid >= 16384::oid
+    UNION ALL SELECT hashtextextended(concat('y', oid, ' ', xmin), 0) FROM pg_catalog.pg_type WHERE oid >= 16384::oid
+    UNION ALL SELECT hashtextextended(concat('i', indexrelid, ' ', xmin), 0) FROM pg_catalog.pg_index
+               WHERE indexrelid >= 16384::oid
+    UNION ALL SELECT hashtextextended(concat('a', attrelid, ' ', attnum, ' ', xmin), 0) FROM pg_catalog.pg_attribute
+               WHERE attrelid >= 16384::oid
+    UNION ALL SELECT hashtextextended(concat('s', seqrelid, ' ', xmin), 0) FROM pg_catalog.pg_sequence
+    UNION ALL SELECT hashtextextended(concat('o', oid, ' ', xmin), 0) FROM pg_catalog.pg_operator
+               WHERE oid >= 16384::oid
+    UNION ALL SELECT hashtextextended(concat('c', oid, ' ', xmin), 0) FROM pg_catalog.pg_cast WHERE oid >= 16384::oid
+    UNION ALL SELECT hashtextextended(concat('b', datdba), 0) FROM pg_catalog.pg_database
+               WHERE datname = current_database()
+) AS catalogs (row)
+"""
+OBJECTS = f"SELECT kind || ' ' || name, coalesce(definition, '') FROM objects LIMIT {MAX_OBJECTS}"
+
+
+def catalog_fingerprint(connection: BaseDatabaseWrapper) -> str:
+    """Return the sha256 (hex) of the database's schema: equal schemas have equal ones, on servers of one version."""
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(_objects_sql() + FINGERPRINT)
+        return str(cursor.fetchone()[0])
+
+
+def catalog_stamp(connection: BaseDatabaseWrapper) -> str:
+    """Return what stays the same as long as nothing touches a definition (`STAMP`)."""
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(STAMP)
+        return str(cursor.fetchone()[0])
+
+
+def catalog_read(connection: BaseDatabaseWrapper) -> Catalog:
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(_objects_sql() + OBJECTS)
+        return dict(cursor.fetchall())
+
+
+def schema_part(catalog: Mapping[str, str]) -> Catalog:
+    """Return the catalog without who owns the database and who may do what: what a dump makes of it."""
+    return {name: definition for name, definition in catalog.items() if not name.startswith(OWNERSHIP)}
+
+
+def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Name what `found` lacks, has beyond, or has otherwise: ["column runs.status is missing", …], sorted."""
+    return sorted(_differences(expected, found))
+
+
+def named(found: list[str]) -> str:
+    """Return the first differences as one phrase."""
+    shown = "; ".join(found[:NAMED])
+    if len(found) > NAMED:
+        shown += _("; and %(count)d more") % {"count": len(found) - NAMED}
+    return shown
+
+
+def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> Iterator[str]:
+    for name in expected.keys() - found.keys():
+        yield _("%(object)s is missing") % {"object": name}
+    for name in found.keys() - expected.keys():
+        yield _("%(object)s is not from our migrations") % {"object": name}
+    for name in expected.keys() & found.keys():
+        if expected[name] != found[name]:
+            yield _("%(object)s is different") % {"object": name}
+
+
+@cache
+def _objects_sql() -> str:
+    return Path(__file__).with_name("catalog.sql").read_text()

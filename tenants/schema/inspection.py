@@ -1,0 +1,160 @@
+"""Look at tenants before anything is changed: can each be reached, is it whole, and what is left to apply."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from django.db.utils import Error
+from django.utils.translation import gettext as _
+
+from audit.log.safe_search_path import catalog_only
+from tenants.errors import MigrationFailed, ServerError, TenantWithoutServer, reason_of
+from tenants.models import DatabaseServer, Tenant, database_prefix
+from tenants.parallel import in_parallel
+from tenants.routing.owner_connection import owner_connection
+from tenants.routing.router import TENANT_APPS
+from tenants.schema.catalog import STAMP, catalog_fingerprint
+from tenants.schema.reference import major_version
+from tenants.schema.releases import History
+from tenants.schema.row_counts import LARGE_OBJECTS
+from tenants.servers.session import Cluster, Door, parse_location
+
+# Whose it is, which migrations were applied, and whether its schema was touched since: one round trip.
+LOOK = f"""
+SELECT (SELECT jsonb_build_array(tenant_id, identity) FROM public.tenant_identity),
+       ARRAY(SELECT jsonb_build_array(app, name) FROM public.django_migrations WHERE app = ANY(%s)),
+       ({STAMP}),
+       ({LARGE_OBJECTS})
+"""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found in a tenant's database."""
+
+    tenant: Tenant
+    server: DatabaseServer
+    database: str
+    # PostgreSQL's major version.
+    server_version: int
+    history: History
+    # sha256 of the schema, and the stamp of the catalog's rows that it was computed from.
+    fingerprint: str
+    stamp: str
+    # Up to LARGE_OBJECTS_MOST (`tenants.schema.row_counts`).
+    large_objects: int
+
+
+def look_at(
+    tenants: Sequence[Tenant], *, work: str, workers: int, on_look: Callable[[str], None] = lambda tenant_id: None
+) -> tuple[list[Look], list[MigrationFailed | TenantWithoutServer | ServerError]]:
+    """Look at every tenant and return what was found, and what is wrong: all of it, not only the first.
+
+    First each server is asked, once, who may enter which database; then each database is entered as its owner. `work`
+    names the sessions. `on_look` hears each tenant's id.
+    """
+    problems: list[MigrationFailed | TenantWithoutServer | ServerError] = []
+    reachable: list[Tenant] = []
+    for server, of_server in _by_server(tenants, problems):
+        try:
+            doors = _doors(server, of_server, work)
+        except ServerError as error:
+            problems.append(error)
+            continue
+        for tenant in of_server:
+            closed = _closed(doors.get(database_of(tenant)), tenant)
+            if closed:
+                problems.append(MigrationFailed(tenant.id, closed))
+            else:
+                reachable.append(tenant)
+    looks = []
+    for tenant, found in in_parallel(lambda tenant: look_into(tenant, work=work), reachable, workers):
+        on_look(tenant.id)
+        if isinstance(found, Look):
+            looks.append(found)
+        elif isinstance(found, MigrationFailed):
+            problems.append(found)
+        else:
+            raise found
+    return sorted(looks, key=lambda look: look.tenant.id), problems
+
+
+def look_into(tenant: Tenant, *, work: str) -> Look:
+    """Enter one tenant's database as its owner; raise `MigrationFailed` where that fails or it is another's."""
+    server = tenant.server
+    assert server is not None  # `look_at` has told of it
+    database = database_of(tenant)
+    try:
+        with owner_connection(server, database, work) as connection:
+            with catalog_only(connection), connection.cursor() as cursor:
+                cursor.execute(LOOK, [sorted(TENANT_APPS)])
+                identity, applied, stamp, large_objects = cursor.fetchone()
+            _require_identity(json.loads(identity or "[]"), tenant)
+            history = frozenset((app, name) for app, name in map(json.loads, applied))
+            untouched = stamp == tenant.schema_stamp
+            fingerprint = tenant.schema_fingerprint if untouched else catalog_fingerprint(connection)
+            return Look(tenant, server, database, major_version(connection), history, fingerprint, stamp, large_objects)
+    except Error as error:
+        raise unusable(tenant.id, error) from error
+
+
+def unusable(tenant_id: str, error: Error) -> MigrationFailed:
+    return MigrationFailed(tenant_id, _("Its database cannot be used: %(reason)s.") % {"reason": reason_of(error)})
+
+
+def database_of(tenant: Tenant) -> str:
+    return parse_location(tenant.database_url).database
+
+
+def _by_server(
+    tenants: Sequence[Tenant], problems: list[MigrationFailed | TenantWithoutServer | ServerError]
+) -> Iterator[tuple[DatabaseServer, list[Tenant]]]:
+    by_server: dict[DatabaseServer, list[Tenant]] = defaultdict(list)
+    for tenant in tenants:
+        if tenant.server is None:
+            problems.append(TenantWithoutServer(tenant.id))
+        else:
+            by_server[tenant.server].append(tenant)
+    yield from by_server.items()
+
+
+def _doors(server: DatabaseServer, tenants: Sequence[Tenant], work: str) -> dict[str, Door]:
+    with Cluster(server, database_prefix(), work) as cluster:
+        return cluster.doors([database_of(tenant) for tenant in tenants])
+
+
+def _closed(door: Door | None, tenant: Tenant) -> str:
+    """Say what is wrong with who may enter, or return ""."""
+    if door is None:
+        problem = _("Its database %(database)s does not exist on server %(server)s.")
+    elif not door.is_open:
+        problem = _("Its database %(database)s accepts no connections.")
+    elif not door.has_login:
+        problem = _("Its role %(database)s does not exist or cannot log in.")
+    elif not door.may_connect:
+        problem = _("Its role %(database)s may not connect to its database.")
+    elif not door.in_group:
+        problem = _("Its role %(database)s has lost the privileges of the tenants' group role.")
+    elif door.others:
+        problem = _("Others may connect to its database: %(others)s.")
+    else:
+        return ""
+    others = ", ".join(door.others) if door else ""
+    return problem % {"database": database_of(tenant), "server": tenant.server_id, "others": others}
+
+
+def _require_identity(found: list[str], tenant: Tenant) -> None:
+    if found != [tenant.id, str(tenant.identity)]:
+        raise MigrationFailed(
+            tenant.id,
+            (
+                _("The database %(database)s is not its own, but belongs to %(owner)s.")
+                if found
+                else _("The database %(database)s is not its own, and belongs to nobody.")
+            )
+            % {"database": database_of(tenant), "owner": found[0] if found else ""},
+            code="tenant_identity_mismatch",
+        )

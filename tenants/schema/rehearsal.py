@@ -1,0 +1,175 @@
+"""Scratch databases in which migrations are tried out before any tenant is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.utils import Error
+from django.utils.translation import gettext as _
+
+from config.base.databases import CONTROL
+from tenants.errors import ServerError, TenantError, reason_of
+from tenants.models import DatabaseServer, SchemaReference, database_prefix
+from tenants.routing.owner_connection import owner_connection
+from tenants.schema.catalog import differences, named
+from tenants.schema.grants import grant_all
+from tenants.schema.recorded_sql import Script, record_script
+from tenants.schema.reference import history_read, reference_find, reference_record
+from tenants.schema.releases import History, Release
+from tenants.schema.template import promote, template_name
+from tenants.servers.session import Cluster
+
+OnStep = Callable[[str], None]
+
+
+def reference_for(
+    server: DatabaseServer, server_version: int, history: History, release: Release, work: str
+) -> SchemaReference:
+    """Return what `history` makes of a database on the server; where it is not known, a scratch database tells."""
+    known = reference_find(server, server_version, history)
+    if known is not None:
+        return known
+    with (
+        Cluster(server, database_prefix(), work) as cluster,
+        _scratch(cluster, "", work) as database,
+        _failing_as_rehearsal(server, lambda: ""),
+        owner_connection(server, database, work) as connection,
+    ):
+        _build(connection, history)
+        return reference_record(server, connection, release)
+
+
+def rehearse(reference: SchemaReference, history: History, release: Release, work: str) -> Script:
+    """Migrate a scratch database from `history` to the release, and return what that took.
+
+    It is a clone of the template that is in this state, where the server still has it, else made from nothing.
+    Migrated, it becomes the release's template, unless there is one. Raises `ServerError`, naming the migration, where
+    it fails.
+    """
+    step = ""
+
+    def on_step(name: str) -> None:
+        nonlocal step
+        step = name
+
+    server = reference.server
+    with (
+        Cluster(server, database_prefix(), work) as cluster,
+        _scratch(cluster, reference.template, work) as database,
+    ):
+        with (
+            _failing_as_rehearsal(server, lambda: step),
+            owner_connection(server, database, work) as connection,
+        ):
+            if _history_or_none(connection) != history:
+                _build(connection, history)
+            script = record_script(connection, on_step)
+            _compare_or_record(cluster, connection, reference.server_version, script, release)
+        promote(cluster, database, database_prefix())
+    return script
+
+
+def _compare_or_record(
+    cluster: Cluster, connection: BaseDatabaseWrapper, server_version: int, script: Script, release: Release
+) -> None:
+    """Require that the result is the template's schema; where there is no template, it is about to become it.
+
+    What was kept may also be another template's: of a migration that was edited before any tenant had it.
+    """
+    template = template_name(database_prefix())
+    known = reference_find(cluster.server, server_version, history_read(connection))
+    if known is None or known.template != template or not cluster.template_is_ready(template):
+        reference_record(cluster.server, connection, release, template=template)
+    elif known.fingerprint != script.fingerprint:
+        found = named(differences(known.catalog, script.catalog))
+        raise TenantError(
+            _("The schema comes out unlike the template's: %(differences)s.") % {"differences": found},
+            code="migration_schema_differs",
+        )
+
+
+def scratch_prefix() -> str:
+    """What the names of scratch databases begin with."""
+    return f"{database_prefix()}_rehearsal_"
+
+
+def drop_scratch_databases(work: str) -> None:
+    """Drop what a killed rehearsal left on any server; one that is away keeps it until the next."""
+    for server in DatabaseServer.objects.using(CONTROL):
+        with suppress(ServerError), Cluster(server, database_prefix(), work) as cluster:
+            for name in cluster.databases_named(scratch_prefix()):
+                cluster.drop_database(name)
+
+
+@contextmanager
+def _scratch(cluster: Cluster, template: str, work: str) -> Iterator[str]:
+    """Yield a database of the owner's, a clone of `template` where the server has it, and drop it afterwards."""
+    name = scratch_prefix() + work.rpartition(" ")[2].replace("-", "")[:12]
+    cluster.drop_database(name)
+    try:
+        if template and cluster.template_is_ready(template):
+            cluster.clone(template, name)
+            cluster.open_to_owner(name)
+        else:
+            cluster.create_empty_database(name)
+        yield name
+    finally:
+        cluster.drop_database(name)
+
+
+def _history_or_none(connection: BaseDatabaseWrapper) -> History | None:
+    """Return the database's history; None where it was never migrated."""
+    return history_read(connection) if MigrationRecorder(connection).has_table() else None
+
+
+def _build(connection: BaseDatabaseWrapper, history: History) -> None:
+    """Apply exactly `history` to an empty database, and grant.
+
+    A squashed migration is used where all that it replaces belong to the history, else those that do.
+    """
+    squashed = MigrationLoader(None, replace_migrations=False).replacements
+    partial = any(
+        0 < len(history & set(migration.replaces)) < len(migration.replaces) for migration in squashed.values()
+    )
+    executor = MigrationExecutor(connection)
+    executor.loader = MigrationLoader(connection, replace_migrations=not partial)
+    replaced_by = {} if partial else {one: key for key, squash in squashed.items() for one in squash.replaces}
+    executor.migrate(sorted({replaced_by.get(key, key) for key in history}))
+    grant_all(connection)
+    recorder = MigrationRecorder(connection)
+    for key in history - history_read(connection):
+        recorder.record_applied(*key)
+    for key in history_read(connection) - history:
+        recorder.record_unapplied(*key)
+
+
+@contextmanager
+def _failing_as_rehearsal(server: DatabaseServer, step: Callable[[], str]) -> Iterator[None]:
+    """Turn a failure of the migrations themselves into a sentence that names server and migration."""
+    try:
+        yield
+    except ServerError:
+        raise
+    except TenantError as error:
+        raise _failure(server, step(), str(error)) from error
+    except Error as error:
+        raise _failure(server, step(), reason_of(error)) from error
+    except Exception as error:  # a data migration's own code
+        raise _failure(server, step(), f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+
+
+def _failure(server: DatabaseServer, migration: str, reason: str) -> ServerError:
+    if migration:
+        message = _("The rehearsal on database server %(name)s failed at %(migration)s: %(reason)s.")
+    else:
+        message = _("The rehearsal on database server %(name)s failed: %(reason)s.")
+    return ServerError(
+        message % {"name": server.name, "migration": migration, "reason": reason.rstrip(".")},
+        hint=_("Mend the migration."),
+        code="migration_rehearsal_failed",
+    )

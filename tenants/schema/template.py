@@ -1,0 +1,106 @@
+"""The database that new tenants are cloned from: all tenant migrations, grants and first rows, one per server.
+
+Its name carries a fingerprint of everything that decides its content, so that a new release has a new one and an old
+one is never taken by mistake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import django
+from django.apps import apps
+from django.db.migrations.executor import MigrationExecutor
+
+from config.base.databases import CONTROL
+from tenants.errors import ServerError
+from tenants.models import DatabaseServer, SchemaReference, database_prefix
+from tenants.routing.owner_connection import owner_connection
+from tenants.routing.router import TENANT_APPS
+from tenants.schema.grants import grant_all, privileges
+from tenants.schema.reference import reference_record
+from tenants.schema.releases import migration_files, release
+from tenants.selectors import tenants_existing
+from tenants.servers.session import Cluster
+
+
+def template_name(prefix: str) -> str:
+    return f"{prefix}_template_{fingerprint()[:12]}"
+
+
+def ensure_template(cluster: Cluster, prefix: str) -> str:
+    """Return the name of the server's template for this release, building it where it does not exist yet.
+
+    1. look, without a lock; 2. look again under the server's lock; 3. drop what a killed build left; 4. create, migrate
+    as the owner, grant; 5. keep what came of it to compare tenants with; 6. rename and close: only a finished template
+    bears the name.
+    """
+    name = template_name(prefix)
+    if cluster.template_is_ready(name):
+        return name
+    with cluster.template_lock():
+        if not cluster.template_is_ready(name):
+            cluster.prepare()
+            building = f"{name}_building"
+            cluster.drop_database(building)
+            cluster.create_empty_database(building)
+            _migrate(cluster, building, name)
+            cluster.close_template(building, name)
+    return name
+
+
+def promote(cluster: Cluster, database: str, prefix: str) -> None:
+    """Make a database that has just been migrated the template of this release, unless there is one."""
+    name = template_name(prefix)
+    with cluster.template_lock():
+        if not cluster.template_is_ready(name):
+            cluster.close_template(database, name)
+
+
+def drop_unused_templates() -> None:
+    """Drop the templates that neither this release nor any tenant comes from; a server that is away keeps them.
+
+    Not part of a migration, since PostgreSQL waits for a checkpoint whenever a database is dropped. None is dropped as
+    long as some tenant's version is not known.
+    """
+    versions = set(tenants_existing().values_list("schema_version", flat=True))
+    if "" in versions:
+        return
+    prefix = database_prefix()
+    references = SchemaReference.objects.using(CONTROL).filter(template__gt="")
+    used = {template_name(prefix), *references.filter(version__in=versions).values_list("template", flat=True)}
+    for server in DatabaseServer.objects.using(CONTROL):
+        with suppress(ServerError), Cluster(server, prefix, "templates") as cluster, cluster.template_lock():
+            for name in cluster.databases_named(f"{prefix}_template_"):
+                if name not in used and cluster.template_is_ready(name):
+                    cluster.drop_database(name)
+                    references.filter(server=server, template=name).update(template="")
+
+
+def fingerprint() -> str:
+    """Return the sha256 (hex) of what a template is made from: Django, migrations with their data files, and grants."""
+    digest = hashlib.sha256(django.get_version().encode())
+    for path in sorted(_sources(), key=lambda path: (path.name, str(path))):
+        digest.update(path.name.encode() + b"\n" + path.read_bytes())
+    digest.update(repr(sorted(privileges())).encode())
+    return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    """Yield the migrations of the tenant apps, the SQL that some build on, and the rows that some insert."""
+    yield from migration_files()
+    for label in sorted(TENANT_APPS):
+        app = Path(apps.get_app_config(label).path)
+        yield from (path for path in (app / "guards.py", *(app / "defaults").rglob("*")) if path.is_file())
+
+
+def _migrate(cluster: Cluster, database: str, name: str) -> None:
+    """Apply the tenant apps' migrations, as the owner, and nothing of the control database's; then grant."""
+    code = release()
+    with owner_connection(cluster.server, database, name) as connection:
+        MigrationExecutor(connection).migrate(code.targets)
+        grant_all(connection)
+        reference_record(cluster.server, connection, code, template=name)

@@ -1,0 +1,86 @@
+"""Which tenant migrations cannot be part of one transaction per tenant, and why. Asks no database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from django.contrib.postgres.operations import NotInTransactionMixin
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations import RunPython, RunSQL, SeparateDatabaseAndState
+from django.db.migrations.operations.base import Operation
+from django.utils.translation import gettext as _
+from sqlparse.engine import FilterStack
+from sqlparse.sql import Token
+from sqlparse.tokens import Comment, Literal
+
+from tenants.routing.router import TENANT_APPS
+from tenants.schema.releases import Key
+
+# How statements begin that PostgreSQL refuses in a transaction, or in one that is to be prepared, or that would end it.
+FORBIDDEN = {
+    *(("VACUUM",), ("LISTEN",), ("UNLISTEN",), ("NOTIFY",), ("ALTER", "SYSTEM")),
+    *(("BEGIN",), ("COMMIT",), ("END",), ("ROLLBACK",), ("ABORT",)),
+    *(("START", "TRANSACTION"), ("PREPARE", "TRANSACTION")),
+    *((verb, kind) for verb in ("CREATE", "DROP") for kind in ("DATABASE", "TABLESPACE", "SUBSCRIPTION")),
+    *(("REINDEX", kind) for kind in ("DATABASE", "SYSTEM", "SCHEMA")),
+    *(("CREATE", kind) for kind in ("TEMP", "TEMPORARY")),
+}
+# Words between the two.
+MODIFIERS = {"OR", "REPLACE", "LOCAL", "GLOBAL"}
+SHOWN_WORDS = 4
+
+
+def untransactional(loader: MigrationLoader | None = None) -> dict[Key, str]:
+    """Return {migration: why} of the tenant apps' migrations that cannot be applied all or nothing."""
+    migrations = (loader or MigrationLoader(None)).disk_migrations
+    found = {}
+    for key, migration in sorted(migrations.items()):
+        if key[0] in TENANT_APPS:
+            reasons = [_("it says atomic = False")] if not migration.atomic else []
+            reasons += [reason for operation in migration.operations for reason in _obstacles(operation)]
+            if reasons:
+                found[key] = reasons[0]
+    return found
+
+
+def _obstacles(operation: Operation) -> Iterator[str]:
+    if isinstance(operation, SeparateDatabaseAndState):
+        for inner in operation.database_operations:
+            yield from _obstacles(inner)
+    elif isinstance(operation, NotInTransactionMixin) or (
+        isinstance(operation, RunPython) and operation.atomic is False
+    ):
+        yield _("%(operation)s runs outside transactions") % {"operation": type(operation).__name__}
+    elif isinstance(operation, RunSQL):
+        for statement in _statements(operation.sql):
+            if _is_forbidden(statement):
+                words = " ".join(token.value for token in statement[:SHOWN_WORDS])
+                yield _("its SQL cannot be part of a transaction that is prepared: %(statement)s …") % {
+                    "statement": words
+                }
+
+
+def _statements(sql: object) -> Iterator[list[Token]]:
+    """Yield the single statements of RunSQL's argument as words and signs, without comments."""
+    for part in [sql] if isinstance(sql, str) else sql:  # type: ignore[attr-defined]
+        for statement in FilterStack().run(part if isinstance(part, str) else part[0]):  # type: ignore[no-untyped-call]
+            tokens = [token for token in statement.flatten() if not token.is_whitespace and token.ttype not in Comment]
+            if tokens:
+                yield tokens
+
+
+def _is_forbidden(statement: Sequence[Token]) -> bool:
+    # Neither quoted names nor strings, which hold the bodies of functions, are keywords.
+    words = [word for token in statement if token.ttype not in Literal for word in token.normalized.upper().split()]
+    if "CONCURRENTLY" in words:
+        return True
+    begins = [word for word in _without_parentheses(words) if word not in MODIFIERS]
+    return tuple(begins[:1]) in FORBIDDEN or tuple(begins[:2]) in FORBIDDEN or begins == ["CLUSTER"]
+
+
+def _without_parentheses(words: Iterable[str]) -> Iterator[str]:
+    depth = 0
+    for word in words:
+        depth += (word == "(") - (word == ")")
+        if not depth and word not in (")", ";"):
+            yield word

@@ -1,0 +1,1 @@
+"""PostgreSQL servers: the administrator's session, roles, rights, locks, and PostgreSQL's own programs."""

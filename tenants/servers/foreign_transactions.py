@@ -1,0 +1,47 @@
+"""Prepared transactions that are not ours: they hold their locks over restarts until somebody ends them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db import connections
+from django.utils.translation import gettext as _
+
+from config.base.databases import CONTROL
+from tenants.errors import ServerError
+from tenants.models import DatabaseServer, MigrationBatch, batch_of, database_prefix
+from tenants.servers.session import Cluster, PreparedTransaction
+from tenants.servers.session.locks import PREPARED
+
+
+def foreign_beside_control() -> list[PreparedTransaction]:
+    """Return those on the control database's own server, in whatever database: one query, no further connection."""
+    with connections[CONTROL].cursor() as cursor:
+        cursor.execute(PREPARED)
+        return _foreign(PreparedTransaction(*row) for row in cursor.fetchall())
+
+
+def foreign_on(servers: Iterable[DatabaseServer]) -> list[PreparedTransaction]:
+    """Return those on the servers; one that cannot be reached is told of by whatever else asks it."""
+    found: list[PreparedTransaction] = []
+    for server in servers:
+        try:
+            with Cluster(server, database_prefix(), "prepared") as cluster:
+                found += cluster.prepared()
+        except ServerError:
+            continue
+    return _foreign(found)
+
+
+def sentence(one: PreparedTransaction) -> str:
+    return _(
+        "the prepared transaction %(gid)s in its database %(database)s (%(role)s, prepared %(age_s)d s ago) is not of a"
+        " migration of ours and keeps its locks; COMMIT PREPARED or ROLLBACK PREPARED ends it"
+    ) % vars(one)
+
+
+def _foreign(found: Iterable[PreparedTransaction]) -> list[PreparedTransaction]:
+    batches = {one: batch_of(one.gid) for one in found}
+    ids = {batch_id for batch_id in batches.values() if batch_id is not None}
+    known = set(MigrationBatch.objects.using(CONTROL).filter(pk__in=ids).values_list("pk", flat=True))
+    return [one for one, batch_id in batches.items() if batch_id not in known]

@@ -1,0 +1,76 @@
+"""Locks that were not to be had in time: which table, who has it, and how that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from django.conf import settings
+from django.db import OperationalError
+from django.utils.translation import gettext as _
+
+from tenants.errors import ServerError
+from tenants.models import DatabaseServer, database_prefix
+from tenants.servers.session import Cluster, LockHolder
+
+# SQLSTATE, PostgreSQL manual, appendix A.
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+class DatabaseLocked(OperationalError):
+    """A lock timeout whose message names the table and who holds it; its cause is the driver's error."""
+
+
+def is_lock_timeout(error: BaseException | None) -> bool:
+    """Tell whether the database gave up waiting for a lock."""
+    return isinstance(error, OperationalError) and getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE
+
+
+@contextmanager
+def lock_holders_named(server: DatabaseServer, database: str) -> Iterator[None]:
+    """Raise `DatabaseLocked` for a lock timeout that leaves the block, which works in that database."""
+    try:
+        yield
+    except OperationalError as error:
+        if isinstance(error, DatabaseLocked) or not is_lock_timeout(error):
+            raise
+        raise DatabaseLocked(lock_reason(server, database)) from error.__cause__
+
+
+def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None = None) -> str:
+    """Say why no lock was to be had in the database, and what ends it; asked of the server in a session of its own."""
+    holder = None
+    # The timeout alone is known where even that session is refused.
+    with suppress(ServerError, OperationalError), Cluster(server, database_prefix(), "locks") as cluster:
+        holder = cluster.lock_holder(database)
+    return reason_for(holder, settings.DATABASE_LIMITS.lock_timeout_s if timeout_s is None else timeout_s)
+
+
+def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
+    if holder is None:
+        return _("no lock within %(timeout)g s; whoever held it is gone by now") % {"timeout": timeout_s}
+    words = {
+        **vars(holder),
+        "timeout": timeout_s,
+        "pid": holder.pid or 0,
+        "role": holder.role or "?",
+        "seconds": "?" if holder.age_s is None else holder.age_s,
+        "state": holder.state or "?",
+        "application": holder.application or "?",
+    }
+    if holder.gid is not None:
+        return (
+            _(
+                "no lock within %(timeout)g s: table %(table)s is locked by the prepared transaction %(gid)s (%(role)s,"
+                " %(mode)s), prepared %(seconds)s s ago; COMMIT PREPARED or ROLLBACK PREPARED ends it"
+            )
+            % words
+        )
+    return (
+        _(
+            "no lock within %(timeout)g s: table %(table)s is locked by process %(pid)d (%(role)s, %(application)s,"
+            " %(state)s; %(mode)s), which has had a transaction open for %(seconds)s s; pg_terminate_backend(%(pid)d)"
+            " ends it"
+        )
+        % words
+    )

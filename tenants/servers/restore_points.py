@@ -1,0 +1,53 @@
+"""Marks in a server's write-ahead log, made before something that cannot be undone otherwise.
+
+Recovery to a time stops before the first commit after it. A DROP DATABASE removes its files before it commits, so with
+no commit between the time and the drop the files would be gone: hence the commits (heartbeats) around the mark.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import transaction
+
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from tenants.models import DatabaseServer, RestorePoint, database_prefix
+from tenants.servers.session import Cluster
+
+# PostgreSQL takes 63 bytes; ids are ASCII.
+NAME_BYTES = 63
+
+
+def restore_point(server: DatabaseServer, *, reason: str, tenant_id: str = "") -> RestorePoint | None:
+    """Mark the present moment on the server; `reason` is one word for what is about to happen, such as "delete".
+
+    Returns None where the server's administrator may not (no superuser, nor granted `pg_create_restore_point`), or its
+    log cannot be recovered from anyway. Raises `ServerError` where the server cannot be reached.
+    """
+    name = _name(reason, tenant_id)
+    with Cluster(server, database_prefix(), "restore point") as cluster:
+        if not cluster.may_mark():
+            return None
+        cluster.heartbeat()
+        lsn, created_at = cluster.create_restore_point(name)
+        cluster.heartbeat()
+    with transaction.atomic(using=CONTROL):
+        point = RestorePoint.objects.using(CONTROL).create(
+            server=server, name=name, lsn=lsn, reason=reason, tenant_id=tenant_id, created_at=created_at
+        )
+        details: dict[str, object] = {"name": name, "lsn": lsn, "reason": reason, "tenant": tenant_id or "*"}
+        record(
+            using=CONTROL,
+            action="cluster.restore_point",
+            resource_type="database_server",
+            resource_id=server.name,
+            details=details,
+        )
+    return point
+
+
+def _name(reason: str, tenant_id: str) -> str:
+    unique = uuid.uuid4().hex[:8]
+    words = " ".join(word for word in ("seo-gen", reason, tenant_id) if word)
+    return f"{words[: NAME_BYTES - len(unique) - 1]} {unique}"

@@ -1,0 +1,58 @@
+"""What somebody has changed of tenants' roles, as the servers' shared catalogs show it; passwords are not in there.
+
+PostgreSQL lets a role change its own password, set defaults for its own sessions and prepare transactions, so whoever
+has a tenant's password may have done so. `tenants.lifecycle.rotate` puts everything back.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from tenants.errors import ServerError
+from tenants.models import DatabaseServer, Tenant, database_prefix
+from tenants.servers.session import Cluster, Login, parse_location, wanted_settings
+
+
+def role_changes(tenants: Sequence[Tenant]) -> dict[str, list[str]]:
+    """Return {tenant id: what differs from what it should be}, one query for each server.
+
+    Left out are tenants whose server cannot be asked and those whose role is gone; others tell of both.
+    """
+    found: dict[str, list[str]] = {}
+    for server, of_server in _by_server(tenants).items():
+        roles = {tenant.id: parse_location(tenant.database_url).role for tenant in of_server}
+        with suppress(ServerError), Cluster(server, database_prefix(), "status") as cluster:
+            logins = cluster.logins(list(roles.values()))
+            found |= {tenant_id: differences_of(logins[role]) for tenant_id, role in roles.items() if role in logins}
+    return found
+
+
+def differences_of(login: Login) -> list[str]:
+    """Say in which points a role is not what `ensure_login` makes."""
+    wanted = {f"{name}={value}" for name, value in wanted_settings().items()}
+    changes = []
+    if login.connections != settings.TENANT_ROLE_CONNECTIONS:
+        limit = {"found": login.connections, "wanted": settings.TENANT_ROLE_CONNECTIONS}
+        changes.append(_("its connection limit is %(found)d, not %(wanted)d") % limit)
+    if login.expires:
+        changes.append(_("its password expires"))
+    for setting in sorted(wanted - set(login.settings)):
+        changes.append(_("the setting %(setting)s is missing") % {"setting": setting})
+    for setting in sorted({*login.settings, *login.settings_in_databases} - wanted):
+        changes.append(_("it has set %(setting)s") % {"setting": setting[:80]})
+    if login.prepared:
+        changes.append(_("it has prepared transactions (%(count)d)") % {"count": login.prepared})
+    return changes
+
+
+def _by_server(tenants: Sequence[Tenant]) -> dict[DatabaseServer, list[Tenant]]:
+    by_server: dict[DatabaseServer, list[Tenant]] = defaultdict(list)
+    for tenant in tenants:
+        if tenant.server is not None:
+            by_server[tenant.server].append(tenant)
+    return by_server

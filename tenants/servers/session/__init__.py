@@ -1,0 +1,45 @@
+"""What only an administrator of a PostgreSQL server can do. The one package with raw psycopg.
+
+Every statement can be repeated: what is there already is left or brought to the wanted state, so that an operation that
+was cut off can simply run again. Names go through `psycopg.sql.Identifier`; passwords reach the server as verifiers.
+"""
+
+from tenants.servers.session.base import application_name
+from tenants.servers.session.databases import Door
+from tenants.servers.session.location import DatabaseLocation, bind_identity, owner_url, parse_location, with_password
+from tenants.servers.session.locks import LockHolder, Locks, PreparedTransaction
+from tenants.servers.session.logins import Login, wanted_settings
+from tenants.servers.session.rights import FOR_RECOVERY, IDENTIFY, REPLICATION, RESERVED, MissingRight
+from tenants.servers.session.wal import RECEIVER_SLOT, ArchiverState, ServerFacts
+from tenants.servers.single_user import STANDALONE_SETTINGS, admit_reader, prepared_in, roll_back_prepared
+
+__all__ = [
+    "FOR_RECOVERY",
+    "IDENTIFY",
+    "RECEIVER_SLOT",
+    "REPLICATION",
+    "RESERVED",
+    "STANDALONE_SETTINGS",
+    "ArchiverState",
+    "Cluster",
+    "DatabaseLocation",
+    "Door",
+    "LockHolder",
+    "Login",
+    "MissingRight",
+    "PreparedTransaction",
+    "ServerFacts",
+    "admit_reader",
+    "application_name",
+    "bind_identity",
+    "owner_url",
+    "parse_location",
+    "prepared_in",
+    "roll_back_prepared",
+    "wanted_settings",
+    "with_password",
+]
+
+
+class Cluster(Locks):
+    """An administrator's session on one server, with all that can be done there."""

@@ -1,0 +1,146 @@
+"""An administrator's session, and what every failure of it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString, Self
+
+import psycopg
+import psycopg.conninfo
+from django.conf import settings
+from django.utils.translation import gettext as _
+from psycopg import sql
+
+from config.base.database_session import parameters
+from tenants.errors import ServerError, reason_of
+from tenants.models import DatabaseServer, database_prefix
+
+
+def connect(
+    url: str, *, autocommit: bool = True, session: Mapping[str, str] | None = None, **keywords: str
+) -> psycopg.Connection:
+    """Open a session of the driver's own, with the limits that all our sessions have; raise `psycopg.Error`.
+
+    `session` holds further settings of it.
+    """
+    given = psycopg.conninfo.conninfo_to_dict(url)
+    ours = parameters(settings.DATABASE_LIMITS, session=session, inherited=str(given.get("options") or ""))
+    return psycopg.connect(url, autocommit=autocommit, **{**ours, **keywords})
+
+
+# In a database (%s), those of a superuser, and all others.
+SUPERUSERS_IN: LiteralString = """
+SELECT a.pid, a.usename
+  FROM pg_catalog.pg_stat_activity AS a JOIN pg_catalog.pg_roles AS r ON r.oid = a.usesysid
+ WHERE a.datname = %s AND r.rolsuper AND a.pid <> pg_catalog.pg_backend_pid()
+   AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+"""
+END_SESSIONS_IN: LiteralString = """
+SELECT count(pg_catalog.pg_terminate_backend(pid, 10000))
+  FROM pg_catalog.pg_stat_activity
+ WHERE datname = %s AND usesysid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()
+"""
+
+
+def application_name(work: str) -> str:
+    """Return what our sessions for `work` are called; PostgreSQL cuts names at 63 bytes."""
+    return f"{database_prefix()} {work}".strip()[:63]
+
+
+class Session:
+    """Autocommit, in the maintenance database of the server's admin URL; the administrator enters no other.
+
+    `work` names what it is for, such as a tenant's id, so that the sessions of a killed predecessor can be told.
+    """
+
+    def __init__(self, server: DatabaseServer, prefix: str, work: str = "") -> None:
+        self.server = server
+        self._application = application_name(work)
+        self.owner = f"{prefix}_owner"
+        self.group = f"{prefix}_tenant"
+        self._connection = self._connect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._connection.close()
+
+    @property
+    def major_version(self) -> int:
+        return self._connection.info.server_version // 10000
+
+    def _connect(self) -> psycopg.Connection:
+        try:
+            return connect(self.server.admin_url, application_name=self._application)
+        except psycopg.ProgrammingError as error:
+            # libpq quotes what it cannot read, which may be the password.
+            raise ServerError(
+                _("The administrator's URL of database server %(name)s cannot be read.") % {"name": self.server.name},
+                hint=_("It has the form postgresql://user:password@host:port/postgres; encode special characters."),
+                code="server_url_invalid",
+            ) from error
+        except psycopg.Error as error:
+            raise ServerError(
+                _("Database server %(name)s cannot be reached: %(reason)s.")
+                % {"name": self.server.name, "reason": reason_of(error)},
+                hint=_(
+                    "Check its administrator's URL in the admin; config/stack/roles.sql gives that role LOGIN and"
+                    " CONNECT."
+                ),
+                code="server_unreachable",
+            ) from error
+
+    def _entered(self, url: str) -> psycopg.Connection:
+        """Connect where somebody else may have put functions that are called like PostgreSQL's own."""
+        return connect(url, session={"search_path": "pg_catalog,pg_temp"}, application_name=self._application)
+
+    def _execute(self, statement: sql.Composed) -> None:
+        try:
+            self._connection.execute(statement)
+        except psycopg.Error as error:
+            raise self._refused(error) from error
+
+    def _scalar(self, query: LiteralString, *parameters: object) -> object:
+        rows = self._rows(query, parameters)
+        return rows[0][0] if rows else None
+
+    def _rows(
+        self, query: LiteralString | sql.Composed, parameters: Sequence[object] | Mapping[str, object] = ()
+    ) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(query, parameters).fetchall()
+        except psycopg.errors.LockNotAvailable as error:
+            raise self._refused(error) from error
+        except psycopg.OperationalError as error:
+            raise ServerError(
+                _("Database server %(name)s went away: %(reason)s.")
+                % {"name": self.server.name, "reason": reason_of(error)},
+                code="server_connection_lost",
+            ) from error
+        except psycopg.Error as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: psycopg.Error) -> ServerError:
+        return ServerError(
+            _("Database server %(name)s refused: %(reason)s.") % {"name": self.server.name, "reason": reason_of(error)},
+            code="server_refused",
+        )
+
+    def _end_sessions_of(self, role: str) -> None:
+        query = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE usename = %s"
+        self._scalar(query, role)
+
+    def _end_sessions_in(self, name: str) -> None:
+        """End everybody's sessions in the database but superusers', which are not ours to end.
+
+        Autovacuum's workers have no role; PostgreSQL ends them itself before it renames or drops a database.
+        """
+        for pid, role in self._rows(SUPERUSERS_IN, [name]):
+            raise ServerError(
+                _("In database %(database)s of server %(name)s, superuser %(role)s has a session (process %(pid)d).")
+                % {"database": name, "name": self.server.name, "role": role, "pid": pid},
+                hint=_("End it, then try again."),
+                code="superuser_session_open",
+            )
+        self._scalar(END_SESSIONS_IN, name)

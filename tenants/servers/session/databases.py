@@ -1,0 +1,186 @@
+"""Databases: made, cloned, swapped, dropped; who may enter them; what is prepared in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg import sql
+
+from tenants.servers.session.logins import Logins
+
+# Made by config/stack/roles.sql: an empty database without advisory locks and large objects.
+BASE = "seo_gen_base"
+DOORS: LiteralString = """
+SELECT d.datname,
+       d.datallowconn AND d.datconnlimit <> 0,
+       coalesce(role.rolcanlogin, false),
+       coalesce(has_database_privilege(role.oid, d.oid, 'CONNECT'), false),
+       coalesce(pg_has_role(role.oid, %(group)s, 'USAGE'), false),
+       ARRAY(SELECT coalesce(nullif(item.grantee, 0::oid)::regrole::text, 'PUBLIC')
+               FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS item
+              WHERE item.privilege_type = 'CONNECT'
+                AND item.grantee <> d.datdba AND item.grantee IS DISTINCT FROM role.oid
+                AND (item.grantee = 0 OR pg_has_role(item.grantee, %(group)s, 'MEMBER')))
+  FROM pg_database d
+  LEFT JOIN pg_roles role ON role.rolname = d.datname
+ WHERE d.datname = ANY(%(names)s)
+"""
+
+
+IN_TRANSACTION: LiteralString = """
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND xact_start IS NOT NULL)
+"""
+
+
+@dataclass(frozen=True)
+class Door:
+    """Who may enter a tenant's database."""
+
+    # Whether anybody can connect.
+    is_open: bool
+    # Whether the tenant's role exists and can log in.
+    has_login: bool
+    may_connect: bool
+    # Whether it has the group role's privileges.
+    in_group: bool
+    # Who else may connect: everybody (PUBLIC), or another tenant's role.
+    others: list[str]
+
+
+class Databases(Logins):
+    def database_exists(self, name: str) -> bool:
+        return bool(self._scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)", name))
+
+    def template_is_ready(self, name: str) -> bool:
+        return bool(
+            self._scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s AND NOT datallowconn)", name)
+        )
+
+    def create_empty_database(self, name: str) -> None:
+        """Create a database of the owner's that nobody else may enter."""
+        names = (name, self.owner, BASE if self.has_base() else "template0")
+        statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ENCODING 'UTF8'")
+        self._execute(statement.format(*map(sql.Identifier, names)))
+        self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+
+    def has_base(self) -> bool:
+        """Tell whether databases can begin as config/stack/roles.sql wants them."""
+        query = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s AND datistemplate AND NOT datallowconn)"
+        return bool(self._scalar(query, BASE))
+
+    def close_template(self, building: str, name: str) -> None:
+        """Give a finished template its name and forbid connections, so that parallel clones never meet one."""
+        old, new = sql.Identifier(building), sql.Identifier(name)
+        with self._connection.transaction():
+            self._execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(old, new))
+            self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false").format(new))
+
+    def clone(self, template: str, name: str) -> None:
+        """Create a database from `template`; nobody can connect until `open_to` or `open_to_owner` lets somebody in."""
+        self._execute(
+            sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ALLOW_CONNECTIONS false").format(
+                sql.Identifier(name), sql.Identifier(self.owner), sql.Identifier(template)
+            )
+        )
+
+    def open_to(self, name: str, role: str) -> None:
+        """Let `role`, and no other tenant, connect to the database."""
+        database = sql.Identifier(name)
+        with self._connection.transaction():
+            self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+            self._execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, sql.Identifier(role)))
+            self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(database))
+
+    def open_to_owner(self, name: str) -> None:
+        """Let the owner, and no tenant, connect to the database."""
+        database = sql.Identifier(name)
+        with self._connection.transaction():
+            self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+            self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(database))
+
+    def close_to(self, name: str, role: str) -> None:
+        """Keep `role` out of the database, and end the sessions that it has there."""
+        database = sql.Identifier(name)
+        self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, sql.Identifier(role)))
+        self._end_sessions_of(role)
+
+    def fence(self, name: str, role: str, wait_s: float) -> None:
+        """Keep `role` out of the database; end its sessions when their transactions are over, at most `wait_s` later.
+
+        Either may be gone already.
+        """
+        if not self.role_exists(role):
+            return
+        if self.database_exists(name):
+            self._execute(
+                sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(sql.Identifier(name), sql.Identifier(role))
+            )
+        deadline = time.monotonic() + wait_s
+        while self._scalar(IN_TRANSACTION, role) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self._end_sessions_of(role)
+
+    def swap(self, live: str, replacement: str, kept: str | None, role: str) -> None:
+        """Rename `live` to `kept` and `replacement` to `live`, and let `role` into the new `live`: all or nothing.
+
+        PostgreSQL renames a database only when nobody is connected to it, so their sessions are ended. `kept` stays
+        closed to all but its owner; None where there is no `live`.
+        """
+        rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+        for name in (live, replacement):
+            self._end_sessions_in(name)
+        with self._connection.transaction():
+            if kept is not None:
+                self._execute(rename.format(sql.Identifier(live), sql.Identifier(kept)))
+            self._execute(rename.format(sql.Identifier(replacement), sql.Identifier(live)))
+            self.open_to(live, role)
+
+    def database_bytes(self, names: Sequence[str]) -> dict[str, int]:
+        """Return {name: size} of those that exist."""
+        query = "SELECT datname, pg_database_size(oid)::int8 FROM pg_database WHERE datname = ANY(%s) ORDER BY datname"
+        return dict(self._rows(query, [list(names)]))
+
+    def database_owners(self) -> dict[str, str]:
+        """Return {database: its owner} of all that let somebody connect, templates apart: from the shared catalog."""
+        query = """
+            SELECT datname, pg_catalog.pg_get_userbyid(datdba)
+              FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname
+        """
+        return dict(self._rows(query))
+
+    def databases_named(self, prefix: str) -> list[str]:
+        """Return the names of the databases that begin with `prefix`."""
+        return [
+            row[0] for row in self._rows("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix])
+        ]
+
+    def drop_database(self, name: str) -> None:
+        """Drop the database, ending its connections."""
+        if self.database_exists(name):
+            self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    # -- transactions that wait for their end -------------------------------------------------------------------------
+
+    def prepared_transactions(self, gid_prefix: str) -> dict[str, str]:
+        """Return {gid: database} of the owner's prepared transactions whose name begins so.
+
+        Any role may give one such a name.
+        """
+        query = "SELECT gid, database FROM pg_prepared_xacts WHERE owner = %s AND starts_with(gid, %s) ORDER BY gid"
+        return dict(self._rows(query, [self.owner, gid_prefix]))
+
+    def prepared_capacity(self) -> tuple[int, int]:
+        """Return how many transactions can be prepared at once, and how many are."""
+        query = (
+            "SELECT current_setting('max_prepared_transactions')::int, (SELECT count(*) FROM pg_prepared_xacts)::int"
+        )
+        [(maximum, used)] = self._rows(query)
+        return maximum, used
+
+    def doors(self, names: Sequence[str]) -> dict[str, Door]:
+        """Return who may enter each of the databases (roles are named like them); those that are gone are left out."""
+        parameters = {"group": self.group, "names": list(names)}
+        return {row[0]: Door(*row[1:]) for row in self._rows(DOORS, parameters)}

@@ -1,0 +1,79 @@
+"""Where a tenant's database is, and who it is bound to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import psycopg
+from django.utils.translation import gettext as _
+
+from audit.log.actor import Actor
+from tenants.errors import ServerError, TenantIdentityMismatch, TenantUnreachable, reason_of
+from tenants.models import DatabaseServer, Tenant, database_prefix
+from tenants.servers.session.base import connect
+
+
+@dataclass(frozen=True)
+class DatabaseLocation:
+    """Where a database is and who connects to it; `url` holds the password, so it never reaches a message."""
+
+    database: str
+    role: str
+    password: str
+    url: str
+
+
+def parse_location(url: str) -> DatabaseLocation:
+    """Read database, role and password back from a tenant's URL."""
+    parts = urlsplit(url)
+    return DatabaseLocation(
+        unquote(parts.path.lstrip("/")), unquote(parts.username or ""), unquote(parts.password or ""), url
+    )
+
+
+def location_on(server: DatabaseServer, role: str, password: str, database: str) -> DatabaseLocation:
+    """Return the URL under which a role reaches a database: the server's own, with that role's name and password."""
+    parts = urlsplit(server.admin_url)
+    host = parts.netloc.rpartition("@")[2]
+    netloc = f"{quote(role, safe='')}:{quote(password, safe='')}@{host}"
+    url = urlunsplit(parts._replace(netloc=netloc, path=f"/{quote(database, safe='')}"))
+    return DatabaseLocation(database, role, password, url)
+
+
+def owner_url(server: DatabaseServer, database: str) -> str:
+    """Return the URL under which the owner of the tenants' tables reaches a database of the server.
+
+    Raises `ServerError` for a server that was not prepared since its owner can log in.
+    """
+    if not server.owner_password:
+        raise ServerError(
+            _("On database server %(name)s the owner of the tenants' databases has no login.") % {"name": server.name},
+            hint=_("Run `seo-gen control setup`, which gives it one."),
+            code="owner_login_missing",
+        )
+    return location_on(server, f"{database_prefix()}_owner", server.owner_password, database).url
+
+
+def with_password(url: str, password: str) -> str:
+    """Return the tenant's URL with another password; all else of it stays, such as an address of its own."""
+    parts = urlsplit(url)
+    role, host = (parts.username or ""), parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{role}:{quote(password, safe='')}@{host}"))
+
+
+def bind_identity(tenant: Tenant, actor: Actor) -> None:
+    """Connect as the tenant itself and have its database bound to it, audit chain included; see `bind_tenant`.
+
+    Repeating it changes nothing. Raises `TenantUnreachable`, or `TenantIdentityMismatch` where it is another's.
+    """
+    try:
+        with connect(tenant.database_url, autocommit=False) as connection:
+            values = (tenant.id, tenant.identity, actor.user_id, actor.operation_id)
+            bound = connection.execute(
+                "SELECT tenant_id, identity FROM public.bind_tenant(%s, %s, %s, %s)", values
+            ).fetchone()
+    except psycopg.Error as error:
+        raise TenantUnreachable(tenant.id, reason_of(error)) from error
+    if bound != (tenant.id, tenant.identity):
+        raise TenantIdentityMismatch(tenant.id, f"it belongs to {bound[0] if bound else 'nobody'}")

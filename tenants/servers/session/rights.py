@@ -1,0 +1,134 @@
+"""What the administrator of a server must be able to do there, and the statements that let it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import LiteralString
+
+from django.utils.translation import gettext as _
+from psycopg import sql
+
+from tenants.errors import ServerError
+from tenants.servers.session.base import Session
+
+
+@dataclass(frozen=True)
+class Right:
+    name: str
+    # Whether the present role has it, a condition on its row in pg_roles.
+    held: LiteralString
+    # What grants it to {}; config/stack/roles.sql has all of them.
+    statement: LiteralString
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class MissingRight:
+    right: Right
+    # For the server's superuser to run, in the maintenance database.
+    statement: str
+
+
+def _execute_on(function: LiteralString) -> Right:
+    return Right(
+        f"EXECUTE on {function}",
+        "pg_catalog.has_function_privilege('pg_catalog." + function + "', 'EXECUTE')",
+        "GRANT EXECUTE ON FUNCTION " + function + " TO {};",
+    )
+
+
+def _member_of(role: LiteralString) -> Right:
+    return Right(role, "pg_catalog.pg_has_role('" + role + "', 'USAGE')", "GRANT " + role + " TO {};")
+
+
+# Without these no tenant can be created, migrated or restored.
+NEEDED = (
+    Right("CREATEDB", "rolsuper OR rolcreatedb", "ALTER ROLE {} CREATEDB;"),
+    Right("CREATEROLE", "rolsuper OR rolcreaterole", "ALTER ROLE {} CREATEROLE;"),
+    _member_of("pg_signal_backend"),
+    _member_of("pg_monitor"),
+)
+# To get in, and to let the owner in, although tenants have taken all other connections. PostgreSQL 15 has no such role.
+RESERVED = Right(
+    "pg_use_reserved_connections WITH ADMIN OPTION",
+    "NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS reserved WHERE reserved.rolname = 'pg_use_reserved_connections'"
+    " AND NOT pg_catalog.pg_has_role(reserved.oid, 'MEMBER WITH ADMIN OPTION'))",
+    "GRANT pg_use_reserved_connections TO {} WITH ADMIN OPTION;",
+)
+# To connect as a standby does, which pg_basebackup and pg_receivewal do.
+REPLICATION = Right("REPLICATION", "rolsuper OR rolreplication", "ALTER ROLE {} REPLICATION;")
+# To tell which server it is, and on which timeline. PostgreSQL lets everybody, unless somebody took it away.
+IDENTIFY = (_execute_on("pg_control_system()"), _execute_on("pg_control_checkpoint()"))
+# So that "now" can be recovered to, and what is about to be destroyed can be marked.
+TO_THE_LAST_MOMENT = (_execute_on("pg_switch_wal()"), _execute_on("pg_create_restore_point(text)"))
+# To tell whether the log on the server itself still holds what was erased. Members of pg_monitor may.
+LIST_LOG = _execute_on("pg_ls_waldir()")
+FOR_RECOVERY = (REPLICATION, *IDENTIFY, *TO_THE_LAST_MOMENT, LIST_LOG)
+# From PostgreSQL 16 on CREATEROLE rules over the roles that it was given, or made itself: not over those of another
+# administrator, whose place it took. Tenants' roles are those of the group that can make no roles themselves.
+BEYOND_REACH: LiteralString = """
+SELECT r.rolname
+  FROM pg_catalog.pg_roles AS r
+ WHERE (r.rolname IN (%(owner)s, %(group)s)
+        OR EXISTS (SELECT FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS g ON g.oid = m.roleid
+                    WHERE g.rolname = %(group)s AND m.member = r.oid AND NOT r.rolcreaterole AND NOT r.rolsuper))
+   AND r.rolname <> current_user
+   AND NOT pg_catalog.pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')
+ ORDER BY r.rolname
+"""
+RULED_SINCE_VERSION = 160000
+
+
+class Rights(Session):
+    def missing_needed(self) -> list[MissingRight]:
+        """Return what the administrator lacks without which no tenant can be made, changed or removed."""
+        return [*self.missing_rights(NEEDED), *self._missing_roles()]
+
+    def missing_rights(self, wanted: Sequence[Right]) -> list[MissingRight]:
+        """Return those that the administrator has not, in the same order."""
+        held = sql.SQL(", ").join(sql.SQL(right.held) for right in wanted)
+        query = sql.SQL("SELECT {} FROM pg_catalog.pg_roles WHERE rolname = current_user").format(held)
+        [found] = self._rows(query)
+        role = sql.Identifier(self._connection.info.user)
+        return [
+            MissingRight(right, sql.SQL(right.statement).format(role).as_string(self._connection))
+            for right, is_held in zip(wanted, found, strict=True)
+            if not is_held
+        ]
+
+    def require_needed(self) -> None:
+        """Raise `ServerError`, with the statements that help, where the administrator lacks what is always needed."""
+        self._require_none(self.missing_needed())
+
+    def require_rights(self, *wanted: Right) -> None:
+        """Raise `ServerError`, with the statements that help, where the administrator lacks one of them."""
+        self._require_none(self.missing_rights(wanted))
+
+    def _missing_roles(self) -> list[MissingRight]:
+        """Return one right for all of our roles that the administrator cannot alter."""
+        if self._connection.info.server_version < RULED_SINCE_VERSION:
+            return []
+        roles = [name for (name,) in self._rows(BEYOND_REACH, {"owner": self.owner, "group": self.group})]
+        if not roles:
+            return []
+        grant = sql.SQL("GRANT {} TO {} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;").format(
+            sql.SQL(", ").join(map(sql.Identifier, roles)), sql.Identifier(self._connection.info.user)
+        )
+        right = Right(f"ADMIN OPTION on {len(roles)} roles", "false", "")
+        return [MissingRight(right, grant.as_string(self._connection))]
+
+    def _require_none(self, missing: Sequence[MissingRight]) -> None:
+        if missing:
+            raise ServerError(
+                _("The administrator of database server %(name)s lacks %(rights)s.")
+                % {"name": self.server.name, "rights": ", ".join(str(one.right) for one in missing)},
+                hint=_("As its superuser, run: %(statements)s")
+                % {"statements": " ".join(one.statement for one in missing)},
+                code="server_rights_missing",
+            )
+
+    def is_superuser(self) -> bool:
+        return bool(self._scalar("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"))

@@ -1,0 +1,111 @@
+"""Roles: the owner of all tables, the tenants' group, each tenant's login."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import LiteralString
+
+from django.utils.translation import gettext as _
+from psycopg import sql
+
+from tenants.errors import ServerError
+from tenants.servers.session.location import DatabaseLocation, location_on
+from tenants.servers.session.rights import Rights
+
+MINIMUM_SERVER_VERSION = 150000
+# `scram_iterations` can be set.
+SCRAM_ITERATIONS_VERSION = 160000
+
+# Whether the administrator can let others use connections that are reserved; PostgreSQL 15 has none such.
+MAY_RESERVE: LiteralString = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_roles
+                WHERE rolname = 'pg_use_reserved_connections'
+                  AND pg_catalog.pg_has_role(current_user, oid, 'MEMBER WITH ADMIN OPTION'))
+"""
+CREATE_GROUP: LiteralString = """
+DO $$ BEGIN
+    CREATE ROLE {role} NOLOGIN;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END $$
+"""
+
+
+class Roles(Rights):
+    def prepare(self) -> None:
+        """Create the owner and the group role. Once per server; the owner cannot log in before `let_owner_in`.
+
+        Raises `ServerError`, having changed nothing, for a server that is too old, or an administrator without a right.
+        """
+        if self._connection.info.server_version < MINIMUM_SERVER_VERSION:
+            raise ServerError(
+                _("Database server %(name)s runs PostgreSQL %(version)d; 15 or newer is needed.")
+                % {"name": self.server.name, "version": self._connection.info.server_version // 10000},
+                code="server_version_unsupported",
+            )
+        self.require_needed()
+        for role in (self.owner, self.group):
+            self._execute(sql.SQL(CREATE_GROUP).format(role=sql.Identifier(role)))
+        # To create databases for the owner one must be a member of it.
+        self._join(self.owner)
+        if self._scalar(MAY_RESERVE):
+            self._execute(sql.SQL("GRANT pg_use_reserved_connections TO {}").format(sql.Identifier(self.owner)))
+
+    def let_owner_in(self, password: str) -> None:
+        """Let the owner log in with that password, and note its digest with the role, where all may read it."""
+        owner = sql.Identifier(self.owner)
+        verifier = sql.Literal(self._verifier(self.owner, password))
+        with self._connection.transaction():
+            self._execute(sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(owner, verifier))
+            self._execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(owner, sql.Literal(_digest(password))))
+
+    def lets_owner_in(self, password: str) -> bool:
+        """Tell whether that is the password which the owner was given last."""
+        query = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s AND rolcanlogin"
+        return self._scalar(query, self.owner) == _digest(password)
+
+    def _join(self, role: str) -> None:
+        """Make us a member of `role`; a superuser, who needs no membership, is left as it is."""
+        if not self._scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+            self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+
+    def end_predecessors(self) -> None:
+        """End what a killed process left running under the same name: its CREATE DATABASE would outlive it.
+
+        Only the holder of the lock on that work may call this.
+        """
+        query = (
+            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+            " WHERE application_name = %s AND pid <> pg_backend_pid()"
+        )
+        self._scalar(query, self._application)
+
+    def _verifier(self, role: str, password: str) -> str:
+        """Return what the server keeps instead of the password, which it never sees."""
+        if self._connection.info.server_version >= SCRAM_ITERATIONS_VERSION:
+            # Iterations slow down the guessing of passwords that people choose. Ours are 256 random bits, so they would
+            # only slow down each of our own connections.
+            self._connection.execute("SET scram_iterations = 1")
+        return self._connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+
+    def role_exists(self, role: str) -> bool:
+        return bool(self._scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", role))
+
+    def drop_role(self, role: str) -> None:
+        if self.role_exists(role):
+            self._execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+    def roles_named(self, prefix: str) -> list[str]:
+        """Return the names of the roles that begin with `prefix`."""
+        return [row[0] for row in self._rows("SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", [prefix])]
+
+    def location(self, role: str, password: str, *, database: str | None = None) -> DatabaseLocation:
+        """Return the URL under which a role reaches its database: the server's, with the role's name and password.
+
+        A tenant's role and database are called alike; `database` is another one.
+        """
+        return location_on(self.server, role, password, role if database is None else database)
+
+
+def _digest(password: str) -> str:
+    """Our passwords are 256 random bits, so nobody can find one by its digest."""
+    return sha256(password.encode()).hexdigest()

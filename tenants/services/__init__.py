@@ -1,1 +1,0 @@
-"""What can be done with tenants: one operation, one module."""

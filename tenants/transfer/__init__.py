@@ -1,0 +1,1 @@
+"""Tenants that move: export, import, clone."""

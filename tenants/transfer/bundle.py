@@ -1,0 +1,193 @@
+"""The one file in which a tenant moves out: a tar archive of its dump, files, audit log and what it needs besides.
+
+Members, in this order, so that it can be read as a stream: manifest.json, which has the digests of the others;
+control.json, providers, models and pipeline; audit.jsonl, the audit log with its chain; dump; storage.tar.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import IO, cast
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from pydantic import ValidationError
+
+from audit.log.chain import ChainHead
+from audit.log.file_format import lines_check
+from llm.transfer import LLMConfiguration
+from tenants.backup.manifest import MAX_BYTES, Manifest, ManifestFile, manifest_read
+from tenants.files.age_encryption import is_sealed, unsealed
+from tenants.files.files_read import reading_end
+from tenants.files.locations import Place
+from tenants.files.streams import CHUNK_BYTES, Peeked, Tally
+from tenants.files.tar import File, archive_read, content_of, tar_open
+from tenants.restore.sources import BEGINNING_BYTES, Unfit
+
+MANIFEST, CONTROL_ROWS, AUDIT, DUMP, STORAGE = "manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar"
+# What is read into memory, and how much of it at most: far more than any installation's.
+IN_MEMORY = (MANIFEST, CONTROL_ROWS)
+MAX_DOCUMENT_BYTES = MAX_BYTES
+MAX_LINE_BYTES = 16 * 2**20
+# How many files there may be that no row refers to: what restores have left over.
+UNREFERENCED_FILES = 10_000
+
+
+@dataclass(frozen=True)
+class BundlePart:
+    """A finished part, to be written."""
+
+    name: str
+    content: IO[bytes]
+    size_bytes: int
+    sha256: str
+
+    @property
+    def stored(self) -> ManifestFile:
+        return ManifestFile(name=self.name, sha256=self.sha256, size_bytes=self.size_bytes)
+
+
+def part_of(name: str, content: bytes) -> BundlePart:
+    return BundlePart(name, io.BytesIO(content), len(content), hashlib.sha256(content).hexdigest())
+
+
+def bundle_write(parts: list[BundlePart], target: IO[bytes]) -> None:
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for part in parts:
+            member = tarfile.TarInfo(part.name)
+            member.size = part.size_bytes
+            part.content.seek(0)
+            archive.addfile(member, part.content)
+
+
+@contextmanager
+def bundle_open(place: Place, name: str, identity_file: str | None) -> Iterator[Bundle]:
+    """Yield a bundle for reading, decrypted where it is encrypted; raise `Unfit` where it is damaged or is none.
+
+    Whoever uses more of it than its manifest has recorded that it is read (`tenants.files.files_read`).
+    """
+    with place.open(name) as file, place.reading(name):
+        tally = Tally(file)
+        beginning = tally.read(BEGINNING_BYTES)
+        stored = cast(IO[bytes], Peeked(beginning, cast(IO[bytes], tally)))
+        if is_sealed(beginning):
+            with unsealed(stored, identity_file) as stream, _reading(stream) as bundle:
+                yield bundle
+        else:
+            with _reading(stored) as bundle:
+                yield bundle
+        tally.drain()
+        reading_end(place, name, sha256=tally.sha256, size_bytes=tally.size_bytes)
+
+
+@contextmanager
+def _reading(stream: IO[bytes]) -> Iterator[Bundle]:
+    with _damage_told():
+        archive = tar_open(stream)
+    with closing(archive):
+        yield Bundle(archive)
+
+
+class Bundle:
+    """A bundle that is read from its beginning to its end; each part must be what the manifest says."""
+
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+        self._expected: dict[str, ManifestFile] = {}
+        with _damage_told():
+            content = self._next(MANIFEST).read()
+        self.manifest: Manifest = manifest_read(content, MANIFEST)
+        self._expected = {part.name: part for part in self.manifest.parts}
+
+    def size_of(self, name: str) -> int | None:
+        """Return the part's size as the manifest says, None where it knows no such part."""
+        return self._expected[name].size_bytes if name in self._expected else None
+
+    def control_rows(self) -> LLMConfiguration:
+        with self.part(CONTROL_ROWS) as stream:
+            content = stream.read()
+        try:
+            return LLMConfiguration.model_validate_json(content)
+        except ValidationError as error:
+            raise Unfit(_("%(part)s is not valid.") % {"part": CONTROL_ROWS}) from error
+
+    def audit_check(self) -> tuple[int | None, ChainHead]:
+        """Check the audit log against itself, as `audit.archive.lines_check` does."""
+        with self.part(AUDIT) as stream:
+            return lines_check(_lines(stream), self.manifest.chain_identity)
+
+    def skip(self, name: str) -> None:
+        """Read a part to its end, to see that it is what the manifest says."""
+        with self.part(name):
+            pass
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[IO[bytes]]:
+        """Yield a part as a stream; at the block's end it must have been what the manifest says."""
+        with _damage_told():
+            tally = Tally(self._next(name))
+            yield cast(IO[bytes], tally)
+            tally.drain()
+        expected = self._expected.get(name)
+        if expected is None or expected.sha256 != tally.sha256:
+            raise Unfit(_("%(part)s is not what was written: its sha256 is not the manifest's.") % {"part": name})
+
+    def files(self, stream: IO[bytes]) -> Iterator[File]:
+        """Yield the files in the part STORAGE. There may be some that no row refers to, but not any number."""
+        return archive_read(stream, at_most=len(self.manifest.artifacts) + UNREFERENCED_FILES)
+
+    def end(self) -> None:
+        """Require that nothing follows."""
+        with _damage_told():
+            more = self._archive.next()
+        if more is not None:
+            raise Unfit(_("The file holds %(part)r, which is no part of a bundle.") % {"part": more.name})
+
+    def _next(self, name: str) -> IO[bytes]:
+        """Return the next part's content; nothing is read of one that is not what it must be."""
+        member = self._archive.next()
+        if member is None or member.name != name:
+            raise Unfit(
+                _("The file is not a bundle of seo-gen's, or was cut off: %(part)s is missing.") % {"part": name}
+            )
+        content = content_of(self._archive, member)
+        if name in IN_MEMORY and member.size > MAX_DOCUMENT_BYTES:
+            raise Unfit(_("%(part)s is larger than any that seo-gen writes.") % {"part": name})
+        expected = self.size_of(name)
+        if name != MANIFEST and member.size != expected:
+            raise Unfit(
+                ngettext(
+                    "%(part)s has %(found)d byte, and the manifest says %(wanted)s.",
+                    "%(part)s has %(found)d bytes, and the manifest says %(wanted)s.",
+                    member.size,
+                )
+                % {"part": name, "found": member.size, "wanted": expected}
+            )
+        return content
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a part, of which none may be longer than any entry of ours."""
+    rest = b""
+    while chunk := stream.read(CHUNK_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        if len(rest) > MAX_LINE_BYTES:
+            raise Unfit(_("%(part)s is larger than any that seo-gen writes.") % {"part": AUDIT})
+    if rest:
+        yield rest
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, EOFError, ValueError, UnicodeDecodeError) as error:
+        raise Unfit(
+            _("The file is not a bundle of seo-gen's, or was damaged: %(reason)s.") % {"reason": type(error).__name__}
+        ) from error

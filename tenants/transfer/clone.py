@@ -1,0 +1,134 @@
+"""Restore into a new tenant: a copy that works on its own, beside the one that it came from."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+
+from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
+from tenants.erasure_ledger import note_return, require_not_erased
+from tenants.errors import (
+    RestoreRefused,
+    TenantError,
+    TenantExists,
+    TenantNotActive,
+    TenantUnfinished,
+    disk_failures_told,
+)
+from tenants.files import tenant_storage
+from tenants.files.age_encryption import identity_require
+from tenants.files.files_read import Reader, holding_proven
+from tenants.files.tar import File, archive_read
+from tenants.files.tenant_storage import objects_of, prefix_of
+from tenants.fleet.batch_record import fleet_shared
+from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus
+from tenants.naming import clean_name, validate_id
+from tenants.operations import tenant_lock
+from tenants.pitr.recover_server import Target, require_reachable
+from tenants.restore.build import Expected
+from tenants.restore.sources import BackupFile, Source, backup_find, described, opened, state_at
+from tenants.restore.workflow import FLEET_WAIT
+from tenants.schema.inspection import database_of
+from tenants.selectors import server_for_new_tenant, tenant_get
+from tenants.transfer.new_tenant import CLONE, activate, fill, newcomer, take_files
+from tenants.types import CloneReport, OnProgress, ignore_progress
+
+
+def tenant_clone(
+    *,
+    tenant_id: str,
+    new_id: str,
+    backup_file: str | None = None,
+    to_time: datetime | None = None,
+    identity_file: str | None = None,
+    from_erased: str = "",
+    on_progress: OnProgress = ignore_progress,
+) -> CloneReport:
+    """Make the tenant `new_id` of what the backup of `tenant_id` holds, or of its state at `to_time` (aware).
+
+    It gets an identity, a role and storage paths of its own; the files that its rows refer to are copied. Its audit log
+    continues the other's, which the tenant's `chain_identity` says. An erased tenant comes back so only where
+    `from_erased` says why, which is recorded. Raises `TenantExists`, `ErasedTenant`, `RestoreRefused` and what
+    `tenant_restore` raises; nothing is left of it then.
+    """
+    validate_id(new_id)
+    origin = tenant_get(tenant_id)
+    erasure = require_not_erased(origin.identity, reason=from_erased)
+    if origin.status == TenantStatus.DELETING:
+        raise TenantNotActive(origin.id, origin.status)
+    if Tenant.objects.using(CONTROL).filter(pk=new_id).exists():
+        raise TenantExists(_("Tenant %(id)s exists already.") % {"id": new_id}, hint=_("Choose another id."))
+    with _refusing(new_id), fleet_shared(wait=FLEET_WAIT), tenant_lock(new_id, CLONE), ExitStack() as stack:
+        identity_require(identity_file)
+        file = backup_find(backup_file, identity_file) if backup_file else None
+        if file and file.manifest and file.manifest.tenant_id != tenant_id:
+            raise TenantError(
+                _("%(file)s is a backup of tenant %(other)s.")
+                % {"file": file.description, "other": file.manifest.tenant_id},
+                code="backup_of_another_tenant",
+            )
+        server = origin.server or _former_server(erasure) or server_for_new_tenant(None)
+        if file is None:
+            require_reachable(server, Target(time=to_time))
+        if erasure is not None:
+            source_name = file.description if file else described(to_time)
+            note_return(erasure, new_id=new_id, source=source_name, reason=from_erased)
+        made = stack.enter_context(
+            newcomer(
+                tenant_id=new_id,
+                name=clean_name(f"{origin.name} ({new_id})"),
+                identity=uuid.uuid4(),
+                chain_identity=origin.chain_identity or origin.identity,
+                server=server,
+                kind=CLONE,
+                source=file.description if file else described(to_time),
+                given=file.given(with_storage=True) if file else None,
+                origin=Reader(origin.id, origin.identity),
+                on_progress=on_progress,
+            )
+        )
+        source: Source = file or stack.enter_context(
+            state_at(server, erasure.database if erasure else database_of(origin), to_time, work=str(made.operation.pk))
+        )
+        built = fill(made, source, Expected.of(origin, source, fleet_version=""))
+        if file is not None:
+            holding_proven(file.given(with_storage=True), origin.identity)
+        missing = take_files(made, _files(origin, file, identity_file))
+        tenant = activate(made, built)
+    return CloneReport(tenant.id, tenant_id, source.description, built.version, built.census.rows, missing)
+
+
+def _former_server(erasure: Erasure | None) -> DatabaseServer | None:
+    """Return the server that an erased tenant was on, whose base backups may still hold it."""
+    return DatabaseServer.objects.using(CONTROL).filter(pk=erasure.server).first() if erasure else None
+
+
+@contextmanager
+def _refusing(new_id: str) -> Iterator[None]:
+    """Say of every refusal which tenant was not made."""
+    try:
+        with disk_failures_told():
+            yield
+    except (TenantExists, TenantUnfinished):
+        raise
+    except SeoGenError as error:
+        raise RestoreRefused(
+            new_id, error.message, hint=error.hint or _("Nothing of it is left."), code=error.code
+        ) from error
+
+
+def _files(origin: Tenant, file: BackupFile | None, identity_file: str | None) -> Iterator[File]:
+    """Yield (name, content) of the backup's files where it has them, then of the other tenant's storage."""
+    if file and file.manifest and file.manifest.storage:
+        with opened(file.place, file.manifest.storage.name, file.manifest.storage, identity_file) as stream:
+            yield from archive_read(stream)
+    for stored in objects_of(origin.id):
+        content = tenant_storage.read(stored.path)
+        if content is not None:
+            yield stored.path.removeprefix(prefix_of(origin.id)), io.BytesIO(content)

@@ -1,0 +1,240 @@
+"""Bring up a new tenant from what another tenant's database held: a clone, or one that comes from elsewhere.
+
+1. record tenant and operation; 2. build and prove, as a restore does, in the database that is to be the tenant's;
+3. make it the new tenant's: identity, paths, runs at work; 4. files; 5. role and access; 6. active. Until 6 nobody can
+enter it, so whatever fails or is cut off before is undone.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from audit.log.chain import chain_head
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
+from tenants.app_hooks import contents
+from tenants.errors import RestoreRefused, TenantExists, TenantUnfinished
+from tenants.files import tenant_storage
+from tenants.files.files_read import Given, Reader, reading_begin
+from tenants.files.tar import File, matching
+from tenants.files.tenant_storage import is_beneath, objects_of, prefix_of
+from tenants.identity.models import TenantIdentity
+from tenants.models import (
+    DatabaseServer,
+    OperationStatus,
+    Restore,
+    RestorePhase,
+    Tenant,
+    TenantOperation,
+    TenantStatus,
+    database_prefix,
+)
+from tenants.naming import database_name, work_name
+from tenants.operations import audit, operation_begin, operation_end
+from tenants.restore.build import Built, Expected, build
+from tenants.restore.scratch_database import Scratch, scratch_name
+from tenants.restore.sources import Source
+from tenants.routing.owner_connection import owner_connection
+from tenants.schema.releases import release
+from tenants.selectors import tenant_get
+from tenants.servers.session import Cluster, parse_location
+from tenants.types import OnProgress, Progress
+
+CLONE = "clone"
+IMPORT = "import"
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """A tenant that is being brought up."""
+
+    tenant: Tenant
+    operation: TenantOperation
+    cluster: Cluster
+    on_progress: OnProgress
+    work: str
+
+    @property
+    def database(self) -> str:
+        return parse_location(self.tenant.database_url).database
+
+    @property
+    def scratch(self) -> Scratch:
+        return Scratch(self.cluster, self.database, scratch_name(self.operation.pk))
+
+    def at(self, step: str) -> None:
+        self.on_progress(Progress(self.tenant.id, step))
+
+
+@contextmanager
+def newcomer(
+    *,
+    tenant_id: str,
+    name: str,
+    identity: uuid.UUID,
+    chain_identity: uuid.UUID,
+    server: DatabaseServer,
+    kind: str,
+    source: str,
+    given: Given | None = None,
+    origin: Reader | None = None,
+    on_progress: OnProgress,
+) -> Iterator[Newcomer]:
+    """Record a tenant that is to be brought up inside the block; what is left of it is removed where the block fails.
+
+    `given` is what it is made of, if that is files, and `origin` whose data these hold.
+
+    Raises `TenantExists`, and what the block raises.
+    """
+    work = work_name(kind, identity)
+    with Cluster(server, database_prefix(), work) as cluster:
+        cluster.require_needed()
+        location = cluster.location(database_name(database_prefix()), secrets.token_urlsafe(32))
+        tenant = Tenant(
+            id=tenant_id,
+            name=name,
+            database_url=location.url,
+            server=server,
+            identity=identity,
+            chain_identity=None if chain_identity == identity else chain_identity,
+            status=TenantStatus.PROVISIONING,
+        )
+        made = Newcomer(tenant, _begin(tenant, kind, source, given, origin), cluster, on_progress, work)
+        try:
+            yield made
+        except BaseException as failure:
+            try:
+                _undo(made, failure.message if isinstance(failure, SeoGenError) else type(failure).__name__)
+            except Exception as error:
+                raise TenantUnfinished(tenant_id, kind) from error
+            raise
+
+
+def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
+    """Build the database from the source, and make it the new tenant's."""
+    built = build(made.scratch, source, expected, release(), work=made.work, on_step=made.at)
+    made.at("identity")
+    with (
+        owner_connection(made.cluster.server, made.database, made.work) as connection,
+        transaction.atomic(using=connection.alias),
+    ):
+        head = chain_head(connection)
+        TenantIdentity.objects.using(connection.alias).update(tenant_id=made.tenant.id, identity=made.tenant.identity)
+        contents().move(connection.alias, prefix_of(expected.tenant_id), prefix_of(made.tenant.id))
+        reason = _("The tenant was copied before this run had ended.")
+        contents().settle(connection.alias, reason=reason, number=1, replaced=None)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+        record(
+            using=connection.alias,
+            action=f"tenant.{'import' if made.operation.kind == IMPORT else 'restore'}",
+            resource_type="tenant",
+            resource_id=made.tenant.id,
+            details={
+                "operation": str(made.operation.pk),
+                "from_tenant": expected.tenant_id,
+                "from_identity": str(expected.identity),
+                "restored": asdict(head) if head else None,
+            },
+        )
+    return built
+
+
+def take_files(made: Newcomer, files: Iterable[File]) -> list[str]:
+    """Write those of `files` (name beneath the prefix, content) that rows refer to; return the paths still missing."""
+    made.at("files")
+    with owner_connection(made.cluster.server, made.database, made.work) as connection:
+        wanted = {file.path: file.digest for file in contents().files(connection.alias)}
+    prefix = prefix_of(made.tenant.id)
+    digests = {path.removeprefix(prefix): digest for path, digest in wanted.items() if is_beneath(made.tenant.id, path)}
+    for name, content in matching(files, digests):
+        tenant_storage.write_all({prefix + name: content})
+        # A backup has it, and perhaps the storage as well: the first is as good.
+        del digests[name], wanted[prefix + name]
+    return sorted(wanted)
+
+
+def activate(made: Newcomer, built: Built) -> Tenant:
+    """Let the new tenant's role in, and open it."""
+    location = parse_location(made.tenant.database_url)
+    made.at("access")
+    made.cluster.ensure_login(location.role, location.password)
+    made.cluster.open_to(location.database, location.role)
+    made.at("open")
+    with transaction.atomic(using=CONTROL):
+        Tenant.objects.using(CONTROL).filter(pk=made.tenant.pk).update(
+            status=TenantStatus.ACTIVE,
+            schema_version=built.version,
+            schema_drift=built.drift,
+            schema_checked_at=Now(),
+            work_seen_at=Now(),
+        )
+        Restore.objects.using(CONTROL).filter(pk=made.operation.pk).update(phase=RestorePhase.DONE)
+        operation_end(made.operation, OperationStatus.COMPLETED)
+        _audit(made.tenant, made.operation, ".complete", rows=built.census.rows)
+    made.at("done")
+    return tenant_get(made.tenant.id)
+
+
+def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
+    """Undo one that was cut off; always raises `RestoreRefused`, which says so."""
+    tenant = tenant_get(operation.tenant_id)
+    assert tenant.server is not None  # a tenant that we bring up always has one
+    work = work_name(operation.kind, tenant.identity)
+    with Cluster(tenant.server, database_prefix(), work) as cluster:
+        cluster.end_predecessors()
+        _undo(Newcomer(tenant, operation, cluster, on_progress, work), _("It was cut off, and undone."))
+    raise RestoreRefused(tenant.id, _("The operation was cut off."), hint=_("Nothing of it is left."))
+
+
+def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: Reader | None) -> TenantOperation:
+    try:
+        with transaction.atomic(using=CONTROL):
+            tenant.save(using=CONTROL, force_insert=True)
+            operation = operation_begin(tenant_id=tenant.id, kind=kind)
+            Restore.objects.using(CONTROL).create(
+                operation=operation,
+                tenant_id=tenant.id,
+                source=source,
+                live=parse_location(tenant.database_url).database,
+            )
+            if given is not None:
+                own = Reader(tenant.id, tenant.identity)
+                reading_begin(given, purpose=kind, readers=[own, origin] if origin else [own])
+            _audit(tenant, operation, "", source=source)
+    except IntegrityError as error:
+        if "tenants_" not in str(error):
+            raise
+        raise TenantExists(
+            _("There is a tenant already with the id %(id)s, the name %(name)r or the same identity.")
+            % {"id": tenant.id, "name": tenant.name},
+            hint=_("Choose another id."),
+        ) from error
+    return operation
+
+
+def _undo(made: Newcomer, reason: str) -> None:
+    """Remove database, roles, files and row: it never was anybody's."""
+    made.scratch.drop()
+    made.cluster.drop_role(parse_location(made.tenant.database_url).role)
+    tenant_storage.remove([one.path for one in objects_of(made.tenant.id)])
+    with transaction.atomic(using=CONTROL):
+        Tenant.objects.using(CONTROL).filter(pk=made.tenant.pk, status=TenantStatus.PROVISIONING).delete()
+        Restore.objects.using(CONTROL).filter(pk=made.operation.pk).update(phase=RestorePhase.DONE)
+        operation_end(made.operation, OperationStatus.UNDONE, error=reason)
+        # Not the reason, which may quote what is in the database.
+        _audit(made.tenant, made.operation, ".undo")
+
+
+def _audit(tenant: Tenant, operation: TenantOperation, end: str, **details: object) -> None:
+    noun = "tenant.import" if operation.kind == IMPORT else "tenant.restore"
+    audit(operation, noun + end, identity=str(tenant.identity), **details)

@@ -1,0 +1,170 @@
+"""End what was cut off: finish it where possible, undo it where not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+
+from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
+from tenants.backup.backup import backup_abandon
+from tenants.erasure import steps
+from tenants.errors import FleetBusy, ServerError, TenantBusy
+from tenants.files.age_encryption import identity_require
+from tenants.files.locations import place_at
+from tenants.fleet.batch_record import batch_applied, batch_decide, batch_end, fleet_lock
+from tenants.fleet.migrate import WORKERS
+from tenants.fleet.two_phase import end_all, lost
+from tenants.lifecycle import create, rotate
+from tenants.models import (
+    GID_PREFIX,
+    UNFINISHED,
+    Backup,
+    BackupStatus,
+    BatchStatus,
+    DatabaseServer,
+    MigrationBatch,
+    OperationStatus,
+    TenantOperation,
+    batch_of,
+    database_prefix,
+)
+from tenants.naming import work_name
+from tenants.operations import tenant_lock
+from tenants.pitr.base_backup import cluster_backups_recover
+from tenants.pitr.recover_server import recoveries_remove
+from tenants.restore import workflow
+from tenants.restore.scratch_database import drop_throwaways
+from tenants.schema.rehearsal import drop_scratch_databases
+from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get
+from tenants.servers.session import Cluster
+from tenants.transfer import new_tenant
+from tenants.types import OnProgress, ignore_progress
+
+# What recoveries call a migration of tenants.
+MIGRATE = "migrate"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What became of one unfinished operation."""
+
+    # "*" for a migration of all tenants.
+    tenant_id: str
+    kind: str
+    # "finished", "undone", "busy" (its process is alive: left alone) or "failed" (still unfinished; see `reason`).
+    outcome: str
+    reason: str = ""
+
+
+def tenant_recover(*, identity_file: str | None = None, on_progress: OnProgress = ignore_progress) -> list[Recovery]:
+    """End every unfinished operation and say what became of each. Safe to repeat, and to run beside live operations.
+
+    A restore that needs more files of an encrypted backup opens it with the age identity in `identity_file`.
+
+    A migration of tenants comes first: what it prepared keeps everybody else waiting.
+    """
+    identity_require(identity_file)
+    batches = [_recover_batch(batch) for batch in batches_unfinished()]
+    _end_strays()
+    cluster_backups_recover()
+    recoveries_remove()
+    drop_throwaways()
+    backups = [_recover_backup(backup) for backup in Backup.objects.using(CONTROL).filter(status=BackupStatus.RUNNING)]
+    return (
+        batches + backups + [_recover(operation, on_progress, identity_file) for operation in operations_unfinished()]
+    )
+
+
+def _recover_batch(batch: MigrationBatch) -> Recovery:
+    """Commit everywhere what was decided to be committed, and roll back everything else."""
+    tenant_id = batch.tenant_id or "*"
+    try:
+        with fleet_lock():
+            batch.refresh_from_db(using=CONTROL)
+            if batch.status not in UNFINISHED:
+                return Recovery(tenant_id, MIGRATE, "finished")
+            return _end_batch(batch, tenant_id)
+    except FleetBusy:
+        return Recovery(tenant_id, MIGRATE, "busy")
+
+
+def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
+    commit = not batch_decide(batch, BatchStatus.ROLLING_BACK)
+    ended: set[str] = set()
+    problems = end_all(batch, commit=commit, workers=WORKERS, on_end=ended.add)
+    if problems:
+        return Recovery(tenant_id, MIGRATE, "failed", " ".join(problems))
+    drop_scratch_databases(batch.work)
+    if not commit:
+        batch_end(batch, BatchStatus.ROLLED_BACK, problems=[_("It was cut off, and rolled back.")])
+        return Recovery(tenant_id, MIGRATE, "undone", _("No tenant was changed."))
+    missing = lost(batch, ended, workers=WORKERS)
+    batch_applied(batch, but=missing)
+    batch_end(batch, BatchStatus.COMPLETED, problems=list(missing.values()))
+    return Recovery(tenant_id, MIGRATE, "finished", " ".join(missing.values()))
+
+
+def _end_strays() -> None:
+    """End what a batch prepared after it was ended for it: its process had lost the lock without knowing."""
+    over = MigrationBatch.objects.using(CONTROL).exclude(status__in=UNFINISHED)
+    for server in DatabaseServer.objects.using(CONTROL):
+        # A server that is away is told of by whatever needs it.
+        with suppress(ServerError), Cluster(server, database_prefix(), MIGRATE) as cluster:
+            named = map(batch_of, cluster.prepared_transactions(GID_PREFIX))
+            for batch in over.filter(pk__in={batch_id for batch_id in named if batch_id}):
+                commit = batch.status == BatchStatus.COMPLETED and not batch.dry_run
+                end_all(batch, commit=commit, workers=WORKERS)
+
+
+def _recover_backup(backup: Backup) -> Recovery:
+    """Remove what a backup left that was cut off; another takes its place."""
+    try:
+        # Exclusively: whoever is at it shares the lock.
+        with tenant_lock(backup.tenant_id, backup.kind):
+            backup.refresh_from_db(using=CONTROL)
+            if backup.status == BackupStatus.RUNNING:
+                backup_abandon(backup, place_at(backup.place), _("It was cut off."))
+    except TenantBusy:
+        return Recovery(backup.tenant_id, backup.kind, "busy")
+    except SeoGenError as error:
+        return Recovery(backup.tenant_id, backup.kind, "failed", str(error))
+    return Recovery(backup.tenant_id, backup.kind, "undone", _("What there was of it is removed."))
+
+
+def _recover(operation: TenantOperation, on_progress: OnProgress, identity_file: str | None) -> Recovery:
+    tenant_id, kind = operation.tenant_id, operation.kind
+    try:
+        with tenant_lock(tenant_id, kind):
+            operation.refresh_from_db(using="default")
+            if operation.status == OperationStatus.RUNNING:
+                HANDLERS[kind](operation, on_progress, identity_file)
+    except TenantBusy:
+        return Recovery(tenant_id, kind, "busy")
+    except SeoGenError as error:
+        operation.refresh_from_db(using="default")
+        outcome = "undone" if operation.status == OperationStatus.UNDONE else "failed"
+        return Recovery(tenant_id, kind, outcome, str(error))
+    return Recovery(tenant_id, kind, "finished")
+
+
+def _finish_create(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
+    tenant = tenant_get(operation.tenant_id)
+    assert tenant.server is not None  # a tenant that we provision always has one
+    with Cluster(tenant.server, database_prefix(), work_name(create.KIND, tenant.identity)) as cluster:
+        cluster.end_predecessors()
+        create.provision_or_undo(cluster, tenant, operation, on_progress)
+
+
+HANDLERS: dict[str, Callable[[TenantOperation, OnProgress, str | None], None]] = {
+    create.KIND: _finish_create,
+    new_tenant.CLONE: new_tenant.recover,
+    new_tenant.IMPORT: new_tenant.recover,
+    steps.KIND: steps.recover,
+    workflow.KIND: workflow.recover,
+    rotate.KIND: rotate.recover,
+    workflow.UNDO: workflow.recover,
+}

@@ -1,0 +1,178 @@
+"""What the environment says is taken literally, and never repeated in an error."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config import stack
+from config.base.environment import LiteralEnv
+from config.stack.paths import CHECKOUT
+from config.stack.process import wait_until
+from tests.support import program
+
+PATIENCE_S = 60.0
+
+
+def reading(**environment: str) -> LiteralEnv:
+    env = LiteralEnv()
+    env.ENVIRON = environment
+    return env
+
+
+def settings_of(names: list[str], home: stack.Home, **environment: str) -> dict[str, object]:
+    """Return the named settings of a process with this environment."""
+    script = "import json, sys; from django.conf import settings; "
+    script += "print(json.dumps({name: getattr(settings, name) for name in sys.argv[1:]}))"
+    shown = subprocess.run(
+        [sys.executable, "-c", script, *names],
+        cwd=CHECKOUT,
+        env={**os.environ, "SEO_GEN_HOME": str(home.path), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    document: dict[str, object] = json.loads(shown.stdout)
+    return document
+
+
+def test_a_dollar_sign_is_a_dollar_sign(stack_home: stack.Home) -> None:
+    given = {
+        "SECRET_KEY": "$a9x-and-more",
+        "AWS_SECRET_ACCESS_KEY": "$ecretKey123",
+        "BACKUP_DAILY_OUTPUT": "$HOME_BK",
+        "AUDIT_ANCHOR_OUTPUT": r"\$anchors",
+        "TENANT_SERVER_WAL_ARCHIVE": "$$",
+    }
+    names = ["SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "BACKUP_DAILY_OUTPUT", "AUDIT_ANCHOR_OUTPUT"]
+    assert settings_of(names, stack_home, **given) == {name: given[name] for name in names}
+
+
+@pytest.mark.parametrize("value", ["$SECRET", "$", "$$", r"\$x", "a$b", "${x}"])
+@pytest.mark.parametrize("read", ["str", "list"])
+def test_no_value_stands_for_another_variable(read: str, value: str) -> None:
+    env = reading(X=value, SECRET="other", x="other")
+    assert getattr(env, read)("X") == ([value] if read == "list" else value)
+
+
+def test_a_password_of_dollar_signs_reaches_the_database() -> None:
+    assert reading(X="postgresql://u:$a$b@h:5432/n").db_url("X")["PASSWORD"] == "$a$b"
+
+
+def test_blanks_around_commas_are_dropped_in_every_list(stack_home: stack.Home) -> None:
+    keys = stack.settings_from_stack(stack_home)["SEO_GEN_ENCRYPTION_KEYS"]
+    shown = settings_of(
+        ["ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "ENCRYPTION_KEYS"],
+        stack_home,
+        ALLOWED_HOSTS="localhost, admin.example.com ,",
+        CSRF_TRUSTED_ORIGINS=" https://a.example , https://b.example",
+        SEO_GEN_ENCRYPTION_KEYS=f" {keys} , ",
+    )
+    assert shown == {
+        "ALLOWED_HOSTS": ["localhost", "admin.example.com"],
+        "CSRF_TRUSTED_ORIGINS": ["https://a.example", "https://b.example"],
+        "ENCRYPTION_KEYS": [keys],
+    }
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "problem"),
+    [
+        ("int", "hunter2", "is not a whole number"),
+        ("float", "hunter2", "is not a number"),
+        ("bool", "hunter2", "is not true or false"),
+        ("db_url", "postgresql://u:hunter2/x@h:5432/n", "is not a database's address"),
+        ("db_url", "hunter2", "is not a database's address"),
+        ("db_url", "mysql://u:hunter2@h/n", "is not a database's address"),
+        ("address", "hunter2", "is not an address"),
+        ("address", "redis://:hunter2/x@h:6379/0", "is not an address"),
+        ("address", "redis://:1/hunter2@h:6379/0", "is not an address"),
+        ("address", "amqp://u:hunter2#x@h//", "is not an address"),
+        ("address", "redis://:hunter2@h:bad/0", "is not an address"),
+        ("address", "sentinel://h:26379;sentinel://:hunter2?x@h:26379", "is not an address"),
+        ("address", "http://u:hunter2@[h/v1", "is not an address"),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_variable_alone(read: str, value: str, problem: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        getattr(reading(X=value), read)("X")
+    assert str(refusal.value).startswith(f"The environment variable X {problem}")
+    assert "hunter2" not in str(refusal.value)
+    # Nor in what a traceback would show.
+    assert refusal.value.__cause__ is None
+    assert refusal.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "redis://:s%2Fcret@h:6379/0",
+        "rediss://h/0?ssl_cert_reqs=required",
+        "redis+socket:///run/redis.sock?virtual_host=0",
+        "amqp://u:p@h//",
+        "sentinel://h:26379;sentinel://i:26379",
+        "redis://:a,b@h:6379,redis://i:6379",
+        "sqs://key:secret@",
+        "http://[::1]:8080/v1",
+        "",
+    ],
+)
+def test_every_address_that_celery_or_a_client_takes_is_taken(value: str) -> None:
+    assert reading(X=value).address("X") == value
+
+
+@pytest.mark.parametrize("variable", ["CELERY_BROKER_URL", "CACHE_URL", "LOCAL_LLM_URL"])
+def test_a_wrong_address_of_another_server_shows_nothing_of_its_password(variable: str) -> None:
+    refused = program.seo_gen("tenant", "list", **{variable: "redis://:hunt/er2@h:6379/0"})
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        f"The configuration is wrong: The environment variable {variable} is not an address (is a special character in"
+        " the password not percent-encoded?)\n",
+    )
+
+
+def test_a_wrong_address_is_one_sentence_of_the_command(stack_home: stack.Home) -> None:
+    keys = {name: stack.settings_from_stack(stack_home)[name] for name in ("SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS")}
+    refused = program.seo_gen(
+        "tenant", "list", SEO_GEN_HOME=str(stack_home.path), DATABASE_URL="postgresql://u:hunt/er2@h:5432/n", **keys
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("The configuration is wrong: The environment variable DATABASE_URL is not a ")
+    assert "hunt" not in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("true", True), ("On", True), ("1", True), ("no", False), ("0", False), ("off", False)]
+)
+def test_words_for_true_and_false(value: str, expected: bool) -> None:
+    assert reading(X=value).bool("X") is expected
+
+
+def test_a_number_that_is_set_to_nothing_is_unset() -> None:
+    assert reading(X="").int("X", default=7) == 7
+    assert reading(X="").str("X", default="else") == ""
+
+
+def test_beat_makes_the_home_that_it_is_the_first_to_use(stack_home: stack.Home, tmp_path: Path) -> None:
+    home = tmp_path / "not" / "there"
+    environment = {**os.environ, **stack.settings_from_stack(stack_home), "SEO_GEN_HOME": str(home)}
+    log = tmp_path / "beat.log"
+    with log.open("wb") as output:
+        beat = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "config.celery", "beat", "--loglevel", "INFO", "--pidfile="],
+            cwd=CHECKOUT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        started = wait_until(lambda: any(home.glob("celerybeat-schedule*")) or beat.poll() is not None, PATIENCE_S)
+        assert started and beat.poll() is None, log.read_text()
+    finally:
+        beat.kill()
+        beat.wait()

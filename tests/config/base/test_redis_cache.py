@@ -1,0 +1,76 @@
+"""The cache holds JSON: whoever can write to it can neither run code here nor fail those who read."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from django.conf import settings
+from django.core.cache import cache, caches
+
+from tests.runs.messages.malformed import Planted, broken_bytes
+
+VALUES = [None, True, 0, -5, 2**70, 1.5, "日本", "", [1, ["a"]], {"a": {"b": None}}]
+
+
+@pytest.fixture
+def key() -> Iterator[str]:
+    made = f"test-{uuid4()}"
+    yield made
+    cache.delete(made)
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    with redis.Redis.from_url(settings.CACHES["default"]["LOCATION"]) as client:
+        yield client
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_what_json_has_comes_back(key: str, value: object, server: Any) -> None:
+    cache.set(key, value, 60)
+    found = cache.get(key, "nothing")
+    assert (found, type(found)) == (value, type(value))
+    assert cache.get_many([key]) == {key: value}
+    assert json.loads(server.get(cache.make_key(key))) == value
+
+
+def test_numbers_are_counted(key: str) -> None:
+    cache.set(key, 41)
+    assert (cache.incr(key), cache.get(key)) == (42, 42)
+    assert cache.add(key, 1) is False and cache.get_or_set(key, 7) == 42
+
+
+@pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), uuid4()])
+def test_what_json_has_not_is_refused_when_it_is_written(key: str, value: object) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        cache.set(key, value)
+    assert cache.get(key) is None
+
+
+def test_a_planted_pickle_is_not_executed(key: str, server: Any, tmp_path: Path) -> None:
+    planted = tmp_path / "executed"
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        server.set(cache.make_key(key), pickle.dumps(Planted(str(planted)), protocol))
+        assert cache.get(key, "nothing") == "nothing"
+    assert not planted.exists()
+
+
+@pytest.mark.parametrize(
+    "value", [raw for raw in broken_bytes() if raw not in (b"null", b"17", b'"text"', b"[]", b"{}")]
+)
+def test_a_malformed_value_is_a_miss(key: str, server: Any, value: bytes) -> None:
+    server.set(cache.make_key(key), value)
+    found = cache.get(key, "nothing")
+    # Some of what is no message is JSON nevertheless.
+    assert found == "nothing" or json.loads(value) == found
+
+
+def test_no_configured_cache_unpickles() -> None:
+    assert {type(caches[alias]).__name__ for alias in settings.CACHES} == {"JSONCache"}

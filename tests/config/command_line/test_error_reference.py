@@ -1,0 +1,87 @@
+"""Every refusal has a code of its own, and the manual lists them."""
+
+import re
+from collections import Counter
+
+from config.base.errors import SeoGenError
+from config.command_line import error_reference
+from config.command_line.error_reference import (
+    HANDED_ON,
+    ROOTS,
+    code_of,
+    error_classes,
+    modules_read,
+    page,
+    rows,
+    sites,
+)
+from config.stack.paths import CHECKOUT
+
+MODULES = modules_read()
+CLASSES = error_classes(MODULES)
+SITES = list(sites(MODULES, CLASSES))
+# Codes that more than one class or module gives, since they mean the same to whoever branches on them.
+SHARED = {
+    "backup_of_another_tenant",
+    "backup_schema_differs",
+    "file_exists",
+    "options_conflict",
+    "place_unavailable",
+    "program_missing",
+    "server_has_tablespaces",
+    "tenant_id_erased",
+    # A class's code that raise sites of another class give as well.
+    "backup_not_recognized",
+    "tenant_identity_mismatch",
+}
+
+
+def test_every_place_that_refuses_has_a_code() -> None:
+    assert len(SITES) > 300
+    assert [f"{site.where}: {site.error}" for site in SITES if not site.code] == []
+
+
+def test_every_class_that_is_raised_by_itself_is_told_with_a_code() -> None:
+    """What stands between has none: each of its raise sites says which."""
+    between = {base for one in CLASSES.values() for base in one.bases} | {site.error for site in SITES}
+    assert [name for name in CLASSES if not code_of(name, CLASSES) and name not in between | ROOTS] == []
+
+
+def test_codes_are_words_in_snake_case() -> None:
+    assert [code for code in rows() if not re.fullmatch(r"[a-z]+(_[a-z]+)*", code)] == []
+
+
+def test_no_two_classes_have_one_code() -> None:
+    counts = Counter(one.code for one in CLASSES.values() if one.code)
+    assert [code for code, count in counts.items() if count > 1] == []
+
+
+def test_a_code_means_one_thing() -> None:
+    """Inside a module or a class it may have several sentences; elsewhere it is another meaning, unless listed here."""
+    given: dict[str, set[str]] = {}
+    for site in SITES:
+        own = code_of(site.error, CLASSES)
+        if site.code not in (own, HANDED_ON):
+            given.setdefault(site.code, set()).add(site.where.partition(":")[0])
+    owned = {one.code for one in CLASSES.values() if one.code}
+    several = {code for code, modules in given.items() if len(modules) > 1 or code in owned}
+    assert several == SHARED
+
+
+def test_no_code_is_made_at_run_time() -> None:
+    """A code that is computed could follow the language; handed on is another error's alone."""
+    handed_on = [site for site in SITES if site.code == HANDED_ON]
+    assert {site.error for site in handed_on} <= {"BackupFailed", "ImportRefused", "Refusal", "RestoreRefused"}
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    assert (CHECKOUT / "docs/manual/errors.md").read_text() == page(), "run `make errors`"
+
+
+def test_every_row_says_something() -> None:
+    assert [code for code, row in error_reference.rows().items() if not row.sentences] == []
+
+
+def test_an_instance_keeps_the_code_that_it_was_given() -> None:
+    assert SeoGenError("x", code="some_code").code == "some_code"
+    assert SeoGenError("x").code == ""

@@ -1,0 +1,132 @@
+"""Staff members with a browser's session, and a tenant with something to look at."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from django.test import Client
+
+from tests.audit.conftest import control_log as control_log
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+    from runs.models import Artifact, Run, Step
+    from tenants.models import Erasure, Tenant
+
+ARTICLE = "# 記事\n\nCanary article text.\n"
+PASSWORD = "a long enough password 1"
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A tenant with one completed run."""
+
+    tenant: Tenant
+    run: Run
+    step: Step
+    artifact: Artifact
+    keyword: str
+
+    @property
+    def site(self) -> str:
+        return f"/t/{self.tenant.id}/admin/"
+
+
+@pytest.fixture
+def superuser() -> Iterator[User]:
+    user = make_user(is_superuser=True)
+    yield user
+    user.delete()
+
+
+@pytest.fixture
+def staff() -> Iterator[User]:
+    """A staff member without any permission."""
+    user = make_user(is_superuser=False)
+    yield user
+    user.delete()
+
+
+@pytest.fixture
+def browser(superuser: User) -> Client:
+    """A client logged in as a superuser."""
+    client = Client()
+    client.force_login(superuser)
+    return client
+
+
+@pytest.fixture
+def fill() -> Callable[[Tenant], Filled]:
+    return fill_tenant
+
+
+@pytest.fixture
+def filled(tenant: Tenant) -> Filled:
+    return fill_tenant(tenant)
+
+
+@pytest.fixture
+def filled_pair(tenant_pair: tuple[Tenant, Tenant]) -> tuple[Filled, Filled]:
+    first, second = tenant_pair
+    return fill_tenant(first), fill_tenant(second)
+
+
+@pytest.fixture
+def erased(filled: Filled) -> Iterator[Erasure]:
+    """The erasure of a tenant that had something; its record is gone after the test."""
+    from tenants.erasure.delete import tenant_delete
+    from tests.tenants.support.erased import forget_erasure
+
+    row = tenant_delete(tenant_id=filled.tenant.id)
+    yield row
+    forget_erasure(row)
+
+
+def make_user(*, is_superuser: bool) -> User:
+    from django.contrib.auth.models import User
+
+    return User.objects.create_user(
+        f"staff-{uuid.uuid4().hex[:8]}", password=PASSWORD, is_staff=True, is_superuser=is_superuser
+    )
+
+
+def fill_tenant(tenant: Tenant) -> Filled:
+    """Make the rows and the file that a finished run leaves."""
+    from django.utils import timezone
+
+    from runs import storage
+    from runs.models import Artifact, Run, RunStatus, Step, StepStatus
+    from tenants.routing.context import tenant_context
+
+    keyword = f"keyword {uuid.uuid4().hex[:8]} <b>"
+    with tenant_context(tenant):
+        run = Run.objects.create(status=RunStatus.COMPLETED, config={"keyword": keyword, "language": "en"})
+        step = Step.objects.create(
+            run=run,
+            step="final",
+            status=StepStatus.COMPLETED,
+            llm_provider="claude",
+            llm_model="model-x",
+            token_usage={"input": 1000, "output": 500},
+            cost_per_1k_input_tokens="0.003",
+            cost_per_1k_output_tokens="0.015",
+            summary="A summary",
+            started_at=timezone.now() - timedelta(seconds=12),
+            completed_at=timezone.now(),
+        )
+        file = storage.write(storage.artifact_path(run.pk, "final", "article.md"), ARTICLE.encode())
+        artifact = Artifact.objects.create(
+            run=run,
+            step="final",
+            file_type="text/markdown",
+            file_path=file.path,
+            digest=file.digest,
+            metadata={"size_bytes": file.size_bytes},
+        )
+    return Filled(tenant, run, step, artifact, keyword)

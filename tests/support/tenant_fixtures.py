@@ -1,0 +1,78 @@
+"""Tenants for tests: real ones, each with its own database and role, removed when the test is over."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.db import connections as django_connections
+from pytest_django import Settings
+
+from config.stack.process import wait_until
+from tenants.lifecycle.create import tenant_create
+from tenants.models import Tenant, database_prefix
+from tenants.naming import TENANT_PREFIX
+from tenants.routing import pool
+from tenants.servers.session import Cluster, parse_location
+from tenants.servers.session.base import SUPERUSERS_IN
+
+MakeTenant = Callable[..., Tenant]
+
+
+@pytest.fixture
+def make_tenant() -> Iterator[MakeTenant]:
+    """Create tenants; keywords go to `tenant_create`, the name is a new one unless given."""
+    made: list[Tenant] = []
+
+    def make(**keywords: Any) -> Tenant:
+        tenant = tenant_create(**{"name": f"test {uuid.uuid4().hex[:12]}", **keywords})
+        made.append(tenant)
+        return tenant
+
+    yield make
+    for tenant in made:
+        remove(tenant)
+
+
+@pytest.fixture
+def tenant(make_tenant: MakeTenant) -> Tenant:
+    return make_tenant()
+
+
+@pytest.fixture
+def tenant_pair(make_tenant: MakeTenant) -> tuple[Tenant, Tenant]:
+    return make_tenant(), make_tenant()
+
+
+def remove(tenant: Tenant) -> None:
+    """Drop what a test made. (Erasing a customer is a different thing.)"""
+    location = parse_location(tenant.database_url)
+    pool.pool.discard(tenant.alias)
+    if tenant.server is not None:
+        with Cluster(tenant.server, database_prefix()) as cluster:
+            # A superuser's session, which only ends itself, may be about to.
+            wait_until(lambda: not cluster._rows(SUPERUSERS_IN, [location.database]), 10)
+            cluster.drop_database(location.database)
+            cluster.drop_role(location.role)
+    Tenant.objects.filter(pk=tenant.pk).delete()
+
+
+def remove_all(tenant_ids: list[str]) -> None:
+    """Drop those of the tenants that there are."""
+    for tenant in Tenant.objects.filter(pk__in=tenant_ids):
+        remove(tenant)
+
+
+@pytest.fixture
+def limits(settings: Settings) -> Callable[..., None]:
+    """Change how long sessions that are opened from then on wait; keywords as for `Limits`."""
+
+    def change(**changes: float) -> None:
+        settings.DATABASE_LIMITS = replace(settings.DATABASE_LIMITS, **changes)
+        for alias in [alias for alias in django_connections.settings if alias.startswith(TENANT_PREFIX)]:
+            pool.return_connection(alias)
+            pool.pool.discard(alias)
+            del django_connections.settings[alias]
+
+    return change

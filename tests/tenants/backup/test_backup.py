@@ -1,0 +1,429 @@
+"""Backups as they are made, catalogued, verified and pruned."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import secrets
+import socket
+import socketserver
+import stat
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from audit.control.models import ControlAuditLog
+from config.stack.paths import CHECKOUT
+from tenants.backup.backup import tenant_backup
+from tenants.errors import BackupFailed, RestoreRefused, TenantNotActive
+from tenants.files import tenant_storage
+from tenants.files.age_encryption import SealError
+from tenants.files.locations import MissingFromPlace, PlaceError, place_at, split_file
+from tenants.models import Backup, BackupStatus, Restore, Tenant, TenantStatus
+from tenants.restore.orphans import tenant_orphans
+from tenants.restore.restore import tenant_restore
+from tenants.restore.verify_backup import backup_verify, backups_verify
+from tenants.retention.prune import backup_prune
+from tenants.transfer.export import tenant_export
+from tests.support.program import PROGRAM, seo_gen, seo_gen_at_terminal
+from tests.support.tenant_fixtures import MakeTenant
+from tests.tenants.conftest import AgeKey
+from tests.tenants.support.backups import back_up
+from tests.tenants.support.filled import add_run, everything_of
+
+
+def test_the_manifest_tells_what_must_come_out_again(tenant: Tenant, tmp_path: Path) -> None:
+    run = add_run(tenant)
+    file = Path(back_up(tenant, tmp_path / "new" / "folder", with_storage=True))
+    manifest = json.loads(Path(f"{file}.json").read_text())
+    assert (manifest["tenant_id"], manifest["identity"]) == (tenant.id, str(tenant.identity))
+    assert manifest["rows"]["runs"] == 1 and manifest["audit"]["sequence"] == 2
+    assert manifest["server_version"] == 18 and manifest["tools"].startswith("pg_dump (PostgreSQL) 18")
+    assert manifest["schema_version"] == tenant.schema_version and manifest["drift"] == []
+    assert {one["path"] for one in manifest["artifacts"]} == {
+        f"storage/{tenant.id}/{run}/draft/output.json",
+        f"storage/{tenant.id}/{run}/draft/artifacts/draft.md",
+    }
+    with tarfile.open(file.with_suffix(".storage.tar")) as archive:
+        assert sorted(archive.getnames()) == [f"{run}/draft/artifacts/draft.md", f"{run}/draft/output.json"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in file.parent.iterdir()} == {0o600}
+
+
+def test_it_is_catalogued_and_audited(tenant: Tenant, tmp_path: Path) -> None:
+    file = back_up(tenant, tmp_path)
+    backup = Backup.objects.get(tenant_id=tenant.id)
+    assert f"{backup.place}/{backup.name}" == file
+    assert (backup.status, backup.identity, backup.size_bytes) == (
+        "completed",
+        tenant.identity,
+        Path(file).stat().st_size,
+    )
+    assert backup.manifest is not None and "artifacts" not in backup.manifest
+    entries = ControlAuditLog.objects.filter(resource_id=tenant.id, action__startswith="tenant.backup").order_by("id")
+    assert [entry.action for entry in entries] == ["tenant.backup", "tenant.backup.complete"]
+    assert entries[1].details is not None and entries[1].details["sha256"] == backup.manifest["file"]["sha256"]
+
+
+def test_a_backup_is_of_one_moment(tenant: Tenant, tmp_path: Path) -> None:
+    """Rows that are committed while it is made are not in it, whether dumped or counted later."""
+    add_run(tenant)
+
+    def interfere(progress: object) -> None:
+        if getattr(progress, "step", "") in ("dump", "account"):
+            add_run(tenant)
+
+    [outcome] = tenant_backup(tenant_id=tenant.id, output=str(tmp_path), on_progress=interfere)
+    assert outcome.backup is not None and outcome.backup.manifest is not None
+    assert outcome.backup.manifest["rows"]["runs"] == 1
+    [verification] = backups_verify(file=f"{tmp_path}/{outcome.backup.name}")
+    assert verification.problem == ""
+
+
+@pytest.mark.usefixtures("empty_fleet")
+def test_all_goes_on_past_a_tenant_that_fails_and_names_it(make_tenant: MakeTenant, tmp_path: Path) -> None:
+    tenants = [make_tenant() for _ in range(3)]
+    ill = tenants[1]
+    Tenant.objects.filter(pk=ill.pk).update(database_url="postgresql://u:secret@127.0.0.1:9/nowhere")
+    result = seo_gen("tenant", "backup", "--all", "--output", str(tmp_path))
+    Tenant.objects.filter(pk=ill.pk).update(database_url=ill.database_url)
+    assert result.returncode == 1 and "secret" not in result.stderr
+    assert f"Tenant {ill.id} was not backed up. " in result.stderr and f"Not backed up: {ill.id}." in result.stderr
+    assert all(tenant.id in result.stdout for tenant in tenants if tenant is not ill)
+    assert len(list(tmp_path.glob("*.dump"))) == 2 == len(list(tmp_path.glob("*.json")))
+    assert Backup.objects.get(tenant_id=ill.id).status == BackupStatus.FAILED
+
+
+@pytest.mark.usefixtures("empty_fleet")
+def test_beat_has_everybody_backed_up_once_a_day(make_tenant: MakeTenant, tmp_path: Path, settings: Settings) -> None:
+    from tenants.tasks import daily
+
+    settings.BACKUP_DAILY_OUTPUT = str(tmp_path)
+    tenants = [make_tenant() for _ in range(2)]
+    assert daily.name == "tenants.backup_daily"
+    daily()
+    made = Backup.objects.filter(tenant_id__in=[tenant.id for tenant in tenants], status=BackupStatus.COMPLETED)
+    assert {backup.user_id for backup in made} == {"worker:backup"} and made.count() == 2
+    assert len(list(tmp_path.glob("*.storage.tar"))) == 2
+    # Asked again, by a message that was repeated or is anybody's.
+    daily()
+    assert made.all().count() == 2
+
+
+@pytest.mark.usefixtures("empty_fleet")
+def test_a_daily_backup_that_nobody_wanted_is_not_made(tenant: Tenant, settings: Settings) -> None:
+    from tenants.tasks import daily
+
+    settings.BACKUP_DAILY_OUTPUT = ""
+    daily()
+    assert not Backup.objects.filter(tenant_id=tenant.id).exists()
+
+
+def test_an_export_that_is_being_written_is_left_alone(tenant: Tenant, tmp_path: Path) -> None:
+    Backup.objects.create(
+        tenant_id=tenant.id, identity=tenant.identity, kind="export", place=str(tmp_path), name="x", format="bundle"
+    )
+    with pytest.raises(PlaceError, match=f"{tmp_path}/x is being written"):
+        tenant_export(tenant_id=tenant.id, output=str(tmp_path / "x"))
+    Backup.objects.filter(place=str(tmp_path)).delete()
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("s3://", "s3:// names no bucket"),
+        ("{file}/inside", "cannot be written: Not a directory|File exists"),
+    ],
+    ids=["no bucket", "a file"],
+)
+@pytest.mark.usefixtures("s3_place")
+def test_a_place_that_cannot_be_written_is_named(tenant: Tenant, tmp_path: Path, output: str, reason: str) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    try:
+        [outcome] = tenant_backup(tenant_id=tenant.id, output=output.replace("{file}", str(file)))
+    except PlaceError as refusal:
+        problem = str(refusal)
+    else:
+        problem = outcome.problem
+    assert re.search(reason, problem), problem
+
+
+def test_s3_that_is_down_is_named_and_holds_no_secret(tenant: Tenant, settings: Settings) -> None:
+    settings.AWS_S3_ENDPOINT_URL = "http://127.0.0.1:9"
+    settings.AWS_ACCESS_KEY_ID, settings.AWS_SECRET_ACCESS_KEY = "key", "very-secret"
+    [outcome] = tenant_backup(tenant_id=tenant.id, output="s3://bucket/prefix")
+    assert "s3://bucket/prefix" in outcome.problem and "EndpointConnectionError" in outcome.problem
+    assert "very-secret" not in outcome.problem
+
+
+def test_s3_that_cuts_the_stream_is_asked_again_and_if_need_be_told(
+    tenant: Tenant, s3_place: str, settings: Settings
+) -> None:
+    add_run(tenant, text="x" * 200_000)
+    file = back_up(tenant, s3_place)
+    live = everything_of(tenant)
+    whole = settings.AWS_S3_ENDPOINT_URL
+    with cutting_proxy(whole, after_bytes=30) as url:
+        settings.AWS_S3_ENDPOINT_URL = url
+        with pytest.raises(RestoreRefused, match="cannot be read"):
+            tenant_restore(tenant_id=tenant.id, backup_file=file)
+        [outcome] = tenant_backup(tenant_id=tenant.id, output=s3_place)
+        assert f"Tenant {tenant.id} was not backed up" in outcome.problem and "cannot be written" in outcome.problem
+    assert everything_of(tenant) == live
+    # It goes on where it was cut.
+    with cutting_proxy(whole, after_bytes=20_000) as url:
+        settings.AWS_S3_ENDPOINT_URL = url
+        assert tenant_restore(tenant_id=tenant.id, backup_file=file).missing_files == []
+    settings.AWS_S3_ENDPOINT_URL = whole
+
+
+@contextmanager
+def cutting_proxy(target: str, after_bytes: int) -> Iterator[str]:
+    """Pass connections on to `target`, and cut each as soon as so many bytes came back."""
+    host, port = target.removeprefix("http://").split(":")
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((host, int(port))) as server, suppress(OSError):
+                threading.Thread(target=pump, args=(self.request, server, 10**9), daemon=True).start()
+                pump(server, self.request, after_bytes)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{proxy.server_address[1]}"
+        proxy.shutdown()
+
+
+def pump(source: socket.socket, target: socket.socket, limit: int) -> None:
+    """Copy at most `limit` bytes, then close both."""
+    with suppress(OSError):
+        while limit > 0 and (data := source.recv(min(limit, 65536))):
+            target.sendall(data)
+            limit -= len(data)
+    for end in (source, target):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_full_disk_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
+    """The kernel refuses to let the file grow, as a full disk does."""
+    program = (
+        "import django, resource, signal, sys; django.setup()\n"
+        "from tenants.backup.backup import tenant_backup\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "print(tenant_backup(tenant_id=sys.argv[1], output=sys.argv[2])[0].problem)\n"
+    )
+    command = [sys.executable, "-c", program, tenant.id, str(tmp_path)]
+    result = subprocess.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=True)
+    assert f"Tenant {tenant.id} was not backed up. {tmp_path}/{tenant.id}" in result.stdout
+    assert "cannot be written: File too large." in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("empty_fleet")
+def test_a_full_disk_is_told_of_each_tenant_and_holds_up_nobody(make_tenant: MakeTenant, tmp_path: Path) -> None:
+    """On a file system of its own that takes two of the three, in a mount namespace of its own."""
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this account may not mount")
+    large, *small = (make_tenant(tenant_id=f"{name}-{secrets.token_hex(4)}") for name in "abc")
+    add_run(large, text=secrets.token_hex(200_000))
+    script = 'mount -t tmpfs -o size=192k tmpfs "$0" && "$@"; status=$?; ls -A "$0"; exit $status'
+    words = [*PROGRAM, "tenant", "backup", "--all", "--workers", "1", "--output", str(tmp_path)]
+    command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), *words]
+    result = subprocess.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    told = f"Tenant {large.id} was not backed up. {tmp_path}/{large.id}-"
+    assert told in result.stderr and "cannot be written: No space left on device." in result.stderr
+    assert f"Not backed up: {large.id}." in result.stderr
+    # Its own parts are gone, those of the others are whole.
+    listed = result.stdout.splitlines()[-4:]
+    assert all(any(line.startswith(one.id) for line in listed) for one in small)
+    assert not any(line.startswith((large.id, ".")) for line in listed)
+    assert [one.status for one in Backup.objects.filter(tenant_id=large.id)] == [BackupStatus.FAILED]
+    assert {one.status for one in Backup.objects.filter(tenant_id__in=[one.id for one in small])} == {"completed"}
+    Backup.objects.filter(place=str(tmp_path)).delete()
+
+
+def test_a_disk_that_is_full_elsewhere_is_told_of_the_tenant(
+    tenant_pair: tuple[Tenant, Tenant], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an export collects its parts in is no file of the place's."""
+    tenant, _other = tenant_pair
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(
+        BackupFailed,
+        match=f"Tenant {tenant.id} was not exported. The disk or a file cannot be used: No space left on device",
+    ):
+        tenant_export(tenant_id=tenant.id, output=str(tmp_path / "x"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unusable_recipient_is_refused_before_anything(tenant: Tenant, tmp_path: Path) -> None:
+    with pytest.raises(SealError, match="'age1nonsense' is no age recipient"):
+        tenant_backup(tenant_id=tenant.id, output=str(tmp_path), recipient="age1nonsense")
+    assert not Backup.objects.filter(tenant_id=tenant.id).exists()
+
+
+def test_the_settings_recipient_is_used_unless_told_otherwise(
+    tenant: Tenant, tmp_path: Path, age_key: AgeKey, settings: Settings
+) -> None:
+    settings.BACKUP_AGE_RECIPIENT = age_key.recipient
+    settings.BACKUP_AGE_IDENTITY_FILE = age_key.identity_file
+    file = back_up(tenant, tmp_path / "b")
+    assert file.endswith(".dump.age") and Path(file).read_bytes().startswith(b"age-encryption.org/v1")
+    assert backup_verify(file, identity_file=None).problem == ""
+    assert not back_up(tenant, tmp_path / "b", recipient="").endswith(".age")
+
+
+def test_a_tenant_that_is_gone_is_not_backed_up(tenant: Tenant, tmp_path: Path) -> None:
+    Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.DELETED)
+    with pytest.raises(TenantNotActive):
+        tenant_backup(tenant_id=tenant.id, output=str(tmp_path))
+    with pytest.raises(TenantNotActive):
+        tenant_export(tenant_id=tenant.id, output=str(tmp_path / "x"))
+    Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.ACTIVE)
+
+
+def test_verification_finds_damage_and_missing_files(tenant: Tenant, tmp_path: Path) -> None:
+    add_run(tenant)
+    file = back_up(tenant, tmp_path)
+    assert backup_verify(file, identity_file=None).problem == ""
+    backup = Backup.objects.get(tenant_id=tenant.id)
+    assert backup.verified_at is not None and backup.verify_error == ""
+    [output] = [one.path for one in tenant_storage.objects_of(tenant.id) if one.path.endswith("output.json")]
+    content = tenant_storage.read(output)
+    tenant_storage.remove([output])
+    found = backup_verify(file, identity_file=None)
+    told = "files that its rows refer to, missing or changed in the storage: 1 of 2 ("
+    assert found.problem == f"{told}{output})"
+    assert content is not None
+    tenant_storage.write_all({output: content})
+    with open(file, "r+b") as damaged:
+        damaged.seek(-200, os.SEEK_END)
+        damaged.write(b"x")
+    result = seo_gen("backup", "verify", "--file", file)
+    assert result.returncode == 1 and "its sha256 is not the manifest's" in result.stdout
+    backup.refresh_from_db()
+    assert "its sha256 is not the manifest's" in backup.verify_error
+
+
+def test_prune_removes_what_is_old_but_never_the_newest(tenant: Tenant, tmp_path: Path) -> None:
+    old, older = back_up(tenant, tmp_path, with_storage=True), back_up(tenant, tmp_path)
+    newest = back_up(tenant, tmp_path)
+    long_ago = timezone.now() - timedelta(days=400)
+    Backup.objects.filter(tenant_id=tenant.id).update(started_at=long_ago)
+    Backup.objects.filter(name=Path(newest).name).update(started_at=long_ago + timedelta(days=1))
+    planned = [one.what for one in backup_prune(dry_run=True) if one.tenant_id == tenant.id]
+    assert sorted(planned) == sorted([old, older]) and Path(old).exists()
+    backup_prune()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [Path(newest).name, f"{Path(newest).name}.json"]
+    statuses = Backup.objects.filter(tenant_id=tenant.id).values_list("status", flat=True)
+    assert sorted(statuses) == ["completed", "removed", "removed"]
+    assert ControlAuditLog.objects.filter(resource_id=tenant.id, action="backup.remove").count() == 2
+
+
+def test_prune_drops_what_a_restore_replaced_when_its_time_is_over(tenant: Tenant, tmp_path: Path) -> None:
+    file = back_up(tenant, tmp_path)
+    add_run(tenant)
+    report = tenant_restore(tenant_id=tenant.id, backup_file=file)
+    assert [one for one in backup_prune() if one.tenant_id == tenant.id] == []
+    Restore.objects.filter(tenant_id=tenant.id).update(kept_until=timezone.now() - timedelta(seconds=1))
+    [pruned] = [one for one in backup_prune() if one.tenant_id == tenant.id]
+    assert pruned.kind == "replaced database" and pruned.problem == ""
+    assert Restore.objects.get(pk=report.operation_id).kept_until is None
+    result = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--undo", "--confirm")
+    assert result.returncode == 1 and "No database that a restore replaced is kept" in result.stderr
+
+
+def test_orphans_are_listed_and_removed_once_nobody_can_need_them(tenant: Tenant, tmp_path: Path) -> None:
+    kept = add_run(tenant)
+    file = back_up(tenant, tmp_path)
+    lost = add_run(tenant)
+    tenant_restore(tenant_id=tenant.id, backup_file=file)
+    assert tenant_orphans(tenant_id=tenant.id) == []
+    Restore.objects.filter(tenant_id=tenant.id).update(kept_until=timezone.now() - timedelta(seconds=1))
+    backup_prune()
+    result = seo_gen("tenant", "orphans", "--tenant-id", tenant.id, "--remove")
+    assert result.returncode == 1 and "2 files of tenant" in result.stderr and "Give --confirm" in result.stderr
+    result = seo_gen("tenant", "orphans", "--tenant-id", tenant.id, "--remove", "--confirm")
+    assert result.returncode == 0 and result.stdout.count(str(lost)) == 2 and "Removed: 2 files." in result.stdout
+    assert all(str(kept) in one.path for one in tenant_storage.objects_of(tenant.id))
+
+
+def test_the_commands_say_what_they_did(tenant: Tenant, tmp_path: Path) -> None:
+    add_run(tenant)
+    made = seo_gen("tenant", "backup", "--tenant-id", tenant.id, "--output", str(tmp_path), "--json")
+    file = json.loads(made.stdout)[0]["backup"]["file"]
+    listed = seo_gen("backup", "list", "--tenant-id", tenant.id)
+    assert listed.returncode == 0 and file in listed.stdout
+    before = everything_of(tenant)
+    asked = seo_gen_at_terminal("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", file, typed="")
+    assert asked.returncode == 1 and "Nothing was done." in asked.screen
+    assert everything_of(tenant) == before
+    restored = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", file)
+    assert restored.returncode == 0 and f"Tenant {tenant.id} is restored from {file}." in restored.stdout
+    assert f"seo-gen tenant restore --tenant-id {tenant.id} --undo" in restored.stdout
+    drilled = seo_gen("tenant", "drill", "--tenant-id", tenant.id, "--backup-file", file)
+    assert drilled.returncode == 0 and "could be restored from" in drilled.stdout
+    undone = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--undo", "--confirm", "--json")
+    assert json.loads(undone.stdout)["kept_until"]
+
+
+@pytest.mark.parametrize(
+    ("time", "reason"),
+    [
+        ("yesterday", "'yesterday' is not a time. Write it as 2026-01-31T12:00:00+09:00."),
+        ("2026-11-24T12:00:00", "The time 2026-11-24T12:00:00 has no offset."),
+    ],
+)
+def test_a_time_without_an_offset_is_refused(tenant: Tenant, time: str, reason: str) -> None:
+    result = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--to-time", time, "--confirm")
+    assert result.returncode == 1 and reason in result.stderr
+
+
+class TestPlaces:
+    @pytest.fixture(params=["folder", "s3"])
+    def url(self, request: pytest.FixtureRequest, tmp_path: Path, s3_place: str) -> str:
+        return f"{s3_place}/{tmp_path.name}" if request.param == "s3" else str(tmp_path / "place")
+
+    def test_a_file_appears_when_it_is_complete_or_not_at_all(self, url: str) -> None:
+        place = place_at(url)
+        place.write("a/b.txt", b"content")
+        assert place.read("a/b.txt") == b"content" and place.size("a/b.txt") == 7
+        assert list(place.names()) == ["a/b.txt"]
+
+        def fail() -> None:
+            with place.writing("c.txt") as file:
+                file.write(b"x" * 100)
+                assert place.size("c.txt") is None
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fail()
+        assert place.size("c.txt") is None and list(place.names()) == ["a/b.txt"]
+        place.remove("a/b.txt")
+        place.remove("a/b.txt")
+        with pytest.raises(MissingFromPlace, match=r"a/b\.txt does not exist\."):
+            place.read("a/b.txt")
+
+    @pytest.mark.parametrize("url", ["s3://bucket", "s3://", "folder/"])
+    def test_a_url_without_a_file_is_refused(self, url: str) -> None:
+        with pytest.raises(PlaceError, match=r"names no file|names no bucket"):
+            split_file(url)

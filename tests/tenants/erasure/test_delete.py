@@ -1,0 +1,600 @@
+"""Erasing a tenant: what is refused, what can be accepted, who is shut out, and what looking again finds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from celery import current_app
+from django.core.cache import cache
+from django.db import connections, transaction
+from psycopg.types.json import Jsonb
+from pytest_django import Settings
+
+from audit.control.models import AuditArchive, ControlAuditLog
+from audit.log.archive import archived_lines
+from audit.verification.verify import audit_verify
+from runs import storage
+from runs.models import Run, Step
+from tenants.backup.backup import tenant_backup
+from tenants.erasure.cache import cache_key
+from tenants.erasure.delete import tenant_delete, tenant_loss
+from tenants.erasure.inventory import databases_saying
+from tenants.erasure.verify import erasures_verify
+from tenants.erasure_ledger import digest_of
+from tenants.errors import (
+    DeletionRefused,
+    DeletionUnfinished,
+    ErasedTenant,
+    FleetBusy,
+    ImportRefused,
+    StorageError,
+    TenantBusy,
+    TenantError,
+    TenantExists,
+    TenantNotActive,
+    TenantUnfinished,
+    TenantWithoutServer,
+    UnknownErasure,
+    UnknownTenant,
+)
+from tenants.files import tenant_storage
+from tenants.files.locations import s3_client
+from tenants.fleet.migrate import tenant_migrate
+from tenants.lifecycle.create import tenant_create
+from tenants.lifecycle.suspend import tenant_resume, tenant_suspend
+from tenants.models import (
+    Backup,
+    BackupStatus,
+    DatabaseServer,
+    Erasure,
+    Tenant,
+    TenantOperation,
+    TenantStatus,
+    database_prefix,
+)
+from tenants.operations import copying, operation_begin, tenant_lock
+from tenants.restore.drill import tenant_drill
+from tenants.restore.restore import tenant_restore
+from tenants.restore.verify_backup import backups_verify
+from tenants.retention.prune import backup_remove
+from tenants.routing.context import tenant_context
+from tenants.schema.inspection import database_of
+from tenants.servers.session import Cluster, owner_url
+from tenants.transfer.clone import tenant_clone
+from tenants.transfer.export import tenant_export
+from tenants.transfer.import_ import tenant_import
+from tenants.unfinished import tenant_recover
+from tests.support.program import seo_gen
+from tests.support.tenant_fixtures import MakeTenant, remove
+from tests.tenants.support.archives import archived_postgres
+from tests.tenants.support.backups import back_up
+from tests.tenants.support.canaries import add_messages
+from tests.tenants.support.created import tenants_objects
+from tests.tenants.support.erased import forge
+from tests.tenants.support.filled import add_run, as_superuser, everything_of
+
+pytestmark = pytest.mark.usefixtures("forgotten")
+
+
+def break_log(tenant: Tenant) -> None:
+    with as_superuser(tenant) as connection:
+        connection.execute("ALTER TABLE audit_logs DISABLE TRIGGER ALL")
+        connection.execute("UPDATE audit_logs SET action = 'forged' WHERE sequence = 1")
+        connection.execute("ALTER TABLE audit_logs ENABLE TRIGGER ALL")
+
+
+def certificate_of(row: Erasure) -> dict[str, Any]:
+    assert row.certificate is not None
+    return row.certificate  # type: ignore[no-any-return]
+
+
+def problems(tenant: Tenant) -> list[str]:
+    [check] = erasures_verify(tenant_id=tenant.id)
+    return check.problems
+
+
+# -- what it does ------------------------------------------------------------------------------------------------------
+
+
+def test_everything_goes_and_the_certificate_says_what(tenant: Tenant, tmp_path: Path) -> None:
+    add_run(tenant)
+    add_run(tenant)
+    file = back_up(tenant, tmp_path, with_storage=True)
+    tenant_export(tenant_id=tenant.id, output=str(tmp_path / "bundle.tar"))
+    loss = tenant_loss(tenant_id=tenant.id)
+    database = database_of(tenant)
+    row = tenant_delete(tenant_id=tenant.id)
+    tenant.refresh_from_db()
+    assert (tenant.status, tenant.is_active, tenant.database_url, tenant.server) == ("deleted", False, "", None)
+    assert tenant.name == tenant.id
+    assert tenants_objects(database) == []
+    assert list(tmp_path.iterdir()) == []
+    erased = certificate_of(row)["erased"]
+    assert [one["name"] for one in erased["databases"]] == [database]
+    assert erased["rows"]["runs"] == loss.rows["runs"] == 2
+    assert erased["storage"] == {
+        "place": str(tenant_storage.place_of(tenant.id)),
+        "objects": 4,
+        "versions": 4,
+        "size_bytes": loss.storage.size_bytes,
+        "list_sha256": loss.storage.list_sha256,
+    }
+    kinds = [(one["kind"], one["file"], one["is_there"]) for one in erased["backups"]]
+    assert kinds == [("backup", file, True), ("export", str(tmp_path / "bundle.tar"), True)]
+    assert row.digest == digest_of(certificate_of(row))
+    assert problems(tenant) == []
+
+
+def test_the_audit_log_is_kept_whole_and_bound_into_the_control_log(tenant: Tenant) -> None:
+    add_run(tenant)
+    with as_superuser(tenant) as connection:
+        entries = connection.execute("SELECT count(*), max(entry_hash) FROM audit_logs").fetchall()[0][0]
+    row = tenant_delete(tenant_id=tenant.id)
+    archive = AuditArchive.objects.get(identity=tenant.identity)
+    assert archive.entries == entries == len(list(archived_lines(tenant.identity)))
+    assert archive.first_bad is None
+    details = ControlAuditLog.objects.get(action="audit.archive", resource_id=tenant.id).details
+    assert details is not None and details["digest"] == archive.digest
+    completed = ControlAuditLog.objects.get(action="tenant.delete.complete", resource_id=tenant.id).details
+    assert completed is not None and completed["certificate"] == row.digest
+    assert [one.problems for one in audit_verify(tenant_id=tenant.id)] == [[], []]
+    steps = ControlAuditLog.objects.filter(action="tenant.delete.step", resource_id=tenant.id).order_by("sequence")
+    assert [(one or {})["step"] for one in steps.values_list("details", flat=True)] == [
+        *("closed", "marked", "archived", "listed", "storage", "backups", "messages", "databases", "credentials")
+    ]
+
+
+def test_a_second_call_does_nothing(tenant: Tenant) -> None:
+    row = tenant_delete(tenant_id=tenant.id)
+    entries = ControlAuditLog.objects.filter(resource_id=tenant.id).count()
+    assert tenant_delete(tenant_id=tenant.id).pk == row.pk
+    assert ControlAuditLog.objects.filter(resource_id=tenant.id).count() == entries
+
+
+def test_a_suspended_tenant_can_be_erased(tenant: Tenant) -> None:
+    tenant_suspend(tenant_id=tenant.id)
+    assert tenant_delete(tenant_id=tenant.id).certificate is not None
+
+
+def test_replaced_databases_and_what_they_keep_aside_go_too(tenant: Tenant, tmp_path: Path) -> None:
+    add_run(tenant)
+    file = back_up(tenant, tmp_path)
+    tenant_restore(tenant_id=tenant.id, backup_file=file)
+    row = tenant_delete(tenant_id=tenant.id)
+    kinds = sorted(one["kind"] for one in certificate_of(row)["erased"]["databases"])
+    assert kinds == ["kept", "live"]
+    assert tenant.server is not None
+    with Cluster(tenant.server, database_prefix()) as cluster:
+        assert databases_saying(cluster, tenant.identity, but=())[0] == []
+
+
+def test_messages_and_cached_keys_go_and_those_of_others_stay(tenant_pair: tuple[Tenant, Tenant]) -> None:
+    tenant, other = tenant_pair
+    add_messages((tenant, "mine"), (other, "other"))
+    cache.set_many({cache_key(one.id, "x"): 1 for one in tenant_pair})
+    row = tenant_delete(tenant_id=tenant.id)
+    assert certificate_of(row)["erased"]["messages"] == 2
+    assert certificate_of(row)["erased"]["cache_keys"] == 1
+    assert cache.get(cache_key(other.id, "x")) == 1
+    tenant_delete(tenant_id=other.id)
+    assert certificate_of(Erasure.objects.get(tenant_id=other.id))["erased"]["messages"] == 2
+
+
+def test_others_are_left_exactly_as_they_are(make_tenant: MakeTenant, tmp_path: Path) -> None:
+    """Also those whose ids begin like the erased one's, or the other way round."""
+    tenant = make_tenant(name="acme", tenant_id="acme-1")
+    others = [make_tenant(name=f"other {one}", tenant_id=one) for one in ("acme-1-2", "acme", "acme-11")]
+    for one in (tenant, *others):
+        add_run(one)
+        back_up(one, tmp_path)
+    before = [everything_of(one) for one in others]
+    files = {path: path.read_bytes() for path in tmp_path.iterdir() if not path.name.startswith("acme-1-2026")}
+    tenant_delete(tenant_id=tenant.id)
+    assert [everything_of(one) for one in others] == before
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+    for one in others:
+        with tenant_context(one) as alias:
+            assert Run.objects.using(alias).count() == 1
+
+
+# -- what stands in the way --------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_erased_is_refused_and_nothing_is_begun(tenant: Tenant) -> None:
+    before = everything_of(tenant)
+    with pytest.raises(UnknownTenant):
+        tenant_delete(tenant_id="nobody")
+    with tenant_lock(tenant.id, "test"), pytest.raises(TenantBusy):
+        run_elsewhere(lambda: tenant_delete(tenant_id=tenant.id))
+    with transaction.atomic(using="default"):
+        operation = operation_begin(tenant_id=tenant.id, kind="restore")
+    with pytest.raises(TenantUnfinished):
+        tenant_delete(tenant_id=tenant.id)
+    TenantOperation.objects.filter(pk=operation.pk).delete()
+    Tenant.objects.filter(pk=tenant.pk).update(server=None)
+    with pytest.raises(TenantWithoutServer, match="no registered server"):
+        tenant_delete(tenant_id=tenant.id)
+    Tenant.objects.filter(pk=tenant.pk).update(server=DatabaseServer.objects.get(is_default=True))
+    assert everything_of(tenant) == before
+    assert not Erasure.objects.filter(tenant_id=tenant.id).exists()
+
+
+def test_a_migration_of_the_fleet_comes_first(tenant: Tenant) -> None:
+    from tenants.fleet.batch_record import fleet_lock
+
+    with fleet_lock(), pytest.raises(FleetBusy):
+        run_elsewhere(lambda: tenant_delete(tenant_id=tenant.id))
+    assert not Erasure.objects.filter(tenant_id=tenant.id).exists()
+
+
+def test_a_broken_audit_log_is_refused_unless_accepted(tenant: Tenant) -> None:
+    add_run(tenant)
+    break_log(tenant)
+    with pytest.raises(DeletionRefused, match=r"broken at entry 1.*--accept-audit-loss"):
+        tenant_delete(tenant_id=tenant.id)
+    with tenant_context(tenant):
+        pass
+    row = tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
+    assert certificate_of(row)["remains"]["audit"]["first_bad"] == 1
+    assert problems(tenant) == []
+    assert [one.problems for one in audit_verify(tenant_id=tenant.id) if one.log == "archive"] == [[]]
+
+
+def test_a_database_that_is_gone_is_refused_unless_accepted(tenant: Tenant) -> None:
+    assert tenant.server is not None
+    with Cluster(tenant.server, database_prefix()) as cluster:
+        cluster.drop_database(database_of(tenant))
+    with pytest.raises(DeletionRefused, match="Its database is gone"):
+        tenant_delete(tenant_id=tenant.id)
+    row = tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
+    assert certificate_of(row)["remains"]["audit"]["entries"] is None
+    assert certificate_of(row)["erased"]["databases"] == []
+    assert problems(tenant) == []
+    assert [one.problems for one in audit_verify(tenant_id=tenant.id) if one.log == "archive"] == [[]]
+
+
+def test_a_backup_out_of_reach_keeps_it_unfinished_and_closed(
+    tenant: Tenant, s3_place: str, settings: Settings
+) -> None:
+    back_up(tenant, s3_place)
+    endpoint, settings.AWS_S3_ENDPOINT_URL = settings.AWS_S3_ENDPOINT_URL, "http://127.0.0.1:9"
+    with pytest.raises(DeletionUnfinished, match=r"closed, but not deleted yet.*--accept-lost-backups"):
+        tenant_delete(tenant_id=tenant.id)
+    for attempt in (
+        lambda: tenant_context(tenant).__enter__(),
+        lambda: tenant_resume(tenant_id=tenant.id),
+        lambda: tenant_backup(tenant_id=tenant.id, output="/tmp/never"),
+        lambda: tenant_drill(tenant_id=tenant.id),
+        lambda: tenant_create(name=tenant.name, tenant_id=tenant.id),
+        lambda: tenant_clone(tenant_id=tenant.id, new_id="copy-of-it", backup_file="/tmp/never"),
+    ):
+        with pytest.raises(TenantError):
+            attempt()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(tenant.database_url)
+    assert tenant_migrate(tenant_id=None).outcome == "completed"  # nobody else waits for it
+    [recovery] = tenant_recover()
+    assert (recovery.tenant_id, recovery.kind, recovery.outcome) == (tenant.id, "delete", "failed")
+    settings.AWS_S3_ENDPOINT_URL = endpoint
+    assert [(one.kind, one.outcome) for one in tenant_recover()] == [("delete", "finished")]
+    assert Backup.objects.get(tenant_id=tenant.id).status == BackupStatus.REMOVED
+    assert problems(tenant) == []
+
+
+def test_a_backup_out_of_reach_can_be_accepted_and_is_named(tenant: Tenant, s3_place: str, settings: Settings) -> None:
+    file = back_up(tenant, s3_place)
+    endpoint, settings.AWS_S3_ENDPOINT_URL = settings.AWS_S3_ENDPOINT_URL, "http://127.0.0.1:9"
+    row = tenant_delete(tenant_id=tenant.id, accept_lost_backups=True)
+    remaining = certificate_of(row)["remains"]["backups"]
+    assert [one["file"] for one in remaining["backups"]] == [file]
+    assert certificate_of(row)["erased"]["backups"] == []
+    assert certificate_of(row)["accepted"] == ["lost backups"]
+    [check] = erasures_verify(tenant_id=tenant.id)
+    assert check.problems == []
+    assert f"{file} was not removed, and its place cannot be reached." in check.remaining
+    assert any(one.startswith(s3_place) for one in check.unseen)
+    settings.AWS_S3_ENDPOINT_URL = endpoint
+    assert problems(tenant) == [f"{file} is there."]
+
+
+def test_a_pruned_backup_is_erased_where_the_bucket_keeps_versions(tenant: Tenant, s3_place: str) -> None:
+    client, bucket = s3_client(), f"versions-{uuid.uuid4().hex[:8]}"
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    place = f"s3://{bucket}/backups"
+    file = back_up(tenant, place)
+    backup_remove(Backup.objects.get(tenant_id=tenant.id))
+    assert client.list_object_versions(Bucket=bucket)["Versions"]
+    row = tenant_delete(tenant_id=tenant.id)
+    assert [one["file"] for one in certificate_of(row)["erased"]["backups"]] == [file]
+    left = client.list_object_versions(Bucket=bucket)
+    assert not left.get("Versions") and not left.get("DeleteMarkers")
+    assert problems(tenant) == []
+
+
+def test_a_backup_whose_files_are_gone_is_not_called_erased(tenant: Tenant, tmp_path: Path) -> None:
+    back_up(tenant, tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
+    row = tenant_delete(tenant_id=tenant.id)
+    assert [one["is_there"] for one in certificate_of(row)["erased"]["backups"]] == [False]
+
+
+@pytest.mark.parametrize("down", ["storage", "broker", "cache"])
+def test_what_is_down_keeps_it_unfinished_until_it_is_back(
+    tenant: Tenant, settings: Settings, monkeypatch: pytest.MonkeyPatch, s3_place: str, down: str
+) -> None:
+    add_run(tenant)
+    storages_before = settings.STORAGES
+    with monkeypatch.context() as patch:
+        if down == "storage":
+            options = {"bucket_name": "x", "endpoint_url": "http://127.0.0.1:9", "region_name": "us-east-1"}
+            broken = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+            settings.STORAGES = {**storages_before, "artifacts": broken}
+        elif down == "broker":
+            nowhere = current_app.connection_for_write("redis://127.0.0.1:9/0")
+            patch.setattr(current_app, "connection_for_write", lambda **_options: nowhere)
+        else:
+            patch.setitem(settings.CACHES["default"], "LOCATION", "redis://127.0.0.1:9/0")
+        with pytest.raises(DeletionUnfinished):
+            tenant_delete(tenant_id=tenant.id)
+        assert Tenant.objects.get(pk=tenant.pk).status == TenantStatus.DELETING
+    settings.STORAGES = storages_before
+    assert [(one.outcome, one.reason) for one in tenant_recover()] == [("finished", "")]
+    assert problems(tenant) == []
+
+
+def test_what_somebody_prepared_in_its_database_goes_with_it(tenant: Tenant) -> None:
+    assert tenant.server is not None
+    for number, url in enumerate((tenant.database_url, owner_url(tenant.server, database_of(tenant)))):
+        with psycopg.connect(url) as connection:
+            connection.execute("SELECT 1 FROM runs")
+            connection.execute(f"PREPARE TRANSACTION 'by hand {number}'".encode())
+    row = tenant_delete(tenant_id=tenant.id)
+    assert tenants_objects(row.database) == []
+
+
+def cut_off(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a deletion that gets no further than the list."""
+
+    def fail(_tenant_id: str) -> int:
+        raise StorageError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tenant_storage, "erase_all", fail)
+        with pytest.raises(DeletionUnfinished):
+            tenant_delete(tenant_id=tenant.id)
+
+
+def test_one_whose_server_is_not_known_any_more_holds_up_no_other_recovery(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(tenant, monkeypatch)
+    Tenant.objects.filter(pk=tenant.pk).update(server=None)
+    [recovery] = tenant_recover()
+    assert recovery.outcome == "failed" and "on no registered server" in recovery.reason
+    Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
+    assert [one.outcome for one in tenant_recover()] == ["finished"]
+
+
+def test_nothing_is_certified_that_was_looked_for_on_another_server(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cut_off(tenant, monkeypatch)
+    with archived_postgres(tmp_path, "another") as other:
+        Tenant.objects.filter(pk=tenant.pk).update(server=other)
+        with pytest.raises(DeletionUnfinished, match="not the one that its database is on"):
+            tenant_delete(tenant_id=tenant.id)
+        Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
+    tenant_delete(tenant_id=tenant.id)
+    assert problems(tenant) == []
+
+
+def test_a_copy_that_is_being_tried_out_comes_first(tenant: Tenant) -> None:
+    with copying(tenant.id), pytest.raises(TenantBusy, match="drill"):
+        run_elsewhere(lambda: tenant_delete(tenant_id=tenant.id))
+    assert not Erasure.objects.filter(tenant_id=tenant.id).exists()
+
+
+# -- who is at work meanwhile ------------------------------------------------------------------------------------------
+
+
+def test_a_transaction_that_is_open_may_end_and_its_file_goes_too(tenant: Tenant) -> None:
+    run = add_run(tenant)
+    path = f"{tenant_storage.prefix_of(tenant.id)}{run}/draft/artifacts/late.md"
+    writing, ended, given_up = threading.Event(), threading.Event(), threading.Event()
+
+    def write() -> None:
+        with tenant_context(tenant) as alias, transaction.atomic(using=alias):
+            Step.objects.using(alias).select_for_update().get(run_id=run)
+            writing.set()
+            # Until the tenant is closed to everybody who comes later.
+            while Tenant.objects.get(pk=tenant.pk).status != TenantStatus.DELETING and not given_up.wait(0.02):
+                pass
+            storage.write(path, b"late")
+        ended.set()
+        connections["default"].close()
+
+    worker = threading.Thread(target=write)
+    worker.start()
+    try:
+        assert writing.wait(10)
+        row = tenant_delete(tenant_id=tenant.id)
+    finally:
+        given_up.set()
+        worker.join()
+    assert ended.is_set()
+    assert certificate_of(row)["erased"]["storage"]["objects"] == 3
+    assert list(tenant_storage.versions_of(tenant.id)) == []
+
+
+def test_a_warm_connection_of_another_thread_is_cut(tenant: Tenant) -> None:
+    with psycopg.connect(tenant.database_url, autocommit=True) as warm:
+        warm.execute("SELECT 1")
+        tenant_delete(tenant_id=tenant.id)
+        with pytest.raises(psycopg.OperationalError):
+            warm.execute("SELECT count(*) FROM runs")
+    with pytest.raises(TenantNotActive, match="deleted"):
+        tenant_context(tenant).__enter__()
+
+
+# -- it does not come back ---------------------------------------------------------------------------------------------
+
+
+def test_an_erased_tenant_is_not_restored_or_imported(tenant: Tenant, tmp_path: Path) -> None:
+    add_run(tenant)
+    file = back_up(tenant, tmp_path / "a", with_storage=True)
+    bundle = str(tmp_path / "a" / "bundle.tar")
+    tenant_export(tenant_id=tenant.id, output=bundle)
+    shutil.copytree(tmp_path / "a", tmp_path / "copied")  # by somebody, by hand
+    file, bundle = (one.replace("/a/", "/copied/") for one in (file, bundle))
+    tenant_delete(tenant_id=tenant.id)
+    with pytest.raises(TenantExists, match="never used again"):
+        tenant_create(name="again", tenant_id=tenant.id)
+    with pytest.raises(TenantNotActive, match="is deleted"):
+        tenant_restore(tenant_id=tenant.id, backup_file=file)
+    with pytest.raises(ErasedTenant, match="--from-erased"):
+        tenant_clone(tenant_id=tenant.id, new_id=f"back-{tenant.id}", backup_file=file)
+    for new_id in (None, f"back-{tenant.id}"):
+        with pytest.raises((TenantExists, ImportRefused)):
+            tenant_import(file=bundle, new_id=new_id)
+    with pytest.raises(ImportRefused, match="was erased"):
+        tenant_import(file=bundle, new_id=f"back-{tenant.id}", from_erased="  ")
+    [verification] = backups_verify(file=file)
+    assert "was erased" in verification.problem
+    assert not Tenant.objects.filter(pk=f"back-{tenant.id}").exists()
+
+
+@pytest.mark.parametrize("way", ["backup", "bundle"])
+def test_with_a_reason_it_comes_back_as_another_and_that_is_recorded(tenant: Tenant, tmp_path: Path, way: str) -> None:
+    add_run(tenant)
+    file = back_up(tenant, tmp_path / "a", with_storage=True)
+    bundle = str(tmp_path / "a" / "bundle.tar")
+    tenant_export(tenant_id=tenant.id, output=bundle)
+    shutil.copytree(tmp_path / "a", tmp_path / "copied")
+    file, bundle = (one.replace("/a/", "/copied/") for one in (file, bundle))
+    tenant_delete(tenant_id=tenant.id)
+    new_id, reason = f"back-{tenant.id}"[:41], "The court's order 7/2026"
+    if way == "backup":
+        tenant_clone(tenant_id=tenant.id, new_id=new_id, backup_file=file, from_erased=reason)
+    else:
+        tenant_import(file=bundle, new_id=new_id, from_erased=reason)
+    with tenant_context(new_id) as alias:
+        assert Run.objects.using(alias).count() == 1
+    details = ControlAuditLog.objects.get(action="tenant.erased.return", resource_id=tenant.id).details
+    assert details is not None and (details["new_id"], details["reason"]) == (new_id, reason)
+    assert any(f"came back as tenant {new_id}" in one and reason in one for one in problems(tenant))
+    remove(Tenant.objects.get(pk=new_id))
+
+
+def test_a_copy_that_is_a_tenant_of_its_own_is_named(tenant: Tenant, tmp_path: Path) -> None:
+    new_id = f"copy-{tenant.id}"[:41]
+    tenant_clone(tenant_id=tenant.id, new_id=new_id, backup_file=back_up(tenant, tmp_path))
+    row = tenant_delete(tenant_id=tenant.id)
+    assert certificate_of(row)["remains"]["copies"]["tenants"] == [new_id]
+    assert tenant_delete(tenant_id=new_id).certificate is not None
+
+
+# -- looking again -----------------------------------------------------------------------------------------------------
+
+
+def test_looking_again_finds_what_came_back(tenant: Tenant, tmp_path: Path) -> None:
+    add_run(tenant)
+    file = Path(back_up(tenant, tmp_path))
+    dump = file.read_bytes()
+    database = database_of(tenant)
+    server = tenant.server
+    assert server is not None
+    with Cluster(server, database_prefix()) as cluster:
+        cluster.fence(database, database, 0)
+        cluster.clone(database, "copied_by_hand")
+        cluster.open_to_owner("copied_by_hand")
+    row = tenant_delete(tenant_id=tenant.id)
+    assert problems(tenant) == [f"The database copied_by_hand on server {server.name} says that it is the tenant's."]
+    with Cluster(server, database_prefix()) as cluster:
+        cluster.drop_database("copied_by_hand")
+        cluster.create_empty_database(database)
+        cluster.ensure_login(database, "x")
+    found = problems(tenant)
+    assert f"There is a database {database} on server {server.name}." in found
+    assert f"There is a role {database} on server {server.name}." in found
+    with Cluster(server, database_prefix()) as cluster:
+        cluster.drop_database(database)
+        cluster.drop_role(database)
+    file.write_bytes(dump)
+    copy = file.with_name(f"{tenant.id}-20260101T000000Z-00000000.dump")
+    copy.write_bytes(dump)
+    assert problems(tenant) == [f"{file} is there.", f"{copy} is there, and no catalogue has it."]
+    file.unlink()
+    copy.unlink()
+    tenant_storage.write_all({f"{tenant_storage.prefix_of(tenant.id)}x": b"x"})
+    assert "1 version of a file" in problems(tenant)[0]
+    tenant_storage.erase_all(tenant.id)
+    add_messages((tenant, "late"))
+    cache.set(cache_key(tenant.id, "x"), 1)
+    assert [one[:28] for one in problems(tenant)] == ["The broker holds 2 messages ", "The cache holds 1 key of it."]
+    forge(row, "certificate = %s", Jsonb({**certificate_of(row), "tenant_id": "another"}))
+    assert any("The certificate is not the one that was written" in one for one in problems(tenant))
+    forge(row, "certificate = %s", Jsonb(certificate_of(row)))
+    Tenant.objects.filter(pk=tenant.pk).delete()
+    assert any("Its tombstone is gone" in one for one in problems(tenant))
+
+
+def test_what_the_retention_should_have_removed_is_a_problem(tenant: Tenant, settings: Settings) -> None:
+    settings.CLUSTER_BACKUP_RETENTION_DAYS = -1
+    tenant_delete(tenant_id=tenant.id)
+    assert any("still holds what was written to it" in one for one in problems(tenant))
+
+
+def test_there_is_nothing_to_look_for_where_nothing_was_erased(tenant: Tenant) -> None:
+    with pytest.raises(UnknownErasure):
+        erasures_verify(tenant_id=tenant.id)
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_consent_nothing_is_done(tenant: Tenant) -> None:
+    before = everything_of(tenant)
+    result = seo_gen("tenant", "delete", "--tenant-id", tenant.id)
+    assert result.returncode == 1
+    assert "Give --confirm" in result.stderr and "There is no backup of it." in result.stderr
+    assert everything_of(tenant) == before
+
+
+def test_commands(tenant: Tenant, tmp_path: Path) -> None:
+    add_run(tenant)
+    back_up(tenant, tmp_path)
+    result = seo_gen("tenant", "delete", "--tenant-id", tenant.id, "--confirm", "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["certificate"]["tenant_id"] == tenant.id
+    shown = seo_gen("tenant", "delete", "--tenant-id", tenant.id)
+    assert shown.returncode == 0 and "was erased before" in shown.stdout
+    for text in (document["sha256"], "What was erased", "What remains, and why", "Until", str(tmp_path)):
+        assert text in shown.stdout
+    assert tenant.id in seo_gen("erasure", "list").stdout
+    tenant_storage.write_all({f"{tenant_storage.prefix_of(tenant.id)}x": b"x"})
+    verified = seo_gen("erasure", "verify", "--tenant-id", tenant.id)
+    assert verified.returncode == 1 and f"{tenant.id}: There is 1 version" in verified.stderr
+    tenant_storage.erase_all(tenant.id)
+
+
+def run_elsewhere(call: object) -> None:
+    """Call it in another thread, whose connections and locks are its own; raise what it raises."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def act() -> None:
+        try:
+            call()  # type: ignore[operator]
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(act).result()

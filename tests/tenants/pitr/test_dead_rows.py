@@ -1,0 +1,54 @@
+"""Former versions of the control database's rows are called gone only when they are."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from django.db import connections
+from pytest_django import Settings
+
+from tenants.erasure.delete import tenant_delete
+from tenants.erasure.verify import erasures_verify
+from tenants.models import Erasure, Tenant
+from tenants.pitr.dead_rows import OWNER, superseded_remove
+from tenants.retention.prune import backup_prune
+from tests.tenants.support.erased import forge, forget_erasure
+
+
+def control_url(settings: Settings) -> dict[str, str]:
+    control = settings.DATABASES["default"]
+    return {
+        "host": control["HOST"],
+        "port": str(control["PORT"]),
+        "user": control["USER"],
+        "password": control["PASSWORD"],
+        "dbname": str(connections["default"].settings_dict["NAME"]),
+    }
+
+
+def test_what_an_older_transaction_still_sees_is_not_called_rewritten(tenant: Tenant, settings: Settings) -> None:
+    with psycopg.connect(**control_url(settings)) as reader:  # type: ignore[arg-type]
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        # A snapshot, and no lock on any of the tables.
+        reader.execute("SELECT count(*) FROM audit_anchors")
+        row = tenant_delete(tenant_id=tenant.id)
+        assert Erasure.objects.get(pk=row.pk).rewritten_at is None
+        [check] = erasures_verify(tenant_id=tenant.id)
+        assert "were not rewritten yet" in " ".join(check.remaining)
+        assert any(one.kind == "superseded rows" for one in backup_prune())
+    assert [one for one in backup_prune() if one.kind == "superseded rows"] == []
+    assert Erasure.objects.get(pk=row.pk).rewritten_at is not None
+    forget_erasure(row)
+
+
+def test_who_does_not_own_the_tables_rewrites_nothing(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = tenant_delete(tenant_id=tenant.id)
+    forge(row, "rewritten_at = NULL")
+    without = {alias: config for alias, config in connections.settings.items() if alias != OWNER}
+    with monkeypatch.context() as patch:
+        patch.setattr(connections, "_settings", without)
+        patch.setitem(connections.__dict__, "settings", without)
+        assert not superseded_remove()
+    assert Erasure.objects.get(pk=row.pk).rewritten_at is None
+    assert superseded_remove()
+    forget_erasure(row)

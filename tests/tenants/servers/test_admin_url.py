@@ -1,0 +1,75 @@
+"""An administrator's URL says who, where, and how TLS is done; whatever else libpq would take from it is refused."""
+
+from __future__ import annotations
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+
+from tenants.models import DatabaseServer
+from tenants.servers.admin_url import TLS_PARAMETERS, ServerURLRefused, require_server_url
+
+PLAIN = "postgresql://admin:sesame@db.example.com:5432/postgres"
+# libpq's own list ("Parameter Key Words" in PostgreSQL's manual), but those about TLS.
+OTHERS = (
+    *("host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service", "servicefile", "options"),
+    *("require_auth", "connect_timeout", "client_encoding", "application_name", "fallback_application_name"),
+    *("keepalives", "tcp_user_timeout", "replication", "gssencmode", "sslcompression", "sslpassword", "sslcertmode"),
+    *("sslcrldir", "sslsni", "requirepeer", "krbsrvname", "gsslib", "target_session_attrs", "load_balance_hosts"),
+    *("oauth_issuer", "scram_client_key", "sslkeylogfile", "requiressl", "nonsense"),
+)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        PLAIN,
+        "postgres://admin@db/postgres",
+        "postgresql://admin:p%40ss%23@[::1]:5432/postgres",
+        f"{PLAIN}?sslmode=verify-full&sslrootcert=/etc/ssl/ca.pem&channel_binding=require",
+        *(f"{PLAIN}?{name}=x" for name in TLS_PARAMETERS),
+    ],
+)
+def test_who_where_and_tls_are_accepted(url: str) -> None:
+    require_server_url(url)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    "form", ["{url}?{name}=x", "{url}?sslmode=require&{name}=x", "{url}?{name}", "{url}?{coded}=x"]
+)
+def test_every_other_parameter_is_refused(name: str, form: str) -> None:
+    coded = f"%{ord(name[0]):02x}{name[1:]}"
+    with pytest.raises(ServerURLRefused, match=f"has the parameter {name}, which is not accepted") as refusal:
+        require_server_url(form.format(url=PLAIN, name=name, coded=coded))
+    assert "sslmode" in refusal.value.hint and "sesame" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql://admin:sesame@db/postgres", "must begin with postgresql://"),
+        ("host=db password=sesame", "must begin with postgresql://"),
+        ("postgresql://admin:sesa me@db/postgres", "a blank"),
+        ("postgresql://admin:sesame@db/postgres?sslmode=require#&host=x", "a blank, a #"),
+        ("postgresql://admin:sesame@db/postgres?sslmode=require\n&ho\nst=x", "control character"),
+        ("postgresql://admin:sesa%zzme@db/postgres", "must begin a code"),
+        ("postgresql:///postgres", "names no host"),
+        ("postgresql://admin:sesame@/postgres", "names no host"),
+        ("postgresql://admin:sesame@[::1/postgres", "names no host"),
+        # What looks like a parameter may be a password with a "?" in it.
+        ("postgresql://admin:se?Same!word=1@db/postgres", r"has the parameter \*{4}"),
+    ],
+)
+def test_what_is_no_plain_url_is_refused_and_not_repeated(url: str, message: str) -> None:
+    with pytest.raises(ServerURLRefused, match=message) as refusal:
+        require_server_url(url)
+    assert "esame" not in str(refusal.value) and "Same!word" not in str(refusal.value)
+
+
+def test_control_setup_refuses_it_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = DatabaseServer.objects.get(pk="main").admin_url
+    monkeypatch.setattr(settings, "TENANT_SERVER_URL", f"{before}?service=elsewhere")
+    with pytest.raises(CommandError, match="has the parameter service, which is not accepted"):
+        call_command("control_setup")
+    assert DatabaseServer.objects.get(pk="main").admin_url == before
