@@ -50,7 +50,7 @@ def backup_lock(tenant_id: str) -> Iterator[None]:
 
 
 @contextmanager
-def copying(tenant_id: str) -> Iterator[None]:
+def block_deletion(tenant_id: str) -> Iterator[None]:
     """Tell, for as long as a copy of the tenant's data is tried out, that there is one. It hinders deletions alone."""
     with advisory_lock(_copies(tenant_id), wait=LOCK_WAIT, busy=lambda: TenantBusy(tenant_id, "delete"), shared=True):
         yield

@@ -13,7 +13,7 @@ from config.base.errors import SeoGenError
 from tenants.backup.backup import backup_abandon
 from tenants.erasure import steps
 from tenants.errors import FleetBusy, ServerError, TenantBusy
-from tenants.files.age_encryption import identity_require
+from tenants.files.age_encryption import age_identity_require
 from tenants.files.locations import place_at
 from tenants.fleet.batch_record import batch_applied, batch_decide, batch_end, fleet_lock
 from tenants.fleet.migrate import WORKERS
@@ -40,7 +40,7 @@ from tenants.restore import workflow
 from tenants.restore.scratch_database import drop_throwaways
 from tenants.schema.rehearsal import drop_scratch_databases
 from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tenants.transfer import new_tenant
 from tenants.types import OnProgress, ignore_progress
 
@@ -60,14 +60,16 @@ class Recovery:
     reason: str = ""
 
 
-def tenant_recover(*, identity_file: str | None = None, on_progress: OnProgress = ignore_progress) -> list[Recovery]:
+def tenant_recover(
+    *, age_identity_file: str | None = None, on_progress: OnProgress = ignore_progress
+) -> list[Recovery]:
     """End every unfinished operation and say what became of each. Safe to repeat, and to run beside live operations.
 
     A restore that needs more files of an encrypted backup opens it with the age identity in `identity_file`.
 
     A migration of tenants comes first: what it prepared keeps everybody else waiting.
     """
-    identity_require(identity_file)
+    age_identity_require(age_identity_file)
     batches = [_recover_batch(batch) for batch in batches_unfinished()]
     _end_strays()
     cluster_backups_recover()
@@ -75,7 +77,9 @@ def tenant_recover(*, identity_file: str | None = None, on_progress: OnProgress 
     drop_throwaways()
     backups = [_recover_backup(backup) for backup in Backup.objects.using(CONTROL).filter(status=BackupStatus.RUNNING)]
     return (
-        batches + backups + [_recover(operation, on_progress, identity_file) for operation in operations_unfinished()]
+        batches
+        + backups
+        + [_recover(operation, on_progress, age_identity_file) for operation in operations_unfinished()]
     )
 
 
@@ -113,8 +117,8 @@ def _end_strays() -> None:
     over = MigrationBatch.objects.using(CONTROL).exclude(status__in=UNFINISHED)
     for server in DatabaseServer.objects.using(CONTROL):
         # A server that is away is told of by whatever needs it.
-        with suppress(ServerError), Cluster(server, database_prefix(), MIGRATE) as cluster:
-            named = map(batch_of, cluster.prepared_transactions(GID_PREFIX))
+        with suppress(ServerError), ServerSession(server, database_prefix(), MIGRATE) as server_session:
+            named = map(batch_of, server_session.prepared_transactions(GID_PREFIX))
             for batch in over.filter(pk__in={batch_id for batch_id in named if batch_id}):
                 commit = batch.status == BatchStatus.COMPLETED and not batch.dry_run
                 end_all(batch, commit=commit, workers=WORKERS)
@@ -135,13 +139,13 @@ def _recover_backup(backup: Backup) -> Recovery:
     return Recovery(backup.tenant_id, backup.kind, "undone", _("What there was of it is removed."))
 
 
-def _recover(operation: TenantOperation, on_progress: OnProgress, identity_file: str | None) -> Recovery:
+def _recover(operation: TenantOperation, on_progress: OnProgress, age_identity_file: str | None) -> Recovery:
     tenant_id, kind = operation.tenant_id, operation.kind
     try:
         with tenant_lock(tenant_id, kind):
             operation.refresh_from_db(using="default")
             if operation.status == OperationStatus.RUNNING:
-                HANDLERS[kind](operation, on_progress, identity_file)
+                HANDLERS[kind](operation, on_progress, age_identity_file)
     except TenantBusy:
         return Recovery(tenant_id, kind, "busy")
     except SeoGenError as error:
@@ -154,9 +158,9 @@ def _recover(operation: TenantOperation, on_progress: OnProgress, identity_file:
 def _finish_create(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
     tenant = tenant_get(operation.tenant_id)
     assert tenant.server is not None  # a tenant that we provision always has one
-    with Cluster(tenant.server, database_prefix(), work_name(create.KIND, tenant.identity)) as cluster:
-        cluster.end_predecessors()
-        create.provision_or_undo(cluster, tenant, operation, on_progress)
+    with ServerSession(tenant.server, database_prefix(), work_name(create.KIND, tenant.identity)) as server_session:
+        server_session.end_predecessors()
+        create.provision_or_undo(server_session, tenant, operation, on_progress)
 
 
 HANDLERS: dict[str, Callable[[TenantOperation, OnProgress, str | None], None]] = {

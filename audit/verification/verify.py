@@ -129,16 +129,16 @@ def _which(tenant_id: str | None) -> tuple[list[Tenant], list[AuditArchive], lis
 def _control(evidence: Evidence) -> LogReport:
     connection = connections[CONTROL]
     report = LogReport("control", "", None, documents=evidence.documents)
-    with _told(report):
+    with _reporting_errors(report):
         roles = control_roles()
         for kind in ("control", "archive", "anchors", "ledger"):
             report.problems.extend(_about_guards(connection, kind, roles))
     anchors = evidence.anchors_of(None)
-    with _told(report):
+    with _reporting_errors(report):
         _chain(report, _Live(connection, CONTROL_LOG, control_ends(), CONTROL_GENESIS), anchors)
     report.problems.extend(evidence.problems)
     report.problems.extend(_about_old_guards("control", anchors))
-    with _told(report):
+    with _reporting_errors(report):
         report.problems.extend(_about_lost_archives())
         report.problems.extend(Problem(Kind.LEDGER, text) for text in ledger_problems())
     return report
@@ -146,7 +146,7 @@ def _control(evidence: Evidence) -> LogReport:
 
 def _tenant(tenant: Tenant, evidence: Evidence) -> LogReport:
     report = LogReport("tenant", tenant.id, tenant.identity)
-    with _told(report):
+    with _reporting_errors(report):
         _require_readable(tenant)
         # Nothing may put another database in its place meanwhile.
         with backup_lock(tenant.id):
@@ -179,7 +179,7 @@ def _look_into(report: LogReport, connection: BaseDatabaseWrapper, tenant: Tenan
 def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
     """The archive's own digest says whether it is what was archived; the control log's entry, whether that is."""
     report = LogReport("archive", archive.tenant_id, archive.identity, entries=archive.entries)
-    with _told(report):
+    with _reporting_errors(report):
         found = archive_problem(archive)
         if found:
             report.problems.append(Problem(Kind.ARCHIVE, found))
@@ -334,7 +334,7 @@ def _hash_of(head: object) -> object:
 
 
 @contextmanager
-def _told(report: LogReport) -> Iterator[None]:
+def _reporting_errors(report: LogReport) -> Iterator[None]:
     """Turn what keeps a log from being read into a problem of that log's: the others are still to be looked at."""
     try:
         yield

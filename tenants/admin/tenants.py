@@ -30,7 +30,7 @@ from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus, databa
 from tenants.naming import ID_MAX_LENGTH, NAME_MAX_LENGTH
 from tenants.routing.site_urls import tenant_url
 from tenants.servers.admin_url import require_server_url
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 
 STATUS_COLORS = {
     TenantStatus.PROVISIONING: "info",
@@ -96,7 +96,7 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
     def _require_reachable(self, name: str, url: str) -> None:
         try:
             require_server_url(url)
-            with Cluster(DatabaseServer(name=name, admin_url=url), database_prefix()):
+            with ServerSession(DatabaseServer(name=name, admin_url=url), database_prefix()):
                 pass
         except SeoGenError as error:
             raise ValidationError({"new_admin_url": str(error)}) from error

@@ -32,7 +32,7 @@ from tenants.files.age_encryption import SUFFIX as SEALED
 from tenants.files.age_encryption import recipient_for, seal
 from tenants.files.locations import Place, PlaceError, place_at
 from tenants.files.streams import Tally, collecting, copy_stream, piped
-from tenants.files.tar import archive_write
+from tenants.files.tar import tar_write
 from tenants.models import Backup, BackupKind, BackupStatus, Tenant, TenantStatus, database_prefix
 from tenants.operations import backup_lock
 from tenants.parallel import in_parallel
@@ -286,7 +286,7 @@ def _write_storage(place: Place, backup: Backup, tenant_id: str) -> ManifestFile
     name = storage_name(backup.name)
     with place.writing(name) as target:
         tally = Tally(target)
-        with piped(lambda pushed: archive_write(tenant_id, pushed)) as stream:
+        with piped(lambda pushed: tar_write(tenant_id, pushed)) as stream:
             seal(stream, cast(IO[bytes], tally), backup.recipient)
     return ManifestFile(name=name, sha256=tally.sha256, size_bytes=tally.size_bytes)
 

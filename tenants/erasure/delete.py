@@ -43,7 +43,7 @@ from tenants.restore.workflow import FLEET_WAIT
 from tenants.routing.owner_connection import owner_connection
 from tenants.schema.inspection import database_of
 from tenants.selectors import require_finished, tenant_get
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tenants.types import OnProgress, ignore_progress
 
 DELETABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
@@ -73,20 +73,20 @@ def tenant_loss(*, tenant_id: str) -> Loss:
     tenant = tenant_get(tenant_id)
     server = _require_deletable(tenant)
     database = database_of(tenant)
-    with Cluster(server, database_prefix(), work_of(tenant)) as cluster:
+    with ServerSession(server, database_prefix(), work_of(tenant)) as server_session:
         completed = Backup.objects.using(CONTROL).filter(
             tenant_id=tenant.id, kind=BackupKind.BACKUP, status=BackupStatus.COMPLETED
         )
         return Loss(
             tenant_id=tenant.id,
             name=tenant.name,
-            databases=databases_held(cluster, tenant.id, database),
-            rows=rows_held(cluster, database),
+            databases=databases_held(server_session, tenant.id, database),
+            rows=rows_held(server_session, database),
             storage=storage_held(tenant.id),
             backups=backups_held(tenant.id),
             files=files_held(tenant.id, tenant.identity),
             last_backup_at=completed.order_by("-started_at").values_list("started_at", flat=True).first(),
-            at_work=_at_work(cluster, database, tenant),
+            at_work=_at_work(server_session, database, tenant),
         )
 
 
@@ -95,8 +95,8 @@ def tenant_delete_check(*, tenant_id: str, accept_audit_loss: bool = False) -> N
     require_finished(tenant_id)
     tenant = tenant_get(tenant_id)
     server = _require_deletable(tenant)
-    with Cluster(server, database_prefix(), work_of(tenant)) as cluster:
-        _require_possible(cluster, tenant, accept_audit_loss)
+    with ServerSession(server, database_prefix(), work_of(tenant)) as server_session:
+        _require_possible(server_session, tenant, accept_audit_loss)
 
 
 def tenant_delete(
@@ -124,9 +124,9 @@ def tenant_delete(
             steps.accept(row, accepts)
         else:
             row = _begin(tenant, accepts)
-        with Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
-            cluster.end_predecessors()
-            steps.carry_on(cluster, tenant, row, on_progress)
+        with ServerSession(tenant.require_server(), database_prefix(), work_of(tenant)) as server_session:
+            server_session.end_predecessors()
+            steps.carry_on(server_session, tenant, row, on_progress)
     return row
 
 
@@ -135,18 +135,18 @@ def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
     with fleet_shared(wait=FLEET_WAIT):
         require_finished(tenant.id)
         server = _require_deletable(tenant)
-        with Cluster(server, database_prefix(), work_of(tenant)) as cluster:
-            _require_possible(cluster, tenant, AUDIT_LOSS in accepts)
+        with ServerSession(server, database_prefix(), work_of(tenant)) as server_session:
+            _require_possible(server_session, tenant, AUDIT_LOSS in accepts)
             # Only a member of the owner can drop its databases, which an administrator is not who has just come.
-            cluster.prepare()
+            server_session.prepare()
         return steps.begin(tenant, accepts)
 
 
-def _require_possible(cluster: Cluster, tenant: Tenant, accept_audit_loss: bool) -> None:
-    cluster.require_needed()
+def _require_possible(server_session: ServerSession, tenant: Tenant, accept_audit_loss: bool) -> None:
+    server_session.require_needed()
     if not accept_audit_loss:
-        _require_whole_log(cluster, tenant)
-    cluster.require_endable(database_of(tenant))
+        _require_whole_log(server_session, tenant)
+    server_session.require_endable(database_of(tenant))
     refusal = tenant_storage.refusal_of(tenant.id)
     if refusal:
         raise DeletionRefused(
@@ -163,13 +163,13 @@ def _require_deletable(tenant: Tenant) -> DatabaseServer:
     return tenant.require_server()
 
 
-def _require_whole_log(cluster: Cluster, tenant: Tenant) -> None:
+def _require_whole_log(server_session: ServerSession, tenant: Tenant) -> None:
     """Refuse before anything is begun what would stop it later: a log that is kept must be worth keeping."""
     database, identity = database_of(tenant), tenant.chain_identity or tenant.identity
-    if not cluster.database_exists(database):
+    if not server_session.database_exists(database):
         raise _without_log(tenant, _("Its database is gone, and its audit log with it."))
     try:
-        with owner_connection(cluster.server, database, work_of(tenant)) as connection:
+        with owner_connection(server_session.server, database, work_of(tenant)) as connection:
             bad = chain_first_bad(connection, identity)
             last = chain_last(connection, identity)
             if bad is None and chain_head(connection) != last:
@@ -185,11 +185,11 @@ def _without_log(tenant: Tenant, reason: str) -> DeletionRefused:
     return DeletionRefused(tenant.id, reason, hint=steps.HINTS[AUDIT_LOSS]())
 
 
-def _at_work(cluster: Cluster, database: str, tenant: Tenant) -> list[str]:
-    if not cluster.database_exists(database):
+def _at_work(server_session: ServerSession, database: str, tenant: Tenant) -> list[str]:
+    if not server_session.database_exists(database):
         return []
     try:
-        with owner_connection(cluster.server, database, work_of(tenant)) as connection:
+        with owner_connection(server_session.server, database, work_of(tenant)) as connection:
             return contents().at_work(connection.alias)
     except Error:
         return []

@@ -21,7 +21,7 @@ from tenants.files.tenant_storage import versions_of
 from tenants.models import Backup, BackupKind, BackupStatus, FileRead, Restore, Tenant
 from tenants.routing.owner_connection import owner_connection
 from tenants.schema.row_counts import census_take, is_of
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 
 # What the databases of a tenant are.
 LIVE, KEPT, SCRATCH = "live", "kept", "scratch"
@@ -94,27 +94,29 @@ def database_names(tenant_id: str, live: str) -> dict[str, str]:
     return {name: kind for name, kind in {**names, live: LIVE}.items() if name}
 
 
-def databases_held(cluster: Cluster, tenant_id: str, live: str) -> list[HeldDatabase]:
+def databases_held(server_session: ServerSession, tenant_id: str, live: str) -> list[HeldDatabase]:
     """Return those of them that exist."""
     names = database_names(tenant_id, live)
-    return [HeldDatabase(name, names[name], size) for name, size in cluster.database_bytes(list(names)).items()]
+    return [HeldDatabase(name, names[name], size) for name, size in server_session.database_bytes(list(names)).items()]
 
 
-def databases_saying(cluster: Cluster, identity: UUID, *, but: Collection[str]) -> tuple[list[str], list[str]]:
+def databases_saying(
+    server_session: ServerSession, identity: UUID, *, but: Collection[str]
+) -> tuple[list[str], list[str]]:
     """Return (databases, whatever their names, that say they are that tenant's; those that were not looked into).
 
     Those in `but` are left out. A database that is not the owner role's is not connected to: what is in it answers for
     whoever owns it, and may run anything.
     """
     found, unseen = [], []
-    for name, owner in cluster.database_owners().items():
+    for name, owner in server_session.database_owners().items():
         if name in but:
             continue
-        if owner != cluster.owner:
+        if owner != server_session.owner:
             unseen.append(name)
             continue
         try:
-            with owner_connection(cluster.server, name, "count") as connection:
+            with owner_connection(server_session.server, name, "count") as connection:
                 if is_of(connection, identity):
                     found.append(name)
         except Error:
@@ -122,11 +124,11 @@ def databases_saying(cluster: Cluster, identity: UUID, *, but: Collection[str]) 
     return found, unseen
 
 
-def rows_held(cluster: Cluster, live: str) -> dict[str, int]:
+def rows_held(server_session: ServerSession, live: str) -> dict[str, int]:
     """Return {table: rows} of the tenant's database; {} where it is gone or cannot be read."""
     try:
         with (
-            owner_connection(cluster.server, live, "count") as connection,
+            owner_connection(server_session.server, live, "count") as connection,
             transaction.atomic(using=connection.alias),
         ):
             census = census_take(connection)

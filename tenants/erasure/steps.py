@@ -67,7 +67,7 @@ from tenants.restore.scratch_database import drop_throwaways
 from tenants.routing.held_transaction import held_open
 from tenants.routing.owner_connection import owner_connection
 from tenants.servers.restore_points import restore_point
-from tenants.servers.session import Cluster, parse_location
+from tenants.servers.session import ServerSession, parse_location
 from tenants.types import OnProgress, Progress
 
 KIND = "delete"
@@ -78,7 +78,7 @@ LOST_BACKUPS = "lost backups"
 GRACE_S = 10.0
 
 Found = dict[str, Any]
-Step = Callable[[Cluster, Tenant, Erasure], Found]
+Step = Callable[[ServerSession, Tenant, Erasure], Found]
 
 
 def work_of(tenant: Tenant) -> str:
@@ -123,16 +123,16 @@ def accept(row: Erasure, accepts: Sequence[str]) -> None:
         audit(row, "tenant.delete", identity=str(row.identity), accepts=new)
 
 
-def carry_on(cluster: Cluster, tenant: Tenant, row: Erasure, on_progress: OnProgress) -> None:
+def carry_on(server_session: ServerSession, tenant: Tenant, row: Erasure, on_progress: OnProgress) -> None:
     """Do the steps that are left; raise `DeletionUnfinished` with what stands in the way."""
     try:
         done = ErasurePhase.values.index(row.phase)
-        _require_same_server(cluster, row)
+        _require_same_server(server_session, row)
         for name, phase, step in STEPS:
             if ErasurePhase.values.index(phase) <= done:
                 continue
             on_progress(Progress(tenant.id, name))
-            _advance(row, phase, step(cluster, tenant, row))
+            _advance(row, phase, step(server_session, tenant, row))
         on_progress(Progress(tenant.id, "certificate"))
         _finish(tenant, row)
         superseded_remove()
@@ -147,39 +147,42 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     """Go on with a deletion that was cut off."""
     row = Erasure.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
     tenant = Tenant.objects.using(CONTROL).select_related("server").get(pk=row.tenant_id)
-    with copies_barred(tenant.id), Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
-        cluster.end_predecessors()
-        carry_on(cluster, tenant, row, on_progress)
+    with (
+        copies_barred(tenant.id),
+        ServerSession(tenant.require_server(), database_prefix(), work_of(tenant)) as server_session,
+    ):
+        server_session.end_predecessors()
+        carry_on(server_session, tenant, row, on_progress)
 
 
 # -- the steps ---------------------------------------------------------------------------------------------------------
 
 
-def _close(cluster: Cluster, _tenant: Tenant, row: Erasure) -> Found:
+def _close(server_session: ServerSession, _tenant: Tenant, row: Erasure) -> Found:
     """Keep the tenant's role out. A worker that is writing a file holds a transaction meanwhile: it may end."""
-    cluster.fence(row.database, row.role, GRACE_S)
+    server_session.fence(row.database, row.role, GRACE_S)
     return {}
 
 
-def _mark(cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
-    point = restore_point(cluster.server, reason=KIND, tenant_id=tenant.id)
+def _mark(server_session: ServerSession, tenant: Tenant, _row: Erasure) -> Found:
+    point = restore_point(server_session.server, reason=KIND, tenant_id=tenant.id)
     return {
         "restore_point": point.name if point else None,
         "lsn": point.lsn if point else None,
-        "system": cluster.facts().system_identifier,
+        "system": server_session.facts().system_identifier,
     }
 
 
-def _require_same_server(cluster: Cluster, row: Erasure) -> None:
+def _require_same_server(server_session: ServerSession, row: Erasure) -> None:
     """Refuse to find nothing on another server, which would be certified as if it were gone.
 
     A server that was upgraded meanwhile is another one by its identifier, and has the database.
     """
     begun = row.found.get(ErasurePhase.MARKED, {}).get("system")
     over = ErasurePhase.values.index(row.phase) >= ErasurePhase.values.index(ErasurePhase.CREDENTIALS)
-    if begun is None or over or cluster.database_exists(row.database):
+    if begun is None or over or server_session.database_exists(row.database):
         return
-    if cluster.facts().system_identifier != begun:
+    if server_session.facts().system_identifier != begun:
         raise DeletionUnfinished(
             row.tenant_id,
             _("The server that is registered for it now is not the one that its database is on."),
@@ -188,21 +191,23 @@ def _require_same_server(cluster: Cluster, row: Erasure) -> None:
         )
 
 
-def _archive(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+def _archive(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
     archive = AuditArchive.objects.using(CONTROL).filter(identity=row.identity).first()
-    if archive is None and not cluster.database_exists(row.database):
-        _require(row, AUDIT_LOSS, _("Its database is gone, and its audit log with it."))
+    if archive is None and not server_session.database_exists(row.database):
+        _require_accepted(row, AUDIT_LOSS, _("Its database is gone, and its audit log with it."))
     elif archive is None:
         try:
-            archive = _copy_log(cluster, tenant, row)
+            archive = _copy_log(server_session, tenant, row)
         except Error as error:
             reason = _("Its audit log cannot be read: %(reason)s.") % {"reason": reason_of(error)}
-            _require(row, AUDIT_LOSS, reason)
+            _require_accepted(row, AUDIT_LOSS, reason)
         except ArchiveDiffers as error:
             # As where somebody put entries of it there before; nothing can take them out again.
-            _require(row, AUDIT_LOSS, bare(error.message))
+            _require_accepted(row, AUDIT_LOSS, bare(error.message))
     elif not _is_ours(archive):
-        _require(row, AUDIT_LOSS, _("There is an archive of its audit log that the control log knows nothing of."))
+        _require_accepted(
+            row, AUDIT_LOSS, _("There is an archive of its audit log that the control log knows nothing of.")
+        )
         archive = None
     if archive is None:
         return {"entries": None, "first_bad": None, "head_hash": None, "digest": None}
@@ -222,15 +227,15 @@ def _is_ours(archive: AuditArchive) -> bool:
     return made.filter(details__identity=str(archive.identity), details__digest=archive.digest).exists()
 
 
-def _copy_log(cluster: Cluster, tenant: Tenant, row: Erasure) -> AuditArchive:
+def _copy_log(server_session: ServerSession, tenant: Tenant, row: Erasure) -> AuditArchive:
     with (
-        owner_connection(cluster.server, row.database, work_of(tenant)) as source,
+        owner_connection(server_session.server, row.database, work_of(tenant)) as source,
         transaction.atomic(using=CONTROL),
         held_open(connections[CONTROL]),
     ):
         archive = log_archive(source, tenant_id=tenant.id, identity=row.identity, chain_identity=row.chain_identity)
         if archive.first_bad is not None:
-            _require(row, AUDIT_LOSS, broken_log(archive.first_bad))
+            _require_accepted(row, AUDIT_LOSS, broken_log(archive.first_bad))
         record(
             using=CONTROL,
             action="audit.archive",
@@ -251,11 +256,11 @@ def broken_log(number: int) -> str:
     return _("The audit log is broken at entry %(number)d.") % {"number": number}
 
 
-def _list(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+def _list(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
     """List everything before the first of it goes, so that the certificate is the same however often we begin."""
     return {
-        "databases": [asdict(one) for one in databases_held(cluster, tenant.id, row.database)],
-        "rows": rows_held(cluster, row.database),
+        "databases": [asdict(one) for one in databases_held(server_session, tenant.id, row.database)],
+        "rows": rows_held(server_session, row.database),
         "place": tenant_storage.place_of(tenant.id),
         "storage": asdict(storage_held(tenant.id)),
         "backups": [asdict(one) for one in backups_held(tenant.id)],
@@ -263,12 +268,12 @@ def _list(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
     }
 
 
-def _erase_storage(_cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
+def _erase_storage(_cluster: ServerSession, tenant: Tenant, _row: Erasure) -> Found:
     tenant_storage.erase_all(tenant.id)
     return {}
 
 
-def _erase_backups(_cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+def _erase_backups(_cluster: ServerSession, tenant: Tenant, row: Erasure) -> Found:
     """Try every one of them before giving up; those out of reach stay in the catalogue.
 
     So do files that people gave, where they lie in a place of ours and are still what was read.
@@ -292,7 +297,7 @@ def _erase_backups(_cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
         except PlaceError as error:
             problems[file["file"]] = error.message
     if problems:
-        _require(row, LOST_BACKUPS, " ".join(problems.values()))
+        _require_accepted(row, LOST_BACKUPS, " ".join(problems.values()))
     return {"remaining": sorted(problems), "changed": changed}
 
 
@@ -327,27 +332,27 @@ def _note_erased(backup: Backup) -> None:
         )
 
 
-def _erase_messages(_cluster: Cluster, tenant: Tenant, _row: Erasure) -> Found:
+def _erase_messages(_cluster: ServerSession, tenant: Tenant, _row: Erasure) -> Found:
     return {"messages": contents().erase_messages(tenant.id), "cache_keys": cache_erase(tenant.id)}
 
 
-def _drop_databases(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+def _drop_databases(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
     """Drop them all, and what killed drills, verifications and recoveries left of this tenant or of others."""
     for name in database_names(tenant.id, row.database):
         # What somebody prepared in it would keep it from being dropped.
-        cluster.roll_back_prepared(name)
-        cluster.drop_database(name)
+        server_session.roll_back_prepared(name)
+        server_session.drop_database(name)
     drop_throwaways()
     recoveries_remove()
-    lsn, _moment = cluster.heartbeat()
+    lsn, _moment = server_session.heartbeat()
     # The next segment of the log holds nothing of them.
-    return {"lsn": lsn, "segment": cluster.end_segment()}
+    return {"lsn": lsn, "segment": server_session.end_segment()}
 
 
-def _drop_roles(cluster: Cluster, tenant: Tenant, row: Erasure) -> Found:
+def _drop_roles(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
     scratch = [name for name, kind in database_names(tenant.id, row.database).items() if kind == SCRATCH]
     for name in [row.role, *scratch]:
-        cluster.drop_role(name)
+        server_session.drop_role(name)
     return {"roles": [row.role]}
 
 
@@ -402,7 +407,7 @@ def _forget(tenant: Tenant) -> None:
     batches.update(error="")
 
 
-def _require(row: Erasure, what: str, reason: str) -> None:
+def _require_accepted(row: Erasure, what: str, reason: str) -> None:
     """Go on where the operator accepts it, else raise."""
     if what in row.accepts:
         return

@@ -40,9 +40,9 @@ from tenants.models import (
 )
 from tenants.naming import work_name
 from tenants.pitr.dead_rows import control_system_identifier
-from tenants.pitr.wal_archive import archive_read
+from tenants.pitr.wal_archive import wal_archive_read
 from tenants.schema.inspection import database_of
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 
 
 @dataclass
@@ -202,18 +202,18 @@ def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
     names = list(database_names(row.tenant_id, row.database))
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
         try:
-            with Cluster(server, database_prefix(), work_name("verify", row.identity)) as cluster:
-                for name in cluster.database_bytes(names):
+            with ServerSession(server, database_prefix(), work_name("verify", row.identity)) as server_session:
+                for name in server_session.database_bytes(names):
                     yield _("There is a database %(name)s on server %(server)s.") % {
                         "name": name,
                         "server": server.name,
                     }
-                if cluster.role_exists(row.role):
+                if server_session.role_exists(row.role):
                     yield _("There is a role %(name)s on server %(server)s.") % {
                         "name": row.role,
                         "server": server.name,
                     }
-                found, unseen = databases_saying(cluster, row.identity, but=_known_databases(server))
+                found, unseen = databases_saying(server_session, row.identity, but=_known_databases(server))
                 if unseen:
                     check.unseen.append(
                         _("databases of others on server %(server)s: %(names)s")
@@ -298,15 +298,15 @@ def _servers_of_control() -> Iterator[DatabaseServer]:
     identifier = control_system_identifier()
     for server in DatabaseServer.objects.using(CONTROL):
         # One that is away was told of.
-        with suppress(ServerError), Cluster(server, database_prefix()) as cluster:
-            if cluster.facts().system_identifier == identifier:
+        with suppress(ServerError), ServerSession(server, database_prefix()) as server_session:
+            if server_session.facts().system_identifier == identifier:
                 yield server
 
 
 def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
     """Timelines apart, the names of segments sort like their positions."""
     if server.wal_archive:
-        archive = archive_read(place_at(server.wal_archive))
+        archive = wal_archive_read(place_at(server.wal_archive))
         count = sum(1 for segment in archive.segments if segment.number <= archive.number(last))
         if count:
             yield ngettext(
@@ -318,8 +318,8 @@ def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
         yield _("The log of server %(name)s is archived by another tool, whose retention decides.") % {
             "name": server.name
         }
-    with Cluster(server, database_prefix()) as cluster:
-        oldest = cluster.oldest_segment()
+    with ServerSession(server, database_prefix()) as server_session:
+        oldest = server_session.oldest_segment()
         if oldest is not None and oldest[8:] <= last[8:]:
             yield _(
                 "The log of server %(name)s itself still holds what was written to it, until its next checkpoints."

@@ -40,12 +40,12 @@ def seal(source: IO[bytes], target: IO[bytes], recipient: str) -> None:
 
 
 @contextmanager
-def unsealed(source: IO[bytes], identity_file: str | None) -> Iterator[IO[bytes]]:
+def unsealed(source: IO[bytes], age_identity_file: str | None) -> Iterator[IO[bytes]]:
     """Yield the encrypted `source` decrypted, with the identity (private key) in the file, or in the setting's.
 
     Raises `SealError` where there is none, or the file was encrypted to another or damaged.
     """
-    identities = _identities(identity_file or settings.BACKUP_AGE_IDENTITY_FILE)
+    identities = _identities(age_identity_file or settings.BACKUP_AGE_IDENTITY_FILE)
 
     def decrypt(target: IO[bytes]) -> None:
         try:
@@ -60,9 +60,9 @@ def unsealed(source: IO[bytes], identity_file: str | None) -> Iterator[IO[bytes]
         yield stream
 
 
-def identity_require(identity_file: str | None, *, needed: bool = False) -> None:
+def age_identity_require(age_identity_file: str | None, *, needed: bool = False) -> None:
     """Raise `SealError` where the identity file that was given, or the setting's if one is `needed`, cannot be used."""
-    path = identity_file or (settings.BACKUP_AGE_IDENTITY_FILE if needed else None)
+    path = age_identity_file or (settings.BACKUP_AGE_IDENTITY_FILE if needed else None)
     if (path or needed) and not _identities(path or ""):
         raise _no_identity(path or "")
 
@@ -86,7 +86,7 @@ def _identities(path: str) -> list[pyrage.x25519.Identity]:
     if not path:
         raise SealError(
             _("The file is encrypted, and no identity that could open it was given."),
-            hint=_("Name the file with --identity-file, or set BACKUP_AGE_IDENTITY_FILE."),
+            hint=_("Name the file with --age-identity-file, or set BACKUP_AGE_IDENTITY_FILE."),
             code="age_identity_missing",
         )
     try:

@@ -75,7 +75,7 @@ def content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return content
 
 
-def archive_write(tenant_id: str, target: IO[bytes]) -> None:
+def tar_write(tenant_id: str, target: IO[bytes]) -> None:
     """Write the tenant's files, named as beneath its prefix. Raises `StorageError`."""
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for stored in tenant_storage.objects_of(tenant_id):
@@ -87,7 +87,7 @@ def archive_write(tenant_id: str, target: IO[bytes]) -> None:
             archive.addfile(member, io.BytesIO(content))
 
 
-def archive_read(source: IO[bytes], *, at_most: int | None = None) -> Iterator[File]:
+def tar_read(source: IO[bytes], *, at_most: int | None = None) -> Iterator[File]:
     """Yield (name beneath the tenant's prefix, content) of each file; the content is to be read before the next.
 
     Raises `BadArchive`, also where there are more than `at_most`.

@@ -30,7 +30,7 @@ from tenants.schema.template import fingerprint
 from tenants.schema.transactional import untransactional
 from tenants.selectors import operations_unfinished, require_fleet_finished, tenant_get, tenants_existing
 from tenants.servers.restore_points import restore_point
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tenants.types import BatchReport, OnBatchProgress, ignore_batch_progress
 
 MIGRATABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
@@ -158,13 +158,13 @@ def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
 def _full_servers(batch: Batch, pending: Sequence[Group]) -> Iterator[str]:
     for server in {one.server for one in pending}:
         needed = sum(len(one.looks) for one in pending if one.server == server)
-        with Cluster(server, database_prefix(), batch.record.work) as cluster:
+        with ServerSession(server, database_prefix(), batch.record.work) as server_session:
             try:
-                cluster.require_needed()
+                server_session.require_needed()
             except ServerError as error:
                 yield str(error)
                 continue
-            maximum, used = cluster.prepared_capacity()
+            maximum, used = server_session.prepared_capacity()
         if used + needed > maximum:
             yield ngettext(
                 "Database server %(name)s can hold %(maximum)d prepared transaction (%(used)d in use), and this"

@@ -24,7 +24,7 @@ from tenants.schema.recorded_sql import Script
 from tenants.schema.reference import history_read
 from tenants.schema.releases import Release, label
 from tenants.servers.lock_holders import is_lock_timeout, lock_reason
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 
 # SQLSTATE, PostgreSQL manual, appendix A.
 UNDEFINED_OBJECT = "42704"
@@ -121,9 +121,9 @@ def end_all(
     tenant_ids = {(server, database): tenant_id for server, database, tenant_id in rows}
     for server in DatabaseServer.objects.using(CONTROL).filter(pk__in=batch.tenants.using(CONTROL).values("server")):
         try:
-            with Cluster(server, database_prefix(), batch.work) as cluster:
-                cluster.end_predecessors()
-                prepared = cluster.prepared_transactions(batch.gid())
+            with ServerSession(server, database_prefix(), batch.work) as server_session:
+                server_session.end_predecessors()
+                prepared = server_session.prepared_transactions(batch.gid())
         except ServerError as error:
             problems.append(str(error))
             continue

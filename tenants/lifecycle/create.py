@@ -22,7 +22,7 @@ from tenants.operations import advisory_lock, audit, operation_begin, operation_
 from tenants.schema.reference import template_version
 from tenants.schema.template import ensure_template
 from tenants.selectors import operations_unfinished, server_for_new_tenant, tenant_get
-from tenants.servers.session import Cluster, bind_identity, parse_location
+from tenants.servers.session import ServerSession, bind_identity, parse_location
 from tenants.types import OnProgress, Progress, ignore_progress
 
 KIND = "create"
@@ -54,12 +54,12 @@ def tenant_create(
         server = unfinished[0].server if unfinished else server_for_new_tenant(server_name)
         assert server is not None  # a tenant that we provision always has one
         identity = unfinished[0].identity if unfinished else uuid.uuid4()
-        with Cluster(server, database_prefix(), work_name(KIND, identity)) as cluster:
-            cluster.require_needed()
-            tenant, operation = unfinished or _begin(cluster, new_id, name, identity)
+        with ServerSession(server, database_prefix(), work_name(KIND, identity)) as server_session:
+            server_session.require_needed()
+            tenant, operation = unfinished or _begin(server_session, new_id, name, identity)
             if unfinished:
-                cluster.end_predecessors()
-            provision_or_undo(cluster, tenant, operation, on_progress)
+                server_session.end_predecessors()
+            provision_or_undo(server_session, tenant, operation, on_progress)
     return tenant_get(new_id)
 
 
@@ -92,28 +92,30 @@ def _next_id(name: str) -> str:
     return again or next(numbered_ids(Tenant.objects.using(CONTROL).values_list("pk", flat=True)))
 
 
-def provision_or_undo(cluster: Cluster, tenant: Tenant, operation: TenantOperation, on_progress: OnProgress) -> None:
+def provision_or_undo(
+    server_session: ServerSession, tenant: Tenant, operation: TenantOperation, on_progress: OnProgress
+) -> None:
     """Finish the creation; on failure remove what was made, so that nothing half-made is left, and raise the failure.
 
     Where even the removal fails (the server went away), the record stays for `tenant_recover`.
     """
     try:
-        template = _provision(cluster, tenant, on_progress)
+        template = _provision(server_session, tenant, on_progress)
         _activate(tenant, operation, template)
     except BaseException as failure:
         try:
-            undo(cluster, tenant, operation, failure)
+            undo(server_session, tenant, operation, failure)
         except Exception as error:
             raise TenantUnfinished(tenant.id, KIND) from error
         raise
     on_progress(Progress(tenant.id, "active"))
 
 
-def undo(cluster: Cluster, tenant: Tenant, operation: TenantOperation, failure: BaseException) -> None:
+def undo(server_session: ServerSession, tenant: Tenant, operation: TenantOperation, failure: BaseException) -> None:
     """Remove the tenant's database, role and row; its id may be used again, since it never was a customer's."""
     location = parse_location(tenant.database_url)
-    cluster.drop_database(location.database)
-    cluster.drop_role(location.role)
+    server_session.drop_database(location.database)
+    server_session.drop_role(location.role)
     with transaction.atomic(using=CONTROL):
         Tenant.objects.using(CONTROL).filter(pk=tenant.pk, status=TenantStatus.PROVISIONING).delete()
         reason = str(failure) if isinstance(failure, SeoGenError) else type(failure).__name__
@@ -143,14 +145,16 @@ def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | N
     )
 
 
-def _begin(cluster: Cluster, tenant_id: str, name: str, identity: uuid.UUID) -> tuple[Tenant, TenantOperation]:
+def _begin(
+    server_session: ServerSession, tenant_id: str, name: str, identity: uuid.UUID
+) -> tuple[Tenant, TenantOperation]:
     """Record the tenant with the credentials it is going to have, and the operation, before anything is made."""
-    location = cluster.location(database_name(database_prefix()), secrets.token_urlsafe(32))
+    location = server_session.location(database_name(database_prefix()), secrets.token_urlsafe(32))
     tenant = Tenant(
         id=tenant_id,
         name=name,
         database_url=location.url,
-        server=cluster.server,
+        server=server_session.server,
         identity=identity,
         status=TenantStatus.PROVISIONING,
     )
@@ -170,18 +174,18 @@ def _begin(cluster: Cluster, tenant_id: str, name: str, identity: uuid.UUID) -> 
     return tenant, operation
 
 
-def _provision(cluster: Cluster, tenant: Tenant, on_progress: OnProgress) -> str:
+def _provision(server_session: ServerSession, tenant: Tenant, on_progress: OnProgress) -> str:
     """Make the database, and return which template it was cloned from."""
     location = parse_location(tenant.database_url)
     on_progress(Progress(tenant.id, "template"))
-    template = ensure_template(cluster, database_prefix())
+    template = ensure_template(server_session, database_prefix())
     on_progress(Progress(tenant.id, "role"))
-    cluster.ensure_login(location.role, location.password)
+    server_session.ensure_login(location.role, location.password)
     on_progress(Progress(tenant.id, "database"))
-    if not cluster.database_exists(location.database):
-        cluster.clone(template, location.database)
+    if not server_session.database_exists(location.database):
+        server_session.clone(template, location.database)
     on_progress(Progress(tenant.id, "access"))
-    cluster.open_to(location.database, location.role)
+    server_session.open_to(location.database, location.role)
     on_progress(Progress(tenant.id, "identity"))
     bind_identity(tenant, current_actor())
     return template

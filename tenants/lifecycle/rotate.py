@@ -16,7 +16,7 @@ from tenants.naming import work_name
 from tenants.operations import audit, operation_begin, operation_end, tenant_lock
 from tenants.parallel import in_parallel
 from tenants.selectors import require_finished, tenant_get, tenants_existing
-from tenants.servers.session import Cluster, parse_location, with_password
+from tenants.servers.session import ServerSession, parse_location, with_password
 from tenants.types import OnProgress, Progress, ignore_progress
 
 KIND = "rotate"
@@ -66,11 +66,11 @@ def tenant_rotate(
 def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
     """Finish one that was cut off: the tenant's row has the new password, so its role gets that one."""
     tenant = tenant_get(operation.tenant_id)
-    with _cluster(tenant) as cluster:
-        cluster.end_predecessors()
+    with _cluster(tenant) as server_session:
+        server_session.end_predecessors()
         location = parse_location(tenant.database_url)
-        cluster.ensure_login(location.role, location.password)
-        _finish(cluster, tenant, operation, GRACE_S, on_progress)
+        server_session.ensure_login(location.role, location.password)
+        _finish(server_session, tenant, operation, GRACE_S, on_progress)
 
 
 def _rotate(tenant_id: str, grace_s: float, on_progress: OnProgress) -> None:
@@ -84,16 +84,16 @@ def _rotate(tenant_id: str, grace_s: float, on_progress: OnProgress) -> None:
         tenant = tenant_get(tenant_id)
         _require_role(tenant)
         role, password = parse_location(tenant.database_url).role, secrets.token_urlsafe(32)
-        with _cluster(tenant) as cluster:
-            cluster.require_needed()
+        with _cluster(tenant) as server_session:
+            server_session.require_needed()
             operation: TenantOperation | None = None
             try:
-                with cluster.changing_login(role, password):
+                with server_session.changing_login(role, password):
                     on_progress(Progress(tenant_id, "begin"))
                     operation = _record(tenant, with_password(tenant.database_url, password))
                     on_progress(Progress(tenant_id, "record"))
                 on_progress(Progress(tenant_id, "password"))
-                _finish(cluster, tenant, operation, grace_s, on_progress)
+                _finish(server_session, tenant, operation, grace_s, on_progress)
             except Exception as error:
                 if operation is None:
                     raise
@@ -111,13 +111,13 @@ def _record(tenant: Tenant, url: str) -> TenantOperation:
 
 
 def _finish(
-    cluster: Cluster, tenant: Tenant, operation: TenantOperation, grace_s: float, on_progress: OnProgress
+    server_session: ServerSession, tenant: Tenant, operation: TenantOperation, grace_s: float, on_progress: OnProgress
 ) -> None:
     """End what was opened with the old password, and the operation. Can be repeated."""
     location = parse_location(tenant.database_url)
-    cluster.end_old_sessions(location.role, grace_s)
+    server_session.end_old_sessions(location.role, grace_s)
     on_progress(Progress(tenant.id, "sessions"))
-    prepared = cluster.roll_back_prepared_of(location.role, location.url)
+    prepared = server_session.roll_back_prepared_of(location.role, location.url)
     on_progress(Progress(tenant.id, "prepared"))
     with transaction.atomic(using=CONTROL):
         operation_end(operation, OperationStatus.COMPLETED)
@@ -131,6 +131,6 @@ def _require_role(tenant: Tenant) -> None:
     tenant.require_server()
 
 
-def _cluster(tenant: Tenant) -> Cluster:
+def _cluster(tenant: Tenant) -> ServerSession:
     assert tenant.server is not None  # one that we rotate has one
-    return Cluster(tenant.server, database_prefix(), work_name(KIND, tenant.identity))
+    return ServerSession(tenant.server, database_prefix(), work_name(KIND, tenant.identity))

@@ -20,7 +20,7 @@ from tenants.schema.template import drop_unused_templates
 from tenants.servers.admin_url import require_server_url
 from tenants.servers.control_rights import control_rights_problems, control_rights_require
 from tenants.servers.rights_check import rights_problems
-from tenants.servers.session import Cluster, parse_location
+from tenants.servers.session import ServerSession, parse_location
 
 # The server named by TENANT_SERVER_URL.
 MAIN_SERVER = "main"
@@ -64,29 +64,29 @@ def server_register(*, name: str, admin_url: str) -> DatabaseServer:
         has_default = DatabaseServer.objects.using(CONTROL).filter(is_default=True).exists()
         server = DatabaseServer(name=name, is_default=not has_default)
     server.admin_url = admin_url
-    with Cluster(server, database_prefix()) as cluster:
-        cluster.prepare()
-        server.owner_password = _owner_password(cluster)
+    with ServerSession(server, database_prefix()) as server_session:
+        server_session.prepare()
+        server.owner_password = _owner_password(server_session)
         with transaction.atomic(using=CONTROL):
             server.save(using=CONTROL)
             if moved:
-                _follow(cluster)
+                _follow(server_session)
             record(using=CONTROL, action="server.change", resource_type="database_server", resource_id=name)
-        _let_owner_in(cluster)
+        _let_owner_in(server_session)
     return server
 
 
 def _require_rights(server: DatabaseServer) -> None:
-    with Cluster(server, database_prefix()) as cluster:
-        cluster.require_needed()
+    with ServerSession(server, database_prefix()) as server_session:
+        server_session.require_needed()
 
 
 def _prepared(server: DatabaseServer) -> list[str]:
     """See to the roles of a server and to the owner's login; return one sentence for each thing that is missing."""
     try:
-        with Cluster(server, database_prefix()) as cluster:
-            cluster.prepare()
-            password = _owner_password(cluster)
+        with ServerSession(server, database_prefix()) as server_session:
+            server_session.prepare()
+            password = _owner_password(server_session)
             if password != server.owner_password:
                 server.owner_password = password
                 with transaction.atomic(using=CONTROL):
@@ -98,26 +98,26 @@ def _prepared(server: DatabaseServer) -> list[str]:
                         resource_id=server.name,
                         details={"fields": ["owner_password"]},
                     )
-            _let_owner_in(cluster)
-            return [f"{server.name}: {problem}" for problem in rights_problems(cluster)]
+            _let_owner_in(server_session)
+            return [f"{server.name}: {problem}" for problem in rights_problems(server_session)]
     except ServerError as error:
         return [str(error)]
 
 
-def _owner_password(cluster: Cluster) -> str:
+def _owner_password(server_session: ServerSession) -> str:
     """Return the owner's password: the row's, that of a server which is this one by another name, or a new one."""
-    present: str = cluster.server.owner_password
+    present: str = server_session.server.owner_password
     if present:
         return present
     for server in DatabaseServer.objects.using(CONTROL):
-        if server.owner_password and cluster.lets_owner_in(server.owner_password):
+        if server.owner_password and server_session.lets_owner_in(server.owner_password):
             return str(server.owner_password)
     return secrets.token_urlsafe(32)
 
 
-def _let_owner_in(cluster: Cluster) -> None:
-    if not cluster.lets_owner_in(cluster.server.owner_password):
-        cluster.let_owner_in(cluster.server.owner_password)
+def _let_owner_in(server_session: ServerSession) -> None:
+    if not server_session.lets_owner_in(server_session.server.owner_password):
+        server_session.let_owner_in(server_session.server.owner_password)
 
 
 def _applied() -> set[str]:
@@ -155,11 +155,11 @@ def _note_archive(name: str, archive: str) -> None:
             )
 
 
-def _follow(cluster: Cluster) -> None:
+def _follow(server_session: ServerSession) -> None:
     """Point the tenants of a server that has a new address to it; each keeps its own database, role and password."""
-    for tenant in Tenant.objects.using(CONTROL).select_for_update().filter(server=cluster.server):
+    for tenant in Tenant.objects.using(CONTROL).select_for_update().filter(server=server_session.server):
         old = parse_location(tenant.database_url)
-        new = cluster.location(old.database, old.password)
+        new = server_session.location(old.database, old.password)
         if urlsplit(new.url).netloc != urlsplit(old.url).netloc:
             tenant.database_url = new.url
             tenant.connection_version = F("connection_version") + 1

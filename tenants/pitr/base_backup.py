@@ -41,7 +41,7 @@ from tenants.pitr.dead_rows import superseded_remove
 from tenants.selectors import server_get
 from tenants.servers import programs
 from tenants.servers.replication import replicating
-from tenants.servers.session import REPLICATION, Cluster, ServerFacts, application_name
+from tenants.servers.session import REPLICATION, ServerFacts, ServerSession, application_name
 from tenants.types import OnProgress, Progress, ignore_progress
 
 ENDING_WAIT_S = 10.0
@@ -67,9 +67,9 @@ def cluster_backup(
     # What it copies of the control database should not outlive an erasure.
     superseded_remove()
     with server_lock(server):
-        with Cluster(server, database_prefix()) as cluster:
-            cluster.require_rights(REPLICATION)
-            facts = cluster.facts()
+        with ServerSession(server, database_prefix()) as server_session:
+            server_session.require_rights(REPLICATION)
+            facts = server_session.facts()
         parent = _parent(server, facts) if incremental else None
         _require_simple(server, facts)
         backup = _begin(server, facts, parent, place.url)
@@ -166,8 +166,8 @@ def _make(backup: BaseBackup, on_progress: OnProgress) -> datetime:
     _ensure_folder(staged.parent)
     on_progress(Progress(backup.server.name, "copy"))
     _copy(backup, staged)
-    with Cluster(backup.server, database_prefix()) as cluster:
-        finished_at = cluster.facts().now
+    with ServerSession(backup.server, database_prefix()) as server_session:
+        finished_at = server_session.facts().now
     on_progress(Progress(backup.server.name, "verify"))
     require_self_contained(staged)  # a tablespace may have been made meanwhile
     verify(staged, backup.server_version)
@@ -239,8 +239,8 @@ def _end_copying(backup: BaseBackup) -> None:
         if found.info["name"] == "pg_basebackup" and str(staged) in (found.info["cmdline"] or []):
             process.end(found, ((signal.SIGKILL, ENDING_WAIT_S),))
     # On another machine it is out of reach, but its connection is not.
-    with suppress(ServerError), Cluster(backup.server, database_prefix(), _work(backup)) as cluster:
-        cluster.end_predecessors()
+    with suppress(ServerError), ServerSession(backup.server, database_prefix(), _work(backup)) as server_session:
+        server_session.end_predecessors()
     _parent_manifest(staged).unlink(missing_ok=True)
 
 

@@ -20,7 +20,7 @@ from tenants.files.locations import Folder, Place, place_at
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, RestorePoint
 from tenants.pitr.base_backup import server_lock
 from tenants.pitr.base_backup_files import BaseBackupError, chain, completed, files_removed, remove
-from tenants.pitr.wal_archive import Archive, archive_read
+from tenants.pitr.wal_archive import Archive, wal_archive_read
 
 DAY_S = 86_400
 
@@ -107,7 +107,7 @@ def _remove_wal(server: DatabaseServer) -> int:
     if not server.wal_archive:
         return 0
     place = place_at(server.wal_archive)
-    archive = archive_read(place)
+    archive = wal_archive_read(place)
     first = _first_needed(server, place, archive)
     unneeded = [segment for segment in archive.segments if segment.number < first]
     if unneeded:

@@ -21,7 +21,7 @@ from tenants.models import DatabaseServer, database_prefix
 from tenants.selectors import server_get
 from tenants.servers import programs
 from tenants.servers.replication import replicating
-from tenants.servers.session import RECEIVER_SLOT, REPLICATION, Cluster, application_name
+from tenants.servers.session import RECEIVER_SLOT, REPLICATION, ServerSession, application_name
 
 
 class _Stopped(BaseException):
@@ -41,10 +41,10 @@ def cluster_receive_wal(
     server = server_get(server_name)
     folder = _folder(server, output)
     folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
-    with Cluster(server, database_prefix()) as cluster:
-        cluster.require_rights(REPLICATION)
-        facts = cluster.facts()
-        if cluster.archiver().is_received:
+    with ServerSession(server, database_prefix()) as server_session:
+        server_session.require_rights(REPLICATION)
+        facts = server_session.facts()
+        if server_session.archiver().is_received:
             raise ServerError(
                 _("The log of database server %(name)s is being received already.") % {"name": server.name},
                 code="wal_receiver_running",

@@ -22,9 +22,9 @@ from tenants.models import BaseBackup, DatabaseServer, RestorePoint, database_pr
 from tenants.pitr.base_backup_files import chain, completed, files_kept, limits, unpack
 from tenants.pitr.replay import Replay
 from tenants.pitr.scratch_server import ASK_US, RecoveryError, ScratchServer, remove_abandoned, scratch_server
-from tenants.pitr.wal_archive import archive_read, latest_commit
+from tenants.pitr.wal_archive import latest_commit, wal_archive_read
 from tenants.servers import programs
-from tenants.servers.session import Cluster, ServerFacts
+from tenants.servers.session import ServerFacts, ServerSession
 from tenants.types import OnProgress, Progress, Target, ignore_progress, utc
 
 __all__ = ["RecoveryError", "Target", "recovered_server", "recoveries_remove"]
@@ -107,8 +107,8 @@ def recoveries_remove(work: str | None = None) -> list[str]:
 def _live_facts(server: DatabaseServer) -> ServerFacts | None:
     """Return what the live server says of itself; None where it is gone, which is when recovery is needed most."""
     try:
-        with Cluster(server, database_prefix()) as cluster:
-            return cluster.facts()
+        with ServerSession(server, database_prefix()) as server_session:
+            return server_session.facts()
     except ServerError:
         return None
 
@@ -197,7 +197,7 @@ def _is_covered(server: DatabaseServer, backup: BaseBackup, target: Target) -> b
     if server.wal_restore_command:
         return False
     place = place_at(server.wal_archive)
-    archive = archive_read(place)
+    archive = wal_archive_read(place)
     if target.time is None:
         newest = archive.segments[-1].number if archive.segments else -1
         return archive.number_of(_point(server, target).lsn) < newest
@@ -211,21 +211,21 @@ def _complete_archive(server: DatabaseServer) -> None:
     The commit comes before the switch: recovery to a time needs one that is later, to know that it has arrived.
     """
     try:
-        with Cluster(server, database_prefix()) as cluster:
-            cluster.heartbeat()
-            segment = cluster.switch_wal()
+        with ServerSession(server, database_prefix()) as server_session:
+            server_session.heartbeat()
+            segment = server_session.switch_wal()
             deadline = time.monotonic() + ARCHIVE_WAIT_S
-            while not _is_archived(server, cluster, segment) and time.monotonic() < deadline:
+            while not _is_archived(server, server_session, segment) and time.monotonic() < deadline:
                 time.sleep(STEP_S)
     except ServerError:
         # It went away, or its administrator may not switch: what is archived by itself must do.
         return
 
 
-def _is_archived(server: DatabaseServer, cluster: Cluster, segment: str) -> bool:
+def _is_archived(server: DatabaseServer, server_session: ServerSession, segment: str) -> bool:
     if server.wal_archive:
         return place_at(server.wal_archive).size(segment) is not None
-    last = cluster.archiver().last_archived
+    last = server_session.archiver().last_archived
     return last is not None and last[:24] >= segment
 
 

@@ -15,9 +15,9 @@ from tenants.errors import ServerError
 from tenants.files.locations import Place, place_at
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, database_prefix
 from tenants.pitr.base_backup_files import completed
-from tenants.pitr.wal_archive import Archive, archive_read, latest_commit
+from tenants.pitr.wal_archive import Archive, latest_commit, wal_archive_read
 from tenants.servers.rights_check import rights_problems
-from tenants.servers.session import IDENTIFY, ArchiverState, Cluster, ServerFacts
+from tenants.servers.session import IDENTIFY, ArchiverState, ServerFacts, ServerSession
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ def _health(server: DatabaseServer) -> ClusterHealth:
 
 def _ask(server: DatabaseServer, problems: list[str]) -> tuple[ServerFacts | None, ArchiverState | None]:
     try:
-        with Cluster(server, database_prefix()) as cluster:
-            problems += rights_problems(cluster)
-            if cluster.missing_rights(IDENTIFY):
+        with ServerSession(server, database_prefix()) as server_session:
+            problems += rights_problems(server_session)
+            if server_session.missing_rights(IDENTIFY):
                 return None, None
-            return cluster.facts(), cluster.archiver()
+            return server_session.facts(), server_session.archiver()
     except ServerError as error:
         problems.append(str(error))
         return None, None
@@ -99,7 +99,7 @@ def _archive(server: DatabaseServer, problems: list[str]) -> tuple[Place | None,
         return None, None
     try:
         place = place_at(server.wal_archive)
-        return place, archive_read(place)
+        return place, wal_archive_read(place)
     except SeoGenError as error:
         problems.append(str(error))
         return None, None

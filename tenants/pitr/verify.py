@@ -22,7 +22,7 @@ from config.base.errors import SeoGenError
 from tenants.files.locations import FOLDER_MODE, Folder, Place, place_at
 from tenants.models import BaseBackup, DatabaseServer
 from tenants.pitr.base_backup_files import completed, files_kept, readable, verify
-from tenants.pitr.wal_archive import Archive, Segment, archive_read, fetch, lsn_at, position
+from tenants.pitr.wal_archive import Archive, Segment, fetch, lsn_at, position, wal_archive_read
 from tenants.selectors import server_get
 from tenants.servers import programs
 from tenants.types import OnProgress, Progress, ignore_progress
@@ -95,7 +95,7 @@ def _verify_archive(server: DatabaseServer, oldest: BaseBackup) -> Verified:
     damaged: dict[str, str] = {}
     try:
         place = place_at(server.wal_archive)
-        archive = archive_read(place)
+        archive = wal_archive_read(place)
         needed = [one for one in archive.segments if one.number >= archive.number_of(oldest.start_lsn)]
         count = len(needed)
         damaged = _damaged(place, archive, needed, oldest.server_version)

@@ -69,7 +69,7 @@ class Archive:
         return [self.name_of(number, timeline) for number in range(first, last) if number not in there]
 
 
-def archive_read(place: Place) -> Archive:
+def wal_archive_read(place: Place) -> Archive:
     """List the archived segments. Raises `PlaceError`; an archive that does not exist yet is empty."""
     try:
         there = list(place.names())

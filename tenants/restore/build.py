@@ -23,7 +23,7 @@ from tenants.schema.recorded_sql import Script
 from tenants.schema.rehearsal import reference_for, rehearse
 from tenants.schema.releases import History, Release, short
 from tenants.schema.row_counts import Census
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 
 __all__ = ["Built", "Expected", "bring_forward", "build"]
 
@@ -49,7 +49,7 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
     1. load, as the guest, within limits; 2. end what the dump has left running or prepared; 3. prove, as the guest,
     that it is what its history makes; 4. hand it over to the owner, grant; 5. bring an older one forward.
     """
-    _require_server(scratch.cluster, source)
+    _require_server(scratch.server_session, source)
     on_step("load")
     scratch.create()
     with bounded_load(scratch, source.dump_bytes) as guard:
@@ -73,7 +73,7 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
     script = _pending(proven.reference, proven.census.history, expected, code, work)
     if script is None:
         return Built(proven.census, proven.reference.version, fingerprint, drift, [])
-    with owner_connection(scratch.cluster.server, scratch.database, work) as connection:
+    with owner_connection(scratch.server_session.server, scratch.database, work) as connection:
         connection.set_autocommit(False)
         # In the transaction in which names are looked for in "public" too.
         if catalog_fingerprint(connection) != fingerprint:
@@ -91,29 +91,29 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
 
 
 def bring_forward(
-    cluster: Cluster, database: str, history: History, code: Release, fleet_version: str, *, work: str
+    server_session: ServerSession, database: str, history: History, code: Release, fleet_version: str, *, work: str
 ) -> list[str]:
     """Migrate a database of the owner's, such as one that was kept, to the fleet's version; return what was applied."""
-    reference = reference_for(cluster.server, cluster.major_version, history, code, work)
+    reference = reference_for(server_session.server, server_session.major_version, history, code, work)
     if code.is_complete(history) or reference.version == fleet_version:
         return []
     script = rehearse(reference, history, code, work)
-    with owner_connection(cluster.server, database, work) as connection:
+    with owner_connection(server_session.server, database, work) as connection:
         connection.set_autocommit(False)
         script.run(connection)
         connection.commit()
     return script.migrations
 
 
-def _require_server(cluster: Cluster, source: Source) -> None:
+def _require_server(server_session: ServerSession, source: Source) -> None:
     """A dump of a newer PostgreSQL may hold what an older one does not know."""
-    if source.manifest and source.manifest.server_version > cluster.major_version:
+    if source.manifest and source.manifest.server_version > server_session.major_version:
         raise Unfit(
             _("The backup was made on PostgreSQL %(newer)d, and server %(name)s runs %(older)d.")
             % {
                 "newer": source.manifest.server_version,
-                "name": cluster.server.name,
-                "older": cluster.major_version,
+                "name": server_session.server.name,
+                "older": server_session.major_version,
             },
             code="server_version_older",
         )
@@ -122,7 +122,7 @@ def _require_server(cluster: Cluster, source: Source) -> None:
 def _granted(scratch: Scratch, source: Source, expected: Expected, proven: Proven, work: str) -> tuple[str, list[str]]:
     """Grant as the reference has it; return the schema's fingerprint, and the drift that is accepted."""
     reference = proven.reference
-    with owner_connection(scratch.cluster.server, scratch.database, work) as connection:
+    with owner_connection(scratch.server_session.server, scratch.database, work) as connection:
         grant_as(connection, reference.catalog)
         fingerprint = catalog_fingerprint(connection)
         if fingerprint == reference.fingerprint:

@@ -13,18 +13,18 @@ from django.utils.translation import gettext as _
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from tenants.errors import TenantError, TenantNotActive, disk_failures_told
-from tenants.files.age_encryption import identity_require
+from tenants.files.age_encryption import age_identity_require
 from tenants.files.files_read import DRILL, Reader, holding_proven, reading_begin
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Tenant, database_prefix
 from tenants.naming import work_name
-from tenants.operations import copying
+from tenants.operations import block_deletion
 from tenants.restore import workflow
 from tenants.restore.build import Expected
 from tenants.restore.sources import BackupFile, backup_find, state_at
 from tenants.restore.verify_backup import build_throwaway, timed
 from tenants.schema.inspection import database_of
 from tenants.selectors import tenant_get
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tenants.types import DrillReport, OnProgress, Progress, ignore_progress
 
 # By default a drill goes to a moment so long ago.
@@ -36,7 +36,7 @@ def tenant_drill(
     tenant_id: str,
     backup_file: str | None = None,
     to_time: datetime | None = None,
-    identity_file: str | None = None,
+    age_identity_file: str | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> DrillReport:
     """Restore the tenant into a scratch database, which is dropped again; return how long each step took.
@@ -47,16 +47,16 @@ def tenant_drill(
     tenant = tenant_get(tenant_id)
     if tenant.status not in workflow.RESTORABLE:
         raise TenantNotActive(tenant.id, tenant.status)
-    identity_require(identity_file)
+    age_identity_require(age_identity_file)
     server = tenant.require_server()
     if backup_file is None and to_time is None:
         backup_file, to_time = _default(tenant, server)
-    file = backup_find(backup_file, identity_file) if backup_file is not None else None
+    file = backup_find(backup_file, age_identity_file) if backup_file is not None else None
     _record(tenant, file, to_time)
     timing_s: dict[str, float] = {}
     with (
-        copying(tenant.id),
-        Cluster(server, database_prefix(), work_name("drill", tenant.identity)) as cluster,
+        block_deletion(tenant.id),
+        ServerSession(server, database_prefix(), work_name("drill", tenant.identity)) as server_session,
         timed(timing_s) as next_step,
         disk_failures_told(),
     ):
@@ -66,13 +66,13 @@ def tenant_drill(
             on_progress(Progress(tenant.id, step))
 
         if file is not None:
-            built = build_throwaway(cluster, file, Expected.of(tenant, file), on_step=on_step)
+            built = build_throwaway(server_session, file, Expected.of(tenant, file), on_step=on_step)
             holding_proven(file.given(with_storage=False), tenant.identity)
             description = file.description
         else:
             on_step("recover")
             with state_at(server, database_of(tenant), to_time, work=str(uuid4())) as source:
-                built = build_throwaway(cluster, source, Expected.of(tenant, source), on_step=on_step)
+                built = build_throwaway(server_session, source, Expected.of(tenant, source), on_step=on_step)
                 description = source.description
             DatabaseServer.objects.using(CONTROL).filter(pk=server.pk).update(recovery_verified_at=Now())
     on_progress(Progress(tenant.id, "done"))

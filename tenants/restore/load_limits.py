@@ -90,7 +90,7 @@ class LoadGuard:
 
     def _progress(self, largest: int) -> tuple[int, int, object]:
         """Return what only ever rises: bytes read, the most that were on disk, when the newest statement began."""
-        size_bytes, begun = self._scratch.cluster.loaded(self._scratch.database, self._scratch.guest)
+        size_bytes, begun = self._scratch.server_session.loaded(self._scratch.database, self._scratch.guest)
         return self._read_bytes, max(largest, size_bytes), begun
 
     def _end(self, reason: str) -> None:
@@ -99,7 +99,7 @@ class LoadGuard:
         for process in self._processes:
             process.kill()
         with suppress(ServerError):  # a server that is away has ended them
-            self._scratch.cluster.end_guest(self._scratch.guest)
+            self._scratch.server_session.end_guest(self._scratch.guest)
 
 
 class _Counted:

@@ -115,7 +115,9 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
             history = history_read(connection)
             if problem := code.problem(history):
                 raise UnknownHistory(problem)
-            reference = reference_for(scratch.cluster.server, scratch.cluster.major_version, history, code, work)
+            reference = reference_for(
+                scratch.server_session.server, scratch.server_session.major_version, history, code, work
+            )
             found = differences(schema_part(reference.catalog), schema_part(catalog_read(connection)))
             require_drift_accepted(found, source, expected)
             census = census_take(connection)

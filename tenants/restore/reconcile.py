@@ -11,7 +11,7 @@ from django.db.utils import Error
 from tenants.app_hooks import FileRef, RunDifferences, contents
 from tenants.errors import TenantError
 from tenants.files import tenant_storage
-from tenants.files.tar import archive_read, matching
+from tenants.files.tar import matching, tar_read
 from tenants.files.tenant_storage import Content, is_beneath, kept_path, objects_of, prefix_of
 from tenants.models import DatabaseServer, Restore, Tenant
 from tenants.naming import work_name
@@ -23,7 +23,7 @@ NAMED = 1000
 
 
 def reconcile(
-    tenant: Tenant, server: DatabaseServer, row: Restore, *, identity_file: str | None = None
+    tenant: Tenant, server: DatabaseServer, row: Restore, *, age_identity_file: str | None = None
 ) -> dict[str, object]:
     """Return the report's lists of runs and files. May be repeated.
 
@@ -42,7 +42,7 @@ def reconcile(
     problems = broken(tenant.id, files)
     returned: list[str] = []
     if problems:
-        returned = _bring_back(tenant, row, problems, identity_file) + _put_back(tenant, row, problems)
+        returned = _bring_back(tenant, row, problems, age_identity_file) + _put_back(tenant, row, problems)
         problems = broken(tenant.id, files)
     known = {file.path for file in files}
     orphans = [stored.path for stored in objects_of(tenant.id) if stored.path not in known]
@@ -67,10 +67,10 @@ def _is_whole(file: FileRef) -> bool:
     return content is not None and hashlib.sha256(content).hexdigest() == file.digest
 
 
-def _bring_back(tenant: Tenant, row: Restore, wanted: list[FileRef], identity_file: str | None) -> list[str]:
+def _bring_back(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identity_file: str | None) -> list[str]:
     """Take files from the backup's archive, where it has one and can be read; what is there now is kept aside."""
     try:
-        file = backup_find(row.source, identity_file)
+        file = backup_find(row.source, age_identity_file)
     except TenantError:
         return []
     if file.manifest is None or file.manifest.storage is None:
@@ -78,8 +78,8 @@ def _bring_back(tenant: Tenant, row: Restore, wanted: list[FileRef], identity_fi
     prefix = prefix_of(tenant.id)
     digests = {one.path.removeprefix(prefix): one.digest for one in wanted if is_beneath(tenant.id, one.path)}
     brought = []
-    with opened(file.place, file.manifest.storage.name, file.manifest.storage, identity_file) as stream:
-        for name, content in matching(archive_read(stream), digests):
+    with opened(file.place, file.manifest.storage.name, file.manifest.storage, age_identity_file) as stream:
+        for name, content in matching(tar_read(stream), digests):
             _replace(tenant, row, prefix + name, content, digests[name])
             brought.append(prefix + name)
     return brought

@@ -16,7 +16,7 @@ from config.base.databases import CONTROL
 from tenants.errors import ServerError, TenantError
 from tenants.models import DatabaseServer, database_prefix
 from tenants.operations import advisory_lock
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 
 
 def scratch_name(operation_id: UUID) -> str:
@@ -38,11 +38,11 @@ def throwaway_prefix() -> str:
 
 
 @contextmanager
-def throwaway(cluster: Cluster) -> Iterator[Scratch]:
+def throwaway(server_session: ServerSession) -> Iterator[Scratch]:
     """Yield a scratch database that is dropped afterwards; a killed process's is dropped by `drop_throwaways`."""
     name = throwaway_prefix() + uuid4().hex[:12]
     with _lock(name):
-        scratch = Scratch(cluster, name, name)
+        scratch = Scratch(server_session, name, name)
         try:
             yield scratch
         finally:
@@ -52,11 +52,11 @@ def throwaway(cluster: Cluster) -> Iterator[Scratch]:
 def drop_throwaways() -> None:
     """Drop what killed processes left on any server, databases and roles; one that is away keeps it until the next."""
     for server in DatabaseServer.objects.using(CONTROL):
-        with suppress(ServerError), Cluster(server, database_prefix(), "scratch") as cluster:
+        with suppress(ServerError), ServerSession(server, database_prefix(), "scratch") as server_session:
             prefix = throwaway_prefix()
-            for name in {*cluster.databases_named(prefix), *cluster.roles_named(prefix)}:
+            for name in {*server_session.databases_named(prefix), *server_session.roles_named(prefix)}:
                 with suppress(ScratchBusy), _lock(name):
-                    Scratch(cluster, name, name).drop()
+                    Scratch(server_session, name, name).drop()
 
 
 class ScratchBusy(TenantError):
@@ -73,7 +73,7 @@ def _lock(name: str) -> AbstractContextManager[None]:
 class Scratch:
     """A database and the guest that owns it for the time being."""
 
-    cluster: Cluster
+    server_session: ServerSession
     database: str
     guest: str
     password: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
@@ -81,31 +81,31 @@ class Scratch:
     @property
     def url(self) -> str:
         """The database's, as the guest."""
-        return self.cluster.location(self.guest, self.password, database=self.database).url
+        return self.server_session.location(self.guest, self.password, database=self.database).url
 
     def create(self) -> None:
         """Make the database, empty, whatever a predecessor left."""
-        self.cluster.prepare()
-        self.cluster.drop_database(self.database)
-        self.cluster.ensure_guest(self.guest, self.password)
-        self.cluster.create_empty_database(self.database)
-        self.cluster.lend(self.database, self.guest)
+        self.server_session.prepare()
+        self.server_session.drop_database(self.database)
+        self.server_session.ensure_guest(self.guest, self.password)
+        self.server_session.create_empty_database(self.database)
+        self.server_session.lend(self.database, self.guest)
 
     def hand_over(self) -> None:
         """Make all of it the owner's; the guest is gone then."""
-        self.cluster.hand_over(self.database, self.guest)
-        self.cluster.drop_guest(self.guest)
+        self.server_session.hand_over(self.database, self.guest)
+        self.server_session.drop_guest(self.guest)
 
     def settle(self) -> int:
         """End what the dump has left running or prepared, and let the guest in again; return how much was prepared."""
-        self.cluster.end_guest(self.guest)
-        self.cluster.let_guest_in(self.database, self.guest, self.password)
-        return self.cluster.roll_back_as_guest(self.database, self.guest, self.password)
+        self.server_session.end_guest(self.guest)
+        self.server_session.let_guest_in(self.database, self.guest, self.password)
+        return self.server_session.roll_back_as_guest(self.database, self.guest, self.password)
 
     def drop(self) -> None:
         """Drop database and guest, in whatever state a killed process has left them."""
-        exists = self.cluster.database_exists(self.database)
-        if exists and self.cluster.role_exists(self.guest):
+        exists = self.server_session.database_exists(self.database)
+        if exists and self.server_session.role_exists(self.guest):
             self.settle()
-        self.cluster.drop_database(self.database)
-        self.cluster.drop_guest(self.guest)
+        self.server_session.drop_database(self.database)
+        self.server_session.drop_guest(self.guest)

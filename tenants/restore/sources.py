@@ -17,7 +17,7 @@ from tenants.backup.dump import dump, format_of, load
 from tenants.backup.manifest import MAX_BYTES, SUFFIX, Manifest, ManifestFile, manifest_read
 from tenants.errors import TenantError
 from tenants.files.age_encryption import SUFFIX as SEALED
-from tenants.files.age_encryption import identity_require, is_sealed, unsealed
+from tenants.files.age_encryption import age_identity_require, is_sealed, unsealed
 from tenants.files.files_read import Given, location_of, reading_end
 from tenants.files.locations import MissingFromPlace, Place, source_file
 from tenants.files.streams import Peeked, Tally
@@ -72,7 +72,7 @@ class BackupFile:
     manifest: Manifest | None
     # Whether the catalogue of this installation has it.
     is_ours: bool
-    identity_file: str | None = None
+    age_identity_file: str | None = None
     # Of the manifest beside it; "" where there is none.
     manifest_sha256: str = ""
 
@@ -95,7 +95,7 @@ class BackupFile:
 
     def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
         expected = self.manifest.file if self.manifest else None
-        with opened(self.place, self.name, expected, self.identity_file) as stream:
+        with opened(self.place, self.name, expected, self.age_identity_file) as stream:
             load_stream(stream, scratch, guard, work=work)
 
 
@@ -111,7 +111,7 @@ class ServerDatabase:
     dump_bytes: int | None = None
 
     def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
-        version = scratch.cluster.major_version
+        version = scratch.server_session.major_version
         # As its reader: at that moment the owner may have been another role, or none.
         dump(
             self.server,
@@ -130,7 +130,7 @@ def load_stream(stream: IO[bytes], scratch: Scratch, guard: LoadGuard, *, work: 
     beginning = stream.read(BEGINNING_BYTES)
     load(
         scratch.url,
-        scratch.cluster.major_version,
+        scratch.server_session.major_version,
         guard.counted(cast(IO[bytes], Peeked(beginning, stream))),
         dump_format=format_of(beginning),
         work=work,
@@ -151,20 +151,20 @@ def described(to_time: datetime | None) -> str:
     return _("the state at %(time)s") % {"time": to_time.isoformat()}
 
 
-def backup_find(url: str, identity_file: str | None) -> BackupFile:
+def backup_find(url: str, age_identity_file: str | None) -> BackupFile:
     """Return the backup whose file `url` names ("-": standard input), its manifest compared with the catalogue's.
 
     Where the manifest is gone, the catalogue's takes its place. Raises `PlaceError` where it cannot be read,
     `InvalidManifest` or `Unfit`.
     """
-    identity_require(identity_file)
+    age_identity_require(age_identity_file)
     place, name = source_file(url)
     size_bytes = place.size(name)
     if size_bytes is None:
         raise MissingFromPlace(_("%(path)s does not exist.") % {"path": place.path(name)})
     place.require_readable(name)
     if location_of(place, name).is_stream:
-        return BackupFile(place, name, None, False, identity_file)
+        return BackupFile(place, name, None, False, age_identity_file)
     if size_bytes == 0:
         raise Unfit(_("%(path)s is empty.") % {"path": place.path(name)})
     catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name, manifest__isnull=False).first()
@@ -183,13 +183,15 @@ def backup_find(url: str, identity_file: str | None) -> BackupFile:
     if kept and manifest and kept.file.sha256 != manifest.file.sha256:
         raise Unfit(_("The manifest of %(path)s is not the catalogue's.") % {"path": place.path(name)})
     if name.endswith(SEALED) or (manifest and manifest.recipient):
-        identity_require(identity_file, needed=True)
+        age_identity_require(age_identity_file, needed=True)
     digest = hashlib.sha256(beside).hexdigest() if beside is not None else ""
-    return BackupFile(place, name, manifest, kept is not None, identity_file, digest)
+    return BackupFile(place, name, manifest, kept is not None, age_identity_file, digest)
 
 
 @contextmanager
-def opened(place: Place, name: str, expected: ManifestFile | None, identity_file: str | None) -> Iterator[IO[bytes]]:
+def opened(
+    place: Place, name: str, expected: ManifestFile | None, age_identity_file: str | None
+) -> Iterator[IO[bytes]]:
     """Yield the file's content, decrypted where it is encrypted; raise `Unfit` where it is not what `expected` says.
 
     The digest is that of all its bytes, so it is known only at the end, and explains better than anything why what was
@@ -201,7 +203,7 @@ def opened(place: Place, name: str, expected: ManifestFile | None, identity_file
             beginning = tally.read(BEGINNING_BYTES)
             stored = cast(IO[bytes], Peeked(beginning, cast(IO[bytes], tally)))
             if is_sealed(beginning):
-                with unsealed(stored, identity_file) as stream:
+                with unsealed(stored, age_identity_file) as stream:
                     yield stream
             else:
                 yield stored

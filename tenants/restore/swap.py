@@ -22,7 +22,7 @@ from audit.log.entries import record
 from config.base.databases import CONTROL
 from tenants.models import Restore, RestorePhase, Tenant, TenantStatus
 from tenants.routing.owner_connection import owner_connection
-from tenants.servers.session import Cluster, parse_location
+from tenants.servers.session import ServerSession, parse_location
 
 
 def close(tenant: Tenant, row: Restore) -> None:
@@ -35,34 +35,34 @@ def close(tenant: Tenant, row: Restore) -> None:
     row.phase = RestorePhase.SWAPPING
 
 
-def exchange(cluster: Cluster, tenant: Tenant, row: Restore, *, work: str) -> dict[str, object]:
+def exchange(server_session: ServerSession, tenant: Tenant, row: Restore, *, work: str) -> dict[str, object]:
     """Swap the databases of a closed tenant; return both chains' heads, as the new one's own audit log has them.
 
     Where the live database is gone, the new one takes its place and nothing is kept.
     """
     location = parse_location(tenant.database_url)
-    cluster.ensure_login(location.role, location.password)
-    exists = cluster.database_exists(row.live)
+    server_session.ensure_login(location.role, location.password)
+    exists = server_session.database_exists(row.live)
     replaced = None
     if exists:
-        cluster.close_to(row.live, location.role)
+        server_session.close_to(row.live, location.role)
         # One that cannot be entered any more is kept as it is.
-        with suppress(Error), owner_connection(cluster.server, row.live, work) as connection:
+        with suppress(Error), owner_connection(server_session.server, row.live, work) as connection:
             replaced = chain_head(connection)
-    heads = _bind(cluster, tenant, row, replaced, work)
-    cluster.swap(row.live, row.scratch, row.kept if exists else None, location.role)
+    heads = _bind(server_session, tenant, row, replaced, work)
+    server_session.swap(row.live, row.scratch, row.kept if exists else None, location.role)
     return heads
 
 
-def has_happened(cluster: Cluster, row: Restore) -> bool:
+def is_swapped(server_session: ServerSession, row: Restore) -> bool:
     """Tell whether the databases have changed names: then nothing is called like the replacement any more."""
-    return not cluster.database_exists(row.scratch)
+    return not server_session.database_exists(row.scratch)
 
 
-def reopen(cluster: Cluster, tenant: Tenant) -> None:
+def reopen(server_session: ServerSession, tenant: Tenant) -> None:
     """Let the tenant's role into its old database again."""
     location = parse_location(tenant.database_url)
-    cluster.open_to(location.database, location.role)
+    server_session.open_to(location.database, location.role)
 
 
 def back_to_work(tenant: Tenant, **changes: object) -> None:
@@ -76,10 +76,12 @@ def back_to_work(tenant: Tenant, **changes: object) -> None:
     )
 
 
-def _bind(cluster: Cluster, tenant: Tenant, row: Restore, replaced: ChainHead | None, work: str) -> dict[str, object]:
+def _bind(
+    server_session: ServerSession, tenant: Tenant, row: Restore, replaced: ChainHead | None, work: str
+) -> dict[str, object]:
     """Write into the new database where the replaced one's chain ended, so that a rollback differs from a restore."""
     with (
-        owner_connection(cluster.server, row.scratch, work) as connection,
+        owner_connection(server_session.server, row.scratch, work) as connection,
         transaction.atomic(using=connection.alias),
     ):
         restored = chain_head(connection)

@@ -15,7 +15,7 @@ from tenants.restore.workflow import UNDO, work_of
 from tenants.routing.owner_connection import owner_connection
 from tenants.schema.reference import history_read
 from tenants.schema.releases import release
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tenants.types import OnProgress, Progress, RestoreReport, ignore_progress
 
 
@@ -28,20 +28,20 @@ def tenant_restore_undo(
 
     Raises what `tenant_restore` raises; `RestoreRefused` where nothing was replaced or it is no longer kept.
     """
-    with workflow.at_work_on(tenant_id, UNDO) as tenant:
+    with workflow.exclusive_access(tenant_id, UNDO) as tenant:
         last = replaced_last(tenant_id)
-        with Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
-            cluster.require_needed()
+        with ServerSession(tenant.require_server(), database_prefix(), work_of(tenant)) as server_session:
+            server_session.require_needed()
             if not stop_runs:
-                workflow.require_idle(tenant, cluster)
+                workflow.require_idle(tenant, server_session)
             source = _("what was replaced at %(time)s") % {"time": last.operation.started_at.isoformat()}
             row = workflow.begin(tenant, UNDO, source, scratch=last.kept)
             begun = time.monotonic()
-            with workflow.undone_on_failure(cluster, tenant, row):
+            with workflow.undone_on_failure(server_session, tenant, row):
                 on_progress(Progress(tenant.id, "migrate"))
-                _bring_forward(tenant, cluster, row)
-            unavailable_ms = workflow.replace(tenant, cluster, row, on_progress)
-            return workflow.finish(tenant, cluster, row, on_progress, begun=begun, unavailable_ms=unavailable_ms)
+                _bring_forward(tenant, server_session, row)
+            unavailable_ms = workflow.replace(tenant, server_session, row, on_progress)
+            return workflow.finish(tenant, server_session, row, on_progress, begun=begun, unavailable_ms=unavailable_ms)
 
 
 def replaced_last(tenant_id: str) -> Restore:
@@ -53,11 +53,11 @@ def replaced_last(tenant_id: str) -> Restore:
     return last
 
 
-def _bring_forward(tenant: Tenant, cluster: Cluster, row: Restore) -> None:
+def _bring_forward(tenant: Tenant, server_session: ServerSession, row: Restore) -> None:
     """Migrate the kept database to the fleet's version, which may have moved on since."""
     work, code = work_of(tenant), release()
-    with owner_connection(cluster.server, row.scratch, work) as connection:
+    with owner_connection(server_session.server, row.scratch, work) as connection:
         history = history_read(connection)
-    migrations = bring_forward(cluster, row.scratch, history, code, tenant.schema_version, work=work)
+    migrations = bring_forward(server_session, row.scratch, history, code, tenant.schema_version, work=work)
     version = code.version if migrations else code.version_of(history)
     workflow.note_built(row, version=version, drift=[], migrations=migrations, failed_runs=[], rows={})

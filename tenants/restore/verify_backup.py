@@ -17,38 +17,38 @@ from tenants.app_hooks import FileRef
 from tenants.backup.manifest import Manifest
 from tenants.erasure_ledger import require_not_erased
 from tenants.errors import disk_failures_told
-from tenants.files.age_encryption import SealError, identity_require
+from tenants.files.age_encryption import SealError, age_identity_require
 from tenants.files.files_read import VERIFY, Reader, reading_begin
 from tenants.files.locations import MissingFromPlace, source_file
-from tenants.files.tar import archive_read, digests_of
+from tenants.files.tar import digests_of, tar_read
 from tenants.files.tenant_storage import prefix_of
 from tenants.models import Backup, BackupStatus, DatabaseServer, Tenant, database_prefix
-from tenants.operations import copying
+from tenants.operations import block_deletion
 from tenants.restore.build import Built, Expected, build
 from tenants.restore.reconcile import broken
 from tenants.restore.scratch_database import throwaway
 from tenants.restore.sources import BackupFile, Source, Unfit, backup_find, opened
 from tenants.schema.releases import release
 from tenants.selectors import server_for_new_tenant
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tenants.types import OnProgress, Progress, Verification, ignore_progress
 
 NAMED = 5
 
 
 def backups_verify(
-    *, file: str | None = None, identity_file: str | None = None, on_progress: OnProgress = ignore_progress
+    *, file: str | None = None, age_identity_file: str | None = None, on_progress: OnProgress = ignore_progress
 ) -> list[Verification]:
     """Verify the backup whose file is named, or the newest one of every tenant; return what was found of each.
 
     A backup is restored into a scratch database on its tenant's server; schema, rows and audit chain are compared with
     the manifest, and the files that its rows refer to with their digests. What was found is kept in the catalogue.
     """
-    identity_require(identity_file)
+    age_identity_require(age_identity_file)
     if file:
         _require_known(file)
     files = [file] if file else _newest()
-    return [backup_verify(one, identity_file=identity_file, on_progress=on_progress) for one in files]
+    return [backup_verify(one, age_identity_file=age_identity_file, on_progress=on_progress) for one in files]
 
 
 def _require_known(url: str) -> None:
@@ -59,23 +59,28 @@ def _require_known(url: str) -> None:
         raise MissingFromPlace(_("%(path)s does not exist.") % {"path": place.path(name)})
 
 
-def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgress = ignore_progress) -> Verification:
+def backup_verify(
+    url: str, *, age_identity_file: str | None, on_progress: OnProgress = ignore_progress
+) -> Verification:
     """Verify one; what is wrong with it is in the result."""
     begun = time.monotonic()
     tenant_id, problem = "", ""
     try:
-        file = backup_find(url, identity_file)
+        file = backup_find(url, age_identity_file)
         if file.manifest is None:
             raise Unfit(_("%(path)s has no manifest to compare it with.") % {"path": url}, code="manifest_missing")
         tenant_id = file.manifest.tenant_id
         require_not_erased(file.manifest.identity)
         _record(file, file.manifest)
-        with copying(tenant_id), Cluster(_server(file.manifest), database_prefix(), "verify") as cluster:
+        with (
+            block_deletion(tenant_id),
+            ServerSession(_server(file.manifest), database_prefix(), "verify") as server_session,
+        ):
             on_step = _announcing(tenant_id, on_progress)
             with disk_failures_told():
-                build_throwaway(cluster, file, expected_of(file.manifest, file.is_ours), on_step=on_step)
+                build_throwaway(server_session, file, expected_of(file.manifest, file.is_ours), on_step=on_step)
         on_progress(Progress(tenant_id, "files"))
-        _require_files(file, file.manifest, identity_file)
+        _require_files(file, file.manifest, age_identity_file)
     except SealError as error:
         # Rather the key is wrong than the backup, of which the catalogue keeps what it knew.
         return Verification(url, tenant_id, str(error.message), round(time.monotonic() - begun, 1))
@@ -86,9 +91,11 @@ def backup_verify(url: str, *, identity_file: str | None, on_progress: OnProgres
     return Verification(url, tenant_id, problem, round(time.monotonic() - begun, 1))
 
 
-def build_throwaway(cluster: Cluster, source: Source, expected: Expected, *, on_step: Callable[[str], None]) -> Built:
+def build_throwaway(
+    server_session: ServerSession, source: Source, expected: Expected, *, on_step: Callable[[str], None]
+) -> Built:
     """Build the database as a restore would, and drop it."""
-    with throwaway(cluster) as scratch:
+    with throwaway(server_session) as scratch:
         return build(scratch, source, expected, release(), work=f"check {scratch.database[-12:]}", on_step=on_step)
 
 
@@ -134,7 +141,7 @@ def _server(manifest: Manifest) -> DatabaseServer:
     return tenant.server if tenant and tenant.server else server_for_new_tenant(None)
 
 
-def _require_files(file: BackupFile, manifest: Manifest, identity_file: str | None) -> None:
+def _require_files(file: BackupFile, manifest: Manifest, age_identity_file: str | None) -> None:
     """Compare the files with the rows' digests: those in the archive, or those in the storage where there is none."""
     wanted = {artifact.path: artifact.digest for artifact in manifest.artifacts}
     if manifest.storage is None:
@@ -142,9 +149,9 @@ def _require_files(file: BackupFile, manifest: Manifest, identity_file: str | No
         missing = {one.path for one in broken(manifest.tenant_id, refs)}
         where = _("the storage")
     else:
-        with opened(file.place, manifest.storage.name, manifest.storage, identity_file) as stream:
+        with opened(file.place, manifest.storage.name, manifest.storage, age_identity_file) as stream:
             prefix = prefix_of(manifest.tenant_id)
-            found = {prefix + name: digest for name, digest in digests_of(archive_read(stream))}
+            found = {prefix + name: digest for name, digest in digests_of(tar_read(stream))}
         missing = {path for path, digest in wanted.items() if found.get(path) != digest}
         where = manifest.storage.name
     if missing:

@@ -53,7 +53,7 @@ from tenants.schema.inspection import database_of
 from tenants.schema.releases import release
 from tenants.selectors import require_finished, tenant_get
 from tenants.servers.restore_points import restore_point
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tenants.types import OnProgress, Progress, RestoreReport
 
 # Kinds of operations.
@@ -70,7 +70,7 @@ def work_of(tenant: Tenant) -> str:
 
 
 @contextmanager
-def at_work_on(tenant_id: str, kind: str) -> Iterator[Tenant]:
+def exclusive_access(tenant_id: str, kind: str) -> Iterator[Tenant]:
     """Be the only process that works on the tenant, while the fleet keeps its shape; what it refuses names it."""
     with fleet_shared(wait=FLEET_WAIT), tenant_lock(tenant_id, kind):
         require_finished(tenant_id)
@@ -86,11 +86,14 @@ def at_work_on(tenant_id: str, kind: str) -> Iterator[Tenant]:
             raise RestoreRefused(tenant_id, error.message, hint=error.hint, code=error.code) from error
 
 
-def require_idle(tenant: Tenant, cluster: Cluster) -> None:
+def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
     """Refuse while workers are at work; a database that is gone, or cannot be entered any more, has nobody at work."""
     runs: list[str] = []
-    if cluster.database_exists(database_of(tenant)):
-        with suppress(Error), owner_connection(cluster.server, database_of(tenant), work_of(tenant)) as connection:
+    if server_session.database_exists(database_of(tenant)):
+        with (
+            suppress(Error),
+            owner_connection(server_session.server, database_of(tenant), work_of(tenant)) as connection,
+        ):
             runs = contents().at_work(connection.alias)
     if runs:
         raise RestoreRefused(
@@ -101,10 +104,13 @@ def require_idle(tenant: Tenant, cluster: Cluster) -> None:
         )
 
 
-def statuses_of(tenant: Tenant, cluster: Cluster, runs: Collection[str]) -> dict[str, str]:
+def statuses_of(tenant: Tenant, server_session: ServerSession, runs: Collection[str]) -> dict[str, str]:
     """Return {run id: status} of those that the live database has; {} where it is gone or cannot be entered."""
-    if cluster.database_exists(database_of(tenant)):
-        with suppress(Error), owner_connection(cluster.server, database_of(tenant), work_of(tenant)) as connection:
+    if server_session.database_exists(database_of(tenant)):
+        with (
+            suppress(Error),
+            owner_connection(server_session.server, database_of(tenant), work_of(tenant)) as connection,
+        ):
             return contents().statuses(connection.alias, runs)
     return {}
 
@@ -127,10 +133,12 @@ def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "", given: G
     return row
 
 
-def build_for(tenant: Tenant, cluster: Cluster, source: Source, row: Restore, on_progress: OnProgress) -> Built:
+def build_for(
+    tenant: Tenant, server_session: ServerSession, source: Source, row: Restore, on_progress: OnProgress
+) -> Built:
     """Build a database of the tenant's from the source, in the scratch database that the record names."""
     return build(
-        Scratch(cluster, row.scratch, row.scratch),
+        Scratch(server_session, row.scratch, row.scratch),
         source,
         Expected.of(tenant, source),
         release(),
@@ -146,39 +154,39 @@ def note_built(row: Restore, **report: object) -> None:
 
 
 @contextmanager
-def undone_on_failure(cluster: Cluster, tenant: Tenant, row: Restore) -> Iterator[None]:
+def undone_on_failure(server_session: ServerSession, tenant: Tenant, row: Restore) -> Iterator[None]:
     try:
         yield
     except BaseException as failure:
         try:
-            _undo(cluster, tenant, row, _reason(failure))
+            _undo(server_session, tenant, row, _reason(failure))
         except Exception as error:
             raise TenantUnfinished(tenant.id, row.operation.kind) from error
         raise
 
 
-def replace(tenant: Tenant, cluster: Cluster, row: Restore, on_progress: OnProgress) -> int:
+def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_progress: OnProgress) -> int:
     """Mark the moment in the server's log, then close, swap, open; return for how many milliseconds it was closed.
 
     Where it fails before the databases have changed names, all is as before; after that it is for `recover`.
     """
-    with undone_on_failure(cluster, tenant, row):
-        restore_point(cluster.server, reason=KIND, tenant_id=tenant.id)
+    with undone_on_failure(server_session, tenant, row):
+        restore_point(server_session.server, reason=KIND, tenant_id=tenant.id)
         on_progress(Progress(tenant.id, "close"))
     closed = time.perf_counter()
     try:
         swap.close(tenant, row)
         on_progress(Progress(tenant.id, "swap"))
-        heads = swap.exchange(cluster, tenant, row, work=work_of(tenant))
+        heads = swap.exchange(server_session, tenant, row, work=work_of(tenant))
         on_progress(Progress(tenant.id, "open"))
-        _serve(cluster, tenant, row, heads)
+        _serve(server_session, tenant, row, heads)
     except BaseException as failure:
         # The connection may be what failed.
         connections[CONTROL].close()
         try:
-            happened = swap.has_happened(cluster, row)
+            happened = swap.is_swapped(server_session, row)
             if not happened:
-                _undo(cluster, tenant, row, _reason(failure))
+                _undo(server_session, tenant, row, _reason(failure))
         except Exception as error:
             raise TenantUnfinished(tenant.id, row.operation.kind) from error
         if happened:
@@ -189,11 +197,11 @@ def replace(tenant: Tenant, cluster: Cluster, row: Restore, on_progress: OnProgr
 
 def finish(
     tenant: Tenant,
-    cluster: Cluster,
+    server_session: ServerSession,
     row: Restore,
     on_progress: OnProgress,
     *,
-    identity_file: str | None = None,
+    age_identity_file: str | None = None,
     begun: float | None = None,
     unavailable_ms: int | None = None,
 ) -> RestoreReport:
@@ -203,7 +211,7 @@ def finish(
     """
     on_progress(Progress(tenant.id, "reconcile"))
     try:
-        found = reconcile(tenant, cluster.server, row, identity_file=identity_file)
+        found = reconcile(tenant, server_session.server, row, age_identity_file=age_identity_file)
     except SeoGenError as error:
         raise RestoreUnfinished(tenant.id, error.message) from error
     report = RestoreReport(
@@ -223,27 +231,27 @@ def finish(
     return report
 
 
-def recover(operation: TenantOperation, on_progress: OnProgress, identity_file: str | None) -> None:
+def recover(operation: TenantOperation, on_progress: OnProgress, age_identity_file: str | None) -> None:
     """End a restore, or an undo, that was cut off; raise `RestoreRefused` where it had to be undone."""
     row = Restore.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
     tenant = tenant_get(operation.tenant_id)
-    with Cluster(tenant.require_server(), database_prefix(), work_of(tenant)) as cluster:
-        cluster.end_predecessors()
-        if row.phase == RestorePhase.SWAPPING and swap.has_happened(cluster, row):
-            _serve(cluster, tenant, row, _heads(cluster, tenant, row))
+    with ServerSession(tenant.require_server(), database_prefix(), work_of(tenant)) as server_session:
+        server_session.end_predecessors()
+        if row.phase == RestorePhase.SWAPPING and swap.is_swapped(server_session, row):
+            _serve(server_session, tenant, row, _heads(server_session, tenant, row))
         if row.phase == RestorePhase.SERVING:
-            finish(tenant, cluster, row, on_progress, identity_file=identity_file)
+            finish(tenant, server_session, row, on_progress, age_identity_file=age_identity_file)
             return
-        _undo(cluster, tenant, row, _("It was cut off, and undone."))
+        _undo(server_session, tenant, row, _("It was cut off, and undone."))
     raise RestoreRefused(tenant.id, _("The operation was cut off before the databases were swapped."))
 
 
-def _undo(cluster: Cluster, tenant: Tenant, row: Restore, reason: str) -> None:
+def _undo(server_session: ServerSession, tenant: Tenant, row: Restore, reason: str) -> None:
     """Give up a restore that has replaced nothing: remove what it made, and open the tenant where it was closed."""
     if row.operation.kind == KIND:
-        Scratch(cluster, row.scratch, row.scratch).drop()
-    if row.phase == RestorePhase.SWAPPING and cluster.database_exists(row.live):
-        swap.reopen(cluster, tenant)
+        Scratch(server_session, row.scratch, row.scratch).drop()
+    if row.phase == RestorePhase.SWAPPING and server_session.database_exists(row.live):
+        swap.reopen(server_session, tenant)
     with transaction.atomic(using=CONTROL):
         swap.back_to_work(tenant)
         Restore.objects.using(CONTROL).filter(pk=row.pk).update(phase=RestorePhase.DONE)
@@ -252,10 +260,10 @@ def _undo(cluster: Cluster, tenant: Tenant, row: Restore, reason: str) -> None:
         audit(row, "tenant.restore.undo", source=row.source, kept=row.kept)
 
 
-def _serve(cluster: Cluster, tenant: Tenant, row: Restore, heads: dict[str, object]) -> None:
+def _serve(server_session: ServerSession, tenant: Tenant, row: Restore, heads: dict[str, object]) -> None:
     """Open the tenant on its new database, durably; the replaced one, if there was any, is kept from here on."""
     built = row.report or {}
-    kept = cluster.database_exists(row.kept)
+    kept = server_session.database_exists(row.kept)
     with transaction.atomic(using=CONTROL):
         swap.back_to_work(
             tenant,
@@ -273,9 +281,9 @@ def _serve(cluster: Cluster, tenant: Tenant, row: Restore, heads: dict[str, obje
         audit(row, "tenant.restore.complete", source=row.source, kept=row.kept, **heads)
 
 
-def _heads(cluster: Cluster, tenant: Tenant, row: Restore) -> dict[str, object]:
+def _heads(server_session: ServerSession, tenant: Tenant, row: Restore) -> dict[str, object]:
     """Read back from the restored database's own log how the two chains are tied together."""
-    with owner_connection(cluster.server, row.live, work_of(tenant)) as connection:
+    with owner_connection(server_session.server, row.live, work_of(tenant)) as connection:
         entries = AuditLog.objects.using(connection.alias).filter(action="tenant.restore")
         details = entries.order_by("-sequence").values_list("details", flat=True).first() or {}
     return {name: details.get(name) for name in ("replaced", "restored")}

@@ -26,7 +26,7 @@ from tenants.pitr.dead_rows import superseded_remove
 from tenants.pitr.prune import cluster_backups_prune
 from tenants.selectors import tenant_get
 from tenants.servers.restore_points import restore_point
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ def kept_drop(row: Restore) -> None:
     if tenant.server is not None:
         # Without a commit between, recovery to the moment before would still remove the files.
         restore_point(tenant.server, reason="prune", tenant_id=tenant.id)
-        with Cluster(tenant.server, database_prefix(), work_name("prune", tenant.identity)) as cluster:
-            cluster.drop_database(row.kept)
+        with ServerSession(tenant.server, database_prefix(), work_name("prune", tenant.identity)) as server_session:
+            server_session.drop_database(row.kept)
     aside = f"{prefix_of(tenant.id)}{KEPT}/{row.pk}/"
     tenant_storage.remove([one.path for one in objects_of(tenant.id, kept=True) if one.path.startswith(aside)])
     Restore.objects.using(CONTROL).filter(pk=row.pk).update(kept_until=None)

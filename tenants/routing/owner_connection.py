@@ -40,7 +40,7 @@ GUEST_SESSION = {**SESSION, "search_path": "pg_catalog,pg_temp", "default_transa
 def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
     """Yield Django's connection to `database` as the owner role (autocommit).
 
-    `work` names what it is for, so that the sessions of a killed process can be told (`Cluster.end_sessions`).
+    `work` names what it is for, so that the sessions of a killed process can be told (`ServerSession.end_sessions`).
     Raises `ServerError` for a server that was not prepared, Django's `OperationalError` where the database does not let
     us in; `DatabaseLocked`, which is one too, where the block waited for a lock in vain.
     """

@@ -20,7 +20,7 @@ from tenants.schema.catalog import STAMP, catalog_fingerprint
 from tenants.schema.reference import major_version
 from tenants.schema.releases import History
 from tenants.schema.row_counts import LARGE_OBJECTS
-from tenants.servers.session import Cluster, Door, parse_location
+from tenants.servers.session import Door, ServerSession, parse_location
 
 # Whose it is, which migrations were applied, and whether its schema was touched since: one round trip.
 LOOK = f"""
@@ -122,8 +122,8 @@ def _by_server(
 
 
 def _doors(server: DatabaseServer, tenants: Sequence[Tenant], work: str) -> dict[str, Door]:
-    with Cluster(server, database_prefix(), work) as cluster:
-        return cluster.doors([database_of(tenant) for tenant in tenants])
+    with ServerSession(server, database_prefix(), work) as server_session:
+        return server_session.doors([database_of(tenant) for tenant in tenants])
 
 
 def _closed(door: Door | None, tenant: Tenant) -> str:

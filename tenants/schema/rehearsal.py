@@ -22,7 +22,7 @@ from tenants.schema.recorded_sql import Script, record_script
 from tenants.schema.reference import history_read, reference_find, reference_record
 from tenants.schema.releases import History, Release
 from tenants.schema.template import promote, template_name
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 
 OnStep = Callable[[str], None]
 
@@ -35,8 +35,8 @@ def reference_for(
     if known is not None:
         return known
     with (
-        Cluster(server, database_prefix(), work) as cluster,
-        _scratch(cluster, "", work) as database,
+        ServerSession(server, database_prefix(), work) as server_session,
+        _scratch(server_session, "", work) as database,
         _failing_as_rehearsal(server, lambda: ""),
         owner_connection(server, database, work) as connection,
     ):
@@ -59,8 +59,8 @@ def rehearse(reference: SchemaReference, history: History, release: Release, wor
 
     server = reference.server
     with (
-        Cluster(server, database_prefix(), work) as cluster,
-        _scratch(cluster, reference.template, work) as database,
+        ServerSession(server, database_prefix(), work) as server_session,
+        _scratch(server_session, reference.template, work) as database,
     ):
         with (
             _failing_as_rehearsal(server, lambda: step),
@@ -69,22 +69,26 @@ def rehearse(reference: SchemaReference, history: History, release: Release, wor
             if _history_or_none(connection) != history:
                 _build(connection, history)
             script = record_script(connection, on_step)
-            _compare_or_record(cluster, connection, reference.server_version, script, release)
-        promote(cluster, database, database_prefix())
+            _compare_or_record(server_session, connection, reference.server_version, script, release)
+        promote(server_session, database, database_prefix())
     return script
 
 
 def _compare_or_record(
-    cluster: Cluster, connection: BaseDatabaseWrapper, server_version: int, script: Script, release: Release
+    server_session: ServerSession,
+    connection: BaseDatabaseWrapper,
+    server_version: int,
+    script: Script,
+    release: Release,
 ) -> None:
     """Require that the result is the template's schema; where there is no template, it is about to become it.
 
     What was kept may also be another template's: of a migration that was edited before any tenant had it.
     """
     template = template_name(database_prefix())
-    known = reference_find(cluster.server, server_version, history_read(connection))
-    if known is None or known.template != template or not cluster.template_is_ready(template):
-        reference_record(cluster.server, connection, release, template=template)
+    known = reference_find(server_session.server, server_version, history_read(connection))
+    if known is None or known.template != template or not server_session.template_is_ready(template):
+        reference_record(server_session.server, connection, release, template=template)
     elif known.fingerprint != script.fingerprint:
         found = named(differences(known.catalog, script.catalog))
         raise TenantError(
@@ -101,25 +105,25 @@ def scratch_prefix() -> str:
 def drop_scratch_databases(work: str) -> None:
     """Drop what a killed rehearsal left on any server; one that is away keeps it until the next."""
     for server in DatabaseServer.objects.using(CONTROL):
-        with suppress(ServerError), Cluster(server, database_prefix(), work) as cluster:
-            for name in cluster.databases_named(scratch_prefix()):
-                cluster.drop_database(name)
+        with suppress(ServerError), ServerSession(server, database_prefix(), work) as server_session:
+            for name in server_session.databases_named(scratch_prefix()):
+                server_session.drop_database(name)
 
 
 @contextmanager
-def _scratch(cluster: Cluster, template: str, work: str) -> Iterator[str]:
+def _scratch(server_session: ServerSession, template: str, work: str) -> Iterator[str]:
     """Yield a database of the owner's, a clone of `template` where the server has it, and drop it afterwards."""
     name = scratch_prefix() + work.rpartition(" ")[2].replace("-", "")[:12]
-    cluster.drop_database(name)
+    server_session.drop_database(name)
     try:
-        if template and cluster.template_is_ready(template):
-            cluster.clone(template, name)
-            cluster.open_to_owner(name)
+        if template and server_session.template_is_ready(template):
+            server_session.clone(template, name)
+            server_session.open_to_owner(name)
         else:
-            cluster.create_empty_database(name)
+            server_session.create_empty_database(name)
         yield name
     finally:
-        cluster.drop_database(name)
+        server_session.drop_database(name)
 
 
 def _history_or_none(connection: BaseDatabaseWrapper) -> History | None:

@@ -24,14 +24,14 @@ from tenants.schema.grants import grant_all, privileges
 from tenants.schema.reference import reference_record
 from tenants.schema.releases import migration_files, release
 from tenants.selectors import tenants_existing
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 
 
 def template_name(prefix: str) -> str:
     return f"{prefix}_template_{fingerprint()[:12]}"
 
 
-def ensure_template(cluster: Cluster, prefix: str) -> str:
+def ensure_template(server_session: ServerSession, prefix: str) -> str:
     """Return the name of the server's template for this release, building it where it does not exist yet.
 
     1. look, without a lock; 2. look again under the server's lock; 3. drop what a killed build left; 4. create, migrate
@@ -39,25 +39,25 @@ def ensure_template(cluster: Cluster, prefix: str) -> str:
     bears the name.
     """
     name = template_name(prefix)
-    if cluster.template_is_ready(name):
+    if server_session.template_is_ready(name):
         return name
-    with cluster.template_lock():
-        if not cluster.template_is_ready(name):
-            cluster.prepare()
+    with server_session.template_lock():
+        if not server_session.template_is_ready(name):
+            server_session.prepare()
             building = f"{name}_building"
-            cluster.drop_database(building)
-            cluster.create_empty_database(building)
-            _migrate(cluster, building, name)
-            cluster.close_template(building, name)
+            server_session.drop_database(building)
+            server_session.create_empty_database(building)
+            _migrate(server_session, building, name)
+            server_session.close_template(building, name)
     return name
 
 
-def promote(cluster: Cluster, database: str, prefix: str) -> None:
+def promote(server_session: ServerSession, database: str, prefix: str) -> None:
     """Make a database that has just been migrated the template of this release, unless there is one."""
     name = template_name(prefix)
-    with cluster.template_lock():
-        if not cluster.template_is_ready(name):
-            cluster.close_template(database, name)
+    with server_session.template_lock():
+        if not server_session.template_is_ready(name):
+            server_session.close_template(database, name)
 
 
 def drop_unused_templates() -> None:
@@ -73,10 +73,14 @@ def drop_unused_templates() -> None:
     references = SchemaReference.objects.using(CONTROL).filter(template__gt="")
     used = {template_name(prefix), *references.filter(version__in=versions).values_list("template", flat=True)}
     for server in DatabaseServer.objects.using(CONTROL):
-        with suppress(ServerError), Cluster(server, prefix, "templates") as cluster, cluster.template_lock():
-            for name in cluster.databases_named(f"{prefix}_template_"):
-                if name not in used and cluster.template_is_ready(name):
-                    cluster.drop_database(name)
+        with (
+            suppress(ServerError),
+            ServerSession(server, prefix, "templates") as server_session,
+            server_session.template_lock(),
+        ):
+            for name in server_session.databases_named(f"{prefix}_template_"):
+                if name not in used and server_session.template_is_ready(name):
+                    server_session.drop_database(name)
                     references.filter(server=server, template=name).update(template="")
 
 
@@ -97,10 +101,10 @@ def _sources() -> Iterator[Path]:
         yield from (path for path in (app / "guards.py", *(app / "defaults").rglob("*")) if path.is_file())
 
 
-def _migrate(cluster: Cluster, database: str, name: str) -> None:
+def _migrate(server_session: ServerSession, database: str, name: str) -> None:
     """Apply the tenant apps' migrations, as the owner, and nothing of the control database's; then grant."""
     code = release()
-    with owner_connection(cluster.server, database, name) as connection:
+    with owner_connection(server_session.server, database, name) as connection:
         MigrationExecutor(connection).migrate(code.targets)
         grant_all(connection)
-        reference_record(cluster.server, connection, code, template=name)
+        reference_record(server_session.server, connection, code, template=name)

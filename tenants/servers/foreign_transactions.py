@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from config.base.databases import CONTROL
 from tenants.errors import ServerError
 from tenants.models import DatabaseServer, MigrationBatch, batch_of, database_prefix
-from tenants.servers.session import Cluster, PreparedTransaction
+from tenants.servers.session import PreparedTransaction, ServerSession
 from tenants.servers.session.locks import PREPARED
 
 
@@ -26,8 +26,8 @@ def foreign_on(servers: Iterable[DatabaseServer]) -> list[PreparedTransaction]:
     found: list[PreparedTransaction] = []
     for server in servers:
         try:
-            with Cluster(server, database_prefix(), "prepared") as cluster:
-                found += cluster.prepared()
+            with ServerSession(server, database_prefix(), "prepared") as server_session:
+                found += server_session.prepared()
         except ServerError:
             continue
     return _foreign(found)

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from tenants.errors import ServerError
 from tenants.models import DatabaseServer, database_prefix
-from tenants.servers.session import Cluster, LockHolder
+from tenants.servers.session import LockHolder, ServerSession
 
 # SQLSTATE, PostgreSQL manual, appendix A.
 LOCK_NOT_AVAILABLE = "55P03"
@@ -41,8 +41,8 @@ def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None =
     """Say why no lock was to be had in the database, and what ends it; asked of the server in a session of its own."""
     holder = None
     # The timeout alone is known where even that session is refused.
-    with suppress(ServerError, OperationalError), Cluster(server, database_prefix(), "locks") as cluster:
-        holder = cluster.lock_holder(database)
+    with suppress(ServerError, OperationalError), ServerSession(server, database_prefix(), "locks") as server_session:
+        holder = server_session.lock_holder(database)
     return reason_for(holder, settings.DATABASE_LIMITS.lock_timeout_s if timeout_s is None else timeout_s)
 
 

@@ -13,7 +13,7 @@ from django.db import transaction
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from tenants.models import DatabaseServer, RestorePoint, database_prefix
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 
 # PostgreSQL takes 63 bytes; ids are ASCII.
 NAME_BYTES = 63
@@ -26,12 +26,12 @@ def restore_point(server: DatabaseServer, *, reason: str, tenant_id: str = "") -
     log cannot be recovered from anyway. Raises `ServerError` where the server cannot be reached.
     """
     name = _name(reason, tenant_id)
-    with Cluster(server, database_prefix(), "restore point") as cluster:
-        if not cluster.may_mark():
+    with ServerSession(server, database_prefix(), "restore point") as server_session:
+        if not server_session.may_mark():
             return None
-        cluster.heartbeat()
-        lsn, created_at = cluster.create_restore_point(name)
-        cluster.heartbeat()
+        server_session.heartbeat()
+        lsn, created_at = server_session.create_restore_point(name)
+        server_session.heartbeat()
     with transaction.atomic(using=CONTROL):
         point = RestorePoint.objects.using(CONTROL).create(
             server=server, name=name, lsn=lsn, reason=reason, tenant_id=tenant_id, created_at=created_at

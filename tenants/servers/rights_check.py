@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from django.utils.translation import gettext as _
 
-from tenants.servers.session import FOR_RECOVERY, RESERVED, Cluster
+from tenants.servers.session import FOR_RECOVERY, RESERVED, ServerSession
 
 
-def rights_problems(cluster: Cluster) -> list[str]:
+def rights_problems(server_session: ServerSession) -> list[str]:
     """Return one sentence for each right that the server's administrator lacks, or has too much."""
     problems = [
         _("Its administrator lacks %(right)s; as its superuser, run: %(statement)s")
         % {"right": missing.right, "statement": missing.statement}
-        for missing in [*cluster.missing_needed(), *cluster.missing_rights([RESERVED, *FOR_RECOVERY])]
+        for missing in [*server_session.missing_needed(), *server_session.missing_rights([RESERVED, *FOR_RECOVERY])]
     ]
-    if not cluster.has_base():
+    if not server_session.has_base():
         problems.append(
             _(
                 "It lacks database seo_gen_base, so a tenant's role can use up its locks: run config/stack/roles.sql"
                 " again."
             )
         )
-    if cluster.is_superuser():
+    if server_session.is_superuser():
         problems.append(
             _("Its administrator is a superuser. Give it one that is not; docs/configuration.md shows how to make it.")
         )

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from tenants.errors import ServerError
 from tenants.models import DatabaseServer, Tenant, database_prefix
-from tenants.servers.session import Cluster, Login, parse_location, wanted_settings
+from tenants.servers.session import Login, ServerSession, parse_location, wanted_settings
 
 
 def role_changes(tenants: Sequence[Tenant]) -> dict[str, list[str]]:
@@ -26,8 +26,8 @@ def role_changes(tenants: Sequence[Tenant]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for server, of_server in _by_server(tenants).items():
         roles = {tenant.id: parse_location(tenant.database_url).role for tenant in of_server}
-        with suppress(ServerError), Cluster(server, database_prefix(), "status") as cluster:
-            logins = cluster.logins(list(roles.values()))
+        with suppress(ServerError), ServerSession(server, database_prefix(), "status") as server_session:
+            logins = server_session.logins(list(roles.values()))
             found |= {tenant_id: differences_of(logins[role]) for tenant_id, role in roles.items() if role in logins}
     return found
 

@@ -26,7 +26,7 @@ from tenants.files.age_encryption import is_sealed, unsealed
 from tenants.files.files_read import reading_end
 from tenants.files.locations import Place
 from tenants.files.streams import CHUNK_BYTES, Peeked, Tally
-from tenants.files.tar import File, archive_read, content_of, tar_open
+from tenants.files.tar import File, content_of, tar_open, tar_read
 from tenants.restore.sources import BEGINNING_BYTES, Unfit
 
 MANIFEST, CONTROL_ROWS, AUDIT, DUMP, STORAGE = "manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar"
@@ -66,7 +66,7 @@ def bundle_write(parts: list[BundlePart], target: IO[bytes]) -> None:
 
 
 @contextmanager
-def bundle_open(place: Place, name: str, identity_file: str | None) -> Iterator[Bundle]:
+def bundle_open(place: Place, name: str, age_identity_file: str | None) -> Iterator[Bundle]:
     """Yield a bundle for reading, decrypted where it is encrypted; raise `Unfit` where it is damaged or is none.
 
     Whoever uses more of it than its manifest has recorded that it is read (`tenants.files.files_read`).
@@ -76,7 +76,7 @@ def bundle_open(place: Place, name: str, identity_file: str | None) -> Iterator[
         beginning = tally.read(BEGINNING_BYTES)
         stored = cast(IO[bytes], Peeked(beginning, cast(IO[bytes], tally)))
         if is_sealed(beginning):
-            with unsealed(stored, identity_file) as stream, _reading(stream) as bundle:
+            with unsealed(stored, age_identity_file) as stream, _reading(stream) as bundle:
                 yield bundle
         else:
             with _reading(stored) as bundle:
@@ -139,7 +139,7 @@ class Bundle:
 
     def files(self, stream: IO[bytes]) -> Iterator[File]:
         """Yield the files in the part STORAGE. There may be some that no row refers to, but not any number."""
-        return archive_read(stream, at_most=len(self.manifest.artifacts) + UNREFERENCED_FILES)
+        return tar_read(stream, at_most=len(self.manifest.artifacts) + UNREFERENCED_FILES)
 
     def end(self) -> None:
         """Require that nothing follows."""

@@ -22,9 +22,9 @@ from tenants.errors import (
     disk_failures_told,
 )
 from tenants.files import tenant_storage
-from tenants.files.age_encryption import identity_require
+from tenants.files.age_encryption import age_identity_require
 from tenants.files.files_read import Reader, holding_proven
-from tenants.files.tar import File, archive_read
+from tenants.files.tar import File, tar_read
 from tenants.files.tenant_storage import objects_of, prefix_of
 from tenants.fleet.batch_record import fleet_shared
 from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus
@@ -46,7 +46,7 @@ def tenant_clone(
     new_id: str,
     backup_file: str | None = None,
     to_time: datetime | None = None,
-    identity_file: str | None = None,
+    age_identity_file: str | None = None,
     from_erased: str = "",
     on_progress: OnProgress = ignore_progress,
 ) -> CloneReport:
@@ -65,8 +65,8 @@ def tenant_clone(
     if Tenant.objects.using(CONTROL).filter(pk=new_id).exists():
         raise TenantExists(_("Tenant %(id)s exists already.") % {"id": new_id}, hint=_("Choose another id."))
     with _refusing(new_id), fleet_shared(wait=FLEET_WAIT), tenant_lock(new_id, CLONE), ExitStack() as stack:
-        identity_require(identity_file)
-        file = backup_find(backup_file, identity_file) if backup_file else None
+        age_identity_require(age_identity_file)
+        file = backup_find(backup_file, age_identity_file) if backup_file else None
         if file and file.manifest and file.manifest.tenant_id != tenant_id:
             raise TenantError(
                 _("%(file)s is a backup of tenant %(other)s.")
@@ -99,7 +99,7 @@ def tenant_clone(
         built = fill(made, source, Expected.of(origin, source, fleet_version=""))
         if file is not None:
             holding_proven(file.given(with_storage=True), origin.identity)
-        missing = take_files(made, _files(origin, file, identity_file))
+        missing = take_files(made, _files(origin, file, age_identity_file))
         tenant = activate(made, built)
     return CloneReport(tenant.id, tenant_id, source.description, built.version, built.census.rows, missing)
 
@@ -123,11 +123,11 @@ def _refusing(new_id: str) -> Iterator[None]:
         ) from error
 
 
-def _files(origin: Tenant, file: BackupFile | None, identity_file: str | None) -> Iterator[File]:
+def _files(origin: Tenant, file: BackupFile | None, age_identity_file: str | None) -> Iterator[File]:
     """Yield (name, content) of the backup's files where it has them, then of the other tenant's storage."""
     if file and file.manifest and file.manifest.storage:
-        with opened(file.place, file.manifest.storage.name, file.manifest.storage, identity_file) as stream:
-            yield from archive_read(stream)
+        with opened(file.place, file.manifest.storage.name, file.manifest.storage, age_identity_file) as stream:
+            yield from tar_read(stream)
     for stored in objects_of(origin.id):
         content = tenant_storage.read(stored.path)
         if content is not None:

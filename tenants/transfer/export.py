@@ -21,7 +21,7 @@ from tenants.errors import TenantNotActive
 from tenants.files.age_encryption import recipient_for, seal
 from tenants.files.locations import Place, PlaceError, split_file
 from tenants.files.streams import Tally, collecting, copy_stream, piped
-from tenants.files.tar import archive_write
+from tenants.files.tar import tar_write
 from tenants.models import Backup, BackupKind, BackupStatus, Tenant
 from tenants.operations import backup_lock
 from tenants.schema.releases import release
@@ -119,7 +119,7 @@ def _parts(
         account = account_of(taken, tenant, release(), work=work)
         audit = _collected(AUDIT, stack, lambda target: _write_audit(target, taken.alias))
     on_progress(Progress(tenant.id, "storage"))
-    files = _collected(STORAGE, stack, lambda target: archive_write(tenant.id, target))
+    files = _collected(STORAGE, stack, lambda target: tar_write(tenant.id, target))
     control = part_of(CONTROL_ROWS, configuration_read().model_dump_json(indent=1).encode())
     parts = [control, audit, dumped, files]
     manifest = manifest_of(

@@ -18,7 +18,7 @@ from llm.transfer import LLMConfiguration, configuration_add
 from tenants.backup.manifest import Manifest
 from tenants.erasure_ledger import note_return, require_not_erased
 from tenants.errors import ImportRefused, TenantExists, TenantUnfinished, disk_failures_told
-from tenants.files.age_encryption import identity_require
+from tenants.files.age_encryption import age_identity_require
 from tenants.files.files_read import Given, Reader, location_of
 from tenants.files.locations import Place, source_file
 from tenants.fleet.batch_record import fleet_shared
@@ -41,7 +41,7 @@ def tenant_import(
     file: str,
     new_id: str | None = None,
     server_name: str | None = None,
-    identity_file: str | None = None,
+    age_identity_file: str | None = None,
     from_erased: str = "",
     on_progress: OnProgress = ignore_progress,
 ) -> CloneReport:
@@ -55,8 +55,8 @@ def tenant_import(
     place, name = source_file(file)
     with _refusing(place.path(name)), ExitStack() as stack:
         _require_twice_readable(place, name)
-        server = _checked_first(new_id, server_name, identity_file)
-        with bundle_open(place, name, identity_file) as bundle:
+        server = _checked_first(new_id, server_name, age_identity_file)
+        with bundle_open(place, name, age_identity_file) as bundle:
             manifest = bundle.manifest
             tenant_id = new_id or manifest.tenant_id
             keeps = tenant_id == manifest.tenant_id
@@ -68,7 +68,7 @@ def tenant_import(
             configuration = _examined(bundle)
         if erasure is not None:
             note_return(erasure, new_id=tenant_id, source=place.path(name), reason=from_erased)
-        bundle = stack.enter_context(bundle_open(place, name, identity_file))
+        bundle = stack.enter_context(bundle_open(place, name, age_identity_file))
         _require_same(bundle, manifest)
         made = stack.enter_context(
             newcomer(
@@ -107,11 +107,11 @@ def _refusing(file: str) -> Iterator[None]:
         raise ImportRefused(file, error.message, hint=error.hint, code=error.code) from error
 
 
-def _checked_first(new_id: str | None, server_name: str | None, identity_file: str | None) -> DatabaseServer:
+def _checked_first(new_id: str | None, server_name: str | None, age_identity_file: str | None) -> DatabaseServer:
     """Return the server; what can be refused without the bundle is, before the hours that reading it may take."""
     if new_id is not None:
         validate_id(new_id)
-    identity_require(identity_file)
+    age_identity_require(age_identity_file)
     return server_for_new_tenant(server_name)
 
 

@@ -46,7 +46,7 @@ from tenants.restore.sources import Source
 from tenants.routing.owner_connection import owner_connection
 from tenants.schema.releases import release
 from tenants.selectors import tenant_get
-from tenants.servers.session import Cluster, parse_location
+from tenants.servers.session import ServerSession, parse_location
 from tenants.types import OnProgress, Progress
 
 CLONE = "clone"
@@ -59,7 +59,7 @@ class Newcomer:
 
     tenant: Tenant
     operation: TenantOperation
-    cluster: Cluster
+    server_session: ServerSession
     on_progress: OnProgress
     work: str
 
@@ -69,7 +69,7 @@ class Newcomer:
 
     @property
     def scratch(self) -> Scratch:
-        return Scratch(self.cluster, self.database, scratch_name(self.operation.pk))
+        return Scratch(self.server_session, self.database, scratch_name(self.operation.pk))
 
     def at(self, step: str) -> None:
         self.on_progress(Progress(self.tenant.id, step))
@@ -96,9 +96,9 @@ def newcomer(
     Raises `TenantExists`, and what the block raises.
     """
     work = work_name(kind, identity)
-    with Cluster(server, database_prefix(), work) as cluster:
-        cluster.require_needed()
-        location = cluster.location(database_name(database_prefix()), secrets.token_urlsafe(32))
+    with ServerSession(server, database_prefix(), work) as server_session:
+        server_session.require_needed()
+        location = server_session.location(database_name(database_prefix()), secrets.token_urlsafe(32))
         tenant = Tenant(
             id=tenant_id,
             name=name,
@@ -108,7 +108,7 @@ def newcomer(
             chain_identity=None if chain_identity == identity else chain_identity,
             status=TenantStatus.PROVISIONING,
         )
-        made = Newcomer(tenant, _begin(tenant, kind, source, given, origin), cluster, on_progress, work)
+        made = Newcomer(tenant, _begin(tenant, kind, source, given, origin), server_session, on_progress, work)
         try:
             yield made
         except BaseException as failure:
@@ -124,7 +124,7 @@ def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
     built = build(made.scratch, source, expected, release(), work=made.work, on_step=made.at)
     made.at("identity")
     with (
-        owner_connection(made.cluster.server, made.database, made.work) as connection,
+        owner_connection(made.server_session.server, made.database, made.work) as connection,
         transaction.atomic(using=connection.alias),
     ):
         head = chain_head(connection)
@@ -152,7 +152,7 @@ def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
 def take_files(made: Newcomer, files: Iterable[File]) -> list[str]:
     """Write those of `files` (name beneath the prefix, content) that rows refer to; return the paths still missing."""
     made.at("files")
-    with owner_connection(made.cluster.server, made.database, made.work) as connection:
+    with owner_connection(made.server_session.server, made.database, made.work) as connection:
         wanted = {file.path: file.digest for file in contents().files(connection.alias)}
     prefix = prefix_of(made.tenant.id)
     digests = {path.removeprefix(prefix): digest for path, digest in wanted.items() if is_beneath(made.tenant.id, path)}
@@ -167,8 +167,8 @@ def activate(made: Newcomer, built: Built) -> Tenant:
     """Let the new tenant's role in, and open it."""
     location = parse_location(made.tenant.database_url)
     made.at("access")
-    made.cluster.ensure_login(location.role, location.password)
-    made.cluster.open_to(location.database, location.role)
+    made.server_session.ensure_login(location.role, location.password)
+    made.server_session.open_to(location.database, location.role)
     made.at("open")
     with transaction.atomic(using=CONTROL):
         Tenant.objects.using(CONTROL).filter(pk=made.tenant.pk).update(
@@ -190,9 +190,9 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     tenant = tenant_get(operation.tenant_id)
     assert tenant.server is not None  # a tenant that we bring up always has one
     work = work_name(operation.kind, tenant.identity)
-    with Cluster(tenant.server, database_prefix(), work) as cluster:
-        cluster.end_predecessors()
-        _undo(Newcomer(tenant, operation, cluster, on_progress, work), _("It was cut off, and undone."))
+    with ServerSession(tenant.server, database_prefix(), work) as server_session:
+        server_session.end_predecessors()
+        _undo(Newcomer(tenant, operation, server_session, on_progress, work), _("It was cut off, and undone."))
     raise RestoreRefused(tenant.id, _("The operation was cut off."), hint=_("Nothing of it is left."))
 
 
@@ -225,7 +225,7 @@ def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: 
 def _undo(made: Newcomer, reason: str) -> None:
     """Remove database, roles, files and row: it never was anybody's."""
     made.scratch.drop()
-    made.cluster.drop_role(parse_location(made.tenant.database_url).role)
+    made.server_session.drop_role(parse_location(made.tenant.database_url).role)
     tenant_storage.remove([one.path for one in objects_of(made.tenant.id)])
     with transaction.atomic(using=CONTROL):
         Tenant.objects.using(CONTROL).filter(pk=made.tenant.pk, status=TenantStatus.PROVISIONING).delete()

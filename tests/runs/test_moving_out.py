@@ -140,7 +140,7 @@ def test_beside_others_it_gets_an_id_an_identity_and_paths_of_its_own(
     before = without_audit(state_of(tenant))
     bundle = str(tmp_path / "bundle.tar.age")
     tenant_export(tenant_id=tenant.id, output=bundle, recipient=age_key.recipient)
-    report = tenant_import(file=bundle, new_id=f"{tenant.id}-b", identity_file=age_key.identity_file)
+    report = tenant_import(file=bundle, new_id=f"{tenant.id}-b", age_identity_file=age_key.age_identity_file)
     other = Tenant.objects.select_related("server").get(pk=report.tenant_id)
     assert other.identity != tenant.identity and other.chain_identity == tenant.identity
     assert chain_is_whole(other)

@@ -14,7 +14,7 @@ from tenants.lifecycle.create import tenant_create
 from tenants.models import Tenant, database_prefix
 from tenants.naming import TENANT_PREFIX
 from tenants.routing import pool
-from tenants.servers.session import Cluster, parse_location
+from tenants.servers.session import ServerSession, parse_location
 from tenants.servers.session.base import SUPERUSERS_IN
 
 MakeTenant = Callable[..., Tenant]
@@ -50,11 +50,11 @@ def remove(tenant: Tenant) -> None:
     location = parse_location(tenant.database_url)
     pool.pool.discard(tenant.alias)
     if tenant.server is not None:
-        with Cluster(tenant.server, database_prefix()) as cluster:
+        with ServerSession(tenant.server, database_prefix()) as server_session:
             # A superuser's session, which only ends itself, may be about to.
-            wait_until(lambda: not cluster._rows(SUPERUSERS_IN, [location.database]), 10)
-            cluster.drop_database(location.database)
-            cluster.drop_role(location.role)
+            wait_until(lambda: not server_session._rows(SUPERUSERS_IN, [location.database]), 10)
+            server_session.drop_database(location.database)
+            server_session.drop_role(location.role)
     Tenant.objects.filter(pk=tenant.pk).delete()
 
 

@@ -87,7 +87,7 @@ def s3_place(s3_server: S3Server, settings: Settings) -> str:
 @dataclass(frozen=True)
 class AgeKey:
     recipient: str
-    identity_file: str
+    age_identity_file: str
 
 
 @pytest.fixture

@@ -57,8 +57,12 @@ WRONG = [
     ("tenant_restore", "--tenant-id {id} --backup-file /nope/nowhere.dump", "/nope/nowhere.dump does not exist"),
     ("tenant_restore", "--tenant-id {id} --backup-file {folder}", "cannot be read: Is a directory"),
     ("tenant_restore", "--tenant-id {id} --backup-file s3://", "names no file"),
-    ("tenant_restore", "--tenant-id {id} --backup-file {file} --identity-file /nope/key", "/nope/key cannot be used"),
-    ("tenant_restore", "--tenant-id {id} --backup-file {file} --identity-file {text}", "it holds no age identity"),
+    (
+        "tenant_restore",
+        "--tenant-id {id} --backup-file {file} --age-identity-file /nope/key",
+        "/nope/key cannot be used",
+    ),
+    ("tenant_restore", "--tenant-id {id} --backup-file {file} --age-identity-file {text}", "it holds no age identity"),
     ("tenant_restore", "--tenant-id {id} --backup-file {sealed}", "no identity that could open it was given"),
     ("tenant_restore", "--tenant-id {other} --backup-file {file}", "The backup is of tenant {id}"),
     ("tenant_restore", "--tenant-id nobody --backup-file {file}", "There is no tenant 'nobody'"),
@@ -69,14 +73,14 @@ WRONG = [
     ("tenant_restore", "--tenant-id {id} --as new-{id} --backup-file /nope/nowhere.dump", "does not exist"),
     ("tenant_restore", "--tenant-id {id} --as new-{id} --to-time 1999-01-01T00:00:00Z", "base backup"),
     ("tenant_drill", "--tenant-id {id} --backup-file /nope/nowhere.dump", "/nope/nowhere.dump does not exist"),
-    ("tenant_drill", "--tenant-id {id} --backup-file {file} --identity-file /nope/key", "/nope/key cannot be used"),
+    ("tenant_drill", "--tenant-id {id} --backup-file {file} --age-identity-file /nope/key", "/nope/key cannot be used"),
     ("tenant_drill", "--tenant-id {id} --to-time soon", "'soon' is not a time"),
     ("tenant_import", "--file /nope/nowhere.bundle --id new-{id}", "/nope/nowhere.bundle does not exist"),
     ("tenant_import", "--file {bundle} --id new-{id} --server nowhere", "There is no database server 'nowhere'"),
     ("tenant_import", "--file {bundle} --id Wrong_Id", "Wrong_Id"),
-    ("tenant_import", "--file {bundle} --id new-{id} --identity-file /nope/key", "/nope/key cannot be used"),
-    ("backup_verify", "--file {file} --identity-file /nope/key", "/nope/key cannot be used"),
-    ("backup_verify", "--all --identity-file /nope/key", "/nope/key cannot be used"),
+    ("tenant_import", "--file {bundle} --id new-{id} --age-identity-file /nope/key", "/nope/key cannot be used"),
+    ("backup_verify", "--file {file} --age-identity-file /nope/key", "/nope/key cannot be used"),
+    ("backup_verify", "--all --age-identity-file /nope/key", "/nope/key cannot be used"),
     ("tenant_backup", "--tenant-id {id} --output {folder}/x --encrypt-to age1nonsense", "is no age recipient"),
     ("tenant_backup", "--all --output s3://", "names no bucket"),
     ("tenant_export", "--tenant-id {id} --output {file}", "exists already"),
@@ -104,9 +108,17 @@ WRONG = [
     ("audit_export", "--control --output {text}/x", "{text}/x cannot be written: Not a directory."),
     ("cluster_backup", "--output {text}", "{text} cannot be written: Not a directory."),
     # An identity is not needed for a time, but who names one means it.
-    ("tenant_restore", "--tenant-id {id} --to-time 1999-01-01T00:00:00Z --identity-file /nope/key", "/nope/key cannot"),
-    ("tenant_drill", "--tenant-id {id} --to-time 1999-01-01T00:00:00Z --identity-file /nope/key", "/nope/key cannot"),
-    ("tenant_recover", "--identity-file /nope/key", "/nope/key cannot be used: No such file or directory."),
+    (
+        "tenant_restore",
+        "--tenant-id {id} --to-time 1999-01-01T00:00:00Z --age-identity-file /nope/key",
+        "/nope/key cannot",
+    ),
+    (
+        "tenant_drill",
+        "--tenant-id {id} --to-time 1999-01-01T00:00:00Z --age-identity-file /nope/key",
+        "/nope/key cannot",
+    ),
+    ("tenant_recover", "--age-identity-file /nope/key", "/nope/key cannot be used: No such file or directory."),
     ("backup_verify", "--file /nope/nowhere.dump", "/nope/nowhere.dump does not exist."),
     ("run_create", "--tenant-id {id} --config @/nope/config.json", "/nope/config.json cannot be read: No such file"),
 ]
@@ -165,7 +177,7 @@ def test_checking_reads_nothing_that_has_to_be_recorded(tenant: Tenant, tmp_path
 def test_an_identity_of_the_settings_is_enough(tenant: Tenant, tmp_path: Path, age_key: AgeKey) -> None:
     file = back_up(tenant, tmp_path, recipient=age_key.recipient)
     words = ("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", file, "--confirm")
-    result = seo_gen(*words, BACKUP_AGE_IDENTITY_FILE=age_key.identity_file)
+    result = seo_gen(*words, BACKUP_AGE_IDENTITY_FILE=age_key.age_identity_file)
     assert result.returncode == 0, result.stderr
 
 
@@ -211,7 +223,7 @@ def test_a_dump_goes_from_pipe_to_pipe(tenant: Tenant, age_key: AgeKey, encrypte
     assert_recorded(tenant, "backup", dumped.stdout)
     add_run(tenant)
     words = ("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", "-")
-    identity = ("--identity-file", age_key.identity_file) if encrypted else ()
+    identity = ("--age-identity-file", age_key.age_identity_file) if encrypted else ()
     restored = seo_gen_piped(*words, *identity, given=dumped.stdout)
     assert restored.returncode == 0, restored.stderr
     tenant.refresh_from_db()

@@ -17,12 +17,14 @@ class Command(OperatorCommand):
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--all", action="store_true", help="The newest backup of every tenant.")
         which.add_argument("--file", help="This one: a path or s3://bucket/key.")
-        parser.add_argument("--identity-file", metavar="FILE", help="The age identity that opens an encrypted backup.")
+        parser.add_argument(
+            "--age-identity-file", metavar="FILE", help="The age identity that opens an encrypted backup."
+        )
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
         self.verifications = backups_verify(
-            file=options["file"], identity_file=options["identity_file"], on_progress=show_progress
+            file=options["file"], age_identity_file=options["age_identity_file"], on_progress=show_progress
         )
         return [asdict(one) for one in self.verifications]
 

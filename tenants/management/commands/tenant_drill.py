@@ -22,7 +22,9 @@ class Command(OperatorCommand):
             metavar="TIME",
             help="A moment, ISO 8601 with its offset; now, or the newest backup, unless given.",
         )
-        parser.add_argument("--identity-file", metavar="FILE", help="The age identity that opens an encrypted backup.")
+        parser.add_argument(
+            "--age-identity-file", metavar="FILE", help="The age identity that opens an encrypted backup."
+        )
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
@@ -30,7 +32,7 @@ class Command(OperatorCommand):
             tenant_id=options["tenant_id"],
             backup_file=options["backup_file"],
             to_time=aware_time(options["to_time"]) if options["to_time"] else None,
-            identity_file=options["identity_file"],
+            age_identity_file=options["age_identity_file"],
             on_progress=show_progress,
         )
         return asdict(report)

@@ -16,7 +16,9 @@ class Command(OperatorCommand):
         parser.add_argument("--file", required=True, help="The bundle: a path or s3://bucket/key.")
         parser.add_argument("--id", dest="new_id", metavar="ID", help="Another id than it had.")
         parser.add_argument("--server", dest="server_name", help="The database server; the default one unless given.")
-        parser.add_argument("--identity-file", metavar="FILE", help="The age identity that opens an encrypted bundle.")
+        parser.add_argument(
+            "--age-identity-file", metavar="FILE", help="The age identity that opens an encrypted bundle."
+        )
         parser.add_argument(
             "--from-erased",
             default="",
@@ -30,7 +32,7 @@ class Command(OperatorCommand):
             file=options["file"],
             new_id=options["new_id"],
             server_name=options["server_name"],
-            identity_file=options["identity_file"],
+            age_identity_file=options["age_identity_file"],
             from_erased=options["from_erased"],
             on_progress=show_progress,
         )

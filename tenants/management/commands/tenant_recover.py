@@ -15,12 +15,12 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--identity-file", metavar="FILE", help="The age identity that opens the encrypted backup of a restore."
+            "--age-identity-file", metavar="FILE", help="The age identity that opens the encrypted backup of a restore."
         )
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
-        self.recoveries = tenant_recover(identity_file=options["identity_file"], on_progress=show_progress)
+        self.recoveries = tenant_recover(age_identity_file=options["age_identity_file"], on_progress=show_progress)
         return [asdict(recovery) for recovery in self.recoveries]
 
     def present(self, document: Any) -> None:

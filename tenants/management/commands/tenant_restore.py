@@ -34,7 +34,9 @@ class Command(OperatorCommand):
             metavar="REASON",
             help="With --as: go on though the tenant was erased; the reason is recorded.",
         )
-        parser.add_argument("--identity-file", metavar="FILE", help="The age identity that opens an encrypted backup.")
+        parser.add_argument(
+            "--age-identity-file", metavar="FILE", help="The age identity that opens an encrypted backup."
+        )
         parser.add_argument("--stop-runs", action="store_true", help="Go on though runs are at work; they fail.")
         parser.add_argument(
             "--confirm", action="store_true", help="Do not ask in a terminal for the tenant's id to be typed."
@@ -48,7 +50,11 @@ class Command(OperatorCommand):
                 _("--undo puts back a tenant's own database; it cannot make another tenant."), code="options_conflict"
             )
         to_time = aware_time(options["to_time"]) if options["to_time"] else None
-        source = {"backup_file": options["backup_file"], "to_time": to_time, "identity_file": options["identity_file"]}
+        source = {
+            "backup_file": options["backup_file"],
+            "to_time": to_time,
+            "age_identity_file": options["age_identity_file"],
+        }
         tenant_get(tenant_id)
         if new_id:
             return asdict(

@@ -41,5 +41,5 @@ __all__ = [
 ]
 
 
-class Cluster(Locks):
+class ServerSession(Locks):
     """An administrator's session on one server, with all that can be done there."""

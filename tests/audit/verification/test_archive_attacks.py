@@ -19,7 +19,7 @@ from tenants.errors import DeletionUnfinished
 from tenants.models import Tenant, TenantStatus, database_prefix
 from tenants.routing.owner_connection import owner_connection
 from tenants.schema.inspection import database_of
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tests.audit.archives import triggers_off
 from tests.audit.attacks import put_back
 from tests.audit.conftest import Log
@@ -177,8 +177,8 @@ def test_what_somebody_put_into_the_archive_before_does_not_pass_for_the_log(ten
     with pytest.raises(DeletionUnfinished, match="--accept-audit-loss"):
         tenant_delete(tenant_id=tenant.id)
     assert tenant.server is not None
-    with Cluster(tenant.server, database_prefix()) as cluster:
-        assert cluster.database_exists(database_of(tenant))
+    with ServerSession(tenant.server, database_prefix()) as server_session:
+        assert server_session.database_exists(database_of(tenant))
     row = tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
     assert row.certificate is not None and row.certificate["remains"]["audit"]["entries"] is None
     forget_erasure(row)

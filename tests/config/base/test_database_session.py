@@ -29,7 +29,7 @@ from tenants.routing.held_transaction import held_open
 from tenants.routing.owner_connection import guest_connection, owner_connection
 from tenants.schema.inspection import database_of
 from tenants.servers.programs import connection_arguments, program, replication_arguments, run
-from tenants.servers.session import Cluster, owner_url
+from tenants.servers.session import ServerSession, owner_url
 from tests.support.program import seo_gen
 from tests.support.superuser import superuser_url
 
@@ -111,16 +111,16 @@ def as_guest(tenant: Tenant) -> Iterator[psycopg.Connection[Any]]:
 @contextmanager
 def administrator(tenant: Tenant) -> Iterator[psycopg.Connection[Any]]:
     assert tenant.server is not None
-    with Cluster(tenant.server, database_prefix(), "test") as cluster:
-        yield cluster._connection
+    with ServerSession(tenant.server, database_prefix(), "test") as server_session:
+        yield server_session._connection
 
 
 @contextmanager
 def deputy(tenant: Tenant) -> Iterator[psycopg.Connection[Any]]:
     assert tenant.server is not None
     with (
-        Cluster(tenant.server, database_prefix(), "test") as cluster,
-        cluster.deputy(database_of(tenant), "deputy_of_a_test", cluster.owner) as connection,
+        ServerSession(tenant.server, database_prefix(), "test") as server_session,
+        server_session.deputy(database_of(tenant), "deputy_of_a_test", server_session.owner) as connection,
     ):
         yield connection
 

@@ -285,10 +285,10 @@ def test_the_settings_recipient_is_used_unless_told_otherwise(
     tenant: Tenant, tmp_path: Path, age_key: AgeKey, settings: Settings
 ) -> None:
     settings.BACKUP_AGE_RECIPIENT = age_key.recipient
-    settings.BACKUP_AGE_IDENTITY_FILE = age_key.identity_file
+    settings.BACKUP_AGE_IDENTITY_FILE = age_key.age_identity_file
     file = back_up(tenant, tmp_path / "b")
     assert file.endswith(".dump.age") and Path(file).read_bytes().startswith(b"age-encryption.org/v1")
-    assert backup_verify(file, identity_file=None).problem == ""
+    assert backup_verify(file, age_identity_file=None).problem == ""
     assert not back_up(tenant, tmp_path / "b", recipient="").endswith(".age")
 
 
@@ -304,13 +304,13 @@ def test_a_tenant_that_is_gone_is_not_backed_up(tenant: Tenant, tmp_path: Path) 
 def test_verification_finds_damage_and_missing_files(tenant: Tenant, tmp_path: Path) -> None:
     add_run(tenant)
     file = back_up(tenant, tmp_path)
-    assert backup_verify(file, identity_file=None).problem == ""
+    assert backup_verify(file, age_identity_file=None).problem == ""
     backup = Backup.objects.get(tenant_id=tenant.id)
     assert backup.verified_at is not None and backup.verify_error == ""
     [output] = [one.path for one in tenant_storage.objects_of(tenant.id) if one.path.endswith("output.json")]
     content = tenant_storage.read(output)
     tenant_storage.remove([output])
-    found = backup_verify(file, identity_file=None)
+    found = backup_verify(file, age_identity_file=None)
     told = "files that its rows refer to, missing or changed in the storage: 1 of 2 ("
     assert found.problem == f"{told}{output})"
     assert content is not None

@@ -90,7 +90,9 @@ def test_a_damaged_backup_never_changes_the_live_database(
     for _ in range(ROUNDS):
         target.write_bytes(damaged(whole, chance))
         refusal = refusal_of(
-            lambda: tenant_restore(tenant_id=tenant.id, backup_file=str(file), identity_file=age_key.identity_file)
+            lambda: tenant_restore(
+                tenant_id=tenant.id, backup_file=str(file), age_identity_file=age_key.age_identity_file
+            )
         )
         if refusal:
             assert isinstance(refusal, RestoreRefused) and tenant.id in str(refusal)
@@ -132,7 +134,7 @@ def test_a_damaged_bundle_brings_nothing_in(tenant: Tenant, tmp_path: Path, age_
     for _ in range(ROUNDS):
         bundle.write_bytes(damaged(whole, chance))
         refusal = refusal_of(
-            lambda: tenant_import(file=str(bundle), new_id=target, identity_file=age_key.identity_file)
+            lambda: tenant_import(file=str(bundle), new_id=target, age_identity_file=age_key.age_identity_file)
         )
         if refusal:
             assert isinstance(refusal, ImportRefused) and str(bundle) in str(refusal)

@@ -16,7 +16,7 @@ from tenants.backup.manifest import SUFFIX, manifest_read
 from tenants.lifecycle.status import tenant_statuses
 from tenants.models import DatabaseServer, Restore, Tenant, database_prefix
 from tenants.restore.restore import tenant_restore
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tenants.transfer.clone import tenant_clone
 from tests.support.tenant_fixtures import MakeTenant, remove_all
 from tests.tenants.support.filled import add_run, as_superuser, everything_of, without_audit
@@ -83,5 +83,5 @@ def test_what_is_restored_or_copied_has_none(littered: Tenant, tmp_path: Path) -
     finally:
         remove_all([report.tenant_id])
         # What was replaced still has them, so the role could not be dropped.
-        with Cluster(DatabaseServer.objects.get(pk="main"), database_prefix()) as cluster:
-            cluster.drop_database(Restore.objects.get(tenant_id=littered.id).kept)
+        with ServerSession(DatabaseServer.objects.get(pk="main"), database_prefix()) as server_session:
+            server_session.drop_database(Restore.objects.get(tenant_id=littered.id).kept)

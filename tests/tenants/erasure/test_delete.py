@@ -59,14 +59,14 @@ from tenants.models import (
     TenantStatus,
     database_prefix,
 )
-from tenants.operations import copying, operation_begin, tenant_lock
+from tenants.operations import block_deletion, operation_begin, tenant_lock
 from tenants.restore.drill import tenant_drill
 from tenants.restore.restore import tenant_restore
 from tenants.restore.verify_backup import backups_verify
 from tenants.retention.prune import backup_remove
 from tenants.routing.context import tenant_context
 from tenants.schema.inspection import database_of
-from tenants.servers.session import Cluster, owner_url
+from tenants.servers.session import ServerSession, owner_url
 from tenants.transfer.clone import tenant_clone
 from tenants.transfer.export import tenant_export
 from tenants.transfer.import_ import tenant_import
@@ -171,8 +171,8 @@ def test_replaced_databases_and_what_they_keep_aside_go_too(tenant: Tenant, tmp_
     kinds = sorted(one["kind"] for one in certificate_of(row)["erased"]["databases"])
     assert kinds == ["kept", "live"]
     assert tenant.server is not None
-    with Cluster(tenant.server, database_prefix()) as cluster:
-        assert databases_saying(cluster, tenant.identity, but=())[0] == []
+    with ServerSession(tenant.server, database_prefix()) as server_session:
+        assert databases_saying(server_session, tenant.identity, but=())[0] == []
 
 
 def test_messages_and_cached_keys_go_and_those_of_others_stay(tenant_pair: tuple[Tenant, Tenant]) -> None:
@@ -249,8 +249,8 @@ def test_a_broken_audit_log_is_refused_unless_accepted(tenant: Tenant) -> None:
 
 def test_a_database_that_is_gone_is_refused_unless_accepted(tenant: Tenant) -> None:
     assert tenant.server is not None
-    with Cluster(tenant.server, database_prefix()) as cluster:
-        cluster.drop_database(database_of(tenant))
+    with ServerSession(tenant.server, database_prefix()) as server_session:
+        server_session.drop_database(database_of(tenant))
     with pytest.raises(DeletionRefused, match="Its database is gone"):
         tenant_delete(tenant_id=tenant.id)
     row = tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
@@ -397,7 +397,7 @@ def test_nothing_is_certified_that_was_looked_for_on_another_server(
 
 
 def test_a_copy_that_is_being_tried_out_comes_first(tenant: Tenant) -> None:
-    with copying(tenant.id), pytest.raises(TenantBusy, match="drill"):
+    with block_deletion(tenant.id), pytest.raises(TenantBusy, match="drill"):
         run_elsewhere(lambda: tenant_delete(tenant_id=tenant.id))
     assert not Erasure.objects.filter(tenant_id=tenant.id).exists()
 
@@ -511,22 +511,22 @@ def test_looking_again_finds_what_came_back(tenant: Tenant, tmp_path: Path) -> N
     database = database_of(tenant)
     server = tenant.server
     assert server is not None
-    with Cluster(server, database_prefix()) as cluster:
-        cluster.fence(database, database, 0)
-        cluster.clone(database, "copied_by_hand")
-        cluster.open_to_owner("copied_by_hand")
+    with ServerSession(server, database_prefix()) as server_session:
+        server_session.fence(database, database, 0)
+        server_session.clone(database, "copied_by_hand")
+        server_session.open_to_owner("copied_by_hand")
     row = tenant_delete(tenant_id=tenant.id)
     assert problems(tenant) == [f"The database copied_by_hand on server {server.name} says that it is the tenant's."]
-    with Cluster(server, database_prefix()) as cluster:
-        cluster.drop_database("copied_by_hand")
-        cluster.create_empty_database(database)
-        cluster.ensure_login(database, "x")
+    with ServerSession(server, database_prefix()) as server_session:
+        server_session.drop_database("copied_by_hand")
+        server_session.create_empty_database(database)
+        server_session.ensure_login(database, "x")
     found = problems(tenant)
     assert f"There is a database {database} on server {server.name}." in found
     assert f"There is a role {database} on server {server.name}." in found
-    with Cluster(server, database_prefix()) as cluster:
-        cluster.drop_database(database)
-        cluster.drop_role(database)
+    with ServerSession(server, database_prefix()) as server_session:
+        server_session.drop_database(database)
+        server_session.drop_role(database)
     file.write_bytes(dump)
     copy = file.with_name(f"{tenant.id}-20260101T000000Z-00000000.dump")
     copy.write_bytes(dump)

@@ -175,7 +175,7 @@ def test_a_bundle_that_was_imported_is_named(tenant: Tenant, tmp_path: Path, age
     moved = tmp_path / "moved.bundle"
     bundle.rename(moved)
     new_id = f"in-{tenant.id}"[:41]
-    tenant_import(file=str(moved), new_id=new_id, identity_file=age_key.identity_file)
+    tenant_import(file=str(moved), new_id=new_id, age_identity_file=age_key.age_identity_file)
     for tenant_id in (new_id, tenant.id):
         row = tenant_delete(tenant_id=tenant_id)
         assert {path: one["sha256"] for path, one in named(row).items()} == {str(moved): sha256(moved)}

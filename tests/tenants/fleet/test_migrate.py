@@ -25,7 +25,7 @@ from tenants.routing.context import tenant_context
 from tenants.schema.inspection import database_of
 from tenants.schema.releases import release
 from tenants.schema.template import ensure_template, template_name
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tenants.types import BatchProgress
 from tests.support.program import seo_gen
 from tests.support.releases import NextRelease
@@ -144,13 +144,13 @@ class TestAllGoesWell:
         next_release.add("0003_plain")
         with next_release.active():
             tenant_migrate()
-            with Cluster(DatabaseServer.objects.get(pk="main"), database_prefix()) as cluster:
+            with ServerSession(DatabaseServer.objects.get(pk="main"), database_prefix()) as server_session:
                 followed = template_name(database_prefix())
-                assert cluster.template_is_ready(followed)
+                assert server_session.template_is_ready(followed)
                 cloned = make_tenant()
                 assert Tenant.objects.get(pk=cloned.pk).schema_version == release().version
-                cluster.drop_database(followed)
-                assert ensure_template(cluster, database_prefix()) == followed
+                server_session.drop_database(followed)
+                assert ensure_template(server_session, database_prefix()) == followed
             built = make_tenant()
         assert catalog_of(migrated) == catalog_of(cloned) == catalog_of(built)
         assert history_of(migrated) == history_of(cloned) == history_of(built)
@@ -180,8 +180,8 @@ class TestAllGoesWell:
                 control_setup()
                 assert tenant_migrate().outcome == "completed"
                 names.append(template_name(database_prefix()))
-        with Cluster(DatabaseServer.objects.get(pk="main"), database_prefix()) as cluster:
-            assert [cluster.database_exists(name) for name in names] == [False, True, True]
+        with ServerSession(DatabaseServer.objects.get(pk="main"), database_prefix()) as server_session:
+            assert [server_session.database_exists(name) for name in names] == [False, True, True]
         assert len(catalog_of(tenant)) > 0
 
     def test_a_dry_run_reports_time_and_locks_and_changes_nothing(
@@ -328,8 +328,8 @@ class TestRefusals:
 
     def test_a_database_that_is_gone(self, make_tenant: MakeTenant, next_release: NextRelease) -> None:
         well, ill = make_tenant(), make_tenant()
-        with Cluster(DatabaseServer.objects.get(pk="main"), database_prefix()) as cluster:
-            cluster.drop_database(database_of(ill))
+        with ServerSession(DatabaseServer.objects.get(pk="main"), database_prefix()) as server_session:
+            server_session.drop_database(database_of(ill))
         [problem] = self.refused(next_release.add("0003_plain"), [well])
         assert problem == f"Tenant {ill.id}: Its database {database_of(ill)} does not exist on server main."
 

@@ -16,7 +16,7 @@ from tenants.models import DatabaseServer, OperationStatus, Tenant, TenantOperat
 from tenants.operations import tenant_lock
 from tenants.routing.context import tenant_context
 from tenants.schema.inspection import database_of
-from tenants.servers.session import Cluster, parse_location
+from tenants.servers.session import ServerSession, parse_location
 from tenants.types import Progress
 from tests.support.tenant_fixtures import MakeTenant
 from tests.tenants.support.created import new_id, tenants_objects
@@ -243,8 +243,8 @@ def test_a_tenant_cannot_be_placed_where_the_administrator_may_not_create_databa
     tenant_id = new_id()
     main = DatabaseServer.objects.get(pk="main")
     weak = parse_location(make_tenant().database_url)
-    with Cluster(main, database_prefix()) as cluster:
-        url = cluster.location(weak.role, weak.password).url
+    with ServerSession(main, database_prefix()) as server_session:
+        url = server_session.location(weak.role, weak.password).url
     server = DatabaseServer.objects.create(name=f"weak-{tenant_id}", admin_url=url)
     before = tenants_objects()
     with pytest.raises(ServerError, match=r"lacks CREATEDB, CREATEROLE, .* As its superuser, run: ALTER ROLE "):

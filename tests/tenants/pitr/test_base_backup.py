@@ -25,7 +25,7 @@ from tenants.pitr.base_backup_files import BaseBackupError
 from tenants.pitr.prune import cluster_backups_prune
 from tenants.pitr.receive_wal import cluster_receive_wal
 from tenants.pitr.recover_server import Target
-from tenants.pitr.wal_archive import archive_read
+from tenants.pitr.wal_archive import wal_archive_read
 from tenants.servers.restore_points import restore_point
 from tests.support.program import seo_gen
 from tests.support.s3 import S3Server
@@ -149,7 +149,7 @@ def test_base_backup_and_log_in_a_bucket(
     backup = cluster_backup(server_name=server.name, output=f"{url}/base")
     moment = commit(server, database, "in the log")
     archived, last = place_at(f"{url}/wal"), switch(server)
-    archive = archive_read(place_at(server.wal_archive))
+    archive = wal_archive_read(place_at(server.wal_archive))
     for segment in archive.segments:
         if segment.number >= archive.number_of(backup.start_lsn) and segment.name <= last:
             archived.write(segment.name, (Path(server.wal_archive) / segment.name).read_bytes())

@@ -14,7 +14,7 @@ from tenants.lifecycle.setup import MAIN_SERVER
 from tenants.models import BaseBackup, DatabaseServer, database_prefix
 from tenants.pitr.base_backup import cluster_backup
 from tenants.pitr.status import ClusterHealth, cluster_statuses
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tests.support.program import seo_gen
 from tests.tenants.support.archives import archived_postgres, commit, new_database, switch
 
@@ -73,10 +73,10 @@ def test_an_archiver_that_fails_is_told(server: DatabaseServer) -> None:
     owner = archive.stat()
     os.chown(archive, os.geteuid(), os.getegid())
     archive.chmod(0 if os.geteuid() else 0o700)
-    with Cluster(server, database_prefix()) as cluster:
-        cluster.heartbeat()
-        segment = cluster.switch_wal()
-        assert process.wait_until(lambda: cluster.archiver().failing is not None, 60)
+    with ServerSession(server, database_prefix()) as server_session:
+        server_session.heartbeat()
+        segment = server_session.switch_wal()
+        assert process.wait_until(lambda: server_session.archiver().failing is not None, 60)
     archive.chmod(0o700)
     found = health(server)
     os.chown(archive, owner.st_uid, owner.st_gid)

@@ -19,7 +19,7 @@ from tenants.pitr import verify as module
 from tenants.pitr.base_backup import cluster_backup
 from tenants.pitr.prune import cluster_backups_prune
 from tenants.pitr.verify import Verified, cluster_verify
-from tenants.pitr.wal_archive import Segment, archive_read
+from tenants.pitr.wal_archive import Segment, wal_archive_read
 from tests.support.program import seo_gen
 from tests.support.s3 import S3Server
 from tests.tenants.support.archives import archived_postgres, connected, program, switch
@@ -53,7 +53,7 @@ def backup(made: tuple[BaseBackup, Path], tmp_path: Path) -> BaseBackup:
     backup.save()
     shutil.copytree(files_of(original), files_of(backup))
     (tmp_path / "wal").mkdir()
-    read = archive_read(place_at(str(archive)))
+    read = wal_archive_read(place_at(str(archive)))
     for segment in read.segments:
         if segment.number >= read.number_of(backup.start_lsn):
             shutil.copy(archive / segment.name, tmp_path / "wal")

@@ -30,7 +30,7 @@ from tenants.restore.orphans import tenant_orphans
 from tenants.restore.restore import tenant_restore
 from tenants.restore.scratch_database import Scratch, throwaway
 from tenants.restore.verify_backup import backups_verify
-from tenants.servers.session import Cluster, owner_url
+from tenants.servers.session import ServerSession, owner_url
 from tenants.transfer.clone import tenant_clone
 from tenants.transfer.import_ import tenant_import
 from tenants.unfinished import tenant_recover
@@ -140,7 +140,10 @@ def test_what_is_planted_would_be_called_where_names_are_looked_for_in_public(
     """Else the tests above would prove nothing."""
     assert tenant.server is not None
     assert {"quote_ident", "concat_ws", "encode", "acldefault", "pg_get_viewdef", "count"} <= set(names_used())
-    with Cluster(tenant.server, database_prefix(), "test") as cluster, throwaway(cluster) as scratch:
+    with (
+        ServerSession(tenant.server, database_prefix(), "test") as server_session,
+        throwaway(server_session) as scratch,
+    ):
         scratch.create()
         with psycopg.connect(scratch.url, autocommit=True) as connection:
             # As a dump has it; the planting would else be done by what was planted.
@@ -361,8 +364,8 @@ def test_recover_ends_what_a_killed_restore_has_left(tenant: Tenant, tmp_path: P
     die_at("load", "tenant_restore", tenant_id=tenant.id, backup_file=str(file))
     row = Restore.objects.get(tenant_id=tenant.id)
     assert tenant.server is not None
-    with Cluster(tenant.server, database_prefix(), "test") as cluster:
-        scratch = Scratch(cluster, row.scratch, row.scratch)
+    with ServerSession(tenant.server, database_prefix(), "test") as server_session:
+        scratch = Scratch(server_session, row.scratch, row.scratch)
         scratch.create()
         with psycopg.connect(scratch.url, autocommit=True) as connection:
             connection.execute(canary.case("prepared").encode())
@@ -420,8 +423,8 @@ def test_a_database_of_somebody_else_is_named_and_never_entered(tenant: Tenant, 
 def test_a_copy_by_hand_among_our_own_databases_is_found(make_tenant: MakeTenant) -> None:
     tenant = make_tenant()
     server = DatabaseServer.objects.get(pk="main")
-    with Cluster(server, database_prefix(), "test") as cluster:
-        cluster.create_empty_database("copied_by_hand")
+    with ServerSession(server, database_prefix(), "test") as server_session:
+        server_session.create_empty_database("copied_by_hand")
         try:
             with psycopg.connect(owner_url(server, "copied_by_hand"), autocommit=True) as connection:
                 connection.execute("CREATE TABLE public.tenant_identity (tenant_id text, identity uuid)")
@@ -430,4 +433,4 @@ def test_a_copy_by_hand_among_our_own_databases_is_found(make_tenant: MakeTenant
             [check] = erasures_verify(tenant_id=tenant.id)
             assert check.problems == ["The database copied_by_hand on server main says that it is the tenant's."]
         finally:
-            cluster.drop_database("copied_by_hand")
+            server_session.drop_database("copied_by_hand")

@@ -82,7 +82,7 @@ def test_it_gives_back_exactly_what_was_and_undo_the_other(
     file = back_up(tenant, place, dump_format=dump_format, recipient=recipient)
     destroy_rows(tenant)
     destroyed = everything_of(tenant)
-    report = tenant_restore(tenant_id=tenant.id, backup_file=file, identity_file=age_key.identity_file)
+    report = tenant_restore(tenant_id=tenant.id, backup_file=file, age_identity_file=age_key.age_identity_file)
     assert without_audit(everything_of(tenant)) == without_audit(before)
     # The log is the backup's, continued by the one entry that binds it to the replaced one.
     assert set(audit_before) < set(rows_of(tenant)["audit_logs"])
@@ -373,9 +373,9 @@ def test_an_encrypted_backup_needs_its_own_identity(tenant: Tenant, tmp_path: Pa
     other = tmp_path / "other.key"
     other.write_text(str(pyrage.x25519.Identity.generate()))
     with pytest.raises(RestoreRefused, match="The file cannot be decrypted"):
-        tenant_restore(tenant_id=tenant.id, backup_file=file, identity_file=str(other))
+        tenant_restore(tenant_id=tenant.id, backup_file=file, age_identity_file=str(other))
     with pytest.raises(RestoreRefused, match=r"identity file .* cannot be used: No such file"):
-        tenant_restore(tenant_id=tenant.id, backup_file=file, identity_file=str(tmp_path / "none"))
+        tenant_restore(tenant_id=tenant.id, backup_file=file, age_identity_file=str(tmp_path / "none"))
 
 
 # By psql itself.

@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from tenants.models import DatabaseServer
-from tenants.servers.session import Cluster, wanted_settings
+from tenants.servers.session import ServerSession, wanted_settings
 from tenants.servers.session.logins import Login
 from tests.support.superuser import superuser_url
 
@@ -17,7 +17,7 @@ PREFIX, ADMIN = "lowly", "lowly_admin"
 
 
 @pytest.fixture
-def lowly() -> Iterator[Cluster]:
+def lowly() -> Iterator[ServerSession]:
     """A session of an administrator with CREATEDB, CREATEROLE, pg_signal_backend and its owner role, no more."""
     url = DatabaseServer.objects.get(pk="main").admin_url
     with psycopg.connect(superuser_url(url), autocommit=True) as superuser:
@@ -28,18 +28,18 @@ def lowly() -> Iterator[Cluster]:
         superuser.execute(f"GRANT CONNECT ON DATABASE postgres TO {ADMIN}")
         server = DatabaseServer(name="lowly", admin_url=f"postgresql://{ADMIN}:x@{url.rpartition('@')[2]}")
         try:
-            with Cluster(server, PREFIX) as cluster:
-                cluster._execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(cluster.group)))
-                yield cluster
-                cluster.drop_database("lowly_1")
-                cluster.drop_role("lowly_1")
+            with ServerSession(server, PREFIX) as server_session:
+                server_session._execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(server_session.group)))
+                yield server_session
+                server_session.drop_database("lowly_1")
+                server_session.drop_role("lowly_1")
         finally:
             superuser.execute(f"REVOKE CONNECT ON DATABASE postgres FROM {ADMIN}")
             superuser.execute(f"DROP ROLE IF EXISTS {PREFIX}_tenant, lowly_1")
             superuser.execute(f"DROP ROLE {ADMIN}, {PREFIX}_owner")
 
 
-def test_it_needs_no_superuser(lowly: Cluster) -> None:
+def test_it_needs_no_superuser(lowly: ServerSession) -> None:
     wanted = [f"{name}={value}" for name, value in sorted(wanted_settings().items())]
     lowly.ensure_login("lowly_1", "one")
     assert lowly.logins(["lowly_1", "nobody"]) == {"lowly_1": Login(20, False, wanted, [], 0)}
@@ -70,7 +70,7 @@ def test_it_needs_no_superuser(lowly: Cluster) -> None:
     assert lowly.logins(["lowly_1"]) == {"lowly_1": Login(20, False, wanted, [], 0)}
 
 
-def test_a_block_that_fails_leaves_the_password_as_it_is(lowly: Cluster) -> None:
+def test_a_block_that_fails_leaves_the_password_as_it_is(lowly: ServerSession) -> None:
     lowly.ensure_login("lowly_1", "one")
     lowly.create_empty_database("lowly_1")
     lowly.open_to("lowly_1", "lowly_1")

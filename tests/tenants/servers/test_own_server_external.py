@@ -122,7 +122,7 @@ def test_the_rest_of_a_tenants_life(
     tenant_clone(tenant_id=tenant.id, new_id="own-moment", to_time=later)
     assert tenant_drill(tenant_id=tenant.id, backup_file=file)
     assert tenant_drill(tenant_id=tenant.id, to_time=later)
-    backup_verify(file, identity_file=None)
+    backup_verify(file, age_identity_file=None)
     assert Backup.objects.get(tenant_id=tenant.id).status == BackupStatus.COMPLETED
     bundle = tmp_path / "own.bundle"
     tenant_export(tenant_id=tenant.id, output=str(bundle))

@@ -22,7 +22,7 @@ from tenants.models import DatabaseServer, Tenant, database_prefix
 from tenants.naming import work_name
 from tenants.restore.workflow import work_of
 from tenants.routing.context import tenant_context
-from tenants.servers.session import Cluster, parse_location
+from tenants.servers.session import ServerSession, parse_location
 from tests.support.tenant_fixtures import MakeTenant
 from tests.tenants.support.filled import add_run
 
@@ -199,8 +199,8 @@ def test_it_reads_the_name_of_no_other_tenant(make_tenant: MakeTenant) -> None:
     with (
         tenant_context(neighbour) as alias,
         connections[alias].cursor() as cursor,
-        Cluster(server, database_prefix(), work_of(neighbour)),
-        Cluster(server, database_prefix(), work_name("create", neighbour.identity)),
+        ServerSession(server, database_prefix(), work_of(neighbour)),
+        ServerSession(server, database_prefix(), work_name("create", neighbour.identity)),
         as_role(tenant) as connection,
     ):
         cursor.execute("SELECT 1")

@@ -19,7 +19,7 @@ from tenants.lifecycle.setup import server_register
 from tenants.models import BaseBackup, DatabaseServer, database_prefix
 from tenants.pitr.recover_server import Target, recovered_server
 from tenants.pitr.scratch_server import home
-from tenants.servers.session import Cluster
+from tenants.servers.session import ServerSession
 from tests.support.servers import second_postgres
 from tests.support.superuser import superuser_url
 
@@ -86,9 +86,9 @@ def rows_at(server: DatabaseServer, target: Target, database: str) -> list[str]:
 
 def switch(server: DatabaseServer) -> str:
     """Fill a segment of the log with a commit, and return its name when it is archived."""
-    with Cluster(server, database_prefix()) as cluster:
-        cluster.heartbeat()
-        name = cluster.switch_wal()
+    with ServerSession(server, database_prefix()) as server_session:
+        server_session.heartbeat()
+        name = server_session.switch_wal()
     assert process.wait_until((Path(server.wal_archive) / name).exists, 30)
     return name
 
