@@ -114,6 +114,8 @@ TENANT_DATABASE_PREFIX = env.str("TENANT_DATABASE_PREFIX", default="seo_gen")
 # Open connections to tenant databases, per process: in use and idle together.
 TENANT_CONNECTIONS_MAX = env.int("TENANT_CONNECTIONS_MAX", default=8)
 TENANT_CONNECTION_WAIT_S = env.float("TENANT_CONNECTION_WAIT_S", default=30.0)
+# How long an operation waits for another one on the same tenant, server or fleet before it is refused.
+OPERATION_WAIT_S = env.float("OPERATION_WAIT_S", default=3.0)
 # What each tenant's role is held to on its server, whoever has its password (`tenants.servers.session.bounds`).
 TENANT_ROLE_CONNECTIONS = env.int("TENANT_ROLE_CONNECTIONS", default=20)
 TENANT_ROLE_STATEMENT_TIMEOUT_S = env.float("TENANT_ROLE_STATEMENT_TIMEOUT_S", default=300.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
@@ -18,7 +19,6 @@ from config.base.databases import CONTROL
 from tenants.errors import TenantBusy, TenantError
 from tenants.models import Erasure, OperationStatus, Restore, TenantOperation
 
-LOCK_WAIT = "3s"
 # SQLSTATE, PostgreSQL manual, appendix A.
 LOCK_NOT_AVAILABLE = "55P03"
 LOCK_KEY = "hashtextextended(%s, 0)"
@@ -36,30 +36,28 @@ SELECT session.pid, session.application_name
 @contextmanager
 def tenant_lock(tenant_id: str, operation: str) -> Iterator[None]:
     """Hold the tenant's lock, so that one process at a time works on it; raise `TenantBusy` if another keeps it."""
-    with advisory_lock(f"seo-gen:tenant:{tenant_id}", wait=LOCK_WAIT, busy=lambda: TenantBusy(tenant_id, operation)):
+    with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id, operation)):
         yield
 
 
 @contextmanager
 def backup_lock(tenant_id: str) -> Iterator[None]:
     """Share the tenant with other backups, while nothing that changes it runs; raise `TenantBusy`."""
-    with advisory_lock(
-        f"seo-gen:tenant:{tenant_id}", wait=LOCK_WAIT, busy=lambda: TenantBusy(tenant_id, "backup"), shared=True
-    ):
+    with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id, "backup"), shared=True):
         yield
 
 
 @contextmanager
 def block_deletion(tenant_id: str) -> Iterator[None]:
     """Tell, for as long as a copy of the tenant's data is tried out, that there is one. It hinders deletions alone."""
-    with advisory_lock(_copies(tenant_id), wait=LOCK_WAIT, busy=lambda: TenantBusy(tenant_id, "delete"), shared=True):
+    with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "delete"), shared=True):
         yield
 
 
 @contextmanager
 def copies_barred(tenant_id: str) -> Iterator[None]:
     """Have no such copy of the tenant's data while it is erased; raise `TenantBusy` where there is one."""
-    with advisory_lock(_copies(tenant_id), wait=LOCK_WAIT, busy=lambda: TenantBusy(tenant_id, "drill, verify")):
+    with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "drill, verify")):
         yield
 
 
@@ -68,16 +66,21 @@ def _copies(tenant_id: str) -> str:
 
 
 @contextmanager
-def advisory_lock(name: str, *, wait: str, busy: Callable[[], TenantError], shared: bool = False) -> Iterator[None]:
-    """Hold the lock called `name`; raise what `busy` makes where another process keeps it for longer than `wait`.
+def advisory_lock(
+    name: str, *, busy: Callable[[], TenantError], wait_s: float | None = None, shared: bool = False
+) -> Iterator[None]:
+    """Hold the lock called `name`; raise what `busy` makes if another process keeps it for longer than `wait_s`.
+
+    That is OPERATION_WAIT_S by default.
 
     A session-level advisory lock on the control connection: the server frees it when the process dies, if not in the
     same instant, so even the impatient wait a little.
     """
     mode = "_shared" if shared else ""
+    wait_ms = round(1000 * (settings.OPERATION_WAIT_S if wait_s is None else wait_s))
     try:
         with transaction.atomic(using=CONTROL):
-            _execute(f"SET LOCAL lock_timeout = '{wait}'")
+            _execute(f"SET LOCAL lock_timeout = '{wait_ms}ms'")
             _execute(f"SELECT pg_advisory_lock{mode}({LOCK_KEY})", name)
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:

@@ -71,7 +71,7 @@ def audit_anchor() -> AnchorReport:
 
     The run's entry in the control log has the digest of its anchors. Raises `TenantBusy` where another process does it.
     """
-    with advisory_lock(LOCK, wait="1s", busy=lambda: TenantBusy("*", "audit anchor")):
+    with advisory_lock(LOCK, wait_s=1, busy=lambda: TenantBusy("*", "audit anchor")):
         # In this order: which databases the tenants have, the time, their logs, and whether they still have them. A
         # restore then lies either before the time or behind it (`audit.verification.lineage` relies on that).
         tenants = _tenants()

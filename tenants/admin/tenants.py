@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Model, OuterRef, QuerySet, Subquery
@@ -269,7 +270,7 @@ class TenantAdmin(ReadOnlyAdmin):
                 tenant_id=given["tenant_id"] or None,
                 server_name=given["server"].name if given["server"] else None,
                 # Nobody waits for a page as long as a migration may take.
-                fleet_wait="3s",
+                fleet_wait_s=settings.OPERATION_WAIT_S,
             )
         except SeoGenError as error:
             form.add_error(None, str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.conf import settings
 from django.db.utils import Error
 from django.utils.translation import gettext as _
 
@@ -39,7 +40,6 @@ from tenants.models import (
     database_prefix,
 )
 from tenants.operations import copies_barred, tenant_lock
-from tenants.restore.workflow import FLEET_WAIT
 from tenants.routing.owner_connection import owner_connection
 from tenants.schema.inspection import database_of
 from tenants.selectors import require_finished, tenant_get
@@ -132,7 +132,7 @@ def tenant_delete(
 
 def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
     """Record it while no migration of the fleet is on; those that come later leave the tenant out."""
-    with fleet_shared(wait=FLEET_WAIT):
+    with fleet_shared(wait_s=settings.OPERATION_WAIT_S):
         require_finished(tenant.id)
         server = _require_deletable(tenant)
         with ServerSession(server, database_prefix(), work_of(tenant)) as server_session:

@@ -25,17 +25,17 @@ FLEET = "seo-gen:fleet"
 @contextmanager
 def fleet_lock() -> Iterator[None]:
     """Be the only process that changes the shape of the fleet; raise `FleetBusy` where another keeps it."""
-    with advisory_lock(FLEET, wait="3s", busy=FleetBusy):
+    with advisory_lock(FLEET, busy=FleetBusy):
         yield
 
 
 @contextmanager
-def fleet_shared(*, wait: str = "10min") -> Iterator[None]:
+def fleet_shared(*, wait_s: float = 600.0) -> Iterator[None]:
     """Keep the fleet's shape as it is while a tenant joins it: wait for a migration to end, at most so long.
 
     Raises `FleetBusy`, or `FleetUnfinished` where a migration was cut off: which version is to be the fleet's is open.
     """
-    with advisory_lock(FLEET, wait=wait, busy=FleetBusy, shared=True):
+    with advisory_lock(FLEET, wait_s=wait_s, busy=FleetBusy, shared=True):
         require_fleet_finished()
         yield
 

@@ -33,7 +33,7 @@ def tenant_create(
     name: str,
     tenant_id: str | None = None,
     server_name: str | None = None,
-    fleet_wait: str = "10min",
+    fleet_wait_s: float = 600.0,
     on_progress: OnProgress = ignore_progress,
 ) -> Tenant:
     """Create a tenant and return it, active.
@@ -41,7 +41,7 @@ def tenant_create(
     `tenant_id` is derived from `name` unless given, or numbered ("tenant-1") if nothing can be derived; `server_name`
     names a `DatabaseServer`, else the default one is used. A creation of the same name and id that was interrupted is
     finished instead. On failure everything made so far is removed. It waits for a migration of the fleet, and for
-    another creation that numbers its id, to end, for at most `fleet_wait` each (PostgreSQL's notation).
+    another creation that numbers its id, to end, for at most `fleet_wait_s` each.
     Raises `InvalidTenant`, `TenantExists`, `TenantBusy`, `FleetBusy`, `FleetUnfinished` or `ServerError`.
 
     1. record tenant and operation (control database, one transaction); 2. template; 3. role; 4. clone; 5. let the role
@@ -49,7 +49,7 @@ def tenant_create(
     """
     name = clean_name(name)
     chosen = id_from_name(name) if tenant_id is None else validate_id(tenant_id)
-    with fleet_shared(wait=fleet_wait), _locked_id(chosen, name, fleet_wait) as new_id:
+    with fleet_shared(wait_s=fleet_wait_s), _locked_id(chosen, name, fleet_wait_s) as new_id:
         unfinished = _unfinished(new_id, name)
         server = unfinished[0].server if unfinished else server_for_new_tenant(server_name)
         assert server is not None  # a tenant that we provision always has one
@@ -64,13 +64,13 @@ def tenant_create(
 
 
 @contextmanager
-def _locked_id(chosen: str | None, name: str, wait: str) -> Iterator[str]:
+def _locked_id(chosen: str | None, name: str, wait_s: float) -> Iterator[str]:
     """Hold the lock of the chosen id, or of the next numbered one; the latter while no other creation picks one too."""
     if chosen is not None:
         with tenant_lock(chosen, KIND):
             yield chosen
         return
-    with advisory_lock("seo-gen:numbered-id", wait=wait, busy=_numbering):
+    with advisory_lock("seo-gen:numbered-id", wait_s=wait_s, busy=_numbering):
         new_id = _next_id(name)
         with tenant_lock(new_id, KIND):
             yield new_id

@@ -212,7 +212,7 @@ def _compare(tenants: Sequence[Tenant], code: Release) -> tuple[dict[str, Look],
     """Compare the tenants' schemas and keep what was seen; return what was found, and what is wrong, by tenant id."""
     work = f"status {uuid4()}"
     try:
-        with fleet_shared(wait="1s"):
+        with fleet_shared(wait_s=1):
             looks, errors = look_at(tenants, work=work, workers=WORKERS)
             drift, unread = drift_of(group(looks, code, work=work), work=work)
             read = [look for look in looks if look.tenant.id not in {error.tenant_id for error in unread}]

@@ -108,7 +108,7 @@ def server_lock(server: DatabaseServer) -> Iterator[None]:
             code="base_backup_running",
         )
 
-    with advisory_lock(f"seo-gen:cluster:{server.name}", wait="3s", busy=busy):
+    with advisory_lock(f"seo-gen:cluster:{server.name}", busy=busy):
         yield
 
 

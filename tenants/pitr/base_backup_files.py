@@ -58,14 +58,14 @@ class WalRange:
 @contextmanager
 def files_kept(server: DatabaseServer) -> Iterator[None]:
     """Keep base backups and archived log from being removed, while a recovery reads them; wait for a removal to end."""
-    with advisory_lock(_files(server), wait="10min", busy=lambda: _in_use(server), shared=True):
+    with advisory_lock(_files(server), wait_s=600, busy=lambda: _in_use(server), shared=True):
         yield
 
 
 @contextmanager
 def files_removed(server: DatabaseServer) -> Iterator[None]:
     """Be alone with base backups and archived log; raise `BaseBackupError` where a recovery reads them."""
-    with advisory_lock(_files(server), wait="3s", busy=lambda: _in_use(server)):
+    with advisory_lock(_files(server), busy=lambda: _in_use(server)):
         yield
 
 

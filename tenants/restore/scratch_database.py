@@ -66,7 +66,7 @@ class ScratchBusy(TenantError):
 
 
 def _lock(name: str) -> AbstractContextManager[None]:
-    return advisory_lock(f"seo-gen:scratch:{name}", wait="100ms", busy=lambda: ScratchBusy(name))
+    return advisory_lock(f"seo-gen:scratch:{name}", wait_s=0.1, busy=lambda: ScratchBusy(name))
 
 
 @dataclass(frozen=True)

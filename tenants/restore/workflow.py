@@ -60,8 +60,6 @@ from tenants.types import OnProgress, Progress, RestoreReport
 KIND = "restore"
 UNDO = "restore undo"
 RESTORABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
-# A migration or the creation of a tenant is over soon, or was cut off; nobody waits for it in an emergency.
-FLEET_WAIT = "3s"
 
 
 def work_of(tenant: Tenant) -> str:
@@ -72,7 +70,8 @@ def work_of(tenant: Tenant) -> str:
 @contextmanager
 def exclusive_access(tenant_id: str, kind: str) -> Iterator[Tenant]:
     """Be the only process that works on the tenant, while the fleet keeps its shape; what it refuses names it."""
-    with fleet_shared(wait=FLEET_WAIT), tenant_lock(tenant_id, kind):
+    # A migration or the creation of a tenant ends soon or was interrupted; no one waits longer in an emergency.
+    with fleet_shared(wait_s=settings.OPERATION_WAIT_S), tenant_lock(tenant_id, kind):
         require_finished(tenant_id)
         tenant = tenant_get(tenant_id)
         if tenant.status not in RESTORABLE:

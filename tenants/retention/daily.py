@@ -33,7 +33,7 @@ def backup_daily() -> list[str]:
     broker. One that was killed leaves no entry of its end, and is done again.
     Raises `TenantBusy` where another process is at it.
     """
-    with advisory_lock(LOCK, wait="1s", busy=lambda: TenantBusy("*", "daily backup")):
+    with advisory_lock(LOCK, wait_s=1, busy=lambda: TenantBusy("*", "daily backup")):
         if not _is_due():
             return []
         outcomes = tenant_backup(tenant_id=None, output=settings.BACKUP_DAILY_OUTPUT, with_storage=True)

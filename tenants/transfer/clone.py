@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from config.base.databases import CONTROL
@@ -33,7 +34,6 @@ from tenants.operations import tenant_lock
 from tenants.pitr.recover_server import Target, require_reachable
 from tenants.restore.build import Expected
 from tenants.restore.sources import BackupFile, Source, backup_find, described, opened, state_at
-from tenants.restore.workflow import FLEET_WAIT
 from tenants.schema.inspection import database_of
 from tenants.selectors import server_for_new_tenant, tenant_get
 from tenants.transfer.new_tenant import CLONE, activate, fill, newcomer, take_files
@@ -64,7 +64,12 @@ def tenant_clone(
         raise TenantNotActive(origin.id, origin.status)
     if Tenant.objects.using(CONTROL).filter(pk=new_id).exists():
         raise TenantExists(_("Tenant %(id)s exists already.") % {"id": new_id}, hint=_("Choose another id."))
-    with _refusing(new_id), fleet_shared(wait=FLEET_WAIT), tenant_lock(new_id, CLONE), ExitStack() as stack:
+    with (
+        _refusing(new_id),
+        fleet_shared(wait_s=settings.OPERATION_WAIT_S),
+        tenant_lock(new_id, CLONE),
+        ExitStack() as stack,
+    ):
         age_identity_require(age_identity_file)
         file = backup_find(backup_file, age_identity_file) if backup_file else None
         if file and file.manifest and file.manifest.tenant_id != tenant_id:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -29,7 +30,6 @@ from tenants.restore.build import Expected
 from tenants.restore.load_limits import LoadGuard
 from tenants.restore.scratch_database import Scratch
 from tenants.restore.sources import Unfit, load_stream
-from tenants.restore.workflow import FLEET_WAIT
 from tenants.selectors import server_for_new_tenant
 from tenants.transfer.bundle import AUDIT, CONTROL_ROWS, DUMP, STORAGE, Bundle, bundle_open
 from tenants.transfer.new_tenant import IMPORT, activate, fill, newcomer, take_files
@@ -60,7 +60,7 @@ def tenant_import(
             manifest = bundle.manifest
             tenant_id = new_id or manifest.tenant_id
             keeps = tenant_id == manifest.tenant_id
-            stack.enter_context(fleet_shared(wait=FLEET_WAIT))
+            stack.enter_context(fleet_shared(wait_s=settings.OPERATION_WAIT_S))
             stack.enter_context(tenant_lock(tenant_id, IMPORT))
             _require_free(tenant_id, manifest, keeps)
             erasure = require_not_erased(manifest.identity, reason=from_erased)

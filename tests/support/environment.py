@@ -54,6 +54,8 @@ def isolate(home: Path) -> None:
     os.environ["SEO_GEN_HOME"] = str(home)
     os.environ["SEO_GEN_POSTGRES_OPTIONS"] = POSTGRES_OPTIONS
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+    # What is refused in a test is refused soon.
+    os.environ["OPERATION_WAIT_S"] = "1"
     # It takes hundreds of megabytes, and nothing but the demonstration, which has a home of its own, asks it.
     os.environ["LOCAL_LLM_URL"] = NO_LLM
 

@@ -240,7 +240,7 @@ class TestAdvisoryLocks:
             "import sys; sys.argv = ['seo-gen', 'tenant', 'migrate', '--secret']; import django; django.setup()\n"
             "from tenants.operations import advisory_lock\n"
             "from tenants.errors import FleetBusy\n"
-            f"with advisory_lock({name!r}, wait='1s', busy=FleetBusy):\n"
+            f"with advisory_lock({name!r}, wait_s=1, busy=FleetBusy):\n"
             "    print('held', flush=True); sys.stdin.read()\n"
         )
 
@@ -251,7 +251,7 @@ class TestAdvisoryLocks:
             assert holder.stdout.readline() == b"held\n"
             with (
                 pytest.raises(FleetBusy, match=r"It is held by: seo-gen tenant migrate on \S+ \(\d+\)\."),
-                advisory_lock(name, wait="50ms", busy=FleetBusy, shared=True),
+                advisory_lock(name, wait_s=0.05, busy=FleetBusy, shared=True),
             ):
                 pass
             holder.stdin.close()
