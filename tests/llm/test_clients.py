@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -21,6 +22,7 @@ from llm.errors import (
 from llm.types import LLMRequest, TokenUsage
 from tests.llm.conftest import KEY, PROMPT, SYSTEM, Wire
 from tests.llm.wire import Answer, allow_server
+from tests.support.servers import embedded_llm
 
 
 def failure(wire: Wire, answer: Answer, *, timeout_s: float = 20) -> LLMError:
@@ -287,6 +289,17 @@ class TestClientFor:
         monkeypatch.setenv("GOOGLE_API_KEY", "another-key")
 
 
+@pytest.fixture(scope="module")
+def llm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with embedded_llm(tmp_path_factory.mktemp("llm")) as url:
+        yield url
+
+
+@pytest.fixture
+def embedded(llm_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "LOCAL_LLM_URL", llm_url)
+
+
 class TestLocal:
     def test_speaks_openais_format_with_the_older_limit_and_no_key_of_ours(
         self, local: Wire, monkeypatch: pytest.MonkeyPatch
@@ -304,7 +317,7 @@ class TestLocal:
         with pytest.raises(MissingKey, match="LOCAL_LLM_URL"):
             client_for("local")
 
-    def test_the_embedded_server_really_answers(self) -> None:
+    def test_the_embedded_server_really_answers(self, embedded: None) -> None:
         reply = client_for("local").complete(
             LLMRequest(
                 model="SmolLM2-135M-Instruct",
@@ -318,7 +331,7 @@ class TestLocal:
         assert 10 < reply.usage.input_tokens < 100
         assert 0 < reply.usage.output_tokens <= 24
 
-    def test_the_embedded_server_counts_a_cut_answer(self) -> None:
+    def test_the_embedded_server_counts_a_cut_answer(self, embedded: None) -> None:
         request = LLMRequest(
             model="SmolLM2-135M-Instruct", prompt="Write a long story.", max_output_tokens=5, timeout_s=120
         )

@@ -34,3 +34,22 @@ def second_postgres(folder: Path, options: str = "") -> Iterator[str]:
     finally:
         stack.stop(home)
         assert privileges.Watch(home).overstepped() == []
+
+
+@contextmanager
+def embedded_llm(folder: Path) -> Iterator[str]:
+    """Run the embedded LLM alone, in a home of its own; yield its URL."""
+    home = stack.find_home(folder)
+    database = "postgresql://127.0.0.1:9/none"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL"):
+            patch.setenv(name, database)
+        for name in ("CELERY_BROKER_URL", "CACHE_URL"):
+            patch.setenv(name, ELSEWHERE[name])
+        patch.delenv("LOCAL_LLM_URL")
+        stack.ensure_started(home)
+        url = stack.settings_from_stack(home)["LOCAL_LLM_URL"]
+    try:
+        yield url
+    finally:
+        stack.stop(home)

@@ -256,7 +256,7 @@ def test_an_erasure_names_what_went_to_standard_output(tenant: Tenant) -> None:
 
 
 def test_an_export_that_cannot_be_written_on_is_recorded_as_failed(tenant: Tenant) -> None:
-    with open("/dev/full", "wb") as full, pytest.raises(BackupFailed, match=r"was not exported: .*No space left"):
+    with open("/dev/full", "wb") as full, pytest.raises(BackupFailed, match=r"was not exported. .*No space left"):
         tenant_export_stream(tenant_id=tenant.id, target=full)
     entries = ControlAuditLog.objects.filter(resource_id=tenant.id, action__startswith="tenant.export").order_by("id")
     assert [entry.action for entry in entries] == ["tenant.export", "tenant.export.fail"]

@@ -73,12 +73,12 @@ def test_data_is_passed_in_pieces_and_its_end_is_found_at_the_edge_of_one(monkey
 
 
 def test_data_without_an_end_is_refused() -> None:
-    with pytest.raises(NotADump, match="it ends in the middle of a table's data"):
+    with pytest.raises(NotADump, match="The dump ends in the middle of a table's data"):
         filtered(f"{COPY}1\n2\n")
 
 
 def test_a_line_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql_filter, "MAX_LINE_BYTES", 100)
     assert filtered("-" * 99 + "\n")
-    with pytest.raises(NotADump, match="it holds a line that is longer than any of pg_dump's"):
+    with pytest.raises(NotADump, match="The dump holds a line that is longer than any of pg_dump's"):
         filtered("-" * 100 + "\n")

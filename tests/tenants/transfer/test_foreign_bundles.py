@@ -183,7 +183,7 @@ def test_a_part_twice_and_a_part_too_many_are_refused(parts: dict[str, bytes], t
     whole = members(parts, tmp_path / "whole")
     for more, reason in (
         ("dump", "storage.tar is missing"),
-        ("storage.tar", "it holds 'storage.tar', which is no part"),
+        ("storage.tar", "The file holds 'storage.tar', which is no part"),
     ):
         file = tmp_path / f"{more} twice"
         with tarfile.open(file, "w") as made:
