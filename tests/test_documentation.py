@@ -27,6 +27,8 @@ COMMANDS = {
 SECTIONS = ("## Example", "## Exit codes", "## If it is killed", "## Errors and what to do")
 # Folders of machines on which somebody wrote or ran something.
 MACHINE_PATH = re.compile(r"(?<![\w.…])/(?:home|root|tmp|work|Users|mnt|private)/")
+# What stands for a file of the checkout, or a test in one.
+NAMED_FILE = re.compile(r"(?:audit|benchmarks|config|docs|llm|locale|prompts|runs|tenants|tests)/[\w./-]+(?:::\w+)?")
 # Read by other programs through our environment, or set for our own processes.
 READERS = ("str", "bool", "int", "float", "list", "db_url")
 
@@ -189,3 +191,17 @@ def test_every_direct_dependency_is_explained() -> None:
     names = {re.split(r"[<>=]", requirement)[0].strip() for requirement in required}
     explained = set(re.findall(r"^\| `([^`]+)` \|", (DOCS / "dependencies.md").read_text(), flags=re.MULTILINE))
     assert names == explained
+
+
+def test_files_and_modules_that_pages_name_exist() -> None:
+    named = [(_name(page), code) for page in PAGES for code in re.findall(r"`([^`\n]+)`", page.read_text())]
+    files = [(page, code) for page, code in named if NAMED_FILE.fullmatch(code)]
+    assert ("CONTRIBUTING.md", "tenants/operations.py") in files
+    assert [(page, code) for page, code in files if not _is_there(code)] == []
+
+
+def _is_there(code: str) -> bool:
+    """Tell whether "tests/x.py::test_y" or "tenants/x.py" is in the checkout."""
+    path, _colons, function = code.partition("::")
+    file = CHECKOUT / path
+    return file.exists() and (not function or f"def {function}(" in file.read_text())
