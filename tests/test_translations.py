@@ -34,7 +34,7 @@ COUNTED_ALWAYS_MANY = {
     "longer than %(limit)d characters",
     "is longer than %(limit)d characters",
     "a number has more than %(limit)d digits",
-    "A message to %(task)s has %(size)d bytes; at most %(limit)d are sent.",
+    "A message to %(task)s has %(size)d bytes; the limit is %(limit)d.",
     "A tenant's name has at most %(max)d characters; this one has %(count)d.",
 }
 # The text, and its plural, "" where it has none.

@@ -68,7 +68,7 @@ def test_files_and_folders_are_for_the_owner_and_its_group(active: Tenant, folde
 def test_a_changed_file_is_refused_by_its_path(active: Tenant, folder: Path) -> None:
     file = write(output_path(RUN, "draft"), b"as it was")
     (folder / file.path).write_bytes(b"as it is")
-    with pytest.raises(DigestMismatch, match=rf"Storage: {file.path} is not what was written"):
+    with pytest.raises(DigestMismatch, match=rf"Storage: {file.path} was altered"):
         read(file.path, file.digest)
     with pytest.raises(DigestMismatch):
         read(file.path, None)
@@ -98,7 +98,7 @@ def test_a_missing_file_is_named(active: Tenant, folder: Path) -> None:
     ],
 )
 def test_a_part_that_leads_elsewhere_is_refused(active: Tenant, step: str, name: str) -> None:
-    with pytest.raises(InvalidPath, match=f"is no path of tenant {active.pk}"):
+    with pytest.raises(InvalidPath, match=f"is not a path of tenant {active.pk}"):
         artifact_path(RUN, step, name)
 
 

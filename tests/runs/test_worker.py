@@ -148,7 +148,7 @@ def test_a_failed_run_exits_with_the_providers_message(tenant: Tenant, fake_llm:
     )
     assert created.returncode == 1
     assert json.loads(created.stdout)["status"] == "failed"
-    assert f"of tenant {tenant.pk} failed in the step keyword_analysis: " in created.stderr
+    assert f"of tenant {tenant.pk} failed in step keyword_analysis: " in created.stderr
     assert "This model does not like you" in created.stderr
     assert len(created.stderr.strip().splitlines()) == 1
 

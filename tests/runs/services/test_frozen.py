@@ -237,4 +237,4 @@ def test_a_worker_that_lost_its_transaction_fails_no_run(
     other.begin()
     assert wait_until(lambda: completed(tenant, run), PATIENCE_S)
     assert digests_agree(tenant, run)
-    assert "step left, its tenant cannot be used" in log_of(frozen.folder)
+    assert "step skipped, its tenant cannot be used" in log_of(frozen.folder)
