@@ -56,7 +56,7 @@ def test_help_of_a_command_shows_it_as_it_is_typed(quiet_home: stack.Home) -> No
     ("words", "sentence"),
     [
         (["nonsense"], 'There is no command "nonsense". See seo-gen --help.'),
-        (["stack", "explode"], 'There is no command "stack explode". stack knows: start, status, stop.'),
+        (["stack", "explode"], 'There is no command "stack explode". The commands of stack are: start, status, stop.'),
     ],
 )
 def test_an_unknown_command_is_wrong_usage(quiet_home: stack.Home, words: list[str], sentence: str) -> None:
@@ -103,7 +103,7 @@ def test_an_unreachable_database_is_told_without_its_password(stack_home: stack.
 def test_a_missing_key_is_told_by_its_name(stack_home: stack.Home) -> None:
     refused = seo_gen("tenant", "list", home=stack_home, DATABASE_URL="postgresql://127.0.0.1/nowhere")
     assert refused.returncode == 1
-    assert refused.stderr == "The configuration is wrong: Set the SECRET_KEY environment variable\n"
+    assert refused.stderr == "The configuration is invalid: Set the SECRET_KEY environment variable\n"
 
 
 def test_a_taken_port_is_told_in_one_sentence(quiet_home: stack.Home, stack_home: stack.Home) -> None:

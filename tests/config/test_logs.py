@@ -116,7 +116,10 @@ def test_secrets_are_masked_wherever_they_stand(plain: logging.Formatter, as_jso
 def test_a_setting_that_nobody_knows_is_one_sentence(name: str, value: str) -> None:
     refused = seo_gen("tenant", "list", **{name: value})
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.startswith(f"{name} is '{value}'. It is one of ") and len(refused.stderr.splitlines()) == 1
+    assert (
+        refused.stderr.startswith(f"{name} is invalid: '{value}'. Use one of ")
+        and len(refused.stderr.splitlines()) == 1
+    )
 
 
 # -- processes -----------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def test_what_looks_like_a_nul_but_is_text_is_accepted() -> None:
         (keyword(steps=[]), REFUSED + "steps is empty."),
         (keyword(steps="draft"), REFUSED + "steps must be a list, not 'draft'."),
         (keyword(steps=[1]), REFUSED + "steps.0 must be a string, not 1."),
-        (keyword(steps=["draft", "draft"]), REFUSED + "steps names 'draft' twice."),
+        (keyword(steps=["draft", "draft"]), REFUSED + "steps lists 'draft' twice."),
         (keyword(models=[]), REFUSED + "models must be an object, not []."),
         (keyword(models={"draft": 3}), REFUSED + "models.draft must be an object, not 3."),
         (keyword(models={"draft": {"modle": "x"}}), REFUSED + "models.draft.modle is not known."),

@@ -187,7 +187,7 @@ def test_for_ever_is_refused(value: str) -> None:
     refused = seo_gen("tenant", "list", DATABASE_LOCK_TIMEOUT_S=value)
     assert refused.returncode == 1
     assert refused.stderr == (
-        "The configuration is wrong: DATABASE_LOCK_TIMEOUT_S must be more than 0 and at most 86400 (a day).\n"
+        "The configuration is invalid: DATABASE_LOCK_TIMEOUT_S must be more than 0 and at most 86400 (a day).\n"
     )
 
 
