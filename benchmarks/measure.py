@@ -1,4 +1,4 @@
-"""Interleaved timing, and the ratios that come of it."""
+"""Interleaved timing, and ratios of the results."""
 
 import gc
 import logging
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-# Does the work once (or often) and returns the seconds that one piece of it took.
+# Does the work once or several times and returns the seconds for one unit of work.
 Timed = Callable[[], float]
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def shares(parts: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
 
 @contextmanager
 def _collected_garbage() -> Iterator[None]:
-    """Keep the collector out of the timing, as `timeit` does."""
+    """Disable the garbage collector while timing, as `timeit` does."""
     gc.collect()
     gc.disable()
     try:

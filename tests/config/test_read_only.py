@@ -1,4 +1,4 @@
-"""A control database that takes no changes, as after a failover: each command says so in one sentence."""
+"""A read-only control database, as after a failover: each command reports it in one sentence."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def standby(folder: Path) -> Iterator[dict[str, str]]:
             stack.stop(home)
 
 
-def test_a_standby_is_said_to_be_one_by_every_command(tmp_path: Path) -> None:
+def test_every_command_reports_a_standby(tmp_path: Path) -> None:
     with standby(tmp_path / "standby") as environment:
         for words in CHANGING:
             refused = seo_gen(*words, **environment)
@@ -66,7 +66,7 @@ def test_a_standby_is_said_to_be_one_by_every_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", CHANGING)
-def test_read_only_sessions_are_told_in_one_sentence(words: tuple[str, ...]) -> None:
+def test_read_only_sessions_are_one_sentence(words: tuple[str, ...]) -> None:
     refused = seo_gen(*words, PGOPTIONS=READ_ONLY)
     assert refused.returncode == 1
     assert refused.stderr == (

@@ -1,4 +1,4 @@
-"""A run's configuration: what its shape may be, and what people are told."""
+"""A run's configuration: valid shapes, and error messages."""
 
 import json
 
@@ -113,5 +113,5 @@ def test_a_wrong_configuration_is_one_sentence(text: str, sentence: str) -> None
 def test_a_document_that_came_without_text_has_the_same_limit() -> None:
     with pytest.raises(InvalidRunConfig, match="larger than 64 KiB"):
         config_from_document({"keyword": "a", "x": "y" * 65536})
-    with pytest.raises(InvalidRunConfig, match="holds what JSON text cannot"):
+    with pytest.raises(InvalidRunConfig, match="contains a value that JSON cannot represent"):
         config_from_document({"keyword": object()})

@@ -1,4 +1,4 @@
-"""What the environment says is taken literally, and never repeated in an error."""
+"""Values from the environment are taken literally and never quoted in an error."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_blanks_around_commas_are_dropped_in_every_list(stack_home: stack.Home) 
         ("address", "http://u:hunter2@[h/v1", "is not a valid URL"),
     ],
 )
-def test_a_wrong_value_is_told_by_its_variable_alone(read: str, value: str, problem: str) -> None:
+def test_a_wrong_value_is_reported_by_its_variable_alone(read: str, value: str, problem: str) -> None:
     with pytest.raises(ImproperlyConfigured) as refusal:
         getattr(reading(X=value), read)("X")
     assert str(refusal.value).startswith(f"The environment variable X {problem}")

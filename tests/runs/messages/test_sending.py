@@ -79,7 +79,7 @@ def test_a_brokers_address_leads_to_our_transport(scheme: str) -> None:
         assert connection.get_transport_cls().__module__ == "config.queue.broker"
 
 
-def test_garbage_in_the_queue_keeps_nobody_from_erasing_or_dropping_wake_ups() -> None:
+def test_garbage_in_the_queue_does_not_prevent_erasing_or_dropping_wake_ups() -> None:
     run = uuid4()
     send_wake_up("tenant-garbage", run, "draft")
     queue = current_app.conf.task_default_queue

@@ -139,20 +139,20 @@ def test_a_step_without_an_active_prompt_is_named(tenant: Tenant) -> None:
     assert refused(tenant, CONFIG).startswith("Step draft has no active prompt.")
 
 
-def test_a_required_input_that_nobody_gives_is_named(tenant: Tenant) -> None:
+def test_a_missing_required_input_is_named(tenant: Tenant) -> None:
     prompt = activate(tenant, "draft", "{{ brand }}", variable("brand"))
     sentence = f"Prompt {prompt.pk} (draft v2) requires brand, but no input or earlier step provides it."
     assert refused(tenant, CONFIG) == sentence
 
 
-def test_a_required_input_that_shows_nothing_is_named(tenant: Tenant) -> None:
+def test_a_blank_required_input_is_named(tenant: Tenant) -> None:
     prompt = activate(tenant, "draft", "{{ brand }}", variable("brand"))
     sentence = f"Prompt {prompt.pk} (draft v2) requires brand, but it is empty in the run's configuration."
     assert refused(tenant, {**CONFIG, "brand": "\u200b"}) == sentence
     assert refused(tenant, {**CONFIG, "brand": ""}) == sentence
 
 
-def test_the_output_of_a_later_step_is_no_input(tenant: Tenant) -> None:
+def test_the_output_of_a_later_step_is_not_an_input(tenant: Tenant) -> None:
     prompt = activate(tenant, "outline", "{{ draft }}", variable("draft"))
     sentence = f"Prompt {prompt.pk} (outline v2) requires draft, but no input or earlier step provides it."
     assert refused(tenant, CONFIG) == sentence
@@ -189,7 +189,7 @@ def empty_pipeline() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("empty_pipeline")
-def test_an_empty_pipeline_is_said(tenant: Tenant) -> None:
+def test_empty_pipeline_is_rejected(tenant: Tenant) -> None:
     assert refused(tenant, CONFIG).startswith("The pipeline has no steps.")
 
 
