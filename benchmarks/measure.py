@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 def interleaved(contenders: Mapping[str, Timed], *, rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
     """Time every contender once per round, and return the seconds of each, by round.
 
-    What disturbs the machine for a while then disturbs all of them. The order is shuffled, so that nobody always
-    follows the same other; the first `warm_up` rounds are thrown away.
+    A disturbance of the machine then affects all of them. The order is shuffled, so that no contender always follows
+    the same other; the first `warm_up` rounds are discarded.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
