@@ -1,1 +1,1 @@
-"""How fast the product is beside what others use in its place: ratios, which `docs/benchmarks.md` explains."""
+"""How fast the product is compared with alternatives, as ratios; see `docs/benchmarks.md`."""

@@ -31,16 +31,14 @@ BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
     "audit-verify": audit_verify.audit_verify,
     "in-time": backup.in_time,
     "backup": backup.backup,
-    # Last, since it leaves a thousand databases, which keep the server's autovacuum busy.
+    # Last, because it leaves a thousand databases behind, which keep autovacuum busy.
     "migration": migration.migration,
 }
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHMARKS)}; all where none is given"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHMARKS)}; all if none is given")
     parser.add_argument("--verbose", action="store_true", help="tell the seconds of every measurement, on stderr")
     options = parser.parse_args(arguments)
     if options.verbose:
@@ -48,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     names = options.names or list(BENCHMARKS)
     if unknown := set(names) - set(BENCHMARKS):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
-    # Ended by a signal, too, it ends what it started.
+    # On a signal, also stop everything that was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         children.require_rivals()

@@ -1,4 +1,4 @@
-"""What chaining the audit log costs: entries per second into the log, and into the same table without the chain."""
+"""The cost of chaining the audit log: entries per second into the log and into the same table without the chain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TENANTS = 64
 ROUNDS = 12
 TURN_S = 1.0
 CHAINED, UNCHAINED = "audit_logs", "unchained_audit_logs"
-# The log's table with its indexes, rows as wide, and the guards that refuse changes; only nothing chains it.
+# Same table, indexes, row width and guards against changes as the log, but without the chain.
 MAKE_UNCHAINED: LiteralString = """
 CREATE TABLE unchained_audit_logs (LIKE audit_logs INCLUDING ALL);
 CREATE SEQUENCE unchained_sequence;
@@ -42,7 +42,7 @@ GRANT USAGE ON SEQUENCE unchained_sequence TO PUBLIC;
 
 
 def audit(environment: Environment) -> list[Table]:
-    """Write as the tenants' roles, by plain SQL: through Python, which both sides would share, the chain costs less."""
+    """Write as the tenants' roles with plain SQL; Python's share would make the chain look cheaper."""
     return [_table(environment, 1, at_least=0.4), _table(environment, TENANTS, at_least=0.75)]
 
 
@@ -84,14 +84,14 @@ def _table(environment: Environment, count: int, *, at_least: float) -> Table:
 
 
 def dealt(urls: Sequence[str], writers: int) -> list[list[str]]:
-    """Return each writer's databases: where there are at least as many as writers no two share one, else all do."""
+    """Return each writer's databases: disjoint ones if there are at least as many as writers, else all of them."""
     if len(urls) < writers:
         return [list(urls) for _ in range(writers)]
     return [list(urls[number::writers]) for number in range(writers)]
 
 
 def seconds_per_entry(answers: Sequence[str]) -> float:
-    """Return the seconds between two entries, whoever wrote them, from what the writers answered."""
+    """Return the seconds per entry over all writers, from the writers' replies."""
     rates = [int(committed) / float(took) for committed, took in map(str.split, answers)]
     return 1 / sum(rates)
 

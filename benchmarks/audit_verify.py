@@ -1,4 +1,4 @@
-"""How fast a long audit log is verified, beside only reading what is hashed, and in how much memory."""
+"""How fast a long audit log is verified, and in how much memory, compared with only reading the hashed data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SELECT 'worker:host-1', 'step.complete', 'step', md5(number::text),
        md5((number / 10)::text)
   FROM generate_series(1, %s) AS number
 """
-# Every byte that a hash covers is read and put together, and nothing is hashed.
+# Reads and joins every byte that a hash covers, without hashing.
 FLOOR = """
 SELECT count(*), sum(octet_length(concat(sequence, previous_hash, entry_hash, created_at, user_id, action,
                                          resource_type, resource_id, details, operation_id)))
@@ -37,7 +37,7 @@ SELECT count(*), sum(octet_length(concat(sequence, previous_hash, entry_hash, cr
 
 
 def audit_verify(environment: Environment) -> list[Table]:
-    """Verify a tenant's log of half a million entries, whole command and service alone."""
+    """Verify a tenant's log of half a million entries, with the command and with the service alone."""
     from audit.verification.anchor import audit_anchor
     from audit.verification.verify import audit_verify as verify
     from tenants.schema.inspection import database_of

@@ -24,12 +24,12 @@ DETAILS = (
     ' "output_digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",'
     ' "artifact_digest": "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"}'
 )
-# A commit that waits for the disk waits for all that was committed before it.
+# A commit that waits for the disk also flushes all earlier commits.
 WAIT = "SELECT set_config('synchronous_commit', 'on', true), pg_current_xact_id()"
 
 
 def work(connections: Sequence[psycopg.Connection], table: str, flush: str, seconds: float) -> tuple[int, float]:
-    """Return how many entries were committed, and in how many seconds."""
+    """Return the number of committed entries and the seconds taken."""
     for connection in connections:
         connection.execute(f"SET synchronous_commit = {'on' if flush == 'first' else 'off'}")
     insert = sql.SQL(INSERT).format(sql.Identifier(table))

@@ -1,4 +1,4 @@
-"""How long backing up, restoring and going back in time take, beside PostgreSQL's own programs doing only that."""
+"""How long backup, restore and point-in-time restore take, compared with PostgreSQL's own programs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SELECT gen_random_uuid(), 'completed',
   FROM generate_series(1, %s) AS row
 """
 NEIGHBOURS = 200
-# Reads as the product does, every 20 ms; at the end tells the longest time between two reads that went well.
+# Reads like the product every 20 ms; finally prints the longest time between two successful reads.
 READER = """
 import sys, threading, time
 import django
@@ -55,7 +55,7 @@ while not ended.wait(0.02):
     try:
         read()
     except (TenantError, DatabaseError):
-        # Closed, or cut off in the middle of the question.
+        # Closed, or interrupted in the middle of the query.
         continue
     now = time.perf_counter()
     longest, last = max(longest, now - (last or now)), now
@@ -138,7 +138,7 @@ def in_time(environment: Environment) -> list[Table]:
         _drop_replaced()
         return runs[-1].seconds
 
-    # The first of ours has the log archived that the other needs.
+    # Our first restore archives the WAL that the other contender needs.
     ours()
     [backup_folder] = base.iterdir()
     bare = BareRecovery(environment, backup_folder, target)
@@ -153,7 +153,7 @@ def in_time(environment: Environment) -> list[Table]:
 
 @contextmanager
 def _reader(environment: Environment, tenant_id: str) -> Iterator[list[float]]:
-    """Have somebody read the tenant beside the block; fills in the longest gap, in seconds."""
+    """Read the tenant in another process during the block; store the longest gap, in seconds."""
     gap: list[float] = []
     with child(["-c", READER, tenant_id], log=environment.log("reader"), environment=dict(os.environ)) as reader:
         reader.answer()
@@ -184,7 +184,7 @@ def _fill(tenant_id: str) -> None:
     with owner_connection(tenant.server, database_of(tenant), "fill") as connection, connection.cursor() as cursor:
         cursor.execute(FILL, [ROWS])
         cursor.execute("VACUUM ANALYZE")
-        # Written out, so that nobody's turn pays for it.
+        # Flushed, so that no contender's round includes it.
         cursor.execute("SET ROLE NONE")
         cursor.execute("CHECKPOINT")
 

@@ -1,4 +1,4 @@
-"""What PostgreSQL's own programs take: a dump, a restore, and a recovery up to its target."""
+"""How long PostgreSQL's own programs take for a dump, a restore, and a recovery to a target."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def pg_restore(environment: Environment, file: Path, database: str) -> float:
 
 
 class BareRecovery:
-    """Copies the base backup and has a server replay the archived log up to the target, where it pauses."""
+    """Copies the base backup and starts a server that replays the WAL archive up to the target and pauses."""
 
     def __init__(self, environment: Environment, backup: Path, target: str) -> None:
         self._folder = environment.home.path / "bare-recovery"

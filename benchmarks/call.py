@@ -1,4 +1,4 @@
-"""The one call of the model that every worker makes: the product's own client, so that its cost is the same for all."""
+"""The model call of every contender: through the product's client, so that its cost is the same for all."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A bare Celery chain: no database, no files, no claims. What the broker and the workers alone can do."""
+"""A bare Celery chain without database, files or claims: what broker and workers alone can do."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Other processes that a benchmark needs, each ended when its block ends."""
+"""Child processes of a benchmark; each is stopped at the end of its block."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ END_WAIT_S = 10.0
 
 
 class Missing(Exception):
-    """What a benchmark compares with is not installed."""
+    """The packages that a benchmark compares with are not installed."""
 
 
 def require_rivals() -> None:
@@ -33,7 +33,7 @@ class Child:
     log: Path
 
     def answer(self, request: str = "") -> str:
-        """Send a line if one is given, and return the line that comes back; raise where the process ended instead."""
+        """Send a line if one is given, and return the reply line; raise if the process exits instead."""
         assert self.process.stdout is not None
         if request:
             self.send(request)
@@ -43,13 +43,13 @@ class Child:
         return line.strip()
 
     def send(self, request: str) -> None:
-        """Send a line; what comes back is for `answer`."""
+        """Send a line; read the reply with `answer`."""
         assert self.process.stdin is not None
         self.process.stdin.write(request + "\n")
         self.process.stdin.flush()
 
     def finish(self) -> None:
-        """Wait until it has ended; raise where it failed."""
+        """Wait until it exits; raise if it failed."""
         if self.process.wait():
             raise self._failure()
 

@@ -1,4 +1,4 @@
-"""Who runs pipelines: the product, DBOS and a bare Celery chain. Each can add work, work, and say what is finished."""
+"""The contenders: the product, DBOS and a bare Celery chain. Each adds runs, executes them and counts finished ones."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ TENANTS = 4
 
 class Contender(Protocol):
     def enqueue(self, runs: int) -> object:
-        """Add runs, while nobody works."""
+        """Add runs while no worker is running."""
 
     def worker(self) -> AbstractContextManager[object]:
         """Work while the block lasts."""
 
     def finished(self) -> int:
-        """Return how many runs are finished, whenever they were added."""
+        """Return how many runs are finished in total."""
 
 
 class Product:
-    """The product as it is: its own services, its own worker, as `seo-gen stack start` starts it."""
+    """The product: its services and its worker, started like `seo-gen stack start` does."""
 
     def __init__(self, environment: Environment) -> None:
         from tenants.lifecycle.create import tenant_create
@@ -111,12 +111,12 @@ class Dbos:
 
 
 class BareCelery:
-    """A chain of tasks on the same broker, which keeps nothing."""
+    """A chain of tasks on the same broker, which stores no results."""
 
     def __init__(self, environment: Environment, steps: list[str]) -> None:
         self._environment = environment
         self._steps = steps
-        # Without Django, which Celery would set up, and look after at each task.
+        # Without Django: Celery would set it up and run its hooks at each task.
         self._variables = {"BARE_BROKER_URL": environment.broker_url, "DJANGO_SETTINGS_MODULE": ""}
 
     def enqueue(self, runs: int) -> None:
@@ -133,5 +133,5 @@ class BareCelery:
         )
 
     def finished(self) -> int:
-        """Nothing records it but the model's server, which forgets between the rounds."""
+        """Only the model's server counts them, and it is reset between rounds."""
         return len(self._environment.llm.times()) // len(self._steps)

@@ -1,4 +1,4 @@
-"""How long it takes to create a tenant, and where that time goes."""
+"""How long creating a tenant takes, and which phases take it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from benchmarks.tables import Row, Table
 
 ROUNDS = 15
 PREFIX = "bench-"
-# A server that has just started has touched little of its shared memory, and its first clones wait for the system to
-# hand out the rest; this many clones use all of it.
+# A fresh server has touched little of its shared memory, and its first clones wait for the system to allocate the rest;
+# this many clones use all of it.
 WARM_UP_CLONES = 24
 # Makes every name new.
 _numbers = count()
 
-# `tenant_create` announces what it is about to do; before the first announcement it locks and records.
+# `tenant_create` announces each phase; before the first announcement it locks and records.
 PHASES = {
     "begin": "lock, connect to the server, record tenant and operation",
     "template": "look for the template",
@@ -95,7 +95,7 @@ def _warm(server: psycopg.Connection) -> None:
 
 
 def _connect_and_clone(environment: Environment) -> None:
-    """Do what a script does that creates a database."""
+    """Do what a simple script for creating a database does."""
     with environment.server() as server:
         _clone(server)
 

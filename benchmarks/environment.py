@@ -1,4 +1,4 @@
-"""The servers that all benchmarks of a run share: the embedded stack in a temporary home, durable as by default."""
+"""The servers shared by all benchmarks: the embedded stack in a temporary home, with default durability."""
 
 import fcntl
 import io
@@ -24,7 +24,7 @@ from config.stack.state import load_secrets, load_state
 FOLDER = Path(tempfile.gettempdir()) / "seo-gen-benchmarks"
 # ioctl_iflags(2); the flag is chattr's T.
 GET_FLAGS, SET_FLAGS, TOP_OF_HIERARCHY = 0x80086601, 0x40086602, 0x00020000
-# Whatever else the shell says (servers, keys, options of PostgreSQL) is not what is measured.
+# Other variables of the shell (servers, keys, PostgreSQL's options) must not affect the measurement.
 KEPT = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TERM", "TMPDIR", "USER", "VIRTUAL_ENV")
 
 
@@ -32,9 +32,9 @@ KEPT = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TERM", "TMPDIR", "USER", "
 class Environment:
     home: stack.Home
     llm: Observer
-    # Of the embedded server's superuser, whom the product does not know.
+    # URL of the embedded server's superuser, which the product does not use.
     postgres_url: str
-    # Of a database that nobody else uses.
+    # URL of a database for one rival alone.
     broker_url: str
 
     def log(self, name: str) -> Path:
@@ -69,7 +69,7 @@ def environment() -> Iterator[Environment]:
 
 
 def _superuser_url(home: stack.Home) -> str:
-    """What rivals and bare programs connect as: the product's roles are not for them."""
+    """Return the superuser's URL, for rivals and bare programs, which do not use the product's roles."""
     secrets = load_secrets(home)
     assert secrets is not None
     port = load_state(home).services["postgres"].port
@@ -77,7 +77,7 @@ def _superuser_url(home: stack.Home) -> str:
 
 
 def _isolate(home: stack.Home, llm: Observer) -> None:
-    """Point this process, and those it starts, at the temporary home."""
+    """Make this process and its children use the temporary home."""
     for name in set(os.environ) - set(KEPT):
         del os.environ[name]
     os.environ.update(SEO_GEN_HOME=str(home.path), LOCAL_LLM_URL=llm.url, DJANGO_SETTINGS_MODULE="config.settings")
@@ -124,7 +124,7 @@ def _remove(home: stack.Home) -> None:
 
 
 def _remove_leftovers() -> None:
-    """Remove what a killed benchmark left."""
+    """Remove the homes of killed benchmarks."""
     for folder in FOLDER.glob("*"):
         if folder.name.isdigit() and not psutil.pid_exists(int(folder.name)):
             _remove(stack.Home(folder.resolve()))

@@ -1,4 +1,4 @@
-"""How long it takes to remove a tenant's objects from S3, beside boto3 doing only that."""
+"""How long removing a tenant's objects from S3 takes, compared with plain boto3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.s3 import S3Server, running_s3
 ROUNDS = 3
 # Of a round, and of the one large tenant.
 OBJECTS, MANY = 5_000, 100_000
-# How many are removed one by one, since that takes so long.
+# How many are removed one by one; fewer, because that is slow.
 FEW = 500
 BUCKET = "erasure"
 # S3's own limit on one request.
@@ -114,7 +114,7 @@ def _in_s3(server: S3Server) -> dict[str, Any]:
 
 
 def _filled(client: Any, number: int) -> str:
-    """Put so many objects beneath a new tenant's prefix, and return its id."""
+    """Create this many objects under a new tenant's prefix, and return the tenant's id."""
     tenant_id = f"erased-{next(_numbers)}"
     with ThreadPoolExecutor(WRITERS) as writers:
         list(writers.map(lambda key: client.put_object(Bucket=BUCKET, Key=key, Body=b"x"), _keys(tenant_id, number)))

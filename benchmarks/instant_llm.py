@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that answers at once, and notes when it was asked: the neutral observer of every worker.
+"""An OpenAI-compatible server that replies at once and records when it was called: a neutral observer of every worker.
 
 `python -m benchmarks.instant_llm` serves on a free loopback port, which it prints.
 """
@@ -28,7 +28,7 @@ COMPLETION = json.dumps(
 
 
 class InstantLLM(asyncio.Protocol):
-    """POST is a call of the model, GET returns the times of all calls, DELETE forgets them."""
+    """POST calls the model, GET returns the times of all calls, DELETE clears them."""
 
     # Seconds of the monotonic clock, which all processes of the machine share.
     calls: list[float] = []

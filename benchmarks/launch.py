@@ -1,4 +1,4 @@
-"""Run a program and tell how long it took, from its start to its exit, and how much processor and memory it needed.
+"""Run a program and report its time from start to exit, its processor time and its memory.
 
 A process counts as its own the memory of the one that it was forked from, until it becomes another program. So what
 starts the measured one must be small: `python -m benchmarks.launch`, which answers with one line of JSON.
@@ -18,20 +18,20 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Ended:
-    """A program that went well."""
+    """The measurements of a program that succeeded."""
 
     # When it was started (time.time).
     started_at: float
     seconds: float
     # Of processors, in the program itself and in the kernel for it.
     cpu_seconds: float
-    # The most that was resident at once.
+    # Peak resident memory.
     peak_bytes: int
     output: str
 
 
 def run(arguments: Sequence[str], *, output: Path, log: Path, environment: Mapping[str, str]) -> Ended:
-    """Run ARGUMENTS to their end, output and messages in files; raise where the program fails.
+    """Run ARGUMENTS to the end, with stdout and stderr in files; raise if the program fails.
 
     `environment` is added to this process's variables.
     """

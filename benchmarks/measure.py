@@ -1,4 +1,4 @@
-"""Interleaved timing, and the ratios that come of it."""
+"""Interleaved timing, and ratios of the results."""
 
 import gc
 import logging
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-# Does the work once (or often) and returns the seconds that one piece of it took.
+# Does the work once or several times and returns the seconds for one unit of work.
 Timed = Callable[[], float]
 
 logger = logging.getLogger(__name__)
@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 def interleaved(contenders: Mapping[str, Timed], *, rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
     """Time every contender once per round, and return the seconds of each, by round.
 
-    What disturbs the machine for a while then disturbs all of them. The order is shuffled, so that nobody always
-    follows the same other; the first `warm_up` rounds are thrown away.
+    A disturbance of the machine then affects all of them. The order is shuffled, so that no contender always follows
+    the same other; the first `warm_up` rounds are discarded.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
@@ -69,7 +69,7 @@ def shares(parts: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
 
 @contextmanager
 def _collected_garbage() -> Iterator[None]:
-    """Keep the collector out of the timing, as `timeit` does."""
+    """Disable the garbage collector while timing, as `timeit` does."""
     gc.collect()
     gc.disable()
     try:

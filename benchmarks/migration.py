@@ -1,4 +1,4 @@
-"""How long it takes to migrate a fleet, all or nothing, and to find that there is nothing to migrate."""
+"""How long an all-or-nothing migration of a fleet takes, and a check that there is nothing to migrate."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ START, REST = "start: interpreter, Django, the list of tenants", "rest: records"
 
 
 def migration(environment: Environment) -> list[Table]:
-    """Migrate, in each round, our tenants, as many databases of the floor, and as many schemas of django-tenants."""
+    """In each round, migrate our tenants, as many plain databases, and as many schemas of django-tenants."""
     # One for each round, and one for the large fleet at the end.
     releases = Releases(environment.home.path / "releases", WARM_UP + ROUNDS + 1)
     product = Product(environment, releases)

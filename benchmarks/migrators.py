@@ -1,4 +1,4 @@
-"""Who migrates a fleet: the product's command, django-tenants' command, and the SQL alone, as fast as threads can."""
+"""Ways to migrate a fleet: the product's command, django-tenants' command, and plain SQL in threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Product:
         self._tenants = 0
 
     def grow_to(self, count: int) -> None:
-        """Have so many tenants, new ones being at the release of the last `migrate`."""
+        """Create tenants until there are this many; new ones have the release of the last `migrate`."""
         from tenants.lifecycle.create import tenant_create
         from tenants.selectors import tenants_existing
 
@@ -54,7 +54,7 @@ class Product:
         return self._command(pending=self._tenants)
 
     def idle(self) -> launch.Ended:
-        """Migrate once more, while nothing is left to do."""
+        """Migrate again, with nothing to do."""
         return self._command(pending=0)
 
     def _command(self, *, pending: int) -> launch.Ended:
@@ -123,7 +123,7 @@ class Floor:
         return [*(line.rstrip(";") for line in lines if not line.startswith("--")), row]
 
     def _connect(self, database: str) -> psycopg.Connection:
-        """Connect so that what is made belongs to the owner of the tenants' tables."""
+        """Connect as the owner of the tenants' tables, so that new objects belong to it."""
         return _connect(self._environment, database, f"-c role={_owner()}")
 
     def _clone_template(self) -> None:
@@ -155,7 +155,7 @@ class Schemas:
         with child(["-m", "benchmarks.schema_tenants"], log=log, environment=self._variables) as project:
             project.answer()  # it is ready, and its base schema is a tenant as well
             for number in range(1, count):
-                # Faster than cloning, where there are many.
+                # Faster than cloning, if there are many.
                 project.answer(f"migrate s{number}")
 
     def migrate(self) -> float:
@@ -173,7 +173,7 @@ class Schemas:
         return ended.seconds
 
     def _require_columns(self) -> None:
-        """Raise where a schema was not migrated: the pool of the command keeps that to itself."""
+        """Raise if a schema was not migrated: the command's pool does not report that."""
         query = "SELECT count(*) FROM pg_attribute WHERE attname = %s"
         with psycopg.connect(self._url) as connection:
             row = connection.execute(query, [f"label_{self._release}"]).fetchone()
@@ -182,7 +182,7 @@ class Schemas:
 
 
 def connecting(environment: Environment, databases: Sequence[str]) -> float:
-    """Return the seconds that it takes to connect to each of the databases and ask the shortest of questions."""
+    """Return the seconds it takes to connect to each database and run a minimal query."""
 
     def ask(database: str) -> None:
         with _connect(environment, database) as connection:

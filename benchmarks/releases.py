@@ -1,4 +1,4 @@
-"""Later releases of the product, each with one more migration, for the product's command and for its rivals'."""
+"""Later releases of the product, each with one more migration, for the product's command and its rivals."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Releases:
         return f"{1000 + number}_benchmark"
 
     def environment(self, number: int) -> dict[str, str]:
-        """What makes another process, whose settings ask `migration_modules`, this release's."""
+        """Return the environment that makes a child process this release; its settings call `migration_modules`."""
         return {FOLDER_VARIABLE: str(self._folder), PACKAGE_VARIABLE: self._package(number)}
 
     @contextmanager
     def active(self, number: int) -> Iterator[None]:
-        """Make this process the release's."""
+        """Switch this process to the release."""
         from django.test import override_settings
 
         if str(self._folder) not in sys.path:

@@ -1,4 +1,4 @@
-"""What finding the tenant's database costs a query."""
+"""What routing to the tenant's database adds to a query."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.tables import Row, Table
 if TYPE_CHECKING:
     from tenants.models import Tenant
 
-# Many short turns rather than few long ones: what disturbs the machine then meets both sides alike.
+# Many short rounds rather than a few long ones, so that disturbances affect both sides equally.
 ROUNDS = 200
 GETS = 10
 LISTS = 3
@@ -30,7 +30,7 @@ def routing(environment: Environment) -> list[Table]:
     tenant = tenant_create(name="Routing")
     _add_plain_alias(tenant)
     key = _insert_runs(tenant)
-    # Bound to its alias, this manager asks no router at all: plain Django at its fastest.
+    # Bound to its alias, this manager calls no router: plain Django at its fastest.
     plain = Run.objects.db_manager(PLAIN)
 
     def routed(query: Callable[[], object], times: int) -> Callable[[], float]:

@@ -1,4 +1,4 @@
-"""Where the time of one step goes: the product's functions timed from outside, each less the others it calls."""
+"""Where the time of one step goes: times the product's functions from outside, excluding other timed functions."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class _Stopwatch:
         return wrapper
 
     def _switch(self) -> None:
-        """Credit the time since the last switch to what was running."""
+        """Add the time since the last switch to the function that was running."""
         now = time.perf_counter()
         if self._open:
             self.seconds[self._open[-1]] += now - self._since

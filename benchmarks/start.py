@@ -1,4 +1,4 @@
-"""What a command takes to start, in processor time, beside Python that imports Django and does nothing."""
+"""How much processor time a command's start takes, compared with Python that only imports Django."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many steps a worker does where the model takes no time: what the engine itself costs."""
+"""How many steps a worker executes if the model replies at once: the cost of the engine itself."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def steps(environment: Environment) -> list[Table]:
 
 
 def _seconds_per_step(environment: Environment, contender: Contender, runs: int, steps: int) -> float:
-    """Add work, let it be done, and see from the model's side how fast the calls came."""
+    """Add runs, execute them, and measure on the model's side how fast the calls came."""
     environment.llm.forget()
     before = contender.finished()
     contender.enqueue(runs)
@@ -75,7 +75,7 @@ def _seconds_per_step(environment: Environment, contender: Contender, runs: int,
 
 
 def _wait(environment: Environment, contender: Contender, finished: int) -> None:
-    """Wait until so many runs are finished; raise where no call comes any more."""
+    """Wait until this many runs are finished; raise if the calls stop before that."""
     calls, since = 0, time.monotonic()
     while contender.finished() < finished:
         time.sleep(POLL_S)

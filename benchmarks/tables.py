@@ -1,4 +1,4 @@
-"""What a benchmark found, and how it is printed."""
+"""The results of a benchmark, and printing them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ class Row:
     name: str
     # One per round.
     values: Sequence[float]
-    # What we want of the median; None where the row only informs.
+    # The target for the median; None if the row only informs.
     at_most: float | None = None
     at_least: float | None = None
     # Shown as 0.25 or as 25 %.
@@ -23,7 +23,7 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the aim is reached, as far as two decimals show; None where there is none."""
+        """Whether the aim is reached, to two decimals; None if there is no aim."""
         if self.at_most is not None:
             return round(self.median, 2) <= self.at_most
         return round(self.median, 2) >= self.at_least if self.at_least is not None else None
@@ -42,7 +42,7 @@ class Table:
     notes: Sequence[str] = field(default_factory=tuple)
 
     def lines(self) -> Iterator[str]:
-        """Yield a Markdown table, which reads well on a terminal too."""
+        """Yield the lines of a Markdown table, which is also readable on a terminal."""
         cells = [("", "median", "quartiles", "aim", "")] + [_cells(row) for row in self.rows]
         widths = [max(len(row[column]) for row in cells) for column in range(5)]
         yield f"## {self.title}"

@@ -1,5 +1,5 @@
 """Project wiring: settings, URLs, Celery, the command line and the embedded stack.
 
-``config.base`` is the foundation that every app may import, ``config.stack`` runs before Django; everything else in
-this package sits above the apps (see the import contract in ``pyproject.toml``).
+Every app may import ``config.base``. ``config.stack`` runs before Django. Everything else in this package sits above
+the apps (see the import contract in ``pyproject.toml``).
 """

@@ -17,9 +17,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 broker.register()
 app = Celery("seo_gen", amqp="runs.messages.sending:GuardedAMQP")
-# `celery.current_app` is kept per thread: without this, threads that did not import this module (gunicorn's, a pool's)
-# would get an application without settings, which sends to guest@localhost:5672. Whoever sends imports this module
-# (`runs.messages.sending`), so that commands which send nothing need not load Celery.
+# `celery.current_app` is per thread: without this, threads that did not import this module (gunicorn's, a pool's) would
+# get an unconfigured application, which sends to guest@localhost:5672. Only code that sends messages imports this
+# module (`runs.messages.sending`), so that other commands need not load Celery.
 app.set_default()
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
@@ -30,7 +30,7 @@ BROKER_TIMEOUT_S = 5
 @signals.celeryd_init.connect
 @signals.beat_init.connect
 def require_broker(**_signal: Any) -> None:
-    """End a worker or beat that has no broker with one sentence, instead of a traceback or endless retries."""
+    """Exit with one sentence if the broker does not answer, instead of a traceback or endless retries."""
     with app.connection_for_read() as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_TIMEOUT_S)
@@ -44,23 +44,23 @@ def require_broker(**_signal: Any) -> None:
 @signals.celeryd_init.connect
 @signals.setup_logging.connect
 def setup_logging(**signal: Any) -> None:
-    """Have workers and beat log as everything else does; Celery's own set-up would drop what `extra` holds.
+    """Make workers and beat log like every other process; Celery's own set-up would drop `extra`.
 
-    At once, so that warnings of a worker that begins are lines of the log too.
+    Runs early, so that warnings of a starting worker are logged in the same format.
     """
-    # Only here: commands and the web server have no use for it.
+    # Imported here: commands and the web server do not need it.
     from celery.apps import worker as worker_program
 
     level = signal.get("loglevel") or signal.get("options", {}).get("loglevel") or logging.WARNING
     name = level.upper() if isinstance(level, str) else logging.getLevelName(level)
     logging.config.dictConfig(logs.configuration_from_environment(name))
     logging.captureWarnings(True)
-    # It would write past every log.
+    # Celery's own function bypasses logging.
     worker_program.safe_say = _say  # type: ignore[attr-defined]
 
 
 def _say(message: str, *_stream: Any) -> None:
-    """Write what Celery says on a signal as a line of the log; in one write, since a signal may fall into logging."""
+    """Log what Celery prints in a signal handler; in one write, since the signal may have interrupted logging."""
     said = logging.LogRecord(__name__, logging.INFO, __file__, 0, "%s", (message,), None)
     handler = logging.getLogger().handlers[0]
     os.write(2, f"{handler.format(said)}\n".encode())

@@ -1,4 +1,4 @@
-"""``seo-gen <noun> <verb>``: our management commands, their one boundary for errors, and the servers they need."""
+"""``seo-gen <noun> <verb>``: run our management commands, start the servers they need, and report their errors."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from config.command_line.usage import NO_SUCH_COMMAND, UNDERSTOOD, check_usage
 if TYPE_CHECKING:
     from django.core.management.base import BaseCommand
 
-# Commands that work without servers; whatever begins so is left alone too.
+# Commands that need no server; commands with the prefix below need none either.
 WITHOUT_SERVERS = (
     *("check", "collectstatic", "compilemessages", "completion", "findstatic", "help", "makemessages", "version"),
 )
 WITHOUT_SERVERS_PREFIX = "stack_"
-# Commands that work on the migrations themselves, and so before the control database has its tables.
+# Commands that work on the migrations, so they must run before the control database has its tables.
 WITHOUT_CONTROL_DATABASE = ("control_setup", "makemigrations", "migrate", "showmigrations", "sqlmigrate")
 # Commands that migrate the admin's tables too, or run any other command.
 WITH_WEB_APPS = ("control_setup", "tenant_command")
-# Full, read-only or foreign disks: for the operator to mend.
+# Full or read-only disks and missing permissions, which the operator has to fix.
 SURROUNDINGS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 HELP = ("-h", "--help", "help")
 VERSION = "--version"
@@ -43,13 +43,13 @@ EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point ``seo-gen``."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # What is loaded stays: to look for garbage in it, now or at the end, would take a quarter of a short command.
+    # Loaded modules stay in memory: collecting garbage among them takes a quarter of a short command's time.
     gc.disable()
     return _guarded(lambda: _run_ours(words), words)
 
 
 def manage(argv: Sequence[str]) -> int:
-    """``manage.py``: Django's own command line, with our servers started and our errors told in one sentence."""
+    """The entry point ``manage.py``: Django's command line, which also starts our servers and reports our errors."""
     words = list(argv[1:])
 
     def run() -> int:
@@ -70,7 +70,7 @@ def manage(argv: Sequence[str]) -> int:
 
 
 def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
-    """Tell every expected failure in one sentence; a defect still shows its traceback."""
+    """Report every expected failure in one sentence; a bug still shows its traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     if "--traceback" in words:
         with _surroundings(words):
@@ -81,7 +81,7 @@ def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has left; what it did not want must not be flushed at exit either.
+        # The reader (`| head`) has exited; prevent another broken pipe when Python flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_REFUSED
     except SeoGenError as error:
@@ -94,10 +94,10 @@ def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
 
 
 def _surroundings(words: Sequence[str]) -> AbstractContextManager[None]:
-    """A demonstration takes with it what it started; every other command leaves the servers to the next."""
+    """Return a context that stops the servers started by `demo`; other commands leave them running for the next."""
     if words[:1] != ["demo"] or set(words) & set(HELP):
         return nullcontext()
-    # It loads what starts servers, for which neither help nor a mistake has a use.
+    # Imported here: it loads the code that starts servers, which help and usage errors do not need.
     from config import prepare
 
     return prepare.temporary_stack()
@@ -122,7 +122,7 @@ def _run_ours(words: list[str]) -> int:
 
 
 def _resolve(words: list[str], ours: Mapping[str, str]) -> tuple[str, int]:
-    """The command that the words begin with, and how many of them name it; ("", 0) where none."""
+    """Return the command that the words begin with and how many words name it; ("", 0) if there is none."""
     for used in (2, 1):
         name = "_".join(words[:used]).replace("-", "_")
         if len(words) >= used and name in ours:
@@ -141,15 +141,15 @@ def _execute(name: str, typed: list[str], arguments: list[str]) -> int:
     command = let_refusals_pass(load_command_class(our_commands()[name], name))
     gc.freeze()
     gc.enable()
-    # Named as it was typed, so that usage messages can be copied.
+    # Pass the command as typed, so that usage messages can be copied.
     command.run_from_argv(["seo-gen", " ".join(typed), *arguments])
     return 0
 
 
 def _prepare(name: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
-    """Start servers, load Django, set up the control database: as far as the command needs them.
+    """Start servers, load Django and set up the control database, as far as the command needs them.
 
-    Returns 0, or the exit status of wrong usage, which is told before anything is started.
+    Returns 0, or the exit status for wrong usage, which is reported before anything is started.
     """
     needs_servers = name not in WITHOUT_SERVERS and not name.startswith((WITHOUT_SERVERS_PREFIX, "-"))
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -188,7 +188,7 @@ def _print_commands(commands: Mapping[str, str]) -> None:
 def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:
     if of_noun:
         verbs = ", ".join(spoken(name).split(" ", 1)[1] for name in sorted(of_noun))
-        known = _("%(noun)s knows: %(verbs)s.") % {"noun": words[0], "verbs": verbs}
+        known = _("The commands of %(noun)s are: %(verbs)s.") % {"noun": words[0], "verbs": verbs}
     else:
         known = _("See seo-gen --help.")
     unknown = _('There is no command "%(command)s".') % {"command": " ".join(words[:2])}
@@ -197,7 +197,7 @@ def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:
 
 
 def _expected(error: Exception) -> SeoGenError | None:
-    """What to say of a failure of the surroundings; None for a defect."""
+    """Return the error to report for an environment failure; None if the error is a bug."""
     from django.core.exceptions import ImproperlyConfigured
     from django.db import InternalError, OperationalError, ProgrammingError
 
@@ -215,7 +215,7 @@ def _expected(error: Exception) -> SeoGenError | None:
         )
     if isinstance(error, ImproperlyConfigured):
         return SeoGenError(
-            _("The configuration is wrong: %(reason)s") % {"reason": reason}, code="configuration_invalid"
+            _("The configuration is invalid: %(reason)s") % {"reason": reason}, code="configuration_invalid"
         )
     if isinstance(error, OSError) and error.errno in SURROUNDINGS:
         return SeoGenError(
@@ -226,11 +226,11 @@ def _expected(error: Exception) -> SeoGenError | None:
 
 
 def _read_only(reason: str) -> SeoGenError:
-    """Say which database takes no changes: the control database, unless that one would."""
+    """Return the error for a read-only database: the control database, unless that one is writable."""
     from django.db import DatabaseError, connection
 
     try:
-        # The transaction that was refused may still be open.
+        # The failed transaction may still be open.
         connection.close()
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')")
@@ -240,14 +240,14 @@ def _read_only(reason: str) -> SeoGenError:
     if is_standby:
         return SeoGenError(
             _("The control database is read-only: its server is a standby."),
-            hint=_("Nothing was changed; point DATABASE_URL to the primary."),
+            hint=_("Nothing was changed. Point DATABASE_URL to the primary."),
             code="control_database_read_only",
         )
     if read_only == "on":
         return SeoGenError(
             _(
-                "The control database is read-only (a standby?): its sessions begin with default_transaction_read_only,"
-                " which PGOPTIONS, its URL, its role or its server sets."
+                "The control database is read-only (a standby?): default_transaction_read_only is on, set by PGOPTIONS,"
+                " its URL, its role or its server."
             ),
             hint=_("Nothing was changed."),
             code="control_database_read_only",
@@ -258,12 +258,12 @@ def _read_only(reason: str) -> SeoGenError:
 
 
 def without_credentials(text: str) -> str:
-    """Mask user and password of every URL in the text."""
+    """Mask user name and password in every URL of the text."""
     return re.sub(r"(?<=://)[^\s/]*@", "***@", text)
 
 
 def _(text: str) -> str:
-    """Translate where settings allow it already; a failure to read them is told untranslated."""
+    """Translate the text; return it untranslated if the settings cannot be loaded."""
     from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
     from django.utils.translation import gettext
 

@@ -1,4 +1,4 @@
-"""The demonstration: two customers, one article each by the default pipeline, and the admin to look at them."""
+"""The demo: two customers, one article each from the default pipeline, and the admin to view them."""
 
 import secrets
 import time
@@ -27,7 +27,7 @@ from tenants.types import OnProgress
 
 POLL_S = 0.5
 LOGIN = "demo"
-# The servers that a run cannot do without.
+# The servers that a run needs.
 NEEDED = ("worker", "beat")
 
 
@@ -35,7 +35,7 @@ NEEDED = ("worker", "beat")
 class Customer:
     tenant_id: str
     name: str
-    # A run's configuration; English, since the small local model hardly knows another language.
+    # A run's configuration. In English, since the small local model hardly knows any other language.
     config: dict[str, str]
 
 
@@ -52,12 +52,12 @@ class Login:
 
 
 def ensure_tenants(on_progress: OnProgress) -> list[Tenant]:
-    """Return the demonstration's tenants, created or finished where that is still to do."""
+    """Return the demo tenants; create any that are missing or unfinished."""
     return [_ensure_tenant(customer, on_progress) for customer in CUSTOMERS]
 
 
 def start_runs() -> list[tuple[str, str]]:
-    """Create one run per tenant; return (tenant id, run id) each."""
+    """Create one run per tenant; return their (tenant id, run id)."""
     runs = [(customer, run_create(tenant_id=customer.tenant_id, config=customer.config)) for customer in CUSTOMERS]
     return [(customer.tenant_id, str(run.pk)) for customer, run in runs]
 
@@ -65,7 +65,7 @@ def start_runs() -> list[tuple[str, str]]:
 def follow(
     home: stack.Home, runs: Sequence[tuple[str, str]], on_progress: Callable[[RunDocument], None]
 ) -> list[RunDocument]:
-    """Return the runs' documents once all have ended; raise StackError where the worker ends before them."""
+    """Return the runs' documents once all have ended; raise StackError if the worker or beat exits before that."""
     while True:
         documents = [run_document(tenant_id=tenant_id, run_id=run_id) for tenant_id, run_id in runs]
         for document in documents:
@@ -80,14 +80,14 @@ def follow(
 def require_running(home: stack.Home, name: str) -> None:
     if not is_running(home, name):
         raise stack.StackError(
-            _("The %(name)s process has ended before its time.") % {"name": name},
+            _("The %(name)s process has exited unexpectedly.") % {"name": name},
             hint=_("See %(log)s.") % {"log": home.log_file(name)},
             code="process_ended",
         )
 
 
 def report(tenants: Sequence[Tenant], runs: Sequence[RunDocument]) -> dict[str, Any]:
-    """The document that `--json` prints."""
+    """Return the document that `--json` prints."""
     return {"tenants": [tenant_document(tenant) for tenant in tenants], "runs": list(runs)}
 
 
@@ -96,14 +96,14 @@ def succeeded(document: dict[str, Any]) -> bool:
 
 
 def article_file(document: RunDocument) -> str:
-    """Where the run's article is, for people who want to open it."""
+    """Return the path or S3 address of the run's article."""
     bucket = settings.AWS_STORAGE_BUCKET_NAME
     root = f"s3://{bucket}" if bucket else str(settings.STORAGE_ROOT)
     return f"{root}/{document['artifacts'][-1]['file_path']}"
 
 
 def new_login() -> Login:
-    """Give the demonstration's staff member a new password; only its hash is kept."""
+    """Set a new password for the demo's staff member and return it; only its hash is stored."""
     password = secrets.token_urlsafe(9)
     with transaction.atomic(using="default"):
         user, created = User.objects.using("default").get_or_create(username=LOGIN)
@@ -116,7 +116,7 @@ def new_login() -> Login:
 
 
 def serve(home: stack.Home) -> None:
-    """Return when Ctrl-C is pressed; raise StackError where the web server ends by itself."""
+    """Wait for Ctrl-C; raise StackError if the web server exits before that."""
     try:
         while True:
             require_running(home, "web")

@@ -1,4 +1,4 @@
-"""What the web server needs: ``gunicorn --config python:config.gunicorn config.wsgi:application``."""
+"""gunicorn's configuration: ``gunicorn --config python:config.gunicorn config.wsgi:application``."""
 
 import logging
 import logging.config
@@ -10,7 +10,7 @@ from config import logs
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]
-    """gunicorn's log, in our form and where everything else goes (``config.logs``)."""
+    """Sends gunicorn's log to the same handler, in the same format, as everything else (``config.logs``)."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

@@ -1,7 +1,7 @@
-"""The log of every process: one line for one event, with what is known about it.
+"""Logging of every process: one line per event, with its context.
 
-`configuration` makes Python's logging settings for all of them: commands and Django (`config.settings`), workers and
-beat (`config.celery`), and the web server (`config.gunicorn`). Imports no Django, so that each can use it first.
+`configuration` returns the logging settings for commands and Django (`config.settings`), workers and beat
+(`config.celery`), and the web server (`config.gunicorn`). Does not import Django, so that each can use it first.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from config.base.errors import SeoGenError
 
 FORMATS = ("plain", "json")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-# What S3 does wrong is tried again, and told once where that does not help.
+# S3 failures are retried, and reported once if that does not help.
 QUIET = ("urllib3", "smart_open")
-# Answers from here on are the server's fault.
+# Statuses from here on are server errors.
 SERVER_ERROR = 500
-# What every record has; the rest came with `extra`.
+# Attributes of every record; any others came with `extra`.
 USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 PLAIN_WORD = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
 CREDENTIALS = re.compile(r"(?<=://)[^\s/@]*@")
@@ -33,7 +33,7 @@ SECRET_MIN_LENGTH = 8
 
 
 class InvalidLogSetting(SeoGenError):
-    """LOG_FORMAT or LOG_LEVEL has a value that nobody knows."""
+    """LOG_FORMAT or LOG_LEVEL has an unknown value."""
 
     code = "log_setting_invalid"
 
@@ -41,9 +41,9 @@ class InvalidLogSetting(SeoGenError):
 def configuration(*, log_format: str, level: str) -> dict[str, Any]:
     """Return the settings for `logging.config.dictConfig`; raise `InvalidLogSetting`."""
     if log_format not in FORMATS:
-        raise InvalidLogSetting(f"LOG_FORMAT is {log_format!r}.", hint=f"It is one of {', '.join(FORMATS)}.")
+        raise InvalidLogSetting(f"LOG_FORMAT is invalid: {log_format!r}.", hint=f"Use one of {', '.join(FORMATS)}.")
     if level.upper() not in LEVELS:
-        raise InvalidLogSetting(f"LOG_LEVEL is {level!r}.", hint=f"It is one of {', '.join(LEVELS)}.")
+        raise InvalidLogSetting(f"LOG_LEVEL is invalid: {level!r}.", hint=f"Use one of {', '.join(LEVELS)}.")
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -53,20 +53,20 @@ def configuration(*, log_format: str, level: str) -> dict[str, Any]:
             "stderr": {"class": "logging.StreamHandler", "formatter": log_format, "filters": ["context"]},
         },
         "root": {"handlers": ["stderr"], "level": level.upper()},
-        # Django's own handlers would say the same again.
+        # Django's own handlers would log everything twice.
         "loggers": {"django": {"handlers": [], "level": "NOTSET"}, **{name: {"level": "ERROR"} for name in QUIET}},
     }
 
 
 def configuration_from_environment(default_level: str) -> dict[str, Any]:
-    """Do the same by LOG_FORMAT and LOG_LEVEL; the default stays in the environment, for the settings to find."""
+    """Return the settings for LOG_FORMAT and LOG_LEVEL; store the level in the environment for the Django settings."""
     level = os.environ.get("LOG_LEVEL") or default_level
     os.environ["LOG_LEVEL"] = level
     return configuration(log_format=os.environ.get("LOG_FORMAT") or "plain", level=level)
 
 
 class Context(logging.Filter):
-    """Adds what the process is doing: for which tenant, who acts in which operation, and what request it answers."""
+    """Adds the context to each record: tenant, actor, operation and HTTP request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         known = {**_acting(), **_requested(record)}
@@ -74,7 +74,7 @@ class Context(logging.Filter):
             if value is not None and getattr(record, name, None) is None:
                 setattr(record, name, value)
         if _status(record) < SERVER_ERROR:
-            # A refused page is no defect: nobody needs to know where in the code it was refused.
+            # A rejected request is not a bug, so its traceback is not needed.
             record.exc_info = record.exc_text = None
         return True
 
@@ -92,7 +92,7 @@ def _acting() -> dict[str, object]:
 
 
 def _requested(record: logging.LogRecord) -> dict[str, object]:
-    """Return what Django's own records about a request say, of the request itself."""
+    """Return the fields of the request that one of Django's own records is about."""
     request = getattr(record, "request", None)
     path = getattr(request, "path", None)
     if not isinstance(path, str):
@@ -101,7 +101,7 @@ def _requested(record: logging.LogRecord) -> dict[str, object]:
 
 
 def request_fields(request: Any) -> dict[str, object]:
-    """Return method, path without its query, the tenant that it names, and the id of the user if one was asked for."""
+    """Return method, path without query, the tenant named in the path, and the user's id if it is already loaded."""
     from tenants.routing.site_urls import split_path
 
     found, user = split_path(request.path), getattr(request, "_cached_user", None)
@@ -143,14 +143,14 @@ class PlainFormatter(_Formatter):
         message = _one_line(self.masked(record.getMessage()))
         line = f"{_time(record)} {record.levelname} {record.name} {message} {pairs}".rstrip()
         if record.exc_info and record.levelno < logging.ERROR:
-            # What was coped with is one line; where it happened does not matter.
+            # A handled exception takes one line; its traceback does not matter.
             return f"{line} exception={_word(self.masked(_exception(record)))}"
         traceback = self.traceback(record)
         return f"{line}\n{traceback}" if traceback else line
 
 
 class JSONFormatter(_Formatter):
-    """For collectors: one object, the traceback included."""
+    """For log collectors: one JSON object per line, including the traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         document: dict[str, object] = {
@@ -169,7 +169,7 @@ class JSONFormatter(_Formatter):
 
 
 def _extra(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
-    """Yield what came with `extra`: plain values alone, since an object may hold anything."""
+    """Yield the attributes from `extra`, plain values only, since other objects may contain anything."""
     for name, value in vars(record).items():
         if name not in USUAL and isinstance(value, str | bool | int | float | Decimal | UUID | datetime | date):
             yield name, value
@@ -185,17 +185,17 @@ def _exception(record: logging.LogRecord) -> str:
 
 
 def _word(text: str) -> str:
-    """Return the text as it is if it is one word, else quoted, so that nothing in it looks like another pair."""
+    """Return the text unchanged if it is one word, else quoted, so that no part of it looks like another pair."""
     return text if PLAIN_WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
 def _one_line(text: str) -> str:
-    """Return the text with control characters escaped, so that nothing in it looks like another line."""
+    """Escape control characters, so that no part of the text looks like another line."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the values of variables that are named like secrets, the longest first."""
+    """Return the values of variables with names like those of secrets, longest first."""
     named = (value for name, value in environment.items() if SECRET_VARIABLE.search(name))
     parts = {part for value in named for part in (value, *value.split(",")) if len(part) >= SECRET_MIN_LENGTH}
     return tuple(sorted(parts, key=len, reverse=True))

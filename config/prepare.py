@@ -1,4 +1,4 @@
-"""Make ready what a command needs: the embedded servers, and the control database in the shape of this code."""
+"""Prepare what a command needs: the embedded servers, and a control database that matches this code."""
 
 import hashlib
 import os
@@ -20,21 +20,21 @@ DATABASE_VARIABLES = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL")
 
 
 def is_prepared(home: stack.Home | None = None) -> bool:
-    """Tell whether a command would find everything ready, so that nothing was started or set up for it."""
+    """Return whether nothing has to be started or set up for a command."""
     home = home or stack.find_home()
     return is_started(home) and _fingerprint(home) in ("", load_state(home).control_fingerprint)
 
 
 def servers(home: stack.Home | None = None) -> None:
-    """Start the embedded servers that do not run. Needs no Django, and comes before the settings are read."""
+    """Start the embedded servers that are not running. Call this before the settings are read; it needs no Django."""
     home = home or stack.find_home()
     stack.ensure_started(home, announce)
 
 
 def control_database(home: stack.Home | None = None) -> None:
-    """Set up the embedded control database where it is new, has moved, or is older than this code.
+    """Set up the embedded control database if it is new, has moved, or is older than this code.
 
-    One that the environment points to is left alone: its operator runs `control_setup`.
+    A control database named in the environment is left alone: its operator runs `control_setup`.
     """
     home = home or stack.find_home()
     wanted = _fingerprint(home)
@@ -45,16 +45,16 @@ def control_database(home: stack.Home | None = None) -> None:
             return
         announce("Preparing the control database")
         _run_control_setup(home)
-        # The other lock, since a start or stop may write the state meanwhile.
+        # The stack's own lock, since a start or stop may write the state at the same time.
         with locked(home):
             save_state(home, replace(load_state(home), control_fingerprint=wanted))
 
 
 @contextmanager
 def temporary_stack(home: stack.Home | None = None) -> Iterator[None]:
-    """Stop, at the end of the block, every server that did not run at its beginning, however the block ends.
+    """At the end of the block, however it ends, stop every server that was not running at its start.
 
-    SIGTERM and SIGHUP end the block like Ctrl-C; while stopping, all three wait.
+    SIGTERM and SIGHUP end the block like Ctrl-C; all three are ignored while the servers stop.
     """
     home = home or stack.find_home()
     before = _running(home)
@@ -69,7 +69,7 @@ def temporary_stack(home: stack.Home | None = None) -> Iterator[None]:
 
 
 def announce(text: str) -> None:
-    """Progress for people who watch; files and pipes stay clean."""
+    """Print progress on stderr if it is a terminal."""
     if sys.stderr.isatty():
         print(f"{text} …", file=sys.stderr, flush=True)
 
@@ -83,7 +83,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def _run_control_setup(home: stack.Home) -> None:
-    """In a process of its own: the settings of this one may be older than the servers that were just started."""
+    """Run it in a new process: this one may have read its settings before the servers started."""
     result = subprocess.run(
         [sys.executable, "manage.py", "control_setup"],
         cwd=CHECKOUT,
@@ -99,7 +99,7 @@ def _run_control_setup(home: stack.Home) -> None:
 
 
 def _fingerprint(home: stack.Home) -> str:
-    """What the control database depends on: migrations, package versions, and where it is; "" where it is not ours."""
+    """Return a hash of the control database's address, migrations and package versions; "" if it is not embedded."""
     provided = stack.settings_from_stack(home)
     if DATABASE_VARIABLES[0] not in provided:
         return ""

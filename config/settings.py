@@ -1,6 +1,6 @@
-"""Settings, from the environment alone; what that leaves unset comes from the embedded stack (``config.stack``).
+"""Settings from environment variables. Unset ones come from the embedded stack (``config.stack``).
 
-Every variable is described in ``docs/configuration.md``.
+``docs/configuration.md`` describes every variable.
 """
 
 import os
@@ -20,7 +20,7 @@ from config.site.web_security import CONTENT_SECURITY_POLICY, on_loopback_alone,
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = LiteralEnv()
 HOME = Path(env.str("SEO_GEN_HOME", default=str(BASE_DIR / "var"))).resolve()
-# A copy: the processes that this one starts must find the stack's addresses anew, not inherit those of today.
+# A copy: child processes must look up the stack's addresses themselves and not inherit the current ones.
 env.ENVIRON = {**os.environ, **{k: v for k, v in stack.settings_from_stack(HOME).items() if not os.environ.get(k)}}
 
 # -- Core ----------------------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.site.request_log.RequestLogMiddleware",
-    # The next two go before what serves static files, which shall have their headers too.
+    # The next two come before WhiteNoise, so that static files get their headers too.
     "django.middleware.security.SecurityMiddleware",
     "config.site.web_security.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -76,7 +76,7 @@ TEMPLATES = [
 # -- Databases -----------------------------------------------------------------------------------------------------
 # `default` is the control database. Tenant aliases ("tenant:<id>") are added on first use by ``tenants.routing.pool``.
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
-# How long each of our sessions waits, and how long others wait for it.
+# How long each session waits, and how long others wait for it.
 try:
     DATABASE_LIMITS = Limits(
         lock_timeout_s=env.float("DATABASE_LOCK_TIMEOUT_S", default=Limits.lock_timeout_s),
@@ -91,24 +91,24 @@ except ValueError as error:
 
 
 def _control_options(url_options: dict[str, Any]) -> dict[str, Any]:
-    """Return the control database's OPTIONS: those of its URL, and ours."""
+    """Return the control database's OPTIONS: those of its URL, overridden by ours."""
     ours = parameters(DATABASE_LIMITS, inherited=inherited_options(url_options))
     return {"application_name": command_name(), **url_options, **ours}
 
 
-# Kept open between tasks and requests: every entry of a tenant's context reads the control database.
+# Kept open between tasks and requests, because entering a tenant's context always reads the control database.
 DATABASES["default"].update({"ENGINE": "django.db.backends.postgresql", "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True})
 DATABASES["default"]["OPTIONS"] = _control_options(DATABASES["default"].get("OPTIONS", {}))
 DATABASE_ROUTERS = ["tenants.routing.router.TenantRouter"]
-# Who owns the control database's tables. The application's role (DATABASE_URL) can then neither alter them nor remove
-# the audit log's guards. Unset: DATABASE_URL migrates too, and a check warns.
+# The owner of the control database's tables. With it, the application's role (DATABASE_URL) can neither alter them nor
+# remove the audit log's guards. Unset: DATABASE_URL also migrates, and a check warns.
 DATABASE_OWNER_URL = env.str("DATABASE_OWNER_URL", default="")
 if DATABASE_OWNER_URL:
     DATABASES["control-owner"] = {**env.db_url("DATABASE_OWNER_URL"), "ENGINE": "django.db.backends.postgresql"}
     DATABASES["control-owner"]["OPTIONS"] = _control_options(DATABASES["control-owner"].get("OPTIONS", {}))
-# An administrator (CREATEDB, CREATEROLE) of the server where new tenants go; registered as a DatabaseServer on set-up.
+# An administrator (CREATEDB, CREATEROLE) of the server for new tenants; registered as a DatabaseServer on set-up.
 TENANT_SERVER_URL = env.str("TENANT_SERVER_URL", default="")
-# Where that server archives its write-ahead log, a folder or s3://bucket/prefix; kept with the server on set-up.
+# That server's WAL archive, a folder or s3://bucket/prefix; stored with the server on set-up.
 TENANT_SERVER_WAL_ARCHIVE = env.str("TENANT_SERVER_WAL_ARCHIVE", default="")
 TENANT_DATABASE_PREFIX = env.str("TENANT_DATABASE_PREFIX", default="seo_gen")
 # Open connections to tenant databases, per process: in use and idle together.
@@ -116,12 +116,12 @@ TENANT_CONNECTIONS_MAX = env.int("TENANT_CONNECTIONS_MAX", default=8)
 TENANT_CONNECTION_WAIT_S = env.float("TENANT_CONNECTION_WAIT_S", default=30.0)
 # How long an operation waits for another one on the same tenant, server or fleet before it is refused.
 OPERATION_WAIT_S = env.float("OPERATION_WAIT_S", default=3.0)
-# What each tenant's role is held to on its server, whoever has its password (`tenants.servers.session.bounds`).
+# Limits that each tenant's server enforces on its role, whoever has the password (`tenants.servers.session.bounds`).
 TENANT_ROLE_CONNECTIONS = env.int("TENANT_ROLE_CONNECTIONS", default=20)
 TENANT_ROLE_STATEMENT_TIMEOUT_S = env.float("TENANT_ROLE_STATEMENT_TIMEOUT_S", default=300.0)
 TENANT_ROLE_LOCK_TIMEOUT_S = env.float("TENANT_ROLE_LOCK_TIMEOUT_S", default=60.0)
 TENANT_ROLE_IDLE_IN_TRANSACTION_TIMEOUT_S = env.float("TENANT_ROLE_IDLE_IN_TRANSACTION_TIMEOUT_S", default=60.0)
-# Fernet keys; the first encrypts, all decrypt, so that keys rotate.
+# Fernet keys. The first one encrypts and all decrypt, so that keys can be rotated.
 ENCRYPTION_KEYS = env.list("SEO_GEN_ENCRYPTION_KEYS")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -135,28 +135,28 @@ CACHES = {
 }
 SESSION_COOKIE_NAME = "seo_gen_session"
 SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE_S", default=12 * 60 * 60)
-# Over https alone, unless nothing crosses a network.
+# HTTPS only, unless only the loopback interface is served.
 SESSION_COOKIE_SECURE = env.bool("SESSION_COOKIE_SECURE", default=not on_loopback_alone(ALLOWED_HOSTS))
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
-# Off where a proxy serves the static files.
+# Turn this off if a proxy serves the static files.
 WHITENOISE_USE_FINDERS = env.bool("WHITENOISE_USE_FINDERS", default=True)
 LOGIN_URL = "admin:login"
-# Of a login that leads nowhere else, or to another site.
+# For logins without a `next` page, or with one on another site.
 LOGIN_REDIRECT_URL = "admin:index"
 
 CELERY_BROKER_URL = env.address("CELERY_BROKER_URL")
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
-# The database's lease decides who works; when a message is acknowledged only decides how soon a lost one is noticed.
+# The lease in the database decides which worker runs a step; late acknowledgement only detects lost messages sooner.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
-# Drops what is no message of ours, and answers questions alone.
+# Drops messages that this application did not send, and answers only questions about the worker.
 CELERY_WORKER_CONSUMER = "config.queue.worker:Consumer"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = False
 CELERY_TIMEZONE = "UTC"
-# Tests and several installations on one broker keep apart by the queue's name.
+# The queue name separates tests and installations that share a broker.
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", default="seo-gen")
 RUN_SWEEP_INTERVAL_S = env.float("RUN_SWEEP_INTERVAL_S", default=15.0)
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
@@ -170,19 +170,19 @@ RUN_LEASE_S = env.float("RUN_LEASE_S", default=60.0)
 RUN_MAX_ATTEMPTS = env.int("RUN_MAX_ATTEMPTS", default=5)
 LLM_TIMEOUT_S = env.float("LLM_TIMEOUT_S", default=300.0)
 LOCAL_LLM_URL = env.address("LOCAL_LLM_URL", default="")
-# Hosts, besides the vendors' own, that a provider's base URL may name: "host", "host:port".
+# Hosts that a provider's base URL may use in addition to the vendors' own: "host", "host:port".
 LLM_ALLOWED_HOSTS = env.list("LLM_ALLOWED_HOSTS", default=[])
 
 # -- Storage -------------------------------------------------------------------------------------------------------
 STORAGE_ROOT = Path(env.str("STORAGE_ROOT", default=str(HOME)))
 AWS_STORAGE_BUCKET_NAME = env.str("AWS_STORAGE_BUCKET_NAME", default="")
-# Of artifacts and backups alike; None leaves it to boto3's own search.
+# For artifacts and backups; None: boto3 uses its own defaults.
 AWS_S3_ENDPOINT_URL = env.str("AWS_S3_ENDPOINT_URL", default=None)
 AWS_S3_REGION_NAME = env.str("AWS_S3_REGION_NAME", default=None)
 AWS_ACCESS_KEY_ID = env.str("AWS_ACCESS_KEY_ID", default=None)
 AWS_SECRET_ACCESS_KEY = env.str("AWS_SECRET_ACCESS_KEY", default=None)
-# Whether requests and answers carry the SDK's newer checksums wherever they can ("when_supported") or only where S3
-# wants one. Many compatible servers refuse them; a request is checked by its signature, and what we keep by its sha256.
+# Whether requests and responses carry the SDK's newer checksums whenever possible ("when_supported") or only if S3
+# requires one. Many compatible servers reject them. Signatures protect requests, and sha256 digests what we store.
 AWS_REQUEST_CHECKSUM_CALCULATION = env.str("AWS_REQUEST_CHECKSUM_CALCULATION", default="when_required")
 AWS_RESPONSE_CHECKSUM_VALIDATION = env.str("AWS_RESPONSE_CHECKSUM_VALIDATION", default="when_required")
 for _name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
@@ -212,30 +212,30 @@ else:
     }
 
 # -- Backups -------------------------------------------------------------------------------------------------------
-# age recipients (public keys) that backups are encrypted to, unless told otherwise; and the file with the identity
-# (private key) that opens them, where this machine may.
+# The default age recipients (public keys) of backups, and the file with the age identity (private key) that decrypts
+# them, if this machine is allowed to.
 BACKUP_AGE_RECIPIENT = env.str("BACKUP_AGE_RECIPIENT", default="")
 BACKUP_AGE_IDENTITY_FILE = env.str("BACKUP_AGE_IDENTITY_FILE", default="")
-# Where the daily backup of all tenants goes, a folder or s3://bucket/prefix; "" for none.
+# Destination of the daily backup of all tenants, a folder or s3://bucket/prefix; "" for no daily backup.
 BACKUP_DAILY_OUTPUT = env.str("BACKUP_DAILY_OUTPUT", default="")
-# At which hour, UTC (`config.queue.schedule`).
+# Hour of the daily backup, UTC (`config.queue.schedule`).
 BACKUP_DAILY_HOUR = env.int("BACKUP_DAILY_HOUR", default=18)
 BACKUP_RETENTION_DAYS = env.int("BACKUP_RETENTION_DAYS", default=30)
-# How long a database that a restore replaced is kept for `tenant restore --undo`.
+# How long a replaced database is kept for `tenant restore --undo`.
 RESTORE_UNDO_DAYS = env.int("RESTORE_UNDO_DAYS", default=7)
-# While a dump is loaded: for how long nothing may move, and how many times its size it may fill on disk (1 GiB is
+# While a dump is loaded: how long it may make no progress, and how many times its size it may use on disk (1 GiB is
 # always allowed).
 RESTORE_STALL_S = env.float("RESTORE_STALL_S", default=900.0)
 RESTORE_MAX_GROWTH = env.int("RESTORE_MAX_GROWTH", default=100)
-# Where base backups of whole servers go; "" for a folder in SEO_GEN_HOME.
+# Destination of base backups of whole servers; "" for a folder in SEO_GEN_HOME.
 CLUSTER_BACKUP_OUTPUT = env.str("CLUSTER_BACKUP_OUTPUT", default="") or str(HOME / "base-backups")
 CLUSTER_BACKUP_RETENTION_DAYS = env.int("CLUSTER_BACKUP_RETENTION_DAYS", default=14)
 
 # -- Audit ---------------------------------------------------------------------------------------------------------
-# How often beat anchors the audit logs, 0 for never.
+# How often beat anchors the audit logs; 0 for never.
 AUDIT_ANCHOR_INTERVAL_S = env.float("AUDIT_ANCHOR_INTERVAL_S", default=3600.0)
-# Where each run's anchors are written to besides, a folder or s3://bucket/prefix; "" for nowhere. And for how many days
-# S3's object lock keeps everybody from removing them.
+# An additional place for the anchors, a folder or s3://bucket/prefix; "" for none. And the number of days for which
+# S3's object lock prevents anyone from removing them.
 AUDIT_ANCHOR_OUTPUT = env.str("AUDIT_ANCHOR_OUTPUT", default="")
 AUDIT_ANCHOR_LOCK_DAYS = env.int("AUDIT_ANCHOR_LOCK_DAYS", default=0)
 if AUDIT_ANCHOR_INTERVAL_S > 0:
@@ -247,13 +247,13 @@ if AUDIT_ANCHOR_INTERVAL_S > 0:
 # -- Web -----------------------------------------------------------------------------------------------------------
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_CSP = CONTENT_SECURITY_POLICY
-# Behind a proxy that ends TLS (docs/configuration.md).
+# For use behind a proxy that terminates TLS (docs/configuration.md).
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
 SECURE_PROXY_SSL_HEADER = proxy_header(env.str("SECURE_PROXY_SSL_HEADER", default=""))
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=True)
 SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
-# A place in browsers' preload lists concerns a whole domain for years, and so is no default of one of its hosts.
+# Browsers' preload lists affect a whole domain for years, so one of its hosts must not opt in by default.
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
 STATIC_URL = "static/"
 STATIC_ROOT = HOME / "static"

@@ -1,4 +1,4 @@
-"""The control site. Tenants' sites are served by `tenants.routing.middleware` from `config.urls_tenant`."""
+"""URLs of the control site. `tenants.routing.middleware` serves tenants' sites from `config.urls_tenant`."""
 
 from django.urls import path
 from django.views.generic import RedirectView

@@ -1,4 +1,4 @@
-"""One tenant's site, below /t/<id>/ (see `tenants.routing.middleware`)."""
+"""URLs of a tenant's site, below /t/<id>/ (see `tenants.routing.middleware`)."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""A tenant's runs, their steps, files and costs: shown, downloaded, and new runs started."""
+"""Admin pages for a tenant's runs, steps, artifacts and costs; staff can also start runs and download artifacts."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ DOWNLOAD_BLOCK_BYTES = 64 * 1024
 
 
 class RunCreateForm(forms.Form):
-    """The common inputs as fields, everything else as JSON."""
+    """Form with a field for each common input and JSON for the rest."""
 
     keyword = forms.CharField(
         label=gettext_lazy("Keyword"),
         max_length=MAX_KEYWORD_CHARS,
         widget=UnfoldAdminTextInputWidget,
-        help_text=gettext_lazy("What the article is to be found by."),
+        help_text=gettext_lazy("The search term that the article targets."),
     )
     language = forms.ChoiceField(
         label=gettext_lazy("Language"),
@@ -74,7 +74,7 @@ class RunCreateForm(forms.Form):
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"class": "seo-gen-code", "rows": 6, "spellcheck": "false"}),
         help_text=gettext_lazy(
-            'Further inputs of the prompts, "steps" and "models", as JSON: {"audience": "beginners",'
+            'Other prompt inputs, "steps" and "models" as JSON: {"audience": "beginners",'
             ' "models": {"draft": {"provider": "claude", "model_class": "pro"}}}.'
         ),
     )
@@ -85,7 +85,7 @@ class RunCreateForm(forms.Form):
             raise ValidationError(_('Enter a JSON object, such as {"audience": "beginners"}.'))
         for name in ("keyword", "language"):
             if name in advanced:
-                raise ValidationError(_("%(name)s has a field of its own above.") % {"name": name})
+                raise ValidationError(_("Enter %(name)s in its own field above.") % {"name": name})
         return advanced
 
     def config(self) -> RunConfig:
@@ -149,7 +149,7 @@ class ArtifactInline(ReadOnlyInline):
 
 
 class RunPageAdmin(ReadOnlyAdmin):
-    """What a run was given and what its steps made of it: whoever is shown one of these pages is recorded first."""
+    """Base for pages that show a run's inputs or outputs: each view writes an audit entry before it renders."""
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         shown = kwargs.get("obj")
@@ -185,7 +185,7 @@ class RunAdmin(RunPageAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         runs: QuerySet[Run] = super().get_queryset(request)
-        # Prefetched for the shown page alone; a join would total the costs of every run first.
+        # Prefetch, so that only the runs on this page are totalled; a join would total every run first.
         return runs.prefetch_related("steps", "cost")
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
@@ -203,7 +203,7 @@ class RunAdmin(RunPageAdmin):
             form,
             title=_("Start a run"),
             submit=_("Start"),
-            explanation=_("Models and prompts are those that are active now; later changes do not touch this run."),
+            explanation=_("The run uses the models and prompts that are active now; later changes do not affect it."),
         )
 
     @admin.display(description=gettext_lazy("keyword"))
@@ -319,9 +319,9 @@ class ArtifactAdmin(ReadOnlyAdmin):
         return (("<int:artifact_id>/download/", "runs_artifact_download", self.download),)
 
     def download(self, request: HttpRequest, artifact_id: int, model_admin: object) -> HttpResponseBase:
-        """Hand out the file if it is what was written; who read it is recorded first.
+        """Send the file once its digest is verified and the download is recorded in the audit log.
 
-        Sent as a file to keep, never as a page: what an LLM wrote must not run in the staff's browser.
+        Always sent as an attachment: text that an LLM wrote must not run in a staff member's browser.
         """
         if not self.has_view_permission(request):
             raise PermissionDenied
@@ -414,12 +414,12 @@ class RunCostAdmin(ReadOnlyAdmin):
 
 
 def count(number: int | None) -> str | None:
-    """Show a count with its thousands apart."""
+    """Format a count with thousands separators."""
     return None if number is None else f"{number:,}"
 
 
 def money(amount: Decimal | None, unpriced_steps: int) -> str | None:
-    """Show US dollars to a hundredth of a cent; an unknown price never looks like 0 (None is shown as "-")."""
+    """Format US dollars to a hundredth of a cent. An unknown price is never shown as 0; None is shown as "-"."""
     if amount is None:
         return _("unknown") if unpriced_steps else None
     shown = f"{amount:,.4f}"

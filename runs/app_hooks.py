@@ -1,4 +1,4 @@
-"""Runs as backups and restores of tenants see them (`tenants.app_hooks`)."""
+"""The hooks through which backups, restores and deletions handle a tenant's runs (`tenants.app_hooks`)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tenants.app_hooks import FileRef, ForeignPath, RunDifferences
 
 
 def _may_wait(run: str, status: str, replaced: Mapping[str, str] | None) -> bool:
-    """Tell whether a run still waits for its first worker: in the state that is replaced as well, where it is there."""
+    """Return whether a run still waits for its first worker, also in the replaced database if it exists there."""
     if status != RunStatus.PENDING or replaced is None:
         return False
     return replaced.get(run, RunStatus.PENDING) == RunStatus.PENDING
 
 
-# By the first three of an id's hexadecimal digits: how many runs, and a sum over their ids and statuses.
+# For each prefix of three hexadecimal digits: the number of runs, and a checksum over their ids and statuses.
 SUMS = """
 SELECT left(id::text, 3), count(*), sum(hashtextextended(concat(id, status), 0)::numeric)
   FROM public.runs GROUP BY 1
@@ -73,9 +73,10 @@ class RunContents:
         return list(map(str, found.values_list("pk", flat=True)))
 
     def compare(self, alias: str, replaced_alias: str) -> RunDifferences:
-        """Two databases cannot be joined, and may hold a million runs, of which few differ.
+        """Compare the runs of two databases.
 
-        So each adds up its runs by the beginning of their ids; only those of unequal sums are fetched.
+        The databases cannot be joined and may hold a million runs each, of which few differ. So each one sums its runs
+        by id prefix, and only the runs of prefixes with different sums are fetched.
         """
         sums = [_sums(one) for one in (alias, replaced_alias)]
         unequal = [beginning for beginning in sums[0].keys() | sums[1].keys() if _differ(beginning, *sums)]
@@ -87,10 +88,10 @@ class RunContents:
         )
 
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
-        """Fail what was at work, and what waited here but went on there; give every unfinished step a new token.
+        """Fail running runs and those that waited here but started there; give every unfinished step a new token.
 
-        A worker that claimed a step in another database of the tenant's may hold the very token that the next one here
-        would get.
+        Without new tokens, a worker that claimed a step in the tenant's other database could hold the same token as
+        the next claim here.
         """
         with transaction.atomic(using=alias):
             tokens = F("lease_token") % FENCE + number * FENCE
@@ -133,7 +134,7 @@ class RunContents:
 
 
 def _size_bytes(document: object) -> int | None:
-    """Return what a step or an artifact says of its file's size; any JSON may stand there."""
+    """Return the file size that a step or artifact recorded; None if the JSON holds no integer size."""
     size = document.get("size_bytes") if isinstance(document, dict) else None
     return size if isinstance(size, int) and not isinstance(size, bool) else None
 

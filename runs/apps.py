@@ -1,4 +1,4 @@
-"""The app that runs the article pipeline: runs, steps and artifacts, kept in each tenant's database."""
+"""The app that runs the article pipeline. It keeps runs, steps and artifacts in each tenant's database."""
 
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
@@ -11,5 +11,5 @@ class RunsConfig(AppConfig):
     def ready(self) -> None:
         from tenants.app_hooks import register
 
-        # By its name: most commands have no use for it, nor for Celery, which it imports.
+        # Registered by name: the module imports Celery, which most commands do not need.
         register("runs.app_hooks.RunContents")

@@ -1,10 +1,10 @@
-"""The configuration of a run: one JSON object with its inputs and what it overrides.
+"""The configuration of a run: one JSON object with its inputs and overrides.
 
-    {"keyword": "…", "language": "ja", "audience": "…",      inputs, by the names that the prompts declare
+    {"keyword": "…", "language": "ja", "audience": "…",      inputs, under the names that the prompts declare
      "steps": ["outline", "draft"],                          only these steps of the pipeline
      "models": {"draft": {"provider": "claude", "model_class": "pro"}}}
 
-Only its shape is checked here; `runs.services.plan` holds it against the pipeline, the prompts and the models.
+This module checks only its shape; `runs.services.plan` checks it against the pipeline, the prompts and the models.
 """
 
 import json
@@ -28,27 +28,27 @@ from prompts.types import NAME_PATTERN
 from prompts.validation import first_problem, shown
 from runs.errors import InvalidRunConfig
 
-# As text; a keyword and a few sentences about the audience need one or two.
+# Of the JSON text. A keyword and a few sentences about the audience need one or two KiB.
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_KEYWORD_CHARS = 200
 _LANGUAGES = ("ja", "en")
-# A NUL as json.dumps writes it, not the six characters that happen to follow an escaped backslash.
+# A NUL as json.dumps writes it, but not the same six characters after an escaped backslash.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-# Larger ones are no inputs, and Python refuses to read thousands of digits.
+# No real input is larger, and Python refuses to parse integers of thousands of digits.
 _MAX_DIGITS = 18
 
 
 def _keyword(value: object) -> object:
     if not isinstance(value, str):
         return value
-    # Marks that a spreadsheet puts around its cells are stripped; a line break at the end is still a mistake.
+    # Strip the invisible marks that spreadsheets put around cells; a trailing line break is still a mistake.
     if has_control_characters(value.strip(INVISIBLE)):
-        raise ValueError(_("holds a control character"))
+        raise ValueError(_("contains a control character"))
     return strip_invisible(value)
 
 
 def _input(value: JsonValue) -> JsonValue:
-    """Return an input as prompts get it: no byte order mark in front, and "" for what shows nothing."""
+    """Return an input as prompts receive it: without a leading byte order mark, and "" if it is blank."""
     return ("" if is_blank(value) else value.removeprefix("\ufeff")) if isinstance(value, str) else value
 
 
@@ -62,7 +62,7 @@ Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class ModelChoice(BaseModel):
-    """Another model for a step: a provider, and a class of models or one model by name. What is left out stays."""
+    """Override of a step's model: provider, and model class or model name. Omitted fields keep their defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -71,16 +71,16 @@ class ModelChoice(BaseModel):
     model: Identifier | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> "ModelChoice":
+    def _is_unambiguous(self) -> "ModelChoice":
         if self.model is not None and self.model_class is not None:
-            raise ValueError(_("names both model and model_class"))
+            raise ValueError(_("has both model and model_class"))
         if self.provider is None and self.model is None and self.model_class is None:
-            raise ValueError(_("names none of provider, model_class and model"))
+            raise ValueError(_("needs at least one of provider, model_class and model"))
         return self
 
 
 class RunConfig(BaseModel):
-    """A configuration whose shape is right; every further key is an input."""
+    """A configuration whose shape has been checked; every other key is an input."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     __pydantic_extra__: dict[str, JsonValue]
@@ -92,20 +92,20 @@ class RunConfig(BaseModel):
     models: dict[str, ModelChoice] = {}
 
     @model_validator(mode="after")
-    def _steps_differ(self) -> "RunConfig":
+    def _steps_are_unique(self) -> "RunConfig":
         for step in self.steps or ():
             if self.steps and self.steps.count(step) > 1:
-                raise ValueError(_("steps names %(step)s twice") % {"step": shown(step)})
+                raise ValueError(_("steps lists %(step)s twice") % {"step": shown(step)})
         return self
 
     @property
     def inputs(self) -> dict[str, JsonValue]:
-        """Return the values for the prompts' variables; an input that is null counts as not given."""
+        """Return the values for the prompts' variables; a null input counts as missing."""
         given = {name: _input(value) for name, value in self.__pydantic_extra__.items() if value is not None}
         return {"keyword": self.keyword, "language": self.language, **given}
 
     def document(self) -> dict[str, Any]:
-        """Return what `Run.config` keeps."""
+        """Return the JSON document to store in `Run.config`."""
         return self.model_dump(mode="json", exclude_defaults=True) | {"language": self.language}
 
 
@@ -121,7 +121,7 @@ def config_from_text(text: str) -> RunConfig:
         reason = _("it is nested too deeply") if isinstance(error, RecursionError) else str(error)
         raise InvalidRunConfig(
             _("The run's configuration is not valid JSON: %(reason)s.") % {"reason": reason},
-            hint=_('It looks like {"keyword": "coffee grinder", "language": "en"}.'),
+            hint=_('Example: {"keyword": "coffee grinder", "language": "en"}.'),
         ) from error
     return config_from_document(document)
 
@@ -131,14 +131,14 @@ def config_from_document(document: object) -> RunConfig:
     if not isinstance(document, dict):
         raise InvalidRunConfig(
             _("The run's configuration must be a JSON object, not %(input)s.") % {"input": shown(document)},
-            hint=_('It looks like {"keyword": "coffee grinder", "language": "en"}.'),
+            hint=_('Example: {"keyword": "coffee grinder", "language": "en"}.'),
         )
     _require_storable(document)
     try:
         config = RunConfig.model_validate(document)
     except ValidationError as error:
         raise InvalidRunConfig(
-            _("The run's configuration is refused: %(problem)s.") % {"problem": first_problem(error)}
+            _("The run's configuration is invalid: %(problem)s.") % {"problem": first_problem(error)}
         ) from error
     for name in config.__pydantic_extra__:
         _require_input_name(name)
@@ -146,13 +146,13 @@ def config_from_document(document: object) -> RunConfig:
 
 
 def _require_storable(document: object) -> None:
-    """PostgreSQL's jsonb knows neither U+0000 nor half a surrogate pair; the limit holds for every way in."""
+    """Reject what jsonb cannot store (U+0000, lone surrogates), and what exceeds the limit however it was passed."""
     try:
         encoded = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidRunConfig(_("The run's configuration holds what JSON text cannot.")) from error
+        raise InvalidRunConfig(_("The run's configuration contains a value that JSON cannot represent.")) from error
     if _NUL.search(encoded):
-        raise InvalidRunConfig(_("The run's configuration holds a NUL character."))
+        raise InvalidRunConfig(_("The run's configuration contains a NUL character."))
     if len(encoded) > MAX_CONFIG_BYTES:
         raise InvalidRunConfig(
             _("The run's configuration is larger than %(limit)d KiB.") % {"limit": MAX_CONFIG_BYTES // 1024}
@@ -162,7 +162,7 @@ def _require_storable(document: object) -> None:
 def _require_input_name(name: str) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise InvalidRunConfig(
-            _("The run's configuration is refused: %(name)s cannot be an input's name.") % {"name": shown(name)}
+            _("The run's configuration is invalid: %(name)s is not a valid input name.") % {"name": shown(name)}
         )
 
 
@@ -173,7 +173,7 @@ def _integer(digits: str) -> int:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(_("%(name)s is no JSON number") % {"name": name})
+    raise ValueError(_("%(name)s is not a JSON number") % {"name": name})
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -181,5 +181,5 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) < len(pairs):
         names = [name for name, _value in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(_("the key %(name)s stands twice in one object") % {"name": shown(twice)})
+        raise ValueError(_("the key %(name)s appears twice in one object") % {"name": shown(twice)})
     return document

@@ -1,15 +1,15 @@
-"""Refusals and failures around runs; each names the run, the step or the file."""
+"""Errors of runs. Each message names the run, the step or the file."""
 
 from config.base.errors import SeoGenError
 from tenants.errors import StorageError
 
 
 class RunError(SeoGenError):
-    """Root of this app's errors. One that comes up while a step works fails the step: trying again gives the same."""
+    """Base of this app's errors. Raised while a step runs, it fails the step: a retry would fail the same way."""
 
 
 class InvalidRunConfig(RunError):
-    """A run's configuration cannot be accepted, or the tenant lacks something that it needs."""
+    """A run's configuration is invalid, or the tenant lacks something that the run needs."""
 
     code = "run_config_invalid"
 
@@ -27,7 +27,7 @@ class NoPrompt(RunError):
 
 
 class BrokerUnavailable(RunError):
-    """The message broker does not answer, so that no worker would hear of a run."""
+    """The message broker does not answer, so no worker could be woken."""
 
     code = "broker_unreachable"
 
@@ -45,30 +45,30 @@ class MessageTooLarge(RunError):
 
 
 class LeaseLost(RunError):
-    """Another worker has taken the step over; what this one made of it must not be kept."""
+    """Another worker has taken over the step; this worker's result must be discarded."""
 
     code = "step_lease_lost"
 
 
 class InvalidPath(RunError):
-    """A path is not one of the active tenant's storage."""
+    """A path is outside the active tenant's storage."""
 
     code = "storage_path_foreign"
 
 
 class OutputKept(StorageError):
-    """A step's output is written, but not what follows from it: the next attempt adopts it, and counts its tokens."""
+    """A step's output was written, but not its artifact. The next attempt adopts the output and counts its tokens."""
 
     code = "step_output_kept"
 
 
 class MissingFile(RunError):
-    """A file that the database knows is not in the storage."""
+    """A file recorded in the database is missing from the storage."""
 
     code = "storage_file_missing"
 
 
 class DigestMismatch(RunError):
-    """A stored file is not what was written."""
+    """A stored file has been altered since it was written."""
 
     code = "storage_file_altered"

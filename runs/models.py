@@ -1,6 +1,6 @@
-"""Runs, their steps and artifacts in a tenant's database, as specified; further columns stand below a line.
+"""Runs, steps and artifacts in a tenant's database. Columns beyond the specification follow a marker comment.
 
-The rows are the truth about a run. A Celery message is only a wake-up (see `runs.messages.sending`).
+The rows are the source of truth; a Celery message is only a wake-up (see `runs.messages.sending`).
 """
 
 from typing import ClassVar
@@ -29,19 +29,19 @@ class StepStatus(models.TextChoices):
     FAILED = "failed", _("failed")
 
 
-# A run in one of these is waiting for a worker or has one.
+# A run with one of these statuses waits for a worker or has one.
 WORKING = (RunStatus.PENDING, RunStatus.RUNNING)
 
 
 class Run(models.Model):
     id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
     status = models.TextField(_("status"), choices=RunStatus)
-    # The step that is next or at work, or that failed; None once the run is completed.
+    # The step that is next, is running or has failed; None once the run is completed.
     current_step = models.TextField(_("current step"), null=True, blank=True)
     # A `runs.config.RunConfig` document.
     config = models.JSONField(_("configuration"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), db_default=SqlNow())
-    # Kept current by a trigger (migration 0002).
+    # Set by a trigger (migration 0002).
     updated_at = models.DateTimeField(_("updated"), db_default=SqlNow())
 
     class Meta:
@@ -62,19 +62,19 @@ class Run(models.Model):
 
 
 class Step(models.Model):
-    """One step of a run. What it runs with is pinned when the run is created; prices when it is first claimed."""
+    """One step of a run. Its model and prompt are pinned when the run is created; its prices, at the first claim."""
 
     id = SerialField(primary_key=True)
     run = models.ForeignKey(Run, verbose_name=_("run"), on_delete=models.PROTECT, related_name="steps", db_index=False)
     step = models.TextField(_("step"))
     status = models.TextField(_("status"), choices=StepStatus)
     llm_model = models.TextField(_("model"), null=True, blank=True)
-    # {"input": tokens, "output": tokens}, failed attempts included.
+    # {"input": tokens, "output": tokens}, including failed attempts.
     token_usage = models.JSONField(_("token usage"), null=True, blank=True)
-    # The last failure, kept while the step is tried again and cleared when it completes.
+    # The last failure; kept during retries, cleared when the step completes.
     error_message = models.TextField(_("error"), null=True, blank=True)
     retry_count = models.IntegerField(_("retries"), db_default=0)
-    # When the step was first claimed; None while it waits for its turn.
+    # When the step was first claimed; None until then.
     started_at = models.DateTimeField(_("started"), null=True, blank=True, db_default=SqlNow())
     completed_at = models.DateTimeField(_("completed"), null=True, blank=True)
     # -- beyond the specification --
@@ -100,14 +100,14 @@ class Step(models.Model):
     summary = models.TextField(_("summary"), null=True, blank=True)
     # {"input_tokens", "output_tokens", "characters", "size_bytes", "llm_seconds", "adopted"}
     metrics = models.JSONField(_("metrics"), null=True, blank=True)
-    # Fencing token: rises with every claim, and only the holder of the current one may change the step.
+    # Fencing token: increases with every claim; only the holder of the current one may change the step.
     lease_token = models.IntegerField(db_default=0)
     lease_expires_at = models.DateTimeField(_("lease until"), null=True, blank=True)
     lease_owner = models.TextField(_("worker"), null=True, blank=True)
-    # A step that waits to be tried again is not due before.
+    # A step that waits for a retry is not due before this time.
     not_before = models.DateTimeField(_("not before"), null=True, blank=True)
-    # From when on the sweep sends another wake-up, and how many it has sent since the step was last claimed. None: none
-    # yet (see `runs.services.sweep`).
+    # When the sweep sends the next wake-up (None: it has sent none yet), and how many it has sent since the last claim
+    # (see `runs.services.sweep`).
     wake_after = models.DateTimeField(null=True, blank=True)
     wake_count = models.IntegerField(db_default=0)
 
@@ -126,7 +126,7 @@ class Step(models.Model):
 
 
 class Artifact(models.Model):
-    """A generated file. Its content is in the storage; the row holds where, and its sha256."""
+    """A generated file. The storage holds its content; the row holds its path and sha256."""
 
     id = SerialField(primary_key=True)
     run = models.ForeignKey(
@@ -153,19 +153,19 @@ class Artifact(models.Model):
 
 
 class RunCost(models.Model):
-    """A row of the view `run_costs` (migration 0002): one per run that has steps."""
+    """A row of the view `run_costs` (migration 0002); one per run with steps."""
 
-    # What the tenant's role may do with the view (see tenants.schema.template).
+    # The tenant role's privileges on the view (see tenants.schema.template).
     database_privileges = ("SELECT",)
 
     run = models.OneToOneField(
         Run, verbose_name=_("run"), primary_key=True, on_delete=models.DO_NOTHING, related_name="cost"
     )
-    # US dollars over the steps whose prices are known; None where there is none.
+    # US dollars, over the steps with known prices; None if no price is known.
     total_llm_cost = models.DecimalField(_("cost (USD)"), max_digits=20, decimal_places=9, null=True)
     total_input_tokens = models.BigIntegerField(_("input tokens"), null=True)
     total_output_tokens = models.BigIntegerField(_("output tokens"), null=True)
-    # Steps that used tokens at an unknown price: where this is not 0, the cost is a lower bound.
+    # Steps that used tokens at an unknown price. If this is not 0, the cost is a lower bound.
     unpriced_steps = models.BigIntegerField(_("steps without a price"))
 
     class Meta:

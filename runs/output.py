@@ -1,4 +1,4 @@
-"""The form of `output.json`, and what is derived from a step's text."""
+"""Encode and decode `output.json`; derive the artifact's name and the summary of a step's text."""
 
 import json
 import unicodedata
@@ -9,18 +9,18 @@ from runs.storage import digest_of
 from runs.types import StepOutput
 
 SUMMARY_CHARS = 120
-# The last step's artifact is the finished article, whatever the step is called.
+# The last step's artifact is the finished article, whatever the step's name.
 ARTICLE = "article.md"
 
 
 def encode(output: StepOutput) -> bytes:
-    """Return the bytes of `output.json`: the same for the same output."""
+    """Return the content of `output.json`; deterministic."""
     document = {**asdict(output), "run_id": str(output.run_id), "text_digest": digest_of(output.text.encode())}
     return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
 
 
 def decode(content: bytes) -> StepOutput | None:
-    """Return what `encode` wrote; None where `content` is something else or cut off."""
+    """Return the output that `encode` wrote; None if `content` is truncated or anything else."""
     try:
         document = json.loads(content)
         text_digest = document.pop("text_digest")
@@ -31,7 +31,7 @@ def decode(content: bytes) -> StepOutput | None:
 
 
 def same_question(one: StepOutput, other: StepOutput) -> bool:
-    """Tell whether two outputs answer the same: of one step of one run, by one model, to one text of one prompt."""
+    """Return whether two outputs have the same run, step, provider, model, prompt and rendered prompt text."""
     return _question(one) == _question(other)
 
 
@@ -40,12 +40,12 @@ def _question(output: StepOutput) -> tuple[object, ...]:
 
 
 def article_name(step: str, *, is_last: bool) -> str:
-    """Return the name of the Markdown file that a step leaves."""
+    """Return the name of the Markdown file that a step writes."""
     return ARTICLE if is_last else f"{step}.md"
 
 
 def summary_of(text: str) -> str:
-    """Return the first line that says something, without Markdown's signs, for lists and logs."""
+    """Return the first line with text, without Markdown markup, for lists and logs."""
     lines = (line.strip("#*->_` \t") for line in text.splitlines())
     first = next((line for line in lines if line), "")
     printable = "".join(character for character in first if unicodedata.category(character) != "Cc")

@@ -1,4 +1,4 @@
-"""How commands show runs: tables for people, and progress on stderr."""
+"""How commands show runs: tables on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class RunProgress:
-    """One bar per run: how many of its steps are completed, and which one is at work."""
+    """One bar per run: the number of completed steps, and the current step."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -37,8 +37,8 @@ class RunProgress:
 
 @contextmanager
 def run_progress() -> Iterator[RunProgress]:
-    """Show bars on stderr while the block runs, where it is a terminal."""
-    from rich.console import Console  # slow to load, and not needed to show a run
+    """Show progress bars while the block runs, if stderr is a terminal."""
+    from rich.console import Console  # slow to import, and `run show` does not need it
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -70,7 +70,7 @@ def print_runs(summaries: list[RunSummary]) -> None:
 
 
 def cost_text(cost: CostDocument) -> str:
-    """Say what a run cost; an unknown price is said to be unknown, never shown as 0."""
+    """Describe a run's cost; an unknown price is shown as unknown, never as 0."""
     tokens = ngettext(
         "%(input)d token in, %(output)d out", "%(input)d tokens in, %(output)d out", cost["total_input_tokens"] or 0
     ) % {
@@ -94,9 +94,9 @@ def cost_text(cost: CostDocument) -> str:
 
 
 def failure_text(document: RunDocument) -> str:
-    """Say in one sentence why a run failed."""
+    """Return one sentence that says why a run failed."""
     failed = next((step for step in document["steps"] if step["status"] == StepStatus.FAILED), None)
-    return _("Run %(run)s of tenant %(tenant)s failed in the step %(step)s: %(reason)s") % {
+    return _("Run %(run)s of tenant %(tenant)s failed in step %(step)s: %(reason)s") % {
         "run": document["id"],
         "tenant": document["tenant_id"],
         "step": failed["step"] if failed else "-",

@@ -1,4 +1,4 @@
-"""Reading runs, and the one document by which commands and pages show a run."""
+"""Read runs, and build the document that commands show."""
 
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from tenants.routing.context import tenant_context
 
 
 def run_get(*, alias: str, run_id: UUID | str) -> Run:
-    """Return the run; raise `UnknownRun` where the tenant has none with this id."""
+    """Return the run; raise `UnknownRun` if the tenant has none with this id."""
     try:
         run = Run.objects.using(alias).filter(pk=UUID(str(run_id))).first()
     except ValueError:
@@ -20,20 +20,20 @@ def run_get(*, alias: str, run_id: UUID | str) -> Run:
     if run is None:
         raise UnknownRun(
             _("There is no run %(id)s.") % {"id": repr(str(run_id))[:60]},
-            hint=_("`seo-gen run list` shows those that exist."),
+            hint=_("List the tenant's runs with `seo-gen run list`."),
         )
     return run
 
 
 def run_list(*, alias: str, status: str | None = None, limit: int | None = None) -> QuerySet[Run]:
-    """Return the tenant's runs, the newest first."""
+    """Return the tenant's runs, newest first."""
     runs = Run.objects.using(alias).order_by("-created_at", "id")
     runs = runs.filter(status=status) if status else runs
     return runs[:limit] if limit is not None else runs
 
 
 def run_summary(*, tenant_id: str, run: Run) -> RunSummary:
-    """Return what a list says of a run."""
+    """Return what lists show of a run."""
     return RunSummary(
         tenant_id=tenant_id,
         id=str(run.pk),
@@ -46,7 +46,7 @@ def run_summary(*, tenant_id: str, run: Run) -> RunSummary:
 
 
 def run_document(*, tenant_id: str, run_id: UUID | str) -> RunDocument:
-    """Return all that is shown of a run: status, steps in order, cost, artifacts. Paths and digests, no content.
+    """Return a run's document: status, steps in order, cost and artifacts, with paths and digests but no content.
 
     Raises `TenantError` or `UnknownRun`.
     """
@@ -68,7 +68,7 @@ def run_document(*, tenant_id: str, run_id: UUID | str) -> RunDocument:
 
 
 def cost_document(cost: RunCost | None) -> CostDocument:
-    """Return a run's cost; None stands for a run that has no steps."""
+    """Return a run's cost; pass None for a run without steps."""
     known = cost.total_llm_cost if cost else None
     return CostDocument(
         total_llm_cost=round(float(known), 9) if known is not None else None,

@@ -1,8 +1,8 @@
 """The active tenant's files: `storage/{tenant_id}/{run_id}/{step}/output.json` and `…/{step}/artifacts/{name}`.
 
-Every path is formed from the active tenant and validated parts, so that no path of another tenant can be asked for.
-Files live in Django's storage "artifacts" (file system or S3). A file is written by the holder of its step's row lock,
-or by who held it until the server took it away: `write_once` is for what both may write.
+Every path is built from the active tenant and validated parts, so that no other tenant's path can be requested. Files
+live in Django's storage "artifacts" (file system or S3). A file is written by the worker that holds its step's row
+lock, or by one that has lost the lock without knowing; `write_once` is for files that both may write.
 """
 
 import hashlib
@@ -21,38 +21,38 @@ from tenants.routing.context import current_tenant
 _STEP = r"[a-z][a-z0-9_]{0,62}"
 _NAME = r"[a-z0-9][a-z0-9_-]{0,62}\.[a-z0-9]{1,10}"
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-# What follows "storage/{tenant_id}/".
+# The part after "storage/{tenant_id}/".
 _REST = re.compile(rf"{_UUID}/{_STEP}/(?:output\.json|artifacts/{_NAME})")
 
 
 def output_path(run_id: UUID, step: str) -> str:
-    """Return where the active tenant keeps a step's result."""
+    """Return the path of a step's output for the active tenant."""
     return _checked(f"{_folder(run_id, step)}/output.json")
 
 
 def artifact_path(run_id: UUID, step: str, name: str) -> str:
-    """Return where the active tenant keeps a file that a step made."""
+    """Return the path of a step's artifact for the active tenant."""
     return _checked(f"{_folder(run_id, step)}/artifacts/{name}")
 
 
 def write(path: str, content: bytes) -> StoredFile:
-    """Put `content` at `path`, replacing what is there at once or not at all; raise `StorageError`."""
+    """Write `content` to `path`, replacing any file atomically; raise `StorageError`."""
     return write_all({path: content})[0]
 
 
 def write_all(files: Mapping[str, bytes]) -> list[StoredFile]:
-    """Put each content at its path, in this order (`tenants.files.tenant_storage.write_all`); raise `StorageError`."""
+    """Write each content to its path, in order (`tenants.files.tenant_storage.write_all`); raise `StorageError`."""
     tenant_storage.write_all({_checked(path): content for path, content in files.items()})
     return [stored(path, content) for path, content in files.items()]
 
 
 def stored(path: str, content: bytes) -> StoredFile:
-    """Describe a file whose content is known."""
+    """Return the `StoredFile` for a known content."""
     return StoredFile(path, digest_of(content), len(content))
 
 
 def write_once(path: str, content: bytes) -> bytes:
-    """Put `content` at `path` unless something is there already; return what is there now. Raises `StorageError`."""
+    """Write `content` to `path` unless a file exists; return the content that is there now. Raises `StorageError`."""
     while not tenant_storage.create(_checked(path), content):
         present = read_unverified(path)
         if present is not None:
@@ -61,23 +61,23 @@ def write_once(path: str, content: bytes) -> bytes:
 
 
 def read(path: str, digest: str | None) -> bytes:
-    """Return the file's content once its sha256 is `digest`.
+    """Return the file's content after checking its sha256 against `digest`.
 
-    Raises `DigestMismatch`, `MissingFile`, or `StorageError` where it cannot be read now.
+    Raises `DigestMismatch`, `MissingFile`, or `StorageError` if the file cannot be read now.
     """
     content = read_unverified(path)
     if content is None:
         raise MissingFile(_("Storage: %(path)s is missing.") % {"path": path})
     if digest_of(content) != digest:
         raise DigestMismatch(
-            _("Storage: %(path)s is not what was written: its sha256 differs from the recorded one.") % {"path": path},
-            hint=_("Restore the file from a backup, or run the step again."),
+            _("Storage: %(path)s was altered: its sha256 differs from the recorded one.") % {"path": path},
+            hint=_("Restore the file from a backup, or rerun the step."),
         )
     return content
 
 
 def read_unverified(path: str) -> bytes | None:
-    """Return a file whose digest no row records (yet), None where there is none; raise `StorageError`."""
+    """Return a file's content without checking its digest, None if there is no file; raise `StorageError`."""
     return tenant_storage.read(_checked(path))
 
 
@@ -87,7 +87,7 @@ def digest_of(content: bytes) -> str:
 
 
 def is_path_of(tenant_id: str, path: str) -> bool:
-    """Tell whether the path is one that this module forms for the tenant."""
+    """Return whether this module could have built the path for the tenant."""
     prefix = prefix_of(tenant_id)
     return path.startswith(prefix) and _REST.fullmatch(path.removeprefix(prefix)) is not None
 
@@ -99,6 +99,6 @@ def _folder(run_id: UUID, step: str) -> str:
 def _checked(path: str) -> str:
     if not is_path_of(current_tenant("storage").id, path):
         raise InvalidPath(
-            _("Storage: %(path)r is no path of tenant %(tenant)s.") % {"path": path, "tenant": current_tenant().id}
+            _("Storage: %(path)r is not a path of tenant %(tenant)s.") % {"path": path, "tenant": current_tenant().id}
         )
     return path

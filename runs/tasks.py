@@ -1,4 +1,4 @@
-"""Celery's side of runs: who acts, and nothing else."""
+"""Celery tasks of runs: thin wrappers that set the audit actor."""
 
 import logging
 import os
@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=EXECUTE_STEP, bind=True, ignore_result=True)
 def execute_step(self: Any, tenant_id: str, run_id: str, step: str) -> None:
-    """Do the step if it is due. Repeated and late wake-ups do nothing."""
+    """Execute the step if it is due. Repeated and late wake-ups do nothing."""
     worker = self.request.hostname or "local"
     with acting_as(f"worker:{worker}", operation_id=self.request.id):
         try:
             step_execute(tenant_id=tenant_id, run_id=UUID(run_id), step=step, owner=f"{worker}/{os.getpid()}")
         except (TenantError, *UNUSABLE) as error:
-            # Suspended, erased, locked or out of reach: the rows keep the step until the tenant can be used again.
+            # Suspended, erased, locked or unreachable: the rows keep the step until the tenant can be used again.
             logger.warning(
-                "step left, its tenant cannot be used",
+                "step skipped, its tenant cannot be used",
                 extra={
                     "action": "step.skip",
                     "tenant": tenant_id,
@@ -40,6 +40,6 @@ def execute_step(self: Any, tenant_id: str, run_id: str, step: str) -> None:
 
 @shared_task(name=SWEEP, ignore_result=True)
 def sweep() -> None:
-    """Wake the steps that nobody works on."""
+    """Wake workers for steps that have none."""
     with acting_as("worker:sweep"):
         runs_sweep()

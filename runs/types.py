@@ -1,4 +1,4 @@
-"""Frozen values that pass between the parts of the engine, and the documents that commands print."""
+"""Frozen values passed between the modules of this app, and the documents that commands print."""
 
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
@@ -7,10 +7,10 @@ from uuid import UUID
 
 @dataclass(frozen=True)
 class PinnedStep:
-    """What one step of a new run is going to run with."""
+    """The model and prompt that one step of a new run will use."""
 
     step: str
-    # From 0, without gaps.
+    # Starts at 0, no gaps.
     position: int
     provider: str
     model: str
@@ -36,13 +36,13 @@ class Claim:
     step: str
     step_id: int
     token: int
-    # From 1; takeovers from lost workers count.
+    # Starts at 1; takeovers from lost workers count.
     attempt: int
     provider: str
     model: str
-    # None: the run was not made by us, and has no prompt pinned.
+    # None: another program created the run, without pinning a prompt.
     prompt: PinnedPrompt | None
-    # `Run.config`. Content: left out of `repr`, which ends up in logs.
+    # `Run.config`. It is customer content, so it is left out of `repr`, which may end up in logs.
     config: object = field(repr=False)
 
 
@@ -59,7 +59,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a step made, as `output.json` holds it."""
+    """A step's output, as stored in `output.json`."""
 
     run_id: UUID
     step: str
@@ -67,7 +67,7 @@ class StepOutput:
     model: str
     prompt_id: int
     prompt_version: int
-    # sha256 of the rendered prompt: the same input, the same output.
+    # sha256 of the rendered prompt: an output is reused only for the same input.
     input_digest: str
     text: str
     input_tokens: int
@@ -75,17 +75,17 @@ class StepOutput:
     finish_reason: str
 
 
-# How one wake-up ended.
+# The outcome of one wake-up.
 StepOutcome = Literal["not claimed", "completed", "retried", "failed", "lost"]
 
 
 @dataclass(frozen=True)
 class SweepReport:
-    """What one sweep found."""
+    """The result of one sweep."""
 
     tenants: int
     woken: int
-    # Tenants that could not be visited; the next sweep tries again.
+    # Tenants that could not be swept; the next sweep tries again.
     skipped: int
 
 
@@ -97,7 +97,7 @@ class StepDocument(TypedDict):
     token_usage: dict[str, int] | None
     retry_count: int
     error_message: str | None
-    # From the first claim to the end, waits between attempts included; None until then.
+    # From the first claim to completion, including waits between attempts; None until then.
     seconds: float | None
     output_path: str | None
     output_digest: str | None
@@ -106,7 +106,7 @@ class StepDocument(TypedDict):
 
 
 class CostDocument(TypedDict):
-    # US dollars, to nine places; None where no price is known.
+    # US dollars, to nine decimal places; None if no price is known.
     total_llm_cost: float | None
     total_input_tokens: int | None
     total_output_tokens: int | None

@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _only_distributes(config: pytest.Config) -> bool:
-    """Tell whether this process hands the tests to others (pytest-xdist), each of which has servers of its own."""
+    """Return whether this process distributes tests to others (pytest-xdist), each with its own servers."""
     return bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")
 
 
@@ -61,7 +61,7 @@ def _unwind_when_terminated() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import nothing that has no test for `--unit`."""
+    """With `--unit`, skip modules without unit tests."""
     is_tests = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
     return True if config.option.unit and is_tests and "mark.unit" not in collection_path.read_text() else None
 
@@ -95,7 +95,7 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> None:
 
 @pytest.fixture(scope="session")
 def logins(stack_home: stack.Home) -> Iterator[privileges.Watch]:
-    """Watch the whole session: the product logs in as no superuser, and as the administrator where it belongs."""
+    """Check that the session never logs in as a superuser, and as the administrator only where allowed."""
     watch = privileges.Watch(stack_home)
     yield watch
     assert watch.overstepped() == []
@@ -115,7 +115,7 @@ def databases(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker
 
 @pytest.fixture(autouse=True)
 def unit(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Fail what is marked `unit` where it starts or asks a server, also where there are some."""
+    """Fail tests marked `unit` that start a server or connect to one, even if servers are running."""
     if request.node.get_closest_marker("unit") is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""What is marked `unit` fails where it would need a server."""
+"""Tests marked `unit` fail if they need a server."""
 
 import socket
 from pathlib import Path

@@ -60,7 +60,7 @@ def modules() -> Iterator[Path]:
 
 
 def is_guarded(ancestors: list[ast.AST]) -> bool:
-    """Tell whether a `with catalog_only(…)` encloses the node, inside its own function."""
+    """Return whether a `with catalog_only(…)` encloses the node within its function."""
     for node in reversed(ancestors):
         if isinstance(node, ast.With):
             for item in node.items:
@@ -99,5 +99,5 @@ def test_the_list_of_exceptions_names_no_module_that_is_gone() -> None:
     assert set(ELSEWHERE) <= {name_of(path) for path in modules()}
 
 
-def test_nobody_passes_sql_to_a_model() -> None:
+def test_no_sql_is_passed_to_a_model() -> None:
     assert [name_of(path) for path in modules() if "RawSQL" in path.read_text()] == []

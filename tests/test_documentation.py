@@ -1,4 +1,4 @@
-"""The documentation keeps up with the code: commands, variables, dependencies, links."""
+"""The documentation matches the code: commands, variables, dependencies, links."""
 
 import argparse
 import ast

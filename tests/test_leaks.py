@@ -1,4 +1,4 @@
-"""The check that every test ends with: it finds what would fail others, and takes it back."""
+"""The check at the end of every test: it finds leaks that would fail other tests, and cleans them up."""
 
 import threading
 
@@ -91,7 +91,7 @@ def test_a_transaction_that_was_not_ended_is_ended() -> None:
     assert not connections["default"].in_atomic_block
 
 
-def test_an_actor_who_was_not_dismissed_is() -> None:
+def test_an_actor_that_was_not_reset_is_reset() -> None:
     forgotten = acting_as("operator:ann")
     forgotten.__enter__()
     assert leaks.found() == ["operator:ann is still the actor"]

@@ -1,4 +1,4 @@
-"""What is installed is installed by its sha256, from wherever it comes; and nothing says where from."""
+"""Packages are installed by sha256, whatever their source, and no file names a source."""
 
 from __future__ import annotations
 

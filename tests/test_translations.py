@@ -34,10 +34,10 @@ COUNTED_ALWAYS_MANY = {
     "longer than %(limit)d characters",
     "is longer than %(limit)d characters",
     "a number has more than %(limit)d digits",
-    "A message to %(task)s has %(size)d bytes; at most %(limit)d are sent.",
+    "A message to %(task)s has %(size)d bytes; the limit is %(limit)d.",
     "A tenant's name has at most %(max)d characters; this one has %(count)d.",
 }
-# The text, and its plural, "" where it has none.
+# The text and its plural, "" if it has none.
 Message = tuple[str, str]
 PLACEHOLDER = re.compile(r"%\(\w+\)[#0\- +]?[\d.]*[a-z]|%%")
 IN_TEMPLATE = re.compile(r"""(?:gettext|_)\(u?((?:"(?:[^"\\]|\\.)*")|(?:'(?:[^'\\]|\\.)*'))\)""")
@@ -98,7 +98,7 @@ def test_every_message_is_translated(japanese: polib.POFile) -> None:
     assert sorted(messages() - translated) == [], HINT
 
 
-def test_nothing_is_translated_that_is_never_said(japanese: polib.POFile) -> None:
+def test_no_unused_message_is_translated(japanese: polib.POFile) -> None:
     assert sorted({(entry.msgid, entry.msgid_plural) for entry in japanese} - messages()) == [], HINT
 
 

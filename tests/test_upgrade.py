@@ -1,4 +1,4 @@
-"""An installation that an earlier release left works with this one, without a step in between.
+"""An installation of an earlier release works with this one, without any intermediate step.
 
 The program runs in the home of tests/installations, on servers of its own. The tests are one story, in this order: what
 is there is looked at, what was left open is ended, then everything goes on, and in the end a customer is erased.
@@ -117,12 +117,12 @@ def test_it_says_what_it_said_before(installation: Installation) -> None:
     said: dict[str, Any] = installation.facts["said"]
     made_in = installation.facts["home"]
     for (words, expected), found in zip(said.items(), installation.do_all(*said), strict=True):
-        # The catalogue's folder alone is another one; certificates go on naming the former.
+        # The catalogue's folder alone is another one; certificates keep naming the former.
         moved = json.dumps(expected).replace(made_in, str(installation.home.path))
         assert differences(json.loads(moved) if words.startswith("backup list") else expected, found) == [], words
 
 
-def test_what_was_cut_off_is_ended(installation: Installation) -> None:
+def test_an_interrupted_operation_is_recovered(installation: Installation) -> None:
     ended = installation.do("tenant", "recover")
     assert [(one["tenant_id"], one["kind"], one["outcome"]) for one in ended] == [("cut-off", "create", "finished")]
 
@@ -175,7 +175,7 @@ def test_a_new_run_completes(installation: Installation) -> None:
     assert run["status"] == "completed" and run["cost"]["total_llm_cost"] > 0
 
 
-def test_the_scheduler_goes_on_from_its_file(installation: Installation) -> None:
+def test_the_scheduler_continues_from_its_file(installation: Installation) -> None:
     installation.start("beat")
     assert wait_until(lambda: "Sending due task runs.sweep" in installation.log("beat"), PATIENCE_S)
     assert "Traceback" not in installation.log("beat")
@@ -205,7 +205,7 @@ def test_a_restore_of_the_earlier_release_is_undone_and_the_customer_erased(inst
 
 
 def differences(expected: Any, found: Any, where: str = "") -> list[str]:
-    """Return in which points `found` does not say what `expected` does; what it says besides is none."""
+    """Return where `found` differs from `expected`; additional entries are ignored."""
     if isinstance(expected, dict) and isinstance(found, dict):
         return [one for key in expected for one in differences(expected[key], found.get(key), f"{where}.{key}")]
     if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):

@@ -40,7 +40,7 @@ def _create(name: str) -> float:
 
 
 def _require_guards(schema: str) -> None:
-    """Raise where the schema lacks the product's rows or triggers: it would be faster, and no comparison."""
+    """Raise if the schema lacks the product's rows or triggers: the comparison would be unfair."""
     with connection.cursor() as cursor:
         cursor.execute(f'SELECT count(*) FROM "{schema}".prompts')
         prompts = cursor.fetchone()[0]

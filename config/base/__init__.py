@@ -1,1 +1,1 @@
-"""What every app may import. It imports no app (commands know who acts: `audit.log.actor`)."""
+"""Code that every app may import. It imports no app, except `audit.log.actor` for commands."""

@@ -1,4 +1,4 @@
-"""What every command of ours shares: who acts, error translation, `--json`, and where output goes."""
+"""Base of all our commands: audit actor, error translation, `--json` and output streams."""
 
 import codecs
 import getpass
@@ -18,7 +18,7 @@ from config.base.errors import SeoGenError
 
 
 class Refusal(CommandError):
-    """A command's refusal, as a `SeoGenError` is a service's: a sentence, a hint, and a code for scripts."""
+    """An error raised by a command, with a message, a hint and a code for scripts (services raise `SeoGenError`)."""
 
     def __init__(self, message: str, *, code: str, hint: str = "", returncode: int = 1) -> None:
         super().__init__(f"{message} {hint}".rstrip(), returncode=returncode)
@@ -30,17 +30,17 @@ class Refusal(CommandError):
 class OperatorCommand(BaseCommand):
     """A thin command: `perform` calls one service and returns a JSON-ready document.
 
-    With `--json` the document is printed, alone, on stdout; otherwise `present` formats it for people. A `SeoGenError`
-    becomes a `Refusal` and exit code 1: one sentence on stderr, or with `--json` one document on stdout. What is found
-    to be wrong after the document was printed is told on stderr in either case. Wrong usage exits 2 (argparse).
-    Progress goes to stderr, and only where it is a terminal.
+    With `--json`, stdout contains only the document; otherwise `present` formats it for people. A `SeoGenError` becomes
+    a `Refusal` and exit code 1: one sentence on stderr, or with `--json` one document on stdout. Problems found after
+    the document was printed always go to stderr. Wrong usage exits 2 (argparse). Progress goes to stderr, and only if
+    that is a terminal.
     """
 
     requires_system_checks: list[str] = []
     requires_migrations_checks = False
     supports_json = True
     document_printed = False
-    # Django gives these to every command. They work, for those who use manage.py, and are not in the usage text.
+    # Django adds these options to every command. They work with manage.py, but the usage text leaves them out.
     suppressed_base_arguments = {
         *("--version", "--verbosity", "--settings", "--pythonpath", "--traceback"),
         *("--no-color", "--force-color", "--skip-checks"),
@@ -66,7 +66,7 @@ class OperatorCommand(BaseCommand):
             self.present(document)
 
     def perform(self, **options: Any) -> Any:
-        """Call the service; return what `--json` prints."""
+        """Call the service; return the document that `--json` prints."""
         raise NotImplementedError
 
     def present(self, document: Any) -> None:
@@ -74,20 +74,20 @@ class OperatorCommand(BaseCommand):
         raise NotImplementedError
 
     def binary_stdout(self, *, json: bool = False, is_text: bool = False) -> IO[bytes]:
-        """Return standard output for bytes, for what is written as a file is. People are told on stderr then.
+        """Return standard output as a binary stream, for `--output -`; messages for people must then go to stderr.
 
-        Refused with `--json`, whose document goes there too, and for what is not text at a terminal.
+        Raises `Refusal` with `--json`, whose document also goes to stdout, and if binary data would go to a terminal.
         """
         if json:
             raise Refusal(
                 _("--json and --output - both write to standard output."),
-                hint=_("Name a file, or leave --json out."),
+                hint=_("Write to a file, or leave out --json."),
                 code="options_conflict",
             )
         if not is_text and self.stdout.isatty():
             raise Refusal(
-                _("What --output - writes is not text."),
-                hint=_("Send standard output to a file or a pipe, not to a terminal."),
+                _("--output - writes binary data, and standard output is a terminal."),
+                hint=_("Redirect standard output to a file or a pipe."),
                 code="standard_output_not_text",
             )
         return cast(IO[bytes], getattr(self.stdout._out, "buffer", None) or _Decoded(self.stdout._out))
@@ -95,7 +95,7 @@ class OperatorCommand(BaseCommand):
     def confirm(self, tenant_id: str, consequence: str, *, confirmed: bool, can_be_undone: bool = False) -> None:
         """Require typing the tenant's id before a destructive command, unless `--confirm` was given.
 
-        Without a terminal nobody can be asked: the command is refused, unless what it does can be undone.
+        Without a terminal the command cannot ask: it raises `Refusal`, unless the operation can be undone.
         """
         if confirmed:
             return
@@ -104,12 +104,12 @@ class OperatorCommand(BaseCommand):
                 return
             raise Refusal(
                 consequence,
-                hint=_("Give --confirm to do it without being asked."),
+                hint=_("Pass --confirm to continue without being asked."),
                 code="confirmation_missing",
             )
         self.stderr.write(consequence)
-        # Not as the prompt of `input`, which goes to standard output, and with it into the file or pipe that it is.
-        self.stderr.write(_("Type %(id)s to go on: ") % {"id": tenant_id}, str, ending="")
+        # Not as the prompt of `input`, which goes to standard output, and that may be a file or a pipe.
+        self.stderr.write(_("Type %(id)s to continue: ") % {"id": tenant_id}, str, ending="")
         self.stderr.flush()
         try:
             typed = input().strip()
@@ -120,7 +120,7 @@ class OperatorCommand(BaseCommand):
 
 
 class _Decoded(io.RawIOBase):
-    """Bytes for a stream of text, which tests and other programs put in the place of standard output."""
+    """Binary stream on top of a text stream, which tests and other programs use in place of standard output."""
 
     def __init__(self, text: Any) -> None:
         self._text = text
@@ -135,7 +135,7 @@ class _Decoded(io.RawIOBase):
 
 
 def operator_name() -> str:
-    """Return the operating system's name for whoever runs the command."""
+    """Return the login name of the user who runs the command."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in a container

@@ -1,4 +1,4 @@
-"""Which commands ``seo-gen`` has, from their files alone: neither Django nor what a command works with is loaded."""
+"""List the commands of ``seo-gen`` from their file names, without loading Django or the commands."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -9,9 +9,9 @@ OUR_APPS = ("audit", "config", "llm", "prompts", "runs", "tenants")
 
 
 def our_commands() -> dict[str, str]:
-    """Return each command, such as "tenant_create", and the app that holds it."""
+    """Return {command: app}, such as {"tenant_create": "tenants"}."""
     ours = {name: app for app in OUR_APPS for name in _names(ROOT / app)}
-    # Django's own, even where we change what they do, stay with manage.py.
+    # Django's own commands are run with manage.py, even those that we override.
     django = find_spec("django")
     for name in _names(Path(str(django.origin)).parent / "core" if django else ROOT):
         ours.pop(name, None)
@@ -20,7 +20,7 @@ def our_commands() -> dict[str, str]:
 
 def summary_of(name: str, app: str) -> str:
     """Return the first line of the command's help, which is a literal in its class."""
-    import ast  # for the list of commands alone
+    import ast  # only the list of commands needs it
 
     source = (_folder(ROOT / app) / f"{name}.py").read_text()
     for statement in ast.walk(ast.parse(source)):
@@ -31,7 +31,7 @@ def summary_of(name: str, app: str) -> str:
 
 
 def spoken(name: str) -> str:
-    """Return how the command is typed: "cluster receive-wal"."""
+    """Return the command as it is typed: "cluster receive-wal"."""
     return name.replace("_", " ", 1).replace("_", "-")
 
 

@@ -1,8 +1,8 @@
-"""The parameters with which every PostgreSQL session of the product is opened: how long it may wait, and be waited for.
+"""Connection parameters of every PostgreSQL session: how long it may wait, and how long it may make others wait.
 
-A frozen process, a lost machine or a stuck lock then delays others by a bounded time. The parameters are part of the
-connection itself, so that neither PGOPTIONS in the environment nor the settings of a role or database weaken them.
-Needs no Django: the stack and the settings use it.
+They bound the delay that a frozen process, a lost machine or a stuck lock can cause. They are set on the connection, so
+that neither PGOPTIONS nor the settings of a role or database can weaken them. Does not import Django, since the stack
+and the settings use it.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any
 KEEPALIVES_IDLE_S = 30
 KEEPALIVES_INTERVAL_S = 10
 KEEPALIVES_COUNT = 3
-# pg_dump and its like stop reading while S3 stalls (three attempts of 60 s each); that is no lost peer.
+# pg_dump and similar programs stop reading while S3 stalls (three attempts of 60 s each); their peer is not lost.
 STALLING_PLACE_S = 300.0
-# An operator who thinks in the middle of a transaction; `SET` in psql changes it.
+# Allows an operator to pause in the middle of a transaction; `SET` in psql changes it.
 SHELL_IDLE_IN_TRANSACTION_TIMEOUT_S = 900.0
-# What PostgreSQL keeps of an application's name.
+# PostgreSQL truncates longer application names.
 APPLICATION_NAME_BYTES = 63
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a session waits, and how long others wait for it. `docs/configuration.md` says why these defaults."""
+    """How long a session waits, and how long others wait for it. `docs/configuration.md` explains the defaults."""
 
     lock_timeout_s: float = 10.0
-    # How long a transaction may hold its locks while its client says nothing.
+    # How long a transaction may hold its locks while its client is idle.
     idle_in_transaction_timeout_s: float = 60.0
     connect_timeout_s: int = 10
     # How long sent data may remain unacknowledged, in either direction.
@@ -45,10 +45,10 @@ class Limits:
 
 
 def parameters(limits: Limits, *, session: Mapping[str, str] | None = None, inherited: str = "") -> dict[str, Any]:
-    """Return what libpq is to connect with, as keywords for psycopg or Django's OPTIONS.
+    """Return libpq's connection parameters, as keywords for psycopg or Django's OPTIONS.
 
-    `session` holds further settings of the session; `inherited` are options, such as those of a URL, which hold only
-    where ours say nothing. The environment's PGOPTIONS are ignored unless they are given as such.
+    `session` contains additional session settings; `inherited` are options, such as those of a URL, that apply only if
+    ours do not override them. PGOPTIONS from the environment is ignored unless it is passed in `inherited`.
     """
     return {
         "connect_timeout": limits.connect_timeout_s,
@@ -58,15 +58,15 @@ def parameters(limits: Limits, *, session: Mapping[str, str] | None = None, inhe
 
 
 def options(limits: Limits, *, session: Mapping[str, str] | None = None, inherited: str = "") -> str:
-    """Return the same for the server's side, in the form of PGOPTIONS: later ones win."""
+    """Return the server-side settings in the format of PGOPTIONS; later ones win."""
     ours = {**_server_side(limits), **(session or {})}
     return " ".join([*([inherited] if inherited else []), *(f"-c {name}={_quoted(ours[name])}" for name in ours)])
 
 
 def program_environment(limits: Limits, *, session: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for one of PostgreSQL's own programs; the rest stands in `program_conninfo`.
+    """Return the environment for a PostgreSQL client program; `program_conninfo` has the remaining parameters.
 
-    pg_dump and pg_restore themselves switch off the timeouts of locks and idle transactions; pg_dump has an option.
+    pg_dump and pg_restore disable the lock and idle-in-transaction timeouts; pg_dump has an option for the former.
     """
     return {
         "PGCONNECT_TIMEOUT": str(limits.connect_timeout_s),
@@ -75,7 +75,7 @@ def program_environment(limits: Limits, *, session: Mapping[str, str] | None = N
 
 
 def program_conninfo(limits: Limits, database: str = "") -> str:
-    """Return what a program takes for --dbname: the database, and what no variable of the environment can say."""
+    """Return a program's --dbname argument: the database, and the parameters that no environment variable can set."""
     values = {
         **({"dbname": database} if database else {}),
         **_keepalives(_patient(limits).tcp_user_timeout_s),
@@ -84,14 +84,14 @@ def program_conninfo(limits: Limits, database: str = "") -> str:
 
 
 def inherited_options(url_options: Mapping[str, object]) -> str:
-    """Return what the environment and the control database's URL say: ours follow, and win."""
+    """Return the options from PGOPTIONS and the control database's URL; ours follow and win."""
     return " ".join(filter(None, [os.environ.get("PGOPTIONS", "").strip(), str(url_options.get("options", ""))]))
 
 
 def command_name(argv: Sequence[str] | None = None) -> str:
-    """Return what a session of this process is called, so that whoever waits for it can be told: command and host.
+    """Return the application name of this process's sessions (command and host), which identifies lock holders.
 
-    Only the first words of the command, since later ones may hold what does not belong into logs.
+    Uses only the first words of the command, since later ones may contain data that must not be logged.
     """
     words = list(sys.argv if argv is None else argv)
     spoken = [word for word in words[1:3] if not word.startswith("-") and "=" not in word and "/" not in word]
@@ -101,7 +101,7 @@ def command_name(argv: Sequence[str] | None = None) -> str:
 
 
 def _patient(limits: Limits) -> Limits:
-    """Return the limits for a program at the other end of a pipe from a place that may stall."""
+    """Return the limits for a program whose pipe leads to storage that may stall."""
     return replace(
         limits,
         idle_in_transaction_timeout_s=max(limits.idle_in_transaction_timeout_s, STALLING_PLACE_S),
@@ -135,7 +135,7 @@ def _ms(seconds: float) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Quote as PGOPTIONS does: a backslash before blanks and backslashes."""
+    """Quote for PGOPTIONS: escape spaces and backslashes with a backslash."""
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 

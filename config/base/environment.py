@@ -1,4 +1,4 @@
-"""Reading the environment for the settings: values are literal, and none is ever part of an error."""
+"""Read the environment for the settings. Values are taken literally and never quoted in errors."""
 
 import re
 from typing import Any
@@ -9,22 +9,22 @@ from django.core.exceptions import ImproperlyConfigured
 
 TRUE = frozenset({"1", "true", "on", "ok", "y", "yes"})
 POSTGRESQL = ("postgresql://", "postgres://", "psql://", "pgsql://")
-# Of the same setting: Celery's form, and that of Django's cache.
+# Celery separates several URLs in one setting with ";", Django's cache with either.
 BETWEEN_ADDRESSES = re.compile(r"[;,](?=[a-z+]+://)")
 FALSE = frozenset({"0", "false", "off", "n", "no"})
 
 
 class LiteralEnv(environ.Env):  # type: ignore[misc]
-    """django-environ without its interpolation: there, "$x" stands for the variable x, also in a password.
+    """django-environ without interpolation, which would replace "$x" by the variable x, even in a password.
 
-    A value that cannot be read is refused by the variable's name alone, since it may be a secret.
+    Errors name only the variable, since its value may be a secret.
     """
 
     def get_value(
         self, var: str, cast: Any = None, default: Any = environ.Env.NOTSET, parse_default: bool = False
     ) -> Any:
         value = self.ENVIRON.get(var)
-        # Set to nothing is unset, where nothing is no value: Compose files leave it so.
+        # An empty number or boolean counts as unset: Compose files leave unset variables empty.
         if value is None or (value == "" and cast in (bool, int, float)):
             if default is self.NOTSET:
                 raise ImproperlyConfigured(f"Set the {var} environment variable")
@@ -32,13 +32,13 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
         try:
             return self.parse_value(value, cast)
         except ValueError:
-            kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(cast, "what it should be")
+            kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(cast, "valid")
             # The cause would show the value.
             raise ImproperlyConfigured(f"The environment variable {var} is not {kind}") from None
 
     @classmethod
     def parse_value(cls, value: str, cast: Any) -> Any:
-        """Cast a value; the items of a list lose the blanks around them, and empty ones are left out."""
+        """Cast a value; list items are stripped, and empty ones are left out."""
         if cast is bool:
             return _boolean(value)
         if cast is float:
@@ -48,9 +48,9 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
         return super().parse_value(value, cast)
 
     def address(self, var: str, default: Any = environ.Env.NOTSET) -> str:
-        """Return a URL, or several separated by ";" or ",", that no library finds fault with later.
+        """Return a URL, or several separated by ";" or ",", after checking that libraries can parse them.
 
-        What they say of a password with a "/", "?" or "#" in it shows a part of that.
+        Libraries' errors would quote part of a password that contains "/", "?" or "#".
         """
         value = str(self.get_value(var, default=default))
         try:
@@ -60,7 +60,7 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
                     raise ValueError
                 _ = parts.port
         except ValueError:
-            hint = "is not an address (is a special character in the password not percent-encoded?)"
+            hint = "is not a valid URL (special characters in the password must be percent-encoded)"
             raise ImproperlyConfigured(f"The environment variable {var} {hint}") from None
         return value
 
@@ -71,8 +71,8 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
                 raise ValueError
             return dict(self.db_url_config(url, engine=engine))
         except (AttributeError, ValueError):
-            # A "/", "?" or "#" in a password, say; the cause would show it.
-            hint = "is not a database's address (is a special character in the password not percent-encoded?)"
+            # For example a "/", "?" or "#" in a password, which the cause would show.
+            hint = "is not a valid database URL (special characters in the password must be percent-encoded)"
             raise ImproperlyConfigured(f"The environment variable {var} {hint}") from None
 
 

@@ -1,13 +1,13 @@
-"""The root of every error that a person is told about."""
+"""The base class of all errors shown to people."""
 
 
 class SeoGenError(Exception):
-    """A refusal or failure that an operator or a staff member can act on.
+    """An error that an operator or staff member can act on.
 
-    `message` is one translated sentence that holds the offending id; `hint`, if any, is one with the next step. `code`
-    names the kind of refusal for scripts (docs/manual/errors.md): a class has one, or each of its raise sites does.
-    Boundaries translate it once: a command to ``CommandError``, the admin to a message, a task to retry or failure.
-    Anything that is not a `SeoGenError` is a defect and crashes.
+    `message` is one translated sentence with the offending id; `hint`, if any, is a sentence with the next step. `code`
+    identifies the kind of error for scripts (docs/manual/errors.md) and is set on the class or at each raise site.
+    It is handled once, at the boundary: a command raises ``CommandError``, the admin shows a message, a task retries or
+    fails. Anything else is a bug and crashes.
     """
 
     code: str = ""

@@ -1,13 +1,13 @@
-"""Model fields that reproduce the specification's column types where Django's own differ."""
+"""Model fields for the specification's column types that Django does not have."""
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 class SerialField(models.AutoField):  # type: ignore[type-arg]
-    """`SERIAL`, as the specification writes it.
+    """`SERIAL`, as specified.
 
-    Django's ``AutoField`` creates an identity column, whose default does not show in ``information_schema.columns``.
+    Django's ``AutoField`` creates an identity column, which shows no default in ``information_schema.columns``.
     """
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
@@ -21,7 +21,7 @@ class SerialField(models.AutoField):  # type: ignore[type-arg]
 
 
 class SqlNow(models.Func):
-    """`now()`, as the specification's defaults have it; Django's own `Now` is `statement_timestamp()` on PostgreSQL."""
+    """`now()`, as in the specification's defaults; Django's `Now` is `statement_timestamp()` on PostgreSQL."""
 
     function = "now"
     output_field = models.DateTimeField()

@@ -1,4 +1,4 @@
-"""How commands print: tables, and sizes for people."""
+"""Print tables and format sizes for people."""
 
 import sys
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ def size(size_bytes: int | None) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table on stdout, as wide as its content where stdout is no terminal, so that lines can be grepped."""
-    from rich.console import Console  # slow to load, and not needed for --json
+    """Print a table on stdout. If stdout is not a terminal, do not wrap rows, so that they can be grepped."""
+    from rich.console import Console  # slow to import, and --json does not need it
     from rich.table import Table
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 400, highlight=False)

@@ -1,4 +1,4 @@
-"""Django's cache in Redis or Valkey, with JSON instead of pickle: who can write to it must not run code here."""
+"""Django's Redis cache with JSON instead of pickle: write access to the cache must not allow running code here."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ logger = logging.getLogger(__name__)
 
 
 class MalformedValue(Exception):
-    """What the cache holds is not what this code writes there."""
+    """A cached value is not JSON, so this code did not write it."""
 
 
 class JSONSerializer:
-    """Takes what JSON has; anything else is refused when it is written (`TypeError`), not changed unseen."""
+    """Accepts JSON values only; writing anything else raises `TypeError` instead of converting it silently."""
 
     def dumps(self, value: object) -> int | bytes:
-        # Plain, so that the server can count with it.
+        # Integers stay plain, so that the server can increment them.
         return value if type(value) is int else json.dumps(value).encode()
 
     def loads(self, data: bytes | int) -> Any:
@@ -31,10 +31,10 @@ class JSONSerializer:
 
 
 class _Client(RedisCacheClient):
-    """Takes a malformed value for none: what is not in the cache is made again."""
+    """Treats a malformed value as missing, so that it is computed again."""
 
     def __init__(self, servers: list[str], **options: Any) -> None:
-        # The stubs know of pickles alone.
+        # The stubs allow only the pickle serializer.
         super().__init__(servers, serializer=JSONSerializer, **options)  # type: ignore[arg-type]
 
     def get(self, key: Any, default: Any) -> Any:

@@ -1,1 +1,1 @@
-"""What `seo-gen` does around a command: which there are, their usage, refusals, and completion."""
+"""What `seo-gen` does around a command: usage checks, error output, completion and the error reference."""

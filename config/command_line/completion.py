@@ -1,4 +1,4 @@
-"""Scripts that make a shell complete ``seo-gen``'s commands, options and their choices."""
+"""Scripts for shells to complete ``seo-gen``'s commands, options and their choices."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ GENERAL = ("--help", "--version")
 
 @dataclass(frozen=True)
 class Option:
-    # "-h", "--help"; none for an argument without a name.
+    # "-h", "--help"; empty for a positional argument.
     names: tuple[str, ...]
     help: str
     takes_value: bool
-    # Of the value; none where it may be any.
+    # The allowed values; empty if any value is allowed.
     choices: tuple[str, ...]
 
 
@@ -38,12 +38,12 @@ class Command:
 
     @property
     def arguments(self) -> list[str]:
-        """What may stand without an option before it."""
+        """Return the choices of positional arguments."""
         return [choice for option in self.options if not option.names for choice in option.choices]
 
 
 def options_of(parser: argparse.ArgumentParser) -> tuple[Option, ...]:
-    """Return what the usage text shows."""
+    """Return the options and arguments that the usage text shows."""
     shown = (action for action in parser._actions if action.help != argparse.SUPPRESS)
     return tuple(
         Option(tuple(one.option_strings), one.help or "", one.nargs != 0, tuple(map(str, one.choices or ())))
@@ -63,7 +63,7 @@ def bash(commands: Sequence[Command]) -> str:
 
 
 def _bash_options(command: Command) -> str:
-    """Return the statement that sets `words`; of a value that may be any none, so that files are completed."""
+    """Return the statement that sets `words`; it is empty for a value without choices, so that files are completed."""
     values = [
         f'{"|".join(option.names)}) words="{_words(option.choices)}" ;; '
         for option in command.named
@@ -105,7 +105,7 @@ def _zsh_options(command: Command) -> str:
 
 
 def _zsh_name(name: str, option: Option) -> str:
-    """Return the name, with "=" where a value may follow it in the same word."""
+    """Return the name, with "=" if a value may follow it in the same word."""
     return f"{name}=" if option.takes_value and name.startswith("--") else name
 
 
@@ -132,8 +132,8 @@ def fish(commands: Sequence[Command]) -> str:
 
 
 def _fish(condition: str, what: str, description: str) -> str:
-    told = f" -d {_fish_quoted(_one_line(description))}" if description else ""
-    return f"complete -c seo-gen -n '{condition}' {what}{told}"
+    described = f" -d {_fish_quoted(_one_line(description))}" if description else ""
+    return f"complete -c seo-gen -n '{condition}' {what}{described}"
 
 
 def _fish_option(option: Option) -> str:
@@ -163,7 +163,7 @@ def _nouns(commands: Sequence[Command]) -> list[str]:
 
 
 def _summary(commands: Sequence[Command], noun: str) -> str:
-    """Return what a command without a verb does; of a noun, its verbs."""
+    """Return a noun's verbs, or the summary of a command without a verb."""
     of_noun = [command for command in commands if command.noun == noun]
     verbs = [command.words[1] for command in of_noun if len(command.words) > 1]
     return ", ".join(verbs) or of_noun[0].summary
@@ -178,7 +178,7 @@ BASH = """\
 # Completes seo-gen in bash: source <(seo-gen completion bash)
 _seo_gen() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words=
-    # bash takes "--option=value" for three words.
+    # bash splits "--option=value" into three words.
     [[ $before == "=" ]] && before=${COMP_WORDS[COMP_CWORD-2]}
     [[ $word == "=" ]] && word=
     case "$COMP_CWORD:${COMP_WORDS[1]} ${COMP_WORDS[2]}" in

@@ -1,4 +1,4 @@
-"""How a refusal is told: one sentence for people on stderr, one JSON document for scripts on stdout."""
+"""Report errors: one sentence for people on stderr, or one JSON document for scripts on stdout."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from django.core.management.base import BaseCommand
 
 EXIT_REFUSED = 1
-# What Django's own commands refuse has no code of ours.
+# The code for errors of Django's own commands.
 DJANGO_COMMAND_REFUSED = "django_command_refused"
 
 
 class Refused(SeoGenError):
-    """A command's refusal on its way to the command line.
+    """A command's error on its way to the command line.
 
-    Not a ``CommandError``, which Django would print with the name of its class in front.
+    Not a ``CommandError``: Django would print that with its class name.
     """
 
     def __init__(self, message: str, *, hint: str, code: str, status: int, after_document: bool) -> None:
         super().__init__(message, hint=hint, code=code)
         self.status = status
-        # The command has printed its own document already, so that no second one may follow.
+        # The command has already printed its document, so no second one may follow.
         self.after_document = after_document
 
 
 def let_refusals_pass(command: BaseCommand) -> BaseCommand:
-    """Make the command raise `Refused` instead of a ``CommandError``, unless it is to show its traceback."""
+    """Make the command raise `Refused` instead of ``CommandError``, unless `--traceback` was given."""
     from django.core.management.base import CommandError, SystemCheckError
 
     execute = command.execute
@@ -39,7 +39,7 @@ def let_refusals_pass(command: BaseCommand) -> BaseCommand:
     def passing(*args: Any, **options: Any) -> Any:
         try:
             return execute(*args, **options)
-        except SystemCheckError:  # a report of its own
+        except SystemCheckError:  # Django prints its own report
             raise
         except (CommandError, SeoGenError) as error:
             if options.get("traceback"):
@@ -57,7 +57,7 @@ def let_refusals_pass(command: BaseCommand) -> BaseCommand:
 
 
 def refuse(error: SeoGenError, words: Sequence[str]) -> int:
-    """Tell of it as the command's words want it; return the exit status."""
+    """Print the error, as JSON if the command line has `--json`; return the exit status."""
     options = words[: words.index("--")] if "--" in words else words
     if "--json" in options and not getattr(error, "after_document", False):
         document = {"code": error.code, "message": str(error.message), "hint": str(error.hint)}

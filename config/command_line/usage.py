@@ -1,19 +1,19 @@
-"""Look at a command's words before anything is started for it."""
+"""Check a command's usage before any server is started for it."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Sequence
 
-# Neither is an exit status of argparse.
+# argparse exits with neither.
 UNDERSTOOD, NO_SUCH_COMMAND = 0, 3
 
 
 def check_usage(name: str, spoken: Sequence[str], arguments: Sequence[str]) -> int:
-    """Return `UNDERSTOOD`, `NO_SUCH_COMMAND`, or the exit status of the mistake, which has been printed.
+    """Return `UNDERSTOOD`, `NO_SUCH_COMMAND`, or argparse's exit status once it has printed the mistake.
 
-    In a forked child: to know a command's options its module is loaded, and with it the settings, which must be read
-    after the servers have been started. No thread runs yet.
+    Runs in a forked child: parsing needs the command's module, and so the settings, but this process must read the
+    settings after the servers have started. No other thread is running yet.
     """
     child = os.fork()
     if not child:
@@ -31,13 +31,13 @@ def _parse(name: str, spoken: Sequence[str], arguments: Sequence[str]) -> int:
         if app is None:
             return NO_SUCH_COMMAND
         command = load_command_class(app, name) if isinstance(app, str) else app
-        # Without it argparse's refusal would be an exception.
+        # Without this, a usage error would raise `CommandError`.
         command._called_from_command_line = True  # type: ignore[attr-defined]
         command.create_parser(spoken[0], " ".join(spoken[1:])).parse_args([*arguments])
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 1
     except Exception:
-        # A wrong configuration, a broken module: told by the real run, in whose boundary that is.
+        # An invalid configuration or a broken module: the real run will report it.
         return UNDERSTOOD
     return UNDERSTOOD
 

@@ -1,10 +1,10 @@
-"""Whether this process loads the admin and what else serves pages: most of what Django would load.
+"""Decide whether this process loads the admin and the other web apps, which are most of what Django loads.
 
-All do, but for commands of ``seo-gen`` that have no use for it (`config.cli`). Imports no Django: it is asked by the
-settings.
+Every process does, except ``seo-gen`` commands that do not need them (`config.cli`). Does not import Django, since the
+settings import this module.
 """
 
-# In the order of INSTALLED_APPS: the theme's templates replace the admin's, and WhiteNoise's runserver Django's.
+# In the order of INSTALLED_APPS: the theme's templates override the admin's, and WhiteNoise's runserver Django's.
 APPS = (
     "unfold",
     "django.contrib.admin",
@@ -17,11 +17,11 @@ _left_out = False
 
 
 def leave_out() -> None:
-    """Have the settings of this process, and of no other that it starts, leave out these apps."""
+    """Make the settings of this process leave out these apps; child processes are not affected."""
     global _left_out  # noqa: PLW0603  (one process, one set of apps)
     _left_out = True
 
 
 def installed() -> tuple[str, ...]:
-    """Return these apps, none where they were left out."""
+    """Return these apps; empty if they were left out."""
     return () if _left_out else APPS

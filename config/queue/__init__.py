@@ -1,1 +1,1 @@
-"""Celery's broker and worker as we use them: what is taken from the queue, and what is not."""
+"""Celery's broker and worker, hardened against malformed messages, and the schedule of beat."""

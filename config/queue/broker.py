@@ -1,9 +1,9 @@
-"""The broker as we use it: kombu's transports, which survive whatever others put there.
+"""kombu's transports, changed so that they survive anything that others put into the broker.
 
-kombu trusts what it takes from a queue of Redis's or Valkey's, and a worker ends where that is not what it expects.
-Here it is looked at first (`runs.messages.format`): what is no message is dropped, with one line in the log. RabbitMQ
-keeps the parts of a message apart by itself; what they say is for `config.queue.worker` to check, with every broker.
-(The stubs of kombu leave out half of what this builds on; the tests run it with the pinned version.)
+kombu trusts the content of a Redis or Valkey queue, and a worker exits if it finds something unexpected. These
+transports check each message first (`runs.messages.format`) and drop malformed ones with one line in the log. RabbitMQ
+itself keeps the parts of a message separate; `config.queue.worker` checks their content, for every broker.
+(kombu's stubs lack half of what this uses; the tests run it with the pinned version.)
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from runs.messages.format import MAX_ENVELOPE_BYTES, MalformedMessage, envelope
 
 logger = logging.getLogger(__name__)
 
-# Answers of workers to `celery inspect`, which list what they work on.
+# Workers' replies to `celery inspect`, which list their tasks.
 REPLY_QUEUE = ".pidbox"
 MAX_REPLY_BYTES = 1_000_000
 BROADCAST = "broadcast"
-KEPT_IS_NONE = "it was kept until it is answered for, and is none"
+UNACKED_MALFORMED = "it was stored as unacknowledged, and is malformed"
 
 
 def register() -> None:
-    """Have the brokers' URLs lead to these transports, in this process."""
+    """Make broker URLs use these transports in this process."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "config.queue.broker:Transport"))
     TRANSPORT_ALIASES.update(dict.fromkeys(("amqp", "pyamqp"), "config.queue.broker:AMQPTransport"))
     TRANSPORT_ALIASES.update(amqps="config.queue.broker:AMQPSTransport")
 
 
 def log_dropped(reason: object, queue: str, size_bytes: int | None = None) -> None:
-    """Say that a message was dropped and why, and nothing of what is in it: it is a stranger's."""
+    """Log that a message was dropped and why, without its content, which comes from a stranger."""
     logger.warning(
         "malformed message dropped: %s",
         reason,
@@ -43,27 +43,27 @@ def log_dropped(reason: object, queue: str, size_bytes: int | None = None) -> No
 
 
 class QoS(redis.QoS):
-    """Keeps messages that are not answered for, and brings them back when that takes too long."""
+    """Keeps unacknowledged messages, and restores them after a timeout."""
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Bring a message back; drop what is none, which would otherwise keep all others from coming back, for ever."""
+        """Restore a message; drop a malformed one, which would otherwise block the restoring of all others forever."""
         try:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
         except (RedisError, OSError):
             raise
         except Exception:
             self._remove_from_indices(tag).execute()  # type: ignore[attr-defined]
-            log_dropped(KEPT_IS_NONE, self.channel.unacked_key)  # type: ignore[attr-defined]
+            log_dropped(UNACKED_MALFORMED, self.channel.unacked_key)  # type: ignore[attr-defined]
 
 
 class Channel(redis.Channel):
-    """Takes from queues and broadcasts only what has the form of a message."""
+    """Accepts only well-formed messages from queues and broadcasts."""
 
     QoS = QoS
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous=asynchronous)  # type: ignore[misc]
-        # The one command by which queues are read. Where its reply is None, the time to wait is over for kombu.
+        # kombu reads queues only with this command, and takes a reply of None for a timeout.
         client.set_response_callback("BRPOP", _well_formed)
         return client
 
@@ -79,7 +79,7 @@ class Channel(redis.Channel):
         if isinstance(payload, dict) and isinstance(exchange, str) and isinstance(routing_key, str):
             super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)  # type: ignore[misc]
         else:
-            log_dropped(KEPT_IS_NONE, self.unacked_key)
+            log_dropped(UNACKED_MALFORMED, self.unacked_key)
 
 
 class Transport(redis.Transport):
@@ -89,7 +89,7 @@ class Transport(redis.Transport):
 
 
 class AMQPChannel(pyamqp.Channel):
-    """Unpacks nothing: a few bytes may unpack to gigabytes, and nothing of ours is compressed."""
+    """Decompresses nothing: a few bytes may unpack to gigabytes, and our messages are never compressed."""
 
     def message_to_python(self, raw_message: Any) -> Any:
         raw_message.properties.get("application_headers", {}).pop("compression", None)
@@ -113,7 +113,7 @@ class AMQPSTransport(pyamqp.SSLTransport):
 
 
 def _well_formed(reply: Any, **_options: Any) -> tuple[bytes, bytes] | None:
-    """Return (queue, message) of a BRPOP; None where there was none, or what there was is dropped."""
+    """Return (queue, message) from a BRPOP reply; None if there is no message or it was dropped."""
     if not reply:
         return None
     key, raw = reply
@@ -128,7 +128,7 @@ def _well_formed(reply: Any, **_options: Any) -> tuple[bytes, bytes] | None:
 
 
 def _well_formed_broadcast(raw: Any) -> bytes:
-    """Return the message; b"", which kombu skips, where it is none."""
+    """Return the message; b"", which kombu skips, if it is malformed."""
     try:
         return envelope(raw, "", max_bytes=MAX_REPLY_BYTES)
     except MalformedMessage as error:

@@ -1,6 +1,6 @@
-"""What a worker of ours does not take from Celery's: it acts on our tasks alone, and on questions about itself.
+"""Restrict Celery's worker to this application's tasks and to questions about its state.
 
-In use by the setting `worker_consumer`, with every broker.
+Enabled by the setting `worker_consumer`, for every broker.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from runs.messages.format import MalformedMessage, task_message
 
 logger = logging.getLogger(__name__)
 
-# What may be asked of a worker. The others would end it, empty its queue or forget its tasks for anybody who can write
-# to the broker: signals do that, and need an account on the machine.
+# The remote control commands that a worker answers. With the others, anyone who can write to the broker could stop it,
+# empty its queue or revoke its tasks; use signals for that, which require an account on the machine.
 QUESTIONS = {"ping", "active_queues", "active", "reserved", "scheduled", "registered", "stats"}
 OWN_CONTROL = "config.queue.worker:Questions"
 
 
 class Consumer(consumer.Consumer):
-    """Takes tasks from the queue."""
+    """Takes well-formed tasks from the queue and drops the rest."""
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc,valid-type]
         default_steps = [
@@ -33,7 +33,7 @@ class Consumer(consumer.Consumer):
         ]
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # In these workers talk to each other, about clocks, revoked tasks and elections; nobody needs that here.
+        # Through these, workers exchange clocks, revoked tasks and elections, which are not needed here.
         super().__init__(*args, **{**options, "without_mingle": True, "without_gossip": True})
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
@@ -78,13 +78,13 @@ class Questions(Control):
 
 
 def _question(body: object) -> dict[str, Any]:
-    """Return what Celery's mailbox makes of a question; raise `MalformedMessage` where it is none."""
+    """Return the question in the form that Celery's mailbox expects; raise `MalformedMessage` for anything else."""
     found: dict[str, Any] = {"arguments": {}, "destination": None, "reply_to": None, "ticket": None}
     match body:
         case {"method": str(method)} if method in QUESTIONS:
             found["method"] = method
         case _:
-            raise MalformedMessage("it is no question that a worker answers")
+            raise MalformedMessage("it is not a question that a worker answers")
     match body:
         case {"destination": [*names]} if all(isinstance(name, str) for name in names):
             found["destination"] = names
@@ -95,7 +95,7 @@ def _question(body: object) -> dict[str, Any]:
 
 
 def _rewrite(message: Any) -> None:
-    """Leave of the message only what it asks for; raise `MalformedMessage`."""
+    """Reduce the message to its task, arguments and time; raise `MalformedMessage`."""
     checked = task_message(
         message.headers,
         message.body,

@@ -1,1 +1,1 @@
-"""Celery messages: wake-ups only. Their names, their form, and sending them."""
+"""Celery messages, which are only wake-ups: task names, format and sending."""

@@ -1,8 +1,8 @@
-"""Which messages a worker acts on: the tasks that we send, with well-formed ids, and nothing else.
+"""Validate messages: a worker acts only on tasks that this application sends, with well-formed ids.
 
-Whoever can write to the broker can put anything into the queue. What is no message of ours is refused here, before
-Celery looks at it, which trusts what it finds and ends the worker where that is not what it expects. What passes is
-written anew from the parts that were checked: no other header or option of the sender's has any effect.
+Anyone who can write to the broker can put anything into the queue. Celery trusts messages, and an unexpected one can
+end the worker, so invalid messages are rejected here, before Celery parses them. Valid ones are rebuilt from the parts
+that were checked, so no other header or option of the sender has any effect.
 
 Pure functions; `config.queue.broker` and `config.queue.worker` apply them.
 """
@@ -24,18 +24,18 @@ from runs.retry import LONGEST_ASKED_S
 from tenants.naming import ID_PATTERN
 from tenants.task_names import AUDIT_ANCHOR, BACKUP_DAILY
 
-# A wake-up is some 500 bytes with its headers; a prompt or an output does not fit.
+# A wake-up takes about 500 bytes with its headers; a prompt or an output does not fit.
 MAX_MESSAGE_BYTES = 4096
-# As the broker holds it: headers and properties beside it, the body in Base64.
+# As stored in the broker: with headers and properties, the body in Base64.
 MAX_ENVELOPE_BYTES = 4 * MAX_MESSAGE_BYTES
-# Nothing of ours is to be done later than a provider may ask for; clocks may differ by an hour.
+# No task is due later than the longest delay that a provider may ask for; clocks may differ by an hour.
 LATEST = timedelta(seconds=LONGEST_ASKED_S, hours=1)
-# Celery's own options of a task, all unused: no task of ours is followed by another.
+# Celery's options for follow-up tasks, all unused.
 NOTHING_FOLLOWS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 class MalformedMessage(Exception):
-    """A message that nobody of ours sent. Says what is wrong with it, and never what is in it."""
+    """The application did not send this message. The error says what is wrong, but never quotes the message."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TaskMessage:
     task: str
     task_id: str
     args: tuple[str, ...]
-    # Not before then; None: at once.
+    # Run no earlier than this; None: at once.
     eta: datetime | None = None
 
     @property
@@ -78,7 +78,7 @@ class TaskMessage:
 
 
 def task_message(headers: object, body: str | bytes, *, content_type: object, content_encoding: object) -> TaskMessage:
-    """Return what the message asks for, or raise `MalformedMessage`."""
+    """Return the task that the message asks for, or raise `MalformedMessage`."""
     if (content_type, content_encoding) != ("application/json", "utf-8"):
         raise MalformedMessage("its content is not JSON")
     if len(body) > MAX_MESSAGE_BYTES:
@@ -87,22 +87,22 @@ def task_message(headers: object, body: str | bytes, *, content_type: object, co
     task = found.get("task")
     check = _ARGUMENTS.get(task) if isinstance(task, str) else None
     if not isinstance(task, str) or check is None:
-        raise MalformedMessage("it names no task of ours")
+        raise MalformedMessage("its task is unknown")
     if not isinstance(found.get("id"), str) or not is_uuid(found["id"]):
         raise MalformedMessage("its id is not a UUID")
     return TaskMessage(task, found["id"], check(_arguments(body)), _eta(found.get("eta")))
 
 
 def _arguments(body: str | bytes) -> list[object]:
-    """Return the positional arguments of a task's body, which has neither others nor anything that follows."""
+    """Return a task's positional arguments; reject keyword arguments and follow-up tasks."""
     parsed = _json(body, "body")
     if not isinstance(parsed, list) or len(parsed) != 3:
-        raise MalformedMessage("its body is no task's")
+        raise MalformedMessage("its body is not a task's")
     args, kwargs, embedded = parsed
     if not isinstance(args, list) or kwargs != {}:
-        raise MalformedMessage("its arguments are no list")
+        raise MalformedMessage("its arguments are not a list")
     if not isinstance(embedded, dict) or any(value is not None for value in embedded.values()):
-        raise MalformedMessage("it wants other tasks to follow")
+        raise MalformedMessage("it has follow-up tasks")
     return args
 
 
@@ -138,19 +138,19 @@ def _eta(value: object) -> datetime | None:
     except ValueError:
         eta = None
     if eta is None or eta.tzinfo is None:
-        raise MalformedMessage("its time is none")
+        raise MalformedMessage("its time is invalid")
     try:
-        # Converted, since Celery keeps times without looking whether they can be.
+        # Converted here, because Celery accepts times that cannot be converted.
         eta = eta.astimezone(UTC)
     except (OverflowError, ValueError):
-        raise MalformedMessage("its time is none") from None
+        raise MalformedMessage("its time is invalid") from None
     if eta > datetime.now(UTC) + LATEST:
-        raise MalformedMessage("its time is too far off")
+        raise MalformedMessage("its time is too far in the future")
     return eta
 
 
 def is_uuid(text: str) -> bool:
-    """Tell whether this is a UUID in its usual form; `UUID` itself takes braces and words without dashes too."""
+    """Return whether `text` is a UUID in its usual form; `UUID` also accepts braces and missing dashes."""
     try:
         return str(UUID(text)) == text
     except ValueError:
@@ -161,18 +161,18 @@ def is_uuid(text: str) -> bool:
 
 
 def envelope(raw: bytes, queue: str, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> bytes:
-    """Return a message of Redis's or Valkey's, as kombu writes it there, made of what is safe to read of `raw`.
+    """Rebuild a message as kombu stores it in Redis or Valkey, from the parts of `raw` that are safe to read.
 
-    kombu finds in it how the body is encoded, where the message goes back to and under which tag it is kept: these are
-    ours from here on. Raises `MalformedMessage`.
+    kombu takes the body's encoding, the return queue and the delivery tag from it, so these are set here and never
+    copied from `raw`. Raises `MalformedMessage`.
     """
     if len(raw) > max_bytes:
         raise MalformedMessage(f"it is longer than {max_bytes} bytes")
     found = _mapping(_json(raw, "message"), "message")
     properties = _mapping(found.get("properties"), "properties")
-    # Plain values alone: of objects kombu would make what they say they are.
+    # Only plain values: kombu would decode an object into whatever type it claims to be.
     headers = {name: value for name, value in _mapping(found.get("headers"), "headers").items() if _is_plain(value)}
-    # A few bytes may unpack to gigabytes; nothing of ours is compressed.
+    # A few compressed bytes may unpack to gigabytes; the application never compresses.
     headers.pop("compression", None)
     if properties.get("body_encoding") != "base64" or not isinstance(found.get("body"), str):
         raise MalformedMessage("its body is not Base64")
@@ -205,7 +205,7 @@ def _json(text: str | bytes, what: str) -> object:
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise MalformedMessage(f"its {what} are no object" if what != "message" else "it is no object")
+        raise MalformedMessage(f"its {what} are not an object" if what != "message" else "it is not an object")
     return value
 
 
@@ -215,5 +215,5 @@ def _is_plain(value: object) -> bool:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise MalformedMessage("its content type is no text")
+        raise MalformedMessage("its content type is not text")
     return value

@@ -1,7 +1,7 @@
-"""Celery messages: wake-ups only, and small enough to hold nothing else.
+"""Send wake-ups through Celery, and refuse messages large enough to hold anything else.
 
-Celery swallows what a `before_task_publish` receiver raises (`celery.utils.dispatch.signal.Signal.send`), so the guard
-sits where every task message passes instead: the application is made with `Celery(…, amqp=GuardedAMQP)`.
+Celery swallows errors from `before_task_publish` receivers (`celery.utils.dispatch.signal.Signal.send`). So the guard
+sits where every task message passes: the application is created with `Celery(…, amqp=GuardedAMQP)`.
 """
 
 import base64
@@ -24,11 +24,11 @@ from runs.messages.task_names import EXECUTE_STEP
 
 logger = logging.getLogger(__name__)
 
-# How long to wait for the broker, and for the workers' answers.
+# How long to wait for the broker.
 ANSWER_S = 1
-# A worker on a busy machine may need longer, so it is asked again.
+# How long to wait for the workers' answers. A busy worker may need longer, so they are asked twice.
 WORKER_ANSWERS_S = (1, 4)
-# What kombu makes of a broker that cannot be reached, and what it lets through where that happens later.
+# What kombu raises if the broker cannot be reached, and the errors that pass through it later.
 UNREACHABLE = (OperationalError, OSError, RedisError)
 
 
@@ -36,7 +36,7 @@ class GuardedAMQP(AMQP):
     """Refuses to send a task message larger than `MAX_MESSAGE_BYTES`."""
 
     def _create_task_sender(self) -> Callable[..., Any]:
-        send = super()._create_task_sender()  # type: ignore[misc]  # celery-types leaves it out
+        send = super()._create_task_sender()  # type: ignore[misc]  # missing from celery-types
 
         def send_small(producer: Any, name: str, message: Any, **options: Any) -> Any:
             refuse_large(name, message, options.get("headers"))
@@ -46,20 +46,21 @@ class GuardedAMQP(AMQP):
 
 
 def refuse_large(name: str, message: Any, more_headers: Any = None) -> None:
-    """Raise `MessageTooLarge` where headers and body (a Celery `task_message`) exceed the limit."""
+    """Raise `MessageTooLarge` if headers and body (a Celery `task_message`) exceed the limit."""
     size_bytes = len(json.dumps([message.headers, more_headers, message.body], default=str))
     if size_bytes > MAX_MESSAGE_BYTES:
         raise MessageTooLarge(
-            _("A message to %(task)s has %(size)d bytes; at most %(limit)d are sent.")
+            _("A message to %(task)s has %(size)d bytes; the limit is %(limit)d.")
             % {"task": name, "size": size_bytes, "limit": MAX_MESSAGE_BYTES},
-            hint=_("Messages carry ids; content belongs into the storage."),
+            hint=_("Send only ids in messages, and put content into the storage."),
         )
 
 
 def send_wake_up(tenant_id: str, run_id: UUID, step: str, *, delay_s: float | None = None) -> None:
-    """Tell some worker that a step may be due, after `delay_s` seconds.
+    """Wake a worker for a step that may be due, after `delay_s` seconds.
 
-    A broker that cannot be reached is logged, not raised: the rows are the truth, and the sweep sends again.
+    If the broker cannot be reached, this logs a warning and raises nothing: the database is the source of truth, and
+    the sweep sends the wake-up again.
     """
     try:
         app.send_task(EXECUTE_STEP, args=[tenant_id, str(run_id), step], countdown=delay_s, ignore_result=True)
@@ -71,10 +72,10 @@ def send_wake_up(tenant_id: str, run_id: UUID, step: str, *, delay_s: float | No
 
 
 def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collection[str]]) -> int | None:
-    """Remove the tenant's waiting wake-ups for runs that do not exist; return how many. `exist` picks those that do.
+    """Remove the tenant's queued wake-ups for runs that do not exist; return how many. `exist` returns those that do.
 
-    None where the broker cannot show its queue (only Redis and Valkey can) or does not answer: a wake-up for a run that
-    does not exist does nothing anyway.
+    Returns None if the broker cannot show its queue (only Redis and Valkey can) or does not answer. That is harmless:
+    a wake-up for a run that does not exist does nothing.
     """
     with suppress(*UNREACHABLE), _channel() as channel:
         if channel is None:
@@ -86,8 +87,8 @@ def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collecti
 
 
 def count_messages(tenant_id: str) -> int | None:
-    """Return how many wake-ups of the tenant there are, with workers' included; as `erase_messages` finds them."""
-    with _told(), _channel() as channel:
+    """Return the number of the tenant's wake-ups that `erase_messages` would remove."""
+    with _reporting_unreachable(), _channel() as channel:
         if channel is None:
             return None
         waiting = [raw for raw in _waiting(channel) if _run_of(raw, tenant_id)]
@@ -95,36 +96,36 @@ def count_messages(tenant_id: str) -> int | None:
 
 
 def erase_messages(tenant_id: str) -> int | None:
-    """Remove every wake-up of the tenant, also those that workers have taken and not answered for; return how many.
+    """Remove every wake-up of the tenant, including those that workers hold unacknowledged; return how many.
 
-    None where the broker does not show any. Raises `BrokerUnavailable`: what it holds then is unknown.
+    Returns None if the broker cannot show its queue. Raises `BrokerUnavailable` if its content is unknown.
     """
-    with _told(), _channel() as channel:
+    with _reporting_unreachable(), _channel() as channel:
         if channel is None:
             return None
         dropped = sum(_drop(channel, raw) for raw in _waiting(channel) if _run_of(raw, tenant_id))
         taken = _taken(channel, tenant_id)
         for tag in taken:
-            # As an answer would; a worker that still holds it finds the tenant closed.
+            # The same as an acknowledgement. A worker that still holds the message finds the tenant closed.
             channel.client.pipeline().zrem(channel.unacked_index_key, tag).hdel(channel.unacked_key, tag).execute()
         return dropped + len(taken)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Turn a broker out of reach into `BrokerUnavailable`."""
+def _reporting_unreachable() -> Iterator[None]:
+    """Raise `BrokerUnavailable` if the broker cannot be reached."""
     try:
         yield
     except UNREACHABLE as error:
         raise BrokerUnavailable(
             _("The message broker %(address)s cannot be reached.") % {"address": address_of_broker()},
-            hint=_("`seo-gen stack status` shows what runs; CELERY_BROKER_URL says where the broker is."),
+            hint=_("Check `seo-gen stack status` and the broker's address in CELERY_BROKER_URL."),
         ) from error
 
 
 @contextmanager
 def _channel() -> Iterator[Any]:
-    """Yield kombu's channel to Redis or Valkey; None where the broker is another, which does not show its queues."""
+    """Yield kombu's channel to Redis or Valkey; None for any other broker, whose queues cannot be read."""
     with app.connection_for_write(connect_timeout=ANSWER_S) as connection:
         channel = connection.default_channel
         yield channel if hasattr(getattr(channel, "client", None), "lrange") else None
@@ -140,20 +141,20 @@ def _drop(channel: Any, raw: bytes) -> int:
 
 
 def _taken(channel: Any, tenant_id: str) -> list[bytes]:
-    """Return the tags of the tenant's messages that workers have taken; the broker may serve other installations."""
+    """Return the tags of the tenant's messages that workers hold; skip messages of other installations."""
     tags = []
     for tag, raw in channel.client.hgetall(channel.unacked_key).items():
         try:
             message, _exchange, queue = json.loads(raw)
         except (ValueError, TypeError, RecursionError):
-            continue  # no message, which workers drop
+            continue  # malformed; workers drop it
         if queue == app.conf.task_default_queue and _run_of(json.dumps(message).encode(), tenant_id):
             tags.append(tag)
     return tags
 
 
 def _run_of(raw: bytes, tenant_id: str) -> str | None:
-    """Return which of the tenant's runs a message, as Redis holds it, wakes; None where none."""
+    """Return the id of the run that a message (as Redis holds it) wakes; None if it is not a wake-up of the tenant."""
     try:
         message = json.loads(raw)
         if message["headers"]["task"] != EXECUTE_STEP:
@@ -165,7 +166,7 @@ def _run_of(raw: bytes, tenant_id: str) -> str | None:
 
 
 def require_broker() -> None:
-    """Raise `BrokerUnavailable` where the broker does not answer."""
+    """Raise `BrokerUnavailable` if the broker does not answer."""
     try:
         with app.connection_for_write(connect_timeout=ANSWER_S) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=ANSWER_S)
@@ -173,18 +174,21 @@ def require_broker() -> None:
         raise BrokerUnavailable(
             _("The message broker %(address)s cannot be reached, so nothing was started.")
             % {"address": address_of_broker()},
-            hint=_("`seo-gen stack status` shows what runs; CELERY_BROKER_URL says where the broker is."),
+            hint=_("Check `seo-gen stack status` and the broker's address in CELERY_BROKER_URL."),
         ) from error
 
 
 def require_worker() -> None:
-    """Raise `NoWorker` where no worker that takes tasks from our queue answers."""
+    """Raise `NoWorker` if no worker that listens on our queue answers."""
     require_broker()
     queue = app.conf.task_default_queue
     if not any(_is_listened_to(queue, timeout_s) for timeout_s in WORKER_ANSWERS_S):
         raise NoWorker(
             _("No worker listens on the queue %(queue)s, so nothing was started.") % {"queue": queue},
-            hint=_("`seo-gen stack start` starts one; without --wait the run is created and waits for a worker."),
+            hint=_(
+                "Start one with `seo-gen stack start`, or leave out --wait: the run is then created and waits for a"
+                " worker."
+            ),
         )
 
 
@@ -194,5 +198,5 @@ def _is_listened_to(queue: str, timeout_s: float) -> bool:
 
 
 def address_of_broker() -> str:
-    """Return the broker's address with its password masked."""
+    """Return the broker's URL with the password masked."""
     return str(app.connection_for_write().as_uri())

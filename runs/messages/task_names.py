@@ -1,4 +1,4 @@
-"""The names by which tasks are sent, so that services need not import them."""
+"""Task names, so that services can send tasks without importing them."""
 
 EXECUTE_STEP = "runs.execute_step"
 SWEEP = "runs.sweep"

@@ -1,1 +1,1 @@
-"""What can be done with runs: one operation, one module."""
+"""Operations on runs, one per module."""

@@ -1,4 +1,4 @@
-"""Claim a step: compare-and-set, with a lease in database time and a fencing token."""
+"""Claim a step by compare-and-set, with a lease in database time and a fencing token."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -17,22 +17,22 @@ from runs.models import WORKING, Run, RunStatus, Step, StepStatus
 from runs.services.finish import fail_run
 from runs.types import Claim, PinnedPrompt
 
-# Due: waiting for its turn, and not told to wait longer.
+# Due: pending, and any retry delay has passed.
 DUE = Q(status=StepStatus.PENDING) & (Q(not_before=None) | Q(not_before__lte=Now()))
 # Lapsed: its worker stopped renewing the lease.
 LAPSED = Q(status=StepStatus.RUNNING) & Q(lease_expires_at__lt=Now())
 
-# Whenever a tenant's database is replaced, tokens of unfinished steps move beyond another multiple of this, so that a
-# claim in one of the databases that the tenant ever had is none in any other.
+# Each time a tenant's database is replaced, the tokens of unfinished steps move past the next multiple of this, so a
+# token issued before a restore can never match one issued after it.
 FENCE = 1_000_000
 
 
 def step_claim(*, alias: str, tenant_id: str, run_id: UUID, step: str, owner: str) -> Claim | None:
-    """Take the step for `owner` (a worker's name) if it is the run's turn and nobody works on it; else None.
+    """Claim the step for `owner` (a worker's name) if it is the run's current step and has no worker; else None.
 
-    1. lock run and step if the step is due or lapsed: of two who try, the second waits, looks again and finds neither;
-    2. compare and set: raise the token, start the lease; 3. a step lost by as many workers as there are attempts fails
-    instead; 4. the audit entry.
+    1. lock run and step if the step is due or lapsed: a second worker waits for the lock and then finds neither;
+    2. compare and set: increment the token, start the lease; 3. if the step has used up its attempts on lost workers,
+    fail it instead; 4. write the audit entry.
     """
     with transaction.atomic(using=alias):
         row = _locked_if_claimable(alias, run_id, step)
@@ -54,7 +54,7 @@ def step_claim(*, alias: str, tenant_id: str, run_id: UUID, step: str, owner: st
 
 
 def lease_renew(*, alias: str, claim: Claim) -> bool:
-    """Move the lease's end to a full lease from now; False where the claim is no longer the current one."""
+    """Extend the lease to its full length from now; return False if the claim is no longer current."""
     current = Step.objects.using(alias).filter(
         pk=claim.step_id, run_id=claim.run_id, lease_token=claim.token, status=StepStatus.RUNNING
     )
@@ -62,7 +62,7 @@ def lease_renew(*, alias: str, claim: Claim) -> bool:
 
 
 def _locked_if_claimable(alias: str, run_id: UUID, step: str) -> Step | None:
-    """Return the step with its run and prompt, run and step locked in this order; None where it is not claimable."""
+    """Lock the run, then the step, and return the step with its run and prompt; None if it cannot be claimed."""
     return (
         Step.objects.using(alias)
         .select_related("run", "prompt")
@@ -73,7 +73,7 @@ def _locked_if_claimable(alias: str, run_id: UUID, step: str) -> Step | None:
 
 
 def _take(alias: str, row: Step, owner: str) -> bool:
-    """Hand the locked step to `owner`; the token is compared again, so that the lock is not all that protects it."""
+    """Give the locked step to `owner`. The token is compared again, so that safety does not rest on the lock alone."""
     current = Step.objects.using(alias).filter(pk=row.pk, lease_token=row.lease_token, status=row.status)
     return bool(
         current.update(
@@ -85,7 +85,7 @@ def _take(alias: str, row: Step, owner: str) -> bool:
             not_before=None,
             wake_after=None,
             wake_count=0,
-            # A takeover is another attempt.
+            # A takeover counts as an attempt.
             retry_count=row.retry_count + int(row.status == StepStatus.RUNNING),
             **_prices(row),
         )
@@ -93,7 +93,7 @@ def _take(alias: str, row: Step, owner: str) -> bool:
 
 
 def _prices(row: Step) -> dict[str, Decimal | None]:
-    """Return the prices to keep: those of the first attempt are those of the step."""
+    """Return the prices to store. A step keeps the prices of its first claim, so later claims store none."""
     if row.lease_token % FENCE:
         return {}
     return prices_of(str(row.llm_provider), str(row.llm_model))

@@ -1,4 +1,4 @@
-"""Create a run: pinned, audited, and a worker told."""
+"""Create a run: pin its models and prompts, record it and wake a worker."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,11 +17,11 @@ from tenants.routing.context import tenant_context
 
 
 def run_create(*, tenant_id: str, config: RunConfig | Mapping[str, object]) -> Run:
-    """Create a run of the tenant's and wake a worker for its first step.
+    """Create a run and wake a worker for its first step.
 
-    1. check the configuration and pin steps, models and prompts; 2. ask the broker for a sign of life; 3. mark the
-    tenant for the sweep; 4. run, steps and audit entry in one transaction; 5. the wake-up, once that is committed.
-    Raises `TenantError`, `InvalidRunConfig`, `LLMError`, `PromptError` or `BrokerUnavailable`; nothing exists then.
+    1. check the configuration and pin steps, models and prompts; 2. check that the broker answers; 3. mark the tenant
+    for the sweep; 4. insert run, steps and audit entry in one transaction; 5. send the wake-up after the commit.
+    Raises `TenantError`, `InvalidRunConfig`, `LLMError`, `PromptError` or `BrokerUnavailable`, having created nothing.
     """
     checked = config if isinstance(config, RunConfig) else config_from_document(dict(config))
     with tenant_context(tenant_id) as alias:

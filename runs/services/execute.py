@@ -1,4 +1,4 @@
-"""Do one step: what a worker does with a wake-up."""
+"""Execute one step: what a worker does on a wake-up."""
 
 import logging
 import time
@@ -26,18 +26,18 @@ from tenants.routing.context import tenant_context
 
 logger = logging.getLogger(__name__)
 
-# The tenant's database is out of reach, takes no changes (a standby), or ended our transaction because we were silent
-# for too long: says nothing of the step.
+# The tenant's database cannot be reached, is read-only (a standby), or ended our transaction because it was idle too
+# long. None of these is the step's fault.
 UNUSABLE = (OperationalError, InterfaceError, InternalError)
 
 
 def step_execute(*, tenant_id: str, run_id: UUID, step: str, owner: str) -> StepOutcome:
-    """Claim the step, ask its model, keep the answer; return how it ended.
+    """Claim the step, call its model and store the reply; return how it ended.
 
-    1. claim it and render its prompt, inside the tenant's context; 2. ask the model outside, with neither a transaction
-    nor a connection of the tenant's held, while the lease is renewed; 3. complete it inside again.
-    A failure is recorded on the step: tried again later, or final. Only what cannot be recorded is raised
-    (`TenantError`, the database out of reach): then the lease lapses, and the sweep hands the step to another worker.
+    1. in the tenant's context, claim the step and render its prompt; 2. outside it, call the model while the lease is
+    renewed: no transaction and no connection of the tenant is held; 3. in the context again, complete the step.
+    A failure is recorded on the step, which is then retried or fails. An error is raised only if it cannot be recorded
+    (`TenantError`, the database cannot be reached); then the lease lapses, and the sweep wakes another worker.
     """
     claim: Claim | None = None
     output: StepOutput | None = None
@@ -64,7 +64,7 @@ def step_execute(*, tenant_id: str, run_id: UUID, step: str, owner: str) -> Step
 
 
 def _ask(claim: Claim, work: Work) -> StepOutput:
-    """Return the model's answer, the lease renewed meanwhile."""
+    """Call the model, renewing the lease meanwhile, and return its output."""
     model = resolve_named_model(claim.provider, claim.model, active_only=False)
     client = client_for(claim.provider, model.api_base_url)
     request = LLMRequest(
@@ -79,9 +79,9 @@ def _ask(claim: Claim, work: Work) -> StepOutput:
 
 
 def _complete(claim: Claim, output: StepOutput, *, llm_seconds: float, adopted: bool) -> None:
-    """Keep the output; where the tenant's tables are locked, as during a migration, try for as long as a lease.
+    """Store the output. While the tenant's tables are locked, as in a migration, retry for the length of a lease.
 
-    The answer is paid for. Whoever has taken the step over meanwhile wins: `LeaseLost`.
+    The reply is paid for, so it is worth waiting. Raises `LeaseLost` if another worker has taken over the step.
     """
     deadline = time.monotonic() + settings.RUN_LEASE_S
     while True:
@@ -100,7 +100,7 @@ def _renew(claim: Claim) -> bool:
 
 
 def _output_of(claim: Claim, work: Work, reply: LLMReply) -> StepOutput:
-    # A reply may hold half a surrogate pair, which UTF-8 cannot.
+    # A reply may contain a lone surrogate, which UTF-8 cannot encode.
     text = reply.text.encode(errors="replace").decode()
     return StepOutput(
         run_id=claim.run_id,
@@ -118,7 +118,7 @@ def _output_of(claim: Claim, work: Work, reply: LLMReply) -> StepOutput:
 
 
 def _settle(claim: Claim, error: Exception, output: StepOutput | None) -> StepOutcome:
-    """Record a failed attempt: to be tried again where that may help, else final."""
+    """Record a failed attempt: schedule a retry if one may succeed, else fail the step."""
     usage = _usage_of(error, output, claim)
     try:
         with tenant_context(claim.tenant_id) as alias:
@@ -129,7 +129,7 @@ def _settle(claim: Claim, error: Exception, output: StepOutput | None) -> StepOu
                 delay_s=delay_s(claim.attempt, getattr(error, "retry_after_s", None)),
                 usage=usage,
             ):
-                _log(logging.INFO, "step will be tried again", claim, "step.retry", error)
+                _log(logging.INFO, "step will be retried", claim, "step.retry", error)
                 return "retried"
             if not _may_pass(error):
                 step_fail(alias=alias, claim=claim, reason=_reason(error), usage=usage)
@@ -140,14 +140,14 @@ def _settle(claim: Claim, error: Exception, output: StepOutput | None) -> StepOu
 
 
 def _may_pass(error: Exception) -> bool:
-    """Tell whether another attempt may succeed."""
+    """Return whether a retry may succeed."""
     if isinstance(error, LLMError):
         return not error.permanent
     return isinstance(error, (StorageError, SandboxUnavailable))
 
 
 def _usage_of(error: Exception, output: StepOutput | None, claim: Claim) -> TokenUsage | None:
-    """Return the tokens that the failed attempt cost, as far as they are known and no later one counts them."""
+    """Return the tokens that the failed attempt used, if known and if no later attempt will count them."""
     if isinstance(error, LLMError):
         return error.usage
     if isinstance(error, OutputKept) and claim.attempt < settings.RUN_MAX_ATTEMPTS:
@@ -156,20 +156,20 @@ def _usage_of(error: Exception, output: StepOutput | None, claim: Claim) -> Toke
 
 
 def _reason(error: Exception) -> str:
-    """Return what staff read; of a defect only its class, since its message may hold content."""
+    """Return the reason that staff see. For a bug it names only the class, since the message may quote content."""
     if isinstance(error, SeoGenError):
         return str(error)
-    return _("Unexpected error (%(name)s); the worker's log tells more.") % {"name": type(error).__name__}
+    return _("Unexpected error (%(name)s); see the worker's log.") % {"name": type(error).__name__}
 
 
 def _lost(claim: Claim | None) -> StepOutcome:
     if claim is not None:
-        _log(logging.WARNING, "step was taken over, result dropped", claim, "lease.lost")
+        _log(logging.WARNING, "step was taken over, result discarded", claim, "lease.lost")
     return "lost"
 
 
 def _log(level: int, message: str, claim: Claim, action: str, error: Exception | None = None) -> None:
-    """Log ids only; the traceback just of a defect."""
+    """Log ids only, with a traceback only for a bug."""
     logger.log(
         level,
         message,

@@ -1,6 +1,6 @@
-"""How a claimed step ends: completed, to be tried again, or failed. Each is one transaction of the claim's holder.
+"""End a claimed step: complete, retry or fail it, each in one transaction of the claim's holder.
 
-All lock the run first, then the step, then (through `record`) the head of the audit chain.
+All of them lock the run, then the step, then (through `record`) the head of the audit chain.
 """
 
 from datetime import timedelta
@@ -23,19 +23,19 @@ from tenants.errors import StorageError
 
 
 def step_complete(*, alias: str, claim: Claim, output: StepOutput, llm_seconds: float, adopted: bool) -> None:
-    """Keep what the step made and hand the run to its next step.
+    """Store the step's output and move the run to its next step.
 
-    1. lock, and refuse a claim that is no longer the current one; 2. write the files, so that a crash from here on
-    leaves an output that the next attempt adopts; 3. row, artifact, run and audit entry; 4. the next wake-up after the
-    commit. `llm_seconds` is how long the model took; `adopted` tells that an earlier attempt had written the output.
-    Where another attempt has written one meanwhile, that one is kept. Raises `LeaseLost` or `StorageError`; nothing is
-    changed then.
+    1. lock, and reject a claim that is no longer current; 2. write the files: after a crash from here on, the next
+    attempt adopts the output; 3. update step, artifact and run, and write the audit entry; 4. send the next wake-up
+    after the commit. `llm_seconds` is the model's response time; `adopted` means that an earlier attempt wrote the
+    output. If another attempt has written an output meanwhile, that one is kept. Raises `LeaseLost` or `StorageError`,
+    and then changes no rows.
     """
     with transaction.atomic(using=alias):
         row = _locked(alias, claim)
         following = _step_after(alias, row)
         kept, artifact, result = _write(alias, claim, output, is_last=following is None)
-        # Both were paid for.
+        # If another attempt's output is kept, both were paid for.
         usage = _usage(kept, output) if kept != output else _usage(output)
         metrics = _metrics(kept, llm_seconds, adopted or kept != output)
         _keep(alias, row, kept, result, usage=usage, metrics=metrics)
@@ -47,9 +47,9 @@ def step_complete(*, alias: str, claim: Claim, output: StepOutput, llm_seconds: 
 
 
 def step_retry(*, alias: str, claim: Claim, reason: str, delay_s: float, usage: TokenUsage | None = None) -> bool:
-    """Have the step tried again in `delay_s` seconds; False where no attempt is left, and it failed instead.
+    """Schedule a retry in `delay_s` seconds; if no attempts are left, fail the step and return False.
 
-    `reason` is for people; `usage` what the failed attempt cost. Raises `LeaseLost`.
+    `reason` is shown to staff; `usage` is what the failed attempt used. Raises `LeaseLost`.
     """
     if claim.attempt >= settings.RUN_MAX_ATTEMPTS:
         reason = ngettext(
@@ -75,13 +75,13 @@ def step_retry(*, alias: str, claim: Claim, reason: str, delay_s: float, usage: 
 
 
 def step_fail(*, alias: str, claim: Claim, reason: str, usage: TokenUsage | None = None) -> None:
-    """Fail the step, and with it the run; `reason` is for people. Raises `LeaseLost`."""
+    """Fail the step and its run; `reason` is shown to staff. Raises `LeaseLost`."""
     with transaction.atomic(using=alias):
         fail_run(alias, _locked(alias, claim), reason, usage)
 
 
 def fail_run(alias: str, row: Step, reason: str, usage: TokenUsage | None = None) -> None:
-    """Fail a step and its run, both locked by the caller's transaction."""
+    """Fail a step and its run, which the caller's transaction has locked."""
     Step.objects.using(alias).filter(pk=row.pk).update(
         status=StepStatus.FAILED,
         error_message=_storable(reason),
@@ -97,9 +97,9 @@ def fail_run(alias: str, row: Step, reason: str, usage: TokenUsage | None = None
 
 
 def _locked(alias: str, claim: Claim) -> Step:
-    """Return the claimed step with its run, both locked; raise `LeaseLost` unless the claim is the current one."""
+    """Lock the claimed step and its run, and return the step; raise `LeaseLost` unless the claim is current."""
     steps = Step.objects.using(alias).select_related("run").select_for_update(of=("run", "self"))
-    # The run's id as well: a restore may have taken the step away, and given its number to another.
+    # Check the run's id too: a restore may have removed the step and given its primary key to another.
     row = steps.filter(pk=claim.step_id, run_id=claim.run_id, step=claim.step).first()
     if (
         row is None
@@ -108,7 +108,7 @@ def _locked(alias: str, claim: Claim) -> Step:
         or row.run.status == RunStatus.FAILED
     ):
         raise LeaseLost(
-            _("Run %(run)s: the step %(step)s was taken over by another worker.")
+            _("Run %(run)s: step %(step)s was taken over by another worker.")
             % {"run": claim.run_id, "step": claim.step}
         )
     return row
@@ -119,17 +119,17 @@ def _step_after(alias: str, row: Step) -> Step | None:
 
 
 def _write(alias: str, claim: Claim, output: StepOutput, *, is_last: bool) -> tuple[StepOutput, StoredFile, StoredFile]:
-    """Write `output.json` and the artifact; return the output that is kept, and the two files.
+    """Write `output.json` and the artifact; return the kept output, and the files (artifact, `output.json`).
 
-    The row's lock does not protect the files: the server ends the transaction of a worker that is frozen in here, and
-    when it goes on it writes into what is another's by then. So the first `output.json` that answers the step's
-    question is the step's for good, whoever wrote it, and the artifact follows from it: who comes late finds both.
+    The row lock does not protect the files: if a worker freezes in here, the server ends its transaction, and when the
+    worker continues, the step may belong to another. So the first `output.json` that answers the step's question is
+    final, whoever wrote it, and the artifact is derived from it: a late worker finds both and changes neither.
     """
     path, content = output_path(claim.run_id, claim.step), encode(output)
     present = write_once(path, content)
     kept = decode(present)
     if kept is None or not same_question(kept, output):
-        # Left by a state of the database that is gone, or by a writer without a whole disk.
+        # Left over from before a restore, or damaged by a disk failure.
         _replace(alias, claim, path, content)
         kept, present = output, content
     try:
@@ -148,7 +148,7 @@ def _write_article(alias: str, claim: Claim, output: StepOutput, *, is_last: boo
 
 
 def _replace(alias: str, claim: Claim, path: str, content: bytes) -> None:
-    """Replace a file that is not this step's; not before the server has said that the transaction lives."""
+    """Replace a file that does not belong to this step, once the server confirms that our transaction is still open."""
     _locked(alias, claim)
     write(path, content)
 
@@ -176,7 +176,7 @@ def _keep(
 
 
 def _keep_artifact(alias: str, row: Step, file: StoredFile, output: StepOutput) -> None:
-    """Insert the file's row, or renew the one that it has."""
+    """Insert or update the file's row."""
     artifact = Artifact(
         run_id=row.run_id,
         step=row.step,
@@ -194,7 +194,7 @@ def _keep_artifact(alias: str, row: Step, file: StoredFile, output: StepOutput) 
 
 
 def _advance(alias: str, claim: Claim, run: Run, following: Step | None) -> None:
-    """Move the run to its next step, or to its end. A paused run moves on but wakes nobody."""
+    """Move the run to its next step or complete it. A paused run advances too, but no worker is woken."""
     runs = Run.objects.using(alias).filter(pk=run.pk)
     if following is None:
         runs.update(status=RunStatus.COMPLETED, current_step=None)
@@ -205,7 +205,7 @@ def _advance(alias: str, claim: Claim, run: Run, following: Step | None) -> None
 
 
 def _added(row: Step, usage: TokenUsage | None) -> dict[str, int] | None:
-    """Return the step's tokens with those of one more attempt; None where no attempt used any."""
+    """Return the step's tokens plus those of one more attempt; None if no attempt used any."""
     if usage is None:
         return row.token_usage
     before = row.token_usage or {}
@@ -245,5 +245,5 @@ def _record(alias: str, action: str, claim: Claim, **details: object) -> None:
 
 
 def _storable(text: str) -> str:
-    """PostgreSQL's text knows no NUL, and a provider's message may hold anything."""
+    """Remove NULs, which a provider's message may contain and PostgreSQL's text cannot store; truncate."""
     return text.replace("\x00", "")[:2000]

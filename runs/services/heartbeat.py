@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Call `renew` every `interval_s` seconds until the block ends or `renew` returns False: the lease is lost.
+    """Call `renew` every `interval_s` seconds until the block ends or `renew` returns False (the lease is lost).
 
-    A failure of `renew` is logged and tried again at the next beat: the lease outlives two of them. `lost` only saves
-    work; what decides is the fencing token in the database.
+    If `renew` fails, the failure is logged and the next beat tries again; the lease outlives two failures. `lost` only
+    saves work: the fencing token in the database decides.
     """
 
     def __init__(self, claim: Claim, renew: Callable[[Claim], bool], *, interval_s: float) -> None:
@@ -46,7 +46,7 @@ class Heartbeat:
             while not self._ended.wait(self._interval_s) and not self.lost:
                 self._renew_once()
         finally:
-            # This thread's own; the tenant's went back to the pool with its context.
+            # This thread's own connection; the tenant's went back to the pool with its context.
             connections["default"].close()
 
     def _renew_once(self) -> None:

@@ -1,4 +1,4 @@
-"""Resolve everything that a run needs before it exists, so that what is missing is named at once."""
+"""Resolve everything that a run needs before it is created, so that anything missing is reported at once."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,11 +19,11 @@ from runs.types import PinnedStep
 
 
 def plan_run(*, alias: str, config: RunConfig) -> list[PinnedStep]:
-    """Pin provider, model and prompt of each step of a run, in order.
+    """Pin the provider, model and prompt of each step of a run, in order.
 
-    1. which steps; 2. the model of each, and its provider's key; 3. the active prompt of each; 4. whether inputs,
-    defaults and earlier steps' outputs give what those prompts declare. Raises `InvalidRunConfig`, `PromptError` or
-    `LLMError`, each naming what is missing.
+    1. choose the steps; 2. resolve each step's model and check its provider's key; 3. find each step's active prompt;
+    4. check that inputs, defaults and earlier outputs supply the variables that the prompts declare. Raises
+    `InvalidRunConfig`, `PromptError` or `LLMError`, each naming what is missing.
     """
     steps = _chosen_steps(config)
     models = [_model_of(step, config.models.get(step.step)) for step in steps]
@@ -49,7 +49,10 @@ def _chosen_steps(config: RunConfig) -> list[PipelineStep]:
     for step in chosen:
         if not re.fullmatch(NAME_PATTERN, step.step):
             raise InvalidRunConfig(
-                _("The pipeline's step %(step)s cannot be run: lower-case letters, digits and _ only, a letter first.")
+                _(
+                    "The pipeline has a step with the invalid name %(step)s: use lower-case letters, digits and _ only,"
+                    " starting with a letter."
+                )
                 % {"step": shown(step.step)},
                 code="pipeline_step_invalid",
             )
@@ -61,13 +64,13 @@ def _require_known(asked: Iterable[str], known: Sequence[str]) -> None:
     for step in asked:
         if step not in known:
             raise InvalidRunConfig(
-                _("The run's configuration names the step %(step)s, which is not among its steps: %(known)s.")
+                _("The run's configuration names step %(step)s, but the steps are: %(known)s.")
                 % {"step": shown(step), "known": ", ".join(known)}
             )
 
 
 def _model_of(step: PipelineStep, choice: ModelChoice | None) -> tuple[str, str]:
-    """Return provider and model name of a step, its provider's key checked."""
+    """Return a step's provider and model name, once the provider's key is checked."""
     provider = choice.provider if choice and choice.provider else step.provider_id
     if choice and choice.model:
         resolved = resolve_named_model(provider, choice.model)
@@ -83,7 +86,7 @@ def _prompts_of(alias: str, steps: Sequence[str]) -> list[Prompt]:
     for step in steps:
         if step not in active:
             raise InvalidRunConfig(
-                _("The step %(step)s has no active prompt.") % {"step": step},
+                _("Step %(step)s has no active prompt.") % {"step": step},
                 hint=_("Create or activate one in the tenant's admin under Prompts."),
                 code="prompt_missing",
             )
@@ -103,7 +106,7 @@ def _check_inputs(prompts: Sequence[Prompt], inputs: Mapping[str, object]) -> No
     for name in inputs:
         if name not in declared | {"keyword", "language"}:
             raise InvalidRunConfig(
-                _("The run's configuration holds %(name)s, which none of its prompts uses; they use %(known)s.")
+                _("The run's configuration contains %(name)s, but no prompt uses it. The prompts use: %(known)s.")
                 % {"name": shown(name), "known": ", ".join(sorted(declared - set(outputs))) or "-"}
             )
 
@@ -112,9 +115,9 @@ def _refuse_names_of_steps(inputs: Collection[str], steps: Sequence[str]) -> Non
     for step in steps:
         if step in inputs:
             raise InvalidRunConfig(
-                _("The run's configuration holds %(name)s, which is what a step of this run makes.")
+                _("The run's configuration contains %(name)s, which is the output of a step of this run.")
                 % {"name": shown(step)},
-                hint=_("Leave the step out with `steps`, or leave the input out."),
+                hint=_("Exclude the step with `steps`, or remove the input."),
             )
 
 
@@ -132,14 +135,17 @@ def _check_variable(
     elif variable.name in inputs:
         if not variable.accepts(inputs[variable.name]):
             raise InvalidRunConfig(
-                _("The run's configuration must hold %(name)s as %(type)s: prompt %(id)d (%(prompt)s) declares it so.")
+                _(
+                    "The type of %(name)s in the run's configuration must be %(type)s, as prompt %(id)d (%(prompt)s)"
+                    " declares it."
+                )
                 % wanted
             )
         if variable.required and inputs[variable.name] == "":
             raise InvalidRunConfig(
-                _("Prompt %(id)d (%(prompt)s) requires %(name)s, which is empty in the run's configuration.") % wanted
+                _("Prompt %(id)d (%(prompt)s) requires %(name)s, but it is empty in the run's configuration.") % wanted
             )
     elif variable.required:
         raise InvalidRunConfig(
-            _("Prompt %(id)d (%(prompt)s) requires %(name)s, which no input and no earlier step gives.") % wanted
+            _("Prompt %(id)d (%(prompt)s) requires %(name)s, but no input or earlier step provides it.") % wanted
         )

@@ -1,4 +1,4 @@
-"""What a claimed step needs before the model is asked; read inside the tenant's context."""
+"""Prepare a claimed step before the model is called; runs in the tenant's context."""
 
 from dataclasses import dataclass, replace
 
@@ -16,25 +16,25 @@ from runs.types import Claim, PinnedPrompt, StepOutput
 
 @dataclass(frozen=True)
 class Work:
-    """A step about to be done."""
+    """Everything needed to execute a step."""
 
     prompt_text: str
     # sha256 of `prompt_text`.
     input_digest: str
     prompt: PinnedPrompt
-    # What an earlier attempt at the same input wrote before it was cut off; None: ask the model.
+    # The output of an earlier attempt on the same input that was interrupted after writing it; None: call the model.
     finished: StepOutput | None
 
 
 def prepare(*, alias: str, claim: Claim) -> Work:
-    """Render the step's prompt from the run's inputs and the earlier outputs, and look for a finished output.
+    """Render the step's prompt from the run's inputs and earlier outputs, and look for a finished output.
 
-    Raises `PromptError`, `RunError` (both final), `SandboxUnavailable` or `StorageError` (another attempt may succeed).
+    Raises `PromptError` or `RunError` (both final), `SandboxUnavailable` or `StorageError` (a retry may succeed).
     """
     prompt = claim.prompt
     if prompt is None:
         raise NoPrompt(
-            _("Run %(run)s: no prompt is pinned for the step %(step)s.") % {"run": claim.run_id, "step": claim.step}
+            _("Run %(run)s: no prompt is pinned for step %(step)s.") % {"run": claim.run_id, "step": claim.step}
         )
     variables = declared_variables(prompt.variables)
     values = {**config_from_document(claim.config).inputs, **_earlier_outputs(alias, claim, variables)}
@@ -44,7 +44,7 @@ def prepare(*, alias: str, claim: Claim) -> Work:
 
 
 def _earlier_outputs(alias: str, claim: Claim, variables: tuple[PromptVariable, ...]) -> dict[str, str]:
-    """Return the texts of the run's other steps that the prompt uses, each checked against its digest."""
+    """Return the outputs of the run's other steps that the prompt uses, each verified against its digest."""
     used = {variable.name for variable in variables}
     steps = Step.objects.using(alias).filter(run_id=claim.run_id, step__in=used, output_path__isnull=False)
     return {row.step: _text_of(row) for row in steps}
@@ -53,12 +53,12 @@ def _earlier_outputs(alias: str, claim: Claim, variables: tuple[PromptVariable, 
 def _text_of(row: Step) -> str:
     output = decode(read(str(row.output_path), row.output_digest))
     if output is None:
-        raise DigestMismatch(_("Storage: %(path)s is no step's output.") % {"path": row.output_path})
+        raise DigestMismatch(_("Storage: %(path)s is not a step output.") % {"path": row.output_path})
     return output.text
 
 
 def _finished_output(claim: Claim, prompt: PinnedPrompt, input_digest: str) -> StepOutput | None:
-    """Return the output that an earlier attempt left, if it answers this very prompt by this very model."""
+    """Return the output of an earlier attempt, if it has the same prompt, prompt text and model."""
     content = read_unverified(output_path(claim.run_id, claim.step))
     output = decode(content) if content is not None else None
     if output is None:

@@ -1,4 +1,4 @@
-"""Show a run to a person, and keep who was shown it: inputs and titles are the customer's."""
+"""Read a run for a person, and record who read it: inputs and titles are the customer's data."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from tenants.routing.context import tenant_context
 
 
 def run_read(*, tenant_id: str, run_id: UUID | str) -> RunDocument:
-    """Return the run's document once the reading is recorded. Raises `TenantError` or `UnknownRun`."""
+    """Record the access, then return the run's document. Raises `TenantError` or `UnknownRun`."""
     with tenant_context(tenant_id) as alias:
         document = run_document(tenant_id=tenant_id, run_id=run_id)
         run_read_record(alias=alias, run_id=document["id"])

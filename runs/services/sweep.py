@@ -1,4 +1,4 @@
-"""Find steps that nobody works on: a wake-up got lost, or a worker did."""
+"""Find steps without a worker, because a wake-up or a worker was lost, and wake one."""
 
 import logging
 from datetime import datetime, timedelta
@@ -19,19 +19,19 @@ from tenants.routing.context import tenant_context
 
 logger = logging.getLogger(__name__)
 
-# How many steps of one tenant a sweep wakes; the next sweep goes on.
+# How many steps of one tenant a sweep wakes; the next sweep continues.
 BATCH = 200
-# Rows that somebody has are skipped. A table that is locked must not hold up the sweep of the other tenants.
+# Locked rows are skipped anyway; this keeps a locked table from delaying the sweep of the other tenants.
 LOCK_TIMEOUT = "1s"
-# A mark younger than this may belong to a run that is being committed right now and is not seen yet.
+# A mark younger than this may belong to a run that is not committed yet, and so not visible.
 MARK_GRACE = timedelta(minutes=10)
 
 
 def runs_sweep() -> SweepReport:
-    """Wake the due steps of every tenant that is marked as working, and remove the mark where no run is unfinished.
+    """Wake the due steps of every tenant marked as working, and clear the mark if the tenant has no unfinished run.
 
-    A tenant that cannot be visited (suspended, unreachable, or for a defect of ours) keeps its mark for the next sweep
-    and holds up no other.
+    A tenant that cannot be swept (suspended, unreachable, or because of a bug) keeps its mark for the next sweep and
+    does not delay the others.
     """
     woken = skipped = 0
     marked = _marked()
@@ -50,16 +50,16 @@ def runs_sweep() -> SweepReport:
 
 
 def _marked() -> list[tuple[str, datetime, datetime]]:
-    """Return (id, time of the mark, database's time) of the tenants that may have work."""
+    """Return (id, time of the mark, database time) of the tenants that may have work."""
     tenants = Tenant.objects.using("default").filter(work_seen_at__isnull=False).order_by("work_seen_at")
     return [(row.id, row.seen_at, row.now) for row in tenants.annotate(seen_at=F("work_seen_at"), now=Now())]
 
 
 def tenant_sweep(*, alias: str, tenant_id: str) -> int:
-    """Send a wake-up for each step of one tenant that is due or lapsed and has none under way; return how many.
+    """Send a wake-up for each due or lapsed step of one tenant that has none pending; return how many were sent.
 
-    1. lock those steps, past the ones another sweep has locked; 2. note when each wake-up counts as lost in its turn;
-    3. send them once that is committed.
+    1. lock those steps, skipping any that another sweep has locked; 2. record when each wake-up will count as lost;
+    3. send them after the commit.
     """
     with transaction.atomic(using=alias):
         with connections[alias].cursor() as cursor:
@@ -75,9 +75,9 @@ def tenant_sweep(*, alias: str, tenant_id: str) -> int:
 
 
 def _neglected(alias: str) -> QuerySet[Step]:
-    """Return the steps whose turn it is, that nobody works on, and whose wake-up is overdue.
+    """Return the current steps of runs that have no worker and whose wake-up is overdue.
 
-    The first wake-up was sent when the run was created or moved on, which is when the run's row changed.
+    The first wake-up was sent when the run was created or advanced, which is when the run's row last changed.
     """
     first_overdue = Q(run__updated_at__lte=Now() - timedelta(seconds=rewake_s(0)))
     return (

@@ -14,7 +14,7 @@ POLL_S = 0.5
 def run_watch(
     *, tenant_id: str, run_id: UUID, on_progress: Callable[[RunDocument], None], poll_s: float = POLL_S
 ) -> RunDocument:
-    """Return the run's document once it is neither waiting nor at work; `on_progress` gets each one on the way."""
+    """Poll until the run is neither waiting nor running, and return its document; call `on_progress` on every poll."""
     while True:
         document = run_document(tenant_id=tenant_id, run_id=run_id)
         on_progress(document)

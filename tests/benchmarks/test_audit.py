@@ -1,4 +1,4 @@
-"""What the benchmark of the audit log compares, and what it makes of its writers' answers."""
+"""What the audit log's benchmark compares, and how it evaluates its writers' replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INDEXES = "SELECT indexdef FROM pg_indexes WHERE tablename = %s"
 TRIGGERS = "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND tgenabled = 'A'"
 
 
-def test_databases_are_shared_by_all_where_there_are_few_and_by_none_where_there_are_many() -> None:
+def test_writers_share_databases_only_if_there_are_few() -> None:
     assert dealt(["a"], 3) == [["a"], ["a"], ["a"]]
     assert dealt(["a", "b", "c", "d"], 2) == [["a", "c"], ["b", "d"]]
     assert sorted(len(own) for own in dealt(list("abcdefgh"), 3)) == [2, 3, 3]

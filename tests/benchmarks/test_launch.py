@@ -29,7 +29,7 @@ def test_time_and_memory_are_the_programs_own(tmp_path: Path) -> None:
     assert 0 < small.peak_bytes < SIZE < large.peak_bytes < 2 * SIZE
 
 
-def test_a_program_that_fails_is_told(tmp_path: Path) -> None:
+def test_a_failing_program_is_reported(tmp_path: Path) -> None:
     code = "import sys; sys.exit('no such thing')"
 
     with pytest.raises(RuntimeError, match="exited with 1:\nno such thing"):

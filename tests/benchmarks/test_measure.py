@@ -10,7 +10,7 @@ from benchmarks.tables import Row, Table
 pytestmark = pytest.mark.unit
 
 
-def test_everybody_is_timed_once_a_round_and_warm_up_is_thrown_away() -> None:
+def test_each_contender_is_timed_once_a_round_and_warm_up_is_discarded() -> None:
     calls: list[str] = []
 
     def contender(name: str) -> float:

@@ -1,4 +1,4 @@
-"""What the share of a step's time is taken from."""
+"""The functions whose share of a step's time is measured."""
 
 from importlib import import_module
 from operator import attrgetter

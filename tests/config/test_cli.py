@@ -1,4 +1,4 @@
-"""`seo-gen` as people meet it: help, mistakes, exit codes, what goes to which stream."""
+"""`seo-gen` as people use it: help, mistakes, exit codes and output streams."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_help_of_a_command_shows_it_as_it_is_typed(quiet_home: stack.Home) -> No
     ("words", "sentence"),
     [
         (["nonsense"], 'There is no command "nonsense". See seo-gen --help.'),
-        (["stack", "explode"], 'There is no command "stack explode". stack knows: start, status, stop.'),
+        (["stack", "explode"], 'There is no command "stack explode". The commands of stack are: start, status, stop.'),
     ],
 )
 def test_an_unknown_command_is_wrong_usage(quiet_home: stack.Home, words: list[str], sentence: str) -> None:
@@ -90,7 +90,7 @@ def test_status_names_what_is_elsewhere(stack_home: stack.Home) -> None:
     assert "llm       external" in shown.stdout
 
 
-def test_an_unreachable_database_is_told_without_its_password(stack_home: stack.Home) -> None:
+def test_an_unreachable_database_is_reported_without_its_password(stack_home: stack.Home) -> None:
     address = f"postgresql://someone:hunter2@127.0.0.1:{process.free_port()}/nowhere"
     keys = {name: stack.settings_from_stack(stack_home)[name] for name in ("SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS")}
     refused = seo_gen("tenant", "list", home=stack_home, DATABASE_URL=address, **keys)
@@ -100,13 +100,13 @@ def test_an_unreachable_database_is_told_without_its_password(stack_home: stack.
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
-def test_a_missing_key_is_told_by_its_name(stack_home: stack.Home) -> None:
+def test_a_missing_key_is_reported_by_name(stack_home: stack.Home) -> None:
     refused = seo_gen("tenant", "list", home=stack_home, DATABASE_URL="postgresql://127.0.0.1/nowhere")
     assert refused.returncode == 1
-    assert refused.stderr == "The configuration is wrong: Set the SECRET_KEY environment variable\n"
+    assert refused.stderr == "The configuration is invalid: Set the SECRET_KEY environment variable\n"
 
 
-def test_a_taken_port_is_told_in_one_sentence(quiet_home: stack.Home, stack_home: stack.Home) -> None:
+def test_a_taken_port_is_one_sentence(quiet_home: stack.Home, stack_home: stack.Home) -> None:
     port = stack.settings_from_stack(stack_home)["CACHE_URL"].rpartition(":")[2].partition("/")[0]
     refused = seo_gen("stack", "start", "--port", f"postgres={port}", home=quiet_home)
     assert refused.returncode == 1
@@ -140,7 +140,7 @@ def test_credentials_are_masked() -> None:
     assert without_credentials(text) == 'cannot parse "postgresql://***@host:5432/db" and redis://***@127.0.0.1:1/0'
 
 
-def test_a_home_that_cannot_be_written_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_an_unwritable_home_is_one_sentence(tmp_path: Path) -> None:
     occupied = tmp_path / "file"
     occupied.touch()
     refused = seo_gen("tenant", "list", home=stack.find_home(occupied / "home"))

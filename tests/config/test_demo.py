@@ -1,4 +1,4 @@
-"""The demonstration from nothing: real servers and the real local LLM, then again with another LLM in the same home."""
+"""The demo from scratch with real servers and the real local LLM, then again with another LLM in the same home."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The log: one line for one event with what is known about it, in every kind of process, and no secret in it."""
+"""The log: one line per event with its context, in every kind of process, and without secrets."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_plain_line_ends_with_pairs(plain: logging.Formatter) -> None:
 
 
 @pytest.mark.parametrize("value", ["two words", "a=b", 'quo"te', "line\nbreak", "", "it's", "tab\t", "\x1b[31m"])
-def test_a_value_that_is_no_word_is_quoted(plain: logging.Formatter, value: str) -> None:
+def test_a_value_that_is_not_one_word_is_quoted(plain: logging.Formatter, value: str) -> None:
     line = plain.format(record(path=value))
     assert len(line.splitlines()) == 1
     assert json.loads(line.split("path=", 1)[1]) == value
@@ -113,10 +113,13 @@ def test_secrets_are_masked_wherever_they_stand(plain: logging.Formatter, as_jso
 
 
 @pytest.mark.parametrize(("name", "value"), [("LOG_FORMAT", "xml"), ("LOG_LEVEL", "LOUD")])
-def test_a_setting_that_nobody_knows_is_one_sentence(name: str, value: str) -> None:
+def test_an_unknown_log_setting_is_one_sentence(name: str, value: str) -> None:
     refused = seo_gen("tenant", "list", **{name: value})
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.startswith(f"{name} is '{value}'. It is one of ") and len(refused.stderr.splitlines()) == 1
+    assert (
+        refused.stderr.startswith(f"{name} is invalid: '{value}'. Use one of ")
+        and len(refused.stderr.splitlines()) == 1
+    )
 
 
 # -- processes -----------------------------------------------------------------------------------------------------
@@ -175,7 +178,7 @@ def test_a_worker_says_which_step_failed(
     assert "step failed" in line
     for name in ("error", "operation", "actor"):
         assert f'"{name}": "' in line or f" {name}=" in line
-    # What it says when it ends is part of the log too.
+    # Its messages at exit are part of the log too.
     stack.stop(running, ["worker"])
     assert any("Warm shutdown" in one for one in lines(running, "worker"))
     assert all(is_a_line(one, log_format) for one in lines(running, "worker"))

@@ -1,4 +1,4 @@
-"""A control database that takes no changes, as after a failover: each command says so in one sentence."""
+"""A read-only control database, as after a failover: each command reports it in one sentence."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def standby(folder: Path) -> Iterator[dict[str, str]]:
             stack.stop(home)
 
 
-def test_a_standby_is_said_to_be_one_by_every_command(tmp_path: Path) -> None:
+def test_every_command_reports_a_standby(tmp_path: Path) -> None:
     with standby(tmp_path / "standby") as environment:
         for words in CHANGING:
             refused = seo_gen(*words, **environment)
             assert (refused.returncode, refused.stderr) == (
                 1,
-                "The control database is read-only: its server is a standby. Nothing was changed; point DATABASE_URL"
+                "The control database is read-only: its server is a standby. Nothing was changed. Point DATABASE_URL"
                 " to the primary.\n",
             ), words
         # What only reads works there.
@@ -66,12 +66,12 @@ def test_a_standby_is_said_to_be_one_by_every_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", CHANGING)
-def test_read_only_sessions_are_told_in_one_sentence(words: tuple[str, ...]) -> None:
+def test_read_only_sessions_are_one_sentence(words: tuple[str, ...]) -> None:
     refused = seo_gen(*words, PGOPTIONS=READ_ONLY)
     assert refused.returncode == 1
     assert refused.stderr == (
-        "The control database is read-only (a standby?): its sessions begin with default_transaction_read_only,"
-        " which PGOPTIONS, its URL, its role or its server sets. Nothing was changed.\n"
+        "The control database is read-only (a standby?): default_transaction_read_only is on, set by"
+        " PGOPTIONS, its URL, its role or its server. Nothing was changed.\n"
     )
 
 

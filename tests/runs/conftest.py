@@ -1,4 +1,4 @@
-"""Runs for tests: on real databases, broker and storage, with a paid provider that answers as it is told.
+"""Runs for tests: on real databases, broker and storage, with a fake paid provider that gives prepared answers.
 
 Models are imported inside the fixtures: pytest may load this file before Django is set up.
 """
@@ -25,7 +25,7 @@ STEPS = ("keyword_analysis", "outline", "draft", "final")
 
 @pytest.fixture
 def fake_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
-    """The provider "openai", at an address of ours."""
+    """The provider "openai", at a local address."""
     from llm.models import LLMProvider
 
     fake = FakeLLM()

@@ -1,4 +1,4 @@
-"""A paid provider for tests: OpenAI's wire format over HTTP, answering as it is told and counting what it is asked."""
+"""A paid provider for tests: OpenAI's wire format over HTTP, which gives prepared answers and counts requests."""
 
 import json
 import threading

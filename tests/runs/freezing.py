@@ -73,7 +73,7 @@ def of_files(event: str, arguments: tuple[Any, ...]) -> None:
 
 @worker_process_init.connect
 def watch_process(**_signal: Any) -> None:
-    """Nobody else tells of commits and files."""
+    """Nothing else reports commits and files."""
     from tenants.routing.backend.base import DatabaseWrapper
 
     backend: Any = DatabaseWrapper

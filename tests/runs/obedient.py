@@ -1,4 +1,4 @@
-"""A worker that also takes orders by broadcast, which the product's refuse: a test tells it when to take wake-ups."""
+"""A worker that takes orders by broadcast, which the product's worker refuses: tests decide when it takes wake-ups."""
 
 from config.celery import app as app
 from config.queue import worker

@@ -73,7 +73,7 @@ def test_create_reads_a_file(tenant: Tenant, tmp_path: Path) -> None:
         (b'{"keyword": "' + b"x" * 70000 + b'"}', "The run's configuration is larger than 64 KiB."),
     ],
 )
-def test_a_file_that_is_no_configuration_is_one_sentence(
+def test_an_invalid_configuration_file_is_one_sentence(
     tenant: Tenant, tmp_path: Path, content: bytes | None, sentence: str
 ) -> None:
     file = tmp_path / "config.json"
@@ -88,10 +88,10 @@ def test_a_file_that_is_no_configuration_is_one_sentence(
     ("config", "sentence"),
     [
         ("keyword=tea", "The run's configuration is not valid JSON: "),
-        ("{}", "The run's configuration is refused: keyword is missing."),
+        ("{}", "The run's configuration is invalid: keyword is missing."),
         (
             '{"keyword": "tea", "steps": ["x"]}',
-            "The run's configuration names the step 'x', which is not among its steps: ",
+            "The run's configuration names step 'x', but the steps are: ",
         ),
     ],
 )
@@ -164,8 +164,8 @@ def test_list_prints_a_table_for_people(tenant: Tenant, run: Run, capsys: pytest
     assert str(run.pk) in shown and "coffee grinder" in shown
 
 
-def test_list_says_where_there_is_none(tenant: Tenant) -> None:
-    assert command("run_list", "--tenant-id", tenant.pk) == "There are no such runs; `seo-gen run create` starts one.\n"
+def test_an_empty_list_says_so(tenant: Tenant) -> None:
+    assert command("run_list", "--tenant-id", tenant.pk) == "No runs found. Start one with `seo-gen run create`.\n"
     assert document("run_list", "--tenant-id", tenant.pk) == []
 
 

@@ -1,4 +1,4 @@
-"""A run's configuration: what its shape may be, and what people are told."""
+"""A run's configuration: valid shapes, and error messages."""
 
 import json
 
@@ -9,9 +9,9 @@ from runs.errors import InvalidRunConfig
 
 pytestmark = pytest.mark.unit
 
-REFUSED = "The run's configuration is refused: "
+REFUSED = "The run's configuration is invalid: "
 NOT_JSON = "The run's configuration is not valid JSON: "
-LOOKS_LIKE = ' It looks like {"keyword": "coffee grinder", "language": "en"}.'
+LOOKS_LIKE = ' Example: {"keyword": "coffee grinder", "language": "en"}.'
 
 
 def keyword(**more: object) -> str:
@@ -63,8 +63,8 @@ def test_what_looks_like_a_nul_but_is_text_is_accepted() -> None:
         ("", NOT_JSON + "Expecting value: line 1 column 1 (char 0)." + LOOKS_LIKE),
         ("keyword=a", NOT_JSON + "Expecting value: line 1 column 1 (char 0)." + LOOKS_LIKE),
         ('{"keyword": "a"', NOT_JSON + "Expecting ',' delimiter: line 1 column 16 (char 15)." + LOOKS_LIKE),
-        ('{"keyword": "a", "keyword": "b"}', NOT_JSON + "the key 'keyword' stands twice in one object." + LOOKS_LIKE),
-        ('{"keyword": "a", "x": NaN}', NOT_JSON + "NaN is no JSON number." + LOOKS_LIKE),
+        ('{"keyword": "a", "keyword": "b"}', NOT_JSON + "the key 'keyword' appears twice in one object." + LOOKS_LIKE),
+        ('{"keyword": "a", "x": NaN}', NOT_JSON + "NaN is not a JSON number." + LOOKS_LIKE),
         ('{"keyword": "a", "x": 1' + "0" * 5000 + "}", NOT_JSON + "a number has more than 18 digits." + LOOKS_LIKE),
         ("[" * 20000, NOT_JSON + "it is nested too deeply." + LOOKS_LIKE),
         ("[]", "The run's configuration must be a JSON object, not []." + LOOKS_LIKE),
@@ -75,29 +75,32 @@ def test_what_looks_like_a_nul_but_is_text_is_accepted() -> None:
         ('{"keyword": " \\u3000 "}', REFUSED + "keyword is empty."),
         ('{"keyword": "\\u200b"}', REFUSED + "keyword is empty."),
         ('{"keyword": "\\ufeff \\u3164"}', REFUSED + "keyword is empty."),
-        ('{"keyword": "a\\u202eb"}', REFUSED + "keyword holds a control character."),
+        ('{"keyword": "a\\u202eb"}', REFUSED + "keyword contains a control character."),
         ('{"keyword": null}', REFUSED + "keyword must be a string, not None."),
         ('{"keyword": 5}', REFUSED + "keyword must be a string, not 5."),
-        ('{"keyword": "a\\nb"}', REFUSED + "keyword holds a control character."),
+        ('{"keyword": "a\\nb"}', REFUSED + "keyword contains a control character."),
         (json.dumps({"keyword": "x" * 201}), REFUSED + "keyword is longer than 200 characters."),
         (keyword(language="fr"), REFUSED + "language must be ja or en, not 'fr'."),
         (keyword(language=None), REFUSED + "language must be ja or en, not None."),
         (keyword(steps=[]), REFUSED + "steps is empty."),
         (keyword(steps="draft"), REFUSED + "steps must be a list, not 'draft'."),
         (keyword(steps=[1]), REFUSED + "steps.0 must be a string, not 1."),
-        (keyword(steps=["draft", "draft"]), REFUSED + "steps names 'draft' twice."),
+        (keyword(steps=["draft", "draft"]), REFUSED + "steps lists 'draft' twice."),
         (keyword(models=[]), REFUSED + "models must be an object, not []."),
         (keyword(models={"draft": 3}), REFUSED + "models.draft must be an object, not 3."),
         (keyword(models={"draft": {"modle": "x"}}), REFUSED + "models.draft.modle is not known."),
-        (keyword(models={"draft": {}}), REFUSED + "models.draft names none of provider, model_class and model."),
+        (
+            keyword(models={"draft": {}}),
+            REFUSED + "models.draft needs at least one of provider, model_class and model.",
+        ),
         (
             keyword(models={"draft": {"model": "x", "model_class": "pro"}}),
-            REFUSED + "models.draft names both model and model_class.",
+            REFUSED + "models.draft has both model and model_class.",
         ),
-        (keyword(Audience="x"), REFUSED + "'Audience' cannot be an input's name."),
-        (keyword(**{"../x": "x"}), REFUSED + "'../x' cannot be an input's name."),
-        ('{"keyword": "a\\u0000"}', "The run's configuration holds a NUL character."),
-        ('{"keyword": "a", "x": "\\ud800"}', "The run's configuration holds what JSON text cannot."),
+        (keyword(Audience="x"), REFUSED + "'Audience' is not a valid input name."),
+        (keyword(**{"../x": "x"}), REFUSED + "'../x' is not a valid input name."),
+        ('{"keyword": "a\\u0000"}', "The run's configuration contains a NUL character."),
+        ('{"keyword": "a", "x": "\\ud800"}', "The run's configuration contains a value that JSON cannot represent."),
         (keyword(x="y" * 65536), "The run's configuration is larger than 64 KiB."),
     ],
 )
@@ -110,5 +113,5 @@ def test_a_wrong_configuration_is_one_sentence(text: str, sentence: str) -> None
 def test_a_document_that_came_without_text_has_the_same_limit() -> None:
     with pytest.raises(InvalidRunConfig, match="larger than 64 KiB"):
         config_from_document({"keyword": "a", "x": "y" * 65536})
-    with pytest.raises(InvalidRunConfig, match="holds what JSON text cannot"):
+    with pytest.raises(InvalidRunConfig, match="contains a value that JSON cannot represent"):
         config_from_document({"keyword": object()})

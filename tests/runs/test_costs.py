@@ -1,4 +1,4 @@
-"""The view `run_costs`: what a run cost, from the prices that its steps keep."""
+"""The view `run_costs`: a run's cost from the prices stored with its steps."""
 
 import uuid
 from decimal import Decimal
@@ -103,7 +103,7 @@ def test_updated_at_follows_every_update(tenant: Tenant) -> None:
         ("INSERT INTO steps (run_id, step, status) VALUES (NULL, 'x', 'pending')", "run_id"),
     ],
 )
-def test_the_database_refuses_what_cannot_be(tenant: Tenant, statement: str, constraint: str) -> None:
+def test_the_database_rejects_invalid_rows(tenant: Tenant, statement: str, constraint: str) -> None:
     with tenant_context(tenant) as alias:
         cost_of(alias, (None, None, None))
         with (

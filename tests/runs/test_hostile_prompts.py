@@ -1,4 +1,4 @@
-"""A prompt that would never end fails its own step; the other tenants' runs get done meanwhile."""
+"""A prompt that never ends fails its own step; other tenants' runs complete meanwhile."""
 
 from collections.abc import Callable
 from functools import partial

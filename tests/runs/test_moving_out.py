@@ -1,4 +1,4 @@
-"""A tenant moves from one installation to another, with its finished runs, and goes on there."""
+"""A tenant moves from one installation to another, with its finished runs, and continues there."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def go_on(tenant_id: str, url: str, environment: dict[str, str]) -> dict[str, An
     return document
 
 
-def test_a_tenant_with_finished_runs_moves_and_goes_on_working(
+def test_a_tenant_with_finished_runs_moves_and_keeps_working(
     tenant: Tenant,
     make_run: Callable[..., Run],
     fake_llm: FakeLLM,

@@ -20,16 +20,16 @@ def test_our_own_wait_has_an_end() -> None:
     assert delay_s(10_000, None, jitter=1.0) == LONGEST_S
 
 
-def test_what_the_provider_asks_for_is_the_least() -> None:
+def test_the_providers_retry_after_is_the_minimum() -> None:
     assert delay_s(1, 120.0, jitter=1.0) == 120.0
     assert delay_s(5, 0.5, jitter=1.0) == 32.0
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(1e12, LONGEST_ASKED_S), (float("inf"), LONGEST_ASKED_S)])
-def test_a_provider_that_asks_for_years_is_not_believed(asked: float, expected: float) -> None:
+def test_an_excessive_retry_after_is_capped(asked: float, expected: float) -> None:
     assert delay_s(1, asked) == expected
 
 
 @pytest.mark.parametrize("asked", [-5.0, 0.0, float("nan")])
-def test_what_is_no_time_is_ignored(asked: float) -> None:
+def test_invalid_retry_after_is_ignored(asked: float) -> None:
     assert delay_s(1, asked, jitter=1.0) == 2.0

@@ -1,4 +1,4 @@
-"""Files of the active tenant: written whole or not at all, read only if they are what was written."""
+"""Files of the active tenant: written atomically, and read only if unaltered."""
 
 import errno
 import os
@@ -68,7 +68,7 @@ def test_files_and_folders_are_for_the_owner_and_its_group(active: Tenant, folde
 def test_a_changed_file_is_refused_by_its_path(active: Tenant, folder: Path) -> None:
     file = write(output_path(RUN, "draft"), b"as it was")
     (folder / file.path).write_bytes(b"as it is")
-    with pytest.raises(DigestMismatch, match=rf"Storage: {file.path} is not what was written"):
+    with pytest.raises(DigestMismatch, match=rf"Storage: {file.path} was altered"):
         read(file.path, file.digest)
     with pytest.raises(DigestMismatch):
         read(file.path, None)
@@ -98,7 +98,7 @@ def test_a_missing_file_is_named(active: Tenant, folder: Path) -> None:
     ],
 )
 def test_a_part_that_leads_elsewhere_is_refused(active: Tenant, step: str, name: str) -> None:
-    with pytest.raises(InvalidPath, match=f"is no path of tenant {active.pk}"):
+    with pytest.raises(InvalidPath, match=f"is not a path of tenant {active.pk}"):
         artifact_path(RUN, step, name)
 
 
@@ -114,7 +114,7 @@ def test_a_part_that_leads_elsewhere_is_refused(active: Tenant, step: str, name:
         "./storage/{tenant}/0f0e0d0c-0b0a-4908-8706-050403020100/draft/output.json",
     ],
 )
-def test_a_path_of_somebody_else_is_neither_read_nor_written(active: Tenant, path: str) -> None:
+def test_a_foreign_path_is_neither_read_nor_written(active: Tenant, path: str) -> None:
     asked = path.format(tenant=active.pk)
     with pytest.raises(InvalidPath):
         read(asked, "0" * 64)
@@ -168,7 +168,7 @@ def test_what_a_killed_writer_left_is_removed(active: Tenant, folder: Path) -> N
 
 
 class TestWriteOnce:
-    """Whoever writes first wins, on the file system and in S3."""
+    """The first writer wins, on the file system and in S3."""
 
     @pytest.fixture(params=["folder", "s3"])
     def place(self, request: pytest.FixtureRequest) -> object:

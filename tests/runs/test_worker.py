@@ -87,7 +87,7 @@ def over(tenant: Tenant, run: Run) -> bool:
 
 
 def at_work(fake_llm: FakeLLM, asked_before: int, tenant: Tenant, run: Run) -> bool:
-    """Tell whether the model was asked again, or will never be."""
+    """Return whether the model was called again, or never will be."""
     runs_sweep()
     return len(fake_llm.prompts) > asked_before or over(tenant, run)
 
@@ -122,7 +122,7 @@ def test_a_worker_makes_the_article_and_the_command_waits_for_it(
 
 
 def test_a_worker_that_is_slow_to_answer_is_there_all_the_same(workers: Workers) -> None:
-    """As on a busy machine: it answers, but later than it is waited for at first."""
+    """As on a busy machine: it answers only after the first timeout."""
     process = workers.start()
     require_worker()
     os.killpg(process.pid, signal.SIGSTOP)
@@ -148,7 +148,7 @@ def test_a_failed_run_exits_with_the_providers_message(tenant: Tenant, fake_llm:
     )
     assert created.returncode == 1
     assert json.loads(created.stdout)["status"] == "failed"
-    assert f"of tenant {tenant.pk} failed in the step keyword_analysis: " in created.stderr
+    assert f"of tenant {tenant.pk} failed in step keyword_analysis: " in created.stderr
     assert "This model does not like you" in created.stderr
     assert len(created.stderr.strip().splitlines()) == 1
 
@@ -180,7 +180,7 @@ def test_a_worker_killed_in_the_middle_of_a_step_costs_one_attempt(
         assert RunCost.objects.using(alias).get(run=run).total_input_tokens == 4 * INPUT_TOKENS
         for step in steps:
             read(str(step.output_path), step.output_digest)
-    # Five requests for four steps: the finished ones were not asked for again.
+    # Five requests for four steps: the finished ones were not run again.
     assert len(fake_llm.prompts) == 5
 
 

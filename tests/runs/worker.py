@@ -15,7 +15,7 @@ from django.db import connections
 from config.stack.paths import CHECKOUT
 from config.stack.process import wait_until
 
-# A bound against hanging, not a measure: conditions are waited for.
+# A limit in case of a hang, not a delay: tests wait for conditions.
 PATIENCE_S = 120.0
 
 
@@ -72,7 +72,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Return once `condition` holds; fail where it does not within `PATIENCE_S`."""
+    """Wait until `condition` holds; fail after `PATIENCE_S`."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

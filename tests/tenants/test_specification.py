@@ -185,11 +185,11 @@ def test_a_restore_asks_at_a_terminal(tenant: Tenant, tmp_path: Path) -> None:
     assert refused.returncode == 1 and "Nothing was done." in refused.screen and is_marked(tenant)
     assert f"The database of tenant {tenant.id} is going to be replaced" in refused.screen
     done = seo_gen_at_terminal(*words, "--json", typed=tenant.id)
-    assert done.returncode == 0 and f"Type {tenant.id} to go on: " in done.screen and not is_marked(tenant)
+    assert done.returncode == 0 and f"Type {tenant.id} to continue: " in done.screen and not is_marked(tenant)
     # The question is not in the file that the document goes to.
     assert json.loads(done.stdout)["tenant_id"] == tenant.id
     unasked = seo_gen_at_terminal(*words, "--confirm", typed="no")
-    assert unasked.returncode == 0 and "to go on" not in unasked.screen
+    assert unasked.returncode == 0 and "to continue" not in unasked.screen
 
 
 def mark(tenant: Tenant) -> None:

@@ -9,12 +9,12 @@ from config.command_line import completion
 
 
 class Command(OperatorCommand):
-    help = "Print a script that makes your shell complete commands and options."
+    help = "Print a script with which your shell completes commands and options."
     supports_json = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("shell", choices=sorted(completion.SHELLS), help="The shell that the script is for.")
+        parser.add_argument("shell", choices=sorted(completion.SHELLS), help="The shell.")
 
     def perform(self, **options: Any) -> str:
         return completion.SHELLS[options["shell"]]([_described(name, app) for name, app in our_commands().items()])

@@ -1,4 +1,4 @@
-"""`seo-gen demo`: the whole product once, on this machine. The command line stops what it starts (``config.cli``)."""
+"""`seo-gen demo`: the whole product on this machine. The command line stops the servers it starts (``config.cli``)."""
 
 import sys
 from typing import Any
@@ -15,19 +15,17 @@ from tenants.presentation import show_progress
 
 
 class Command(OperatorCommand):
-    help = "Show everything at work: two customers, one article each by the local LLM, and the admin."
+    help = "Demonstrate the product: two customers, one article each from the local LLM, and the admin."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--no-serve", action="store_true", help="End after the report instead of serving the admin."
-        )
+        parser.add_argument("--no-serve", action="store_true", help="Exit after the report, without serving the admin.")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.succeeded = True
         super().handle(*args, **options)
         if not self.succeeded:
-            raise Refusal(_("Not every run was completed."), code="demo_incomplete")
+            raise Refusal(_("At least one run did not complete."), code="demo_incomplete")
         if not options["no_serve"]:
             self._serve(sys.stderr if options["json"] else sys.stdout)
 
@@ -60,7 +58,7 @@ class Command(OperatorCommand):
             _("Admin:    %(address)s") % {"address": web_address(home)},
             _("Login:    %(username)s") % {"username": login.username},
             _("Password: %(password)s") % {"password": login.password},
-            _("Ctrl-C ends it, and every server that it started."),
+            _("Press Ctrl-C to stop the demo and every server that it started."),
         )
         print("\n".join(lines), file=out, flush=True)
         demo.serve(home)

@@ -1,4 +1,4 @@
-"""`seo-gen stack start`: start or repair the embedded servers, and the product's own processes."""
+"""`seo-gen stack start`: start or repair the embedded servers and the product's processes."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--only-servers", action="store_true", help="Leave worker, beat and web alone.")
+        parser.add_argument("--only-servers", action="store_true", help="Do not start worker, beat and web.")
         parser.add_argument(
             "--port",
             action="append",
             default=[],
             metavar="SERVICE=PORT",
-            help="Fix a port, such as web=8000; may be repeated.",
+            help="Use a fixed port, such as web=8000; can be repeated.",
         )
 
     def perform(self, **options: Any) -> Any:
@@ -36,7 +36,7 @@ class Command(OperatorCommand):
         return {"home": str(home.path), "started": started, "web": web_address(home)}
 
     def present(self, document: Any) -> None:
-        names = ", ".join(document["started"]) or _("nothing; everything runs already")
+        names = ", ".join(document["started"]) or _("nothing; everything is already running")
         self.stdout.write(_("Started: %(names)s") % {"names": names})
         if document["web"]:
             self.stdout.write(_("Admin: %(address)s") % {"address": document["web"]})
@@ -46,11 +46,11 @@ class Command(OperatorCommand):
             ports = {name: int(port) for name, _equals, port in (pair.partition("=") for pair in pairs)}
         except ValueError as error:
             raise Refusal(
-                _("--port wants SERVICE=PORT, such as web=8000."), returncode=2, code="port_option_invalid"
+                _("--port must be SERVICE=PORT, such as web=8000."), returncode=2, code="port_option_invalid"
             ) from error
         unknown = sorted(set(ports) - set(stack.NAMES))
         if unknown:
-            message = _("%(service)s is no service; there are: %(names)s.")
+            message = _("There is no service %(service)s. The services are: %(names)s.")
             raise Refusal(
                 message % {"service": unknown[0], "names": ", ".join(stack.NAMES)},
                 returncode=2,
@@ -60,7 +60,7 @@ class Command(OperatorCommand):
 
 
 def web_address(home: stack.Home) -> str | None:
-    """Where the admin is served; None where it is not."""
+    """Return the admin's URL; None if the web server is not running."""
     for service in stack.status(home):
         if service.name == "web" and service.state == "running":
             return f"http://127.0.0.1:{service.port}/admin/"

@@ -1,4 +1,4 @@
-"""`seo-gen stack status`: what runs under this home, where, and since when."""
+"""`seo-gen stack status`: the processes of this SEO_GEN_HOME, with ports and start times."""
 
 import datetime
 from dataclasses import asdict

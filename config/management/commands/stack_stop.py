@@ -1,4 +1,4 @@
-"""`seo-gen stack stop`: stop everything that runs under this home."""
+"""`seo-gen stack stop`: stop every process of this SEO_GEN_HOME."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ from runs.types import RunDocument
 
 
 class Command(OperatorCommand):
-    help = "Start a run that writes an article; with --wait, follow it to its end."
+    help = "Start a run, which writes an article; with --wait, wait until it ends."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
@@ -25,7 +25,7 @@ class Command(OperatorCommand):
             "--config",
             required=True,
             metavar="JSON_OR_@FILE",
-            help='The configuration, such as \'{"keyword": "coffee grinder", "language": "en"}\', or @ and a file.',
+            help='The configuration, such as \'{"keyword": "coffee grinder", "language": "en"}\', or @FILE.',
         )
         parser.add_argument("--wait", action="store_true", help="Wait until the run ends; exit 1 if it failed.")
         super().add_arguments(parser)
@@ -45,7 +45,10 @@ class Command(OperatorCommand):
     def present(self, document: RunDocument) -> None:
         if document["status"] == RunStatus.PENDING:
             self.stdout.write(
-                _("Run %(id)s waits; `seo-gen run show --tenant-id %(tenant_id)s --run-id %(id)s` follows it.")
+                _(
+                    "Run %(id)s is waiting for a worker. To follow it:"
+                    " `seo-gen run show --tenant-id %(tenant_id)s --run-id %(id)s`."
+                )
                 % document
             )
         else:
@@ -59,13 +62,13 @@ class Command(OperatorCommand):
 
 
 def _read_config(text: str) -> RunConfig:
-    """Read the argument, or the file that it names after an @; raise `InvalidRunConfig`."""
+    """Read the argument, or the file named after a leading @; raise `InvalidRunConfig`."""
     if not text.startswith("@"):
         return config_from_text(text)
     path = Path(text[1:])
     try:
         with path.open("rb") as file:
-            # One byte more than is allowed, so that a larger file is refused without being read.
+            # Read one byte more than allowed, so that a larger file is rejected without reading all of it.
             return config_from_text(file.read(MAX_CONFIG_BYTES + 1).decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else _("it is not UTF-8 text")

@@ -16,17 +16,19 @@ DEFAULT_LIMIT = 50
 
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
-        raise ArgumentTypeError(_("a number from 1 to 1000000 is wanted"))
+        raise ArgumentTypeError(_("must be a number from 1 to 1000000"))
     return int(text)
 
 
 class Command(OperatorCommand):
-    help = "List a tenant's runs, the newest first."
+    help = "List a tenant's runs, newest first."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
         parser.add_argument("--status", choices=RunStatus.values, help="Only runs with this status.")
-        parser.add_argument("--limit", type=_positive, default=DEFAULT_LIMIT, help="At most so many (default: 50).")
+        parser.add_argument(
+            "--limit", type=_positive, default=DEFAULT_LIMIT, help="Maximum number of runs (default: 50)."
+        )
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> list[RunSummary]:
@@ -39,4 +41,4 @@ class Command(OperatorCommand):
         if document:
             print_runs(document)
         else:
-            self.stdout.write(_("There are no such runs; `seo-gen run create` starts one."))
+            self.stdout.write(_("No runs found. Start one with `seo-gen run create`."))

@@ -9,7 +9,7 @@ from runs.types import RunDocument
 
 
 class Command(OperatorCommand):
-    help = "Show a run: its steps with model, tokens, seconds and retries, its artifacts with digests, its cost."
+    help = "Show a run: its steps (model, tokens, seconds, retries), its artifacts (path, digest) and its cost."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")

@@ -59,7 +59,7 @@ def expected(*, idle_s: float = 60, tcp_user_s: float = 30) -> list[str]:
 
 
 def found_by(driver: psycopg.Connection[Any]) -> list[str]:
-    """Return the server's side of a session; the client's side is looked at on the way."""
+    """Return the server's side of a session; also check the client's side."""
     client = driver.info.get_parameters()
     assert {name: client.get(name) for name in ("connect_timeout", "tcp_user_timeout", "keepalives_idle")} == {
         "connect_timeout": "10",
@@ -183,11 +183,11 @@ def test_the_environment_sets_them(tenant: Tenant) -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "86401"])
-def test_for_ever_is_refused(value: str) -> None:
+def test_unlimited_waiting_is_rejected(value: str) -> None:
     refused = seo_gen("tenant", "list", DATABASE_LOCK_TIMEOUT_S=value)
     assert refused.returncode == 1
     assert refused.stderr == (
-        "The configuration is wrong: DATABASE_LOCK_TIMEOUT_S must be more than 0 and at most 86400 (a day).\n"
+        "The configuration is invalid: DATABASE_LOCK_TIMEOUT_S must be more than 0 and at most 86400 (a day).\n"
     )
 
 
@@ -265,7 +265,7 @@ def called(node: ast.AST) -> str:
     return ast.unparse(node.func) if isinstance(node, ast.Call) else ""
 
 
-def test_nobody_else_connects() -> None:
+def test_only_listed_modules_connect() -> None:
     drivers = {"psycopg.connect", "psycopg.Connection.connect", "psycopg.AsyncConnection.connect", "Connection.connect"}
     found = {
         (path, any(keyword.arg is None for keyword in node.keywords))
@@ -285,7 +285,7 @@ def imported_at_runtime(tree: ast.AST) -> Iterator[ast.AST]:
         yield from imported_at_runtime(node)
 
 
-def test_nobody_else_imports_the_drivers_connecting() -> None:
+def test_only_listed_modules_import_the_drivers_connect() -> None:
     forbidden = {"connect", "Connection", "AsyncConnection"}
     found = {
         path
@@ -297,7 +297,7 @@ def test_nobody_else_imports_the_drivers_connecting() -> None:
     assert found == set()
 
 
-def test_nobody_else_forms_arguments_for_programs() -> None:
+def test_only_listed_modules_build_arguments_for_programs() -> None:
     found = {
         path for path, tree in sources() for node in ast.walk(tree) if called(node).endswith("settings_to_cmd_args_env")
     }

@@ -1,4 +1,4 @@
-"""What the environment says is taken literally, and never repeated in an error."""
+"""Values from the environment are taken literally and never quoted in an error."""
 
 import json
 import os
@@ -85,19 +85,19 @@ def test_blanks_around_commas_are_dropped_in_every_list(stack_home: stack.Home) 
         ("int", "hunter2", "is not a whole number"),
         ("float", "hunter2", "is not a number"),
         ("bool", "hunter2", "is not true or false"),
-        ("db_url", "postgresql://u:hunter2/x@h:5432/n", "is not a database's address"),
-        ("db_url", "hunter2", "is not a database's address"),
-        ("db_url", "mysql://u:hunter2@h/n", "is not a database's address"),
-        ("address", "hunter2", "is not an address"),
-        ("address", "redis://:hunter2/x@h:6379/0", "is not an address"),
-        ("address", "redis://:1/hunter2@h:6379/0", "is not an address"),
-        ("address", "amqp://u:hunter2#x@h//", "is not an address"),
-        ("address", "redis://:hunter2@h:bad/0", "is not an address"),
-        ("address", "sentinel://h:26379;sentinel://:hunter2?x@h:26379", "is not an address"),
-        ("address", "http://u:hunter2@[h/v1", "is not an address"),
+        ("db_url", "postgresql://u:hunter2/x@h:5432/n", "is not a valid database URL"),
+        ("db_url", "hunter2", "is not a valid database URL"),
+        ("db_url", "mysql://u:hunter2@h/n", "is not a valid database URL"),
+        ("address", "hunter2", "is not a valid URL"),
+        ("address", "redis://:hunter2/x@h:6379/0", "is not a valid URL"),
+        ("address", "redis://:1/hunter2@h:6379/0", "is not a valid URL"),
+        ("address", "amqp://u:hunter2#x@h//", "is not a valid URL"),
+        ("address", "redis://:hunter2@h:bad/0", "is not a valid URL"),
+        ("address", "sentinel://h:26379;sentinel://:hunter2?x@h:26379", "is not a valid URL"),
+        ("address", "http://u:hunter2@[h/v1", "is not a valid URL"),
     ],
 )
-def test_a_wrong_value_is_told_by_its_variable_alone(read: str, value: str, problem: str) -> None:
+def test_a_wrong_value_is_reported_by_its_variable_alone(read: str, value: str, problem: str) -> None:
     with pytest.raises(ImproperlyConfigured) as refusal:
         getattr(reading(X=value), read)("X")
     assert str(refusal.value).startswith(f"The environment variable X {problem}")
@@ -130,8 +130,8 @@ def test_a_wrong_address_of_another_server_shows_nothing_of_its_password(variabl
     refused = program.seo_gen("tenant", "list", **{variable: "redis://:hunt/er2@h:6379/0"})
     assert (refused.returncode, refused.stderr) == (
         1,
-        f"The configuration is wrong: The environment variable {variable} is not an address (is a special character in"
-        " the password not percent-encoded?)\n",
+        f"The configuration is invalid: The environment variable {variable} is not a valid URL (special characters in"
+        " the password must be percent-encoded)\n",
     )
 
 
@@ -141,7 +141,7 @@ def test_a_wrong_address_is_one_sentence_of_the_command(stack_home: stack.Home) 
         "tenant", "list", SEO_GEN_HOME=str(stack_home.path), DATABASE_URL="postgresql://u:hunt/er2@h:5432/n", **keys
     )
     assert refused.returncode == 1
-    assert refused.stderr.startswith("The configuration is wrong: The environment variable DATABASE_URL is not a ")
+    assert refused.stderr.startswith("The configuration is invalid: The environment variable DATABASE_URL is not a ")
     assert "hunt" not in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
 

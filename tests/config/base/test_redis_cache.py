@@ -1,4 +1,4 @@
-"""The cache holds JSON: whoever can write to it can neither run code here nor fail those who read."""
+"""The cache holds JSON: anyone who can write to it can neither run code here nor make reads fail."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def server() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_what_json_has_comes_back(key: str, value: object, server: Any) -> None:
+def test_json_values_round_trip(key: str, value: object, server: Any) -> None:
     cache.set(key, value, 60)
     found = cache.get(key, "nothing")
     assert (found, type(found)) == (value, type(value))
@@ -48,7 +48,7 @@ def test_numbers_are_counted(key: str) -> None:
 
 
 @pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), uuid4()])
-def test_what_json_has_not_is_refused_when_it_is_written(key: str, value: object) -> None:
+def test_a_value_without_json_form_is_rejected_on_write(key: str, value: object) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         cache.set(key, value)
     assert cache.get(key) is None
@@ -68,7 +68,7 @@ def test_a_planted_pickle_is_not_executed(key: str, server: Any, tmp_path: Path)
 def test_a_malformed_value_is_a_miss(key: str, server: Any, value: bytes) -> None:
     server.set(cache.make_key(key), value)
     found = cache.get(key, "nothing")
-    # Some of what is no message is JSON nevertheless.
+    # Some malformed messages are valid JSON.
     assert found == "nothing" or json.loads(value) == found
 
 

@@ -24,12 +24,12 @@ FLAG_OF_WALES = "🏴\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007
         ("\ue000", "\ue000"),
     ],
 )
-def test_what_cannot_be_seen_at_the_ends_goes(text: str, expected: str) -> None:
+def test_invisible_characters_at_the_ends_are_stripped(text: str, expected: str) -> None:
     assert strip_invisible(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", " ", "\u200b", "\ufeff", "\u3000\u00a0", "\u3164", "\u2800", "\ufe0f", "\u0301"])
-def test_a_text_that_shows_nothing_is_blank(text: str) -> None:
+def test_a_text_without_visible_characters_is_blank(text: str) -> None:
     assert is_blank(text)
     assert strip_invisible(text) == ""
 
@@ -40,5 +40,5 @@ def test_what_breaks_a_line_or_its_direction_is_a_control_character(text: str) -
 
 
 @pytest.mark.parametrize("text", ["a\u3000b", "a\u00a0b", FAMILY, FLAG_OF_WALES, "می\u200cخواهم", "\ue000"])
-def test_spaces_and_joiners_are_none(text: str) -> None:
+def test_spaces_and_joiners_are_not_control_characters(text: str) -> None:
     assert not has_control_characters(text)

@@ -38,7 +38,7 @@ class Terminal:
         os.write(self._descriptor, keys.encode())
 
     def shown_until(self, wanted: str) -> str:
-        """Return what the terminal shows from here on until `wanted` is among it; fail where it does not come."""
+        """Return what the terminal shows from here on until `wanted` appears; fail if it does not."""
         shown, deadline = b"", time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             if select.select([self._descriptor], [], [], 0.1)[0]:
@@ -111,7 +111,7 @@ def terminal(request: pytest.FixtureRequest, scripts: dict[str, Path], tmp_path:
         ("seo-gen tenant restore --backup-file a-ba", "seo-gen tenant restore --backup-file a-backup.sql "),
     ],
 )
-def test_what_is_begun_is_completed(terminal: Terminal, typed: str, completed: str) -> None:
+def test_a_partial_word_is_completed(terminal: Terminal, typed: str, completed: str) -> None:
     terminal.type(f"{typed}\t")
     # The rest alone may be drawn.
     terminal.type("END")

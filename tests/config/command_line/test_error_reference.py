@@ -20,7 +20,7 @@ from config.stack.paths import CHECKOUT
 MODULES = modules_read()
 CLASSES = error_classes(MODULES)
 SITES = list(sites(MODULES, CLASSES))
-# Codes that more than one class or module gives, since they mean the same to whoever branches on them.
+# Codes used by more than one class or module, because they mean the same to scripts.
 SHARED = {
     "backup_of_another_tenant",
     "backup_schema_differs",
@@ -41,7 +41,7 @@ def test_every_place_that_refuses_has_a_code() -> None:
     assert [f"{site.where}: {site.error}" for site in SITES if not site.code] == []
 
 
-def test_every_class_that_is_raised_by_itself_is_told_with_a_code() -> None:
+def test_every_class_that_is_raised_directly_has_a_code() -> None:
     """What stands between has none: each of its raise sites says which."""
     between = {base for one in CLASSES.values() for base in one.bases} | {site.error for site in SITES}
     assert [name for name in CLASSES if not code_of(name, CLASSES) and name not in between | ROOTS] == []

@@ -68,14 +68,14 @@ def test_wrong_usage_stays_on_stderr() -> None:
     assert "usage: seo-gen tenant suspend" in refused.stderr
 
 
-def test_behind_two_dashes_json_is_no_option() -> None:
+def test_after_two_dashes_json_is_not_an_option() -> None:
     refused = seo_gen("tenant", "command", "--tenant-id", "nobody", "check", "--", "--json")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("There is no tenant 'nobody'.")
 
 
-def test_what_a_command_found_is_told_after_its_own_document(make_tenant: MakeTenant) -> None:
-    """One document alone is on stdout; what is wrong is told on stderr."""
+def test_findings_go_to_stderr_after_the_document(make_tenant: MakeTenant) -> None:
+    """stdout has only the document; problems go to stderr."""
     tenant = make_tenant()
     Tenant.objects.filter(pk=tenant.pk).update(server=None)
     try:

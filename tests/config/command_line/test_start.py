@@ -19,7 +19,7 @@ SLOW = (
     *("httpx2", "genai_prices", "celery", "kombu", "redis", "jinja2", "gunicorn"),
     *("unfold", "django.contrib.admin", "django.contrib.sessions", "django.contrib.staticfiles", "whitenoise"),
 )
-# Whoever shows no table needs no tables.
+# Only commands that print tables need rich.
 FOR_PEOPLE = ("rich",)
 # What the list of commands does without.
 DATABASE = ("django", "psycopg", "psutil", "pydantic", "cryptography", "config.stack", "config.settings")

@@ -1,4 +1,4 @@
-"""Wrong usage is told at once: no server is started to find out that an option is missing."""
+"""Wrong usage is reported at once, without starting a server."""
 
 import argparse
 import signal

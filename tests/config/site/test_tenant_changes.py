@@ -47,7 +47,7 @@ def test_a_run_is_started(browser: Client, tenant: Tenant, superuser: User) -> N
         ({"language": "fr"}, "Select a valid choice"),
         ({"advanced": "{"}, "Enter a valid JSON"),
         ({"advanced": "[1]"}, "Enter a JSON object"),
-        ({"advanced": '{"keyword": "other"}'}, "has a field of its own"),
+        ({"advanced": '{"keyword": "other"}'}, "in its own field above"),
         ({"advanced": '{"steps": ["no_such_step"]}'}, "no_such_step"),
         ({"advanced": '{"models": {"draft": {"provider": "nobody"}}}'}, "nobody"),
     ],
@@ -120,7 +120,7 @@ def test_a_file_that_was_changed_is_not_handed_out(browser: Client, filled: Fill
     response = browser.get(f"{filled.site}runs/artifact/{filled.artifact.pk}/download/")
     assert response.status_code == 400
     html = response.content.decode()
-    assert "is not what was written" in html and "something else" not in html
+    assert "was altered: its sha256 differs" in html and "something else" not in html
     assert entries(filled.tenant, "artifact.read") == []
 
 
@@ -130,7 +130,7 @@ def test_a_path_outside_the_tenants_folder_is_refused(browser: Client, filled_pa
         type(ours.artifact).objects.filter(pk=ours.artifact.pk).update(file_path=theirs.artifact.file_path)
     response = browser.get(f"{ours.site}runs/artifact/{ours.artifact.pk}/download/")
     assert response.status_code == 400
-    assert "is no path of tenant" in response.content.decode()
+    assert "is not a path of tenant" in response.content.decode()
 
 
 def test_a_file_that_there_is_not_is_not_found(browser: Client, filled: Filled) -> None:

@@ -1,4 +1,4 @@
-"""Messages that nobody of ours sent: each kind once, and as many more as a seed makes."""
+"""Messages that the application did not send: each kind once, and random ones from a seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_STEP: tuple[object, ...] = ("", "Draft", "a b", "a" * 64, 5, None, {}, "draft
 
 
 class Planted:
-    """Whoever unpickles it creates the file."""
+    """Unpickling it creates the file."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -93,7 +93,7 @@ def well_formed() -> Iterator[dict[str, Any]]:
 
 
 def broken_bytes() -> list[bytes]:
-    """Return what is no message at all."""
+    """Return data that is not a message."""
     good = json.dumps(message()).encode()
     return [
         b"garbage{",
@@ -131,7 +131,7 @@ def broken_envelopes() -> list[dict[str, Any]]:
 
 
 def broken_tasks() -> list[dict[str, Any]]:
-    """Return messages that Celery could read, and that ask for what nobody of ours does."""
+    """Return messages that Celery could read, but that ask for unknown tasks."""
     run, args = str(uuid4()), ("tenant-a", str(uuid4()), "draft")
     return [
         *[message(headers=value) for value in ({}, {"task": None}, {"id": run})],
@@ -163,7 +163,7 @@ def raw_body(message: dict[str, Any]) -> bytes:
 
 
 def unpickled(path: str) -> list[dict[str, Any]]:
-    """Return pickles, each of which creates `path` where anybody loads it."""
+    """Return pickles, each of which creates `path` when it is loaded."""
     text = pickle.dumps([Planted(path), {}, NOTHING_FOLLOWS])
     kinds = ("application/x-python-serialize", JSON, "application/data")
     return [message(text, **{"content-type": kind, "content-encoding": "binary"}) for kind in kinds]

@@ -49,7 +49,7 @@ def test_each_of_our_tasks_is_let_through(message: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("raw", malformed.broken_bytes())
-def test_what_is_no_message_is_refused(raw: bytes) -> None:
+def test_a_malformed_message_is_rejected(raw: bytes) -> None:
     with pytest.raises(MalformedMessage):
         envelope(raw, QUEUE)
 
@@ -61,12 +61,12 @@ def test_a_message_of_another_shape_is_refused(message: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("message", malformed.broken_tasks())
-def test_a_task_that_is_not_ours_is_refused(message: dict[str, Any]) -> None:
+def test_an_unknown_task_is_rejected(message: dict[str, Any]) -> None:
     with pytest.raises(MalformedMessage):
         read(message)
 
 
-def test_every_task_has_a_form_and_no_form_is_of_none() -> None:
+def test_every_task_has_a_format_and_every_format_a_task() -> None:
     current_app.loader.import_default_modules()
     ours = {name for name in current_app.tasks if not name.startswith("celery.")}
     assert ours == set(message_format._ARGUMENTS)
@@ -111,7 +111,7 @@ def test_where_a_message_goes_back_to_and_its_tag_are_ours() -> None:
     assert kept["delivery_tag"] != "of-another" and "reply_to" not in kept
 
 
-def test_whatever_comes_is_a_task_of_ours_or_refused() -> None:
+def test_any_input_is_a_known_task_or_rejected() -> None:
     chance = random.Random(SEED)
     refused = 0
     for number in range(5_000):

@@ -1,4 +1,4 @@
-"""A real worker, and a broker that holds whatever somebody has put there: it drops that, and does its work."""
+"""A real worker, and a broker with foreign messages: the worker drops them and does its work."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def watched(request: pytest.FixtureRequest, tmp_path: Path, fake_llm: FakeLLM) -
 @pytest.fixture
 def valkey() -> Iterator[Any]:
     with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:
-        # What a worker had taken that an earlier test killed.
+        # Messages held by a worker that an earlier test killed.
         client.delete("unacked", "unacked_index")
         yield client
 
@@ -55,7 +55,7 @@ def raw(messages: Sequence[object]) -> list[bytes]:
 
 
 def assert_works(watched: Watched, valkey: Any, tenant: Tenant, make_run: MakeRun) -> None:
-    """The worker lives, does a run, and has nothing left that it would try again."""
+    """The worker is alive, completes a run, and has no message left to retry."""
     run = make_run(tenant, steps=("keyword_analysis",))
     wait_for(lambda: reload(tenant, run).status == RunStatus.COMPLETED or watched.process.poll() is not None)
     assert watched.process.poll() is None, watched.log
@@ -116,7 +116,7 @@ def test_broadcasts_are_questions_or_nothing(watched: Watched, valkey: Any, tena
     assert_works(watched, valkey, tenant, make_run)
 
 
-def test_what_is_kept_for_an_answer_and_is_no_message_keeps_no_other_from_coming_back(
+def test_a_malformed_unacknowledged_message_does_not_block_restoring_others(
     valkey: Any, tenant: Tenant, make_run: MakeRun
 ) -> None:
     """Messages that no worker has answered for come back after a while; the newest first, and garbage is the newest."""

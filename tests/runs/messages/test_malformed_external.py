@@ -39,7 +39,7 @@ def queue(rabbitmq: Connection) -> Iterator[str]:
     channel.queue_delete(name)
 
 
-def test_what_is_no_message_of_ours_is_dropped_and_a_run_is_done(
+def test_foreign_messages_are_dropped_and_a_run_completes(
     rabbitmq: Connection, queue: str, tenant: Tenant, make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     run, planted = make_run(tenant, steps=("keyword_analysis",)), tmp_path / "executed"

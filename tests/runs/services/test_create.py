@@ -1,4 +1,4 @@
-"""Creating a run: what is pinned, and what is refused before anything exists."""
+"""Creating a run: what is pinned, and which configurations are rejected before anything is created."""
 
 from collections.abc import Callable, Iterator
 
@@ -97,27 +97,25 @@ def test_a_model_can_be_chosen_by_name(tenant: Tenant, fake_llm: FakeLLM) -> Non
     [
         (
             {"steps": ["daft"]},
-            "The run's configuration names the step 'daft', which is not among its steps: "
-            "keyword_analysis, outline, draft, final.",
+            "The run's configuration names step 'daft', but the steps are: keyword_analysis, outline, draft, final.",
         ),
         (
             {"models": {"daft": {"provider": "local"}}},
-            "The run's configuration names the step 'daft', which is not among its steps: "
-            "keyword_analysis, outline, draft, final.",
+            "The run's configuration names step 'daft', but the steps are: keyword_analysis, outline, draft, final.",
         ),
         (
             {"steps": ["keyword_analysis"], "models": {"draft": {"provider": "local"}}},
-            "The run's configuration names the step 'draft', which is not among its steps: keyword_analysis.",
+            "The run's configuration names step 'draft', but the steps are: keyword_analysis.",
         ),
         (
             {"audiance": "x"},
-            "The run's configuration holds 'audiance', which none of its prompts uses; "
-            "they use audience, keyword, language, tone.",
+            "The run's configuration contains 'audiance', but no prompt uses it. "
+            "The prompts use: audience, keyword, language, tone.",
         ),
         (
             {"outline": "x"},
-            "The run's configuration holds 'outline', which is what a step of this run makes. "
-            "Leave the step out with `steps`, or leave the input out.",
+            "The run's configuration contains 'outline', which is the output of a step of this run. "
+            "Exclude the step with `steps`, or remove the input.",
         ),
     ],
 )
@@ -138,31 +136,33 @@ def test_an_unknown_provider_and_an_unknown_model_are_named(tenant: Tenant) -> N
 def test_a_step_without_an_active_prompt_is_named(tenant: Tenant) -> None:
     with tenant_context(tenant) as alias:
         Prompt.objects.using(alias).filter(step="draft").update(is_active=False)
-    assert refused(tenant, CONFIG).startswith("The step draft has no active prompt.")
+    assert refused(tenant, CONFIG).startswith("Step draft has no active prompt.")
 
 
-def test_a_required_input_that_nobody_gives_is_named(tenant: Tenant) -> None:
+def test_a_missing_required_input_is_named(tenant: Tenant) -> None:
     prompt = activate(tenant, "draft", "{{ brand }}", variable("brand"))
-    sentence = f"Prompt {prompt.pk} (draft v2) requires brand, which no input and no earlier step gives."
+    sentence = f"Prompt {prompt.pk} (draft v2) requires brand, but no input or earlier step provides it."
     assert refused(tenant, CONFIG) == sentence
 
 
-def test_a_required_input_that_shows_nothing_is_named(tenant: Tenant) -> None:
+def test_a_blank_required_input_is_named(tenant: Tenant) -> None:
     prompt = activate(tenant, "draft", "{{ brand }}", variable("brand"))
-    sentence = f"Prompt {prompt.pk} (draft v2) requires brand, which is empty in the run's configuration."
+    sentence = f"Prompt {prompt.pk} (draft v2) requires brand, but it is empty in the run's configuration."
     assert refused(tenant, {**CONFIG, "brand": "\u200b"}) == sentence
     assert refused(tenant, {**CONFIG, "brand": ""}) == sentence
 
 
-def test_the_output_of_a_later_step_is_no_input(tenant: Tenant) -> None:
+def test_the_output_of_a_later_step_is_not_an_input(tenant: Tenant) -> None:
     prompt = activate(tenant, "outline", "{{ draft }}", variable("draft"))
-    sentence = f"Prompt {prompt.pk} (outline v2) requires draft, which no input and no earlier step gives."
+    sentence = f"Prompt {prompt.pk} (outline v2) requires draft, but no input or earlier step provides it."
     assert refused(tenant, CONFIG) == sentence
 
 
 def test_an_input_of_another_type_is_named(tenant: Tenant) -> None:
     prompt = activate(tenant, "draft", "{{ words }}", variable("words", type="integer"))
-    sentence = f"The run's configuration must hold words as integer: prompt {prompt.pk} (draft v2) declares it so."
+    sentence = (
+        f"The type of words in the run's configuration must be integer, as prompt {prompt.pk} (draft v2) declares it."
+    )
     assert refused(tenant, {**CONFIG, "words": "many"}) == sentence
 
 
@@ -189,7 +189,7 @@ def empty_pipeline() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("empty_pipeline")
-def test_an_empty_pipeline_is_said(tenant: Tenant) -> None:
+def test_empty_pipeline_is_rejected(tenant: Tenant) -> None:
     assert refused(tenant, CONFIG).startswith("The pipeline has no steps.")
 
 
@@ -202,7 +202,7 @@ def oddly_named_step() -> Iterator[None]:
 
 @pytest.mark.usefixtures("oddly_named_step")
 def test_a_step_that_cannot_be_a_folder_is_refused(tenant: Tenant) -> None:
-    assert refused(tenant, CONFIG).startswith("The pipeline's step 'Final Check!' cannot be run:")
+    assert refused(tenant, CONFIG).startswith("The pipeline has a step with the invalid name 'Final Check!':")
 
 
 def test_an_unknown_tenant_is_named() -> None:

@@ -1,4 +1,4 @@
-"""Workers go on while their tenant's database is migrated: what they read and write waits, and nothing is lost."""
+"""Workers keep running while their tenant's database is migrated: reads and writes wait, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_worker_that_keeps_running_loses_no_run(
 
 
 def over(tenant: Tenant) -> bool:
-    """Sweep as beat does, and tell whether no run is left."""
+    """Sweep as beat does, and return whether no run is left."""
     runs_sweep()
     with tenant_context(tenant) as alias:
         return not Run.objects.using(alias).filter(status__in=WORKING).exists()

@@ -385,7 +385,7 @@ def test_an_earlier_output_that_was_changed_fails_the_step(tenant: Tenant, run: 
     assert execute(tenant, run, "outline") == "failed"
     row = step_of(tenant, run, "outline")
     assert row.error_message is not None
-    assert row.error_message.startswith(f"Storage: {path} is not what was written: its sha256 differs")
+    assert row.error_message.startswith(f"Storage: {path} was altered: its sha256 differs")
 
 
 def test_a_storage_that_cannot_be_written_has_the_step_tried_again(
@@ -497,7 +497,7 @@ def test_a_defect_fails_the_step_with_its_class_alone(
     with caplog.at_level(logging.ERROR):
         assert execute(tenant, run, "keyword_analysis") == "failed"
     row = step_of(tenant, run, "keyword_analysis")
-    assert row.error_message == "Unexpected error (ZeroDivisionError); the worker's log tells more."
+    assert row.error_message == "Unexpected error (ZeroDivisionError); see the worker's log."
     assert row.token_usage == {"input": INPUT_TOKENS, "output": OUTPUT_TOKENS}
     record = next(record for record in caplog.records if record.name == "runs.services.execute")
     assert (record.getMessage(), record.__dict__["tenant"], record.exc_info is not None) == (
@@ -507,9 +507,7 @@ def test_a_defect_fails_the_step_with_its_class_alone(
     )
 
 
-def test_a_step_that_loses_every_worker_fails_instead_of_going_on_for_ever(
-    tenant: Tenant, run: Run, settings: Settings
-) -> None:
+def test_a_step_that_loses_every_worker_fails_eventually(tenant: Tenant, run: Run, settings: Settings) -> None:
     settings.RUN_MAX_ATTEMPTS = 2
     for _worker in range(2):
         assert claim(tenant, run, "keyword_analysis") is not None
@@ -520,7 +518,7 @@ def test_a_step_that_loses_every_worker_fails_instead_of_going_on_for_ever(
     assert reload(tenant, run).status == RunStatus.FAILED
 
 
-def test_a_paused_run_finishes_its_step_and_wakes_nobody(tenant: Tenant, run: Run) -> None:
+def test_a_paused_run_finishes_its_step_and_wakes_no_worker(tenant: Tenant, run: Run) -> None:
     held = claim(tenant, run, "keyword_analysis")
     assert held is not None
     output = output_for(tenant, held)
@@ -552,10 +550,10 @@ def test_a_step_without_a_pinned_prompt_fails_with_a_sentence(tenant: Tenant, ru
     change_step(tenant, run, "keyword_analysis", prompt=None)
     assert execute(tenant, run, "keyword_analysis") == "failed"
     row = step_of(tenant, run, "keyword_analysis")
-    assert row.error_message == f"Run {run.pk}: no prompt is pinned for the step keyword_analysis."
+    assert row.error_message == f"Run {run.pk}: no prompt is pinned for step keyword_analysis."
 
 
-def test_a_suspended_tenants_step_is_left_alone(tenant: Tenant, run: Run, fake_llm: FakeLLM) -> None:
+def test_a_suspended_tenants_step_is_not_claimed(tenant: Tenant, run: Run, fake_llm: FakeLLM) -> None:
     tenant_suspend(tenant_id=tenant.pk)
     with pytest.raises(TenantNotActive):
         step_execute(tenant_id=tenant.pk, run_id=run.pk, step="keyword_analysis", owner="w")

@@ -1,4 +1,4 @@
-"""A worker that is frozen in the middle of a step: others go on within the timeouts, and it writes nothing late."""
+"""A worker frozen in the middle of a step: others continue within the timeouts, and it writes nothing late."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TIMEOUTS = {
     "DATABASE_IDLE_IN_TRANSACTION_TIMEOUT_S": "0.7",
     "DATABASE_LOCK_TIMEOUT_S": "5",
 }
-# What claiming and completing consist of; the test fails where it no longer stops at one of them.
+# The parts of claiming and completing; the test fails if it no longer stops at one of them.
 EXPECTED = (
     "FOR UPDATE",
     'UPDATE "steps"',
@@ -63,7 +63,7 @@ class Frozen:
         self.process = start("tests.runs.freezing", folder, self.queue, FREEZE_FOLDER=str(folder))
 
     def give(self, tenant: Tenant, run: Run, plan: str) -> bool:
-        """Have it do the step, and stop at the point; False where it came to the end without meeting that."""
+        """Execute the step and stop at the point; return False if the step ended without reaching it."""
         (self.folder / "plan").write_text(plan)
         (self.folder / "frozen").unlink(missing_ok=True)
         done = self.done()
@@ -78,12 +78,12 @@ class Frozen:
         if not (self.folder / "frozen").exists():
             return False
         processes = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        # What renders prompts is a group of its own, and goes on.
+        # The process that renders prompts is in a group of its own and is not frozen.
         group = [one for one in processes if os.getpgid(one.pid) == self.process.pid]
         return all(one.status() == psutil.STATUS_STOPPED for one in group)
 
     def thaw(self) -> None:
-        """Let it go on, and wait until it is through with what it was doing."""
+        """Unfreeze it, and wait until it has finished the step."""
         done = self.done()
         os.killpg(self.process.pid, signal.SIGCONT)
         assert wait_until(lambda: self.done() > done, PATIENCE_S), log_of(self.folder)
@@ -94,7 +94,7 @@ class Frozen:
 
 
 class Other:
-    """An ordinary worker, which takes wake-ups only while it is told to."""
+    """An ordinary worker that takes wake-ups only on request."""
 
     def __init__(self, folder: Path) -> None:
         idle = f"idle-{uuid.uuid4().hex[:8]}"
@@ -158,7 +158,7 @@ def other(tmp_path: Path) -> Iterator[Other]:
 
 
 def completed(tenant: Tenant, *runs: Run) -> bool:
-    """Sweep as beat does, and tell whether the runs are completed; none may fail."""
+    """Sweep as beat does, and return whether the runs are completed; none may fail."""
     runs_sweep()
     statuses = [reload(tenant, run).status for run in runs]
     assert RunStatus.FAILED not in statuses
@@ -192,12 +192,12 @@ def digests_agree(tenant: Tenant, run: Run) -> bool:
 
 
 def plans() -> Iterator[str]:
-    """Yield where to stop, and last what is nowhere; for `make chaos` each statement, commit and file in turn."""
+    """Yield the points to stop at, the last one unreachable; for `make chaos`, each statement, commit and file."""
     yield from map(str, count(1)) if "CHAOS_ROUNDS" in os.environ else (*EXPECTED, "nothing has this name")
 
 
 @pytest.mark.chaos
-def test_others_go_on_and_nothing_is_written_late(
+def test_others_continue_and_nothing_is_written_late(
     tenant: Tenant, make_run: MakeRun, frozen: Frozen, other: Other
 ) -> None:
     """At one point after the other, in one worker that survives them all."""
@@ -225,7 +225,7 @@ def test_others_go_on_and_nothing_is_written_late(
 def test_a_worker_that_lost_its_transaction_fails_no_run(
     tenant: Tenant, make_run: MakeRun, frozen: Frozen, other: Other, point: str
 ) -> None:
-    """It goes on before anybody has taken the step over: the lease lapses, and the next one completes it."""
+    """It continues before another worker takes over: the lease lapses, and the next worker completes the step."""
     run = make_run(tenant, steps=(STEP,))
     assert frozen.give(tenant, run, point)
     query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = %s AND state LIKE 'idle in transaction%%')"
@@ -237,4 +237,4 @@ def test_a_worker_that_lost_its_transaction_fails_no_run(
     other.begin()
     assert wait_until(lambda: completed(tenant, run), PATIENCE_S)
     assert digests_agree(tenant, run)
-    assert "step left, its tenant cannot be used" in log_of(frozen.folder)
+    assert "step skipped, its tenant cannot be used" in log_of(frozen.folder)

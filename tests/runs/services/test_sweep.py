@@ -1,4 +1,4 @@
-"""The sweep finds steps that nobody works on, and only those."""
+"""The sweep finds steps without a worker, and only those."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -99,7 +99,7 @@ def test_a_step_that_has_to_wait_is_not_woken_before(tenant: Tenant, run: Run) -
 
 
 def test_only_the_step_whose_turn_it_is_is_woken(tenant: Tenant, run: Run) -> None:
-    """Later steps are pending as well, and nobody ever woke them."""
+    """Later steps are pending as well, and were never woken."""
     messages_sent()
     overdue(tenant, run)
     assert runs_sweep().woken == 1
@@ -131,7 +131,7 @@ def test_a_fresh_mark_stays_since_its_run_may_not_be_committed_yet(tenant: Tenan
 
 
 def test_a_mark_that_was_renewed_meanwhile_stays(tenant: Tenant, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that is created between the look and the removal keeps its tenant on the list."""
+    """A run created between the check and the removal keeps its tenant marked."""
     from runs.services import sweep
 
     finish(tenant, run)
@@ -148,7 +148,7 @@ def test_a_mark_that_was_renewed_meanwhile_stays(tenant: Tenant, run: Run, monke
     assert marked(tenant)
 
 
-def test_a_tenant_that_cannot_be_visited_keeps_its_mark_and_holds_up_nobody(
+def test_a_tenant_that_cannot_be_swept_keeps_its_mark_and_delays_no_other(
     tenant_pair: tuple[Tenant, Tenant], make_run: MakeRun
 ) -> None:
     one, other = tenant_pair
