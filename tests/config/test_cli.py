@@ -146,4 +146,4 @@ def test_a_home_that_cannot_be_written_is_told_in_one_sentence(tmp_path: Path) -
     refused = seo_gen("tenant", "list", home=stack.find_home(occupied / "home"))
     assert refused.returncode == 1
     assert len(refused.stderr.strip().splitlines()) == 1
-    assert f"The stack's folder {occupied / 'home'} cannot be made: Not a directory." in refused.stderr
+    assert f"The stack's folder {occupied / 'home'} cannot be created: Not a directory." in refused.stderr

@@ -82,7 +82,7 @@ def test_what_a_command_found_is_told_after_its_own_document(make_tenant: MakeTe
         found = seo_gen("tenant", "status", "--tenant-id", tenant.id, "--json")
     finally:
         Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
-    assert (found.returncode, found.stderr) == (1, f"Not well: {tenant.id}.\n")
+    assert (found.returncode, found.stderr) == (1, f"Unhealthy: {tenant.id}.\n")
     [row] = json.loads(found.stdout)
     assert row["id"] == tenant.id and "is on no registered server" in row["problem"]
 
