@@ -50,7 +50,7 @@ def ensure_account(name: str = NAME) -> pwd.struct_passwd:
 
 
 def let_through(account: pwd.struct_passwd, path: Path) -> None:
-    """Let the account search the folders above `path`: an access list entry for it alone, only where it is locked out.
+    """Let the account search the folders above `path`: an access list entry for it alone, only if it is locked out.
 
     Modes stay as they are, so that no one else gains access; listing and reading stay forbidden.
     """

@@ -1,4 +1,4 @@
-"""A control database that is away is one sentence on both sites, and its return needs nobody."""
+"""An unavailable control database is one sentence on both sites, and they recover on their own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SENTENCE = "The database is unavailable right now; nothing was changed. Try agai
 
 @contextmanager
 def control_database_away() -> Iterator[None]:
-    """Nobody listens where it was."""
+    """Nothing listens on its old port."""
     connection.close()
     before = connection.settings_dict["PORT"]
     connection.settings_dict["PORT"] = free_port()

@@ -1,4 +1,4 @@
-"""An administrator's URL says who, where, and how TLS is done; whatever else libpq would take from it is refused."""
+"""An administrator's URL may hold user, host and TLS parameters; everything else that libpq accepts is refused."""
 
 from __future__ import annotations
 
