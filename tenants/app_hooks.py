@@ -1,8 +1,8 @@
-"""What the apps above this one keep in a tenant's database, as far as backups and restores must know.
+"""Hooks by which the apps above this one tell backups and restores what they store in a tenant's database.
 
-They register it when Django starts (`runs.apps`), since nothing here may import them. Each method gets the alias of a
-connection as the owner (`tenants.routing.owner_connection`), and names its columns: the database may be older than
-the code.
+The apps register their hooks when Django starts (`runs.apps`), since this app may not import them. Each method gets the
+alias of a connection as the owner (`tenants.routing.owner_connection`), and must name its columns: the database may be
+older than the code.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class FileRef:
     """A file in the storage that a row refers to."""
 
     path: str
-    # sha256, lower-case hexadecimal; None where the row has none.
+    # sha256, lower-case hexadecimal; None if the row has none.
     digest: str | None
     size_bytes: int | None
 
 
 @dataclass(frozen=True)
 class ForeignPath:
-    """A row that refers to something else than a file of its tenant's."""
+    """A row whose path is not one of its tenant's files."""
 
     table: str
     # Its primary key.
@@ -50,14 +50,14 @@ class Contents(Protocol):
         """Return every file that some row refers to."""
 
     def foreign_path(self, connection: BaseDatabaseWrapper, tenant_id: str) -> ForeignPath | None:
-        """Return the first row whose path is not one that the tenant's storage gives, None where all are.
+        """Return the first row whose path is not in the tenant's storage; None if all are.
 
-        Unlike the others, for a database that is not trusted yet: inside `audit.log.safe_search_path.catalog_only`, in
-        a transaction, and nothing is read but columns by their qualified names.
+        Unlike the others, it is called for a database that is not trusted yet: inside
+        `audit.log.safe_search_path.catalog_only`, in a transaction, it may only read columns by their qualified names.
         """
 
     def waiting(self, alias: str) -> list[str]:
-        """Return the ids of the runs that wait for their first worker."""
+        """Return the ids of the runs that are waiting for their first worker."""
 
     def statuses(self, alias: str, runs: Collection[str]) -> dict[str, str]:
         """Return {run id: status} of those of `runs` that exist."""
@@ -69,39 +69,39 @@ class Contents(Protocol):
         """Compare the runs of a restored database with those of the one that it replaced."""
 
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
-        """Fail, for `reason`, the runs that were at work or that went on elsewhere, and return their ids.
+        """Fail, for `reason`, the runs that were in progress or that continued elsewhere; return their ids.
 
-        `number` is that of the tenant's databases that this one is: claims in earlier ones become invalid. `replaced`
-        is {run id: status} of the one that it replaces; None for a copy, in which nothing goes on by itself.
+        `number` counts the tenant's databases, this one included: claims from earlier ones become invalid. `replaced`
+        is {run id: status} of the database that it replaces; None for a copy, in which no run continues.
         """
 
     def move(self, alias: str, old_prefix: str, new_prefix: str) -> None:
-        """Let the rows refer to the same files under another prefix."""
+        """Make the rows refer to the same files under another prefix."""
 
     def at_work(self, alias: str) -> list[str]:
-        """Return the ids of the runs that a worker is at work on right now."""
+        """Return the ids of the runs that a worker is processing right now."""
 
     def drop_messages(self, tenant_id: str, alias: str) -> int | None:
-        """Remove the tenant's queued wake-ups for runs that do not exist; None where the broker does not show any."""
+        """Remove and count the tenant's queued wake-ups for missing runs; None if the broker cannot list messages."""
 
     def erase_messages(self, tenant_id: str) -> int | None:
-        """Remove every message about the tenant, those in workers' hands too; None where the broker shows none."""
+        """Remove and count all messages about the tenant, claimed ones too; None if the broker cannot list messages."""
 
     def count_messages(self, tenant_id: str) -> int | None:
-        """Return how many messages about the tenant there are; None where the broker does not show any."""
+        """Return how many messages about the tenant there are; None if the broker cannot list messages."""
 
 
 _registered: list[str] = []
 
 
 def register(dotted_path: str) -> None:
-    """Register a class of `Contents`, which is imported where it is first needed."""
+    """Register a class that implements `Contents`; it is imported on first use."""
     _registered.append(dotted_path)
 
 
 @cache
 def contents() -> Contents:
-    """Return an instance of what was registered."""
+    """Return an instance of the registered class."""
     [only] = _registered
     made: Contents = import_string(only)()
     return made

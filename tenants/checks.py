@@ -1,4 +1,4 @@
-"""System checks of the configuration; ids are stable."""
+"""System checks of the configuration; their ids are stable."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from django.utils.translation import gettext as _
 
 @checks.register()
 def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Warn where the application's own role owns the control database's tables, the audit log among them."""
+    """Warn if the application's role owns the control database's tables, including the audit log."""
     if settings.DATABASE_OWNER_URL:
         return []
     return [
         checks.Warning(
             _("DATABASE_OWNER_URL is not set, so the application's role owns the control database's audit log."),
-            hint=_("Create a role that owns the database and only migrates it; docs/configuration.md shows how."),
+            hint=_("Create a separate role that owns and migrates the database; docs/configuration.md shows how."),
             id="tenants.W001",
         )
     ]
@@ -23,13 +23,13 @@ def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
 
 @checks.register()
 def tenant_migrations_are_transactional(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Refuse tenant migrations that cannot be applied to every tenant or none."""
+    """Reject tenant migrations that cannot be applied to all tenants or none."""
     from tenants.schema.releases import label
-    from tenants.schema.transactional import untransactional  # commands register checks, and run none
+    from tenants.schema.transactional import untransactional  # imported late: most commands run no checks
 
     hint = _(
-        "Leave `atomic` as it is; create indexes and constraints the plain way (a tenant's tables are small, and a lock"
-        " timeout keeps a busy one from waiting); put maintenance such as VACUUM into a command of its own."
+        "Do not set `atomic`. Create indexes and constraints without CONCURRENTLY (a tenant's tables are small, and a"
+        " lock timeout protects busy tenants). Put maintenance such as VACUUM into a separate command."
     )
     return [
         checks.Error(
@@ -44,17 +44,17 @@ def tenant_migrations_are_transactional(**kwargs: Any) -> list[checks.CheckMessa
 
 @checks.register()
 def keys_are_usable(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Refuse keys that could not decrypt a single credential."""
+    """Reject keys that could not decrypt any credential."""
     from cryptography.fernet import Fernet
 
     try:
         for key in settings.ENCRYPTION_KEYS:
             Fernet(key)
     except ValueError:
-        problem = _("SEO_GEN_ENCRYPTION_KEYS holds a value that is no Fernet key.")
+        problem = _("SEO_GEN_ENCRYPTION_KEYS contains a value that is not a Fernet key.")
     else:
         if settings.ENCRYPTION_KEYS:
             return []
         problem = _("SEO_GEN_ENCRYPTION_KEYS is empty.")
-    hint = _("Make one: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'")
+    hint = _("Generate one: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'")
     return [checks.Error(problem, hint=hint, id="tenants.E001")]

@@ -1,4 +1,4 @@
-"""Credentials at rest: encrypted with the first of `ENCRYPTION_KEYS`, readable with any of them."""
+"""Credentials at rest: encrypted with the first of `ENCRYPTION_KEYS`, decrypted with any of them."""
 
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from tenants.errors import EncryptionKeyError
 
-# Marks what we encrypted, so that a row written by plain SQL is still read (and encrypted at the next rotation).
+# Marks encrypted values, so that one written by plain SQL can still be read (the next rotation encrypts it).
 MARK = "fernet:"
 MASK = "****"
 
@@ -20,7 +20,7 @@ def encrypt(value: str) -> str:
 
 
 def decrypt(stored: str) -> str:
-    """Return the clear value; raise `EncryptionKeyError` where no configured key opens it."""
+    """Return the plaintext; raise `EncryptionKeyError` if no configured key can decrypt it."""
     if not stored.startswith(MARK):
         return stored
     try:
@@ -28,7 +28,7 @@ def decrypt(stored: str) -> str:
     except InvalidToken as error:
         raise EncryptionKeyError(
             _("A stored credential cannot be decrypted with any key in SEO_GEN_ENCRYPTION_KEYS."),
-            hint=_("Add the key that it was written with."),
+            hint=_("Add the key that it was encrypted with."),
         ) from error
 
 
@@ -46,12 +46,12 @@ def _keys() -> MultiFernet:
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
-    """`TEXT` that the database only ever sees encrypted. Not searchable: a value encrypts differently each time.
+    """A TEXT column that is encrypted in the database. Not searchable: a value encrypts differently each time.
 
-    So a lookup could compare ciphertext alone, which is no use but to whoever guesses at it: all but `isnull` raise.
+    Lookups could only compare ciphertext, which only helps an attacker to guess, so all but `isnull` raise.
     """
 
-    # The admin refuses filters by address on fields that say so (`config.site.admin_base`).
+    # The admin rejects URL filters on fields with this set to False (`config.site.admin_base`).
     searchable = False
 
     def get_lookup(self, lookup_name: str) -> Any:

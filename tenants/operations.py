@@ -1,6 +1,6 @@
-"""Operations on a tenant that take several steps: a lock that dies with its process, and a record that does not.
+"""Operations on a tenant in several steps: a lock that ends with its process, and a record that does not.
 
-A record that is `running` while nobody holds the lock was cut off: `tenants.unfinished` ends it.
+A record that is `running` while no one holds the lock was interrupted: `tenants.unfinished` finishes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tenants.models import Erasure, OperationStatus, Restore, TenantOperation
 # SQLSTATE, PostgreSQL manual, appendix A.
 LOCK_NOT_AVAILABLE = "55P03"
 LOCK_KEY = "hashtextextended(%s, 0)"
-# The key is in two halves there (PostgreSQL manual, pg_locks).
+# pg_locks shows the key in two halves (PostgreSQL manual, pg_locks).
 HOLDERS = f"""
 SELECT session.pid, session.application_name
   FROM pg_locks AS held JOIN pg_stat_activity AS session ON session.pid = held.pid
@@ -35,28 +35,28 @@ SELECT session.pid, session.application_name
 
 @contextmanager
 def tenant_lock(tenant_id: str, operation: str) -> Iterator[None]:
-    """Hold the tenant's lock, so that one process at a time works on it; raise `TenantBusy` if another keeps it."""
+    """Hold the tenant's lock, so that one process at a time works on it; raise `TenantBusy` if another holds it."""
     with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id, operation)):
         yield
 
 
 @contextmanager
 def backup_lock(tenant_id: str) -> Iterator[None]:
-    """Share the tenant with other backups, while nothing that changes it runs; raise `TenantBusy`."""
+    """Share the tenant's lock with other backups, while nothing may change it; raise `TenantBusy`."""
     with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id, "backup"), shared=True):
         yield
 
 
 @contextmanager
 def block_deletion(tenant_id: str) -> Iterator[None]:
-    """Tell, for as long as a copy of the tenant's data is tried out, that there is one. It hinders deletions alone."""
+    """Hold a shared lock while a copy of the tenant's data exists for a test. It only makes deletions wait."""
     with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "delete"), shared=True):
         yield
 
 
 @contextmanager
 def copies_barred(tenant_id: str) -> Iterator[None]:
-    """Have no such copy of the tenant's data while it is erased; raise `TenantBusy` where there is one."""
+    """Allow no such copy of the tenant's data while it is erased; raise `TenantBusy` if there is one."""
     with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "drill, verify")):
         yield
 
@@ -73,8 +73,8 @@ def advisory_lock(
 
     That is OPERATION_WAIT_S by default.
 
-    A session-level advisory lock on the control connection: the server frees it when the process dies, if not in the
-    same instant, so even the impatient wait a little.
+    A session-level advisory lock on the control connection. The server frees it when the process dies, but not
+    instantly, so every caller waits a little.
     """
     mode = "_shared" if shared else ""
     wait_ms = round(1000 * (settings.OPERATION_WAIT_S if wait_s is None else wait_s))
@@ -91,13 +91,13 @@ def advisory_lock(
     try:
         yield
     finally:
-        # Where the connection is gone, so is the lock.
+        # If the connection is gone, so is the lock.
         with suppress(OperationalError, InterfaceError):
             _execute(f"SELECT pg_advisory_unlock{mode}({LOCK_KEY})", name)
 
 
 def _held_by(name: str) -> str:
-    """Say whose sessions have the lock, "" where nobody has it any more. Their names are `command_name`'s."""
+    """Return a sentence that names the sessions with the lock (`command_name`); "" if no one holds it any more."""
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(HOLDERS, [name])
         holders = ", ".join(f"{application or '?'} ({pid})" for pid, application in cursor.fetchall())
@@ -105,7 +105,7 @@ def _held_by(name: str) -> str:
 
 
 def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:
-    """Record what is about to happen. Call it in the transaction that makes the first change."""
+    """Record the operation; call it in the transaction that makes the first change."""
     return TenantOperation.objects.using(CONTROL).create(
         tenant_id=tenant_id, kind=kind, user_id=current_actor().user_id, status=OperationStatus.RUNNING
     )
@@ -117,7 +117,7 @@ def operation_end(operation: TenantOperation, status: OperationStatus, error: st
 
 
 def audit(row: TenantOperation | Restore | Erasure, action: str, **details: object) -> None:
-    """Write an entry about the operation into the control database's log; call it in the change's transaction, last."""
+    """Write an entry about the operation into the control audit log; call it last in the change's transaction."""
     record(
         using=CONTROL,
         action=action,

@@ -1,4 +1,4 @@
-"""How commands show tenants: the JSON documents, and tables for people."""
+"""How commands show tenants: JSON documents and progress."""
 
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tenants.types import Progress as TenantProgress
 
 
 def tenant_document(tenant: Tenant) -> dict[str, Any]:
-    """Return what `--json` says of a tenant; the URL is masked."""
+    """Return the `--json` document of a tenant; the URL is masked."""
     return {
         "id": tenant.id,
         "name": tenant.name,
@@ -28,7 +28,7 @@ def tenant_document(tenant: Tenant) -> dict[str, Any]:
 
 
 def backup_document(backup: Backup) -> dict[str, Any]:
-    """Return what `--json` says of a backup."""
+    """Return the `--json` document of a backup."""
     return {
         "id": str(backup.pk),
         "tenant_id": backup.tenant_id,
@@ -48,18 +48,18 @@ def backup_document(backup: Backup) -> dict[str, Any]:
 
 
 def aware_time(text: str) -> datetime:
-    """Read an ISO 8601 time with its offset; raise `TenantError`, since a time without one means another everywhere."""
+    """Parse an ISO 8601 time; raise `TenantError` if it has no offset, since it would be ambiguous."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise TenantError(
-            _("%(text)r is not a time.") % {"text": text[:80]},
-            hint=_("Write it as 2026-01-31T12:00:00+09:00."),
+            _("%(text)r is not a valid time.") % {"text": text[:80]},
+            hint=_("Use the form 2026-01-31T12:00:00+09:00."),
             code="time_invalid",
         ) from error
     if moment.tzinfo is None:
         raise TenantError(
-            _("The time %(text)s has no offset.") % {"text": text},
+            _("The time %(text)s has no UTC offset.") % {"text": text},
             hint=_("Write it as %(text)s+09:00, or with Z for UTC.") % {"text": text},
             code="time_invalid",
         )
@@ -68,7 +68,7 @@ def aware_time(text: str) -> datetime:
 
 @contextmanager
 def batch_progress() -> Iterator[OnBatchProgress]:
-    """Show a migration of tenants at work: on stderr, where it is a terminal. Yields the listener."""
+    """Show the progress of a migration of tenants on stderr, if it is a terminal. Yields the listener."""
     if not sys.stderr.isatty():
         yield ignore_batch_progress
         return
@@ -80,7 +80,7 @@ def batch_progress() -> Iterator[OnBatchProgress]:
         "commit": _("Committing"),
         "roll back": _("Rolling back"),
     }
-    from rich.console import Console  # slow to load, and not needed where nobody watches
+    from rich.console import Console  # slow to load, and not needed without a terminal
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -106,6 +106,6 @@ def batch_progress() -> Iterator[OnBatchProgress]:
 
 
 def show_progress(progress: TenantProgress) -> None:
-    """Print the step on stderr, where it is a terminal."""
+    """Print the step on stderr, if it is a terminal."""
     if sys.stderr.isatty():
         print(f"{progress.tenant_id}: {progress.step}", file=sys.stderr)

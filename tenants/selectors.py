@@ -1,4 +1,4 @@
-"""Reads of the control database about tenants."""
+"""Queries of the control database about tenants."""
 
 from datetime import timedelta
 
@@ -30,7 +30,7 @@ def tenant_get(tenant_id: str) -> Tenant:
 
 
 def tenants_existing() -> QuerySet[Tenant]:
-    """Return every tenant but the tombstones, by id."""
+    """Return every tenant except tombstones, by id."""
     return Tenant.objects.using("default").exclude(status=TenantStatus.DELETED).select_related("server")
 
 
@@ -39,12 +39,12 @@ def tenants_active() -> QuerySet[Tenant]:
 
 
 def operations_unfinished() -> QuerySet[TenantOperation]:
-    """Return what was begun and neither completed nor undone, oldest first."""
+    """Return the operations that have neither completed nor been undone, oldest first."""
     return TenantOperation.objects.using("default").filter(status=OperationStatus.RUNNING).order_by("started_at")
 
 
 def rotated_lately(tenant_id: str) -> bool:
-    """Tell whether the password of the tenant's role is being changed, or was a moment ago."""
+    """Return whether the password of the tenant's role is being changed, or has just been changed."""
     return (
         TenantOperation.objects.using("default")
         .filter(tenant_id=tenant_id, kind="rotate")
@@ -54,7 +54,7 @@ def rotated_lately(tenant_id: str) -> bool:
 
 
 def require_finished(tenant_id: str) -> None:
-    """Raise `TenantUnfinished` or `FleetUnfinished` where something on the tenant was begun and is not over."""
+    """Raise `TenantUnfinished` or `FleetUnfinished` if an operation on the tenant has not finished."""
     operation = operations_unfinished().filter(tenant_id=tenant_id).first()
     if operation is not None:
         raise TenantUnfinished(tenant_id, operation.kind)
@@ -64,12 +64,12 @@ def require_finished(tenant_id: str) -> None:
 
 
 def batches_unfinished() -> QuerySet[MigrationBatch]:
-    """Return the migration that was begun and is not over: at most one."""
+    """Return the migration of tenants that has not finished: at most one."""
     return MigrationBatch.objects.using("default").filter(status__in=UNFINISHED)
 
 
 def require_fleet_finished() -> None:
-    """Raise `FleetUnfinished` where a migration of tenants was begun and is not over."""
+    """Raise `FleetUnfinished` if a migration of tenants has not finished."""
     batch = batches_unfinished().first()
     if batch is not None:
         raise FleetUnfinished(batch.pk)
@@ -84,7 +84,7 @@ def backups(*, tenant_id: str | None = None, every: bool = False) -> QuerySet[Ba
 
 
 def server_get(name: str | None) -> DatabaseServer:
-    """Return the named server, or the default one; raise `ServerError` where there is none."""
+    """Return the named server, or the default one; raise `ServerError` if there is none."""
     servers = DatabaseServer.objects.using("default")
     server = servers.filter(pk=name).first() if name else servers.filter(is_default=True).first()
     if server is None and name:
@@ -96,18 +96,18 @@ def server_get(name: str | None) -> DatabaseServer:
     if server is None:
         raise ServerError(
             _("No default database server is registered."),
-            hint=_("Set TENANT_SERVER_URL and run `manage.py control_setup`, or mark one as default in the admin."),
+            hint=_("Set TENANT_SERVER_URL and run `seo-gen control setup`, or mark one as default in the admin."),
             code="server_default_missing",
         )
     return server
 
 
 def server_for_new_tenant(name: str | None) -> DatabaseServer:
-    """Return the named server, or the default one; raise `ServerError` where it takes no tenants."""
+    """Return the named server, or the default one; raise `ServerError` if it does not accept new tenants."""
     server = server_get(name)
     if not server.is_active:
         raise ServerError(
-            _("Database server %(name)s takes no new tenants.") % {"name": server.name}, code="server_closed"
+            _("Database server %(name)s does not accept new tenants.") % {"name": server.name}, code="server_closed"
         )
     if server.capacity is not None and tenants_existing().filter(server=server).count() >= server.capacity:
         raise ServerError(

@@ -1,4 +1,4 @@
-"""The names by which tasks are sent, so that services need not import them."""
+"""Names of tasks, so that services can send them without importing them."""
 
 BACKUP_DAILY = "tenants.backup_daily"
 AUDIT_ANCHOR = "tenants.audit_anchor"

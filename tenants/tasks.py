@@ -1,4 +1,4 @@
-"""Celery's side of backups: who acts, and nothing else."""
+"""Celery tasks for backups. They only set the actor and call the service."""
 
 import logging
 from typing import Any
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=BACKUP_DAILY, bind=True, ignore_result=True)
 def daily(self: Any) -> None:
-    """Back up every tenant and remove what is past its time, once a day however often it is asked for."""
+    """Back up every tenant and remove expired backups, once a day however often it is called."""
     with acting_as("worker:backup", operation_id=self.request.id):
         try:
             problems = backup_daily()

@@ -1,4 +1,4 @@
-"""Frozen values that the tenants app hands out."""
+"""Frozen values that the tenants app returns."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -14,13 +14,13 @@ class ActiveTenant:
     id: str
     # Django's database alias, "tenant:<id>".
     alias: str
-    # What the tenant's database must say it is.
+    # The identity that the tenant's database must have.
     identity: UUID
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of an operation has been reached; commands format it, services never print."""
+    """An operation has reached a step. Commands print it, services never do."""
 
     tenant_id: str
     step: str
@@ -33,19 +33,19 @@ def ignore_progress(progress: Progress) -> None:
     """The default listener."""
 
 
-# Of a migration of tenants, in their order; "commit" or "roll back".
+# Of a migration of tenants, in order; the last is "commit" or "roll back".
 PHASES = ("check", "rehearse", "prepare", "decide", "commit", "roll back")
 
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """How far a migration of tenants is: `done` of `total` in this phase."""
+    """Progress of a migration of tenants: `done` of `total` in this phase."""
 
     # One of PHASES, or "end".
     phase: str
     done: int = 0
     total: int = 0
-    # Which tenant was done last, or what is rehearsed.
+    # The tenant that was finished last, or what is being rehearsed.
     subject: str = ""
 
 
@@ -74,17 +74,17 @@ class TenantOutcome:
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What became of a migration of tenants."""
+    """The outcome of a migration of tenants."""
 
     batch_id: UUID
-    # "completed"; "rolled_back": nothing has changed anywhere; "unfinished": `tenant recover` ends it.
+    # "completed"; "rolled_back": nothing has changed anywhere; "unfinished": `tenant recover` finishes it.
     outcome: str
     dry_run: bool
     version: str
-    # How many were looked at, and how many of them had something to apply.
+    # How many were checked, and how many of them had something to apply.
     tenant_count: int
     pending_count: int
-    # What stood in the way: one sentence each, with the tenant's or the server's name.
+    # One sentence for each problem, with the tenant's or the server's name.
     problems: list[str]
     tenants: list[TenantOutcome]
     # Milliseconds by phase.
@@ -93,56 +93,56 @@ class BatchReport:
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """What became of a restore, and how the restored state differs from the replaced one. Run ids, and paths."""
+    """The outcome of a restore, and how the restored state differs from the replaced one, as run ids and paths."""
 
     tenant_id: str
     operation_id: UUID
     source: str
-    # Of the restored schema; which migrations brought it there, and where it differs from what they make.
+    # Of the restored schema; the migrations that were applied to it, and how it differs from what they create.
     version: str
     migrations: list[str]
     drift: list[str]
-    # By table, as loaded; {} where nothing was loaded.
+    # By table, as loaded; {} if nothing was loaded.
     rows: dict[str, int]
-    # At work in the restored state, so they were failed.
+    # In progress in the restored state, so they were marked as failed.
     failed_runs: list[str]
-    # Only in the replaced state, only in the restored one, and those whose status is another.
+    # Only in the replaced state, only in the restored one, and those whose status differs.
     lost_runs: list[str]
     returned_runs: list[str]
     changed_runs: list[str]
-    # Files that were brought back, are not what a row says, and those that no row refers to.
+    # Files that were restored, that are missing or differ from their row, and that no row refers to.
     restored_files: list[str]
     missing_files: list[str]
     orphans: list[str]
-    # Wake-ups in the broker of runs that no longer exist, removed; None where the broker does not tell.
+    # Wake-ups for missing runs, removed from the broker; None if the broker cannot list messages.
     stale_messages: int | None
-    # Until when the replaced state can be put back.
+    # Until when the restore can be undone.
     kept_until: datetime | None
-    # For how long the tenant was closed; None where another process went on with it.
+    # How long the tenant was closed; None if another process finished the restore.
     unavailable_ms: int | None = None
     seconds: float | None = field(default=None)
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the JSON document."""
         kept_until = self.kept_until.isoformat() if self.kept_until else None
         return {**asdict(self), "operation_id": str(self.operation_id), "kept_until": kept_until}
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found of one backup."""
+    """The result of verifying one backup."""
 
     file: str
-    # "" where it could not even be told.
+    # "" if unknown.
     tenant_id: str
-    # One sentence, "" where it is whole.
+    # One sentence; "" if the backup is intact.
     problem: str
     seconds: float
 
 
 @dataclass(frozen=True)
 class DrillReport:
-    """A restore that was tried out."""
+    """The result of a restore drill."""
 
     tenant_id: str
     source: str
@@ -156,7 +156,7 @@ class DrillReport:
 
 @dataclass(frozen=True)
 class CloneReport:
-    """A tenant that was made from another's data, or brought in from elsewhere."""
+    """A tenant that was created from another's data, or imported."""
 
     tenant_id: str
     from_tenant: str
@@ -164,7 +164,7 @@ class CloneReport:
     version: str
     # By table.
     rows: dict[str, int]
-    # Paths that rows refer to, of files that were not to be had.
+    # Paths that rows refer to, but whose files were not available.
     missing_files: list[str]
     # Of an import: providers, models and steps that this installation did not have.
     added: list[str] = field(default_factory=list)
@@ -172,11 +172,11 @@ class CloneReport:
 
 @dataclass(frozen=True)
 class Target:
-    """What to recover to: exactly one of the two."""
+    """What to recover to: exactly one of a time and a name."""
 
-    # Aware. Of all transactions, those that were committed at or before it.
+    # Aware. Transactions that were committed at or before it are included.
     time: datetime | None = None
-    # A restore point's.
+    # The name of a restore point.
     name: str | None = None
 
     def __post_init__(self) -> None:

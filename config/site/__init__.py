@@ -1,1 +1,1 @@
-"""The two admin sites: what surrounds their pages, who may what, how they look, what browsers are told."""
+"""The two admin sites: the frame of their pages, staff rights, appearance, browser security."""

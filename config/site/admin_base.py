@@ -1,4 +1,4 @@
-"""What the admin classes of all apps share. Part of the foundation: it knows no app."""
+"""Base classes for the admin classes of all apps. Part of the foundation: it imports no app."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ __all__ = [
 
 
 class LineField(forms.CharField):
-    """One line of text: a name, an id, an address. What cannot be seen at its ends goes, and a blank one is empty."""
+    """One line of text: a name, an id, a URL. Invisible characters at its ends are removed; a blank one is empty."""
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
@@ -63,21 +63,21 @@ class LineField(forms.CharField):
     def validate(self, value: Any) -> None:
         super().validate(value)
         if has_control_characters(value or ""):
-            raise forms.ValidationError(_("This text cannot hold control characters."))
+            raise forms.ValidationError(_("This text cannot contain control characters."))
 
 
 class StaffAdmin(UnfoldModelAdmin):
-    """A model in the admin. What a service refuses becomes a message; every change is audited by the site."""
+    """A model in the admin. A service's refusal becomes a message; the site audits every change."""
 
-    # What the audited actions on this model begin with: "llm.provider" gives "llm.provider.change". Empty: it cannot be
-    # changed here, or its services record what they do themselves.
+    # The prefix of the model's audit actions: "llm.provider" gives "llm.provider.change". Empty if the model cannot be
+    # changed here, or if its services write their own entries.
     audit_noun: ClassVar[str] = ""
     # How audit entries name the model; `audit_noun` with "_" for "." unless given.
     audit_resource: ClassVar[str] = ""
 
     compressed_fields = True
     warn_unsaved_form = True
-    # The specification's TEXT columns hold names; what is longer asks for a text area itself.
+    # The specification's TEXT columns hold names; longer fields ask for a text area themselves.
     formfield_overrides: ClassVar[dict[Any, Any]] = {
         TextField: {"widget": UnfoldAdminTextInputWidget, "form_class": LineField}
     }
@@ -86,21 +86,21 @@ class StaffAdmin(UnfoldModelAdmin):
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         widget = field.widget if field else None
         if isinstance(widget, RelatedFieldWidgetWrapper):
-            # Related rows have pages of their own; pop-up windows beside every choice only crowd the form.
+            # Related rows have their own pages; pop-up buttons beside every choice only clutter the form.
             widget.can_add_related = widget.can_change_related = False
             widget.can_delete_related = widget.can_view_related = False
         return field
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Refuse filters by address (`?column__startswith=…`) on columns that hold secrets."""
+        """Refuse filters in the URL (`?column__startswith=…`) on columns that hold secrets."""
         return _is_searchable(self.model, lookup) and super().lookup_allowed(lookup, value, request)
 
     def audit_details(self, obj: Any) -> dict[str, object]:
-        """Return what an audit entry about `obj` holds besides the names of the fields that were changed."""
+        """Return what an audit entry about `obj` holds in addition to the names of the changed fields."""
         return {}
 
     def audit_change(self, form: Any) -> dict[str, object]:
-        """Return what the entry of a change by `form` holds besides: old and new values that must not be forgotten."""
+        """Return what the entry of a change by `form` also holds: old and new values that must be kept."""
         return {}
 
     def changeform_view(
@@ -115,18 +115,18 @@ class StaffAdmin(UnfoldModelAdmin):
         except SeoGenError as error:
             if request.method != "POST":
                 raise
-            # The transaction is rolled back; the page shows what stands.
+            # The transaction is rolled back; the page shows the stored values.
             messages.error(request, str(error))
             return HttpResponseRedirect(request.get_full_path())
 
 
 def _is_searchable(model: type[Model], lookup: str) -> bool:
-    """Tell whether no field on the way of a lookup, such as `server__name__startswith`, says that it is not."""
+    """Return whether every field in a lookup, such as `server__name__startswith`, is searchable."""
     for part in lookup.split("__"):
         try:
             field = model._meta.pk if part == "pk" else model._meta.get_field(part)
         except FieldDoesNotExist:
-            return True  # a transform or a comparison: what Django makes of it is its own check
+            return True  # a transform or a comparison, which Django checks itself
         if not getattr(field, "searchable", True):
             return False
         if not isinstance(field.related_model, type):
@@ -136,7 +136,7 @@ def _is_searchable(model: type[Model], lookup: str) -> bool:
 
 
 class ReadOnlyAdmin(StaffAdmin):
-    """A model that the admin shows and never changes."""
+    """A model that the admin shows but never changes."""
 
     warn_unsaved_form = False
     actions = None
@@ -152,7 +152,7 @@ class ReadOnlyAdmin(StaffAdmin):
 
 
 class ReadOnlyInline(UnfoldTabularInline):
-    """Related rows, shown on their parent's page and never changed there."""
+    """Related rows, shown on their parent's page but never changed there."""
 
     extra = 0
     max_num = 0
@@ -170,7 +170,7 @@ class ReadOnlyInline(UnfoldTabularInline):
 
 
 class IndentedJSONField(forms.JSONField):
-    """JSON as people read it; nothing where there is nothing."""
+    """Indented JSON; empty for an empty value."""
 
     def prepare_value(self, value: Any) -> Any:
         if isinstance(value, InvalidJSONInput):
@@ -178,14 +178,14 @@ class IndentedJSONField(forms.JSONField):
         if value is None:
             return ""
         text = json.dumps(value, ensure_ascii=False, indent=2)
-        # Half a surrogate pair is shown as it was typed: as an escape, since no page can hold the character.
+        # Half a surrogate pair is shown as an escape, as it was typed: no page can contain the character.
         return text.encode(errors="backslashreplace").decode()
 
 
 def form_page(
     admin: StaffAdmin, request: HttpRequest, form: forms.Form, *, title: str, submit: str, explanation: str = ""
 ) -> TemplateResponse:
-    """Return a page of the admin with a form whose POST calls a service rather than saving a model."""
+    """Return a page of the admin with a form whose POST calls a service instead of saving a model."""
     context = {
         **admin.admin_site.each_context(request),
         "title": title,
@@ -199,21 +199,21 @@ def form_page(
 
 
 def finished(request: HttpRequest, url: str) -> HttpResponse:
-    """Lead to `url` after a dialog's POST, which htmx sends and which plain browsers and scripts may send too."""
+    """Redirect to `url` after a dialog's POST, which htmx, a plain browser or a script may have sent."""
     if "HX-Request" in request.headers:
         return HttpResponse(headers={"HX-Redirect": url})
     return HttpResponseRedirect(url)
 
 
 def as_json(document: object) -> SafeString | None:
-    """Show a JSON document indented; None (shown as "-") where there is none."""
+    """Show a JSON document indented; None (shown as "-") if there is none."""
     if document is None:
         return None
     return as_code(json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
 
 
 def as_badge(text: object, color: str) -> SafeString:
-    """Show a word on a colour of the theme: info, primary, success, warning or danger."""
+    """Show a word on one of the theme's colours: info, primary, success, warning or danger."""
     return render_to_string("unfold/helpers/label.html", {"text": text, "type": color})
 
 

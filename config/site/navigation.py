@@ -1,4 +1,4 @@
-"""What surrounds every page of the admin: whose data this is, the way to the other sites, the menu."""
+"""The frame of every admin page: whose data it shows, links to the other sites, the menu."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tenants.routing.site_urls import control_url, tenant_url
 from tenants.selectors import tenant_get, tenants_active
 
 PRODUCT = "seo-gen"
-# More than that and the list is no longer a quick way to anywhere; the page of all tenants has a search.
+# A longer list is no longer a quick way to a tenant; the page of all tenants has a search.
 SWITCHER_LENGTH = 12
-# Lightness and chroma of the shades; the hue tells the site.
+# Lightness and chroma of the shades; the hue identifies the site.
 SHADES = {
     "50": (0.977, 0.014),
     "100": (0.946, 0.033),
@@ -34,7 +34,7 @@ SHADES = {
     "950": (0.27, 0.09),
 }
 CONTROL_HUE = 265
-# The attribute of a request that keeps its tenant.
+# The request attribute that caches its tenant.
 TENANT = "seo_gen_tenant"
 
 Item = dict[str, Any]
@@ -45,7 +45,7 @@ def title(request: HttpRequest) -> str:
 
 
 def tab_prefix(request: HttpRequest) -> str:
-    """Return what a browser's tab begins with, however narrow it is."""
+    """Return the start of the title of a browser tab, which even a narrow tab shows."""
     tenant = _tenant(request)
     return f"{tenant.id}:" if tenant else ""
 
@@ -65,13 +65,13 @@ def symbol(request: HttpRequest) -> str:
 
 
 def environment(request: HttpRequest) -> list[str]:
-    """Return the badge at the top of each page and its colour."""
+    """Return the badge at the top of each page, and its colour."""
     tenant = _tenant(request)
     return [_("Tenant %(id)s") % {"id": tenant.id}, "primary"] if tenant else [_("Control"), "info"]
 
 
 def primary_colors(request: HttpRequest) -> dict[str, str]:
-    """Return a palette of the tenant's own, so that two tabs on two tenants are told apart at a glance."""
+    """Return the tenant's own palette, so that tabs on different tenants are easy to tell apart."""
     tenant = _tenant(request)
     hue = crc32(tenant.id.encode()) % 360 if tenant else CONTROL_HUE
     return {shade: f"oklch({light} {chroma} {hue})" for shade, (light, chroma) in SHADES.items()}
@@ -86,7 +86,7 @@ def favicon(request: HttpRequest) -> str:
 
 
 def sites(request: HttpRequest) -> list[Item]:
-    """Return the switcher: the control site, then tenants, those of the alphabet's beginning where there are many."""
+    """Return the switcher: the control site, then the first tenants in alphabetical order."""
     if not request.user.is_staff:
         return []
     found = list(_switchable()[: SWITCHER_LENGTH + 1])
@@ -182,13 +182,13 @@ def _switchable() -> QuerySet[Tenant]:
 
 
 def _tenant(request: HttpRequest) -> Tenant | None:
-    """Return the tenant whose site this is, None on the control site."""
+    """Return the tenant whose site this is; None on the control site."""
     active = current_tenant_or_none()
     if active is None:
         return None
     found: Tenant | None = getattr(request, TENANT, None)
     if found is None:
-        # Once a request: every function above asks.
+        # Once per request, since every function above needs it.
         found = tenant_get(active.id)
         setattr(request, TENANT, found)
     return found

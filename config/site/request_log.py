@@ -1,4 +1,4 @@
-"""One line for each request that was answered: Django itself has a line for those that were refused or failed."""
+"""Log one line for each successful request; Django itself logs those that were refused or failed."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class RequestLogMiddleware:
-    """The outermost middleware, so that the time is that of the whole request."""
+    """The outermost middleware, so that it times the whole request."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

@@ -1,6 +1,6 @@
-"""What no page of either admin site has to reckon with: NUL characters and ids that are none.
+"""Reject NUL characters and malformed ids, so that no page of either admin site has to handle them.
 
-PostgreSQL's texts hold no NUL, and an id that is no number or UUID finds nothing; both would end as an error of ours.
+PostgreSQL's texts cannot contain NUL, and an id must be a number or UUID; otherwise both would end as a server error.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ NUL = "\x00"
 
 
 class InvalidRequest(SeoGenError):
-    """What was sent cannot be kept or looked for."""
+    """The request contains something that cannot be stored or looked up."""
 
     code = "request_invalid"
 
 
 @contextmanager
 def wellformed(request: HttpRequest, model: type[Model] | None, arguments: dict[str, Any]) -> Iterator[None]:
-    """Serve a request whose address names something that can exist; `arguments` are those of its URL pattern.
+    """Serve a request whose URL names something that can exist; `arguments` are those of its URL pattern.
 
-    Raises `Http404` for an id that `model` cannot have. Parameters with a NUL are left out, as if they were not there.
-    A form with a NUL is refused by its fields; if it has none for what was sent, as `InvalidRequest`.
+    Raises `Http404` for an id that `model` cannot have. Parameters with a NUL are ignored.
+    A form with a NUL is refused by its fields, or, if it has no field for the value, as `InvalidRequest`.
     """
     _require_possible(request, model, arguments)
     if _holds_nul(request.GET):
@@ -42,7 +42,7 @@ def wellformed(request: HttpRequest, model: type[Model] | None, arguments: dict[
     except (DataError, ValueError) as error:
         if not (request.method == "POST" and _holds_nul(request.POST)):
             raise
-        raise InvalidRequest(_("The form holds a NUL character, which no text can.")) from error
+        raise InvalidRequest(_("The form contains a NUL character, which cannot be stored.")) from error
 
 
 def _require_possible(request: HttpRequest, model: type[Model] | None, arguments: dict[str, Any]) -> None:

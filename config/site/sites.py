@@ -1,6 +1,6 @@
-"""The two admin sites: one for the control database, one that every tenant has.
+"""The two admin sites: one for the control database, and one for each tenant.
 
-Both are called "admin", each in its own URLconf, so that `admin:…` names stay on the site of the request.
+Both are called "admin", each in its own URLconf, so that `admin:…` names stay on the request's site.
 """
 
 from __future__ import annotations
@@ -57,24 +57,24 @@ if TYPE_CHECKING:
 else:
     from unfold.sites import UnfoldAdminSite as AdminSite
 
-# Of Django's and unfold's own pages: one looks tenant models up in the control database, one keeps what it found in a
-# cache that all tenants share.
+# Pages of Django and unfold that are left out: one looks up tenant models in the control database, the other stores
+# results in a cache that all tenants share.
 LEFT_OUT = frozenset({"view_on_site", "search"})
 NEWEST = 8
 
 
 class StaffSite(AdminSite):
-    """An admin site whose changes are audited, under the name of the staff member, instead of Django's own log."""
+    """An admin site that audits changes under the staff member's name, instead of using Django's own log."""
 
     audit_log: type[Model]
 
     def __init__(self) -> None:
         super().__init__(name="admin")
-        # Only what has a page of its own is deleted, one at a time and audited.
+        # Objects are only deleted on their own page, one at a time and audited.
         self.disable_action("delete_selected")
 
     def register(self, model_or_iterable: Any, admin_class: type[Any] | None = None, **options: Any) -> None:
-        """Register a model; what its admin class changes is audited without its doing."""
+        """Register a model; changes by its admin class are audited automatically."""
         assert admin_class is not None and issubclass(admin_class, StaffAdmin)
         audited = type(admin_class.__name__, (Audited, admin_class), {"__module__": admin_class.__module__})
         super().register(model_or_iterable, audited, **options)
@@ -90,7 +90,7 @@ class StaffSite(AdminSite):
             ):
                 return view(request, *args, **kwargs)
 
-        # Django keeps a view's attributes, such as `csrf_exempt`, through its own wrapper.
+        # Keep the view's attributes, such as `csrf_exempt`, as Django's own wrapper does.
         act.__dict__.update(view.__dict__)
         return super().admin_view(act, cacheable)
 
@@ -98,7 +98,7 @@ class StaffSite(AdminSite):
         return [url for url in super().get_urls() if getattr(url, "name", None) not in LEFT_OUT]
 
     def audit_url(self, resource_type: str, resource_id: str) -> str:
-        """Return the address of the audit log's entries about one object."""
+        """Return the URL of the audit log's entries about one object."""
         page = reverse(f"admin:{self.audit_log._meta.app_label}_{self.audit_log._meta.model_name}_changelist")
         return f"{page}?{urlencode({'resource_type__exact': resource_type, 'resource_id__exact': resource_id})}"
 
@@ -106,7 +106,7 @@ class StaffSite(AdminSite):
 class Audited(StaffAdmin):
     """Write an audit entry where Django writes its own log: in the transaction of the change.
 
-    An entry holds which fields were changed; their values only where `audit_change` gives them.
+    An entry names the changed fields; it holds values only if `audit_change` returns them.
     """
 
     def construct_change_message(self, request: HttpRequest, form: Form, formsets: Any, add: bool = False) -> Any:
@@ -147,7 +147,7 @@ class Audited(StaffAdmin):
 
 
 class ControlSite(StaffSite):
-    """What staff configure for everybody: models, prices, servers, tenants, users."""
+    """What staff configure for all tenants: models, prices, servers, tenants, users."""
 
     index_template = "admin/control_index.html"
     audit_log = ControlAuditLog
@@ -162,7 +162,7 @@ class ControlSite(StaffSite):
         return super().index(request, {**overview, **(extra_context or {})})
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Lead to the overview where nobody was on the way to another page."""
+        """Lead to the overview, unless another page was requested."""
         query = request.GET.copy()
         query.setdefault(REDIRECT_FIELD_NAME, reverse("admin:index"))
         request.GET = query  # type: ignore[assignment]
@@ -183,7 +183,7 @@ class ControlSite(StaffSite):
 
 
 class TenantSite(StaffSite):
-    """One tenant's runs, prompts, costs and history. The address names the tenant (`tenants.routing.middleware`)."""
+    """One tenant's runs, prompts, costs and history. The URL names the tenant (`tenants.routing.middleware`)."""
 
     index_template = "admin/tenant_index.html"
     audit_log = AuditLog
@@ -211,7 +211,7 @@ def _site_of(tenant: Tenant) -> str | None:
 
 
 def _run_overview() -> dict[str, Any]:
-    """Return the tenant's newest runs, how many runs are in which status, and what all of them cost."""
+    """Return the tenant's newest runs, the number of runs in each status, and their total cost."""
     counts = dict(Run.objects.values_list("status").annotate(count=Count("pk")).order_by())
     cost = RunCost.objects.aggregate(total=Sum("total_llm_cost"), unpriced=Sum("unpriced_steps"))
     return {

@@ -29,8 +29,8 @@ else:
     _Mixin = object
 
 
-class _GivesWhatOneHas(_Mixin):
-    """Offers, and accepts, no permission and no group that grants more than the member of staff has."""
+class _GrantsOnlyOwnRights(_Mixin):
+    """Offers and accepts only permissions and groups that grant no more than the staff member has."""
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest | None = None, **kwargs: Any) -> Any:
         assert request is not None  # Django always gives it
@@ -52,22 +52,22 @@ class _GivesWhatOneHas(_Mixin):
         return not isinstance(obj, Group) or may_manage_group(request.user, obj)
 
 
-class UserAdmin(_GivesWhatOneHas, _UserAdmin, StaffAdmin):
+class UserAdmin(_GrantsOnlyOwnRights, _UserAdmin, StaffAdmin):
     audit_noun = "user"
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        # Both are facts; and a form cuts the fractions of their seconds off.
+        # Both are facts; and a form would drop the fractions of their seconds.
         facts = (*super().get_readonly_fields(request, obj), "last_login", "date_joined")
         return facts if is_superuser(request.user) else (*facts, "is_staff", "is_superuser")
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
-        # Django's view of its own opens no transaction; the audit entry must be in one with the change.
+        # Django's view opens no transaction; the change and its audit entry must share one.
         with transaction.atomic(using="default"):
             return super().user_change_password(request, id, form_url)
 
 
-class GroupAdmin(_GivesWhatOneHas, DjangoGroupAdmin, StaffAdmin):
+class GroupAdmin(_GrantsOnlyOwnRights, DjangoGroupAdmin, StaffAdmin):
     audit_noun = "group"

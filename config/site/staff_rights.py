@@ -1,7 +1,7 @@
-"""What one member of staff may change of another: never anything that gives more than they have themselves.
+"""What a staff member may change about another: nothing that grants more than they have themselves.
 
-Django lets everybody with `auth.change_user` make themselves a superuser, set a superuser's password, or hand out any
-permission. Here a superuser may do all that, and anybody else only what their own permissions cover.
+Django lets anyone with `auth.change_user` become a superuser, set a superuser's password, or grant any permission. Here
+only a superuser may do that; everyone else is limited to what their own permissions cover.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def is_superuser(user: User | AnonymousUser) -> bool:
 
 
 def permissions_of(user: User | AnonymousUser) -> QuerySet[Permission]:
-    """Return a user's permissions, their groups' included, whether or not the user is active at the moment."""
+    """Return a user's permissions, including their groups', whether or not the user is active."""
     return Permission.objects.using("default").filter(Q(user=user.pk) | Q(group__user=user.pk)).distinct()
 
 
@@ -29,7 +29,7 @@ def permissions_to_give(user: User | AnonymousUser) -> QuerySet[Permission]:
 
 
 def groups_to_give(user: User | AnonymousUser) -> QuerySet[Group]:
-    """Return the groups that grant nothing which the user has not."""
+    """Return the groups that grant nothing the user lacks."""
     groups = Group.objects.using("default").all()
     if is_superuser(user):
         return groups
@@ -40,10 +40,10 @@ def groups_to_give(user: User | AnonymousUser) -> QuerySet[Group]:
 
 
 def may_manage_user(user: User | AnonymousUser, other: User) -> bool:
-    """Tell whether `user` may change, delete or set the password of `other`, who must not be able to do more.
+    """Return whether `user` may change, delete or set the password of `other`, who must not have more rights.
 
-    Whoever sets a password can log in with it, so that this is about permissions too, and not superusers alone. The
-    rows are read afresh: a form in validation has already written to `other`.
+    Anyone who sets a password can log in with it, so permissions count, too, not only the superuser flag. The rows are
+    read again, since a form in validation has already modified `other`.
     """
     if is_superuser(user):
         return True

@@ -1,4 +1,4 @@
-"""What both sites answer where a database cannot be used: a page of its own, which asks no database."""
+"""The response of both sites if a database is unavailable: a page that queries no database."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ RETRY_AFTER_S = 10
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's `handler500`, which is called while the error is handled: a database that is away is no defect."""
+    """Django's `handler500`, called while the error is handled: an unavailable database is not a bug."""
     if not isinstance(sys.exc_info()[1], (OperationalError, InterfaceError)):
         return defaults.server_error(request)
-    # Without the request: its session, its user and the menus are in the database.
+    # Rendered without the request, since session, user and menus are in the database.
     page = render_to_string("unavailable.html")
     headers = {"Retry-After": str(RETRY_AFTER_S)}
     return HttpResponse(page, status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)

@@ -1,4 +1,4 @@
-"""What the web server tells browsers to refuse, and how that is derived from the environment."""
+"""Security headers for browsers, and settings for them that are derived from the environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
 
 # The theme's scripts are Alpine.js, which compiles the expressions in its attributes: hence 'unsafe-eval'. Nothing
-# needs inline scripts. Colours and sizes stand in <style> elements and attributes: hence 'unsafe-inline' for styles.
+# needs inline scripts. Colours and sizes are in <style> elements and attributes: hence 'unsafe-inline' for styles.
 CONTENT_SECURITY_POLICY: Mapping[str, Sequence[str]] = {
     "default-src": ["'none'"],
     "script-src": ["'self'", "'unsafe-eval'"],
@@ -25,9 +25,9 @@ CONTENT_SECURITY_POLICY: Mapping[str, Sequence[str]] = {
 
 
 class ContentSecurityPolicyMiddleware:
-    """Send the policy of the setting SECURE_CSP with every response, static files and refusals included.
+    """Send the policy of the setting SECURE_CSP with every response, including static files and errors.
 
-    Django 6 has a middleware and a setting of these names; with Django 6 this class goes.
+    Django 6 has a middleware and a setting with these names; remove this class then.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -43,7 +43,7 @@ class ContentSecurityPolicyMiddleware:
 
 
 def on_loopback_alone(allowed_hosts: Iterable[str]) -> bool:
-    """Tell whether the admin answers to names of this machine alone, so that nothing of it crosses a network."""
+    """Return whether the admin only answers to names of this machine, so that no traffic crosses a network."""
     return all(_is_loopback(host.strip()) for host in allowed_hosts)
 
 

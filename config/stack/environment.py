@@ -1,4 +1,4 @@
-"""Which servers the environment replaces, and what the rest of the stack adds to it."""
+"""Which servers the environment replaces, and what the rest of the stack adds to the environment."""
 
 import os
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from config.stack.service import Service
 from config.stack.state import Secrets, generate_secrets, load_secrets, load_state
 from config.stack.valkey import Valkey
 
-# How the variables end that hold keys of LLM providers.
+# The suffix of variables that hold keys of LLM providers.
 API_KEY = "_API_KEY"
 # In the order in which they start.
 SERVERS: tuple[Service, ...] = (Postgres(), Valkey(), LocalLLM())
 
 
 def settings_from_stack(home: Path | Home | None = None) -> dict[str, str]:
-    """What the embedded servers contribute to the environment: only files are read, nothing is started.
+    """Return what the embedded servers add to the environment. Only reads files, starts nothing.
 
-    Holds nothing that the environment replaces; to repeat the stack's own address is not to replace it. Before the
-    first start the addresses lead nowhere (port 0) and the keys are thrown away, which is enough for commands that need
-    settings but no servers. Where DATABASE_URL is set, the keys must be too: made up here, they would differ on each
-    machine that uses that database.
+    Leaves out what the environment replaces; repeating the stack's own address does not replace it. Before the first
+    start the addresses lead nowhere (port 0) and the keys are temporary, which is enough for commands that need no
+    servers. If DATABASE_URL is set, the keys must be set, too: generated here, they would differ on each machine
+    that uses that database.
     """
     home = home if isinstance(home, Home) else find_home(home)
     secrets = load_secrets(home)
@@ -32,26 +32,26 @@ def settings_from_stack(home: Path | Home | None = None) -> dict[str, str]:
     elsewhere = {name for name, value in provided.items() if os.environ.get(name, "") not in ("", value)}
     unneeded = {name for server in SERVERS if server.replaced(elsewhere) for name in server.provides}
     if "TENANT_SERVER_URL" in elsewhere:
-        unneeded.add("TENANT_SERVER_WAL_ARCHIVE")  # it is that of the embedded server
+        unneeded.add("TENANT_SERVER_WAL_ARCHIVE")  # it belongs to the embedded server
     if "DATABASE_URL" in elsewhere:
         unneeded |= {"SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS"}
     return {name: value for name, value in provided.items() if name not in elsewhere | unneeded}
 
 
 def embedded_servers(home: Home) -> list[Service]:
-    """The servers that this stack has to run itself."""
+    """Return the servers that this stack has to run itself."""
     provided = settings_from_stack(home)
     return [server for server in SERVERS if provided.keys() & set(server.provides)]
 
 
 def external_environment(home: Home) -> dict[str, str]:
-    """The environment without what it merely repeats of the stack's own settings."""
+    """Return the environment without variables that only repeat the stack's own settings."""
     provided = settings_from_stack(home)
     return {name: value for name, value in os.environ.items() if provided.get(name) != value}
 
 
 def without_api_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process that asks no provider, and so has no use for what they are paid by."""
+    """Return the environment for a process that calls no provider, and so needs no API keys."""
     return {name: value for name, value in environment.items() if not name.endswith(API_KEY)}
 
 

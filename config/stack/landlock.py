@@ -1,6 +1,6 @@
-"""Let programs write beneath given folders only: Linux's Landlock (5.13 and newer), which needs no rights of root.
+"""Let programs write beneath given folders only: Linux's Landlock (5.13 and newer), which does not need root.
 
-What a confined thread starts is confined for ever, and so are the children of that. Reading is not restricted, nor are
+Everything that a confined thread starts stays confined, and so do its children. Reading is not restricted, nor are
 changes of mode and owner. See landlock(7), and docs/adr/0010-point-in-time-recovery.md for what it is used for.
 """
 
@@ -25,7 +25,7 @@ _SET_NO_NEW_PRIVS = 38
 _WRITE_FILE, _REFER, _TRUNCATE = 1 << 1, 1 << 13, 1 << 14
 # Removing files and folders, making them, and all other kinds of nodes.
 _CHANGE_FOLDER = sum(1 << bit for bit in range(4, 13))
-# Which version of the interface knows what; before, moving between folders is always forbidden, truncating never.
+# The versions that added each right; before, moving between folders is always forbidden, truncating never.
 _REFER_VERSION, _TRUNCATE_VERSION, _NET_VERSION = 2, 3, 4
 _TCP = 0b11  # to bind and to connect
 # _RULESET: what is forbidden unless a rule allows it, for files and for the network. _RULE: what is allowed, where.
@@ -34,14 +34,14 @@ _NOWHERE = Path(os.devnull)
 
 
 def version() -> int:
-    """Return which version of Landlock's interface the kernel has; 0 where it has none, or may not be asked."""
+    """Return which version of Landlock's interface the kernel has; 0 if it has none, or if we may not ask."""
     return max(0, _syscall(_CREATE_RULESET, None, 0, _ASK_VERSION))
 
 
 def call_confined(function: Callable[[], T], writable: Sequence[Path]) -> T:
-    """Call `function` in a thread of its own which, with all it starts, writes beneath `writable` alone, not over TCP.
+    """Call `function` in a thread that, with all it starts, can only write beneath `writable`, and not use TCP.
 
-    Where the kernel has no Landlock it is merely called. Raises `OSError` where a folder is missing.
+    Without Landlock in the kernel, just calls it. Raises `OSError` if a folder is missing.
     """
     if not version():
         return function()
@@ -50,7 +50,7 @@ def call_confined(function: Callable[[], T], writable: Sequence[Path]) -> T:
 
 
 def _confine_and_call(ruleset: int, function: Callable[[], T]) -> T:
-    """Both calls hold for this thread alone."""
+    """Both calls affect only this thread."""
     if _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise _error()
     _require(_syscall(_RESTRICT_SELF, ruleset, 0))

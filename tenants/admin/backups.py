@@ -1,4 +1,4 @@
-"""Backups, restores and base backups as staff see them. Commands alone make, restore and remove them."""
+"""The admin pages of backups, restores and base backups. Read-only: only commands change them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ OPERATION_COLORS = {
 
 
 class BackupAdmin(ReadOnlyAdmin):
-    """The catalogue: where every customer's data lies besides its database."""
+    """The catalogue: where each customer's data is stored outside its database."""
 
     audit_resource = "tenant"
     list_display = ("started_at", "tenant_id", "kind", "shown_status", "shown_size", "encrypted", "checked", "user_id")
     list_filter = ("status", "kind", "started_at")
     search_fields = ("=tenant_id", "name", "=id")
-    search_help_text = gettext_lazy("A whole tenant id, or part of a file's name")
+    search_help_text = gettext_lazy("Full tenant id, or part of a file name")
     fields = (
         ("started_at", "finished_at", "user_id"),
         ("tenant_id", "kind", "shown_status"),
@@ -62,7 +62,7 @@ class BackupAdmin(ReadOnlyAdmin):
     def checked(self, backup: Backup) -> SafeString | None:
         if backup.verified_at is None:
             return None
-        return as_badge(_("damaged"), "danger") if backup.verify_error else as_badge(_("whole"), "success")
+        return as_badge(_("damaged"), "danger") if backup.verify_error else as_badge(_("intact"), "success")
 
     @admin.display(description=gettext_lazy("file"))
     def file(self, backup: Backup) -> str:
@@ -87,7 +87,7 @@ class RestoreAdmin(ReadOnlyAdmin):
     list_filter = ("operation__kind", "operation__status", "operation__started_at")
     list_select_related = ("operation",)
     search_fields = ("=tenant_id", "source")
-    search_help_text = gettext_lazy("A whole tenant id, or part of a file's name")
+    search_help_text = gettext_lazy("Full tenant id, or part of a file name")
     fields = (
         ("started_at", "finished_at", "user_id"),
         ("tenant_id", "kind", "shown_status"),
@@ -131,11 +131,11 @@ class RestoreAdmin(ReadOnlyAdmin):
         closed_ms = (row.report or {}).get("unavailable_ms")
         return None if closed_ms is None else _("%(ms)d ms") % {"ms": closed_ms}
 
-    @admin.display(description=gettext_lazy("runs newer than the restored state, gone"))
+    @admin.display(description=gettext_lazy("lost runs (newer than the restored state)"))
     def lost_runs(self, row: Restore) -> SafeString | None:
         return _lines(row, "lost_runs")
 
-    @admin.display(description=gettext_lazy("runs that were at work, failed"))
+    @admin.display(description=gettext_lazy("runs in progress, marked as failed"))
     def failed_runs(self, row: Restore) -> SafeString | None:
         return _lines(row, "failed_runs")
 
@@ -149,7 +149,7 @@ class RestoreAdmin(ReadOnlyAdmin):
 
 
 class BaseBackupAdmin(ReadOnlyAdmin):
-    """What point-in-time recovery can start from."""
+    """The base backups that a point-in-time restore can start from."""
 
     audit_resource = "database_server"
     list_display = ("started_at", "server", "name", "shown_status", "shown_size", "incremental", "verified_at")

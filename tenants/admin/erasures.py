@@ -1,4 +1,4 @@
-"""Erasures as staff see them: the list, and each one's certificate as a document to print or to keep."""
+"""The admin pages of erasures: the list, and each certificate, to print or to download."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ErasureAdmin(ReadOnlyAdmin):
     list_filter = ("operation__status", "completed_at")
     list_select_related = ("operation",)
     search_fields = ("=tenant_id", "=identity", "=digest")
-    search_help_text = gettext_lazy("A whole tenant id, identity or sha256 of a certificate")
+    search_help_text = gettext_lazy("Full tenant id, identity or sha256 of a certificate")
 
     def get_custom_urls(self) -> Any:
         return (("<uuid:erasure_id>/certificate/", "tenants_erasure_certificate", self.download),)
@@ -36,7 +36,7 @@ class ErasureAdmin(ReadOnlyAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the certificate; of an erasure that is not over, how far it is."""
+        """Show the certificate, or the progress of an erasure that has not finished."""
         if request.method not in ("GET", "HEAD") or not self.has_view_permission(request):
             raise PermissionDenied
         row = self.get_object(request, object_id)
@@ -57,7 +57,7 @@ class ErasureAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/erasure.html", {**context, **(extra_context or {})})
 
     def download(self, request: HttpRequest, erasure_id: UUID, model_admin: object) -> HttpResponse:
-        """Hand out the document itself, byte for byte what its sha256 was made of."""
+        """Download the certificate, byte for byte what its sha256 was computed from."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         row = Erasure.objects.filter(pk=erasure_id).first()
@@ -79,7 +79,7 @@ class ErasureAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("status"), ordering="operation__status")
     def shown_status(self, row: Erasure) -> SafeString:
-        return as_badge(_("erased"), "success") if row.completed_at else as_badge(_("not over"), "warning")
+        return as_badge(_("erased"), "success") if row.completed_at else as_badge(_("not finished"), "warning")
 
     @admin.display(description=gettext_lazy("by"), ordering="operation__user_id")
     def user_id(self, row: Erasure) -> str:
@@ -87,7 +87,7 @@ class ErasureAdmin(ReadOnlyAdmin):
 
 
 def erasure_link(operation_id: object, text: object) -> SafeString:
-    """Lead to the page of an erasure, on the control site."""
+    """Return a link to the page of an erasure, on the control site."""
     return as_link(reverse("admin:tenants_erasure_change", args=[operation_id]), text)
 
 
@@ -96,13 +96,13 @@ def _file_name(row: Erasure) -> str:
 
 
 def _steps(row: Erasure) -> list[tuple[str, bool]]:
-    """Return (step, whether it is done) of every step, in their order."""
+    """Return (step, whether it is done) for every step, in order."""
     done = ErasurePhase.values.index(row.phase)
     return [(str(phase.label), number <= done) for number, phase in enumerate(ErasurePhase)]
 
 
 def _links(row: Erasure) -> dict[str, str]:
-    """Return the addresses of what the page leads to, "" where there is nothing."""
+    """Return the URLs that the page links to; "" for what does not exist."""
     archive = AuditArchive.objects.filter(identity=row.identity).first()
     about = urlencode({"resource_type__exact": "tenant", "resource_id__exact": row.tenant_id})
     return {

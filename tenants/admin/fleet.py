@@ -1,4 +1,4 @@
-"""The fleet as staff see it: each tenant's schema version and drift, and past migrations. Commands alone change it."""
+"""The fleet's admin pages: each tenant's schema version and drift, and past migrations. Only commands change it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ INLINE_PAGE = 50
 
 
 class StateFilter(admin.SimpleListFilter):
-    """By how a tenant's version compares with the code's: worked out of the few versions that there are."""
+    """Filter by how a tenant's version compares with the code's; the fleet has only a few distinct versions."""
 
     title = gettext_lazy("schema")
     parameter_name = "state"
@@ -71,7 +71,7 @@ class DriftFilter(admin.SimpleListFilter):
 
 
 class TenantSchemaAdmin(ReadOnlyAdmin):
-    """The fleet page: what the control database knows of each tenant's schema, and the newest migrations."""
+    """The fleet page: what the control database knows about each tenant's schema, and the newest migrations."""
 
     audit_resource = "tenant"
     list_display = ("id", "name", "state", "version", "drift", "schema_checked_at", "server")
@@ -131,7 +131,7 @@ class BatchTenantInline(ReadOnlyInline):
     per_page = INLINE_PAGE
     fields = ("tenant_id", "server", "before", "applied", "prepared_ms", "locked_ms")
     readonly_fields = fields
-    verbose_name_plural = gettext_lazy("tenants that had something to apply")
+    verbose_name_plural = gettext_lazy("tenants with migrations to apply")
 
     @admin.display(description=gettext_lazy("from version"))
     def before(self, row: BatchTenant) -> str:
@@ -147,7 +147,7 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
     list_display = ("started_at", "scope", "shown_status", "pending_count", "tenant_count", "took", "user_id")
     list_filter = ("status", "dry_run", "started_at")
     search_fields = ("=id", "=tenant_id", "=tenants__tenant_id")
-    search_help_text = gettext_lazy("A whole tenant id or batch id")
+    search_help_text = gettext_lazy("Full tenant id or batch id")
     inlines = (BatchTenantInline,)
     fields = (
         ("started_at", "finished_at", "took"),
@@ -179,21 +179,21 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
         timing = batch.timing_ms or {}
         return ", ".join(f"{name} {timing[name] / 1000:.1f} s" for name in PHASES if name in timing) or None
 
-    @admin.display(description=gettext_lazy("what stood in the way"))
+    @admin.display(description=gettext_lazy("problems"))
     def problems(self, batch: MigrationBatch) -> SafeString | None:
         lines = batch.error.splitlines()
         return format_html_join("", "<div>{}</div>", ((line,) for line in lines)) if lines else None
 
 
 def duration(batch: MigrationBatch) -> str | None:
-    """Return how long the batch took, "1.4 s"; None while it is not over."""
+    """Return how long the batch took, "1.4 s"; None until it has finished."""
     if batch.finished_at is None:
         return None
     return f"{(batch.finished_at - batch.started_at) / timedelta(seconds=1):.1f} s"
 
 
 def _versions() -> list[tuple[str, int]]:
-    """Return (version, how many tenants have it), of those that exist."""
+    """Return (version, number of tenants) for each version in the fleet."""
     living = Tenant.objects.exclude(status=TenantStatus.DELETED)
     return list(living.values_list("schema_version").annotate(count=Count("pk")).order_by())
 

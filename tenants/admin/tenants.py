@@ -1,4 +1,4 @@
-"""Tenants and the servers that they live on, as staff see them. What changes a tenant is one call of a service."""
+"""The admin pages of tenants and their servers. Every change to a tenant is one service call."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ STATUS_COLORS = {
 
 
 class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The administrator's URL can be written and never read back."""
+    """The administrator's URL can be set, but never read back."""
 
     new_admin_url = forms.CharField(
         label=gettext_lazy("Administrator's URL"),
         required=False,
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
         help_text=gettext_lazy(
-            "postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE. Its parameters may"
-            " be about TLS alone, such as ?sslmode=verify-full. Stored encrypted and never shown again; empty keeps the"
-            " present one."
+            "postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE. Only TLS"
+            " parameters are allowed, such as ?sslmode=verify-full. Stored encrypted and never shown again; leave empty"
+            " to keep the current one."
         ),
     )
 
@@ -63,7 +63,7 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         widgets: ClassVar = {"wal_archive": UnfoldAdminTextInputWidget}
         help_texts: ClassVar = {
             "wal_restore_command": gettext_lazy(
-                "Of another tool that archives the log. `seo-gen cluster set-restore-command` sets it."
+                "For a log that another tool archives. Set it with `seo-gen cluster set-restore-command`."
             ),
             "wal_archive": gettext_lazy(
                 "Where the server's write-ahead log is archived: a folder or s3://bucket/prefix."
@@ -73,7 +73,7 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_wal_archive(self) -> str:
         place: str = self.cleaned_data["wal_archive"].strip()
         if place and not place.startswith("s3://") and not Path(place).is_absolute():
-            raise ValidationError(_("Enter the folder's whole path, from / on, or s3://bucket/prefix."))
+            raise ValidationError(_("Enter an absolute path or s3://bucket/prefix."))
         try:
             place_at(place)
         except SeoGenError as error:
@@ -84,13 +84,13 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         cleaned = super().clean() or {}
         url = cleaned.get("new_admin_url", "")
         if not url and self.instance._state.adding:
-            self.add_error("new_admin_url", _("A new server needs its administrator's URL."))
+            self.add_error("new_admin_url", _("A new server needs an administrator's URL."))
         elif url:
             self._require_reachable(cleaned.get("name") or self.instance.name, url)
         return cleaned
 
     def _get_validation_exclusions(self) -> set[str]:
-        """Leave "one default" to the database: saving moves the mark from the server that has it."""
+        """Do not validate that only one server is the default: saving removes the mark from the previous one."""
         exclusions: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
         return exclusions | {"is_default"}
 
@@ -104,13 +104,13 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class DatabaseServerAdmin(StaffAdmin):
-    """Superusers alone change servers: this machine connects wherever a server's address says."""
+    """Only superusers may change servers: this machine connects wherever a server's URL points."""
 
     audit_noun = "server"
     audit_resource = "database_server"
     form = DatabaseServerForm
     list_display = ("name", "masked_url", "tenant_count", "capacity", "is_default", "is_active")
-    # The restore command is run in a shell: `cluster set-restore-command` sets it.
+    # The restore command runs in a shell, so only `cluster set-restore-command` can set it.
     readonly_fields = ("masked_url", "wal_restore_command", "recovery_verified_at", "created_at")
     fields = (
         *("name", "masked_url", "new_admin_url", "capacity", "is_default", "is_active"),
@@ -134,7 +134,7 @@ class DatabaseServerAdmin(StaffAdmin):
         return bool(request.user.is_superuser)
 
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
-        """Register the address, which prepares the server, then keep the rest."""
+        """Register the URL, which sets up the server, then save the rest."""
         assert isinstance(obj, DatabaseServer)
         url = form.cleaned_data["new_admin_url"]
         if url:
@@ -162,21 +162,21 @@ class TenantCreateForm(forms.Form):
         required=False,
         widget=UnfoldAdminTextInputWidget,
         help_text=gettext_lazy(
-            "Stands in addresses and folders, and is never changed or used again: a-z, 0-9 and -. Empty: made from the"
-            " name, or a number if the name has no Latin letters."
+            "Used in URLs and paths; cannot be changed or reused. a-z, 0-9 and -. If empty, it is derived from the"
+            " name, or is a number if the name has no Latin letters."
         ),
     )
     server = forms.ModelChoiceField(
         label=gettext_lazy("Database server"),
         queryset=DatabaseServer.objects.filter(is_active=True),
         required=False,
-        empty_label=gettext_lazy("The default one"),
+        empty_label=gettext_lazy("Default server"),
         widget=UnfoldAdminSelectWidget,
     )
 
 
 class TenantAdmin(ReadOnlyAdmin):
-    """Read-only but for what the services do. Their audit entries are their own."""
+    """Read-only except for service calls. Services write their own audit entries."""
 
     audit_resource = "tenant"
     list_display = ("id", "name", "shown_status", "server", "created_at", "site")
@@ -195,10 +195,10 @@ class TenantAdmin(ReadOnlyAdmin):
         return request.user.has_perm("tenants.add_tenant")
 
     def has_suspend_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        return self._may_move(request, object_id, TenantStatus.ACTIVE)
+        return self._may_change_status(request, object_id, TenantStatus.ACTIVE)
 
     def has_resume_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        return self._may_move(request, object_id, TenantStatus.SUSPENDED)
+        return self._may_change_status(request, object_id, TenantStatus.SUSPENDED)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
@@ -215,7 +215,7 @@ class TenantAdmin(ReadOnlyAdmin):
             form,
             title=_("Create a tenant"),
             submit=_("Create"),
-            explanation=_("A tenant gets a database and a role of its own. This takes a moment."),
+            explanation=_("The tenant gets its own database and role. This takes a moment."),
         )
 
     @action(
@@ -224,12 +224,12 @@ class TenantAdmin(ReadOnlyAdmin):
         variant=ActionVariant.DANGER,
         dialog={
             "title": gettext_lazy("Suspend this tenant?"),
-            "description": gettext_lazy("Its site closes at once and its runs wait where they are. No data is lost."),
+            "description": gettext_lazy("Its site closes at once and its runs pause. No data is lost."),
             "form_submit_text": gettext_lazy("Suspend"),
         },
     )
     def suspend(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        return self._move(request, object_id, tenant_suspend, _("Tenant %(id)s is suspended."))
+        return self._change_status(request, object_id, tenant_suspend, _("Tenant %(id)s is suspended."))
 
     @action(
         description=gettext_lazy("Resume"),
@@ -237,12 +237,12 @@ class TenantAdmin(ReadOnlyAdmin):
         variant=ActionVariant.PRIMARY,
         dialog={
             "title": gettext_lazy("Resume this tenant?"),
-            "description": gettext_lazy("Its site opens again and its waiting runs continue."),
+            "description": gettext_lazy("Its site reopens and its paused runs continue."),
             "form_submit_text": gettext_lazy("Resume"),
         },
     )
     def resume(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        return self._move(request, object_id, tenant_resume, _("Tenant %(id)s is active again."))
+        return self._change_status(request, object_id, tenant_resume, _("Tenant %(id)s is active again."))
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def shown_status(self, tenant: Tenant) -> SafeString:
@@ -250,7 +250,7 @@ class TenantAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("site"))
     def site(self, tenant: Any) -> SafeString | None:
-        """Lead to its site, or to what there is of one that was, or is being, erased."""
+        """Return a link to its site, or to the erasure of a tenant that was, or is being, erased."""
         if tenant.erasure_id is not None:
             over = tenant.status == TenantStatus.DELETED
             return erasure_link(tenant.erasure_id, _("Certificate of erasure") if over else _("Erasure"))
@@ -269,14 +269,16 @@ class TenantAdmin(ReadOnlyAdmin):
                 name=given["name"],
                 tenant_id=given["tenant_id"] or None,
                 server_name=given["server"].name if given["server"] else None,
-                # Nobody waits for a page as long as a migration may take.
+                # A page must not wait as long as a migration may take.
                 fleet_wait_s=settings.OPERATION_WAIT_S,
             )
         except SeoGenError as error:
             form.add_error(None, str(error))
             return None
 
-    def _move(self, request: HttpRequest, tenant_id: str, service: Callable[..., Tenant], done: str) -> HttpResponse:
+    def _change_status(
+        self, request: HttpRequest, tenant_id: str, service: Callable[..., Tenant], done: str
+    ) -> HttpResponse:
         try:
             service(tenant_id=tenant_id)
         except SeoGenError as error:
@@ -285,8 +287,8 @@ class TenantAdmin(ReadOnlyAdmin):
             messages.success(request, done % {"id": tenant_id})
         return finished(request, reverse("admin:tenants_tenant_change", args=[tenant_id]))
 
-    def _may_move(self, request: HttpRequest, object_id: object, status: TenantStatus) -> bool:
-        """Offer the move only where it is possible; the service decides."""
+    def _may_change_status(self, request: HttpRequest, object_id: object, status: TenantStatus) -> bool:
+        """Offer the change only if it is possible; the service decides."""
         if not request.user.has_perm("tenants.change_tenant"):
             return False
         return request.method == "POST" or Tenant.objects.filter(pk=object_id, status=status).exists()

@@ -1,4 +1,4 @@
-"""The one row in which a tenant's database says whose it is."""
+"""The one row that identifies the tenant that a database belongs to."""
 
 from django.db import models
 

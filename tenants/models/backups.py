@@ -27,7 +27,7 @@ class BackupKind(models.TextChoices):
 
 
 class Backup(models.Model):
-    """A file that holds one tenant's data: recorded before it is written, so that none is forgotten."""
+    """A file that holds one tenant's data: recorded before it is written, so that no file is forgotten."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     # A plain value: the record outlives the tenant.
@@ -35,22 +35,22 @@ class Backup(models.Model):
     identity = models.UUIDField(_("identity"))
     kind = models.TextField(_("kind"), choices=BackupKind, db_default=BackupKind.BACKUP)
     status = models.TextField(_("status"), choices=BackupStatus, db_default=BackupStatus.RUNNING)
-    # The folder, absolute, or s3://bucket/prefix, and the file's name in it; what belongs to it is named after it.
+    # An absolute folder or s3://bucket/prefix, and the file's name in it; related files are named after it.
     place = models.TextField(_("place"))
     name = models.TextField(_("file"))
-    # "custom" or "plain", as pg_dump has them; "bundle" for an export.
+    # "custom" or "plain", as in pg_dump; "bundle" for an export.
     format = models.TextField(_("format"))
-    # The age recipient (public key) that it is encrypted to, "" where it is not.
+    # The age recipient (public key) that it is encrypted to; "" if it is not encrypted.
     recipient = models.TextField(_("encrypted to"), db_default="")
     size_bytes = models.BigIntegerField(_("size (bytes)"), null=True)
-    # What stands beside the file; None until it is completed.
+    # Also stored beside the file; None until the backup is completed.
     manifest = models.JSONField(_("manifest"), null=True)
     schema_version = models.TextField(_("schema version"), db_default="")
     user_id = models.TextField(_("by"))
     error = models.TextField(_("error"), db_default="")
     started_at = models.DateTimeField(_("started"), db_default=SqlNow())
     finished_at = models.DateTimeField(_("finished"), null=True)
-    # When it was last restored into a scratch database and compared, and what was wrong then, "" for nothing.
+    # When it was last restored into a scratch database and compared, and what was wrong; "" for nothing.
     verified_at = models.DateTimeField(_("verified"), null=True)
     verify_error = models.TextField(_("found by verification"), db_default="")
     removed_at = models.DateTimeField(_("removed"), null=True)
@@ -68,10 +68,10 @@ class Backup(models.Model):
 
 
 class RestorePhase(models.TextChoices):
-    """What is durable so far: it decides whether `recover` undoes or finishes.
+    """The last durable step, which decides whether `recover` undoes or finishes the restore.
 
-    building: only scratch things exist; swapping: the tenant is closed, and the databases may have been renamed (the
-    server tells); serving: the tenant has its new database; done.
+    building: only scratch objects exist; swapping: the tenant is closed, and the databases may have been renamed (ask
+    the server); serving: the tenant uses its new database; done.
     """
 
     BUILDING = "building", _("building")
@@ -81,7 +81,7 @@ class RestorePhase(models.TextChoices):
 
 
 class Restore(models.Model):
-    """One restore, undo, clone or import: what an operation needs to be ended, and what it replaced."""
+    """One restore, undo, clone or import: what is needed to finish or undo it, and what it replaced."""
 
     operation = models.OneToOneField(
         TenantOperation, primary_key=True, on_delete=models.CASCADE, related_name="restore", verbose_name=_("operation")
@@ -90,13 +90,13 @@ class Restore(models.Model):
     phase = models.TextField(_("phase"), choices=RestorePhase, db_default=RestorePhase.BUILDING)
     # A file, "the time …", or "undo of …".
     source = models.TextField(_("from"))
-    # Databases on the tenant's server: what is built, what the tenant uses, and what the replaced one is then called.
+    # Databases on the tenant's server: the one being built, the one in use, and the new name of the replaced one.
     scratch = models.TextField(db_default="")
     live = models.TextField(db_default="")
     kept = models.TextField(_("replaced database"), db_default="")
-    # Until when the replaced database is kept for `--undo`; None where there is none (any more).
+    # Until when the replaced database is kept for `--undo`; None if there is none (any more).
     kept_until = models.DateTimeField(_("kept until"), null=True)
-    # {"lost_runs": […], "orphans": […], …}: what differs from the state that was replaced.
+    # {"lost_runs": […], "orphans": […], …}: differences from the replaced state.
     report = models.JSONField(_("report"), null=True)
 
     class Meta:

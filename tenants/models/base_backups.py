@@ -1,4 +1,4 @@
-"""Physical backups of whole servers, and marks in their write-ahead logs: what point-in-time recovery starts from."""
+"""Physical backups of whole servers, and restore points in their write-ahead logs, for point-in-time restores."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from tenants.models.servers import DatabaseServer
 
 
 class BaseBackup(models.Model):
-    """A base backup of one server (pg_basebackup): recorded before it is made."""
+    """A base backup of one server (pg_basebackup): recorded before it starts."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     server = models.ForeignKey(DatabaseServer, verbose_name=_("server"), on_delete=models.PROTECT, related_name="+")
-    # The one that it continues, where it is incremental (PostgreSQL 17 and newer).
+    # The one that it is based on, if it is incremental (PostgreSQL 17 and newer).
     parent = models.ForeignKey(
         "self", verbose_name=_("continues"), null=True, on_delete=models.PROTECT, related_name="children"
     )
     status = models.TextField(_("status"), choices=BackupStatus, db_default=BackupStatus.RUNNING)
-    # The folder, absolute, or s3://bucket/prefix, and the backup's own name in it.
+    # An absolute folder or s3://bucket/prefix, and the backup's name in it.
     place = models.TextField(_("place"))
     name = models.TextField(_("name"))
-    # PostgreSQL's major version, and the cluster's own id.
+    # PostgreSQL's major version, and the cluster's system identifier.
     server_version = models.IntegerField(_("PostgreSQL"), null=True)
     system_identifier = models.TextField(db_default="")
     timeline = models.IntegerField(_("timeline"), null=True)
-    # Recovery reads the WAL from the one on, and cannot end before the other: "0/3000028".
+    # Recovery reads the WAL from the first, and cannot end before the second: "0/3000028".
     start_lsn = models.TextField(_("from"), db_default="")
     stop_lsn = models.TextField(_("to"), db_default="")
     size_bytes = models.BigIntegerField(_("size (bytes)"), null=True)
     user_id = models.TextField(_("by"))
     error = models.TextField(_("error"), db_default="")
     started_at = models.DateTimeField(_("started"), db_default=SqlNow())
-    # By the server's clock: the earliest time that can be reached from it.
+    # By the server's clock: the earliest time that it can be recovered to.
     finished_at = models.DateTimeField(_("finished"), null=True)
-    # When pg_verifybackup last found it whole.
+    # When pg_verifybackup last found it intact.
     verified_at = models.DateTimeField(_("verified"), null=True)
     removed_at = models.DateTimeField(_("removed"), null=True)
 
@@ -55,7 +55,7 @@ class BaseBackup(models.Model):
 
 
 class RestorePoint(models.Model):
-    """A named point in a server's WAL, made before something that cannot be undone otherwise."""
+    """A named point in a server's WAL, created before something that cannot be undone otherwise."""
 
     server = models.ForeignKey(DatabaseServer, verbose_name=_("server"), on_delete=models.CASCADE, related_name="+")
     # As PostgreSQL knows it (pg_create_restore_point); at most 63 bytes.

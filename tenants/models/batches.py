@@ -1,4 +1,4 @@
-"""Migrations of many tenants, recorded before they act."""
+"""Migrations of many tenants, recorded before they start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from config.base.fields import SqlNow
 class BatchStatus(models.TextChoices):
     """preparing → committing → completed, or preparing → rolling_back → rolled_back.
 
-    The second one is the durable decision; a dry run that went well ends `completed`, though it is rolled back.
+    The second state is the durable decision. A successful dry run is `completed`, though it is rolled back.
     """
 
     PREPARING = "preparing", _("preparing")
@@ -24,18 +24,18 @@ class BatchStatus(models.TextChoices):
     ROLLED_BACK = "rolled_back", _("rolled back")
 
 
-# A batch in one of these is at work, or was cut off.
+# A batch in one of these states is running or was interrupted.
 UNFINISHED = (BatchStatus.PREPARING, BatchStatus.COMMITTING, BatchStatus.ROLLING_BACK)
-# What the names of our prepared transactions begin with.
+# The start of our prepared transactions' names.
 GID_PREFIX = "seo-gen:"
 
 
 class MigrationBatch(models.Model):
-    """One migration of tenants' databases, all or nothing: recorded before it acts, so that `recover` can end it."""
+    """An all-or-nothing migration of tenants' databases: recorded before it starts, so that `recover` can finish it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     status = models.TextField(_("status"), choices=BatchStatus, db_default=BatchStatus.PREPARING)
-    # "" where it is for all tenants. A plain value, as in `TenantOperation`.
+    # "" for all tenants. A plain value, as in `TenantOperation`.
     tenant_id = models.TextField(_("tenant"), db_default="")
     # Prepared like any other, then rolled back on purpose.
     dry_run = models.BooleanField(_("dry run"), db_default=False)
@@ -43,7 +43,7 @@ class MigrationBatch(models.Model):
     # The newest migration of each tenant app in the code that runs it.
     version = models.TextField(_("to version"))
     tenant_count = models.IntegerField(_("tenants"), db_default=0)
-    # Those that had something to apply.
+    # Tenants that had something to apply.
     pending_count = models.IntegerField(_("to migrate"), db_default=0)
     error = models.TextField(_("error"), db_default="")
     # Milliseconds by phase.
@@ -58,7 +58,7 @@ class MigrationBatch(models.Model):
         verbose_name_plural = _("migration batches")
         ordering = ["-started_at"]
         constraints = [
-            # One at a time, whatever becomes of the advisory lock.
+            # One at a time, even if the advisory lock is lost.
             models.UniqueConstraint(
                 models.Value(1),
                 condition=models.Q(status__in=["preparing", "committing", "rolling_back"]),
@@ -71,18 +71,19 @@ class MigrationBatch(models.Model):
 
     @property
     def work(self) -> str:
-        """What its sessions on the servers are called."""
+        """The name of its sessions on the servers."""
         return f"migrate {self.pk}"
 
     def gid(self, database: str = "") -> str:
-        """Return the name of the prepared transaction in a tenant's database; without one, what all of the batch begin
-        with. Whoever may log in to the server reads these names, so they hold no tenant's id.
+        """Return the name of the prepared transaction in a tenant's database; without `database`, the batch's prefix.
+
+        Anyone who can log in to the server can read these names, so they contain no tenant id.
         """
         return f"{GID_PREFIX}{self.pk}:{database}"
 
 
 class BatchTenant(models.Model):
-    """A tenant with something to apply, in one batch; what became of it is the batch's status."""
+    """A tenant with something to apply, in one batch; its outcome is the batch's status."""
 
     batch = models.ForeignKey(MigrationBatch, on_delete=models.CASCADE, related_name="tenants")
     tenant_id = models.TextField(_("tenant"))
@@ -91,11 +92,11 @@ class BatchTenant(models.Model):
     from_version = models.TextField(_("from version"))
     # ["runs.0003_x", …], in the order in which they are applied.
     migrations = models.JSONField(_("migrations"))
-    # From the connection to the prepared transaction.
+    # From connecting to the prepared transaction.
     prepared_ms = models.IntegerField(_("prepared in (ms)"), null=True)
     # How long its locks were held: from the first statement to the end of the transaction.
     locked_ms = models.IntegerField(_("locked for (ms)"), null=True)
-    # {"runs": "AccessExclusiveLock"}: what a dry run found to be locked.
+    # {"runs": "AccessExclusiveLock"}: the locks that a dry run took.
     locks = models.JSONField(_("locks"), null=True)
     error = models.TextField(_("error"), db_default="")
 
@@ -119,7 +120,7 @@ def parse_gid(gid: str) -> tuple[str, str]:
 
 
 def batch_of(gid: str) -> uuid.UUID | None:
-    """Return the batch of a prepared transaction that anybody may have named; None where it is no batch's."""
+    """Return the batch of a prepared transaction, which anyone may have named; None if it is not a batch's."""
     try:
         prefix, batch_id, _database = gid.split(":")
         return uuid.UUID(batch_id) if f"{prefix}:" == GID_PREFIX else None

@@ -1,4 +1,4 @@
-"""Tenants that were erased: what was to go, how far it is, and the certificate. The rows are the ledger of erasures."""
+"""Erased tenants: what was to be erased, how far it got, and the certificate. The rows are the erasure ledger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tenants.models.operations import TenantOperation
 
 
 class ErasurePhase(models.TextChoices):
-    """Which step is the last that is durable; the next one is repeated after a crash."""
+    """The last durable step; after a crash the next one is repeated."""
 
     RECORDED = "recorded", _("recorded")
     CLOSED = "closed", _("closed")
@@ -25,7 +25,7 @@ class ErasurePhase(models.TextChoices):
 
 
 class Erasure(models.Model):
-    """One tenant's complete deletion. Never removed: it refuses the tenant's return, and holds the certificate."""
+    """One tenant's complete deletion. Never removed: it blocks the tenant's return and holds the certificate."""
 
     operation = models.OneToOneField(
         TenantOperation, primary_key=True, on_delete=models.PROTECT, related_name="erasure", verbose_name=_("operation")
@@ -35,20 +35,20 @@ class Erasure(models.Model):
     # The identity that its audit chain began with (`Tenant.chain_identity`).
     chain_identity = models.UUIDField()
     phase = models.TextField(_("phase"), choices=ErasurePhase, db_default=ErasurePhase.RECORDED)
-    # A server's name, which may be removed once no tenant is on it.
+    # The server's name: the server may be removed once no tenant is on it.
     server = models.TextField(_("server"))
     database = models.TextField(_("database"))
     role = models.TextField()
-    # What may be lost, or remain, as the operator has said (`tenants.erasure.steps.AUDIT_LOSS`, `LOST_BACKUPS`).
+    # What the operator accepted to lose or leave behind (`tenants.erasure.steps.AUDIT_LOSS`, `LOST_BACKUPS`).
     accepts = models.JSONField(default=list, db_default=[])
-    # What each step found, by its phase: what the certificate is made of.
+    # What each step found, by phase; the certificate is built from it.
     found = models.JSONField(_("found"), default=dict, db_default={})
-    # The certificate (`tenants.erasure.certificate`), and its sha256, which the control database's audit log has too.
+    # The certificate (`tenants.erasure.certificate`), and its sha256, which the control audit log also holds.
     certificate = models.JSONField(_("certificate"), null=True)
     digest = models.TextField(_("sha256"), db_default="")
     completed_at = models.DateTimeField(_("erased"), null=True)
-    # When the control database's tables were rewritten without what they had said of the tenant
-    # (`tenants.pitr.dead_rows`), and up to which segment its server's log may hold that.
+    # When the control database's tables were rewritten without old row versions about the tenant
+    # (`tenants.pitr.dead_rows`), and the last segment of its server's log that may still hold them.
     rewritten_at = models.DateTimeField(null=True)
     rewritten_segment = models.TextField(db_default="")
 

@@ -1,4 +1,4 @@
-"""Files that people gave the product to read: an erasure has to know where else a tenant's data lies."""
+"""Files that operators gave the product to read: an erasure must know where else a tenant's data is."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from config.base.fields import SqlNow
 class FileRead(models.Model):
     """One file that a restore, an import, a verification or a drill read, and for which tenant.
 
-    So is what a backup or an export wrote to standard output: nobody can look for that later either.
+    Also what a backup or an export wrote to standard output, which cannot be found later either.
 
-    Written before its content is used; the digest follows when it was read to its end. A file that is read again with
-    the same content keeps its row.
+    The row is written before the content is used; the digest follows once the file has been read to its end. Reading
+    the same content again keeps the row.
     """
 
-    # Plain values: the record outlives the tenant. A file that another tenant was made of has a row for each of them.
+    # Plain values: the record outlives the tenant. A file from which another tenant was created has a row for each.
     tenant_id = models.TextField(_("tenant"))
     identity = models.UUIDField(_("identity"))
     # "restore", "clone", "import", "verify" or "drill"; "backup" or "export" for what went to standard output.
@@ -27,15 +27,15 @@ class FileRead(models.Model):
     name = models.TextField(_("file"))
     # Standard input or another pipe: there is nothing to look for later.
     is_stream = models.BooleanField(default=False, db_default=False)
-    # The identity of the tenant whose data is in it: by its manifest, or by what came out of it. None: not known.
+    # The identity of the tenant whose data it holds, from its manifest or its content; None if unknown.
     holds = models.UUIDField(null=True)
-    # Of all its bytes as they are stored, "" while it was not read to its end.
+    # Of the bytes as stored; "" until it has been read to its end.
     sha256 = models.TextField("sha256", db_default="")
     size_bytes = models.BigIntegerField(_("size (bytes)"), null=True)
     user_id = models.TextField(_("by"))
-    # Which reading it is, as the audit log has it: another of the same file, which was cut off, keeps its own row.
+    # The operation that read it, as in the audit log; an interrupted one that read the same file keeps its own row.
     operation_id = models.TextField(_("operation"), db_default="")
-    # When it was read last.
+    # When it was last read.
     read_at = models.DateTimeField(_("read"), db_default=SqlNow())
 
     class Meta:

@@ -1,7 +1,7 @@
-"""SQL that makes the ledger of erasures append-only. Run once, by the owner, from a migration, so it stays as it is.
+"""SQL that makes the erasure ledger append-only. The owner runs it once, from a migration, so it must not change.
 
-A deletion that is under way writes down how far it is. What it is about never changes; and once it is completed nothing
-does, but when the former versions of the control database's rows were removed, which is noted once.
+A running deletion records its progress. What it is about never changes. Once it is completed nothing changes, except
+that the removal of old row versions from the control database is recorded once.
 """
 
 from typing import LiteralString

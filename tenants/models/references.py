@@ -1,4 +1,4 @@
-"""What schemas should be."""
+"""What tenants' schemas should look like."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tenants.models.servers import DatabaseServer
 
 
 class SchemaReference(models.Model):
-    """What a history of migrations makes of a tenant's database, on one server: found out once, compared with often."""
+    """The schema that a history of migrations creates on one server: computed once, compared often."""
 
     server = models.ForeignKey(DatabaseServer, on_delete=models.CASCADE, related_name="+")
     # PostgreSQL's major version: another may word definitions differently.
@@ -20,7 +20,7 @@ class SchemaReference(models.Model):
     fingerprint = models.TextField()
     # {"column runs.status": "text not null", …}
     catalog = models.JSONField()
-    # The template database that is in this state, "" where there is none.
+    # The template database that is in this state; "" if there is none.
     template = models.TextField(db_default="")
 
     class Meta:

@@ -1,4 +1,4 @@
-"""Customers. Names and types are the specification's; extra columns follow."""
+"""Customers. Names and types follow the specification; extra columns come last."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ class Tenant(models.Model):
         on_delete=models.PROTECT,
         related_name="tenants",
     )
-    # What the tenant's own database must say it is, checked whenever a connection is opened.
+    # The identity that the tenant's database must have, checked whenever a connection is opened.
     identity = models.UUIDField(_("identity"), default=uuid.uuid4, db_default=RandomUUID(), unique=True, editable=False)
-    # The identity that the audit chain began with, where that is not the tenant's own: it was restored or imported from
-    # another tenant's database (`tenant restore --as`, `tenant import --id`).
+    # The identity that the audit chain began with, if it is not the tenant's own: the tenant was restored or imported
+    # from another tenant's database (`tenant restore --as`, `tenant import --id`).
     chain_identity = models.UUIDField(null=True, editable=False)
-    # Raised whenever warm connections must not be used again (moved, restored, suspended, erased).
+    # Incremented whenever warm connections must not be reused (moved, restored, suspended, erased).
     connection_version = models.IntegerField(default=0, db_default=0, editable=False)
     # Set before a run of this tenant is committed, cleared when none is unfinished: the sweep visits only these.
     work_seen_at = models.DateTimeField(null=True, editable=False)
     # The newest migration of each tenant app, as last seen in its database (`tenants.schema.releases`); "" if never
     # checked.
     schema_version = models.TextField(_("schema version"), db_default="", editable=False)
-    # In which points its schema differs from what those migrations make: [] none, None never compared.
+    # How its schema differs from what those migrations create; [] if it does not, None if never compared.
     schema_drift = models.JSONField(_("schema drift"), null=True, editable=False)
-    # The schema's fingerprint when it was last computed, and the stamp that the catalog's rows had then: as long as
-    # they have it, the fingerprint is the same (`tenants.schema.catalog`).
+    # The schema's fingerprint when it was last computed, and the stamp of the catalog's rows at that time: while the
+    # stamp is the same, so is the fingerprint (`tenants.schema.catalog`).
     schema_fingerprint = models.TextField(db_default="", editable=False)
     schema_stamp = models.TextField(db_default="", editable=False)
     schema_checked_at = models.DateTimeField(_("schema compared"), null=True, editable=False)
@@ -91,7 +91,7 @@ class Tenant(models.Model):
         return alias_of(self.id)
 
     def require_server(self) -> DatabaseServer:
-        """Return the server that its database is on; raise `TenantWithoutServer` where none is registered."""
+        """Return the server that its database is on; raise `TenantWithoutServer` if none is registered."""
         if self.server is None:
             raise TenantWithoutServer(self.id)
         return self.server
@@ -102,7 +102,7 @@ class Tenant(models.Model):
 
 
 class TenantSchema(Tenant):
-    """A tenant with its schema's state, as the fleet page shows it."""
+    """A tenant with its schema's state, for the fleet page."""
 
     class Meta:
         proxy = True

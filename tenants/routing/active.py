@@ -1,7 +1,7 @@
-"""Which tenant is active: one context variable. `tenants.routing.context` sets it, everything else asks it.
+"""Which tenant is active: one context variable. `tenants.routing.context` sets it, everything else reads it.
 
-A context variable follows async tasks and `sync_to_async`; a new thread starts without one, so that a thread which did
-not say for whom it works gets `NoActiveTenant` rather than somebody's data.
+A context variable follows async tasks and `sync_to_async`. A new thread starts without one, so a thread that has not
+chosen a tenant gets `NoActiveTenant` instead of another tenant's data.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tenants.errors import NoActiveTenant, WrongTenantActive
 from tenants.naming import TENANT_PREFIX
 from tenants.types import ActiveTenant
 
-# A database entered as the owner of its tables (`tenants.routing.owner_connection`).
+# Prefix of the alias of a database opened as the owner of its tables (`tenants.routing.owner_connection`).
 OWNER_PREFIX = "owner:"
 
 
@@ -27,7 +27,7 @@ class Frame:
     thread: int = field(default_factory=threading.get_ident)
 
     def is_entered_again(self) -> bool:
-        """Tell whether an outer context of the same thread still uses the same tenant's connection."""
+        """Return whether an outer context of the same thread still uses the same tenant's connection."""
         frame = self.parent
         while frame is not None:
             if frame.tenant.alias == self.tenant.alias and frame.thread == self.thread:
@@ -54,7 +54,7 @@ def current_tenant_or_none() -> ActiveTenant | None:
 
 
 def current_tenant(subject: str = "This") -> ActiveTenant:
-    """Return the active tenant; raise `NoActiveTenant` naming `subject` where there is none."""
+    """Return the active tenant; raise `NoActiveTenant` naming `subject` if there is none."""
     frame = _frame.get()
     if frame is None:
         raise NoActiveTenant(subject)
@@ -62,12 +62,12 @@ def current_tenant(subject: str = "This") -> ActiveTenant:
 
 
 def require(alias: str) -> None:
-    """Refuse the use of a tenant's connection by code that works for another tenant, or for none."""
+    """Raise `WrongTenantActive` or `NoActiveTenant` unless the active tenant is the one behind `alias`."""
     tenant = current_tenant(alias)
     if tenant.alias != alias:
         raise WrongTenantActive(alias, tenant.alias)
 
 
 def is_tenant_database(alias: str) -> bool:
-    """Tell whether `alias` holds customers' tables: a tenant's database, or one that is being migrated."""
+    """Return whether `alias` holds customers' tables: a tenant's database, or one opened as its owner."""
     return alias.startswith((TENANT_PREFIX, OWNER_PREFIX))

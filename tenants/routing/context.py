@@ -1,4 +1,4 @@
-"""Working for one tenant: `with tenant_context(tenant) as alias:` (or `async with`)."""
+"""Work for one tenant: `with tenant_context(tenant) as alias:` (or `async with`)."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ __all__ = ["current_alias", "current_tenant", "current_tenant_or_none", "tenant_
 
 
 def current_alias() -> str:
-    """Return the active tenant's database alias; raise `NoActiveTenant` where there is none."""
+    """Return the active tenant's database alias; raise `NoActiveTenant` if there is none."""
     return current_tenant().alias
 
 
 class tenant_context:  # noqa: N801  (used like a function, as Django's own context managers are)
     """Make a tenant the active one inside the block; yields its database alias.
 
-    The tenant's row is read afresh on entry, so that what another process did (suspend, move, restore, erase) is
-    noticed at once. Raises `UnknownTenant`, or `TenantNotActive` for one whose status is not in `statuses`; and for the
-    block `TenantLocked`, where it waited in vain for a lock in the tenant's database. May be nested, with the same
-    tenant or another, and reused.
-    In a new thread, enter it there: a thread starts without a tenant.
+    The tenant's row is read again on entry, so changes by other processes (suspend, move, restore, erase) take effect
+    at once. Raises `UnknownTenant`, or `TenantNotActive` if the status is not in `statuses`; and `TenantLocked` if the
+    block times out waiting for a lock in the tenant's database. May be reused and nested, with the same tenant or
+    another. A new thread starts without a tenant: enter the context inside it.
     """
 
     def __init__(self, tenant: Tenant | str, *, statuses: Container[str] = (TenantStatus.ACTIVE,)) -> None:
@@ -49,7 +48,7 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
         frame = self._pop()
         if not frame.is_entered_again():
             pool.return_connection(frame.tenant.alias)
-        _tell_lock(frame.tenant, error)
+        _raise_if_locked(frame.tenant, error)
 
     async def __aenter__(self) -> str:
         return self._push(await sync_to_async(self._open)())
@@ -61,11 +60,11 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
         if not frame.is_entered_again():
             await sync_to_async(pool.return_connection)(frame.tenant.alias)
         if is_lock_timeout(error):
-            await sync_to_async(_tell_lock)(frame.tenant, error)
+            await sync_to_async(_raise_if_locked)(frame.tenant, error)
 
     def _open(self) -> ActiveTenant:
         tenant = tenant_get(self._tenant_id)
-        # `is_active` alone may have been cleared by plain SQL, as the specification has it.
+        # Plain SQL may have cleared only `is_active`, as the specification allows.
         suspended = tenant.status == TenantStatus.ACTIVE and not tenant.is_active
         status = TenantStatus.SUSPENDED if suspended else tenant.status
         if status not in self._statuses:
@@ -83,8 +82,8 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
         return frame
 
 
-def _tell_lock(active_tenant: ActiveTenant, error: BaseException | None) -> None:
-    """Raise `TenantLocked` for a lock of the tenant's database that was waited for in vain; it names the holder."""
+def _raise_if_locked(active_tenant: ActiveTenant, error: BaseException | None) -> None:
+    """Raise `TenantLocked`, naming the lock holder, if the error is a lock timeout in the tenant's database."""
     if not is_lock_timeout(error) or getattr(error, "alias", None) != active_tenant.alias:
         return
     tenant = tenant_get(active_tenant.id)

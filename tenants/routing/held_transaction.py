@@ -1,7 +1,7 @@
-"""Transactions that are idle on purpose: while pg_dump reads their snapshot, or while the other side of a copy works.
+"""Transactions that are idle on purpose: while pg_dump reads their snapshot, or while the other side of a copy is busy.
 
-The server ends a transaction whose client says nothing (DATABASE_IDLE_IN_TRANSACTION_TIMEOUT_S). So whoever holds one
-says something now and then. A process that is frozen or lost falls silent, and the server frees what it held.
+The server ends idle transactions (DATABASE_IDLE_IN_TRANSACTION_TIMEOUT_S), so we send a statement now and then. If our
+process freezes or dies, the statements stop, and the server frees what the transaction held.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from django.db.utils import Error
 
 @contextmanager
 def held_open(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Keep the connection's transaction alive inside the block, however long nothing is asked of it.
+    """Keep the connection's transaction alive inside the block, however long it is idle.
 
-    The block may use the connection meanwhile: the driver lets one statement at a time through, and what is said while
-    another is under way is refused by the driver and does not matter.
+    The block may use the connection meanwhile. The driver allows one statement at a time, so it rejects ours while
+    another one runs, which does not matter.
     """
     ended = threading.Event()
     interval_s = settings.DATABASE_LIMITS.idle_in_transaction_timeout_s / 3
-    # Past Django, whose connections belong to one thread.
+    # Bypasses Django, whose connections belong to one thread.
     driver = connection.connection
 
-    def speak() -> None:
+    def send_statements() -> None:
         while not ended.wait(interval_s):
             with suppress(Error), connection.wrap_database_errors:
                 driver.execute("SELECT 1")
 
-    thread = threading.Thread(target=speak, name=f"held {connection.alias}", daemon=True)
+    thread = threading.Thread(target=send_statements, name=f"held {connection.alias}", daemon=True)
     thread.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Requests to a tenant's site: /t/<id>/… is served inside that tenant's context, to staff only."""
+"""Requests to a tenant's site: /t/<id>/… is served in that tenant's context, to staff only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STATUS_OF_ERROR: dict[type[SeoGenError], HTTPStatus] = {
 class TenantMiddleware:
     """Serve /t/<id>/… from the tenant's URLs, with the tenant active until the last byte of the response.
 
-    Nobody but staff learns which tenants exist. An error that a person can act on becomes a page with its sentence.
+    Only staff can learn which tenants exist. An error that a person can act on becomes a page with its message.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -58,7 +58,7 @@ class TenantMiddleware:
             return error_page(request, error)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
-        """Answer for a view that failed: its tenant's database went away, say."""
+        """Respond for a view that failed, for example because it lost its tenant's database."""
         return error_page(request, exception) if isinstance(exception, SeoGenError) else None
 
     def _respond(self, request: HttpRequest, tenant_id: str, path: str) -> HttpResponseBase:
@@ -86,8 +86,8 @@ def _serving(tenant_id: str) -> Iterator[None]:
 def _streamed(tenant_id: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Produce each chunk inside the tenant's context.
 
-    Entered anew for each: between two chunks the server's thread serves others, and a generator that held a context
-    variable across a `yield` would set it for them too.
+    The context is entered for each chunk: between two chunks the server's thread serves other requests, and a generator
+    that kept a context variable set across a `yield` would set it for them too.
     """
     while True:
         with _serving(tenant_id):

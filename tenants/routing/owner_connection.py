@@ -1,7 +1,7 @@
-"""Inside a database as the owner of its tables: what migrations need.
+"""Connections to a database as the owner of its tables, for migrations.
 
-The session logs in as the owner itself, so that nothing that runs in it can become anybody else. The application never
-connects so. Alias "owner:<database>", in the thread that entered the context alone.
+The session logs in as the owner itself, so nothing that runs in it can become another role. The application never
+connects this way. The alias is "owner:<database>"; it only exists in the thread that entered the context.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tenants.routing.pool import add_alias
 from tenants.servers.lock_holders import lock_holders_named
 from tenants.servers.session import application_name, owner_url
 
-# What a role's or database's own settings must not decide. JIT costs more than any of our statements.
+# Settings that a role's or database's own must not override. JIT costs more than any of our statements.
 SESSION = {
     "search_path": "public",
     "timezone": "UTC",
@@ -32,7 +32,7 @@ SESSION = {
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
 }
-# What a guest's must not decide besides: its database is read, as it is, and by PostgreSQL's own functions alone.
+# The same for a guest, whose database is only read, and only with PostgreSQL's own functions.
 GUEST_SESSION = {**SESSION, "search_path": "pg_catalog,pg_temp", "default_transaction_read_only": "on"}
 
 
@@ -40,9 +40,9 @@ GUEST_SESSION = {**SESSION, "search_path": "pg_catalog,pg_temp", "default_transa
 def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
     """Yield Django's connection to `database` as the owner role (autocommit).
 
-    `work` names what it is for, so that the sessions of a killed process can be told (`ServerSession.end_sessions`).
-    Raises `ServerError` for a server that was not prepared, Django's `OperationalError` where the database does not let
-    us in; `DatabaseLocked`, which is one too, where the block waited for a lock in vain.
+    `work` says what it is for, so that the sessions of a killed process can be found (`Session.end_predecessors`).
+    Raises `ServerError` if the server was not set up, and Django's `OperationalError` if the database rejects the
+    login, or, as `DatabaseLocked`, if the block times out waiting for a lock.
     """
     url = owner_url(server, database)
     with _connection(url, database, work, SESSION) as connection, lock_holders_named(server, database):
@@ -51,9 +51,10 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
 
 @contextmanager
 def guest_connection(url: str, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
-    """Yield Django's connection to `database` as whoever its `url` names, who need not be trusted with more.
+    """Yield Django's connection to `database` as the role in `url`, which may be untrusted.
 
-    It only reads, and no statement of it outlasts RESTORE_STALL_S: looking at a table may run what somebody put there.
+    The session is read-only, and RESTORE_STALL_S limits each statement: reading a table may run code that someone put
+    there.
     """
     session = {**GUEST_SESSION, "statement_timeout": str(int(settings.RESTORE_STALL_S * 1000))}
     with _connection(url, database, work, session) as connection:
@@ -64,7 +65,7 @@ def guest_connection(url: str, database: str, work: str) -> Iterator[BaseDatabas
 def _connection(url: str, database: str, work: str, session: Mapping[str, str]) -> Iterator[BaseDatabaseWrapper]:
     alias = OWNER_PREFIX + database
     config = environ.Env.db_url_config(url)
-    # The folder of a socket, which a URL can only hold quoted.
+    # A socket's folder is percent-encoded in the URL.
     config["HOST"] = unquote(config["HOST"])
     config["ENGINE"] = "django.db.backends.postgresql"
     given = config.get("OPTIONS", {})
@@ -74,7 +75,7 @@ def _connection(url: str, database: str, work: str, session: Mapping[str, str]) 
     try:
         yield connections[alias]
     finally:
-        with suppress(Error):  # the server may be gone, which was told already
+        with suppress(Error):  # the server may be gone, which was reported already
             connections[alias].close()
         del connections[alias]
         connections.settings.pop(alias, None)

@@ -1,8 +1,8 @@
-"""Connections to tenant databases: aliases added on first use, and a bound on how many are open in this process.
+"""Connections to tenant databases: aliases added on first use, and a limit on how many are open in this process.
 
 Django keeps a connection per thread and alias; with thousands of tenants that would be thousands of open connections.
-So a tenant's connection is returned, when its outermost `tenant_context` ends, to one pool for the whole process, which
-keeps the most recently used ones warm and closes the least recently used first (docs/adr/0003-bounded-connections.md).
+So when a tenant's outermost `tenant_context` ends, its connection is returned to one pool for the whole process. The
+pool keeps the most recently used ones warm and closes the least recently used (docs/adr/0003-bounded-connections.md).
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def use_tenant(tenant: Tenant) -> None:
     config.update(ENGINE=ENGINE, CONN_MAX_AGE=0, TENANT_ID=tenant.id, IDENTITY=tenant.identity, GENERATION=generation)
     return_connection(tenant.alias)
     add_alias(tenant.alias, config)
-    # After that: what another thread returns from now on is of an older generation, and is closed (`take_back`).
+    # Must come after that: what other threads return from now on has an older generation and is closed (`take_back`).
     pool.discard(tenant.alias)
 
 
 def connection_settings(tenant: Tenant) -> dict[str, Any]:
-    """Return Django's settings for the tenant's URL; raise `InvalidDatabaseURL`, which never repeats it."""
+    """Return Django's settings for the tenant's URL; raise `InvalidDatabaseURL`, whose message never repeats it."""
     if not tenant.database_url.startswith(("postgresql://", "postgres://")):
         raise InvalidDatabaseURL(tenant.id)
     try:
         parsed: dict[str, Any] = environ.Env.db_url_config(tenant.database_url)
-    except Exception as error:  # django-environ lets through whatever urllib and its own look-ups raise
+    except Exception as error:  # django-environ passes on whatever urllib and its own lookups raise
         raise InvalidDatabaseURL(tenant.id) from error
     if not parsed.get("NAME"):
         raise InvalidDatabaseURL(tenant.id)
@@ -64,7 +64,7 @@ def add_alias(alias: str, config: dict[str, Any]) -> None:
 
 
 def generation_of(alias: str) -> str | None:
-    """Return which edition of the tenant's row the alias follows, or None if it was never used in this process."""
+    """Return the generation of the tenant's row that the alias uses; None if this process has never used it."""
     config = connections.settings.get(alias)
     return config["GENERATION"] if config else None
 
@@ -78,10 +78,10 @@ def return_connection(alias: str) -> None:
 
 @dataclass(frozen=True)
 class Idle:
-    """A connection that nobody uses, kept warm."""
+    """A warm connection that is not in use."""
 
     alias: str
-    # The edition of the tenant's row that it was opened for.
+    # The generation of the tenant's row that it was opened for.
     generation: str
     connection: Any
 
@@ -89,8 +89,8 @@ class Idle:
 class TenantConnectionPool:
     """The open tenant connections of one process: at most `maximum`, in use and idle together.
 
-    `acquire` takes the tenant's warm connection or opens one, closing the least recently used idle one where the bound
-    is reached; where all are in use it waits up to `wait_s` seconds, then raises `TenantConnectionsExhausted`.
+    `acquire` takes the tenant's warm connection or opens one. At the limit it closes the least recently used idle one;
+    if all are in use, it waits up to `wait_s` seconds, then raises `TenantConnectionsExhausted`.
     """
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class TenantConnectionPool:
         return connection
 
     def take_back(self, alias: str, generation: str, connection: Any, *, reusable: bool) -> None:
-        """Take `connection` back: keep it warm if `reusable` and the tenant's row is the same still, else close it."""
+        """Take `connection` back: keep it warm if it is `reusable` and the tenant's row is unchanged, else close it."""
         with self._condition:
             if reusable and generation_of(alias) == generation:
                 self._idle.append(Idle(alias, generation, connection))
@@ -166,7 +166,7 @@ class TenantConnectionPool:
         return None
 
     def _make_room(self, alias: str) -> None:
-        """Reserve one place under the bound."""
+        """Reserve one place within the limit."""
         deadline = time.monotonic() + settings.TENANT_CONNECTION_WAIT_S
         evicted = []
         with self._condition:

@@ -1,4 +1,4 @@
-"""Model → database, by app. There is no case in which a customer's model ends up in the control database."""
+"""Model → database, by app. A customer's model never ends up in the control database."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def is_tenant_app(app_label: str) -> bool:
 class TenantRouter:
     """Route tenant apps to the active tenant and the rest to `default`; see docs/adr/0002-tenancy.md.
 
-    Never returns None: Django would take that for `default`.
+    Never returns None: Django would treat that as `default`.
     """
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str:
@@ -26,7 +26,7 @@ class TenantRouter:
             return CONTROL
         instance = hints.get("instance")
         if instance is not None and (instance._state.db or "").startswith(OWNER_PREFIX):
-            # A data migration follows a relation of what it has read as the owner; no tenant is active there.
+            # A data migration follows a relation of a row that it read as the owner; no tenant is active there.
             return str(instance._state.db)
         alias = current_tenant(model.__name__).alias
         if instance is not None and is_tenant_database(instance._state.db or ""):
@@ -37,7 +37,7 @@ class TenantRouter:
     db_for_write = db_for_read
 
     def allow_relation(self, obj1: Model, obj2: Model, **hints: Any) -> bool:
-        """Allow relations inside one database only; an unsaved object joins the one it is related to."""
+        """Allow relations only within one database; an unsaved object joins the database of the other one."""
         sides = {is_tenant_app(obj._meta.app_label) for obj in (obj1, obj2)}
         databases = {obj._state.db for obj in (obj1, obj2)} - {None}
         return len(sides) == 1 and len(databases) <= 1

@@ -1,7 +1,7 @@
-"""Addresses of the two sites: the control site at /admin/, and each tenant's own at /t/<id>/admin/.
+"""URLs of the two sites: the control site at /admin/, and each tenant's own at /t/<id>/admin/.
 
-The tenant stands in the address, never in the session: two browser tabs on two tenants cannot mix. Inside a request to
-a tenant's site "/t/<id>/" is part of the script prefix, so that every `reverse()` stays with that tenant.
+The tenant is in the URL, never in the session, so two browser tabs on two tenants cannot mix. In a request to a
+tenant's site, "/t/<id>/" is part of the script prefix, so every `reverse()` stays with that tenant.
 """
 
 import re
@@ -20,7 +20,7 @@ _TENANT_PREFIX = re.compile(rf"t/{_ID}/$")
 
 
 def split_path(path: str) -> tuple[str, str] | None:
-    """Return (tenant id, path on its site) of a path that leads to a tenant's site, else None."""
+    """Return (tenant id, path on its site) if the path leads to a tenant's site, else None."""
     match = _TENANT_PATH.fullmatch(path)
     return (match["tenant_id"], match["rest"] or "") if match else None
 
@@ -43,7 +43,7 @@ def tenant_prefix(tenant_id: str) -> str:
 
 @contextmanager
 def script_prefix(prefix: str) -> Iterator[None]:
-    """Let `reverse()` begin with `prefix` inside the block."""
+    """Make `reverse()` start with `prefix` inside the block."""
     previous = get_script_prefix()
     set_script_prefix(prefix)
     try:

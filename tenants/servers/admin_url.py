@@ -1,7 +1,7 @@
-"""What an administrator's URL of a database server may say: who, where, and how TLS is done.
+"""Validate the administrator's URL of a database server: user, host and TLS parameters, nothing else.
 
-libpq takes much more from a URL: another host, a service file, a password file, options of the session. Whoever types
-the URL would then choose what this machine reads and where it connects, whatever the visible part of the URL says.
+libpq accepts much more in a URL: another host, a service file, a password file, session options. Anyone who can enter
+a URL could then choose what this machine reads and where it connects, whatever the visible part of the URL shows.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ TLS_PARAMETERS = (
 )
 _NOT_PLAIN = re.compile(r"[\x00-\x20\x7f\\#]")
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-# A refusal names a parameter only if it looks like one: it may be a part of the password.
+# An error names a parameter only if it looks like one: it may be part of the password.
 _PARAMETER = re.compile("[a-z_]{3,30}")
 
 
 class ServerURLRefused(ServerError):
-    """An administrator's URL cannot be accepted. The URL is not repeated: it holds a password."""
+    """An administrator's URL was rejected. The message never repeats the URL, which holds a password."""
 
     code = "server_url_refused"
 
 
 def require_server_url(url: str) -> None:
-    """Raise `ServerURLRefused` unless `url` is a PostgreSQL URL whose parameters are about TLS alone."""
+    """Raise `ServerURLRefused` unless `url` is a PostgreSQL URL whose only parameters are TLS settings."""
     if not url.startswith(SCHEMES):
-        raise ServerURLRefused(_("The administrator's URL must begin with postgresql://."))
+        raise ServerURLRefused(_("The administrator's URL must start with postgresql://."))
     if _NOT_PLAIN.search(url):
         raise ServerURLRefused(
-            _("The administrator's URL holds a blank, a #, a backslash or a control character."),
-            hint=_("Write such a character as a code, such as %23 for #."),
+            _("The administrator's URL contains a space, a #, a backslash or a control character."),
+            hint=_("Percent-encode the character (# is %23)."),
         )
     if _BAD_ESCAPE.search(url):
-        raise ServerURLRefused(_("A % in the administrator's URL must begin a code such as %40."))
+        raise ServerURLRefused(_("A % in the administrator's URL must start a code such as %40."))
     if not _has_host(url):
-        raise ServerURLRefused(_("The administrator's URL names no host."))
+        raise ServerURLRefused(_("The administrator's URL has no host."))
     for name in parameters(url):
         if name not in TLS_PARAMETERS:
             raise ServerURLRefused(
-                _("The administrator's URL has the parameter %(name)s, which is not accepted.")
+                _("The administrator's URL has the unsupported parameter %(name)s.")
                 % {"name": name if _PARAMETER.fullmatch(name) else "****"},
-                hint=_("Accepted are %(names)s.") % {"names": ", ".join(TLS_PARAMETERS)},
+                hint=_("Supported parameters: %(names)s.") % {"names": ", ".join(TLS_PARAMETERS)},
             )
 
 
 def parameters(url: str) -> list[str]:
-    """Return the names of the parameters as libpq reads them: decoded, and a name without a value too."""
+    """Return the parameter names as libpq reads them: decoded, including names without a value."""
     return [name for name, _value in parse_qsl(urlsplit(url).query, keep_blank_values=True)]
 
 
 def _has_host(url: str) -> bool:
     try:
         return bool(urlsplit(url).hostname)
-    except ValueError:  # an IPv6 address without its bracket
+    except ValueError:  # an IPv6 address without its closing bracket
         return False

@@ -1,4 +1,4 @@
-"""What the control database's two roles may do there: the owner, who migrates, and the application's."""
+"""Rights of the control database's two roles: the owner, which migrates it, and the application's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from config.base.databases import CONTROL
 from tenants.errors import ServerError
 
 OWNER = "control-owner"
-# As the owner: whether the application's role (a parameter) has what config/stack/roles.sql grants. Privileges on
-# tables that migrations are going to make come from the owner's default privileges.
+# Run as the owner: whether the application's role (a parameter) has what config/stack/roles.sql grants. Privileges on
+# tables of future migrations come from the owner's default privileges.
 GRANTED = """
 SELECT pg_catalog.has_schema_privilege(current_user, 'public', 'CREATE'),
        pg_catalog.has_database_privilege(%(app)s, pg_catalog.current_database(), 'CONNECT'),
@@ -29,14 +29,14 @@ SELECT pg_catalog.has_schema_privilege(current_user, 'public', 'CREATE'),
            AND item.privilege_type IN ('SELECT', 'USAGE'))
 """
 RESERVED_ROLE = "pg_use_reserved_connections"
-# Those of the roles (a parameter) that may not use the connections that are kept for us.
+# Those of the roles (a parameter) that may not use reserved connections.
 SHUT_OUT = f"""
 SELECT r.rolname
   FROM pg_catalog.pg_roles AS r JOIN pg_catalog.pg_roles AS reserved ON reserved.rolname = '{RESERVED_ROLE}'
  WHERE r.rolname = ANY(%(roles)s) AND NOT pg_catalog.pg_has_role(r.oid, reserved.oid, 'USAGE')
  ORDER BY r.rolname
 """
-# In that order.
+# In the order of the columns of GRANTED.
 STATEMENTS = (
     "GRANT CREATE ON SCHEMA public TO {owner}",
     "GRANT CONNECT ON DATABASE {database} TO {app}",
@@ -47,7 +47,7 @@ STATEMENTS = (
 
 
 def control_rights_missing() -> list[str]:
-    """Return the statements that grant what the control database's roles lack; none where one role does everything."""
+    """Return the statements that grant what the control database's roles lack; [] if one role does everything."""
     if OWNER not in connections:
         return []
     names = {
@@ -67,16 +67,16 @@ def control_rights_missing() -> list[str]:
 
 
 def control_rights_problems() -> list[str]:
-    """Say of each of the control database's roles that it cannot get in once tenants have taken all other connections.
+    """Return a sentence for each control database role that cannot connect once tenants use all other connections.
 
-    Nobody needs that before then, so nothing is refused for it. PostgreSQL 15 knows no such right.
+    This is only a warning, since the right matters only then. PostgreSQL 15 does not have it.
     """
     roles = {connections[alias].settings_dict["USER"] for alias in (CONTROL, OWNER) if alias in connections}
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(SHUT_OUT, {"roles": sorted(roles)})
         found = [role for (role,) in cursor.fetchall()]
     return [
-        _("Role %(role)s of the control database lacks %(right)s; as a superuser, run: %(statement)s")
+        _("Role %(role)s of the control database lacks %(right)s. As a superuser, run: %(statement)s")
         % {
             "role": role,
             "right": RESERVED_ROLE,
@@ -89,12 +89,12 @@ def control_rights_problems() -> list[str]:
 
 
 def control_rights_require() -> None:
-    """Raise `ServerError`, naming every right that a role of the control database lacks."""
+    """Raise `ServerError`, naming every right that the control database's roles lack."""
     missing = control_rights_missing()
     if missing:
         raise ServerError(
-            _("The roles of the control database %(name)s lack rights: %(count)d.")
+            _("The roles of the control database %(name)s lack %(count)d of their rights.")
             % {"name": settings.DATABASES[CONTROL]["NAME"], "count": len(missing)},
-            hint=_("As a superuser, run there: %(statements)s;") % {"statements": "; ".join(missing)},
+            hint=_("As a superuser, run in that database: %(statements)s;") % {"statements": "; ".join(missing)},
             code="control_rights_missing",
         )

@@ -1,4 +1,4 @@
-"""Prepared transactions that are not ours: they hold their locks over restarts until somebody ends them."""
+"""Prepared transactions that seo-gen did not create: they keep their locks until someone ends them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tenants.servers.session.locks import PREPARED
 
 
 def foreign_beside_control() -> list[PreparedTransaction]:
-    """Return those on the control database's own server, in whatever database: one query, no further connection."""
+    """Return those in any database of the control database's server, with one query and no extra connection."""
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(PREPARED)
         return _foreign(PreparedTransaction(*row) for row in cursor.fetchall())
 
 
 def foreign_on(servers: Iterable[DatabaseServer]) -> list[PreparedTransaction]:
-    """Return those on the servers; one that cannot be reached is told of by whatever else asks it."""
+    """Return those on the servers. Unreachable servers are skipped: other checks report them."""
     found: list[PreparedTransaction] = []
     for server in servers:
         try:
@@ -35,8 +35,8 @@ def foreign_on(servers: Iterable[DatabaseServer]) -> list[PreparedTransaction]:
 
 def sentence(one: PreparedTransaction) -> str:
     return _(
-        "the prepared transaction %(gid)s in its database %(database)s (%(role)s, prepared %(age_s)d s ago) is not of a"
-        " migration of ours and keeps its locks; COMMIT PREPARED or ROLLBACK PREPARED ends it"
+        "prepared transaction %(gid)s in database %(database)s (%(role)s, prepared %(age_s)d s ago) does not belong to"
+        " a seo-gen migration and keeps its locks; COMMIT PREPARED or ROLLBACK PREPARED ends it"
     ) % vars(one)
 
 

@@ -1,4 +1,4 @@
-"""Locks that were not to be had in time: which table, who has it, and how that ends."""
+"""Lock timeouts: which table is locked, who holds the lock, and how to end that."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 class DatabaseLocked(OperationalError):
-    """A lock timeout whose message names the table and who holds it; its cause is the driver's error."""
+    """A lock timeout whose message names the table and the lock holder; its cause is the driver's error."""
 
 
 def is_lock_timeout(error: BaseException | None) -> bool:
-    """Tell whether the database gave up waiting for a lock."""
+    """Return whether the error is a lock timeout."""
     return isinstance(error, OperationalError) and getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE
 
 
 @contextmanager
 def lock_holders_named(server: DatabaseServer, database: str) -> Iterator[None]:
-    """Raise `DatabaseLocked` for a lock timeout that leaves the block, which works in that database."""
+    """Turn a lock timeout of the block, which works in that database, into `DatabaseLocked`."""
     try:
         yield
     except OperationalError as error:
@@ -38,9 +38,9 @@ def lock_holders_named(server: DatabaseServer, database: str) -> Iterator[None]:
 
 
 def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None = None) -> str:
-    """Say why no lock was to be had in the database, and what ends it; asked of the server in a session of its own."""
+    """Return who holds the lock and how to end that, as the server reports it to a separate session."""
     holder = None
-    # The timeout alone is known where even that session is refused.
+    # If the server refuses even that session, only the timeout is known.
     with suppress(ServerError, OperationalError), ServerSession(server, database_prefix(), "locks") as server_session:
         holder = server_session.lock_holder(database)
     return reason_for(holder, settings.DATABASE_LIMITS.lock_timeout_s if timeout_s is None else timeout_s)
@@ -48,7 +48,7 @@ def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None =
 
 def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
     if holder is None:
-        return _("no lock within %(timeout)g s; whoever held it is gone by now") % {"timeout": timeout_s}
+        return _("no lock within %(timeout)g s; its holder has ended since") % {"timeout": timeout_s}
     words = {
         **vars(holder),
         "timeout": timeout_s,

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs: found in a version that fits the server, and run without a secret in their arguments."""
+"""PostgreSQL's own programs: find the version that fits the server, and run it without secrets in its arguments."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from django.utils.translation import gettext as _
 from config.base.database_session import program_conninfo, program_environment
 from tenants.errors import TenantError, reason_of
 
-# Where distributions keep the programs of each version, beside those on the path.
+# Where distributions install each version, in addition to the PATH.
 USUAL_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
-# So that a message can be read by us.
+# `_failure` parses the English messages.
 ENVIRONMENT = {"LC_ALL": "C"}
 ENDING_WAIT_S = 10
-# Linux gives that much to anybody.
+# The most that Linux lets any process have by default.
 PIPE_BYTES = 2**20
-# How long a program may take from closing its output to its exit status.
+# How long a program may take to exit after it closes its output.
 FAILING_WAIT_S = 1.0
 
 
 class ToolError(TenantError):
-    """One of PostgreSQL's programs is missing, or failed; its own words are in the message."""
+    """One of PostgreSQL's programs is missing or failed; the message quotes it."""
 
 
 def program(name: str, major_version: int, *, exact: bool = False) -> Path:
     """Return the path of pg_dump, psql and the like for a server of that major version.
 
-    A client can talk to older servers, not to newer ones: of those that can, the oldest, which knows the server best.
-    With `exact`, as a server's own files need it, that version alone. PG_BIN_DIR, where set, is the only place that is
-    searched. Raises `ToolError`.
+    A client can talk to older servers, but not to newer ones. Of those that fit, the oldest is used: it knows it
+    best. `exact` accepts only that version, which a server's files need. If PG_BIN_DIR is set, only it is searched.
+    Raises `ToolError`.
     """
     found = {version_of(path): path for path in reversed([*_candidates(name)])}
     fitting = [version for version in found if version == major_version or (version > major_version and not exact)]
@@ -61,13 +61,13 @@ def connection_arguments(
 ) -> tuple[list[str], dict[str, str]]:
     """Return (arguments, environment) that connect a program to `url`, or to another `database` of its server.
 
-    The password is in the environment. The last argument names the database; a program that speaks the replication
-    protocol takes `replication_arguments`.
+    The password is in the environment. The last argument names the database; programs that use the replication
+    protocol need `replication_arguments`.
     """
     if database is not None:
         url = urlunsplit(urlsplit(url)._replace(path=f"/{quote(database, safe='')}"))
     config = environ.Env.db_url_config(url)
-    # The folder of a socket, which a URL can only hold quoted.
+    # A socket's folder is percent-encoded in the URL.
     config["HOST"] = unquote(config["HOST"])
     arguments, environment = DatabaseClient.settings_to_cmd_args_env({"OPTIONS": {}, **config}, [])
     named = {"PGAPPNAME": application} if application else {}
@@ -77,7 +77,7 @@ def connection_arguments(
 
 
 def replication_arguments(url: str, *, application: str) -> tuple[list[str], dict[str, str]]:
-    """Return the same for pg_basebackup and pg_receivewal, which connect to a server and to no database of it."""
+    """Return the same for pg_basebackup and pg_receivewal, which connect to a server, not to a database."""
     arguments, environment = connection_arguments(url, application=application)
     return [*arguments[:-1], "--dbname", program_conninfo(settings.DATABASE_LIMITS)], environment
 
@@ -93,10 +93,10 @@ def running(
     group: int | None = None,
     cwd: str | Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program beside the block; at the block's end wait for it, and raise `ToolError` where it failed.
+    """Run a program during the block, then wait for it; raise `ToolError` if it failed.
 
-    Where the block itself fails the program is ended, and the block's error is raised, unless that merely says that
-    the program has gone. `user` and `group` are the ids to run as, where PostgreSQL's files belong to another account.
+    If the block fails, the program is ended and the block's error is raised, unless that error only shows that the
+    program has exited. `user` and `group` are the ids to run as, if PostgreSQL's files belong to another account.
     """
     name = Path(arguments[0]).name
     with tempfile.TemporaryFile() as complaints:
@@ -106,7 +106,7 @@ def running(
             stdin=stdin,
             stdout=stdout,
             stderr=complaints,
-            # So that neither end waits while the other is at work on what it has.
+            # A bigger pipe buffer keeps both processes busy.
             pipesize=PIPE_BYTES,
             user=user,
             group=group,
@@ -121,10 +121,10 @@ def running(
             _close(process)
             raise _failure(name, complaints, process.wait()) from error
         except BaseException as error:
-            status = _ended_by_itself(process) if isinstance(error, ToolError) else 0
+            status = _failed_status(process) if isinstance(error, ToolError) else 0
             _end(process)
             if status:
-                # Another program merely noticed that this one had nothing more to say.
+                # The block's error is another program's, which only noticed that this one had stopped.
                 raise _failure(name, complaints, status) from error
             raise
         if status:
@@ -139,7 +139,7 @@ def run(
     group: int | None = None,
     cwd: str | Path | None = None,
 ) -> str:
-    """Run a program to its end and return what it printed; raise `ToolError`."""
+    """Run a program to completion and return its output; raise `ToolError`."""
     with tempfile.TemporaryFile() as output:
         with running(arguments, environment, stdout=output, user=user, group=group, cwd=cwd):
             pass
@@ -149,7 +149,7 @@ def run(
 
 @cache
 def version_of(path: Path) -> int:
-    """Return the major version of one of the programs; 0 where it does not tell."""
+    """Return the major version of a program; 0 if unknown."""
     told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
     match = re.search(r"\(PostgreSQL\) (\d+)", told)
     return int(match[1]) if match else 0
@@ -171,7 +171,7 @@ def _candidates(name: str) -> Iterator[Path]:
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment without what would redirect a connection (PGHOST, PGSERVICE, …)."""
+    """Return our environment without the variables that would redirect a connection (PGHOST, PGSERVICE, …)."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
@@ -182,8 +182,8 @@ def _close(process: subprocess.Popen[bytes]) -> None:
                 stream.close()
 
 
-def _ended_by_itself(process: subprocess.Popen[bytes]) -> int:
-    """Return the status of a program that has failed, or is about to say so; 0 of one that still works."""
+def _failed_status(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit status of a program that has failed, or is about to exit; 0 if it keeps running."""
     try:
         return process.wait(FAILING_WAIT_S)
     except subprocess.TimeoutExpired:
@@ -203,7 +203,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _failure(name: str, complaints: IO[bytes], status: int) -> ToolError:
     complaints.seek(0)
     lines = complaints.read().decode(errors="replace").splitlines()
-    # The first that tells of an error; what follows is its consequence. Details may quote rows, so they stay out.
+    # The first error caused the others. Detail lines may quote rows, so they are left out.
     said = [line for line in lines if re.search(r"\b(error|fatal|ERROR|FATAL|PANIC)\b", line)] or lines
     reason = re.sub(rf"^{re.escape(name)}: (error: )?", "", said[0]) if said else _("exit status %d") % status
     return ToolError(

@@ -1,4 +1,4 @@
-"""What the programs need that connect to a server as a standby would (pg_basebackup, pg_receivewal)."""
+"""Replication connections of pg_basebackup and pg_receivewal: explain why a server refuses them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from django.utils.translation import gettext as _
 from tenants.models import DatabaseServer
 from tenants.servers.programs import ToolError
 
-# What every version says first.
+# The start of the message in every version.
 NOT_LET_IN = "no pg_hba.conf entry for replication"
 
 
 @contextmanager
 def replicating(server: DatabaseServer) -> Iterator[None]:
-    """Say which line is missing where the server's pg_hba.conf lets nobody replicate: "all" does not cover that."""
+    """Name the missing line if the server's pg_hba.conf refuses replication, which "all" does not cover."""
     try:
         yield
     except ToolError as error:
@@ -26,7 +26,7 @@ def replicating(server: DatabaseServer) -> Iterator[None]:
         role = unquote(urlsplit(server.admin_url).username or "")
         raise ToolError(
             error.message,
-            hint=_("Add this line to its pg_hba.conf, with our address, and reload it: %(line)s")
+            hint=_("Add this line to the server's pg_hba.conf, with this machine's address, and reload it: %(line)s")
             % {"line": f'host replication "{role}" ADDRESS scram-sha-256'},
             code="replication_not_allowed",
         ) from error

@@ -1,7 +1,7 @@
-"""Marks in a server's write-ahead log, made before something that cannot be undone otherwise.
+"""Restore points in a server's write-ahead log, created before something that cannot be undone otherwise.
 
-Recovery to a time stops before the first commit after it. A DROP DATABASE removes its files before it commits, so with
-no commit between the time and the drop the files would be gone: hence the commits (heartbeats) around the mark.
+Recovery to a time stops before the first commit after it. DROP DATABASE removes the files before it commits, so without
+a commit between the time and the drop, the files would be gone. That is why we commit (a heartbeat) before and after.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from config.base.databases import CONTROL
 from tenants.models import DatabaseServer, RestorePoint, database_prefix
 from tenants.servers.session import ServerSession
 
-# PostgreSQL takes 63 bytes; ids are ASCII.
+# PostgreSQL's limit; tenant ids are ASCII.
 NAME_BYTES = 63
 
 
 def restore_point(server: DatabaseServer, *, reason: str, tenant_id: str = "") -> RestorePoint | None:
-    """Mark the present moment on the server; `reason` is one word for what is about to happen, such as "delete".
+    """Create a restore point on the server; `reason` is one word for what is about to happen, such as "delete".
 
-    Returns None where the server's administrator may not (no superuser, nor granted `pg_create_restore_point`), or its
-    log cannot be recovered from anyway. Raises `ServerError` where the server cannot be reached.
+    Returns None if the server's administrator may not create one (neither a superuser nor granted
+    `pg_create_restore_point`), or the server's log does not allow recovery. Raises `ServerError` if the server cannot
+    be reached.
     """
     name = _name(reason, tenant_id)
     with ServerSession(server, database_prefix(), "restore point") as server_session:

@@ -1,7 +1,7 @@
-"""What somebody has changed of tenants' roles, as the servers' shared catalogs show it; passwords are not in there.
+"""Changes to tenants' roles, as far as the servers' shared catalogs show them (they do not show passwords).
 
-PostgreSQL lets a role change its own password, set defaults for its own sessions and prepare transactions, so whoever
-has a tenant's password may have done so. `tenants.lifecycle.rotate` puts everything back.
+PostgreSQL lets a role change its own password, set defaults for its own sessions and prepare transactions, so anyone
+with a tenant's password may have done so. `tenants.lifecycle.rotate` reverts everything.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tenants.servers.session import Login, ServerSession, parse_location, wanted
 
 
 def role_changes(tenants: Sequence[Tenant]) -> dict[str, list[str]]:
-    """Return {tenant id: what differs from what it should be}, one query for each server.
+    """Return {tenant id: differences from the wanted state}, with one query per server.
 
-    Left out are tenants whose server cannot be asked and those whose role is gone; others tell of both.
+    Tenants whose server cannot be reached or whose role is gone are left out: other checks report both.
     """
     found: dict[str, list[str]] = {}
     for server, of_server in _by_server(tenants).items():
@@ -33,7 +33,7 @@ def role_changes(tenants: Sequence[Tenant]) -> dict[str, list[str]]:
 
 
 def differences_of(login: Login) -> list[str]:
-    """Say in which points a role is not what `ensure_login` makes."""
+    """Return how a role differs from what `ensure_login` creates, one clause for each difference."""
     wanted = {f"{name}={value}" for name, value in wanted_settings().items()}
     changes = []
     if login.connections != settings.TENANT_ROLE_CONNECTIONS:

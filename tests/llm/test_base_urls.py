@@ -75,7 +75,7 @@ def test_any_other_host_is_refused(provider_id: str, url: str) -> None:
         "https://[::1/v1",
     ],
 )
-def test_what_is_no_plain_url_is_refused_and_not_repeated(url: str) -> None:
+def test_a_malformed_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(InvalidBaseURL) as refusal:
         client_for("openai", url)
     assert "sesame" not in str(refusal.value)

@@ -1,4 +1,4 @@
-"""What is marked `unit` needs no server, and fails where it starts or asks one."""
+"""Tests marked `unit` need no server, and fail if they start or use one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from config.stack import process
 
 @contextmanager
 def without_servers() -> Iterator[None]:
-    """Fail a test that connects anywhere but to a socket of its own, or starts a server of the stack."""
+    """Fail a test that connects to anything but its own socket, or starts a server of the stack."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(psycopg, "connect", _refuse)
         patch.setattr(psycopg.Connection, "connect", _refuse)

@@ -11,12 +11,12 @@ import psutil
 from config import stack
 
 PREFIX = "seo-gen-tests-"
-# Where databases are made and dropped several times as fast as on a disk, and how much of it a session may need.
+# Databases are created and dropped several times as fast here as on a disk; and how much a session may need of it.
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 6 * 2**30
-# Nothing here outlives the machine, so nothing needs to reach the disk; killed processes still lose nothing.
+# Nothing here outlives the machine, so nothing needs to reach the disk; killed processes still lose no data.
 # Tests of recovery start servers of their own, which archive (tests/support/servers.py).
-# Who logged in is looked at in the end (tests/support/privileges.py).
+# Logins are checked at the end (tests/support/privileges.py).
 POSTGRES_OPTIONS = (
     "fsync=off full_page_writes=off wal_init_zero=off archive_mode=off summarize_wal=off log_connections=on"
 )
@@ -56,17 +56,17 @@ def isolate(home: Path) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
     # What is refused in a test is refused soon.
     os.environ["OPERATION_WAIT_S"] = "1"
-    # It takes hundreds of megabytes, and nothing but the demonstration, which has a home of its own, asks it.
+    # It takes hundreds of megabytes, and only the demonstration uses it, which has its own home.
     os.environ["LOCAL_LLM_URL"] = NO_LLM
 
 
 def remember() -> None:
-    """Note the environment, in which the settings were read."""
+    """Remember the environment in which the settings were read."""
     at_start.update((name, value) for name, value in os.environ.items() if not name.startswith("PYTEST_"))
 
 
 def start() -> stack.Home:
-    """Start the session's servers; what a killed session left behind is removed first."""
+    """Start the session's servers, after removing what a killed session left behind."""
     home = start_nothing()
     try:
         stack.ensure_started(home)
@@ -77,9 +77,9 @@ def start() -> stack.Home:
 
 
 def start_nothing() -> stack.Home:
-    """Make the session's home, in which nothing runs."""
+    """Create the session's home without starting anything."""
     _remove_leftovers()
-    # What the product makes in between is on the same file system as what it is made into.
+    # The product's temporary files are on the same file system as the final ones.
     os.environ["TMPDIR"] = tempfile.tempdir = str(_parent())
     isolate(Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")))
     return stack.find_home()
@@ -91,7 +91,7 @@ def remove(home: stack.Home) -> None:
 
 
 def _parent() -> Path:
-    """In memory where there is plenty of it, else, or where TMPDIR is set, where temporary files go."""
+    """Return a folder in memory if there is plenty; else, or if TMPDIR is set, the folder for temporary files."""
     if os.environ.get("TMPDIR") or not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK | os.X_OK):
         return Path(tempfile.gettempdir())
     if os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:  # tests write programs, and run them

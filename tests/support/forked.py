@@ -1,4 +1,4 @@
-"""Processes that die for real, and begin at once: forked from one in which Django is set up already."""
+"""Processes that can really be killed and start at once: forked from one in which Django is already set up."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _context.set_forkserver_preload(["pytest", "tests.support.forked_setup"])
 
 @contextmanager
 def forked(work: Callable[..., None], *arguments: object) -> Iterator[tuple[ForkServerProcess, Connection]]:
-    """Run `work(connection, *arguments)` in a process of its own; yield that and what it says through the connection.
+    """Run `work(connection, *arguments)` in a process of its own; yield the process and our end of `connection`.
 
-    It has the settings that the session began with, and no connection of this process; it is killed at the end. What
-    it raises is said too, as text.
+    It has the settings that the session started with, and none of this process's database connections; it is killed at
+    the end. It sends exceptions through the connection, too, as text.
     """
     _require_the_sessions_environment()
     heard, said = _context.Pipe(duplex=False)

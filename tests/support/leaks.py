@@ -1,4 +1,4 @@
-"""What a test may leave behind in this process that would fail others, and how it is taken back."""
+"""Find and repair what a test leaves behind in this process that would make other tests fail."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tenants.naming import TENANT_PREFIX
 from tenants.routing import active
 from tenants.routing.pool import pool, return_connection
 
-# How long threads may take that are about to end. A bound against hanging: only a leak makes anybody wait for it.
+# How long ending threads may take. Only a leak makes anyone wait that long.
 PATIENCE_S = 15.0
 
 
 def found() -> list[str]:
-    """Return one sentence for each leak; threads that are about to end may do so."""
+    """Return one sentence for each leak, after waiting for threads that are about to end."""
     return list(_of_this_thread()) or _of_any_thread()
 
 
 def repair() -> None:
-    """Take back what `found` finds, so that the tests which follow begin as they should."""
+    """Repair what `found` finds, so that the next tests start cleanly."""
     active._frame.set(None)
     actors._actor.set(actors.SYSTEM)
     for alias in [alias for alias in connections.settings if alias.startswith(TENANT_PREFIX)]:
@@ -61,7 +61,7 @@ def _of_any_thread() -> list[str]:
 
 
 def _held() -> list[Any]:
-    """Return the driver's connections that somebody has taken from the pool and not given back."""
+    """Return the driver's connections that were taken from the pool and not returned."""
     if pool._in_use:
         # A thread that has ended may have left its connection in a cycle.
         gc.collect()

@@ -83,7 +83,7 @@ def lists_nothing(request: Request) -> Refusal | None:
 class OddS3:
     server: S3Server
     endpoint: str
-    # What was refused, in its order.
+    # What was refused, in order.
     refused: list[Refusal] = field(default_factory=list)
 
 
@@ -118,7 +118,7 @@ def odd_s3(server: S3Server, *oddities: Oddity) -> Iterator[OddS3]:
             self.send_response_only(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            # HEAD names the length of what it does not send.
+            # HEAD states the length of a body that it does not send.
             if "content-length" not in {name.lower() for name in headers}:
                 self.send_header("Content-Length", str(len(content)))
             self.end_headers()

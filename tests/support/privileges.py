@@ -1,4 +1,4 @@
-"""Whether the product kept to its rights: every login is in the log of the servers that the tests start."""
+"""Check that the product kept to its rights: the tests' servers log every login."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LOGIN = re.compile(
     r"connection authorized: user=(?P<user>\S+)"
     r"(?: database=(?P<database>\S+))?(?: application_name=(?P<application>.*))?"
 )
-# Who may log in as the superuser: the code that starts a server, and tests themselves, the latter also by a context of
-# the product's ("test" is no work of its own).
+# Who may log in as the superuser: the code that starts a server, and tests themselves, also through a context manager
+# of the product (which never uses the name "test" itself).
 ALLOWED = (postgres.APPLICATION, superuser.APPLICATION, "seo_gen test")
 
 
 class Watch:
-    """The log of logins of the server in that home, read on after each test."""
+    """The login log of the server in that home, read further after each test."""
 
     def __init__(self, home: stack.Home) -> None:
         self._log = home.log_file("postgres")

@@ -1,4 +1,4 @@
-"""`seo-gen` as a program of its own: its output and its exit status."""
+"""Run `seo-gen` as a separate program: its output and its exit status."""
 
 import os
 import pty
@@ -34,12 +34,12 @@ class AtTerminal:
     returncode: int
     # A pipe, as in `seo-gen … > file`.
     stdout: str
-    # What stands on the screen: stderr, and what was typed.
+    # What the screen shows: stderr, and what was typed.
     screen: str
 
 
 def seo_gen_at_terminal(*words: str, typed: str) -> AtTerminal:
-    """Run it as somebody who sits at a terminal, types one line, and sends standard output to a file."""
+    """Run it at a terminal with one typed line, and standard output redirected to a file."""
     ours, terminal = pty.openpty()
     try:
         program = subprocess.Popen(
@@ -60,6 +60,6 @@ def _read_all(terminal: int) -> str:
     while True:
         try:
             chunk = os.read(terminal, 4096)
-        except OSError:  # EIO: nobody has the other end open any more
+        except OSError:  # EIO: the other end is closed
             return read.decode()
         read += chunk

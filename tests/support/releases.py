@@ -41,12 +41,12 @@ class Migration(migrations.Migration):
 
 
 class NextRelease:
-    """A package with an app's present migrations and those that are added to it."""
+    """A package with an app's current migrations and added ones."""
 
     def __init__(self, folder: Path, app: str = "runs") -> None:
         self.folder = folder
         self.app = app
-        # A name of its own, since Python keeps what it has imported.
+        # A unique name, since Python keeps what it has imported.
         self.package = f"{app}_{uuid.uuid4().hex[:12]}"
         self._own = folder / self.package
         self._own.mkdir(parents=True)
@@ -69,7 +69,7 @@ class NextRelease:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes a command of another process this release's."""
+        """The environment in which another process's command belongs to this release."""
         return {
             "DJANGO_SETTINGS_MODULE": "tests.support.next_release",
             "NEXT_RELEASE_FOLDER": str(self.folder),
@@ -79,7 +79,7 @@ class NextRelease:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make this process the release's."""
+        """Make this process belong to the release."""
         sys.path.insert(0, str(self.folder))
         try:
             with override_settings(MIGRATION_MODULES={self.app: self.package}):

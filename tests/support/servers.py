@@ -1,4 +1,4 @@
-"""Further PostgreSQL servers for tests, beside the session's own."""
+"""More PostgreSQL servers for tests, in addition to the session's own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from config import stack
 from tests.support import privileges, superuser
 from tests.support.environment import NO_LLM, POSTGRES_OPTIONS
 
-# Where they point is never asked: they only keep `ensure_started` from starting those servers too.
+# Never contacted: they only keep `ensure_started` from starting those servers, too.
 ELSEWHERE = {
     "CELERY_BROKER_URL": "redis://127.0.0.1:9/0",
     "CACHE_URL": "redis://127.0.0.1:9/1",
@@ -20,7 +20,7 @@ ELSEWHERE = {
 
 @contextmanager
 def second_postgres(folder: Path, options: str = "") -> Iterator[str]:
-    """Run a PostgreSQL of its own, with further `options` ("name=value …"); yield its administrator's URL."""
+    """Run a separate PostgreSQL server with additional `options` ("name=value …"); yield its administrator's URL."""
     home = stack.find_home(folder)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ELSEWHERE.items():

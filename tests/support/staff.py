@@ -1,4 +1,4 @@
-"""Staff members with a browser's session, and a tenant with something to look at."""
+"""Staff members with a browser session, and a tenant with data to view."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def filled_pair(tenant_pair: tuple[Tenant, Tenant]) -> tuple[Filled, Filled]:
 
 @pytest.fixture
 def erased(filled: Filled) -> Iterator[Erasure]:
-    """The erasure of a tenant that had something; its record is gone after the test."""
+    """The erasure of a tenant with data; its record is removed after the test."""
     from tenants.erasure.delete import tenant_delete
     from tests.tenants.support.erased import forget_erasure
 
@@ -97,7 +97,7 @@ def make_user(*, is_superuser: bool) -> User:
 
 
 def fill_tenant(tenant: Tenant) -> Filled:
-    """Make the rows and the file that a finished run leaves."""
+    """Create the rows and the file that a finished run leaves."""
     from django.utils import timezone
 
     from runs import storage

@@ -1,4 +1,4 @@
-"""The superuser of the servers that tests start: the product has none; tests attack as it, and see everything."""
+"""The superuser of the tests' servers. The product has none; tests use it to attack and to see everything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from config import stack
 from config.stack.state import load_secrets, load_state
 
-# How these sessions are told from the product's (tests/support/privileges.py).
+# Distinguishes these sessions from the product's (tests/support/privileges.py).
 APPLICATION = "seo-gen tests"
 # {port: password} of the servers that this process or its parent started.
 _passwords: dict[int, str] = {}
@@ -29,14 +29,14 @@ def remember(port: int, password: str) -> None:
 
 
 def forget(port: int) -> None:
-    """Have tests connect to that server as whoever its URL names."""
+    """Make tests connect to that server as the role in its URL."""
     _passwords.pop(port, None)
 
 
 def superuser_url(url: str, database: str | None = None) -> str:
-    """Return the superuser's URL of the server that `url` leads to; of the same database unless another is named.
+    """Return the superuser's URL of the server that `url` leads to; of the same database unless `database` is given.
 
-    Where the superuser is not known, or the server is a scratch one, it is as whoever `url` names.
+    If the superuser is unknown, or the server is a scratch one, keeps the role in `url`.
     """
     parts = urlsplit(url)
     path = parts.path if database is None else f"/{quote(database, safe='')}"

@@ -46,12 +46,12 @@ def tenant_pair(make_tenant: MakeTenant) -> tuple[Tenant, Tenant]:
 
 
 def remove(tenant: Tenant) -> None:
-    """Drop what a test made. (Erasing a customer is a different thing.)"""
+    """Drop a tenant that a test created. (Erasing a customer is something else.)"""
     location = parse_location(tenant.database_url)
     pool.pool.discard(tenant.alias)
     if tenant.server is not None:
         with ServerSession(tenant.server, database_prefix()) as server_session:
-            # A superuser's session, which only ends itself, may be about to.
+            # A superuser's session, which we cannot end, may be about to end.
             wait_until(lambda: not server_session._rows(SUPERUSERS_IN, [location.database]), 10)
             server_session.drop_database(location.database)
             server_session.drop_role(location.role)
@@ -59,14 +59,14 @@ def remove(tenant: Tenant) -> None:
 
 
 def remove_all(tenant_ids: list[str]) -> None:
-    """Drop those of the tenants that there are."""
+    """Drop those of the tenants that exist."""
     for tenant in Tenant.objects.filter(pk__in=tenant_ids):
         remove(tenant)
 
 
 @pytest.fixture
 def limits(settings: Settings) -> Callable[..., None]:
-    """Change how long sessions that are opened from then on wait; keywords as for `Limits`."""
+    """Change the time limits of sessions that are opened afterwards; keywords as for `Limits`."""
 
     def change(**changes: float) -> None:
         settings.DATABASE_LIMITS = replace(settings.DATABASE_LIMITS, **changes)

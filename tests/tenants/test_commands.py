@@ -64,7 +64,7 @@ def test_list_shows_each_tenant_and_no_credential(tenant_pair: tuple[Tenant, Ten
         assert tenant.database_url.split(":")[2].split("@")[0] not in table.stdout + json.dumps(documents)
 
 
-def test_status_reaches_the_database_and_names_what_is_not_well(tenant_pair: tuple[Tenant, Tenant]) -> None:
+def test_status_connects_and_names_unhealthy_tenants(tenant_pair: tuple[Tenant, Tenant]) -> None:
     well, ill = tenant_pair
     Tenant.objects.filter(pk=ill.pk).update(database_url="postgresql://u:secret@127.0.0.1:9/d")
     result = seo_gen("tenant", "status", "--tenant-id", well.id, "--json")
@@ -72,7 +72,7 @@ def test_status_reaches_the_database_and_names_what_is_not_well(tenant_pair: tup
     assert document["reachable"] is True and document["size_bytes"] > 0 and document["problem"] is None
     result = seo_gen("tenant", "status", "--tenant-id", ill.id)
     assert result.returncode == 1
-    assert f"Not well: {ill.id}." in result.stderr and "secret" not in result.stdout + result.stderr
+    assert f"Unhealthy: {ill.id}." in result.stderr and "secret" not in result.stdout + result.stderr
     Tenant.objects.filter(pk=ill.pk).update(database_url=ill.database_url)
 
 
@@ -114,7 +114,7 @@ def test_command_runs_in_the_tenants_database(tenant: Tenant) -> None:
     assert len(json.loads(dumped.stdout)) == 4
 
 
-def test_command_for_all_goes_on_past_a_failure_and_names_it(tenant_pair: tuple[Tenant, Tenant]) -> None:
+def test_command_for_all_continues_after_a_failure_and_names_it(tenant_pair: tuple[Tenant, Tenant]) -> None:
     well, ill = tenant_pair
     Tenant.objects.filter(pk=ill.pk).update(database_url="postgresql://u:secret@127.0.0.1:9/d")
     result = seo_gen(
@@ -141,7 +141,7 @@ def test_command_refuses_what_does_not_exist_and_migrate(tenant: Tenant) -> None
 
 
 def test_migrate_leads_to_the_command_that_migrates_tenants() -> None:
-    with pytest.raises(CommandError, match="Tenants are migrated by `seo-gen tenant migrate`, all of them or none"):
+    with pytest.raises(CommandError, match="Use `seo-gen tenant migrate`, which migrates all tenants or none"):
         call_command("migrate", "--database", "tenant:anybody")
     with pytest.raises(CommandError, match="There is no database 'nonsense'"):
         call_command("migrate", "--database", "nonsense")

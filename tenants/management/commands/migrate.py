@@ -14,23 +14,23 @@ OWNER = "control-owner"
 
 
 class Command(DjangoCommand):
-    """Django's `migrate`, for the control database alone, as the role that owns it."""
+    """Django's `migrate`, for the control database only, as the role that owns it."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         for action in parser._actions:
             if action.dest == "database":
-                # Tenants' are not among Django's choices, and deserve a better answer than that.
+                # Django's choices exclude tenants' aliases, which deserve a better error message.
                 action.choices = None
                 action.metavar = "{" + ",".join(connections) + "}"
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Refuse before Django's checks, which would look for the database."""
+        """Refuse before Django's checks, which would look up the database."""
         if is_tenant_database(options["database"]):
             raise Refusal(
                 _(
-                    "%(alias)s is a tenant's database: `migrate` changes the control database only. Tenants are"
-                    " migrated by `seo-gen tenant migrate`, all of them or none."
+                    "%(alias)s is a tenant's database: `migrate` changes the control database only. Use"
+                    " `seo-gen tenant migrate`, which migrates all tenants or none."
                 )
                 % {"alias": options["database"]},
                 code="database_is_a_tenants",

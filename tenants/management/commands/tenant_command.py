@@ -14,9 +14,9 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument(
-            "--all", action="store_true", help="Every active tenant; goes on past one that fails, then exits 1."
+            "--all", action="store_true", help="Every active tenant; continues after a failure, then exits 1."
         )
-        which.add_argument("--tenant-id", help="Only this one, which may be suspended.")
+        which.add_argument("--tenant-id", help="Only this tenant; it may be suspended.")
         parser.add_argument("command", help="The Django command; put -- before it.")
         parser.add_argument("arguments", nargs="*")
 

@@ -13,7 +13,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
         parser.add_argument(
-            "--owner", action="store_true", help="As the owner of the tables, through the server's administrator."
+            "--owner", action="store_true", help="Connect as the owner of the tables, who can change everything."
         )
         parser.add_argument(
             "arguments", nargs="*", metavar="PSQL_ARGUMENTS", help="Passed to psql; put -- before them."

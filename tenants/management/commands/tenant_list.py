@@ -10,14 +10,14 @@ from tenants.selectors import tenants_existing
 
 
 class Command(OperatorCommand):
-    help = "List the tenants, from the control database alone."
+    help = "List the tenants; reads only the control database."
 
     def perform(self, **options: Any) -> Any:
         return [tenant_document(tenant) for tenant in tenants_existing()]
 
     def present(self, document: Any) -> None:
         if not document:
-            self.stdout.write(_("There are no tenants yet; `seo-gen tenant create --name NAME` makes one."))
+            self.stdout.write(_("There are no tenants yet; `seo-gen tenant create --name NAME` creates one."))
             return
         rows = [
             (

@@ -11,10 +11,10 @@ from tenants.schema.releases import SchemaState, short
 
 
 class Command(OperatorCommand):
-    help = "Say how tenants are, from the control database or, on demand, from theirs; exit 1 if one is not well."
+    help = "Show tenants' state from the control database or, with --check, from theirs; exit 1 if one is unhealthy."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant-id", help="Only this tenant, whose database is always asked.")
+        parser.add_argument("--tenant-id", help="Only this tenant; always connects to its database.")
         parser.add_argument(
             "--check", action="store_true", help="Connect to every tenant's database, and compare schemas."
         )
@@ -34,7 +34,7 @@ class Command(OperatorCommand):
                 row["server"] or "",
                 _schema(row),
                 {None: _("not compared"), 0: _("none")}.get(_count(row["drift"]), _("yes")),
-                {None: "", True: _("reachable"), False: _("not reached")}[row["reachable"]],
+                {None: "", True: _("reachable"), False: _("unreachable")}[row["reachable"]],
                 "" if row["size_bytes"] is None else f"{row['size_bytes'] / 2**20:.1f}",
                 row["unfinished_operation"] or "",
                 row["problem"] or "",
@@ -45,9 +45,9 @@ class Command(OperatorCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
-        ill = [status.id for status in self.statuses if status.problem]
-        if ill:
-            raise Refusal(_("Not well: %(ids)s.") % {"ids": ", ".join(ill)}, code="tenants_not_well")
+        unhealthy = [status.id for status in self.statuses if status.problem]
+        if unhealthy:
+            raise Refusal(_("Unhealthy: %(ids)s.") % {"ids": ", ".join(unhealthy)}, code="tenants_not_well")
 
 
 def _schema(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The one place through which every connection to a tenant's database passes (Django loads it by its ENGINE name)."""
+"""The backend that opens every connection to a tenant's database (Django loads it by its ENGINE name)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tenants.routing.active import require
 from tenants.routing.pool import connection_settings, generation_of, pool
 from tenants.selectors import rotated_lately, tenant_get
 
-# How long a session that a rotation has just locked out is tried again.
+# How long to retry a login whose password a rotation is changing.
 ROTATION_WAIT_S = 3.0
 
 
 class ErrorsWithAlias(DatabaseErrorWrapper):
-    """Django's translation of the driver's errors; says on each which database it is of (`alias`)."""
+    """Django's translation of the driver's errors; adds the database's `alias` to each."""
 
     def __exit__(self, *raised: Any) -> None:
         try:
@@ -35,10 +35,9 @@ IDENTITY_QUERY = "SELECT tenant_id, identity FROM public.tenant_identity"
 
 
 class DatabaseWrapper(postgresql.DatabaseWrapper):
-    """Takes its connection from the process's pool and gives it back on close.
+    """Takes its connection from the process's pool and returns it on close.
 
-    Whenever a connection is opened, the database must say that it is the tenant's; whenever a cursor is made, the
-    tenant must be the active one.
+    Checks the database's identity whenever a connection is opened, and the active tenant whenever a cursor is created.
     """
 
     @cached_property
@@ -48,7 +47,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         connection = self._acquire(conn_params)
         if not self._answers(connection):
-            # It was warm, but the server ended it (restart, or the database was swapped away): open a new one.
+            # The server has ended the warm connection (restart, or the database was swapped away): open a new one.
             pool.take_back(self.alias, self._generation, connection, reusable=False)
             pool.discard(self.alias)
             connection = self._acquire(conn_params)
@@ -69,9 +68,9 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         return connection
 
     def _connect(self, conn_params: dict[str, Any]) -> Any:
-        """Log in; while `tenant rotate` changes the password, try again with the one that the tenant's row has by then.
+        """Log in; while `tenant rotate` changes the password, retry with the one that the tenant's row has by then.
 
-        The row may have been read before it, and the row and the role differ for a moment.
+        We may have read the row before the change, and for a moment the row and the role differ.
         """
         tenant_id, deadline = self.settings_dict["TENANT_ID"], time.monotonic() + ROTATION_WAIT_S
         while True:
@@ -88,14 +87,14 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         try:
             row = connection.execute(IDENTITY_QUERY).fetchone()
         except psycopg.ProgrammingError as error:
-            raise TenantIdentityMismatch(tenant_id, "it is no tenant's database") from error
+            raise TenantIdentityMismatch(tenant_id, "it is not a tenant's database") from error
         if row is None or (row[0], row[1]) != (tenant_id, identity):
             found = f"it belongs to {row[0]}" if row else "it has no identity"
             raise TenantIdentityMismatch(tenant_id, found)
 
     @staticmethod
     def _answers(connection: Any) -> bool:
-        """Ask the server for a sign of life: a warm connection can have been ended since its last use."""
+        """Ping the server: a warm connection may have been ended since its last use."""
         try:
             connection.execute("SELECT 1")
             connection.rollback()
@@ -120,6 +119,6 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
 
 
 def _is_clean(connection: Any) -> bool:
-    """Tell whether the connection is open and outside any transaction."""
+    """Return whether the connection is open and outside any transaction."""
     idle = psycopg.pq.TransactionStatus.IDLE
     return not connection.closed and connection.info.transaction_status == idle

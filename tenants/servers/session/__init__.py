@@ -1,7 +1,7 @@
-"""What only an administrator of a PostgreSQL server can do. The one package with raw psycopg.
+"""Everything that needs the administrator of a PostgreSQL server. The only package that uses psycopg directly.
 
-Every statement can be repeated: what is there already is left or brought to the wanted state, so that an operation that
-was cut off can simply run again. Names go through `psycopg.sql.Identifier`; passwords reach the server as verifiers.
+Every statement can be repeated: it keeps what already exists, or brings it to the wanted state, so an interrupted
+operation can simply run again. Names go through `psycopg.sql.Identifier`; passwords reach the server as verifiers.
 """
 
 from tenants.servers.session.base import application_name
@@ -21,7 +21,6 @@ __all__ = [
     "RESERVED",
     "STANDALONE_SETTINGS",
     "ArchiverState",
-    "Cluster",
     "DatabaseLocation",
     "Door",
     "LockHolder",
@@ -29,6 +28,7 @@ __all__ = [
     "MissingRight",
     "PreparedTransaction",
     "ServerFacts",
+    "ServerSession",
     "admit_reader",
     "application_name",
     "bind_identity",
@@ -42,4 +42,4 @@ __all__ = [
 
 
 class ServerSession(Locks):
-    """An administrator's session on one server, with all that can be done there."""
+    """An administrator's session on one server, with all its operations."""

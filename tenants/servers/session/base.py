@@ -1,4 +1,4 @@
-"""An administrator's session, and what every failure of it becomes."""
+"""An administrator's session, and how its errors are translated."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tenants.models import DatabaseServer, database_prefix
 def connect(
     url: str, *, autocommit: bool = True, session: Mapping[str, str] | None = None, **keywords: str
 ) -> psycopg.Connection:
-    """Open a session of the driver's own, with the limits that all our sessions have; raise `psycopg.Error`.
+    """Open a psycopg connection with the limits that all our sessions have; raise `psycopg.Error`.
 
-    `session` holds further settings of it.
+    `session` holds further session settings.
     """
     given = psycopg.conninfo.conninfo_to_dict(url)
     ours = parameters(settings.DATABASE_LIMITS, session=session, inherited=str(given.get("options") or ""))
     return psycopg.connect(url, autocommit=autocommit, **{**ours, **keywords})
 
 
-# In a database (%s), those of a superuser, and all others.
+# Sessions in a database (%s): those of superusers, which we cannot end, and all others.
 SUPERUSERS_IN: LiteralString = """
 SELECT a.pid, a.usename
   FROM pg_catalog.pg_stat_activity AS a JOIN pg_catalog.pg_roles AS r ON r.oid = a.usesysid
@@ -43,14 +43,14 @@ SELECT count(pg_catalog.pg_terminate_backend(pid, 10000))
 
 
 def application_name(work: str) -> str:
-    """Return what our sessions for `work` are called; PostgreSQL cuts names at 63 bytes."""
+    """Return the application_name of our sessions for `work`; PostgreSQL truncates it to 63 bytes."""
     return f"{database_prefix()} {work}".strip()[:63]
 
 
 class Session:
-    """Autocommit, in the maintenance database of the server's admin URL; the administrator enters no other.
+    """An autocommit session in the maintenance database of the server's admin URL, the only one it ever enters.
 
-    `work` names what it is for, such as a tenant's id, so that the sessions of a killed predecessor can be told.
+    `work` says what the session is for, such as a tenant's id, so that those of a killed process can be recognised.
     """
 
     def __init__(self, server: DatabaseServer, prefix: str, work: str = "") -> None:
@@ -74,10 +74,10 @@ class Session:
         try:
             return connect(self.server.admin_url, application_name=self._application)
         except psycopg.ProgrammingError as error:
-            # libpq quotes what it cannot read, which may be the password.
+            # libpq quotes what it cannot parse, which may be the password.
             raise ServerError(
-                _("The administrator's URL of database server %(name)s cannot be read.") % {"name": self.server.name},
-                hint=_("It has the form postgresql://user:password@host:port/postgres; encode special characters."),
+                _("The administrator's URL of database server %(name)s is not valid.") % {"name": self.server.name},
+                hint=_("Write postgresql://user:password@host:port/postgres; percent-encode special characters."),
                 code="server_url_invalid",
             ) from error
         except psycopg.Error as error:
@@ -92,7 +92,7 @@ class Session:
             ) from error
 
     def _entered(self, url: str) -> psycopg.Connection:
-        """Connect where somebody else may have put functions that are called like PostgreSQL's own."""
+        """Connect to a database in which someone may have created functions with the names of PostgreSQL's own."""
         return connect(url, session={"search_path": "pg_catalog,pg_temp"}, application_name=self._application)
 
     def _execute(self, statement: sql.Composed) -> None:
@@ -114,7 +114,7 @@ class Session:
             raise self._refused(error) from error
         except psycopg.OperationalError as error:
             raise ServerError(
-                _("Database server %(name)s went away: %(reason)s.")
+                _("The connection to database server %(name)s was lost: %(reason)s.")
                 % {"name": self.server.name, "reason": reason_of(error)},
                 code="server_connection_lost",
             ) from error
@@ -123,7 +123,8 @@ class Session:
 
     def _refused(self, error: psycopg.Error) -> ServerError:
         return ServerError(
-            _("Database server %(name)s refused: %(reason)s.") % {"name": self.server.name, "reason": reason_of(error)},
+            _("Database server %(name)s rejected a statement: %(reason)s.")
+            % {"name": self.server.name, "reason": reason_of(error)},
             code="server_refused",
         )
 
@@ -132,15 +133,15 @@ class Session:
         self._scalar(query, role)
 
     def _end_sessions_in(self, name: str) -> None:
-        """End everybody's sessions in the database but superusers', which are not ours to end.
+        """End all sessions in the database; raise `ServerError` if one is a superuser's, which we may not end.
 
-        Autovacuum's workers have no role; PostgreSQL ends them itself before it renames or drops a database.
+        Autovacuum workers have no role; PostgreSQL ends them itself before it renames or drops a database.
         """
         for pid, role in self._rows(SUPERUSERS_IN, [name]):
             raise ServerError(
-                _("In database %(database)s of server %(name)s, superuser %(role)s has a session (process %(pid)d).")
+                _("Superuser %(role)s has a session in database %(database)s of server %(name)s (process %(pid)d).")
                 % {"database": name, "name": self.server.name, "role": role, "pid": pid},
-                hint=_("End it, then try again."),
+                hint=_("End that session, then try again."),
                 code="superuser_session_open",
             )
         self._scalar(END_SESSIONS_IN, name)

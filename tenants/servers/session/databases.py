@@ -1,4 +1,4 @@
-"""Databases: made, cloned, swapped, dropped; who may enter them; what is prepared in them."""
+"""Databases: create, clone, swap and drop them; control who may connect; see prepared transactions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from psycopg import sql
 
 from tenants.servers.session.logins import Logins
 
-# Made by config/stack/roles.sql: an empty database without advisory locks and large objects.
+# Created by config/stack/roles.sql: an empty database without advisory locks and large objects.
 BASE = "seo_gen_base"
 DOORS: LiteralString = """
 SELECT d.datname,
@@ -37,16 +37,16 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND xact_start IS
 
 @dataclass(frozen=True)
 class Door:
-    """Who may enter a tenant's database."""
+    """Who may connect to a tenant's database."""
 
-    # Whether anybody can connect.
+    # Whether anyone can connect.
     is_open: bool
     # Whether the tenant's role exists and can log in.
     has_login: bool
     may_connect: bool
     # Whether it has the group role's privileges.
     in_group: bool
-    # Who else may connect: everybody (PUBLIC), or another tenant's role.
+    # Who else may connect: everyone (PUBLIC), or another tenant's role.
     others: list[str]
 
 
@@ -60,26 +60,26 @@ class Databases(Logins):
         )
 
     def create_empty_database(self, name: str) -> None:
-        """Create a database of the owner's that nobody else may enter."""
+        """Create a database that belongs to the owner, and that no one else may connect to."""
         names = (name, self.owner, BASE if self.has_base() else "template0")
         statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ENCODING 'UTF8'")
         self._execute(statement.format(*map(sql.Identifier, names)))
         self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
 
     def has_base(self) -> bool:
-        """Tell whether databases can begin as config/stack/roles.sql wants them."""
+        """Return whether the base database from config/stack/roles.sql exists."""
         query = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s AND datistemplate AND NOT datallowconn)"
         return bool(self._scalar(query, BASE))
 
     def close_template(self, building: str, name: str) -> None:
-        """Give a finished template its name and forbid connections, so that parallel clones never meet one."""
+        """Give a finished template its final name and forbid connections, which would block parallel clones."""
         old, new = sql.Identifier(building), sql.Identifier(name)
         with self._connection.transaction():
             self._execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(old, new))
             self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false").format(new))
 
     def clone(self, template: str, name: str) -> None:
-        """Create a database from `template`; nobody can connect until `open_to` or `open_to_owner` lets somebody in."""
+        """Create a database from `template`; no one can connect until `open_to` or `open_to_owner` is called."""
         self._execute(
             sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ALLOW_CONNECTIONS false").format(
                 sql.Identifier(name), sql.Identifier(self.owner), sql.Identifier(template)
@@ -102,15 +102,15 @@ class Databases(Logins):
             self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(database))
 
     def close_to(self, name: str, role: str) -> None:
-        """Keep `role` out of the database, and end the sessions that it has there."""
+        """Revoke the database from `role`, and end the role's sessions."""
         database = sql.Identifier(name)
         self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, sql.Identifier(role)))
         self._end_sessions_of(role)
 
     def fence(self, name: str, role: str, wait_s: float) -> None:
-        """Keep `role` out of the database; end its sessions when their transactions are over, at most `wait_s` later.
+        """Revoke the database from `role`; end the role's sessions when their transactions end, after `wait_s` at most.
 
-        Either may be gone already.
+        Both the database and the role may be gone already.
         """
         if not self.role_exists(role):
             return
@@ -126,8 +126,8 @@ class Databases(Logins):
     def swap(self, live: str, replacement: str, kept: str | None, role: str) -> None:
         """Rename `live` to `kept` and `replacement` to `live`, and let `role` into the new `live`: all or nothing.
 
-        PostgreSQL renames a database only when nobody is connected to it, so their sessions are ended. `kept` stays
-        closed to all but its owner; None where there is no `live`.
+        PostgreSQL renames a database only if no one is connected, so all sessions in both are ended. `kept` stays
+        closed to all but its owner; it is None if there is no `live`.
         """
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
         for name in (live, replacement):
@@ -139,12 +139,12 @@ class Databases(Logins):
             self.open_to(live, role)
 
     def database_bytes(self, names: Sequence[str]) -> dict[str, int]:
-        """Return {name: size} of those that exist."""
+        """Return {name: size in bytes} of those that exist."""
         query = "SELECT datname, pg_database_size(oid)::int8 FROM pg_database WHERE datname = ANY(%s) ORDER BY datname"
         return dict(self._rows(query, [list(names)]))
 
     def database_owners(self) -> dict[str, str]:
-        """Return {database: its owner} of all that let somebody connect, templates apart: from the shared catalog."""
+        """Return {database: owner} of all that allow connections, except templates; read from the shared catalog."""
         query = """
             SELECT datname, pg_catalog.pg_get_userbyid(datdba)
               FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname
@@ -152,7 +152,7 @@ class Databases(Logins):
         return dict(self._rows(query))
 
     def databases_named(self, prefix: str) -> list[str]:
-        """Return the names of the databases that begin with `prefix`."""
+        """Return the names of the databases that start with `prefix`."""
         return [
             row[0] for row in self._rows("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix])
         ]
@@ -162,12 +162,12 @@ class Databases(Logins):
         if self.database_exists(name):
             self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    # -- transactions that wait for their end -------------------------------------------------------------------------
+    # -- prepared transactions ----------------------------------------------------------------------------------------
 
     def prepared_transactions(self, gid_prefix: str) -> dict[str, str]:
-        """Return {gid: database} of the owner's prepared transactions whose name begins so.
+        """Return {gid: database} of the owner's prepared transactions whose name starts with `gid_prefix`.
 
-        Any role may give one such a name.
+        Other roles' are left out, since any role may choose such a name.
         """
         query = "SELECT gid, database FROM pg_prepared_xacts WHERE owner = %s AND starts_with(gid, %s) ORDER BY gid"
         return dict(self._rows(query, [self.owner, gid_prefix]))
@@ -181,6 +181,6 @@ class Databases(Logins):
         return maximum, used
 
     def doors(self, names: Sequence[str]) -> dict[str, Door]:
-        """Return who may enter each of the databases (roles are named like them); those that are gone are left out."""
+        """Return {database: who may connect}; each one's role has its name. Databases that are gone are left out."""
         parameters = {"group": self.group, "names": list(names)}
         return {row[0]: Door(*row[1:]) for row in self._rows(DOORS, parameters)}

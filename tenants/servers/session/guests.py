@@ -1,7 +1,7 @@
-"""Logins for a while: guests, who own a database that is not trusted yet, and deputies, who act for other roles.
+"""Temporary logins: guests, which own a database that is not trusted yet, and deputies, which act for other roles.
 
-The administrator enters no database but the maintenance one. What has to be done inside another, and by more than its
-owner, is done by a deputy: a login of its own, which is a member of just the roles that it acts for.
+The administrator only enters the maintenance database. Work inside another database that takes more than its owner's
+rights is done by a deputy: a separate login, which is a member of exactly the roles that it acts for.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from tenants.servers.session.location import location_on
 
 class Guests(Databases):
     def ensure_guest(self, role: str, password: str) -> None:
-        """Create a login role that belongs to nothing: it may do what it likes with the database that it is given."""
+        """Create a login role without any membership; it may do anything in the database that it is given."""
         self.drop_guest(role)
         self._create_login(role, password)
-        # To give it a database, and to take from it what it owns in the end.
+        # Needed to give it a database, and to reassign what it owns afterwards.
         self._join(role)
 
     def drop_guest(self, role: str) -> None:
-        """Drop the role; the database that it was given must be gone, or the owner's (`hand_over`)."""
+        """Drop the role; its database must have been dropped or handed over (`hand_over`)."""
         self.drop_role(_deputy_of(role))
         self.drop_role(role)
 
     def lend(self, database: str, role: str) -> None:
-        """Make `role` the owner of a database, for as long as what it does there is not trusted."""
+        """Make `role` the owner of a database while the content is not trusted."""
         names = sql.Identifier(database), sql.Identifier(role)
         self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*names))
 
     def hand_over(self, database: str, role: str) -> None:
-        """Make what `role` owns, the database included, the owner's.
+        """Transfer everything that `role` owns, including the database, to the owner.
 
-        The database comes first: REASSIGN OWNED takes objects in no order that we know, and gives the owner a function
-        in `public` only where it may create one, as the database's owner may.
+        The database comes first: REASSIGN OWNED processes objects in an unknown order, and transfers a function in
+        `public` only to a role that may create one there, such as the database's owner.
         """
         guest, owner, name = sql.Identifier(role), sql.Identifier(self.owner), sql.Identifier(database)
-        # It may have given itself a password that somebody knows.
+        # It may have set itself a password that someone knows.
         self._execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(guest))
         self._end_sessions_of(role)
         self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner))
@@ -57,10 +57,10 @@ class Guests(Databases):
 
     @contextmanager
     def deputy(self, database: str, name: str, *roles: str) -> Iterator[psycopg.Connection]:
-        """Yield a session (autocommit) in `database` as a login called `name` that is a member of `roles` alone.
+        """Yield a session (autocommit) in `database` as a login called `name` that is only a member of `roles`.
 
-        What fails in the block is told as the server's refusal. The login is gone afterwards; a killed process's is
-        replaced.
+        Database errors in the block become `ServerError`. The login is dropped afterwards; one that a killed process
+        left is replaced.
         """
         self.drop_role(name)
         password = secrets.token_urlsafe(32)
@@ -76,29 +76,29 @@ class Guests(Databases):
             self.drop_role(name)
 
     def require_endable(self, database: str) -> None:
-        """Raise `ServerError` where a superuser has prepared a transaction in the database, which would keep it."""
+        """Raise `ServerError` if a superuser has prepared a transaction in the database: it could not be dropped."""
         for gid, owner, is_superuser in self._prepared_in(database):
             if is_superuser:
                 raise self._prepared_by_superuser(gid, owner, database)
 
     def roll_back_prepared(self, database: str) -> None:
-        """Roll back every prepared transaction of the database, whichever role of ours prepared it.
+        """Roll back every prepared transaction of the database, whichever of our roles prepared it.
 
-        Raises `ServerError` for a superuser's: only that one can end it.
+        Raises `ServerError` for a superuser's, which no other role can end.
         """
         self.require_endable(database)
         database_owner = str(
             self._scalar("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", database)
         )
         for gid, owner, _is_superuser in self._prepared_in(database):
-            # The database's owner gets in where the role itself was shut out.
+            # The database's owner can connect even if the role itself no longer can.
             with self.deputy(database, _deputy_of(owner), *{owner, database_owner}) as connection:
-                # Only the role itself may end what it prepared.
+                # Only the role that prepared it may end it.
                 connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
                 connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 
     def _prepared_in(self, database: str) -> list[tuple[str, str, bool]]:
-        """Return (gid, role, whether that is a superuser)."""
+        """Return (gid, role, whether the role is a superuser)."""
         query = (
             "SELECT x.gid, x.owner::text, r.rolsuper"
             "  FROM pg_prepared_xacts AS x JOIN pg_roles AS r ON r.rolname = x.owner"
@@ -109,8 +109,8 @@ class Guests(Databases):
     def _prepared_by_superuser(self, gid: str, owner: str, database: str) -> ServerError:
         return ServerError(
             _(
-                "In database %(database)s of server %(name)s, %(owner)s has prepared transaction %(gid)s, which nobody"
-                " else can end."
+                "Superuser %(owner)s has prepared transaction %(gid)s in database %(database)s of server %(name)s. No"
+                " other role can end it."
             )
             % {"database": database, "name": self.server.name, "owner": owner, "gid": gid},
             hint=_("As %(owner)s, in that database, run: ROLLBACK PREPARED '%(gid)s';") % {"owner": owner, "gid": gid},
@@ -122,7 +122,7 @@ class Guests(Databases):
         self._execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), verifier))
 
     def _forget_grants(self, database: str) -> None:
-        """Take the database from everybody but its owner: whoever owned it before may have let others in."""
+        """Revoke the database from all but its owner: the previous owner may have let others in."""
         query = (
             "SELECT DISTINCT pg_get_userbyid(grantee) FROM pg_database, aclexplode(datacl)"
             " WHERE datname = %s AND grantee NOT IN (0, datdba)"
@@ -134,5 +134,5 @@ class Guests(Databases):
 
 
 def _deputy_of(role: str) -> str:
-    # PostgreSQL takes 63 bytes.
+    # PostgreSQL's limit is 63 bytes.
     return f"{role[:56]}_deputy"

@@ -1,4 +1,4 @@
-"""Where a tenant's database is, and who it is bound to."""
+"""Where a tenant's database is, and which tenant it is bound to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tenants.servers.session.base import connect
 
 @dataclass(frozen=True)
 class DatabaseLocation:
-    """Where a database is and who connects to it; `url` holds the password, so it never reaches a message."""
+    """Where a database is and who connects to it. `url` holds the password: never put it in a message."""
 
     database: str
     role: str
@@ -25,7 +25,7 @@ class DatabaseLocation:
 
 
 def parse_location(url: str) -> DatabaseLocation:
-    """Read database, role and password back from a tenant's URL."""
+    """Parse database, role and password from a tenant's URL."""
     parts = urlsplit(url)
     return DatabaseLocation(
         unquote(parts.path.lstrip("/")), unquote(parts.username or ""), unquote(parts.password or ""), url
@@ -33,7 +33,7 @@ def parse_location(url: str) -> DatabaseLocation:
 
 
 def location_on(server: DatabaseServer, role: str, password: str, database: str) -> DatabaseLocation:
-    """Return the URL under which a role reaches a database: the server's own, with that role's name and password."""
+    """Return where a role connects to: the server's URL with that role's name and password, and the database."""
     parts = urlsplit(server.admin_url)
     host = parts.netloc.rpartition("@")[2]
     netloc = f"{quote(role, safe='')}:{quote(password, safe='')}@{host}"
@@ -42,30 +42,30 @@ def location_on(server: DatabaseServer, role: str, password: str, database: str)
 
 
 def owner_url(server: DatabaseServer, database: str) -> str:
-    """Return the URL under which the owner of the tenants' tables reaches a database of the server.
+    """Return the URL by which the owner of the tenants' tables connects to a database of the server.
 
-    Raises `ServerError` for a server that was not prepared since its owner can log in.
+    Raises `ServerError` if the server's owner has no login yet: it was last set up by an old release.
     """
     if not server.owner_password:
         raise ServerError(
-            _("On database server %(name)s the owner of the tenants' databases has no login.") % {"name": server.name},
-            hint=_("Run `seo-gen control setup`, which gives it one."),
+            _("The owner of the tenants' databases has no login on database server %(name)s.") % {"name": server.name},
+            hint=_("Run `seo-gen control setup`, which gives it a login."),
             code="owner_login_missing",
         )
     return location_on(server, f"{database_prefix()}_owner", server.owner_password, database).url
 
 
 def with_password(url: str, password: str) -> str:
-    """Return the tenant's URL with another password; all else of it stays, such as an address of its own."""
+    """Return the tenant's URL with another password; everything else stays, such as a host of its own."""
     parts = urlsplit(url)
     role, host = (parts.username or ""), parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{role}:{quote(password, safe='')}@{host}"))
 
 
 def bind_identity(tenant: Tenant, actor: Actor) -> None:
-    """Connect as the tenant itself and have its database bound to it, audit chain included; see `bind_tenant`.
+    """Connect as the tenant and bind its database to it, including the audit chain; see `bind_tenant`.
 
-    Repeating it changes nothing. Raises `TenantUnreachable`, or `TenantIdentityMismatch` where it is another's.
+    Repeating it changes nothing. Raises `TenantUnreachable`, or `TenantIdentityMismatch` if it is another tenant's.
     """
     try:
         with connect(tenant.database_url, autocommit=False) as connection:
@@ -76,4 +76,4 @@ def bind_identity(tenant: Tenant, actor: Actor) -> None:
     except psycopg.Error as error:
         raise TenantUnreachable(tenant.id, reason_of(error)) from error
     if bound != (tenant.id, tenant.identity):
-        raise TenantIdentityMismatch(tenant.id, f"it belongs to {bound[0] if bound else 'nobody'}")
+        raise TenantIdentityMismatch(tenant.id, f"it belongs to {bound[0] if bound else 'no tenant'}")

@@ -1,4 +1,4 @@
-"""Who holds locks in a database, and which transactions are prepared; asked from a session beside the waiting one."""
+"""Who holds locks in a database, and which transactions are prepared; asked in a session other than the waiting one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tenants.errors import ServerError
 from tenants.servers.session.location import owner_url
 from tenants.servers.session.wal import Log
 
-# Serialises the building of templates on one server. Advisory locks count per database, so it is always taken in the
-# server's maintenance database.
+# Serialises building templates on one server. Advisory locks are per database, so it is always taken in the server's
+# maintenance database.
 TEMPLATE_LOCK = 0x5E06E17E
-# Whoever has it runs all migrations once.
+# Its holder runs all migrations once.
 TEMPLATE_WAIT: LiteralString = "10min"
 
-# Locks on relations of a database (%s), the strongest first, then the oldest. A prepared transaction has no process,
-# and the same `virtualtransaction` as the lock on its own id (PostgreSQL manual, pg_locks).
+# Locks on relations of a database (%s), the strongest first, then the oldest. A prepared transaction has no process;
+# it shares its `virtualtransaction` with the lock on its own id (PostgreSQL manual, pg_locks).
 HOLDERS: LiteralString = """
 SELECT held.relation, held.mode, held.pid,
        coalesce(session.usename, prepared.owner)::pg_catalog.text,
@@ -64,18 +64,18 @@ SELECT session.pid, session.application_name
 
 @dataclass(frozen=True)
 class LockHolder:
-    """Who has the strongest lock on one of a database's tables."""
+    """Who holds the strongest lock on one of a database's tables."""
 
     table: str
     # "AccessExclusiveLock" and the like.
     mode: str
-    # The server's process, None of a prepared transaction.
+    # The server's process; None for a prepared transaction.
     pid: int | None
     role: str | None
     application: str
-    # "idle in transaction" and the like; "" where we may not know.
+    # "idle in transaction" and the like; "" if we may not see it.
     state: str
-    # How old its transaction is; None where we may not know.
+    # Age of its transaction; None if we may not see it.
     age_s: int | None
     # The prepared transaction's name.
     gid: str | None
@@ -91,9 +91,9 @@ class PreparedTransaction:
 
 class Locks(Log):
     def lock_holder(self, database: str) -> LockHolder | None:
-        """Return who is most likely to be in the way there; None where nobody holds anything (any more).
+        """Return the most likely cause of a lock timeout there; None if nothing is locked (any more).
 
-        Who holds what is seen from here, by what the administrator may know; what it is called, in the database alone.
+        The locks are visible from here, as far as the administrator may see them; table names only in the database.
         """
         held = self._rows(HOLDERS, [database])
         if not held:
@@ -103,21 +103,21 @@ class Locks(Log):
         return next((LockHolder(tables[row[0]], *row[1:]) for row in held if row[0] in tables), None)
 
     def prepared(self) -> list[PreparedTransaction]:
-        """Return every prepared transaction of the server, the oldest first."""
+        """Return every prepared transaction of the server, oldest first."""
         return [PreparedTransaction(*row) for row in self._rows(PREPARED)]
 
     @contextmanager
     def template_lock(self) -> Iterator[None]:
-        """Be the only process that builds a template on this server; raise `ServerError` where another one keeps it."""
+        """Be the only process that builds a template on this server; raise `ServerError` if another holds the lock."""
         self._execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(TEMPLATE_WAIT)))
         try:
             self._connection.execute(sql.SQL("SELECT pg_advisory_lock({})").format(TEMPLATE_LOCK))
         except psycopg.errors.LockNotAvailable as error:
             holders = ", ".join(f"{pid} ({name})" for pid, name in self._rows(ADVISORY_HOLDERS, [TEMPLATE_LOCK]))
             raise ServerError(
-                _("Database server %(name)s: another process has been building the template for %(wait)s: %(holders)s.")
+                _("Another process has been building the template on server %(name)s for %(wait)s: %(holders)s.")
                 % {"name": self.server.name, "wait": TEMPLATE_WAIT, "holders": holders or "-"},
-                hint=_("Wait for it to end, then try again."),
+                hint=_("Wait for it to finish, then try again."),
                 code="template_busy",
             ) from error
         except psycopg.Error as error:

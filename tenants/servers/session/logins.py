@@ -1,4 +1,4 @@
-"""Tenants' login roles: made and bounded, so that whoever has one can hurt only its own database."""
+"""Tenants' login roles, limited so that anyone who has one can only harm that tenant's database."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from psycopg import sql
 
 from tenants.servers.session.roles import Roles
 
-# PostgreSQL lets every role set these for itself, as it lets it change its password: no statement can keep it from
-# that. So the wanted state is compared (`logins`) and put back (`ensure_login`).
+# PostgreSQL lets every role change its own settings and password, and no statement can prevent that. So the state is
+# compared with the wanted one (`logins`) and restored (`ensure_login`).
 LOGINS: LiteralString = """
 SELECT role.rolname,
        role.rolconnlimit,
@@ -28,14 +28,14 @@ SELECT role.rolname,
   FROM pg_roles AS role
  WHERE role.rolname = ANY(%s)
 """
-# Which databases a role has settings of its own for.
+# The databases for which a role has separate settings.
 SET_IN: LiteralString = """
 SELECT datname FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase
  WHERE setrole = (SELECT oid FROM pg_roles WHERE rolname = %s)
 """
 SESSIONS: LiteralString = "SELECT pid FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()"
-# An idle session may belong to somebody who is between two statements. Without pg_read_all_stats the administrator does
-# not see what a session does, and gives each the whole time.
+# An idle session may just be between two statements. Without pg_read_all_stats the administrator cannot see what a
+# session is doing, and gives each the full time.
 IDLE_S = 2
 ENDING: LiteralString = """
 SELECT pid FROM pg_stat_activity
@@ -48,14 +48,14 @@ SELECT pid FROM pg_stat_activity
 class Login:
     """What can be seen of a tenant's role without its password."""
 
-    # How many connections it may hold; -1 for no limit.
+    # Its connection limit; -1 for none.
     connections: int
-    # Whether its password is good for a limited time only.
+    # Whether its password expires.
     expires: bool
-    # ["lock_timeout=60000ms", …], sorted: those of the role, and those that it has in single databases.
+    # ["lock_timeout=60000ms", …], sorted: the role's settings, and those for single databases.
     settings: list[str]
     settings_in_databases: list[str]
-    # Prepared transactions of its own. The product prepares as the owner alone.
+    # How many transactions it has prepared. The product prepares only as the owner.
     prepared: int
 
 
@@ -74,9 +74,9 @@ def _ms(seconds: float) -> str:
 
 class Logins(Roles):
     def ensure_login(self, role: str, password: str) -> None:
-        """Create the tenant's login role, or bring it to what it should be: password, limit and settings.
+        """Create the tenant's login role, or restore its password, limit and settings.
 
-        The database has no limit of its own: only this role and the owner may enter it, and the owner must always be
+        The database has no connection limit: only this role and the owner may connect, and the owner must always be
         able to.
         """
         verifier = sql.Literal(self._verifier(role, password))
@@ -93,7 +93,7 @@ class Logins(Roles):
 
     @contextmanager
     def changing_login(self, role: str, password: str) -> Iterator[None]:
-        """Do what `ensure_login` does when the block has ended well; what the server refuses, it refuses before."""
+        """Do what `ensure_login` does, but commit only if the block succeeds; server errors are raised before it."""
         try:
             with self._connection.transaction():
                 self.ensure_login(role, password)
@@ -102,11 +102,11 @@ class Logins(Roles):
             raise self._refused(error) from error
 
     def logins(self, roles: Sequence[str]) -> dict[str, Login]:
-        """Return {role: what can be seen of it}; roles that do not exist are left out."""
+        """Return {role: what is visible of it}; roles that do not exist are left out."""
         return {row[0]: Login(*row[1:]) for row in self._rows(LOGINS, [list(roles)])}
 
     def end_old_sessions(self, role: str, grace_s: float) -> None:
-        """End the sessions that the role has now: idle ones soon, the others when they are idle, or `grace_s` later."""
+        """End the role's current sessions: idle ones soon, others when they become idle or after `grace_s`."""
         deadline = time.monotonic() + grace_s
         pids = [row[0] for row in self._rows(SESSIONS, [role])]
         while pids:
@@ -120,7 +120,7 @@ class Logins(Roles):
             pids = [row[0] for row in self._rows(ENDING, {**found, "over": True})]
 
     def roll_back_prepared_of(self, role: str, url: str) -> int:
-        """Roll back what the role has prepared, as itself: nobody else but a superuser may. Return how many there were.
+        """Roll back the role's prepared transactions, as the role: only it or a superuser may. Return their number.
 
         `url` is the role's own.
         """
@@ -136,7 +136,7 @@ class Logins(Roles):
         return len(gids)
 
     def _ensure_settings(self, role: str) -> None:
-        """Give the role its settings, and none besides, in no database."""
+        """Give the role exactly the wanted settings, and none for single databases."""
         name = sql.Identifier(role)
         for (database,) in self._rows(SET_IN, [role]):
             self._execute(sql.SQL("ALTER ROLE {} IN DATABASE {} RESET ALL").format(name, sql.Identifier(database)))

@@ -1,4 +1,4 @@
-"""What the administrator of a server must be able to do there, and the statements that let it."""
+"""The rights that a server's administrator needs, and the statements that grant them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tenants.servers.session.base import Session
 @dataclass(frozen=True)
 class Right:
     name: str
-    # Whether the present role has it, a condition on its row in pg_roles.
+    # Whether the current role has it: a condition on its row in pg_roles.
     held: LiteralString
-    # What grants it to {}; config/stack/roles.sql has all of them.
+    # Grants it to {}; config/stack/roles.sql contains all of these.
     statement: LiteralString
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ NEEDED = (
     _member_of("pg_signal_backend"),
     _member_of("pg_monitor"),
 )
-# To get in, and to let the owner in, although tenants have taken all other connections. PostgreSQL 15 has no such role.
+# To connect, and let the owner connect, even if tenants use all other connections. PostgreSQL 15 has no such role.
 RESERVED = Right(
     "pg_use_reserved_connections WITH ADMIN OPTION",
     "NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS reserved WHERE reserved.rolname = 'pg_use_reserved_connections'"
@@ -60,15 +60,15 @@ RESERVED = Right(
 )
 # To connect as a standby does, which pg_basebackup and pg_receivewal do.
 REPLICATION = Right("REPLICATION", "rolsuper OR rolreplication", "ALTER ROLE {} REPLICATION;")
-# To tell which server it is, and on which timeline. PostgreSQL lets everybody, unless somebody took it away.
+# To identify the server and its timeline. PostgreSQL allows this to everyone unless it was revoked.
 IDENTIFY = (_execute_on("pg_control_system()"), _execute_on("pg_control_checkpoint()"))
-# So that "now" can be recovered to, and what is about to be destroyed can be marked.
+# To allow recovery up to the present, and to create restore points before something is destroyed.
 TO_THE_LAST_MOMENT = (_execute_on("pg_switch_wal()"), _execute_on("pg_create_restore_point(text)"))
-# To tell whether the log on the server itself still holds what was erased. Members of pg_monitor may.
+# To see whether the log on the server itself still holds erased data. Members of pg_monitor may.
 LIST_LOG = _execute_on("pg_ls_waldir()")
 FOR_RECOVERY = (REPLICATION, *IDENTIFY, *TO_THE_LAST_MOMENT, LIST_LOG)
-# From PostgreSQL 16 on CREATEROLE rules over the roles that it was given, or made itself: not over those of another
-# administrator, whose place it took. Tenants' roles are those of the group that can make no roles themselves.
+# Since PostgreSQL 16, CREATEROLE covers only roles that were granted to the administrator or that it created, not those
+# of a previous administrator. Tenants' roles are the members of the group that cannot create roles themselves.
 BEYOND_REACH: LiteralString = """
 SELECT r.rolname
   FROM pg_catalog.pg_roles AS r
@@ -84,11 +84,11 @@ RULED_SINCE_VERSION = 160000
 
 class Rights(Session):
     def missing_needed(self) -> list[MissingRight]:
-        """Return what the administrator lacks without which no tenant can be made, changed or removed."""
+        """Return the missing rights without which no tenant can be created, changed or removed."""
         return [*self.missing_rights(NEEDED), *self._missing_roles()]
 
     def missing_rights(self, wanted: Sequence[Right]) -> list[MissingRight]:
-        """Return those that the administrator has not, in the same order."""
+        """Return those that the administrator lacks, in the same order."""
         held = sql.SQL(", ").join(sql.SQL(right.held) for right in wanted)
         query = sql.SQL("SELECT {} FROM pg_catalog.pg_roles WHERE rolname = current_user").format(held)
         [found] = self._rows(query)
@@ -100,15 +100,15 @@ class Rights(Session):
         ]
 
     def require_needed(self) -> None:
-        """Raise `ServerError`, with the statements that help, where the administrator lacks what is always needed."""
+        """Raise `ServerError`, with the statements to run, if the administrator lacks a right that is always needed."""
         self._require_none(self.missing_needed())
 
     def require_rights(self, *wanted: Right) -> None:
-        """Raise `ServerError`, with the statements that help, where the administrator lacks one of them."""
+        """Raise `ServerError`, with the statements to run, if the administrator lacks one of these rights."""
         self._require_none(self.missing_rights(wanted))
 
     def _missing_roles(self) -> list[MissingRight]:
-        """Return one right for all of our roles that the administrator cannot alter."""
+        """Return one right that covers all of our roles that the administrator cannot alter."""
         if self._connection.info.server_version < RULED_SINCE_VERSION:
             return []
         roles = [name for (name,) in self._rows(BEYOND_REACH, {"owner": self.owner, "group": self.group})]
@@ -125,7 +125,7 @@ class Rights(Session):
             raise ServerError(
                 _("The administrator of database server %(name)s lacks %(rights)s.")
                 % {"name": self.server.name, "rights": ", ".join(str(one.right) for one in missing)},
-                hint=_("As its superuser, run: %(statements)s")
+                hint=_("As a superuser of that server, run: %(statements)s")
                 % {"statements": " ".join(one.statement for one in missing)},
                 code="server_rights_missing",
             )

@@ -13,10 +13,10 @@ from tenants.servers.session.location import DatabaseLocation, location_on
 from tenants.servers.session.rights import Rights
 
 MINIMUM_SERVER_VERSION = 150000
-# `scram_iterations` can be set.
+# The first version in which `scram_iterations` can be set.
 SCRAM_ITERATIONS_VERSION = 160000
 
-# Whether the administrator can let others use connections that are reserved; PostgreSQL 15 has none such.
+# Whether the administrator can let others use reserved connections; PostgreSQL 15 has none.
 MAY_RESERVE: LiteralString = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_roles
                 WHERE rolname = 'pg_use_reserved_connections'
@@ -32,9 +32,9 @@ END $$
 
 class Roles(Rights):
     def prepare(self) -> None:
-        """Create the owner and the group role. Once per server; the owner cannot log in before `let_owner_in`.
+        """Create the owner and the group role, once per server; the owner cannot log in before `let_owner_in`.
 
-        Raises `ServerError`, having changed nothing, for a server that is too old, or an administrator without a right.
+        If the server is too old or its administrator lacks a right, raises `ServerError` and changes nothing.
         """
         if self._connection.info.server_version < MINIMUM_SERVER_VERSION:
             raise ServerError(
@@ -45,13 +45,13 @@ class Roles(Rights):
         self.require_needed()
         for role in (self.owner, self.group):
             self._execute(sql.SQL(CREATE_GROUP).format(role=sql.Identifier(role)))
-        # To create databases for the owner one must be a member of it.
+        # Only a member of the owner role can create databases for it.
         self._join(self.owner)
         if self._scalar(MAY_RESERVE):
             self._execute(sql.SQL("GRANT pg_use_reserved_connections TO {}").format(sql.Identifier(self.owner)))
 
     def let_owner_in(self, password: str) -> None:
-        """Let the owner log in with that password, and note its digest with the role, where all may read it."""
+        """Let the owner log in with that password; its digest goes into the role's comment, which all may read."""
         owner = sql.Identifier(self.owner)
         verifier = sql.Literal(self._verifier(self.owner, password))
         with self._connection.transaction():
@@ -59,19 +59,19 @@ class Roles(Rights):
             self._execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(owner, sql.Literal(_digest(password))))
 
     def lets_owner_in(self, password: str) -> bool:
-        """Tell whether that is the password which the owner was given last."""
+        """Return whether this is the owner's current password, by its digest."""
         query = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s AND rolcanlogin"
         return self._scalar(query, self.owner) == _digest(password)
 
     def _join(self, role: str) -> None:
-        """Make us a member of `role`; a superuser, who needs no membership, is left as it is."""
+        """Make the administrator a member of `role`, unless it is a superuser, which needs no membership."""
         if not self._scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
             self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
 
     def end_predecessors(self) -> None:
-        """End what a killed process left running under the same name: its CREATE DATABASE would outlive it.
+        """End the sessions that a killed process left under the same name: its CREATE DATABASE would outlive it.
 
-        Only the holder of the lock on that work may call this.
+        Only the holder of the lock for that work may call this.
         """
         query = (
             "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
@@ -80,10 +80,10 @@ class Roles(Rights):
         self._scalar(query, self._application)
 
     def _verifier(self, role: str, password: str) -> str:
-        """Return what the server keeps instead of the password, which it never sees."""
+        """Return the SCRAM verifier, so that the server never sees the password."""
         if self._connection.info.server_version >= SCRAM_ITERATIONS_VERSION:
-            # Iterations slow down the guessing of passwords that people choose. Ours are 256 random bits, so they would
-            # only slow down each of our own connections.
+            # Iterations slow down the guessing of passwords that people choose. Ours are 256 random bits: iterations
+            # would only slow down our own connections.
             self._connection.execute("SET scram_iterations = 1")
         return self._connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
 
@@ -95,17 +95,17 @@ class Roles(Rights):
             self._execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
     def roles_named(self, prefix: str) -> list[str]:
-        """Return the names of the roles that begin with `prefix`."""
+        """Return the names of the roles that start with `prefix`."""
         return [row[0] for row in self._rows("SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", [prefix])]
 
     def location(self, role: str, password: str, *, database: str | None = None) -> DatabaseLocation:
-        """Return the URL under which a role reaches its database: the server's, with the role's name and password.
+        """Return where a role's database is: the server's URL with the role's name and password.
 
-        A tenant's role and database are called alike; `database` is another one.
+        A tenant's database has its role's name; `database` names a different one.
         """
         return location_on(self.server, role, password, role if database is None else database)
 
 
 def _digest(password: str) -> str:
-    """Our passwords are 256 random bits, so nobody can find one by its digest."""
+    """Our passwords are 256 random bits, so a digest does not help to guess one."""
     return sha256(password.encode()).hexdigest()

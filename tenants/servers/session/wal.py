@@ -1,4 +1,4 @@
-"""The server's write-ahead log: marked and archived; and what base backups need to know of a server."""
+"""The server's write-ahead log: restore points and archiving; and what base backups need to know about a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import LiteralString, cast
 from tenants.servers.session.loading import Loading
 from tenants.servers.session.rights import IDENTIFY
 
-# What a server in recovery must have at least as much of as the server whose log it replays.
+# A server in recovery needs limits at least as high as those of the server whose log it replays.
 FACTS: LiteralString = """
 SELECT current_setting('server_version_num')::int / 10000,
        (SELECT system_identifier::text FROM pg_control_system()),
@@ -35,85 +35,85 @@ SELECT current_setting('archive_mode') <> 'off',
        last_failed_time
   FROM pg_stat_archiver
 """
-# Through which `seo-gen cluster receive-wal` reads the log.
+# The replication slot from which `seo-gen cluster receive-wal` reads the log.
 RECEIVER_SLOT = "seo_gen_wal"
 
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What base backups and recovery need to know of a server."""
+    """What base backups and recovery need to know about a server."""
 
     # PostgreSQL's major version.
     version: int
     system_identifier: str
     timeline: int
-    # The server's time of day.
+    # By the server's clock.
     now: datetime
     in_recovery: bool
     # Whether incremental base backups can be made.
     summarizes_wal: bool
-    # Those of its own, beside PostgreSQL's two.
+    # Without PostgreSQL's own two.
     tablespaces: list[str]
-    # {"max_connections": 100, …}: what recovery needs at least as much of.
+    # {"max_connections": 100, …}: the minimum for a server that recovers from its log.
     limits: dict[str, int]
 
 
 @dataclass(frozen=True)
 class ArchiverState:
-    """How the archiving of a server's log goes."""
+    """The state of a server's log archiving."""
 
-    # Whether the server archives by itself, and whether `cluster receive-wal` is at work.
+    # Whether the server archives its log itself, and whether `cluster receive-wal` is running.
     archives: bool
     is_received: bool
     last_archived: str | None
-    # The segment that could not be archived, None where the last attempt went well.
+    # The segment that could not be archived; None if the last attempt succeeded.
     failing: str | None
     failed_at: datetime | None
 
 
 class Log(Loading):
     def facts(self) -> ServerFacts:
-        """Return what base backups and recovery need to know of the server, with its time of day."""
+        """Return what base backups and recovery need to know about the server, including its clock."""
         self.require_rights(*IDENTIFY)
         [row] = self._rows(FACTS)
         return ServerFacts(*row)
 
     def may_mark(self) -> bool:
-        """Tell whether we may create restore points here, and they would be of use."""
+        """Return whether we may create restore points here, and whether they would be of use."""
         return bool(self._scalar(MAY_MARK))
 
     def heartbeat(self) -> tuple[str, datetime]:
-        """Commit something, so that the log holds a time; return (position after it, a time not before it)."""
+        """Commit something, so that the log contains a time; return (position after it, a time not before it)."""
         self._scalar("SELECT pg_logical_emit_message(true, 'seo-gen', 'heartbeat')")
         [(lsn, moment)] = self._rows("SELECT pg_current_wal_insert_lsn()::text, clock_timestamp()")
         return lsn, moment
 
     def create_restore_point(self, name: str) -> tuple[str, datetime]:
-        """Name the present position of the log; return (position, time)."""
+        """Name the current position in the log; return (position, time)."""
         [(lsn, moment)] = self._rows("SELECT pg_create_restore_point(%s)::text, clock_timestamp()", [name])
         return lsn, moment
 
     def switch_wal(self) -> str:
-        """Have everything up to now archived; return the name of the segment that holds the last of it."""
-        # The byte before the position, since at a boundary it is the next segment's.
+        """Have everything up to now archived; return the name of the last segment that this takes."""
+        # One byte back, since at a boundary the position already belongs to the next segment.
         name = self._scalar("SELECT pg_walfile_name(pg_current_wal_insert_lsn() - 1)")
         self._scalar("SELECT pg_switch_wal()::text")
         return str(name)
 
     def end_segment(self) -> str:
-        """As `switch_wal` does, but begin another segment only where we may."""
+        """Like `switch_wal`, but start a new segment only if we have the right to."""
         name = self._scalar("SELECT pg_walfile_name(pg_current_wal_insert_lsn() - 1)")
         if self._scalar("SELECT has_function_privilege('pg_switch_wal()', 'EXECUTE')"):
             self._scalar("SELECT pg_switch_wal()::text")
         return str(name)
 
     def oldest_segment(self) -> str | None:
-        """Return the name of the oldest segment that the server itself still has; None where we may not look."""
+        """Return the name of the oldest segment that is still on the server; None if we may not list them."""
         if not self._scalar("SELECT has_function_privilege('pg_ls_waldir()', 'EXECUTE')"):
             return None
         return cast("str | None", self._scalar("SELECT min(name) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'"))
 
     def archiver(self) -> ArchiverState:
-        """Return how the server's own archiving goes."""
+        """Return the state of the server's log archiving."""
         [row] = self._rows(ARCHIVER, {"slot": RECEIVER_SLOT})
         return ArchiverState(*row)

@@ -82,7 +82,7 @@ def test_findings_go_to_stderr_after_the_document(make_tenant: MakeTenant) -> No
         found = seo_gen("tenant", "status", "--tenant-id", tenant.id, "--json")
     finally:
         Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
-    assert (found.returncode, found.stderr) == (1, f"Not well: {tenant.id}.\n")
+    assert (found.returncode, found.stderr) == (1, f"Unhealthy: {tenant.id}.\n")
     [row] = json.loads(found.stdout)
     assert row["id"] == tenant.id and "is on no registered server" in row["problem"]
 

@@ -132,7 +132,7 @@ def test_nobody_gives_themselves_a_permission_or_a_group_that_they_lack(
 
 
 @pytest.mark.parametrize("above", ["superuser", "inactive superuser", "more permissions", "a stronger group"])
-def test_whoever_may_do_more_can_be_looked_at_alone(
+def test_users_with_more_rights_can_only_be_viewed(
     above: str, client: Client, new_user: NewUser, new_group: Callable[..., Group]
 ) -> None:
     other = new_user(

@@ -1,4 +1,4 @@
-"""A control database that is away is one sentence on both sites, and its return needs nobody."""
+"""An unavailable control database is one sentence on both sites, and they recover on their own."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from config.stack.process import free_port
 if TYPE_CHECKING:
     from tests.support.staff import Filled
 
-SENTENCE = "The database cannot be used right now; nothing was changed. Try again in a minute."
+SENTENCE = "The database is unavailable right now; nothing was changed. Try again in a minute."
 
 
 @contextmanager
 def control_database_away() -> Iterator[None]:
-    """Nobody listens where it was."""
+    """Nothing listens on its old port."""
     connection.close()
     before = connection.settings_dict["PORT"]
     connection.settings_dict["PORT"] = free_port()
@@ -33,7 +33,7 @@ def control_database_away() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
-def test_both_sites_say_so_and_go_on_afterwards(superuser: User, filled: Filled, language: str) -> None:
+def test_both_sites_say_so_and_recover_afterwards(superuser: User, filled: Filled, language: str) -> None:
     client = Client(raise_request_exception=False, headers={"accept-language": language})
     client.force_login(superuser)
     for address in ("/admin/", filled.site, f"{filled.site}runs/run/"):
@@ -46,7 +46,7 @@ def test_both_sites_say_so_and_go_on_afterwards(superuser: User, filled: Filled,
         assert client.get(address).status_code == 200
 
 
-def test_a_defect_is_still_one(superuser: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_still_a_server_error(superuser: User, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(raise_request_exception=False)
     client.force_login(superuser)
 

@@ -1,4 +1,4 @@
-"""What a confined program can write to, and that nobody else is confined with it."""
+"""What a confined program can write to; and nothing else is confined with it."""
 
 from __future__ import annotations
 

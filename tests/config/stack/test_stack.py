@@ -245,11 +245,13 @@ class TestArchive:
         assert process.wait_until(lambda: len(list(archive.glob("0*1"))) == 1, 30)
         assert archive == home.path / "postgres" / "wal" and archive.stat().st_mode & 0o077 == 0
 
-    def test_that_of_another_server_is_not_known(self, home: stack.Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_archive_of_another_server_is_not_configured(
+        self, home: stack.Home, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("TENANT_SERVER_URL", "postgresql://elsewhere.example/postgres")
         assert "TENANT_SERVER_WAL_ARCHIVE" not in stack.settings_from_stack(home)
 
-    def test_that_of_a_cluster_that_is_gone_is_kept_apart(self, home: stack.Home) -> None:
+    def test_the_archive_of_a_lost_cluster_is_moved_aside(self, home: stack.Home) -> None:
         archive = home.path / "postgres" / "wal"
         archive.mkdir(parents=True)
         (archive / "000000010000000000000001").write_text("of another cluster")
@@ -278,7 +280,7 @@ def test_folders_of_root_alone_let_postgres_through(folder: Path) -> None:
         stack.stop(home)
 
 
-def test_a_broken_server_is_told_in_one_sentence(home: stack.Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_server_is_reported_in_one_sentence(home: stack.Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEO_GEN_POSTGRES_OPTIONS", "max_connections=nonsense")
     with pytest.raises(stack.StackError, match=r"PostgreSQL did not start: .*max_connections"):
         stack.ensure_started(home)

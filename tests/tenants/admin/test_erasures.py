@@ -54,17 +54,17 @@ def test_the_certificate_is_handed_out_as_the_document_that_the_digest_is_of(bro
     assert response["Content-Disposition"] == f'attachment; filename="erasure-{erased.tenant_id}.json"'
 
 
-def test_an_erasure_that_is_not_over_says_how_far_it_is(browser: Client, erased: Erasure) -> None:
+def test_an_unfinished_erasure_shows_its_progress(browser: Client, erased: Erasure) -> None:
     # The row as a killed process leaves it.
     forge(erased, "phase = %s, certificate = NULL, completed_at = NULL", ErasurePhase.STORAGE.value)
     try:
         response = browser.get(page_of(erased))
         page = " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
-        assert "This erasure is not over" in page
+        assert "This erasure has not finished" in page
         assert "storage erased done backups erased to do messages erased to do" in page
         assert browser.get(certificate_of(erased)).status_code == 404
         listed = browser.get(f"{ERASURES}?q={erased.tenant_id}").content.decode()
-        assert "not over" in listed and "storage erased" in listed
+        assert "not finished" in listed and "storage erased" in listed
     finally:
         forge(
             erased,

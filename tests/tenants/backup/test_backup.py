@@ -389,8 +389,8 @@ def test_the_commands_say_what_they_did(tenant: Tenant, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("time", "reason"),
     [
-        ("yesterday", "'yesterday' is not a time. Write it as 2026-01-31T12:00:00+09:00."),
-        ("2026-11-24T12:00:00", "The time 2026-11-24T12:00:00 has no offset."),
+        ("yesterday", "'yesterday' is not a valid time. Use the form 2026-01-31T12:00:00+09:00."),
+        ("2026-11-24T12:00:00", "The time 2026-11-24T12:00:00 has no UTC offset."),
     ],
 )
 def test_a_time_without_an_offset_is_refused(tenant: Tenant, time: str, reason: str) -> None:

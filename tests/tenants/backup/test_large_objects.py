@@ -59,7 +59,7 @@ def test_status_names_them_until_they_are_gone(littered: Tenant) -> None:
     [health] = tenant_statuses(tenant_id=littered.id, check=True)
     assert health.large_objects == 2 and health.drift == []
     assert health.problem == "It holds large objects (2), which backups leave out."
-    with pytest.raises(CommandError, match=f"Not well: {littered.id}"):
+    with pytest.raises(CommandError, match=f"Unhealthy: {littered.id}"):
         call_command("tenant_status", tenant_id=littered.id, stdout=StringIO())
     with psycopg.connect(littered.database_url, autocommit=True) as connection:
         connection.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")

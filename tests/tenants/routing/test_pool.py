@@ -62,7 +62,7 @@ def test_the_least_recently_used_is_closed_first(make_tenant: MakeTenant, settin
     assert backend_pid(second) != pids[second.id]
 
 
-def test_where_all_are_in_use_the_next_waits_and_then_gets_one(
+def test_if_all_are_in_use_the_next_waits_and_then_gets_one(
     tenant_pair: tuple[Tenant, Tenant], settings: Settings
 ) -> None:
     settings.TENANT_CONNECTIONS_MAX = 1
@@ -86,7 +86,9 @@ def test_where_all_are_in_use_the_next_waits_and_then_gets_one(
     assert finished.is_set()
 
 
-def test_where_none_comes_free_the_limit_is_named(tenant_pair: tuple[Tenant, Tenant], settings: Settings) -> None:
+def test_if_no_connection_is_returned_the_limit_is_named(
+    tenant_pair: tuple[Tenant, Tenant], settings: Settings
+) -> None:
     settings.TENANT_CONNECTIONS_MAX, settings.TENANT_CONNECTION_WAIT_S = 1, 0.05
     close_idle()
     with tenant_context(tenant_pair[0]):
@@ -172,7 +174,7 @@ def test_a_url_that_leads_to_no_tenants_database_is_refused(tenant: Tenant) -> N
 @pytest.mark.parametrize(
     "url", ["", "nonsense", "mysql://u:secret@h/d", "postgresql://u:secret@h", "postgresql://u:secret@[::1/d"]
 )
-def test_a_url_that_is_none_is_named_without_repeating_it(tenant: Tenant, url: str) -> None:
+def test_an_invalid_url_is_reported_without_repeating_it(tenant: Tenant, url: str) -> None:
     Tenant.objects.filter(pk=tenant.pk).update(database_url=url)
     with (
         pytest.raises(InvalidDatabaseURL, match=f"Tenant {tenant.id}: its database URL") as refusal,

@@ -84,7 +84,7 @@ class TestCommands:
         assert result.returncode == 0 or named(result.stderr, ill, table, gid), result.stderr
 
     @pytest.mark.parametrize("table", ["runs", "audit_logs"])
-    def test_backup_goes_on_with_the_others(
+    def test_backup_continues_with_the_others(
         self, tenant_pair: tuple[Tenant, Tenant], tmp_path: Path, table: str
     ) -> None:
         ill, well = tenant_pair
@@ -97,7 +97,7 @@ class TestCommands:
         assert ill.id in result.stderr and [file.name for file in tmp_path.iterdir() if ill.id in file.name] == []
 
     @pytest.mark.parametrize("table", ["runs", "tenant_identity"])
-    def test_status_goes_on_with_the_others(self, tenant_pair: tuple[Tenant, Tenant], table: str) -> None:
+    def test_status_continues_with_the_others(self, tenant_pair: tuple[Tenant, Tenant], table: str) -> None:
         ill, well = tenant_pair
         with stuck(ill, table) as gid:
             result = seo_gen("tenant", "status", "--check", "--json", **SHORT)
@@ -109,7 +109,7 @@ class TestCommands:
             assert named(health[ill.id]["problem"], ill, table, gid)
 
     @pytest.mark.parametrize("table", ["runs", "audit_logs"])
-    def test_audit_verify_goes_on_with_the_others(self, tenant_pair: tuple[Tenant, Tenant], table: str) -> None:
+    def test_audit_verify_continues_with_the_others(self, tenant_pair: tuple[Tenant, Tenant], table: str) -> None:
         ill, well = tenant_pair
         with stuck(ill, table) as gid:
             result = seo_gen("audit", "verify", "--all", "--json", **SHORT)
@@ -121,7 +121,7 @@ class TestCommands:
         assert bool(logs[ill.id]["problems"]) == (table == "audit_logs")
 
     @pytest.mark.parametrize("table", ["audit_logs"])
-    def test_audit_anchor_goes_on_with_the_others(self, tenant_pair: tuple[Tenant, Tenant], table: str) -> None:
+    def test_audit_anchor_continues_with_the_others(self, tenant_pair: tuple[Tenant, Tenant], table: str) -> None:
         ill, well = tenant_pair
         with stuck(ill, table) as gid:
             result = seo_gen("audit", "anchor", "--json", **SHORT)
@@ -144,7 +144,7 @@ class TestCommands:
             assert named(refused.stderr, ill, table, gid)
 
 
-def test_backup_verify_goes_on(tenant_pair: tuple[Tenant, Tenant], tmp_path: Path) -> None:
+def test_backup_verify_continues(tenant_pair: tuple[Tenant, Tenant], tmp_path: Path) -> None:
     """It restores elsewhere, so a lock in the tenant's own database is nothing to it."""
     ill, _well = tenant_pair
     assert [one.problem for one in tenant_backup(tenant_id=ill.id, output=str(tmp_path))] == [""]
@@ -167,7 +167,7 @@ def test_a_process_that_holds_the_lock_is_named(tenant: Tenant, limits: Callable
 
 
 def test_a_holder_that_has_gone_is_not_invented() -> None:
-    assert reason_for(None, 10.0) == "no lock within 10 s; whoever held it is gone by now"
+    assert reason_for(None, 10.0) == "no lock within 10 s; its holder has ended since"
 
 
 class TestPreparedTransactions:
@@ -187,7 +187,7 @@ class TestPreparedTransactions:
             [health] = [one for one in tenant_statuses() if one.id == tenant.id]
             shown = seo_gen("tenant", "status")
         assert health.problem is not None and health.reachable is None
-        assert health.problem.startswith(f"the prepared transaction {gid} in its database {database_of(tenant)} (")
+        assert health.problem.startswith(f"prepared transaction {gid} in database {database_of(tenant)} (")
         assert health.problem.endswith("COMMIT PREPARED or ROLLBACK PREPARED ends it")
         assert shown.returncode == 1 and gid in shown.stdout
         assert [one.problem for one in tenant_statuses() if one.id == tenant.id] == [None]
@@ -212,7 +212,7 @@ class TestPreparedTransactions:
     @pytest.mark.parametrize(
         "gid", ["seo-gen:no-batch:x", "seo-gen:", f"seo-gen:{uuid.UUID(int=7)}:x", "seo-gen:a:b:c"]
     )
-    def test_a_name_like_ours_deceives_nobody(self, tenant: Tenant, gid: str) -> None:
+    def test_a_forged_batch_name_is_reported(self, tenant: Tenant, gid: str) -> None:
         """The tenant's own role may choose any name."""
         with psycopg.connect(tenant.database_url) as connection:
             connection.execute("LOCK TABLE artifacts IN ROW SHARE MODE")
@@ -227,7 +227,7 @@ class TestPreparedTransactions:
 
 
 class TestAdvisoryLocks:
-    def test_who_has_one_is_said(self, tenant: Tenant) -> None:
+    def test_its_holder_is_named(self, tenant: Tenant) -> None:
         with fleet_lock():
             refused = seo_gen("tenant", "migrate", "--all")
         assert refused.returncode == 1

@@ -38,7 +38,7 @@ def test_names_are_of_a_length_that_postgresql_takes_and_never_the_same(main_ser
     assert len(names) == 2 and max(map(len, names)) <= 63
 
 
-def test_where_the_administrator_may_not_there_is_none_and_no_error(main_server: DatabaseServer) -> None:
+def test_without_the_right_there_is_none_and_no_error(main_server: DatabaseServer) -> None:
     with psycopg.connect(superuser_url(main_server.admin_url), autocommit=True) as connection:
         connection.execute("CREATE ROLE modest LOGIN PASSWORD 'modest'")
         connection.execute("GRANT CONNECT ON DATABASE postgres TO modest")

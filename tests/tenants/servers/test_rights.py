@@ -91,7 +91,7 @@ def test_a_server_is_not_registered_without_a_right_of_its_administrator(bare_se
     with without(bare_server, "postgres", taken, grant), pytest.raises(ServerError) as refused:
         server_register(name="lacking", admin_url=bare_server)
     assert str(refused.value) == (
-        f"The administrator of database server lacking lacks {right}. As its superuser, run: {grant}"
+        f"The administrator of database server lacking lacks {right}. As a superuser of that server, run: {grant}"
     )
     assert roles_on(bare_server) == before
     assert not DatabaseServer.objects.filter(pk="lacking").exists()
@@ -110,7 +110,7 @@ def test_all_that_is_missing_is_named_at_once(bare_server: str) -> None:
 
 
 @pytest.mark.parametrize("taken", ENTRY)
-def test_a_server_that_lets_its_administrator_not_in_says_what_would(bare_server: str, taken: str) -> None:
+def test_a_rejected_administrator_gets_a_hint(bare_server: str, taken: str) -> None:
     reason, given = ENTRY[taken]
     with without(bare_server, "postgres", taken, given), pytest.raises(ServerError) as refused:
         server_register(name="lacking", admin_url=bare_server)
@@ -126,10 +126,10 @@ def registered(bare_server: str) -> Iterator[DatabaseServer]:
 
 
 @pytest.mark.parametrize("taken", [*NEEDED, *USEFUL])
-def test_each_right_that_is_missing_is_told_of_by_setup_and_status(registered: DatabaseServer, taken: str) -> None:
+def test_setup_and_status_report_each_missing_right(registered: DatabaseServer, taken: str) -> None:
     """And by what needs it: below, and in test_recovery_rights.py."""
     right, grant = {**NEEDED, **USEFUL}[taken]
-    said = f"Its administrator lacks {right}; as its superuser, run: {grant}"
+    said = f"Its administrator lacks {right}. As a superuser there, run: {grant}"
     with without(registered.admin_url, "postgres", taken, grant):
         # Without what is needed set-up does not go on with that server, so it says it in other words.
         assert right in (told := call_setup()) and grant in told
@@ -141,17 +141,17 @@ def test_each_right_that_is_missing_is_told_of_by_setup_and_status(registered: D
 
 
 @pytest.mark.parametrize("role", [APP, CONTROL_OWNER])
-def test_a_role_of_the_control_database_that_tenants_could_shut_out_is_told_of(role: str) -> None:
+def test_a_control_role_without_reserved_connections_is_reported(role: str) -> None:
     url = DatabaseServer.objects.get(pk="main").admin_url
     with without(url, "postgres", f"REVOKE {RESERVED} FROM {role}", f"GRANT {RESERVED} TO {role}"):
         assert call_setup() == (
-            f"Role {role} of the control database lacks {RESERVED};"
-            f' as a superuser, run: GRANT "{RESERVED}" TO "{role}";\n'
+            f"Role {role} of the control database lacks {RESERVED}."
+            f' As a superuser, run: GRANT "{RESERVED}" TO "{role}";\n'
         )
     assert call_setup() == ""
 
 
-def test_an_administrator_who_is_a_superuser_is_told_of(bare_server: str) -> None:
+def test_a_superuser_as_administrator_is_reported(bare_server: str) -> None:
     with psycopg.connect(superuser_url(bare_server), autocommit=True) as superuser:
         superuser.execute("CREATE ROLE almighty LOGIN SUPERUSER PASSWORD 'p'")
     url = f"postgresql://almighty:p@{bare_server.rpartition('@')[2]}"
@@ -172,7 +172,8 @@ def test_setup_is_refused_without_a_right_in_the_control_database(taken: str) ->
     with without(url, name, taken, back), pytest.raises(CommandError) as refused:
         call_command("control_setup")
     assert str(refused.value) == (
-        f"The roles of the control database {name} lack rights: 1. As a superuser, run there: {CONTROL[taken]};"
+        f"The roles of the control database {name} lack 1 of their rights."
+        f" As a superuser, run in that database: {CONTROL[taken]};"
     )
     assert call_setup() == ""
 

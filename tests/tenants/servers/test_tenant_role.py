@@ -44,7 +44,7 @@ def health_of(tenant: Tenant) -> TenantHealth:
 
 
 def as_role(tenant: Tenant) -> psycopg.Connection:
-    """What somebody with the role's password has, past all of our Python."""
+    """What someone with the role's password can do, without our Python code."""
     return psycopg.connect(tenant.database_url, autocommit=True)
 
 
@@ -193,7 +193,7 @@ def test_what_only_an_administrator_may(tenant: Tenant, statement: str) -> None:
 
 
 def test_it_reads_the_name_of_no_other_tenant(make_tenant: MakeTenant) -> None:
-    """Not in the shared catalogs, nor in what they say of sessions that are at work on the other."""
+    """Neither in the shared catalogs nor in what they show of the other tenant's running sessions."""
     tenant, neighbour = make_tenant(), make_tenant(name="Quite Unmistakable", tenant_id="quite-unmistakable")
     server = DatabaseServer.objects.get(pk="main")
     with (
