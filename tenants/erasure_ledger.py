@@ -26,7 +26,7 @@ def canonical(document: Mapping[str, Any]) -> bytes:
 
 
 def digest_of(document: Mapping[str, Any]) -> str:
-    """Return the sha256 (hex) of the document's canonical form, as `sha256sum` prints it for a file with that content."""
+    """Return the sha256 (hex) of the document's canonical form, as `sha256sum` prints it for such a file."""
     return hashlib.sha256(canonical(document)).hexdigest()
 
 
@@ -79,7 +79,9 @@ def ledger_problems() -> Iterator[str]:
         if identity not in begun:
             yield _("the control log has no entry for the erasure of %(tenant)s") % {"tenant": row.tenant_id}
         elif (row.completed_at is not None) != (identity in ended):
-            yield _("the control log and the ledger disagree on whether %(tenant)s was erased") % {"tenant": row.tenant_id}
+            yield _("the control log and the ledger disagree on whether %(tenant)s was erased") % {
+                "tenant": row.tenant_id
+            }
         elif row.completed_at is not None and not _is_certified(row, ended[identity][1].get("certificate")):
             yield _("the certificate of %(tenant)s is not the one that was issued") % {"tenant": row.tenant_id}
 

@@ -129,7 +129,8 @@ class FleetBusy(TenantError):
 
     def __init__(self) -> None:
         super().__init__(
-            _("Another process is migrating tenants, or creating one."), hint=_("Wait for it to finish, then try again.")
+            _("Another process is migrating tenants, or creating one."),
+            hint=_("Wait for it to finish, then try again."),
         )
 
 

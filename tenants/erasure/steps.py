@@ -205,9 +205,7 @@ def _archive(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Fou
             # For example because someone inserted entries beforehand, which cannot be removed again.
             _require_accepted(row, AUDIT_LOSS, bare(error.message))
     elif not _has_log_entry(archive):
-        _require_accepted(
-            row, AUDIT_LOSS, _("The control log has no entry for the archived copy of its audit log.")
-        )
+        _require_accepted(row, AUDIT_LOSS, _("The control log has no entry for the archived copy of its audit log."))
         archive = None
     if archive is None:
         return {"entries": None, "first_bad": None, "head_hash": None, "digest": None}

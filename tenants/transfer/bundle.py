@@ -152,9 +152,7 @@ class Bundle:
         """Return the next part's content; an unexpected part is refused unread."""
         member = self._archive.next()
         if member is None or member.name != name:
-            raise Unfit(
-                _("The file is not a seo-gen bundle, or is incomplete: %(part)s is missing.") % {"part": name}
-            )
+            raise Unfit(_("The file is not a seo-gen bundle, or is incomplete: %(part)s is missing.") % {"part": name})
         content = content_of(self._archive, member)
         if name in IN_MEMORY and member.size > MAX_DOCUMENT_BYTES:
             raise Unfit(_("%(part)s is larger than any that seo-gen writes.") % {"part": name})
