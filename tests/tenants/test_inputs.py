@@ -200,7 +200,7 @@ def test_a_bundle_goes_to_standard_output(make_tenant: MakeTenant, tmp_path: Pat
     run_id = add_run(tenant, text="記事")
     result = seo_gen_piped("tenant", "export", "--tenant-id", tenant.id, "--output", "-")
     assert result.returncode == 0, result.stderr
-    assert f"Tenant {tenant.id} is exported to standard output".encode() in result.stderr
+    assert f"Tenant {tenant.id} was exported to standard output".encode() in result.stderr
     bundle = tmp_path / "x.bundle"
     bundle.write_bytes(result.stdout)
     new_id = f"{tenant.id}-b"

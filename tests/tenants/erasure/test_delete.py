@@ -298,10 +298,10 @@ def test_a_backup_out_of_reach_can_be_accepted_and_is_named(tenant: Tenant, s3_p
     assert certificate_of(row)["accepted"] == ["lost backups"]
     [check] = erasures_verify(tenant_id=tenant.id)
     assert check.problems == []
-    assert f"{file} was not removed, and its place cannot be reached." in check.remaining
+    assert f"{file} was not removed, and its location cannot be reached." in check.remaining
     assert any(one.startswith(s3_place) for one in check.unseen)
     settings.AWS_S3_ENDPOINT_URL = endpoint
-    assert problems(tenant) == [f"{file} is there."]
+    assert problems(tenant) == [f"{file} exists."]
 
 
 def test_a_pruned_backup_is_erased_where_the_bucket_keeps_versions(tenant: Tenant, s3_place: str) -> None:
@@ -402,7 +402,7 @@ def test_a_copy_that_is_being_tried_out_comes_first(tenant: Tenant) -> None:
     assert not Erasure.objects.filter(tenant_id=tenant.id).exists()
 
 
-# -- who is at work meanwhile ------------------------------------------------------------------------------------------
+# -- running workers ---------------------------------------------------------------------------------------------------
 
 
 def test_a_transaction_that_is_open_may_end_and_its_file_goes_too(tenant: Tenant) -> None:
@@ -516,31 +516,31 @@ def test_looking_again_finds_what_came_back(tenant: Tenant, tmp_path: Path) -> N
         server_session.clone(database, "copied_by_hand")
         server_session.open_to_owner("copied_by_hand")
     row = tenant_delete(tenant_id=tenant.id)
-    assert problems(tenant) == [f"The database copied_by_hand on server {server.name} says that it is the tenant's."]
+    assert problems(tenant) == [f"Database copied_by_hand on server {server.name} has this tenant's identity."]
     with ServerSession(server, database_prefix()) as server_session:
         server_session.drop_database("copied_by_hand")
         server_session.create_empty_database(database)
         server_session.ensure_login(database, "x")
     found = problems(tenant)
-    assert f"There is a database {database} on server {server.name}." in found
-    assert f"There is a role {database} on server {server.name}." in found
+    assert f"Database {database} exists on server {server.name}." in found
+    assert f"Role {database} exists on server {server.name}." in found
     with ServerSession(server, database_prefix()) as server_session:
         server_session.drop_database(database)
         server_session.drop_role(database)
     file.write_bytes(dump)
     copy = file.with_name(f"{tenant.id}-20260101T000000Z-00000000.dump")
     copy.write_bytes(dump)
-    assert problems(tenant) == [f"{file} is there.", f"{copy} is there, and no catalogue has it."]
+    assert problems(tenant) == [f"{file} exists.", f"{copy} exists, but is not in the catalogue."]
     file.unlink()
     copy.unlink()
     tenant_storage.write_all({f"{tenant_storage.prefix_of(tenant.id)}x": b"x"})
-    assert "1 version of a file" in problems(tenant)[0]
+    assert "1 file version under its prefix" in problems(tenant)[0]
     tenant_storage.erase_all(tenant.id)
     add_messages((tenant, "late"))
     cache.set(cache_key(tenant.id, "x"), 1)
-    assert [one[:28] for one in problems(tenant)] == ["The broker holds 2 messages ", "The cache holds 1 key of it."]
+    assert [one[:28] for one in problems(tenant)] == ["The broker holds 2 messages ", "The cache holds 1 key for it."]
     forge(row, "certificate = %s", Jsonb({**certificate_of(row), "tenant_id": "another"}))
-    assert any("The certificate is not the one that was written" in one for one in problems(tenant))
+    assert any("The certificate is not the one that was issued" in one for one in problems(tenant))
     forge(row, "certificate = %s", Jsonb(certificate_of(row)))
     Tenant.objects.filter(pk=tenant.pk).delete()
     assert any("Its tombstone is gone" in one for one in problems(tenant))
@@ -549,7 +549,7 @@ def test_looking_again_finds_what_came_back(tenant: Tenant, tmp_path: Path) -> N
 def test_what_the_retention_should_have_removed_is_a_problem(tenant: Tenant, settings: Settings) -> None:
     settings.CLUSTER_BACKUP_RETENTION_DAYS = -1
     tenant_delete(tenant_id=tenant.id)
-    assert any("still holds what was written to it" in one for one in problems(tenant))
+    assert any("still contains its changes" in one for one in problems(tenant))
 
 
 def test_there_is_nothing_to_look_for_where_nothing_was_erased(tenant: Tenant) -> None:
@@ -564,7 +564,7 @@ def test_without_consent_nothing_is_done(tenant: Tenant) -> None:
     before = everything_of(tenant)
     result = seo_gen("tenant", "delete", "--tenant-id", tenant.id)
     assert result.returncode == 1
-    assert "Give --confirm" in result.stderr and "There is no backup of it." in result.stderr
+    assert "Give --confirm" in result.stderr and "It has no backup." in result.stderr
     assert everything_of(tenant) == before
 
 
@@ -576,7 +576,7 @@ def test_commands(tenant: Tenant, tmp_path: Path) -> None:
     document = json.loads(result.stdout)
     assert document["certificate"]["tenant_id"] == tenant.id
     shown = seo_gen("tenant", "delete", "--tenant-id", tenant.id)
-    assert shown.returncode == 0 and "was erased before" in shown.stdout
+    assert shown.returncode == 0 and "was already erased" in shown.stdout
     for text in (document["sha256"], "What was erased", "What remains, and why", "Until", str(tmp_path)):
         assert text in shown.stdout
     assert tenant.id in seo_gen("erasure", "list").stdout

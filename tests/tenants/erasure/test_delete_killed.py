@@ -87,7 +87,7 @@ def assert_erased(tenant: Tenant, folder: Path, neighbour: Tenant, before: objec
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The certificate of a like tenant whose deletion nobody cut off."""
+    """The certificate of a similar tenant whose deletion was not interrupted."""
     from tenants.lifecycle.create import tenant_create
 
     tenant = tenant_create(name="undisturbed")

@@ -1,4 +1,4 @@
-"""The ledger of erasures: nobody changes or removes what is in it, and whoever does past its guards is told of."""
+"""The ledger of erasures: no one can change or remove its rows, and changes past its guards are reported."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ def test_a_deletion_that_is_under_way_is_written_down(erased: Erasure, control_l
 @pytest.mark.parametrize("what", ["deleted", "renamed", "certificate", "digest", "reopened", "forged"])
 def test_what_is_done_to_the_ledger_past_its_guards_is_told(erased: Erasure, what: str) -> None:
     expected = {
-        "deleted": f"the erasure of {erased.tenant_id} is gone from the ledger",
-        "renamed": f"the erasure of {erased.tenant_id} is gone from the ledger",
-        "certificate": f"the certificate of {erased.tenant_id} is not the one that was written",
-        "digest": f"the certificate of {erased.tenant_id} is not the one that was written",
-        "reopened": f"the control log and the ledger differ on whether {erased.tenant_id} is erased",
-        "forged": "the control log knows nothing of the erasure of nobody",
+        "deleted": f"the erasure of {erased.tenant_id} is missing from the ledger",
+        "renamed": f"the erasure of {erased.tenant_id} is missing from the ledger",
+        "certificate": f"the certificate of {erased.tenant_id} is not the one that was issued",
+        "digest": f"the certificate of {erased.tenant_id} is not the one that was issued",
+        "reopened": f"the control log and the ledger disagree on whether {erased.tenant_id} was erased",
+        "forged": "the control log has no entry for the erasure of nobody",
     }[what]
     if what == "deleted":
         with as_superuser() as superuser:

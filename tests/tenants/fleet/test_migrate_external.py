@@ -50,7 +50,7 @@ def test_it_is_refused_before_any_change_with_the_setting_to_change(
         assert report.outcome == "completed"
         return
     assert report.problems == [
-        "Database server external can hold 0 prepared transactions (0 in use), and this batch needs 1: set"
+        "Database server external can hold 0 prepared transactions (0 in use), but this batch needs 1: set"
         " max_prepared_transactions to at least 1 in its postgresql.conf and restart it."
     ]
     assert states_of(tenants) == before and leftovers("external") == leftovers() == []

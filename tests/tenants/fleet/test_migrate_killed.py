@@ -168,7 +168,7 @@ def test_a_prepared_transaction_that_somebody_else_rolled_back_is_told(
     [recovery] = tenant_recover()
     assert recovery.outcome == "finished"
     assert Tenant.objects.get(pk=trio[1].pk).schema_version != Tenant.objects.get(pk=trio[0].pk).schema_version
-    assert f"Tenant {trio[1].id}: Its prepared transaction was rolled back by somebody else" in recovery.reason
+    assert f"Tenant {trio[1].id}: Someone else rolled back its prepared transaction" in recovery.reason
     with next_release.active():
         assert tenant_migrate().pending_count == 1
     assert assert_all_or_none(trio)
@@ -242,7 +242,7 @@ def test_postgresql_is_killed_under_it(
     # Others are prepared while it dies; so many that they cannot all be.
     on_fragile = 2 if committed else 8
     tenants = [make_tenant(server_name="fragile") for _ in range(on_fragile)] + [make_tenant() for _ in range(2)]
-    # Those on the server that survives are at work, so they come last.
+    # Those on the surviving server are busy, so they come last.
     Tenant.objects.filter(pk__in=[tenant.pk for tenant in tenants[-2:]]).update(work_seen_at="2026-01-01T00:00Z")
 
     def kill(progress: BatchProgress) -> None:

@@ -213,7 +213,7 @@ def test_a_part_of_another_size_is_not_read(parts: dict[str, bytes], tmp_path: P
         header.size = size
         target.write(header.tobuf(tarfile.GNU_FORMAT))
         target.truncate(target.tell() + size)
-    assert f"dump has {size} bytes, and the manifest says {len(parts['dump'])}" in refusal_of(file, "never")
+    assert f"dump has {size} bytes, but the manifest says {len(parts['dump'])}" in refusal_of(file, "never")
 
 
 def test_a_line_of_the_audit_log_is_bounded(parts: dict[str, bytes], tmp_path: Path) -> None:
