@@ -132,7 +132,8 @@ def test_drift_is_found_where_nothing_is_to_be_migrated(make_tenant: MakeTenant)
         connection.execute("ALTER TABLE runs ADD COLUMN extra text")
     report = tenant_migrate()
     assert report.problems == [
-        f"Tenant {ill.id}: Its schema differs from what its migrations create: column runs.extra is not from our migrations."
+        f"Tenant {ill.id}: Its schema differs from what its migrations create: "
+        "column runs.extra is not from our migrations."
     ]
     assert Tenant.objects.get(pk=well.pk).schema_drift == []
     assert Tenant.objects.get(pk=ill.pk).schema_drift == ["column runs.extra is not from our migrations"]
