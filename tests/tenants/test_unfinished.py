@@ -88,7 +88,7 @@ def test_a_creation_killed_in_the_middle_of_a_statement_is_finished(delay_s: flo
     assert_whole(tenant_id)
 
 
-def test_until_then_every_other_operation_refuses_with_the_hint() -> None:
+def test_other_operations_refuse_with_a_hint() -> None:
     tenant_id = killed_at("access")
     with pytest.raises(TenantUnfinished, match="Run `seo-gen tenant recover` first"):
         tenant_suspend(tenant_id=tenant_id)

@@ -77,7 +77,7 @@ def test_what_a_restore_was_given_is_named_by_the_certificate_and_left(tenant: T
     assert f"File that was read: {file} read for a restore" in words(row) and digests[str(file)] in words(row)
     [check] = erasures_verify(tenant_id=tenant.id)
     assert check.problems == []
-    assert [one for one in check.remaining if "was read for it" in one] == [
+    assert [one for one in check.remaining if "was read for this tenant" in one] == [
         f"{path}, which was read for this tenant, still exists." for path in sorted(digests)
     ]
     file.unlink()

@@ -236,7 +236,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
         next_release.add("0003_plain")
         result = seo_gen("tenant", "migrate", "--all", **next_release.environment)
         assert (result.returncode, result.stdout) == (1, "")
-        assert "Nothing has changed in any tenant" in result.stderr
+        assert "No tenant was changed" in result.stderr
         assert f"Tenant {victim.id}: Its schema differs from what its migrations create:" in result.stderr
         assert "table run_notes is not from our migrations" in result.stderr
         assert_unchanged(before, fifty)
@@ -304,9 +304,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
         assert f"process {pid} (seo_gen_owner" in problem
         assert_unchanged(before, fifty)
 
-    def test_they_can_be_migrated_all_the_same_once_that_is_mended(
-        self, fifty: list[Tenant], next_release: NextRelease
-    ) -> None:
+    def test_migration_succeeds_once_fixed(self, fifty: list[Tenant], next_release: NextRelease) -> None:
         next_release.add("0003_plain")
         result = seo_gen("tenant", "migrate", "--all", "--dry-run", "--json", **next_release.environment)
         assert result.returncode == 0, result.stderr
@@ -346,7 +344,7 @@ class TestRefusals:
             ("GRANT CONNECT ON DATABASE {name} TO PUBLIC", "Other roles may connect to its database: PUBLIC"),
         ],
     )
-    def test_a_door_that_was_moved(
+    def test_changed_access_is_reported(
         self, make_tenant: MakeTenant, next_release: NextRelease, statement: str, reason: str
     ) -> None:
         well, ill = make_tenant(), make_tenant()
@@ -377,7 +375,7 @@ class TestRefusals:
         [problem] = self.refused(next_release.add("0003_plain"), [tenant])
         assert "runs.0002_guards_and_costs is applied without runs.0001_initial" in problem
 
-    def test_all_problems_are_told_at_once(self, make_tenant: MakeTenant, next_release: NextRelease) -> None:
+    def test_all_problems_are_reported_at_once(self, make_tenant: MakeTenant, next_release: NextRelease) -> None:
         tenants = [make_tenant() for _ in range(3)]
         for tenant in tenants[:2]:
             with as_owner(tenant) as connection:
@@ -399,7 +397,7 @@ class TestRefusals:
         ],
         ids=["atomic", "concurrently"],
     )
-    def test_a_migration_that_cannot_be_part_of_it(
+    def test_untransactional_migration_is_refused(
         self, tenant: Tenant, next_release: NextRelease, operations: str, reason: str
     ) -> None:
         [problem] = self.refused(next_release.add("0003_bad", operations), [tenant])

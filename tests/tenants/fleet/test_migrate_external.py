@@ -36,7 +36,7 @@ def external_server() -> Iterator[DatabaseServer]:
 
 @pytest.mark.external
 @pytest.mark.usefixtures("empty_fleet")
-def test_it_is_refused_before_any_change_with_the_setting_to_change(
+def test_refusal_names_the_setting_before_any_change(
     external_server: DatabaseServer, make_tenant: MakeTenant, next_release: NextRelease
 ) -> None:
     with psycopg.connect(external_server.admin_url) as connection:

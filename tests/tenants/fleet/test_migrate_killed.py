@@ -142,9 +142,7 @@ def test_ctrl_c_rolls_back(trio: list[Tenant], next_release: NextRelease, dry_ru
     assert batch().status == BatchStatus.ROLLED_BACK
 
 
-def test_until_then_every_other_operation_refuses_and_status_says_why(
-    trio: list[Tenant], next_release: NextRelease
-) -> None:
+def test_other_operations_are_refused_until_recovery(trio: list[Tenant], next_release: NextRelease) -> None:
     next_release.add("0003_plain")
     migrate_and_die(next_release, "prepare", 3)
     with pytest.raises(FleetUnfinished):
@@ -156,9 +154,7 @@ def test_until_then_every_other_operation_refuses_and_status_says_why(
     assert {status.unfinished_operation for status in tenant_statuses()} == {None}
 
 
-def test_a_prepared_transaction_that_somebody_else_rolled_back_is_told(
-    trio: list[Tenant], next_release: NextRelease
-) -> None:
+def test_foreign_rollback_of_a_prepared_transaction_is_reported(trio: list[Tenant], next_release: NextRelease) -> None:
     next_release.add("0003_plain")
     migrate_and_die(next_release, "decide", 1)
     record = batch()
@@ -174,7 +170,7 @@ def test_a_prepared_transaction_that_somebody_else_rolled_back_is_told(
     assert assert_all_or_none(trio)
 
 
-def test_what_is_prepared_after_the_batch_was_ended_is_ended_too(trio: list[Tenant]) -> None:
+def test_late_prepared_transaction_is_ended(trio: list[Tenant]) -> None:
     """A process that lost its lock without knowing may prepare one more."""
     record = MigrationBatch.objects.create(user_id="test", version="x", status=BatchStatus.ROLLED_BACK)
     BatchTenant.objects.create(

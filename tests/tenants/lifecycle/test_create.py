@@ -72,7 +72,7 @@ def test_the_id_of_an_erased_tenant_is_never_used_again() -> None:
     tombstone = Tenant.objects.create(
         id=tenant_id, name=tenant_id, database_url="postgresql://gone/gone", status="deleted", is_active=False
     )
-    with pytest.raises(TenantExists, match="was erased, and is never used again"):
+    with pytest.raises(TenantExists, match="belonged to an erased tenant and cannot be reused"):
         tenant_create(name=tenant_id)
     tombstone.delete()
 
@@ -224,7 +224,7 @@ def test_a_failure_at_any_step_leaves_nothing_half_made(step: str) -> None:
     assert list(actions) == ["tenant.create", "tenant.create.undo"]
 
 
-def test_while_another_process_is_at_work_the_tenant_is_left_alone(make_tenant: MakeTenant) -> None:
+def test_busy_tenant_is_left_alone(make_tenant: MakeTenant) -> None:
     tenant = make_tenant()
     program = (
         "import django, sys; django.setup()\n"
