@@ -1,4 +1,4 @@
-"""The ledger of erasures: who was erased does not come back by a restore or an import, unless somebody says why."""
+"""The ledger of erasures: an erased tenant is not restored or imported again without a recorded reason."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def canonical(document: Mapping[str, Any]) -> bytes:
 
 
 def digest_of(document: Mapping[str, Any]) -> str:
-    """Return the sha256 of the document's canonical form, which is what `sha256sum` says of that as a file."""
+    """Return the sha256 (hex) of the document's canonical form, as `sha256sum` prints it for such a file."""
     return hashlib.sha256(canonical(document)).hexdigest()
 
 
 def erasures() -> QuerySet[Erasure]:
-    """Return all of them, newest first, with their operations."""
+    """Return all erasures, newest first, with their operations."""
     return Erasure.objects.using(CONTROL).select_related("operation").order_by("-operation__started_at")
 
 
@@ -44,9 +44,9 @@ def erasure_get(tenant_id: str) -> Erasure:
 
 
 def require_not_erased(identity: UUID, *, reason: str = "") -> Erasure | None:
-    """Raise `ErasedTenant` where the tenant with that identity was erased here, or is being erased.
+    """Raise `ErasedTenant` if the tenant with that identity was erased here, or is being erased.
 
-    With a `reason` for its return its erasure is returned instead; `note_return` records it.
+    With a `reason` to bring it back, return its erasure instead; `note_return` records the reason.
     """
     found = erasures().filter(identity=identity).first()
     if found is not None and not reason.strip():
@@ -68,20 +68,22 @@ def note_return(erasure: Erasure, *, new_id: str, source: str, reason: str) -> N
 
 
 def ledger_problems() -> Iterator[str]:
-    """Say where the ledger is not what the control database's audit log says of deletions, one phrase each."""
+    """Yield one phrase for each difference between the ledger and the deletions in the control database's audit log."""
     rows = {str(row.identity): row for row in Erasure.objects.using(CONTROL)}
     begun, ended = _by_identity("tenant.delete"), _by_identity("tenant.delete.complete")
     for identity, (tenant_id, _details) in begun.items():
         row = rows.get(identity)
         if row is None or row.tenant_id != tenant_id:
-            yield _("the erasure of %(tenant)s is gone from the ledger") % {"tenant": tenant_id}
+            yield _("the erasure of %(tenant)s is missing from the ledger") % {"tenant": tenant_id}
     for identity, row in rows.items():
         if identity not in begun:
-            yield _("the control log knows nothing of the erasure of %(tenant)s") % {"tenant": row.tenant_id}
+            yield _("the control log has no entry for the erasure of %(tenant)s") % {"tenant": row.tenant_id}
         elif (row.completed_at is not None) != (identity in ended):
-            yield _("the control log and the ledger differ on whether %(tenant)s is erased") % {"tenant": row.tenant_id}
+            yield _("the control log and the ledger disagree on whether %(tenant)s was erased") % {
+                "tenant": row.tenant_id
+            }
         elif row.completed_at is not None and not _is_certified(row, ended[identity][1].get("certificate")):
-            yield _("the certificate of %(tenant)s is not the one that was written") % {"tenant": row.tenant_id}
+            yield _("the certificate of %(tenant)s is not the one that was issued") % {"tenant": row.tenant_id}
 
 
 def _is_certified(row: Erasure, digest: object) -> bool:
@@ -89,7 +91,7 @@ def _is_certified(row: Erasure, digest: object) -> bool:
 
 
 def _by_identity(action: str) -> dict[str, tuple[str, dict[str, object]]]:
-    """Return {identity: (tenant's id, details)} of the entries about tenants that have this action."""
+    """Return {identity: (tenant id, details)} from the log's tenant entries with this action."""
     entries = ControlAuditLog.objects.using(CONTROL).filter(action=action, resource_type="tenant").order_by("sequence")
     return {
         str((details or {}).get("identity")): (tenant_id, details or {})

@@ -1,4 +1,4 @@
-"""What can be wrong with a tenant, in words for operators. Every message holds the tenant's or the server's id."""
+"""Errors about tenants and servers, worded for operators. Every message contains the tenant's or the server's id."""
 
 import re
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ from config.base.errors import SeoGenError
 
 
 def bare(reason: str) -> str:
-    """Return a sentence without its full stop, to be put into another one."""
+    """Return a sentence without its full stop, for use inside another sentence."""
     return reason.rstrip(".。")
 
 
 def because(outcome: str, reason: str) -> str:
-    """Return two sentences: what did not happen, and why. A reason that another program gave may lack its full stop."""
+    """Return two sentences: what failed, and why. Add the full stop that another program's message may lack."""
     return f"{outcome} {reason if reason.endswith(('.', '。')) else reason + '.'}"
 
 
 class TenantError(SeoGenError):
-    """Any refusal or failure that concerns one tenant or the servers they live on."""
+    """Base class of errors about one tenant, or about the servers that tenants are on."""
 
 
 class NoActiveTenant(TenantError):
-    """Customer data was asked for outside `tenant_context`; never answered from another database."""
+    """Customer data was accessed outside `tenant_context`; the query never runs on another database instead."""
 
     code = "tenant_context_missing"
 
@@ -48,7 +48,7 @@ class WrongTenantActive(TenantError):
 
 
 class InvalidTenant(TenantError):
-    """A name or id that cannot be used."""
+    """The name or id is invalid."""
 
 
 class TenantExists(TenantError):
@@ -63,20 +63,20 @@ class UnknownTenant(TenantError):
     def __init__(self, tenant_id: str) -> None:
         super().__init__(
             _("There is no tenant %(id)s.") % {"id": repr(tenant_id)},
-            hint=_("`seo-gen tenant list` shows those that exist."),
+            hint=_("`seo-gen tenant list` shows all tenants."),
         )
 
 
 class TenantNotActive(TenantError):
-    """The tenant exists but is suspended, or was deleted."""
+    """The tenant exists, but is suspended or was deleted."""
 
     code = "tenant_not_active"
 
     def __init__(self, tenant_id: str, status: str) -> None:
         hints = {
             "suspended": _("`seo-gen tenant resume --tenant-id %(id)s` makes it active again.") % {"id": tenant_id},
-            "deleting": _("`seo-gen tenant recover` goes on with its deletion."),
-            "deleted": _("`seo-gen erasure show --tenant-id %(id)s` has the certificate.") % {"id": tenant_id},
+            "deleting": _("`seo-gen tenant recover` continues its deletion."),
+            "deleted": _("`seo-gen erasure show --tenant-id %(id)s` shows the certificate.") % {"id": tenant_id},
         }
         super().__init__(
             _("Tenant %(id)s is %(status)s.") % {"id": tenant_id, "status": status}, hint=hints.get(status, "")
@@ -84,15 +84,15 @@ class TenantNotActive(TenantError):
 
 
 class TenantWithoutServer(TenantError):
-    """Nothing can be done in the tenant's database as its owner; `Tenant.require_server` raises it."""
+    """The tenant has no registered server, so its database cannot be opened as the owner (`Tenant.require_server`)."""
 
     code = "tenant_without_server"
 
     def __init__(self, tenant_id: str) -> None:
         super().__init__(
-            _("Tenant %(id)s is on no registered server, so nobody can enter its database as the owner.")
+            _("Tenant %(id)s has no registered server, so its database cannot be opened as the owner.")
             % {"id": tenant_id},
-            hint=_("Register its server in the admin, and choose it for the tenant."),
+            hint=_("Register its server in the admin, then select it for the tenant."),
         )
         self.tenant_id = tenant_id
 
@@ -104,14 +104,14 @@ class TenantBusy(TenantError):
 
     def __init__(self, tenant_id: str, operation: str) -> None:
         super().__init__(
-            _("Tenant %(id)s: another process is at work on it (%(operation)s).")
+            _("Tenant %(id)s: another process is working on it (%(operation)s).")
             % {"id": tenant_id, "operation": operation},
-            hint=_("Wait for it to end, then try again."),
+            hint=_("Wait for it to finish, then try again."),
         )
 
 
 class TenantUnfinished(TenantError):
-    """An earlier operation was cut off; nothing else may touch the tenant until it is finished or undone."""
+    """An earlier operation was interrupted; no other operation may touch the tenant until it is finished or undone."""
 
     code = "tenant_unfinished"
 
@@ -123,34 +123,35 @@ class TenantUnfinished(TenantError):
 
 
 class FleetBusy(TenantError):
-    """Another process migrates tenants' databases, or creates a tenant, right now."""
+    """Another process is migrating tenants' databases, or creating a tenant."""
 
     code = "fleet_busy"
 
     def __init__(self) -> None:
         super().__init__(
-            _("Another process is migrating tenants, or creating one."), hint=_("Wait for it to end, then try again.")
+            _("Another process is migrating tenants, or creating one."),
+            hint=_("Wait for it to finish, then try again."),
         )
 
 
 class FleetUnfinished(TenantError):
-    """A migration of tenants is at work, or was cut off: prepared transactions may hold locks in their databases."""
+    """A migration of tenants is running or was interrupted: prepared transactions may hold locks in their databases."""
 
     code = "fleet_unfinished"
 
     def __init__(self, batch_id: object, reason: str = "") -> None:
         super().__init__(
-            _("The migration batch %(id)s did not finish: %(reason)s.") % {"id": batch_id, "reason": reason}
+            _("Migration batch %(id)s did not finish: %(reason)s.") % {"id": batch_id, "reason": reason}
             if reason
-            else _("The migration batch %(id)s is not over.") % {"id": batch_id},
-            hint=_("If nobody runs it any more, run `seo-gen tenant recover`."),
+            else _("Migration batch %(id)s has not finished.") % {"id": batch_id},
+            hint=_("If its process is no longer running, run `seo-gen tenant recover`."),
         )
 
 
 class MigrationFailed(TenantError):
-    """A tenant stands in the way of its batch: before any change, or while its migrations ran.
+    """A tenant keeps its batch from being applied: found before any change, or while its migrations ran.
 
-    `migration` is "app.name", or "" where none was at work.
+    `migration` is "app.name", or "" if none was running.
     """
 
     code = "migration_failed"
@@ -164,7 +165,7 @@ class MigrationFailed(TenantError):
 
 
 class BackupFailed(TenantError):
-    """A backup or an export was not made; what there was of it is removed."""
+    """A backup or an export failed; its partial files are removed."""
 
     code = "backup_failed"
 
@@ -174,42 +175,44 @@ class BackupFailed(TenantError):
 
 
 class RestoreRefused(TenantError):
-    """What was to be restored is not whole, or not this tenant's, or the tenant cannot be restored now."""
+    """The backup is damaged or another tenant's, or the tenant cannot be restored now."""
 
     code = "restore_refused"
 
     def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(
             because(_("Tenant %(id)s was not restored.") % {"id": tenant_id}, reason),
-            hint=hint or _("Its database is as it was."),
+            hint=hint or _("Its database is unchanged."),
             code=code,
         )
 
 
 class ImportRefused(TenantError):
-    """A bundle is damaged, or does not fit this installation; nothing of it is left."""
+    """A bundle is damaged, or does not fit this installation; nothing is left behind."""
 
     code = "import_refused"
 
     def __init__(self, file: str, reason: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(
             because(_("%(file)s was not imported.") % {"file": file}, reason),
-            hint=hint or _("Nothing of it is left."),
+            hint=hint or _("Nothing was left behind."),
             code=code,
         )
 
 
 class RestoreUnfinished(TenantError):
-    """The tenant has its restored database and works; what follows a restore could not be done now."""
+    """The tenant was restored and works, but clean-up after the restore failed."""
 
     code = "restore_unfinished"
 
     def __init__(self, tenant_id: str, reason: str) -> None:
         super().__init__(
             because(
-                _("Tenant %(id)s has its restored database, but what follows is not done.") % {"id": tenant_id}, reason
+                _("Tenant %(id)s was restored and is online, but clean-up after the restore failed.")
+                % {"id": tenant_id},
+                reason,
             ),
-            hint=_("Mend that, then run `seo-gen tenant recover`."),
+            hint=_("Fix this, then run `seo-gen tenant recover`."),
         )
 
 
@@ -221,12 +224,12 @@ class TenantUnreachable(TenantError):
     def __init__(self, tenant_id: str, reason: str) -> None:
         super().__init__(
             _("Tenant %(id)s: its database cannot be reached: %(reason)s.") % {"id": tenant_id, "reason": reason},
-            hint=_("Check the server, then `seo-gen tenant status --tenant-id %(id)s`.") % {"id": tenant_id},
+            hint=_("Check the server, then run `seo-gen tenant status --tenant-id %(id)s`.") % {"id": tenant_id},
         )
 
 
 class TenantLocked(TenantError):
-    """A table of the tenant's is locked by somebody else, for longer than we wait (DATABASE_LOCK_TIMEOUT_S)."""
+    """Another session kept one of the tenant's tables locked for longer than DATABASE_LOCK_TIMEOUT_S."""
 
     code = "tenant_locked"
 
@@ -235,7 +238,7 @@ class TenantLocked(TenantError):
 
 
 class TenantIdentityMismatch(TenantError):
-    """The database behind the tenant's URL is not that tenant's: refused before any row is read."""
+    """The tenant's URL leads to a database that is not its own; refused before any row is read."""
 
     code = "tenant_identity_mismatch"
 
@@ -259,7 +262,7 @@ class TenantConnectionsExhausted(TenantError):
 
 
 class InvalidDatabaseURL(TenantError):
-    """A URL that does not name a PostgreSQL database; the message never repeats it, for it holds a password."""
+    """A URL that does not name a PostgreSQL database; the message never repeats it, since it contains a password."""
 
     code = "tenant_database_url_invalid"
 
@@ -275,20 +278,20 @@ class ServerError(TenantError):
 
 
 class StorageError(SeoGenError):
-    """A file cannot be written or read now: disk full, permissions, S3 out of reach. Another attempt may succeed.
+    """A file cannot be written or read now: disk full, permissions, S3 unreachable. Another attempt may succeed.
 
-    Not a `TenantError`, which says that a tenant cannot be used.
+    Not a `TenantError`, which would mean that the tenant cannot be used.
     """
 
 
 class CacheUnavailable(TenantError):
-    """The cache does not answer: what it holds of a tenant is unknown."""
+    """The cache does not answer, so what it holds about a tenant is unknown."""
 
     code = "cache_unreachable"
 
 
 class DeletionRefused(TenantError):
-    """The tenant cannot be erased as things are; nothing was begun."""
+    """The tenant cannot be erased now; nothing was changed."""
 
     code = "deletion_refused"
 
@@ -301,28 +304,28 @@ class DeletionRefused(TenantError):
 
 
 class DeletionUnfinished(TenantError):
-    """A deletion is begun and cannot go on now; the tenant is closed to everybody meanwhile."""
+    """A deletion has started and cannot continue now; the tenant stays closed."""
 
     code = "deletion_unfinished"
 
     def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(
             because(_("Tenant %(id)s is closed, but not deleted yet.") % {"id": tenant_id}, reason),
-            hint=hint or _("Mend that, then give the command again, or run `seo-gen tenant recover`."),
+            hint=hint or _("Fix this, then repeat the command or run `seo-gen tenant recover`."),
             code=code,
         )
 
 
 class ErasedTenant(TenantError):
-    """Somebody asks for the data of a tenant that was erased."""
+    """A restore or an import was requested for an erased tenant."""
 
     code = "tenant_erased"
 
     def __init__(self, tenant_id: str, erased_at: object) -> None:
         super().__init__(
-            _("Tenant %(id)s was erased (%(time)s); its data is not brought back.")
+            _("Tenant %(id)s was erased (%(time)s); its data will not be restored.")
             % {"id": tenant_id, "time": erased_at},
-            hint=_("Where that is lawful and wanted nevertheless, give --from-erased with the reason; it is recorded."),
+            hint=_("If you are legally entitled to restore it, pass --from-erased REASON (the reason is logged)."),
         )
 
 
@@ -331,41 +334,40 @@ class UnknownErasure(TenantError):
 
     def __init__(self, tenant_id: str) -> None:
         super().__init__(
-            _("No erasure of a tenant %(id)s is recorded.") % {"id": repr(tenant_id)},
-            hint=_("`seo-gen erasure list` shows those that are."),
+            _("No erasure of tenant %(id)s is recorded.") % {"id": repr(tenant_id)},
+            hint=_("`seo-gen erasure list` shows all erasures."),
         )
 
 
 class EncryptionKeyError(TenantError):
-    """No configured key opens a stored credential."""
+    """No configured key decrypts a stored credential."""
 
     code = "encryption_key_missing"
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the driver's first line, which names host, user and database, without anything like a credential."""
+    """Return the first line of the driver's message (host, user, database), with credentials removed."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return re.sub(r"//[^@\s]*@", "//", first).rstrip(".")
 
 
 def reason_of_disk(error: OSError) -> str:
-    """Return what the operating system says, with the path where it names one."""
+    """Return the operating system's message, with the path if there is one."""
     reason = error.strerror or type(error).__name__
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
 @contextmanager
 def disk_failures_told() -> Iterator[None]:
-    """Turn what the operating system refuses in the block, such as on a full disk, into a `TenantError`.
+    """Turn an `OSError` in the block, such as a full disk, into a `TenantError`.
 
-    Whoever encloses it says for which tenant. Where a file is known by name its place says more
-    (`tenants.files.locations`).
+    The caller adds the tenant. For files with known names, `tenants.files.locations` gives better messages.
     """
     try:
         yield
     except OSError as error:
         raise TenantError(
             _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)},
-            hint=_("Make room in SEO_GEN_HOME and the system's temporary folder, then try again."),
+            hint=_("Free space in SEO_GEN_HOME and in the system's temporary folder, then try again."),
             code="disk_unusable",
         ) from error

@@ -1,4 +1,4 @@
-"""End what was cut off: finish it where possible, undo it where not."""
+"""Recover interrupted operations: finish each if possible, else undo it."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ from tenants.servers.session import ServerSession
 from tenants.transfer import new_tenant
 from tenants.types import OnProgress, ignore_progress
 
-# What recoveries call a migration of tenants.
+# The kind of a migration of tenants in a `Recovery`.
 MIGRATE = "migrate"
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What became of one unfinished operation."""
+    """The outcome of one unfinished operation."""
 
     # "*" for a migration of all tenants.
     tenant_id: str
     kind: str
-    # "finished", "undone", "busy" (its process is alive: left alone) or "failed" (still unfinished; see `reason`).
+    # "finished", "undone", "busy" (its process is still running) or "failed" (still unfinished; see `reason`).
     outcome: str
     reason: str = ""
 
@@ -63,11 +63,10 @@ class Recovery:
 def tenant_recover(
     *, age_identity_file: str | None = None, on_progress: OnProgress = ignore_progress
 ) -> list[Recovery]:
-    """End every unfinished operation and say what became of each. Safe to repeat, and to run beside live operations.
+    """Finish or undo every unfinished operation, and return the outcome of each.
 
-    A restore that needs more files of an encrypted backup opens it with the age identity in `identity_file`.
-
-    A migration of tenants comes first: what it prepared keeps everybody else waiting.
+    Safe to repeat, and to run beside live operations. `age_identity_file` decrypts the backup of a restore that still
+    needs files from it. Migrations of tenants come first, since their prepared transactions block everything else.
     """
     age_identity_require(age_identity_file)
     batches = [_recover_batch(batch) for batch in batches_unfinished()]
@@ -84,7 +83,7 @@ def tenant_recover(
 
 
 def _recover_batch(batch: MigrationBatch) -> Recovery:
-    """Commit everywhere what was decided to be committed, and roll back everything else."""
+    """Commit the batch everywhere if that was decided, else roll it back everywhere."""
     tenant_id = batch.tenant_id or "*"
     try:
         with fleet_lock():
@@ -104,7 +103,7 @@ def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
         return Recovery(tenant_id, MIGRATE, "failed", " ".join(problems))
     drop_scratch_databases(batch.work)
     if not commit:
-        batch_end(batch, BatchStatus.ROLLED_BACK, problems=[_("It was cut off, and rolled back.")])
+        batch_end(batch, BatchStatus.ROLLED_BACK, problems=[_("It was interrupted and rolled back.")])
         return Recovery(tenant_id, MIGRATE, "undone", _("No tenant was changed."))
     missing = lost(batch, ended, workers=WORKERS)
     batch_applied(batch, but=missing)
@@ -113,10 +112,10 @@ def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
 
 
 def _end_strays() -> None:
-    """End what a batch prepared after it was ended for it: its process had lost the lock without knowing."""
+    """End what a batch prepared after it was recovered: its process had lost the lock without noticing."""
     over = MigrationBatch.objects.using(CONTROL).exclude(status__in=UNFINISHED)
     for server in DatabaseServer.objects.using(CONTROL):
-        # A server that is away is told of by whatever needs it.
+        # A server that is down is reported by the operations that need it.
         with suppress(ServerError), ServerSession(server, database_prefix(), MIGRATE) as server_session:
             named = map(batch_of, server_session.prepared_transactions(GID_PREFIX))
             for batch in over.filter(pk__in={batch_id for batch_id in named if batch_id}):
@@ -125,18 +124,18 @@ def _end_strays() -> None:
 
 
 def _recover_backup(backup: Backup) -> Recovery:
-    """Remove what a backup left that was cut off; another takes its place."""
+    """Remove the files of an interrupted backup."""
     try:
-        # Exclusively: whoever is at it shares the lock.
+        # Exclusive: a process that is still making the backup holds the lock shared.
         with tenant_lock(backup.tenant_id, backup.kind):
             backup.refresh_from_db(using=CONTROL)
             if backup.status == BackupStatus.RUNNING:
-                backup_abandon(backup, place_at(backup.place), _("It was cut off."))
+                backup_abandon(backup, place_at(backup.place), _("It was interrupted."))
     except TenantBusy:
         return Recovery(backup.tenant_id, backup.kind, "busy")
     except SeoGenError as error:
         return Recovery(backup.tenant_id, backup.kind, "failed", str(error))
-    return Recovery(backup.tenant_id, backup.kind, "undone", _("What there was of it is removed."))
+    return Recovery(backup.tenant_id, backup.kind, "undone", _("Its partial files were removed."))
 
 
 def _recover(operation: TenantOperation, on_progress: OnProgress, age_identity_file: str | None) -> Recovery:

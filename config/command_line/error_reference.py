@@ -37,7 +37,7 @@ and nothing else, and exits 1:
   "error": {
     "code": "tenant_not_found",
     "message": "There is no tenant 'nobody'.",
-    "hint": "`seo-gen tenant list` shows those that exist."
+    "hint": "`seo-gen tenant list` shows all tenants."
   }
 }
 ```

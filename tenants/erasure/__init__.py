@@ -1,1 +1,1 @@
-"""Deleting a tenant for good, the certificate, and verifying that it is still gone."""
+"""Erasing tenants, the certificate of erasure, and verifying that erasures still hold."""

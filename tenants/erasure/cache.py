@@ -1,6 +1,6 @@
-"""What is cached of a tenant: whoever caches anything names its key with `cache_key`, so that it can be erased.
+"""Per-tenant cache keys. Always build keys with `cache_key`, so that an erasure finds them.
 
-The product caches nothing of tenants' contents today; the sessions of staff are in the control database.
+No tenant content is cached today; staff sessions are in the control database.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ ANSWER_S = 5
 
 
 def cache_key(tenant_id: str, name: str) -> str:
-    """Return the key, for Django's cache, of something that belongs to the tenant."""
+    """Return the key, in Django's cache, for something that belongs to the tenant."""
     return f"tenant:{tenant_id}:{name}"
 
 
 def cached_keys(tenant_id: str) -> list[bytes]:
-    """Return the tenant's keys as the server has them; raise `CacheUnavailable`."""
+    """Return the tenant's keys as stored on the cache server. Raises `CacheUnavailable`."""
     client = _client()
     return [] if client is None else list(_keys(client, tenant_id))
 
 
 def cache_erase(tenant_id: str) -> int:
-    """Remove everything cached of the tenant; return how many keys. Raises `CacheUnavailable`."""
+    """Delete the tenant's keys and return how many there were. Raises `CacheUnavailable`."""
     keys, client = cached_keys(tenant_id), _client()
     if client is not None and keys:
         client.delete(*keys)
@@ -37,17 +37,17 @@ def cache_erase(tenant_id: str) -> int:
 
 
 def _client() -> Any:
-    """Return a client of the cache's server; None where it is another kind of cache, which lives in one process."""
+    """Return a client for the cache server; None for other kinds of cache, which live in one process."""
     configured = settings.CACHES["default"]
     if "redis" not in configured["BACKEND"]:
         return None
-    import redis  # slow to load; a cache of another kind does without
+    import redis  # slow to import, and other caches do not need it
 
     return redis.Redis.from_url(configured["LOCATION"], socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
 
 
 def _keys(client: Any, tenant_id: str) -> Iterator[bytes]:
-    # Ids hold no character that a pattern gives a meaning to.
+    # Tenant ids contain no wildcard characters.
     from redis import RedisError
 
     pattern = caches["default"].make_key(cache_key(tenant_id, "*"))
@@ -56,5 +56,5 @@ def _keys(client: Any, tenant_id: str) -> Iterator[bytes]:
     except RedisError as error:
         raise CacheUnavailable(
             _("The cache cannot be reached: %(reason)s.") % {"reason": type(error).__name__},
-            hint=_("`seo-gen stack status` shows what runs; CACHE_URL says where the cache is."),
+            hint=_("`seo-gen stack status` shows what is running; CACHE_URL is the cache's address."),
         ) from error

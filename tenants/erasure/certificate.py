@@ -26,40 +26,41 @@ from tenants.models import (
     TenantStatus,
 )
 
-# Why a file that people gave was not removed, besides what `tenants.erasure.inventory` says of it.
+# One more reason why a supplied file was not removed; `tenants.erasure.inventory` has the others.
 CHANGED = "changed"
-# Why something remains. Part of the document, so in one language; pages translate it.
+# Why something remains. Stored in the document in English; pages translate it.
 WHY_AUDIT = gettext_noop(
-    "The audit log says who did what and when, by ids and digests, without contents. It is kept, and cannot be changed,"
-    " so that it can be proven what happened to the data, its erasure included."
+    "The audit log records who did what and when, by ids and digests, without contents. It is kept and cannot be"
+    " changed, so that what happened to the data, including its erasure, can be proven."
 )
 WHY_TOMBSTONE = gettext_noop("The id is kept so that it is never given to another tenant.")
 WHY_PHYSICAL = gettext_noop(
-    "Base backups and write-ahead logs hold the whole server and cannot be changed in part. They are removed when their"
-    " retention is over; until then the tenant is recovered from them only where an operator says why, on record."
+    "Base backups and write-ahead logs cover the whole server and cannot be changed in part. They are removed when"
+    " their retention ends; until then the tenant can be restored from them only if an operator gives a reason, which"
+    " is recorded."
 )
 WHY_UNTIL = gettext_noop(
-    "Provided that the server's next base backup is a full one and made within that time, and that"
-    " `seo-gen backup prune` runs."
+    "Provided that the server's next base backup is a full one, made within that time, and that `seo-gen backup prune`"
+    " runs."
 )
-WHY_BACKUPS = gettext_noop("Their places could not be reached; the operator accepted that they may remain.")
+WHY_BACKUPS = gettext_noop("Their locations could not be reached; the operator accepted that they may remain.")
 WHY_FILES = gettext_noop(
-    "This file was given to the product to read for this tenant. Anyone who keeps it, or a copy, has to remove it."
+    "The product was given this file to read for this tenant. Anyone who keeps it, or a copy, must remove it."
 )
 WHY_STREAMED = gettext_noop(
-    "The product wrote this tenant's data to standard output, at an operator's command. Anyone who keeps it has to"
-    " remove it."
+    "The product wrote this tenant's data to standard output, on an operator's command. Anyone who keeps it must remove"
+    " it."
 )
-WHY_COPIES = gettext_noop("Tenants of their own that share its history: made from its data, or it from theirs.")
+WHY_COPIES = gettext_noop("Separate tenants that share its history: made from its data, or the source of its data.")
 WHY_SUPERSEDED = gettext_noop(
-    "Files of the control database may hold former versions of its rows, with the tenant's name and texts of errors,"
-    " until they are rewritten: right after the erasure where nobody reads them, else by `seo-gen backup prune`. Its"
-    " server's log and base backups hold them until their own retention is over."
+    "Files of the control database may contain old versions of its rows, with the tenant's name and error texts, until"
+    " they are rewritten: right after the erasure if no one is reading them, else by `seo-gen backup prune`. Its"
+    " server's write-ahead log and base backups contain them until their own retention ends."
 )
 
 
 def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
-    """Return the document, from what the steps found. JSON-ready; times are ISO 8601 with offset, sizes bytes."""
+    """Build the document from what the steps recorded. JSON-ready; times are ISO 8601 with offset, sizes in bytes."""
     found = row.found
     listed = found[ErasurePhase.LISTED]
     remaining = found[ErasurePhase.BACKUPS]["remaining"]
@@ -73,7 +74,7 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
         "requested_at": row.operation.started_at.isoformat(),
         "requested_by": row.operation.user_id,
         "completed_at": completed_at.isoformat(),
-        # What the operator accepted to lose, or to leave (`tenants.erasure.steps`).
+        # The losses that the operator accepted (`tenants.erasure.steps`).
         "accepted": row.accepts,
         "product": product_version(),
         "erased": {
@@ -101,10 +102,10 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
 
 
 def files_of(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the files that people gave; `left` says why one was not removed, None where it was.
+    """Return the supplied files; `left` says why a file was not removed, and is None if it was.
 
-    "there": it is no file of ours; "changed": something else lies in its place; else what
-    `tenants.erasure.inventory` says.
+    "there": its location is not managed by the product; "changed": another file is in its place now; the other values
+    are those of `tenants.erasure.inventory`.
     """
     tried = found[ErasurePhase.BACKUPS]
 
@@ -141,12 +142,12 @@ def _copies(row: Erasure) -> dict[str, Any] | None:
 
 
 def _physical(row: Erasure, completed_at: datetime) -> dict[str, Any]:
-    """Say which base backups and logs still hold the databases, and until when."""
+    """Return which base backups and logs still contain the databases, and until when."""
     server = DatabaseServer.objects.using(CONTROL).filter(pk=row.server).first()
     gone = (BackupStatus.REMOVED, BackupStatus.FAILED)
     backups = list(BaseBackup.objects.using(CONTROL).filter(server_id=row.server).exclude(status__in=gone))
     days = settings.CLUSTER_BACKUP_RETENTION_DAYS
-    # One that is being made now is finished later than we can know.
+    # A running backup finishes at a time that we cannot know: allow a day.
     last = completed_at + timedelta(days=any(backup.finished_at is None for backup in backups))
     return {
         "server": row.server,
@@ -159,7 +160,7 @@ def _physical(row: Erasure, completed_at: datetime) -> dict[str, Any]:
             for backup in backups
         ],
         "wal_archive": (server.wal_archive or server.wal_restore_command) if server else "",
-        # The log up to here was written while the databases existed.
+        # The log up to this point was written while the databases existed.
         "wal_until_lsn": row.found[ErasurePhase.DATABASES]["lsn"],
         "wal_until_segment": row.found[ErasurePhase.DATABASES]["segment"],
         "restore_point": row.found[ErasurePhase.MARKED]["restore_point"],

@@ -1,4 +1,4 @@
-"""Erase a tenant for good (`tenants.erasure.steps`)."""
+"""Erase a tenant permanently (`tenants.erasure.steps`)."""
 
 from __future__ import annotations
 
@@ -51,25 +51,25 @@ DELETABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 @dataclass(frozen=True)
 class Loss:
-    """What a deletion is going to take away."""
+    """What a deletion will remove."""
 
     tenant_id: str
     name: str
     databases: list[HeldDatabase]
-    # By table.
+    # {table: rows}
     rows: dict[str, int]
     storage: HeldStorage
     backups: list[HeldBackup]
-    # Those that people gave the product to read; only some go too.
+    # Files that operators supplied; only some are removed.
     files: list[HeldFile]
-    # When the newest completed backup was begun; None where there is none.
+    # Start of the newest completed backup; None if there is none.
     last_backup_at: datetime | None
-    # Ids of runs that workers are at work on.
+    # Ids of the runs that workers are processing.
     at_work: list[str]
 
 
 def tenant_loss(*, tenant_id: str) -> Loss:
-    """Look through everything that there is of the tenant, and change nothing. Raises what `tenant_delete` raises."""
+    """Return everything that deleting the tenant would remove; change nothing. Raises what `tenant_delete` raises."""
     tenant = tenant_get(tenant_id)
     server = _require_deletable(tenant)
     database = database_of(tenant)
@@ -91,7 +91,7 @@ def tenant_loss(*, tenant_id: str) -> Loss:
 
 
 def tenant_delete_check(*, tenant_id: str, accept_audit_loss: bool = False) -> None:
-    """Raise what `tenant_delete` would refuse before it begins; change nothing."""
+    """Run the checks that `tenant_delete` makes before it changes anything, and raise what they raise."""
     require_finished(tenant_id)
     tenant = tenant_get(tenant_id)
     server = _require_deletable(tenant)
@@ -106,12 +106,12 @@ def tenant_delete(
     accept_lost_backups: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> Erasure:
-    """Erase the tenant, and return the record with its certificate; one that is erased already is left as it is.
+    """Erase the tenant and return the record with its certificate. If it is erased already, only return the record.
 
-    A deletion that was cut off is continued. A broken or missing audit log stands in the way unless
-    `accept_audit_loss`, backups in places that cannot be reached unless `accept_lost_backups`; the certificate says so.
+    Continues an interrupted deletion. A broken or missing audit log stops it unless `accept_audit_loss`, and backups
+    in unreachable locations unless `accept_lost_backups`; the certificate records what was accepted.
     Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, `ServerError` or
-    `DeletionRefused`, and nothing was begun; `DeletionUnfinished` where it was, and the tenant stays closed.
+    `DeletionRefused` if nothing was changed; `DeletionUnfinished` if it has started, and the tenant stays closed.
     """
     accepts = [AUDIT_LOSS] * accept_audit_loss + [LOST_BACKUPS] * accept_lost_backups
     tenant_get(tenant_id)
@@ -131,13 +131,13 @@ def tenant_delete(
 
 
 def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
-    """Record it while no migration of the fleet is on; those that come later leave the tenant out."""
+    """Record the deletion while no fleet migration is running; later migrations skip the tenant."""
     with fleet_shared(wait_s=settings.OPERATION_WAIT_S):
         require_finished(tenant.id)
         server = _require_deletable(tenant)
         with ServerSession(server, database_prefix(), work_of(tenant)) as server_session:
             _require_possible(server_session, tenant, AUDIT_LOSS in accepts)
-            # Only a member of the owner can drop its databases, which an administrator is not who has just come.
+            # Only a member of the owner role can drop its databases, and a new administrator is not one yet.
             server_session.prepare()
         return steps.begin(tenant, accepts)
 
@@ -151,8 +151,8 @@ def _require_possible(server_session: ServerSession, tenant: Tenant, accept_audi
     if refusal:
         raise DeletionRefused(
             tenant.id,
-            _("Its storage does not let its files be listed: %(reason)s.") % {"reason": refusal},
-            hint=_("Grant that permission; docs/configuration.md names what the account needs."),
+            _("The files in its storage cannot be listed: %(reason)s.") % {"reason": refusal},
+            hint=_("Grant that permission; docs/configuration.md lists what the account needs."),
             code="storage_not_listable",
         )
 
@@ -164,7 +164,7 @@ def _require_deletable(tenant: Tenant) -> DatabaseServer:
 
 
 def _require_whole_log(server_session: ServerSession, tenant: Tenant) -> None:
-    """Refuse before anything is begun what would stop it later: a log that is kept must be worth keeping."""
+    """Refuse a broken or missing audit log up front, since it would stop the deletion later."""
     database, identity = database_of(tenant), tenant.chain_identity or tenant.identity
     if not server_session.database_exists(database):
         raise _without_log(tenant, _("Its database is gone, and its audit log with it."))

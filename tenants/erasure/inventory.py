@@ -1,4 +1,4 @@
-"""What there is of a tenant, and where: for whoever is about to erase it, and for whoever looks again afterwards."""
+"""What exists of a tenant, and where: for erasing it, and for verifying the erasure later."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from tenants.routing.owner_connection import owner_connection
 from tenants.schema.row_counts import census_take, is_of
 from tenants.servers.session import ServerSession
 
-# What the databases of a tenant are.
+# The kinds of a tenant's databases.
 LIVE, KEPT, SCRATCH = "live", "kept", "scratch"
 
 
 @dataclass(frozen=True)
 class HeldDatabase:
     name: str
-    # LIVE, KEPT (a restore replaced it) or SCRATCH (one was building it).
+    # LIVE, KEPT (a restore replaced it) or SCRATCH (a restore was building it).
     kind: str
     size_bytes: int
 
 
 @dataclass(frozen=True)
 class HeldStorage:
-    """Everything beneath the tenant's prefix, old versions included."""
+    """Everything under the tenant's prefix, old versions included."""
 
-    # Names, and versions of them.
+    # The number of names, and of versions.
     objects: int
     versions: int
     size_bytes: int
@@ -53,12 +53,12 @@ THERE, GONE, OUT_OF_REACH, STREAM = "there", "gone", "out of reach", "stream"
 
 @dataclass(frozen=True)
 class HeldFile:
-    """A file that people gave the product to read: of the tenant's data, or of what the tenant was made of."""
+    """A file that an operator supplied, with the tenant's data or the data that the tenant was made from."""
 
     file: str
     place: str
     name: str
-    # Of what was read; of what is there where the reading was cut off; None where neither is known.
+    # Of the content that was read, or of the file as it is now if reading was interrupted; None if neither is known.
     sha256: str | None
     size_bytes: int | None
     # "restore", "clone", "import", "verify" or "drill", and when it was read last.
@@ -66,14 +66,14 @@ class HeldFile:
     read_at: str
     # THERE, GONE, OUT_OF_REACH or STREAM (standard input or another pipe).
     state: str
-    # Whether it goes with the tenant: the tenant's own data, in a place that the product keeps backups in. Any other is
-    # somebody's, and named.
+    # Whether it is erased with the tenant: only the tenant's own data, in a location where the product keeps backups.
+    # The certificate lists the others.
     goes: bool
 
 
 @dataclass(frozen=True)
 class HeldBackup:
-    """A backup or an export that the catalogue has."""
+    """A backup or an export in the catalogue."""
 
     id: str
     # "backup" or "export".
@@ -82,7 +82,7 @@ class HeldBackup:
     made_at: str
     size_bytes: int | None
     sha256: str | None
-    # Whether its files are there; None where that cannot be told now.
+    # Whether its files exist; None if that cannot be checked now.
     is_there: bool | None
 
 
@@ -95,7 +95,7 @@ def database_names(tenant_id: str, live: str) -> dict[str, str]:
 
 
 def databases_held(server_session: ServerSession, tenant_id: str, live: str) -> list[HeldDatabase]:
-    """Return those of them that exist."""
+    """Return those of the tenant's databases that exist."""
     names = database_names(tenant_id, live)
     return [HeldDatabase(name, names[name], size) for name, size in server_session.database_bytes(list(names)).items()]
 
@@ -103,10 +103,10 @@ def databases_held(server_session: ServerSession, tenant_id: str, live: str) -> 
 def databases_saying(
     server_session: ServerSession, identity: UUID, *, but: Collection[str]
 ) -> tuple[list[str], list[str]]:
-    """Return (databases, whatever their names, that say they are that tenant's; those that were not looked into).
+    """Return (databases with that tenant's identity, whatever their names; databases that were not checked).
 
-    Those in `but` are left out. A database that is not the owner role's is not connected to: what is in it answers for
-    whoever owns it, and may run anything.
+    Skips those in `but`. Does not connect to a database that another role owns: its owner decides what it answers, and
+    may run any code.
     """
     found, unseen = [], []
     for name, owner in server_session.database_owners().items():
@@ -125,7 +125,7 @@ def databases_saying(
 
 
 def rows_held(server_session: ServerSession, live: str) -> dict[str, int]:
-    """Return {table: rows} of the tenant's database; {} where it is gone or cannot be read."""
+    """Return {table: rows} of the tenant's database; {} if it is gone or cannot be read."""
     try:
         with (
             owner_connection(server_session.server, live, "count") as connection,
@@ -138,7 +138,7 @@ def rows_held(server_session: ServerSession, live: str) -> dict[str, int]:
 
 
 def storage_held(tenant_id: str) -> HeldStorage:
-    """Look through the tenant's files. Raises `StorageError`."""
+    """Count and digest the tenant's files. Raises `StorageError`."""
     digest, paths, versions, size_bytes, last = hashlib.sha256(), 0, 0, 0, None
     for found in versions_of(tenant_id):
         digest.update(f"{found.path}\t{found.version}\t{found.size_bytes}\n".encode())
@@ -150,9 +150,9 @@ def storage_held(tenant_id: str) -> HeldStorage:
 
 
 def backups_of(tenant: Tenant | str) -> list[Backup]:
-    """Return what the catalogue has of the tenant and is not gone, oldest first.
+    """Return the tenant's backups in the catalogue that still exist, oldest first.
 
-    One that `backup prune` removed is still there in a bucket that keeps versions.
+    A bucket with versioning still holds a backup that `backup prune` removed.
     """
     tenant_id = tenant if isinstance(tenant, str) else tenant.id
     found = Backup.objects.using(CONTROL).filter(tenant_id=tenant_id).order_by("started_at")
@@ -160,16 +160,16 @@ def backups_of(tenant: Tenant | str) -> list[Backup]:
 
 
 def backups_held(tenant_id: str) -> list[HeldBackup]:
-    """Look for each of them where the catalogue says that it is."""
-    return [_looked_for(backup) for backup in backups_of(tenant_id)]
+    """Return the tenant's backups, each checked at the location in the catalogue."""
+    return [_backup_held(backup) for backup in backups_of(tenant_id)]
 
 
 def files_held(tenant_id: str, identity: UUID) -> list[HeldFile]:
-    """Return the files that were read for the tenant or of its data, but those that its catalogue has, by path."""
+    """Return the files that were read for the tenant or held its data, by path, without those in its catalogue."""
     own = _catalogued(Backup.objects.using(CONTROL).filter(tenant_id=tenant_id))
     others = _catalogued(Backup.objects.using(CONTROL).exclude(tenant_id=tenant_id))
     managed = managed_places()
-    # Those that were read to their end come first: of a file that is one of them, nothing else is to be said.
+    # Complete reads come first, and win over incomplete reads of the same file.
     rows = FileRead.objects.using(CONTROL).filter(identity=identity).order_by("place", "name", "-sha256", "read_at")
     found: dict[tuple[str, str | None], HeldFile] = {}
     for row in rows:
@@ -181,9 +181,9 @@ def files_held(tenant_id: str, identity: UUID) -> list[HeldFile]:
 
 
 def managed_places() -> set[str]:
-    """Return the places that the product keeps backups in: those of the settings, and those of the catalogue.
+    """Return the locations where the product keeps backups: from the settings and from the catalogue.
 
-    An export lies where somebody wanted it, among files of his own, so its place is none.
+    Exports do not count: an operator chose their location, among other files.
     """
     kept = Backup.objects.using(CONTROL).filter(kind=BackupKind.BACKUP).values_list("place", flat=True).distinct()
     configured = [settings.BACKUP_DAILY_OUTPUT, settings.CLUSTER_BACKUP_OUTPUT]
@@ -191,7 +191,7 @@ def managed_places() -> set[str]:
 
 
 def file_digest(place: Place, name: str) -> str | None:
-    """Return the sha256 of what is there, None where nothing is. Raises `PlaceError`."""
+    """Return the sha256 (hex) of the file's content, None if there is no file. Raises `PlaceError`."""
     try:
         with place.open(name) as file, place.reading(name):
             tally = Tally(file)
@@ -202,7 +202,7 @@ def file_digest(place: Place, name: str) -> str | None:
 
 
 def _catalogued(backups: QuerySet[Backup]) -> set[tuple[str, str]]:
-    """Return (place, name) of all files of the backups, as files that were read are recorded: links followed."""
+    """Return (place, name) of every file of the backups, with links followed as in `FileRead`."""
     return {(_resolved(backup.place), name) for backup in backups for name in names_of(backup)}
 
 
@@ -216,7 +216,7 @@ def _is_in(row: FileRead, places: set[str]) -> bool:
 
 
 def _file_held(row: FileRead, *, goes: bool) -> HeldFile:
-    state, sha256 = _looked_at(row)
+    state, sha256 = _state_and_digest(row)
     return HeldFile(
         file=place_at(row.place).path(row.name),
         place=row.place,
@@ -226,13 +226,13 @@ def _file_held(row: FileRead, *, goes: bool) -> HeldFile:
         purpose=row.purpose,
         read_at=row.read_at.isoformat(),
         state=state,
-        # What was not read to its end cannot be told from what was put in its place.
+        # Without the digest of a complete read, a file put in its place later cannot be told apart.
         goes=goes and bool(row.sha256),
     )
 
 
-def _looked_at(row: FileRead) -> tuple[str, str | None]:
-    """Return whether the file is there, and its digest."""
+def _state_and_digest(row: FileRead) -> tuple[str, str | None]:
+    """Return the file's state and its sha256."""
     if row.is_stream:
         return STREAM, row.sha256 or None
     try:
@@ -244,7 +244,7 @@ def _looked_at(row: FileRead) -> tuple[str, str | None]:
         return OUT_OF_REACH, row.sha256 or None
 
 
-def _looked_for(backup: Backup) -> HeldBackup:
+def _backup_held(backup: Backup) -> HeldBackup:
     return HeldBackup(
         id=str(backup.pk),
         kind=backup.kind,

@@ -1,4 +1,4 @@
-"""How erasures and their certificates are shown: the same sentences by the commands and by the admin's page."""
+"""Present erasures and their certificates, in the same sentences for the commands and the admin page."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Certificate = dict[str, Any]
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that a certificate says."""
+    """One statement of a certificate."""
 
     label: str
     text: str
-    # Sentences beneath it: why, and on which condition.
+    # Sentences shown below it: reasons and conditions.
     notes: tuple[str, ...] = ()
 
 
@@ -39,7 +39,7 @@ class Section:
 
 
 def erasure_document(row: Erasure) -> dict[str, Any]:
-    """Return what `--json` says of an erasure."""
+    """Return an erasure as `--json` prints it."""
     return {
         "operation": str(row.pk),
         "tenant_id": row.tenant_id,
@@ -55,7 +55,7 @@ def erasure_document(row: Erasure) -> dict[str, Any]:
 
 
 def print_certificate(document: dict[str, Any], out: OutputWrapper) -> None:
-    """Print the certificate for people; of an erasure that is not over, how far it is."""
+    """Print the certificate as text, or the progress of an unfinished erasure."""
     certificate = document["certificate"]
     if certificate is None:
         out.write(unfinished(document))
@@ -72,12 +72,12 @@ def print_certificate(document: dict[str, Any], out: OutputWrapper) -> None:
 
 def unfinished(document: dict[str, Any]) -> str:
     return _(
-        "The deletion of tenant %(tenant_id)s is not over (%(phase)s); `seo-gen tenant recover` goes on with it."
+        "The deletion of tenant %(tenant_id)s has not finished (%(phase)s); `seo-gen tenant recover` continues it."
     ) % {**document, "phase": ErasurePhase(document["phase"]).label}
 
 
 def certificate_sections(certificate: Certificate) -> list[Section]:
-    """Put everything that the certificate says into words."""
+    """Return the whole certificate in words, by section."""
     return [
         Section(_("The erasure"), list(_erasure(certificate))),
         Section(_("What was erased"), list(_erased(certificate["erased"]))),
@@ -94,13 +94,13 @@ def _erasure(certificate: Certificate) -> Iterator[Fact]:
         _("%(time)s by %(by)s") % {"time": moment(certificate["requested_at"]), "by": certificate["requested_by"]},
     )
     accepted = {
-        AUDIT_LOSS: _("that its audit log is broken or gone"),
-        LOST_BACKUPS: _("that backups out of reach may remain"),
+        AUDIT_LOSS: _("The operator accepted that its audit log is broken or missing."),
+        LOST_BACKUPS: _("The operator accepted that unreachable backups may remain."),
     }
     yield Fact(
         _("Completed"),
         moment(certificate["completed_at"]),
-        tuple(_("The operator accepted: %(what)s.") % {"what": accepted[one]} for one in certificate["accepted"]),
+        tuple(accepted[one] for one in certificate["accepted"]),
     )
 
 
@@ -134,34 +134,34 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
     for one in erased.get("files", []):
         yield Fact(_("File that was read"), one["file"], _file_notes(one))
     messages = erased["messages"]
-    yield Fact(_("Queued messages"), _("the broker does not show them") if messages is None else str(messages))
+    yield Fact(_("Queued messages"), _("unknown: the broker does not show them") if messages is None else str(messages))
     yield Fact(_("Cache keys"), str(erased["cache_keys"]))
 
 
 def _remains(remains: Certificate) -> Iterator[Fact]:
     yield from _about_audit_log(remains["audit"])
     for one in (remains["backups"] or {"backups": []})["backups"]:
-        yield Fact(_("Backup"), one["file"], (*_backup_notes(one), _said(remains["backups"]["why"])))
+        yield Fact(_("Backup"), one["file"], (*_backup_notes(one), _translated(remains["backups"]["why"])))
     files = remains.get("files") or {"files": [], "why": ""}
     for one in files["files"]:
-        yield Fact(_("File that was read"), one["file"], (*_file_notes(one), _said(files["why"])))
+        yield Fact(_("File that was read"), one["file"], (*_file_notes(one), _translated(files["why"])))
     streamed = remains.get("streamed") or {"files": [], "why": ""}
     for one in streamed["files"]:
-        yield Fact(_("Standard output"), one["file"], (*_streamed_notes(one), _said(streamed["why"])))
+        yield Fact(_("Standard output"), one["file"], (*_streamed_notes(one), _translated(streamed["why"])))
     copies = remains["copies"]
     if copies:
-        yield Fact(_("Copies"), ", ".join(copies["tenants"]), (_said(copies["why"]),))
+        yield Fact(_("Copies"), ", ".join(copies["tenants"]), (_translated(copies["why"]),))
     tombstone = remains["tombstone"]
-    yield Fact(_("Id"), tombstone["tenant_id"], (_said(tombstone["why"]),))
-    yield Fact(_("Control database"), _("former versions of rows"), (_said(remains["superseded"]["why"]),))
+    yield Fact(_("Id"), tombstone["tenant_id"], (_translated(tombstone["why"]),))
+    yield Fact(_("Control database"), _("old versions of rows"), (_translated(remains["superseded"]["why"]),))
 
 
 def _about_audit_log(audit: Certificate) -> Iterator[Fact]:
     if audit["entries"] is None:
-        yield Fact(_("Audit log"), _("none: it was gone or could not be read, which the operator accepted"))
+        yield Fact(_("Audit log"), _("none: it was missing or could not be read, which the operator accepted"))
     else:
         broken = (
-            [_("It was broken at entry %(first_bad)d already, which the operator accepted.") % audit]
+            [_("It was already broken at entry %(first_bad)d, which the operator accepted.") % audit]
             if audit["first_bad"] is not None
             else []
         )
@@ -177,7 +177,7 @@ def _about_audit_log(audit: Certificate) -> Iterator[Fact]:
                 _("Last hash: %(head_hash)s") % audit,
                 _("sha256 of the entries: %(digest)s") % audit,
                 *broken,
-                _said(audit["why"]),
+                _translated(audit["why"]),
             ),
         )
     yield Fact(
@@ -196,7 +196,7 @@ def _held(remains: Certificate) -> Iterator[Fact]:
     for one in physical["base_backups"]:
         yield Fact(_("Base backup"), one["path"], (_made(one["finished_at"]),))
     if not physical["base_backups"]:
-        yield Fact(_("Base backup"), _("none of server %(server)s holds them") % physical)
+        yield Fact(_("Base backup"), _("none of server %(server)s contains them") % physical)
     yield Fact(
         _("Write-ahead log"),
         _("of server %(server)s, up to segment %(wal_until_segment)s (%(wal_until_lsn)s)") % physical,
@@ -210,28 +210,28 @@ def _held(remains: Certificate) -> Iterator[Fact]:
             physical["retention_days"],
         )
         % {"time": moment(physical["until"]), "days": physical["retention_days"]},
-        (_said(physical["why"]), _said(physical["provided"])),
+        (_translated(physical["why"]), _translated(physical["provided"])),
     )
 
 
 def _log_notes(physical: Certificate) -> Iterator[str]:
     archive = physical["wal_archive"]
-    yield _("Archived in %(wal_archive)s") % physical if archive else _("Not archived, as far as is known here")
+    yield _("Archived in %(wal_archive)s") % physical if archive else _("Not archived, as far as the product knows")
     if physical["restore_point"]:
         yield _("Restore point before the erasure: %(restore_point)s") % physical
 
 
 def kind_of(kind: str) -> str:
-    """Say what a tenant's database is or was for (`tenants.erasure.inventory`)."""
+    """Return what a tenant's database is or was for (`tenants.erasure.inventory`)."""
     return {
-        LIVE: _("the one in use"),
-        KEPT: _("replaced by a restore, and kept"),
+        LIVE: _("in use"),
+        KEPT: _("kept after a restore replaced it"),
         SCRATCH: _("being built by a restore"),
     }[kind]
 
 
-def _said(text: str) -> str:
-    """Translate a sentence of the document itself (`tenants.erasure.certificate`)."""
+def _translated(text: str) -> str:
+    """Translate a sentence of the certificate (`tenants.erasure.certificate`)."""
     return _(text)
 
 
@@ -242,18 +242,18 @@ def _rows(rows: dict[str, int]) -> str:
 
 
 def _backup_notes(backup: Certificate) -> tuple[str, ...]:
-    """Say of which moment it is, how large it was, and whether anything of it was found."""
+    """Return a backup's time, size and checksum, and whether its files were found."""
     facts = [_made(backup["made_at"])]
     if backup["size_bytes"] is not None:
         facts.append(exactly(backup["size_bytes"]))
     if backup["is_there"] is False:
-        facts.append(_("its files were not there any more"))
+        facts.append(_("its files no longer existed"))
     checksum = [_("sha256: %(sha256)s") % backup] if backup["sha256"] else []
     return (", ".join(facts), *checksum)
 
 
 def _file_notes(file: Certificate) -> tuple[str, ...]:
-    """Say what a file that somebody gave was read for, what it was, and where it is now."""
+    """Return why a supplied file was read, its size and checksum, and what became of it."""
     read = {
         RESTORE: _("read for a restore at %(time)s"),
         CLONE: _("read to make another tenant at %(time)s"),
@@ -266,25 +266,25 @@ def _file_notes(file: Certificate) -> tuple[str, ...]:
         facts.append(exactly(file["size_bytes"]))
     left = {
         None: "",
-        THERE: _("It is still there."),
-        GONE: _("It was not there any more."),
-        OUT_OF_REACH: _("Its place could not be reached."),
-        STREAM: _("It came through a pipe; its source is not known."),
-        CHANGED: _("Another file is in its place now, which was left alone."),
+        THERE: _("It still exists."),
+        GONE: _("It no longer existed."),
+        OUT_OF_REACH: _("Its location could not be reached."),
+        STREAM: _("It came through a pipe; its source is unknown."),
+        CHANGED: _("Another file is in its place now and was left alone."),
     }[file["left"]]
-    checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 not known: it was not read to its end")
+    checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 unknown: it was not read to the end")
     return (", ".join(facts), checksum, *([left] if left else []))
 
 
 def _streamed_notes(file: Certificate) -> tuple[str, ...]:
-    """Say what was written to standard output, and when."""
+    """Return what was written to standard output, and when."""
     time = {"time": moment(file["read_at"])}
     facts = [
         _("exported at %(time)s") % time if file["purpose"] == BackupKind.EXPORT else _("dumped at %(time)s") % time
     ]
     if file["size_bytes"] is not None:
         facts.append(exactly(file["size_bytes"]))
-    checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 not known: it was interrupted")
+    checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 unknown: it was interrupted")
     return (", ".join(facts), checksum)
 
 
@@ -293,7 +293,7 @@ def _made(text: str | None) -> str:
 
 
 def exactly(size_bytes: int) -> str:
-    """Format bytes as a lawyer wants them: "8.0 MiB (8,361,663 bytes)"."""
+    """Format a size with its exact number of bytes: "8.0 MiB (8,361,663 bytes)"."""
     count = ngettext("%(count)s byte", "%(count)s bytes", size_bytes) % {"count": f"{size_bytes:,}"}
     return count if size_bytes < 2**10 else f"{size(size_bytes)} ({count})"
 

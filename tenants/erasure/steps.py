@@ -1,10 +1,10 @@
-"""Erase a tenant, step by step: each is recorded when it is done, and can be repeated until then.
+"""Erase a tenant in steps. Each step is recorded when it is done, and can be repeated until then.
 
-1. record, and close the tenant in the control database; 2. keep its role out of its database; 3. mark the moment in
-the server's log; 4. copy its audit log into the control database's archive; 5. list what there is; 6. its storage;
-7. backups and exports; 8. messages and cache; 9. databases; 10. roles; 11. look once more, write the certificate, leave
-a tombstone. From 1 on nobody reaches the tenant, and there is no way back: what was cut off goes on.
-docs/adr/0012-erasure.md tells why it is in this order.
+1. record the deletion, and close the tenant in the control database; 2. shut its role out of its database; 3. set a
+restore point in the server's log; 4. copy its audit log into the control database's archive; 5. list what exists;
+6. its storage; 7. backups and exports; 8. messages and cache; 9. databases; 10. roles; 11. clean up once more, write
+the certificate, leave a tombstone. From 1 on no one can use the tenant, and there is no way back: an interrupted
+deletion is continued. docs/adr/0012-erasure.md explains the order.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ from tenants.servers.session import ServerSession, parse_location
 from tenants.types import OnProgress, Progress
 
 KIND = "delete"
-# What an operator may accept: that the audit log is broken or gone; that backups remain in places out of reach.
+# What an operator may accept: a broken or missing audit log; backups left in unreachable locations.
 AUDIT_LOSS = "audit loss"
 LOST_BACKUPS = "lost backups"
-# How long transactions that are open when the tenant is closed may take to end. A worker's hold no model's answer.
+# How long open transactions may take to end once the tenant is closed. Workers' transactions never span an LLM call.
 GRACE_S = 10.0
 
 Found = dict[str, Any]
@@ -82,13 +82,13 @@ Step = Callable[[ServerSession, Tenant, Erasure], Found]
 
 
 def work_of(tenant: Tenant) -> str:
-    """What our sessions on the server are called, so that those of a killed process can be told."""
+    """Return the name of our sessions on the server, by which those of a killed process are found."""
     return work_name(KIND, tenant.identity)
 
 
 def begin(tenant: Tenant, accepts: Sequence[str]) -> Erasure:
-    """Record what is about to happen, and close the tenant to everybody, durably."""
-    assert tenant.server is not None  # the service has asked
+    """Record the deletion and close the tenant, durably."""
+    assert tenant.server is not None  # `tenant_delete` has checked
     location = parse_location(tenant.database_url)
     with transaction.atomic(using=CONTROL):
         operation = operation_begin(tenant_id=tenant.id, kind=KIND)
@@ -113,7 +113,7 @@ def begin(tenant: Tenant, accepts: Sequence[str]) -> Erasure:
 
 
 def accept(row: Erasure, accepts: Sequence[str]) -> None:
-    """Add to what the operator accepts, for a deletion that could not go on without."""
+    """Add to what the operator accepts, for a deletion that cannot continue without it."""
     new = sorted({*row.accepts, *accepts})
     if new == row.accepts:
         return
@@ -124,7 +124,7 @@ def accept(row: Erasure, accepts: Sequence[str]) -> None:
 
 
 def carry_on(server_session: ServerSession, tenant: Tenant, row: Erasure, on_progress: OnProgress) -> None:
-    """Do the steps that are left; raise `DeletionUnfinished` with what stands in the way."""
+    """Run the remaining steps. Raises `DeletionUnfinished` with the reason if one fails."""
     try:
         done = ErasurePhase.values.index(row.phase)
         _require_same_server(server_session, row)
@@ -144,7 +144,7 @@ def carry_on(server_session: ServerSession, tenant: Tenant, row: Erasure, on_pro
 
 
 def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
-    """Go on with a deletion that was cut off."""
+    """Continue an interrupted deletion."""
     row = Erasure.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
     tenant = Tenant.objects.using(CONTROL).select_related("server").get(pk=row.tenant_id)
     with (
@@ -159,7 +159,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
 
 
 def _close(server_session: ServerSession, _tenant: Tenant, row: Erasure) -> Found:
-    """Keep the tenant's role out. A worker that is writing a file holds a transaction meanwhile: it may end."""
+    """Shut the tenant's role out. Open transactions may end first: a worker keeps one open while it writes a file."""
     server_session.fence(row.database, row.role, GRACE_S)
     return {}
 
@@ -174,9 +174,9 @@ def _mark(server_session: ServerSession, tenant: Tenant, _row: Erasure) -> Found
 
 
 def _require_same_server(server_session: ServerSession, row: Erasure) -> None:
-    """Refuse to find nothing on another server, which would be certified as if it were gone.
+    """Refuse to continue on a different server: we would certify a database as gone that we never checked.
 
-    A server that was upgraded meanwhile is another one by its identifier, and has the database.
+    An upgraded server has a new system identifier, but still has the database, so it is accepted.
     """
     begun = row.found.get(ErasurePhase.MARKED, {}).get("system")
     over = ErasurePhase.values.index(row.phase) >= ErasurePhase.values.index(ErasurePhase.CREDENTIALS)
@@ -185,8 +185,8 @@ def _require_same_server(server_session: ServerSession, row: Erasure) -> None:
     if server_session.facts().system_identifier != begun:
         raise DeletionUnfinished(
             row.tenant_id,
-            _("The server that is registered for it now is not the one that its database is on."),
-            hint=_("Put the server's address in the admin right, then give the command again."),
+            _("The tenant now points to a different server than the one this deletion started on."),
+            hint=_("Correct the server's address in the admin, then run the command again."),
             code="tenant_on_another_server",
         )
 
@@ -202,12 +202,10 @@ def _archive(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Fou
             reason = _("Its audit log cannot be read: %(reason)s.") % {"reason": reason_of(error)}
             _require_accepted(row, AUDIT_LOSS, reason)
         except ArchiveDiffers as error:
-            # As where somebody put entries of it there before; nothing can take them out again.
+            # For example because someone inserted entries beforehand, which cannot be removed again.
             _require_accepted(row, AUDIT_LOSS, bare(error.message))
-    elif not _is_ours(archive):
-        _require_accepted(
-            row, AUDIT_LOSS, _("There is an archive of its audit log that the control log knows nothing of.")
-        )
+    elif not _has_log_entry(archive):
+        _require_accepted(row, AUDIT_LOSS, _("The control log has no entry for the archived copy of its audit log."))
         archive = None
     if archive is None:
         return {"entries": None, "first_bad": None, "head_hash": None, "digest": None}
@@ -219,8 +217,8 @@ def _archive(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Fou
     }
 
 
-def _is_ours(archive: AuditArchive) -> bool:
-    """Tell whether an earlier attempt made the archive: its entry was committed with it, and only then."""
+def _has_log_entry(archive: AuditArchive) -> bool:
+    """Return whether an earlier attempt made the archive, which it commits together with a log entry."""
     made = ControlAuditLog.objects.using(CONTROL).filter(
         action="audit.archive", resource_type="tenant", resource_id=archive.tenant_id
     )
@@ -257,7 +255,7 @@ def broken_log(number: int) -> str:
 
 
 def _list(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
-    """List everything before the first of it goes, so that the certificate is the same however often we begin."""
+    """List everything before anything is removed, so that the certificate is the same however often this restarts."""
     return {
         "databases": [asdict(one) for one in databases_held(server_session, tenant.id, row.database)],
         "rows": rows_held(server_session, row.database),
@@ -268,15 +266,15 @@ def _list(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
     }
 
 
-def _erase_storage(_cluster: ServerSession, tenant: Tenant, _row: Erasure) -> Found:
+def _erase_storage(_server_session: ServerSession, tenant: Tenant, _row: Erasure) -> Found:
     tenant_storage.erase_all(tenant.id)
     return {}
 
 
-def _erase_backups(_cluster: ServerSession, tenant: Tenant, row: Erasure) -> Found:
-    """Try every one of them before giving up; those out of reach stay in the catalogue.
+def _erase_backups(_server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
+    """Try every backup before giving up; unreachable ones stay in the catalogue.
 
-    So do files that people gave, where they lie in a place of ours and are still what was read.
+    Also erase supplied files that are in a managed location and unchanged since they were read.
     """
     problems: dict[str, str] = {}
     changed: list[str] = []
@@ -287,7 +285,7 @@ def _erase_backups(_cluster: ServerSession, tenant: Tenant, row: Erasure) -> Fou
             problems[str(backup.pk)] = error.message
         else:
             _note_erased(backup)
-    # A deletion that an older release listed knows of none.
+    # A deletion that an older release listed has no "files".
     for file in row.found[ErasurePhase.LISTED].get("files", []):
         if not file["goes"]:
             continue
@@ -302,7 +300,7 @@ def _erase_backups(_cluster: ServerSession, tenant: Tenant, row: Erasure) -> Fou
 
 
 def _erase_file(row: Erasure, file: Found) -> bool:
-    """Remove a file that somebody gave, for good; False where something else lies there by now."""
+    """Permanently remove a supplied file; return False if another file is in its place now."""
     place = place_at(file["place"])
     found = file_digest(place, file["name"])
     if found not in (None, file["sha256"]):
@@ -315,7 +313,7 @@ def _erase_file(row: Erasure, file: Found) -> bool:
             resource_id=row.tenant_id,
             details={"place": file["place"], "file": file["name"], "sha256": file["sha256"]},
         )
-    # What a bucket keeps of former versions too, also where the file itself is gone.
+    # This also erases old versions in a bucket, even if the file itself is gone.
     place.erase(file["name"])
     return True
 
@@ -332,20 +330,20 @@ def _note_erased(backup: Backup) -> None:
         )
 
 
-def _erase_messages(_cluster: ServerSession, tenant: Tenant, _row: Erasure) -> Found:
+def _erase_messages(_server_session: ServerSession, tenant: Tenant, _row: Erasure) -> Found:
     return {"messages": contents().erase_messages(tenant.id), "cache_keys": cache_erase(tenant.id)}
 
 
 def _drop_databases(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
-    """Drop them all, and what killed drills, verifications and recoveries left of this tenant or of others."""
+    """Drop all its databases, and the leftovers of killed drills, verifications and recovered servers."""
     for name in database_names(tenant.id, row.database):
-        # What somebody prepared in it would keep it from being dropped.
+        # A prepared transaction would block the drop.
         server_session.roll_back_prepared(name)
         server_session.drop_database(name)
     drop_throwaways()
     recoveries_remove()
     lsn, _moment = server_session.heartbeat()
-    # The next segment of the log holds nothing of them.
+    # The next segment of the log contains nothing of these databases.
     return {"lsn": lsn, "segment": server_session.end_segment()}
 
 
@@ -356,7 +354,7 @@ def _drop_roles(server_session: ServerSession, tenant: Tenant, row: Erasure) -> 
     return {"roles": [row.role]}
 
 
-# (what it is called while it is done, what is durable then, how it is done)
+# (name in progress messages, phase that is recorded when it is done, function)
 STEPS: tuple[tuple[str, ErasurePhase, Step], ...] = (
     ("close", ErasurePhase.CLOSED, _close),
     ("mark", ErasurePhase.MARKED, _mark),
@@ -371,7 +369,7 @@ STEPS: tuple[tuple[str, ErasurePhase, Step], ...] = (
 
 
 def _finish(tenant: Tenant, row: Erasure) -> None:
-    """Look once more for what a worker may have written while it was shut out; then certificate and tombstone."""
+    """Remove what a worker may have written while it was being shut out; then write certificate and tombstone."""
     tenant_storage.erase_all(tenant.id)
     contents().erase_messages(tenant.id)
     completed_at = timezone.now()
@@ -387,7 +385,7 @@ def _finish(tenant: Tenant, row: Erasure) -> None:
 
 
 def _forget(tenant: Tenant) -> None:
-    """Leave a tombstone; and of the control database's other rows about the tenant nothing that quotes its contents."""
+    """Leave a tombstone, and clear what quotes the tenant's contents from the control database's other rows."""
     Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(
         status=TenantStatus.DELETED,
         name=tenant.id,
@@ -408,23 +406,23 @@ def _forget(tenant: Tenant) -> None:
 
 
 def _require_accepted(row: Erasure, what: str, reason: str) -> None:
-    """Go on where the operator accepts it, else raise."""
+    """Raise unless the operator passed the matching --accept option."""
     if what in row.accepts:
         return
     raise DeletionUnfinished(row.tenant_id, reason, hint=HINTS[what]())
 
 
 HINTS: dict[str, Callable[[], str]] = {
-    AUDIT_LOSS: lambda: _("Give --accept-audit-loss to delete it nevertheless; the certificate says so then."),
+    AUDIT_LOSS: lambda: _("Pass --accept-audit-loss to delete it anyway; the certificate will say so."),
     LOST_BACKUPS: lambda: _(
-        "Make the place reachable and give the command again; or give --accept-lost-backups: the certificate names them"
-        " then."
+        "Make the location reachable and run the command again, or pass --accept-lost-backups; the certificate will"
+        " then list them."
     ),
 }
 
 
 def _advance(row: Erasure, phase: ErasurePhase, found: Found) -> None:
-    """Make the step durable, with what it found."""
+    """Record durably that the step is done, with its findings."""
     row.phase = phase
     row.found = {**row.found, phase.value: found}
     with transaction.atomic(using=CONTROL):

@@ -1,4 +1,4 @@
-"""Look again, everywhere, whether an erasure still holds."""
+"""Verify that erasures still hold: check everywhere again for the tenants' data."""
 
 from __future__ import annotations
 
@@ -47,23 +47,23 @@ from tenants.servers.session import ServerSession
 
 @dataclass
 class ErasureCheck:
-    """What was found of one erasure."""
+    """The findings for one erasure."""
 
     tenant_id: str
     completed_at: datetime | None
-    # What contradicts the certificate: one sentence each; [] where it holds.
+    # What contradicts the certificate, one sentence each; [] if it holds.
     problems: list[str] = field(default_factory=list)
-    # What is left as the certificate says, such as what goes with the retention.
+    # What remains as certified, such as backups within their retention.
     remaining: list[str] = field(default_factory=list)
-    # Where something of it might be, and could not be looked for.
+    # What could not be checked, one phrase each.
     unseen: list[str] = field(default_factory=list)
 
 
 def erasures_verify(*, tenant_id: str | None = None) -> list[ErasureCheck]:
-    """Look again for what the erasure of that tenant, or of every one, has removed. Raises `UnknownErasure`.
+    """Check again for everything that the erasure of that tenant, or every erasure, removed. Raises `UnknownErasure`.
 
-    Looked through: the tenant's row, databases and roles on every server, storage with versions, the places of its
-    backups, messages and cache, the archived audit log, the certificate, base backups and write-ahead logs.
+    Checks the tenant's row, databases and roles on every server, storage with versions, the locations of its backups,
+    messages and cache, the archived audit log, the certificate, base backups and write-ahead logs.
     """
     rows = [erasure_get(tenant_id)] if tenant_id else list(erasures())
     return [_verify(row) for row in rows]
@@ -72,7 +72,7 @@ def erasures_verify(*, tenant_id: str | None = None) -> list[ErasureCheck]:
 def _verify(row: Erasure) -> ErasureCheck:
     check = ErasureCheck(row.tenant_id, row.completed_at)
     if row.operation.status != OperationStatus.COMPLETED or row.certificate is None:
-        check.problems.append(_("The deletion is not over; `seo-gen tenant recover` goes on with it."))
+        check.problems.append(_("The deletion has not finished; `seo-gen tenant recover` continues it."))
     else:
         for look in LOOKS:
             try:
@@ -93,11 +93,11 @@ def _verify(row: Erasure) -> ErasureCheck:
 
 
 def _certificate(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
-    """The certificate is what it was, by the control database's chained log."""
+    """Compare the certificate with the control database's audit log."""
     entry = _entry("tenant.delete.complete", row.tenant_id)
     assert row.certificate is not None
     if not entry or not (entry["certificate"] == row.digest == digest_of(row.certificate)):
-        yield _("The certificate is not the one that was written: its sha256 differs from the audit log's.")
+        yield _("The certificate is not the one that was issued: its sha256 differs from the audit log's.")
 
 
 def _archived_log(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _archived_log(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     if archive is None:
         yield _("The archived audit log is gone.")
     elif not entry or not (entry["digest"] == archive.digest == kept["digest"]):
-        yield _("The archived audit log is not the one that the certificate names.")
+        yield _("The archived audit log does not match the certificate.")
     elif problem := archive_problem(archive):
         yield problem
 
@@ -118,9 +118,9 @@ def _archived_log(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
 def _row(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     tenant = Tenant.objects.using(CONTROL).filter(pk=row.tenant_id).first()
     if tenant is None:
-        yield _("Its tombstone is gone, so its id could be given again.")
+        yield _("Its tombstone is gone, so its id could be reused.")
     elif tenant.status != TenantStatus.DELETED or tenant.database_url:
-        yield _("The tenant has a database again, or its credentials.")
+        yield _("The tenant has a database or credentials again.")
     returned = ControlAuditLog.objects.using(CONTROL).filter(
         action="tenant.erased.return", resource_type="tenant", resource_id=row.tenant_id
     )
@@ -137,24 +137,24 @@ def _storage(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     held = storage_held(row.tenant_id)
     if held.versions:
         yield ngettext(
-            "There is %(count)d version of a file beneath its prefix in the storage.",
-            "There are %(count)d versions of files beneath its prefix in the storage.",
+            "The storage holds %(count)d file version under its prefix.",
+            "The storage holds %(count)d file versions under its prefix.",
             held.versions,
         ) % {"count": held.versions}
 
 
 def _backups(row: Erasure, check: ErasureCheck) -> Iterator[str]:
-    """Those that the catalogue knows, and whatever else is called like a backup of the tenant's in their places."""
+    """Check the backups in the catalogue, and files in their locations that are named like the tenant's backups."""
     known = Backup.objects.using(CONTROL).filter(tenant_id=row.tenant_id)
     for backup in known:
         found = is_there(backup)
         file = f"{backup.place}/{backup.name}"
         if found:
-            yield _("%(file)s is there.") % {"file": file}
+            yield _("%(file)s exists.") % {"file": file}
         elif found is None and backup.status != BackupStatus.REMOVED:
-            # The certificate names it.
-            check.remaining.append(_("%(file)s was not removed, and its place cannot be reached.") % {"file": file})
-    # Another tenant's id may begin like this one's.
+            # The certificate lists it.
+            check.remaining.append(_("%(file)s was not removed, and its location cannot be reached.") % {"file": file})
+    # Another tenant's id may start with this one.
     named = re.compile(rf"{re.escape(row.tenant_id)}-\d{{8}}T\d{{6}}Z-[0-9a-f]{{8}}\..*")
     catalogued = {(backup.place, name) for backup in known for name in names_of(backup)}
     for url in sorted(set(Backup.objects.using(CONTROL).values_list("place", flat=True))):
@@ -165,31 +165,31 @@ def _backups(row: Erasure, check: ErasureCheck) -> Iterator[str]:
             continue
         for name in names:
             if named.fullmatch(name) and (url, name) not in catalogued:
-                yield _("%(file)s is there, and no catalogue has it.") % {"file": f"{url}/{name}"}
+                yield _("%(file)s exists, but is not in the catalogue.") % {"file": f"{url}/{name}"}
 
 
 def _files(row: Erasure, check: ErasureCheck) -> Iterator[str]:
-    """Files that people gave: those that were removed stay away; the others are left, as certified, while they are."""
+    """Check the supplied files: removed ones must not be back; the others may remain, as certified."""
     assert row.certificate is not None and row.completed_at is not None
     removed = {one["file"] for one in row.certificate["erased"].get("files", [])}
     named = {one["file"] for one in (row.certificate["remains"].get("files") or {"files": []})["files"]}
     for file in files_held(row.tenant_id, row.identity):
         if file.state == OUT_OF_REACH:
-            check.unseen.append(_("%(file)s, which was read for it, cannot be checked.") % {"file": file.file})
+            check.unseen.append(_("%(file)s, which was read for this tenant, cannot be checked.") % {"file": file.file})
         if file.state != THERE:
             continue
         if file.file in removed:
-            yield _("%(file)s is there.") % {"file": file.file}
+            yield _("%(file)s exists.") % {"file": file.file}
         elif file.file in named:
-            check.remaining.append(_("%(file)s, which was read for it, is there.") % {"file": file.file})
+            check.remaining.append(_("%(file)s, which was read for this tenant, still exists.") % {"file": file.file})
         else:
-            yield _("%(file)s, which was read for it, is there, and the certificate does not name it.") % {
+            yield _("%(file)s, which was read for this tenant, exists, but is not in the certificate.") % {
                 "file": file.file
             }
 
 
 def _names(url: str, prefix: str) -> list[str]:
-    """Return the names in the place; one that does not exist holds nothing."""
+    """Return the file names in the place; [] if it does not exist."""
     place = place_at(url)
     try:
         return list(place.names(prefix)) if not isinstance(place, Folder) or place.exists() else []
@@ -198,29 +198,29 @@ def _names(url: str, prefix: str) -> list[str]:
 
 
 def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
-    """On every server, its own or not: a database may have been copied by hand. Those of others are not entered."""
+    """Check every server: a database may have been copied by hand. Databases of other owners are not opened."""
     names = list(database_names(row.tenant_id, row.database))
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
         try:
             with ServerSession(server, database_prefix(), work_name("verify", row.identity)) as server_session:
                 for name in server_session.database_bytes(names):
-                    yield _("There is a database %(name)s on server %(server)s.") % {
+                    yield _("Database %(name)s exists on server %(server)s.") % {
                         "name": name,
                         "server": server.name,
                     }
                 if server_session.role_exists(row.role):
-                    yield _("There is a role %(name)s on server %(server)s.") % {
+                    yield _("Role %(name)s exists on server %(server)s.") % {
                         "name": row.role,
                         "server": server.name,
                     }
                 found, unseen = databases_saying(server_session, row.identity, but=_known_databases(server))
                 if unseen:
                     check.unseen.append(
-                        _("databases of others on server %(server)s: %(names)s")
+                        _("databases of other owners on server %(server)s: %(names)s")
                         % {"server": server.name, "names": ", ".join(unseen)}
                     )
                 for name in found:
-                    yield _("The database %(name)s on server %(server)s says that it is the tenant's.") % {
+                    yield _("Database %(name)s on server %(server)s has this tenant's identity.") % {
                         "name": name,
                         "server": server.name,
                     }
@@ -229,7 +229,7 @@ def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
 
 
 def _known_databases(server: DatabaseServer) -> set[str]:
-    """Return those that belong to other tenants, whose identity is checked whenever they are used."""
+    """Return other tenants' databases, whose identity is checked at every use."""
     tenants = Tenant.objects.using(CONTROL).filter(server=server)
     return {database_of(tenant) for tenant in tenants}
 
@@ -237,14 +237,14 @@ def _known_databases(server: DatabaseServer) -> set[str]:
 def _messages(row: Erasure, check: ErasureCheck) -> Iterator[str]:
     count = contents().count_messages(row.tenant_id)
     if count is None:
-        check.unseen.append(_("The broker does not show its messages; those about a tenant hold only ids."))
+        check.unseen.append(_("The broker does not show its messages; messages about a tenant contain only ids."))
     if count:
         yield ngettext(
-            "The broker holds %(count)d message about it.", "The broker holds %(count)d messages about it.", count
+            "The broker holds %(count)d message for it.", "The broker holds %(count)d messages for it.", count
         ) % {"count": count}
     keys = cached_keys(row.tenant_id)
     if keys:
-        yield ngettext("The cache holds %(count)d key of it.", "The cache holds %(count)d keys of it.", len(keys)) % {
+        yield ngettext("The cache holds %(count)d key for it.", "The cache holds %(count)d keys for it.", len(keys)) % {
             "count": len(keys)
         }
 
@@ -253,19 +253,19 @@ LOOKS = (_certificate, _archived_log, _row, _storage, _backups, _files, _databas
 
 
 def _physical(row: Erasure, promised: dict[str, Any], check: ErasureCheck) -> None:
-    """Say what of base backups and logs is left; that is a problem only when its time is over."""
+    """Report the base backups and logs that remain; they are a problem only after their retention."""
     over = timezone.now() > datetime.fromisoformat(promised["until"])
     target = check.problems if over else check.remaining
     ids = [one["id"] for one in promised["base_backups"]]
     kept = BaseBackup.objects.using(CONTROL).filter(pk__in=ids).exclude(status=BackupStatus.REMOVED)
-    target += [_("The base backup %(name)s still holds its databases.") % {"name": backup.name} for backup in kept]
+    target += [_("Base backup %(name)s still contains its databases.") % {"name": backup.name} for backup in kept]
     place = row.certificate["erased"]["storage"]["place"] if row.certificate else ""
     if place != tenant_storage.place_of(row.tenant_id):
-        check.remaining.append(_("The storage is another one now; %(place)s was not looked at.") % {"place": place})
+        check.remaining.append(_("The storage has changed; %(place)s was not checked.") % {"place": place})
     server = DatabaseServer.objects.using(CONTROL).filter(pk=promised["server"]).first()
     if server is None:
         check.remaining.append(
-            _("Server %(name)s is not registered any more: what its own files, logs and backups hold is not known.")
+            _("Server %(name)s is no longer registered, so what its files, logs and backups contain is unknown.")
             % {"name": promised["server"]}
         )
         return
@@ -276,9 +276,9 @@ def _physical(row: Erasure, promised: dict[str, Any], check: ErasureCheck) -> No
 
 
 def _superseded(row: Erasure, check: ErasureCheck) -> None:
-    """Say where former rows of the control database may still be; the registered servers are asked which has it."""
+    """Report where old rows of the control database may remain, if it is on a registered server."""
     if row.rewritten_at is None:
-        check.remaining.append(_("The files of the control database's tables were not rewritten yet."))
+        check.remaining.append(_("The table files of the control database have not been rewritten yet."))
     gone = (BackupStatus.REMOVED, BackupStatus.FAILED)
     assert row.certificate is not None
     named = [one["id"] for one in row.certificate["remains"]["physical"]["base_backups"]]
@@ -287,7 +287,7 @@ def _superseded(row: Erasure, check: ErasureCheck) -> None:
         if row.rewritten_at is not None:
             backups = backups.filter(started_at__lt=row.rewritten_at)
         check.remaining += [
-            _("The base backup %(name)s may hold former rows of the control database about it.") % {"name": one.name}
+            _("Base backup %(name)s may contain old rows of the control database about it.") % {"name": one.name}
             for one in backups
         ]
         if row.rewritten_segment:
@@ -297,32 +297,32 @@ def _superseded(row: Erasure, check: ErasureCheck) -> None:
 def _servers_of_control() -> Iterator[DatabaseServer]:
     identifier = control_system_identifier()
     for server in DatabaseServer.objects.using(CONTROL):
-        # One that is away was told of.
+        # A server that is down was reported already.
         with suppress(ServerError), ServerSession(server, database_prefix()) as server_session:
             if server_session.facts().system_identifier == identifier:
                 yield server
 
 
 def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
-    """Timelines apart, the names of segments sort like their positions."""
+    """Yield what logs remain. Apart from the timeline, segment names sort by position."""
     if server.wal_archive:
         archive = wal_archive_read(place_at(server.wal_archive))
         count = sum(1 for segment in archive.segments if segment.number <= archive.number(last))
         if count:
             yield ngettext(
-                "%(count)d archived segment of the log of server %(name)s still holds what was written to it.",
-                "%(count)d archived segments of the log of server %(name)s still hold what was written to it.",
+                "%(count)d archived log segment of server %(name)s still contains its changes.",
+                "%(count)d archived log segments of server %(name)s still contain its changes.",
                 count,
             ) % {"count": count, "name": server.name}
     elif server.wal_restore_command:
-        yield _("The log of server %(name)s is archived by another tool, whose retention decides.") % {
+        yield _("Another tool archives the log of server %(name)s; that tool's retention applies.") % {
             "name": server.name
         }
     with ServerSession(server, database_prefix()) as server_session:
         oldest = server_session.oldest_segment()
         if oldest is not None and oldest[8:] <= last[8:]:
             yield _(
-                "The log of server %(name)s itself still holds what was written to it, until its next checkpoints."
+                "The live log of server %(name)s still contains its changes, until the server's next checkpoints."
             ) % {"name": server.name}
 
 

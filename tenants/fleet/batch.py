@@ -1,4 +1,4 @@
-"""A migration of tenants while it runs: what its phases share, how long they took, and the report."""
+"""A running migration of tenants: what its phases share, their timings, and the report."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ UPDATE migration_batch_tenants AS row
 
 @dataclass
 class Batch:
-    """What the phases share, and what is reported in the end."""
+    """State that the phases share, and the data for the report."""
 
     record: MigrationBatch
     release: Release
-    # Fingerprint of the code, when the batch began.
+    # Fingerprint of the code at the start of the batch.
     code: str
     workers: int
     lock_timeout_s: float
     on_progress: OnBatchProgress
     timing_ms: dict[str, int] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
-    # By tenant.
+    # By tenant id.
     prepared: dict[str, Prepared] = field(default_factory=dict)
     locked_ms: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @contextmanager
     def phase(self, name: str, total: int) -> Iterator[Callable[[str], None]]:
-        """Announce the phase and time it; yields what to call when one more is done."""
+        """Announce and time the phase; yield a function to call whenever one more item is done."""
         begun, done = time.perf_counter(), 0
 
         def one_more(subject: str) -> None:
@@ -58,14 +58,14 @@ class Batch:
         yield one_more
         self.timing_ms[name] = round((time.perf_counter() - begun) * 1000)
 
-    def is_unlocked(self, tenant_id: str) -> None:
-        """Note that the tenant's transaction has ended, and with it its locks."""
+    def note_unlocked(self, tenant_id: str) -> None:
+        """Note that the tenant's transaction has ended, which released its locks."""
         prepared = self.prepared.get(tenant_id)
         if prepared:
             self.locked_ms[tenant_id] = round((time.perf_counter() - prepared.locked_at) * 1000)
 
     def end(self, status: BatchStatus) -> BatchReport:
-        """Close the record, with what was measured of each tenant."""
+        """Close the record, with each tenant's measurements."""
         measured = [
             (tenant_id, one.prepared_ms, self.locked_ms.get(tenant_id), one.locks and json.dumps(one.locks))
             for tenant_id, one in self.prepared.items()

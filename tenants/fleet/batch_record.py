@@ -1,6 +1,6 @@
-"""Migrations of many tenants: a lock that dies with its process, and a record that does not.
+"""The lock and the record of a migration of tenants. The lock ends with its process; the record stays.
 
-A batch that is `preparing` or `committing` while nobody holds the lock was cut off: `tenants.unfinished` ends it.
+A batch that is `preparing` or `committing` while no one holds the lock was interrupted: `tenants.unfinished` ends it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ FLEET = "seo-gen:fleet"
 
 @contextmanager
 def fleet_lock() -> Iterator[None]:
-    """Be the only process that changes the shape of the fleet; raise `FleetBusy` where another keeps it."""
+    """Lock the fleet exclusively, for a migration. Raises `FleetBusy` if another process holds the lock."""
     with advisory_lock(FLEET, busy=FleetBusy):
         yield
 
 
 @contextmanager
 def fleet_shared(*, wait_s: float = 600.0) -> Iterator[None]:
-    """Keep the fleet's shape as it is while a tenant joins it: wait for a migration to end, at most so long.
+    """Block fleet migrations during the block; first wait at most `wait_s` for a running one.
 
-    Raises `FleetBusy`, or `FleetUnfinished` where a migration was cut off: which version is to be the fleet's is open.
+    Raises `FleetBusy`, or `FleetUnfinished` if a migration was interrupted: the fleet's version is then undecided.
     """
     with advisory_lock(FLEET, wait_s=wait_s, busy=FleetBusy, shared=True):
         require_fleet_finished()
@@ -41,7 +41,7 @@ def fleet_shared(*, wait_s: float = 600.0) -> Iterator[None]:
 
 
 def batch_begin(*, tenant_id: str, dry_run: bool, version: str, tenant_count: int) -> MigrationBatch:
-    """Record what is about to happen, before any tenant is touched; "" for the tenant: all of them."""
+    """Record the batch before any tenant is touched; `tenant_id` is "" for all tenants."""
     with transaction.atomic(using=CONTROL):
         batch = MigrationBatch.objects.using(CONTROL).create(
             tenant_id=tenant_id,
@@ -55,9 +55,9 @@ def batch_begin(*, tenant_id: str, dry_run: bool, version: str, tenant_count: in
 
 
 def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
-    """Write the decision, COMMITTING or ROLLING_BACK, durably; False where it was decided otherwise before.
+    """Write the decision, COMMITTING or ROLLING_BACK, durably; return False if the other one was made before.
 
-    A conditional update: whoever decides first wins, also where the lock was lost with its connection.
+    The first decision wins, even if a process lost the lock with its connection.
     """
     with transaction.atomic(using=CONTROL):
         row = MigrationBatch.objects.using(CONTROL).select_for_update().get(pk=batch.pk)
@@ -72,7 +72,7 @@ def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
 
 
 def batch_applied(batch: MigrationBatch, *, but: Collection[str]) -> None:
-    """Note that the batch's tenants, those in `but` apart, have its version."""
+    """Note that the batch's tenants, except those in `but`, have its version."""
     Tenant.objects.using(CONTROL).filter(pk__in=set(_tenants(batch)) - set(but)).update(
         schema_version=batch.version, schema_drift=[], schema_checked_at=Now()
     )

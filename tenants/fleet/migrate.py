@@ -1,8 +1,8 @@
-"""Migrate the databases of all tenants, or of one, to this code's version: every one of them or none.
+"""Migrate the databases of all tenants, or of one, to this code's version, all or nothing.
 
 Two-phase commit (docs/adr/0008-fleet-migrations.md): each tenant's transaction is prepared, then the decision is
-written to the control database, then all are committed. Until the decision nothing has changed anywhere; after it
-nothing fails for good.
+written to the control database, then all are committed. Before the decision nothing has changed anywhere; after it
+every commit succeeds in the end.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def tenant_migrate(
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     on_progress: OnBatchProgress = ignore_batch_progress,
 ) -> BatchReport:
-    """Migrate every tenant, suspended ones included, or the one named; return what became of it.
+    """Migrate every tenant, suspended ones included, or the named one; return a report.
 
-    `workers` tenants at a time; a tenant that gives no lock within `lock_timeout_s` seconds fails the batch. With
-    `dry_run` all is prepared and then rolled back. What stands in the way is in the report's `problems`.
-    Raises `UnknownTenant`, `TenantNotActive`, `FleetBusy`, or `FleetUnfinished` and `TenantUnfinished` where something
-    that was cut off must be ended first.
+    Migrates `workers` tenants at a time; a lock that is not available within `lock_timeout_s` seconds fails the batch.
+    With `dry_run` everything is prepared and then rolled back. Failures are in the report's `problems`.
+    Raises `UnknownTenant`, `TenantNotActive`, `FleetBusy`, or `FleetUnfinished` or `TenantUnfinished` if an interrupted
+    operation must be recovered first.
 
     1. lock, record; 2. check every tenant, before any change; 3. rehearse, once per server and history, in a scratch
     database; 4. prepare: the first failure rolls all back; 5. decide, durably; 6. commit everywhere.
@@ -72,7 +72,7 @@ def tenant_migrate(
 
 
 def _chosen(tenant_id: str | None) -> list[Tenant]:
-    # A tenant that is being erased has no version to come, and may take long.
+    # A tenant that is being erased needs no new version, and erasing may take long.
     living = tenants_existing().exclude(status=TenantStatus.DELETING)
     tenants = [tenant_get(tenant_id)] if tenant_id else list(living)
     unfinished = {operation.tenant_id: operation.kind for operation in operations_unfinished()}
@@ -96,7 +96,7 @@ def _run(batch: Batch, tenants: Sequence[Tenant]) -> BatchReport:
         return _commit(batch)
     if batch.problems or batch.jobs:
         return _roll_back(batch)
-    # Nobody had anything to apply.
+    # No tenant had anything to apply.
     return batch.end(BatchStatus.COMPLETED)
 
 
@@ -104,7 +104,7 @@ def _run(batch: Batch, tenants: Sequence[Tenant]) -> BatchReport:
 
 
 def _check(batch: Batch, tenants: Sequence[Tenant]) -> list[Group]:
-    """Look at every tenant; keep what was seen in the control database, and every problem in the batch."""
+    """Inspect every tenant; store the findings in the control database, and every problem in the batch."""
     with batch.phase("check", len(tenants)) as one_more:
         looks, errors = look_at(tenants, work=batch.record.work, workers=batch.workers, on_look=one_more)
         problems = [*errors, *_histories(batch.release, looks)]
@@ -115,7 +115,9 @@ def _check(batch: Batch, tenants: Sequence[Tenant]) -> list[Group]:
         drift, unread = drift_of(groups, work=batch.record.work)
         problems += unread
         for tenant_id, found in drift.items():
-            reason = _("Its schema is not what its migrations make: %(differences)s.") % {"differences": named(found)}
+            reason = _("Its schema differs from what its migrations create: %(differences)s.") % {
+                "differences": named(found)
+            }
             problems.append(MigrationFailed(tenant_id, reason))
         unknown = {error.tenant_id for error in unread}
         note_schemas([look for look in looks if look.tenant.id not in unknown], batch.release, drift)
@@ -131,7 +133,7 @@ def _histories(code: Release, looks: Sequence[Look]) -> Iterator[MigrationFailed
 
 
 def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
-    """Find out what each group needs, and whether its server lets us and can hold that many prepared transactions."""
+    """Rehearse each group's migrations, once its server has the rights and room for the prepared transactions."""
     pending = [one for one in groups if not batch.release.is_complete(one.history)]
     for key, reason in untransactional().items():
         if any(not batch.release.is_applied(key, one.history) for one in pending):
@@ -151,7 +153,7 @@ def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
                 return
             batch.jobs += [Job(look, script, batch.record.gid(look.database)) for look in one.looks]
             one_more(one.server.name)
-    # Tenants at work last, so that their locks are held the shortest.
+    # Busy tenants last, so that their locks are held for the shortest time.
     batch.jobs.sort(key=lambda job: job.look.tenant.work_seen_at is not None)
 
 
@@ -167,10 +169,10 @@ def _full_servers(batch: Batch, pending: Sequence[Group]) -> Iterator[str]:
             maximum, used = server_session.prepared_capacity()
         if used + needed > maximum:
             yield ngettext(
-                "Database server %(name)s can hold %(maximum)d prepared transaction (%(used)d in use), and this"
+                "Database server %(name)s can hold %(maximum)d prepared transaction (%(used)d in use), but this"
                 " batch needs %(needed)d: set max_prepared_transactions to at least %(wanted)d in its postgresql.conf"
                 " and restart it.",
-                "Database server %(name)s can hold %(maximum)d prepared transactions (%(used)d in use), and this"
+                "Database server %(name)s can hold %(maximum)d prepared transactions (%(used)d in use), but this"
                 " batch needs %(needed)d: set max_prepared_transactions to at least %(wanted)d in its postgresql.conf"
                 " and restart it.",
                 maximum,
@@ -181,7 +183,7 @@ def _full_servers(batch: Batch, pending: Sequence[Group]) -> Iterator[str]:
 
 
 def _record_jobs(batch: Batch) -> None:
-    """Write down whose databases are going to hold a prepared transaction, before one does."""
+    """Record which databases will hold a prepared transaction, before any does."""
     with transaction.atomic(using=CONTROL):
         BatchTenant.objects.using(CONTROL).bulk_create(
             BatchTenant(
@@ -198,7 +200,7 @@ def _record_jobs(batch: Batch) -> None:
 
 
 def _mark_servers(batch: Batch) -> None:
-    """Make the moment before the change one that each server can be recovered to."""
+    """Set a restore point on each server before the change."""
     if batch.record.dry_run:
         return
     for server in {job.look.server for job in batch.jobs}:
@@ -206,7 +208,7 @@ def _mark_servers(batch: Batch) -> None:
 
 
 def _prepare(batch: Batch) -> None:
-    """Prepare every tenant, several at a time; the first failure leaves the rest alone."""
+    """Prepare every tenant, several at a time; stop at the first failure."""
 
     def work(job: Job) -> Prepared:
         return prepare(
@@ -230,10 +232,10 @@ def _prepare(batch: Batch) -> None:
 
 
 def _decide(batch: Batch) -> bool:
-    """Write the decision to commit; False, with the reason, where all must be rolled back instead."""
+    """Write the decision to commit; return False, with the reason in `problems`, if all must be rolled back."""
     with batch.phase("decide", 1) as one_more:
         if fingerprint() != batch.code:
-            batch.problems.append(_("The migrations on disk were changed while the batch ran."))
+            batch.problems.append(_("The migrations on disk changed while the batch was running."))
             return False
         if not batch_decide(batch.record, BatchStatus.COMMITTING):
             batch.problems.append(_("Another process has rolled the batch back."))
@@ -243,7 +245,7 @@ def _decide(batch: Batch) -> bool:
 
 
 def _commit(batch: Batch) -> BatchReport:
-    """Commit what is prepared; what cannot be reached now stays for `recover`."""
+    """Commit everything that is prepared; unreachable databases are left to `tenant_recover`."""
     problems = _end_prepared(batch, "commit", commit=True)
     if problems:
         batch.problems += problems
@@ -255,7 +257,7 @@ def _commit(batch: Batch) -> BatchReport:
 
 
 def _roll_back(batch: Batch) -> BatchReport:
-    """Undo what is prepared. A dry run without problems has gone well."""
+    """Roll back everything that is prepared. A dry run without problems counts as completed."""
     if not batch_decide(batch.record, BatchStatus.ROLLING_BACK):
         return batch.report("unfinished")
     problems = _end_prepared(batch, "roll back", commit=False)
@@ -266,7 +268,7 @@ def _roll_back(batch: Batch) -> BatchReport:
 
 
 def _abandon(batch: Batch, error: BaseException) -> None:
-    """Roll back after Ctrl-C or a defect; raise `FleetUnfinished` where that is not possible, or no longer."""
+    """Roll back after Ctrl-C or a bug. Raises `FleetUnfinished` if that is not possible, or no longer."""
     batch.problems.append(type(error).__name__)
     # The connection may be what failed.
     connections[CONTROL].close()
@@ -282,7 +284,7 @@ def _end_prepared(batch: Batch, phase: str, *, commit: bool) -> list[str]:
     with batch.phase(phase, len(batch.prepared)) as one_more:
 
         def on_end(tenant_id: str) -> None:
-            batch.is_unlocked(tenant_id)
+            batch.note_unlocked(tenant_id)
             one_more(tenant_id)
 
         return end_all(batch.record, commit=commit, workers=batch.workers, on_end=on_end)

@@ -28,7 +28,7 @@ from tenants.servers.session import ServerSession
 
 # SQLSTATE, PostgreSQL manual, appendix A.
 UNDEFINED_OBJECT = "42704"
-# The strongest lock on each of our tables, of those that writers (or also readers) wait for.
+# The strongest lock on each of our tables that blocks writers, or readers too.
 LOCKS = """
 SELECT regexp_replace(relation::regclass::text, '^public\\.', ''),
        (array_agg(mode ORDER BY array_position(%s, mode)))[1]
@@ -43,7 +43,7 @@ BLOCKING_MODES = ["AccessExclusiveLock", "ExclusiveLock", "ShareRowExclusiveLock
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done in one tenant's database."""
+    """The work to do in one tenant's database."""
 
     look: Look
     script: Script
@@ -59,17 +59,18 @@ class Prepared:
 
 
 def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, with_locks: bool) -> Prepared:
-    """Migrate the tenant in one transaction and prepare it; raise `MigrationFailed`, having changed nothing.
+    """Migrate the tenant in one transaction and prepare it. Raises `MigrationFailed`, and nothing has changed then.
 
-    1. history and schema are still what was looked at, so that what the migrations call is ours; 2. the script; 3. the
-    tenant's own audit entry, last as always; 4. the schema is what the rehearsal came to; 5. PREPARE TRANSACTION.
+    1. check that history and schema are unchanged since the inspection, so that migrations call only our code; 2. the
+    script; 3. the tenant's own audit entry, last as always; 4. check that the schema is the rehearsal's; 5. PREPARE
+    TRANSACTION.
     """
     begun = time.perf_counter()
-    tenant_id, at_work = job.look.tenant.id, ""
+    tenant_id, running = job.look.tenant.id, ""
 
     def on_step(name: str) -> None:
-        nonlocal at_work
-        at_work = name
+        nonlocal running
+        running = name
 
     with owner_connection(job.look.server, job.look.database, work) as connection:
         try:
@@ -88,15 +89,15 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
             raise
         except Error as error:
             reason = _reason(job, error, lock_timeout_s)
-            raise MigrationFailed(tenant_id, reason, migration=at_work) from error
+            raise MigrationFailed(tenant_id, reason, migration=running) from error
         except Exception as error:  # a data migration's own code: whatever it raises is this tenant's failure
             first = str(error).strip().partition("\n")[0]
-            raise MigrationFailed(tenant_id, f"{type(error).__name__}: {first}", migration=at_work) from error
+            raise MigrationFailed(tenant_id, f"{type(error).__name__}: {first}", migration=running) from error
     return Prepared(_ms_since(begun), locked_at, locks)
 
 
 def end_prepared(server: DatabaseServer, database: str, gid: str, *, commit: bool, work: str) -> bool:
-    """Commit or roll back a prepared transaction; False where there is none of that name (any more)."""
+    """Commit or roll back a prepared transaction; return False if there is none with that name (any more)."""
     with owner_connection(server, database, work) as connection:
         try:
             _execute(connection, "COMMIT PREPARED %s" if commit else "ROLLBACK PREPARED %s", gid)
@@ -110,10 +111,11 @@ def end_prepared(server: DatabaseServer, database: str, gid: str, *, commit: boo
 def end_all(
     batch: MigrationBatch, *, commit: bool, workers: int, on_end: Callable[[str], None] = lambda tenant_id: None
 ) -> list[str]:
-    """Commit or roll back whatever the batch has prepared, on every server; return what could not be ended, and why.
+    """Commit or roll back everything that the batch has prepared, on every server; return one sentence per failure.
 
-    1. end sessions that a killed process left, lest they prepare one more; 2. ask each server what is prepared; 3. end
-    it. Repeating it is harmless, also where another process does the same meanwhile. `on_end` hears each tenant's id.
+    1. end the sessions of a killed process, so that they cannot prepare another one; 2. ask each server what is
+    prepared; 3. end it. Safe to repeat, even while another process does the same. `on_end` is called with each tenant's
+    id.
     """
     problems: list[str] = []
     found: list[tuple[DatabaseServer, str, str]] = []
@@ -141,9 +143,9 @@ def end_all(
 
 
 def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> dict[str, str]:
-    """Return {tenant id: sentence} of a committed batch's tenants, those in `committed` apart, that were not migrated.
+    """Return {tenant id: sentence} of a committed batch's tenants that were not migrated; skip those in `committed`.
 
-    Somebody else must have rolled their prepared transactions back. Raises what keeps a database from being asked.
+    Someone else must have rolled back their prepared transactions. Raises if a database cannot be checked.
     """
 
     def is_lost(row: BatchTenant) -> bool:
@@ -160,13 +162,13 @@ def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> 
         if isinstance(outcome, BaseException):
             raise outcome
         if outcome:
-            reason = _("Its prepared transaction was rolled back by somebody else; migrate it again.")
+            reason = _("Someone else rolled back its prepared transaction; migrate it again.")
             problems[row.tenant_id] = str(MigrationFailed(row.tenant_id, reason))
     return problems
 
 
 def _audit(connection: BaseDatabaseWrapper, job: Job, release: Release) -> None:
-    # Inside the open transaction, which is given up as a whole where this fails.
+    # Inside the open transaction, which is rolled back as a whole if this fails.
     with transaction.atomic(using=connection.alias, savepoint=False):
         record(
             using=connection.alias,
@@ -191,7 +193,8 @@ def _require_schema(connection: BaseDatabaseWrapper, job: Job) -> None:
     if catalog_fingerprint(connection) != job.script.fingerprint:
         found = named(differences(job.script.catalog, catalog_read(connection)))
         raise MigrationFailed(
-            job.look.tenant.id, _("Its schema came out unlike the others': %(differences)s.") % {"differences": found}
+            job.look.tenant.id,
+            _("Its migrated schema differs from the rehearsal's: %(differences)s.") % {"differences": found},
         )
 
 
@@ -202,7 +205,7 @@ def _locks(connection: BaseDatabaseWrapper) -> dict[str, str]:
 
 
 def _reason(job: Job, error: Error, lock_timeout_s: float) -> str:
-    """Return the database's message; for a lock that was not to be had, also who holds it."""
+    """Return the database's message; after a lock timeout, who holds the lock."""
     if not is_lock_timeout(error):
         return reason_of(error)
     return _("It was busy: %(reason)s.") % {"reason": lock_reason(job.look.server, job.look.database, lock_timeout_s)}

@@ -1,1 +1,1 @@
-"""From creation to suspension: creating tenants, their status, their passwords, and preparing the control database."""
+"""Create and suspend tenants, show their status, rotate passwords, and prepare the control database."""

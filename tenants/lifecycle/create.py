@@ -65,7 +65,7 @@ def tenant_create(
 
 @contextmanager
 def _locked_id(chosen: str | None, name: str, wait_s: float) -> Iterator[str]:
-    """Hold the lock of the chosen id, or of the next numbered one; the latter while no other creation picks one too."""
+    """Lock the chosen id, or the next numbered one; no two creations pick a number at the same time."""
     if chosen is not None:
         with tenant_lock(chosen, KIND):
             yield chosen
@@ -78,26 +78,26 @@ def _locked_id(chosen: str | None, name: str, wait_s: float) -> Iterator[str]:
 
 def _numbering() -> TenantError:
     return TenantError(
-        _("Another tenant is being created whose id is numbered."),
-        hint=_("Wait for it, or choose an id with --id."),
+        _("Another tenant with a numbered id is being created."),
+        hint=_("Wait for it to finish, or choose an id with --id."),
         code="tenant_create_busy",
     )
 
 
 def _next_id(name: str) -> str:
-    """Return a numbered id that no tenant has or had, or that of an interrupted creation under this name."""
+    """Return a numbered id that no tenant has or ever had, or that of an interrupted creation with this name."""
     begun = operations_unfinished().filter(kind=KIND).values("tenant_id")
     again = Tenant.objects.using(CONTROL).filter(name=name, pk__in=begun).values_list("pk", flat=True).first()
-    # Tombstones keep their rows, so no id is ever used a second time.
+    # Erased tenants keep their rows, so no id is ever reused.
     return again or next(numbered_ids(Tenant.objects.using(CONTROL).values_list("pk", flat=True)))
 
 
 def provision_or_undo(
     server_session: ServerSession, tenant: Tenant, operation: TenantOperation, on_progress: OnProgress
 ) -> None:
-    """Finish the creation; on failure remove what was made, so that nothing half-made is left, and raise the failure.
+    """Finish the creation; on failure remove everything that was created, and raise the failure.
 
-    Where even the removal fails (the server went away), the record stays for `tenant_recover`.
+    If the removal fails too (the server went down), the record stays for `tenant_recover`.
     """
     try:
         template = _provision(server_session, tenant, on_progress)
@@ -112,7 +112,7 @@ def provision_or_undo(
 
 
 def undo(server_session: ServerSession, tenant: Tenant, operation: TenantOperation, failure: BaseException) -> None:
-    """Remove the tenant's database, role and row; its id may be used again, since it never was a customer's."""
+    """Remove the tenant's database, role and row; its id may be reused, since no customer ever had it."""
     location = parse_location(tenant.database_url)
     server_session.drop_database(location.database)
     server_session.drop_role(location.role)
@@ -124,7 +124,7 @@ def undo(server_session: ServerSession, tenant: Tenant, operation: TenantOperati
 
 
 def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | None:
-    """Return the creation of this very tenant that was cut off, if any; refuse an id that is taken."""
+    """Return the interrupted creation of this tenant, if any; refuse an id that is taken."""
     tenant = Tenant.objects.using(CONTROL).select_related("server").filter(pk=tenant_id).first()
     if tenant is None:
         return None
@@ -135,8 +135,8 @@ def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | N
         raise TenantUnfinished(tenant_id, KIND)
     if tenant.status == TenantStatus.DELETED:
         raise TenantExists(
-            _("The id %(id)s belonged to a tenant that was erased, and is never used again.") % {"id": tenant_id},
-            hint=_("Choose another with --id."),
+            _("The id %(id)s belonged to an erased tenant and cannot be reused.") % {"id": tenant_id},
+            hint=_("Choose another id with --id."),
             code="tenant_id_erased",
         )
     raise TenantExists(
@@ -148,7 +148,7 @@ def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | N
 def _begin(
     server_session: ServerSession, tenant_id: str, name: str, identity: uuid.UUID
 ) -> tuple[Tenant, TenantOperation]:
-    """Record the tenant with the credentials it is going to have, and the operation, before anything is made."""
+    """Record the tenant with its future credentials, and the operation, before anything is created."""
     location = server_session.location(database_name(database_prefix()), secrets.token_urlsafe(32))
     tenant = Tenant(
         id=tenant_id,
@@ -167,7 +167,7 @@ def _begin(
         if "tenants_name_is_unique" not in str(error):
             raise
         raise TenantExists(
-            _("Another tenant is named %(name)r already.") % {"name": name},
+            _("Another tenant is already named %(name)r.") % {"name": name},
             hint=_("Choose another name."),
             code="tenant_name_taken",
         ) from error
@@ -175,7 +175,7 @@ def _begin(
 
 
 def _provision(server_session: ServerSession, tenant: Tenant, on_progress: OnProgress) -> str:
-    """Make the database, and return which template it was cloned from."""
+    """Create the database, and return the name of the template that it was cloned from."""
     location = parse_location(tenant.database_url)
     on_progress(Progress(tenant.id, "template"))
     template = ensure_template(server_session, database_prefix())

@@ -1,4 +1,4 @@
-"""Give tenants' roles new passwords, and put back what was changed of them; after a leak, say."""
+"""Give tenants' roles new passwords and reset their limits and settings, for example after a leak."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tenants.types import OnProgress, Progress, ignore_progress
 KIND = "rotate"
 ROTATED = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 WORKERS = 4
-# How long sessions that are at work may go on. A worker's hold no model's answer.
+# How long busy sessions may continue. Workers' transactions never span an LLM call.
 GRACE_S = 10.0
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """What became of one tenant's password: it is a new one, or what kept it from being changed."""
+    """The outcome for one tenant: its role has a new password, unless there is a problem."""
 
     tenant_id: str
     problem: str = ""
@@ -37,11 +37,11 @@ class Rotation:
 def tenant_rotate(
     *, tenant_id: str | None, grace_s: float = GRACE_S, on_progress: OnProgress = ignore_progress
 ) -> list[Rotation]:
-    """Give the role of the tenant named, or of every one, a new password, and its limit and settings back.
+    """Give the role of the named tenant, or of every tenant, a new password, and reset its limit and settings.
 
-    Sessions that were opened with the old password are ended: idle ones at once, others when they are idle, or after
-    `grace_s`. What the role has prepared is rolled back. One that fails is told of in its outcome, and does not hold up
-    the others. Raises `UnknownTenant`, and `TenantNotActive` for one that has no role now.
+    Sessions that were opened with the old password are ended: idle ones at once, others when they become idle, or after
+    `grace_s` seconds. Prepared transactions of the role are rolled back. A failure is reported in that tenant's outcome
+    and does not stop the others. Raises `UnknownTenant`, and `TenantNotActive` if the named tenant has no role now.
     """
     tenants = list(tenants_existing().filter(status__in=ROTATED))
     if tenant_id:
@@ -52,7 +52,7 @@ def tenant_rotate(
         try:
             _rotate(tenant.id, grace_s, on_progress)
         finally:
-            # The thread's own.
+            # This thread's own connection.
             connections[CONTROL].close()
 
     rotations = []
@@ -64,9 +64,9 @@ def tenant_rotate(
 
 
 def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
-    """Finish one that was cut off: the tenant's row has the new password, so its role gets that one."""
+    """Finish an interrupted rotation: give the role the new password, which is in the tenant's row."""
     tenant = tenant_get(operation.tenant_id)
-    with _cluster(tenant) as server_session:
+    with _session(tenant) as server_session:
         server_session.end_predecessors()
         location = parse_location(tenant.database_url)
         server_session.ensure_login(location.role, location.password)
@@ -74,17 +74,17 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
 
 
 def _rotate(tenant_id: str, grace_s: float, on_progress: OnProgress) -> None:
-    """1. tell the server, which does it when 2 is durable; 2. record: operation, URL, audit entry; 3. sessions end.
+    """1. set the password on the server, uncommitted; 2. record operation, URL and audit entry; 3. commit; 4. sessions.
 
-    Between 2 and the server's commit, milliseconds later, the URL's password is not good yet: whoever connects then
-    tries again (`tenants.routing.backend`).
+    Between 2 and 3, for milliseconds, the URL's password is not valid yet: connections are retried
+    (`tenants.routing.backend`).
     """
     with tenant_lock(tenant_id, KIND):
         require_finished(tenant_id)
         tenant = tenant_get(tenant_id)
         _require_role(tenant)
         role, password = parse_location(tenant.database_url).role, secrets.token_urlsafe(32)
-        with _cluster(tenant) as server_session:
+        with _session(tenant) as server_session:
             server_session.require_needed()
             operation: TenantOperation | None = None
             try:
@@ -113,7 +113,7 @@ def _record(tenant: Tenant, url: str) -> TenantOperation:
 def _finish(
     server_session: ServerSession, tenant: Tenant, operation: TenantOperation, grace_s: float, on_progress: OnProgress
 ) -> None:
-    """End what was opened with the old password, and the operation. Can be repeated."""
+    """End the sessions of the old password and roll back what is prepared; end the operation. Can be repeated."""
     location = parse_location(tenant.database_url)
     server_session.end_old_sessions(location.role, grace_s)
     on_progress(Progress(tenant.id, "sessions"))
@@ -131,6 +131,6 @@ def _require_role(tenant: Tenant) -> None:
     tenant.require_server()
 
 
-def _cluster(tenant: Tenant) -> ServerSession:
-    assert tenant.server is not None  # one that we rotate has one
+def _session(tenant: Tenant) -> ServerSession:
+    assert tenant.server is not None  # a tenant that we rotate has one
     return ServerSession(tenant.server, database_prefix(), work_name(KIND, tenant.identity))

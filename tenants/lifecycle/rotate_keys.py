@@ -1,4 +1,4 @@
-"""Write every stored credential anew with the first of the configured keys, so that older keys can be withdrawn."""
+"""Re-encrypt every stored credential with the first configured key, so that older keys can be removed."""
 
 from django.db import transaction
 
@@ -8,9 +8,9 @@ from tenants.models import DatabaseServer, Tenant
 
 
 def credentials_rotate() -> int:
-    """Re-encrypt the credentials of all servers and tenants; return of how many.
+    """Re-encrypt the credentials of all servers and tenants; return how many there are.
 
-    All or none: one transaction, the rows locked. Raises `EncryptionKeyError` where no configured key opens one.
+    All or nothing: one transaction, the rows locked. Raises `EncryptionKeyError` if no configured key decrypts one.
     """
     with transaction.atomic(using=CONTROL):
         count = 0

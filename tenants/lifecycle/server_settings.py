@@ -1,4 +1,4 @@
-"""What is kept with a database server beside its address: where tenants go, and where its log is archived."""
+"""A database server's settings besides its address: placement of tenants, and where its log is archived."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tenants.models import DatabaseServer
 
 @dataclass(frozen=True)
 class ServerSettings:
-    # None: no limit.
+    # None for no limit.
     capacity: int | None
     is_default: bool
     is_active: bool
-    # A folder or s3://bucket/prefix; "": unknown.
+    # A folder or s3://bucket/prefix; "" if unknown.
     wal_archive: str
 
 
 def server_settings_save(*, name: str, settings: ServerSettings) -> None:
-    """Save all of them; the mark of the default server moves from the server that has it, which is recorded.
+    """Save all settings; if this becomes the default server, the previous one loses the mark, which is recorded.
 
-    What changes of the server itself, the caller records in the same transaction.
+    The caller records the changes of this server, in the same transaction.
     """
     with transaction.atomic(using=CONTROL):
         servers = DatabaseServer.objects.using(CONTROL)

@@ -27,7 +27,7 @@ MAIN_SERVER = "main"
 
 
 def control_setup(*, verbosity: int = 0) -> list[str]:
-    """Bring the control database and the servers up to this release; safe to repeat. Return what is wrong with them.
+    """Bring the control database and the servers up to this release; return what is wrong with them. Safe to repeat.
 
     1. rights, of the control database's roles and of the main server's administrator: raises `ServerError`, having
     changed nothing, if one that is needed is missing; 2. migrations; 3. the servers: one that is down is only named in
@@ -53,7 +53,7 @@ def control_setup(*, verbosity: int = 0) -> list[str]:
 def server_register(*, name: str, admin_url: str) -> DatabaseServer:
     """Record a server, or its new address; the URLs of the tenants on it follow.
 
-    Raises `ServerURLRefused`, or `ServerError` where the server cannot be used.
+    Raises `ServerURLRefused`, or `ServerError` if the server cannot be used.
     """
     require_server_url(admin_url)
     server = DatabaseServer.objects.using(CONTROL).filter(pk=name).first()
@@ -82,7 +82,7 @@ def _require_rights(server: DatabaseServer) -> None:
 
 
 def _prepared(server: DatabaseServer) -> list[str]:
-    """See to the roles of a server and to the owner's login; return one sentence for each thing that is missing."""
+    """Set up a server's roles and the owner's login; return one sentence for each thing that is missing."""
     try:
         with ServerSession(server, database_prefix()) as server_session:
             server_session.prepare()
@@ -105,7 +105,7 @@ def _prepared(server: DatabaseServer) -> list[str]:
 
 
 def _owner_password(server_session: ServerSession) -> str:
-    """Return the owner's password: the row's, that of a server which is this one by another name, or a new one."""
+    """Return the owner's password: from the row, from another row for the same server, or a new one."""
     present: str = server_session.server.owner_password
     if present:
         return present
@@ -125,7 +125,7 @@ def _applied() -> set[str]:
 
 
 def _record_migrations(applied: set[str]) -> None:
-    """Record what was applied: afterwards, since migrations make the log, each in a transaction of its owner's."""
+    """Record the applied migrations: afterwards, since they create the log, each in a transaction of its owner."""
     if applied:
         details: dict[str, object] = {"migrations": sorted(applied)}
         with transaction.atomic(using=CONTROL):
@@ -139,7 +139,7 @@ def _record_migrations(applied: set[str]) -> None:
 
 
 def _note_archive(name: str, archive: str) -> None:
-    """Keep where the server's log is archived, unless somebody has said so."""
+    """Store where the server's log is archived, unless that is set already."""
     if not archive:
         return
     with transaction.atomic(using=CONTROL):
@@ -156,7 +156,7 @@ def _note_archive(name: str, archive: str) -> None:
 
 
 def _follow(server_session: ServerSession) -> None:
-    """Point the tenants of a server that has a new address to it; each keeps its own database, role and password."""
+    """Point a server's tenants to its new address; each keeps its own database, role and password."""
     for tenant in Tenant.objects.using(CONTROL).select_for_update().filter(server=server_session.server):
         old = parse_location(tenant.database_url)
         new = server_session.location(old.database, old.password)

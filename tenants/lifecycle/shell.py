@@ -1,4 +1,4 @@
-"""Direct access for operators: psql, and any Django command, in a tenant's database. Recorded before it begins."""
+"""Direct access for operators: psql, and any Django command, in a tenant's database. Recorded before it starts."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def tenant_command(
 ) -> dict[str, str]:
     """Run a Django command in the context of one tenant, or of each active one; return {tenant id: reason} of failures.
 
-    A command that takes `--database` is given the tenant's. Raises `TenantError` for a command that does not exist.
+    A command with a `--database` option gets the tenant's. Raises `TenantError` if the command does not exist.
     """
     if command not in get_commands():
         raise TenantError(

@@ -1,4 +1,4 @@
-"""How tenants are: what the control database knows, and on demand whether their databases answer and are whole."""
+"""The status of tenants: what the control database knows and, on request, whether their databases are healthy."""
 
 from __future__ import annotations
 
@@ -45,43 +45,43 @@ class TenantHealth:
     id: str
     status: str
     server: str | None
-    # The newest migration of each tenant app, as last seen; "" where never looked.
+    # The newest migration of each tenant app, as last checked; "" if never checked.
     schema_version: str
-    # "current", "behind", "ahead" or "unknown": that version beside this code's.
+    # "current", "behind", "ahead" or "unknown": that version compared with this code's.
     schema_state: str
-    # Where its schema differs from what those migrations make; None where never compared.
+    # How its schema differs from what those migrations create; None if never compared.
     drift: list[str] | None
     schema_checked_at: datetime | None
-    # Whether its database answered, as the tenant's own role, and said that it is the tenant's; None where not asked.
+    # Whether the tenant's own role reached its database, which has its identity; None if not checked.
     reachable: bool | None
     size_bytes: int | None
-    # The kind of an operation that was begun and is not over.
+    # The kind of an unfinished operation.
     unfinished_operation: str | None
-    # One sentence where something is wrong.
+    # What is wrong, in sentences; None if nothing is.
     problem: str | None
-    # How many large objects its database holds, which backups leave out; None where not asked.
+    # How many large objects its database contains, which backups leave out; None if not checked.
     large_objects: int | None = None
-    # What somebody has changed of its role (`tenants.servers.role_changes`); None where not asked.
+    # What was changed on its role (`tenants.servers.role_changes`); None if not checked.
     role_changes: list[str] | None = None
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of asking one tenant's database and server; None where they were not asked, or did not answer."""
+    """The results of checking one tenant's database and server; None if not checked, or without an answer."""
 
     size: int | TenantError | None = None
     look: Look | None = None
-    # What is wrong with its schema or with who may enter.
+    # What is wrong with its schema or with access to it.
     problem: str | None = None
     role_changes: list[str] | None = None
 
 
 def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> list[TenantHealth]:
-    """Report how each tenant (or the one) is; raises `UnknownTenant`, and never for a tenant that is ill.
+    """Return the health of each tenant, or of the named one. Raises `UnknownTenant`, but never for an unhealthy tenant.
 
-    With `check`, connect to each, several at a time: as the tenant, which proves that it can be reached, and as the
-    owner, which compares its schema. The comparison is left out while a migration is on, whose locks it would wait for.
-    Servers are asked, too, what was changed of the tenants' roles.
+    With `check`, connect to each, several at a time: as the tenant, to prove that it can be reached, and as the owner,
+    to compare its schema. The comparison is skipped during a migration, whose locks it would wait for. Also check what
+    was changed on the tenants' roles.
     """
     tenants = _tenants(tenant_id)
     checked: dict[str, Checked] = {}
@@ -96,7 +96,7 @@ def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> lis
 
 
 def _with_prepared(health: list[TenantHealth], tenants: Sequence[Tenant], *, check: bool) -> list[TenantHealth]:
-    """Warn of prepared transactions that are not ours: those beside the control database, or of all servers."""
+    """Add warnings about foreign prepared transactions: on the control database's server, or with `check` on all."""
     servers = {tenant.server for tenant in tenants if tenant.server}
     foreign = foreign_on(servers) if check else foreign_beside_control()
     found: dict[str, list[str]] = defaultdict(list)
@@ -153,25 +153,25 @@ def _health(tenant: Tenant, code: Release, checked: Checked, unfinished: dict[st
 
 def _problems(tenant: Tenant, checked: Checked) -> Iterator[str]:
     """Yield a sentence for each thing that is wrong."""
-    told = {"id": tenant.id}
+    subject = {"id": tenant.id}
     if isinstance(checked.size, TenantError):
         yield str(checked.size)
         if isinstance(checked.size, TenantUnreachable) and checked.look:
             yield (
-                _("The owner can enter it: `seo-gen tenant rotate --tenant-id %(id)s` gives its role a new password.")
-                % told
+                _("The owner can connect: `seo-gen tenant rotate --tenant-id %(id)s` gives its role a new password.")
+                % subject
             )
     elif checked.problem:
         yield checked.problem
     elif tenant.schema_drift:
         yield named(tenant.schema_drift)
     if checked.role_changes:
-        yield _("Its role was changed: %(changes)s. `seo-gen tenant rotate --tenant-id %(id)s` puts that back.") % {
-            **told,
+        yield _("Its role was changed: %(changes)s. `seo-gen tenant rotate --tenant-id %(id)s` resets it.") % {
+            **subject,
             "changes": named(checked.role_changes),
         }
     if checked.look and checked.look.large_objects:
-        yield _("It holds large objects (%(count)s), which backups leave out.") % {
+        yield _("It contains large objects (%(count)s), which backups leave out.") % {
             "count": _counted(checked.look.large_objects)
         }
 
@@ -181,7 +181,7 @@ def _counted(large_objects: int) -> str:
 
 
 def _sizes(tenants: Sequence[Tenant]) -> dict[str, int | TenantError]:
-    """Enter each tenant as itself; return the size of its database in bytes, or what is wrong."""
+    """Connect to each database as its tenant; return its size in bytes, or the error."""
     found: dict[str, int | TenantError] = {}
     for tenant, outcome in in_parallel(_size_bytes, tenants, WORKERS):
         if isinstance(outcome, BaseException) and not isinstance(outcome, TenantError):
@@ -201,15 +201,15 @@ def _size_bytes(tenant: Tenant) -> int:
             size: int = cursor.fetchone()[0]
             return size
     except Error as error:
-        # What its role has set for itself may keep it from anything, such as a time limit of a millisecond.
+        # Settings that the role made for itself can break any query, such as a timeout of one millisecond.
         raise TenantUnreachable(tenant.id, reason_of(error)) from error
     finally:
-        # The thread's own.
+        # This thread's own connection.
         connections[CONTROL].close()
 
 
 def _compare(tenants: Sequence[Tenant], code: Release) -> tuple[dict[str, Look], dict[str, str]]:
-    """Compare the tenants' schemas and keep what was seen; return what was found, and what is wrong, by tenant id."""
+    """Compare the tenants' schemas and store the results; return findings and problems, by tenant id."""
     work = f"status {uuid4()}"
     try:
         with fleet_shared(wait_s=1):

@@ -1,4 +1,4 @@
-"""Suspend a tenant (nothing of it can be reached or run) and resume it."""
+"""Suspend a tenant, so that it can neither be used nor run, and resume it."""
 
 from django.db import transaction
 from django.db.models import F
@@ -12,12 +12,12 @@ from tenants.selectors import require_finished, tenant_get
 
 
 def tenant_suspend(*, tenant_id: str) -> Tenant:
-    """Close an active tenant to everybody; its runs wait where they are. Raises `TenantNotActive` if it is not."""
+    """Suspend an active tenant; its runs wait where they are. Raises `TenantNotActive` if it is not active."""
     return _move(tenant_id, TenantStatus.ACTIVE, TenantStatus.SUSPENDED, action="tenant.suspend")
 
 
 def tenant_resume(*, tenant_id: str) -> Tenant:
-    """Open a suspended tenant again. Raises `TenantNotActive` if it is in any other state."""
+    """Resume a suspended tenant. Raises `TenantNotActive` if it is not suspended."""
     return _move(tenant_id, TenantStatus.SUSPENDED, TenantStatus.ACTIVE, action="tenant.resume")
 
 
@@ -26,7 +26,7 @@ def _move(tenant_id: str, old: TenantStatus, new: TenantStatus, *, action: str) 
     with tenant_lock(tenant_id, action):
         require_finished(tenant_id)
         with transaction.atomic(using=CONTROL):
-            # A conditional update: whoever changed the status in between wins, and we say what it is now.
+            # A conditional update: if the status changed in between, we report what it is now.
             moved = (
                 Tenant.objects.using(CONTROL)
                 .filter(pk=tenant_id, status=old)

@@ -1,7 +1,7 @@
-"""The schema of a database, as PostgreSQL itself describes it: its fingerprint, its objects, and where two differ.
+"""A database's schema, read from PostgreSQL's catalogs: its fingerprint, its objects, and how two schemas differ.
 
-Read as `audit.log.safe_search_path` has it: nothing that was put into the database decides what is called or
-how names are written.
+Read under `audit.log.safe_search_path`, so that no object in the database decides which functions are called or how
+names are written.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Catalog = dict[str, str]
 
 # How many differences a message names.
 NAMED = 5
-# Of objects that are read: a thousand times as many as any release has. What has more differs anyway.
+# How many objects are read at most: a thousand times as many as any release has. A larger schema differs anyway.
 MAX_OBJECTS = 100_000
-# What is the installation's and not the schema's: a guest's database differs in it.
+# Entries that belong to the installation, not to the schema: a guest's database differs in them.
 OWNERSHIP = ("grant ", "database ")
 
 FINGERPRINT = """
@@ -30,8 +30,8 @@ SELECT encode(sha256(convert_to(string_agg(concat_ws(' ', kind, name, definition
               ORDER BY kind COLLATE "C", name COLLATE "C"), 'UTF8')), 'hex')
   FROM objects
 """
-# Which rows those catalogs have, and which transaction wrote each: the same as long as nothing touches a definition, so
-# that the fingerprint need not be computed again. Cheap, but it says nothing of another database.
+# The rows of those catalogs and the transactions that wrote them. The same as long as no definition is touched, so that
+# the fingerprint need not be computed again. Cheap, but not comparable between databases.
 STAMP = """
 SELECT concat(sum(row), ' ', count(*)) FROM (
     SELECT hashtextextended(concat('n', oid, ' ', xmin), 0)::numeric FROM pg_catalog.pg_namespace
@@ -58,14 +58,14 @@ OBJECTS = f"SELECT kind || ' ' || name, coalesce(definition, '') FROM objects LI
 
 
 def catalog_fingerprint(connection: BaseDatabaseWrapper) -> str:
-    """Return the sha256 (hex) of the database's schema: equal schemas have equal ones, on servers of one version."""
+    """Return the sha256 (hex) of the database's schema; equal for equal schemas on servers of the same version."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(_objects_sql() + FINGERPRINT)
         return str(cursor.fetchone()[0])
 
 
 def catalog_stamp(connection: BaseDatabaseWrapper) -> str:
-    """Return what stays the same as long as nothing touches a definition (`STAMP`)."""
+    """Return a stamp that stays the same as long as no definition is touched (`STAMP`)."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(STAMP)
         return str(cursor.fetchone()[0])
@@ -78,12 +78,12 @@ def catalog_read(connection: BaseDatabaseWrapper) -> Catalog:
 
 
 def schema_part(catalog: Mapping[str, str]) -> Catalog:
-    """Return the catalog without who owns the database and who may do what: what a dump makes of it."""
+    """Return the catalog without ownership and grants: the part that loading a dump recreates."""
     return {name: definition for name, definition in catalog.items() if not name.startswith(OWNERSHIP)}
 
 
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """Name what `found` lacks, has beyond, or has otherwise: ["column runs.status is missing", …], sorted."""
+    """Name what is missing, additional or different in `found`: ["column runs.status is missing", …], sorted."""
     return sorted(_differences(expected, found))
 
 

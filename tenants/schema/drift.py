@@ -1,4 +1,4 @@
-"""Compare tenants' schemas with what their recorded migrations make, and keep what was seen in the control database."""
+"""Compare tenants' schemas with what their migrations create, and store the results in the control database."""
 
 from __future__ import annotations
 
@@ -29,17 +29,16 @@ UPDATE tenants SET schema_stamp = seen.stamp, schema_fingerprint = seen.fingerpr
 
 @dataclass(frozen=True)
 class Group:
-    """Tenants of one server that have one history: what is done in one is done in all."""
+    """Tenants of one server with the same history: all get the same migrations."""
 
     server: DatabaseServer
     history: History
     looks: list[Look]
-    # What that history makes there.
+    # The schema that this history creates there.
     reference: SchemaReference
 
     def drift(self, *, work: str) -> tuple[dict[str, list[str]], list[MigrationFailed]]:
-        """Return {tenant id: where its schema differs} of those whose schema is not the reference's, and what kept us
-        from reading one."""
+        """Return ({tenant id: differences} of tenants whose schema is not the reference's, failures to read one)."""
         found: dict[str, list[str]] = {}
         problems = []
         for look in self.looks:
@@ -52,7 +51,7 @@ class Group:
 
 
 def group(looks: Sequence[Look], release: Release, *, work: str) -> list[Group]:
-    """Return the tenants by server and history, without those whose history the release cannot make sense of."""
+    """Group the tenants by server and history, without those whose history the release cannot continue."""
     members: dict[tuple[DatabaseServer, History], list[Look]] = defaultdict(list)
     for look in looks:
         if not release.problem(look.history):
@@ -64,7 +63,7 @@ def group(looks: Sequence[Look], release: Release, *, work: str) -> list[Group]:
 
 
 def drift_of(groups: Sequence[Group], *, work: str) -> tuple[dict[str, list[str]], list[MigrationFailed]]:
-    """Return the same of all groups together."""
+    """Return `Group.drift` of all groups together."""
     found: dict[str, list[str]] = {}
     problems: list[MigrationFailed] = []
     for one in groups:
@@ -75,7 +74,7 @@ def drift_of(groups: Sequence[Group], *, work: str) -> tuple[dict[str, list[str]
 
 
 def note_schemas(looks: Sequence[Look], release: Release, drift: Mapping[str, list[str]]) -> None:
-    """Keep each tenant's version and drift, so that they can be shown without asking its database."""
+    """Store each tenant's version and drift, so that they can be shown without asking its database."""
     by_version: dict[str, list[str]] = defaultdict(list)
     for look in looks:
         by_version[release.version_of(look.history)].append(look.tenant.id)

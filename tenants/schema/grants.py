@@ -1,4 +1,4 @@
-"""What the tenants' group role may do in a tenant's database: wanted by the models, compared with what it has."""
+"""Privileges of the tenants' group role in a tenant's database: what the models require, and what it has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audit.log.safe_search_path import catalog_only
 from tenants.models import database_prefix
 from tenants.routing.router import TENANT_APPS
 
-# What a tenant's role may do with a table, unless its model says otherwise in `database_privileges`.
+# A tenant role's privileges on a table, unless its model sets `database_privileges`.
 DEFAULT_PRIVILEGES: tuple[LiteralString, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
 VIEW_PRIVILEGES: tuple[LiteralString, ...] = ("SELECT",)
 
@@ -28,8 +28,9 @@ SELECT c.relname, c.relkind = 'S',
  ORDER BY c.relname
 """
 
-# From what others than the owner may do with each object of ours now to what a catalog says (`tenants.schema.catalog`),
-# {name: "role=rights/grantor, …"} as two arrays. What the catalog does not know is left to nobody.
+# The statements that change the privileges of roles other than the owner, on each of our objects, to those of a catalog
+# (`tenants.schema.catalog`), {name: "role=rights/grantor, …"} as two arrays. Privileges that the catalog does not list
+# are revoked.
 CHANGES = """
 WITH object (kind, name, acl, owner) AS (
     SELECT 'SCHEMA', quote_ident(nspname), coalesce(nspacl, acldefault('n', nspowner)), nspowner
@@ -63,7 +64,7 @@ SELECT format('%%s %%s ON %%s %%s %%s %%s', word, privilege, kind, name, directi
 
 
 def grant_as(connection: BaseDatabaseWrapper, catalog: Mapping[str, str]) -> None:
-    """Bring everybody's privileges on what is in the database to what `catalog` says of them."""
+    """Set everyone's privileges on the database's objects to those in `catalog`."""
     grants = {name.removeprefix("grant "): acl for name, acl in catalog.items() if name.startswith("grant ")}
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(CHANGES, [list(grants), list(grants.values())])
@@ -72,7 +73,7 @@ def grant_as(connection: BaseDatabaseWrapper, catalog: Mapping[str, str]) -> Non
 
 
 def grant_all(connection: BaseDatabaseWrapper) -> None:
-    """Give the group role, in a new database, the schema and what the models want."""
+    """Grant the group role use of a new database's schema, and what the models require."""
     group = sql.Identifier(_group())
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(sql.SQL("REVOKE CREATE ON SCHEMA public FROM PUBLIC").as_string(connection.connection))
@@ -82,7 +83,7 @@ def grant_all(connection: BaseDatabaseWrapper) -> None:
 
 
 def grant_statements(connection: BaseDatabaseWrapper) -> list[str]:
-    """Return the statements that bring the group role from what it has to exactly what the models want."""
+    """Return the statements that give the group role exactly the privileges that the models require."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(GRANTED, [_group()])
         found = cursor.fetchall()

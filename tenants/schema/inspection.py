@@ -1,4 +1,4 @@
-"""Look at tenants before anything is changed: can each be reached, is it whole, and what is left to apply."""
+"""Inspect tenants before any change: can each be reached, is it intact, and which migrations are pending."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tenants.schema.releases import History
 from tenants.schema.row_counts import LARGE_OBJECTS
 from tenants.servers.session import Door, ServerSession, parse_location
 
-# Whose it is, which migrations were applied, and whether its schema was touched since: one round trip.
+# The identity, the applied migrations, and whether the schema was touched since: one round trip.
 LOOK = f"""
 SELECT (SELECT jsonb_build_array(tenant_id, identity) FROM public.tenant_identity),
        ARRAY(SELECT jsonb_build_array(app, name) FROM public.django_migrations WHERE app = ANY(%s)),
@@ -51,10 +51,10 @@ class Look:
 def look_at(
     tenants: Sequence[Tenant], *, work: str, workers: int, on_look: Callable[[str], None] = lambda tenant_id: None
 ) -> tuple[list[Look], list[MigrationFailed | TenantWithoutServer | ServerError]]:
-    """Look at every tenant and return what was found, and what is wrong: all of it, not only the first.
+    """Inspect every tenant; return what was found, and all problems, not only the first.
 
-    First each server is asked, once, who may enter which database; then each database is entered as its owner. `work`
-    names the sessions. `on_look` hears each tenant's id.
+    Asks each server once who may connect to which database, then connects to each database as its owner. `work` names
+    the sessions. `on_look` is called with each tenant's id.
     """
     problems: list[MigrationFailed | TenantWithoutServer | ServerError] = []
     reachable: list[Tenant] = []
@@ -83,9 +83,9 @@ def look_at(
 
 
 def look_into(tenant: Tenant, *, work: str) -> Look:
-    """Enter one tenant's database as its owner; raise `MigrationFailed` where that fails or it is another's."""
+    """Inspect one tenant's database as its owner. Raises `MigrationFailed` if that fails or it is another tenant's."""
     server = tenant.server
-    assert server is not None  # `look_at` has told of it
+    assert server is not None  # checked in `look_at`
     database = database_of(tenant)
     try:
         with owner_connection(server, database, work) as connection:
@@ -127,7 +127,7 @@ def _doors(server: DatabaseServer, tenants: Sequence[Tenant], work: str) -> dict
 
 
 def _closed(door: Door | None, tenant: Tenant) -> str:
-    """Say what is wrong with who may enter, or return ""."""
+    """Return what is wrong with access to the database, or ""."""
     if door is None:
         problem = _("Its database %(database)s does not exist on server %(server)s.")
     elif not door.is_open:
@@ -139,7 +139,7 @@ def _closed(door: Door | None, tenant: Tenant) -> str:
     elif not door.in_group:
         problem = _("Its role %(database)s has lost the privileges of the tenants' group role.")
     elif door.others:
-        problem = _("Others may connect to its database: %(others)s.")
+        problem = _("Other roles may connect to its database: %(others)s.")
     else:
         return ""
     others = ", ".join(door.others) if door else ""
@@ -151,9 +151,9 @@ def _require_identity(found: list[str], tenant: Tenant) -> None:
         raise MigrationFailed(
             tenant.id,
             (
-                _("The database %(database)s is not its own, but belongs to %(owner)s.")
+                _("Database %(database)s is not its own, but belongs to %(owner)s.")
                 if found
-                else _("The database %(database)s is not its own, and belongs to nobody.")
+                else _("Database %(database)s is not its own: it has no tenant's identity.")
             )
             % {"database": database_of(tenant), "owner": found[0] if found else ""},
             code="tenant_identity_mismatch",

@@ -1,9 +1,9 @@
-"""What a batch does in each tenant's database, worked out once: recorded SQL, or Python where that would differ.
+"""What a batch runs in each tenant's database, prepared once: recorded SQL, or Python if the SQL would differ.
 
-Django works out an operation's SQL from the migration states and from what it finds in the catalog. Tenants of one
-batch have the same history and, as their fingerprints prove, the same catalog, so the SQL of Django's own operations is
-the same for all: it is recorded while a rehearsal database is migrated, and repeated. Operations that run Python, or
-whose SQL holds a value of the moment, run in each tenant; the states that they work with are still made once.
+Django derives an operation's SQL from the migration states and the catalog. Tenants of one group have the same history
+and, as their fingerprints prove, the same catalog, so the SQL of Django's own operations is the same for all: it is
+recorded while a rehearsal database is migrated, then replayed. Operations that run Python, or whose SQL contains a
+value computed at that moment, run in each tenant; their states are still built only once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tenants.schema.grants import grant_statements
 from tenants.schema.reference import history_read
 from tenants.schema.releases import History, Key, label
 
-# Operations whose SQL follows from states and catalog alone. Exactly these classes: a subclass may do anything.
+# Operations whose SQL depends only on states and catalog. Exactly these classes: a subclass may do anything.
 FROM_SCHEMA_ALONE = {
     getattr(module, name)
     for module, names in (
@@ -39,11 +39,11 @@ FROM_SCHEMA_ALONE = {
     for name in names
     if isinstance(getattr(module, name), type) and issubclass(getattr(module, name), Operation)
 } - {operations.RunPython, operations.SeparateDatabaseAndState}
-# Callable defaults that give the same value each time.
+# Callable defaults that return the same value each time.
 CONSTANT_FACTORIES = (dict, list, set, tuple, str, int, bool)
-# Between two migrations, as their separate commits would: fire what is deferred, or "pending trigger events" follow.
+# Run between two migrations, to fire deferred triggers as separate commits would; else "pending trigger events" fail.
 CHECK_DEFERRED = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED"
-# Django's field operations put a default on the shared state's field for a moment.
+# Django's field operations temporarily set a default on the shared state's field.
 _state_lock = threading.Lock()
 
 
@@ -66,7 +66,7 @@ class ScriptStep:
     """One migration."""
 
     key: Key
-    # SQL as it is sent, several statements in one string, and Python between.
+    # SQL as it is sent, several statements in one string, with Python parts in between.
     parts: tuple[str | PythonPart, ...]
 
     def run(self, connection: BaseDatabaseWrapper) -> None:
@@ -81,12 +81,12 @@ class ScriptStep:
 
 @dataclass(frozen=True)
 class Script:
-    """From one history to this code's: the same for every tenant with that history on one server."""
+    """The migration from one history to this code's: the same for every tenant with that history on one server."""
 
     steps: tuple[ScriptStep, ...]
-    # Then privileges on what they made, and rows in django_migrations: SQL, in one string.
+    # Privileges on the new objects, and rows in django_migrations: SQL, in one string.
     ending: str
-    # The schema that must come of it, and its fingerprint.
+    # The expected schema, and its fingerprint.
     catalog: Catalog
     fingerprint: str
 
@@ -95,7 +95,7 @@ class Script:
         return [label(step.key) for step in self.steps]
 
     def run(self, connection: BaseDatabaseWrapper, on_step: Callable[[str], None] = lambda name: None) -> None:
-        """Apply it in the connection's open transaction; `on_step` hears what is next."""
+        """Apply it in the connection's open transaction; `on_step` is called with the name of what is next."""
         for step in self.steps:
             on_step(label(step.key))
             step.run(connection)
@@ -104,13 +104,13 @@ class Script:
 
 
 def record_script(connection: BaseDatabaseWrapper, on_step: Callable[[str], None] = lambda name: None) -> Script:
-    """Migrate a rehearsal database, in one transaction like a tenant's, and return what that took.
+    """Migrate a rehearsal database, in one transaction like a tenant's, and return the recorded script.
 
     The connection is in autocommit before and after.
     """
     history = history_read(connection)
     executor = MigrationExecutor(connection)
-    # This history's own: which of a squashed migration and those that it replaces is used depends on it.
+    # From this history's graph: it decides whether a squashed migration or those that it replaces are used.
     targets = [key for key in executor.loader.graph.leaf_nodes() if key[0] in TENANT_APPS]
     plan = [migration for migration, _backwards in executor.migration_plan(targets)]
     nodes = executor.loader.graph.nodes
@@ -131,7 +131,7 @@ def record_script(connection: BaseDatabaseWrapper, on_step: Callable[[str], None
 
 
 def _record_step(connection: BaseDatabaseWrapper, migration: Migration, state: ProjectState) -> ScriptStep:
-    """Apply one migration and keep its statements; moves `state` past it."""
+    """Apply one migration and record its statements; advances `state`."""
     parts: list[str | PythonPart] = []
     with _recording_editor(connection, parts) as editor:
         for operation in migration.operations:
@@ -143,7 +143,7 @@ def _record_step(connection: BaseDatabaseWrapper, migration: Migration, state: P
             else:
                 kept = len(parts)
                 part.run(editor)
-                # Whatever it sent through the editor, it sends itself in each tenant.
+                # Drop the statements that it sent through the editor: it sends its own in each tenant.
                 parts[kept:] = [part]
     return ScriptStep((migration.app_label, migration.name), tuple(parts))
 
@@ -162,14 +162,14 @@ def _recording_editor(connection: BaseDatabaseWrapper, parts: list[str | PythonP
 
 
 def is_same_everywhere(operation: Operation) -> bool:
-    """Tell whether the operation's SQL follows from states and catalog alone."""
+    """Return whether the operation's SQL depends only on states and catalog."""
     if type(operation) is operations.SeparateDatabaseAndState:
         return all(map(is_same_everywhere, operation.database_operations))
-    return type(operation) in FROM_SCHEMA_ALONE and not _holds_moment(getattr(operation, "field", None))
+    return type(operation) in FROM_SCHEMA_ALONE and not _depends_on_moment(getattr(operation, "field", None))
 
 
-def _holds_moment(field: models.Field | None) -> bool:  # type: ignore[type-arg]
-    """Tell whether adding the field writes a value that was made just then, such as the time or a random id."""
+def _depends_on_moment(field: models.Field | None) -> bool:  # type: ignore[type-arg]
+    """Return whether adding the field writes a value computed at that moment, such as the time or a random id."""
     if field is None:
         return False
     made = callable(field.default) and field.default not in CONSTANT_FACTORIES and field.has_default()
@@ -177,7 +177,7 @@ def _holds_moment(field: models.Field | None) -> bool:  # type: ignore[type-arg]
 
 
 def _rows(plan: Sequence[Migration]) -> History:
-    """What Django records for the plan: a squashed migration and each that it replaces."""
+    """Return what Django records for the plan: each migration, and those that a squashed one replaces."""
     keys = {(migration.app_label, migration.name) for migration in plan}
     return frozenset(keys | {replaced for migration in plan for replaced in migration.replaces})
 

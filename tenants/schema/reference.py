@@ -1,4 +1,4 @@
-"""What a history of migrations makes of a database: kept per server, to compare tenants with."""
+"""Reference schemas: what a history of migrations creates, stored per server to compare tenants with."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def history_read(connection: BaseDatabaseWrapper) -> History:
 
 
 def reference_find(server: DatabaseServer, server_version: int, history: History) -> SchemaReference | None:
-    """Return what `history` makes on the server (`server_version` is its major one), or None where not known yet."""
+    """Return the reference for `history` on the server (`server_version` is the major one), None if not known yet."""
     return (
         SchemaReference.objects.using(CONTROL)
         .filter(server=server, server_version=server_version, history=digest_of(history))
-        # An older release read it in another form (migration 0011).
+        # An older release stored it in another form (migration 0011).
         .exclude(fingerprint="")
         .first()
     )
 
 
 def template_version(server_name: str | None, template: str) -> str:
-    """Return which version a template database is in; "" where nobody kept it."""
+    """Return a template database's version; "" if unknown."""
     found = SchemaReference.objects.using(CONTROL).filter(server=server_name, template=template)
     return found.values_list("version", flat=True).first() or ""
 
@@ -41,7 +41,7 @@ def template_version(server_name: str | None, template: str) -> str:
 def reference_record(
     server: DatabaseServer, connection: BaseDatabaseWrapper, release: Release, *, template: str = ""
 ) -> SchemaReference:
-    """Keep the state of a database that was made from the migrations alone; with `template`, which one it becomes."""
+    """Store the schema of a database that was built from the migrations alone; it becomes `template`, if given."""
     history = history_read(connection)
     values = {
         "version": release.version_of(history),

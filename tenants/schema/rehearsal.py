@@ -30,7 +30,7 @@ OnStep = Callable[[str], None]
 def reference_for(
     server: DatabaseServer, server_version: int, history: History, release: Release, work: str
 ) -> SchemaReference:
-    """Return what `history` makes of a database on the server; where it is not known, a scratch database tells."""
+    """Return the reference for `history` on the server; if it is not known, build it in a scratch database."""
     known = reference_find(server, server_version, history)
     if known is not None:
         return known
@@ -45,10 +45,10 @@ def reference_for(
 
 
 def rehearse(reference: SchemaReference, history: History, release: Release, work: str) -> Script:
-    """Migrate a scratch database from `history` to the release, and return what that took.
+    """Migrate a scratch database from `history` to the release, and return the recorded script.
 
-    It is a clone of the template that is in this state, where the server still has it, else made from nothing.
-    Migrated, it becomes the release's template, unless there is one. Raises `ServerError`, naming the migration, where
+    The scratch database is a clone of the template in that state if the server still has it, else it starts empty.
+    Once migrated it becomes the release's template, unless there is one. Raises `ServerError`, naming the migration, if
     it fails.
     """
     step = ""
@@ -81,9 +81,9 @@ def _compare_or_record(
     script: Script,
     release: Release,
 ) -> None:
-    """Require that the result is the template's schema; where there is no template, it is about to become it.
+    """Require the result to match the template; if there is no template, record the result, which becomes it.
 
-    What was kept may also be another template's: of a migration that was edited before any tenant had it.
+    The stored reference may be an older template's, if a migration was edited before any tenant had it.
     """
     template = template_name(database_prefix())
     known = reference_find(server_session.server, server_version, history_read(connection))
@@ -92,18 +92,18 @@ def _compare_or_record(
     elif known.fingerprint != script.fingerprint:
         found = named(differences(known.catalog, script.catalog))
         raise TenantError(
-            _("The schema comes out unlike the template's: %(differences)s.") % {"differences": found},
+            _("The migrated schema differs from the template's: %(differences)s.") % {"differences": found},
             code="migration_schema_differs",
         )
 
 
 def scratch_prefix() -> str:
-    """What the names of scratch databases begin with."""
+    """Return the prefix of scratch databases' names."""
     return f"{database_prefix()}_rehearsal_"
 
 
 def drop_scratch_databases(work: str) -> None:
-    """Drop what a killed rehearsal left on any server; one that is away keeps it until the next."""
+    """Drop the leftovers of killed rehearsals on every server; a server that is down keeps them until the next time."""
     for server in DatabaseServer.objects.using(CONTROL):
         with suppress(ServerError), ServerSession(server, database_prefix(), work) as server_session:
             for name in server_session.databases_named(scratch_prefix()):
@@ -112,7 +112,7 @@ def drop_scratch_databases(work: str) -> None:
 
 @contextmanager
 def _scratch(server_session: ServerSession, template: str, work: str) -> Iterator[str]:
-    """Yield a database of the owner's, a clone of `template` where the server has it, and drop it afterwards."""
+    """Yield the name of a scratch database, a clone of `template` if the server has it; drop it afterwards."""
     name = scratch_prefix() + work.rpartition(" ")[2].replace("-", "")[:12]
     server_session.drop_database(name)
     try:
@@ -127,14 +127,14 @@ def _scratch(server_session: ServerSession, template: str, work: str) -> Iterato
 
 
 def _history_or_none(connection: BaseDatabaseWrapper) -> History | None:
-    """Return the database's history; None where it was never migrated."""
+    """Return the database's history; None if it was never migrated."""
     return history_read(connection) if MigrationRecorder(connection).has_table() else None
 
 
 def _build(connection: BaseDatabaseWrapper, history: History) -> None:
     """Apply exactly `history` to an empty database, and grant.
 
-    A squashed migration is used where all that it replaces belong to the history, else those that do.
+    A squashed migration is used if the history contains all that it replaces, else the replaced ones are.
     """
     squashed = MigrationLoader(None, replace_migrations=False).replacements
     partial = any(
@@ -154,7 +154,7 @@ def _build(connection: BaseDatabaseWrapper, history: History) -> None:
 
 @contextmanager
 def _failing_as_rehearsal(server: DatabaseServer, step: Callable[[], str]) -> Iterator[None]:
-    """Turn a failure of the migrations themselves into a sentence that names server and migration."""
+    """Turn a failure of the migrations into a `ServerError` that names server and migration."""
     try:
         yield
     except ServerError:
@@ -174,6 +174,6 @@ def _failure(server: DatabaseServer, migration: str, reason: str) -> ServerError
         message = _("The rehearsal on database server %(name)s failed: %(reason)s.")
     return ServerError(
         message % {"name": server.name, "migration": migration, "reason": reason.rstrip(".")},
-        hint=_("Mend the migration."),
+        hint=_("Fix the migration."),
         code="migration_rehearsal_failed",
     )

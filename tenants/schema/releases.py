@@ -1,4 +1,4 @@
-"""Which tenant migrations the code has, and what a database's list of applied ones means to it. Asks no database.
+"""The tenant migrations in the code, and how a database's applied migrations compare with them. Uses no database.
 
 A migration is named by its key, ("runs", "0003_x"). A squashed migration stands for those that it replaces.
 """
@@ -35,7 +35,7 @@ class SchemaState(TextChoices):
 
 @dataclass(frozen=True)
 class Release:
-    """The tenant migrations of the code that runs; those that a squashed one replaces are left out."""
+    """The tenant migrations of the running code, without those that a squashed one replaces."""
 
     # {key: keys that it replaces}
     migrations: dict[Key, tuple[Key, ...]]
@@ -49,12 +49,12 @@ class Release:
         return _version(self.targets)
 
     def is_applied(self, key: Key, history: History) -> bool:
-        """Whether `key`, or all that it replaces, was applied."""
+        """Return whether `key`, or everything that it replaces, was applied."""
         replaced = self.migrations.get(key, ())
         return key in history or (bool(replaced) and all(one in history for one in replaced))
 
     def is_complete(self, history: History) -> bool:
-        """Whether nothing is left to apply."""
+        """Return whether nothing is left to apply."""
         return all(self.is_applied(key, history) for key in self.migrations)
 
     def version_of(self, history: History) -> str:
@@ -65,7 +65,7 @@ class Release:
         return _version((applied - superseded) | (history - applied - covered))
 
     def state_of(self, version: str) -> SchemaState:
-        """Compare a state's name with this code's: what `tenants.schema_version` says, without the database."""
+        """Compare a version, such as `tenants.schema_version`, with this code's."""
         if not version:
             return SchemaState.UNKNOWN
         if version == self.version:
@@ -74,7 +74,7 @@ class Release:
         return SchemaState.BEHIND if set(version.split()) <= known else SchemaState.AHEAD
 
     def problem(self, history: History) -> str:
-        """Say why nothing can be applied on top of `history`, or return ""."""
+        """Return why nothing can be applied on top of `history`, or ""."""
         unknown = sorted(history - self._known)
         if unknown:
             return _("The database is ahead of this code, which does not know %(names)s.") % {
@@ -97,12 +97,12 @@ class Release:
 
 
 def release() -> Release:
-    """Read the tenant apps' migrations from disk; again only where a file is new, gone or changed."""
+    """Return the tenant apps' migrations on disk; read them again only if a file was added, removed or changed."""
     return _read(tuple((str(path), path.stat().st_mtime_ns) for path in sorted(migration_files())))
 
 
 def migration_files() -> Iterator[Path]:
-    """Yield what the tenant apps' migrations consist of."""
+    """Yield the files of the tenant apps' migrations."""
     for app in sorted(TENANT_APPS):
         package = import_module(str(MigrationLoader.migrations_module(app)[0]))
         for folder in package.__path__:
@@ -130,7 +130,7 @@ def short(version: str) -> str:
 
 
 def digest_of(history: Iterable[Key]) -> str:
-    """Return what a history is looked up by: sha256 (hex) of its sorted names."""
+    """Return the key by which a history is looked up: sha256 (hex) of its sorted names."""
     return hashlib.sha256("\n".join(sorted(map(label, history))).encode()).hexdigest()
 
 

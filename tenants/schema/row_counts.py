@@ -1,4 +1,4 @@
-"""What a tenant's database holds at one moment: whose it is, its history, how many rows, where its audit log ends."""
+"""A census of a tenant's database at one moment: identity, history, row counts, and end of the audit log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLES = """
 SELECT relname FROM pg_catalog.pg_class
  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname
 """
-# Of those tables, the ordinary ones of whoever asks: reading them runs nothing but PostgreSQL's own code.
+# Those of the tables that are ordinary and the current role's: reading them runs only PostgreSQL's own code.
 PLAIN = """
 SELECT relname FROM pg_catalog.pg_class AS class
  WHERE relnamespace = 'public'::regnamespace AND relname = ANY (%s) AND relkind = 'r'
@@ -30,10 +30,10 @@ SELECT relname FROM pg_catalog.pg_class AS class
 """
 IDENTITY = "SELECT tenant_id, identity FROM public.tenant_identity"
 IS_OF = "SELECT EXISTS (SELECT FROM public.tenant_identity WHERE identity = %s::uuid)"
-# What says whose a database is, and in which state.
+# The tables that show whose a database is, and in which state.
 ESSENTIAL = ("tenant_identity", "django_migrations", "audit_logs", "audit_chain_heads")
 
-# PostgreSQL lets every role make large objects, which are in no table. Counted as far as LARGE_OBJECTS_MOST.
+# PostgreSQL lets every role create large objects, which are in no table. Counted up to LARGE_OBJECTS_MOST.
 LARGE_OBJECTS_MOST = 1000
 LARGE_OBJECTS = f"""
 SELECT count(*) FROM (SELECT FROM pg_catalog.pg_largeobject_metadata LIMIT {LARGE_OBJECTS_MOST}) AS found
@@ -45,13 +45,13 @@ class Census:
     tenant_id: str
     identity: UUID
     history: History
-    # By table, all of schema public.
+    # {table: rows}, all of schema public.
     rows: dict[str, int]
     audit: ChainHead
 
 
 def is_of(connection: BaseDatabaseWrapper, identity: UUID) -> bool:
-    """Tell whether the database says that it is the tenant's with that identity."""
+    """Return whether the database claims that tenant identity."""
     if not _are_plain(connection, "tenant_identity"):
         return False
     with catalog_only(connection), connection.cursor() as cursor:
@@ -60,14 +60,14 @@ def is_of(connection: BaseDatabaseWrapper, identity: UUID) -> bool:
 
 
 def owner_of(connection: BaseDatabaseWrapper) -> tuple[str, UUID] | None:
-    """Return (tenant id, identity) as the database itself says, whoever made it; None where it is no tenant's."""
+    """Return (tenant id, identity) from the database itself, even an untrusted one; None if it is not a tenant's."""
     if not _are_plain(connection, *ESSENTIAL):
         return None
     return _identity(connection)
 
 
 def census_take(connection: BaseDatabaseWrapper) -> Census | None:
-    """Count, in the connection's transaction; None where it is no tenant's database."""
+    """Take a census in the connection's transaction; None if it is not a tenant's database."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(TABLES)
         tables = [row[0] for row in cursor.fetchall()]
@@ -79,7 +79,7 @@ def census_take(connection: BaseDatabaseWrapper) -> Census | None:
 
 
 def large_objects_count(connection: BaseDatabaseWrapper) -> int:
-    """Return how many large objects the database holds; LARGE_OBJECTS_MOST stands for that many or more."""
+    """Return how many large objects the database holds; LARGE_OBJECTS_MOST means that many or more."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(LARGE_OBJECTS)
         return int(cursor.fetchone()[0])
@@ -93,7 +93,7 @@ def _identity(connection: BaseDatabaseWrapper) -> tuple[str, UUID] | None:
 
 
 def _are_plain(connection: BaseDatabaseWrapper, *tables: str) -> bool:
-    """Tell whether all of them are there, and can be read without running what somebody made."""
+    """Return whether all these tables exist and can be read without running anyone's code."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(PLAIN, [list(tables)])
         return {row[0] for row in cursor.fetchall()} == set(tables)

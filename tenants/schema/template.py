@@ -1,7 +1,7 @@
-"""The database that new tenants are cloned from: all tenant migrations, grants and first rows, one per server.
+"""The template that new tenants are cloned from, one per server: all tenant migrations, grants and initial rows.
 
-Its name carries a fingerprint of everything that decides its content, so that a new release has a new one and an old
-one is never taken by mistake.
+Its name contains a fingerprint of everything that determines its content, so that a new release has a new template and
+never uses an old one by mistake.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def template_name(prefix: str) -> str:
 
 
 def ensure_template(server_session: ServerSession, prefix: str) -> str:
-    """Return the name of the server's template for this release, building it where it does not exist yet.
+    """Return the name of the server's template for this release, building it if it does not exist yet.
 
-    1. look, without a lock; 2. look again under the server's lock; 3. drop what a killed build left; 4. create, migrate
-    as the owner, grant; 5. keep what came of it to compare tenants with; 6. rename and close: only a finished template
-    bears the name.
+    1. check without a lock; 2. check again under the server's lock; 3. drop the leftovers of a killed build; 4. create,
+    migrate as the owner, grant; 5. store its schema, to compare tenants with; 6. rename and close: only a finished
+    template has the name.
     """
     name = template_name(prefix)
     if server_session.template_is_ready(name):
@@ -53,7 +53,7 @@ def ensure_template(server_session: ServerSession, prefix: str) -> str:
 
 
 def promote(server_session: ServerSession, database: str, prefix: str) -> None:
-    """Make a database that has just been migrated the template of this release, unless there is one."""
+    """Turn a newly migrated database into the template of this release, unless there is one."""
     name = template_name(prefix)
     with server_session.template_lock():
         if not server_session.template_is_ready(name):
@@ -61,10 +61,10 @@ def promote(server_session: ServerSession, database: str, prefix: str) -> None:
 
 
 def drop_unused_templates() -> None:
-    """Drop the templates that neither this release nor any tenant comes from; a server that is away keeps them.
+    """Drop the templates that neither this release nor any tenant's version uses; skip servers that are down.
 
-    Not part of a migration, since PostgreSQL waits for a checkpoint whenever a database is dropped. None is dropped as
-    long as some tenant's version is not known.
+    Not part of a migration, since PostgreSQL waits for a checkpoint whenever a database is dropped. Drops none while
+    any tenant's version is unknown.
     """
     versions = set(tenants_existing().values_list("schema_version", flat=True))
     if "" in versions:
@@ -94,7 +94,7 @@ def fingerprint() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    """Yield the migrations of the tenant apps, the SQL that some build on, and the rows that some insert."""
+    """Yield the tenant apps' migrations, the SQL that some use, and the rows that some insert."""
     yield from migration_files()
     for label in sorted(TENANT_APPS):
         app = Path(apps.get_app_config(label).path)
@@ -102,7 +102,7 @@ def _sources() -> Iterator[Path]:
 
 
 def _migrate(server_session: ServerSession, database: str, name: str) -> None:
-    """Apply the tenant apps' migrations, as the owner, and nothing of the control database's; then grant."""
+    """Apply the tenant apps' migrations only, as the owner; then grant."""
     code = release()
     with owner_connection(server_session.server, database, name) as connection:
         MigrationExecutor(connection).migrate(code.targets)

@@ -1,4 +1,4 @@
-"""Which tenant migrations cannot be part of one transaction per tenant, and why. Asks no database."""
+"""Find tenant migrations that cannot run in one transaction per tenant, and why. Uses no database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlparse.tokens import Comment, Literal
 from tenants.routing.router import TENANT_APPS
 from tenants.schema.releases import Key
 
-# How statements begin that PostgreSQL refuses in a transaction, or in one that is to be prepared, or that would end it.
+# How statements begin that PostgreSQL refuses in a transaction, refuses to prepare, or that would end the transaction.
 FORBIDDEN = {
     *(("VACUUM",), ("LISTEN",), ("UNLISTEN",), ("NOTIFY",), ("ALTER", "SYSTEM")),
     *(("BEGIN",), ("COMMIT",), ("END",), ("ROLLBACK",), ("ABORT",)),
@@ -25,18 +25,18 @@ FORBIDDEN = {
     *(("REINDEX", kind) for kind in ("DATABASE", "SYSTEM", "SCHEMA")),
     *(("CREATE", kind) for kind in ("TEMP", "TEMPORARY")),
 }
-# Words between the two.
+# Words that may come between the two.
 MODIFIERS = {"OR", "REPLACE", "LOCAL", "GLOBAL"}
 SHOWN_WORDS = 4
 
 
 def untransactional(loader: MigrationLoader | None = None) -> dict[Key, str]:
-    """Return {migration: why} of the tenant apps' migrations that cannot be applied all or nothing."""
+    """Return {migration: reason} of the tenant apps' migrations that cannot be applied all or nothing."""
     migrations = (loader or MigrationLoader(None)).disk_migrations
     found = {}
     for key, migration in sorted(migrations.items()):
         if key[0] in TENANT_APPS:
-            reasons = [_("it says atomic = False")] if not migration.atomic else []
+            reasons = [_("it sets atomic = False")] if not migration.atomic else []
             reasons += [reason for operation in migration.operations for reason in _obstacles(operation)]
             if reasons:
                 found[key] = reasons[0]
@@ -55,13 +55,11 @@ def _obstacles(operation: Operation) -> Iterator[str]:
         for statement in _statements(operation.sql):
             if _is_forbidden(statement):
                 words = " ".join(token.value for token in statement[:SHOWN_WORDS])
-                yield _("its SQL cannot be part of a transaction that is prepared: %(statement)s …") % {
-                    "statement": words
-                }
+                yield _("its SQL cannot be part of a prepared transaction: %(statement)s …") % {"statement": words}
 
 
 def _statements(sql: object) -> Iterator[list[Token]]:
-    """Yield the single statements of RunSQL's argument as words and signs, without comments."""
+    """Yield each statement of RunSQL's argument as tokens, without comments."""
     for part in [sql] if isinstance(sql, str) else sql:  # type: ignore[attr-defined]
         for statement in FilterStack().run(part if isinstance(part, str) else part[0]):  # type: ignore[no-untyped-call]
             tokens = [token for token in statement.flatten() if not token.is_whitespace and token.ttype not in Comment]
@@ -70,7 +68,7 @@ def _statements(sql: object) -> Iterator[list[Token]]:
 
 
 def _is_forbidden(statement: Sequence[Token]) -> bool:
-    # Neither quoted names nor strings, which hold the bodies of functions, are keywords.
+    # Quoted names and strings, such as function bodies, are not keywords.
     words = [word for token in statement if token.ttype not in Literal for word in token.normalized.upper().split()]
     if "CONCURRENTLY" in words:
         return True

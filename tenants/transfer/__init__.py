@@ -1,1 +1,1 @@
-"""Tenants that move: export, import, clone."""
+"""Export, import and clone tenants."""

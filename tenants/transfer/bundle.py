@@ -1,7 +1,7 @@
-"""The one file in which a tenant moves out: a tar archive of its dump, files, audit log and what it needs besides.
+"""The bundle: a tar file with a tenant's dump, files, audit log and the LLM configuration that it needs.
 
-Members, in this order, so that it can be read as a stream: manifest.json, which has the digests of the others;
-control.json, providers, models and pipeline; audit.jsonl, the audit log with its chain; dump; storage.tar.
+Its members are in this order, so that it can be read as a stream: manifest.json, with the digests of the others;
+control.json, with providers, models and pipeline; audit.jsonl, the audit log with its chain; dump; storage.tar.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from tenants.files.tar import File, content_of, tar_open, tar_read
 from tenants.restore.sources import BEGINNING_BYTES, Unfit
 
 MANIFEST, CONTROL_ROWS, AUDIT, DUMP, STORAGE = "manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar"
-# What is read into memory, and how much of it at most: far more than any installation's.
+# Parts that are read into memory, and their maximum size: far more than any installation needs.
 IN_MEMORY = (MANIFEST, CONTROL_ROWS)
 MAX_DOCUMENT_BYTES = MAX_BYTES
 MAX_LINE_BYTES = 16 * 2**20
-# How many files there may be that no row refers to: what restores have left over.
+# How many files there may be that no row refers to: leftovers of restores.
 UNREFERENCED_FILES = 10_000
 
 
 @dataclass(frozen=True)
 class BundlePart:
-    """A finished part, to be written."""
+    """A finished part, ready to be written."""
 
     name: str
     content: IO[bytes]
@@ -67,9 +67,9 @@ def bundle_write(parts: list[BundlePart], target: IO[bytes]) -> None:
 
 @contextmanager
 def bundle_open(place: Place, name: str, age_identity_file: str | None) -> Iterator[Bundle]:
-    """Yield a bundle for reading, decrypted where it is encrypted; raise `Unfit` where it is damaged or is none.
+    """Yield a bundle for reading, decrypted if necessary. Raises `Unfit` if it is damaged or not a bundle.
 
-    Whoever uses more of it than its manifest has recorded that it is read (`tenants.files.files_read`).
+    A caller that uses more than the manifest must have recorded the reading (`tenants.files.files_read`).
     """
     with place.open(name) as file, place.reading(name):
         tally = Tally(file)
@@ -87,25 +87,25 @@ def bundle_open(place: Place, name: str, age_identity_file: str | None) -> Itera
 
 @contextmanager
 def _reading(stream: IO[bytes]) -> Iterator[Bundle]:
-    with _damage_told():
+    with _damage_as_unfit():
         archive = tar_open(stream)
     with closing(archive):
         yield Bundle(archive)
 
 
 class Bundle:
-    """A bundle that is read from its beginning to its end; each part must be what the manifest says."""
+    """A bundle that is read from beginning to end; each part must match the manifest."""
 
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
         self._expected: dict[str, ManifestFile] = {}
-        with _damage_told():
+        with _damage_as_unfit():
             content = self._next(MANIFEST).read()
         self.manifest: Manifest = manifest_read(content, MANIFEST)
         self._expected = {part.name: part for part in self.manifest.parts}
 
     def size_of(self, name: str) -> int | None:
-        """Return the part's size as the manifest says, None where it knows no such part."""
+        """Return the part's size in bytes according to the manifest; None if it does not list the part."""
         return self._expected[name].size_bytes if name in self._expected else None
 
     def control_rows(self) -> LLMConfiguration:
@@ -117,44 +117,42 @@ class Bundle:
             raise Unfit(_("%(part)s is not valid.") % {"part": CONTROL_ROWS}) from error
 
     def audit_check(self) -> tuple[int | None, ChainHead]:
-        """Check the audit log against itself, as `audit.archive.lines_check` does."""
+        """Verify the audit log's chain (`audit.log.file_format.lines_check`)."""
         with self.part(AUDIT) as stream:
             return lines_check(_lines(stream), self.manifest.chain_identity)
 
     def skip(self, name: str) -> None:
-        """Read a part to its end, to see that it is what the manifest says."""
+        """Read a part to its end, to check it against the manifest."""
         with self.part(name):
             pass
 
     @contextmanager
     def part(self, name: str) -> Iterator[IO[bytes]]:
-        """Yield a part as a stream; at the block's end it must have been what the manifest says."""
-        with _damage_told():
+        """Yield a part as a stream. Raises `Unfit` at the end of the block if it does not match the manifest."""
+        with _damage_as_unfit():
             tally = Tally(self._next(name))
             yield cast(IO[bytes], tally)
             tally.drain()
         expected = self._expected.get(name)
         if expected is None or expected.sha256 != tally.sha256:
-            raise Unfit(_("%(part)s is not what was written: its sha256 is not the manifest's.") % {"part": name})
+            raise Unfit(_("%(part)s was damaged or altered: its sha256 is not the manifest's.") % {"part": name})
 
     def files(self, stream: IO[bytes]) -> Iterator[File]:
-        """Yield the files in the part STORAGE. There may be some that no row refers to, but not any number."""
+        """Yield the files in the part STORAGE; the number of files that no row refers to is limited."""
         return tar_read(stream, at_most=len(self.manifest.artifacts) + UNREFERENCED_FILES)
 
     def end(self) -> None:
-        """Require that nothing follows."""
-        with _damage_told():
+        """Raise `Unfit` if another part follows."""
+        with _damage_as_unfit():
             more = self._archive.next()
         if more is not None:
-            raise Unfit(_("The file holds %(part)r, which is no part of a bundle.") % {"part": more.name})
+            raise Unfit(_("The file contains %(part)r, which is not part of a bundle.") % {"part": more.name})
 
     def _next(self, name: str) -> IO[bytes]:
-        """Return the next part's content; nothing is read of one that is not what it must be."""
+        """Return the next part's content; an unexpected part is refused unread."""
         member = self._archive.next()
         if member is None or member.name != name:
-            raise Unfit(
-                _("The file is not a bundle of seo-gen's, or was cut off: %(part)s is missing.") % {"part": name}
-            )
+            raise Unfit(_("The file is not a seo-gen bundle, or is incomplete: %(part)s is missing.") % {"part": name})
         content = content_of(self._archive, member)
         if name in IN_MEMORY and member.size > MAX_DOCUMENT_BYTES:
             raise Unfit(_("%(part)s is larger than any that seo-gen writes.") % {"part": name})
@@ -162,8 +160,8 @@ class Bundle:
         if name != MANIFEST and member.size != expected:
             raise Unfit(
                 ngettext(
-                    "%(part)s has %(found)d byte, and the manifest says %(wanted)s.",
-                    "%(part)s has %(found)d bytes, and the manifest says %(wanted)s.",
+                    "%(part)s has %(found)d byte, but the manifest says %(wanted)s.",
+                    "%(part)s has %(found)d bytes, but the manifest says %(wanted)s.",
                     member.size,
                 )
                 % {"part": name, "found": member.size, "wanted": expected}
@@ -172,7 +170,7 @@ class Bundle:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a part, of which none may be longer than any entry of ours."""
+    """Yield the lines of a part. Raises `Unfit` for a line that is longer than any audit entry."""
     rest = b""
     while chunk := stream.read(CHUNK_BYTES):
         *lines, rest = (rest + chunk).split(b"\n")
@@ -184,10 +182,10 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def _damage_told() -> Iterator[None]:
+def _damage_as_unfit() -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, ValueError, UnicodeDecodeError) as error:
         raise Unfit(
-            _("The file is not a bundle of seo-gen's, or was damaged: %(reason)s.") % {"reason": type(error).__name__}
+            _("The file is not a seo-gen bundle, or is damaged: %(reason)s.") % {"reason": type(error).__name__}
         ) from error

@@ -1,4 +1,4 @@
-"""Restore into a new tenant: a copy that works on its own, beside the one that it came from."""
+"""Restore into a new tenant: an independent copy beside the original."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def tenant_clone(
     from_erased: str = "",
     on_progress: OnProgress = ignore_progress,
 ) -> CloneReport:
-    """Make the tenant `new_id` of what the backup of `tenant_id` holds, or of its state at `to_time` (aware).
+    """Create the tenant `new_id` from a backup of `tenant_id`, or from its state at `to_time` (aware).
 
-    It gets an identity, a role and storage paths of its own; the files that its rows refer to are copied. Its audit log
-    continues the other's, which the tenant's `chain_identity` says. An erased tenant comes back so only where
-    `from_erased` says why, which is recorded. Raises `TenantExists`, `ErasedTenant`, `RestoreRefused` and what
-    `tenant_restore` raises; nothing is left of it then.
+    It gets its own identity, role and storage paths; the files that its rows refer to are copied. Its audit log
+    continues the original's, as `chain_identity` records. An erased tenant is restored this way only with a reason in
+    `from_erased`, which is recorded. Raises `TenantExists`, `ErasedTenant`, `RestoreRefused` and what `tenant_restore`
+    raises; nothing is left behind then.
     """
     validate_id(new_id)
     origin = tenant_get(tenant_id)
@@ -110,13 +110,13 @@ def tenant_clone(
 
 
 def _former_server(erasure: Erasure | None) -> DatabaseServer | None:
-    """Return the server that an erased tenant was on, whose base backups may still hold it."""
+    """Return the server that an erased tenant was on, whose base backups may still contain it."""
     return DatabaseServer.objects.using(CONTROL).filter(pk=erasure.server).first() if erasure else None
 
 
 @contextmanager
 def _refusing(new_id: str) -> Iterator[None]:
-    """Say of every refusal which tenant was not made."""
+    """Turn every error into a `RestoreRefused` that names the new tenant."""
     try:
         with disk_failures_told():
             yield
@@ -124,12 +124,12 @@ def _refusing(new_id: str) -> Iterator[None]:
         raise
     except SeoGenError as error:
         raise RestoreRefused(
-            new_id, error.message, hint=error.hint or _("Nothing of it is left."), code=error.code
+            new_id, error.message, hint=error.hint or _("Nothing was left behind."), code=error.code
         ) from error
 
 
 def _files(origin: Tenant, file: BackupFile | None, age_identity_file: str | None) -> Iterator[File]:
-    """Yield (name, content) of the backup's files where it has them, then of the other tenant's storage."""
+    """Yield (name, content) of the backup's files if it has any, then of the original tenant's storage."""
     if file and file.manifest and file.manifest.storage:
         with opened(file.place, file.manifest.storage.name, file.manifest.storage, age_identity_file) as stream:
             yield from tar_read(stream)

@@ -1,4 +1,4 @@
-"""Move a tenant out: all of it in one bundle (`tenants.transfer.bundle`)."""
+"""Export a tenant as one bundle (`tenants.transfer.bundle`)."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def tenant_export(
 ) -> Backup:
     """Write the tenant's bundle to the file `output` (a path or s3://bucket/key), and return its record.
 
-    Encrypted as `tenant_backup` does it. A file that exists is not replaced. Raises `UnknownTenant`, `TenantNotActive`,
-    `BackupFailed`, `PlaceError`; nothing of it is left then.
+    Encrypted like a `tenant_backup`. An existing file is not overwritten. Raises `UnknownTenant`, `TenantNotActive`,
+    `BackupFailed`, `PlaceError`; no partial file is left then.
     """
     recipient = recipient_for(recipient)
     tenant = _exportable(tenant_id)
@@ -63,8 +63,8 @@ def tenant_export_stream(
 ) -> Streamed:
     """Write the tenant's bundle to `target`, such as standard output, as `tenant_export` writes it to a file.
 
-    Nothing is written before all parts are collected and the entry "tenant.export" is committed. The catalogue has no
-    record of it, but an erasure names it. Raises what `tenant_export` raises.
+    Nothing is written before all parts are collected and the entry "tenant.export" is committed. It is not in the
+    catalogue, but a certificate of erasure lists it. Raises what `tenant_export` raises.
     """
     recipient = recipient_for(recipient)
     tenant = _exportable(tenant_id)
@@ -87,7 +87,7 @@ def _exportable(tenant_id: str) -> Tenant:
 
 
 def _require_new(place: Place, name: str) -> None:
-    """A name that was given before is free again when what bore it is gone."""
+    """Require a file name that is not in use; the name of a removed export may be reused."""
     if place.size(name) is not None:
         raise PlaceError(
             _("%(path)s exists already.") % {"path": place.path(name)},
@@ -99,7 +99,7 @@ def _require_new(place: Place, name: str) -> None:
     if gone.filter(status=BackupStatus.RUNNING).exists():
         raise PlaceError(
             _("%(path)s is being written.") % {"path": place.path(name)},
-            hint=_("If nobody does any more, run `seo-gen tenant recover`."),
+            hint=_("If its process is no longer running, run `seo-gen tenant recover`."),
             code="file_busy",
         )
     for backup in gone:
@@ -109,7 +109,7 @@ def _require_new(place: Place, name: str) -> None:
 def _parts(
     tenant: Tenant, backup: Backup, stack: ExitStack, on_progress: OnProgress
 ) -> tuple[Manifest, list[BundlePart]]:
-    """Finish every part in a file without a name, which a killed process cannot leave."""
+    """Collect every part in an unnamed file, which a killed process cannot leave behind."""
     work = f"export {backup.pk}"
     on_progress(Progress(tenant.id, "snapshot"))
     with snapshot(tenant, work=work) as taken:
@@ -134,7 +134,7 @@ def _write_bundle(manifest: Manifest, parts: list[BundlePart], tally: Tally, rec
 
 
 def _as_stored(manifest: Manifest, tally: Tally) -> Manifest:
-    """Return the catalogue's idea of it: its file is the bundle as it is stored."""
+    """Return the manifest for the catalogue, whose file is the bundle as stored."""
     file = manifest.file.model_copy(update={"sha256": tally.sha256, "size_bytes": tally.size_bytes})
     return manifest.model_copy(update={"file": file, "storage": None})
 

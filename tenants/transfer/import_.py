@@ -1,4 +1,4 @@
-"""Bring a tenant in from a bundle that `tenant export` made, here or elsewhere."""
+"""Import a tenant from a bundle that `tenant export` made, here or elsewhere."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def tenant_import(
     from_erased: str = "",
     on_progress: OnProgress = ignore_progress,
 ) -> CloneReport:
-    """Make a tenant of a bundle, under its own id or `new_id`, and return what came of it.
+    """Create a tenant from a bundle, under its own id or `new_id`, and return a report.
 
     Under its own id it keeps its identity; under another it gets a new one, and its audit log continues the old chain.
-    Providers, models and steps that are missing here are added; what is here stays as it is. The bundle of a tenant
-    that was erased here is refused unless `from_erased` says why it comes back, which is recorded. Raises
-    `TenantExists`, or `ImportRefused` with what does not match; nothing of it is left then.
+    Providers, models and steps that are missing here are added; existing ones are not changed. The bundle of a tenant
+    that was erased here is refused unless `from_erased` gives a reason, which is recorded. Raises `TenantExists`, or
+    `ImportRefused` with the reason; nothing is left behind then.
     """
     place, name = source_file(file)
     with _refusing(place.path(name)), ExitStack() as stack:
@@ -97,7 +97,7 @@ def tenant_import(
 
 @contextmanager
 def _refusing(file: str) -> Iterator[None]:
-    """Say of every refusal which file it is about."""
+    """Turn every error into an `ImportRefused` that names the file."""
     try:
         with disk_failures_told():
             yield
@@ -108,7 +108,7 @@ def _refusing(file: str) -> Iterator[None]:
 
 
 def _checked_first(new_id: str | None, server_name: str | None, age_identity_file: str | None) -> DatabaseServer:
-    """Return the server; what can be refused without the bundle is, before the hours that reading it may take."""
+    """Check what does not need the bundle, since reading it may take hours; return the server."""
     if new_id is not None:
         validate_id(new_id)
     age_identity_require(age_identity_file)
@@ -118,7 +118,7 @@ def _checked_first(new_id: str | None, server_name: str | None, age_identity_fil
 def _require_twice_readable(place: Place, name: str) -> None:
     if location_of(place, name).is_stream:
         raise Unfit(
-            _("A bundle is examined before it is imported, so it is read twice, and a pipe can be read once."),
+            _("A bundle is read twice, first to check it and then to import it, but a pipe can be read only once."),
             code="bundle_not_rereadable",
         )
 
@@ -128,7 +128,7 @@ class BundleDump:
     """The dump in a bundle, as a source to build from."""
 
     bundle: Bundle
-    # Whoever made it, it is believed in nothing.
+    # Never trusted, whoever made it.
     is_ours: bool = False
 
     @property
@@ -149,7 +149,10 @@ class BundleDump:
 
 
 def _examined(bundle: Bundle) -> LLMConfiguration:
-    """Read all of it before anything is made; the audit log must be a whole chain, and end where the manifest says."""
+    """Read the whole bundle before anything is created.
+
+    The audit log's chain must be intact, and must end where the manifest says.
+    """
     configuration = bundle.control_rows()
     manifest = bundle.manifest
     bad, head = bundle.audit_check()
@@ -166,7 +169,7 @@ def _examined(bundle: Bundle) -> LLMConfiguration:
 
 
 def _require_same(bundle: Bundle, manifest: Manifest) -> None:
-    """Refuse a file that was replaced since it was examined; then its parts are held against the manifest again."""
+    """Refuse a file that was replaced since the check. Its parts are then compared with the manifest again."""
     if bundle.manifest != manifest:
         raise Unfit(_("The file was replaced while it was being read."), code="bundle_replaced")
     bundle.skip(CONTROL_ROWS)
@@ -178,8 +181,8 @@ def _require_free(tenant_id: str, manifest: Manifest, keeps: bool) -> None:
     present = tenants.filter(pk=tenant_id).first()
     if present is not None and present.status == TenantStatus.DELETED:
         raise TenantExists(
-            _("The id %(id)s belonged to a tenant that was erased, and is never used again.") % {"id": tenant_id},
-            hint=_("Choose another with --id."),
+            _("The id %(id)s belonged to an erased tenant and cannot be reused.") % {"id": tenant_id},
+            hint=_("Choose another id with --id."),
             code="tenant_id_erased",
         )
     if present is not None:
@@ -189,7 +192,8 @@ def _require_free(tenant_id: str, manifest: Manifest, keeps: bool) -> None:
         )
     if keeps and tenants.filter(identity=manifest.identity).exists():
         raise TenantExists(
-            _("The tenant of this bundle is here already, under another id."), hint=_("Choose another id with --id.")
+            _("The tenant in this bundle already exists here under another id."),
+            hint=_("Choose another id with --id."),
         )
 
 

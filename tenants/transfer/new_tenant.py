@@ -1,8 +1,8 @@
-"""Bring up a new tenant from what another tenant's database held: a clone, or one that comes from elsewhere.
+"""Create a new tenant from another tenant's data: a clone or an import.
 
-1. record tenant and operation; 2. build and prove, as a restore does, in the database that is to be the tenant's;
-3. make it the new tenant's: identity, paths, runs at work; 4. files; 5. role and access; 6. active. Until 6 nobody can
-enter it, so whatever fails or is cut off before is undone.
+1. record tenant and operation; 2. build and verify the tenant's database, as a restore does; 3. give it the new
+tenant's identity and paths, and settle unfinished runs; 4. files; 5. role and access; 6. active. No one can use the
+tenant before 6, so a failure or an interruption before that is undone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ IMPORT = "import"
 
 @dataclass(frozen=True)
 class Newcomer:
-    """A tenant that is being brought up."""
+    """A tenant that is being created."""
 
     tenant: Tenant
     operation: TenantOperation
@@ -89,9 +89,9 @@ def newcomer(
     origin: Reader | None = None,
     on_progress: OnProgress,
 ) -> Iterator[Newcomer]:
-    """Record a tenant that is to be brought up inside the block; what is left of it is removed where the block fails.
+    """Record a tenant that the block creates; if the block fails, remove what it created.
 
-    `given` is what it is made of, if that is files, and `origin` whose data these hold.
+    `given` are the files that it is made from, if any, and `origin` is the tenant whose data they hold.
 
     Raises `TenantExists`, and what the block raises.
     """
@@ -130,7 +130,7 @@ def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
         head = chain_head(connection)
         TenantIdentity.objects.using(connection.alias).update(tenant_id=made.tenant.id, identity=made.tenant.identity)
         contents().move(connection.alias, prefix_of(expected.tenant_id), prefix_of(made.tenant.id))
-        reason = _("The tenant was copied before this run had ended.")
+        reason = _("The tenant was copied before this run ended.")
         contents().settle(connection.alias, reason=reason, number=1, replaced=None)
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
@@ -150,7 +150,7 @@ def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
 
 
 def take_files(made: Newcomer, files: Iterable[File]) -> list[str]:
-    """Write those of `files` (name beneath the prefix, content) that rows refer to; return the paths still missing."""
+    """Store those `files` (name under the prefix, content) that rows refer to; return the paths still missing."""
     made.at("files")
     with owner_connection(made.server_session.server, made.database, made.work) as connection:
         wanted = {file.path: file.digest for file in contents().files(connection.alias)}
@@ -158,13 +158,13 @@ def take_files(made: Newcomer, files: Iterable[File]) -> list[str]:
     digests = {path.removeprefix(prefix): digest for path, digest in wanted.items() if is_beneath(made.tenant.id, path)}
     for name, content in matching(files, digests):
         tenant_storage.write_all({prefix + name: content})
-        # A backup has it, and perhaps the storage as well: the first is as good.
+        # The backup and the storage may both have a file: the first one will do.
         del digests[name], wanted[prefix + name]
     return sorted(wanted)
 
 
 def activate(made: Newcomer, built: Built) -> Tenant:
-    """Let the new tenant's role in, and open it."""
+    """Give the new tenant's role access, and activate the tenant."""
     location = parse_location(made.tenant.database_url)
     made.at("access")
     made.server_session.ensure_login(location.role, location.password)
@@ -186,14 +186,14 @@ def activate(made: Newcomer, built: Built) -> Tenant:
 
 
 def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
-    """Undo one that was cut off; always raises `RestoreRefused`, which says so."""
+    """Undo an interrupted clone or import; always raises `RestoreRefused`, which reports that."""
     tenant = tenant_get(operation.tenant_id)
-    assert tenant.server is not None  # a tenant that we bring up always has one
+    assert tenant.server is not None  # a tenant that we create always has one
     work = work_name(operation.kind, tenant.identity)
     with ServerSession(tenant.server, database_prefix(), work) as server_session:
         server_session.end_predecessors()
-        _undo(Newcomer(tenant, operation, server_session, on_progress, work), _("It was cut off, and undone."))
-    raise RestoreRefused(tenant.id, _("The operation was cut off."), hint=_("Nothing of it is left."))
+        _undo(Newcomer(tenant, operation, server_session, on_progress, work), _("It was interrupted and undone."))
+    raise RestoreRefused(tenant.id, _("The operation was interrupted."), hint=_("Nothing was left behind."))
 
 
 def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: Reader | None) -> TenantOperation:
@@ -215,7 +215,7 @@ def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: 
         if "tenants_" not in str(error):
             raise
         raise TenantExists(
-            _("There is a tenant already with the id %(id)s, the name %(name)r or the same identity.")
+            _("Another tenant already has the id %(id)s, the name %(name)r or the same identity.")
             % {"id": tenant.id, "name": tenant.name},
             hint=_("Choose another id."),
         ) from error
@@ -223,7 +223,7 @@ def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: 
 
 
 def _undo(made: Newcomer, reason: str) -> None:
-    """Remove database, roles, files and row: it never was anybody's."""
+    """Remove database, roles, files and row: no customer ever used them."""
     made.scratch.drop()
     made.server_session.drop_role(parse_location(made.tenant.database_url).role)
     tenant_storage.remove([one.path for one in objects_of(made.tenant.id)])
@@ -231,7 +231,7 @@ def _undo(made: Newcomer, reason: str) -> None:
         Tenant.objects.using(CONTROL).filter(pk=made.tenant.pk, status=TenantStatus.PROVISIONING).delete()
         Restore.objects.using(CONTROL).filter(pk=made.operation.pk).update(phase=RestorePhase.DONE)
         operation_end(made.operation, OperationStatus.UNDONE, error=reason)
-        # Not the reason, which may quote what is in the database.
+        # Without the reason, which may quote the database's contents.
         _audit(made.tenant, made.operation, ".undo")
 
 

@@ -86,7 +86,7 @@ def test_suspend_and_resume(tenant: Tenant) -> None:
 
 def test_recover_has_nothing_to_do() -> None:
     result = seo_gen("tenant", "recover")
-    assert (result.returncode, result.stdout) == (0, "Nothing is unfinished.\n")
+    assert (result.returncode, result.stdout) == (0, "Nothing to recover.\n")
 
 
 def test_dbshell_is_the_tenants_own_role_or_with_owner_the_owner(tenant: Tenant) -> None:

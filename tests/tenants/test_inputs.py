@@ -200,7 +200,7 @@ def test_a_bundle_goes_to_standard_output(make_tenant: MakeTenant, tmp_path: Pat
     run_id = add_run(tenant, text="記事")
     result = seo_gen_piped("tenant", "export", "--tenant-id", tenant.id, "--output", "-")
     assert result.returncode == 0, result.stderr
-    assert f"Tenant {tenant.id} is exported to standard output".encode() in result.stderr
+    assert f"Tenant {tenant.id} was exported to standard output".encode() in result.stderr
     bundle = tmp_path / "x.bundle"
     bundle.write_bytes(result.stdout)
     new_id = f"{tenant.id}-b"
@@ -250,7 +250,7 @@ def test_an_erasure_names_what_went_to_standard_output(tenant: Tenant) -> None:
     assert streamed["sha256"] == hashlib.sha256(bundle).hexdigest() and remains["files"] is None
     shown = seo_gen("erasure", "show", "--tenant-id", tenant.id).stdout
     assert "Standard output: /dev/stdout (" in shown and "exported at " in shown and streamed["sha256"] in shown
-    assert "The product wrote this tenant's data to standard output, at an operator's command." in shown
+    assert "The product wrote this tenant's data to standard output, on an operator's command." in shown
     verified = seo_gen("erasure", "verify", "--tenant-id", tenant.id)
     assert verified.returncode == 0, verified.stderr
 

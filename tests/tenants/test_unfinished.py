@@ -75,7 +75,7 @@ def test_creating_it_again_finishes_it_too(step: str) -> None:
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.01, 0.03, 0.06, 0.1])
 def test_a_creation_killed_in_the_middle_of_a_statement_is_finished(delay_s: float) -> None:
-    """The server goes on with a statement whose client is gone; whenever that is, the outcome is the same."""
+    """The server continues a statement whose client is gone; the outcome is always the same."""
     tenant_id = f"killed-{uuid.uuid4().hex[:12]}"
     program = CREATE_AND_SAY.format(step="database")
     with subprocess.Popen([sys.executable, "-c", program, tenant_id], stdout=subprocess.PIPE) as process:
@@ -88,7 +88,7 @@ def test_a_creation_killed_in_the_middle_of_a_statement_is_finished(delay_s: flo
     assert_whole(tenant_id)
 
 
-def test_until_then_every_other_operation_refuses_with_the_hint() -> None:
+def test_other_operations_refuse_with_a_hint() -> None:
     tenant_id = killed_at("access")
     with pytest.raises(TenantUnfinished, match="Run `seo-gen tenant recover` first"):
         tenant_suspend(tenant_id=tenant_id)

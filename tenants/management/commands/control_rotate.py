@@ -7,15 +7,15 @@ from tenants.lifecycle.rotate_keys import credentials_rotate
 
 
 class Command(OperatorCommand):
-    help = "Encrypt every stored credential anew with the first key of SEO_GEN_ENCRYPTION_KEYS."
+    help = "Re-encrypt every stored credential with the first key of SEO_GEN_ENCRYPTION_KEYS."
 
     def perform(self, **options: Any) -> Any:
         return {"credentials": credentials_rotate()}
 
     def present(self, document: Any) -> None:
-        said = ngettext(
+        message = ngettext(
             "%(credentials)d credential is encrypted with the first key.",
             "%(credentials)d credentials are encrypted with the first key.",
             document["credentials"],
         )
-        self.stdout.write(said % document)
+        self.stdout.write(message % document)

@@ -10,14 +10,14 @@ from tenants.erasure_ledger import erasures
 
 
 class Command(OperatorCommand):
-    help = "List the tenants that were erased, and deletions that are not over."
+    help = "List erased tenants and unfinished deletions."
 
     def perform(self, **options: Any) -> Any:
         return [erasure_document(row) for row in erasures()]
 
     def present(self, document: Any) -> None:
         if not document:
-            self.stdout.write(_("No tenant was erased."))
+            self.stdout.write(_("No tenant has been erased."))
             return
         rows = [
             (

@@ -11,7 +11,7 @@ from tenants.erasure.verify import ErasureCheck, erasures_verify
 
 
 class Command(OperatorCommand):
-    help = "Look again, everywhere, whether erasures still hold; exit 1 if one does not."
+    help = "Verify everywhere that erasures still hold; exit 1 if one does not."
     checks: list[ErasureCheck]
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,10 +26,10 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if not document:
-            self.stdout.write(_("No tenant was erased."))
+            self.stdout.write(_("No tenant has been erased."))
             return
         print_table(
-            [_("tenant"), _("erased"), _("holds"), _("left, as certified")],
+            [_("tenant"), _("erased"), _("holds"), _("remaining, as certified")],
             [
                 (
                     row["tenant_id"],
@@ -43,7 +43,7 @@ class Command(OperatorCommand):
         for row in document:
             for place in row["unseen"]:
                 self.stdout.write(
-                    _("%(tenant)s, not looked at: %(place)s") % {"tenant": row["tenant_id"], "place": place}
+                    _("%(tenant)s, not checked: %(place)s") % {"tenant": row["tenant_id"], "place": place}
                 )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ class Command(OperatorCommand):
     help = "Create a tenant: its own database, role and credentials."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--name", required=True, help="The customer's name, for people.")
+        parser.add_argument("--name", required=True, help="The customer's name, as shown to people.")
         parser.add_argument(
             "--id",
             dest="tenant_id",

@@ -16,23 +16,23 @@ from tenants.selectors import tenant_get
 
 
 class Command(OperatorCommand):
-    help = "Erase a tenant for good: databases, files, backups, messages, roles. Its audit log is kept."
+    help = "Permanently erase a tenant: databases, files, backups, messages, roles. Its audit log is kept."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
-        parser.add_argument("--confirm", action="store_true", help="Do not ask for the tenant's id to be typed.")
+        parser.add_argument("--confirm", action="store_true", help="Skip the prompt for the tenant's id.")
         parser.add_argument(
-            "--accept-audit-loss", action="store_true", help="Go on though its audit log is broken or gone."
+            "--accept-audit-loss", action="store_true", help="Continue even if its audit log is broken or missing."
         )
         parser.add_argument(
-            "--accept-lost-backups", action="store_true", help="Go on though places of its backups cannot be reached."
+            "--accept-lost-backups", action="store_true", help="Continue even if its backups cannot be reached."
         )
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
         tenant_id = options["tenant_id"]
         tenant = tenant_get(tenant_id)
-        # What is erased already, or closed for it, needs no second consent.
+        # A tenant that is erased, or being erased, needs no second confirmation.
         if tenant.status in DELETABLE and not options["confirm"]:
             tenant_delete_check(tenant_id=tenant_id, accept_audit_loss=options["accept_audit_loss"])
             self.confirm(tenant_id, consequence(tenant_loss(tenant_id=tenant_id)), confirmed=False)
@@ -46,15 +46,14 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if document["already"]:
-            self.stdout.write(_("Tenant %(tenant_id)s was erased before; nothing was done.") % document)
+            self.stdout.write(_("Tenant %(tenant_id)s was already erased; nothing was done.") % document)
         print_certificate(document, self.stdout)
 
 
 def consequence(loss: Loss) -> str:
-    """Say what is going to be lost, with sizes and the last backup."""
+    """Return what will be lost, with sizes and the last backup."""
     lines = [
-        _("Tenant %(id)s (%(name)s) is going to be erased, and cannot be brought back:")
-        % {"id": loss.tenant_id, "name": loss.name}
+        _("Tenant %(id)s (%(name)s) will be erased and cannot be restored:") % {"id": loss.tenant_id, "name": loss.name}
     ]
     lines += [f"  {_('database')} {one.name} ({kind_of(one.kind)}): {size(one.size_bytes)}" for one in loss.databases]
     lines.append("  " + _("rows: %(rows)s") % {"rows": ", ".join(f"{table} {n}" for table, n in shown(loss.rows))})
@@ -75,21 +74,21 @@ def consequence(loss: Loss) -> str:
     lines += [
         "  "
         + (
-            _("file %(file)s, which was read for it")
+            _("file %(file)s, which was read for this tenant")
             if one.goes
-            else _("not removed: file %(file)s, which was read for it but is not the product's")
+            else _("not removed: file %(file)s, which was read for this tenant but is not managed by the product")
         )
         % {"file": one.file}
         for one in loss.files
         if one.state == THERE
     ]
     if loss.at_work:
-        lines.append("  " + _("runs at work: %(count)d") % {"count": len(loss.at_work)})
+        lines.append("  " + _("runs in progress: %(count)d") % {"count": len(loss.at_work)})
     lines.append(
-        _("Its last backup is of %(time)s, and goes too.")
+        _("Its last backup (%(time)s) will be deleted too.")
         % {"time": f"{localtime(loss.last_backup_at):%Y-%m-%d %H:%M}"}
         if loss.last_backup_at
-        else _("There is no backup of it.")
+        else _("It has no backup.")
     )
     entries = loss.rows.get("audit_logs", 0)
     kept = ngettext("Its audit log (%(count)d entry) is kept.", "Its audit log (%(count)d entries) is kept.", entries)
@@ -98,5 +97,5 @@ def consequence(loss: Loss) -> str:
 
 
 def shown(rows: dict[str, int]) -> list[tuple[str, int]]:
-    """Pick the tables that people know."""
+    """Pick the tables that operators know."""
     return [(table, rows[table]) for table in ("runs", "steps", "artifacts", "prompts") if table in rows]

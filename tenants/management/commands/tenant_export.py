@@ -12,7 +12,7 @@ from tenants.transfer.export import tenant_export, tenant_export_stream
 
 
 class Command(OperatorCommand):
-    help = "Write all of a tenant into one bundle, from which another installation can bring it up."
+    help = "Export a tenant as one bundle, which another installation can import."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
@@ -45,10 +45,10 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if "file" not in document:
-            said = {**document, "size": size(document["size_bytes"])}
-            self.stderr.write(_("Tenant %(tenant_id)s is exported to standard output (%(size)s).") % said, str)
+            values = {**document, "size": size(document["size_bytes"])}
+            self.stderr.write(_("Tenant %(tenant_id)s was exported to standard output (%(size)s).") % values, str)
             return
         self.stdout.write(
-            _("Tenant %(tenant_id)s is exported to %(file)s (%(size)s).")
+            _("Tenant %(tenant_id)s was exported to %(file)s (%(size)s).")
             % {**document, "size": size(document["size_bytes"])}
         )

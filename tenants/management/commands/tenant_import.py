@@ -10,11 +10,11 @@ from tenants.transfer.import_ import tenant_import
 
 
 class Command(OperatorCommand):
-    help = "Bring in a tenant from a bundle that `tenant export` made, here or elsewhere."
+    help = "Import a tenant from a bundle that `tenant export` made, here or elsewhere."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--file", required=True, help="The bundle: a path or s3://bucket/key.")
-        parser.add_argument("--id", dest="new_id", metavar="ID", help="Another id than it had.")
+        parser.add_argument("--id", dest="new_id", metavar="ID", help="A new id for the tenant.")
         parser.add_argument("--server", dest="server_name", help="The database server; the default one unless given.")
         parser.add_argument(
             "--age-identity-file", metavar="FILE", help="The age identity that opens an encrypted bundle."
@@ -23,7 +23,7 @@ class Command(OperatorCommand):
             "--from-erased",
             default="",
             metavar="REASON",
-            help="Go on though the tenant was erased here; the reason is recorded.",
+            help="Continue even if the tenant was erased here; the reason is recorded.",
         )
         super().add_arguments(parser)
 
@@ -39,7 +39,7 @@ class Command(OperatorCommand):
         return asdict(report)
 
     def present(self, document: Any) -> None:
-        self.stdout.write(_("Tenant %(tenant_id)s is active, brought in from %(source)s.") % document)
+        self.stdout.write(_("Tenant %(tenant_id)s was imported from %(source)s and is active.") % document)
         if document["added"]:
             self.stdout.write(_("Added to the LLM configuration: %(names)s") % {"names": ", ".join(document["added"])})
         for path in document["missing_files"]:

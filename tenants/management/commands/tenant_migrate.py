@@ -12,9 +12,9 @@ from tenants.fleet.migrate import LOCK_TIMEOUT_S, WORKERS, tenant_migrate
 from tenants.presentation import batch_progress
 from tenants.schema.releases import short
 
-# Of workers, and of seconds.
+# For workers, and for seconds.
 MAXIMUM = 1000
-# Of what is told after the report, by its outcome.
+# Error codes by outcome.
 CODES = {
     "completed": "tenants_not_migrated",
     "rolled_back": "migration_rolled_back",
@@ -23,7 +23,7 @@ CODES = {
 
 
 class Command(OperatorCommand):
-    help = "Migrate the databases of all tenants, or of one, to this code's version: every one of them or none."
+    help = "Migrate the databases of all tenants, or of one, to this code's version, all or nothing."
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
@@ -58,14 +58,14 @@ class Command(OperatorCommand):
     def present(self, document: Any) -> None:
         if document["outcome"] != "completed":
             return
-        said = {**document, "version": short(document["version"])}
+        values = {**document, "version": short(document["version"])}
         if not document["pending_count"]:
             nothing = ngettext(
                 "Nothing to do: %(tenant_count)d tenant, at %(version)s.",
                 "Nothing to do: %(tenant_count)d tenants, all at %(version)s.",
                 document["tenant_count"],
             )
-            self.stdout.write(nothing % said)
+            self.stdout.write(nothing % values)
             return
         if document["dry_run"]:
             print_table(
@@ -85,11 +85,11 @@ class Command(OperatorCommand):
             )
         else:
             done = ngettext(
-                "Migrated: %(tenant_count)d tenant, which is at %(version)s now.",
+                "Migrated: %(tenant_count)d tenant, now at %(version)s.",
                 "Migrated: %(pending_count)d of %(tenant_count)d tenants. All are at %(version)s.",
                 document["tenant_count"],
             )
-        self.stdout.write(done % said)
+        self.stdout.write(done % values)
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
@@ -97,11 +97,9 @@ class Command(OperatorCommand):
         if report.outcome == "completed" and not report.problems:
             return
         states = {
-            "completed": _("All tenants that can be are at the new version, but not these."),
-            "rolled_back": _("Nothing has changed in any tenant (batch %(id)s).") % {"id": report.batch_id},
-            "unfinished": _(
-                "Batch %(id)s is not over: when what is named here is mended, run `seo-gen tenant recover`."
-            )
+            "completed": _("All tenants are at the new version, except these."),
+            "rolled_back": _("No tenant was changed (batch %(id)s).") % {"id": report.batch_id},
+            "unfinished": _("Batch %(id)s has not finished: fix the problems below, then run `seo-gen tenant recover`.")
             % {"id": report.batch_id},
         }
         raise Refusal("\n".join([states[report.outcome], *report.problems]), code=CODES[report.outcome])
@@ -131,13 +129,13 @@ def _rows(document: Any) -> list[tuple[object, ...]]:
 
 
 def _before(row: Any) -> str:
-    """The version it came from, as far as the migrations change it."""
+    """Return the previous version, limited to the apps that the migrations change."""
     apps = {migration.partition(".")[0] for migration in row["migrations"]}
     return " ".join(name for name in short(row["from_version"]).split() if name.partition(".")[0] in apps)
 
 
 def _summary(document: Any) -> list[tuple[object, ...]]:
-    """One row for all tenants of a server that came from the same version, with the slowest of them."""
+    """Return one row per server and previous version, with the times of its slowest tenant."""
     groups: dict[tuple[str, str, str], list[Any]] = {}
     for row in document["tenants"]:
         groups.setdefault((row["server"], _before(row), ", ".join(row["migrations"])), []).append(row)

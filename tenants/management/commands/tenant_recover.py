@@ -11,11 +11,11 @@ from tenants.unfinished import tenant_recover
 
 
 class Command(OperatorCommand):
-    help = "Finish or undo every operation that was cut off; exit 1 if one is still unfinished."
+    help = "Finish or undo every interrupted operation; exit 1 if one is still unfinished."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--age-identity-file", metavar="FILE", help="The age identity that opens the encrypted backup of a restore."
+            "--age-identity-file", metavar="FILE", help="The age identity that decrypts the backup of a restore."
         )
         super().add_arguments(parser)
 
@@ -25,7 +25,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if not document:
-            self.stdout.write(_("Nothing is unfinished."))
+            self.stdout.write(_("Nothing to recover."))
             return
         rows = [(row["tenant_id"], row["kind"], row["outcome"], row["reason"]) for row in document]
         print_table([_("tenant"), _("operation"), _("outcome"), _("reason")], rows)

@@ -9,7 +9,7 @@ from tenants.presentation import tenant_document
 
 
 class Command(OperatorCommand):
-    help = "Open a suspended tenant again."
+    help = "Resume a suspended tenant."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")

@@ -10,20 +10,18 @@ from tenants.management.commands.tenant_migrate import at_least
 
 
 class Command(OperatorCommand):
-    help = "Give the database role of one tenant, or of each, a new password, and its limits back."
+    help = "Give the database role of one tenant, or of all, a new password, and reset its limits."
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument(
-            "--all", action="store_true", help="Every tenant; goes on past one that fails, then exits 1."
-        )
+        which.add_argument("--all", action="store_true", help="Every tenant; continues after a failure, then exits 1.")
         which.add_argument("--tenant-id", help="Only this one.")
         parser.add_argument(
             "--grace",
             type=at_least(0),
             default=GRACE_S,
             metavar="SECONDS",
-            help=f"How long sessions that are at work may go on with the old password ({GRACE_S:g}); 0 ends them now.",
+            help=f"How long busy sessions may keep using the old password ({GRACE_S:g}); 0 ends them now.",
         )
         super().add_arguments(parser)
 

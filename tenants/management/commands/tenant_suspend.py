@@ -9,7 +9,7 @@ from tenants.presentation import tenant_document
 
 
 class Command(OperatorCommand):
-    help = "Close a tenant to everybody until it is resumed; its data stays."
+    help = "Suspend a tenant: no one can use it until it is resumed; its data stays."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
@@ -20,5 +20,5 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         self.stdout.write(
-            _("Tenant %(id)s is suspended: nothing of it can be reached or run until it is resumed.") % document
+            _("Tenant %(id)s is suspended: it can neither be used nor run until it is resumed.") % document
         )

@@ -91,7 +91,7 @@ def test_the_application_may_only_read_and_append(
 @pytest.mark.parametrize("role", ["origin", "replica"])
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("statement", FORBIDDEN)
-def test_not_even_a_superuser_changes_it_by_a_plain_statement(
+def test_plain_statements_of_a_superuser_are_refused(
     archive: AuditArchive, superuser: psycopg.Connection, table: str, statement: str, role: str
 ) -> None:
     superuser.execute(f"SET LOCAL session_replication_role = {role}")

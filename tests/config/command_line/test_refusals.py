@@ -18,7 +18,7 @@ NOBODY = ("tenant", "suspend", "--tenant-id", "nobody")
 UNKNOWN = {
     "code": "tenant_not_found",
     "message": "There is no tenant 'nobody'.",
-    "hint": "`seo-gen tenant list` shows those that exist.",
+    "hint": "`seo-gen tenant list` shows all tenants.",
 }
 
 
@@ -84,7 +84,7 @@ def test_findings_go_to_stderr_after_the_document(make_tenant: MakeTenant) -> No
         Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
     assert (found.returncode, found.stderr) == (1, f"Unhealthy: {tenant.id}.\n")
     [row] = json.loads(found.stdout)
-    assert row["id"] == tenant.id and "is on no registered server" in row["problem"]
+    assert row["id"] == tenant.id and "has no registered server" in row["problem"]
 
 
 def test_python_gets_a_command_error_with_its_code() -> None:

@@ -103,7 +103,7 @@ def problems(tenant: Tenant) -> list[str]:
 # -- what it does ------------------------------------------------------------------------------------------------------
 
 
-def test_everything_goes_and_the_certificate_says_what(tenant: Tenant, tmp_path: Path) -> None:
+def test_everything_is_erased_and_certified(tenant: Tenant, tmp_path: Path) -> None:
     add_run(tenant)
     add_run(tenant)
     file = back_up(tenant, tmp_path, with_storage=True)
@@ -163,7 +163,7 @@ def test_a_suspended_tenant_can_be_erased(tenant: Tenant) -> None:
     assert tenant_delete(tenant_id=tenant.id).certificate is not None
 
 
-def test_replaced_databases_and_what_they_keep_aside_go_too(tenant: Tenant, tmp_path: Path) -> None:
+def test_replaced_databases_and_kept_files_are_erased(tenant: Tenant, tmp_path: Path) -> None:
     add_run(tenant)
     file = back_up(tenant, tmp_path)
     tenant_restore(tenant_id=tenant.id, backup_file=file)
@@ -175,7 +175,7 @@ def test_replaced_databases_and_what_they_keep_aside_go_too(tenant: Tenant, tmp_
         assert databases_saying(server_session, tenant.identity, but=())[0] == []
 
 
-def test_messages_and_cached_keys_go_and_those_of_others_stay(tenant_pair: tuple[Tenant, Tenant]) -> None:
+def test_only_own_messages_and_cache_keys_are_erased(tenant_pair: tuple[Tenant, Tenant]) -> None:
     tenant, other = tenant_pair
     add_messages((tenant, "mine"), (other, "other"))
     cache.set_many({cache_key(one.id, "x"): 1 for one in tenant_pair})
@@ -187,7 +187,7 @@ def test_messages_and_cached_keys_go_and_those_of_others_stay(tenant_pair: tuple
     assert certificate_of(Erasure.objects.get(tenant_id=other.id))["erased"]["messages"] == 2
 
 
-def test_others_are_left_exactly_as_they_are(make_tenant: MakeTenant, tmp_path: Path) -> None:
+def test_other_tenants_are_unchanged(make_tenant: MakeTenant, tmp_path: Path) -> None:
     """Also those whose ids begin like the erased one's, or the other way round."""
     tenant = make_tenant(name="acme", tenant_id="acme-1")
     others = [make_tenant(name=f"other {one}", tenant_id=one) for one in ("acme-1-2", "acme", "acme-11")]
@@ -207,7 +207,7 @@ def test_others_are_left_exactly_as_they_are(make_tenant: MakeTenant, tmp_path: 
 # -- what stands in the way --------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_erased_is_refused_and_nothing_is_begun(tenant: Tenant) -> None:
+def test_refused_deletion_changes_nothing(tenant: Tenant) -> None:
     before = everything_of(tenant)
     with pytest.raises(UnknownTenant):
         tenant_delete(tenant_id="nobody")
@@ -226,7 +226,7 @@ def test_what_cannot_be_erased_is_refused_and_nothing_is_begun(tenant: Tenant) -
     assert not Erasure.objects.filter(tenant_id=tenant.id).exists()
 
 
-def test_a_migration_of_the_fleet_comes_first(tenant: Tenant) -> None:
+def test_deletion_waits_for_a_fleet_migration(tenant: Tenant) -> None:
     from tenants.fleet.batch_record import fleet_lock
 
     with fleet_lock(), pytest.raises(FleetBusy):
@@ -298,10 +298,10 @@ def test_a_backup_out_of_reach_can_be_accepted_and_is_named(tenant: Tenant, s3_p
     assert certificate_of(row)["accepted"] == ["lost backups"]
     [check] = erasures_verify(tenant_id=tenant.id)
     assert check.problems == []
-    assert f"{file} was not removed, and its place cannot be reached." in check.remaining
+    assert f"{file} was not removed, and its location cannot be reached." in check.remaining
     assert any(one.startswith(s3_place) for one in check.unseen)
     settings.AWS_S3_ENDPOINT_URL = endpoint
-    assert problems(tenant) == [f"{file} is there."]
+    assert problems(tenant) == [f"{file} exists."]
 
 
 def test_a_pruned_backup_is_erased_where_the_bucket_keeps_versions(tenant: Tenant, s3_place: str) -> None:
@@ -319,7 +319,7 @@ def test_a_pruned_backup_is_erased_where_the_bucket_keeps_versions(tenant: Tenan
     assert problems(tenant) == []
 
 
-def test_a_backup_whose_files_are_gone_is_not_called_erased(tenant: Tenant, tmp_path: Path) -> None:
+def test_backup_without_files_is_not_certified_as_erased(tenant: Tenant, tmp_path: Path) -> None:
     back_up(tenant, tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone")
     row = tenant_delete(tenant_id=tenant.id)
@@ -327,7 +327,7 @@ def test_a_backup_whose_files_are_gone_is_not_called_erased(tenant: Tenant, tmp_
 
 
 @pytest.mark.parametrize("down", ["storage", "broker", "cache"])
-def test_what_is_down_keeps_it_unfinished_until_it_is_back(
+def test_deletion_stays_unfinished_while_a_service_is_down(
     tenant: Tenant, settings: Settings, monkeypatch: pytest.MonkeyPatch, s3_place: str, down: str
 ) -> None:
     add_run(tenant)
@@ -350,7 +350,7 @@ def test_what_is_down_keeps_it_unfinished_until_it_is_back(
     assert problems(tenant) == []
 
 
-def test_what_somebody_prepared_in_its_database_goes_with_it(tenant: Tenant) -> None:
+def test_prepared_transactions_are_rolled_back(tenant: Tenant) -> None:
     assert tenant.server is not None
     for number, url in enumerate((tenant.database_url, owner_url(tenant.server, database_of(tenant)))):
         with psycopg.connect(url) as connection:
@@ -372,40 +372,36 @@ def cut_off(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
             tenant_delete(tenant_id=tenant.id)
 
 
-def test_one_whose_server_is_not_known_any_more_holds_up_no_other_recovery(
-    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_server_does_not_block_other_recoveries(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     cut_off(tenant, monkeypatch)
     Tenant.objects.filter(pk=tenant.pk).update(server=None)
     [recovery] = tenant_recover()
-    assert recovery.outcome == "failed" and "on no registered server" in recovery.reason
+    assert recovery.outcome == "failed" and "has no registered server" in recovery.reason
     Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
     assert [one.outcome for one in tenant_recover()] == ["finished"]
 
 
-def test_nothing_is_certified_that_was_looked_for_on_another_server(
-    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_deletion_refuses_a_different_server(tenant: Tenant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cut_off(tenant, monkeypatch)
     with archived_postgres(tmp_path, "another") as other:
         Tenant.objects.filter(pk=tenant.pk).update(server=other)
-        with pytest.raises(DeletionUnfinished, match="not the one that its database is on"):
+        with pytest.raises(DeletionUnfinished, match="points to a different server"):
             tenant_delete(tenant_id=tenant.id)
         Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
     tenant_delete(tenant_id=tenant.id)
     assert problems(tenant) == []
 
 
-def test_a_copy_that_is_being_tried_out_comes_first(tenant: Tenant) -> None:
+def test_deletion_waits_for_a_drill(tenant: Tenant) -> None:
     with block_deletion(tenant.id), pytest.raises(TenantBusy, match="drill"):
         run_elsewhere(lambda: tenant_delete(tenant_id=tenant.id))
     assert not Erasure.objects.filter(tenant_id=tenant.id).exists()
 
 
-# -- who is at work meanwhile ------------------------------------------------------------------------------------------
+# -- running workers ---------------------------------------------------------------------------------------------------
 
 
-def test_a_transaction_that_is_open_may_end_and_its_file_goes_too(tenant: Tenant) -> None:
+def test_open_transaction_may_end_and_its_file_is_erased(tenant: Tenant) -> None:
     run = add_run(tenant)
     path = f"{tenant_storage.prefix_of(tenant.id)}{run}/draft/artifacts/late.md"
     writing, ended, given_up = threading.Event(), threading.Event(), threading.Event()
@@ -455,7 +451,7 @@ def test_an_erased_tenant_is_not_restored_or_imported(tenant: Tenant, tmp_path: 
     shutil.copytree(tmp_path / "a", tmp_path / "copied")  # by somebody, by hand
     file, bundle = (one.replace("/a/", "/copied/") for one in (file, bundle))
     tenant_delete(tenant_id=tenant.id)
-    with pytest.raises(TenantExists, match="never used again"):
+    with pytest.raises(TenantExists, match="cannot be reused"):
         tenant_create(name="again", tenant_id=tenant.id)
     with pytest.raises(TenantNotActive, match="is deleted"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
@@ -472,7 +468,7 @@ def test_an_erased_tenant_is_not_restored_or_imported(tenant: Tenant, tmp_path: 
 
 
 @pytest.mark.parametrize("way", ["backup", "bundle"])
-def test_with_a_reason_it_comes_back_as_another_and_that_is_recorded(tenant: Tenant, tmp_path: Path, way: str) -> None:
+def test_restore_with_a_reason_is_recorded(tenant: Tenant, tmp_path: Path, way: str) -> None:
     add_run(tenant)
     file = back_up(tenant, tmp_path / "a", with_storage=True)
     bundle = str(tmp_path / "a" / "bundle.tar")
@@ -493,7 +489,7 @@ def test_with_a_reason_it_comes_back_as_another_and_that_is_recorded(tenant: Ten
     remove(Tenant.objects.get(pk=new_id))
 
 
-def test_a_copy_that_is_a_tenant_of_its_own_is_named(tenant: Tenant, tmp_path: Path) -> None:
+def test_clone_is_listed_in_the_certificate(tenant: Tenant, tmp_path: Path) -> None:
     new_id = f"copy-{tenant.id}"[:41]
     tenant_clone(tenant_id=tenant.id, new_id=new_id, backup_file=back_up(tenant, tmp_path))
     row = tenant_delete(tenant_id=tenant.id)
@@ -504,7 +500,7 @@ def test_a_copy_that_is_a_tenant_of_its_own_is_named(tenant: Tenant, tmp_path: P
 # -- looking again -----------------------------------------------------------------------------------------------------
 
 
-def test_looking_again_finds_what_came_back(tenant: Tenant, tmp_path: Path) -> None:
+def test_verify_finds_data_that_came_back(tenant: Tenant, tmp_path: Path) -> None:
     add_run(tenant)
     file = Path(back_up(tenant, tmp_path))
     dump = file.read_bytes()
@@ -516,43 +512,43 @@ def test_looking_again_finds_what_came_back(tenant: Tenant, tmp_path: Path) -> N
         server_session.clone(database, "copied_by_hand")
         server_session.open_to_owner("copied_by_hand")
     row = tenant_delete(tenant_id=tenant.id)
-    assert problems(tenant) == [f"The database copied_by_hand on server {server.name} says that it is the tenant's."]
+    assert problems(tenant) == [f"Database copied_by_hand on server {server.name} has this tenant's identity."]
     with ServerSession(server, database_prefix()) as server_session:
         server_session.drop_database("copied_by_hand")
         server_session.create_empty_database(database)
         server_session.ensure_login(database, "x")
     found = problems(tenant)
-    assert f"There is a database {database} on server {server.name}." in found
-    assert f"There is a role {database} on server {server.name}." in found
+    assert f"Database {database} exists on server {server.name}." in found
+    assert f"Role {database} exists on server {server.name}." in found
     with ServerSession(server, database_prefix()) as server_session:
         server_session.drop_database(database)
         server_session.drop_role(database)
     file.write_bytes(dump)
     copy = file.with_name(f"{tenant.id}-20260101T000000Z-00000000.dump")
     copy.write_bytes(dump)
-    assert problems(tenant) == [f"{file} is there.", f"{copy} is there, and no catalogue has it."]
+    assert problems(tenant) == [f"{file} exists.", f"{copy} exists, but is not in the catalogue."]
     file.unlink()
     copy.unlink()
     tenant_storage.write_all({f"{tenant_storage.prefix_of(tenant.id)}x": b"x"})
-    assert "1 version of a file" in problems(tenant)[0]
+    assert "1 file version under its prefix" in problems(tenant)[0]
     tenant_storage.erase_all(tenant.id)
     add_messages((tenant, "late"))
     cache.set(cache_key(tenant.id, "x"), 1)
-    assert [one[:28] for one in problems(tenant)] == ["The broker holds 2 messages ", "The cache holds 1 key of it."]
+    assert [one[:28] for one in problems(tenant)] == ["The broker holds 2 messages ", "The cache holds 1 key for it."]
     forge(row, "certificate = %s", Jsonb({**certificate_of(row), "tenant_id": "another"}))
-    assert any("The certificate is not the one that was written" in one for one in problems(tenant))
+    assert any("The certificate is not the one that was issued" in one for one in problems(tenant))
     forge(row, "certificate = %s", Jsonb(certificate_of(row)))
     Tenant.objects.filter(pk=tenant.pk).delete()
     assert any("Its tombstone is gone" in one for one in problems(tenant))
 
 
-def test_what_the_retention_should_have_removed_is_a_problem(tenant: Tenant, settings: Settings) -> None:
+def test_backups_past_their_retention_are_a_problem(tenant: Tenant, settings: Settings) -> None:
     settings.CLUSTER_BACKUP_RETENTION_DAYS = -1
     tenant_delete(tenant_id=tenant.id)
-    assert any("still holds what was written to it" in one for one in problems(tenant))
+    assert any("still contains its changes" in one for one in problems(tenant))
 
 
-def test_there_is_nothing_to_look_for_where_nothing_was_erased(tenant: Tenant) -> None:
+def test_verify_requires_an_erasure(tenant: Tenant) -> None:
     with pytest.raises(UnknownErasure):
         erasures_verify(tenant_id=tenant.id)
 
@@ -560,11 +556,11 @@ def test_there_is_nothing_to_look_for_where_nothing_was_erased(tenant: Tenant) -
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
-def test_without_consent_nothing_is_done(tenant: Tenant) -> None:
+def test_unconfirmed_deletion_does_nothing(tenant: Tenant) -> None:
     before = everything_of(tenant)
     result = seo_gen("tenant", "delete", "--tenant-id", tenant.id)
     assert result.returncode == 1
-    assert "Give --confirm" in result.stderr and "There is no backup of it." in result.stderr
+    assert "Give --confirm" in result.stderr and "It has no backup." in result.stderr
     assert everything_of(tenant) == before
 
 
@@ -576,13 +572,13 @@ def test_commands(tenant: Tenant, tmp_path: Path) -> None:
     document = json.loads(result.stdout)
     assert document["certificate"]["tenant_id"] == tenant.id
     shown = seo_gen("tenant", "delete", "--tenant-id", tenant.id)
-    assert shown.returncode == 0 and "was erased before" in shown.stdout
+    assert shown.returncode == 0 and "was already erased" in shown.stdout
     for text in (document["sha256"], "What was erased", "What remains, and why", "Until", str(tmp_path)):
         assert text in shown.stdout
     assert tenant.id in seo_gen("erasure", "list").stdout
     tenant_storage.write_all({f"{tenant_storage.prefix_of(tenant.id)}x": b"x"})
     verified = seo_gen("erasure", "verify", "--tenant-id", tenant.id)
-    assert verified.returncode == 1 and f"{tenant.id}: There is 1 version" in verified.stderr
+    assert verified.returncode == 1 and f"{tenant.id}: The storage holds 1 file version" in verified.stderr
     tenant_storage.erase_all(tenant.id)
 
 

@@ -87,7 +87,7 @@ def assert_erased(tenant: Tenant, folder: Path, neighbour: Tenant, before: objec
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The certificate of a like tenant whose deletion nobody cut off."""
+    """The certificate of a similar tenant whose deletion was not interrupted."""
     from tenants.lifecycle.create import tenant_create
 
     tenant = tenant_create(name="undisturbed")
@@ -123,7 +123,7 @@ def test_killed_at_a_step(make_tenant: MakeTenant, undisturbed: Any, tmp_path: P
     assert steady(row.certificate) == steady(undisturbed)
 
 
-def test_killed_at_random_moments_until_it_is_over(make_tenant: MakeTenant, tmp_path: Path) -> None:
+def test_killed_at_random_moments_until_finished(make_tenant: MakeTenant, tmp_path: Path) -> None:
     """The kill falls into a statement, a removal, a write to the control database, as chance has it."""
     chance = random.Random(os.environ.get("CHAOS_SEED", "5"))
     neighbour = make_tenant()

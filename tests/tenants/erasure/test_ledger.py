@@ -1,4 +1,4 @@
-"""The ledger of erasures: nobody changes or removes what is in it, and whoever does past its guards is told of."""
+"""The ledger of erasures: no one can change or remove its rows, and changes past its guards are reported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def told() -> list[str]:
     return [one.message for one in control.problems]
 
 
-def test_a_ledger_that_nobody_touched_is_whole(erased: Erasure) -> None:
+def test_untouched_ledger_has_no_problems(erased: Erasure) -> None:
     assert told() == []
 
 
@@ -67,7 +67,7 @@ def test_the_application_has_no_privilege_to(erased: Erasure, control_log: Log, 
         *(("completed_at", "2020-01-01Z"), ("rewritten_at", None), ("rewritten_segment", "")),
     ],
 )
-def test_the_application_cannot_change_an_erasure_that_is_completed(
+def test_application_cannot_change_a_completed_erasure(
     erased: Erasure, control_log: Log, column: str, value: str | None
 ) -> None:
     assert Erasure.objects.get(pk=erased.pk).rewritten_at is not None
@@ -99,7 +99,7 @@ def test_no_column_is_forgotten(erased: Erasure, control_log: Log) -> None:
         ("UPDATE erasures SET certificate = NULL", "does not allow UPDATE of an erasure that is completed"),
     ],
 )
-def test_not_even_a_superuser_changes_it_by_a_plain_statement(
+def test_plain_statements_of_a_superuser_are_refused(
     erased: Erasure, control_log: Log, statement: str, message: str, role: str
 ) -> None:
     with control_log.as_superuser() as superuser:
@@ -109,7 +109,7 @@ def test_not_even_a_superuser_changes_it_by_a_plain_statement(
         superuser.rollback()
 
 
-def test_a_deletion_that_is_under_way_is_written_down(erased: Erasure, control_log: Log) -> None:
+def test_unfinished_deletion_is_in_the_ledger(erased: Erasure, control_log: Log) -> None:
     """As `tenants.erasure.steps` does it; what the deletion is about stays as it is."""
     forge(erased, "completed_at = NULL")
     with control_log.as_app() as app:
@@ -118,14 +118,14 @@ def test_a_deletion_that_is_under_way_is_written_down(erased: Erasure, control_l
 
 
 @pytest.mark.parametrize("what", ["deleted", "renamed", "certificate", "digest", "reopened", "forged"])
-def test_what_is_done_to_the_ledger_past_its_guards_is_told(erased: Erasure, what: str) -> None:
+def test_changes_past_the_guards_are_reported(erased: Erasure, what: str) -> None:
     expected = {
-        "deleted": f"the erasure of {erased.tenant_id} is gone from the ledger",
-        "renamed": f"the erasure of {erased.tenant_id} is gone from the ledger",
-        "certificate": f"the certificate of {erased.tenant_id} is not the one that was written",
-        "digest": f"the certificate of {erased.tenant_id} is not the one that was written",
-        "reopened": f"the control log and the ledger differ on whether {erased.tenant_id} is erased",
-        "forged": "the control log knows nothing of the erasure of nobody",
+        "deleted": f"the erasure of {erased.tenant_id} is missing from the ledger",
+        "renamed": f"the erasure of {erased.tenant_id} is missing from the ledger",
+        "certificate": f"the certificate of {erased.tenant_id} is not the one that was issued",
+        "digest": f"the certificate of {erased.tenant_id} is not the one that was issued",
+        "reopened": f"the control log and the ledger disagree on whether {erased.tenant_id} was erased",
+        "forged": "the control log has no entry for the erasure of nobody",
     }[what]
     if what == "deleted":
         with as_superuser() as superuser:
@@ -203,7 +203,7 @@ def _definition() -> bytes:
     return str(row[0]).encode()
 
 
-def test_an_erased_tenant_does_not_come_back_by_emptying_the_ledger(erased: Erasure, control_log: Log) -> None:
+def test_emptying_the_ledger_does_not_allow_a_restore(erased: Erasure, control_log: Log) -> None:
     with control_log.as_app() as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
         app.execute("DELETE FROM erasures WHERE tenant_id = %s", [erased.tenant_id])
     assert Tenant.objects.get(pk=erased.tenant_id).status == "deleted"

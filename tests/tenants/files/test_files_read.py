@@ -77,12 +77,12 @@ def test_what_a_restore_was_given_is_named_by_the_certificate_and_left(tenant: T
     assert f"File that was read: {file} read for a restore" in words(row) and digests[str(file)] in words(row)
     [check] = erasures_verify(tenant_id=tenant.id)
     assert check.problems == []
-    assert [one for one in check.remaining if "was read for it" in one] == [
-        f"{path}, which was read for it, is there." for path in sorted(digests)
+    assert [one for one in check.remaining if "was read for this tenant" in one] == [
+        f"{path}, which was read for this tenant, still exists." for path in sorted(digests)
     ]
     file.unlink()
     [check] = erasures_verify(tenant_id=tenant.id)
-    assert f"{file}, which was read for it, is there." not in check.remaining
+    assert f"{file}, which was read for this tenant, still exists." not in check.remaining
 
 
 def test_two_who_read_at_once_are_not_mixed_up(tenant_pair: tuple[Tenant, Tenant], tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_in_a_place_of_the_products_it_is_removed(tenant: Tenant, tmp_path: Path
     assert check.problems == []
     file.write_bytes(content)
     [check] = erasures_verify(tenant_id=tenant.id)
-    assert check.problems == [f"{file} is there."]
+    assert check.problems == [f"{file} exists."]
 
 
 def test_so_is_a_dump_without_a_manifest_once_it_has_proven_whose_it_is(tenant: Tenant, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_bundle_is_not_taken_from_a_pipe(tenant: Tenant, tmp_path: Path) -> No
     bundle, new_id = tmp_path / "moves.bundle", f"pipe-{tenant.id}"[:41]
     tenant_export(tenant_id=tenant.id, output=str(bundle))
     result = seo_gen_piped("tenant", "import", "--file", "-", "--id", new_id, given=bundle.read_bytes())
-    assert result.returncode == 1 and b"a pipe can be read once" in result.stderr
+    assert result.returncode == 1 and b"a pipe can be read only once" in result.stderr
     assert not Tenant.objects.filter(pk=new_id).exists()
 
 

@@ -236,8 +236,8 @@ class TestFiftyTenantsOneOfThemSabotaged:
         next_release.add("0003_plain")
         result = seo_gen("tenant", "migrate", "--all", **next_release.environment)
         assert (result.returncode, result.stdout) == (1, "")
-        assert "Nothing has changed in any tenant" in result.stderr
-        assert f"Tenant {victim.id}: Its schema is not what its migrations make:" in result.stderr
+        assert "No tenant was changed" in result.stderr
+        assert f"Tenant {victim.id}: Its schema differs from what its migrations create:" in result.stderr
         assert "table run_notes is not from our migrations" in result.stderr
         assert_unchanged(before, fifty)
         assert Tenant.objects.get(pk=victim.pk).schema_drift is not None
@@ -304,9 +304,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
         assert f"process {pid} (seo_gen_owner" in problem
         assert_unchanged(before, fifty)
 
-    def test_they_can_be_migrated_all_the_same_once_that_is_mended(
-        self, fifty: list[Tenant], next_release: NextRelease
-    ) -> None:
+    def test_migration_succeeds_once_fixed(self, fifty: list[Tenant], next_release: NextRelease) -> None:
         next_release.add("0003_plain")
         result = seo_gen("tenant", "migrate", "--all", "--dry-run", "--json", **next_release.environment)
         assert result.returncode == 0, result.stderr
@@ -343,10 +341,10 @@ class TestRefusals:
             ),
             ("ALTER ROLE {name} NOLOGIN", "does not exist or cannot log in"),
             ("ALTER DATABASE {name} ALLOW_CONNECTIONS false", "accepts no connections"),
-            ("GRANT CONNECT ON DATABASE {name} TO PUBLIC", "Others may connect to its database: PUBLIC"),
+            ("GRANT CONNECT ON DATABASE {name} TO PUBLIC", "Other roles may connect to its database: PUBLIC"),
         ],
     )
-    def test_a_door_that_was_moved(
+    def test_changed_access_is_reported(
         self, make_tenant: MakeTenant, next_release: NextRelease, statement: str, reason: str
     ) -> None:
         well, ill = make_tenant(), make_tenant()
@@ -360,7 +358,7 @@ class TestRefusals:
         with as_owner(tenant) as connection:
             connection.execute("UPDATE tenant_identity SET tenant_id = 'somebody-else'")
         [problem] = self.refused(next_release.add("0003_plain"), [tenant])
-        assert f"The database {database_of(tenant)} is not its own, but belongs to somebody-else" in problem
+        assert f"Database {database_of(tenant)} is not its own, but belongs to somebody-else" in problem
 
     def test_a_tenant_ahead_of_the_code(self, tenant: Tenant, next_release: NextRelease) -> None:
         next_release.add("0003_plain")
@@ -377,21 +375,21 @@ class TestRefusals:
         [problem] = self.refused(next_release.add("0003_plain"), [tenant])
         assert "runs.0002_guards_and_costs is applied without runs.0001_initial" in problem
 
-    def test_all_problems_are_told_at_once(self, make_tenant: MakeTenant, next_release: NextRelease) -> None:
+    def test_all_problems_are_reported_at_once(self, make_tenant: MakeTenant, next_release: NextRelease) -> None:
         tenants = [make_tenant() for _ in range(3)]
         for tenant in tenants[:2]:
             with as_owner(tenant) as connection:
                 connection.execute("DROP INDEX runs_newest")
         problems = self.refused(next_release.add("0003_plain"), tenants)
         assert sorted(problems) == sorted(
-            f"Tenant {tenant.id}: Its schema is not what its migrations make: index runs_newest is missing."
+            f"Tenant {tenant.id}: Its schema differs from what its migrations create: index runs_newest is missing."
             for tenant in tenants[:2]
         )
 
     @pytest.mark.parametrize(
         ("operations", "reason"),
         [
-            ("    atomic = False\n    operations = []", "it says atomic = False"),
+            ("    atomic = False\n    operations = []", "it sets atomic = False"),
             (
                 '    operations = [migrations.RunSQL("CREATE INDEX CONCURRENTLY i ON runs (status)")]',
                 "CREATE INDEX CONCURRENTLY i …",
@@ -399,7 +397,7 @@ class TestRefusals:
         ],
         ids=["atomic", "concurrently"],
     )
-    def test_a_migration_that_cannot_be_part_of_it(
+    def test_untransactional_migration_is_refused(
         self, tenant: Tenant, next_release: NextRelease, operations: str, reason: str
     ) -> None:
         [problem] = self.refused(next_release.add("0003_bad", operations), [tenant])
@@ -423,7 +421,7 @@ class TestRefusals:
         before = states_of([tenant])
         with next_release.active():
             report = tenant_migrate(on_progress=add_another)
-        assert report.problems == ["The migrations on disk were changed while the batch ran."]
+        assert report.problems == ["The migrations on disk changed while the batch was running."]
         assert_unchanged(before, [tenant])
 
     def test_an_unknown_tenant_records_nothing(self) -> None:
@@ -477,7 +475,7 @@ class TestServers:
         with psycopg.connect(superuser_url(second_server.admin_url), autocommit=True) as other, next_release.active():
             other.execute("BEGIN; SELECT txid_current(); PREPARE TRANSACTION 'somebody'")
             report = tenant_migrate()
-            assert "can hold 1 prepared transaction (1 in use), and this batch needs 1" in report.problems[0]
+            assert "can hold 1 prepared transaction (1 in use), but this batch needs 1" in report.problems[0]
             other.execute("ROLLBACK PREPARED 'somebody'")
             assert tenant_migrate().outcome == "completed"
 

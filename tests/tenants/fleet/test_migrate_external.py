@@ -36,7 +36,7 @@ def external_server() -> Iterator[DatabaseServer]:
 
 @pytest.mark.external
 @pytest.mark.usefixtures("empty_fleet")
-def test_it_is_refused_before_any_change_with_the_setting_to_change(
+def test_refusal_names_the_setting_before_any_change(
     external_server: DatabaseServer, make_tenant: MakeTenant, next_release: NextRelease
 ) -> None:
     with psycopg.connect(external_server.admin_url) as connection:
@@ -50,7 +50,7 @@ def test_it_is_refused_before_any_change_with_the_setting_to_change(
         assert report.outcome == "completed"
         return
     assert report.problems == [
-        "Database server external can hold 0 prepared transactions (0 in use), and this batch needs 1: set"
+        "Database server external can hold 0 prepared transactions (0 in use), but this batch needs 1: set"
         " max_prepared_transactions to at least 1 in its postgresql.conf and restart it."
     ]
     assert states_of(tenants) == before and leftovers("external") == leftovers() == []

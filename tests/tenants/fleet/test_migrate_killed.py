@@ -142,9 +142,7 @@ def test_ctrl_c_rolls_back(trio: list[Tenant], next_release: NextRelease, dry_ru
     assert batch().status == BatchStatus.ROLLED_BACK
 
 
-def test_until_then_every_other_operation_refuses_and_status_says_why(
-    trio: list[Tenant], next_release: NextRelease
-) -> None:
+def test_other_operations_are_refused_until_recovery(trio: list[Tenant], next_release: NextRelease) -> None:
     next_release.add("0003_plain")
     migrate_and_die(next_release, "prepare", 3)
     with pytest.raises(FleetUnfinished):
@@ -156,9 +154,7 @@ def test_until_then_every_other_operation_refuses_and_status_says_why(
     assert {status.unfinished_operation for status in tenant_statuses()} == {None}
 
 
-def test_a_prepared_transaction_that_somebody_else_rolled_back_is_told(
-    trio: list[Tenant], next_release: NextRelease
-) -> None:
+def test_foreign_rollback_of_a_prepared_transaction_is_reported(trio: list[Tenant], next_release: NextRelease) -> None:
     next_release.add("0003_plain")
     migrate_and_die(next_release, "decide", 1)
     record = batch()
@@ -168,13 +164,13 @@ def test_a_prepared_transaction_that_somebody_else_rolled_back_is_told(
     [recovery] = tenant_recover()
     assert recovery.outcome == "finished"
     assert Tenant.objects.get(pk=trio[1].pk).schema_version != Tenant.objects.get(pk=trio[0].pk).schema_version
-    assert f"Tenant {trio[1].id}: Its prepared transaction was rolled back by somebody else" in recovery.reason
+    assert f"Tenant {trio[1].id}: Someone else rolled back its prepared transaction" in recovery.reason
     with next_release.active():
         assert tenant_migrate().pending_count == 1
     assert assert_all_or_none(trio)
 
 
-def test_what_is_prepared_after_the_batch_was_ended_is_ended_too(trio: list[Tenant]) -> None:
+def test_late_prepared_transaction_is_ended(trio: list[Tenant]) -> None:
     """A process that lost its lock without knowing may prepare one more."""
     record = MigrationBatch.objects.create(user_id="test", version="x", status=BatchStatus.ROLLED_BACK)
     BatchTenant.objects.create(
@@ -242,7 +238,7 @@ def test_postgresql_is_killed_under_it(
     # Others are prepared while it dies; so many that they cannot all be.
     on_fragile = 2 if committed else 8
     tenants = [make_tenant(server_name="fragile") for _ in range(on_fragile)] + [make_tenant() for _ in range(2)]
-    # Those on the server that survives are at work, so they come last.
+    # Those on the surviving server are busy, so they come last.
     Tenant.objects.filter(pk__in=[tenant.pk for tenant in tenants[-2:]]).update(work_seen_at="2026-01-01T00:00Z")
 
     def kill(progress: BatchProgress) -> None:

@@ -63,7 +63,7 @@ def test_an_id_that_exists_is_refused(make_tenant: MakeTenant) -> None:
 
 def test_a_name_that_exists_is_refused_whatever_its_case(make_tenant: MakeTenant) -> None:
     tenant = make_tenant()
-    with pytest.raises(TenantExists, match="Another tenant is named"):
+    with pytest.raises(TenantExists, match="Another tenant is already named"):
         tenant_create(name=tenant.name.upper(), tenant_id=new_id())
 
 
@@ -72,7 +72,7 @@ def test_the_id_of_an_erased_tenant_is_never_used_again() -> None:
     tombstone = Tenant.objects.create(
         id=tenant_id, name=tenant_id, database_url="postgresql://gone/gone", status="deleted", is_active=False
     )
-    with pytest.raises(TenantExists, match="was erased, and is never used again"):
+    with pytest.raises(TenantExists, match="belonged to an erased tenant and cannot be reused"):
         tenant_create(name=tenant_id)
     tombstone.delete()
 
@@ -107,7 +107,7 @@ def test_a_numbered_creation_that_was_interrupted_is_finished_under_its_id(make_
     operation = TenantOperation.objects.filter(tenant_id=tenant.pk).latest("started_at")
     TenantOperation.objects.filter(pk=operation.pk).update(status=OperationStatus.RUNNING, finished_at=None)
     assert make_tenant(name=name).id == tenant.id
-    with pytest.raises(TenantExists, match="Another tenant is named"):
+    with pytest.raises(TenantExists, match="Another tenant is already named"):
         tenant_create(name=name)
 
 
@@ -224,7 +224,7 @@ def test_a_failure_at_any_step_leaves_nothing_half_made(step: str) -> None:
     assert list(actions) == ["tenant.create", "tenant.create.undo"]
 
 
-def test_while_another_process_is_at_work_the_tenant_is_left_alone(make_tenant: MakeTenant) -> None:
+def test_busy_tenant_is_left_alone(make_tenant: MakeTenant) -> None:
     tenant = make_tenant()
     program = (
         "import django, sys; django.setup()\n"
@@ -235,7 +235,7 @@ def test_while_another_process_is_at_work_the_tenant_is_left_alone(make_tenant: 
     )
     with tenant_lock(tenant.id, "test"):
         result = subprocess.run([sys.executable, "-c", program, tenant.id], capture_output=True, text=True, check=True)
-    assert f"Tenant {tenant.id}: another process is at work on it" in result.stdout
+    assert f"Tenant {tenant.id}: another process is working on it" in result.stdout
     assert Tenant.objects.get(pk=tenant.id).status == TenantStatus.ACTIVE
 
 

@@ -58,7 +58,7 @@ def test_a_tenant_gets_a_new_password_and_the_old_one_opens_nothing(tenant: Tena
     assert all(password not in json.dumps(entry.details) for entry in entries)
 
 
-def test_a_changed_password_is_told_and_put_right(tenant: Tenant) -> None:
+def test_changed_password_is_reported_and_reset(tenant: Tenant) -> None:
     with psycopg.connect(tenant.database_url, autocommit=True) as connection:
         connection.execute("ALTER ROLE CURRENT_USER PASSWORD 'of my own'")
     health = health_of(tenant)
@@ -71,7 +71,7 @@ def test_a_changed_password_is_told_and_put_right(tenant: Tenant) -> None:
         psycopg.connect(with_password(tenant.database_url, "of my own"))
 
 
-def test_changed_settings_are_told_and_put_right(tenant: Tenant) -> None:
+def test_changed_settings_are_reported_and_reset(tenant: Tenant) -> None:
     role = parse_location(tenant.database_url).role
     with psycopg.connect(tenant.database_url, autocommit=True) as connection:
         connection.execute("ALTER ROLE CURRENT_USER SET statement_timeout = 0")
@@ -88,7 +88,7 @@ def test_changed_settings_are_told_and_put_right(tenant: Tenant) -> None:
     assert health_of(tenant).role_changes == []
 
 
-def test_what_an_administrator_changed_is_told_and_put_right(tenant: Tenant) -> None:
+def test_administrators_changes_are_reported_and_reset(tenant: Tenant) -> None:
     role = parse_location(tenant.database_url).role
     with psycopg.connect(DatabaseServer.objects.get(pk="main").admin_url, autocommit=True) as connection:
         connection.execute(f"ALTER ROLE \"{role}\" CONNECTION LIMIT -1 VALID UNTIL '2999-01-01'")
@@ -97,7 +97,7 @@ def test_what_an_administrator_changed_is_told_and_put_right(tenant: Tenant) -> 
     assert_rotated(tenant)
 
 
-def test_what_its_role_prepared_is_told_and_rolled_back(tenant: Tenant) -> None:
+def test_prepared_transactions_are_reported_and_rolled_back(tenant: Tenant) -> None:
     with psycopg.connect(tenant.database_url) as connection:
         connection.execute("INSERT INTO runs (status) VALUES ('pending')")
         connection.execute("PREPARE TRANSACTION 'seo-gen:looks:ours'")
@@ -110,7 +110,7 @@ def test_what_its_role_prepared_is_told_and_rolled_back(tenant: Tenant) -> None:
     assert entry.details is not None and entry.details["prepared_rolled_back"] == 1
 
 
-def test_a_session_of_before_is_ended_though_its_transaction_is_open(tenant: Tenant) -> None:
+def test_old_session_is_ended_despite_an_open_transaction(tenant: Tenant) -> None:
     with psycopg.connect(tenant.database_url) as connection:
         connection.execute("SELECT 1")
         tenant_rotate(tenant_id=tenant.id, grace_s=0)
@@ -146,7 +146,7 @@ def test_a_transaction_that_ends_in_time_is_left_to_end(tenant: Tenant) -> None:
         assert Run.objects.using(alias).count() == 1
 
 
-def test_whoever_works_on_the_tenant_meanwhile_goes_on(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_continues_during_a_rotation(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads enter the tenant without pause, as workers do; the password changes five times under them.
 
     What they hold of old connections they close themselves, however slowly they run here.
@@ -201,7 +201,7 @@ def test_killed_at_a_step(tenant: Tenant, step: str) -> None:
     assert_rotated(tenant)
 
 
-def test_a_server_that_is_away_is_named_and_nothing_has_changed(tenant: Tenant) -> None:
+def test_unreachable_server_is_named_and_nothing_changes(tenant: Tenant) -> None:
     away = DatabaseServer.objects.create(name=f"away-{tenant.id}", admin_url="postgresql://a:secret@127.0.0.1:9/x")
     Tenant.objects.filter(pk=tenant.pk).update(server=away)
     [rotation] = tenant_rotate(tenant_id=tenant.id)
@@ -215,7 +215,7 @@ def test_a_server_that_is_away_is_named_and_nothing_has_changed(tenant: Tenant) 
         pass
 
 
-def test_what_the_server_refuses_is_refused_before_anything_is_recorded(tenant_pair: tuple[Tenant, Tenant]) -> None:
+def test_refusal_by_the_server_records_nothing(tenant_pair: tuple[Tenant, Tenant]) -> None:
     """An administrator who did not make the role may not change it."""
     tenant, other = tenant_pair
     weak = DatabaseServer.objects.create(name=f"weak-{tenant.id}", admin_url=other.database_url)
@@ -236,7 +236,7 @@ def test_a_suspended_tenant_stays_suspended(tenant: Tenant) -> None:
     assert health_of(tenant).problem is None
 
 
-def test_one_that_has_no_role_now_is_refused(tenant: Tenant) -> None:
+def test_tenant_without_a_role_is_refused(tenant: Tenant) -> None:
     with pytest.raises(UnknownTenant):
         tenant_rotate(tenant_id="nobody")
     Tenant.objects.filter(pk=tenant.pk).update(status="restoring")
@@ -246,7 +246,7 @@ def test_one_that_has_no_role_now_is_refused(tenant: Tenant) -> None:
 
 
 @pytest.mark.usefixtures("empty_fleet")
-def test_all_of_them_and_the_command_names_those_that_failed(tenant_pair: tuple[Tenant, Tenant]) -> None:
+def test_rotating_all_lists_failures(tenant_pair: tuple[Tenant, Tenant]) -> None:
     tenant, cut_off = tenant_pair
     away = DatabaseServer.objects.create(name=f"away-{tenant.id}", admin_url="postgresql://a:b@127.0.0.1:9/x")
     Tenant.objects.filter(pk=cut_off.pk).update(server=away)

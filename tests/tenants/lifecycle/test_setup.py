@@ -9,7 +9,7 @@ from tenants.lifecycle.setup import MAIN_SERVER, control_setup
 from tenants.models import DatabaseServer
 
 
-def test_where_its_log_is_archived_unless_somebody_has_said_so(settings: Any) -> None:
+def test_wal_archive_is_stored_unless_set(settings: Any) -> None:
     server = DatabaseServer.objects.filter(pk=MAIN_SERVER)
     server.update(wal_archive="")
     # Other tests change this server too, and nobody can remove their entries.

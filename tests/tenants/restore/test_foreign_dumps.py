@@ -431,6 +431,6 @@ def test_a_copy_by_hand_among_our_own_databases_is_found(make_tenant: MakeTenant
                 connection.execute("INSERT INTO public.tenant_identity VALUES (%s, %s)", [tenant.id, tenant.identity])
             tenant_delete(tenant_id=tenant.id)
             [check] = erasures_verify(tenant_id=tenant.id)
-            assert check.problems == ["The database copied_by_hand on server main says that it is the tenant's."]
+            assert check.problems == ["Database copied_by_hand on server main has this tenant's identity."]
         finally:
             server_session.drop_database("copied_by_hand")

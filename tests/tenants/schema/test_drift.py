@@ -106,7 +106,7 @@ def test_a_new_tenant_is_what_its_migrations_make(tenant: Tenant) -> None:
     assert (health.schema_state, health.drift, health.problem) == ("current", [], None)
 
 
-def test_a_reference_that_nobody_kept_is_made_anew(tenant: Tenant) -> None:
+def test_missing_reference_is_rebuilt(tenant: Tenant) -> None:
     kept = SchemaReference.objects.get(server="main", version=tenant.schema_version, template__gt="")
     SchemaReference.objects.filter(pk=kept.pk).delete()
     assert health_of(tenant).drift == []
@@ -115,7 +115,7 @@ def test_a_reference_that_nobody_kept_is_made_anew(tenant: Tenant) -> None:
     SchemaReference.objects.filter(pk=made.pk).update(template=kept.template)
 
 
-def test_status_keeps_what_it_saw_and_then_tells_it_without_looking(tenant: Tenant) -> None:
+def test_status_stores_and_shows_the_last_check(tenant: Tenant) -> None:
     with as_owner(tenant) as connection:
         connection.execute("DROP INDEX runs_newest")
     assert health_of(tenant).problem == "index runs_newest is missing"
@@ -126,13 +126,14 @@ def test_status_keeps_what_it_saw_and_then_tells_it_without_looking(tenant: Tena
 
 
 @pytest.mark.usefixtures("empty_fleet")
-def test_drift_is_found_where_nothing_is_to_be_migrated(make_tenant: MakeTenant) -> None:
+def test_drift_is_found_without_pending_migrations(make_tenant: MakeTenant) -> None:
     well, ill = make_tenant(), make_tenant()
     with as_owner(ill) as connection:
         connection.execute("ALTER TABLE runs ADD COLUMN extra text")
     report = tenant_migrate()
     assert report.problems == [
-        f"Tenant {ill.id}: Its schema is not what its migrations make: column runs.extra is not from our migrations."
+        f"Tenant {ill.id}: Its schema differs from what its migrations create: "
+        "column runs.extra is not from our migrations."
     ]
     assert Tenant.objects.get(pk=well.pk).schema_drift == []
     assert Tenant.objects.get(pk=ill.pk).schema_drift == ["column runs.extra is not from our migrations"]
@@ -143,7 +144,7 @@ def test_long_lists_are_cut() -> None:
 
 
 @pytest.mark.usefixtures("empty_fleet")
-def test_the_fingerprint_is_computed_again_only_where_something_was_touched(
+def test_fingerprint_is_recomputed_only_after_a_change(
     make_tenant: MakeTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     still, touched = make_tenant(), make_tenant()

@@ -75,7 +75,7 @@ def mixed(folder: Path) -> NextRelease:
     return following
 
 
-def test_it_gives_what_djangos_own_migrate_gives(make_tenant: MakeTenant, tmp_path: Path) -> None:
+def test_result_equals_djangos_migrate(make_tenant: MakeTenant, tmp_path: Path) -> None:
     ours, djangos = make_tenant(), make_tenant()
     for tenant in (ours, djangos):
         with as_owner(tenant) as connection:
@@ -130,9 +130,7 @@ def test_sql_is_repeated_and_python_is_run() -> None:
     assert not is_same_everywhere(Surprising("Run", "a", field))
 
 
-def test_a_squashed_migration_and_those_that_it_replaces_come_to_the_same(
-    make_tenant: MakeTenant, tmp_path: Path
-) -> None:
+def test_squashed_and_replaced_migrations_are_equivalent(make_tenant: MakeTenant, tmp_path: Path) -> None:
     first = '    operations = [migrations.AddField("Run", "a", models.TextField(null=True))]'
     second = '    operations = [migrations.AddField("Run", "b", models.TextField(null=True))]'
     squash = """

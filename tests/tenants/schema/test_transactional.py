@@ -10,13 +10,13 @@ from tests.support.releases import NextRelease
 pytestmark = pytest.mark.unit
 
 REFUSED = {
-    "atomic": ("    atomic = False\n    operations = []", "it says atomic = False"),
+    "atomic": ("    atomic = False\n    operations = []", "it sets atomic = False"),
     "index": (
         """
     atomic = False
     operations = [AddIndexConcurrently("Run", models.Index(fields=["status"], name="i"))]
 """,
-        "it says atomic = False",
+        "it sets atomic = False",
     ),
     "index in a transaction": (
         '    operations = [AddIndexConcurrently("Run", models.Index(fields=["status"], name="i"))]',
@@ -28,7 +28,7 @@ REFUSED = {
     ),
     "inside": (
         '    operations = [migrations.SeparateDatabaseAndState([migrations.RunSQL("VACUUM runs")])]',
-        "its SQL cannot be part of a transaction that is prepared: VACUUM runs …",
+        "its SQL cannot be part of a prepared transaction: VACUUM runs …",
     ),
 }
 SQL_REFUSED = [

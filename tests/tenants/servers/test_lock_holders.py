@@ -232,7 +232,7 @@ class TestAdvisoryLocks:
             refused = seo_gen("tenant", "migrate", "--all")
         assert refused.returncode == 1
         assert "Another process is migrating tenants, or creating one. It is held by: " in refused.stderr
-        assert refused.stderr.rstrip().endswith("Wait for it to end, then try again.")
+        assert refused.stderr.rstrip().endswith("Wait for it to finish, then try again.")
 
     def test_the_name_is_that_of_the_command(self, tenant: Tenant) -> None:
         name = f"seo-gen:test:{uuid.uuid4()}"

@@ -126,15 +126,13 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("what", STORAGES)
-def test_files_that_are_none_are_refused_before_anything_is_made(
-    parts: dict[str, bytes], tmp_path: Path, what: str
-) -> None:
+def test_files_that_are_not_bundles_are_refused(parts: dict[str, bytes], tmp_path: Path, what: str) -> None:
     make, reason = STORAGES[what]
     file = bundle({**parts, "storage.tar": make()}, tmp_path / "forged")
     assert reason in refusal_of(file, "never")
 
 
-def test_a_bundle_that_is_as_it_was_comes_in_with_its_files(parts: dict[str, bytes], tmp_path: Path) -> None:
+def test_intact_bundle_is_imported_with_its_files(parts: dict[str, bytes], tmp_path: Path) -> None:
     report = tenant_import(file=str(bundle(parts, tmp_path / "whole")), new_id="comes-in")
     tenant = Tenant.objects.select_related("server").get(pk="comes-in")
     assert report.missing_files == [] and len(files_of(tenant)) == 2
@@ -158,7 +156,9 @@ def unended(members: Sequence[tuple[str, bytes]], file: Path) -> bytes:
 
 @pytest.mark.parametrize("part", BUNDLE_PARTS)
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.BLKTYPE], ids=["symlink", "link", "device"])
-def test_a_part_that_is_no_file_is_refused(parts: dict[str, bytes], tmp_path: Path, part: str, kind: bytes) -> None:
+def test_part_that_is_not_a_regular_file_is_refused(
+    parts: dict[str, bytes], tmp_path: Path, part: str, kind: bytes
+) -> None:
     file = tmp_path / "forged"
     whole = members(parts, tmp_path / "whole")
     with tarfile.open(file, "w") as made:
@@ -179,7 +179,7 @@ def test_a_sparse_part_is_refused_unread(parts: dict[str, bytes], tmp_path: Path
     assert f"The archive holds '{part}', which is no file of a tenant's" in refusal_of(file, "never")
 
 
-def test_a_part_twice_and_a_part_too_many_are_refused(parts: dict[str, bytes], tmp_path: Path) -> None:
+def test_duplicate_and_extra_parts_are_refused(parts: dict[str, bytes], tmp_path: Path) -> None:
     whole = members(parts, tmp_path / "whole")
     for more, reason in (
         ("dump", "storage.tar is missing"),
@@ -194,9 +194,7 @@ def test_a_part_twice_and_a_part_too_many_are_refused(parts: dict[str, bytes], t
         assert reason in refusal_of(file, "never")
 
 
-def test_a_hundred_thousand_parts_are_refused_at_the_first_that_is_none(
-    parts: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_many_parts_are_refused_at_the_first_unknown_one(parts: dict[str, bytes], tmp_path: Path) -> None:
     file = tmp_path / "forged"
     with tarfile.open(file, "w") as made:
         many(made)
@@ -213,7 +211,7 @@ def test_a_part_of_another_size_is_not_read(parts: dict[str, bytes], tmp_path: P
         header.size = size
         target.write(header.tobuf(tarfile.GNU_FORMAT))
         target.truncate(target.tell() + size)
-    assert f"dump has {size} bytes, and the manifest says {len(parts['dump'])}" in refusal_of(file, "never")
+    assert f"dump has {size} bytes, but the manifest says {len(parts['dump'])}" in refusal_of(file, "never")
 
 
 def test_a_line_of_the_audit_log_is_bounded(parts: dict[str, bytes], tmp_path: Path) -> None:
