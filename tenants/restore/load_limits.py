@@ -83,8 +83,7 @@ class LoadGuard:
                 return
             if time.monotonic() - since > settings.RESTORE_STALL_S:
                 self._end(
-                    _("Loading the dump made no progress for %(seconds)g s.")
-                    % {"seconds": settings.RESTORE_STALL_S}
+                    _("Loading the dump made no progress for %(seconds)g s.") % {"seconds": settings.RESTORE_STALL_S}
                 )
                 return
 
