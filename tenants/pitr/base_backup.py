@@ -105,7 +105,7 @@ def server_lock(server: DatabaseServer) -> Iterator[None]:
     def busy() -> ServerError:
         return ServerError(
             _("Database server %(name)s is being backed up by another process.") % {"name": server.name},
-            hint=_("Wait until it has finished, then try again."),
+            hint=_("Wait for it to end, then try again."),
             code="base_backup_running",
         )
 

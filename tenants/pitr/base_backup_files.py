@@ -76,7 +76,7 @@ def _files(server: DatabaseServer) -> str:
 def _in_use(server: DatabaseServer) -> BaseBackupError:
     return BaseBackupError(
         _("The base backups of database server %(name)s are in use by another process.") % {"name": server.name},
-        hint=_("Wait until it has finished, then try again."),
+        hint=_("Wait for it to end, then try again."),
         code="base_backups_busy",
     )
 

@@ -51,14 +51,14 @@ class Replay:
     def until_paused(self) -> None:
         """Supply WAL until the server has reached the target. Raises `RecoveryError` if it never will."""
         said: list[str] = []
-        while not _tells(said, PAUSED):
+        while not _contains(said, PAUSED):
             self._serve()
             running, said = self._scratch.is_running(), self._scratch.said()
             raised = _raised(said)
             if raised:
                 self._scratch.restart(raised)
                 said = []
-            elif not running or _tells(said, *PROMOTED, INSUFFICIENT):
+            elif not running or _contains(said, *PROMOTED, INSUFFICIENT):
                 raise self._unreachable()
             time.sleep(STEP_S)
 
@@ -90,7 +90,7 @@ class Replay:
 
     def _until_ready(self) -> None:
         deadline = time.monotonic() + READY_WAIT_S
-        while not _tells(self._scratch.said(), READY):
+        while not _contains(self._scratch.said(), READY):
             self._serve()
             if not self._scratch.is_running() or time.monotonic() > deadline:
                 raise self._unreachable()
@@ -159,7 +159,7 @@ class Replay:
         """Return an error that explains in one sentence why the target was not reached."""
         said = self._scratch.said()
         values = {"name": self._server.name, "target": self._target, "reason": _reason(said)}
-        if _tells(said, *PROMOTED) or _tells(said, INSUFFICIENT):
+        if _contains(said, *PROMOTED) or _contains(said, INSUFFICIENT):
             sentence = _("Database server %(name)s cannot be restored to %(target)s and paused there: %(reason)s.")
             return RecoveryError(sentence % values, code="recovery_failed")
         last = next((found[1] for line in reversed(said) if (found := LAST_COMMIT.search(line))), _("none"))
@@ -188,7 +188,7 @@ class Replay:
 
 def _raised(said: list[str]) -> dict[str, str]:
     """Return the settings that must be larger than in the base backup, because they were raised on the server later."""
-    if not _tells(said, INSUFFICIENT):
+    if not _contains(said, INSUFFICIENT):
         return {}
     return {found[1]: found[2] for line in said if (found := TOO_LOW.search(line))}
 
@@ -199,5 +199,5 @@ def _reason(said: list[str]) -> str:
     return re.sub(r"^\w+:\s+", "", telling[0]).rstrip(".") if telling else _("it left no message")
 
 
-def _tells(said: list[str], *phrases: str) -> bool:
+def _contains(said: list[str], *phrases: str) -> bool:
     return any(phrase in line for line in said for phrase in phrases)

@@ -131,7 +131,7 @@ def _damaged(place: Place, archive: Archive, segments: Sequence[Segment], versio
                     (folder / segment.name).symlink_to(Path(place.url) / segment.name)
                 else:
                     fetch(place, segment.name, folder / segment.name)
-            found |= _cut_off(folder, archive.segment_bytes)
+            found |= _wrong_size(folder, archive.segment_bytes)
             waiting = [window]
             while waiting:
                 part = waiting.pop()
@@ -145,7 +145,7 @@ def _damaged(place: Place, archive: Archive, segments: Sequence[Segment], versio
     return found
 
 
-def _cut_off(folder: Path, segment_bytes: int) -> dict[str, str]:
+def _wrong_size(folder: Path, segment_bytes: int) -> dict[str, str]:
     """Return the segments of the wrong size, which recovery rejects, and remove them from the folder.
 
     pg_waldump would not notice, since it reads only up to a segment's last record.

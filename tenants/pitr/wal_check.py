@@ -104,7 +104,7 @@ class LogCheck:
                 if not ENDED.search(str(error)):
                     raise
             printed.seek(0)
-            return list(_telling(printed.read().decode(errors="replace")))
+            return list(_tablespace_records(printed.read().decode(errors="replace")))
 
     def _tail(self, path: Path, name: str) -> Path:
         """Keep the parts of a segment that `_read_seam` needs: the header in its first page, and its end."""
@@ -118,7 +118,7 @@ class LogCheck:
         return Path(kept)
 
 
-def _telling(printed: str) -> Iterator[str]:
+def _tablespace_records(printed: str) -> Iterator[str]:
     """Yield the records that name a tablespace other than PostgreSQL's own."""
     for manager, record in RECORD.findall(printed):
         if manager == "Tablespace" or not OWN_TABLESPACES.issuperset(FOLDER.findall(record)):

@@ -42,7 +42,7 @@ def reconcile(
     problems = broken(tenant.id, files)
     returned: list[str] = []
     if problems:
-        returned = _bring_back(tenant, row, problems, age_identity_file) + _put_back(tenant, row, problems)
+        returned = _from_backup(tenant, row, problems, age_identity_file) + _from_kept(tenant, row, problems)
         problems = broken(tenant.id, files)
     known = {file.path for file in files}
     orphans = [stored.path for stored in objects_of(tenant.id) if stored.path not in known]
@@ -67,7 +67,7 @@ def _is_whole(file: FileRef) -> bool:
     return content is not None and hashlib.sha256(content).hexdigest() == file.digest
 
 
-def _bring_back(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identity_file: str | None) -> list[str]:
+def _from_backup(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identity_file: str | None) -> list[str]:
     """Restore files from the backup's tar file, if it has a readable one; keep the current files aside."""
     try:
         file = backup_find(row.source, age_identity_file)
@@ -85,7 +85,7 @@ def _bring_back(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identit
     return brought
 
 
-def _put_back(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]:
+def _from_kept(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]:
     """Restore files that earlier restores kept aside; an undo needs these."""
     digests = {one.path: one.digest for one in wanted if is_beneath(tenant.id, one.path)}
     put = []
