@@ -141,7 +141,7 @@ def test_an_export_that_is_being_written_is_left_alone(tenant: Tenant, tmp_path:
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("s3://", "s3:// names no bucket"),
+        ("s3://", "s3:// lacks a bucket"),
         ("{file}/inside", "cannot be written: Not a directory|File exists"),
     ],
     ids=["no bucket", "a file"],
@@ -276,7 +276,7 @@ def test_a_disk_that_is_full_elsewhere_is_told_of_the_tenant(
 
 
 def test_an_unusable_recipient_is_refused_before_anything(tenant: Tenant, tmp_path: Path) -> None:
-    with pytest.raises(SealError, match="'age1nonsense' is no age recipient"):
+    with pytest.raises(SealError, match="'age1nonsense' is not an age recipient"):
         tenant_backup(tenant_id=tenant.id, output=str(tmp_path), recipient="age1nonsense")
     assert not Backup.objects.filter(tenant_id=tenant.id).exists()
 
@@ -349,7 +349,7 @@ def test_prune_drops_what_a_restore_replaced_when_its_time_is_over(tenant: Tenan
     assert pruned.kind == "replaced database" and pruned.problem == ""
     assert Restore.objects.get(pk=report.operation_id).kept_until is None
     result = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--undo", "--confirm")
-    assert result.returncode == 1 and "No database that a restore replaced is kept" in result.stderr
+    assert result.returncode == 1 and "There is no restore to undo: no replaced database is kept" in result.stderr
 
 
 def test_orphans_are_listed_and_removed_once_nobody_can_need_them(tenant: Tenant, tmp_path: Path) -> None:
@@ -378,10 +378,10 @@ def test_the_commands_say_what_they_did(tenant: Tenant, tmp_path: Path) -> None:
     assert asked.returncode == 1 and "Nothing was done." in asked.screen
     assert everything_of(tenant) == before
     restored = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", file)
-    assert restored.returncode == 0 and f"Tenant {tenant.id} is restored from {file}." in restored.stdout
+    assert restored.returncode == 0 and f"Tenant {tenant.id} was restored from {file}." in restored.stdout
     assert f"seo-gen tenant restore --tenant-id {tenant.id} --undo" in restored.stdout
     drilled = seo_gen("tenant", "drill", "--tenant-id", tenant.id, "--backup-file", file)
-    assert drilled.returncode == 0 and "could be restored from" in drilled.stdout
+    assert drilled.returncode == 0 and "can be restored from" in drilled.stdout
     undone = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--undo", "--confirm", "--json")
     assert json.loads(undone.stdout)["kept_until"]
 
@@ -425,5 +425,5 @@ class TestPlaces:
 
     @pytest.mark.parametrize("url", ["s3://bucket", "s3://", "folder/"])
     def test_a_url_without_a_file_is_refused(self, url: str) -> None:
-        with pytest.raises(PlaceError, match=r"names no file|names no bucket"):
+        with pytest.raises(PlaceError, match=r"lacks a file name|lacks a bucket"):
             split_file(url)

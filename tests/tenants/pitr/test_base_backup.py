@@ -131,7 +131,7 @@ class TestIncremental:
 
     @pytest.mark.usefixtures("unknown")
     def test_without_one_to_continue_it_is_refused(self, server: DatabaseServer) -> None:
-        with pytest.raises(BaseBackupError, match="has no base backup that an incremental one could continue"):
+        with pytest.raises(BaseBackupError, match="has no base backup that an incremental one could build on"):
             cluster_backup(server_name=server.name, incremental=True)
 
     def test_without_summaries_it_is_refused(self) -> None:
@@ -168,7 +168,7 @@ def test_what_a_killed_backup_left_is_removed(server: DatabaseServer, unknown: N
     assert backup.status == BackupStatus.RUNNING
     assert cluster_backups_recover() == [backup] and cluster_backups_recover() == []
     backup.refresh_from_db()
-    assert (backup.status, backup.error) == (BackupStatus.FAILED, "It was cut off.")
+    assert (backup.status, backup.error) == (BackupStatus.FAILED, "The base backup was interrupted.")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -256,5 +256,5 @@ def test_the_log_of_a_server_is_received_and_recovered_from(
         assert rows_at(received, Target(time=moment), database) == ["received"]
         receiving.send_signal(signal.SIGTERM)
         assert receiving.wait() == 0
-    with pytest.raises(PlaceError, match="names no bucket"):
+    with pytest.raises(PlaceError, match="lacks a bucket"):
         cluster_receive_wal(server_name=received.name, output="s3://")

@@ -65,7 +65,9 @@ def test_a_gap_in_the_archive_is_told_and_nothing_before_it_can_be_promised(serv
     [backup] = BaseBackup.objects.filter(server=server)
     assert found.earliest is None and found.latest is None
     assert found.base_backups[0].missing_wal == [lost.name]
-    assert found.problems == [f"After base backup {backup.name} 1 segment is missing in the archive: {lost.name}."]
+    assert found.problems == [
+        f"After base backup {backup.name}, 1 segment is missing from the WAL archive: {lost.name}."
+    ]
 
 
 def test_an_archiver_that_fails_is_told(server: DatabaseServer) -> None:
@@ -81,7 +83,7 @@ def test_an_archiver_that_fails_is_told(server: DatabaseServer) -> None:
     found = health(server)
     os.chown(archive, owner.st_uid, owner.st_gid)
     [problem] = found.problems
-    assert problem.startswith(f"Segment {segment} cannot be archived since ")
+    assert problem.startswith(f"Archiving segment {segment} has been failing since ")
     assert found.archiving is False
 
 
@@ -90,4 +92,4 @@ def test_the_command_exits_with_1_and_one_sentence_each() -> None:
     done = seo_gen("cluster", "status", "--json")
     assert done.returncode == 1 and done.stdout, done.stderr
     assert {document["server"] for document in json.loads(done.stdout)} >= {MAIN_SERVER, "watched"}
-    assert "main: There is no base backup." in done.stderr
+    assert "main: It has no base backup." in done.stderr
