@@ -154,7 +154,7 @@ def _wrong_size(folder: Path, segment_bytes: int) -> dict[str, str]:
     for path in folder.iterdir():
         size = path.stat().st_size if path.exists() else segment_bytes
         if size != segment_bytes:
-            found[path.name] = _("it has %(size)d bytes instead of %(expected)d") % {
+            found[path.name] = _("its size in bytes is %(size)d, not %(expected)d") % {
                 "size": size,
                 "expected": segment_bytes,
             }
