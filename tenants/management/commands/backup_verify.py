@@ -11,7 +11,7 @@ from tenants.restore.verify_backup import backups_verify
 
 
 class Command(OperatorCommand):
-    help = "Restore backups into a scratch database and check the result; exit with status 1 if one is damaged."
+    help = "Restore backups into a scratch database and check the result; exit with status 1 if one fails."
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
@@ -38,4 +38,4 @@ class Command(OperatorCommand):
         super().handle(*args, **options)
         bad = [one.file for one in self.verifications if one.problem]
         if bad:
-            raise Refusal(_("Damaged: %(files)s.") % {"files": ", ".join(bad)}, code="backups_not_whole")
+            raise Refusal(_("Verification failed: %(files)s.") % {"files": ", ".join(bad)}, code="backups_not_whole")

@@ -30,4 +30,6 @@ class Command(OperatorCommand):
         super().handle(*args, **options)
         bad = [one.path for one in self.verified if one.problem]
         if bad:
-            raise Refusal(_("Damaged: %(files)s.") % {"files": ", ".join(bad)}, code="server_backups_not_whole")
+            raise Refusal(
+                _("Verification failed: %(files)s.") % {"files": ", ".join(bad)}, code="server_backups_not_whole"
+            )

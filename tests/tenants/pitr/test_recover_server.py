@@ -278,9 +278,7 @@ class TestRefused:
             said = self.refuse(history.server, Target(time=moment))
         finally:
             aside.rename(lost)
-        assert (
-            f"segment {lost.name} is missing from its WAL archive (last commit before it: 2" in said
-        )
+        assert f"segment {lost.name} is missing from its WAL archive (last commit before it: 2" in said
 
 
 def test_what_a_killed_recovery_left_is_removed_when_it_is_dead(history: History) -> None:

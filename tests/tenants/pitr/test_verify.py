@@ -242,7 +242,7 @@ def test_the_command_says_what_is_not_whole_and_exits_1(backup: BaseBackup, segm
     overwrite(segments[1], 8_000_000, b"?" * 10)
     done = seo_gen("cluster", "verify", "--server", NAME, "--json")
     assert done.returncode == 1
-    assert f"Damaged: {segments[0].parent}." in done.stderr
+    assert f"Verification failed: {segments[0].parent}." in done.stderr
     of_backup, of_log = json.loads(done.stdout)
     assert of_backup == {"server": NAME, "kind": "base backup", "path": str(files_of(backup)), "problem": ""}
     assert of_log["kind"] == "WAL archive" and "pg_waldump failed" in of_log["problem"]
