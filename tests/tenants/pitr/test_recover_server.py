@@ -51,7 +51,7 @@ with recovered_server(server, target, work=sys.argv[3], database=sys.argv[4]) as
 # Dies the hard way in the middle of the replay, when the server asks for a segment.
 RECOVER_AND_DIE = """
 from datetime import datetime
-from tenants import replay
+from tenants.pitr import replay
 from tenants.models import DatabaseServer
 from tenants.pitr.recover_server import Target, recovered_server
 replay.fetch = lambda place, name, target: os.kill(os.getpid(), signal.SIGKILL)
@@ -173,7 +173,7 @@ def _commit_time(server: DatabaseServer, transaction: int) -> datetime:
 
 
 class TestServer:
-    def test_pg_dump_reads_it_nobody_writes_and_nobody_else_gets_in(self, history: History) -> None:
+    def test_only_pg_dump_can_read_it_and_no_one_can_write(self, history: History) -> None:
         target = Target(time=history.first)
         with recovered_server(history.server, target, work="reading", database=history.database) as recovered:
             with connected(recovered, history.database) as connection:

@@ -138,14 +138,14 @@ def run_as_live(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not system_user.needed(), reason="only root can run it as another account")
-def test_the_account_alone_keeps_it_from_live_files(unchecked: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_account_suffices_to_protect_live_files(unchecked: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("config.stack.landlock.version", lambda: 0)
     assert "cannot be restored" in refused(unchecked.server, unchecked)
     assert unchecked.files() == unchecked.digest and unchecked.rows() == {"new"}
 
 
 @pytest.mark.skipif(not landlock.version(), reason="the kernel has no Landlock")
-def test_landlock_alone_keeps_it_from_live_files(unchecked: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_landlock_suffices_to_protect_live_files(unchecked: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     run_as_live(monkeypatch)
     assert "cannot be restored" in refused(unchecked.server, unchecked)
     assert unchecked.files() == unchecked.digest and unchecked.rows() == {"new"}

@@ -41,7 +41,7 @@ def test_all_times_from_the_base_backup_to_now(server: DatabaseServer) -> None:
     assert found.archiving and found.reachable and found.problems == []
 
 
-def test_to_the_last_archived_commit_where_the_server_is_gone(server: DatabaseServer) -> None:
+def test_restores_to_the_last_archived_commit_if_the_server_is_gone(server: DatabaseServer) -> None:
     moment = commit(server, new_database(server), "a row")
     switch(server)
     url, server.admin_url = server.admin_url, "postgresql://postgres@127.0.0.1:9/postgres"
@@ -55,7 +55,7 @@ def test_to_the_last_archived_commit_where_the_server_is_gone(server: DatabaseSe
     assert problem.startswith("Database server watched cannot be reached")
 
 
-def test_a_gap_in_the_archive_is_told_and_nothing_before_it_can_be_promised(server: DatabaseServer) -> None:
+def test_gap_in_the_archive_is_reported_and_limits_the_range(server: DatabaseServer) -> None:
     lost = Path(server.wal_archive) / switch(server)
     switch(server)
     aside = lost.with_suffix(".aside")
@@ -70,7 +70,7 @@ def test_a_gap_in_the_archive_is_told_and_nothing_before_it_can_be_promised(serv
     ]
 
 
-def test_an_archiver_that_fails_is_told(server: DatabaseServer) -> None:
+def test_failing_archiver_is_reported(server: DatabaseServer) -> None:
     archive = Path(server.wal_archive)
     owner = archive.stat()
     os.chown(archive, os.geteuid(), os.getegid())

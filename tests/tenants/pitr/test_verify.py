@@ -223,7 +223,7 @@ def test_nothing_is_removed_meanwhile_but_backups_go_on(backup: BaseBackup) -> N
         cluster_backup(server_name=NAME, output=backup.place).delete()
 
 
-def test_copies_that_a_killed_process_left_are_removed_as_soon_as_nobody_verifies(backup: BaseBackup) -> None:
+def test_copies_of_a_killed_process_are_removed_by_the_next_run(backup: BaseBackup) -> None:
     left = django_settings.HOME / "base-backups" / ".verify-left"
     left.mkdir(parents=True)
     with program(VERIFY_AND_WAIT, NAME) as verifying:
@@ -236,7 +236,7 @@ def test_copies_that_a_killed_process_left_are_removed_as_soon_as_nobody_verifie
     assert not left.exists()
 
 
-def test_the_command_says_what_is_not_whole_and_exits_1(backup: BaseBackup, segments: list[Path]) -> None:
+def test_command_names_damaged_files_and_exits_1(backup: BaseBackup, segments: list[Path]) -> None:
     done = seo_gen("cluster", "verify", "--server", NAME)
     assert (done.returncode, done.stdout.count("whole")) == (0, 2), done.stderr
     overwrite(segments[1], 8_000_000, b"?" * 10)

@@ -301,7 +301,7 @@ def test_a_path_of_another_tenant_is_refused(tenant_pair: tuple[Tenant, Tenant],
     assert f"Row 1 of table steps refers to '{path}', which does not belong to the tenant" in said
 
 
-def test_a_path_in_our_own_backup_is_told_as_missing_and_never_read(tenant: Tenant, tmp_path: Path) -> None:
+def test_foreign_path_in_our_own_backup_is_reported_missing_and_never_read(tenant: Tenant, tmp_path: Path) -> None:
     """The tenant's role can write such a row: that must not keep its backups from being restored."""
     run = add_run(tenant)
     for path in ("../../../../../etc/passwd", "storage/another/x"):
@@ -361,7 +361,7 @@ def test_a_program_that_is_frozen_is_ended(tenant: Tenant, tmp_path: Path, monke
     assert "Loading the dump made no progress for 2 s" in told("restore", tenant, tmp_path, "")
 
 
-def test_recover_ends_what_a_killed_restore_has_left(tenant: Tenant, tmp_path: Path, canary: Canary) -> None:
+def test_recover_cleans_up_after_a_killed_restore(tenant: Tenant, tmp_path: Path, canary: Canary) -> None:
     """Killed while it loads: then what the dump does next is done by nobody but this test."""
     file = plain_dump(tenant, tmp_path, tail=canary.case("prepared"))
     die_at("load", "tenant_restore", tenant_id=tenant.id, backup_file=str(file))
@@ -401,7 +401,7 @@ def mallory(tenant: Tenant, canary: Canary) -> Iterator[str]:
 
 
 @pytest.mark.usefixtures("forgotten")
-def test_a_database_of_somebody_else_is_named_and_never_entered(tenant: Tenant, mallory: str, canary: Canary) -> None:
+def test_foreign_database_is_named_and_never_opened(tenant: Tenant, mallory: str, canary: Canary) -> None:
     tenant_delete(tenant_id=tenant.id)
     server = DatabaseServer.objects.get(pk="main")
     with psycopg.connect(server.admin_url, autocommit=True) as connection:

@@ -71,7 +71,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, s3_place: str) -> str:
 
 @pytest.mark.parametrize("dump_format", ["custom", "plain"])
 @pytest.mark.parametrize("sealed", ["plain text", "encrypted"])
-def test_it_gives_back_exactly_what_was_and_undo_the_other(
+def test_restore_and_undo_swap_the_exact_states(
     tenant: Tenant, place: str, age_key: AgeKey, dump_format: str, sealed: str
 ) -> None:
     for _ in range(3):
@@ -164,7 +164,7 @@ def test_files_of_the_backup_are_brought_back_and_newer_ones_are_listed(tenant: 
     assert tenant_storage.read(changed) == anew
 
 
-def test_runs_at_work_are_in_the_way_unless_told_to_stop(tenant: Tenant, tmp_path: Path) -> None:
+def test_running_runs_block_a_restore_unless_stopped(tenant: Tenant, tmp_path: Path) -> None:
     run = add_run(tenant, status=RunStatus.RUNNING)
     with tenant_context(tenant) as alias:
         Step.objects.using(alias).filter(run_id=run).update(lease_expires_at="2999-01-01T00:00Z")
@@ -238,7 +238,7 @@ ALTER TABLE public.runs OWNER TO somebody;
 """
 
 
-def test_a_dump_without_manifest_that_somebody_else_made_is_restored(tenant: Tenant, tmp_path: Path) -> None:
+def test_foreign_dump_without_manifest_is_restored(tenant: Tenant, tmp_path: Path) -> None:
     """As the specification has it: what plain pg_dump writes, owners and grants included."""
     add_run(tenant)
     before = everything_of(tenant)
@@ -295,12 +295,16 @@ def has_manifest(request: pytest.FixtureRequest) -> bool:
 @pytest.mark.parametrize(
     "damage",
     [
-        ("custom", "truncated", "cut off or replaced|pg_restore failed"),
-        ("custom", "bit-flipped", "its sha256 is not the manifest's|pg_restore failed"),
+        ("custom", "truncated", "truncated or replaced|pg_restore failed"),
+        ("custom", "bit-flipped", "its SHA-256 does not match the manifest|pg_restore failed"),
         ("custom", "empty", "is empty"),
-        ("custom", "wrong format", "cut off or replaced|neither pg_dump's custom format nor plain SQL"),
-        ("plain", "truncated", "cut off or replaced|psql failed|in the middle|does not hold a tenant's|not what its"),
-        ("plain", "text", "cut off or replaced|neither pg_dump's custom format nor plain SQL"),
+        ("custom", "wrong format", "truncated or replaced|neither pg_dump's custom format nor plain SQL"),
+        (
+            "plain",
+            "truncated",
+            "truncated or replaced|psql failed|in the middle|does not hold a tenant's|differs from what its",
+        ),
+        ("plain", "text", "truncated or replaced|neither pg_dump's custom format nor plain SQL"),
     ],
     ids=lambda damage: " ".join(damage[:2]),
 )
@@ -461,7 +465,7 @@ def test_what_a_dump_does_to_its_own_database_does_not_survive(
         assert connection.execute(query).fetchall() == [(-1, 0)]
 
 
-def test_a_run_that_waited_goes_on_unless_it_went_on_before(tenant: Tenant, tmp_path: Path) -> None:
+def test_waiting_run_continues_unless_it_already_did(tenant: Tenant, tmp_path: Path) -> None:
     waits, went_on = (add_run(tenant, status=RunStatus.PENDING) for _ in range(2))
     file = back_up(tenant, tmp_path)
     with tenant_context(tenant) as alias:
@@ -478,9 +482,7 @@ def test_a_run_that_waited_goes_on_unless_it_went_on_before(tenant: Tenant, tmp_
     assert tokens == {1_000_001, 2_000_001}
 
 
-def test_drift_that_the_manifest_of_our_own_backup_tells_of_comes_back_and_is_told(
-    tenant: Tenant, tmp_path: Path
-) -> None:
+def test_drift_recorded_in_our_own_manifest_is_restored_and_reported(tenant: Tenant, tmp_path: Path) -> None:
     with as_owner(tenant) as connection:
         connection.execute("CREATE INDEX by_hand ON runs (updated_at)")
     file = back_up(tenant, tmp_path)
