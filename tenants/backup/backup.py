@@ -1,4 +1,4 @@
-"""Back up tenants: PostgreSQL's own dump, a manifest beside it, and on demand the files that belong to it."""
+"""Back up tenants: a pg_dump, a manifest beside it, and optionally the tenant's files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ EXTENSIONS = {DumpFormat.CUSTOM: "dump", DumpFormat.PLAIN: "sql"}
 
 @dataclass(frozen=True)
 class BackupOutcome:
-    """What became of one tenant: the record of its backup, or why there is none."""
+    """The result for one tenant: the record of its backup, or the problem."""
 
     tenant_id: str
     backup: Backup | None
@@ -65,11 +65,11 @@ def tenant_backup(
     workers: int = WORKERS,
     on_progress: OnProgress = ignore_progress,
 ) -> list[BackupOutcome]:
-    """Back up the tenant named, or every one, to the place `output` (a folder or s3://bucket/prefix).
+    """Back up the given tenant, or all, to the place `output` (a folder or s3://bucket/prefix).
 
-    With `with_storage` its files too. Encrypted to the age `recipient`, to the setting's where it is None, not at all
-    where it is "". `workers` at a time; a tenant that fails does not hold up the others and is told of in its outcome.
-    Raises `UnknownTenant`, `TenantNotActive` for one that has no database to read, `PlaceError`, `SealError`.
+    `with_storage` includes the tenant's files. The backup is encrypted to the age `recipient` (None: the setting's;
+    "": not encrypted). `workers` tenants are backed up at a time; one that fails does not stop the others, and its
+    outcome holds the problem. Raises `UnknownTenant`, `TenantNotActive`, `PlaceError`, `SealError`.
     """
     place, recipient = place_at(output), recipient_for(recipient)
     tenants = [tenant_get(tenant_id)] if tenant_id else list(tenants_existing().filter(status__in=BACKED_UP))
@@ -88,7 +88,7 @@ def tenant_backup(
                 on_progress=on_progress,
             )
         finally:
-            # The thread's own.
+            # This thread's own connection.
             connections[CONTROL].close()
 
     return _outcomes(tenants, work, workers)
@@ -102,10 +102,10 @@ def tenant_backup_stream(
     recipient: str | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Streamed:
-    """Write the tenant's dump to `target`, such as standard output: without a manifest, and without files.
+    """Write only the tenant's dump, without manifest or files, to `target`, such as standard output.
 
-    Nothing is written before the dump is collected, so that nobody who reads slowly holds the tenant's snapshot open,
-    and before the entry "tenant.backup" is committed. The catalogue has no record of it, but an erasure names it.
+    The dump is collected first, so that a slow reader does not hold the tenant's snapshot open, and writing starts
+    only after the audit entry "tenant.backup" is committed. The catalogue does not list it, but an erasure names it.
     Raises `UnknownTenant`, `TenantNotActive`, `SealError`, `BackupFailed`.
     """
     recipient = recipient_for(recipient)
@@ -147,10 +147,10 @@ def backup_make(
     recipient: str,
     on_progress: OnProgress = ignore_progress,
 ) -> Backup:
-    """Back up one tenant and return the completed record; raise `BackupFailed`, and nothing of it is left.
+    """Back up one tenant and return the completed record; on failure remove everything and raise `BackupFailed`.
 
-    1. record; 2. hold the database at one moment; 3. its dump; 4. its files; 5. the manifest, last: without one a
-    backup is not complete; 6. the record again.
+    1. record it; 2. open a snapshot; 3. dump; 4. copy files; 5. write the manifest, last: a backup without one is
+    incomplete; 6. complete the record.
     """
     with backup_lock(tenant.id):
         require_finished(tenant.id)
@@ -166,7 +166,7 @@ def backup_make(
 def recorded(
     tenant: Tenant, place: Place, name: str, *, kind: BackupKind, made_as: str, recipient: str
 ) -> Iterator[Backup]:
-    """Record a backup that is made inside the block; where it fails remove it, and raise `BackupFailed`."""
+    """Record a backup made inside the block; if the block fails, remove the backup and raise `BackupFailed`."""
     backup = _begin(tenant, place, name, kind=kind, made_as=made_as, recipient=recipient)
     try:
         yield backup
@@ -174,7 +174,7 @@ def recorded(
         if place.completed.isdisjoint(names_of(backup)):
             _failed(backup, _reason(error))
         else:
-            with suppress(PlaceError):  # what cannot be removed now, `tenant recover` removes
+            with suppress(PlaceError):  # `tenant recover` removes what cannot be removed now
                 backup_abandon(backup, place, _reason(error))
         with failing_as(tenant, kind):
             raise
@@ -182,20 +182,20 @@ def recorded(
 
 @contextmanager
 def failing_as(tenant: Tenant, kind: BackupKind) -> Iterator[None]:
-    """Turn what an operator can act on into `BackupFailed`. A reader of standard output may leave; that is none."""
+    """Turn errors an operator can act on into `BackupFailed`, but not a reader of standard output that went away."""
     try:
         yield
     except (BackupFailed, TenantBusy, BrokenPipeError):
         raise
     except (SeoGenError, DatabaseError, OSError) as error:
-        # Of the disk, too: a temporary file or a pipe may be what is full or gone.
+        # OSError too: the disk of a temporary file may be full, or a pipe broken.
         raise BackupFailed(
             tenant.id, _reason(error), exported=kind == BackupKind.EXPORT, code=getattr(error, "code", "")
         ) from error
 
 
 def backup_abandon(backup: Backup, place: Place, reason: str) -> None:
-    """Remove what there is of a backup that was not completed, and say so in its record."""
+    """Remove the files of an incomplete backup, and mark its record as failed."""
     for name in names_of(backup):
         place.remove(name)
     _failed(backup, reason)
@@ -206,7 +206,7 @@ def _failed(backup: Backup, reason: str) -> None:
         Backup.objects.using(CONTROL).filter(pk=backup.pk, status=BackupStatus.RUNNING).update(
             status=BackupStatus.FAILED, error=reason, finished_at=Now()
         )
-        # Not the reason, which may quote what is in the database.
+        # Not the reason, which may quote database contents.
         _audit(f"tenant.{backup.kind}.fail", backup, {})
 
 
@@ -253,7 +253,7 @@ def _write(tenant: Tenant, place: Place, backup: Backup, with_storage: bool, on_
 
 @contextmanager
 def _dumping(place: Place, backup: Backup, taken: Snapshot, work: str) -> Iterator[Future[ManifestFile]]:
-    """Write the dump beside the block, and wait for it; where the block fails, end it."""
+    """Write the dump in a thread while the block runs, and wait for it; stop it if the block fails."""
     stop = threading.Event()
     with ThreadPoolExecutor(1) as beside:
         try:
@@ -292,7 +292,7 @@ def _write_storage(place: Place, backup: Backup, tenant_id: str) -> ManifestFile
 
 
 def manifest_of(tenant: Tenant, backup: Backup, taken: Snapshot, account: Account, **parts: Any) -> Manifest:
-    """Return the manifest; `parts` are its fields about files."""
+    """Return the manifest; `parts` are its fields that describe files."""
     return Manifest(
         tenant_id=tenant.id,
         name=tenant.name,
@@ -312,7 +312,7 @@ def manifest_of(tenant: Tenant, backup: Backup, taken: Snapshot, account: Accoun
 
 
 def _contents(account: Account) -> dict[str, Any]:
-    """Return the manifest's fields about what is in the dump."""
+    """Return the manifest's fields that describe the dump's contents."""
     census = account.census
     return {
         "history": sorted(map(label, census.history)),
@@ -332,9 +332,9 @@ def _tools(server_version: int) -> str:
 
 
 def backup_complete(backup: Backup, manifest: Manifest) -> None:
-    """Say in its record that it is whole, and what is in it."""
+    """Mark the record as completed, and store the manifest in it."""
     storage_bytes = manifest.storage.size_bytes if manifest.storage else 0
-    # The list of files stands beside the backup; a thousand of these lists would fill the control database.
+    # The manifest file keeps the list of files; a thousand such lists would fill the control database.
     kept = manifest.model_dump(mode="json", exclude={"artifacts"})
     backup.status = BackupStatus.COMPLETED
     backup.size_bytes = manifest.file.size_bytes + storage_bytes
@@ -352,7 +352,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError):
         return _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)}
     if isinstance(error, DatabaseError):
-        return _("Its database cannot be used: %(reason)s.") % {"reason": reason_of(error)}
+        return _("The tenant's database cannot be used: %(reason)s.") % {"reason": reason_of(error)}
     return type(error).__name__
 
 

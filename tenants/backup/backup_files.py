@@ -1,4 +1,4 @@
-"""Which files a catalogued backup consists of, and whether anything of them is left."""
+"""The files of a catalogued backup: their names, whether any is left, and how to erase them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from tenants.models import Backup
 
 
 def names_of(backup: Backup) -> list[str]:
-    """Return the files that a backup may consist of, the manifest first: without it the rest is no backup."""
+    """Return the names of a backup's possible files, manifest first: without it, the rest is not a backup."""
     return [backup.name + SUFFIX, backup.name, storage_name(backup.name)]
 
 
 def storage_name(name: str) -> str:
-    """Name the archive of files beside a dump: "a.dump.age" has "a.storage.tar.age"."""
+    """Return the name of the tar file beside a dump: "a.storage.tar.age" for "a.dump.age"."""
     sealed = SEALED if name.endswith(SEALED) else ""
     return f"{name.removesuffix(SEALED).rpartition('.')[0]}.storage.tar{sealed}"
 
 
 def is_there(backup: Backup) -> bool | None:
-    """Tell whether anything of the backup is left, older versions included; None where its place is out of reach."""
+    """Return whether any file of the backup is left, older versions included; None if its place is unreachable."""
     try:
         place = place_at(backup.place)
         return any(place.holds(name) for name in names_of(backup))
@@ -29,7 +29,7 @@ def is_there(backup: Backup) -> bool | None:
 
 
 def erase(backup: Backup) -> None:
-    """Remove its files for good, the manifest first, older versions too; raise `PlaceError`. May be repeated."""
+    """Remove its files permanently, older versions too, manifest first; raise `PlaceError`. Safe to repeat."""
     place = place_at(backup.place)
     for name in names_of(backup):
         try:

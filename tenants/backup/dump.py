@@ -1,4 +1,4 @@
-"""Dump a tenant's database and load a dump, with PostgreSQL's own pg_dump, pg_restore and psql, as streams."""
+"""Dump a tenant's database and load a dump, as streams, with pg_dump, pg_restore and psql."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tenants.models import DatabaseServer
 from tenants.servers.programs import connection_arguments, program, running, version_of
 from tenants.servers.session import application_name, owner_url
 
-# What pg_dump's custom format begins with.
+# First bytes of pg_dump's custom format.
 CUSTOM_MAGIC = b"PGDMP"
-# pg_restore of this version and later sets a parameter that servers before it do not know.
+# From this version on, pg_restore sets a parameter that older servers do not know.
 TRANSACTION_TIMEOUT_VERSION = 17
 
 
@@ -45,10 +45,10 @@ def dump(
     as_owner: bool = True,
     on_start: Callable[[Process], None] = lambda process: None,
 ) -> None:
-    """Have `take` read a dump of the database as its owner sees it, of the exported `snapshot` where one is given.
+    """Dump the database as its owner and pass the stream to `take`; use the exported `snapshot` if given.
 
-    Without `as_owner`, as whoever the server's URL names sees it. Owners and grants are left out: they are the
-    installation's, and a restore gives them anew. `on_start` is given each program. Raises `ToolError`.
+    Without `as_owner`, dump as the role in the server's URL. Owners and grants are left out: they belong to the
+    installation, and a restore sets them again. `on_start` receives each started process. Raises `ToolError`.
     """
     url, name = (owner_url(server, database), None) if as_owner else (server.admin_url, database)
     arguments, environment = connection_arguments(url, database=name, application=application_name(work))
@@ -56,10 +56,10 @@ def dump(
         f"--format={dump_format}",
         "--no-owner",
         "--no-privileges",
-        # --no-large-objects, by the name that every version knows. The product makes none, and a tenant's role that
-        # makes one, which the owner may not read, would end all backups of that tenant (`tenants.schema.row_counts`).
+        # --no-large-objects, in the form that every version knows. The product creates none; if a tenant's role created
+        # one, the owner could not read it, and all backups of the tenant would fail (`tenants.schema.row_counts`).
         "-B",
-        # pg_dump switches off the session's own bound. A busy tenant must not hold up the backup of all others.
+        # pg_dump resets the session's own lock timeout. A busy tenant must not delay the backups of all others.
         f"--lock-wait-timeout={settings.DATABASE_LIMITS.lock_timeout_s:g}s",
         *([f"--snapshot={snapshot}"] if snapshot else []),
         *([] if compress or dump_format == DumpFormat.PLAIN else ["--compress=0"]),
@@ -72,7 +72,7 @@ def dump(
 
 
 def format_of(beginning: bytes) -> DumpFormat:
-    """Tell a dump's format by its first bytes; raise `TenantError` where it is none."""
+    """Return a dump's format from its first bytes; raise `TenantError` if it is not a dump."""
     if beginning.startswith(CUSTOM_MAGIC):
         return DumpFormat.CUSTOM
     text = beginning.lstrip()
@@ -90,10 +90,10 @@ def load(
     work: str,
     on_start: Callable[[Process], None] = lambda process: None,
 ) -> None:
-    """Load a dump into the empty database behind `url`, as the role that is in it; raise `ToolError` or `NotADump`.
+    """Load a dump into the empty database at `url`, as the URL's role; raise `ToolError` or `NotADump`.
 
-    The dump is code: the role must own nothing else. `on_start` is given each program that runs, so that somebody can
-    end it.
+    The dump is code: the role must own nothing else. `on_start` receives each started process, so that the caller can
+    kill it.
     """
     arguments, environment = connection_arguments(url, application=application_name(work))
     if dump_format == DumpFormat.PLAIN:
@@ -115,7 +115,7 @@ def load(
 def _convert(
     tool: Path, options: list[str], source: IO[bytes], target: IO[bytes], on_start: Callable[[Process], None]
 ) -> None:
-    """Write the dump as plain SQL: pg_restore itself would set a parameter that the older server does not know."""
+    """Convert the dump to plain SQL: pg_restore would set a parameter that the older server does not know."""
     with (
         piped(lambda pushed: copy_stream(source, pushed)) as dumped,
         running([tool, *options, "--file=-"], {}, stdin=dumped, stdout=target) as process,

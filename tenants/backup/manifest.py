@@ -1,4 +1,4 @@
-"""What stands beside a backup, as JSON: whose it is, of which version, and what must come out of it again."""
+"""The JSON manifest beside a backup: its tenant, its versions, and what a restore must produce."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tenants.errors import TenantError
 from tenants.naming import ID_PATTERN
 
 SUFFIX = ".json"
-# Of what is read into memory: far more than any tenant's.
+# Limit for what is read into memory: far more than any tenant's manifest.
 MAX_BYTES = 256 * 2**20
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class InvalidManifest(TenantError):
-    """A manifest is not one of ours, or was damaged."""
+    """The file is not a seo-gen manifest, or is damaged."""
 
     code = "manifest_invalid"
 
@@ -29,7 +29,7 @@ class _Part(BaseModel):
 
 
 class ManifestFile(_Part):
-    """A file beside the manifest, as it is stored (encrypted, where it is)."""
+    """A file beside the manifest, as stored (digest and size of the encrypted file, if it is encrypted)."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     sha256: str = Sha256
@@ -54,19 +54,19 @@ class Manifest(_Part):
     tenant_id: str = Field(pattern=ID_PATTERN)
     name: str
     identity: UUID
-    # The identity that its audit chain began with.
+    # The identity that its audit chain started with.
     chain_identity: UUID
     created_at: datetime
     file: ManifestFile
     # "custom" or "plain".
     format: Literal["custom", "plain"]
-    # The tenant's files, as a tar archive; None where they were not asked for.
+    # The tenant's files, as a tar file; None if not included.
     storage: ManifestFile | None = None
-    # Of a bundle: its members, those two included.
+    # The members of a bundle, including the two files above.
     parts: list[ManifestFile] = []
-    # The age recipient that all of it is encrypted to, "" where it is not.
+    # The age recipient that all files are encrypted to, "" if they are not encrypted.
     recipient: str = ""
-    # Major version of the server, and what the tools call themselves.
+    # Major version of the server, and the output of `pg_dump --version`.
     server_version: int
     tools: str
     product: str
@@ -75,9 +75,9 @@ class Manifest(_Part):
     # ["runs.0001_initial", …], sorted.
     history: list[str]
     fingerprint: str
-    # In which points its schema differed from what its history makes.
+    # Differences between its schema and what its migrations create.
     drift: list[str] = []
-    # How many large objects its database held, which no dump of ours takes along (`tenants.schema.row_counts`).
+    # Number of large objects in the database; our dumps leave them out (`tenants.schema.row_counts`).
     large_objects: int = Field(default=0, ge=0)
     audit: AuditHead
     rows: dict[str, int]
@@ -88,7 +88,7 @@ class Manifest(_Part):
 
 
 def manifest_read(content: bytes, where: str) -> Manifest:
-    """Return the manifest; raise `InvalidManifest`, which names `where` it is and what is wrong first."""
+    """Return the parsed manifest; raise `InvalidManifest` with its path (`where`) and the first problem."""
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:

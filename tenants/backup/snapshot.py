@@ -1,4 +1,4 @@
-"""A tenant's database held at one moment, for a dump and for what is said about it."""
+"""A snapshot of a tenant's database, shared by its dump and its manifest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Snapshot:
     server: DatabaseServer
     database: str
     server_version: int
-    # What pg_dump --snapshot takes.
+    # Value for pg_dump --snapshot.
     name: str
     alias: str
 
@@ -41,13 +41,13 @@ class Account:
     files: list[FileRef]
     fingerprint: str
     drift: list[str]
-    # Not in the dump.
+    # Number of large objects, which are not in the dump.
     large_objects: int
 
 
 @contextmanager
 def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
-    """Hold the tenant's database, as its owner sees it, for as long as the block lasts; nobody waits for it."""
+    """Hold a snapshot of the tenant's database, as its owner, while the block runs; it blocks no writers."""
     server, database = tenant.require_server(), database_of(tenant)
     with owner_connection(server, database, work) as connection, transaction.atomic(using=connection.alias):
         with connection.cursor() as cursor:
@@ -60,13 +60,13 @@ def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
 
 
 def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> Account:
-    """Count what the snapshot holds, and compare its schema; raise `BackupFailed` where it is not the tenant's own."""
+    """Count the snapshot's rows and compare its schema; raise `BackupFailed` if it is another tenant's database."""
     connection = connections[taken.alias]
     census = census_take(connection)
     if census is None or (census.tenant_id, census.identity) != (tenant.id, tenant.identity):
         raise BackupFailed(
             tenant.id,
-            _("The database %(name)s is not its own.") % {"name": taken.database},
+            _("The database %(name)s does not belong to this tenant.") % {"name": taken.database},
             code="tenant_identity_mismatch",
         )
     fingerprint = catalog_fingerprint(connection)

@@ -1,8 +1,8 @@
-"""Plain SQL as pg_dump writes it, made fit to be loaded by a role that owns nothing yet.
+"""Filter pg_dump's plain SQL so that a role that owns nothing yet can load it.
 
-Left out is what belongs to the installation that it comes from (owners, grants), and settings that an older server does
-not know. Data and quoted text pass as they are. What the dump may not do is not decided here: psql itself refuses its
-own commands (`\\restrict`), and the server what the role has no right to.
+Removes what belongs to the source installation (owners, grants) and settings that an older server does not know. Data
+and quoted text pass unchanged. This is not a security filter: psql refuses its own commands (`\\restrict`), and the
+server refuses what the role lacks the privilege for.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from django.utils.translation import gettext as _
 from tenants.errors import TenantError
 
 CHUNK_BYTES = 2**20
-# Of one line outside a table's data, which is held in memory: the longest of pg_dump's own is a function or a view.
+# Limit for a line outside a table's data, since lines are held in memory. pg_dump's longest are functions and views.
 MAX_LINE_BYTES = 32 * 2**20
 END_OF_COPY = b"\\.\n"
-# What pg_dump writes on one line each, and we do ourselves.
+# Statements that pg_dump writes on one line each, and that we issue ourselves.
 NOT_OURS = re.compile(
     rb"(ALTER [^;]* OWNER TO [^;]*;|(GRANT|REVOKE) [^;]* (TO|FROM) [^;]*;|ALTER DEFAULT PRIVILEGES [^;]*;"
     rb"|SET transaction_timeout[^;]*;|SET default_table_access_method[^;]*;|\\(un)?restrict [A-Za-z0-9]+)\s*$"
 )
 COPY = re.compile(rb"COPY .* FROM stdin;\s*$")
-# What begins a text that may go on over lines, a name, or a comment; and what ends it. A doubled quote ends and begins.
+# Openings of literals, quoted names and comments, which may span lines. A doubled quote counts as a close and an open.
 QUOTE = re.compile(
     rb"""--.*|/\*|["']|(?<![\w$\x80-\xff])(?:[eE]'|\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$)""", re.DOTALL
 )
-ENDS = {b"/*": rb"\*/", b"e'": rb"(?<!\\)(?:\\\\)*'"}  # all others as they began
+ENDS = {b"/*": rb"\*/", b"e'": rb"(?<!\\)(?:\\\\)*'"}  # all others end with their opening
 
 
 class NotADump(TenantError):
-    """The file is not what pg_dump writes for one database."""
+    """The file is not a pg_dump of one database."""
 
     code = "backup_not_recognized"
 
 
 def statements(source: IO[bytes]) -> Iterator[bytes]:
-    """Yield the dump in pieces, ready for psql's standard input, with psql's own commands locked.
+    """Yield the dump in pieces for psql's standard input, with psql's own commands disabled.
 
-    Raises `NotADump` where it ends inside its data.
+    Raises `NotADump` if it ends in the middle of a table's data.
     """
     key = secrets.token_hex(16).encode()
     yield b"\\restrict " + key + b"\n"
@@ -53,7 +53,7 @@ def statements(source: IO[bytes]) -> Iterator[bytes]:
 
 
 class _Raw(io.RawIOBase):
-    """What can only be read, for `io.BufferedReader`."""
+    """Adapt a read-only stream to `io.BufferedReader`."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source
@@ -71,7 +71,7 @@ def _filtered(lines: io.BufferedReader) -> Iterator[bytes]:
     end: re.Pattern[bytes] | None = None
     while line := lines.readline(MAX_LINE_BYTES + 1):
         if len(line) > MAX_LINE_BYTES:
-            raise NotADump(_("The dump holds a line that is longer than any of pg_dump's."))
+            raise NotADump(_("The dump has a line longer than any that pg_dump writes."))
         if end is None and NOT_OURS.match(line):
             continue
         yield line
@@ -82,7 +82,7 @@ def _filtered(lines: io.BufferedReader) -> Iterator[bytes]:
 
 
 def _data(lines: io.BufferedReader) -> Iterator[bytes]:
-    """Yield what a COPY reads, up to and with the line "\\."; raise `NotADump` where the stream ends before."""
+    """Yield COPY data through the line "\\."; raise `NotADump` if the stream ends before it."""
     begins = True
     while piece := lines.readline(CHUNK_BYTES):
         yield piece
@@ -93,7 +93,10 @@ def _data(lines: io.BufferedReader) -> Iterator[bytes]:
 
 
 def _end_after(line: bytes, end: re.Pattern[bytes] | None) -> re.Pattern[bytes] | None:
-    """Return what ends the text that is open after `line`, given that of the one before it; None where none is."""
+    """Return the terminator of the literal or comment left open after `line`, None if there is none.
+
+    `end` is the terminator left open by the previous line.
+    """
     position = 0
     while found := (end or QUOTE).search(line, position):
         position = found.end()
@@ -103,7 +106,7 @@ def _end_after(line: bytes, end: re.Pattern[bytes] | None) -> re.Pattern[bytes] 
 
 @lru_cache
 def _end_of(begun: bytes) -> re.Pattern[bytes] | None:
-    """Return what ends what begins so; None for a comment, which ends with its line."""
+    """Return the terminator for an opening; None for a "--" comment, which ends with its line."""
     if begun.startswith(b"--"):
         return None
     return re.compile(ENDS.get(begun.lower(), re.escape(begun)))

@@ -1,4 +1,4 @@
-"""Backups and exports that go to standard output: no catalogue can keep where they are, but an erasure names them."""
+"""Backups and exports to standard output. The catalogue cannot list where they went, but an erasure names them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tenants.files.locations import STANDARD
 from tenants.files.streams import Tally
 from tenants.models import Backup, BackupKind, FileRead, Tenant
 
-# As standard input is recorded (`tenants.files.files_read`): one name for all, so each has its number.
+# Recorded like standard input (`tenants.files.files_read`). All share one name, so each gets a unique number.
 PLACE, NAME = "/dev", "stdout ({number})"
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """What was written, as it was written: encrypted where a recipient was given."""
+    """Size and digest of the bytes written (encrypted, if a recipient was given)."""
 
     tenant_id: str
     size_bytes: int
@@ -32,7 +32,7 @@ class Streamed:
 
 
 def unrecorded(tenant: Tenant, *, kind: BackupKind, made_as: str, recipient: str) -> Backup:
-    """Return the row that the catalogue would have of a file, for those who write one; it is never saved."""
+    """Return the catalogue row that a file would have, for code that needs one; never save it."""
     return Backup(
         tenant_id=tenant.id,
         identity=tenant.identity,
@@ -47,9 +47,9 @@ def unrecorded(tenant: Tenant, *, kind: BackupKind, made_as: str, recipient: str
 
 @contextmanager
 def streaming(tenant: Tenant, kind: BackupKind, target: IO[bytes]) -> Iterator[Tally]:
-    """Yield what to write to. It is recorded before the block, what was written after it, and a failure.
+    """Yield the stream to write to; record the output before the block, and its digest or failure after.
 
-    So nobody has a byte that no record tells of. What was written before a failure cannot be taken back.
+    So no byte leaves without a record. Bytes written before a failure cannot be taken back.
     """
     row = _begin(tenant, kind)
     tally = Tally(target)

@@ -1,4 +1,4 @@
-"""What this product calls itself, in manifests."""
+"""The product's name and version, for manifests."""
 
 from importlib.metadata import PackageNotFoundError, version
 

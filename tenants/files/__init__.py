@@ -1,1 +1,1 @@
-"""Files: the folders and buckets that backups are kept in, tenants' storage, encryption, tar, streams."""
+"""Files: folders and buckets for backups, tenants' storage, encryption, tar, streams."""

@@ -1,4 +1,4 @@
-"""Encryption of backups to an age recipient (https://age-encryption.org/v1): whoever keeps them cannot read them."""
+"""Encrypt backups to an age recipient (https://age-encryption.org/v1), so that whoever stores them cannot read them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from django.utils.translation import gettext as _
 from tenants.errors import TenantError
 from tenants.files.streams import copy_stream, piped
 
-# What every age file begins with.
+# First bytes of every age file.
 MAGIC = b"age-encryption.org/v1"
 SUFFIX = ".age"
 
 
 class SealError(TenantError):
-    """A recipient or an identity cannot be used, or a file is not encrypted to it."""
+    """An age recipient or age identity cannot be used, or a file cannot be decrypted with it."""
 
 
 def recipient_for(given: str | None) -> str:
@@ -32,7 +32,7 @@ def recipient_for(given: str | None) -> str:
 
 
 def seal(source: IO[bytes], target: IO[bytes], recipient: str) -> None:
-    """Copy `source` to `target`, encrypted where there is a recipient."""
+    """Copy `source` to `target`, encrypted if `recipient` is not ""."""
     if recipient:
         pyrage.encrypt_io(source, target, [_recipient(recipient)])
     else:
@@ -41,9 +41,9 @@ def seal(source: IO[bytes], target: IO[bytes], recipient: str) -> None:
 
 @contextmanager
 def unsealed(source: IO[bytes], age_identity_file: str | None) -> Iterator[IO[bytes]]:
-    """Yield the encrypted `source` decrypted, with the identity (private key) in the file, or in the setting's.
+    """Yield the decrypted `source`, using the age identity (private key) in the given file, or in the setting's.
 
-    Raises `SealError` where there is none, or the file was encrypted to another or damaged.
+    Raises `SealError` if there is no age identity, or if the source is damaged or was encrypted to another recipient.
     """
     identities = _identities(age_identity_file or settings.BACKUP_AGE_IDENTITY_FILE)
 
@@ -61,7 +61,7 @@ def unsealed(source: IO[bytes], age_identity_file: str | None) -> Iterator[IO[by
 
 
 def age_identity_require(age_identity_file: str | None, *, needed: bool = False) -> None:
-    """Raise `SealError` where the identity file that was given, or the setting's if one is `needed`, cannot be used."""
+    """Raise `SealError` if the given age identity file, or the setting's if one is `needed`, cannot be used."""
     path = age_identity_file or (settings.BACKUP_AGE_IDENTITY_FILE if needed else None)
     if (path or needed) and not _identities(path or ""):
         raise _no_identity(path or "")
@@ -76,8 +76,8 @@ def _recipient(text: str) -> pyrage.x25519.Recipient:
         return pyrage.x25519.Recipient.from_str(text)
     except pyrage.RecipientError as error:
         raise SealError(
-            _("%(recipient)r is no age recipient.") % {"recipient": text[:80]},
-            hint=_("It begins with age1; `age-keygen` makes a pair of keys."),
+            _("%(recipient)r is not an age recipient.") % {"recipient": text[:80]},
+            hint=_("An age recipient starts with age1; `age-keygen` creates a key pair."),
             code="age_recipient_invalid",
         ) from error
 
@@ -85,8 +85,8 @@ def _recipient(text: str) -> pyrage.x25519.Recipient:
 def _identities(path: str) -> list[pyrage.x25519.Identity]:
     if not path:
         raise SealError(
-            _("The file is encrypted, and no identity that could open it was given."),
-            hint=_("Name the file with --age-identity-file, or set BACKUP_AGE_IDENTITY_FILE."),
+            _("The file is encrypted, and no age identity was given to decrypt it."),
+            hint=_("Pass the age identity's file with --age-identity-file, or set BACKUP_AGE_IDENTITY_FILE."),
             code="age_identity_missing",
         )
     try:
@@ -97,10 +97,10 @@ def _identities(path: str) -> list[pyrage.x25519.Identity]:
 
 
 def _no_identity(path: str, reason: str | None = None) -> SealError:
-    # Of a key that cannot be read, not a letter is repeated.
+    # Never quote the file's contents: they may be a key.
     return SealError(
-        _("The identity file %(path)s cannot be used: %(reason)s.")
-        % {"path": path, "reason": reason or _("it holds no age identity")},
+        _("The age identity file %(path)s cannot be used: %(reason)s.")
+        % {"path": path, "reason": reason or _("it contains no age identity")},
         code="age_identity_invalid",
     )
 

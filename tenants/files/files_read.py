@@ -1,7 +1,7 @@
-"""Which files people gave the product to read, recorded before their content is used (`tenants.models.FileRead`).
+"""Records of files that operators gave the product to read, made before their content is used (`FileRead`).
 
-The catalogue knows what the product wrote; this is about the rest: a dump that somebody brought, a bundle from another
-installation, standard input. docs/adr/0012-erasure.md says what an erasure does with them.
+The catalogue lists what the product wrote. These records list the rest: a dump from elsewhere, a bundle from another
+installation, standard input. docs/adr/0012-erasure.md explains what an erasure does with them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from config.base.databases import CONTROL
 from tenants.files.locations import Folder, Place
 from tenants.models import FileRead
 
-# What files are read for. What `tenants.backup.standard_output` writes has a `BackupKind` instead.
+# Purposes of reading a file. Records made by `tenants.backup.standard_output` have a `BackupKind` instead.
 RESTORE, CLONE, IMPORT, VERIFY, DRILL = "restore", "clone", "import", "verify", "drill"
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A tenant that a file is read for, or whose data it is said to hold."""
+    """A tenant that a file is read for, or whose data it claims to hold."""
 
     tenant_id: str
     identity: UUID
@@ -35,18 +35,18 @@ class Reader:
 
 @dataclass(frozen=True)
 class Given:
-    """A file that somebody named, with what stands beside it and is read with it."""
+    """A file that an operator named, and the files beside it that are read with it."""
 
     place: Place
-    # By name: the sha256 of what was read already, such as a manifest; "" of what is going to be read.
+    # {name: SHA-256} if already read, such as a manifest; {name: ""} if still to be read.
     names: Mapping[str, str]
-    # The identity that its manifest has; None where there is none.
+    # The identity in its manifest; None if it has none.
     holds: UUID | None = None
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where a file really is."""
+    """The real location of a file."""
 
     place: str
     name: str
@@ -54,13 +54,16 @@ class Location:
 
 
 def location_of(place: Place, name: str) -> Location:
-    """Follow links: whoever erases later needs the file itself. A pipe gets its number, since all have one name."""
+    """Return the file's location with links resolved, since an erasure has to name the file itself.
+
+    A pipe's name gets its inode number, since all pipes have the same name.
+    """
     if not isinstance(place, Folder):
         return Location(place.url, name)
     path = Path(place.path(name))
     try:
         found = path.stat()
-    except OSError:  # it will be told of by whoever reads it
+    except OSError:  # reading the file will report it
         return Location(place.url, name)
     if not stat.S_ISREG(found.st_mode):
         return Location(place.url, f"{name} ({found.st_ino})", is_stream=True)
@@ -69,7 +72,7 @@ def location_of(place: Place, name: str) -> Location:
 
 
 def reading_begin(given: Given, *, purpose: str, readers: Sequence[Reader]) -> None:
-    """Record that the files are about to be read; call it in the transaction of the entry that says what for."""
+    """Record that the files are about to be read; call it in the transaction that writes the audit entry."""
     for name, sha256 in given.names.items():
         where = location_of(given.place, name)
         for reader in {one.identity: one for one in readers}.values():
@@ -91,18 +94,18 @@ def reading_begin(given: Given, *, purpose: str, readers: Sequence[Reader]) -> N
 
 
 def reading_end(place: Place, name: str, *, sha256: str, size_bytes: int) -> None:
-    """Note what the file was, as all of it has been read."""
+    """Record the file's digest and size once all of it has been read."""
     rows = _rows(location_of(place, name))
     with transaction.atomic(using=CONTROL):
         for row in rows.filter(sha256="", operation_id=_operation()).select_for_update():
-            # Read before, with the same content: one row says so, with the newer reading.
+            # If the same content was read before, keep only the newer row.
             rows.filter(identity=row.identity, sha256=sha256).delete()
             row.sha256, row.size_bytes = sha256, size_bytes
             row.save(using=CONTROL, update_fields=["sha256", "size_bytes"])
 
 
 def holding_proven(given: Given, identity: UUID) -> None:
-    """Note whose data came out of the files: that of the tenant with this identity."""
+    """Record that the files turned out to hold the data of the tenant with this identity."""
     for name in given.names:
         _rows(location_of(given.place, name)).filter(holds=None, operation_id=_operation()).update(holds=identity)
 

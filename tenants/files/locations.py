@@ -1,6 +1,6 @@
-"""Where backups, bundles and archived WAL are kept: a folder, or a bucket of S3 with a prefix.
+"""Places for backups, bundles and archived WAL: a folder, or an S3 bucket with a prefix.
 
-A file appears under its name when it is complete and safe, or not at all.
+A file appears under its name once it is complete and durable, or not at all.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from tenants.files import s3_versions
 from tenants.files.streams import CHUNK_BYTES
 
 S3_SCHEME = "s3://"
-# What everybody takes for standard input or output.
+# The usual name for standard input or output.
 STANDARD = "-"
-# What a streamed upload keeps in memory. S3 takes 10,000 parts at most, so this bounds a file at 160 GB.
+# A streamed upload keeps this much in memory. S3 allows 10,000 parts, so the largest file has 160 GB.
 PART_BYTES = 16 * 2**20
-# Errors whose sentence says what a key is or was.
+# Errors whose message quotes a key.
 ABOUT_KEYS = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken"})
-# Of what S3 says.
+# Limit for quoting S3's messages.
 SENTENCE_CHARACTERS = 300
 # Backups hold customers' data.
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 
 
 class Use(Enum):
-    """What was tried with a file."""
+    """The attempted operation on a file."""
 
     READ = auto()
     WRITE = auto()
@@ -47,60 +47,60 @@ class Use(Enum):
 
 
 class PlaceError(TenantError):
-    """A place cannot be written or read now: no space, no permission, S3 out of reach."""
+    """A place cannot be written or read now: no space, no permission, or S3 is unreachable."""
 
 
 class MissingFromPlace(PlaceError):
-    """There is no file of that name."""
+    """The file does not exist."""
 
     code = "file_not_found"
 
 
 class Place(ABC):
-    """Names are relative, with "/" between folders."""
+    """A folder or bucket. Names of files are relative, with "/" between folders."""
 
-    # As it is given on the command line: an absolute path or s3://bucket/prefix.
+    # As given on the command line: an absolute path or s3://bucket/prefix.
     url: str
 
     def __init__(self) -> None:
-        # What was completed through this object: what need not be removed where a place cannot be reached any more.
+        # Names fully written through this object; anything else may be a partial file to clean up.
         self.completed: set[str] = set()
 
     @abstractmethod
     def writing(self, name: str) -> Any:
-        """Return a context manager that yields a binary file; the file is kept where the block ends well."""
+        """Return a context manager that yields a binary file; the file is kept if the block succeeds."""
 
     @abstractmethod
     def open(self, name: str) -> IO[bytes]:
-        """Return the file for reading; raise `MissingFromPlace` where there is none."""
+        """Return the file for reading; raise `MissingFromPlace` if it does not exist."""
 
     @abstractmethod
     def size(self, name: str) -> int | None:
-        """Return the file's size in bytes, None where there is none."""
+        """Return the file's size in bytes, None if it does not exist."""
 
     @abstractmethod
     def names(self, prefix: str = "") -> Iterator[str]:
-        """Yield the names of the complete files that begin with `prefix`."""
+        """Yield the names of complete files that start with `prefix`."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove the file, and what a killed writer left of it; nothing where there is none."""
+        """Remove the file and any partial file of a killed writer; do nothing if there are none."""
 
     @abstractmethod
     def erase(self, name: str) -> None:
-        """Remove the file for good: older versions of it too, where the place keeps any."""
+        """Remove the file permanently, including older versions that the place keeps."""
 
     @abstractmethod
     def holds(self, name: str) -> bool:
-        """Tell whether there is anything of the file: a version, or what a killed writer left."""
+        """Return whether anything of the file exists, including older versions and partial files."""
 
     @abstractmethod
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
-        """Write a small file that nobody, its owner included, can remove before `until` (None: without a lock)."""
+        """Write a small file that no one, not even its owner, can remove before `until` (None: without a lock)."""
 
     @abstractmethod
     def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of every version that is kept, of removed and overwritten files too, by name."""
+        """Yield (name, content) of every kept version, including removed and overwritten files, by name."""
 
     def write(self, name: str, content: bytes) -> None:
         with self.writing(name) as file:
@@ -111,14 +111,14 @@ class Place(ABC):
             return file.read()
 
     def require_readable(self, name: str) -> None:
-        """Raise `PlaceError` where the file is there and cannot be opened; nothing is read."""
+        """Raise `PlaceError` if the file exists but cannot be opened; read nothing."""
         return
 
     @abstractmethod
     def require_writable(self, name: str = "") -> None:
-        """Raise `PlaceError` if no file can be written to the place (under the name); nothing of the attempt is left.
+        """Raise `PlaceError` if no file can be written to the place (under that name); leave nothing behind.
 
-        For whoever is about to ask or to do something that takes long. It does not say that there is enough space.
+        Call it before asking for confirmation or starting a long operation. It does not check for free space.
         """
 
     def reading(self, name: str) -> AbstractContextManager[None]:
@@ -126,7 +126,7 @@ class Place(ABC):
         return self._translated(name, Use.READ)
 
     def path(self, name: str) -> str:
-        """Return where the file is, for people."""
+        """Return the file's path or URL, for display."""
         return f"{self.url.rstrip('/')}/{name}" if name else self.url
 
     @contextmanager
@@ -162,7 +162,7 @@ def _unusable(what: Use) -> str:
 
 
 def reason_of_place(error: Exception) -> str:
-    """Return the cause: S3's own sentence, if there is one, without keys, which it may hold."""
+    """Return the cause: S3's own message, if any, without the keys it may quote."""
     if isinstance(error, ClientError):
         said = error.response.get("Error", {})
         code, message = str(said.get("Code") or "S3"), _without_keys(str(said.get("Message") or ""))
@@ -173,16 +173,16 @@ def reason_of_place(error: Exception) -> str:
 
 
 def hint_of_place(error: Exception) -> str:
-    """Return what helps where a server that is compatible with S3 does not take a request; "" for all else."""
+    """Return a hint if an S3-compatible server does not support a request, else ""."""
     if not isinstance(error, ClientError) or (
         s3_versions.status_of(error) != s3_versions.MALFORMED and not s3_versions.is_unknown(error)
     ):
         return ""
-    return _("The sentence is the server's own; docs/configuration.md says which settings compatible servers need.")
+    return _("The S3 server sent this message; docs/configuration.md lists the settings for S3-compatible servers.")
 
 
 def _without_keys(message: str) -> str:
-    """Return the first line, without what looks like a key or is ours."""
+    """Return the first line, with our keys and anything that looks like a key masked."""
     line = next(iter(message.strip().splitlines()), "")[:SENTENCE_CHARACTERS].rstrip(". ")
     for key in (settings.AWS_ACCESS_KEY_ID, settings.AWS_SECRET_ACCESS_KEY):
         if key:
@@ -201,7 +201,7 @@ class Folder(Place):
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """Write beside the target, flush to the disk, rename, flush the folder."""
+        """Write beside the target, flush to disk, rename, flush the folder."""
         target = self._path / name
         partial = _partial(target)
         with self._translated(name, Use.WRITE):
@@ -219,7 +219,7 @@ class Folder(Place):
                 flush_folder(target.parent)
             self.completed.add(name)
         except BaseException:
-            # A full disk takes no more at the close either, which must not hide what happened.
+            # On a full disk, close() fails too; that must not hide the original error.
             with suppress(OSError):
                 file.close()
             with suppress(OSError):
@@ -239,7 +239,7 @@ class Folder(Place):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def require_writable(self, name: str = "") -> None:
-        """Try it, in the nearest folder that exists: those below are made when they are needed."""
+        """Try to write in the nearest existing folder; missing folders below it are created when needed."""
         target = (self._path / name).parent if name else self._path
         with self._translated(name, Use.WRITE):
             existing = next(folder for folder in (target, *target.parents) if folder.exists())
@@ -265,8 +265,8 @@ class Folder(Place):
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
         if until is not None:
             raise PlaceError(
-                _("%(url)s is a folder, in which nothing can be locked.") % {"url": self.url},
-                hint=_("Name a bucket with object lock, or set AUDIT_ANCHOR_LOCK_DAYS to 0."),
+                _("%(url)s is a folder, and files in folders cannot be locked.") % {"url": self.url},
+                hint=_("Use a bucket with object lock, or set AUDIT_ANCHOR_LOCK_DAYS to 0."),
                 code="place_cannot_lock",
             )
         self.write(name, content)
@@ -304,11 +304,11 @@ class Bucket(Place):
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """Upload in parts; the object appears when the last one is there, and not at all where the block fails."""
+        """Upload in parts; the object appears after the last part, and not at all if the block fails."""
         with self._translated(name, Use.WRITE), ExitStack() as stack:
             url = f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}"
             options = {"client": self._client, "min_part_size": PART_BYTES}
-            with _cut_answers_told():
+            with _truncated_responses_translated():
                 file = _open_object(url, "wb", compression="disable", transport_params=options)
             yield stack.enter_context(file)
         self.completed.add(name)
@@ -325,20 +325,20 @@ class Bucket(Place):
             return file
 
     def require_writable(self, name: str = "") -> None:
-        """Ask for the bucket. Only S3's "404" counts: an account may be allowed to write and not to ask."""
-        with self._translated(name, Use.WRITE), _cut_answers_told():
+        """Query the bucket. Only S3's "404" is a failure: an account may be allowed to write but not to query."""
+        with self._translated(name, Use.WRITE), _truncated_responses_translated():
             try:
                 self._client.head_bucket(Bucket=self._bucket)
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") == "404":
                     raise MissingFromPlace(
-                        _("There is no bucket %(bucket)s.") % {"bucket": f"{S3_SCHEME}{self._bucket}"},
-                        hint=_("Make it first, or name another place."),
+                        _("The bucket %(bucket)s does not exist.") % {"bucket": f"{S3_SCHEME}{self._bucket}"},
+                        hint=_("Create it first, or use another place."),
                     ) from error
 
     def size(self, name: str) -> int | None:
         try:
-            with self._translated(name, Use.READ), _cut_answers_told():
+            with self._translated(name, Use.READ), _truncated_responses_translated():
                 return int(self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)["ContentLength"])
         except MissingFromPlace:
             return None
@@ -352,10 +352,10 @@ class Bucket(Place):
                 yield from (item["Key"].removeprefix(self._prefix) for item in page.get("Contents", []))
 
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
-        """In COMPLIANCE mode, which not even the account's root user can shorten; the bucket must have object lock."""
+        """Lock in COMPLIANCE mode, which not even the root user can shorten; the bucket must have object lock."""
         lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if until else {}
         with self._translated(name, Use.WRITE):
-            # A lock is taken with a checksum alone.
+            # S3 accepts a lock only with a checksum.
             checked = {"ContentMD5": s3_versions.content_md5(content)}
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content, **checked, **lock)
         self.completed.add(name)
@@ -380,7 +380,7 @@ class Bucket(Place):
             s3_versions.erase(self._client, self._bucket, self._versions(name))
         self.remove(name)
         with self._translated(name, Use.REMOVE):
-            # Where the bucket keeps versions, that left a mark.
+            # In a bucket with versions, that left a delete marker.
             s3_versions.erase(self._client, self._bucket, self._versions(name))
 
     def holds(self, name: str) -> bool:
@@ -396,18 +396,18 @@ class Bucket(Place):
 
 
 def _open_object(url: str, mode: str, **options: Any) -> Any:
-    """Open an object as a stream; options are those of smart_open."""
+    """Open an object as a stream, with smart_open's options."""
     import smart_open.s3  # slow to load (it brings Google's libraries), and not needed for folders
 
-    # boto3 tries again already; smart_open's own tries take a minute and shout.
+    # boto3 already retries; smart_open's own retries take a minute and log warnings.
     smart_open.s3.RETRY.exceptions = []
     smart_open.s3.RETRY.client_error_codes = []
     return smart_open.open(url, mode, **options)
 
 
 @contextmanager
-def _cut_answers_told() -> Iterator[None]:
-    """boto3 takes an answer that was cut off among its headers for a whole one, in which something is missing."""
+def _truncated_responses_translated() -> Iterator[None]:
+    """Turn boto3's KeyError for a response with truncated headers into a connection error."""
     try:
         yield
     except KeyError as error:
@@ -415,20 +415,20 @@ def _cut_answers_told() -> Iterator[None]:
 
 
 def place_at(url: str) -> Place:
-    """Return the place that a folder's path or s3://bucket/prefix names; nothing is asked or made yet."""
+    """Return the place for a folder's path or s3://bucket/prefix, without accessing or creating it."""
     _require_no_stream(url)
     if url.startswith(S3_SCHEME):
         bucket, _slash, prefix = url.removeprefix(S3_SCHEME).partition("/")
         if not bucket:
             raise PlaceError(
-                _("%(url)s names no bucket.") % {"url": url}, hint=_("Write s3://bucket/prefix."), code="place_invalid"
+                _("%(url)s lacks a bucket.") % {"url": url}, hint=_("Write s3://bucket/prefix."), code="place_invalid"
             )
         return Bucket(bucket, prefix.strip("/"))
     return Folder(Path(url).expanduser().absolute())
 
 
 def source_file(url: str) -> tuple[Place, str]:
-    """Return (place, name) of a file that is read: "-" is standard input, as it is elsewhere."""
+    """Return (place, name) of a file to read; "-" is standard input."""
     return split_file("/dev/stdin" if url == STANDARD else url)
 
 
@@ -437,22 +437,22 @@ def split_file(url: str) -> tuple[Place, str]:
     _require_no_stream(url)
     folder, _slash, name = url.rpartition("/")
     if not name or (url.startswith(S3_SCHEME) and folder in ("s3:/", "s3:")):
-        raise PlaceError(_("%(url)s names no file.") % {"url": url}, code="place_invalid")
+        raise PlaceError(_("%(url)s lacks a file name.") % {"url": url}, code="place_invalid")
     return place_at(folder or ("/" if url.startswith("/") else ".")), name
 
 
 def _require_no_stream(url: str) -> None:
-    """Refuse to make a file that is called "-"."""
+    """Refuse "-", rather than create a file or folder of that name."""
     if url == STANDARD:
         raise PlaceError(
-            _("“-” is standard output, which takes one file; here several are written."),
-            hint=_("Name a folder or s3://bucket/…; a folder that is called “-” is “./-”."),
+            _("“-” is standard output, which takes a single file, but this operation writes several."),
+            hint=_("Use a folder or s3://bucket/…; for a folder named “-”, write “./-”."),
             code="standard_output_refused",
         )
 
 
 def s3_client() -> Any:
-    """Return a client for the S3 that the environment names (AWS_*)."""
+    """Return a client for the S3 service in the environment's AWS_* variables."""
     import boto3  # slow to load, and not needed for folders
     from botocore.config import Config
 

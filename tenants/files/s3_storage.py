@@ -1,4 +1,4 @@
-"""The storage of tenants' files in S3 (setting STORAGES); loaded where S3 is used, since boto3 is slow to load."""
+"""Storage of tenants' files in S3 (setting STORAGES). Only loaded if S3 is used, since boto3 is slow to import."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from storages.backends.s3 import S3Storage
 
 
 class ArtifactStorage(S3Storage):  # type: ignore[misc]  # it has no types
-    """django-storages' own, with checksums as the settings say."""
+    """django-storages' S3 storage, with the checksum options from the settings."""
 
     def get_default_settings(self) -> dict[str, Any]:
         checksums = Config(

@@ -1,7 +1,7 @@
-"""What is done to all versions of objects in a bucket of S3, as many at a time as it takes.
+"""List and delete all versions of objects in an S3 bucket, in batches.
 
-Servers that are compatible with S3 lack parts of it. What they say that they do not know (lists of versions, deletions
-of many at once) is done without.
+S3-compatible servers lack parts of the API. If a server reports that it does not know a request (listing versions,
+deleting many at once), we fall back to simpler ones.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-# How many objects one request deletes at most.
+# S3's limit for objects in one delete request.
 BATCH = 1000
-# How a server says that it does not know what it was asked (HTTP 501, 405).
+# Errors of a server that does not know a request (HTTP 501, 405).
 UNKNOWN_CODES = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
-# And that it does not take a request as it is (HTTP 400), which another form of it may be.
+# Status of a server that rejects a request as malformed; it may accept another form of it.
 MALFORMED = 400
 
 
 @dataclass(frozen=True)
 class ObjectVersion:
     key: str
-    # "null" in a bucket that keeps no versions, "" on a server that knows none.
+    # "null" in a bucket without versioning, "" on a server that does not know versions.
     version: str
-    # 0 for a mark that the object was deleted.
+    # 0 for a delete marker.
     size_bytes: int
     is_mark: bool
 
 
 def versions(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
-    """Yield every version of every object whose key begins so, marks of deletion included, sorted by key.
+    """Yield every version of every object whose key starts with `prefix`, including delete markers, sorted by key.
 
-    On a server that cannot list versions, and so keeps none that anybody could get back, every object.
+    A server that cannot list versions keeps none that anyone could get back; there, yield every object.
     """
     try:
         yield from _versions(client, bucket, prefix)
@@ -47,8 +47,8 @@ def versions(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
 
 
 def erase(client: Any, bucket: str, found: Iterable[ObjectVersion]) -> int:
-    """Delete those versions for good; return how many. Raises `ClientError` with S3's reason for the first refusal."""
-    # Once per client; another registration of the same does nothing.
+    """Permanently delete those versions; return how many. Raises `ClientError` with S3's first refusal."""
+    # Takes effect once per client; registering it again does nothing.
     client.meta.events.register("before-call.s3.DeleteObjects", _with_md5, unique_id="seo-gen-content-md5")
     remaining, count = iter(found), 0
     while batch := list(islice(remaining, BATCH)):
@@ -64,7 +64,7 @@ def erase(client: Any, bucket: str, found: Iterable[ObjectVersion]) -> int:
 
 
 def uploads(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """Yield every unfinished upload to a key that begins so; none on a server that cannot list them."""
+    """Yield every unfinished upload to a key that starts with `prefix`; none if the server cannot list them."""
     try:
         for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
             yield from page.get("Uploads", [])
@@ -74,7 +74,7 @@ def uploads(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def abort_uploads(client: Any, bucket: str, prefix: str) -> int:
-    """End every unfinished upload to a key that begins so, its parts included; return how many."""
+    """Abort every unfinished upload to a key that starts with `prefix` and drop its parts; return how many."""
     count = 0
     for upload in uploads(client, bucket, prefix):
         client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
@@ -83,18 +83,18 @@ def abort_uploads(client: Any, bucket: str, prefix: str) -> int:
 
 
 def is_unknown(error: ClientError) -> bool:
-    """Tell whether the server does not know the request at all."""
+    """Return True if the server does not know this kind of request."""
     return error.response.get("Error", {}).get("Code") in UNKNOWN_CODES or status_of(error) in (405, 501)
 
 
 def status_of(error: ClientError) -> int | None:
-    """Return the HTTP status of the answer, None where it is about one object of many."""
+    """Return the HTTP status of the response, None if the error is about one object of a batch."""
     found: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return found
 
 
 def content_md5(content: bytes) -> str:
-    """Return the value of the header Content-MD5."""
+    """Return the value for the Content-MD5 header."""
     return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
@@ -102,7 +102,7 @@ def _versions(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
         kept = [ObjectVersion(item["Key"], item["VersionId"], item["Size"], False) for item in page.get("Versions", [])]
         marks = [ObjectVersion(item["Key"], item["VersionId"], 0, True) for item in page.get("DeleteMarkers", [])]
-        # A page has the two apart; together they are all that it has of its keys.
+        # A page lists the two kinds separately; together they cover the page's keys.
         yield from sorted([*kept, *marks], key=lambda one: one.key)
 
 
@@ -123,7 +123,7 @@ def _named(one: ObjectVersion) -> dict[str, str]:
 
 
 def _with_md5(params: dict[str, Any], **_event: Any) -> None:
-    """Check the list of what is to be deleted by MD5, which every server takes, instead of the SDK's newer CRC32."""
+    """Send a delete request's checksum as MD5, which every server accepts, instead of the SDK's newer CRC32."""
     checksum = params.get("context", {}).get("checksum", {})
     for name in ("request_algorithm", "request_algorithm_header"):
         checksum.pop(name, None)

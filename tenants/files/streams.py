@@ -1,4 +1,4 @@
-"""Binary streams: counted and hashed on their way, and turned from pushed into pulled."""
+"""Binary streams: count and hash what passes through, and turn a writer into a readable stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK_BYTES = 2**20
 class Tally:
     """A binary stream that counts and hashes what passes through, in either direction.
 
-    Once `stop` is set it takes no more, so that whoever writes in another thread comes to an end.
+    Once `stop` is set, writes raise `InterruptedError`, which ends a writer in another thread.
     """
 
     def __init__(self, stream: IO[bytes], stop: threading.Event | None = None) -> None:
@@ -42,7 +42,7 @@ class Tally:
         self._stream.flush()
 
     def drain(self) -> None:
-        """Read what is left, so that the digest is the whole file's."""
+        """Read the rest, so that the digest covers the whole file."""
         while self.read(CHUNK_BYTES):
             pass
 
@@ -57,7 +57,7 @@ class Tally:
 
 
 class Peeked:
-    """A readable stream of which the beginning was read already."""
+    """A readable stream whose beginning has already been read."""
 
     def __init__(self, beginning: bytes, rest: IO[bytes]) -> None:
         self._beginning = beginning
@@ -75,7 +75,7 @@ class Peeked:
 
 @contextmanager
 def collecting() -> Iterator[IO[bytes]]:
-    """Yield a file without a name, which a killed process cannot leave, on the disk of SEO_GEN_HOME."""
+    """Yield an unnamed temporary file in SEO_GEN_HOME; a killed process leaves nothing behind."""
     with tempfile.TemporaryFile(dir=settings.HOME if settings.HOME.is_dir() else None) as file:
         yield cast(IO[bytes], file)
 
@@ -86,10 +86,10 @@ def copy_stream(source: IO[bytes], target: IO[bytes]) -> None:
 
 @contextmanager
 def piped(push: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
-    """Yield a stream to read what `push` writes, in a thread beside the block.
+    """Run `push` in a thread, and yield a stream of what it writes.
 
-    At the block's end an error of `push` is raised, in preference to the block's own, which would only say that the
-    stream ended early. A block that stops reading ends `push`.
+    An error in `push` is raised at the end of the block. It replaces the block's own error, which would only say that
+    the stream ended early. If the block stops reading, `push` ends.
     """
     reading, writing = os.pipe()
     failures: list[BaseException] = []
@@ -99,7 +99,7 @@ def piped(push: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
             with open(writing, "wb", buffering=0) as target:
                 push(target)
         except BrokenPipeError:
-            pass  # the block had enough
+            pass  # the block stopped reading
         except BaseException as error:
             failures.append(error)
 
@@ -116,7 +116,7 @@ def piped(push: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _explained(failures: list[BaseException], thread: threading.Thread) -> Iterator[None]:
-    """Let an error of the block pass only where the thread, once it has ended, has none that explains it."""
+    """Re-raise the block's error only if the thread has no error that explains it."""
     try:
         yield
     except Exception:

@@ -1,7 +1,7 @@
-"""A tenant's files as one tar archive, written and read as a stream, in pieces.
+"""A tenant's files as one tar file, written and read as a stream.
 
-An archive that is read may come from anybody: only ordinary files are taken from it, each name once, and nothing that a
-header claims is believed before it was read.
+A tar file may come from anyone. Only regular files are read from it, each name once, and a size in a header is never
+trusted before that much was read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tenants.files import tenant_storage
 from tenants.files.streams import Tally, copy_stream
 from tenants.files.tenant_storage import is_safe, prefix_of
 
-# The headers that say more about the next member are read into memory: names of ours have 200 bytes.
+# Limit for extension headers, which are read into memory. Our own names have at most 200 bytes.
 MAX_HEADER_BYTES = 64 * 1024
 EXTENSIONS = (
     tarfile.XHDTYPE,
@@ -29,7 +29,7 @@ EXTENSIONS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
-# Up to here a file is held in memory while its digest is computed, beyond on the disk.
+# While its digest is computed, a file up to this size is held in memory, a larger one on disk.
 IN_MEMORY_BYTES = 8 * 2**20
 
 # A file's name beneath the tenant's prefix, and its content.
@@ -37,13 +37,13 @@ File = tuple[str, IO[bytes]]
 
 
 class BadArchive(TenantError):
-    """An archive of files is damaged, or holds what it must not."""
+    """A tar file is damaged, or contains something it must not."""
 
     code = "backup_archive_corrupt"
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose header is bounded, and which is no sparse file: that claims any size and costs nothing."""
+    """A member with a bounded header. Sparse files are rejected, since they can claim any size at no cost."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -59,16 +59,16 @@ class _Member(tarfile.TarInfo):
 
 
 def no_file(name: str) -> BadArchive:
-    return BadArchive(_("The archive holds %(name)r, which is no file of a tenant's.") % {"name": name})
+    return BadArchive(_("The tar file contains %(name)r, which is not a file of a tenant.") % {"name": name})
 
 
 def tar_open(source: IO[bytes]) -> tarfile.TarFile:
-    """Return the archive for reading as a stream; raise `tarfile.TarError` where it is none."""
+    """Open the tar file for reading as a stream; raise `tarfile.TarError` if it is not one."""
     return tarfile.open(fileobj=source, mode="r|", tarinfo=_Member)
 
 
 def content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    """Return the content of an ordinary file; raise `BadArchive` for a link, a device, a folder, a sparse file."""
+    """Return the content of a regular file; raise `BadArchive` for a link, device, folder or sparse file."""
     content = archive.extractfile(member) if member.isreg() and not member.issparse() else None
     if content is None:
         raise no_file(member.name)
@@ -76,21 +76,21 @@ def content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def tar_write(tenant_id: str, target: IO[bytes]) -> None:
-    """Write the tenant's files, named as beneath its prefix. Raises `StorageError`."""
+    """Write the tenant's files, with names relative to its prefix. Raises `StorageError`."""
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for stored in tenant_storage.objects_of(tenant_id):
             content = tenant_storage.read(stored.path)
             if content is None:
-                continue  # a run was just redone, or its file removed by hand; the rows' digests will tell
+                continue  # a rerun or an operator just removed it; checking the rows' digests will show that
             member = tarfile.TarInfo(stored.path.removeprefix(prefix_of(tenant_id)))
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
 
 
 def tar_read(source: IO[bytes], *, at_most: int | None = None) -> Iterator[File]:
-    """Yield (name beneath the tenant's prefix, content) of each file; the content is to be read before the next.
+    """Yield (name relative to the tenant's prefix, content) of each file; read each content before the next.
 
-    Raises `BadArchive`, also where there are more than `at_most`.
+    Raises `BadArchive`, also if there are more than `at_most` files.
     """
     seen: set[str] = set()
     try:
@@ -100,17 +100,15 @@ def tar_read(source: IO[bytes], *, at_most: int | None = None) -> Iterator[File]
                 if not is_safe(member.name):
                     raise no_file(member.name)
                 if member.name in seen:
-                    raise BadArchive(_("The archive holds %(name)r twice.") % {"name": member.name})
+                    raise BadArchive(_("The tar file contains %(name)r twice.") % {"name": member.name})
                 seen.add(member.name)
                 if at_most is not None and len(seen) > at_most:
                     raise BadArchive(
-                        _("The archive holds more files than its manifest explains (%(limit)d).") % {"limit": at_most}
+                        _("The tar file contains more files than its manifest allows (%(limit)d).") % {"limit": at_most}
                     )
                 yield member.name, content
     except (tarfile.TarError, EOFError, UnicodeDecodeError, ValueError) as error:
-        raise BadArchive(
-            _("The archive of files is damaged: %(reason)s.") % {"reason": type(error).__name__}
-        ) from error
+        raise BadArchive(_("The tar file is damaged: %(reason)s.") % {"reason": type(error).__name__}) from error
 
 
 def digests_of(files: Iterable[File]) -> Iterator[tuple[str, str]]:
@@ -122,7 +120,7 @@ def digests_of(files: Iterable[File]) -> Iterator[tuple[str, str]]:
 
 
 def matching(files: Iterable[File], digests: Mapping[str, str | None]) -> Iterator[File]:
-    """Yield those files whose content has the digest that is wanted of their name."""
+    """Yield the files whose content has the digest given for their name."""
     for name, content in files:
         wanted = digests.get(name)
         if wanted is None:

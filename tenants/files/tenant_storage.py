@@ -1,6 +1,6 @@
-"""Tenants' files in Django's storage "artifacts" (file system or S3), by path: a tenant's all lie under one prefix.
+"""Tenants' files in Django's storage "artifacts" (file system or S3), by path. Each tenant has one prefix.
 
-What works for a tenant goes through `runs.storage`, which forms and checks paths; this is for whole prefixes.
+Code that works for one tenant uses `runs.storage`, which builds and checks paths; this module handles whole prefixes.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from tenants.files.streams import copy_stream
 
 ALIAS = "artifacts"
 ROOT = "storage"
-# Beneath a tenant's prefix: files that a restore replaced, by its operation; not a name that a run can have.
+# Folder in a tenant's prefix for files that a restore replaced, by operation; no run can have this name.
 KEPT = ".kept"
-# No writer takes that long from its first byte to its last.
+# A partial file older than this is abandoned: no writer takes that long.
 ABANDONED_S = 3600
-# How file systems say that they have no hard links.
+# Errors of file systems without hard links.
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-# How S3 says that there is an object, or that another request is making one; and how its like say that they do not
-# know conditional writes.
+# S3's errors if the object exists or another request is creating it; and those of compatible servers without
+# conditional writes.
 TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
 UNCONDITIONAL = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
 
-# What is to be written: all of it, or an open file at its beginning.
+# Content to write: bytes, or an open file at its start.
 Content = bytes | IO[bytes]
 
 
@@ -57,22 +57,22 @@ def prefix_of(tenant_id: str) -> str:
 
 
 def is_beneath(tenant_id: str, path: str) -> bool:
-    """Tell whether the path stays beneath the tenant's prefix, whatever a row or a manifest says: only then is it read.
+    """Return True if the path stays within the tenant's prefix; check this before using a path from a row or manifest.
 
-    What a run may be called is `runs.storage`'s affair.
+    `runs.storage` checks the names of runs.
     """
     prefix = prefix_of(tenant_id)
     return path.startswith(prefix) and is_safe(path.removeprefix(prefix))
 
 
 def is_safe(name: str) -> bool:
-    """Tell whether a name stays beneath the prefix that is put before it."""
+    """Return True if a name stays within the prefix put before it."""
     parts = name.split("/")
     return bool(name) and "\\" not in name and "\0" not in name and not any(part in ("", ".", "..") for part in parts)
 
 
 def kept_path(tenant_id: str, operation_id: object, path: str) -> str:
-    """Return where a restore keeps the file that it replaces at `path`."""
+    """Return the path under which a restore keeps the file that it replaces at `path`."""
     return f"{prefix_of(tenant_id)}{KEPT}/{operation_id}/{path.removeprefix(prefix_of(tenant_id))}"
 
 
@@ -86,16 +86,16 @@ def objects_of(tenant_id: str, *, kept: bool = False) -> Iterator[StoredObject]:
 
 @dataclass(frozen=True)
 class StoredVersion:
-    """One version of a file, as the storage keeps it; the only one where it keeps no others."""
+    """One stored version of a file."""
 
     path: str
-    # "" for the only one.
+    # "" in a storage without versions.
     version: str
     size_bytes: int
 
 
 def versions_of(tenant_id: str) -> Iterator[StoredVersion]:
-    """Yield all that is beneath the tenant's prefix, sorted by path: kept, unfinished and deleted files included."""
+    """Yield everything in the tenant's prefix, sorted by path, including kept, unfinished and deleted files."""
     prefix, backend = prefix_of(tenant_id), storages[ALIAS]
     with _translated(prefix, Use.READ):
         if isinstance(backend, FileSystemStorage):
@@ -109,9 +109,9 @@ def versions_of(tenant_id: str) -> Iterator[StoredVersion]:
 
 
 def refusal_of(tenant_id: str) -> str:
-    """Return why the storage, which answers, would not let the tenant's files be listed and removed; "" for nothing.
+    """Return why the storage refuses to list or remove the tenant's files; "" if it does not.
 
-    One that is down may be up again later; what it refuses now it will refuse then.
+    An unreachable storage also returns "", since it may be back later. A refusal would still stand then.
     """
     backend = storages[ALIAS]
     if isinstance(backend, FileSystemStorage):
@@ -128,7 +128,7 @@ def refusal_of(tenant_id: str) -> str:
 
 
 def erase_all(tenant_id: str) -> int:
-    """Remove all that `versions_of` yields, for good; return how much. Raises `StorageError`; may be repeated."""
+    """Permanently remove all that `versions_of` yields; return the count. Raises `StorageError`. Safe to repeat."""
     prefix, backend = prefix_of(tenant_id), storages[ALIAS]
     with _translated(prefix, Use.REMOVE):
         if isinstance(backend, FileSystemStorage):
@@ -144,7 +144,7 @@ def erase_all(tenant_id: str) -> int:
 
 
 def place_of(tenant_id: str) -> str:
-    """Return where the tenant's files are, for people."""
+    """Return the location of the tenant's files, for display."""
     backend = storages[ALIAS]
     if isinstance(backend, FileSystemStorage):
         return str(backend.path(prefix_of(tenant_id)))
@@ -156,10 +156,10 @@ def _bucket(backend: Any) -> tuple[Any, str]:
 
 
 def write_all(files: Mapping[str, Content]) -> None:
-    """Put each content at its path, in this order: where the last file is, so are the others.
+    """Write each content to its path, in this order: if the last file exists, so do the others.
 
-    Each replaces what is there at once or not at all. On return all of them are on the disk. Raises `StorageError`;
-    the files before the failing one are written then.
+    Each file is replaced atomically. On return all of them are durable. Raises `StorageError`; files before the failing
+    one are then already written.
     """
     backend = storages[ALIAS]
     changed: set[Path] = set()
@@ -177,11 +177,11 @@ def write_all(files: Mapping[str, Content]) -> None:
 
 
 def create(path: str, content: bytes) -> bool:
-    """Put the content at the path unless a file is there: whole or not at all; return False where one is.
+    """Create the file atomically; return False if one already exists. Raises `StorageError`.
 
-    The file system and S3 decide who came first, so a process that was frozen here changes nothing when it goes on
-    after another has written. Where they cannot (a file system without hard links, an S3-compatible server without
-    conditional writes) it is looked up first, which leaves a moment. Raises `StorageError`.
+    The file system or S3 decides which writer came first, so a process that was frozen here overwrites nothing when it
+    resumes. Without support for that (a file system without hard links, an S3-compatible server without conditional
+    writes) we check first whether the file exists, which leaves a small race.
     """
     backend = storages[ALIAS]
     with _translated(path, Use.WRITE):
@@ -195,7 +195,7 @@ def create(path: str, content: bytes) -> bool:
 
 
 def read(path: str) -> bytes | None:
-    """Return the file's content, None where there is none; raise `StorageError`."""
+    """Return the file's content, None if it does not exist; raise `StorageError` if it cannot be read."""
     with _translated(path, Use.READ):
         try:
             with storages[ALIAS].open(path) as file:
@@ -205,7 +205,7 @@ def read(path: str) -> bytes | None:
 
 
 def remove(paths: Iterable[str]) -> int:
-    """Remove files, and folders that are empty then; return how many files. Raises `StorageError`."""
+    """Remove files, and folders left empty; return the number of files. Raises `StorageError`."""
     backend = storages[ALIAS]
     count = 0
     for path in paths:
@@ -232,20 +232,20 @@ def _listing(prefix: str) -> Iterator[StoredObject]:
 
 @contextmanager
 def _translated(path: str, what: Use) -> Iterator[None]:
-    """Turn failures of the disk or of S3 into `StorageError`, and a path that leads out of the storage as well."""
+    """Turn errors of the disk or S3, and paths that lead out of the storage, into `StorageError`."""
     try:
         yield
     except (SuspiciousOperation, UnicodeError) as error:
         raise StorageError(
             _impossible(what) % {"path": path},
-            hint=_("It is in a row or a file that came from elsewhere; nothing was touched."),
+            hint=_("The path comes from a row or file made elsewhere; nothing was changed."),
             code="storage_path_unusable",
         ) from error
     except (OSError, BotoCoreError, ClientError) as error:
         raise StorageError(
             _unusable(what) % {"path": path, "reason": reason_of_place(error)},
             hint=hint_of_place(error)
-            or _("Nothing of the file was changed; make room or repair the storage, then try again."),
+            or _("The file was not changed. Free up space or repair the storage, then try again."),
             code="storage_unavailable",
         ) from error
 
@@ -275,7 +275,7 @@ def _file(content: Content) -> File[bytes]:
 
 
 def _replace_file(backend: FileSystemStorage, path: str, content: Content) -> set[Path]:
-    """Write beside the target, flush to the disk, rename: a reader sees the old file or the new one, a crash too.
+    """Write beside the target, flush to disk, rename. Readers see the old or the new file, even after a crash.
 
     Returns the folders that the caller must flush.
     """
@@ -287,7 +287,7 @@ def _replace_file(backend: FileSystemStorage, path: str, content: Content) -> se
 
 
 def _create_file(backend: FileSystemStorage, path: str, content: bytes) -> tuple[bool, set[Path]]:
-    """Do the same where there is no target yet: a link is made or refused in one step."""
+    """Like `_replace_file`, but only if the target does not exist: creating a hard link is atomic."""
     target = Path(backend.path(path))
     if target.exists():
         return False, set()
@@ -306,9 +306,9 @@ def _create_file(backend: FileSystemStorage, path: str, content: bytes) -> tuple
 
 @contextmanager
 def _written_beside(backend: FileSystemStorage, target: Path, content: Content) -> Iterator[Path]:
-    """Yield a partial file that holds the content, on the disk; it is gone afterwards.
+    """Yield a partial file with the content, flushed to disk; remove it afterwards.
 
-    Two writers never write into one file. What a killed one left is removed by the next that comes long after.
+    Each writer has its own partial file. Those of killed writers are removed later by another one.
     """
     partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
     for left in target.parent.glob(f".{glob.escape(target.name)}*.partial"):
@@ -346,7 +346,7 @@ def _create_object(backend: Any, path: str, content: bytes) -> bool:
 
 
 def _make_folders(folder: Path, mode: int | None) -> set[Path]:
-    """Create what is missing of `folder`, each with `mode` (unlike `os.makedirs`); return those it was added to."""
+    """Create missing folders, each with `mode` (unlike `os.makedirs`); return the folders that got a new entry."""
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     for new in reversed(missing):
         new.mkdir(exist_ok=True)
@@ -356,7 +356,7 @@ def _make_folders(folder: Path, mode: int | None) -> set[Path]:
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
-    """Remove `folder` and those above it, below `root`, as far as they are empty."""
+    """Remove `folder` and its parents below `root`, as long as they are empty."""
     while folder != root and root in folder.parents and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

@@ -1,1 +1,1 @@
-"""Point-in-time restore: base backups and write-ahead logs of whole servers, and one tenant read out of a copy."""
+"""Point-in-time restore: base backups and WAL of whole servers, and one tenant read from a scratch copy."""

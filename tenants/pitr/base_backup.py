@@ -1,4 +1,4 @@
-"""Back up a whole database server (pg_basebackup): what its recovery to a later time starts from."""
+"""Make a base backup of a whole database server (pg_basebackup), the start of a point-in-time restore."""
 
 from __future__ import annotations
 
@@ -54,17 +54,18 @@ def cluster_backup(
     incremental: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> BaseBackup:
-    """Make a base backup of the server, the default one unless named, and return its completed record.
+    """Make a base backup of the server (default: the default server) and return its completed record.
 
-    `output` is a folder or s3://bucket/prefix, CLUSTER_BACKUP_OUTPUT unless given. With `incremental` only what changed
-    since the newest base backup is kept (PostgreSQL 17 and newer). On failure nothing of it is left but its record.
+    `output` is a folder or s3://bucket/prefix (default: CLUSTER_BACKUP_OUTPUT). With `incremental`, store only the
+    changes since the newest base backup (PostgreSQL 17 and newer). On failure only the record remains.
     Raises `ServerError`, `BaseBackupError`, `ToolError` or `PlaceError`.
 
-    1. record; 2. copy under a temporary name; 3. compare with its checksums; 4. move to its name; 5. complete.
+    1. record it; 2. copy under a temporary name; 3. verify checksums; 4. move to the final name; 5. complete the
+    record.
     """
     server = server_get(server_name)
     place = place_at(output or settings.CLUSTER_BACKUP_OUTPUT)
-    # What it copies of the control database should not outlive an erasure.
+    # The copy should not contain control database rows that an erasure has superseded.
     superseded_remove()
     with server_lock(server):
         with ServerSession(server, database_prefix()) as server_session:
@@ -83,23 +84,23 @@ def cluster_backup(
 
 
 def cluster_backups_recover() -> list[BaseBackup]:
-    """Mark base backups whose process was killed as failed, and remove what there is of them; return those.
+    """Mark base backups of killed processes as failed and remove their files; return these backups.
 
-    Backups that a living process works on are left alone, as are those whose place is out of reach now.
+    Skips backups that a live process is making, and those whose place is unreachable now.
     """
     ended = []
     for backup in _running().select_related("server"):
         with suppress(SeoGenError), server_lock(backup.server):
             if _running().filter(pk=backup.pk).exists():
                 _end_copying(backup)
-                _fail(backup, _("It was cut off."))
+                _fail(backup, _("The base backup was interrupted."))
                 ended.append(backup)
     return ended
 
 
 @contextmanager
 def server_lock(server: DatabaseServer) -> Iterator[None]:
-    """Be the only process that makes or removes base backups of the server; raise `ServerError` where another does."""
+    """Lock making and removing the server's base backups; raise `ServerError` if another process holds the lock."""
 
     def busy() -> ServerError:
         return ServerError(
@@ -113,19 +114,21 @@ def server_lock(server: DatabaseServer) -> Iterator[None]:
 
 
 def _parent(server: DatabaseServer, facts: ServerFacts) -> BaseBackup:
-    """Return what an incremental backup continues; refuse where the server or its backups do not allow one."""
+    """Return the backup that an incremental one builds on; raise `BaseBackupError` if none can be made."""
     newest = list(completed(server))[-1:]
     if facts.version < INCREMENTAL_VERSION:
-        problem = _("Database server %(name)s runs PostgreSQL %(version)d, which has no incremental base backups.")
+        problem = _(
+            "Database server %(name)s runs PostgreSQL %(version)d, which does not support incremental base backups."
+        )
     elif not facts.summarizes_wal:
-        problem = _("Database server %(name)s keeps no summaries of its log (summarize_wal is off).")
+        problem = _("Database server %(name)s does not summarize its WAL (summarize_wal is off).")
     elif not newest or newest[0].system_identifier != facts.system_identifier:
-        problem = _("Database server %(name)s has no base backup that an incremental one could continue.")
+        problem = _("Database server %(name)s has no base backup that an incremental one could build on.")
     else:
         return newest[0]
     raise BaseBackupError(
         problem % {"name": server.name, "version": facts.version},
-        hint=_("Leave --incremental out."),
+        hint=_("Run it again without --incremental."),
         code="incremental_impossible",
     )
 
@@ -133,9 +136,9 @@ def _parent(server: DatabaseServer, facts: ServerFacts) -> BaseBackup:
 def _require_simple(server: DatabaseServer, facts: ServerFacts) -> None:
     if facts.tablespaces:
         raise BaseBackupError(
-            _("Database server %(name)s has tablespaces of its own (%(names)s), which base backups do not cover.")
+            _("Database server %(name)s has tablespaces (%(names)s), which base backups do not cover.")
             % {"name": server.name, "names": ", ".join(facts.tablespaces)},
-            hint=_("Move their databases to pg_default, or back the server up with a tool of your own."),
+            hint=_("Move their databases to pg_default, or back up the server with another tool."),
             code="server_has_tablespaces",
         )
 
@@ -159,8 +162,8 @@ def _begin(server: DatabaseServer, facts: ServerFacts, parent: BaseBackup | None
 
 
 def _make(backup: BaseBackup, on_progress: OnProgress) -> datetime:
-    """Copy, check and store; return the time of the server at which the copy was consistent."""
-    assert backup.server_version is not None  # noted when it began
+    """Copy, verify and store it; return the server's time when the copy was consistent."""
+    assert backup.server_version is not None  # set by `_begin`
     place = place_at(backup.place)
     staged = staging(place, backup.name)
     _ensure_folder(staged.parent)
@@ -169,7 +172,7 @@ def _make(backup: BaseBackup, on_progress: OnProgress) -> datetime:
     with ServerSession(backup.server, database_prefix()) as server_session:
         finished_at = server_session.facts().now
     on_progress(Progress(backup.server.name, "verify"))
-    require_self_contained(staged)  # a tablespace may have been made meanwhile
+    require_self_contained(staged)  # a tablespace may have been created meanwhile
     verify(staged, backup.server_version)
     needed = wal_range(staged)
     backup.timeline, backup.start_lsn, backup.stop_lsn = needed.timeline, needed.start_lsn, needed.stop_lsn
@@ -190,7 +193,7 @@ def _ensure_folder(folder: Path) -> None:
 
 
 def _copy(backup: BaseBackup, target: Path) -> None:
-    """Run pg_basebackup; the log that it needs is in the copy, so that it can be started without an archive."""
+    """Run pg_basebackup; the copy includes the WAL it needs, so that it can start without a WAL archive."""
     assert backup.server_version is not None
     connection, environment = programs.replication_arguments(backup.server.admin_url, application=_session(backup))
     arguments: list[str | Path] = [
@@ -220,7 +223,7 @@ def _complete(backup: BaseBackup, finished_at: datetime) -> BaseBackup:
 
 
 def _undo(backup: BaseBackup, failure: BaseException) -> None:
-    """Leave nothing but the record; where even that fails, the record stays for `cluster_backups_recover`."""
+    """Remove the files and mark the record as failed; if that fails too, leave it for `cluster_backups_recover`."""
     with suppress(SeoGenError, OSError):
         _fail(backup, str(failure) if isinstance(failure, SeoGenError) else type(failure).__name__)
 
@@ -233,12 +236,12 @@ def _fail(backup: BaseBackup, error: str) -> None:
 
 
 def _end_copying(backup: BaseBackup) -> None:
-    """End the pg_basebackup that outlived the process which ran it, and remove its temporary files."""
+    """End a pg_basebackup that outlived its parent process, and remove its temporary files."""
     staged = staging(place_at(backup.place), backup.name)
     for found in psutil.process_iter(["name", "cmdline"]):
         if found.info["name"] == "pg_basebackup" and str(staged) in (found.info["cmdline"] or []):
             process.end(found, ((signal.SIGKILL, ENDING_WAIT_S),))
-    # On another machine it is out of reach, but its connection is not.
+    # If it runs on another machine, we can still end its server session.
     with suppress(ServerError), ServerSession(backup.server, database_prefix(), _work(backup)) as server_session:
         server_session.end_predecessors()
     _parent_manifest(staged).unlink(missing_ok=True)

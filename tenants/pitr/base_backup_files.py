@@ -1,7 +1,7 @@
-"""The files of base backups: what they say of themselves, and how they get into a place and out of it again.
+"""The files of base backups: read their metadata, store them in a place, and read them back.
 
-In a folder a backup is a data directory, as pg_basebackup writes it. In a bucket it is `base.tar` with the manifest
-beside it, written last, so that it tells that the rest is there.
+In a folder, a backup is a data directory, as pg_basebackup writes it. In a bucket, it is `base.tar` plus the manifest,
+which is written last, so that its presence shows that the backup is complete.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from tenants.servers import programs
 
 MANIFEST = "backup_manifest"
 TAR = "base.tar"
-# pg_combinebackup, and incremental backups at all.
+# First version with incremental backups and pg_combinebackup.
 INCREMENTAL_VERSION = 17
-# What pg_controldata calls a server's limits.
+# pg_controldata's labels for a server's limits.
 LIMITS = {
     "max_connections": "max_connections setting",
     "max_worker_processes": "max_worker_processes setting",
@@ -43,12 +43,12 @@ LIMITS = {
 
 
 class BaseBackupError(TenantError):
-    """A base backup cannot be made as asked, or is not what its record says."""
+    """A base backup cannot be made, or does not match its record."""
 
 
 @dataclass(frozen=True)
 class WalRange:
-    """What of the log a base backup needs to be consistent."""
+    """The part of the WAL that a base backup needs to become consistent."""
 
     timeline: int
     start_lsn: str
@@ -57,14 +57,14 @@ class WalRange:
 
 @contextmanager
 def files_kept(server: DatabaseServer) -> Iterator[None]:
-    """Keep base backups and archived log from being removed, while a recovery reads them; wait for a removal to end."""
+    """Block removal of base backups and archived WAL while a restore reads them; wait for a running removal."""
     with advisory_lock(_files(server), wait_s=600, busy=lambda: _in_use(server), shared=True):
         yield
 
 
 @contextmanager
 def files_removed(server: DatabaseServer) -> Iterator[None]:
-    """Be alone with base backups and archived log; raise `BaseBackupError` where a recovery reads them."""
+    """Lock base backups and archived WAL for removal; raise `BaseBackupError` if a restore is reading them."""
     with advisory_lock(_files(server), busy=lambda: _in_use(server)):
         yield
 
@@ -88,7 +88,7 @@ def completed(server: DatabaseServer) -> QuerySet[BaseBackup]:
 
 
 def chain(backup: BaseBackup) -> list[BaseBackup]:
-    """Return what the backup consists of: a full one, then those that continue it, itself last."""
+    """Return the backups it consists of: the full one, then the incremental ones, itself last."""
     links = [backup]
     while links[0].parent is not None:
         links.insert(0, links[0].parent)
@@ -96,38 +96,38 @@ def chain(backup: BaseBackup) -> list[BaseBackup]:
 
 
 def wal_range(folder: Path) -> WalRange:
-    """Read from a backup's manifest what of the log it needs."""
+    """Read the WAL range that a backup needs from its manifest."""
     ranges = json.loads((folder / MANIFEST).read_text())["WAL-Ranges"]
-    # Several where a standby was promoted meanwhile; the last timeline comes first.
+    # There are several if a standby was promoted meanwhile; the last timeline comes first.
     return WalRange(ranges[0]["Timeline"], ranges[-1]["Start-LSN"], ranges[0]["End-LSN"])
 
 
 def control_data(folder: Path, version: int) -> dict[str, str]:
-    """Return what pg_controldata says of a data directory, by its English labels."""
+    """Return pg_controldata's output for a data directory, as {English label: value}."""
     printed = programs.run([programs.program("pg_controldata", version, exact=True), folder], {})
     pairs = (line.partition(":") for line in printed.splitlines() if ":" in line)
     return {label.strip(): value.strip() for label, _colon, value in pairs}
 
 
 def limits(folder: Path, version: int) -> dict[str, int]:
-    """Return {"max_connections": 100, …} as they were on the server when the backup was made."""
+    """Return the server's limits when the backup was made: {"max_connections": 100, …}."""
     told = control_data(folder, version)
     return {name: int(told[label]) for name, label in LIMITS.items()}
 
 
 def verify(folder: Path, version: int) -> None:
-    """Compare every file with its checksum, and read the log that the backup needs. Raises `ToolError`."""
+    """Verify every file's checksum and the WAL that the backup needs. Raises `ToolError`."""
     programs.run([programs.program("pg_verifybackup", version, exact=True), "--quiet", folder], {})
 
 
 def require_self_contained(folder: Path) -> None:
-    """Refuse a backup that has tablespaces, or other links that lead out of it: they may lead to a live server."""
+    """Refuse a backup with tablespaces or other links out of its folder: they may lead to a live server's files."""
     leading = [*(folder / "pg_tblspc").iterdir(), *_links(folder)]
     if leading:
         raise BaseBackupError(
-            _("The base backup %(path)s is not in one folder: %(link)s leads out of it, as tablespaces do.")
+            _("The base backup %(path)s is not self-contained: %(link)s leads out of its folder, as tablespaces do.")
             % {"path": folder, "link": leading[0].relative_to(folder)},
-            hint=_("Move what is in tablespaces to pg_default, drop them, and make a new base backup."),
+            hint=_("Move the contents of tablespaces to pg_default, drop them, and make a new base backup."),
             code="base_backup_has_tablespaces",
         )
 
@@ -142,13 +142,13 @@ def _links(folder: Path) -> Iterator[Path]:
 
 
 def staging(place: Place, name: str) -> Path:
-    """Return where the backup is made: beside its place, or in the home where that is a bucket."""
+    """Return the folder in which the backup is made: in its place, or in the home folder if the place is a bucket."""
     folder = Path(place.url) if isinstance(place, Folder) else Path(settings.HOME) / "base-backups"
     return folder / f".{name}.partial"
 
 
 def store(staged: Path, place: Place, name: str) -> None:
-    """Move a finished backup to where it belongs."""
+    """Move a finished backup to its final location."""
     if isinstance(place, Folder):
         staged.rename(staged.with_name(name))
         flush_folder(staged.parent)
@@ -160,19 +160,19 @@ def store(staged: Path, place: Place, name: str) -> None:
 
 
 def manifest_fetch(backup: BaseBackup, target: Path) -> None:
-    """Copy the backup's manifest, which the next incremental backup needs. Raises `PlaceError`."""
+    """Copy the backup's manifest to `target`; the next incremental backup needs it. Raises `PlaceError`."""
     with place_at(backup.place).open(f"{backup.name}/{MANIFEST}") as source, target.open("wb") as copy:
         copy_stream(source, copy)
 
 
 def remove(backup: BaseBackup) -> None:
-    """Remove the backup's files, and what a killed attempt left of them. Raises `PlaceError` or `OSError`."""
+    """Remove the backup's files, including those of a killed attempt. Raises `PlaceError` or `OSError`."""
     place = place_at(backup.place)
     staged = staging(place, backup.name)
     if isinstance(place, Folder):
         stored = staged.with_name(backup.name)
         if stored.exists():
-            # Under its name there is a whole backup or none, even where the removal is cut off.
+            # Rename first: even if the removal is interrupted, no partial backup has the final name.
             stored.rename(staged)
     else:
         for name in (f"{backup.name}/{MANIFEST}", f"{backup.name}/{TAR}"):
@@ -182,9 +182,9 @@ def remove(backup: BaseBackup) -> None:
 
 
 def unpack(backup: BaseBackup, target: Path) -> None:
-    """Make a data directory from the backup, of a copy of its files: the original stays as it is.
+    """Create a data directory from a copy of the backup's files, without changing the backup.
 
-    Incremental ones are combined with what they continue. Raises `ToolError`, `PlaceError` or `BaseBackupError`.
+    An incremental backup is combined with those it builds on. Raises `ToolError`, `PlaceError` or `BaseBackupError`.
     """
     links = chain(backup)
     if len(links) == 1:
@@ -195,7 +195,7 @@ def unpack(backup: BaseBackup, target: Path) -> None:
     combine = programs.program("pg_combinebackup", backup.server_version, exact=True)
     folders = [readable(link, target.with_name(f"link-{number}")) for number, link in enumerate(links)]
     for folder in folders:
-        # Of tablespaces it would make copies, where they are.
+        # pg_combinebackup would copy tablespaces to their original paths.
         require_self_contained(folder)
     programs.run([combine, "--no-sync", "--output", target, *folders], {})
     for folder in target.parent.glob("link-*"):
@@ -203,7 +203,7 @@ def unpack(backup: BaseBackup, target: Path) -> None:
 
 
 def readable(backup: BaseBackup, scratch: Path) -> Path:
-    """Return a folder with the backup's files: its own, or `scratch`, to which they are copied."""
+    """Return a folder with the backup's files: its own, or `scratch` with a copy if it is in a bucket."""
     place = place_at(backup.place)
     if isinstance(place, Folder):
         return _existing(Path(place.url) / backup.name)
@@ -218,7 +218,7 @@ def _copy(backup: BaseBackup, target: Path) -> None:
         try:
             shutil.copytree(source, target, symlinks=True)
         except shutil.Error as error:
-            # Of each file (source, target, reason).
+            # error.args[0] is a list of (source, target, reason).
             raise BaseBackupError(
                 _("The base backup %(path)s cannot be copied: %(reason)s.")
                 % {"path": source, "reason": error.args[0][0][2]},
@@ -243,7 +243,7 @@ def _copy(backup: BaseBackup, target: Path) -> None:
 def _existing(folder: Path) -> Path:
     if not (folder / MANIFEST).exists():
         raise BaseBackupError(
-            _("The base backup %(path)s does not exist any more.") % {"path": folder},
+            _("The base backup %(path)s no longer exists.") % {"path": folder},
             hint=_("Make a new one with `seo-gen cluster backup`."),
             code="base_backup_missing",
         )

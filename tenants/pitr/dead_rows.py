@@ -1,7 +1,7 @@
-"""Former versions of the control database's rows: PostgreSQL leaves their bytes in its files until those are rewritten.
+"""Superseded row versions in the control database: PostgreSQL keeps their bytes until the table is rewritten.
 
-After an erasure they hold the tenant's name, and texts of errors that may quote its contents. So they are rewritten at
-its end; where somebody is reading them just then, before the next base backup, or by the next retention run.
+After an erasure they still hold the tenant's name, and error texts that may quote its data. So the erasure rewrites
+these tables at its end. If a table is in use then, the next base backup or retention run tries again.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from django.db.models.functions import Now
 from config.base.databases import CONTROL
 from tenants.models import Backup, BatchTenant, Erasure, MigrationBatch, Restore, Tenant, TenantOperation
 
-# Where a tenant's name or contents may have stood (`tenants.erasure.steps`).
+# Tables that may have held a tenant's name or data (`tenants.erasure.steps`).
 MODELS = (Tenant, Backup, Restore, TenantOperation, BatchTenant, MigrationBatch)
 OWNER = "control-owner"
-# Nobody can read a table while it is rewritten, and whoever waits for us holds up the rest.
+# The rewrite blocks readers, and while we wait for the lock, all later queries on the table queue behind us.
 LOCK_TIMEOUT = "500ms"
 # SQLSTATE, PostgreSQL manual, appendix A.
 LOCK_NOT_AVAILABLE = "55P03"
 
 
 def superseded_remove() -> bool:
-    """Rewrite those tables where a tenant was erased since they last were; False where one still has former versions.
+    """Rewrite the tables if a tenant was erased since the last rewrite; return False if superseded rows remain.
 
-    That is where it was in use all the time, where somebody's transaction may still see them, which no rewriting takes
-    away, or where the tables are not ours to rewrite: PostgreSQL only warns then.
+    They remain if a table stayed locked, if an open transaction can still see them, or if we lack the privilege to
+    rewrite the tables (PostgreSQL only warns then).
     """
     waiting = Erasure.objects.using(CONTROL).filter(completed_at__isnull=False, rewritten_at=None)
     erased = list(waiting.values_list("pk", flat=True))
@@ -49,7 +49,7 @@ def superseded_remove() -> bool:
 
 
 def _rewritten(connection: BaseDatabaseWrapper, table: str) -> bool:
-    """Rewrite the table; tell whether PostgreSQL says that it did, and that no dead row is in it any more."""
+    """Rewrite the table; return True if PostgreSQL reports that it did and that no dead row remains."""
     details: list[str] = []
 
     def listen(notice: Any) -> None:
@@ -69,12 +69,12 @@ def _rewritten(connection: BaseDatabaseWrapper, table: str) -> bool:
 
 
 def control_system_identifier() -> str:
-    """Return the id of the cluster that the control database is in."""
+    """Return the system identifier of the control database's PostgreSQL cluster."""
     return str(_asked("SELECT system_identifier::text FROM pg_control_system()"))
 
 
 def _segment() -> str:
-    """Return the name of the segment that holds the last of the control database's log."""
+    """Return the name of the control database's current WAL segment."""
     return str(_asked("SELECT pg_walfile_name(pg_current_wal_insert_lsn() - 1)"))
 
 

@@ -1,4 +1,4 @@
-"""Remove base backups past their retention, and the archived log that nothing needs any more."""
+"""Remove expired base backups, and archived WAL that no base backup needs any more."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class PrunedServer:
-    """What was removed of one server."""
+    """The items removed for one server."""
 
     server: str
     # Names of base backups.
@@ -38,9 +38,9 @@ class PrunedServer:
 def cluster_backups_prune() -> list[PrunedServer]:
     """Remove base backups older than CLUSTER_BACKUP_RETENTION_DAYS, and archived WAL that the kept ones do not need.
 
-    The newest base backup of each server stays, and what a kept one continues. Of a server without base backups, log
-    that is older than that goes, where it is in a folder. Another tool's archive is that tool's business. Servers that
-    are being backed up, or recovered from, are left for the next time. Raises `PlaceError`.
+    Each server's newest base backup stays, and so do backups that a kept one builds on. Without any base backup,
+    archived WAL older than that is removed if it is in a folder. Another tool's archive is left to that tool. Servers
+    that are being backed up or restored from are skipped until next time. Raises `PlaceError`.
     """
     pruned = []
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
@@ -59,7 +59,7 @@ def _prune(server: DatabaseServer) -> PrunedServer:
 
 
 def _expired(server: DatabaseServer) -> list[BaseBackup]:
-    """Return what may go, the newest first, so that none outlives what it continues."""
+    """Return the removable backups, newest first, so that none outlives the backup it builds on."""
     backups = list(completed(server))
     oldest = timezone.now() - timedelta(days=settings.CLUSTER_BACKUP_RETENTION_DAYS)
     kept = [backup for backup in backups if backup.finished_at and backup.finished_at >= oldest] or backups[-1:]
@@ -68,7 +68,7 @@ def _expired(server: DatabaseServer) -> list[BaseBackup]:
 
 
 def _remove(backup: BaseBackup) -> None:
-    """Record it, remove the files, then mark it so: cut off in between, the next attempt does it all again."""
+    """Record it, remove the files, then update the status; if interrupted, the next attempt repeats all of it."""
     with transaction.atomic(using=CONTROL):
         record(
             using=CONTROL,
@@ -82,14 +82,14 @@ def _remove(backup: BaseBackup) -> None:
 
 
 def _forget_restore_points(server: DatabaseServer) -> None:
-    """Forget those that can no longer be recovered to."""
+    """Delete restore points older than the oldest base backup; no restore can reach them."""
     oldest = completed(server).first()
     if oldest is not None:
         RestorePoint.objects.using(CONTROL).filter(server=server, created_at__lt=oldest.finished_at).delete()
 
 
 def _first_needed(server: DatabaseServer, place: Place, archive: Archive) -> int:
-    """Return the number of the oldest base backup's first segment, else of the first that is not past retention."""
+    """Return the number of the oldest base backup's first segment, else of the first unexpired segment."""
     kept = [archive.number_of(backup.start_lsn) for backup in completed(server)]
     if kept:
         return min(kept)
@@ -103,7 +103,7 @@ def _first_needed(server: DatabaseServer, place: Place, archive: Archive) -> int
 
 
 def _remove_wal(server: DatabaseServer) -> int:
-    """Remove what nothing needs any more; return how many segments that were."""
+    """Remove archived WAL that is no longer needed; return the number of segments."""
     if not server.wal_archive:
         return 0
     place = place_at(server.wal_archive)

@@ -1,4 +1,4 @@
-"""Archive the write-ahead log of a server that does not archive it where we can read it (pg_receivewal)."""
+"""Archive the WAL of a server that does not archive it to a place we can read (pg_receivewal)."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tenants.servers.session import RECEIVER_SLOT, REPLICATION, ServerSession, a
 
 
 class _Stopped(BaseException):
-    """SIGTERM or Ctrl-C has come, which is how this ends."""
+    """SIGTERM or Ctrl-C arrived, the normal way to stop."""
 
 
 def cluster_receive_wal(
     *, server_name: str, output: str | None = None, on_start: Callable[[str], None] = lambda folder: None
 ) -> str:
-    """Write the server's log to a folder until SIGTERM or Ctrl-C; return the folder.
+    """Write the server's WAL to a folder until SIGTERM or Ctrl-C; return the folder.
 
-    `output` is what the server's `wal_archive` says, or a folder in the home, unless given; it is noted as the
-    server's archive where there is none. `on_start` is called with the folder when pg_receivewal has been started. The
-    server keeps what was not received yet (a replication slot), also while nobody receives. Raises `ServerError`, or
-    `ToolError` where pg_receivewal ends by itself.
+    `output` defaults to the server's `wal_archive`, else to a folder in the home folder. It becomes the server's
+    `wal_archive` if that is empty. `on_start` is called with the folder once pg_receivewal has started. A replication
+    slot makes the server keep WAL that was not received yet, even while nothing is receiving. Raises `ServerError`, or
+    `ToolError` if pg_receivewal fails.
     """
     server = server_get(server_name)
     folder = _folder(server, output)
@@ -46,7 +46,7 @@ def cluster_receive_wal(
         facts = server_session.facts()
         if server_session.archiver().is_received:
             raise ServerError(
-                _("The log of database server %(name)s is being received already.") % {"name": server.name},
+                _("Another process is already receiving the WAL of database server %(name)s.") % {"name": server.name},
                 code="wal_receiver_running",
             )
     arguments, environment = _arguments(server, facts.version, folder)
@@ -60,7 +60,7 @@ def cluster_receive_wal(
     except _Stopped:
         return str(folder)
     raise ServerError(
-        _("pg_receivewal of database server %(name)s has ended by itself.") % {"name": server.name},
+        _("pg_receivewal for database server %(name)s stopped unexpectedly.") % {"name": server.name},
         code="wal_receiver_ended",
     )
 
@@ -69,16 +69,16 @@ def _folder(server: DatabaseServer, output: str | None) -> Path:
     place = place_at(output or server.wal_archive or str(Path(settings.HOME) / "wal" / server.name))
     if not isinstance(place, Folder):
         raise ServerError(
-            _("The log of database server %(name)s can be received into a folder only, not to %(url)s.")
+            _("The WAL of database server %(name)s can only be received into a folder, not into %(url)s.")
             % {"name": server.name, "url": place.url},
-            hint=_("Give a folder with --output, and have it copied; or archive to S3 with a tool of your own."),
+            hint=_("Pass a folder with --output and copy it elsewhere yourself, or archive to S3 with another tool."),
             code="wal_needs_folder",
         )
     if server.wal_archive and place.url != place_at(server.wal_archive).url:
         raise ServerError(
-            _("The log of database server %(name)s is archived in %(archive)s, as far as is known.")
+            _("The WAL of database server %(name)s is archived in %(archive)s, according to its settings.")
             % {"name": server.name, "archive": server.wal_archive},
-            hint=_("Change that in the admin first, or leave --output out."),
+            hint=_("Change that in the admin first, or omit --output."),
             code="wal_archived_elsewhere",
         )
     place.require_writable()
@@ -94,7 +94,7 @@ def _arguments(server: DatabaseServer, version: int, folder: Path) -> tuple[list
 
 
 def _note(server: DatabaseServer, folder: str) -> None:
-    """Record that a copy of all that is written on the server is begun, and keep where, unless that is known."""
+    """Record that copying the server's WAL starts, and store the folder as its WAL archive if it has none."""
     with transaction.atomic(using=CONTROL):
         record(
             using=CONTROL,
@@ -117,7 +117,7 @@ def _note(server: DatabaseServer, folder: str) -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Turn the signals that end us into an exception, so that pg_receivewal is ended with us."""
+    """Turn SIGINT and SIGTERM into an exception, so that pg_receivewal ends with us."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise _Stopped

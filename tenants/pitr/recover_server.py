@@ -1,4 +1,4 @@
-"""Recover a copy of a whole server to a point in time, beside the live one, so that a tenant can be read out of it.
+"""Recover a copy of a whole server to a point in time, beside the live one, to read one tenant from it.
 
 PostgreSQL manual, chapter "Continuous Archiving and Point-in-Time Recovery"; docs/adr/0010-point-in-time-recovery.md.
 """
@@ -29,8 +29,8 @@ from tenants.types import OnProgress, Progress, Target, ignore_progress, utc
 
 __all__ = ["RecoveryError", "Target", "recovered_server", "recoveries_remove"]
 
-# How long the live server's own archiving, or pg_receivewal, may take for one segment. Past it we go on with what there
-# is, which may well reach an earlier target.
+# How long the live server's archiving, or pg_receivewal, may take for one segment. After that we continue with what is
+# archived, which may well be enough for an earlier target.
 ARCHIVE_WAIT_S = 60.0
 STEP_S = 0.02
 MIB = 2**20
@@ -47,13 +47,13 @@ def recovered_server(
 ) -> Iterator[DatabaseServer]:
     """Yield a scratch server with the database as it was on `server` at the target; remove it afterwards.
 
-    It is an unsaved `DatabaseServer`, reached through a socket as a role that can read that database and nothing more.
-    `work` is the id of the operation that it serves, which `recoveries_remove` takes. Raises `RecoveryError`, or
-    `ToolError`, `PlaceError`, `BaseBackupError` where files are missing or cannot be read.
+    It is an unsaved `DatabaseServer`, reached through a socket as a role that can only read that database.
+    `work` is the id of the operation, for `recoveries_remove`. Raises `RecoveryError`, or `ToolError`, `PlaceError` or
+    `BaseBackupError` if files are missing or unreadable.
 
-    1. choose the base backup; 2. have the live server archive what it has; 3. copy the base backup; 4. start a server
-    from it that replays the archived log up to the target, and pauses there; 5. end the recovery there, so that what
-    was under way is rolled back; 6. let the reader in; 7. yield.
+    1. choose the base backup; 2. make the live server archive its WAL; 3. copy the base backup; 4. start a server from
+    it that replays the archived WAL up to the target and pauses; 5. end recovery there, so that open transactions are
+    rolled back; 6. let the reader in; 7. yield.
     """
     with scratch_server(work) as scratch:
         with files_kept(server):
@@ -64,7 +64,7 @@ def recovered_server(
 
 
 def require_reachable(server: DatabaseServer, target: Target) -> None:
-    """Raise what `recovered_server` would, as far as that can be told without copying anything."""
+    """Raise what `recovered_server` would raise, as far as can be checked without copying anything."""
     live = _live_facts(server)
     _require_means(_base_backup(server, target, live.now if live else datetime.now(UTC)))
 
@@ -74,7 +74,7 @@ def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_
     backup = _base_backup(server, target, live.now if live else datetime.now(UTC))
     _require_means(backup)
     if live and live.system_identifier != backup.system_identifier:
-        live = None  # it is not what wrote the log
+        live = None  # another PostgreSQL cluster wrote the WAL
     _require_no_tablespaces(server, live)
     if live and live.in_recovery:
         live = None
@@ -94,9 +94,9 @@ def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_
 
 
 def recoveries_remove(work: str | None = None) -> list[str]:
-    """End what killed recoveries left running, and remove their files: of that work, or of all; return their works.
+    """End servers that killed recoveries left running, and remove their files; return the ids of their works.
 
-    Recoveries whose process lives are left alone.
+    `work` limits it to one. Recoveries of live processes are left alone.
     """
     return remove_abandoned(work)
 
@@ -105,7 +105,7 @@ def recoveries_remove(work: str | None = None) -> list[str]:
 
 
 def _live_facts(server: DatabaseServer) -> ServerFacts | None:
-    """Return what the live server says of itself; None where it is gone, which is when recovery is needed most."""
+    """Return the live server's facts; None if it is gone, which is when a restore is needed most."""
     try:
         with ServerSession(server, database_prefix()) as server_session:
             return server_session.facts()
@@ -114,32 +114,34 @@ def _live_facts(server: DatabaseServer) -> ServerFacts | None:
 
 
 def _base_backup(server: DatabaseServer, target: Target, now: datetime) -> BaseBackup:
-    """Return the newest base backup that was finished before the target; refuse what cannot be reached from any."""
+    """Return the newest base backup finished before the target; raise `RecoveryError` if none can reach it."""
     backups = list(completed(server))
     if not backups:
         raise RecoveryError(
-            _("Database server %(name)s has no base backup to recover from.") % {"name": server.name},
-            hint=_("Make one with `seo-gen cluster backup`: what is changed from then on can be recovered."),
+            _("Database server %(name)s has no base backup to restore from.") % {"name": server.name},
+            hint=_("Make one with `seo-gen cluster backup`; you can then restore to any time after it."),
             code="base_backup_none",
         )
     if not (server.wal_archive or server.wal_restore_command):
         raise RecoveryError(
-            _("The write-ahead log of database server %(name)s is not archived, as far as is known.")
-            % {"name": server.name},
-            hint=_("Enter where it is in the admin, or run `seo-gen cluster receive-wal`."),
+            _("No WAL archive is known for database server %(name)s.") % {"name": server.name},
+            hint=_("Enter its WAL archive in the admin, or run `seo-gen cluster receive-wal`."),
             code="wal_not_archived",
         )
     moment = target.time or _point(server, target).created_at
     if moment > now:
         raise RecoveryError(
-            _("%(target)s is in the future; by database server %(name)s it is %(now)s.")
+            _("%(target)s is in the future; on database server %(name)s it is now %(now)s.")
             % {"target": target, "name": server.name, "now": utc(now)},
             code="time_in_future",
         )
     early_enough = [backup for backup in backups if backup.finished_at and backup.finished_at <= moment]
     if not early_enough:
         raise RecoveryError(
-            _("%(target)s is before the earliest base backup of database server %(name)s, which is of %(finished)s.")
+            _(
+                "%(target)s is before the earliest base backup of database server %(name)s, which finished at"
+                " %(finished)s."
+            )
             % {"target": target, "name": server.name, "finished": utc(backups[0].finished_at)},
             code="time_before_base_backup",
         )
@@ -158,42 +160,42 @@ def _point(server: DatabaseServer, target: Target) -> RestorePoint:
 
 
 def _require_means(backup: BaseBackup) -> None:
-    """Refuse before anything is copied where there is no server program or no room for it."""
+    """Raise before anything is copied if a server program or disk space is missing."""
     for name in ("postgres", "pg_ctl", "pg_controldata", "pg_waldump"):
         programs.program(name, _version(backup), exact=True)
     needed = sum(link.size_bytes or 0 for link in chain(backup))
     free = _free_bytes(Path(settings.HOME))
     if needed > free:
         raise RecoveryError(
-            _("Recovery from base backup %(name)s needs %(needed)d MiB in %(path)s, where %(free)d MiB are free.")
+            _("Restoring from base backup %(name)s needs %(needed)d MiB in %(path)s, but only %(free)d MiB are free.")
             % {"name": backup.name, "needed": needed // MIB, "path": settings.HOME, "free": free // MIB},
-            hint=_("Make room, or set SEO_GEN_HOME to a larger disk."),
+            hint=_("Free up space, or set SEO_GEN_HOME to a folder on a larger disk."),
             code="recovery_space_missing",
         )
 
 
 def _free_bytes(folder: Path) -> int:
-    """Return how much room there is for a folder that may not have been made yet."""
+    """Return the free bytes for a folder that may not exist yet."""
     made = next(one for one in (folder, *folder.parents) if one.exists())
     return shutil.disk_usage(made).free
 
 
 def _require_no_tablespaces(server: DatabaseServer, live: ServerFacts | None) -> None:
-    """Refuse at once what the log would tell later (`tenants.pitr.wal_check`), after minutes of copying."""
+    """Raise now what `tenants.pitr.wal_check` would find only after minutes of copying."""
     if live and live.tablespaces:
         raise RecoveryError(
             _(
-                "Database server %(name)s has tablespaces of its own (%(names)s), and a recovery could write into"
+                "Database server %(name)s has tablespaces (%(names)s), and a point-in-time restore could overwrite"
                 " their live files."
             )
             % {"name": server.name, "names": ", ".join(live.tablespaces)},
-            hint=_("Move their databases to pg_default and drop them, or recover with a tool of your own."),
+            hint=_("Move their databases to pg_default and drop them, or restore with another tool."),
             code="server_has_tablespaces",
         )
 
 
 def _is_covered(server: DatabaseServer, backup: BaseBackup, target: Target) -> bool:
-    """Tell whether what is archived goes past the target already; False where that is not known."""
+    """Return whether the archived WAL already goes past the target; False if that is unknown."""
     if server.wal_restore_command:
         return False
     place = place_at(server.wal_archive)
@@ -206,9 +208,9 @@ def _is_covered(server: DatabaseServer, backup: BaseBackup, target: Target) -> b
 
 
 def _complete_archive(server: DatabaseServer) -> None:
-    """Have all that was committed up to now archived.
+    """Make the server archive everything committed so far.
 
-    The commit comes before the switch: recovery to a time needs one that is later, to know that it has arrived.
+    Commit before switching the segment: recovery to a time stops only when it sees a later commit.
     """
     try:
         with ServerSession(server, database_prefix()) as server_session:
@@ -218,7 +220,7 @@ def _complete_archive(server: DatabaseServer) -> None:
             while not _is_archived(server, server_session, segment) and time.monotonic() < deadline:
                 time.sleep(STEP_S)
     except ServerError:
-        # It went away, or its administrator may not switch: what is archived by itself must do.
+        # It went away, or its admin role may not switch segments: use what is already archived.
         return
 
 
@@ -232,12 +234,12 @@ def _is_archived(server: DatabaseServer, server_session: ServerSession, segment:
 def _parameters(
     server: DatabaseServer, backup: BaseBackup, target: Target, live: ServerFacts | None, data: Path
 ) -> dict[str, str]:
-    """Return the settings that say where to recover to, and what PostgreSQL demands of a server that replays a log."""
+    """Return the recovery target settings, and the limits that PostgreSQL requires of a server that replays WAL."""
     needed = limits(data, _version(backup))
     for name, value in (live.limits if live else {}).items():
         needed[name] = max(needed[name], value)
     what = {"recovery_target_name": target.name} if target.name else {"recovery_target_time": utc(target.time)}
-    # A live server that was itself recovered since has left the backup's timeline.
+    # If the live server was itself recovered since, it is on another timeline than the backup.
     followed = str(live.timeline) if live and live.timeline != backup.timeline else "current"
     return {
         **{name: str(value) for name, value in needed.items()},

@@ -1,4 +1,4 @@
-"""Fetch a file of a server's archived log with another tool's command, as PostgreSQL's `restore_command` would."""
+"""Fetch an archived WAL file with another tool's command, as PostgreSQL's `restore_command` would."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tenants.models import DatabaseServer
 from tenants.pitr.scratch_server import RecoveryError
 
 PLACEHOLDER = re.compile(r"%([fpr%])")
-# A shell's higher ones say that the command is not there; PostgreSQL draws the same line.
+# The shell uses higher statuses if it cannot run the command; PostgreSQL draws the same line.
 NOT_FOUND_MAX = 125
-# Segments, histories of timelines and notes on base backups.
+# Segments, timeline history files and backup history files.
 FILE_NAME = re.compile(r"[0-9A-Za-z.]+")
-# What the command finds in its environment: nothing of ours, which may hold secrets.
+# The command's environment. Ours is not passed on, since it may hold secrets.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 
 def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: Path) -> bool:
-    """Have the archived file `name` put at `target`; False where the command says that there is none.
+    """Fetch the archived file `name` to `target`; return False if the command reports that it does not exist.
 
-    Raises `RecoveryError` where it cannot be run, or was ended by a signal.
+    Raises `RecoveryError` if the command cannot be run or was killed by a signal.
 
     `oldest` is the name of the oldest file that the server still needs (%r). The command runs as the account that
-    servers run as, not as root, in a folder of its own beside the target. See the PostgreSQL manual on
-    `restore_command`, of which the placeholders are.
+    servers run as, not as root, in its own folder beside the target. The placeholders are those of PostgreSQL's
+    `restore_command` (see its manual).
     """
     account = system_user.ensure_account() if system_user.needed() else None
     folder = target.parent / "restored"
@@ -39,7 +39,7 @@ def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: 
     if account:
         os.chown(folder, account.pw_uid, account.pw_gid)
         system_user.let_through(account, folder / name)
-    # Both are put into the shell's line.
+    # Both become part of a shell command.
     if not FILE_NAME.fullmatch(name) or not FILE_NAME.fullmatch(oldest):
         return False
     values = {"f": name, "p": name, "r": oldest, "%": "%"}
@@ -59,13 +59,13 @@ def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: 
         raise RecoveryError(
             _("The restore command of database server %(name)s failed: exit status %(status)d.")
             % {"name": server.name, "status": done.returncode},
-            hint=_("Run it by hand as the system account %(account)s, with PATH=%(path)s.")
+            hint=_("Try it by hand as the system account %(account)s, with PATH=%(path)s.")
             % {"account": account.pw_name if account else os.geteuid(), "path": os.defpath},
             code="restore_command_failed",
         )
     if done.returncode or not (folder / name).is_file():
         return False
-    # A copy, since it may be a link to the archive's own.
+    # Copy it, since it may be a link to the archive's own file.
     shutil.copyfile(folder / name, target)
     (folder / name).unlink()
     return True

@@ -1,17 +1,16 @@
-"""A PostgreSQL that is started from a base backup only to be read from, in a folder of its own, and then removed.
+"""A temporary PostgreSQL server, started from a base backup in its own folder only to be read, and then removed.
 
-<home>/recovery/<work>/             locked by the process that recovers, and its own
+<home>/recovery/<work>/             owned and locked by the recovering process
                           data/     the data directory
-                          socket    leads to the folder of its socket, whose path must be short
+                          socket    link to the folder of its socket, whose path must be short
                           wanted/   names of archived files that the server asks for (fetch.sh)
                           fetched/  those files
-                          missing/  names of those that the archive has not
-                          archive/  what was taken from the archive, and is not checked yet (tenants.pitr.replay)
+                          missing/  names of files that the archive does not have
+                          archive/  files from the archive that are not checked yet (tenants.pitr.replay)
 
-It replays what another server wrote, so it is kept from that one's files in two ways, each of which is enough: where we
-are root, it runs as an account that owns nothing else; where the kernel has Landlock, it and all its processes can
-write nowhere but here. Nothing that it does depends on what its catalog holds. See
-docs/adr/0010-point-in-time-recovery.md.
+It replays another server's WAL, so it must not write to that server's files. Either of two measures ensures this: if we
+are root, it runs as an account that owns nothing else; if the kernel has Landlock, its processes can write only here.
+Nothing it does depends on the contents of its catalog. See docs/adr/0010-point-in-time-recovery.md.
 """
 
 from __future__ import annotations
@@ -41,21 +40,21 @@ from tenants.models import DatabaseServer
 from tenants.servers import programs
 from tenants.servers.session import STANDALONE_SETTINGS
 
-PORT = 5432  # of the socket's name alone
-# Linux allows a socket's path so many bytes.
+PORT = 5432  # only part of the socket's name
+# Linux's limit for the path of a socket, in bytes.
 SOCKET_PATH_MAX = 107
-# With a checkpoint, so that it can be started without replaying anything.
+# With a checkpoint, so that it can start again without replaying anything.
 SHUTDOWN_STEPS = ((signal.SIGINT, 120.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
-# At once: nothing of it is kept.
+# Immediately, since nothing of it is kept.
 STOP_STEPS = ((signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
-# Of a scratch server's processes: nothing of ours, which may hold secrets.
+# Environment of a scratch server's processes. Ours is not passed on, since it may hold secrets.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC"}
 LOGIN_TRIGGER_VERSION = 17
 WORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-# Run by the server, in its data directory, for each file of the archive ($1) that it wants to have at $2; $3 is the
-# oldest that it still needs. It asks the process that started the server, which can read folders and buckets that the
-# server cannot and looks at each segment first, and gives up when the folder is gone. A status above 125 ends the
-# server instead of its log.
+# The server runs this in its data directory for each archived file ($1) that it wants at $2; $3 is the oldest one that
+# it still needs. The script asks the process that started the server, because that process can read folders and buckets
+# that the server cannot, and checks each segment first. It gives up when the folder is gone. A status above 125 stops
+# the server; a lower one only tells it that the WAL ends there.
 FETCH = """\
 { echo "$3" >"../wanted/.$1" && mv "../wanted/.$1" "../wanted/$1"; } || exit 255
 until [ -e "../fetched/$1" ] || [ -e "../missing/$1" ]; do
@@ -66,9 +65,9 @@ done
 exec mv "../fetched/$1" "$2"
 """
 ASK_US = "/bin/sh ../fetch.sh %f %p %r"
-# Through a socket that only the server's account, and root, can reach; and as nobody whom its catalog knows.
+# Only the server's account and root can reach the socket, and no role from the backup's catalog can log in.
 HBA = "local all {reader} trust\n"
-# Instead of the backup's own, which may name libraries, files and addresses of the machine that it comes from.
+# These replace the backup's own settings, which may name libraries, files and addresses of the source machine.
 SERVER_SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
@@ -77,17 +76,17 @@ SERVER_SETTINGS = {
     "shared_preload_libraries": "",
     "shared_buffers": "32MB",
     "huge_pages": "off",
-    # Others are files outside its folder.
+    # Other types use files outside its folder.
     "dynamic_shared_memory_type": "mmap",
     "fsync": "off",
     "full_page_writes": "off",
-    # Off, and not against wraparound either: what is read must stand still.
+    # Off, even against wraparound: nothing may change while it is read.
     "autovacuum": "off",
     "autovacuum_freeze_max_age": "2000000000",
     "autovacuum_multixact_freeze_max_age": "2000000000",
-    # Whoever replays a log that makes tablespaces should fail.
+    # Replaying WAL that creates tablespaces must fail.
     "allow_in_place_tablespaces": "off",
-    # The reader may read large objects, whose rights no role for reading covers.
+    # Lets the reader read large objects, which pg_read_all_data does not cover.
     "lo_compat_privileges": "on",
     "max_logical_replication_workers": "0",
     "logging_collector": "off",
@@ -106,11 +105,11 @@ SERVER_SETTINGS = {
 
 
 class RecoveryError(TenantError):
-    """A server cannot be recovered to the time or name that was asked for."""
+    """A server cannot be restored to the requested time or restore point."""
 
 
 class StandaloneError(Exception):
-    """Single-user mode ended with an error; `said` are its lines."""
+    """Single-user mode failed; `said` holds its output lines."""
 
     def __init__(self, said: list[str]) -> None:
         super().__init__(*said[-1:])
@@ -118,24 +117,24 @@ class StandaloneError(Exception):
 
 
 class ScratchServer:
-    """One such server; `folder` is its own, and is removed with it."""
+    """One scratch server; `folder` belongs to it and is removed with it."""
 
     def __init__(self, work: str) -> None:
         self.folder = home() / work
         self.data = self.folder / "data"
         self.log = self.folder / "server.log"
-        # The one role that can connect, once it is made (`admit_reader`); no role of the original is called so.
+        # The only role that can connect, once `admit_reader` has created it; the source server has none of this name.
         self.reader = f"seo_gen_reader_{secrets.token_hex(8)}"
         self._mark = mark(work)
         self._version = 0
         self._process: psutil.Process | None = None
-        # Where in its log the present attempt begins.
+        # Offset in its log at which the current start begins.
         self._log_start = 0
 
     def prepare(self, version: int, parameters: dict[str, str]) -> None:
-        """Make the unpacked base backup one that recovers with these parameters, beside `SERVER_SETTINGS`.
+        """Configure the unpacked base backup to recover with `SERVER_SETTINGS` and these parameters.
 
-        `version` is the major version that it is of.
+        `version` is its major version.
         """
         self._version = version
         (self.folder / "archive").mkdir(mode=0o700)
@@ -145,7 +144,7 @@ class ScratchServer:
         (self.folder / "fetch.sh").chmod(0o644)
         sockets = _socket_folder()
         (self.folder / "socket").symlink_to(sockets)
-        # So that no login trigger of the database holds us up. Older versions have none.
+        # Login triggers in the database must not block us. Older versions have none.
         triggers = {"event_triggers": "off"} if version >= LOGIN_TRIGGER_VERSION else {}
         values = {**SERVER_SETTINGS, **triggers, "unix_socket_directories": str(sockets), **parameters}
         (self.data / "postgresql.conf").write_text("".join(_lines(values)))
@@ -160,14 +159,14 @@ class ScratchServer:
             self._hand_over(account)
 
     def restart(self, parameters: dict[str, str]) -> None:
-        """Start it anew with these parameters changed; it goes on where it was."""
+        """Restart it with these parameters changed; recovery continues where it stopped."""
         self.stop(STOP_STEPS)
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(_lines(parameters))
         self.start()
 
     def start(self) -> None:
-        """Start it; it is not ready yet. Raises `ToolError` where its major version is not installed."""
+        """Start it, without waiting until it is ready. Raises `ToolError` if its major version is not installed."""
         account = self._account()
         postgres = self._program("postgres", account)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
@@ -177,7 +176,7 @@ class ScratchServer:
         self._process = process.alive(record)
 
     def promote(self) -> None:
-        """Have it end its recovery, which takes a moment; raise `ToolError` where it is in none."""
+        """Make it end recovery, without waiting for that; raise `ToolError` if it is not in recovery."""
         account = self._account()
         user, group = (account.pw_uid, account.pw_gid) if account else (None, None)
         command: list[str | Path] = [self._program("pg_ctl", account), "promote", "--no-wait", "--pgdata", self.data]
@@ -188,9 +187,9 @@ class ScratchServer:
             process.end(self._process, steps)
 
     def standalone(self, database: str, script: str) -> str:
-        """Run statements (`tenants.servers.single_user`) in single-user mode, while it is stopped; return the answer.
+        """Run statements (`tenants.servers.single_user`) in single-user mode; return the output.
 
-        Raises `StandaloneError` with PostgreSQL's own words where one of them fails.
+        The server must be stopped. Raises `StandaloneError` with PostgreSQL's messages if a statement fails.
         """
         account = self._account()
         options = [part for name, value in STANDALONE_SETTINGS.items() for part in ("-c", f"{name}={value}")]
@@ -220,7 +219,7 @@ class ScratchServer:
         return self._process is not None and not process.gone(self._process)
 
     def said(self) -> list[str]:
-        """Return the lines of its log, since it was last started."""
+        """Return its log lines since its last start."""
         if not self.log.exists():
             return []
         with self.log.open("rb") as file:
@@ -228,7 +227,7 @@ class ScratchServer:
             return file.read().decode(errors="replace").splitlines()
 
     def as_server(self, of: DatabaseServer, database: str) -> DatabaseServer:
-        """Return how the database is reached, as an unsaved `DatabaseServer`: as the reader, who can only read."""
+        """Return an unsaved `DatabaseServer` that connects to the database as the read-only reader."""
         sockets = quote(str((self.folder / "socket").readlink()), safe="")
         url = f"postgresql://{self.reader}@{sockets}:{PORT}/{quote(database, safe='')}"
         return DatabaseServer(name=f"{of.name}-recovered", admin_url=url)
@@ -241,7 +240,7 @@ class ScratchServer:
         file.rename(self.folder / "fetched" / name)
 
     def _account(self) -> pwd.struct_passwd | None:
-        """Return who the server runs as, None for ourselves."""
+        """Return the account that the server runs as, None for our own."""
         return system_user.ensure_account(system_user.RECOVERY_NAME) if system_user.needed() else None
 
     def _program(self, name: str, account: pwd.struct_passwd | None) -> Path:
@@ -257,7 +256,7 @@ class ScratchServer:
         return [self.data, *(self.folder / name for name in ("wanted", "fetched", "missing"))]
 
     def _hand_over(self, account: pwd.struct_passwd) -> None:
-        """Give what the server writes to the account that it runs as, and let it through to that."""
+        """Give the server's account the files that it writes, and access to their parent folders."""
         sockets = (self.folder / "socket").readlink()
         for top in (*self._servers_own(), sockets):
             for path in [top, *top.rglob("*")]:
@@ -267,7 +266,7 @@ class ScratchServer:
 
 
 def _socket_folder() -> Path:
-    """Make a folder that only we can enter, with a path that is short enough for a socket in it."""
+    """Create a private folder whose path is short enough for a socket."""
     name = f"/.s.PGSQL.{PORT}"
     for parent in (tempfile.gettempdir(), "/tmp", "/run"):
         if os.access(parent, os.W_OK):
@@ -287,16 +286,15 @@ def home() -> Path:
 
 
 def mark(work: str) -> str:
-    """Return what the environment of a scratch server's processes says of whose they are."""
+    """Return the environment mark by which a scratch server's processes are found."""
     return f"{home()}|{work}"
 
 
 @contextmanager
 def scratch_server(work: str) -> Iterator[ScratchServer]:
-    """Yield a server that is not made yet, in an empty folder; remove both in every case.
+    """Yield an unprepared server in an empty folder; always remove both afterwards.
 
-    `work` names the folder, so it is the id of what it is done for. Raises `RecoveryError` where a living process uses
-    that folder.
+    `work`, the id of the operation, names the folder. Raises `RecoveryError` if a live process uses that folder.
     """
     if not WORK.fullmatch(work):
         raise ValueError(work)
@@ -304,7 +302,8 @@ def scratch_server(work: str) -> Iterator[ScratchServer]:
     with _owned(server.folder) as is_ours:
         if not is_ours:
             raise RecoveryError(
-                _("Another process uses the folder %(path)s.") % {"path": server.folder}, code="recovery_folder_busy"
+                _("Another process is using the folder %(path)s.") % {"path": server.folder},
+                code="recovery_folder_busy",
             )
         _clear(server.folder)
         try:
@@ -315,7 +314,7 @@ def scratch_server(work: str) -> Iterator[ScratchServer]:
 
 
 def remove_abandoned(work: str | None) -> list[str]:
-    """End the scratch servers that no living process owns, and remove their folders; return their works."""
+    """End scratch servers that no live process owns, and remove their folders; return the ids of their works."""
     removed = []
     for folder in sorted(home().iterdir()) if home().exists() else []:
         if not folder.is_dir() or work not in (None, folder.name):
@@ -330,7 +329,7 @@ def remove_abandoned(work: str | None) -> list[str]:
 
 @contextmanager
 def _owned(folder: Path) -> Iterator[bool]:
-    """Hold the lock on the folder, which the kernel frees when its process dies; yield False where another holds it."""
+    """Lock the folder (the kernel unlocks it if we die); yield False if another process holds the lock."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -345,11 +344,11 @@ def _owned(folder: Path) -> Iterator[bool]:
 
 
 def _clear(folder: Path) -> None:
-    """End what runs in the folder, and empty it."""
+    """End the folder's processes, and empty it."""
     if not any(folder.iterdir()):
         return
     own = [found for found, told in process.marked(mark(folder.name)) if told == mark(folder.name)]
-    # The postmaster first, which ends its children; then what it did not.
+    # End the postmaster first, which ends its children; then any that remain.
     for found in sorted(own, key=process.leads_session, reverse=True):
         process.end(found, STOP_STEPS)
     sockets = folder / "socket"
@@ -363,6 +362,6 @@ def _clear(folder: Path) -> None:
 
 
 def _lines(values: dict[str, str]) -> list[str]:
-    """Write settings as postgresql.conf wants them."""
+    """Return the settings as lines for postgresql.conf."""
     quoted = {name: value.replace("\\", "\\\\").replace("'", "''") for name, value in values.items()}
     return [f"{name} = '{value}'\n" for name, value in quoted.items()]

@@ -1,7 +1,7 @@
-"""Keep the command with which another tool (pgBackRest, Barman, WAL-G) fetches a server's archived log.
+"""Store the command with which another tool (pgBackRest, Barman, WAL-G) fetches a server's archived WAL.
 
-The machine that recovers runs it in a shell. So it is set by an operator, who has a shell there already, and never in
-the admin; and the audit entry does not repeat it, since such commands may hold credentials.
+A restore runs it in a shell on this machine. So only an operator, who has a shell here anyway, can set it, and not the
+admin. The audit entry omits it, since such commands may hold credentials.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _PLACEHOLDER = re.compile("%(.?)")
 
 
 def cluster_set_restore_command(*, server_name: str, command: str) -> bool:
-    """Set the server's restore command, or remove it where `command` is ""; return whether that changed anything.
+    """Set the server's restore command, or remove it if `command` is ""; return whether it changed.
 
-    Raises `ServerError` where there is no such server, or the command could not fetch a segment.
+    Raises `ServerError` if there is no such server, or the command lacks a required placeholder.
     """
     server = server_get(server_name)
     if command:
@@ -47,7 +47,7 @@ def _require_usable(command: str) -> None:
     placeholders = _PLACEHOLDER.findall(command)
     if not {"f", "p"} <= set(placeholders) or set(placeholders) - {"f", "p", "r", "%"}:
         raise ServerError(
-            _("The restore command must hold %f (the file wanted) and %p (where to put it), and no other codes."),
+            _("The restore command must contain %f (the wanted file) and %p (its target path), and otherwise only %r."),
             hint=_('For example: pgbackrest --stanza=main archive-get %f "%p".'),
             code="restore_command_invalid",
         )

@@ -1,4 +1,4 @@
-"""Which times the database servers can be recovered to, and what stands in the way."""
+"""Which times each database server can be restored to, and what prevents a restore."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BaseBackupState:
     incremental: bool
     finished_at: datetime | None
     size_bytes: int | None
-    # Segments that are missing in the archive between it and the next base backup, or the archive's end.
+    # Segments missing from the WAL archive between this base backup and the next one, or the archive's end.
     missing_wal: list[str]
 
 
@@ -36,24 +36,23 @@ class BaseBackupState:
 class ClusterHealth:
     server: str
     reachable: bool
-    # Where its log is archived, "" where unknown; "command" for another tool's.
+    # Location of its WAL archive; "" if unknown, "command" if another tool fetches from it.
     wal_archive: str
     # Oldest first.
     base_backups: list[BaseBackupState]
-    # Every time between the two can be recovered to; None where none can.
+    # The server can be restored to any time between these two; None if to none.
     earliest: datetime | None
     latest: datetime | None
-    # Whether its log is archived right now, by the server itself or by `cluster receive-wal`; None where it did not
-    # answer.
+    # Whether its WAL is being archived now, by the server or by `cluster receive-wal`; None if it does not answer.
     archiving: bool | None
-    # When something of it was last recovered, and found whole.
+    # When a restore from it was last tested successfully.
     recovery_verified_at: datetime | None
-    # One sentence each; empty where all is well.
+    # One sentence each; empty if healthy.
     problems: list[str]
 
 
 def cluster_statuses(*, server_name: str | None = None) -> list[ClusterHealth]:
-    """Report on every server, or the one named; never raises for a server or archive that is ill."""
+    """Report on every server, or the given one; failures of a server or archive are reported, not raised."""
     servers = DatabaseServer.objects.using(CONTROL).order_by("name")
     return [_health(server) for server in (servers.filter(pk=server_name) if server_name else servers)]
 
@@ -106,7 +105,7 @@ def _archive(server: DatabaseServer, problems: list[str]) -> tuple[Place | None,
 
 
 def _state(backup: BaseBackup, after: BaseBackup | None, archive: Archive | None) -> BaseBackupState:
-    """What follows the next base backup is that one's business."""
+    """Return the backup's state; gaps after the next base backup count against that one."""
     missing: list[str] = []
     if archive is not None and backup.timeline is not None:
         missing = archive.gaps(backup.stop_lsn, backup.timeline)
@@ -124,7 +123,7 @@ def _state(backup: BaseBackup, after: BaseBackup | None, archive: Archive | None
 
 
 def _earliest(states: Sequence[BaseBackupState]) -> datetime | None:
-    """Return when the oldest base backup was finished from which on no segment is missing."""
+    """Return when the oldest base backup with no missing segments after it finished."""
     earliest = None
     for state in reversed(states):
         if state.missing_wal:
@@ -140,7 +139,7 @@ def _latest(
     archive: Archive | None,
     problems: list[str],
 ) -> datetime | None:
-    """Return the server's time where its log is being archived, else that of the newest archived commit."""
+    """Return the server's current time if its WAL is being archived, else the time of the newest archived commit."""
     if facts is not None:
         return facts.now
     newest = list(completed(server))[-1:]
@@ -156,26 +155,27 @@ def _latest(
 
 def _about_archiving(server: DatabaseServer, archiver: ArchiverState | None) -> Iterator[str]:
     if not server.wal_archive and not server.wal_restore_command:
-        yield _("Its write-ahead log is not archived, as far as is known.")
+        yield _("No WAL archive is known for this server.")
     elif archiver is not None and archiver.failing and not archiver.is_received:
-        yield _("Segment %(name)s cannot be archived since %(since)s; see the server's log.") % {
+        yield _("Archiving segment %(name)s has been failing since %(since)s; see the server's log.") % {
             "name": archiver.failing,
             "since": f"{archiver.failed_at:%Y-%m-%d %H:%M:%S%z}",
         }
     elif archiver is not None and not archiver.archives and not archiver.is_received:
-        yield _("Its write-ahead log is not being archived now.")
+        yield _("Its WAL is not being archived at the moment.")
 
 
 def _about_backups(
     server: DatabaseServer, states: Sequence[BaseBackupState], facts: ServerFacts | None
 ) -> Iterator[str]:
     if not states:
-        yield _("There is no base backup.")
+        yield _("It has no base backup.")
     for state in states:
         if state.missing_wal:
             yield ngettext(
-                "After base backup %(name)s %(count)d segment is missing in the archive: %(first)s.",
-                "After base backup %(name)s %(count)d segments are missing in the archive, from %(first)s to %(last)s.",
+                "After base backup %(name)s, %(count)d segment is missing from the WAL archive: %(first)s.",
+                "After base backup %(name)s, %(count)d segments are missing from the WAL archive, from %(first)s to"
+                " %(last)s.",
                 len(state.missing_wal),
             ) % {
                 "name": state.name,
@@ -185,7 +185,7 @@ def _about_backups(
             }
     newest = list(completed(server))[-1:]
     if newest and facts and newest[0].system_identifier != facts.system_identifier:
-        yield _("Its base backups are of another cluster that was at this address before.")
+        yield _("Its base backups are of another PostgreSQL cluster, which was at this address before.")
     failed = BaseBackup.objects.using(CONTROL).filter(server=server, status=BackupStatus.FAILED).first()
     if failed and (not newest or failed.started_at > newest[0].started_at):
         yield _("The last base backup failed: %(reason)s") % {"reason": failed.error}

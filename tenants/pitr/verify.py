@@ -1,4 +1,4 @@
-"""Read base backups and archived log again, as a recovery would: files change and vanish after they were written."""
+"""Read base backups and archived WAL again, as a restore would, since files can be damaged or lost after writing."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from tenants.selectors import server_get
 from tenants.servers import programs
 from tenants.types import OnProgress, Progress, ignore_progress
 
-# How many segments pg_waldump reads at a time: so many of a bucket's are on the disk at once, 1 GiB.
+# How many segments pg_waldump reads at a time. A bucket's are copied to disk for it: 1 GiB at 16 MiB each.
 WINDOW = 64
 COPY_PREFIX = ".verify-"
-# Where pg_waldump stopped: the file that it could not use at all, or the position of the record.
+# Where pg_waldump stopped: at a file that it could not use at all, or at the position of a record.
 IN_FILE = re.compile(r'file "([0-9A-F]{24})"')
 AT_POSITION = re.compile(r"(?:at|after) ([0-9A-F]+/[0-9A-F]+)")
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found of one base backup, or of the archived log of a server."""
+    """The result for one base backup, or for a server's WAL archive."""
 
     server: str
     # "base backup" or "WAL archive".
     kind: str
     path: str
-    # One sentence, "" if it is whole.
+    # One sentence, "" if it is intact.
     problem: str
 
 
 def cluster_verify(*, server_name: str | None = None, on_progress: OnProgress = ignore_progress) -> list[Verified]:
-    """Verify every base backup of the server, the default one unless named, and the log that they need.
+    """Verify all base backups of the server (default: the default server), and the WAL that they need.
 
-    Every file of a base backup is compared with its checksum, and the log that came with it is read; those that are
-    whole are marked so. Then the archived log is read from the oldest base backup on; which of it is missing is
-    `cluster_statuses`' business, and another tool's archive that tool's. What lies in a bucket is fetched first.
-    Raises `ServerError` if there is no such server, `BaseBackupError` if files are just being removed.
+    Each base backup's files are compared with their checksums, and its own WAL is read; intact backups are marked as
+    verified. Then the archived WAL is read from the oldest base backup on. `cluster_statuses` reports missing segments,
+    and another tool's archive is left to that tool. Files in a bucket are fetched first.
+    Raises `ServerError` if there is no such server, `BaseBackupError` if files are being removed.
     """
     server = server_get(server_name)
     with _room_for_copies(), files_kept(server):
@@ -121,7 +121,7 @@ def _verify_archive(server: DatabaseServer, oldest: BaseBackup) -> Verified:
 
 
 def _damaged(place: Place, archive: Archive, segments: Sequence[Segment], version: int) -> dict[str, str]:
-    """Return {segment: what pg_waldump says} of those that cannot be read to their end. Raises `PlaceError`."""
+    """Return {segment: pg_waldump's error} for segments that cannot be read completely. Raises `PlaceError`."""
     waldump = programs.program("pg_waldump", version, exact=True)
     found: dict[str, str] = {}
     for window in _windows(segments):
@@ -131,7 +131,7 @@ def _damaged(place: Place, archive: Archive, segments: Sequence[Segment], versio
                     (folder / segment.name).symlink_to(Path(place.url) / segment.name)
                 else:
                     fetch(place, segment.name, folder / segment.name)
-            found |= _cut_off(folder, archive.segment_bytes)
+            found |= _wrong_size(folder, archive.segment_bytes)
             waiting = [window]
             while waiting:
                 part = waiting.pop()
@@ -139,16 +139,16 @@ def _damaged(place: Place, archive: Archive, segments: Sequence[Segment], versio
                 if complaint:
                     index = _index(complaint, part, archive)
                     found.setdefault(part[index].name, complaint)
-                    # Where a file has no usable header, nothing was read; else everything before was.
+                    # If a file has no usable header, nothing was read; else everything before it was.
                     waiting += [part[index + 1 :], *([part[:index]] if IN_FILE.search(complaint) else [])]
                     (folder / part[index].name).unlink(missing_ok=True)
     return found
 
 
-def _cut_off(folder: Path, segment_bytes: int) -> dict[str, str]:
-    """Return the segments that have another size, which recovery refuses; and take them out of the folder.
+def _wrong_size(folder: Path, segment_bytes: int) -> dict[str, str]:
+    """Return the segments of the wrong size, which recovery rejects, and remove them from the folder.
 
-    pg_waldump reads no further than to a segment's last record.
+    pg_waldump would not notice, since it reads only up to a segment's last record.
     """
     found = {}
     for path in folder.iterdir():
@@ -163,9 +163,9 @@ def _cut_off(folder: Path, segment_bytes: int) -> dict[str, str]:
 
 
 def _windows(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
-    """Yield runs of one timeline without a gap. Each begins with the last segment of the one before.
+    """Yield gapless runs of segments of one timeline, each starting with the previous run's last segment.
 
-    A record that begins in one segment and ends in the next is so read in one of them.
+    The overlap makes sure that a record that spans two segments is read whole in one of the runs.
     """
     runs: list[list[Segment]] = []
     for segment in sorted(segments, key=lambda one: (one.timeline, one.number)):
@@ -180,7 +180,7 @@ def _windows(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
 
 
 def _read(waldump: Path, folder: Path, part: Sequence[Segment], segment_bytes: int) -> str:
-    """Have pg_waldump check every record that begins in these segments; return its complaint, "" if it has none."""
+    """Check every record that starts in these segments with pg_waldump; return its error, "" if there is none."""
     first, end = part[0].number * segment_bytes, (part[-1].number + 1) * segment_bytes
     span = ["--start", lsn_at(first), "--end", lsn_at(end), "--timeline", str(part[0].timeline)]
     try:
@@ -191,7 +191,7 @@ def _read(waldump: Path, folder: Path, part: Sequence[Segment], segment_bytes: i
 
 
 def _index(complaint: str, part: Sequence[Segment], archive: Archive) -> int:
-    """Return which of the segments pg_waldump complains of; the first where it does not say."""
+    """Return the index of the segment that pg_waldump complains about; 0 if it does not say."""
     names = [segment.name for segment in part]
     in_file, at_position = IN_FILE.search(complaint), AT_POSITION.search(complaint)
     if in_file and in_file[1] in names:
@@ -202,7 +202,7 @@ def _index(complaint: str, part: Sequence[Segment], archive: Archive) -> int:
 
 @contextmanager
 def _room_for_copies() -> Iterator[None]:
-    """Remove the copies that a killed process left, as soon as no other one verifies: they hold customers' data."""
+    """Remove copies left by a killed process, unless another one is verifying: they hold customers' data."""
     above = _copies()
     above.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
     with (above / ".verify.lock").open("w") as lock:

@@ -1,6 +1,6 @@
-"""A server's archived write-ahead log: which segments there are, what is missing, and when it ends.
+"""A server's archived WAL: which segments exist, which are missing, and when it ends.
 
-Names are PostgreSQL's: eight hexadecimal digits each for timeline, and for the upper and lower half of the number.
+Names are PostgreSQL's: eight hexadecimal digits each for the timeline and the upper and lower half of the number.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from tenants.files.streams import copy_stream
 from tenants.servers import programs
 
 SEGMENT_BYTES = 16 * 2**20
-# What initdb takes for it. A file of another size was cut off.
+# Sizes that initdb accepts. A file of another size is truncated.
 SEGMENT_SIZES = {2**exponent for exponent in range(20, 31)}
 NAME = re.compile(r"[0-9A-F]{24}")
 NOTE = re.compile(r"[0-9A-F]{24}\.[0-9A-F]{8}\.backup")
-# A segment that pg_receivewal still writes to.
+# Suffix of the segment that pg_receivewal is writing.
 PARTIAL = ".partial"
-# Of pg_waldump's lines about commits: "… desc: COMMIT 2026-11-25 00:00:01.123456 UTC".
+# pg_waldump's lines about commits: "… desc: COMMIT 2026-11-25 00:00:01.123456 UTC".
 COMMIT = re.compile(r"desc: COMMIT(?:_PREPARED)?\b.*?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
-# How many segments without a commit are looked at from the end; a server that is left alone switches none.
+# How many segments from the end are searched for a commit. An idle server does not switch segments.
 LOOK_BACK = 8
 
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """A stretch of the log, `SEGMENT_BYTES` long unless initdb was told otherwise."""
+    """A WAL segment, `SEGMENT_BYTES` long unless initdb was given another size."""
 
     number: int
     timeline: int
@@ -41,16 +41,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Archive:
-    """What was in the place when it was looked at."""
+    """The contents of a WAL archive when it was listed."""
 
     segment_bytes: int
-    # By number.
+    # Sorted by number.
     segments: Sequence[Segment]
-    # Names of PostgreSQL's notes on base backups, which begin with a segment's.
+    # Names of PostgreSQL's backup history files, which start with a segment's name.
     notes: Sequence[str]
 
     def number_of(self, lsn: str) -> int:
-        """Return the number of the segment that holds the position."""
+        """Return the number of the segment that contains the position."""
         return position(lsn) // self.segment_bytes
 
     def number(self, name: str) -> int:
@@ -60,9 +60,9 @@ class Archive:
         return segment_name(number, timeline, self.segment_bytes)
 
     def gaps(self, lsn: str, timeline: int) -> list[str]:
-        """Return the names of the segments that are missing between the position and the archive's end.
+        """Return the names of the segments missing between the position and the archive's end.
 
-        A number counts as there on whatever timeline from `timeline` on: recovery follows the timelines.
+        A segment on `timeline` or any later one will do, since recovery follows the timelines.
         """
         there = {one.number for one in self.segments if one.timeline >= timeline}
         first, last = self.number_of(lsn), max(there, default=-1)
@@ -82,20 +82,20 @@ def wal_archive_read(place: Place) -> Archive:
 
 
 def position(lsn: str) -> int:
-    """Return "A/B", a position in the log, as a number of bytes."""
+    """Convert an LSN "A/B" to a byte position."""
     high, low = lsn.split("/")
     return (int(high, 16) << 32) + int(low, 16)
 
 
 def lsn_at(position: int) -> str:
-    """Return a number of bytes as PostgreSQL writes a position in the log: "A/B"."""
+    """Convert a byte position to an LSN "A/B"."""
     return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 
 
 def fetch(place: Place, name: str, target: Path) -> bool:
-    """Copy an archived file to `target`, which appears when it is complete; False where the archive has none.
+    """Copy an archived file to `target`, which appears once complete; return False if the archive lacks it.
 
-    Of a segment that pg_receivewal never finished (its server died), what it has is taken.
+    If pg_receivewal never finished a segment (its server died), the partial file is used.
     """
     partial = target.with_name(f".{target.name}")
     for stored in (name, name + PARTIAL):
@@ -110,7 +110,7 @@ def fetch(place: Place, name: str, target: Path) -> bool:
 
 
 def latest_commit(place: Place, archive: Archive, version: int) -> datetime | None:
-    """Return the time of the newest commit in the archived log; None where its end holds none.
+    """Return the time of the newest commit in the archived WAL; None if its last segments contain none.
 
     `version` is the server's major version. Raises `ToolError` or `PlaceError`.
     """
@@ -125,7 +125,7 @@ def latest_commit(place: Place, archive: Archive, version: int) -> datetime | No
 
 def _transactions(waldump: Path, path: Path) -> str:
     with tempfile.TemporaryFile() as printed:
-        # It ends with an error where the log does, in the middle of the segment.
+        # It fails where the WAL ends, in the middle of the segment.
         with (
             suppress(programs.ToolError),
             programs.running([waldump, "--rmgr=Transaction", path], {"TZ": "UTC"}, stdout=printed),
@@ -147,7 +147,7 @@ def _local(place: Place, name: str) -> Iterator[Path]:
 
 
 def segment_of(name: str, segment_bytes: int) -> Segment:
-    """Read the segment from its name."""
+    """Parse a segment's name."""
     timeline, high, low = (int(name[start : start + 8], 16) for start in (0, 8, 16))
     return Segment(high * (2**32 // segment_bytes) + low, timeline, name)
 

@@ -1,11 +1,11 @@
-"""Look through a log before it is replayed: nothing of it may lead out of the data directory that replays it.
+"""Check WAL before it is replayed: it must not write outside the data directory that replays it.
 
-A tablespace is a folder somewhere else, under its path on the server that wrote the log. Replayed on the same machine,
-the log of one made after the base backup goes into the live server's own files, where older rows replace newer ones
-without an error. So each segment is read with pg_waldump before a scratch server gets it, and not one byte of a log
-that makes, drops or uses a tablespace is replayed.
+A tablespace is a folder elsewhere, at its path on the server that wrote the WAL. If one was created after the base
+backup, replaying its WAL on the same machine writes to the live server's own files, and older rows silently replace
+newer ones. So pg_waldump reads each segment before a scratch server gets it, and WAL that creates, drops or uses a
+tablespace is never replayed.
 
-pg_waldump and the server share the code that reads a log: where one finds no valid record any more, so does the other.
+pg_waldump and the server share the code that reads WAL, so both stop at the same invalid record.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pathlib import Path
 from tenants.pitr.wal_archive import NAME, lsn_at, segment_name, segment_of
 from tenants.servers import programs
 
-# A record that begins in one segment may end in the next. Those that are looked for are far shorter than this, which is
-# a multiple of the largest page.
+# A record that starts in one segment may end in the next. The records we search for are far shorter than this, which is
+# a multiple of the largest page size.
 TAIL_BYTES = 2**16
 # PostgreSQL's two tablespaces, pg_default and pg_global.
 OWN_TABLESPACES = {"1663", "1664"}
-# How pg_waldump says that there is no valid record any more. After any other complaint the log counts as not read.
+# pg_waldump's messages when there are no more valid records. After any other error, the WAL counts as unread.
 ENDED = re.compile(r"error in WAL record at|could not find a valid record after|could not find file")
-# Of pg_waldump's lines: "rmgr: Tablespace … lsn: 0/1AF4488, prev …, desc: CREATE 16386 "/folder"".
+# pg_waldump's lines: "rmgr: Tablespace … lsn: 0/1AF4488, prev …, desc: CREATE 16386 "/folder"".
 RECORD = re.compile(r"rmgr: (\w+) .*? desc: (.*)")
 # Databases are folders, named by tablespace and database: "CREATE_FILE_COPY copy dir 1663/1 to 16386/16388".
 FOLDER = re.compile(r"\b(\d+)/\d+")
@@ -36,29 +36,29 @@ FOLDER = re.compile(r"\b(\d+)/\d+")
 
 @dataclass(frozen=True)
 class Tablespace:
-    """A record about a tablespace, as pg_waldump prints it, and the segment that it is in."""
+    """A WAL record about a tablespace, as pg_waldump prints it, and its segment."""
 
     segment: str
     record: str
 
 
 class LogCheck:
-    """Looks through the segments of one log, in the order in which they are replayed.
+    """Check the segments of one server, in replay order.
 
-    `folder` is where it may write; `version` the server's major version.
+    `folder` is for temporary files; `version` is the server's major version.
     """
 
     def __init__(self, folder: Path, version: int) -> None:
         self._folder = folder
         self._waldump = programs.program("pg_waldump", version, exact=True)
-        # What the next segment may continue: from the base backup, and the one that was looked through last.
+        # Tails that the next segment may continue: the base backup's, and that of the last segment checked.
         self._given: dict[int, Path] = {}
         self._last: dict[int, Path] = {}
 
     def of_folder(self, pg_wal: Path) -> Tablespace | None:
-        """Look through the log that came with a base backup; return the first record that names a tablespace.
+        """Check the WAL inside a base backup; return the first record that names a tablespace.
 
-        Raises `ToolError` where pg_waldump cannot tell, as `of_segment` does.
+        Raises `ToolError` if pg_waldump cannot read it, as `of_segment` does.
         """
         for path in sorted(path for path in pg_wal.iterdir() if NAME.fullmatch(path.name)):
             found = self.of_segment(path, path.name)
@@ -68,7 +68,7 @@ class LogCheck:
         return None
 
     def of_segment(self, path: Path, name: str) -> Tablespace | None:
-        """Look through one segment, of that name, and what reaches into it from the one before."""
+        """Check one segment of that name, and records that continue into it from the previous one."""
         size = path.stat().st_size
         number = segment_of(name, size).number if size else 0
         before = [tails[number - 1] for tails in (self._given, self._last) if number - 1 in tails]
@@ -83,12 +83,12 @@ class LogCheck:
         return self._records([path])
 
     def _read_seam(self, tail: Path, path: Path, name: str) -> list[str]:
-        """Read from the end of the segment before to the beginning of this one."""
+        """Read from the end of the previous segment to the start of this one."""
         size = path.stat().st_size
         segment = segment_of(name, size)
         border = segment.number * size
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            # Named as of the same timeline, or pg_waldump would not go from one to the other.
+            # Both need names of the same timeline, or pg_waldump would not continue from one to the other.
             (Path(folder) / segment_name(segment.number - 1, segment.timeline, size)).symlink_to(tail.resolve())
             (Path(folder) / name).symlink_to(path.resolve())
             span = ["--start", lsn_at(border - TAIL_BYTES), "--end", lsn_at(border + TAIL_BYTES)]
@@ -104,10 +104,10 @@ class LogCheck:
                 if not ENDED.search(str(error)):
                     raise
             printed.seek(0)
-            return list(_telling(printed.read().decode(errors="replace")))
+            return list(_tablespace_records(printed.read().decode(errors="replace")))
 
     def _tail(self, path: Path, name: str) -> Path:
-        """Keep what `_read_seam` needs of a segment: its first page, which describes it, and its end."""
+        """Keep the parts of a segment that `_read_seam` needs: the header in its first page, and its end."""
         descriptor, kept = tempfile.mkstemp(prefix=f"{name}.", dir=self._folder)
         with path.open("rb") as source, os.fdopen(descriptor, "wb") as target:
             target.write(source.read(TAIL_BYTES))
@@ -118,8 +118,8 @@ class LogCheck:
         return Path(kept)
 
 
-def _telling(printed: str) -> Iterator[str]:
-    """Yield the records that name a tablespace which is not PostgreSQL's own."""
+def _tablespace_records(printed: str) -> Iterator[str]:
+    """Yield the records that name a tablespace other than PostgreSQL's own."""
     for manager, record in RECORD.findall(printed):
         if manager == "Tablespace" or not OWN_TABLESPACES.issuperset(FOLDER.findall(record)):
             yield record

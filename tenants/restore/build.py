@@ -1,6 +1,7 @@
-"""Build a tenant's database from a backup beside the live one, and prove that it is what it should be.
+"""Build a tenant's database from a backup beside the live one, and verify it.
 
-Until its schema is proven, its guest alone touches it (`tenants.restore.scratch_database`, `tenants.restore.proof`).
+Only the guest role touches it until its schema is verified (`tenants.restore.scratch_database`,
+`tenants.restore.proof`).
 """
 
 from __future__ import annotations
@@ -32,22 +33,23 @@ OnStep = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Built:
-    """What was loaded and found whole; the database is the owner's by now."""
+    """A loaded and verified database, which the tenant's owner role now owns."""
 
     census: Census
-    # Of the schema as it is now.
+    # The schema after all steps.
     version: str
     fingerprint: str
     drift: list[str]
-    # Migrations that were applied to bring it forward.
+    # Migrations applied to bring it up to date.
     migrations: list[str]
 
 
 def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *, work: str, on_step: OnStep) -> Built:
-    """Fill the scratch database from `source`; raise `Unfit` or another `TenantError` where it is not as it should be.
+    """Fill the scratch database from `source`; raise `Unfit` or another `TenantError` if it fails verification.
 
-    1. load, as the guest, within limits; 2. end what the dump has left running or prepared; 3. prove, as the guest,
-    that it is what its history makes; 4. hand it over to the owner, grant; 5. bring an older one forward.
+    1. load it as the guest, within limits; 2. end sessions and prepared transactions that the dump left behind;
+    3. verify, as the guest, that its contents match its migration history; 4. hand it over to the owner and grant
+    privileges; 5. migrate it if it is older than the fleet.
     """
     _require_server(scratch.server_session, source)
     on_step("load")
@@ -58,8 +60,8 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
     if prepared:
         raise Unfit(
             ngettext(
-                "The backup leaves %(count)d prepared transaction behind.",
-                "The backup leaves %(count)d prepared transactions behind.",
+                "Loading the backup left %(count)d prepared transaction behind.",
+                "Loading the backup left %(count)d prepared transactions behind.",
                 prepared,
             )
             % {"count": prepared},
@@ -75,7 +77,7 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
         return Built(proven.census, proven.reference.version, fingerprint, drift, [])
     with owner_connection(scratch.server_session.server, scratch.database, work) as connection:
         connection.set_autocommit(False)
-        # In the transaction in which names are looked for in "public" too.
+        # Checked in this transaction, because here the search path includes "public".
         if catalog_fingerprint(connection) != fingerprint:
             raise Unfit(
                 _("The restored database's schema changed while it was being built."), code="backup_schema_differs"
@@ -93,7 +95,7 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
 def bring_forward(
     server_session: ServerSession, database: str, history: History, code: Release, fleet_version: str, *, work: str
 ) -> list[str]:
-    """Migrate a database of the owner's, such as one that was kept, to the fleet's version; return what was applied."""
+    """Migrate a database the owner already has (a kept one) to the fleet's version; return the applied migrations."""
     reference = reference_for(server_session.server, server_session.major_version, history, code, work)
     if code.is_complete(history) or reference.version == fleet_version:
         return []
@@ -106,10 +108,10 @@ def bring_forward(
 
 
 def _require_server(server_session: ServerSession, source: Source) -> None:
-    """A dump of a newer PostgreSQL may hold what an older one does not know."""
+    """Refuse a dump from a newer PostgreSQL: it may use features that this server lacks."""
     if source.manifest and source.manifest.server_version > server_session.major_version:
         raise Unfit(
-            _("The backup was made on PostgreSQL %(newer)d, and server %(name)s runs %(older)d.")
+            _("The backup was made on PostgreSQL %(newer)d, but server %(name)s runs PostgreSQL %(older)d.")
             % {
                 "newer": source.manifest.server_version,
                 "name": server_session.server.name,
@@ -120,7 +122,7 @@ def _require_server(server_session: ServerSession, source: Source) -> None:
 
 
 def _granted(scratch: Scratch, source: Source, expected: Expected, proven: Proven, work: str) -> tuple[str, list[str]]:
-    """Grant as the reference has it; return the schema's fingerprint, and the drift that is accepted."""
+    """Grant the reference's privileges; return the schema's fingerprint and the accepted drift."""
     reference = proven.reference
     with owner_connection(scratch.server_session.server, scratch.database, work) as connection:
         grant_as(connection, reference.catalog)
@@ -135,12 +137,12 @@ def _granted(scratch: Scratch, source: Source, expected: Expected, proven: Prove
 def _pending(
     reference: SchemaReference, history: History, expected: Expected, code: Release, work: str
 ) -> Script | None:
-    """Return what brings it to the fleet's version, None where it has it."""
+    """Return the script that migrates it to the fleet's version, None if it is already there."""
     if code.is_complete(history) or reference.version == expected.fleet_version:
         return None
     if expected.fleet_version not in ("", code.version):
         raise Unfit(
-            _("The backup is of another version than the fleet (%(fleet)s), which is behind this code.")
+            _("The backup's schema version differs from the fleet's (%(fleet)s), and the fleet is behind this code.")
             % {"fleet": short(expected.fleet_version)},
             hint=_("Run `seo-gen tenant migrate --all` first."),
             code="fleet_outdated",

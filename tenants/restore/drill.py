@@ -1,4 +1,4 @@
-"""Try out a restore: everything but the swap, and how long it took."""
+"""Rehearse a restore: do everything except the swap, and time each step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tenants.selectors import tenant_get
 from tenants.servers.session import ServerSession
 from tenants.types import DrillReport, OnProgress, Progress, ignore_progress
 
-# By default a drill goes to a moment so long ago.
+# How far back the default target time lies.
 BACK = timedelta(seconds=1)
 
 
@@ -39,10 +39,10 @@ def tenant_drill(
     age_identity_file: str | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> DrillReport:
-    """Restore the tenant into a scratch database, which is dropped again; return how long each step took.
+    """Restore the tenant into a scratch database, drop that again, and return how long each step took.
 
-    From the backup, or to the time; where neither is given, to the present moment where its server has a base backup,
-    else from its newest backup. The tenant is not touched. Raises `TenantError` where it could not be restored.
+    The source is the backup or the time given. By default it is the present moment if the server has a base backup,
+    else the newest backup. The tenant is not touched. Raises `TenantError` if the restore fails.
     """
     tenant = tenant_get(tenant_id)
     if tenant.status not in workflow.RESTORABLE:
@@ -95,8 +95,8 @@ def _default(tenant: Tenant, server: DatabaseServer) -> tuple[str | None, dateti
     newest = completed.order_by("-started_at").first()
     if newest is None:
         raise TenantError(
-            _("Tenant %(id)s has no backup, and its server no base backup, to restore from.") % {"id": tenant.id},
-            hint=_("Make one: `seo-gen tenant backup` or `seo-gen cluster backup`."),
+            _("Tenant %(id)s has no backup, and its server has no base backup.") % {"id": tenant.id},
+            hint=_("Make one with `seo-gen tenant backup` or `seo-gen cluster backup`."),
             code="backup_none",
         )
     return f"{newest.place}/{newest.name}", None

@@ -1,7 +1,7 @@
-"""A dump is loaded within limits: of bytes on disk, and of time in which nothing moves.
+"""Limits for loading a dump: bytes on disk, and time without progress.
 
-What a dump does is not known before it has done it: one statement may write until the disk is full, or sleep for ever,
-or the program that reads it may freeze. A thread watches from the maintenance database and ends it.
+We cannot know what a dump does before it runs: one statement may fill the disk or sleep forever, or the program that
+loads it may freeze. A thread watches from the maintenance database and stops the load.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from tenants.errors import ServerError, TenantError
 from tenants.restore.scratch_database import Scratch
 
 INTERVAL_S = 1.0
-# Whatever its size, a dump may fill this much: an empty database of ours has 8 MB.
+# Any dump may use this much, however small it is: even an empty tenant database takes 8 MB.
 SMALLEST_LIMIT_BYTES = 2**30
 MEBIBYTE = 2**20
 
 
 class LoadStopped(TenantError):
-    """A dump was not loaded to its end, since it went beyond its limits."""
+    """Loading a dump was stopped because it exceeded a limit."""
 
     code = "load_stopped"
 
 
 class LoadGuard:
-    """Watches the loading of one dump; `bounded_load` makes it."""
+    """Watch one dump being loaded; created by `bounded_load`."""
 
     def __init__(self, scratch: Scratch, dump_bytes: int | None) -> None:
-        # Why it was ended, "" as long as it was not.
+        # Why the load was stopped; "" if it was not.
         self.reason = ""
         self._scratch = scratch
         self._limit_bytes = (
@@ -54,11 +54,11 @@ class LoadGuard:
         self._thread.join()
 
     def watch(self, process: Popen[bytes]) -> None:
-        """End this program too where the limits are passed: it may be what stands still."""
+        """Also end this program if a limit is exceeded: it may be what hangs."""
         self._processes.append(process)
 
     def counted(self, source: IO[bytes]) -> IO[bytes]:
-        """Return the stream; each byte that is read of it is progress."""
+        """Wrap the stream so that each byte read counts as progress."""
         return cast(IO[bytes], _Counted(source, self))
 
     def advance(self, count: int) -> None:
@@ -77,28 +77,27 @@ class LoadGuard:
                 progress, since = now, time.monotonic()
             if self._limit_bytes is not None and now[1] > self._limit_bytes:
                 self._end(
-                    _("The dump fills more than %(limit)d MiB on disk, which no dump of its size should.")
+                    _("The dump uses more than %(limit)d MiB on disk, which is too much for a dump of its size.")
                     % {"limit": self._limit_bytes // MEBIBYTE}
                 )
                 return
             if time.monotonic() - since > settings.RESTORE_STALL_S:
                 self._end(
-                    _("Nothing has moved for %(seconds)g s while the dump was being loaded.")
-                    % {"seconds": settings.RESTORE_STALL_S}
+                    _("Loading the dump made no progress for %(seconds)g s.") % {"seconds": settings.RESTORE_STALL_S}
                 )
                 return
 
     def _progress(self, largest: int) -> tuple[int, int, object]:
-        """Return what only ever rises: bytes read, the most that were on disk, when the newest statement began."""
+        """Return values that only grow: bytes read, peak bytes on disk, start of the newest statement."""
         size_bytes, begun = self._scratch.server_session.loaded(self._scratch.database, self._scratch.guest)
         return self._read_bytes, max(largest, size_bytes), begun
 
     def _end(self, reason: str) -> None:
         self.reason = reason
-        # First the programs: one that is alive could begin another session.
+        # Programs first: a live one could open another session.
         for process in self._processes:
             process.kill()
-        with suppress(ServerError):  # a server that is away has ended them
+        with suppress(ServerError):  # an unreachable server has no sessions left to end
             self._scratch.server_session.end_guest(self._scratch.guest)
 
 
@@ -115,10 +114,11 @@ class _Counted:
 
 @contextmanager
 def bounded_load(scratch: Scratch, dump_bytes: int | None) -> Iterator[LoadGuard]:
-    """Watch what the block loads into the scratch database; raise `LoadStopped` where the limits were passed.
+    """Watch the block load the scratch database; raise `LoadStopped` if it exceeded a limit.
 
-    `dump_bytes` is the size of the dump as it is stored, which limits what it may fill on disk (RESTORE_MAX_GROWTH);
-    None for one that is read from a server of ours. Nothing may stand still for longer than RESTORE_STALL_S.
+    `dump_bytes` is the stored size of the dump. It limits the size on disk (RESTORE_MAX_GROWTH times as much); None,
+    for a dump read straight from a registered server, means no such limit. The load may not stall for longer than
+    RESTORE_STALL_S.
     """
     guard = LoadGuard(scratch, dump_bytes)
     guard.start()

@@ -1,7 +1,8 @@
-"""Prove, as the guest that loaded it, that a database is what it should be: nothing of it is trusted before.
+"""Verify a loaded database, as the guest that loaded it. Nothing in it is trusted before that.
 
-All of it in one read-only transaction with pg_catalog alone in the path (`audit.log.safe_search_path`), the catalog
-first: rows are read only if no object is there that our migrations do not make.
+Everything happens in one read-only transaction with only pg_catalog in the search path
+(`audit.log.safe_search_path`). The catalog comes first: rows are read only if every object in the database is one that
+our migrations create.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tenants.schema.rehearsal import reference_for
 from tenants.schema.releases import Release
 from tenants.schema.row_counts import Census, census_take, owner_of
 
-# What no migration of ours makes, by what PostgreSQL calls it.
+# Kinds of objects that none of our migrations creates, by PostgreSQL's name for them.
 STRANGERS = """
 SELECT kind, count(*) FROM (
     SELECT 'operator' FROM pg_catalog.pg_operator WHERE oid >= 16384::oid
@@ -64,20 +65,20 @@ SELECT kind, count(*) FROM (
 
 @dataclass(frozen=True)
 class Expected:
-    """Whose database it must be, and how far it may differ."""
+    """Which tenant's database it must be, and whether its schema may differ."""
 
     tenant_id: str
     identity: UUID
-    # The identity that its audit chain began with.
+    # The identity that its audit chain started with.
     chain_identity: UUID
-    # Which schema version the fleet has, "" where nobody looked yet: an older one is migrated.
+    # The fleet's schema version, "" if unknown. An older backup is migrated to it.
     fleet_version: str
-    # Whether a drift that was there, by the manifest if there is one, is accepted: the source is known to be ours.
+    # Whether schema drift is accepted (if there is a manifest, it must record drift too): only for our own sources.
     admits_drift: bool = False
 
     @classmethod
     def of(cls, tenant: Tenant, source: Source, *, fleet_version: str | None = None) -> Expected:
-        """Return what must come of the tenant's own data; the fleet's version is the tenant's unless given."""
+        """Return what the tenant's own data must match; the fleet's version defaults to the tenant's."""
         return cls(
             tenant_id=tenant.id,
             identity=tenant.identity,
@@ -89,26 +90,28 @@ class Expected:
 
 @dataclass(frozen=True)
 class Proven:
-    """What was found, and found good."""
+    """The result of a successful verification."""
 
     census: Census
-    # What its history makes of a database.
+    # The schema that its migration history produces.
     reference: SchemaReference
-    # What is there that no fingerprint looks for; accepted.
+    # Accepted objects that the schema fingerprint does not cover.
     strangers: list[str]
 
 
 def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, work: str) -> Proven:
-    """Return what the scratch database holds; raise `Unfit` where it is not as it should be.
+    """Verify the scratch database and return what it holds; raise `Unfit` if a check fails.
 
-    1. objects that no migration makes; 2. whose it is; 3. its history; 4. its schema; 5. rows, audit chain, paths.
+    1. no objects that no migration creates; 2. the right tenant; 3. a known history; 4. the schema; 5. row counts,
+    audit chain and paths.
     """
     try:
         with _reading(scratch, work) as connection:
             strangers = _strangers(connection)
             if strangers and not expected.admits_drift:
                 raise Unfit(
-                    _("The backup holds what no migration makes: %(objects)s.") % {"objects": named(strangers)},
+                    _("The backup holds objects that no migration creates: %(objects)s.")
+                    % {"objects": named(strangers)},
                     code="backup_holds_foreign_objects",
                 )
             _require_identity(owner_of(connection), expected)
@@ -121,18 +124,19 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
             found = differences(schema_part(reference.catalog), schema_part(catalog_read(connection)))
             require_drift_accepted(found, source, expected)
             census = census_take(connection)
-            assert census is not None  # `owner_of` has seen its tables
+            assert census is not None  # `owner_of` found its tables
             _require_rows(connection, census, source, expected)
             return Proven(census, reference, strangers)
     except Error as error:
-        raise Unfit(_("What the backup holds cannot be read: %(reason)s.") % {"reason": reason_of(error)}) from error
+        raise Unfit(_("The restored data cannot be read: %(reason)s.") % {"reason": reason_of(error)}) from error
 
 
 def require_drift_accepted(drift: list[str], source: Source, expected: Expected) -> None:
-    """Accept a schema that differs from our own alone, and where the manifest, if there is one, says so."""
+    """Raise `Unfit` on drift, unless the source is our own and its manifest, if any, records drift."""
     if drift and not (expected.admits_drift and (source.manifest is None or source.manifest.drift)):
         raise Unfit(
-            _("The backup's schema is not what its migrations make: %(differences)s.") % {"differences": named(drift)},
+            _("The backup's schema differs from what its migrations create: %(differences)s.")
+            % {"differences": named(drift)},
             code="backup_schema_differs",
         )
 
@@ -163,7 +167,7 @@ def _require_identity(owner: tuple[str, UUID] | None, expected: Expected) -> Non
         raise Unfit(_("The backup is of tenant %(other)s.") % {"other": tenant_id}, code="backup_of_another_tenant")
     if identity != expected.identity:
         raise Unfit(
-            _("The backup is of another tenant of that name (identity %(found)s, not %(wanted)s).")
+            _("The backup is of another tenant with the same id (identity %(found)s, not %(wanted)s).")
             % {"found": identity, "wanted": expected.identity},
             code="backup_of_another_tenant",
         )
@@ -184,8 +188,8 @@ def _require_counts(census: Census, source: Source) -> None:
         if wanted.get(table) != census.rows.get(table):
             raise Unfit(
                 ngettext(
-                    "Table %(table)s has %(found)d row, and the manifest says %(wanted)d.",
-                    "Table %(table)s has %(found)d rows, and the manifest says %(wanted)d.",
+                    "Table %(table)s has %(found)d row, but the manifest says %(wanted)d.",
+                    "Table %(table)s has %(found)d rows, but the manifest says %(wanted)d.",
                     census.rows.get(table, 0),
                 )
                 % {"table": table, "found": census.rows.get(table, 0), "wanted": wanted.get(table, 0)}
@@ -198,20 +202,21 @@ def _require_chain(connection: BaseDatabaseWrapper, census: Census, source: Sour
         raise Unfit(_("The backup's audit chain is broken at entry %(sequence)d.") % {"sequence": bad})
     head = chain_head(connection)
     if census.audit.sequence and head != census.audit:
-        raise Unfit(_("The backup's audit log does not end where its chain does."))
+        raise Unfit(_("The backup's audit log does not end where its chain ends."))
     manifest = source.manifest
     if manifest and ChainHead(manifest.audit.sequence, manifest.audit.hash) != census.audit:
         raise Unfit(_("The backup's audit log does not end where the manifest says."))
 
 
 def _require_paths(connection: BaseDatabaseWrapper, expected: Expected) -> None:
-    """Rows refer to the tenant's own files alone. One of our own that does not shows as missing
-    (`tenants.restore.reconcile`): nobody who may write to a tenant's tables can so keep its backups from being
-    restored.
+    """Require that rows refer only to the tenant's own files.
+
+    Our own backups are exempt, and report such a file as missing (`tenants.restore.reconcile`). Otherwise anyone who
+    can write to a tenant's tables could make its backups impossible to restore.
     """
     found = contents().foreign_path(connection, expected.tenant_id)
     if found is not None:
         raise Unfit(
-            _("Row %(row)s of table %(table)s refers to %(path)r, which is no file of the tenant's.")
+            _("Row %(row)s of table %(table)s refers to %(path)r, which does not belong to the tenant.")
             % {"table": found.table, "row": found.row, "path": found.path}
         )

@@ -1,4 +1,4 @@
-"""After a restore: bring back files that its rows refer to, and list what differs from the state that was replaced."""
+"""After a restore: bring back files that rows refer to, and list the differences from the replaced state."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from tenants.naming import work_name
 from tenants.restore.sources import backup_find, opened
 from tenants.routing.owner_connection import owner_connection
 
-# How many of each a report names.
+# How many items of each list a report names.
 NAMED = 1000
 
 
 def reconcile(
     tenant: Tenant, server: DatabaseServer, row: Restore, *, age_identity_file: str | None = None
 ) -> dict[str, object]:
-    """Return the report's lists of runs and files. May be repeated.
+    """Return the report's lists of runs and files. Safe to repeat.
 
-    lost runs: only in the replaced state; returned: only in the restored; changed: in another status. orphans: files
-    that no row refers to, new since the restored moment or left over; missing: files that rows refer to and that are
-    not what was written. Orphans stay: undoing the restore needs them (`tenant orphans` removes them).
+    Runs: lost ones are only in the replaced state, returned ones only in the restored state, changed ones have another
+    status. Files: no row refers to an orphan (newer than the restored state, or left over); a missing file has a row
+    but is gone or altered. Orphans stay, since undoing the restore needs them (`tenant orphans` removes them).
     """
     work = work_name("restore", tenant.identity)
     runs = RunDifferences([], [], [])
     with owner_connection(server, row.live, work) as connection:
         files = list(contents().files(connection.alias))
         dropped = contents().drop_messages(tenant.id, connection.alias)
-        # There is none where the live database was gone, and one that was damaged cannot be read.
+        # No database was kept if the live one was gone, and a damaged one cannot be read.
         with suppress(Error), owner_connection(server, row.kept, work) as replaced:
             runs = contents().compare(connection.alias, replaced.alias)
     problems = broken(tenant.id, files)
     returned: list[str] = []
     if problems:
-        returned = _bring_back(tenant, row, problems, age_identity_file) + _put_back(tenant, row, problems)
+        returned = _from_backup(tenant, row, problems, age_identity_file) + _from_kept(tenant, row, problems)
         problems = broken(tenant.id, files)
     known = {file.path for file in files}
     orphans = [stored.path for stored in objects_of(tenant.id) if stored.path not in known]
@@ -58,7 +58,7 @@ def reconcile(
 
 
 def broken(tenant_id: str, files: Iterable[FileRef]) -> list[FileRef]:
-    """Return the files that are not there, or are not what their row says; nothing of another tenant's is read."""
+    """Return the files that are missing or differ from their row's digest; never reads another tenant's files."""
     return [file for file in files if not (is_beneath(tenant_id, file.path) and _is_whole(file))]
 
 
@@ -67,8 +67,8 @@ def _is_whole(file: FileRef) -> bool:
     return content is not None and hashlib.sha256(content).hexdigest() == file.digest
 
 
-def _bring_back(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identity_file: str | None) -> list[str]:
-    """Take files from the backup's archive, where it has one and can be read; what is there now is kept aside."""
+def _from_backup(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identity_file: str | None) -> list[str]:
+    """Restore files from the backup's tar file, if it has a readable one; keep the current files aside."""
     try:
         file = backup_find(row.source, age_identity_file)
     except TenantError:
@@ -85,8 +85,8 @@ def _bring_back(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identit
     return brought
 
 
-def _put_back(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]:
-    """Take files from what earlier restores kept aside: those that an undo needs."""
+def _from_kept(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]:
+    """Restore files that earlier restores kept aside; an undo needs these."""
     digests = {one.path: one.digest for one in wanted if is_beneath(tenant.id, one.path)}
     put = []
     for stored in list(objects_of(tenant.id, kept=True)):
@@ -101,7 +101,7 @@ def _put_back(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]:
 
 
 def _replace(tenant: Tenant, row: Restore, path: str, content: Content, digest: str | None) -> None:
-    """Write what has that digest; what is there is kept aside, for it has another."""
+    """Write the content with that digest; keep a current file aside if its digest differs."""
     present = tenant_storage.read(path)
     if present is not None and hashlib.sha256(present).hexdigest() != digest:
         tenant_storage.write_all({kept_path(tenant.id, row.pk, path): present})

@@ -1,7 +1,8 @@
-"""Restore a tenant from a backup or to a moment: load beside the live database, prove, swap by rename.
+"""Restore a tenant from a backup or to a point in time: load beside the live database, verify, swap by rename.
 
-The tenant is closed for the swap alone (`tenants.restore.swap`). Whatever fails or is cut off before it leaves the live
-database as it was; what comes after it can only be finished. docs/adr/0009-backup-and-restore.md tells why.
+The tenant is closed only for the swap (`tenants.restore.swap`). A restore that fails or is interrupted before the swap
+leaves the live database unchanged; after the swap, it can only be finished. docs/adr/0009-backup-and-restore.md
+explains why.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ def tenant_restore(
     stop_runs: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> RestoreReport:
-    """Replace the tenant's database by what the backup holds, or by its own state at `to_time` (aware); keep the old.
+    """Replace the tenant's database with the backup, or with its own state at `to_time` (aware); keep the old one.
 
-    Exactly one of the two is given. Runs at work are in the way unless `stop_runs` is set; they fail then.
+    Pass exactly one of the two. Running runs block the restore unless `stop_runs` is set, which makes them fail.
     Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, or `RestoreRefused` with
-    the reason; the live database is as it was then.
+    the reason; the live database is then unchanged. Raises `RestoreUnfinished` if only step 5 failed.
 
-    1. record; 2. build from the source, in a scratch database, and prove it; 3. settle what was at work in it;
-    4. close the tenant, swap, open it (`tenants.restore.swap`); 5. bring back files, and list what differs from before.
+    1. record; 2. build a scratch database from the source and verify it; 3. fail the runs that were running in it;
+    4. close the tenant, swap, open it (`tenants.restore.swap`); 5. bring back files, and list the differences.
     """
     with workflow.exclusive_access(tenant_id, KIND) as tenant:
         file = _file(tenant, backup_file, age_identity_file) if backup_file else None
@@ -86,9 +87,9 @@ def tenant_restore_check(
     undo: bool = False,
     age_identity_file: str | None = None,
 ) -> None:
-    """Raise what `tenant_restore`, or `tenant_restore_undo`, would refuse before it begins; change and read nothing.
+    """Raise whatever `tenant_restore` or `tenant_restore_undo` would raise before starting; read no backup data.
 
-    For whoever is about to ask whether it is meant: there is no use in consenting to what cannot be done.
+    Call it before asking for confirmation, so that no one confirms a restore that cannot start.
     """
     require_finished(tenant_id)
     tenant = tenant_get(tenant_id)
@@ -120,18 +121,18 @@ def _file(tenant: Tenant, backup_file: str, age_identity_file: str | None) -> Ba
 
 
 def _settle(tenant: Tenant, server_session: ServerSession, row: Restore, built: Built, on_progress: OnProgress) -> None:
-    """Fail what was at work in the restored state, and note what was built: `recover` may have to go on from here."""
+    """Fail the runs that were running in the restored state, and save the results so that `recover` can continue."""
     on_progress(Progress(tenant.id, "settle"))
     number = Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).count()
     with owner_connection(server_session.server, row.scratch, work_of(tenant)) as connection:
         failed = contents().settle(
             connection.alias,
-            reason=_("The tenant was restored to a moment at which this run had not ended."),
+            reason=_("The tenant was restored to a point in time at which this run had not finished."),
             number=number,
             replaced=workflow.statuses_of(tenant, server_session, contents().waiting(connection.alias)),
         )
         with connection.cursor() as cursor:
-            # A dump has no statistics; without them the first questions of a large tenant take the longest way.
+            # A dump has no statistics; without them, a large tenant's first queries get bad plans.
             cursor.execute("ANALYZE")
     workflow.note_built(
         row,

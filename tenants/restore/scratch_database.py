@@ -1,7 +1,7 @@
-"""Databases in which a dump is loaded before anybody relies on it.
+"""Databases in which an untrusted dump is loaded.
 
-A dump is code. It is loaded, and read, by a login role of its own that owns nothing but that database; only when its
-schema is proven to be ours does it become the owner's (docs/adr/0009-backup-and-restore.md).
+A dump is code. A separate login role that owns nothing but that database loads and reads it. Ownership passes to the
+tenant's owner only after its schema is verified (docs/adr/0009-backup-and-restore.md).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ def scratch_prefix() -> str:
 
 
 def kept_name(operation_id: UUID) -> str:
-    """Name what a restore replaces."""
+    """Return the name for the database that a restore replaces."""
     return f"{database_prefix()}_kept_{operation_id.hex[:12]}"
 
 
 def throwaway_prefix() -> str:
-    """What the names of databases begin with in which a backup is only tried out."""
+    """Return the name prefix of databases in which a backup is only tested."""
     return f"{database_prefix()}_check_"
 
 
 @contextmanager
 def throwaway(server_session: ServerSession) -> Iterator[Scratch]:
-    """Yield a scratch database that is dropped afterwards; a killed process's is dropped by `drop_throwaways`."""
+    """Yield a scratch database and drop it afterwards; `drop_throwaways` drops those of killed processes."""
     name = throwaway_prefix() + uuid4().hex[:12]
     with _lock(name):
         scratch = Scratch(server_session, name, name)
@@ -50,7 +50,7 @@ def throwaway(server_session: ServerSession) -> Iterator[Scratch]:
 
 
 def drop_throwaways() -> None:
-    """Drop what killed processes left on any server, databases and roles; one that is away keeps it until the next."""
+    """Drop databases and roles that killed processes left on any server; unreachable servers wait for the next call."""
     for server in DatabaseServer.objects.using(CONTROL):
         with suppress(ServerError), ServerSession(server, database_prefix(), "scratch") as server_session:
             prefix = throwaway_prefix()
@@ -60,7 +60,7 @@ def drop_throwaways() -> None:
 
 
 class ScratchBusy(TenantError):
-    """Somebody is using the database."""
+    """Another process is using the scratch database."""
 
     code = "scratch_busy"
 
@@ -71,7 +71,7 @@ def _lock(name: str) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Scratch:
-    """A database and the guest that owns it for the time being."""
+    """A scratch database and the guest role that owns it for now."""
 
     server_session: ServerSession
     database: str
@@ -80,11 +80,11 @@ class Scratch:
 
     @property
     def url(self) -> str:
-        """The database's, as the guest."""
+        """The database's URL, as the guest."""
         return self.server_session.location(self.guest, self.password, database=self.database).url
 
     def create(self) -> None:
-        """Make the database, empty, whatever a predecessor left."""
+        """Create the database empty, replacing any that a previous attempt left."""
         self.server_session.prepare()
         self.server_session.drop_database(self.database)
         self.server_session.ensure_guest(self.guest, self.password)
@@ -92,18 +92,21 @@ class Scratch:
         self.server_session.lend(self.database, self.guest)
 
     def hand_over(self) -> None:
-        """Make all of it the owner's; the guest is gone then."""
+        """Transfer ownership of everything to the owner and drop the guest."""
         self.server_session.hand_over(self.database, self.guest)
         self.server_session.drop_guest(self.guest)
 
     def settle(self) -> int:
-        """End what the dump has left running or prepared, and let the guest in again; return how much was prepared."""
+        """End sessions and roll back prepared transactions that the dump left; return how many were prepared.
+
+        The guest can log in again afterwards.
+        """
         self.server_session.end_guest(self.guest)
         self.server_session.let_guest_in(self.database, self.guest, self.password)
         return self.server_session.roll_back_as_guest(self.database, self.guest, self.password)
 
     def drop(self) -> None:
-        """Drop database and guest, in whatever state a killed process has left them."""
+        """Drop database and guest, whatever state a killed process left them in."""
         exists = self.server_session.database_exists(self.database)
         if exists and self.server_session.role_exists(self.guest):
             self.settle()

@@ -1,4 +1,4 @@
-"""Where a restored database comes from: a backup's file, or a database on a server that was recovered to a moment."""
+"""Sources of a restore: a backup file, or a database on a scratch server recovered to a point in time."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from tenants.pitr.recover_server import Target, recovered_server
 from tenants.restore.load_limits import LoadGuard
 from tenants.restore.scratch_database import Scratch
 
-# Enough to tell a format by.
+# Enough to recognize the format.
 BEGINNING_BYTES = 64
 
 
 class Unfit(TenantError):
-    """What was to be restored is damaged, or is not what it should be. Whoever asked for it says for whom."""
+    """The source of a restore is damaged or unexpected. Callers add the tenant's id."""
 
     code = "backup_corrupt"
 
 
 class UnknownHistory(Unfit):
-    """The migrations that were applied to it are unknown to this code, or one lacks another that it needs."""
+    """The source has migrations that this code does not know, or lacks one that another depends on."""
 
     code = "history_unknown"
 
@@ -45,35 +45,35 @@ class UnknownHistory(Unfit):
 class Source(Protocol):
     @property
     def description(self) -> str:
-        """For people and records."""
+        """Text for operators and records."""
 
     @property
     def manifest(self) -> Manifest | None:
-        """Return what must come out of it, where something says so."""
+        """Return the manifest to check the result against, None if there is none."""
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is this installation's own, known by its digest or read from its server: its drift is believed."""
+        """Whether this installation made it: catalogued with its digest, or read from its server. Drift is accepted."""
 
     @property
     def dump_bytes(self) -> int | None:
-        """Return the size of the dump as it is stored; None where it comes straight from a server of ours."""
+        """Return the stored size of the dump; None if it comes straight from a registered server."""
 
     def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
-        """Fill the empty scratch database, as its guest; raise `TenantError` where it cannot be done."""
+        """Fill the empty scratch database, as its guest; raise `TenantError` on failure."""
 
 
 @dataclass(frozen=True)
 class BackupFile:
-    """A dump in a place, with the manifest beside it where there is one."""
+    """A dump in a place, with the manifest beside it, if any."""
 
     place: Place
     name: str
     manifest: Manifest | None
-    # Whether the catalogue of this installation has it.
+    # Whether this installation's catalogue lists it.
     is_ours: bool
     age_identity_file: str | None = None
-    # Of the manifest beside it; "" where there is none.
+    # Digest of the manifest beside it; "" if there is none.
     manifest_sha256: str = ""
 
     @property
@@ -85,7 +85,10 @@ class BackupFile:
         return self.place.size(self.name)
 
     def given(self, *, with_storage: bool) -> Given:
-        """Return what is read of it, its archive of files on demand; it is to be recorded before that."""
+        """Return the files that will be read, so that the caller can record them first.
+
+        `with_storage` includes the tar file of the tenant's files.
+        """
         names = {self.name: ""}
         if self.manifest_sha256:
             names[self.name + SUFFIX] = self.manifest_sha256
@@ -101,7 +104,7 @@ class BackupFile:
 
 @dataclass(frozen=True)
 class ServerDatabase:
-    """A database that stands still, on a recovered server (`recovered_server`)."""
+    """A database on a recovered server (`recovered_server`); nothing changes it."""
 
     server: DatabaseServer
     database: str
@@ -112,7 +115,7 @@ class ServerDatabase:
 
     def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
         version = scratch.server_session.major_version
-        # As its reader: at that moment the owner may have been another role, or none.
+        # Not as the owner: at that time the owner may have been another role, or not existed.
         dump(
             self.server,
             self.database,
@@ -126,7 +129,7 @@ class ServerDatabase:
 
 
 def load_stream(stream: IO[bytes], scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
-    """Load a dump of either format, within the guard's limits; raise `TenantError`."""
+    """Load a dump of either format, within the guard's limits; raise `TenantError` on failure."""
     beginning = stream.read(BEGINNING_BYTES)
     load(
         scratch.url,
@@ -140,22 +143,22 @@ def load_stream(stream: IO[bytes], scratch: Scratch, guard: LoadGuard, *, work: 
 
 @contextmanager
 def state_at(server: DatabaseServer, database: str, to_time: datetime | None, *, work: str) -> Iterator[ServerDatabase]:
-    """Yield the database as it was at the time (aware); `work` is the id of what it is done for."""
+    """Yield the database as it was at `to_time` (aware); `work` is the id of the operation."""
     with recovered_server(server, Target(time=to_time), work=work, database=database) as recovered:
         yield ServerDatabase(recovered, database, described(to_time))
 
 
 def described(to_time: datetime | None) -> str:
-    """Name such a state, for people and records. A restore without a backup's file always has a time."""
+    """Describe that state for operators and records. Without a backup file, a restore always has a time."""
     assert to_time is not None
     return _("the state at %(time)s") % {"time": to_time.isoformat()}
 
 
 def backup_find(url: str, age_identity_file: str | None) -> BackupFile:
-    """Return the backup whose file `url` names ("-": standard input), its manifest compared with the catalogue's.
+    """Return the backup at `url` ("-": standard input), with its manifest checked against the catalogue's.
 
-    Where the manifest is gone, the catalogue's takes its place. Raises `PlaceError` where it cannot be read,
-    `InvalidManifest` or `Unfit`.
+    If the manifest is gone, the catalogue's copy is used. Raises `PlaceError` if a file cannot be read,
+    `InvalidManifest`, or `Unfit`.
     """
     age_identity_require(age_identity_file)
     place, name = source_file(url)
@@ -174,14 +177,14 @@ def backup_find(url: str, age_identity_file: str | None) -> BackupFile:
     if manifest is not None and manifest.file.size_bytes != size_bytes:
         raise Unfit(
             ngettext(
-                "%(path)s has %(found)d byte, and its manifest says %(wanted)d: it was cut off or replaced.",
-                "%(path)s has %(found)d bytes, and its manifest says %(wanted)d: it was cut off or replaced.",
+                "%(path)s has %(found)d byte, but its manifest says %(wanted)d: it was truncated or replaced.",
+                "%(path)s has %(found)d bytes, but its manifest says %(wanted)d: it was truncated or replaced.",
                 size_bytes,
             )
             % {"path": place.path(name), "found": size_bytes, "wanted": manifest.file.size_bytes}
         )
     if kept and manifest and kept.file.sha256 != manifest.file.sha256:
-        raise Unfit(_("The manifest of %(path)s is not the catalogue's.") % {"path": place.path(name)})
+        raise Unfit(_("The manifest of %(path)s does not match the catalogue.") % {"path": place.path(name)})
     if name.endswith(SEALED) or (manifest and manifest.recipient):
         age_identity_require(age_identity_file, needed=True)
     digest = hashlib.sha256(beside).hexdigest() if beside is not None else ""
@@ -192,10 +195,10 @@ def backup_find(url: str, age_identity_file: str | None) -> BackupFile:
 def opened(
     place: Place, name: str, expected: ManifestFile | None, age_identity_file: str | None
 ) -> Iterator[IO[bytes]]:
-    """Yield the file's content, decrypted where it is encrypted; raise `Unfit` where it is not what `expected` says.
+    """Yield the file's content, decrypted if it is encrypted; raise `Unfit` if its digest is not the expected one.
 
-    The digest is that of all its bytes, so it is known only at the end, and explains better than anything why what was
-    read made no sense. Whoever opens it has recorded that it is read (`BackupFile.given`).
+    The digest covers the whole file, so it is only known at the end. A mismatch replaces any error raised while
+    reading, since it explains that error best. The caller has recorded the read beforehand (`BackupFile.given`).
     """
     with place.open(name) as file, place.reading(name):
         tally = Tally(file)
@@ -220,14 +223,15 @@ def _require_digest(
     reading_end(place, name, sha256=tally.sha256, size_bytes=tally.size_bytes)
     if expected is not None and tally.sha256 != expected.sha256:
         raise Unfit(
-            _("%(path)s is not what was written: its sha256 is not the manifest's.") % {"path": place.path(name)}
+            _("%(path)s was changed after it was written: its SHA-256 does not match the manifest.")
+            % {"path": place.path(name)}
         ) from cause
 
 
 def _manifest_beside(place: Place, name: str) -> bytes | None:
     if (place.size(name + SUFFIX) or 0) > MAX_BYTES:
         raise Unfit(
-            _("The manifest %(path)s is larger than any that seo-gen writes.") % {"path": place.path(name + SUFFIX)}
+            _("The manifest %(path)s is too large to be one that seo-gen wrote.") % {"path": place.path(name + SUFFIX)}
         )
     try:
         return place.read(name + SUFFIX)

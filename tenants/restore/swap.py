@@ -1,10 +1,10 @@
-"""Put another database in the place of a tenant's: closed to everybody for as long as it takes to rename two.
+"""Replace a tenant's database with another; the tenant is closed while two databases are renamed.
 
-1. the tenant is closed in the control database, so that nobody opens a connection; 2. its role is kept out and its
-sessions end; 3. both audit logs' ends are tied together in the new one; 4. the databases change names, in one
-transaction of the server's; 5. the tenant is opened again, and whoever held a connection must open a new one.
+1. close the tenant in the control database, so that no one opens a connection; 2. lock out its role and end its
+sessions; 3. record the heads of both audit chains in the new database; 4. rename both databases in one transaction;
+5. open the tenant again; processes that held a connection must open a new one.
 
-Which of the two states a server is in shows in the names of its databases, so a swap that was cut off can be ended.
+The names of the databases show whether the swap happened, so that an interrupted one can be finished.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tenants.servers.session import ServerSession, parse_location
 
 
 def close(tenant: Tenant, row: Restore) -> None:
-    """Close the tenant to everybody, durably."""
+    """Close the tenant to all processes, durably."""
     with transaction.atomic(using=CONTROL):
         Restore.objects.using(CONTROL).filter(pk=row.pk).update(phase=RestorePhase.SWAPPING)
         Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(
@@ -36,9 +36,9 @@ def close(tenant: Tenant, row: Restore) -> None:
 
 
 def exchange(server_session: ServerSession, tenant: Tenant, row: Restore, *, work: str) -> dict[str, object]:
-    """Swap the databases of a closed tenant; return both chains' heads, as the new one's own audit log has them.
+    """Swap the databases of a closed tenant; return both chains' heads, as recorded in the new database's audit log.
 
-    Where the live database is gone, the new one takes its place and nothing is kept.
+    If the live database is gone, the new one takes its place and nothing is kept.
     """
     location = parse_location(tenant.database_url)
     server_session.ensure_login(location.role, location.password)
@@ -46,7 +46,7 @@ def exchange(server_session: ServerSession, tenant: Tenant, row: Restore, *, wor
     replaced = None
     if exists:
         server_session.close_to(row.live, location.role)
-        # One that cannot be entered any more is kept as it is.
+        # A database that no longer accepts connections is kept without reading its head.
         with suppress(Error), owner_connection(server_session.server, row.live, work) as connection:
             replaced = chain_head(connection)
     heads = _bind(server_session, tenant, row, replaced, work)
@@ -55,18 +55,18 @@ def exchange(server_session: ServerSession, tenant: Tenant, row: Restore, *, wor
 
 
 def is_swapped(server_session: ServerSession, row: Restore) -> bool:
-    """Tell whether the databases have changed names: then nothing is called like the replacement any more."""
+    """Return True once the rename has committed: no database has the scratch name any more."""
     return not server_session.database_exists(row.scratch)
 
 
 def reopen(server_session: ServerSession, tenant: Tenant) -> None:
-    """Let the tenant's role into its old database again."""
+    """Let the tenant's role connect to its old database again."""
     location = parse_location(tenant.database_url)
     server_session.open_to(location.database, location.role)
 
 
 def back_to_work(tenant: Tenant, **changes: object) -> None:
-    """Give a closed tenant the status back that it had; call it in the transaction that says why."""
+    """Restore a closed tenant's previous status; call it in the transaction that records why."""
     status = Case(When(is_active=True, then=Value(TenantStatus.ACTIVE)), default=Value(TenantStatus.SUSPENDED))
     Tenant.objects.using(CONTROL).filter(pk=tenant.pk, status=TenantStatus.RESTORING).update(
         status=status,
@@ -79,7 +79,7 @@ def back_to_work(tenant: Tenant, **changes: object) -> None:
 def _bind(
     server_session: ServerSession, tenant: Tenant, row: Restore, replaced: ChainHead | None, work: str
 ) -> dict[str, object]:
-    """Write into the new database where the replaced one's chain ended, so that a rollback differs from a restore."""
+    """Record both chains' heads in the new database, to tell a restore from an unauthorized rollback."""
     with (
         owner_connection(server_session.server, row.scratch, work) as connection,
         transaction.atomic(using=connection.alias),

@@ -1,4 +1,4 @@
-"""Put the database back that the last restore replaced."""
+"""Put back the database that the last restore replaced."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def tenant_restore_undo(
 ) -> RestoreReport:
     """Swap back, and keep the other database, so that this can be undone too.
 
-    Runs at work are in the way unless `stop_runs` is set; they stay as they are in the database that goes.
+    Running runs block it unless `stop_runs` is set; they stay as they are in the database that is replaced.
 
-    Raises what `tenant_restore` raises; `RestoreRefused` where nothing was replaced or it is no longer kept.
+    Raises what `tenant_restore` raises, and `RestoreRefused` if no replaced database is kept.
     """
     with workflow.exclusive_access(tenant_id, UNDO) as tenant:
         last = replaced_last(tenant_id)
@@ -34,7 +34,7 @@ def tenant_restore_undo(
             server_session.require_needed()
             if not stop_runs:
                 workflow.require_idle(tenant, server_session)
-            source = _("what was replaced at %(time)s") % {"time": last.operation.started_at.isoformat()}
+            source = _("the database replaced at %(time)s") % {"time": last.operation.started_at.isoformat()}
             row = workflow.begin(tenant, UNDO, source, scratch=last.kept)
             begun = time.monotonic()
             with workflow.undone_on_failure(server_session, tenant, row):
@@ -45,16 +45,18 @@ def tenant_restore_undo(
 
 
 def replaced_last(tenant_id: str) -> Restore:
-    """Return the restore that can be undone; raise `RestoreRefused` where there is none."""
+    """Return the restore that can be undone; raise `RestoreRefused` if there is none."""
     kept = Restore.objects.using(CONTROL).filter(tenant_id=tenant_id, kept_until__isnull=False)
     last = kept.select_related("operation").first()
     if last is None:
-        raise RestoreRefused(tenant_id, _("No database that a restore replaced is kept."), code="restore_undo_none")
+        raise RestoreRefused(
+            tenant_id, _("There is no restore to undo: no replaced database is kept."), code="restore_undo_none"
+        )
     return last
 
 
 def _bring_forward(tenant: Tenant, server_session: ServerSession, row: Restore) -> None:
-    """Migrate the kept database to the fleet's version, which may have moved on since."""
+    """Migrate the kept database to the fleet's version, which may be newer by now."""
     work, code = work_of(tenant), release()
     with owner_connection(server_session.server, row.scratch, work) as connection:
         history = history_read(connection)

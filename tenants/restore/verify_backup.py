@@ -1,4 +1,4 @@
-"""Prove that a backup can be restored: restore it into a scratch database and compare; and try out a whole restore."""
+"""Verify that a backup can be restored: restore it into a scratch database and compare."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ NAMED = 5
 def backups_verify(
     *, file: str | None = None, age_identity_file: str | None = None, on_progress: OnProgress = ignore_progress
 ) -> list[Verification]:
-    """Verify the backup whose file is named, or the newest one of every tenant; return what was found of each.
+    """Verify the given backup, or the newest one of every tenant; return one result for each.
 
-    A backup is restored into a scratch database on its tenant's server; schema, rows and audit chain are compared with
-    the manifest, and the files that its rows refer to with their digests. What was found is kept in the catalogue.
+    A backup is restored into a scratch database on its tenant's server. Schema, rows and audit chain are compared with
+    the manifest, and files that rows refer to with their digests. The catalogue keeps the result.
     """
     age_identity_require(age_identity_file)
     if file:
@@ -52,7 +52,7 @@ def backups_verify(
 
 
 def _require_known(url: str) -> None:
-    """Refuse a path at which nothing is. That a backup of the catalogue's is gone is a result instead, and is kept."""
+    """Raise if the path does not exist; but a missing catalogued backup is a result, which the catalogue keeps."""
     place, name = source_file(url)
     catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
     if place.size(name) is None and not catalogued.exists():
@@ -62,7 +62,7 @@ def _require_known(url: str) -> None:
 def backup_verify(
     url: str, *, age_identity_file: str | None, on_progress: OnProgress = ignore_progress
 ) -> Verification:
-    """Verify one; what is wrong with it is in the result."""
+    """Verify one backup; the result names its problem, if any."""
     begun = time.monotonic()
     tenant_id, problem = "", ""
     try:
@@ -82,7 +82,7 @@ def backup_verify(
         on_progress(Progress(tenant_id, "files"))
         _require_files(file, file.manifest, age_identity_file)
     except SealError as error:
-        # Rather the key is wrong than the backup, of which the catalogue keeps what it knew.
+        # More likely the age identity is wrong than the backup, so the catalogue keeps its last result.
         return Verification(url, tenant_id, str(error.message), round(time.monotonic() - begun, 1))
     except SeoGenError as error:
         problem = str(error.message)
@@ -111,7 +111,7 @@ def expected_of(manifest: Manifest, is_ours: bool) -> Expected:
 
 @contextmanager
 def timed(timing_s: dict[str, float]) -> Iterator[Callable[[str], None]]:
-    """Yield what to call at the beginning of each step; fills in how many seconds each took."""
+    """Yield a callback for the start of each step; store each step's seconds in `timing_s`."""
     current, begun = "", time.monotonic()
 
     def on_step(step: str) -> None:
@@ -136,13 +136,13 @@ def _newest() -> list[str]:
 
 
 def _server(manifest: Manifest) -> DatabaseServer:
-    """Return the tenant's own server; the default one for a tenant that is not here (any more)."""
+    """Return the tenant's server, or the default one if the tenant does not exist here."""
     tenant = Tenant.objects.using(CONTROL).select_related("server").filter(pk=manifest.tenant_id).first()
     return tenant.server if tenant and tenant.server else server_for_new_tenant(None)
 
 
 def _require_files(file: BackupFile, manifest: Manifest, age_identity_file: str | None) -> None:
-    """Compare the files with the rows' digests: those in the archive, or those in the storage where there is none."""
+    """Compare files with the rows' digests: those in the backup's tar file, or in the storage if there is none."""
     wanted = {artifact.path: artifact.digest for artifact in manifest.artifacts}
     if manifest.storage is None:
         refs = [FileRef(artifact.path, artifact.digest, artifact.size_bytes) for artifact in manifest.artifacts]
@@ -156,7 +156,7 @@ def _require_files(file: BackupFile, manifest: Manifest, age_identity_file: str 
         where = manifest.storage.name
     if missing:
         raise Unfit(
-            _("Files that its rows refer to are missing or changed in %(where)s: %(count)d of %(total)d (%(paths)s).")
+            _("Files of the backup are missing or changed in %(where)s: %(count)d of %(total)d (%(paths)s).")
             % {
                 "count": len(missing),
                 "total": len(wanted),

@@ -1,7 +1,7 @@
-"""What restores and their undoing share: the record, the swap, and the end of one that was cut off.
+"""Shared by restore and undo: the record, the swap, and recovery of an interrupted operation.
 
-Phases (`tenants.models.RestorePhase`) say what is durable: a record that is `building` has replaced nothing and is
-undone; whether a `swapping` one has, the names of the databases say; a `serving` one is finished.
+The phase (`tenants.models.RestorePhase`) says what is durable. `building`: nothing was replaced, so recovery undoes it.
+`swapping`: the names of the databases show whether the swap happened. `serving`: it happened, so recovery finishes it.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ RESTORABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def work_of(tenant: Tenant) -> str:
-    """What our sessions on the server are called, so that those of a killed process can be told."""
+    """Return the application name of our server sessions, by which a killed process's sessions are recognized."""
     return work_name(KIND, tenant.identity)
 
 
 @contextmanager
 def exclusive_access(tenant_id: str, kind: str) -> Iterator[Tenant]:
-    """Be the only process that works on the tenant, while the fleet keeps its shape; what it refuses names it."""
-    # A migration or the creation of a tenant ends soon or was interrupted; no one waits longer in an emergency.
+    """Lock the tenant and block fleet migrations; errors carry the tenant id."""
+    # A running migration or tenant creation ends soon, or was interrupted; don't wait for it in an emergency.
     with fleet_shared(wait_s=settings.OPERATION_WAIT_S), tenant_lock(tenant_id, kind):
         require_finished(tenant_id)
         tenant = tenant_get(tenant_id)
@@ -86,7 +86,7 @@ def exclusive_access(tenant_id: str, kind: str) -> Iterator[Tenant]:
 
 
 def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
-    """Refuse while workers are at work; a database that is gone, or cannot be entered any more, has nobody at work."""
+    """Refuse while runs are running; a database that is gone or refuses connections has none."""
     runs: list[str] = []
     if server_session.database_exists(database_of(tenant)):
         with (
@@ -97,14 +97,14 @@ def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
     if runs:
         raise RestoreRefused(
             tenant.id,
-            _("Runs are at work: %(runs)s.") % {"runs": ", ".join(runs[:5])},
-            hint=_("Wait for them, or give --stop-runs. Its database is as it was."),
+            _("Runs are still running: %(runs)s.") % {"runs": ", ".join(runs[:5])},
+            hint=_("Wait for them, or pass --stop-runs. The tenant's database is unchanged."),
             code="runs_at_work",
         )
 
 
 def statuses_of(tenant: Tenant, server_session: ServerSession, runs: Collection[str]) -> dict[str, str]:
-    """Return {run id: status} of those that the live database has; {} where it is gone or cannot be entered."""
+    """Return {run id: status} for those in the live database; {} if it is gone or refuses connections."""
     if server_session.database_exists(database_of(tenant)):
         with (
             suppress(Error),
@@ -115,7 +115,7 @@ def statuses_of(tenant: Tenant, server_session: ServerSession, runs: Collection[
 
 
 def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "", given: Given | None = None) -> Restore:
-    """Record what is about to happen, with the names of all that it is going to make and the files that it reads."""
+    """Record the operation before it starts, with the databases it will create and the files it will read."""
     with transaction.atomic(using=CONTROL):
         operation = operation_begin(tenant_id=tenant.id, kind=kind)
         row = Restore.objects.using(CONTROL).create(
@@ -135,7 +135,7 @@ def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "", given: G
 def build_for(
     tenant: Tenant, server_session: ServerSession, source: Source, row: Restore, on_progress: OnProgress
 ) -> Built:
-    """Build a database of the tenant's from the source, in the scratch database that the record names."""
+    """Build the tenant's database from the source, in the scratch database that the record names."""
     return build(
         Scratch(server_session, row.scratch, row.scratch),
         source,
@@ -147,7 +147,7 @@ def build_for(
 
 
 def note_built(row: Restore, **report: object) -> None:
-    """Keep what was found so far: `recover` may have to go on from here."""
+    """Save the results so far, so that `recover` can continue from here."""
     row.report = report
     row.save(using=CONTROL, update_fields=["report"])
 
@@ -165,9 +165,9 @@ def undone_on_failure(server_session: ServerSession, tenant: Tenant, row: Restor
 
 
 def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_progress: OnProgress) -> int:
-    """Mark the moment in the server's log, then close, swap, open; return for how many milliseconds it was closed.
+    """Set a restore point on the server, then close, swap, open; return how many milliseconds it was closed.
 
-    Where it fails before the databases have changed names, all is as before; after that it is for `recover`.
+    A failure before the rename undoes everything. After the rename, `recover` has to finish it.
     """
     with undone_on_failure(server_session, tenant, row):
         restore_point(server_session.server, reason=KIND, tenant_id=tenant.id)
@@ -180,7 +180,7 @@ def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_prog
         on_progress(Progress(tenant.id, "open"))
         _serve(server_session, tenant, row, heads)
     except BaseException as failure:
-        # The connection may be what failed.
+        # The connection itself may have failed.
         connections[CONTROL].close()
         try:
             happened = swap.is_swapped(server_session, row)
@@ -204,9 +204,9 @@ def finish(
     begun: float | None = None,
     unavailable_ms: int | None = None,
 ) -> RestoreReport:
-    """Do what is left when the tenant has its new database: files, the list of differences, the end of the record.
+    """Finish after the swap: restore files, list the differences, complete the record.
 
-    Raises `RestoreUnfinished` where that cannot be done now; the tenant works meanwhile.
+    Raises `RestoreUnfinished` if that fails; the tenant is online meanwhile.
     """
     on_progress(Progress(tenant.id, "reconcile"))
     try:
@@ -231,7 +231,7 @@ def finish(
 
 
 def recover(operation: TenantOperation, on_progress: OnProgress, age_identity_file: str | None) -> None:
-    """End a restore, or an undo, that was cut off; raise `RestoreRefused` where it had to be undone."""
+    """Finish an interrupted restore or undo; raise `RestoreRefused` if it had to be rolled back."""
     row = Restore.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
     tenant = tenant_get(operation.tenant_id)
     with ServerSession(tenant.require_server(), database_prefix(), work_of(tenant)) as server_session:
@@ -241,12 +241,12 @@ def recover(operation: TenantOperation, on_progress: OnProgress, age_identity_fi
         if row.phase == RestorePhase.SERVING:
             finish(tenant, server_session, row, on_progress, age_identity_file=age_identity_file)
             return
-        _undo(server_session, tenant, row, _("It was cut off, and undone."))
-    raise RestoreRefused(tenant.id, _("The operation was cut off before the databases were swapped."))
+        _undo(server_session, tenant, row, _("It was interrupted and undone."))
+    raise RestoreRefused(tenant.id, _("The operation was interrupted before the databases were swapped."))
 
 
 def _undo(server_session: ServerSession, tenant: Tenant, row: Restore, reason: str) -> None:
-    """Give up a restore that has replaced nothing: remove what it made, and open the tenant where it was closed."""
+    """Undo a restore that has replaced nothing: drop its scratch database, and reopen the tenant if it was closed."""
     if row.operation.kind == KIND:
         Scratch(server_session, row.scratch, row.scratch).drop()
     if row.phase == RestorePhase.SWAPPING and server_session.database_exists(row.live):
@@ -255,12 +255,12 @@ def _undo(server_session: ServerSession, tenant: Tenant, row: Restore, reason: s
         swap.back_to_work(tenant)
         Restore.objects.using(CONTROL).filter(pk=row.pk).update(phase=RestorePhase.DONE)
         operation_end(row.operation, OperationStatus.UNDONE, error=reason)
-        # Not the reason, which may quote what is in the database.
+        # Not the reason, which may quote database contents.
         audit(row, "tenant.restore.undo", source=row.source, kept=row.kept)
 
 
 def _serve(server_session: ServerSession, tenant: Tenant, row: Restore, heads: dict[str, object]) -> None:
-    """Open the tenant on its new database, durably; the replaced one, if there was any, is kept from here on."""
+    """Open the tenant on its new database, durably; start keeping the replaced one, if any."""
     built = row.report or {}
     kept = server_session.database_exists(row.kept)
     with transaction.atomic(using=CONTROL):
@@ -272,7 +272,7 @@ def _serve(server_session: ServerSession, tenant: Tenant, row: Restore, heads: d
             schema_stamp="",
             schema_checked_at=Now(),
         )
-        # An undo uses up what it puts back.
+        # An undo turns the kept database into the live one, so no kept one is left.
         Restore.objects.using(CONTROL).filter(tenant_id=tenant.id, kept=row.scratch).update(kept_until=None)
         row.phase = RestorePhase.SERVING
         row.kept_until = timezone.now() + timedelta(days=settings.RESTORE_UNDO_DAYS) if kept else None
@@ -281,7 +281,7 @@ def _serve(server_session: ServerSession, tenant: Tenant, row: Restore, heads: d
 
 
 def _heads(server_session: ServerSession, tenant: Tenant, row: Restore) -> dict[str, object]:
-    """Read back from the restored database's own log how the two chains are tied together."""
+    """Read the two chains' heads back from the restored database's audit log."""
     with owner_connection(server_session.server, row.live, work_of(tenant)) as connection:
         entries = AuditLog.objects.using(connection.alias).filter(action="tenant.restore")
         details = entries.order_by("-sequence").values_list("details", flat=True).first() or {}

@@ -1,1 +1,1 @@
-"""Removing what is past its time, and what happens every day."""
+"""Daily backups, and removal of what has expired."""

@@ -1,4 +1,4 @@
-"""What Celery beat has done every day: all tenants and servers backed up, and what is past its time removed."""
+"""The daily job of Celery beat: back up all tenants and servers, then prune."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from tenants.retention.prune import backup_prune
 
 LOCK = "seo-gen:backup-daily"
 ACTION = "backup.daily"
-# A daily backup that ended less than this ago is today's, even where BACKUP_DAILY_HOUR was changed since.
+# A daily backup that finished less than this ago counts as today's, even if BACKUP_DAILY_HOUR changed since.
 ONCE_WITHIN = timedelta(hours=12)
 
 
 def backup_daily() -> list[str]:
-    """Back up every tenant with its files to BACKUP_DAILY_OUTPUT, then servers, then prune; return every failure.
+    """Back up every tenant with its files to BACKUP_DAILY_OUTPUT, then servers, then prune; return the failures.
 
-    Of the servers those whose log is archived: base backups to CLUSTER_BACKUP_OUTPUT. One sentence for each failure.
-    Does nothing where it is not due: the message that asks for it may be repeated, or be anybody's who can write to the
-    broker. One that was killed leaves no entry of its end, and is done again.
-    Raises `TenantBusy` where another process is at it.
+    Servers whose log is archived get a base backup in CLUSTER_BACKUP_OUTPUT. Each failure is one sentence.
+    Does nothing if it is not due: the task message may be delivered twice, or come from anyone who can write to the
+    broker. A killed run records no end, so it runs again. Raises `TenantBusy` if another process is running it.
     """
     with advisory_lock(LOCK, wait_s=1, busy=lambda: TenantBusy("*", "daily backup")):
         if not _is_due():

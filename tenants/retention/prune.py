@@ -1,4 +1,4 @@
-"""Remove what is past its time: old backups, and databases that restores replaced."""
+"""Remove expired backups, and expired databases that restores replaced."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from tenants.servers.session import ServerSession
 
 @dataclass(frozen=True)
 class PrunedItem:
-    """One thing that was, or with `dry_run` would be, removed; or why it could not be."""
+    """One item that was removed (or would be, with `dry_run`), or the problem that prevented it."""
 
-    # "" for what belongs to a server.
+    # "" for a server's items.
     tenant_id: str
     # "backup", "replaced database", "base backup", "archived log" or "superseded rows".
     kind: str
@@ -42,13 +42,13 @@ class PrunedItem:
 
 
 def backup_prune(*, days: int | None = None, dry_run: bool = False) -> list[PrunedItem]:
-    """Remove backups older than `days` (the setting's, where None), and replaced databases whose time is over.
+    """Remove backups older than `days` (None: the setting's), and expired replaced databases.
 
-    So are base backups and archived logs of servers, by CLUSTER_BACKUP_RETENTION_DAYS, and what files of the control
-    database still hold of erased tenants; a dry run leaves them out.
+    Also removes servers' base backups and archived WAL, by CLUSTER_BACKUP_RETENTION_DAYS, and data of erased tenants
+    that is left in the control database's files; a dry run skips these.
 
-    The newest completed backup of a tenant is never removed, whatever its age; nor are exports, which somebody asked
-    for by name. What cannot be removed is told of and tried again the next time.
+    A tenant's newest completed backup is never removed, and neither are exports, which someone asked for explicitly.
+    Failures are reported and tried again the next time.
     """
     pruned = _prune_backups(settings.BACKUP_RETENTION_DAYS if days is None else days, dry_run) + _prune_kept(dry_run)
     return pruned if dry_run else pruned + _prune_superseded() + _prune_clusters()
@@ -73,9 +73,9 @@ def _try(backup: Backup) -> str:
 
 
 def backup_remove(backup: Backup) -> None:
-    """Remove a backup's files, the manifest first, then say so in its record; raise `PlaceError`. May be repeated.
+    """Remove a backup's files, manifest first, then update its record; raise `PlaceError`. Safe to repeat.
 
-    The entry in the audit log comes before all: files know no transaction, and none may go without an entry.
+    The audit entry comes first: file removal is not transactional, and no file may vanish unrecorded.
     """
     place = place_at(backup.place)
     with transaction.atomic(using=CONTROL):
@@ -95,7 +95,9 @@ def _prune_superseded() -> list[PrunedItem]:
     if superseded_remove():
         return []
     return [
-        PrunedItem("", "superseded rows", "", _("The control database's tables were in use; the next time will do."))
+        PrunedItem(
+            "", "superseded rows", "", _("The control database's tables were in use; the next prune will try again.")
+        )
     ]
 
 
@@ -135,9 +137,9 @@ def _drop(row: Restore) -> str:
 
 
 def kept_drop(row: Restore) -> None:
-    """Drop what a restore replaced, and the files it kept aside; call it with the tenant's lock. May be repeated.
+    """Drop the database that a restore replaced, and the files it kept aside. Safe to repeat.
 
-    Recorded first, as `backup_remove` does it.
+    The caller holds the tenant's lock. The audit entry comes first, as in `backup_remove`.
     """
     tenant = tenant_get(row.tenant_id)
     with transaction.atomic(using=CONTROL):
@@ -149,7 +151,7 @@ def kept_drop(row: Restore) -> None:
             details={"operation": str(row.pk), "kept": row.kept},
         )
     if tenant.server is not None:
-        # Without a commit between, recovery to the moment before would still remove the files.
+        # Files are not transactional: without a commit in between, recovery to just before would still lose them.
         restore_point(tenant.server, reason="prune", tenant_id=tenant.id)
         with ServerSession(tenant.server, database_prefix(), work_name("prune", tenant.identity)) as server_session:
             server_session.drop_database(row.kept)

@@ -50,26 +50,30 @@ def refused(*words: str) -> str:
     return str(told.value)
 
 
-ONE_FILE = "“-” is standard output, which takes one file; here several are written."
+ONE_FILE = "“-” is standard output, which takes a single file, but this operation writes several."
 BOTH = "--json and --output - both write to standard output"
 # (command, arguments, what is said); {id}, {file} (a backup), {key} (an identity), {folder} and {text} (no identity).
 WRONG = [
     ("tenant_restore", "--tenant-id {id} --backup-file /nope/nowhere.dump", "/nope/nowhere.dump does not exist"),
     ("tenant_restore", "--tenant-id {id} --backup-file {folder}", "cannot be read: Is a directory"),
-    ("tenant_restore", "--tenant-id {id} --backup-file s3://", "names no file"),
+    ("tenant_restore", "--tenant-id {id} --backup-file s3://", "lacks a file name"),
     (
         "tenant_restore",
         "--tenant-id {id} --backup-file {file} --age-identity-file /nope/key",
         "/nope/key cannot be used",
     ),
-    ("tenant_restore", "--tenant-id {id} --backup-file {file} --age-identity-file {text}", "it holds no age identity"),
+    (
+        "tenant_restore",
+        "--tenant-id {id} --backup-file {file} --age-identity-file {text}",
+        "it contains no age identity",
+    ),
     ("tenant_restore", "--tenant-id {id} --backup-file {sealed}", "no identity that could open it was given"),
     ("tenant_restore", "--tenant-id {other} --backup-file {file}", "The backup is of tenant {id}"),
     ("tenant_restore", "--tenant-id nobody --backup-file {file}", "There is no tenant 'nobody'"),
     ("tenant_restore", "--tenant-id {id} --to-time yesterday", "'yesterday' is not a valid time"),
     ("tenant_restore", "--tenant-id {id} --to-time 2026-01-01T00:00:00", "has no UTC offset"),
     ("tenant_restore", "--tenant-id {id} --to-time 1999-01-01T00:00:00Z", "base backup"),
-    ("tenant_restore", "--tenant-id {id} --undo", "No database that a restore replaced is kept"),
+    ("tenant_restore", "--tenant-id {id} --undo", "There is no restore to undo: no replaced database is kept"),
     ("tenant_restore", "--tenant-id {id} --as new-{id} --backup-file /nope/nowhere.dump", "does not exist"),
     ("tenant_restore", "--tenant-id {id} --as new-{id} --to-time 1999-01-01T00:00:00Z", "base backup"),
     ("tenant_drill", "--tenant-id {id} --backup-file /nope/nowhere.dump", "/nope/nowhere.dump does not exist"),
@@ -81,10 +85,10 @@ WRONG = [
     ("tenant_import", "--file {bundle} --id new-{id} --age-identity-file /nope/key", "/nope/key cannot be used"),
     ("backup_verify", "--file {file} --age-identity-file /nope/key", "/nope/key cannot be used"),
     ("backup_verify", "--all --age-identity-file /nope/key", "/nope/key cannot be used"),
-    ("tenant_backup", "--tenant-id {id} --output {folder}/x --encrypt-to age1nonsense", "is no age recipient"),
-    ("tenant_backup", "--all --output s3://", "names no bucket"),
+    ("tenant_backup", "--tenant-id {id} --output {folder}/x --encrypt-to age1nonsense", "is not an age recipient"),
+    ("tenant_backup", "--all --output s3://", "lacks a bucket"),
     ("tenant_export", "--tenant-id {id} --output {file}", "exists already"),
-    ("tenant_export", "--tenant-id {id} --output {folder}/x --encrypt-to age1nonsense", "is no age recipient"),
+    ("tenant_export", "--tenant-id {id} --output {folder}/x --encrypt-to age1nonsense", "is not an age recipient"),
     ("tenant_create", "--name x --id new-{id} --server nowhere", "There is no database server 'nowhere'"),
     ("tenant_delete", "--tenant-id nobody", "There is no tenant 'nobody'"),
     ("cluster_backup", "--server nowhere", "There is no database server 'nowhere'"),
@@ -98,13 +102,13 @@ WRONG = [
     ("tenant_export", "--tenant-id {id} --output - --json", BOTH),
     ("tenant_backup", "--tenant-id {id} --output - --json", BOTH),
     ("audit_export", "--tenant-id {id} --output - --json", BOTH),
-    ("tenant_export", "--tenant-id {id} --output - --encrypt-to age1nonsense", "is no age recipient"),
+    ("tenant_export", "--tenant-id {id} --output - --encrypt-to age1nonsense", "is not an age recipient"),
     # Folders that are none, and buckets that are not there.
     ("tenant_backup", "--tenant-id {id} --output {text}", "{text} cannot be written: Not a directory."),
     ("tenant_backup", "--all --output {text}/below", "{text}/below cannot be written: Not a directory."),
-    ("tenant_backup", "--all --output s3://nowhere/x", "There is no bucket s3://nowhere."),
+    ("tenant_backup", "--all --output s3://nowhere/x", "The bucket s3://nowhere does not exist."),
     ("tenant_export", "--tenant-id {id} --output {text}/x", "{text}/x cannot be written: Not a directory."),
-    ("tenant_export", "--tenant-id {id} --output s3://nowhere/x", "There is no bucket s3://nowhere."),
+    ("tenant_export", "--tenant-id {id} --output s3://nowhere/x", "The bucket s3://nowhere does not exist."),
     ("audit_export", "--control --output {text}/x", "{text}/x cannot be written: Not a directory."),
     ("cluster_backup", "--output {text}", "{text} cannot be written: Not a directory."),
     # An identity is not needed for a time, but who names one means it.
@@ -219,7 +223,7 @@ def test_a_dump_goes_from_pipe_to_pipe(tenant: Tenant, age_key: AgeKey, encrypte
     options = ("--encrypt-to", age_key.recipient) if encrypted else ("--format", "plain")
     dumped = seo_gen_piped("tenant", "backup", "--tenant-id", tenant.id, "--output", "-", *options)
     assert dumped.returncode == 0, dumped.stderr
-    assert f"The database of tenant {tenant.id} is dumped to standard output".encode() in dumped.stderr
+    assert f"The database of tenant {tenant.id} was dumped to standard output".encode() in dumped.stderr
     assert_recorded(tenant, "backup", dumped.stdout)
     add_run(tenant)
     words = ("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", "-")

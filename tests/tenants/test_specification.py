@@ -170,7 +170,7 @@ def test_the_specified_command_lines_run_as_they_are_written_without_a_terminal(
     mark(tenant)
     result = script(restore, tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "Tenant customer-a is restored from" in result.stdout and not is_marked(tenant)
+    assert "Tenant customer-a was restored from" in result.stdout and not is_marked(tenant)
     result = script(delete, tmp_path)
     assert result.returncode == 0, result.stderr
     tenant.refresh_from_db()

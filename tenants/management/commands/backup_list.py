@@ -11,11 +11,11 @@ from tenants.selectors import backups
 
 
 class Command(OperatorCommand):
-    help = "List the catalogue of backups and exports, from the control database alone."
+    help = "List the catalogue of backups and exports, using only the control database."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant-id", help="Only this tenant's.")
-        parser.add_argument("--all", action="store_true", help="Failed and removed ones too.")
+        parser.add_argument("--tenant-id", help="Only this tenant's backups.")
+        parser.add_argument("--all", action="store_true", help="Include failed and removed backups.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
@@ -24,7 +24,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if not document:
-            self.stdout.write(_("There is no backup; `seo-gen tenant backup --all --output DIR` makes some."))
+            self.stdout.write(_("There are no backups. Make some with `seo-gen tenant backup --all --output DIR`."))
             return
         rows = [
             (

@@ -11,28 +11,28 @@ from tenants.retention.prune import backup_prune
 
 
 class Command(OperatorCommand):
-    help = "Remove backups that are past their retention, and databases that restores replaced and nobody put back."
+    help = "Remove expired backups, and databases that restores replaced and no one put back in time."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--days",
             type=int,
             metavar="N",
-            help="Keep backups for so many days; BACKUP_RETENTION_DAYS unless given.",
+            help="Keep backups for N days (default: BACKUP_RETENTION_DAYS).",
         )
-        parser.add_argument("--dry-run", action="store_true", help="Show what would be removed, and remove nothing.")
+        parser.add_argument("--dry-run", action="store_true", help="Only show what would be removed.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
         days = settings.BACKUP_RETENTION_DAYS if options["days"] is None else options["days"]
         if days < 0:
-            raise Refusal(_("A retention has at least 0 days."), code="retention_invalid")
+            raise Refusal(_("--days must be 0 or more."), code="retention_invalid")
         self.pruned = backup_prune(days=days, dry_run=options["dry_run"])
         return {"dry_run": options["dry_run"], "removed": [asdict(one) for one in self.pruned]}
 
     def present(self, document: Any) -> None:
         if not document["removed"]:
-            self.stdout.write(_("Nothing is past its time."))
+            self.stdout.write(_("Nothing has expired."))
             return
         rows = [(row["tenant_id"], row["kind"], row["what"], row["problem"]) for row in document["removed"]]
         print_table([_("tenant"), _("kind"), _("what"), _("problem")], rows)

@@ -11,14 +11,14 @@ from tenants.restore.verify_backup import backups_verify
 
 
 class Command(OperatorCommand):
-    help = "Restore backups into a scratch database and compare what comes out; exit 1 if one is not whole."
+    help = "Restore backups into a scratch database and check the result; exit with status 1 if one fails."
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--all", action="store_true", help="The newest backup of every tenant.")
-        which.add_argument("--file", help="This one: a path or s3://bucket/key.")
+        which.add_argument("--file", help="Only this backup: a path or s3://bucket/key.")
         parser.add_argument(
-            "--age-identity-file", metavar="FILE", help="The age identity that opens an encrypted backup."
+            "--age-identity-file", metavar="FILE", help="The age identity that decrypts an encrypted backup."
         )
         super().add_arguments(parser)
 
@@ -30,12 +30,12 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         rows = [
-            (row["tenant_id"], row["file"], f"{row['seconds']:.1f}", row["problem"] or _("whole")) for row in document
+            (row["tenant_id"], row["file"], f"{row['seconds']:.1f}", row["problem"] or _("intact")) for row in document
         ]
-        print_table([_("tenant"), _("file"), _("seconds"), _("found")], rows)
+        print_table([_("tenant"), _("file"), _("seconds"), _("result")], rows)
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
         bad = [one.file for one in self.verifications if one.problem]
         if bad:
-            raise Refusal(_("Not whole: %(files)s.") % {"files": ", ".join(bad)}, code="backups_not_whole")
+            raise Refusal(_("Verification failed: %(files)s.") % {"files": ", ".join(bad)}, code="backups_not_whole")

@@ -11,22 +11,24 @@ from tenants.presentation import show_progress
 
 
 class Command(OperatorCommand):
-    help = "Make a base backup of a whole database server, from which it can be recovered to any later time."
+    help = "Make a base backup of a whole database server; tenants can be restored to any later time from it."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--server", metavar="NAME", help="The server's name; the default server unless given.")
+        parser.add_argument("--server", metavar="NAME", help="The server's name (default: the default server).")
         parser.add_argument(
-            "--output", metavar="DIR_OR_S3_URL", help="A folder or s3://bucket/prefix (CLUSTER_BACKUP_OUTPUT)."
+            "--output",
+            metavar="DIR_OR_S3_URL",
+            help="A folder or s3://bucket/prefix (default: CLUSTER_BACKUP_OUTPUT).",
         )
         parser.add_argument(
             "--incremental",
             action="store_true",
-            help="Keep only what changed since the newest base backup (PostgreSQL 17 and newer).",
+            help="Store only the changes since the newest base backup (PostgreSQL 17 and newer).",
         )
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
-        # Before the server is asked to write itself down.
+        # Check this before the server starts a backup.
         place_at(options["output"] or settings.CLUSTER_BACKUP_OUTPUT).require_writable()
         backup = cluster_backup(
             server_name=options["server"],

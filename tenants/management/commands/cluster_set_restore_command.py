@@ -8,7 +8,7 @@ from tenants.pitr.set_restore_command import cluster_set_restore_command
 
 
 class Command(OperatorCommand):
-    help = "Set the command with which another tool fetches a database server's archived write-ahead log."
+    help = "Set the command that fetches a database server's WAL from another tool's archive."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--server", metavar="NAME", required=True, help="The server's name.")
@@ -16,7 +16,7 @@ class Command(OperatorCommand):
         what.add_argument(
             "--command", dest="restore_command", metavar="COMMAND", help="The restore_command, with %%f and %%p."
         )
-        what.add_argument("--none", action="store_true", help="Remove it.")
+        what.add_argument("--none", action="store_true", help="Remove the restore command.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
@@ -29,6 +29,6 @@ class Command(OperatorCommand):
         if not document["changed"]:
             self.stdout.write(_("Nothing changed for database server %(name)s.") % name)
         elif document["set"]:
-            self.stdout.write(_("Database server %(name)s is recovered with this restore command from now on.") % name)
+            self.stdout.write(_("The restore command of database server %(name)s was set.") % name)
         else:
-            self.stdout.write(_("Database server %(name)s has no restore command any more.") % name)
+            self.stdout.write(_("The restore command of database server %(name)s was removed.") % name)

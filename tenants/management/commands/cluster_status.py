@@ -11,14 +11,14 @@ from tenants.pitr.status import cluster_statuses
 
 
 class Command(OperatorCommand):
-    help = "Say which times each database server can be recovered to; exit 1 if something stands in the way."
+    help = "Show which times each database server can be restored to; exit with status 1 if there are problems."
 
     def perform(self, **options: Any) -> Any:
         self.statuses = cluster_statuses()
         return [asdict(status) for status in self.statuses]
 
     def present(self, document: Any) -> None:
-        columns = [_("server"), _("base backups"), _("from"), _("to"), _("archive"), _("recovery last verified")]
+        columns = [_("server"), _("base backups"), _("from"), _("to"), _("WAL archive"), _("restore last tested")]
         rows = [
             (
                 row["server"],

@@ -11,10 +11,10 @@ from tenants.presentation import show_progress
 
 
 class Command(OperatorCommand):
-    help = "Read a server's base backups and archived log, and compare checksums; exit 1 if something is damaged."
+    help = "Verify the checksums of a server's base backups and archived WAL; exit with status 1 if any is damaged."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--server", metavar="NAME", help="The server's name; the default server unless given.")
+        parser.add_argument("--server", metavar="NAME", help="The server's name (default: the default server).")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
@@ -23,11 +23,13 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         kinds = {"base backup": _("base backup"), "WAL archive": _("WAL archive")}
-        rows = [(kinds[row["kind"]], row["path"], row["problem"] or _("whole")) for row in document]
-        print_table([_("kind"), _("file"), _("found")], rows)
+        rows = [(kinds[row["kind"]], row["path"], row["problem"] or _("intact")) for row in document]
+        print_table([_("kind"), _("file"), _("result")], rows)
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
         bad = [one.path for one in self.verified if one.problem]
         if bad:
-            raise Refusal(_("Not whole: %(files)s.") % {"files": ", ".join(bad)}, code="server_backups_not_whole")
+            raise Refusal(
+                _("Verification failed: %(files)s.") % {"files": ", ".join(bad)}, code="server_backups_not_whole"
+            )

@@ -15,33 +15,40 @@ from tenants.presentation import backup_document, show_progress
 
 
 class Command(OperatorCommand):
-    help = "Back up the database of one tenant, or of all, and on demand its files, to a folder or S3."
+    help = "Back up the database of one tenant or of all, and optionally the files, to a folder or S3."
 
     outcomes: list[BackupOutcome]
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument(
-            "--all", action="store_true", help="Every tenant; goes on past one that fails, then exits 1."
+            "--all", action="store_true", help="All tenants; continue if one fails, then exit with status 1."
         )
-        which.add_argument("--tenant-id", help="Only this one.")
+        which.add_argument("--tenant-id", help="Only this tenant.")
         parser.add_argument(
             "--output",
             required=True,
             metavar="DIR_OR_S3_URL",
-            help="A folder, or s3://bucket/prefix; or - for one tenant's dump alone on standard output.",
+            help="A folder or s3://bucket/prefix; or - to write one tenant's dump to standard output.",
         )
         parser.add_argument(
-            "--format", choices=DumpFormat.values, default=DumpFormat.CUSTOM.value, help="pg_dump's (custom)."
+            "--format",
+            choices=DumpFormat.values,
+            default=DumpFormat.CUSTOM.value,
+            help="pg_dump's format (default: custom).",
         )
-        parser.add_argument("--with-storage", action="store_true", help="The tenant's files as well.")
+        parser.add_argument("--with-storage", action="store_true", help="Include the tenant's files.")
         parser.add_argument(
             "--encrypt-to",
             metavar="RECIPIENT",
-            help="An age recipient; BACKUP_AGE_RECIPIENT unless given, none if empty.",
+            help="An age recipient (default: BACKUP_AGE_RECIPIENT); empty for no encryption.",
         )
         parser.add_argument(
-            "--workers", type=at_least(1), default=WORKERS, metavar="N", help=f"Tenants at a time ({WORKERS})."
+            "--workers",
+            type=at_least(1),
+            default=WORKERS,
+            metavar="N",
+            help=f"How many tenants to back up at a time (default: {WORKERS}).",
         )
         super().add_arguments(parser)
 
@@ -58,7 +65,7 @@ class Command(OperatorCommand):
                 on_progress=show_progress,
             )
             return asdict(streamed)
-        # Once, instead of a failure of each tenant.
+        # Fail once here, instead of for each tenant.
         place_at(options["output"]).require_writable()
         self.outcomes = tenant_backup(
             tenant_id=options["tenant_id"],
@@ -82,7 +89,7 @@ class Command(OperatorCommand):
         if isinstance(document, dict):
             said = {**document, "size": size(document["size_bytes"])}
             self.stderr.write(
-                _("The database of tenant %(tenant_id)s is dumped to standard output (%(size)s).") % said, str
+                _("The database of tenant %(tenant_id)s was dumped to standard output (%(size)s).") % said, str
             )
             return
         made = [row["backup"] for row in document if row["backup"]]
@@ -93,8 +100,8 @@ class Command(OperatorCommand):
             if row["large_objects_left_out"]:
                 self.stderr.write(
                     _(
-                        "Tenant %(tenant_id)s holds large objects, which its backup leaves out"
-                        " (`seo-gen tenant status --tenant-id %(tenant_id)s`)."
+                        "Tenant %(tenant_id)s has large objects, which its backup does not include"
+                        " (see `seo-gen tenant status --tenant-id %(tenant_id)s`)."
                     )
                     % row
                 )

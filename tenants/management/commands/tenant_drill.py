@@ -11,7 +11,7 @@ from tenants.restore.drill import tenant_drill
 
 
 class Command(OperatorCommand):
-    help = "Try out a tenant's restore in a scratch database, and say how long it took; the tenant is not touched."
+    help = "Rehearse a tenant's restore in a scratch database and time each step; the tenant is not touched."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
@@ -20,10 +20,10 @@ class Command(OperatorCommand):
         source.add_argument(
             "--to-time",
             metavar="TIME",
-            help="A moment, ISO 8601 with its offset; now, or the newest backup, unless given.",
+            help="A time, in ISO 8601 with its UTC offset (default: now, or else the newest backup).",
         )
         parser.add_argument(
-            "--age-identity-file", metavar="FILE", help="The age identity that opens an encrypted backup."
+            "--age-identity-file", metavar="FILE", help="The age identity that decrypts an encrypted backup."
         )
         super().add_arguments(parser)
 
@@ -41,5 +41,6 @@ class Command(OperatorCommand):
         rows = [(step, f"{seconds:.1f}") for step, seconds in document["timing_s"].items()]
         print_table([_("step"), _("seconds")], rows)
         self.stdout.write(
-            _("Tenant %(tenant_id)s could be restored from %(source)s: %(seconds).1f s without the swap.") % document
+            _("Tenant %(tenant_id)s can be restored from %(source)s; without the swap, it took %(seconds).1f s.")
+            % document
         )

@@ -11,12 +11,12 @@ from tenants.restore.orphans import tenant_orphans
 
 
 class Command(OperatorCommand):
-    help = "List, or remove, the files of a tenant that no row refers to, such as a restore leaves."
+    help = "List or remove a tenant's files that no row refers to, such as a restore leaves behind."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
-        parser.add_argument("--remove", action="store_true", help="Remove them.")
-        parser.add_argument("--confirm", action="store_true", help="Do not ask for the tenant's id to be typed.")
+        parser.add_argument("--remove", action="store_true", help="Remove the files.")
+        parser.add_argument("--confirm", action="store_true", help="Do not ask to type the tenant's id.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
@@ -26,8 +26,8 @@ class Command(OperatorCommand):
             self.confirm(
                 tenant_id,
                 ngettext(
-                    "%(count)d file of tenant %(id)s is going to be removed.",
-                    "%(count)d files of tenant %(id)s are going to be removed.",
+                    "%(count)d file of tenant %(id)s will be removed.",
+                    "%(count)d files of tenant %(id)s will be removed.",
                     len(found),
                 )
                 % {"count": len(found), "id": tenant_id},
@@ -38,7 +38,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if not document["files"]:
-            self.stdout.write(_("Every file belongs to a row."))
+            self.stdout.write(_("There are no orphaned files."))
             return
         print_table([_("file"), _("size")], [(one["path"], size(one["size_bytes"])) for one in document["files"]])
         if document["removed"]:

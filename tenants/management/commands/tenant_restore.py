@@ -12,42 +12,41 @@ from tenants.restore.undo import tenant_restore_undo
 from tenants.selectors import tenant_get
 from tenants.transfer.clone import tenant_clone
 
-# How many of each a person is shown; --json has all.
+# How many items of each list are shown; --json has all.
 SHOWN = 10
 
 
 class Command(OperatorCommand):
-    help = "Put a tenant back into the state of a backup or of a moment, undo that, or make a new tenant of it."
+    help = "Restore a tenant from a backup or to a point in time, undo that, or create a new tenant from it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
         source = parser.add_mutually_exclusive_group(required=True)
         source.add_argument("--backup-file", metavar="FILE", help="A path or s3://bucket/key; custom or plain SQL.")
-        source.add_argument("--to-time", metavar="TIME", help="A moment, ISO 8601 with its offset.")
-        source.add_argument("--undo", action="store_true", help="Put back what the last restore replaced.")
+        source.add_argument("--to-time", metavar="TIME", help="A time, in ISO 8601 with its UTC offset.")
+        source.add_argument("--undo", action="store_true", help="Put back the database that the last restore replaced.")
         parser.add_argument(
-            "--as", dest="new_id", metavar="NEW_ID", help="Make a new tenant instead, and leave this one alone."
+            "--as", dest="new_id", metavar="NEW_ID", help="Create a new tenant instead, and leave this one unchanged."
         )
         parser.add_argument(
             "--from-erased",
             default="",
             metavar="REASON",
-            help="With --as: go on though the tenant was erased; the reason is recorded.",
+            help="With --as: restore the data of an erased tenant anyway; the reason is logged.",
         )
         parser.add_argument(
-            "--age-identity-file", metavar="FILE", help="The age identity that opens an encrypted backup."
+            "--age-identity-file", metavar="FILE", help="The age identity that decrypts an encrypted backup."
         )
-        parser.add_argument("--stop-runs", action="store_true", help="Go on though runs are at work; they fail.")
-        parser.add_argument(
-            "--confirm", action="store_true", help="Do not ask in a terminal for the tenant's id to be typed."
-        )
+        parser.add_argument("--stop-runs", action="store_true", help="Restore even if runs are running; they fail.")
+        parser.add_argument("--confirm", action="store_true", help="Do not ask to type the tenant's id in a terminal.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
         tenant_id, new_id = options["tenant_id"], options["new_id"]
         if new_id and options["undo"]:
             raise Refusal(
-                _("--undo puts back a tenant's own database; it cannot make another tenant."), code="options_conflict"
+                _("--undo puts back a tenant's own database; it cannot create another tenant."),
+                code="options_conflict",
             )
         to_time = aware_time(options["to_time"]) if options["to_time"] else None
         source = {
@@ -68,12 +67,13 @@ class Command(OperatorCommand):
             )
         if options["from_erased"]:
             raise Refusal(
-                _("--from-erased needs --as: the id of an erased tenant is never used again."), code="options_conflict"
+                _("--from-erased requires --as: the id of an erased tenant is never used again."),
+                code="options_conflict",
             )
         tenant_restore_check(tenant_id=tenant_id, undo=options["undo"], **source)
         self.confirm(
             tenant_id,
-            _("The database of tenant %(id)s is going to be replaced; it is kept, and can be put back.")
+            _("The database of tenant %(id)s will be replaced. The old one is kept, and can be put back.")
             % {"id": tenant_id},
             confirmed=options["confirm"],
             can_be_undone=True,
@@ -88,28 +88,28 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if "from_tenant" in document:
-            self.stdout.write(_("Tenant %(tenant_id)s is active, made of %(source)s.") % document)
+            self.stdout.write(_("Tenant %(tenant_id)s was created from %(source)s and is active.") % document)
         else:
             self._present_restore(document)
-        self._list(_("Files that rows refer to and that are missing"), document["missing_files"])
+        self._list(_("Missing files that rows refer to"), document["missing_files"])
 
     def _present_restore(self, document: Any) -> None:
-        self.stdout.write(_("Tenant %(tenant_id)s is restored from %(source)s.") % document)
+        self.stdout.write(_("Tenant %(tenant_id)s was restored from %(source)s.") % document)
         if document["unavailable_ms"] is not None:
             self.stdout.write(_("It was closed for %(unavailable_ms)d ms.") % document)
         if document["kept_until"]:
             until = f"{localtime(document['kept_until']):%Y-%m-%d %H:%M}"
             self.stdout.write(
-                _("What was replaced is kept until %(until)s: `seo-gen tenant restore --tenant-id %(id)s --undo`.")
+                _("To undo this until %(until)s, run `seo-gen tenant restore --tenant-id %(id)s --undo`.")
                 % {"until": until, "id": document["tenant_id"]}
             )
         self._list(_("Migrations applied"), document["migrations"])
-        self._list(_("Differences of its schema, as in the backup"), document["drift"])
-        self._list(_("Runs that were at work, failed"), document["failed_runs"])
-        self._list(_("Runs newer than the restored state, gone"), document["lost_runs"])
+        self._list(_("Schema differences, as in the backup"), document["drift"])
+        self._list(_("Runs that were running and are now marked as failed"), document["failed_runs"])
+        self._list(_("Lost runs (newer than the restored state)"), document["lost_runs"])
         self._list(_("Runs that are back"), document["returned_runs"])
-        self._list(_("Files brought back"), document["restored_files"])
-        self._list(_("Files that only the replaced state refers to, or none"), document["orphans"])
+        self._list(_("Restored files"), document["restored_files"])
+        self._list(_("Orphaned files (referenced only by the replaced database, or by nothing)"), document["orphans"])
 
     def _list(self, title: str, names: list[str]) -> None:
         if names:
@@ -117,4 +117,4 @@ class Command(OperatorCommand):
             for name in names[:SHOWN]:
                 self.stdout.write(f"  {name}")
             if len(names) > SHOWN:
-                self.stdout.write(_("  and %(count)d more; --json has them") % {"count": len(names) - SHOWN})
+                self.stdout.write(_("  and %(count)d more; --json lists them all") % {"count": len(names) - SHOWN})

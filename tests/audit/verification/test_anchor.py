@@ -301,7 +301,7 @@ def test_a_place_that_cannot_be_written_is_told_and_the_database_has_its_anchors
 def test_a_folder_cannot_lock(control: Victim, folder: Path, settings: Settings) -> None:
     settings.AUDIT_ANCHOR_LOCK_DAYS = 1
     [problem] = audit_anchor().problems
-    assert "is a folder, in which nothing can be locked" in problem and "AUDIT_ANCHOR_LOCK_DAYS" in problem
+    assert "is a folder, and files in folders cannot be locked" in problem and "AUDIT_ANCHOR_LOCK_DAYS" in problem
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ from tests.tenants.support.backups import back_up
 from tests.tenants.support.filled import add_run, everything_of
 
 
-def test_the_manifest_tells_what_must_come_out_again(tenant: Tenant, tmp_path: Path) -> None:
+def test_manifest_describes_the_expected_result(tenant: Tenant, tmp_path: Path) -> None:
     run = add_run(tenant)
     file = Path(back_up(tenant, tmp_path / "new" / "folder", with_storage=True))
     manifest = json.loads(Path(f"{file}.json").read_text())
@@ -91,7 +91,7 @@ def test_a_backup_is_of_one_moment(tenant: Tenant, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("empty_fleet")
-def test_all_goes_on_past_a_tenant_that_fails_and_names_it(make_tenant: MakeTenant, tmp_path: Path) -> None:
+def test_all_continues_after_a_failed_tenant_and_names_it(make_tenant: MakeTenant, tmp_path: Path) -> None:
     tenants = [make_tenant() for _ in range(3)]
     ill = tenants[1]
     Tenant.objects.filter(pk=ill.pk).update(database_url="postgresql://u:secret@127.0.0.1:9/nowhere")
@@ -121,7 +121,7 @@ def test_beat_has_everybody_backed_up_once_a_day(make_tenant: MakeTenant, tmp_pa
 
 
 @pytest.mark.usefixtures("empty_fleet")
-def test_a_daily_backup_that_nobody_wanted_is_not_made(tenant: Tenant, settings: Settings) -> None:
+def test_daily_backup_is_skipped_without_an_output(tenant: Tenant, settings: Settings) -> None:
     from tenants.tasks import daily
 
     settings.BACKUP_DAILY_OUTPUT = ""
@@ -141,7 +141,7 @@ def test_an_export_that_is_being_written_is_left_alone(tenant: Tenant, tmp_path:
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("s3://", "s3:// names no bucket"),
+        ("s3://", "s3:// lacks a bucket"),
         ("{file}/inside", "cannot be written: Not a directory|File exists"),
     ],
     ids=["no bucket", "a file"],
@@ -167,9 +167,7 @@ def test_s3_that_is_down_is_named_and_holds_no_secret(tenant: Tenant, settings: 
     assert "very-secret" not in outcome.problem
 
 
-def test_s3_that_cuts_the_stream_is_asked_again_and_if_need_be_told(
-    tenant: Tenant, s3_place: str, settings: Settings
-) -> None:
+def test_interrupted_s3_stream_is_retried_then_reported(tenant: Tenant, s3_place: str, settings: Settings) -> None:
     add_run(tenant, text="x" * 200_000)
     file = back_up(tenant, s3_place)
     live = everything_of(tenant)
@@ -234,7 +232,7 @@ def test_a_full_disk_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("empty_fleet")
-def test_a_full_disk_is_told_of_each_tenant_and_holds_up_nobody(make_tenant: MakeTenant, tmp_path: Path) -> None:
+def test_full_disk_is_reported_for_each_tenant(make_tenant: MakeTenant, tmp_path: Path) -> None:
     """On a file system of its own that takes two of the three, in a mount namespace of its own."""
     if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
         pytest.skip("this account may not mount")
@@ -257,7 +255,7 @@ def test_a_full_disk_is_told_of_each_tenant_and_holds_up_nobody(make_tenant: Mak
     Backup.objects.filter(place=str(tmp_path)).delete()
 
 
-def test_a_disk_that_is_full_elsewhere_is_told_of_the_tenant(
+def test_full_temporary_disk_is_reported_for_the_tenant(
     tenant_pair: tuple[Tenant, Tenant], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an export collects its parts in is no file of the place's."""
@@ -276,14 +274,12 @@ def test_a_disk_that_is_full_elsewhere_is_told_of_the_tenant(
 
 
 def test_an_unusable_recipient_is_refused_before_anything(tenant: Tenant, tmp_path: Path) -> None:
-    with pytest.raises(SealError, match="'age1nonsense' is no age recipient"):
+    with pytest.raises(SealError, match="'age1nonsense' is not an age recipient"):
         tenant_backup(tenant_id=tenant.id, output=str(tmp_path), recipient="age1nonsense")
     assert not Backup.objects.filter(tenant_id=tenant.id).exists()
 
 
-def test_the_settings_recipient_is_used_unless_told_otherwise(
-    tenant: Tenant, tmp_path: Path, age_key: AgeKey, settings: Settings
-) -> None:
+def test_settings_recipient_is_the_default(tenant: Tenant, tmp_path: Path, age_key: AgeKey, settings: Settings) -> None:
     settings.BACKUP_AGE_RECIPIENT = age_key.recipient
     settings.BACKUP_AGE_IDENTITY_FILE = age_key.age_identity_file
     file = back_up(tenant, tmp_path / "b")
@@ -319,9 +315,9 @@ def test_verification_finds_damage_and_missing_files(tenant: Tenant, tmp_path: P
         damaged.seek(-200, os.SEEK_END)
         damaged.write(b"x")
     result = seo_gen("backup", "verify", "--file", file)
-    assert result.returncode == 1 and "its sha256 is not the manifest's" in result.stdout
+    assert result.returncode == 1 and "its SHA-256 does not match the manifest" in result.stdout
     backup.refresh_from_db()
-    assert "its sha256 is not the manifest's" in backup.verify_error
+    assert "its SHA-256 does not match the manifest" in backup.verify_error
 
 
 def test_prune_removes_what_is_old_but_never_the_newest(tenant: Tenant, tmp_path: Path) -> None:
@@ -339,7 +335,7 @@ def test_prune_removes_what_is_old_but_never_the_newest(tenant: Tenant, tmp_path
     assert ControlAuditLog.objects.filter(resource_id=tenant.id, action="backup.remove").count() == 2
 
 
-def test_prune_drops_what_a_restore_replaced_when_its_time_is_over(tenant: Tenant, tmp_path: Path) -> None:
+def test_prune_drops_expired_replaced_databases(tenant: Tenant, tmp_path: Path) -> None:
     file = back_up(tenant, tmp_path)
     add_run(tenant)
     report = tenant_restore(tenant_id=tenant.id, backup_file=file)
@@ -349,10 +345,10 @@ def test_prune_drops_what_a_restore_replaced_when_its_time_is_over(tenant: Tenan
     assert pruned.kind == "replaced database" and pruned.problem == ""
     assert Restore.objects.get(pk=report.operation_id).kept_until is None
     result = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--undo", "--confirm")
-    assert result.returncode == 1 and "No database that a restore replaced is kept" in result.stderr
+    assert result.returncode == 1 and "There is no restore to undo: no replaced database is kept" in result.stderr
 
 
-def test_orphans_are_listed_and_removed_once_nobody_can_need_them(tenant: Tenant, tmp_path: Path) -> None:
+def test_orphans_are_listed_and_removed_once_unneeded(tenant: Tenant, tmp_path: Path) -> None:
     kept = add_run(tenant)
     file = back_up(tenant, tmp_path)
     lost = add_run(tenant)
@@ -378,10 +374,10 @@ def test_the_commands_say_what_they_did(tenant: Tenant, tmp_path: Path) -> None:
     assert asked.returncode == 1 and "Nothing was done." in asked.screen
     assert everything_of(tenant) == before
     restored = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", file)
-    assert restored.returncode == 0 and f"Tenant {tenant.id} is restored from {file}." in restored.stdout
+    assert restored.returncode == 0 and f"Tenant {tenant.id} was restored from {file}." in restored.stdout
     assert f"seo-gen tenant restore --tenant-id {tenant.id} --undo" in restored.stdout
     drilled = seo_gen("tenant", "drill", "--tenant-id", tenant.id, "--backup-file", file)
-    assert drilled.returncode == 0 and "could be restored from" in drilled.stdout
+    assert drilled.returncode == 0 and "can be restored from" in drilled.stdout
     undone = seo_gen("tenant", "restore", "--tenant-id", tenant.id, "--undo", "--confirm", "--json")
     assert json.loads(undone.stdout)["kept_until"]
 
@@ -425,5 +421,5 @@ class TestPlaces:
 
     @pytest.mark.parametrize("url", ["s3://bucket", "s3://", "folder/"])
     def test_a_url_without_a_file_is_refused(self, url: str) -> None:
-        with pytest.raises(PlaceError, match=r"names no file|names no bucket"):
+        with pytest.raises(PlaceError, match=r"lacks a file name|lacks a bucket"):
             split_file(url)

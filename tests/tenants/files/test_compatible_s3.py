@@ -122,7 +122,7 @@ def test_a_tenant_is_stored_backed_up_verified_and_erased(
     assert {one.status for one in server.refused} <= {501}
 
 
-def test_a_storage_that_refuses_to_be_listed_is_told_before_the_tenant_is_closed(tenant: Tenant, odd: Odd) -> None:
+def test_storage_that_refuses_listing_is_reported_before_closing_the_tenant(tenant: Tenant, odd: Odd) -> None:
     with odd(lists_nothing):
         with pytest.raises(
             DeletionRefused, match="AccessDenied: Not authorized to perform s3:ListBucketVersions"
@@ -134,7 +134,7 @@ def test_a_storage_that_refuses_to_be_listed_is_told_before_the_tenant_is_closed
     assert not Erasure.objects.filter(tenant_id=tenant.id).exists()
 
 
-def test_a_refused_checksum_is_told_in_the_servers_words(
+def test_refused_checksum_is_reported_with_the_servers_message(
     tenant: Tenant, odd: Odd, s3_place: str, settings: Settings
 ) -> None:
     settings.AWS_REQUEST_CHECKSUM_CALCULATION = "when_supported"
@@ -177,7 +177,7 @@ def test_a_setting_that_is_neither_is_one_sentence() -> None:
     assert "AWS_RESPONSE_CHECKSUM_VALIDATION must be when_required or when_supported" in result.stderr
 
 
-def test_what_s3_says_never_shows_a_key(settings: Settings) -> None:
+def test_s3_messages_never_show_a_key(settings: Settings) -> None:
     settings.AWS_ACCESS_KEY_ID, settings.AWS_SECRET_ACCESS_KEY = "my-access", "my-secret"
     for code, message, shown in (
         ("InvalidArgument", "my-access and my-secret are odd.\nsecond line", "InvalidArgument: *** and *** are odd"),

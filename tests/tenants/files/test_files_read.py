@@ -266,7 +266,7 @@ def test_a_file_in_a_bucket_is_removed_with_its_versions(tenant: Tenant, s3_plac
     assert left == []
 
 
-def test_what_was_read_for_a_tenant_that_never_came_to_be_is_nobodys(tenant: Tenant, tmp_path: Path) -> None:
+def test_files_read_for_a_failed_new_tenant_belong_to_no_one(tenant: Tenant, tmp_path: Path) -> None:
     """The next one of that id is another customer, whose certificate must not name the file."""
     damaged = brought(back_up(tenant, tmp_path / "backups"), tmp_path / "home")
     damaged.write_bytes(damaged.read_bytes()[:-10] + b"0123456789")

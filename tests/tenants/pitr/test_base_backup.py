@@ -131,11 +131,11 @@ class TestIncremental:
 
     @pytest.mark.usefixtures("unknown")
     def test_without_one_to_continue_it_is_refused(self, server: DatabaseServer) -> None:
-        with pytest.raises(BaseBackupError, match="has no base backup that an incremental one could continue"):
+        with pytest.raises(BaseBackupError, match="has no base backup that an incremental one could build on"):
             cluster_backup(server_name=server.name, incremental=True)
 
     def test_without_summaries_it_is_refused(self) -> None:
-        with pytest.raises(BaseBackupError, match=r"main keeps no summaries of its log \(summarize_wal is off\)"):
+        with pytest.raises(BaseBackupError, match=r"main does not summarize its WAL \(summarize_wal is off\)"):
             cluster_backup(server_name=MAIN_SERVER, incremental=True)
 
 
@@ -168,7 +168,7 @@ def test_what_a_killed_backup_left_is_removed(server: DatabaseServer, unknown: N
     assert backup.status == BackupStatus.RUNNING
     assert cluster_backups_recover() == [backup] and cluster_backups_recover() == []
     backup.refresh_from_db()
-    assert (backup.status, backup.error) == (BackupStatus.FAILED, "It was cut off.")
+    assert (backup.status, backup.error) == (BackupStatus.FAILED, "The base backup was interrupted.")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -195,7 +195,7 @@ class TestPrune:
         return backup
 
     @pytest.mark.usefixtures("unknown")
-    def test_old_ones_and_their_log_go_but_not_what_is_needed(self, server: DatabaseServer, tmp_path: Path) -> None:
+    def test_expired_backups_and_wal_are_removed_unless_needed(self, server: DatabaseServer, tmp_path: Path) -> None:
         segment = switch(server)
         old = self.age(cluster_backup(server_name=server.name, output=str(tmp_path)))
         continued = self.age(cluster_backup(server_name=server.name, output=str(tmp_path)))
@@ -226,7 +226,7 @@ class TestPrune:
         assert pruned.wal_segments > 0 and not old.exists() and young.exists()
 
     @pytest.mark.usefixtures("unknown")
-    def test_what_a_recovery_reads_stays(self, server: DatabaseServer, tmp_path: Path) -> None:
+    def test_files_that_a_restore_reads_are_kept(self, server: DatabaseServer, tmp_path: Path) -> None:
         with program(KEEP_FILES, server.name) as reading:
             assert reading.stdout is not None and reading.stdout.readline() == "kept\n"
             assert server.name not in [pruned.server for pruned in cluster_backups_prune()]
@@ -256,5 +256,5 @@ def test_the_log_of_a_server_is_received_and_recovered_from(
         assert rows_at(received, Target(time=moment), database) == ["received"]
         receiving.send_signal(signal.SIGTERM)
         assert receiving.wait() == 0
-    with pytest.raises(PlaceError, match="names no bucket"):
+    with pytest.raises(PlaceError, match="lacks a bucket"):
         cluster_receive_wal(server_name=received.name, output="s3://")

@@ -51,7 +51,7 @@ with recovered_server(server, target, work=sys.argv[3], database=sys.argv[4]) as
 # Dies the hard way in the middle of the replay, when the server asks for a segment.
 RECOVER_AND_DIE = """
 from datetime import datetime
-from tenants import replay
+from tenants.pitr import replay
 from tenants.models import DatabaseServer
 from tenants.pitr.recover_server import Target, recovered_server
 replay.fetch = lambda place, name, target: os.kill(os.getpid(), signal.SIGKILL)
@@ -156,7 +156,7 @@ class TestTarget:
         assert rows_at(history.server, Target(time=history.point.created_at), history.neighbour) == ["neighbour"]
 
     def test_after_the_drop_it_is_gone(self, history: History) -> None:
-        with pytest.raises(RecoveryError, match=f"there was no database {history.neighbour}"):
+        with pytest.raises(RecoveryError, match=f"the database {history.neighbour} did not exist"):
             rows_at(history.server, Target(time=history.dropped), history.neighbour)
 
     def test_in_the_middle_of_the_drop_its_files_are_gone(self, history: History) -> None:
@@ -173,7 +173,7 @@ def _commit_time(server: DatabaseServer, transaction: int) -> datetime:
 
 
 class TestServer:
-    def test_pg_dump_reads_it_nobody_writes_and_nobody_else_gets_in(self, history: History) -> None:
+    def test_only_pg_dump_can_read_it_and_no_one_can_write(self, history: History) -> None:
         target = Target(time=history.first)
         with recovered_server(history.server, target, work="reading", database=history.database) as recovered:
             with connected(recovered, history.database) as connection:
@@ -244,7 +244,7 @@ class TestRefused:
 
     def test_a_time_before_the_earliest_base_backup(self, history: History) -> None:
         said = self.refuse(history.server, Target(time=history.begun))
-        assert "is before the earliest base backup of database server archived, which is of 2" in said
+        assert "is before the earliest base backup of database server archived, which finished at 2" in said
 
     def test_the_future(self, history: History) -> None:
         said = self.refuse(history.server, Target(time=datetime.now(UTC) + timedelta(hours=1)))
@@ -256,7 +256,7 @@ class TestRefused:
 
     def test_a_server_without_base_backups(self) -> None:
         said = self.refuse(DatabaseServer.objects.get(pk=MAIN_SERVER), Target(time=datetime.now(UTC)))
-        assert said.startswith("Database server main has no base backup to recover from.")
+        assert said.startswith("Database server main has no base backup to restore from.")
 
     def test_a_disk_without_room(self, history: History) -> None:
         backups = BaseBackup.objects.filter(server=history.server)
@@ -266,7 +266,7 @@ class TestRefused:
             said = self.refuse(history.server, Target(time=history.first))
         finally:
             backups.update(size_bytes=size)
-        assert f"Recovery from base backup {backups.get().name} needs 1099511627776 MiB in " in said
+        assert f"Restoring from base backup {backups.get().name} needs 1099511627776 MiB in " in said
 
     def test_a_segment_that_is_missing_in_the_middle_is_named(self, history: History) -> None:
         lost = Path(history.server.wal_archive) / switch(history.server)
@@ -278,9 +278,7 @@ class TestRefused:
             said = self.refuse(history.server, Target(time=moment))
         finally:
             aside.rename(lost)
-        assert (
-            f"segment {lost.name} is missing in the archive of its log, and the last commit before it is of 2" in said
-        )
+        assert f"segment {lost.name} is missing from its WAL archive (last commit before it: 2" in said
 
 
 def test_what_a_killed_recovery_left_is_removed_when_it_is_dead(history: History) -> None:

@@ -49,7 +49,9 @@ def test_it_is_recovered_from_what_it_archives_itself(own: OwnServer, older: Dat
     older.wal_archive = str(own.archive)
     older.save()
     recover(older, tmp_path)
-    with pytest.raises(BaseBackupError, match="older runs PostgreSQL 15, which has no incremental base backups"):
+    with pytest.raises(
+        BaseBackupError, match="older runs PostgreSQL 15, which does not support incremental base backups"
+    ):
         cluster_backup(server_name="older", output=str(tmp_path / "base"), incremental=True)
 
 

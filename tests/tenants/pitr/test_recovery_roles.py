@@ -63,7 +63,7 @@ def server(own: OwnServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     forget(registered)
 
 
-def test_the_administrator_is_no_superuser(server: DatabaseServer) -> None:
+def test_administrator_is_not_a_superuser(server: DatabaseServer) -> None:
     with connected(server) as connection:
         query = "SELECT rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user"
         assert connection.execute(query).fetchall() == [(False, False)]

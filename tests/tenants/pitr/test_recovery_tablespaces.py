@@ -109,13 +109,17 @@ def refused(server: DatabaseServer, live: Live) -> str:
 
 def test_a_server_with_tablespaces_is_not_recovered(live: Live) -> None:
     said = refused(live.server, live)
-    assert said.startswith("Database server with-space has tablespaces of its own (space), and a recovery could write")
+    assert said.startswith(
+        "Database server with-space has tablespaces (space), and a point-in-time restore could overwrite"
+    )
     assert live.files() == live.digest and live.rows() == {"new"}
 
 
 def test_nor_is_one_whose_log_makes_one(live: Live) -> None:
     said = refused(gone(live.server), live)
-    assert "a tablespace was made, used or dropped since the base backup (CREATE " in said and str(live.space) in said
+    assert (
+        "a tablespace was created, used or dropped since the base backup (CREATE " in said and str(live.space) in said
+    )
     assert live.files() == live.digest and live.rows() == {"new"}
 
 
@@ -134,16 +138,16 @@ def run_as_live(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not system_user.needed(), reason="only root can run it as another account")
-def test_the_account_alone_keeps_it_from_live_files(unchecked: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_account_suffices_to_protect_live_files(unchecked: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("config.stack.landlock.version", lambda: 0)
-    assert "cannot be recovered" in refused(unchecked.server, unchecked)
+    assert "cannot be restored" in refused(unchecked.server, unchecked)
     assert unchecked.files() == unchecked.digest and unchecked.rows() == {"new"}
 
 
 @pytest.mark.skipif(not landlock.version(), reason="the kernel has no Landlock")
-def test_landlock_alone_keeps_it_from_live_files(unchecked: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_landlock_suffices_to_protect_live_files(unchecked: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     run_as_live(monkeypatch)
-    assert "cannot be recovered" in refused(unchecked.server, unchecked)
+    assert "cannot be restored" in refused(unchecked.server, unchecked)
     assert unchecked.files() == unchecked.digest and unchecked.rows() == {"new"}
 
 
@@ -152,7 +156,7 @@ def test_a_base_backup_with_a_tablespace_is_not_unpacked(live: Live, tmp_path: P
     copy = BaseBackup(server=live.server, name=backup.name, place=str(tmp_path), server_version=18)
     shutil.copytree(Path(backup.place) / backup.name, tmp_path / backup.name, symlinks=True)
     (tmp_path / backup.name / "pg_tblspc" / "16384").symlink_to(live.space)
-    with pytest.raises(BaseBackupError, match="pg_tblspc/16384 leads out of it, as tablespaces do"):
+    with pytest.raises(BaseBackupError, match="pg_tblspc/16384 leads out of its folder, as tablespaces do"):
         base_backup_files.unpack(copy, tmp_path / "unpacked")
 
 

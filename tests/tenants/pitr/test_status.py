@@ -41,7 +41,7 @@ def test_all_times_from_the_base_backup_to_now(server: DatabaseServer) -> None:
     assert found.archiving and found.reachable and found.problems == []
 
 
-def test_to_the_last_archived_commit_where_the_server_is_gone(server: DatabaseServer) -> None:
+def test_restores_to_the_last_archived_commit_if_the_server_is_gone(server: DatabaseServer) -> None:
     moment = commit(server, new_database(server), "a row")
     switch(server)
     url, server.admin_url = server.admin_url, "postgresql://postgres@127.0.0.1:9/postgres"
@@ -55,7 +55,7 @@ def test_to_the_last_archived_commit_where_the_server_is_gone(server: DatabaseSe
     assert problem.startswith("Database server watched cannot be reached")
 
 
-def test_a_gap_in_the_archive_is_told_and_nothing_before_it_can_be_promised(server: DatabaseServer) -> None:
+def test_gap_in_the_archive_is_reported_and_limits_the_range(server: DatabaseServer) -> None:
     lost = Path(server.wal_archive) / switch(server)
     switch(server)
     aside = lost.with_suffix(".aside")
@@ -65,10 +65,12 @@ def test_a_gap_in_the_archive_is_told_and_nothing_before_it_can_be_promised(serv
     [backup] = BaseBackup.objects.filter(server=server)
     assert found.earliest is None and found.latest is None
     assert found.base_backups[0].missing_wal == [lost.name]
-    assert found.problems == [f"After base backup {backup.name} 1 segment is missing in the archive: {lost.name}."]
+    assert found.problems == [
+        f"After base backup {backup.name}, 1 segment is missing from the WAL archive: {lost.name}."
+    ]
 
 
-def test_an_archiver_that_fails_is_told(server: DatabaseServer) -> None:
+def test_failing_archiver_is_reported(server: DatabaseServer) -> None:
     archive = Path(server.wal_archive)
     owner = archive.stat()
     os.chown(archive, os.geteuid(), os.getegid())
@@ -81,7 +83,7 @@ def test_an_archiver_that_fails_is_told(server: DatabaseServer) -> None:
     found = health(server)
     os.chown(archive, owner.st_uid, owner.st_gid)
     [problem] = found.problems
-    assert problem.startswith(f"Segment {segment} cannot be archived since ")
+    assert problem.startswith(f"Archiving segment {segment} has been failing since ")
     assert found.archiving is False
 
 
@@ -90,4 +92,4 @@ def test_the_command_exits_with_1_and_one_sentence_each() -> None:
     done = seo_gen("cluster", "status", "--json")
     assert done.returncode == 1 and done.stdout, done.stderr
     assert {document["server"] for document in json.loads(done.stdout)} >= {MAIN_SERVER, "watched"}
-    assert "main: There is no base backup." in done.stderr
+    assert "main: It has no base backup." in done.stderr

@@ -110,7 +110,7 @@ def test_a_damaged_base_backup_is_found(backup: BaseBackup, damage: str) -> None
         "missing": "pg_filenode.map",
         "its log": "could not find a valid record",
         "its manifest": "manifest",
-        "all of it": "does not exist any more",
+        "all of it": "no longer exists",
     }[damage]
     if damage == "changed":
         overwrite(folder / "global" / "pg_filenode.map", 0, b"?")
@@ -223,7 +223,7 @@ def test_nothing_is_removed_meanwhile_but_backups_go_on(backup: BaseBackup) -> N
         cluster_backup(server_name=NAME, output=backup.place).delete()
 
 
-def test_copies_that_a_killed_process_left_are_removed_as_soon_as_nobody_verifies(backup: BaseBackup) -> None:
+def test_copies_of_a_killed_process_are_removed_by_the_next_run(backup: BaseBackup) -> None:
     left = django_settings.HOME / "base-backups" / ".verify-left"
     left.mkdir(parents=True)
     with program(VERIFY_AND_WAIT, NAME) as verifying:
@@ -236,13 +236,13 @@ def test_copies_that_a_killed_process_left_are_removed_as_soon_as_nobody_verifie
     assert not left.exists()
 
 
-def test_the_command_says_what_is_not_whole_and_exits_1(backup: BaseBackup, segments: list[Path]) -> None:
+def test_command_names_damaged_files_and_exits_1(backup: BaseBackup, segments: list[Path]) -> None:
     done = seo_gen("cluster", "verify", "--server", NAME)
     assert (done.returncode, done.stdout.count("whole")) == (0, 2), done.stderr
     overwrite(segments[1], 8_000_000, b"?" * 10)
     done = seo_gen("cluster", "verify", "--server", NAME, "--json")
     assert done.returncode == 1
-    assert f"Not whole: {segments[0].parent}." in done.stderr
+    assert f"Verification failed: {segments[0].parent}." in done.stderr
     of_backup, of_log = json.loads(done.stdout)
     assert of_backup == {"server": NAME, "kind": "base backup", "path": str(files_of(backup)), "problem": ""}
     assert of_log["kind"] == "WAL archive" and "pg_waldump failed" in of_log["problem"]

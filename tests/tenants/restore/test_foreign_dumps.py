@@ -97,10 +97,13 @@ def assert_guests_alone(canary: Canary) -> None:
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        ("operator", r"The backup holds what no migration makes: operator \(1\)"),
-        ("function", r"The backup's schema is not what its migrations make: function quote_ident\(name\)"),
-        ("prepared", "The backup leaves 1 prepared transaction behind"),
-        ("path", r"Row 1 of table artifacts refers to '../../../../../etc/passwd', which is no file of the tenant's"),
+        ("operator", r"The backup holds objects that no migration creates: operator \(1\)"),
+        ("function", r"The backup's schema differs from what its migrations create: function quote_ident\(name\)"),
+        ("prepared", "Loading the backup left 1 prepared transaction behind"),
+        (
+            "path",
+            r"Row 1 of table artifacts refers to '../../../../../etc/passwd', which does not belong to the tenant",
+        ),
     ],
 )
 def test_each_case_is_refused_by_each_way_in(
@@ -119,7 +122,7 @@ def test_no_better_fitting_function_or_operator_is_called(
     tenant: Tenant, tmp_path: Path, canary: Canary, way: str
 ) -> None:
     said = told(way, tenant, tmp_path, planted(canary))
-    assert "The backup holds what no migration makes: operator (" in said
+    assert "The backup holds objects that no migration creates: operator (" in said
     assert canary.calls() == [] and not canary.file.exists()
 
 
@@ -130,7 +133,7 @@ def test_no_better_fitting_function_is_called_where_there_is_no_operator(
     """What is refused last is looked at longest."""
     without = planted(canary, operators=False)
     said = told(way, tenant, tmp_path, without)
-    assert "The backup's schema is not what its migrations make: function" in said
+    assert "The backup's schema differs from what its migrations create: function" in said
     assert canary.calls() == [] and not canary.file.exists()
 
 
@@ -295,10 +298,10 @@ def test_a_path_of_another_tenant_is_refused(tenant_pair: tuple[Tenant, Tenant],
         INSERT INTO public.steps (run_id, step, status, output_path) VALUES ('{RUN}', 'final', 'completed', '{path}');
     """
     said = told(way, tenant, tmp_path, tail)
-    assert f"Row 1 of table steps refers to '{path}', which is no file of the tenant's" in said
+    assert f"Row 1 of table steps refers to '{path}', which does not belong to the tenant" in said
 
 
-def test_a_path_in_our_own_backup_is_told_as_missing_and_never_read(tenant: Tenant, tmp_path: Path) -> None:
+def test_foreign_path_in_our_own_backup_is_reported_missing_and_never_read(tenant: Tenant, tmp_path: Path) -> None:
     """The tenant's role can write such a row: that must not keep its backups from being restored."""
     run = add_run(tenant)
     for path in ("../../../../../etc/passwd", "storage/another/x"):
@@ -332,7 +335,7 @@ def impatient(settings: Settings) -> None:
 )
 def test_a_dump_that_stands_still_is_ended(tenant: Tenant, tmp_path: Path, tail: str) -> None:
     said = told("restore", tenant, tmp_path, tail)
-    assert "Nothing has moved for 2 s while the dump was being loaded" in said
+    assert "Loading the dump made no progress for 2 s" in said
     assert tenant.server is not None and scratch_things(tenant.server.admin_url) == []
     assert tenant_recover() == []
 
@@ -342,7 +345,7 @@ def test_a_dump_that_fills_the_disk_is_ended(tenant: Tenant, tmp_path: Path, mon
     # Each row is written as it is made: numbers in FROM would all be made first, which fills temporary files instead.
     tail = "CREATE TABLE public.big AS SELECT repeat(md5(generate_series(1, 1000000000)::text), 30);\n"
     said = told("restore", tenant, tmp_path, tail)
-    assert re.search(r"The dump fills more than \d+ MiB on disk", said)
+    assert re.search(r"The dump uses more than \d+ MiB on disk", said)
     assert tenant.server is not None and scratch_things(tenant.server.admin_url) == []
 
 
@@ -355,10 +358,10 @@ def test_a_program_that_is_frozen_is_ended(tenant: Tenant, tmp_path: Path, monke
         process.send_signal(signal.SIGSTOP)
 
     monkeypatch.setattr(LoadGuard, "watch", freeze)
-    assert "Nothing has moved for 2 s" in told("restore", tenant, tmp_path, "")
+    assert "Loading the dump made no progress for 2 s" in told("restore", tenant, tmp_path, "")
 
 
-def test_recover_ends_what_a_killed_restore_has_left(tenant: Tenant, tmp_path: Path, canary: Canary) -> None:
+def test_recover_cleans_up_after_a_killed_restore(tenant: Tenant, tmp_path: Path, canary: Canary) -> None:
     """Killed while it loads: then what the dump does next is done by nobody but this test."""
     file = plain_dump(tenant, tmp_path, tail=canary.case("prepared"))
     die_at("load", "tenant_restore", tenant_id=tenant.id, backup_file=str(file))
@@ -398,7 +401,7 @@ def mallory(tenant: Tenant, canary: Canary) -> Iterator[str]:
 
 
 @pytest.mark.usefixtures("forgotten")
-def test_a_database_of_somebody_else_is_named_and_never_entered(tenant: Tenant, mallory: str, canary: Canary) -> None:
+def test_foreign_database_is_named_and_never_opened(tenant: Tenant, mallory: str, canary: Canary) -> None:
     tenant_delete(tenant_id=tenant.id)
     server = DatabaseServer.objects.get(pk="main")
     with psycopg.connect(server.admin_url, autocommit=True) as connection:

@@ -71,7 +71,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, s3_place: str) -> str:
 
 @pytest.mark.parametrize("dump_format", ["custom", "plain"])
 @pytest.mark.parametrize("sealed", ["plain text", "encrypted"])
-def test_it_gives_back_exactly_what_was_and_undo_the_other(
+def test_restore_and_undo_swap_the_exact_states(
     tenant: Tenant, place: str, age_key: AgeKey, dump_format: str, sealed: str
 ) -> None:
     for _ in range(3):
@@ -164,19 +164,19 @@ def test_files_of_the_backup_are_brought_back_and_newer_ones_are_listed(tenant: 
     assert tenant_storage.read(changed) == anew
 
 
-def test_runs_at_work_are_in_the_way_unless_told_to_stop(tenant: Tenant, tmp_path: Path) -> None:
+def test_running_runs_block_a_restore_unless_stopped(tenant: Tenant, tmp_path: Path) -> None:
     run = add_run(tenant, status=RunStatus.RUNNING)
     with tenant_context(tenant) as alias:
         Step.objects.using(alias).filter(run_id=run).update(lease_expires_at="2999-01-01T00:00Z")
     file = back_up(tenant, tmp_path)
-    with pytest.raises(RestoreRefused, match=f"Runs are at work: {run}. Wait for them, or give --stop-runs"):
+    with pytest.raises(RestoreRefused, match=f"Runs are still running: {run}. Wait for them, or pass --stop-runs"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     report = tenant_restore(tenant_id=tenant.id, backup_file=file, stop_runs=True)
     assert report.failed_runs == [str(run)]
     with tenant_context(tenant) as alias:
         step = Step.objects.using(alias).get(run_id=run)
         assert Run.objects.using(alias).get(pk=run).status == RunStatus.FAILED
-        assert step.error_message == "The tenant was restored to a moment at which this run had not ended."
+        assert step.error_message == "The tenant was restored to a point in time at which this run had not finished."
         # Whoever held the claim in the replaced database holds none here.
         assert step.lease_token > 1_000_000
 
@@ -202,7 +202,7 @@ def test_a_database_that_is_gone_comes_back_with_its_role(tenant: Tenant, tmp_pa
     assert report.kept_until is None
     assert without_audit(everything_of(tenant)) == without_audit(before)
     assert len(run_ids(tenant)) == 1
-    with pytest.raises(RestoreRefused, match="No database that a restore replaced is kept"):
+    with pytest.raises(RestoreRefused, match="There is no restore to undo: no replaced database is kept"):
         tenant_restore_undo(tenant_id=tenant.id)
 
 
@@ -238,7 +238,7 @@ ALTER TABLE public.runs OWNER TO somebody;
 """
 
 
-def test_a_dump_without_manifest_that_somebody_else_made_is_restored(tenant: Tenant, tmp_path: Path) -> None:
+def test_foreign_dump_without_manifest_is_restored(tenant: Tenant, tmp_path: Path) -> None:
     """As the specification has it: what plain pg_dump writes, owners and grants included."""
     add_run(tenant)
     before = everything_of(tenant)
@@ -295,12 +295,16 @@ def has_manifest(request: pytest.FixtureRequest) -> bool:
 @pytest.mark.parametrize(
     "damage",
     [
-        ("custom", "truncated", "cut off or replaced|pg_restore failed"),
-        ("custom", "bit-flipped", "its sha256 is not the manifest's|pg_restore failed"),
+        ("custom", "truncated", "truncated or replaced|pg_restore failed"),
+        ("custom", "bit-flipped", "its SHA-256 does not match the manifest|pg_restore failed"),
         ("custom", "empty", "is empty"),
-        ("custom", "wrong format", "cut off or replaced|neither pg_dump's custom format nor plain SQL"),
-        ("plain", "truncated", "cut off or replaced|psql failed|in the middle|does not hold a tenant's|not what its"),
-        ("plain", "text", "cut off or replaced|neither pg_dump's custom format nor plain SQL"),
+        ("custom", "wrong format", "truncated or replaced|neither pg_dump's custom format nor plain SQL"),
+        (
+            "plain",
+            "truncated",
+            "truncated or replaced|psql failed|in the middle|does not hold a tenant's|differs from what its",
+        ),
+        ("plain", "text", "truncated or replaced|neither pg_dump's custom format nor plain SQL"),
     ],
     ids=lambda damage: " ".join(damage[:2]),
 )
@@ -335,7 +339,7 @@ def test_a_backup_of_another_tenant_is_refused(tenant_pair: tuple[Tenant, Tenant
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"rows": {"runs": 7}}, "Table artifacts has 1 row, and the manifest says 0"),
+        ({"rows": {"runs": 7}}, "Table artifacts has 1 row, but the manifest says 0"),
         ({"audit": {"sequence": 9, "hash": "0" * 64}}, "The backup's audit log does not end where the manifest says"),
         ({"format_version": 2}, "is not valid: format_version"),
         ({"server_version": 99}, "The backup was made on PostgreSQL 99"),
@@ -361,14 +365,14 @@ def test_a_manifest_with_another_digest_than_the_catalogue_is_refused(tenant: Te
     document = json.loads(manifest.read_text())
     document["file"]["sha256"] = "0" * 64
     manifest.write_text(json.dumps(document))
-    with pytest.raises(RestoreRefused, match="is not the catalogue's"):
+    with pytest.raises(RestoreRefused, match="does not match the catalogue"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
 
 
 def test_an_encrypted_backup_needs_its_own_identity(tenant: Tenant, tmp_path: Path, age_key: AgeKey) -> None:
     file = back_up(tenant, tmp_path, recipient=age_key.recipient)
     assert b"tenant_identity" not in Path(file).read_bytes()
-    with pytest.raises(RestoreRefused, match="no identity that could open it was given"):
+    with pytest.raises(RestoreRefused, match="no age identity was given to decrypt it"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     other = tmp_path / "other.key"
     other.write_text(str(pyrage.x25519.Identity.generate()))
@@ -406,11 +410,11 @@ SELECT public.harm();
             "CREATE FUNCTION public.later() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
             " AS 'BEGIN RETURN NEW; END';\n"
             "CREATE TRIGGER later AFTER INSERT ON public.runs FOR EACH ROW EXECUTE FUNCTION public.later();\n",
-            "The backup's schema is not what its migrations make: function later",
+            "The backup's schema differs from what its migrations create: function later",
         ),
         (
             "CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = texteq);\n",
-            r"The backup holds what no migration makes: operator \(1\)",
+            r"The backup holds objects that no migration creates: operator \(1\)",
         ),
         ("SELECT lo_create(0);\n", "psql failed: .*permission denied for function lo_create"),
     ],
@@ -461,7 +465,7 @@ def test_what_a_dump_does_to_its_own_database_does_not_survive(
         assert connection.execute(query).fetchall() == [(-1, 0)]
 
 
-def test_a_run_that_waited_goes_on_unless_it_went_on_before(tenant: Tenant, tmp_path: Path) -> None:
+def test_waiting_run_continues_unless_it_already_did(tenant: Tenant, tmp_path: Path) -> None:
     waits, went_on = (add_run(tenant, status=RunStatus.PENDING) for _ in range(2))
     file = back_up(tenant, tmp_path)
     with tenant_context(tenant) as alias:
@@ -478,9 +482,7 @@ def test_a_run_that_waited_goes_on_unless_it_went_on_before(tenant: Tenant, tmp_
     assert tokens == {1_000_001, 2_000_001}
 
 
-def test_drift_that_the_manifest_of_our_own_backup_tells_of_comes_back_and_is_told(
-    tenant: Tenant, tmp_path: Path
-) -> None:
+def test_drift_recorded_in_our_own_manifest_is_restored_and_reported(tenant: Tenant, tmp_path: Path) -> None:
     with as_owner(tenant) as connection:
         connection.execute("CREATE INDEX by_hand ON runs (updated_at)")
     file = back_up(tenant, tmp_path)
@@ -490,7 +492,9 @@ def test_drift_that_the_manifest_of_our_own_backup_tells_of_comes_back_and_is_to
     copied.mkdir()
     shutil.copy(file, copied)
     shutil.copy(f"{file}.json", copied)
-    with pytest.raises(RestoreRefused, match="The backup's schema is not what its migrations make: index by_hand"):
+    with pytest.raises(
+        RestoreRefused, match="The backup's schema differs from what its migrations create: index by_hand"
+    ):
         tenant_restore(tenant_id=tenant.id, backup_file=str(copied / Path(file).name))
 
 

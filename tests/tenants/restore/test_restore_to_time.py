@@ -178,7 +178,7 @@ def test_before_and_after_a_migration_and_a_dropped_neighbour(
         assert runs_of(tenant) == after_migration[1]
 
 
-def test_a_copy_of_a_moment_and_a_drill_leave_the_tenant_alone(archived: DatabaseServer, trio: list[Tenant]) -> None:
+def test_clone_to_a_time_and_drill_leave_the_tenant_unchanged(archived: DatabaseServer, trio: list[Tenant]) -> None:
     tenant = trio[0]
     add_run(tenant)
     time = moment(archived)

@@ -77,29 +77,32 @@ NAME = "11111111-1111-4111-8111-111111111111/draft/output.json"
 STORAGES: dict[str, tuple[Callable[[], bytes], str]] = {
     "symlink": (
         lambda: archive(lambda made: add(made, NAME, type=tarfile.SYMTYPE, linkname="/etc/passwd")),
-        f"The archive holds '{NAME}', which is no file of a tenant's",
+        f"The tar file contains '{NAME}', which is not a file of a tenant",
     ),
     "hard link": (
         lambda: archive(lambda made: add(made, NAME, type=tarfile.LNKTYPE, linkname="/etc/passwd")),
-        "which is no file of a tenant's",
+        "which is not a file of a tenant",
     ),
     "device": (
         lambda: archive(lambda made: add(made, NAME, type=tarfile.CHRTYPE, devmajor=1, devminor=5)),
-        "which is no file of a tenant's",
+        "which is not a file of a tenant",
     ),
-    "fifo": (lambda: archive(lambda made: add(made, NAME, type=tarfile.FIFOTYPE)), "which is no file of a tenant's"),
-    "folder": (lambda: archive(lambda made: add(made, "x", type=tarfile.DIRTYPE)), "which is no file of a tenant's"),
-    "sparse file": (lambda: sparse(NAME, 10 * GIGABYTE), f"The archive holds '{NAME}', which is no file"),
-    "sparse file by a header": (lambda: sparse_by_header(NAME, 10 * GIGABYTE), "which is no file of a tenant's"),
-    "absolute name": (lambda: archive(lambda made: add(made, "/etc/passwd", b"x")), "'/etc/passwd', which is no file"),
-    "name that leads out": (lambda: archive(lambda made: add(made, "a/../../b", b"x")), "which is no file"),
+    "fifo": (lambda: archive(lambda made: add(made, NAME, type=tarfile.FIFOTYPE)), "which is not a file of a tenant"),
+    "folder": (lambda: archive(lambda made: add(made, "x", type=tarfile.DIRTYPE)), "which is not a file of a tenant"),
+    "sparse file": (lambda: sparse(NAME, 10 * GIGABYTE), f"The tar file contains '{NAME}', which is not a file"),
+    "sparse file by a header": (lambda: sparse_by_header(NAME, 10 * GIGABYTE), "which is not a file of a tenant"),
+    "absolute name": (
+        lambda: archive(lambda made: add(made, "/etc/passwd", b"x")),
+        "'/etc/passwd', which is not a file",
+    ),
+    "name that leads out": (lambda: archive(lambda made: add(made, "a/../../b", b"x")), "which is not a file"),
     "name twice": (
         lambda: archive(twice),
-        f"The archive holds '{NAME}' twice",
+        f"The tar file contains '{NAME}' twice",
     ),
-    "long name": (long_name, "which is no file of a tenant's"),
-    "100,000 files": (lambda: archive(many), "The archive holds more files than its manifest explains (10002)"),
-    "no archive": (lambda: b"x" * 5000, "The archive of files is damaged: ReadError"),
+    "long name": (long_name, "which is not a file of a tenant"),
+    "100,000 files": (lambda: archive(many), "The tar file contains more files than its manifest allows (10002)"),
+    "no archive": (lambda: b"x" * 5000, "The tar file is damaged: ReadError"),
 }
 
 
@@ -167,7 +170,7 @@ def test_part_that_is_not_a_regular_file_is_refused(
                 add(made, name, type=kind, linkname="/etc/passwd")
             else:
                 add(made, name, content)
-    assert f"The archive holds '{part}', which is no file of a tenant's" in refusal_of(file, "never")
+    assert f"The tar file contains '{part}', which is not a file of a tenant" in refusal_of(file, "never")
 
 
 @pytest.mark.parametrize("part", BUNDLE_PARTS)
@@ -176,7 +179,7 @@ def test_a_sparse_part_is_refused_unread(parts: dict[str, bytes], tmp_path: Path
     before = itertools.takewhile(lambda member: member[0] != part, members(parts, tmp_path / "whole"))
     file = tmp_path / "forged"
     file.write_bytes(unended(list(before), file) + sparse(part, 10 * GIGABYTE))
-    assert f"The archive holds '{part}', which is no file of a tenant's" in refusal_of(file, "never")
+    assert f"The tar file contains '{part}', which is not a file of a tenant" in refusal_of(file, "never")
 
 
 def test_duplicate_and_extra_parts_are_refused(parts: dict[str, bytes], tmp_path: Path) -> None:
