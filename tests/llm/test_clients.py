@@ -89,7 +89,7 @@ class TestReply:
     def test_no_text_is_transient_and_counted(self, wire: Wire) -> None:
         error = failure(wire, Answer.of(wire.provider.reply(" \n ")))
         assert isinstance(error, LLMTransientError)
-        assert "answered without text" in str(error)
+        assert "returned no text" in str(error)
         assert error.usage == TokenUsage(12, 34)
 
     def test_a_refusal_is_permanent_counted_and_says_why(self, wire: Wire) -> None:
@@ -102,7 +102,7 @@ class TestReply:
     def test_a_reply_without_usage_is_permanent(self, wire: Wire) -> None:
         error = failure(wire, Answer.of(wire.provider.without_usage()))
         assert isinstance(error, LLMPermanentError)
-        assert "did not say how many tokens" in str(error)
+        assert "returned no token counts" in str(error)
 
     def test_a_prompt_that_gemini_blocks_is_a_refusal(self, gemini: Wire) -> None:
         blocked = {
@@ -219,7 +219,7 @@ class TestBrokenAnswers:
         whole = Answer.of(wire.provider.reply("text"))
         error = failure(wire, Answer(whole.body[:-20]))
         assert isinstance(error, LLMTransientError)
-        assert "something that is not a reply" in str(error)
+        assert "a malformed response" in str(error)
 
     def test_token_counts_that_are_no_numbers_are_transient(self, wire: Wire) -> None:
         body = Answer.of(wire.provider.reply("text")).body.replace(b"34", b'"many"').replace(b"30", b'"many"')

@@ -167,7 +167,7 @@ class TestModelPricesRefresh:
         call_command("llm_prices")
         out = capsys.readouterr().out
         assert "0.500000 / 0.020000" in out and "0.004000 / 0.020000" in out
-        assert "All prices are those of the list." in out
+        assert "All prices match the list." in out
         assert "local/SmolLM2-135M-Instruct" in out
 
 

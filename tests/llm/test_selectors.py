@@ -64,7 +64,7 @@ class TestResolveModel:
     def test_a_provider_that_is_switched_off(self, provider: LLMProvider) -> None:
         add(provider, "m", PRO)
         LLMProvider.objects.filter(pk="p").update(is_active=False)
-        with pytest.raises(InactiveProvider, match="p is switched off"):
+        with pytest.raises(InactiveProvider, match="p is not active"):
             resolve_model("p", "pro")
 
     def test_an_unknown_class(self, provider: LLMProvider) -> None:

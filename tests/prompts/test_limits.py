@@ -18,7 +18,7 @@ from prompts.rendering import MAX_RENDERED_CHARS, names_used, render
 pytestmark = pytest.mark.timeout(60)
 
 MIB = 1024 * 1024
-TIME = "it needs more than 1 s of computing time"
+TIME = "it needs more than 1 s of CPU time"
 MEMORY = "it needs more than 256 MiB of memory"
 DEPTH = "it is nested too deeply"
 

@@ -105,7 +105,7 @@ def test_a_wrong_declaration_is_one_sentence(document: object, problem: str) -> 
 
 @pytest.mark.parametrize("tag", ["{% include 'x' %}", "{% extends 'x' %}", "{% import 'x' as y %}", "{% include n %}"])
 def test_a_template_made_of_others_is_refused(tag: str) -> None:
-    with pytest.raises(InvalidPrompt, match=r"The template uses include, import or extends; a prompt is one text\."):
+    with pytest.raises(InvalidPrompt, match=r"The template uses include, import or extends, but a prompt must be a single template\."):
         names_used(tag)
 
 

@@ -86,7 +86,7 @@ def test_no_test_needs_a_file_that_was_not_opened_before() -> None:
 
 def test_one_process_serves_one_template_after_the_other() -> None:
     process = running()
-    with pytest.raises(PromptRenderError, match="computing time"):
+    with pytest.raises(PromptRenderError, match="CPU time"):
         rendered("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
     assert rendered("{{ keyword }}") == "tea"
     assert process.is_running()
@@ -139,7 +139,7 @@ def test_a_process_that_does_not_answer_is_the_machines_fault(monkeypatch: pytes
 
 def test_a_template_that_had_no_time_to_compute_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "LIMITS", sandbox.Limits(cpu_s=1.0, wall_s=0.02))
-    with pytest.raises(SandboxUnavailable, match="before it had its share of computing time"):
+    with pytest.raises(SandboxUnavailable, match="before it got its share of CPU time"):
         rendered("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
 
 

@@ -75,10 +75,10 @@ def test_a_version_whose_declaration_disagrees_is_not_activated(tenant: Tenant, 
 @pytest.mark.parametrize(
     ("step", "content", "problem"),
     [
-        ("Draft!", "x", "'Draft!' cannot be a step: lower-case letters, digits and _ only, a letter first."),
+        ("Draft!", "x", "'Draft!' is not a step name: use lower-case letters, digits and _, and start with a letter."),
         ("draft", "  \n", "The template is empty."),
         ("draft", "{% x", "The template is not valid Jinja2: Encountered unknown tag 'x'."),
-        ("draft", "a\x00b", "The template holds a NUL character."),
+        ("draft", "a\x00b", "The template contains a NUL character."),
         ("draft", "x" * 65537, "The template is longer than 65536 characters."),
     ],
 )

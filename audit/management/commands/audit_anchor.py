@@ -17,7 +17,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         self.stdout.write(
-            _("Anchored at %(time)s: %(anchors)d of %(logs)d audit logs (those with new entries).")
+            _("Anchored at %(time)s: %(anchors)d of %(logs)d (audit logs with new entries).")
             % {
                 "anchors": document["anchors"],
                 "logs": document["logs"],

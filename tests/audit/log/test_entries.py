@@ -89,7 +89,7 @@ def _record_and_fail(alias: str) -> None:
 def test_an_unknown_action_is_refused(action: str) -> None:
     with (
         transaction.atomic(using="default"),
-        pytest.raises(UnknownAction, match="is not the name of an audited action"),
+        pytest.raises(UnknownAction, match="is not an audited action"),
     ):
         record(using="default", action=action, resource_type="run", resource_id="r-1")
 
@@ -100,7 +100,7 @@ def test_an_unknown_action_is_refused(action: str) -> None:
 def test_details_that_are_not_json_are_refused(details: dict[str, object]) -> None:
     with (
         transaction.atomic(using="default"),
-        pytest.raises(DetailsNotJson, match=r"run\.create: its details are not JSON"),
+        pytest.raises(DetailsNotJson, match=r"The details of run\.create are not JSON"),
     ):
         record(using="default", action="run.create", resource_type="run", resource_id="r-1", details=details)
 

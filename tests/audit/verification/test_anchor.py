@@ -118,7 +118,7 @@ def test_a_log_that_does_not_end_where_its_head_says_is_not_anchored(tenant: Ten
     with victim.triggers_off() as superuser:
         superuser.execute("UPDATE audit_chain_heads SET hash = repeat('f', 64)")
     [problem] = audit_anchor().problems
-    assert problem.startswith(f"Tenant {tenant.id}: its audit log does not end where its chain's head says")
+    assert problem.startswith(f"Tenant {tenant.id}: the audit log does not end where its chain head says")
     assert not AuditAnchor.objects.filter(identity=tenant.identity).exists()
 
 
@@ -199,7 +199,7 @@ def test_an_anchor_that_the_application_forged_is_told(control: Victim, control_
         )
     [problem] = control.report().problems
     assert problem.kind == Kind.ANCHOR
-    assert problem.message == "there is 1 anchor that the control log knows nothing of"
+    assert problem.message == "1 anchor is not recorded in the control log"
 
 
 # -- Outside -----------------------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def test_a_locked_document_cannot_be_removed_or_written_over(control: Victim, lo
     report = control.report()
     assert report.documents == 2
     assert [one.message for one in report.problems] == [
-        f"{second['Key'].removeprefix('audit/')} is not a document of ours"
+        f"{second['Key'].removeprefix('audit/')} is not an anchor document"
     ]
 
 
@@ -355,7 +355,7 @@ def test_the_command_exits_1_where_something_is_wrong(
     assert (entry.action, entry.resource_type, entry.resource_id) == ("audit.verify", "tenant", control.tenant.id)
     assert entry.details == {"logs": 2, "problems": 0}
     change_anchors("DELETE FROM audit_anchors")
-    with pytest.raises(CommandError, match=r"^control: the anchors that were taken at "):
+    with pytest.raises(CommandError, match=r"^control: the anchors taken at "):
         call_command("audit_verify", tenant_id=control.tenant.id)
 
 

@@ -81,10 +81,10 @@ def test_the_archived_log_of_an_erased_tenant_verifies(erased: Tenant) -> None:
     [
         ("UPDATE archived_audit_logs SET action = 'forged' WHERE identity = %s AND sequence = 5", "broken at entry 5"),
         ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence = 4", "broken at entry 4"),
-        ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 8", "is not what was archived: 8 of"),
-        ("DELETE FROM archived_audit_logs WHERE identity = %s", "is not what was archived: 0 of"),
-        ("UPDATE audit_archives SET digest = 'x' WHERE identity = %s", "is not what the control log says"),
-        ("UPDATE archived_audit_logs SET tenant_id = 'x' WHERE identity = %s AND sequence = 5", "are another's"),
+        ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 8", "was changed: 8 of"),
+        ("DELETE FROM archived_audit_logs WHERE identity = %s", "was changed: 0 of"),
+        ("UPDATE audit_archives SET digest = 'x' WHERE identity = %s", "differs from what the control log recorded"),
+        ("UPDATE archived_audit_logs SET tenant_id = 'x' WHERE identity = %s AND sequence = 5", "name another tenant"),
         ("UPDATE audit_archives SET chain_identity = gen_random_uuid() WHERE identity = %s", "does not begin with"),
     ],
 )
@@ -101,7 +101,7 @@ def test_an_archive_that_is_said_to_be_anothers_is_told(erased: Tenant, control_
         for table in ("audit_archives", "archived_audit_logs"):
             superuser.execute(f"UPDATE {table} SET tenant_id = 'x' WHERE identity = %s", (erased.identity,))
     [archived] = [one for one in audit_verify() if one.identity == erased.identity]
-    assert "the archive is not what the control log says was archived" in [one.message for one in archived.problems]
+    assert "the archive differs from what the control log recorded" in [one.message for one in archived.problems]
 
 
 def test_an_archive_made_anew_is_told_by_the_control_log(erased: Tenant, control_log: Log) -> None:
@@ -112,7 +112,7 @@ def test_an_archive_made_anew_is_told_by_the_control_log(erased: Tenant, control
     _digest(erased)
     _control, archived = audit_verify(tenant_id=erased.id)
     assert Kind.ARCHIVE in kinds(archived) and Kind.ROLLED_BACK in kinds(archived)
-    assert "the archive is not what the control log says was archived" in [one.message for one in archived.problems]
+    assert "the archive differs from what the control log recorded" in [one.message for one in archived.problems]
 
 
 def test_an_archive_that_is_gone_is_told(erased: Tenant, control_log: Log) -> None:
@@ -120,8 +120,8 @@ def test_an_archive_that_is_gone_is_told(erased: Tenant, control_log: Log) -> No
         for table in ("archived_audit_logs", "audit_archives"):
             superuser.execute(f"DELETE FROM {table} WHERE identity = %s", (erased.identity,))
     control, lost = audit_verify(tenant_id=erased.id)
-    assert [one.message for one in control.problems] == [f"the archived audit log of {erased.id} is gone"]
-    assert [one.message for one in lost.problems] == ["the tenant was erased, and there is no archive of its log"]
+    assert [one.message for one in control.problems] == [f"the archived audit log of {erased.id} is missing"]
+    assert [one.message for one in lost.problems] == ["the tenant was erased, but there is no archive of its log"]
 
 
 def test_an_archive_that_nobody_made_is_told(erased: Tenant, control_log: Log) -> None:
@@ -132,7 +132,7 @@ def test_an_archive_that_nobody_made_is_told(erased: Tenant, control_log: Log) -
             (erased.id,),
         )
     reports = audit_verify(tenant_id=erased.id)[1:]
-    assert any("the control log knows nothing of this archive" in one.message for it in reports for one in it.problems)
+    assert any("no audit.archive entry in the control log matches this archive" in one.message for it in reports for one in it.problems)
 
 
 def test_guards_of_the_archive_are_watched(erased: Tenant, control_log: Log) -> None:

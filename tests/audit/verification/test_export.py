@@ -92,7 +92,7 @@ def test_the_command_writes_the_log_and_says_where_it_ends(filled: Tenant, tmp_p
     }
     assert file.stat().st_mode & 0o777 == 0o600
     shown = seo_gen("audit", "export", "--tenant-id", filled.id, "--output", str(tmp_path / "again.jsonl"))
-    assert f"{len(lines)} entries of the audit log are in " in shown.stdout and head.hash in shown.stdout
+    assert f"Wrote {len(lines)} audit log entries to " in shown.stdout and head.hash in shown.stdout
     assert (tmp_path / "again.jsonl").read_bytes() == content, "exporting leaves no trace in the tenant's own log"
 
 

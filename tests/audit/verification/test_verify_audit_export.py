@@ -127,7 +127,7 @@ DAMAGE: dict[str, tuple[Callable[[Lines], Lines], int, str]] = {
     "renumbered": (lambda lines: changed(lines[:3] + lines[4:], 4, sequence="4"), 4, "does not follow"),
     "forged with its hash": (lambda lines: recomputed_alone(lines, 4), 5, "does not follow the entry before it"),
     "a forged end": (lambda lines: changed(lines, len(lines), entry_hash="0" * 64), len(WHOLE), "it was changed"),
-    "cut within a line": (lambda lines: [*lines[:-1], lines[-1][:40]], len(WHOLE), "not JSON, or was cut off"),
+    "cut within a line": (lambda lines: [*lines[:-1], lines[-1][:40]], len(WHOLE), "not JSON, or was truncated"),
     "not JSON": (lambda lines: [*lines[:5], b"nonsense\n", *lines[5:]], 6, "not JSON"),
     "not UTF-8": (lambda lines: [b"\xff\xfe\n", *lines], 1, "not JSON"),
     "an empty line": (lambda lines: [*lines[:2], b"\n", *lines[2:]], 3, "not JSON"),
@@ -168,7 +168,7 @@ def test_the_identity_proves_the_beginning(file: Path) -> None:
     file.write_bytes(b"".join(chain(["another tenant's"], UUID(int=7))))
     assert verify(file).returncode == 0
     result = verify(file, "--identity", str(IDENTITY))
-    assert result.returncode == 1 and "line 1: it does not begin this chain" in result.stdout
+    assert result.returncode == 1 and "line 1: it does not start this chain" in result.stdout
     assert verify(file, "--identity", str(UUID(int=7)).upper()).returncode == 0
 
 
