@@ -85,7 +85,7 @@ def test_every_command_is_in_one_of_the_tables() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_a_command_does_nothing_where_it_cannot_be_recorded_and_is_recorded(name: str, world: World) -> None:
+def test_a_command_is_recorded_or_does_nothing(name: str, world: World) -> None:
     case = CASES[name]
     arguments = case.arguments(world)
     before, mark = state(world.tenant, world.folder), Mark.now(world.tenant)
@@ -150,16 +150,14 @@ def staff(shared: tuple[User, Filled], request: pytest.FixtureRequest) -> Staff:
     return Staff(client, user, filled, request)
 
 
-def test_everything_that_the_admin_offers_is_in_one_of_the_tables(staff: Staff) -> None:
+def test_every_admin_action_is_in_one_of_the_tables(staff: Staff) -> None:
     found = offered(staff.user, staff.tenant)
     assert sorted(found - set(CHANGES) - WITHOUT_ENTRY) == [], "changes that are in no table"
     assert sorted((set(CHANGES) | WITHOUT_ENTRY) - found) == [], "in a table, but not offered"
 
 
 @pytest.mark.parametrize("name", sorted(CHANGES))
-def test_what_staff_do_does_not_happen_where_it_cannot_be_recorded_and_is_recorded(
-    name: str, staff: Staff, folder: Path
-) -> None:
+def test_an_admin_change_is_recorded_or_does_not_happen(name: str, staff: Staff, folder: Path) -> None:
     on_tenants_site = name.startswith("tenant/")
     change = CHANGES[name].prepare(staff)
     before, mark = state(staff.tenant, folder), Mark.now(staff.tenant)

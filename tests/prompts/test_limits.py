@@ -55,7 +55,7 @@ def outcome(content: str) -> str:
         ("{% for i in range(99999) %}" + "x" * 99 + "{% endfor %}", "longer than 4194304 characters"),
     ],
 )
-def test_a_template_that_wants_too_much_is_refused_with_the_limit(content: str, reason: str) -> None:
+def test_a_template_that_exceeds_a_limit_is_refused_with_the_limit(content: str, reason: str) -> None:
     with pytest.raises(PromptRenderError) as refusal:
         render(content, (), {}, prompt="7 (draft v2)")
     assert str(refusal.value) == f"Prompt 7 (draft v2) cannot be rendered: {reason}."
@@ -108,7 +108,7 @@ def test_a_template_that_cannot_be_compiled_is_refused_when_it_is_saved(content:
 
 
 @pytest.mark.parametrize("character", ["a", "日", "😀"])
-def test_the_longest_text_that_is_allowed_fits_into_the_limits(character: str) -> None:
+def test_the_longest_allowed_text_fits_into_the_limits(character: str) -> None:
     assert len(outcome(f"{{{{ '{character}' * {MAX_RENDERED_CHARS} }}}}")) == MAX_RENDERED_CHARS
 
 

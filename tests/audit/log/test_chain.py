@@ -30,7 +30,7 @@ def test_a_fresh_chain_starts_from_the_identity_of_its_tenant(tenant_log: Log) -
 
 
 @pytest.mark.parametrize("column", [*FORGED, "all"])
-def test_what_the_writer_says_about_the_chain_is_overridden(log: Log, column: str) -> None:
+def test_chain_values_of_the_writer_are_overridden(log: Log, column: str) -> None:
     forged = FORGED if column == "all" else {column: FORGED[column]}
     names, marks = ", ".join(forged), ", ".join(["%s"] * len(forged))
     with log.as_app() as app:

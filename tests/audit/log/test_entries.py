@@ -56,7 +56,7 @@ def test_one_tenants_entries_are_not_in_anothers_log(tenant_pair: tuple[Tenant, 
     assert not ControlAuditLog.objects.filter(resource_id=resource_id).exists()
 
 
-def test_without_a_transaction_nothing_is_recorded(tenant: Tenant) -> None:
+def test_recording_without_a_transaction_is_refused(tenant: Tenant) -> None:
     with tenant_context(tenant) as alias:
         before = AuditLog.objects.count()
         with pytest.raises(
@@ -66,12 +66,12 @@ def test_without_a_transaction_nothing_is_recorded(tenant: Tenant) -> None:
         assert AuditLog.objects.count() == before
 
 
-def test_a_transaction_on_the_control_database_is_none_on_the_tenants(tenant: Tenant) -> None:
+def test_a_transaction_on_the_control_database_does_not_count_for_a_tenants(tenant: Tenant) -> None:
     with tenant_context(tenant) as alias, transaction.atomic(using="default"), pytest.raises(AuditOutsideTransaction):
         record(using=alias, action="run.start", resource_type="run", resource_id="r-1")
 
 
-def test_an_entry_vanishes_with_the_change_it_records(tenant: Tenant) -> None:
+def test_an_entry_is_rolled_back_with_its_change(tenant: Tenant) -> None:
     with tenant_context(tenant) as alias:
         before = AuditLog.objects.count()
         with pytest.raises(Refused):

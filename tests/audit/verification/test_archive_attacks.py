@@ -88,7 +88,7 @@ def test_the_archived_log_of_an_erased_tenant_verifies(erased: Tenant) -> None:
         ("UPDATE audit_archives SET chain_identity = gen_random_uuid() WHERE identity = %s", "does not begin with"),
     ],
 )
-def test_what_is_changed_in_the_archive_is_told(erased: Tenant, control_log: Log, statement: str, told: str) -> None:
+def test_a_changed_archive_is_reported(erased: Tenant, control_log: Log, statement: str, told: str) -> None:
     with triggers_off(control_log) as superuser:
         superuser.execute(statement, (erased.identity,))
     _control, archived = audit_verify(tenant_id=erased.id)
@@ -96,7 +96,7 @@ def test_what_is_changed_in_the_archive_is_told(erased: Tenant, control_log: Log
     assert any(told in one.message for one in archived.problems)
 
 
-def test_an_archive_that_is_said_to_be_anothers_is_told(erased: Tenant, control_log: Log) -> None:
+def test_an_archive_renamed_to_another_tenant_is_reported(erased: Tenant, control_log: Log) -> None:
     with triggers_off(control_log) as superuser:
         for table in ("audit_archives", "archived_audit_logs"):
             superuser.execute(f"UPDATE {table} SET tenant_id = 'x' WHERE identity = %s", (erased.identity,))
@@ -104,7 +104,7 @@ def test_an_archive_that_is_said_to_be_anothers_is_told(erased: Tenant, control_
     assert "the archive differs from what the control log recorded" in [one.message for one in archived.problems]
 
 
-def test_an_archive_made_anew_is_told_by_the_control_log(erased: Tenant, control_log: Log) -> None:
+def test_the_control_log_shows_a_replaced_archive(erased: Tenant, control_log: Log) -> None:
     """Shortened, with a digest that fits again: the archive alone is whole."""
     with triggers_off(control_log) as superuser:
         superuser.execute("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 5", (erased.identity,))
@@ -115,7 +115,7 @@ def test_an_archive_made_anew_is_told_by_the_control_log(erased: Tenant, control
     assert "the archive differs from what the control log recorded" in [one.message for one in archived.problems]
 
 
-def test_an_archive_that_is_gone_is_told(erased: Tenant, control_log: Log) -> None:
+def test_a_missing_archive_is_reported(erased: Tenant, control_log: Log) -> None:
     with triggers_off(control_log) as superuser:
         for table in ("archived_audit_logs", "audit_archives"):
             superuser.execute(f"DELETE FROM {table} WHERE identity = %s", (erased.identity,))
@@ -124,7 +124,7 @@ def test_an_archive_that_is_gone_is_told(erased: Tenant, control_log: Log) -> No
     assert [one.message for one in lost.problems] == ["the tenant was erased, but there is no archive of its log"]
 
 
-def test_an_archive_that_nobody_made_is_told(erased: Tenant, control_log: Log) -> None:
+def test_a_forged_archive_is_reported(erased: Tenant, control_log: Log) -> None:
     with control_log.as_app() as app:
         app.execute(
             "INSERT INTO audit_archives (tenant_id, identity, chain_identity, entries, head_hash, digest)"
@@ -132,10 +132,14 @@ def test_an_archive_that_nobody_made_is_told(erased: Tenant, control_log: Log) -
             (erased.id,),
         )
     reports = audit_verify(tenant_id=erased.id)[1:]
-    assert any("no audit.archive entry in the control log matches this archive" in one.message for it in reports for one in it.problems)
+    assert any(
+        "no audit.archive entry in the control log matches this archive" in one.message
+        for it in reports
+        for one in it.problems
+    )
 
 
-def test_guards_of_the_archive_are_watched(erased: Tenant, control_log: Log) -> None:
+def test_changed_guards_of_the_archive_are_reported(erased: Tenant, control_log: Log) -> None:
     with control_log.as_superuser() as superuser:
         superuser.execute("ALTER TABLE archived_audit_logs DISABLE TRIGGER prevent_audit_log_modification")
     [problem] = audit_verify(tenant_id=erased.id)[0].problems
@@ -156,7 +160,7 @@ def _digest(erased: Tenant) -> None:
 
 
 @pytest.mark.parametrize("forged", ["entries", "archive"])
-def test_what_somebody_put_into_the_archive_before_does_not_pass_for_the_log(tenant: Tenant, forged: str) -> None:
+def test_planted_archive_entries_are_not_accepted_as_the_log(tenant: Tenant, forged: str) -> None:
     """As the application, which may append there. Nothing takes it out again, so it must not block a deletion."""
     if forged == "archive":
         AuditArchive.objects.create(

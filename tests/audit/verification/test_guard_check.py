@@ -97,7 +97,7 @@ def roles(log: Log, tenant: Tenant) -> LogRoles:
 
 
 @pytest.mark.parametrize(("statement", "told"), ATTACKS)
-def test_what_is_done_to_the_guards_is_named(
+def test_changed_guards_are_reported(
     connection: BaseDatabaseWrapper, log: Log, roles: LogRoles, statement: str, told: str
 ) -> None:
     names = {"log": log.table, "head": log.head, "application": roles.application, "owner": roles.owner}
@@ -119,7 +119,7 @@ def test_the_application_itself_sees_the_guards_of_the_control_database(kind: st
 
 
 @pytest.mark.parametrize("kind", sorted(TABLES))
-def test_the_hash_is_that_of_what_must_be_there(kind: str) -> None:
+def test_the_known_hash_is_that_of_the_expected_guards(kind: str) -> None:
     assert guards_hash(dict(EXPECTED[kind])) in KNOWN[kind]
 
 
@@ -136,7 +136,7 @@ def external_server() -> Iterator[DatabaseServer]:
 
 
 @pytest.mark.external
-def test_they_read_alike_on_a_server_of_another_version(
+def test_guards_read_the_same_on_another_server_version(
     external_server: DatabaseServer, make_tenant: MakeTenant
 ) -> None:
     tenant = make_tenant(server_name="external")

@@ -57,7 +57,7 @@ def kinds(report: LogReport) -> list[Kind]:
     return [one.kind for one in report.problems]
 
 
-def test_a_restore_is_no_rollback(victim: Victim, backup: str) -> None:
+def test_a_restore_is_not_a_rollback(victim: Victim, backup: str) -> None:
     assert victim.report().problems == []
     tenant_restore(tenant_id=victim.tenant.id, backup_file=backup)
     report = victim.report()
@@ -69,7 +69,7 @@ def test_a_restore_is_no_rollback(victim: Victim, backup: str) -> None:
     assert report.last_good_anchor is not None and report.last_good_anchor.sequence == report.entries
 
 
-def test_neither_is_its_undoing_nor_the_undoing_of_that(victim: Victim, backup: str) -> None:
+def test_an_undo_or_its_undo_is_not_a_rollback(victim: Victim, backup: str) -> None:
     tenant_restore(tenant_id=victim.tenant.id, backup_file=backup)
     victim.append(1)
     audit_anchor()
@@ -108,7 +108,7 @@ def test_a_restore_hides_no_change_of_what_came_after(victim: Victim, backup: st
     assert kinds(victim.report()) == [Kind.RECOMPUTED]
 
 
-def test_a_restore_that_the_log_does_not_hold_is_a_rollback(victim: Victim, backup: str) -> None:
+def test_a_restore_missing_from_the_log_is_a_rollback(victim: Victim, backup: str) -> None:
     """The log is put back to before the restore by hand: then the anchors of its first state fit again, and yet."""
     tenant_restore(tenant_id=victim.tenant.id, backup_file=backup)
     with victim.triggers_off() as superuser:
@@ -118,7 +118,7 @@ def test_a_restore_that_the_log_does_not_hold_is_a_rollback(victim: Victim, back
     assert kinds(report) == [Kind.ROLLED_BACK]
 
 
-def test_the_tenants_own_word_explains_nothing(victim: Victim, backup: str) -> None:
+def test_a_restore_claimed_by_the_tenants_log_alone_explains_nothing(victim: Victim, backup: str) -> None:
     """A log that was put back and claims a restore: only the control log's word counts, and it is chained itself."""
     with victim.triggers_off() as superuser:
         superuser.execute("DELETE FROM audit_logs WHERE sequence > 3")
@@ -146,7 +146,7 @@ def test_a_restore_of_another_tenant_explains_nothing(victim: Victim, backup: st
     assert kinds(victim.report()) == [Kind.ROLLED_BACK]
 
 
-def test_a_copy_begins_a_life_of_its_own(victim: Victim, backup: str) -> None:
+def test_a_copy_starts_a_new_life(victim: Victim, backup: str) -> None:
     report = tenant_clone(tenant_id=victim.tenant.id, new_id=f"copy-{uuid.uuid4().hex[:8]}", backup_file=backup)
     copy = Tenant.objects.get(pk=report.tenant_id)
     try:

@@ -62,7 +62,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "log.jsonl"
 
 
-def test_it_is_short_and_needs_nothing_but_python() -> None:
+def test_it_is_short_and_needs_only_python() -> None:
     source = SCRIPT.read_text()
     assert len(source.splitlines()) < 100
     imported = {
@@ -91,7 +91,7 @@ def test_the_control_logs_export_passes(control_log: Log, file: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_without_identity_and_head_it_says_what_is_not_proven(file: Path) -> None:
+def test_without_identity_and_head_it_reports_what_is_not_proven(file: Path) -> None:
     file.write_bytes(b"".join(WHOLE))
     result = verify(file)
     assert result.returncode == 0 and "proven beyond that: nothing" in result.stdout
@@ -141,7 +141,7 @@ DAMAGE: dict[str, tuple[Callable[[Lines], Lines], int, str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_the_first_bad_line_is_named_with_the_reason(file: Path, damage: str) -> None:
+def test_the_first_bad_line_is_reported_with_the_reason(file: Path, damage: str) -> None:
     change, number, reason = DAMAGE[damage]
     file.write_bytes(b"".join(change(WHOLE)))
     result = verify(file, "--identity", str(IDENTITY), "--head", HEAD)
@@ -172,7 +172,7 @@ def test_the_identity_proves_the_beginning(file: Path) -> None:
     assert verify(file, "--identity", str(UUID(int=7)).upper()).returncode == 0
 
 
-def test_an_empty_file_passes_only_as_the_log_that_has_no_entries_yet(file: Path) -> None:
+def test_an_empty_file_passes_only_as_a_log_without_entries(file: Path) -> None:
     file.write_bytes(b"")
     result = verify(file)
     assert result.returncode == 1 and "it holds no entries" in result.stdout
@@ -180,7 +180,7 @@ def test_an_empty_file_passes_only_as_the_log_that_has_no_entries_yet(file: Path
     assert verify(file, "--identity", str(IDENTITY), "--head", genesis_of(IDENTITY)).returncode == 0
 
 
-def test_what_cannot_be_read_and_wrong_usage_exit_2(file: Path) -> None:
+def test_an_unreadable_file_and_wrong_usage_exit_2(file: Path) -> None:
     result = verify(file)
     assert (result.returncode, result.stderr) == (2, f"{file} cannot be read: No such file or directory\n")
     file.write_bytes(b"".join(WHOLE))
