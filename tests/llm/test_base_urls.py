@@ -1,4 +1,4 @@
-"""Keys and prompts go to the vendor, or where the operator allows; a row in the database decides nothing else."""
+"""Keys and prompts go only to the vendor or to hosts that the operator allows, whatever a database row says."""
 
 import pytest
 from django.conf import settings

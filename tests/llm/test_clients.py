@@ -24,7 +24,7 @@ from tests.llm.wire import Answer, allow_server
 
 
 def failure(wire: Wire, answer: Answer, *, timeout_s: float = 20) -> LLMError:
-    """The error of a call that gets this answer, after what is true of all of them was checked."""
+    """Return the error of a call that gets this answer, after checking what all errors have in common."""
     wire.server.answer = answer
     with pytest.raises(LLMError) as caught:
         wire.complete(timeout_s=timeout_s)

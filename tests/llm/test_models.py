@@ -1,4 +1,4 @@
-"""What the database itself guarantees, seen by plain SQL that names the specified columns alone."""
+"""What the database itself guarantees, checked by plain SQL that names only the specified columns."""
 
 import pytest
 from django.db import IntegrityError, connections, transaction

@@ -1,4 +1,4 @@
-"""Operators' changes of the LLM catalogue: made and audited together, or not at all."""
+"""Operators' changes to the LLM catalogue: made and audited together, or not at all."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ NewEntries = Callable[[], list[ControlAuditLog]]
 
 @pytest.fixture(autouse=True)
 def undone() -> Iterator[None]:
-    """Take back what the test does to the control database: all tests share its catalogue."""
+    """Roll back the test's changes to the control database, because all tests share its catalogue."""
     with transaction.atomic(using="default"):
         catalogue_seed()
         yield

@@ -125,7 +125,7 @@ class TestStepDefaultSet:
 class TestPricesRefresh:
     @pytest.fixture
     def edited(self) -> LLMModel:
-        """A model with a price that is not the list's: that is 2 USD per million, before a tier of 4."""
+        """A model whose price differs from the list's, which is 2 USD per million, then a tier of 4."""
         LLMModel.objects.filter(model_name="gpt-6.1-sol").update(cost_per_1k_input_tokens=Decimal("0.5"))
         return LLMModel.objects.get(model_name="gpt-6.1-sol")
 

@@ -1,4 +1,4 @@
-"""Templates: what they use, how they render, and what they must not do."""
+"""Templates: the names they use, how they render, and what they must not do."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The processes that render: what they hold, how they end, and who may share them."""
+"""The processes that render: what they can access, how they end, and how they are shared."""
 
 import json
 import os
@@ -94,7 +94,7 @@ def test_one_process_serves_many_templates() -> None:
 
 
 def test_a_template_leaves_nothing_behind_for_the_next() -> None:
-    """Each is rendered in a child of its own, which knows nothing but its own values."""
+    """Each is rendered in its own child, which has only its own values."""
     assert rendered("{% set kept = keyword %}{{ kept }}", "secret") == "secret"
     with pytest.raises(PromptRenderError, match="'kept' is undefined"):
         rendered("{{ keyword }}{{ kept }}")
@@ -113,7 +113,7 @@ def test_a_process_killed_while_idle_is_replaced_without_a_zombie() -> None:
         os.kill(pid, signal.SIGKILL)
     assert rendered("{{ keyword }}") == "tea"
     assert first.pid not in sandbox.pids()
-    # Other tests' children are not looked at.
+    # Ignore other tests' children.
     assert not killed & {child.pid for child in psutil.Process().children()}
 
 
@@ -126,7 +126,7 @@ def test_signals_for_the_worker_leave_the_process_alone() -> None:
 
 
 def test_a_silent_process_is_the_machines_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step is tried again then, which a template's own fault would not be."""
+    """The step is then retried, unlike after a template's own fault."""
     monkeypatch.setattr(sandbox, "GRACE_S", 0.0)
     monkeypatch.setattr(sandbox, "LIMITS", sandbox.Limits(wall_s=0.2))
     monkeypatch.setattr(sandbox, "PROGRAM", Path(__file__).with_name("silent_program.py"))
@@ -179,7 +179,7 @@ signal.pause()
 
 
 def test_the_process_ends_with_the_one_that_started_it_however_that_ends() -> None:
-    """Even while a forked child of that one, such as a pool worker of Celery's, lives on."""
+    """Even if a forked child of that process, such as a Celery pool worker, is still running."""
     parent = subprocess.Popen([sys.executable, "-c", STARTS_AND_FORKS], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid, child = int(parent.stdout.readline()), int(parent.stdout.readline())

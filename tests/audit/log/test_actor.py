@@ -1,4 +1,4 @@
-"""Who is acting."""
+"""The current actor of audit entries."""
 
 import asyncio
 import contextvars

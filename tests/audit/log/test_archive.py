@@ -1,4 +1,4 @@
-"""The archive of erased tenants' logs: whole, complete, and closed from then on."""
+"""The archive of erased tenants' logs: complete, unchanged, and closed afterwards."""
 
 from __future__ import annotations
 

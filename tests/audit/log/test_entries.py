@@ -1,4 +1,4 @@
-"""`record`: who, what, in the same transaction as the change, or not at all."""
+"""`record`: who did what, in the same transaction as the change or not at all."""
 
 from datetime import date
 from uuid import uuid4
@@ -17,7 +17,7 @@ from tenants.routing.context import tenant_context
 
 
 class Refused(Exception):
-    """What a test rolls back with."""
+    """Raised to roll a test back."""
 
 
 def test_an_entry_holds_actor_operation_and_details(tenant: Tenant) -> None:

@@ -1,4 +1,4 @@
-"""What the database refuses, whoever asks."""
+"""What the database refuses to every role."""
 
 from urllib.parse import urlsplit
 

@@ -1,4 +1,4 @@
-"""Anchors: taken of what is whole, bound into the control log, kept outside it; and what is done to them is told."""
+"""Anchors: taken of unbroken logs, bound to the control log, copied outside it; changes to them are reported."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_documents_are_linked_and_match_the_table(control: Victim, folder: Path)
 def test_the_documents_show_a_recomputed_control_log_with_matching_anchors(
     control: Victim, folder: Path, change_anchors: Callable[[str], None]
 ) -> None:
-    """The whole of the control database tells a story that holds together; the documents tell another."""
+    """The control database is consistent, but the documents contradict it."""
     control.append(2)
     audit_anchor()
     control.append(1)
@@ -240,7 +240,7 @@ def test_the_documents_show_a_recomputed_control_log_with_matching_anchors(
 
 
 def test_without_documents_it_goes_unnoticed(control: Victim, change_anchors: Callable[[str], None]) -> None:
-    """Why AUDIT_ANCHOR_OUTPUT exists: nothing inside a database protects it from whoever owns all of it."""
+    """Why AUDIT_ANCHOR_OUTPUT exists: nothing inside a database protects it from its owner."""
     audit_anchor()
     change_anchors("DELETE FROM audit_anchors")
     with control.triggers_off() as superuser:
@@ -306,7 +306,7 @@ def test_a_folder_cannot_lock_documents(control: Victim, folder: Path, settings:
 
 @pytest.fixture
 def locked_bucket(s3_server: S3Server, settings: Settings) -> tuple[Any, str]:
-    """A bucket with object lock, to which anchors go; returns (client, bucket)."""
+    """A bucket with object lock for the anchors; returns (client, bucket)."""
     settings.AWS_S3_ENDPOINT_URL = s3_server.endpoint
     settings.AWS_S3_REGION_NAME = s3_server.region
     settings.AWS_ACCESS_KEY_ID = s3_server.access_key
@@ -333,7 +333,7 @@ def test_a_locked_document_cannot_be_removed_or_overwritten(control: Victim, loc
     for version in (first, second):
         with pytest.raises(ClientError, match="AccessDenied"):
             client.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
-    # What S3 does allow hides a document; the versions beneath are still read.
+    # S3 allows hiding a document by a delete marker, but older versions are still read.
     client.delete_object(Bucket=bucket, Key=first["Key"])
     client.put_object(Bucket=bucket, Key=second["Key"], Body=b"{}")
     report = control.report()

@@ -1,4 +1,4 @@
-"""Attacks on the archive of erased tenants' logs, as `audit verify` sees them; test_archiving has what is refused."""
+"""Attacks on the archive of erased tenants' logs that `audit verify` detects; test_archive has those refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _as_before(control_log: Log) -> Iterator[None]:
 
 @pytest.fixture
 def erased(tenant: Tenant, tenant_log: Log) -> Iterator[Tenant]:
-    """A tenant whose log was anchored and archived, as its erasure does, and which is a tombstone."""
+    """A tombstone whose log was anchored, and archived as an erasure does it."""
     with tenant_log.as_app() as app:
         for _ in range(10):
             app.execute(tenant_log.insert)
@@ -105,7 +105,7 @@ def test_an_archive_renamed_to_another_tenant_is_reported(erased: Tenant, contro
 
 
 def test_the_control_log_shows_a_replaced_archive(erased: Tenant, control_log: Log) -> None:
-    """Shortened, with a digest that fits again: the archive alone is whole."""
+    """Shorten the archive and recompute its digest, so that the archive itself is consistent."""
     with triggers_off(control_log) as superuser:
         superuser.execute("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 5", (erased.identity,))
         superuser.execute("DELETE FROM audit_archives WHERE identity = %s", (erased.identity,))
@@ -147,7 +147,7 @@ def test_changed_guards_of_the_archive_are_reported(erased: Tenant, control_log:
 
 
 def _digest(erased: Tenant) -> None:
-    """Write the row that would belong to the entries as they are now."""
+    """Write the archive row that matches the present entries."""
     summary = log_summary(archived_lines(erased.identity), erased.identity)
     AuditArchive.objects.create(
         tenant_id=erased.id,
@@ -161,7 +161,7 @@ def _digest(erased: Tenant) -> None:
 
 @pytest.mark.parametrize("forged", ["entries", "archive"])
 def test_planted_archive_entries_are_not_accepted_as_the_log(tenant: Tenant, forged: str) -> None:
-    """As the application, which may append there. Nothing takes it out again, so it must not block a deletion."""
+    """The application may append to the archive. The rows cannot be removed, so they must not block a deletion."""
     if forged == "archive":
         AuditArchive.objects.create(
             tenant_id=tenant.id,

@@ -1,4 +1,4 @@
-"""Every attack on a log is either refused by the database or named by `audit verify` (docs/audit.md lists them)."""
+"""Every attack on a log is either refused by the database or reported by `audit verify` (docs/audit.md lists them)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def victim(log: Log, tenant: Tenant) -> Victim:
 
 
 def kinds(report: LogReport) -> list[tuple[Kind, int | None]]:
-    """Return what was found, but for anchors and erasures whose entries went with those of the control log."""
+    """Return the problems found, except anchors and erasures whose control log entries were removed too."""
     return [(one.kind, one.sequence) for one in report.problems if one.kind not in (Kind.ANCHOR, Kind.LEDGER)]
 
 
@@ -179,7 +179,7 @@ def test_a_duplicate_entry_is_reported(tenant: Tenant, tenant_log: Log) -> None:
 
 
 def test_another_tenants_log_is_reported(tenant: Tenant, tenant_log: Log, make_tenant: MakeTenant) -> None:
-    """Whole by itself, head included; but the chain began with somebody else."""
+    """The log is consistent, head included, but its chain starts with another tenant."""
     victim, other = Victim(tenant_log, tenant), make_tenant()
     url = urlsplit(tenant_log.superuser_url)._replace(path=f"/{database_of(other)}").geturl()
     with psycopg.connect(url) as source, victim.triggers_off() as superuser:
@@ -296,7 +296,7 @@ def test_a_dropped_database_is_reported_and_the_others_are_verified(tenant: Tena
 
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_an_old_copy_of_the_database_is_reported(tenant: Tenant, tenant_log: Log, goes_on: bool) -> None:
-    """An old state, put there by hand with everything that belongs to it: chain, head and guards agree."""
+    """An old state put in place by hand, complete: chain, head and guards agree."""
     victim = Victim(tenant_log, tenant)
     victim.append(4)
     audit_anchor()
@@ -343,7 +343,7 @@ def _execute(tenant: Tenant, statement: LiteralString, copy: str) -> None:
         superuser.execute(sql.SQL(statement).format(**names))
 
 
-# -- By way of the control database ------------------------------------------------------------------------------
+# -- Through the control database --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("log", ["tenant_log"], indirect=True)

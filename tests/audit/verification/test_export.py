@@ -1,4 +1,4 @@
-"""`audit export`: the log as it is, complete or not there, recorded before anybody has it."""
+"""`audit export`: the log unchanged, all or nothing, recorded before the file exists."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def filled(tenant: Tenant) -> Tenant:
 
 @pytest.fixture
 def erased(filled: Tenant, control_log: Log) -> Iterator[AuditArchive]:
-    """A tenant of which only the archive of its log can be read."""
+    """A tenant whose log can only be read from the archive."""
     assert filled.server is not None
     with owner_connection(filled.server, database_of(filled), "test") as source, transaction.atomic(using="default"):
         archive = log_archive(
@@ -206,7 +206,7 @@ def test_unknown_unreachable_and_unfinished_tenants_are_refused(tenant: Tenant, 
 
 
 def test_entries_added_meanwhile_are_left_out(filled: Tenant, tenant_log: Log, tmp_path: Path) -> None:
-    """The file is one moment: what a writer commits while lines are written comes later in the log."""
+    """The file is a snapshot: entries committed while it is written are not in it."""
     added = 0
 
     def append_and_read(line: bytes) -> tuple[list[str | None], str]:

@@ -1,4 +1,4 @@
-"""The button "Export" on the pages of both audit logs: the whole log as a file, recorded before it is handed out."""
+"""The button "Export" on the pages of both audit logs: the whole log as a file, recorded before it is sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.audit.verification.test_verify_audit_export import verify
 from tests.support.staff import Filled
 
 CONTROL = "/admin/audit_control/controlauditlog/"
-# What a new tenant's log holds.
+# The entries of a new tenant's log.
 CREATED = 1
 
 
@@ -117,7 +117,7 @@ def test_exporting_requires_the_view_permission(
 
 
 def test_every_way_to_a_files_content_is_recorded(browser: Client, filled: Filled) -> None:
-    """Pages show inputs, paths, digests and the title of what was written; the text is in the download alone."""
+    """Pages show inputs, paths, digests and the title of the article; only the download has its text."""
     ids = {"run": filled.run.pk, "step": filled.step.pk, "artifact": filled.artifact.pk, "runcost": filled.run.pk}
     for model, pk in ids.items():
         for address in (f"{filled.site}runs/{model}/", f"{filled.site}runs/{model}/{pk}/change/"):

@@ -1,4 +1,4 @@
-"""What guards a log is what our migrations make, on every server; whatever else is named."""
+"""On every server our migrations create the expected guards; anything else is reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.tenant_fixtures import MakeTenant
 
 EXTERNAL = os.environ.get("EXTERNAL_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
 MODIFICATION = "trigger prevent_audit_log_modification on {log}"
-# (what is done, what is said about it).
+# (change, reported problem).
 ATTACKS = [
     ("ALTER TABLE {log} DISABLE TRIGGER prevent_audit_log_modification", MODIFICATION + " is disabled"),
     (
@@ -81,7 +81,7 @@ ATTACKS = [
 
 @pytest.fixture
 def connection(log: Log) -> Iterator[BaseDatabaseWrapper]:
-    """A superuser's connection of Django's; whatever a test does with it is rolled back."""
+    """A superuser's Django connection; every change made with it is rolled back."""
     name = psycopg.conninfo.conninfo_to_dict(log.superuser_url)["dbname"]
     with (
         superuser_connection(log.superuser_url, str(name)) as found,

@@ -1,4 +1,4 @@
-"""The standalone script: whole files pass, and whatever was done to one is found and named. A program of its own."""
+"""The standalone script: unbroken files pass, and every change to one is reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Lines = list[bytes]
 
 
 def verify(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run it without our packages in reach."""
+    """Run the script without access to our packages."""
     return subprocess.run(
         [sys.executable, "-I", str(SCRIPT), str(file), *options],
         cwd=file.parent,
@@ -104,13 +104,13 @@ def changed(lines: Lines, number: int, **fields: object) -> Lines:
 
 
 def recomputed_alone(lines: Lines, number: int) -> Lines:
-    """Change an entry and give it the hash that it then must have, as who knows the form would."""
+    """Change an entry and recompute its hash, as someone who knows the format would."""
     document = json.loads(changed(lines, number, action="forged")[number - 1])
     return changed(lines, number, action="forged", entry_hash=entry_hash([document[name] for name in FIELDS]))
 
 
 def twice(lines: Lines, number: int) -> Lines:
-    """Put a second value before the one that is hashed: another reader may show the first."""
+    """Add a second value before the hashed one: another reader may show the first."""
     line = lines[number - 1].replace(b'"action"', b'"action": "shown instead", "action"', 1)
     return [*lines[: number - 1], line, *lines[number:]]
 
