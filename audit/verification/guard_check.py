@@ -187,7 +187,7 @@ def _problems(expected: Mapping[str, str], found: Mapping[str, str]) -> Iterator
             yield _("%(object)s is missing") % {"object": name}
     for name in found.keys() - expected.keys():
         if not name.startswith("firing of "):
-            yield _("%(object)s is unexpected: %(is)s") % {"object": name, "is": found[name] or "…"}
+            yield _("%(object)s should not exist: %(is)s") % {"object": name, "is": found[name] or "…"}
     for name in expected.keys() & found.keys():
         if expected[name] == found[name]:
             continue

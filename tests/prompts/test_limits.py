@@ -52,7 +52,7 @@ def outcome(content: str) -> str:
         ("{% macro f(x) %}{{ f(x ~ x) }}{% endmacro %}{{ f('a'*99) }}", MEMORY),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", DEPTH),
         ("{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}", DEPTH),
-        ("{% for i in range(99999) %}" + "x" * 99 + "{% endfor %}", "longer than 4194304 characters"),
+        ("{% for i in range(99999) %}" + "x" * 99 + "{% endfor %}", "the text is longer than 4194304 characters"),
     ],
 )
 def test_a_template_that_exceeds_a_limit_is_refused_with_the_limit(content: str, reason: str) -> None:

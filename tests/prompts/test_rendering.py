@@ -55,7 +55,7 @@ def test_a_value_of_another_type_is_refused(kind: str, value: object) -> None:
         ("{{ keyword.missing }}", "has no attribute 'missing'"),
         ("{{ 1 / 0 }}{{ keyword }}", "ZeroDivisionError"),
         ("{% for i in range(10000000) %}{{ keyword }}{% endfor %}", "OverflowError"),
-        ("{% for i in range(99999) %}{{ keyword * 99 }}{% endfor %}", "longer than 4194304 characters"),
+        ("{% for i in range(99999) %}{{ keyword * 99 }}{% endfor %}", "the text is longer than 4194304 characters"),
     ],
 )
 def test_a_failing_template_is_one_sentence_with_the_prompts_name(content: str, reason: str) -> None:
