@@ -57,7 +57,10 @@ ATTACKS = [
         "privileges of application on {log} is “DELETE, INSERT, SELECT” instead of “INSERT, SELECT”",
     ),
     ("GRANT SELECT ON {head} TO {application}", "privileges of application on {head} should not exist: SELECT"),
-    ("CREATE ROLE guard_test; GRANT INSERT ON {log} TO guard_test", "privileges of role guard_test on {log} should not"),
+    (
+        "CREATE ROLE guard_test; GRANT INSERT ON {log} TO guard_test",
+        "privileges of role guard_test on {log} should not",
+    ),
     ("ALTER TABLE {log} OWNER TO {application}", "table {log} is “owner: application, "),
     ("GRANT {owner} TO {application}", " to become the owner should not exist"),
     ("GRANT pg_write_all_data TO {application}", " to change {head} by way of another role should not exist"),
