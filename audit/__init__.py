@@ -1,1 +1,1 @@
-"""Who did what: append-only, hash-chained logs, one in every tenant's database and one in the control database."""
+"""Append-only, hash-chained audit logs: one in every tenant's database, and one in the control database."""

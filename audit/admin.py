@@ -1,4 +1,4 @@
-"""The audit log as staff read it."""
+"""Read-only admin pages for the audit log."""
 
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from config.site.admin_base import ReadOnlyAdmin, action, as_json
 
 
 class ActionFilter(admin.SimpleListFilter):
-    """By action, from the registry: asking the table for the names in it would read all of it."""
+    """Filter by action. The names come from the registry: reading them from the table would scan all of it."""
 
     title = _("action")
     parameter_name = "event"
@@ -36,7 +36,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     list_display_links = ("time", "action")
     list_filter: ClassVar[tuple[Any, ...]] = (ActionFilter, "created_at")
     search_fields: ClassVar[tuple[str, ...]] = ("=user_id", "=resource_id", "=resource_type", "=operation_id")
-    search_help_text = _("A whole actor, resource, resource id or operation")
+    search_help_text = _("Exact actor, resource, resource id or operation")
     fields: ClassVar[tuple[str, ...]] = (
         *("time", "user_id", "action", "resource_type", "resource_id", "shown_details", "operation_id"),
         *("sequence", "previous_hash", "entry_hash"),
@@ -46,7 +46,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @action(description=_("Export"), permissions=["view"])
     def export(self, request: HttpRequest) -> StreamingHttpResponse:
-        """Hand out the log with its chain, as `audit export` writes it; who took it is recorded first."""
+        """Stream the log in the format of `audit export`. The export is recorded before the first line is sent."""
         alias = router.db_for_read(self.model)
         name = f"audit-{alias.rpartition(':')[2]}-{localtime():%Y%m%dT%H%M%S}.jsonl"
         return StreamingHttpResponse(

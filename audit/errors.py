@@ -1,4 +1,4 @@
-"""Why an entry was not written. The change that it belongs to does not happen then either."""
+"""Errors raised when an entry cannot be written. The change it would record is rolled back as well."""
 
 from django.utils.translation import gettext as _
 
@@ -14,13 +14,13 @@ class UnknownAction(AuditError):
 
     def __init__(self, action: str) -> None:
         super().__init__(
-            _("%(action)s is not the name of an audited action.") % {"action": repr(action)},
-            hint=_("Names are listed in audit/log/actions.py."),
+            _("%(action)s is not an audited action.") % {"action": repr(action)},
+            hint=_("audit/log/actions.py lists the valid names."),
         )
 
 
 class AuditOutsideTransaction(AuditError):
-    """An entry must stand or fall with the change it records."""
+    """An entry must be committed or rolled back together with the change it records."""
 
     code = "audit_outside_transaction"
 
@@ -37,12 +37,12 @@ class DetailsNotJson(AuditError):
 
     def __init__(self, action: str, reason: str) -> None:
         super().__init__(
-            _("%(action)s: its details are not JSON: %(reason)s.") % {"action": action, "reason": reason.rstrip(".")}
+            _("The details of %(action)s are not JSON: %(reason)s.") % {"action": action, "reason": reason.rstrip(".")}
         )
 
 
 class ArchiveDiffers(AuditError):
-    """An erased tenant's log could not be kept; nothing of the archive is."""
+    """The log of a tenant being erased could not be archived; the archive was rolled back."""
 
     code = "audit_archive_differs"
 

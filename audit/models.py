@@ -1,4 +1,4 @@
-"""The audit log of a tenant's database, and the shape that it shares with the control database's."""
+"""The audit log of a tenant's database, and the base models it shares with the control database's log."""
 
 from typing import ClassVar
 
@@ -9,9 +9,9 @@ from config.base.fields import SerialField, SqlNow
 
 
 class AuditEntry(models.Model):
-    """One event. Never updated or deleted; the database itself refuses (see `audit.log.guards`).
+    """One event. Never updated or deleted: the database refuses both (see `audit.log.guards`).
 
-    Who acted is a plain value, so that removing a user leaves the log as it was.
+    `user_id` is text and not a foreign key, so deleting a user does not change the log.
     """
 
     id = SerialField(primary_key=True)
@@ -22,11 +22,11 @@ class AuditEntry(models.Model):
     # Ids and digests only: neither content nor secrets.
     details = models.JSONField(_("details"), null=True)
     created_at = models.DateTimeField(_("time"), db_default=SqlNow())
-    # -- beyond the specification; whatever an INSERT says, the trigger sets the first three, `id` and `created_at` --
+    # -- Not in the specification. The trigger sets `id`, `created_at` and the first three of these in every INSERT. --
     sequence = models.BigIntegerField(_("sequence"), unique=True, db_default=0)
     previous_hash = models.TextField(_("previous hash"), db_default="")
     entry_hash = models.TextField(_("hash"), db_default="")
-    # What ties the entries of one command or request together.
+    # Shared by all entries of one command or request.
     operation_id = models.TextField(_("operation"), null=True)
 
     class Meta:
@@ -40,10 +40,10 @@ class AuditEntry(models.Model):
 
 
 class ChainHeadRow(models.Model):
-    """The end of a log's hash chain: one row, which only the owner's trigger function may touch."""
+    """The end of a log's hash chain: one row, which only the owner's trigger function may read or change."""
 
     only_row = models.BooleanField(primary_key=True, default=True, db_default=True)
-    # 0: nothing recorded yet, and `hash` is what the first entry follows (see `audit.log.guards.BIND_CHAIN_SQL`).
+    # 0: no entries yet; `hash` is then the genesis hash (see `audit.log.guards.BIND_CHAIN_SQL`).
     sequence = models.BigIntegerField(db_default=0)
     hash = models.TextField()
 
@@ -56,7 +56,7 @@ class ChainHeadRow(models.Model):
 
 
 class AuditLog(AuditEntry):
-    # What the tenant's role may do with the table (see tenants.schema.template).
+    # Privileges of the tenant's role on this table (see tenants.schema.template).
     database_privileges: ClassVar = ("SELECT", "INSERT")
 
     class Meta(AuditEntry.Meta):

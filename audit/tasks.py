@@ -1,4 +1,4 @@
-"""Celery's side of anchors: who acts, and nothing else."""
+"""The Celery task that anchors the audit logs."""
 
 import logging
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=AUDIT_ANCHOR, ignore_result=True)
 def anchor() -> None:
-    """Anchor every audit log. Two messages at once do it once."""
+    """Anchor every audit log. Do nothing if another process is already doing it."""
     with acting_as("worker:audit"):
         try:
             problems = audit_anchor().problems

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Verify an audit log that `seo-gen audit export` wrote: every hash, every link. Needs Python alone, no database.
+"""Verify every hash and link of an audit log that `seo-gen audit export` wrote. Needs only Python, no database.
 
     python3 verify_audit_export.py FILE [--identity UUID] [--head HASH]
 
-Each line is one entry, a JSON object of texts (null where there is none). Its hash is the sha256 of all fields but the
-last, in their order, each as "<bytes in UTF-8>:<text>", null as "-", joined by commas; `previous_hash` is that of the
-entry before. Exit: 0 unbroken, 1 not (the first bad line is named), 2 the file cannot be read, or wrong usage.
+Each line is one entry, a JSON object whose values are text or null. Its hash is the sha256 of all fields but the last,
+in order, each as "<bytes in UTF-8>:<text>", null as "-", joined by commas; `previous_hash` is the hash of the entry
+before. Exit: 0 unbroken, 1 broken (the first bad line is reported), 2 the file cannot be read, or wrong usage.
 """
 
 import argparse
@@ -30,28 +30,28 @@ def genesis_of(identity):
 
 
 def entry_of(line):
-    """Return the entry's fields; nothing may stand in a line that no hash covers, or twice."""
+    """Return the entry's fields. A line must hold nothing that the hash does not cover, and no field twice."""
     try:
         pairs = json.loads(line.decode("utf-8"), object_pairs_hook=list)
     except (ValueError, RecursionError):
-        raise Bad("it is not JSON, or was cut off") from None
+        raise Bad("it is not JSON, or was truncated") from None
     is_object = isinstance(pairs, list) and all(isinstance(pair, tuple) for pair in pairs)
     if not is_object or [pair[0] for pair in pairs] != FIELDS:
-        raise Bad("it does not have the fields of an entry, and no others")
+        raise Bad("it does not have exactly the fields of an entry")
     if not all(isinstance(value, str) or (value is None and name in MAY_BE_NULL) for name, value in pairs):
         raise Bad("a field is not text")
     return dict(pairs)
 
 
 def hash_of(entry):
-    """Return the hash that the entry must have."""
+    """Return the entry's correct hash."""
     texts = [entry[name] for name in FIELDS[:-1]]
     form = ",".join("-" if text is None else f"{len(text.encode())}:{text}" for text in texts)
     return hashlib.sha256(form.encode()).hexdigest()
 
 
 def check(lines, genesis=None):
-    """Return (how many entries there are, the last one's hash); raise `Bad` with the first line that is wrong."""
+    """Return (number of entries, the last one's hash); raise `Bad` for the first bad line."""
     number, head = 0, genesis
     for number, line in enumerate(lines, start=1):
         try:
@@ -59,9 +59,9 @@ def check(lines, genesis=None):
             if entry["sequence"] != str(number):
                 raise Bad(f"it is entry {entry['sequence']}: entries are missing, doubled or out of order")
             if head is not None and entry["previous_hash"] != head:
-                raise Bad("it does not begin this chain" if number == 1 else "it does not follow the entry before it")
+                raise Bad("it does not start this chain" if number == 1 else "it does not follow the entry before it")
             if entry["entry_hash"] != hash_of(entry):
-                raise Bad("its content does not have its hash: it was changed")
+                raise Bad("its content does not match its hash: it was changed")
         except (Bad, UnicodeEncodeError) as error:
             raise Bad(f"line {number}: {error}") from None
         head = entry["entry_hash"]

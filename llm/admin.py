@@ -1,4 +1,4 @@
-"""Providers, models with their prices, and the pipeline, as staff configure them."""
+"""Admin pages for LLM providers, models with their prices, and the pipeline."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from llm.selectors import require_routable, resolve_model
 
 class LLMProviderForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
-        # The id is the wire protocol: one that no client speaks could never be called.
+        # The id names the wire protocol, so only ids that a client supports are offered.
         widgets: ClassVar = {"id": UnfoldAdminSelectWidget}
         help_texts: ClassVar = {
             "api_base_url": gettext_lazy(
-                "Of a compatible server, as the provider's SDK takes it: https://host for claude and gemini,"
-                " https://host/v1 for openai and local. The host must be listed in LLM_ALLOWED_HOSTS. Empty: the"
-                " provider's own."
+                "Base URL of a compatible server: https://host for claude and gemini, https://host/v1 for openai and"
+                " local. The host must be listed in LLM_ALLOWED_HOSTS. Leave empty to use the provider's own server."
             )
         }
 
@@ -39,7 +38,7 @@ class LLMProviderForm(forms.ModelForm):  # type: ignore[type-arg]
             missing = [provider_id for provider_id in PROVIDER_IDS if provider_id not in present]
             self.fields["id"].widget.choices = [(provider_id, provider_id) for provider_id in missing]
             if not missing:
-                self.fields["id"].help_text = gettext_lazy("Every provider that this release can call is here already.")
+                self.fields["id"].help_text = gettext_lazy("All providers that this release supports already exist.")
 
     def clean_id(self) -> str:
         provider_id: str = self.cleaned_data["id"]
@@ -69,11 +68,11 @@ class LLMProviderAdmin(StaffAdmin):
     fields = ("id", "display_name", "api_base_url", "is_active")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        # The id names the wire protocol, and finished steps point to it by name.
+        # The id names the wire protocol, and finished steps refer to it.
         return ("id",) if obj else ()
 
     def audit_change(self, form: forms.ModelForm[Any]) -> dict[str, object]:
-        """Keep where keys went before and go now: putting the URL back must not hide that it was another."""
+        """Record the old and the new URL, so that changing it back does not hide where keys were sent."""
         if "api_base_url" not in form.changed_data:
             return {}
         urls = {"from": form.initial.get("api_base_url"), "to": form.cleaned_data["api_base_url"]}
@@ -97,7 +96,7 @@ class LLMModelAdmin(StaffAdmin):
             {
                 "fields": ("cost_per_1k_input_tokens", "cost_per_1k_output_tokens"),
                 "description": gettext_lazy(
-                    "In US dollars. Steps that ran keep the prices of their time. An empty price is unknown, not 0."
+                    "In US dollars. Past steps keep the prices they ran at. An empty price means unknown, not 0."
                 ),
             },
         ),
@@ -106,7 +105,7 @@ class LLMModelAdmin(StaffAdmin):
 
 
 class StepLLMDefaultForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Refuses a routing that no run could use."""
+    """Rejects a routing that no run could use."""
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -121,7 +120,7 @@ class StepLLMDefaultForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class StepLLMDefaultAdmin(StaffAdmin):
-    """The pipeline. Providers are switched right in the list."""
+    """The pipeline. Providers can be changed directly in the list."""
 
     audit_noun = "step_default"
     form = StepLLMDefaultForm
@@ -135,10 +134,10 @@ class StepLLMDefaultAdmin(StaffAdmin):
         return super().get_changelist_form(request, **{**kwargs, "form": StepLLMDefaultForm})
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        # Prompts and finished runs name the step.
+        # Prompts and finished runs refer to the step by name.
         return ("step",) if obj else ()
 
-    @admin.display(description=gettext_lazy("model of a run started now"))
+    @admin.display(description=gettext_lazy("model for new runs"))
     def model_now(self, default: StepLLMDefault) -> str:
         try:
             return resolve_model(default.provider_id, default.model_class).model_name

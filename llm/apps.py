@@ -1,4 +1,4 @@
-"""The app of LLM providers: which models there are, what they cost, which step uses which, and how to call them."""
+"""LLM providers, their models and prices, the routing of the pipeline's steps, and the clients that call them."""
 
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _

@@ -1,4 +1,4 @@
-"""What a new installation starts with. Staff change it in the admin; nothing here overwrites that."""
+"""The providers, models and pipeline of a new installation. Staff's changes in the admin are never overwritten."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ class SeedModel:
     provider_id: str
     model_name: str
     model_class: ModelClass
-    # What one call may produce, reasoning included: an article has about 8,000 tokens in Japanese.
+    # Output limit of one call, reasoning included. An article in Japanese has about 8,000 tokens.
     max_output_tokens: int = 16_000
-    # None: what the price list says.
+    # None: taken from the price list.
     context_window: int | None = None
 
 
@@ -30,7 +30,7 @@ PROVIDERS = {
     "local": "Local LLM",
 }
 
-# The newest generally available of each provider: the one for demanding work, and the one for the rest.
+# Each provider's newest generally available models: one for demanding work, one for the rest.
 MODELS = (
     SeedModel("claude", "claude-opus-5-5", ModelClass.PRO),
     SeedModel("claude", "claude-sonnet-5-5", ModelClass.STANDARD),
@@ -38,8 +38,8 @@ MODELS = (
     SeedModel("gemini", "gemini-3.8-flash", ModelClass.STANDARD),
     SeedModel("openai", "gpt-6.1-sol", ModelClass.PRO),
     SeedModel("openai", "gpt-6.1-terra", ModelClass.STANDARD),
-    # The embedded server has this one model; `llm.selectors.resolve_model` lets it serve the other class too. A small
-    # model repeats itself after some hundred tokens, and a CPU makes about 40 a second.
+    # The embedded server has only this model; `llm.selectors.resolve_model` uses it for the other class too. A small
+    # model repeats itself after a few hundred tokens, and a CPU generates about 40 per second.
     SeedModel("local", "SmolLM2-135M-Instruct", ModelClass.STANDARD, max_output_tokens=320, context_window=4096),
 )
 

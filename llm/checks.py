@@ -8,13 +8,13 @@ from django.utils.translation import gettext as _
 
 @checks.register()
 def allowed_hosts_are_hosts(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Refuse entries that can allow nothing: their writer thinks that they do."""
-    from llm.clients.base_urls import entries_unreadable  # commands register checks, and run none
+    """Report invalid entries: they allow nothing, although the operator expects them to."""
+    from llm.clients.base_urls import entries_unreadable  # late: all commands register checks, but few run them
 
     hint = _("Enter host or host:port, separated by commas, without a scheme or a path.")
     return [
         checks.Error(
-            _("LLM_ALLOWED_HOSTS holds %(entry)s, which is not a host.") % {"entry": repr(entry)},
+            _("LLM_ALLOWED_HOSTS contains %(entry)s, which is not a host.") % {"entry": repr(entry)},
             hint=hint,
             id="llm.E001",
         )

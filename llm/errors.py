@@ -1,4 +1,4 @@
-"""What goes wrong around LLMs. `permanent` alone decides whether anybody tries again."""
+"""LLM errors. `permanent` alone decides whether a call is retried."""
 
 from django.utils.translation import gettext as _
 
@@ -7,7 +7,7 @@ from llm.types import TokenUsage
 
 
 class LLMError(SeoGenError):
-    """Root. `retry_after_s` is what the provider asks to wait; `usage` is what it counted although it failed."""
+    """Root. `retry_after_s` is the wait the provider asks for; `usage` is what it counted for the failed call."""
 
     permanent = True
 
@@ -26,11 +26,11 @@ class LLMError(SeoGenError):
 
 
 class LLMPermanentError(LLMError):
-    """Trying again gives the same."""
+    """A retry would fail in the same way."""
 
 
 class LLMTransientError(LLMError):
-    """Trying again later may succeed."""
+    """A later retry may succeed."""
 
     permanent = False
 
@@ -50,13 +50,13 @@ class MissingKey(LLMPermanentError):
 
 
 class InvalidKey(LLMPermanentError):
-    """A key holds characters that no HTTP header can carry."""
+    """A key contains characters that an HTTP header cannot carry."""
 
     code = "llm_key_invalid"
 
     def __init__(self, provider_id: str, variable: str) -> None:
         super().__init__(
-            _("The key of the provider %(provider)s in %(variable)s holds spaces or other characters that no key has.")
+            _("The API key of the provider %(provider)s in %(variable)s contains spaces or other invalid characters.")
             % {"provider": provider_id, "variable": variable}
         )
 
@@ -67,7 +67,7 @@ class UnknownProvider(LLMPermanentError):
     def __init__(self, provider_id: str, known: list[str]) -> None:
         super().__init__(
             _("There is no LLM provider %(provider)s.") % {"provider": repr(provider_id)},
-            hint=_("There are: %(known)s.") % {"known": ", ".join(known) or "-"},
+            hint=_("Known providers: %(known)s.") % {"known": ", ".join(known) or "-"},
         )
 
 
@@ -76,13 +76,13 @@ class InactiveProvider(LLMPermanentError):
 
     def __init__(self, provider_id: str) -> None:
         super().__init__(
-            _("The LLM provider %(provider)s is switched off.") % {"provider": provider_id},
+            _("The LLM provider %(provider)s is not active.") % {"provider": provider_id},
             hint=_("Activate it in the admin under LLM providers, or route the step to another provider."),
         )
 
 
 class InvalidBaseURL(LLMPermanentError):
-    """The URL itself is not repeated: it may hold credentials."""
+    """The message omits the URL, because it may contain credentials."""
 
     code = "llm_url_invalid"
 
@@ -97,14 +97,14 @@ class InvalidBaseURL(LLMPermanentError):
 
 
 class InsecureBaseURL(LLMPermanentError):
-    """An API key must not cross a network in the clear."""
+    """An API key must not be sent over a network unencrypted."""
 
     code = "llm_url_insecure"
 
     def __init__(self, provider_id: str) -> None:
         super().__init__(
-            _("The API base URL of the provider %(provider)s must begin with https://.") % {"provider": provider_id},
-            hint=_("http is accepted for LOCAL_LLM_URL and for a loopback address with its port in LLM_ALLOWED_HOSTS."),
+            _("The API base URL of the provider %(provider)s must start with https://.") % {"provider": provider_id},
+            hint=_("http is allowed for LOCAL_LLM_URL, and for a loopback address with its port in LLM_ALLOWED_HOSTS."),
         )
 
 
@@ -118,14 +118,14 @@ class HostNotAllowed(LLMPermanentError):
             _("The API base URL of the provider %(provider)s points to %(host)s, which is not an allowed host.")
             % {"provider": provider_id, "host": host},
             hint=_(
-                "Clear the URL in the admin under Providers, or add the host to LLM_ALLOWED_HOSTS for commands, web"
-                " server and workers."
+                "Clear the URL in the admin under Providers, or add the host to LLM_ALLOWED_HOSTS for the command line,"
+                " the web server and the workers."
             ),
         )
 
 
 class NoActiveModel(LLMPermanentError):
-    """The provider has no active model of a class, or of a name."""
+    """The provider has no active model of this class or name."""
 
     code = "llm_model_not_found"
 
@@ -142,7 +142,7 @@ class UnknownStep(LLMPermanentError):
 
     def __init__(self, step: str, known: list[str]) -> None:
         super().__init__(
-            _("There is no step %(step)s in the pipeline.") % {"step": repr(step)},
+            _("The pipeline has no step %(step)s.") % {"step": repr(step)},
             hint=_("Its steps are: %(known)s.") % {"known": ", ".join(known) or "-"},
         )
 
@@ -153,7 +153,7 @@ class InvalidModelClass(LLMPermanentError):
     def __init__(self, model_class: str, known: list[str]) -> None:
         super().__init__(
             _("There is no model class %(model_class)s.") % {"model_class": repr(model_class)},
-            hint=_("There are: %(known)s.") % {"known": ", ".join(known)},
+            hint=_("Known model classes: %(known)s.") % {"known": ", ".join(known)},
         )
 
 
@@ -165,5 +165,5 @@ class PricesUnavailable(LLMTransientError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
             _("The price list at %(url)s cannot be read: %(reason)s.") % {"url": url, "reason": reason.rstrip(".")},
-            hint=_("Without --online the list that is installed is used."),
+            hint=_("Leave out --online to use the installed list."),
         )

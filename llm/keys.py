@@ -1,4 +1,4 @@
-"""API keys, from the environment alone: never in a database, a log or an error."""
+"""API keys. They come from the environment only and never appear in a database, a log or an error."""
 
 import os
 

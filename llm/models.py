@@ -1,4 +1,4 @@
-"""Providers, their models with prices, and the pipeline, as specified; extra columns are below a line."""
+"""Providers, their models with prices, and the pipeline. Columns that are not in the specification follow a line."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from config.base.fields import SerialField
 
 
 class ModelClass(models.TextChoices):
-    """How good, and so how expensive, a model is among its provider's."""
+    """The quality and price class of a model among its provider's models."""
 
     PRO = "pro", _("pro")
     STANDARD = "standard", _("standard")
@@ -44,7 +44,7 @@ class LLMProvider(models.Model):
 
 
 class LLMModel(models.Model):
-    """A model as its provider's API names it. Prices are in USD; a step keeps those of the time when it ran."""
+    """A model, named as in its provider's API. Prices are in USD; a step keeps the prices it ran at."""
 
     id = SerialField(primary_key=True)
     provider = models.ForeignKey(
@@ -61,7 +61,7 @@ class LLMModel(models.Model):
     )
     is_active = models.BooleanField(_("active"), default=True, db_default=True)
     # -- beyond the specification --
-    # What one call may produce, reasoning included. None: `llm.selectors.DEFAULT_MAX_OUTPUT_TOKENS`.
+    # Output limit of one call, reasoning included. None: `llm.selectors.DEFAULT_MAX_OUTPUT_TOKENS`.
     max_output_tokens = models.PositiveIntegerField(_("output limit (tokens)"), null=True, blank=True)
     # Prompt and output together. None: unknown.
     context_window = models.PositiveIntegerField(_("context window (tokens)"), null=True, blank=True)
@@ -85,7 +85,7 @@ class LLMModel(models.Model):
 
 
 class StepLLMDefault(models.Model):
-    """One step of the pipeline, and what it runs on unless a run says otherwise."""
+    """One step of the pipeline, with its default provider and model class."""
 
     step = models.TextField(_("step"), primary_key=True)
     provider = models.ForeignKey(

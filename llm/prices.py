@@ -11,16 +11,16 @@ from genai_prices.update_prices import DEFAULT_UPDATE_URL, UpdatePrices
 from llm.errors import PricesUnavailable
 from llm.types import Prices
 
-# Ours → the package's.
+# Our provider ids → the package's.
 PROVIDERS = {"claude": "anthropic", "gemini": "google", "openai": "openai"}
-# Nothing is billed for what runs on one's own machine.
+# Local models cost nothing.
 FREE = Prices(Decimal(0), Decimal(0))
 _PLACES = Decimal("0.000001")
 
 
 @dataclass(frozen=True)
 class ListedModel:
-    """What the price list says of a model."""
+    """A model's entry in the price list."""
 
     prices: Prices
     # Tokens; None: not listed.
@@ -33,7 +33,7 @@ def installed_list() -> DataSnapshot:
 
 
 def current_list(url: str = DEFAULT_UPDATE_URL) -> DataSnapshot:
-    """Fetch the price list of today. Raises `PricesUnavailable`."""
+    """Fetch today's price list. Raises `PricesUnavailable`."""
     try:
         snapshot = UpdatePrices(url=url).fetch()
     except Exception as exc:  # network, HTTP status, JSON or shape: the package wraps none of them
@@ -44,9 +44,9 @@ def current_list(url: str = DEFAULT_UPDATE_URL) -> DataSnapshot:
 
 
 def listed(prices: DataSnapshot, provider_id: str, model_name: str) -> ListedModel | None:
-    """Return a model's prices of now, or None where the list does not know provider or model.
+    """Return a model's current prices, or None if the list does not have the provider or model.
 
-    Where a price depends on the prompt's length, it is that of the shortest prompts, which ours are.
+    If a price depends on the prompt's length, return the one for the shortest prompts, as ours are short.
     """
     if provider_id not in PROVIDERS:
         return None

@@ -1,4 +1,4 @@
-"""Changes of the LLM catalogue by operators, each in one transaction with its entry in the control audit log."""
+"""Operators' changes to the LLM catalogue, each in one transaction with its entry in the control audit log."""
 
 from django.db import transaction
 
@@ -11,7 +11,7 @@ from llm.types import PriceChange, PricesReport, SeedReport, StepDefaultChange
 
 
 def catalogue_fill() -> SeedReport:
-    """Insert what the catalogue lacks; nothing is recorded where nothing was missing."""
+    """Insert what the catalogue lacks; record an entry only if something was missing."""
     with transaction.atomic(using=CONTROL):
         report = catalogue_seed()
         inserted = {"providers": report.providers, "models": report.models, "steps": report.steps}
@@ -27,11 +27,11 @@ def catalogue_fill() -> SeedReport:
 
 
 def step_route(*, step: str | None, provider_id: str, model_class: str | None = None) -> list[StepDefaultChange]:
-    """Route a step, or all of them where `step` is None, to a provider; all or none of them change.
+    """Route a step, or all steps if `step` is None, to a provider. Either all of them change or none.
 
-    `model_class` None keeps each step's own. Runs that exist keep the models they have pinned. Raises an
-    `LLMPermanentError` where a step, the provider or an active model of the class is missing, or the provider cannot be
-    called at all. A missing key is no such reason: the workers may have it (see `missing_key`).
+    If `model_class` is None, each step keeps its own. Existing runs keep the models they pinned. Raises an
+    `LLMPermanentError` if a step, the provider or an active model of the class is missing, or the provider cannot be
+    called at all. A missing key does not raise, because the workers may have it (see `missing_key`).
     """
     with transaction.atomic(using=CONTROL):
         steps = [step] if step is not None else [row.step for row in pipeline()]
@@ -43,7 +43,7 @@ def step_route(*, step: str | None, provider_id: str, model_class: str | None = 
 
 
 def missing_key(provider_id: str) -> str | None:
-    """Return which key runs on this provider would lack, as far as this process's environment tells, or None."""
+    """Return a warning if this process's environment has no valid key for the provider, else None."""
     try:
         require_key(provider_id)
     except (MissingKey, InvalidKey) as error:
@@ -80,7 +80,7 @@ def _record_routing(change: StepDefaultChange) -> None:
 
 
 def _price_details(change: PriceChange) -> Details:
-    """Prices as text: JSON's numbers are not decimal."""
+    """Write prices as text, because JSON numbers are not decimal."""
     return {
         "provider": change.provider_id,
         "model": change.model_name,

@@ -1,4 +1,4 @@
-"""Reading the catalogue: the pipeline, and which model a step gets."""
+"""Read the catalogue: the pipeline, and the model that a step uses."""
 
 from decimal import Decimal
 
@@ -10,12 +10,12 @@ from llm.errors import InactiveProvider, InvalidModelClass, NoActiveModel, Unkno
 from llm.models import LLMModel, LLMProvider, ModelClass, StepLLMDefault
 from llm.types import PipelineStep, ResolvedModel
 
-# For a model whose row says nothing; every current model can do that.
+# For models whose row has no limit; every current model supports it.
 DEFAULT_MAX_OUTPUT_TOKENS = 8_000
 
 
 def pipeline() -> list[PipelineStep]:
-    """Return the steps in their order, each with its default routing."""
+    """Return the steps in order, each with its default routing."""
     rows = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS).order_by("position", "step")
     return [PipelineStep(row.step, row.position, row.provider_id, row.model_class) for row in rows]
 
@@ -23,9 +23,9 @@ def pipeline() -> list[PipelineStep]:
 def resolve_model(provider_id: str, model_class: str) -> ResolvedModel:
     """Return the provider's newest active model of a class.
 
-    A provider that has no model of the class at all, active or not, does not tell classes apart (the local server has
-    one model): its newest active model serves. Raises `UnknownProvider`, `InactiveProvider`, `InvalidModelClass` or
-    `NoActiveModel`.
+    If the provider has no model of the class, active or not, its newest active model of any class is returned: it does
+    not distinguish classes, like the local server, which has one model. Raises `UnknownProvider`, `InactiveProvider`,
+    `InvalidModelClass` or `NoActiveModel`.
     """
     provider = _active_provider(provider_id)
     if model_class not in ModelClass.values:
@@ -39,7 +39,7 @@ def resolve_model(provider_id: str, model_class: str) -> ResolvedModel:
 
 
 def resolve_named_model(provider_id: str, model_name: str, *, active_only: bool = True) -> ResolvedModel:
-    """Return a model by its name; a run that has pinned it passes `active_only=False`, so that it can finish.
+    """Return a model by name. A run that pinned it passes `active_only=False`, so that the run can finish.
 
     Raises `UnknownProvider`, `InactiveProvider` or `NoActiveModel`.
     """
@@ -52,19 +52,19 @@ def resolve_named_model(provider_id: str, model_name: str, *, active_only: bool 
 
 
 def prices_of(provider_id: str, model_name: str) -> dict[str, Decimal | None]:
-    """Return both prices of now by column name (USD per 1,000 tokens); None where unknown, as for an unknown model."""
+    """Return both current prices by column name (USD per 1,000 tokens); None if the price or the model is unknown."""
     columns = ("cost_per_1k_input_tokens", "cost_per_1k_output_tokens")
     row = _models(provider_id).filter(model_name=model_name).values(*columns).first()
     return {column: row[column] if row else None for column in columns}
 
 
 def require_key(provider_id: str) -> None:
-    """Raise what keeps every call of the provider from being made, above all `MissingKey`, which names the variable."""
+    """Raise if this process cannot call the provider, for example `MissingKey`, which names the variable."""
     client_for(provider_id, _provider(provider_id).api_base_url)
 
 
 def require_routable(provider_id: str) -> None:
-    """Raise where no call of the provider can ever be made, whatever keys are set.
+    """Raise if the provider can never be called, whatever keys are set.
 
     Raises `UnknownProvider`, `InvalidBaseURL`, `InsecureBaseURL` or `HostNotAllowed`.
     """

@@ -1,4 +1,4 @@
-"""Writing the catalogue. The caller records it in the control audit log, in the same transaction on `default`."""
+"""Write the catalogue. The caller records it in the control audit log, in the same transaction on `default`."""
 
 import os
 
@@ -15,27 +15,27 @@ from llm.prices import FREE, ListedModel, current_list, installed_list, listed
 from llm.selectors import require_routable, resolve_model
 from llm.types import PriceChange, Prices, PricesReport, SeedReport, StepDefaultChange
 
-# Any number that no other advisory lock of ours has.
+# Arbitrary, but different from our other advisory locks.
 _SEED_LOCK = 0x6C6C6D63
 
 
 def catalogue_seed() -> SeedReport:
-    """Insert what is missing of `llm.catalogue`; safe to repeat, and never changes what is there.
+    """Insert what is missing from `llm.catalogue`. Safe to repeat; never changes existing rows.
 
-    What staff decided stays: a model joins a class that has one already switched off, so that an upgrade does not move
-    runs to it; the pipeline is written only where there is none, so that a step taken out does not come back.
+    This respects staff's decisions. A model whose class already has one is added inactive, so that an upgrade does not
+    move runs to it. The pipeline is only written if there is none, so that a removed step does not come back.
     """
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
-        # Two first starts at once: the second waits, and finds nothing missing.
+        # If two installations start at once, the second waits and finds nothing missing.
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_SEED_LOCK])
         return SeedReport(_seed_providers(), _seed_models(), _seed_pipeline())
 
 
 def step_default_set(*, step: str, provider_id: str, model_class: str | None = None) -> StepDefaultChange:
-    """Route a step of the pipeline to a provider, and a class unless it keeps its own; runs that exist keep their pins.
+    """Route a step to a provider; it keeps its class if `model_class` is None. Existing runs keep their pinned models.
 
-    Raises `UnknownStep`, or what `require_routable` and `resolve_model` raise where the provider could not serve it.
+    Raises `UnknownStep`, or what `require_routable` and `resolve_model` raise if the provider cannot serve the step.
     """
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
         steps = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS)
@@ -58,7 +58,7 @@ def step_default_set(*, step: str, provider_id: str, model_class: str | None = N
 
 
 def prices_refresh(*, online: bool = False, dry_run: bool = False) -> PricesReport:
-    """Set the prices of all models that the price list knows, edited ones too; costs in history stay.
+    """Set the prices of all models in the price list, hand-edited ones too. Recorded costs do not change.
 
     `online` fetches today's list instead of the installed one; `dry_run` changes nothing. Raises `PricesUnavailable`.
     """
@@ -86,7 +86,7 @@ def _refresh_from(price_list: DataSnapshot, *, dry_run: bool) -> PricesReport:
 
 
 def _list_price(price_list: DataSnapshot, provider_id: str, model_name: str) -> ListedModel | None:
-    """Like `listed`, for prices alone: an entry that lacks one would make a known price unknown."""
+    """Like `listed`, but None if a price is missing, because it would overwrite a known price."""
     entry = listed(price_list, provider_id, model_name)
     return entry if entry and None not in (entry.prices.input, entry.prices.output) else None
 
@@ -109,7 +109,7 @@ def _seed_models() -> tuple[str, ...]:
     known = set(models.values_list("provider_id", "model_name"))
     filled = set(models.values_list("provider_id", "model_class"))
     missing = [seed for seed in catalogue.MODELS if (seed.provider_id, seed.model_name) not in known]
-    # `create` and not `bulk_create`: "newest" is the highest id, so the order of insertion counts.
+    # Not `bulk_create`: the newest model is the one with the highest id, so the order of insertion matters.
     return tuple(
         str(models.create(**_model_values(seed), is_active=(seed.provider_id, seed.model_class) not in filled))
         for seed in missing
@@ -140,7 +140,7 @@ def _seed_pipeline() -> tuple[str, ...]:
 
 
 def _first_usable_provider() -> str:
-    """The local server where there is one, as in the embedded stack; else the first whose key is set; else Claude."""
+    """Return the local server if there is one, as in the embedded stack; else the first with a key; else Claude."""
     if settings.LOCAL_LLM_URL:
         return "local"
     return next((provider for provider, variable in KEY_VARIABLES.items() if os.environ.get(variable)), "claude")

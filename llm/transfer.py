@@ -1,4 +1,4 @@
-"""Providers, models with prices and the pipeline as a document, to be carried to another installation. No keys."""
+"""Providers, models with prices and the pipeline as a document to move to another installation. Contains no keys."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LLMConfiguration(_Row):
 
 
 def configuration_read() -> LLMConfiguration:
-    """Return all of it as it is now."""
+    """Return the whole configuration."""
     return LLMConfiguration(
         providers=[ProviderRow(**row) for row in _values(LLMProvider, ProviderRow)],
         models=[ModelRow(**row) for row in _values(LLMModel, ModelRow)],
@@ -57,11 +57,11 @@ def configuration_read() -> LLMConfiguration:
 
 
 def configuration_add(configuration: LLMConfiguration) -> list[str]:
-    """Insert what is missing here, and change nothing that is there; return the names of what was added.
+    """Insert what is missing without changing existing rows; return the names of what was added.
 
-    A provider that this release has no client for is left out, with its models and steps. A base URL that this
-    installation does not allow is refused (see `require_callable`): the document comes from outside. Call it in a
-    transaction on the control database, and record it.
+    A provider without a client in this release is skipped, with its models and steps. A base URL that this installation
+    does not allow is refused (see `require_callable`), because the document comes from outside. Call it in a
+    transaction on the control database, and record the change.
     """
     added = []
     present = set(LLMProvider.objects.using(DEFAULT_DB_ALIAS).values_list("pk", flat=True))

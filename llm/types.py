@@ -1,9 +1,9 @@
-"""Frozen values: what is asked of a model, what comes back, and what the catalogue says."""
+"""Frozen values: requests to models, their replies, and entries of the catalogue."""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-# What the providers call an output that hit its limit.
+# The providers' finish reasons for output that reached its limit.
 _TRUNCATED = frozenset({"max_tokens", "length", "MAX_TOKENS", "CONTINUATION", "model_context_window_exceeded"})
 
 
@@ -17,36 +17,36 @@ class TokenUsage:
 
 @dataclass(frozen=True, kw_only=True)
 class LLMRequest:
-    """One prompt, one answer. The texts are left out of `repr`, which ends up in logs."""
+    """One prompt. `repr` omits the texts, because it ends up in logs."""
 
     model: str
     prompt: str = field(repr=False)
     system: str = field(default="", repr=False)
     max_output_tokens: int
-    # For the whole answer; see `llm.clients.http` for what it bounds exactly.
+    # For the whole answer; `llm.clients.http` says exactly what it limits.
     timeout_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class LLMReply:
-    """A text that is not empty, and real token counts."""
+    """A non-empty text, and the provider's token counts."""
 
     text: str = field(repr=False)
     usage: TokenUsage
-    # As the provider says it, which may be a dated version of what was asked for.
+    # As the provider reports it, which may be a dated version of the requested model.
     model: str
-    # The provider's own word: "end_turn", "STOP", "stop", "max_tokens" …
+    # In the provider's own terms: "end_turn", "STOP", "stop", "max_tokens" …
     finish_reason: str
 
     @property
     def truncated(self) -> bool:
-        """Whether the text ends where the limit was reached, and not where the model meant it to."""
+        """Whether the text ends because the output limit was reached."""
         return self.finish_reason in _TRUNCATED
 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model to call, with its prices of now (USD; None: unknown)."""
+    """A model to call, with its current prices (USD; None: unknown)."""
 
     provider_id: str
     # None: the provider's own public address, or LOCAL_LLM_URL.
@@ -68,7 +68,7 @@ class PipelineStep:
 
 @dataclass(frozen=True)
 class SeedReport:
-    """What `catalogue_seed` inserted; all empty where nothing was missing."""
+    """What `catalogue_seed` inserted; empty if nothing was missing."""
 
     providers: tuple[str, ...]
     # "provider/model"
@@ -85,7 +85,7 @@ class StepDefaultChange:
     old_model_class: str
     provider_id: str
     model_class: str
-    # What a run would now use.
+    # The model that new runs use.
     model_name: str
 
     @property
@@ -114,6 +114,6 @@ class PricesReport:
     """What `prices_refresh` did, or would do."""
 
     changes: tuple[PriceChange, ...]
-    # "provider/model", each of them left as it was.
+    # "provider/model"; both groups were left unchanged.
     unchanged: tuple[str, ...]
     unknown: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A tenant's prompts: versions, which of them runs use, and new ones."""
+"""Admin pages for a tenant's prompts: list versions, add new ones, activate one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CODE = {"class": "seo-gen-code", "spellcheck": "false"}
 
 
 class TemplateField(forms.CharField):
-    """Takes a template as it is stored, so that one that a browser sends back unchanged counts as unchanged."""
+    """Normalises a template as it is stored, so that a template submitted without edits counts as unchanged."""
 
     def to_python(self, value: Any) -> Any:
         return normalised(super().to_python(value) or "")
@@ -51,10 +51,10 @@ class TemplateField(forms.CharField):
 def _content() -> forms.CharField:
     return TemplateField(
         label=gettext_lazy("Template"),
-        # Blank lines at its ends belong to a template.
+        # Leading and trailing blank lines are part of the template.
         strip=False,
         widget=UnfoldAdminTextareaWidget(attrs={**CODE, "rows": 22}),
-        help_text=gettext_lazy("Jinja2. The names it uses are declared below."),
+        help_text=gettext_lazy("Jinja2. Declare the names it uses below."),
     )
 
 
@@ -68,7 +68,7 @@ def _variables() -> forms.JSONField:
 
 
 class TemplateFields(forms.Form):
-    """What `prompt_create` checks too, so that a mistake is shown beside what it is about."""
+    """Runs the checks of `prompt_create` too, so that each error is shown next to its field."""
 
     def clean_content(self) -> str:
         content: str = self.cleaned_data["content"]
@@ -139,7 +139,7 @@ class PromptAdmin(StaffAdmin):
         return ((None, {"fields": (("step", "version", "shown_state"), ("used_at", "created_at"), *template)}),)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Add the next version of a step's prompt, begun from the version `?from=<id>`."""
+        """Add the next version of a step's prompt, starting from the version `?from=<id>`."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = NewVersionForm(request.POST or None, initial=_initial(request.GET.get("from", "")))
@@ -154,7 +154,9 @@ class PromptAdmin(StaffAdmin):
             form,
             title=_("New version of a prompt"),
             submit=_("Create"),
-            explanation=_("It stays a draft until it is activated. Runs under way keep the version they began with."),
+            explanation=_(
+                "It stays a draft until it is activated. Runs in progress keep the version they started with."
+            ),
         )
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -162,7 +164,8 @@ class PromptAdmin(StaffAdmin):
         stored = Prompt.objects.using(current_alias()).select_for_update().get(pk=obj.pk)
         if not is_draft(stored):
             raise InvalidPrompt(
-                _("%(prompt)s is no draft any more; make a new version.") % {"prompt": stored}, code="prompt_not_draft"
+                _("%(prompt)s is no longer a draft; create a new version.") % {"prompt": stored},
+                code="prompt_not_draft",
             )
         super().save_model(request, obj, form, change)
 
@@ -176,9 +179,7 @@ class PromptAdmin(StaffAdmin):
         variant=ActionVariant.PRIMARY,
         dialog={
             "title": gettext_lazy("Activate this version?"),
-            "description": gettext_lazy(
-                "New runs use it from now on. Runs under way keep the version they began with."
-            ),
+            "description": gettext_lazy("New runs will use it. Runs in progress keep the version they started with."),
             "form_submit_text": gettext_lazy("Activate"),
         },
     )
@@ -188,7 +189,7 @@ class PromptAdmin(StaffAdmin):
         except SeoGenError as error:
             messages.error(request, str(error))
         else:
-            messages.success(request, _("%(prompt)s is what new runs use now.") % {"prompt": prompt})
+            messages.success(request, _("New runs now use %(prompt)s.") % {"prompt": prompt})
         return finished(request, _page(object_id))
 
     @action(description=gettext_lazy("New version from this"), permissions=["copy"])
@@ -212,7 +213,7 @@ class PromptAdmin(StaffAdmin):
 
 @contextmanager
 def _shown_as_error() -> Iterator[None]:
-    """Turn what the app refuses into what a form shows."""
+    """Turn the app's errors into form errors."""
     try:
         yield
     except PromptError as error:
@@ -220,7 +221,7 @@ def _shown_as_error() -> Iterator[None]:
 
 
 def is_draft(prompt: Any) -> bool:
-    """Tell whether the version may still be edited."""
+    """Return whether the version can still be edited."""
     return prompt.used_at is None and not prompt.is_active
 
 

@@ -1,4 +1,4 @@
-"""The app of versioned prompt templates, kept in each tenant's database."""
+"""Versioned prompt templates, stored in each tenant's database."""
 
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _

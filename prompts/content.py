@@ -1,4 +1,4 @@
-"""The text of a template as it is stored, whichever way it comes in."""
+"""Normalise and check a template before it is stored."""
 
 from django.utils.translation import gettext as _
 
@@ -7,9 +7,9 @@ from prompts.rendering import MAX_TEMPLATE_CHARS, names_used
 
 
 def normalised(content: str) -> str:
-    """Return the text with LF at the ends of its lines, and no byte order mark in front.
+    """Return the text with LF line endings and without a byte order mark.
 
-    Browsers send CRLF whatever they were given, so that each line would differ from the version before.
+    Browsers always send CRLF, so without this every line would differ from the previous version.
     """
     return content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
@@ -17,7 +17,7 @@ def normalised(content: str) -> str:
 def clean_content(content: str) -> str:
     """Return the template as it is stored.
 
-    Raises `InvalidPrompt` if it is empty, too long or no template that can be compiled within the limits.
+    Raises `InvalidPrompt` if it is empty, too long, or cannot be compiled within the limits.
     """
     content = normalised(content)
     if not content.strip():
@@ -25,6 +25,6 @@ def clean_content(content: str) -> str:
     if len(content) > MAX_TEMPLATE_CHARS:
         raise InvalidPrompt(_("The template is longer than %(limit)d characters.") % {"limit": MAX_TEMPLATE_CHARS})
     if "\x00" in content:
-        raise InvalidPrompt(_("The template holds a NUL character."))
+        raise InvalidPrompt(_("The template contains a NUL character."))
     names_used(content)
     return content

@@ -1,4 +1,4 @@
-"""Refusals and failures around prompts; each names the prompt or the step."""
+"""Errors about prompts; each message names the prompt or the step."""
 
 from config.base.errors import SeoGenError
 
@@ -14,24 +14,24 @@ class UnknownPrompt(PromptError):
 
 
 class InvalidPrompt(PromptError):
-    """The step name, the template or the declared variables cannot be accepted."""
+    """The step name, the template or the declared variables are invalid."""
 
     code = "prompt_invalid"
 
 
 class PromptMismatch(PromptError):
-    """Template and declared variables disagree, so the version can neither become active nor be run."""
+    """The template and the declared variables disagree, so the version can be neither activated nor used."""
 
     code = "prompt_mismatch"
 
 
 class PromptRenderError(PromptError):
-    """A stored template failed with the values it was given; trying again gives the same."""
+    """A stored template failed with the values it was given; a retry would fail in the same way."""
 
     code = "prompt_render_failed"
 
 
 class SandboxUnavailable(PromptError):
-    """The machine, not the template, is why it was not rendered or checked; trying again may help."""
+    """A template was not rendered or checked because of the machine, not the template; a retry may succeed."""
 
     code = "prompt_sandbox_unavailable"

@@ -1,6 +1,6 @@
-"""Jinja2 templates: what they use, and their text once rendered.
+"""Jinja2 templates: the names they use, and rendering.
 
-The templates themselves are only ever touched in a process with limits of its own (`prompts.sandbox`).
+Templates are compiled and rendered only in a separate process with limits (`prompts.sandbox`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,22 +15,22 @@ from prompts.errors import InvalidPrompt, PromptRenderError
 from prompts.types import PromptVariable
 from prompts.validation import first_problem, is_storable
 
-# A rendered prompt of 4 MiB is beyond every model's context: a loop that ran away.
+# Beyond every model's context, so a longer text comes from a runaway loop.
 MAX_RENDERED_CHARS = 4 * 1024 * 1024
-# One template as text.
+# The source of one template.
 MAX_TEMPLATE_CHARS = 64 * 1024
 
 _declarations = TypeAdapter(list[PromptVariable])
 
 
 def declared_variables(document: object) -> tuple[PromptVariable, ...]:
-    """Read the JSON of `Prompt.variables` (None: none); raise `InvalidPrompt` naming what is wrong."""
+    """Parse the JSON of `Prompt.variables` (None: no variables). Raises `InvalidPrompt` with the first problem."""
     try:
         variables = tuple(_declarations.validate_python([] if document is None else document))
     except ValidationError as error:
         raise InvalidPrompt(_("Prompt variables: %(problem)s.") % {"problem": first_problem(error)}) from error
     if not is_storable(document):
-        raise InvalidPrompt(_("Prompt variables: a text holds a NUL character or half a surrogate pair."))
+        raise InvalidPrompt(_("Prompt variables: a text contains a NUL character or half a surrogate pair."))
     names = [variable.name for variable in variables]
     for name in names:
         if names.count(name) > 1:
@@ -40,10 +40,10 @@ def declared_variables(document: object) -> tuple[PromptVariable, ...]:
 
 @lru_cache(maxsize=128)
 def names_used(content: str) -> frozenset[str]:
-    """Return the names that a template expects to be given.
+    """Return the names that a template expects values for.
 
-    Raises `InvalidPrompt` if it is no template or cannot be compiled within the limits, `SandboxUnavailable` if nobody
-    can tell now.
+    Raises `InvalidPrompt` if it is not a template or cannot be compiled within the limits, and `SandboxUnavailable` if
+    it cannot be checked now.
     """
     answer = sandbox.ask({"action": "names", "content": content})
     match answer.get("problem"):
@@ -54,7 +54,7 @@ def names_used(content: str) -> frozenset[str]:
         case _limit:
             raise InvalidPrompt(_("The template cannot be compiled: %(reason)s.") % {"reason": _reason(answer)})
     if answer["references"]:
-        raise InvalidPrompt(_("The template uses include, import or extends; a prompt is one text."))
+        raise InvalidPrompt(_("The template uses include, import or extends, but a prompt must be a single template."))
     return frozenset(answer["names"])
 
 
@@ -69,10 +69,10 @@ def unused(content: str, variables: Iterable[PromptVariable]) -> frozenset[str]:
 
 
 def render(content: str, variables: Iterable[PromptVariable], values: Mapping[str, object], *, prompt: str) -> str:
-    """Render `content` with the declared variables alone, taken from `values` or their defaults.
+    """Render `content` with the declared variables only, taken from `values` or their defaults.
 
-    `prompt` says in messages which prompt it was. Raises `PromptRenderError`: a required value is missing, a value has
-    another type than declared, or the template fails or passes a limit; `SandboxUnavailable`: try again later.
+    `prompt` identifies the prompt in messages. Raises `PromptRenderError` if a required value is missing, a value does
+    not have the declared type, or the template fails or exceeds a limit; `SandboxUnavailable` if a retry may succeed.
     """
     given = {variable.name: _value(variable, values, prompt) for variable in variables}
     answer = sandbox.ask(
@@ -101,14 +101,14 @@ def _failure(prompt: str, reason: str) -> str:
 
 
 def _reason(answer: Mapping[str, Any]) -> str:
-    """Say in one clause what the template did wrong."""
+    """Return one clause that says what the template did wrong."""
     match answer["problem"]:
         case "time":
-            return _("it needs more than %(limit)g s of computing time") % {"limit": sandbox.LIMITS.cpu_s}
+            return _("it needs more than %(limit)g s of CPU time") % {"limit": sandbox.LIMITS.cpu_s}
         case "memory":
             return _("it needs more than %(limit)d MiB of memory") % {"limit": sandbox.LIMITS.memory_bytes // 1024**2}
         case "length":
-            return _("longer than %(limit)d characters") % {"limit": MAX_RENDERED_CHARS}
+            return _("the text is longer than %(limit)d characters") % {"limit": MAX_RENDERED_CHARS}
         case "depth" | "crash":
             return _("it is nested too deeply")
     if answer["line"]:

@@ -1,7 +1,7 @@
-"""Ask a process with kernel limits to compile or render a template (ADR 0014).
+"""Compile and render templates in a separate process with kernel limits (ADR 0014).
 
-Threads share a few of these processes, started when first needed. They end with the process that started them: they
-read until its pipe is closed, which the kernel does however it ends. A forked child (Celery's pool) starts its own.
+Threads share a few of these processes, which are started on demand. They end with the process that started them: they
+read from a pipe that the kernel closes however that process ends. A forked child (Celery's pool) starts its own.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ from prompts.errors import SandboxUnavailable
 
 PROGRAM = Path(__file__).with_name("sandbox_process.py")
 HEADER_BYTES = 8
-# An answer is at most MAX_RENDERED_CHARS, four bytes each, escaped: what is longer is none of ours.
+# An answer is at most MAX_RENDERED_CHARS of four bytes each, escaped; anything longer is not a valid answer.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-# Templates at work at the same time, per process; each may use a core and `Limits.memory_bytes`.
+# Templates processed at the same time, per process; each may use a core and `Limits.memory_bytes`.
 SANDBOXES_MAX = min(4, os.cpu_count() or 1)
-# How long a template waits for its turn before the attempt is given up, to be made again later.
+# How long a template waits for its turn before the attempt fails; it can be retried later.
 TURN_WAIT_S = 10.0
-# How long after the kernel should have ended the template the process may still be silent.
+# How long to wait for an answer after the kernel should have ended the template.
 GRACE_S = 3.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one template may use; the largest allowed one needs about a tenth (docs/adr/0014)."""
+    """Limits for one template; the largest allowed template needs about a tenth of them (docs/adr/0014)."""
 
     cpu_s: float = 1.0
     # Longer than `cpu_s`, for busy machines.
     wall_s: float = 1.8
-    # Address space, the 25 MB of the interpreter included.
+    # Address space, including the interpreter's 25 MB.
     memory_bytes: int = 256 * 1024 * 1024
 
 
 LIMITS = Limits()
-# A template that was stopped by the clock after this much computing was stopped for what it is, not for the machine.
+# If a template reached the wall-clock limit after this much CPU time, the template is to blame, not the machine.
 BLAMED_CPU_S = LIMITS.cpu_s / 4
 
 
 class _Lost(Exception):
-    """The process ended, or answered with something that is not an answer."""
+    """The process ended, or returned a malformed answer."""
 
 
 class _Silent(Exception):
-    """The process did nothing for so long that the machine must be in trouble."""
+    """The process did not answer in time, so the machine must be in trouble."""
 
 
 class _Process:
@@ -72,9 +72,9 @@ class _Process:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             cwd="/",
-            # Nothing that a template could learn if it got out of Jinja2's sandbox: no keys, no URLs.
+            # No keys or URLs that a template could read if it escaped Jinja2's sandbox.
             env={},
-            # A group of its own, so that it can be killed together with the child that renders.
+            # Its own process group, so that it can be killed together with the child that renders.
             start_new_session=True,
         )
         assert self._popen.stdin and self._popen.stdout
@@ -86,7 +86,7 @@ class _Process:
         return self._popen.pid
 
     def ask(self, request: dict[str, object], limits: Limits) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-        """Return the answer, None if the template was killed, and how it ended. Raises `_Lost` or `_Silent`."""
+        """Return (answer, or None if the child was killed; how the child ended). Raises `_Lost` or `_Silent`."""
         deadline = time.monotonic() + limits.wall_s + GRACE_S
         content = json.dumps({**request, "limits": asdict(limits)}).encode()
         try:
@@ -97,14 +97,14 @@ class _Process:
             raise _Lost from error
 
     def kill(self) -> None:
-        """End it, with whatever it is rendering, and leave no zombie."""
+        """Kill the process and the child that renders, and leave no zombie."""
         with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
         self._close()
 
     def forget(self) -> None:
-        """In a forked child: let go of the parent's process, which would otherwise outlive the parent."""
+        """In a forked child: close the pipes of the parent's process, which would otherwise outlive the parent."""
         self._close()
         self._popen.returncode = 0
 
@@ -150,7 +150,7 @@ class _Pool:
 
     @contextmanager
     def process(self) -> Iterator[_Process]:
-        """Have a process for one question; it is killed if that is not answered. Raises `SandboxUnavailable`."""
+        """Lend a process for one request; it is killed if the request fails. Raises `SandboxUnavailable`."""
         if not self._turns.acquire(timeout=TURN_WAIT_S):
             raise SandboxUnavailable(
                 _("Too many templates are being rendered on this machine."), hint=_("Try again in a minute.")
@@ -203,12 +203,12 @@ class _Pool:
 
 
 def ask(request: dict[str, object]) -> dict[str, Any]:
-    """Have a template compiled or rendered within `LIMITS`; return the answer (see `prompts.sandbox_process`).
+    """Compile or render a template within `LIMITS`; return the answer (see `prompts.sandbox_process`).
 
-    What the limits ended is answered with the problem "time", "memory" or "crash". Raises `SandboxUnavailable` if the
-    machine, not the template, is why there is no answer.
+    If a limit ended the template, the answer has the problem "time", "memory" or "crash". Raises `SandboxUnavailable`
+    if there is no answer because of the machine, not the template.
     """
-    # Each process that waited here may have been killed meanwhile.
+    # Each idle process may have been killed meanwhile.
     for _attempt in range(SANDBOXES_MAX + 1):
         try:
             with _pool.process() as process:
@@ -219,17 +219,17 @@ def ask(request: dict[str, object]) -> dict[str, Any]:
             break
         return _verdict(end) if answer is None else answer
     raise SandboxUnavailable(
-        _("The process that renders templates does not answer."), hint=_("Try again; is the machine out of memory?")
+        _("The process that renders templates does not answer."), hint=_("Try again; the machine may be out of memory.")
     )
 
 
 def pids() -> list[int]:
-    """Return the ids of the sandbox processes that this process has started and not ended."""
+    """Return the ids of the sandbox processes that this process started and has not ended."""
     return _pool.pids()
 
 
 def _verdict(end: dict[str, Any]) -> dict[str, Any]:
-    """Say why there is no answer: the template, or else raise `SandboxUnavailable`."""
+    """Return the answer for a killed child if the template is to blame; else raise `SandboxUnavailable`."""
     number, cpu_s = end["signal"], end["cpu_s"]
     if number in (signal.SIGPROF, signal.SIGXCPU) or cpu_s >= LIMITS.cpu_s:
         return {"problem": "time"}
@@ -238,8 +238,8 @@ def _verdict(end: dict[str, Any]) -> dict[str, Any]:
     if number == signal.SIGALRM and cpu_s >= BLAMED_CPU_S:
         return {"problem": "time"}
     raise SandboxUnavailable(
-        _("The template was stopped before it had its share of computing time."),
-        hint=_("Try again; is the machine overloaded?"),
+        _("The template was stopped before it got its share of CPU time."),
+        hint=_("Try again; the machine may be overloaded."),
     )
 
 
@@ -250,8 +250,8 @@ def _wait_for(descriptor: int, event: int, deadline: float) -> None:
         raise _Silent
 
 
-def _begin_anew() -> None:
-    """In a forked child: the parent's processes are not ours, and a lock may be held by a thread that is not here."""
+def _reset_after_fork() -> None:
+    """In a forked child: drop the parent's processes, and its locks, which a thread of the parent may hold."""
     global _pool  # noqa: PLW0603
     _pool.forget()
     _pool = _Pool()
@@ -262,5 +262,5 @@ def _end() -> None:
 
 
 _pool = _Pool()
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_reset_after_fork)
 atexit.register(_end)

@@ -1,16 +1,16 @@
-"""The program that compiles and renders templates: Jinja2 and the standard library, nothing of ours, no Django.
+"""The program that compiles and renders templates. It uses Jinja2 and the standard library, no Django or other code.
 
-`prompts.sandbox` starts it by path, with an empty environment and no descriptors but these pipes. On stdin it reads
-requests; for each one it forks a child, which answers on stdout, and when that has ended it writes how. A frame is a
+`prompts.sandbox` starts it by path, with an empty environment and only these pipes. It reads requests from stdin. For
+each request it forks a child, which answers on stdout; when the child has ended, the program writes how. A frame is a
 length (8 bytes, big-endian) and that many bytes of JSON.
 
     request   {"action": "names" | "render", "content": …, "values": {…}, "max_chars": …, "limits": {…}}
     answer    {"names": […], "references": bool} | {"text": …} | {"problem": …, "reason": …, "line": …}
-              not there at all if the child was killed
-    end       {"signal": 0 or the number of the signal that killed it, "cpu_s": what it used}
+              missing if the child was killed
+    end       {"signal": 0 or the number of the signal that killed the child, "cpu_s": CPU time it used}
 
-Limits are the kernel's, set before the template is looked at: nothing that Python code does in the child lifts them.
-One child per request, so that one customer's template leaves nothing behind for the next one's.
+The kernel enforces the limits. They are set before the template is parsed, and no Python code in the child can lift
+them. Each request gets a new child, so that one customer's template leaves nothing behind for the next.
 """
 
 import json
@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jinja2.debug  # imported by Jinja2 when a template fails, which is too late: the child may open no file
+import jinja2.debug  # Jinja2 imports it when a template fails, which is too late: the child cannot open files
 import jinja2.sandbox
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta
 
@@ -46,9 +46,9 @@ JINJA = environment()
 
 
 def main() -> None:
-    """Serve requests until stdin ends, which is when the process that asked has ended, however it did."""
+    """Serve requests until stdin ends, which happens when the parent process ends, however it ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Meant for the worker, which may still need this process to finish what it is doing.
+        # Meant for the worker, which may still need this process to finish its current work.
         signal.signal(number, signal.SIG_IGN)
     _warm_up()
     while (frame := _read_frame()) is not None:
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _warm_up() -> None:
-    """Load what Jinja2 and Python load on first use, while files can be opened; every child inherits it."""
+    """Load what Jinja2 and Python load on first use while files can still be opened; every child inherits it."""
     for filter_name in JINJA.filters:
         for content in (f"{{{{ 'a\\n b' | {filter_name} }}}}", f"{{{{ [1, 2] | {filter_name}(1) }}}}"):
             answer({"action": "render", "content": content, "values": {}, "max_chars": 99})
@@ -76,7 +76,7 @@ def _warm_up() -> None:
 
 
 def _answer_and_exit(frame: bytes) -> None:
-    """In the child: answer within the limits, and end without any of Python's clean-up."""
+    """In the child: answer within the limits, then exit without Python's clean-up."""
     status = 1
     try:
         os.close(STDIN)
@@ -96,25 +96,25 @@ def _encoded(request: Mapping[str, Any]) -> bytes:
 
 
 def _limit(limits: Mapping[str, Any]) -> None:
-    """Have the kernel bound this process: memory, computing time (SIGPROF), time (SIGALRM), and no new files."""
+    """Let the kernel limit this process: memory, CPU time (SIGPROF), wall-clock time (SIGALRM), and no new files."""
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC):
         resource.setrlimit(kind, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (limits["memory_bytes"], limits["memory_bytes"]))
-    # Whole seconds only, and so the second line.
+    # Whole seconds only, so ITIMER_PROF sets the exact limit.
     resource.setrlimit(resource.RLIMIT_CPU, (int(limits["cpu_s"]) + 1, int(limits["cpu_s"]) + 1))
     signal.setitimer(signal.ITIMER_PROF, limits["cpu_s"])
     signal.setitimer(signal.ITIMER_REAL, limits["wall_s"])
 
 
 def answer(request: Mapping[str, Any]) -> Answer:
-    """Do what is asked; a template's failure is an answer too. `MemoryError` is raised."""
+    """Handle a request. If the template fails, the answer says so; only `MemoryError` is raised."""
     try:
         if request["action"] == "names":
             return _names(request["content"])
         return {"text": _rendered(request["content"], request["values"], request["max_chars"])}
     except MemoryError:
         raise
-    except Exception as error:  # a template can divide by zero, index past an end, …: its author's mistake
+    except Exception as error:  # the template divides by zero, indexes past an end, …: its author's mistake
         return _problem(error)
 
 
@@ -129,7 +129,7 @@ def _problem(error: Exception) -> Answer:
         case TemplateError():
             return {"problem": "failure", "reason": _reason(error), "line": None}
         case SyntaxError():
-            # Jinja2 accepted it, Python did not accept what Jinja2 made of it: twenty loops inside each other, …
+            # Jinja2 accepted the template, but Python rejects the code that Jinja2 made of it: twenty nested loops, …
             return {"problem": "syntax", "reason": error.msg, "line": None}
     return {"problem": "failure", "reason": type(error).__name__, "line": None}
 
@@ -139,11 +139,11 @@ def _reason(error: TemplateError) -> str:
 
 
 def _names(content: str) -> Answer:
-    """Return the names that a template expects to be given, and whether it refers to other templates."""
+    """Return the names that a template expects values for, and whether it refers to other templates."""
     parsed = JINJA.parse(content)
     names = meta.find_undeclared_variables(parsed) - JINJA.globals.keys()
     references = any(True for _template in meta.find_referenced_templates(parsed))
-    # What cannot be compiled is better refused when it is saved than when it is rendered.
+    # Find compile errors when the template is saved, not when it is rendered.
     JINJA.compile(parsed)
     return {"names": sorted(names), "references": references}
 

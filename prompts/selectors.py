@@ -1,4 +1,4 @@
-"""Reading prompts."""
+"""Read prompts."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Writing prompts. A version that a run has pinned never changes; activating only moves the pointer."""
+"""Write prompts. A version that a run has pinned never changes; activating a version only moves the pointer."""
 
 import hashlib
 import re
@@ -22,12 +22,12 @@ from prompts.validation import shown
 def prompt_create(*, alias: str, step: str, content: str, variables: Sequence[dict[str, object]] | None) -> Prompt:
     """Add the next version of a step's prompt; it stays inactive until `prompt_activate`.
 
-    `variables` holds `PromptVariable` documents. Raises `InvalidPrompt` where the step name, the template's syntax or a
-    declaration is wrong; whether template and declaration agree is checked on activation.
+    `variables` holds `PromptVariable` documents. Raises `InvalidPrompt` if the step name, the template's syntax or a
+    declaration is wrong. `prompt_activate` checks that the template and the declarations agree.
     """
     if not re.fullmatch(NAME_PATTERN, step):
         raise InvalidPrompt(
-            _("%(step)s cannot be a step: lower-case letters, digits and _ only, a letter first.")
+            _("%(step)s is not a step name: use lower-case letters, digits and _, and start with a letter.")
             % {"step": shown(step)}
         )
     content = clean_content(content)
@@ -45,8 +45,8 @@ def prompt_create(*, alias: str, step: str, content: str, variables: Sequence[di
 def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
     """Make a version the one that new runs of its step use.
 
-    Refused with `PromptMismatch` where the template uses a name that is not declared, or a declared one is not used:
-    whoever fills in the inputs goes by the declaration. Runs that pinned another version keep it.
+    Raises `PromptMismatch` if the template uses an undeclared name, or does not use a declared one: people fill in the
+    inputs according to the declaration. Runs that pinned another version keep it.
     """
     with transaction.atomic(using=alias):
         prompt = _locked(alias, prompt_id)
@@ -63,12 +63,12 @@ def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
 
 
 def prompt_mark_used(*, alias: str, prompt_ids: Iterable[int]) -> None:
-    """Note that a run has pinned these versions; from now on the database keeps them as they are."""
+    """Record that a run has pinned these versions; from now on the database refuses changes to them."""
     Prompt.objects.using(alias).filter(pk__in=list(prompt_ids), used_at__isnull=True).update(used_at=Now())
 
 
 def check_agreement(prompt: Prompt) -> None:
-    """Raise `PromptMismatch` where the template's names and the declared ones differ."""
+    """Raise `PromptMismatch` if the template's names and the declared ones differ."""
     variables = declared_variables(prompt.variables)
     strangers, idle = undeclared(prompt.content, variables), unused(prompt.content, variables)
     if strangers and idle:
@@ -87,7 +87,7 @@ def check_agreement(prompt: Prompt) -> None:
 
 
 def _locked(alias: str, prompt_id: int) -> Prompt:
-    """Return the prompt, all locked first so that two activations cannot both clear and set the pointer."""
+    """Lock all prompts, so that two activations cannot both move the pointer, and return this one."""
     _lock_prompts(alias)
     prompt = Prompt.objects.using(alias).filter(pk=prompt_id).first()
     if prompt is None:
@@ -96,9 +96,10 @@ def _locked(alias: str, prompt_id: int) -> Prompt:
 
 
 def _lock_prompts(alias: str) -> None:
-    """Serialise writers until the transaction ends; readers go on. A step's first version has no row to lock.
+    """Block other writers, but not readers, until the transaction ends.
 
-    The whole table, since tenants' roles have no advisory locks (config/stack/roles.sql), and writers are rare.
+    Locks the whole table: a step's first version has no row to lock, tenants' roles may not take advisory locks
+    (config/stack/roles.sql), and writers are rare.
     """
     with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
         cursor.execute("LOCK TABLE public.prompts IN SHARE ROW EXCLUSIVE MODE")

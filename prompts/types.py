@@ -1,10 +1,10 @@
-"""Frozen values: the declaration of a template's variables."""
+"""Frozen values: the declarations of a template's variables."""
 
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
-# What a step, and so the variable that holds its output, may be called.
+# Valid names of steps, and so of the variables that hold their output.
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 VariableType: TypeAlias = Literal["string", "integer", "boolean", "list"]
@@ -15,7 +15,7 @@ _PYTHON_TYPES: dict[str, type] = {"string": str, "integer": int, "boolean": bool
 class PromptVariable(BaseModel):
     """One name that a template may use.
 
-    A variable that is neither required nor has a default is `None` where nobody gives it a value.
+    An optional variable without a default is `None` if it is given no value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -35,7 +35,7 @@ class PromptVariable(BaseModel):
         return self
 
     def accepts(self, value: object) -> bool:
-        """Whether `value` has the declared type (True is no integer)."""
+        """Return whether `value` has the declared type (True is not an integer)."""
         if isinstance(value, bool):
             return self.type == "boolean"
         return isinstance(value, _PYTHON_TYPES[self.type])

@@ -1,4 +1,4 @@
-"""pydantic's findings in words for people."""
+"""Describe pydantic's errors to users."""
 
 import json
 import re
@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 _MAX_SHOWN = 60
-# A NUL as json.dumps writes it, not the six characters that happen to follow an escaped backslash.
+# A NUL as json.dumps writes it, but not the same six characters after an escaped backslash.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-# pydantic's kinds of finding that only say which JSON type belongs there.
+# pydantic's error types that only say which JSON type is expected.
 _EXPECTED = {
     "string_type": gettext_lazy("a string"),
     "bool_type": gettext_lazy("true or false"),
@@ -22,14 +22,14 @@ _EXPECTED = {
 
 
 def first_problem(error: ValidationError) -> str:
-    """Describe the first finding in one clause without a full stop, such as "language must be ja or en, not 'fr'"."""
+    """Describe the first error in one clause without a full stop, such as "language must be ja or en, not 'fr'"."""
     finding = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in finding["loc"])
     return f"{where} {_clause(finding)}".lstrip()
 
 
 def is_storable(document: object) -> bool:
-    """Tell whether PostgreSQL's jsonb can hold the JSON document: it knows no U+0000 and no half surrogate pair."""
+    """Return whether PostgreSQL's jsonb can store the document: it has no U+0000 and no half surrogate pair."""
     try:
         encoded = json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -38,7 +38,7 @@ def is_storable(document: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """Quote somebody's input, shortened."""
+    """Quote a user's input, shortened."""
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 

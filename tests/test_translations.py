@@ -31,7 +31,7 @@ COUNTED = re.compile(rf"%\(\w+\)(?:[ds] (?:[a-z]+ )?(?:{NOUNS})|d (?:[a-z]+ )?ru
 COUNTED_ALWAYS_MANY = {
     # Limits of hundreds or more, and what exceeds them.
     "The template is longer than %(limit)d characters.",
-    "longer than %(limit)d characters",
+    "the text is longer than %(limit)d characters",
     "is longer than %(limit)d characters",
     "a number has more than %(limit)d digits",
     "A message to %(task)s has %(size)d bytes; the limit is %(limit)d.",

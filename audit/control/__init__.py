@@ -1,1 +1,1 @@
-"""The control database's own audit log: the same shape and the same guards as a tenant's."""
+"""The control database's own audit log: the same columns and guards as a tenant's."""

@@ -1,4 +1,4 @@
-"""The control database's audit log, and the archived logs of erased tenants, as staff read them."""
+"""Read-only admin pages for the control database's audit log and the archived logs of erased tenants."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from audit.admin import AuditEntryAdmin
 from audit.control.models import ArchivedAuditLog, AuditArchive
 from config.site.admin_base import ReadOnlyAdmin, as_badge, as_link
 
-# The filter offers so many; whoever looks for another one searches for its id.
+# How many tenants the filter lists. Search by id for any other.
 NEWEST = 20
 
 
 class ControlAuditLogAdmin(AuditEntryAdmin):
-    """Operators' commands and staff's changes of configuration."""
+    """Operators' commands, and configuration changes by staff."""
 
 
 class ArchivedTenantFilter(admin.SimpleListFilter):
-    """By erased tenant: from the archives, since asking the entries for the tenants in them would read them all."""
+    """Filter by erased tenant. The ids come from the archives: reading them from the entries would scan them all."""
 
     title = gettext_lazy("tenant")
     parameter_name = "tenant"
@@ -41,25 +41,25 @@ class ArchivedTenantFilter(admin.SimpleListFilter):
 
 
 class ArchivedAuditLogAdmin(AuditEntryAdmin):
-    """Entries of erased tenants, as they were."""
+    """Entries of erased tenants' logs, unchanged."""
 
     list_display = ("tenant_id", *AuditEntryAdmin.list_display)
     list_filter = (ArchivedTenantFilter, *AuditEntryAdmin.list_filter)
     search_fields = ("=tenant_id", *AuditEntryAdmin.search_fields)
-    search_help_text = gettext_lazy("A whole tenant id, actor, resource, resource id or operation")
+    search_help_text = gettext_lazy("Exact tenant id, actor, resource, resource id or operation")
     fields = ("tenant_id", "identity", *AuditEntryAdmin.fields)
-    # It would hand out the control database's own log; `seo-gen audit export` hands out one tenant's.
+    # The inherited action would export the control database's own log; `seo-gen audit export` exports one tenant's.
     actions_list = ()
 
 
 class AuditArchiveAdmin(ReadOnlyAdmin):
-    """Which tenants' logs are archived. Whether one is still what it was, `seo-gen erasure verify` finds out."""
+    """The archived logs. `seo-gen erasure verify` checks that one is unchanged."""
 
     audit_resource = "audit_archive"
     list_display = ("tenant_id", "entries", "archived_at", "shown_state")
     list_filter = ("archived_at",)
     search_fields = ("=tenant_id", "=identity")
-    search_help_text = gettext_lazy("A whole tenant id or identity")
+    search_help_text = gettext_lazy("Exact tenant id or identity")
     fields = (
         ("tenant_id", "archived_at"),
         ("entries", "shown_state", "shown_entries"),
@@ -74,7 +74,7 @@ class AuditArchiveAdmin(ReadOnlyAdmin):
             return as_badge(_("whole"), "success")
         return as_badge(_("broken at entry %(number)d") % {"number": archive.first_bad}, "danger")
 
-    @admin.display(description=gettext_lazy("its entries"))
+    @admin.display(description=gettext_lazy("entries of the log"))
     def shown_entries(self, archive: AuditArchive) -> SafeString:
         page = reverse("admin:audit_control_archivedauditlog_changelist")
         query: dict[str, Any] = {ArchivedTenantFilter.parameter_name: archive.tenant_id}

@@ -1,4 +1,4 @@
-"""SQL that makes the anchors append-only. Run once, by the owner, from a migration, so it stays as it is."""
+"""SQL that makes the anchors append-only. The owner runs it once, from a migration, so it must never change."""
 
 from typing import LiteralString
 

@@ -1,6 +1,6 @@
-"""SQL that makes the archive of erased tenants' logs append-only. Run once, by the owner, from a migration.
+"""SQL that makes the archive of erased tenants' logs append-only. The owner runs it once, from a migration.
 
-An applied migration calls it: what it holds stays as it is, and a change is a new migration with its own SQL.
+Never change this SQL, because an applied migration runs it. Change the guards in a new migration with its own SQL.
 """
 
 from typing import LiteralString

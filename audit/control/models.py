@@ -1,4 +1,4 @@
-"""The control database's audit log, and the logs of tenants that were erased."""
+"""The control database's audit log, the archived logs of erased tenants, and the anchors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from config.base.fields import SqlNow
 
 
 class ControlAuditLog(AuditEntry):
-    """Operators' commands and staff's changes of configuration."""
+    """Operators' commands, and configuration changes by staff."""
 
     class Meta(AuditEntry.Meta):
         db_table = "control_audit_logs"
@@ -26,22 +26,22 @@ class ControlAuditChainHead(ChainHeadRow):
 
 
 class AuditArchive(models.Model):
-    """The audit log of a tenant that was erased: what its entries are, which `ArchivedAuditLog` holds.
+    """The summary of an erased tenant's audit log; `ArchivedAuditLog` holds its entries.
 
-    Written once, after the entries; from then on the database takes no more of them, and changes or removes none.
+    Written once, after the entries. From then on the database refuses to add, change or remove any of them.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     tenant_id = models.TextField(_("tenant"))
     identity = models.UUIDField(_("identity"), unique=True)
-    # The identity that the chain began with (`tenants.models.Tenant.chain_identity`).
+    # The identity that the chain starts with (`tenants.models.Tenant.chain_identity`).
     chain_identity = models.UUIDField(_("chain of"))
     entries = models.BigIntegerField(_("entries"))
-    # Where the chain ends: the last entry's hash, or what a first one would follow.
+    # The last entry's hash, or the genesis hash if the log has no entries.
     head_hash = models.TextField(_("last hash"))
-    # The first entry that did not follow from those before it when the log was archived; None where all did.
+    # The first entry that broke the chain when the log was archived; None if the chain was intact.
     first_bad = models.BigIntegerField(_("broken at entry"), null=True)
-    # sha256 of the entries as `audit.archive` writes them, one JSON document a line.
+    # sha256 of the entries in the format of `audit.log.file_format`, one JSON document per line.
     digest = models.TextField(_("sha256"))
     archived_at = models.DateTimeField(_("archived"), db_default=SqlNow())
 
@@ -56,11 +56,11 @@ class AuditArchive(models.Model):
 
 
 class ArchivedAuditLog(models.Model):
-    """One entry of an erased tenant's log: every column as it was, hashes included."""
+    """One entry of an erased tenant's log, with all its original values, hashes included."""
 
     id = models.BigAutoField(primary_key=True)
     tenant_id = models.TextField(_("tenant"))
-    # A plain value, as `AuditArchive` has it, which is written after the entries.
+    # Not a foreign key, because the `AuditArchive` row is written after the entries.
     identity = models.UUIDField(_("identity"))
     sequence = models.BigIntegerField(_("sequence"))
     previous_hash = models.TextField(_("previous hash"))
@@ -78,7 +78,7 @@ class ArchivedAuditLog(models.Model):
         verbose_name = _("archived audit entry")
         verbose_name_plural = _("archived audit entries")
         ordering: ClassVar = ["-id"]
-        # Not unique: what is archived may be a log that was tampered with.
+        # Not unique: a log that was tampered with is archived too.
         indexes: ClassVar = [
             models.Index(fields=["identity", "sequence"], name="archived_audit_logs_of_chain"),
             models.Index(fields=["tenant_id", "-id"], name="archived_audit_logs_of_tenant"),
@@ -89,10 +89,10 @@ class ArchivedAuditLog(models.Model):
 
 
 class AuditAnchor(models.Model):
-    """Where a log ended at a time: what it must still hold there, whatever its owner does to it later."""
+    """The end of a log at some time. The log must keep this entry for ever, so later tampering shows."""
 
     id = models.BigAutoField(primary_key=True)
-    # Anchors that were taken together; the control log's entry "audit.anchor" has their digest
+    # Anchors taken together share it; the control log's "audit.anchor" entry has their digest
     # (`audit.verification.anchors`).
     run = models.UUIDField(_("run"))
     # "" and None for the control database's own log.
@@ -100,9 +100,9 @@ class AuditAnchor(models.Model):
     identity = models.UUIDField(_("identity"), null=True)
     sequence = models.BigIntegerField(_("sequence"))
     hash = models.TextField(_("hash"))
-    # sha256 of what guarded the log (`audit.verification.guard_check`).
+    # sha256 of the log's guards (`audit.verification.guard_check`).
     guard_hash = models.TextField(_("guards"))
-    # Just before the logs were looked at, by the control database's clock.
+    # Just before the logs were read, by the control database's clock.
     created_at = models.DateTimeField(_("time"))
 
     class Meta:

@@ -1,1 +1,1 @@
-"""The log itself: its entries, the SQL that guards and chains them, their form in files, the logs of erased tenants."""
+"""Audit log entries, the SQL that guards and chains them, their file format, and the archive of erased logs."""

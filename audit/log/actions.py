@@ -1,4 +1,4 @@
-"""The names of everything that is recorded. Any other is refused, so that a log can be searched by name."""
+"""The names of all audited actions. Any other name is refused, so that a log can be searched by action."""
 
 TENANT_ACTIONS = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Who is acting, and in which operation: set where a person or process enters, read where an entry is written."""
+"""The current actor and operation: set when a command, request or task starts, read when an entry is written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Actor:
-    """A plain value, such as "operator:ann", "staff:bob" or "worker:host-1"."""
+    """Who acts; `user_id` is for example "operator:ann", "staff:bob" or "worker:host-1"."""
 
     user_id: str
-    # Ties together what one command or request wrote; None where nothing needs tying.
+    # Shared by all entries of one command or request; None if there is nothing to group.
     operation_id: str | None = None
 
 
@@ -26,7 +26,7 @@ def current_actor() -> Actor:
 
 @contextmanager
 def acting_as(user_id: str, operation_id: str | None = None) -> Iterator[Actor]:
-    """Record every entry written inside as the deed of `user_id`; the outer actor is back afterwards."""
+    """Attribute entries recorded inside the block to `user_id`; restore the outer actor afterwards."""
     actor = Actor(user_id, operation_id)
     token = _actor.set(actor)
     try:

@@ -1,4 +1,4 @@
-"""Keep the audit log of a tenant that is erased, chain included, in the control database; and check it there."""
+"""Copy the audit log of a tenant being erased, chain included, to the control database; check archived logs."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ BATCH = 2000
 
 @dataclass(frozen=True)
 class LogSummary:
-    """A log read from its beginning to its end."""
+    """The result of reading a log from beginning to end."""
 
     entries: int
-    # Where its chain ends, going by the last entry's own claim.
+    # The end of the chain, as the last entry states it.
     head: ChainHead
-    # The first entry that does not follow from those before it; None where all do.
+    # The first entry that breaks the chain; None if the chain is intact.
     first_bad: int | None
     digest: str
 
@@ -50,17 +50,18 @@ class LogSummary:
 def log_archive(source: BaseDatabaseWrapper, *, tenant_id: str, identity: UUID, chain_identity: UUID) -> AuditArchive:
     """Copy the tenant's log into the archive, compare the two, and close the archive to further entries.
 
-    Call it in a transaction of the control database's, with the tenant's database closed to writers; `source` is a
-    connection to that as its owner. A log that is broken is kept as it is, and `first_bad` says where. Raises
-    `ArchiveDiffers` where the copy is not what was read, or the log does not end where its head says.
+    Call it in a transaction on the control database, with the tenant's database closed to writers; `source` is a
+    connection to that database as its owner. A broken log is archived unchanged. `first_bad` is then its first bad
+    entry, or the number after its last entry if the chain's head does not match. Raises `ArchiveDiffers` if the copy
+    differs from the original.
     """
     _copy(source, tenant_id, identity)
     here = log_summary(audit_lines(source), chain_identity)
     there = log_summary(archived_lines(identity), chain_identity)
     if here != there:
-        raise ArchiveDiffers(tenant_id, _("the copy of its audit log is not what was read"))
+        raise ArchiveDiffers(tenant_id, _("the archived copy of its audit log differs from the original"))
     head = chain_head(source)
-    # A broken head stands for entries that are gone.
+    # If the head does not match, entries are missing after the last one.
     ends_well = head == here.head
     return AuditArchive.objects.using(CONTROL).create(
         tenant_id=tenant_id,
@@ -74,7 +75,7 @@ def log_archive(source: BaseDatabaseWrapper, *, tenant_id: str, identity: UUID, 
 
 
 def archived_lines(identity: UUID) -> Iterator[bytes]:
-    """Yield an archived log's entries as `audit.archive.audit_lines` does a live one's."""
+    """Yield an archived log's entries in the format of `audit.log.file_format.audit_lines`."""
     with connections[CONTROL].chunked_cursor() as cursor:
         cursor.execute(LINES, [identity])
         while rows := cursor.fetchmany(BATCH):
@@ -83,7 +84,7 @@ def archived_lines(identity: UUID) -> Iterator[bytes]:
 
 
 def log_summary(lines: Iterator[bytes], chain_identity: UUID | str) -> LogSummary:
-    """Read a log's lines: constant memory, each once."""
+    """Summarise a log's lines, reading each once, in constant memory."""
     head = ChainHead(0, genesis_of(chain_identity))
     digest, entries, first_bad = hashlib.sha256(), 0, None
     for line in lines:
@@ -98,7 +99,7 @@ def log_summary(lines: Iterator[bytes], chain_identity: UUID | str) -> LogSummar
 
 
 def archive_problem(archive: AuditArchive) -> str:
-    """Say what is wrong with an archived log, "" where it is as it was when it was archived."""
+    """Return what is wrong with an archived log, or "" if it is unchanged since it was archived."""
     found = log_summary(archived_lines(archive.identity), archive.chain_identity)
     if found.digest != archive.digest or found.entries != archive.entries:
         if found.first_bad is not None and found.first_bad != archive.first_bad:
@@ -107,8 +108,8 @@ def archive_problem(archive: AuditArchive) -> str:
                 "number": found.first_bad,
             }
         return ngettext(
-            "the archived audit log of %(tenant)s is not what was archived: %(found)d of %(kept)d entry",
-            "the archived audit log of %(tenant)s is not what was archived: %(found)d of %(kept)d entries",
+            "the archived audit log of %(tenant)s was changed: %(found)d of %(kept)d entry found",
+            "the archived audit log of %(tenant)s was changed: %(found)d of %(kept)d entries found",
             archive.entries,
         ) % {
             "tenant": archive.tenant_id,
@@ -116,7 +117,7 @@ def archive_problem(archive: AuditArchive) -> str:
             "kept": archive.entries,
         }
     if (found.first_bad or archive.entries + 1) != (archive.first_bad or archive.entries + 1):
-        return _("the archived audit log of %(tenant)s does not begin with whose log it is said to be") % {
+        return _("the archived audit log of %(tenant)s is not chained to the recorded identity") % {
             "tenant": archive.tenant_id
         }
     if (
@@ -125,9 +126,7 @@ def archive_problem(archive: AuditArchive) -> str:
         .exclude(tenant_id=archive.tenant_id)
         .exists()
     ):
-        return _("entries of the archived audit log of %(tenant)s say that they are another's") % {
-            "tenant": archive.tenant_id
-        }
+        return _("entries of the archived audit log of %(tenant)s name another tenant") % {"tenant": archive.tenant_id}
     return ""
 
 

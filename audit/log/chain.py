@@ -1,4 +1,4 @@
-"""Check a tenant's audit log against itself: every hash, every link, the head. The database computes, we compare."""
+"""Check the chain of a tenant's audit log: every hash, every link and the head. The database does the work."""
 
 from __future__ import annotations
 
@@ -23,25 +23,28 @@ SELECT sequence
 """
 LAST = "SELECT sequence, entry_hash FROM public.audit_logs ORDER BY sequence DESC LIMIT 1"
 HEAD = "SELECT sequence, hash FROM public.audit_chain_heads"
-# What the control database's chain begins with, in the place of a tenant's identity.
+# The control database's chain starts with this instead of a tenant's identity.
 CONTROL_CHAIN = "control_audit_logs"
 
 
 @dataclass(frozen=True)
 class ChainHead:
-    """The end of a chain: how many entries there are, and the last one's hash."""
+    """The end of a chain: the number of entries, and the last one's hash."""
 
     sequence: int
     hash: str
 
 
 def genesis_of(identity: UUID | str) -> str:
-    """Return what the first entry of a log follows (see `audit.log.guards`): of the tenant's, or of `CONTROL_CHAIN`."""
+    """Return the hash that the first entry follows in the log of a tenant (its identity) or of `CONTROL_CHAIN`.
+
+    `audit.log.guards` computes the same in SQL.
+    """
     return hashlib.sha256(f"seo-gen audit chain of {identity}".encode()).hexdigest()
 
 
 def chain_head(connection: BaseDatabaseWrapper) -> ChainHead | None:
-    """Return the head as the owner reads it, None where its row is missing."""
+    """Return the chain's head, or None if its row is missing. `connection` must be the owner's."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(HEAD)
         row = cursor.fetchone()
@@ -49,7 +52,7 @@ def chain_head(connection: BaseDatabaseWrapper) -> ChainHead | None:
 
 
 def chain_last(connection: BaseDatabaseWrapper, identity: UUID) -> ChainHead:
-    """Return where the log's own rows end; the genesis where there are none."""
+    """Return the end of the log according to its own rows; the genesis hash if there are none."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(LAST)
         row = cursor.fetchone()
@@ -57,9 +60,9 @@ def chain_last(connection: BaseDatabaseWrapper, identity: UUID) -> ChainHead:
 
 
 def chain_first_bad(connection: BaseDatabaseWrapper, identity: UUID) -> int | None:
-    """Return the sequence number of the first entry that does not follow from those before it, None where all do.
+    """Return the sequence number of the first entry that breaks the chain, or None if the chain is intact.
 
-    `identity` is the tenant's that the chain began with. Rows that are gone show as a wrong number.
+    `identity` is the tenant identity that the chain starts with. A missing row shows as a wrong number.
     """
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(FIRST_BAD, [genesis_of(identity)])

@@ -1,4 +1,4 @@
-"""Write an audit entry, and hand out a log."""
+"""Write audit entries, and export a log."""
 
 import json
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ Details = dict[str, object]
 def record(
     *, using: str, action: str, resource_type: str, resource_id: str, details: Details | None = None
 ) -> AuditLog | ControlAuditLog:
-    """Append an entry by the current actor to the log of the database `using`, in its running transaction.
+    """Append an entry by the current actor to the log of the database `using`, in its open transaction.
 
-    Call it last: from here to the commit, every other writer of that log waits for the chain's head. `details` holds
+    Call it last: it locks the chain's head, so every other writer of that log waits until the commit. `details` holds
     ids, names and digests as JSON values, never content or secrets.
 
-    Raises `UnknownAction`, `DetailsNotJson`, or `AuditOutsideTransaction` where nothing ties the entry to the change.
+    Raises `UnknownAction`, `DetailsNotJson`, or `AuditOutsideTransaction` if no transaction is open.
     """
     if action not in ACTIONS:
         raise UnknownAction(action)
@@ -47,10 +47,10 @@ def record(
 
 
 def log_export(*, using: str) -> Iterator[bytes]:
-    """Record that the current actor takes the whole log, and return it as lines of JSON, up to that entry.
+    """Record that the current actor exports the log, and return all earlier entries as lines of JSON.
 
-    The entry "audit.export" is committed before anything is handed out; it holds how many entries there were, and the
-    last one's hash. What is returned yields some lines at a time, and may be read outside any transaction.
+    The "audit.export" entry is committed before anything is returned; it has the number of earlier entries and the
+    last one's hash. The iterator yields a batch of lines at a time and needs no transaction.
     """
     log = _log(using)
     with transaction.atomic(using=using):
@@ -72,7 +72,7 @@ def _log(using: str) -> type[AuditLog] | type[ControlAuditLog]:
 
 
 def _require_json(action: str, details: Details | None) -> None:
-    """PostgreSQL's jsonb knows neither NaN nor U+0000; anything but plain JSON values is a mistake of the caller's."""
+    """Raise `DetailsNotJson` unless PostgreSQL's jsonb can store `details`: it has neither NaN nor U+0000."""
     try:
         text = json.dumps(details, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""An audit log outside a database: one JSON document a line, each with what its hash covers, as text.
+"""The file format of an audit log: one JSON document per line, with every hashed field as text.
 
-What is hashed is described in `audit.log.guards.HASHED_FIELDS`; `entry_hash` computes it without a database.
+`audit.log.guards.HASHED_FIELDS` describes what is hashed; `entry_hash` computes the hash without a database.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ BATCH = 2000
 def audit_lines(connection: BaseDatabaseWrapper, log: LiteralString = "audit_logs") -> Iterator[bytes]:
     """Yield the log's entries, oldest first, as lines of JSON.
 
-    One statement, and so one moment. Constant memory inside a transaction; outside one the server keeps the rows.
+    One statement, so one snapshot. Inside a transaction it uses constant memory; outside one the server materialises
+    all rows.
     """
     with connection.chunked_cursor() as cursor:
-        # What the names mean is settled when the cursor is opened.
+        # Names are resolved when the cursor is opened; fetching does not look them up again.
         with catalog_only(connection):
             cursor.execute(LINES.replace("{log}", log))
         while rows := cursor.fetchmany(BATCH):
@@ -53,9 +54,9 @@ def audit_lines(connection: BaseDatabaseWrapper, log: LiteralString = "audit_log
 
 
 def audit_pages(alias: str, log: LiteralString, up_to: int) -> Iterator[bytes]:
-    """Yield the same lines up to a sequence number, some at a time; nothing is held between one page and the next.
+    """Yield the same lines up to sequence number `up_to`, a page at a time; nothing stays open between pages.
 
-    Entries are only ever appended, so the pages are of one moment though each is a statement of its own.
+    Each page is a separate statement. The pages are still consistent, because entries are only ever appended.
     """
     after = 0
     while after < up_to:
@@ -69,19 +70,19 @@ def audit_pages(alias: str, log: LiteralString, up_to: int) -> Iterator[bytes]:
 
 
 def json_line(fields: list[str | None], hash_of_entry: str) -> bytes:
-    """Write one entry, from the text of each of its FIELDS."""
+    """Return one entry as a line, given the text of each of its FIELDS."""
     document = {**dict(zip(FIELDS, fields, strict=True)), "entry_hash": hash_of_entry}
     return json.dumps(document, ensure_ascii=False).encode() + b"\n"
 
 
 def parse_line(line: bytes) -> tuple[list[str | None], str]:
-    """Return (the text of each of FIELDS, the entry's hash); raise ValueError, KeyError or TypeError for no entry."""
+    """Return (text of each of FIELDS, entry hash). Raises ValueError, KeyError or TypeError if it is not an entry."""
     document = json.loads(line)
     return [document[name] for name in FIELDS], document["entry_hash"]
 
 
 def lines_check(lines: Iterable[bytes], identity: UUID) -> tuple[int | None, ChainHead]:
-    """Return (number of the first line that is wrong, None where none is; where the chain ends before it)."""
+    """Return (number of the first bad line, or None; end of the chain before it)."""
     head = ChainHead(0, genesis_of(identity))
     for number, line in enumerate(lines, start=1):
         try:
@@ -96,6 +97,6 @@ def lines_check(lines: Iterable[bytes], identity: UUID) -> tuple[int | None, Cha
 
 
 def entry_hash(fields: list[str | None]) -> str:
-    """Return the hash of an entry, from the text of each of its fields."""
+    """Return an entry's hash, given the text of each of its fields."""
     parts = ("-" if field is None else f"{len(field.encode())}:{field}" for field in fields)
     return hashlib.sha256(",".join(parts).encode()).hexdigest()

@@ -1,16 +1,17 @@
-"""SQL that makes an audit log append-only and chains it. Run once per log, by the owner, from the migrations.
+"""SQL that makes an audit log append-only and chains it. The owner runs it once per log, from the migrations.
 
-The application's role may SELECT and INSERT. It neither owns the tables nor sees the chain's head, so that it can
-choose no id, sequence number, time or hash: a SECURITY DEFINER trigger function of the owner sets them (PostgreSQL
+The application's role may SELECT and INSERT. It does not own the tables and cannot read the chain's head, so it cannot
+choose an id, sequence number, time or hash: a SECURITY DEFINER trigger function of the owner sets them (PostgreSQL
 manual, "Writing SECURITY DEFINER Functions Safely": fixed search_path, every name qualified, EXECUTE revoked).
 
-Applied migrations call `guards_sql`: what it returns stays as it is, and a change is a new migration with its own SQL.
+Never change what `guards_sql` returns, because applied migrations call it. Change the guards in a new migration with
+its own SQL.
 """
 
 from typing import LiteralString
 
-# What an entry's hash covers: each value as "<bytes in UTF-8>:<text>", NULL as "-", joined by commas, so that no two
-# different entries share a form. Times are UTC in microseconds. {row} is the row's name in the surrounding SQL.
+# What an entry's hash covers: each value as "<bytes in UTF-8>:<text>", NULL as "-", joined by commas, so that different
+# entries never hash the same text. Times are UTC in microseconds. {row} is the row's name in the surrounding SQL.
 HASHED_FIELDS: tuple[LiteralString, ...] = (
     "{row}.sequence::text",
     "{row}.previous_hash",
@@ -23,9 +24,9 @@ HASHED_FIELDS: tuple[LiteralString, ...] = (
     "{row}.operation_id",
 )
 
-# Run by the owner, once, when a tenant's database is provisioned; the parameter is the tenant's identity (UUID). It
-# binds the chain to that tenant, so that another tenant's log cannot be passed off as this one's. Changes nothing, and
-# so affects no row, once an entry exists.
+# The owner runs it once, when a tenant's database is provisioned; the parameter is the tenant's identity (UUID). It
+# binds the chain to that tenant, so that another tenant's log cannot be passed off as this one's. Once an entry exists,
+# it affects no rows.
 BIND_CHAIN_SQL: LiteralString = """
 UPDATE public.audit_chain_heads
    SET hash = encode(sha256(convert_to('seo-gen audit chain of ' || (%s::uuid)::text, 'UTF8')), 'hex')
@@ -123,7 +124,7 @@ $block$;
 
 
 def entry_hash_sql(row: LiteralString) -> LiteralString:
-    """Return the SQL expression of the hash that the entry called `row` must have, as lower-case hexadecimal."""
+    """Return the SQL expression for the hash of the entry named `row`, in lower-case hexadecimal."""
     joined: LiteralString = ", ',', ".join(
         "coalesce(octet_length(convert_to({0}, 'UTF8'))::text || ':' || {0}, '-')".replace("{0}", field)
         for field in HASHED_FIELDS
@@ -133,5 +134,5 @@ def entry_hash_sql(row: LiteralString) -> LiteralString:
 
 
 def guards_sql(log: LiteralString, head: LiteralString) -> LiteralString:
-    """Return the statements that guard and chain the table `log`, whose chain's head is the table `head`."""
+    """Return the statements that guard and chain the table `log`; the table `head` holds the chain's head."""
     return _GUARDS.replace("{entry_hash}", entry_hash_sql("NEW")).replace("{log}", log).replace("{head}", head)

@@ -1,1 +1,1 @@
-"""Whether logs are what was written: anchors, guards, the chain, exports. Above `tenants`, whose databases it reads."""
+"""Verifying, anchoring and exporting audit logs. Imports `tenants`, because it reads their databases."""

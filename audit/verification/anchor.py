@@ -1,7 +1,7 @@
-"""Take anchors of every audit log: where each ends now, to be held against it later.
+"""Anchor every audit log: record where it ends now, so that a later verification can compare.
 
-A run costs one short connection to each tenant's database, several at a time, and one transaction of the control
-database's; logs that stand where their last anchor does get no new row.
+A run opens one short connection to each tenant's database, several at a time, and one transaction on the control
+database. A log that has not changed since its last anchor gets no new row.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tenants.schema.inspection import database_of
 
 LOCK = "seo-gen:audit-anchor"
 WORKERS = 8
-# Those that are being restored, created or erased are looked at when that is over.
+# Tenants that are being created, restored or erased are left to a later run.
 READABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 # The newest anchor of each log.
 LATEST = """
@@ -47,16 +47,16 @@ SELECT log.identity, anchor.sequence, anchor.hash, anchor.guard_hash
 
 @dataclass(frozen=True)
 class AnchorReport:
-    """What became of a run."""
+    """The result of a run."""
 
     run: UUID
     at: datetime
-    # How many logs were looked at, and of how many an anchor was taken.
+    # How many logs were checked, and how many anchors were taken.
     logs: int
     anchors: int
-    # {"place", "name", "sha256"}; None where none was wanted or could be written.
+    # {"place", "name", "sha256"}; None if AUDIT_ANCHOR_OUTPUT is not set, or the document could not be written.
     document: dict[str, object] | None
-    # One sentence for each log that could not be anchored.
+    # One sentence for each log that could not be anchored, and for a document that could not be written.
     problems: list[str] = field(default_factory=list)
 
 
@@ -67,13 +67,14 @@ class _End:
 
 
 def audit_anchor() -> AnchorReport:
-    """Anchor the control log and the logs of all tenants that can be reached; what cannot holds up nobody.
+    """Anchor the control log and all tenants' logs. A log that cannot be read is reported, and the run continues.
 
-    The run's entry in the control log has the digest of its anchors. Raises `TenantBusy` where another process does it.
+    The run's entry in the control log has the digest of its anchors. Raises `TenantBusy` if another run is in progress.
     """
     with advisory_lock(LOCK, wait_s=1, busy=lambda: TenantBusy("*", "audit anchor")):
-        # In this order: which databases the tenants have, the time, their logs, and whether they still have them. A
-        # restore then lies either before the time or behind it (`audit.verification.lineage` relies on that).
+        # The order matters: list the tenants' databases, take the time, read the logs, then check that the databases
+        # are still the same. A restore is then either before or after that time (`audit.verification.lineage` relies
+        # on it).
         tenants = _tenants()
         at = _now()
         anchors, problems = _take(tenants, at)
@@ -93,7 +94,7 @@ def audit_anchor() -> AnchorReport:
 
 def _take(tenants: list[Tenant], at: datetime) -> tuple[list[Anchor], list[str]]:
     latest = _latest(tenants)
-    ends, problems = _look_at(tenants)
+    ends, problems = _read_ends(tenants)
     versions = {tenant.pk: tenant.connection_version for tenant in _tenants()}
     anchors = []
     for tenant, end in ends:
@@ -101,7 +102,7 @@ def _take(tenants: list[Tenant], at: datetime) -> tuple[list[Anchor], list[str]]
         if latest.get(tenant.identity) != taken and versions.get(tenant.pk) == tenant.connection_version:
             anchors.append(Anchor(tenant.id, tenant.identity, *taken, at))
     try:
-        # Always a new one: the last run's own entry came after its anchor.
+        # Always a new anchor: the last run's own entry came after its anchor.
         control = control_end()
         anchors.append(Anchor("", None, control.head.sequence, control.head.hash, control.guard_hash, at))
     except SeoGenError as error:
@@ -114,9 +115,9 @@ def control_end() -> _End:
     return _end(control_ends(), genesis=CONTROL_GENESIS, guard_hash=guards_hash(guards), name=_("The control database"))
 
 
-def _look_at(tenants: list[Tenant]) -> tuple[list[tuple[Tenant, _End]], list[str]]:
+def _read_ends(tenants: list[Tenant]) -> tuple[list[tuple[Tenant, _End]], list[str]]:
     ends, problems = [], []
-    for tenant, found in in_parallel(_look_into, tenants, WORKERS):
+    for tenant, found in in_parallel(_read_end, tenants, WORKERS):
         if isinstance(found, _End):
             ends.append((tenant, found))
         elif isinstance(found, SeoGenError):
@@ -126,7 +127,7 @@ def _look_at(tenants: list[Tenant]) -> tuple[list[tuple[Tenant, _End]], list[str
     return sorted(ends, key=lambda one: one[0].id), sorted(problems)
 
 
-def _look_into(tenant: Tenant) -> _End:
+def _read_end(tenant: Tenant) -> _End:
     with owner_connection(tenant.require_server(), database_of(tenant), "audit anchor") as connection:
         guards = guards_read(connection, "tenant", tenant_roles(tenant))
         genesis = genesis_of(tenant.chain_identity or tenant.identity)
@@ -139,13 +140,13 @@ def _look_into(tenant: Tenant) -> _End:
 
 
 def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
-    """Return the end that head and last row agree on; an anchor of anything else would vouch for what is broken."""
+    """Return the end if head and last row agree; raise otherwise, because an anchor would vouch for a broken log."""
     last = ends.last or ChainHead(0, genesis)
     if ends.head is None or ends.head != last:
         raise SeoGenError(
             _(
-                "%(name)s: its audit log does not end where its chain's head says, so no anchor was taken;"
-                " `seo-gen audit verify` says more."
+                "%(name)s: the audit log does not end where its chain head says, so it was not anchored. Run"
+                " `seo-gen audit verify` for details."
             )
             % {"name": name},
             code="audit_log_broken",
@@ -154,7 +155,7 @@ def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
 
 
 def _document(run: UUID, at: datetime, anchors: list[Anchor], problems: list[str]) -> dict[str, object] | None:
-    """Write it before the transaction, which holds up every other writer of the control log."""
+    """Write the document before the transaction, which blocks every other writer of the control log."""
     try:
         place = anchor_place()
         return document_write(place, run, at, anchors) if place else None

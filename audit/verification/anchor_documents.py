@@ -1,4 +1,4 @@
-"""Anchors outside the control database: one linked document a run, in AUDIT_ANCHOR_OUTPUT."""
+"""Anchors outside the control database: one document per run, linked to the one before, in AUDIT_ANCHOR_OUTPUT."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ PREFIX = "audit-anchors-"
 
 @dataclass(frozen=True)
 class Kept:
-    """A document that was found."""
+    """A document found in AUDIT_ANCHOR_OUTPUT."""
 
     name: str
     sha256: str
-    # None where it is none of ours.
+    # None if it is not an anchor document.
     document: Document | None
 
 
 def anchor_place() -> Place | None:
-    """Return where documents go, None where none are wanted."""
+    """Return where documents are written, or None if AUDIT_ANCHOR_OUTPUT is not set."""
     return place_at(settings.AUDIT_ANCHOR_OUTPUT) if settings.AUDIT_ANCHOR_OUTPUT else None
 
 
 def document_write(place: Place, run: UUID, at: datetime, anchors: list[Anchor]) -> dict[str, object]:
-    """Write the run's document, linked to the newest one there; return what the control log says of it.
+    """Write the run's document, linked to the newest one in `place`; return what the control log is to record.
 
-    Raises `PlaceError`. It is written before the run is committed: one whose run is not known vouches for the logs all
-    the same.
+    Call it before the run is committed: a document is valid evidence even if its run is not recorded. Raises
+    `PlaceError`.
     """
     name = f"{PREFIX}{at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}-{str(run)[:8]}.json"
     content = Document(run, _newest(place), anchors).content()
@@ -46,7 +46,7 @@ def document_write(place: Place, run: UUID, at: datetime, anchors: list[Anchor])
 
 
 def documents_kept(place: Place) -> Iterator[Kept]:
-    """Yield every document, and every version of each that the place still has. Raises `PlaceError`."""
+    """Yield every document in `place`, and every stored version of each. Raises `PlaceError`."""
     for name, content in place.versions(PREFIX):
         try:
             document = Document.parse(content)
@@ -56,7 +56,7 @@ def documents_kept(place: Place) -> Iterator[Kept]:
 
 
 def link_problems(links: dict[tuple[str, str], tuple[str, str] | None]) -> Iterator[str]:
-    """Say which documents are not linked as they were written; `links` holds {(name, sha256): the one before}."""
+    """Yield a problem for each broken link; `links` maps a document's (name, sha256) to those of the one before."""
     for (name, _digest), previous in sorted(links.items()):
         if previous is not None and previous not in links:
             yield _("%(name)s follows %(previous)s, which is missing or was changed") % {
@@ -65,7 +65,7 @@ def link_problems(links: dict[tuple[str, str], tuple[str, str] | None]) -> Itera
             }
     first = sorted(name for (name, _digest), previous in links.items() if previous is None)
     for name in first[1:]:
-        yield _("%(name)s follows no document, but there are older ones") % {"name": name}
+        yield _("%(name)s is not linked to a document, although older ones exist") % {"name": name}
 
 
 def _newest(place: Place) -> tuple[str, str] | None:

@@ -1,7 +1,7 @@
-"""Anchors: where logs ended at a time, kept apart from the logs. Their canonical form, its digest, and as documents.
+"""Anchors record where logs ended, apart from the logs: their canonical form, its digest, and the document format.
 
-Each run's digest stands in the control log's entry "audit.anchor", so that neither can be changed without the other.
-Documents of runs are linked: each has the name and the sha256 of the one before it.
+The control log's "audit.anchor" entry has each run's digest, so that neither can be changed without the other.
+Documents are linked: each has the name and the sha256 of the one before it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMAT = "seo-gen audit anchors 1"
 class Anchor:
     """The end of one log."""
 
-    # "" and None for the control database's own.
+    # "" and None for the control log.
     tenant_id: str
     identity: UUID | None
     sequence: int
@@ -32,7 +32,7 @@ class Anchor:
     at: datetime
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it; the time is UTC in microseconds."""
+        """Return the anchor as a JSON object; the time is UTC in microseconds."""
         return {
             "tenant": self.tenant_id,
             "identity": str(self.identity) if self.identity else None,
@@ -44,7 +44,7 @@ class Anchor:
 
     @classmethod
     def of_document(cls, document: dict[str, Any]) -> Anchor:
-        """Read one back; raise ValueError, KeyError or TypeError where it is none."""
+        """Parse an anchor. Raises ValueError, KeyError or TypeError if it is not one."""
         identity = document["identity"]
         return cls(
             tenant_id=str(document["tenant"]),
@@ -62,7 +62,7 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Document:
-    """One run's anchors as they are kept outside any database."""
+    """One run's anchors, as stored outside the database."""
 
     run: UUID
     # Name and sha256 of the document before it; None for the first one.
@@ -77,7 +77,7 @@ class Document:
 
     @classmethod
     def parse(cls, content: bytes) -> Document:
-        """Read one back; raise ValueError, KeyError or TypeError where it is none."""
+        """Parse a document. Raises ValueError, KeyError or TypeError if it is not one."""
         found = json.loads(content)
         if found["format"] != FORMAT:
             raise ValueError(found["format"])
@@ -90,7 +90,7 @@ class Document:
 
 
 def anchors_digest(anchors: Iterable[Anchor]) -> str:
-    """Return the sha256 (hex) over a run's anchors: one JSON document a line, keys and lines sorted."""
+    """Return the sha256 (hex) of a run's anchors: one JSON document per line, keys and lines sorted."""
     return hashlib.sha256("\n".join(_lines(anchors)).encode()).hexdigest()
 
 

@@ -1,6 +1,6 @@
-"""What logs are held against: anchors in the control database and in documents, each compared with the other.
+"""Collect the anchors to verify logs against, from the control database and from documents, and compare the two.
 
-The control log's entries "audit.anchor" have the digest of each run's anchors, and the sha256 of its document.
+The control log's "audit.anchor" entries have the digest of each run's anchors, and the sha256 of its document.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ NOTHING = anchors_digest([])
 
 @dataclass(frozen=True)
 class Anchoring:
-    """A run of `audit_anchor`, as the control log's entry has it."""
+    """A run of `audit_anchor`, as recorded in the control log."""
 
     at: datetime
     count: object
     digest: object
-    # {"place", "name", "sha256"}; {} where none was written.
+    # {"place", "name", "sha256"}; {} if no document was written.
     document: dict[str, object]
 
 
 @dataclass
 class Evidence:
-    # How many documents there are, None where none are wanted.
+    # How many documents were read; None if there is no place for documents, or it could not be read.
     documents: int | None = None
     problems: list[Problem] = field(default_factory=list)
-    # Of documents whose run the control log has not, or has otherwise: {identity: […]}.
+    # By identity: anchors from documents whose run the control log lacks or records differently.
     beyond: dict[UUID | None, list[Anchor]] = field(default_factory=lambda: defaultdict(list))
 
     def anchors_of(self, identity: UUID | None) -> list[Anchor]:
-        """Return the anchors of a log, of the control database's own where `identity` is None."""
+        """Return the anchors of a log; `identity` None means the control log."""
         rows = AuditAnchor.objects.using(CONTROL).filter(identity=identity).order_by("id")
         return [*map(Anchor.of_row, rows), *self.beyond.get(identity, [])]
 
 
 def evidence_gather() -> Evidence:
-    """Compare anchors, documents and the entries about both; return all of it with what does not agree."""
-    # Read before the place is: a run in progress writes its document before its entry.
+    """Compare anchors, documents and the control log's entries about both; return the anchors and the mismatches."""
+    # Read the entries before the documents, because a run writes its document before its entry.
     runs = _runs()
     found = Evidence(problems=list(_about_runs(runs)))
     place = anchor_place()
@@ -80,7 +80,7 @@ def _runs() -> dict[str, Anchoring]:
 
 
 def _about_runs(runs: dict[str, Anchoring]) -> Iterator[Problem]:
-    """Compare the table with the digests: one pass, run by run."""
+    """Yield a problem for each run whose anchors do not match its digest. Reads the table once."""
     found: dict[str, tuple[int, str]] = {}
     rows = AuditAnchor.objects.using(CONTROL).order_by("run").iterator()
     for run, group in groupby(rows, key=lambda row: str(row.run)):
@@ -91,18 +91,18 @@ def _about_runs(runs: dict[str, Anchoring]) -> Iterator[Problem]:
         if digest != expected.digest:
             yield Problem(
                 Kind.ANCHOR,
-                _("the anchors that were taken at %(time)s were changed: there are %(found)d, and there were %(kept)s")
+                _("the anchors taken at %(time)s were changed: %(found)d found, %(kept)s recorded")
                 % {"time": _shown(expected.at), "found": count, "kept": expected.count},
             )
-    # But for what was committed since the entries were read.
+    # Ignore runs that were committed after the entries were read.
     strangers = [run for run in found.keys() - runs.keys() if not _entries().filter(resource_id=run).exists()]
     if strangers:
         count = sum(found[run][0] for run in strangers)
         yield Problem(
             Kind.ANCHOR,
             ngettext(
-                "there is %(count)d anchor that the control log knows nothing of",
-                "there are %(count)d anchors that the control log knows nothing of",
+                "%(count)d anchor is not recorded in the control log",
+                "%(count)d anchors are not recorded in the control log",
                 count,
             )
             % {"count": count},
@@ -110,11 +110,11 @@ def _about_runs(runs: dict[str, Anchoring]) -> Iterator[Problem]:
 
 
 def _take_documents(found: Evidence, place: Place, runs: dict[str, Anchoring]) -> None:
-    """Read every document once; keep the anchors of those that say something else than the control log."""
+    """Read every document once; keep the anchors that the control log does not confirm."""
     links: dict[tuple[str, str], tuple[str, str] | None] = {}
     for kept in documents_kept(place):
         if kept.document is None:
-            found.problems.append(Problem(Kind.DOCUMENT, _("%(name)s is not a document of ours") % {"name": kept.name}))
+            found.problems.append(Problem(Kind.DOCUMENT, _("%(name)s is not an anchor document") % {"name": kept.name}))
             continue
         links[kept.name, kept.sha256] = kept.document.previous
         run = runs.get(str(kept.document.run))
@@ -124,7 +124,10 @@ def _take_documents(found: Evidence, place: Place, runs: dict[str, Anchoring]) -
             found.beyond[anchor.identity].append(anchor)
         if run is not None:
             found.problems.append(
-                Problem(Kind.ANCHOR, _("anchors are not what %(name)s says of them") % {"name": kept.name})
+                Problem(
+                    Kind.ANCHOR,
+                    _("the anchors in %(name)s differ from those recorded in the control log") % {"name": kept.name},
+                )
             )
     found.documents = len(links)
     lost = [

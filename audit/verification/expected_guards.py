@@ -1,6 +1,7 @@
-"""What must guard each kind of log, as `audit.verification.guard_check` reads it. A migration that changes the guards changes this.
+"""The guards that each kind of log must have, in the form of `audit.verification.guard_check`.
 
-An older release's hash stays in KNOWN, so that its anchors remain good.
+Update it with every migration that changes the guards. Keep older releases' hashes in KNOWN, so that their anchors
+stay valid.
 """
 
 from collections.abc import Mapping
@@ -176,7 +177,7 @@ EXPECTED: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-# sha256 of the above, and of what older releases made.
+# sha256 of the guards above, and of those of older releases.
 KNOWN: Mapping[str, frozenset[str]] = {
     "tenant": frozenset({"b4496f373a2e6e99702eeac846150ce70d3fc40c7fa693907b946487457a39ca"}),
     "control": frozenset({"7368942d9f1cae7f715f94e3aa888f6c3b3c085f211b5f702b535e6fac93ecab"}),

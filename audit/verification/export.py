@@ -1,8 +1,8 @@
-"""Write an audit log, chain included, to a file that can be verified without a database.
+"""Export an audit log, chain included, to a file that can be verified without a database.
 
-docs/verify_audit_export.py does that. The form is `audit.archive`'s, one entry a line, without a header: the file of an
-erased tenant's log has the very sha256 that its archive recorded, and what a header says proves nothing about the file
-that it stands in.
+docs/verify_audit_export.py verifies it. The format is that of `audit.log.file_format`, one entry per line, without a
+header. So the export of an erased tenant's log has the sha256 that its archive recorded; and a header would prove
+nothing about the file that it is in.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ READABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 @dataclass(frozen=True)
 class AuditExport:
-    """A log in a file, and what somebody needs who verifies it."""
+    """An exported log, with what is needed to verify it."""
 
-    # None: the control database's log.
+    # None: the control log.
     tenant_id: str | None
     file: str
-    # "database", or "archive" for an erased tenant's.
+    # "database", or "archive" for an erased tenant's log.
     source: str
-    # What the chain begins with: a tenant's identity, or `CONTROL_CHAIN`.
+    # What the chain starts with: a tenant's identity, or `CONTROL_CHAIN`.
     chain_identity: str
     entries: int
     # The last entry's hash.
     head: str
     # Of the file.
     sha256: str
-    # The first entry that does not follow from those before it; None where all do.
+    # The first entry that breaks the chain; None if the chain is intact.
     first_bad: int | None
 
 
@@ -63,15 +63,16 @@ class _Log:
 
 
 def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
-    """Write the tenant's log, or for None the control database's, to the file `output` (a path or s3://bucket/key).
+    """Export a tenant's log, or the control log if `tenant_id` is None, to the file `output` (a path or s3://…).
 
-    `audit_stream` writes it to a stream instead.
+    `audit_stream` writes to a stream instead.
 
-    1. write all of it under another name; 2. commit the entry "audit.export" to the control log; 3. give the file its
-    name. So nobody has an export that is not recorded; a crash between the last two leaves an entry without a file.
-    A file that exists is not replaced, and nothing is left of one that fails. A log whose chain is broken is written as
-    it is: it is evidence. Constant memory. Raises `UnknownTenant`, `TenantNotActive` for a tenant whose log cannot be
-    read, `PlaceError`.
+    1. Write the whole file under a temporary name. 2. Commit the "audit.export" entry to the control log. 3. Rename the
+    file. So every export is recorded; a crash between 2 and 3 leaves an entry without a file.
+
+    An existing file is not replaced, and a failed export leaves nothing behind. A log whose chain is broken is exported
+    unchanged, because it is evidence. Uses constant memory. Raises `UnknownTenant`, `TenantNotActive` if the tenant's
+    log cannot be read, or `PlaceError`.
     """
     place, name = split_file(output)
     if place.size(name) is not None:
@@ -88,10 +89,10 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
 
 
 def audit_stream(*, tenant_id: str | None, target: IO[bytes]) -> AuditExport:
-    """Write the log to `target`, such as standard output, as `audit_export` writes it to a file; raise what it raises.
+    """Export the log to the stream `target`, such as standard output. Raises what `audit_export` raises.
 
-    All of it is collected first, in a file without a name: the entry is committed before anybody has a line, and the
-    tenant is not held up by somebody who reads slowly.
+    The log is first collected in an unnamed temporary file. So the entry is committed before the first line is sent,
+    and a slow reader does not block the tenant.
     """
     with collecting() as collected:
         with _log(tenant_id) as log:
@@ -119,13 +120,13 @@ def _export_of(log: _Log, file: str, summary: LogSummary) -> AuditExport:
 @contextmanager
 def _log(tenant_id: str | None) -> Iterator[_Log]:
     if tenant_id is None:
-        # Closed, or what fails on the way would leave the transaction open, and somebody who keeps it alive.
+        # Close the generator: after a failure it would leave the transaction open, and the thread that keeps it alive.
         with closing(_lines_now(CONTROL, control=True)) as lines:
             yield _Log(None, "database", CONTROL_CHAIN, lines)
         return
     tenant = tenant_get(tenant_id)
     if tenant.status in READABLE:
-        # As a backup: nothing may replace the database meanwhile.
+        # As for a backup: the database must not be replaced meanwhile.
         with backup_lock(tenant.id):
             require_finished(tenant.id)
             with tenant_context(tenant, statuses=READABLE) as alias, closing(_lines_now(alias)) as lines:
@@ -139,7 +140,7 @@ def _log(tenant_id: str | None) -> Iterator[_Log]:
 
 
 def _lines_now(alias: str, *, control: bool = False) -> Generator[bytes]:
-    # Where they are written to may stall.
+    # The target may stall while the lines are written to it.
     with transaction.atomic(using=alias), held_open(connections[alias]):
         yield from audit_lines(connections[alias], "control_audit_logs" if control else "audit_logs")
 
@@ -150,7 +151,7 @@ def _lines_archived(archive: AuditArchive) -> Generator[bytes]:
 
 
 def _written(log: _Log, target: IO[bytes]) -> LogSummary:
-    """Write the lines, and return what they were."""
+    """Write the lines, and return their summary."""
 
     def passing() -> Iterator[bytes]:
         for line in log.lines:

@@ -1,8 +1,8 @@
-"""What guards a log, read from the catalog: triggers, their functions, owners, privileges, rules, constraints.
+"""Read a log's guards from the catalog: triggers, their functions, owners, privileges, rules, constraints.
 
-Names of roles differ between installations: the expected owner is "owner", the role (or the tenants' group) that the
-application writes as is "application", and any other shows under its own name. What is read here is written alike on
-every version of PostgreSQL from 14 to 18, so what it must be is a constant (`audit.verification.expected_guards`).
+Role names differ between installations: "owner" stands for the expected owner, and "application" for the role (or the
+tenants' group) that the application uses; any other role is shown under its own name. PostgreSQL 14 to 18 all give the
+same texts, so the expected guards are a constant (`audit.verification.expected_guards`).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ TABLES: Mapping[str, Sequence[str]] = {
     "ledger": ("erasures",),
 }
 CONTROL = "default"
-# The alias under which the control database migrates (config/settings.py), where it is set.
+# The alias that migrates the control database (config/settings.py), if it is set.
 CONTROL_OWNER = "control-owner"
 
-# Bits of tgtype: PostgreSQL's pg_trigger.h. Constraints of kind "n" (NOT NULL, since 18) stand with the columns.
+# Bits of tgtype: PostgreSQL's pg_trigger.h. Constraints of kind "n" (NOT NULL, since 18) are read with the columns.
 READ = r"""
 WITH role (oid, name) AS (
     SELECT 0::oid, 'PUBLIC'
@@ -133,17 +133,17 @@ SELECT format('power of role %%s to change %%s by way of another role', login.ro
 
 @dataclass(frozen=True)
 class LogRoles:
-    """Who is who in a database."""
+    """The roles of a database."""
 
-    # Of the tables.
+    # Owns the tables.
     owner: str
-    # Whose privileges are the application's, and which roles it logs in as.
+    # The role whose privileges the application has, and the roles it logs in as.
     application: str
     logins: Sequence[str]
 
 
 def control_roles() -> LogRoles:
-    """Return the control database's: the owner is who migrates it, or else the database's own."""
+    """Return the control database's roles. The owner is the role that migrates it, or else the database's owner."""
     connection = connections[CONTROL]
     owner = settings.DATABASES.get(CONTROL_OWNER, {}).get("USER")
     with catalog_only(connection), connection.cursor() as cursor:
@@ -156,7 +156,7 @@ def control_roles() -> LogRoles:
 
 
 def guards_read(connection: BaseDatabaseWrapper, kind: str, roles: LogRoles) -> Guards:
-    """Return what guards the tables of the `kind` of log (see TABLES) in the database."""
+    """Return the guards of the tables of this kind of log (see TABLES)."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(
             READ,
@@ -171,23 +171,23 @@ def guards_read(connection: BaseDatabaseWrapper, kind: str, roles: LogRoles) -> 
 
 
 def guards_hash(guards: Guards) -> str:
-    """Return the sha256 (hex) of what guards a log."""
+    """Return the sha256 (hex) of a log's guards."""
     form = json.dumps(guards, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(form.encode()).hexdigest()
 
 
 def guard_problems(kind: str, found: Guards) -> list[str]:
-    """Say in which points the guards are not what they must be, one phrase each; [] where they are."""
+    """Return one phrase for each guard that is missing, changed or unexpected; [] if there are none."""
     return sorted(_problems(EXPECTED[kind], found))
 
 
 def _problems(expected: Mapping[str, str], found: Mapping[str, str]) -> Iterator[str]:
     for name in expected.keys() - found.keys():
-        if not name.startswith("firing of "):  # its trigger is gone, which is told
+        if not name.startswith("firing of "):  # its trigger is reported as missing
             yield _("%(object)s is missing") % {"object": name}
     for name in found.keys() - expected.keys():
         if not name.startswith("firing of "):
-            yield _("%(object)s must not be there: %(is)s") % {"object": name, "is": found[name] or "…"}
+            yield _("%(object)s should not exist: %(is)s") % {"object": name, "is": found[name] or "…"}
     for name in expected.keys() & found.keys():
         if expected[name] == found[name]:
             continue

@@ -1,11 +1,11 @@
-"""Which anchors a tenant's log may lack, because a restore put another state in the place of what they were taken of.
+"""Which anchors a tenant's log may lack, because a restore replaced the state that they were taken of.
 
-Each restore, undoing included, ends one line of the log and begins another: the restored state, continued by an entry
-"tenant.restore" that names the operation. The control log's "tenant.restore.complete" has both heads, and it alone can
-explain anything: a tenant's log that claims a restore which the control log does not know explains nothing.
+Each restore or undo ends one line of the log and starts another: the restored state, continued by a "tenant.restore"
+entry that names the operation. The control log's "tenant.restore.complete" entry has both heads. Only the control log
+can explain a missing anchor; a restore that only the tenant's log claims explains nothing.
 
-The lines form a tree. What the log is now is one path in it, from the first line to the last: the restores whose entry
-stands in the log right behind the restored head. An anchor belongs to the line that was live when it was taken.
+The lines form a tree. The present log is one path in it, from the first line to the last: the restores whose entry
+directly follows the restored head in the log. An anchor belongs to the line that was live when it was taken.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ CONTROL = "default"
 
 @dataclass(frozen=True)
 class Restored:
-    """A restore, or an undo, as the control log has it."""
+    """A restore, or an undo, as recorded in the control log."""
 
     operation: str
     at: datetime
-    # Where the log ended that was replaced; None where its database could not be entered any more.
+    # The end of the replaced log; None if its database could no longer be read.
     replaced: ChainHead | None
-    # Where the log ended that took its place, before the entry that binds the two.
+    # The end of the restored log, before the entry that links the two.
     restored: ChainHead
 
 
 def life_begins(tenant_id: str, identity: UUID) -> datetime | None:
-    """Return when the tenant's database came from elsewhere (clone, import), None where it never did.
+    """Return when the tenant's database came from elsewhere (clone, import), or None if it never did.
 
-    Anchors before that are of an earlier life under the same identity, whose log is in the archive.
+    Older anchors are of an earlier life under the same identity, whose log is in the archive.
     """
     entries = ControlAuditLog.objects.using(CONTROL).filter(
         Q(action="tenant.import.complete") | Q(action="tenant.restore.complete", details__restored__isnull=True),
@@ -60,34 +60,34 @@ def restores_of(tenant_id: str) -> list[Restored]:
 
 
 def path_of(restores: Sequence[Restored], bound: Collection[tuple[str, ChainHead]]) -> list[bool]:
-    """Tell of each restore whether its line is part of the log as it is.
+    """Return for each restore whether its line is part of the present log.
 
-    `bound` holds (operation, head before) of each entry "tenant.restore" in the log.
+    `bound` holds (operation, head before) of each "tenant.restore" entry in the log.
     """
     return [(one.operation, one.restored) in bound for one in restores]
 
 
 def is_explained(anchor: Anchor, restores: Sequence[Restored], on_path: Sequence[bool]) -> bool:
-    """Tell whether restores account for an anchor that the log does not hold.
+    """Return whether restores explain why the log does not match an anchor.
 
-    Only where the last restore is part of the log: else somebody has put yet another state in its place.
+    They do so only if the last restore is part of the log; otherwise someone has replaced the log again.
     """
     if not restores or not on_path[-1]:
         return False
-    # Those before the anchor; the last of them began the line that it was taken of.
+    # The number of restores before the anchor; the last of them started the line that the anchor belongs to.
     number = sum(1 for one in restores if one.at < anchor.at)
     after = restores[number:]
     if not after or not _may_have_ended(anchor, after[0].replaced):
         return False
     if number and not on_path[number - 1]:
         return True
-    # The line is part of the log as far as the state that the next line on the path went on from.
+    # The log contains this line up to the state from which the next line on the path continues.
     branches = (one for one, there in zip(after, on_path[number:], strict=True) if there)
     return anchor.sequence > next(branches).restored.sequence
 
 
 def _may_have_ended(anchor: Anchor, replaced: ChainHead | None) -> bool:
-    """Tell whether a log that held the anchor can have ended at `replaced`."""
+    """Return whether a log that matched the anchor can have ended at `replaced`."""
     if replaced is None or anchor.sequence < replaced.sequence:
         return True
     return anchor.sequence == replaced.sequence and anchor.hash == replaced.hash

@@ -1,7 +1,7 @@
-"""Is a log what was written: its chain, its end, the anchors taken of it. What is wrong, from which entry on, and how.
+"""Verify that a log has not been altered: its chain, its end and its anchors. Find the first bad entry and the cause.
 
-Two statements read all of a log, however long, in constant memory: one recomputes every hash, on several cores where
-the server has them; the other follows the links in the order of the index.
+Two statements read the whole log in constant memory: one recomputes every hash, in parallel if the server has several
+cores; the other follows the links in index order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from audit.log.guards import entry_hash_sql
 from audit.log.safe_search_path import catalog_only
 from audit.verification.anchors import Anchor
 
-# `+ 0` keeps the planner from walking through the index in order, which only one process can.
+# `+ 0` keeps the planner from scanning the index in order, which cannot run in parallel.
 CHANGED: LiteralString = """
 SELECT min(entry.sequence + 0) FROM public.{log} AS entry WHERE entry.entry_hash IS DISTINCT FROM {hash}
 """
@@ -36,14 +36,14 @@ SELECT number, sequence
  LIMIT 1
 """
 COUNT: LiteralString = "SELECT count(*) FROM public.{log}"
-# In one statement, so that both are of the same moment.
+# One statement, so that both ends are of the same moment.
 ENDS: LiteralString = """
 SELECT head.sequence, head.hash, last.sequence, last.entry_hash
   FROM (SELECT 1) AS one
   LEFT JOIN public.{head} AS head ON true
   LEFT JOIN (SELECT sequence, entry_hash FROM public.{log} ORDER BY sequence DESC LIMIT 1) AS last ON true
 """
-# The entries at which there are anchors.
+# The entries that have anchors.
 ANCHORED: LiteralString = "SELECT sequence, entry_hash, created_at FROM public.{log} WHERE sequence = ANY (%s)"
 BOUND: LiteralString = """
 SELECT details->>'operation', sequence - 1, previous_hash FROM public.{log} WHERE action = 'tenant.restore'
@@ -51,7 +51,7 @@ SELECT details->>'operation', sequence - 1, previous_hash FROM public.{log} WHER
 
 
 class Kind(StrEnum):
-    """What was done to a log, as `--json` names it."""
+    """What was done to a log. The values appear in `--json`."""
 
     CHANGED = "entry changed"
     MISSING = "entry missing"
@@ -74,15 +74,15 @@ class Kind(StrEnum):
 @dataclass(frozen=True)
 class Problem:
     kind: Kind
-    # A sentence without its full stop.
+    # A sentence without a full stop.
     message: str
-    # The first entry that is not what was written, None where the matter is not one of entries.
+    # The first bad entry; None if the problem is not about entries.
     sequence: int | None = None
 
 
 @dataclass(frozen=True)
 class Ends:
-    """Where a log ends by its head and by its last row; None where the one cannot be told or there is none."""
+    """The end of a log according to its head and to its last row; None if it is missing or unknown."""
 
     head: ChainHead | None
     last: ChainHead | None
@@ -90,7 +90,7 @@ class Ends:
 
 @dataclass
 class LogReport:
-    """What was checked of one log, and what is wrong with it."""
+    """The result of verifying one log."""
 
     # "control", "tenant" or "archive".
     log: str
@@ -98,27 +98,27 @@ class LogReport:
     tenant_id: str
     identity: UUID | None
     entries: int = 0
-    # Compared with the rows, whether from the table or from documents; how many of them a restore explains.
+    # How many anchors were compared, from the table and documents, and how many mismatches a restore explains.
     anchors: int = 0
     explained: int = 0
     documents: int | None = None
-    # The newest one that the log still agrees with, in front of everything that is wrong.
+    # The newest anchor that the log matches before its first bad entry.
     last_good_anchor: Anchor | None = None
     problems: list[Problem] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """An anchor that the log does not hold."""
+    """An anchor that the log does not match."""
 
     anchor: Anchor
-    # What stands in its place, None where no entry has that number.
+    # Of the entry with the anchor's number; None if there is no such entry.
     hash: str | None
     created_at: datetime | None
 
 
 def chain_fault(connection: BaseDatabaseWrapper, log: LiteralString, genesis: str) -> tuple[int, Problem | None]:
-    """Return (number of entries, what is wrong with the first one that is not as it was written).
+    """Return (number of entries, problem with the first bad one or None).
 
     `genesis` is the hash that the first entry follows (`audit.log.chain.genesis_of`).
     """
@@ -135,7 +135,7 @@ def chain_fault(connection: BaseDatabaseWrapper, log: LiteralString, genesis: st
 
 
 def log_ends(connection: BaseDatabaseWrapper, log: LiteralString, head: LiteralString) -> Ends:
-    """Read both ends as the owner, who may."""
+    """Return both ends. Only the owner may read the head."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(ENDS.replace("{log}", log).replace("{head}", head))
         row = cursor.fetchone()
@@ -146,7 +146,7 @@ def log_ends(connection: BaseDatabaseWrapper, log: LiteralString, head: LiteralS
 
 
 def restores_bound(connection: BaseDatabaseWrapper, log: LiteralString) -> set[tuple[str, ChainHead]]:
-    """Return (operation, head before) of each restore that the log itself tells of."""
+    """Return (operation, head before) of each restore recorded in the log itself."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(BOUND.replace("{log}", log))
         return {(str(operation), ChainHead(sequence, hash_before)) for operation, sequence, hash_before in cursor}
@@ -155,7 +155,7 @@ def restores_bound(connection: BaseDatabaseWrapper, log: LiteralString) -> set[t
 def deviations(
     connection: BaseDatabaseWrapper, anchors: Sequence[Anchor], *, log: LiteralString, genesis: str
 ) -> list[Deviation]:
-    """Return the anchors that the log does not hold, by their sequence numbers."""
+    """Return the anchors that the log does not match, in order of sequence number."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(ANCHORED.replace("{log}", log), [[anchor.sequence for anchor in anchors]])
         return deviations_from({row[0]: (row[1], row[2]) for row in cursor.fetchall()}, anchors, genesis)
@@ -164,7 +164,7 @@ def deviations(
 def deviations_from(
     found: dict[int, tuple[str, datetime | None]], anchors: Sequence[Anchor], genesis: str
 ) -> list[Deviation]:
-    """`found` holds {sequence: (hash, time)} of the entries at which there are anchors."""
+    """Do the same; `found` maps the sequence number of each entry that has an anchor to (hash, time)."""
     rows = {0: (genesis, None), **found}
     wrong = []
     for anchor in sorted(anchors, key=lambda one: (one.sequence, one.at)):
@@ -175,16 +175,16 @@ def deviations_from(
 
 
 def judge(*, ends: Ends, genesis: str, fault: Problem | None, wrong: Sequence[Deviation], good: int) -> list[Problem]:
-    """Say what was done to a log, one problem for each thing that was done as far as can be told.
+    """Return what was done to a log: one problem for each change, as far as changes can be told apart.
 
-    `wrong` holds the anchors that it lacks and no restore explains, `good` is the number of the last entry that an
-    anchor vouches for. What one deed explains is not told again as another.
+    `wrong` holds the anchors that the log does not match and no restore explains; `good` is the number of the last
+    entry that an anchor vouches for. A mismatch that one problem explains is not reported again as another.
     """
     problems = [fault] if fault else []
     last = ends.last or ChainHead(0, genesis)
     problems += _about_ends(ends.head, last, anchored=any(one.anchor.sequence for one in wrong))
     known = [one.sequence for one in problems if one.sequence is not None and one.kind != Kind.HEAD]
-    # An entry that was changed or is gone says already why later anchors do not fit.
+    # A changed or missing entry already explains why later anchors do not match.
     unknown = [one for one in wrong if not any(number <= one.anchor.sequence for number in known)]
     if unknown:
         problems.append(_about_anchor(unknown[0], good, last))
@@ -192,7 +192,7 @@ def judge(*, ends: Ends, genesis: str, fault: Problem | None, wrong: Sequence[De
 
 
 def last_good(anchors: Sequence[Anchor], wrong: Collection[Anchor], problems: Sequence[Problem]) -> Anchor | None:
-    """Return the newest anchor in front of everything that is wrong."""
+    """Return the newest matching anchor before the first bad entry."""
     bad = [one.sequence for one in problems if one.sequence is not None]
     end = min(bad, default=None)
     fits = [one for one in anchors if one not in wrong and (end is None or one.sequence < end)]
@@ -213,13 +213,13 @@ def _unlinked(number: int, sequence: int) -> Problem:
         return Problem(Kind.MISSING, text % {"number": number, "last": last}, number)
     if sequence < number:
         return Problem(
-            Kind.INSERTED, _("there is an entry too many with number %(number)d") % {"number": sequence}, sequence
+            Kind.INSERTED, _("entry number %(number)d exists more than once") % {"number": sequence}, sequence
         )
     if number == 1:
-        return Problem(Kind.FOREIGN, _("its first entry does not follow from whose log it is"), 1)
+        return Problem(Kind.FOREIGN, _("the first entry does not belong to this log's chain"), 1)
     return Problem(
         Kind.UNLINKED,
-        _("entry %(number)d does not follow entry %(before)d: one of them was put there with a hash of its own")
+        _("entry %(number)d does not follow entry %(before)d: one of them was replaced and given a new hash")
         % {"number": number, "before": number - 1},
         number - 1,
     )
@@ -227,20 +227,20 @@ def _unlinked(number: int, sequence: int) -> Problem:
 
 def _about_ends(head: ChainHead | None, last: ChainHead, *, anchored: bool) -> Iterator[Problem]:
     if last.sequence == 0 and (anchored or (head is not None and head.sequence)):
-        yield Problem(Kind.EMPTIED, _("all of its entries are gone"), 1)
+        yield Problem(Kind.EMPTIED, _("all entries are gone"), 1)
     elif head is None:
-        yield Problem(Kind.HEAD, _("the row with its chain's head is gone"))
+        yield Problem(Kind.HEAD, _("the chain head is missing"))
     elif head.sequence > last.sequence:
         yield Problem(
             Kind.REMOVED,
-            _("its newest entries were removed: it ends at entry %(last)d, and its head says %(head)d")
+            _("the newest entries were removed: the log ends at entry %(last)d, but the chain head says %(head)d")
             % {"last": last.sequence, "head": head.sequence},
             last.sequence + 1,
         )
     elif head != last:
         yield Problem(
             Kind.HEAD,
-            _("its chain's head was changed: it says entry %(head)d, and the log ends at %(last)d")
+            _("the chain head was changed: it says entry %(head)d, but the log ends at entry %(last)d")
             % {"head": head.sequence, "last": last.sequence},
         )
 
@@ -251,10 +251,10 @@ def _about_anchor(one: Deviation, good: int, last: ChainHead) -> Problem:
         return Problem(
             Kind.ROLLED_BACK,
             ngettext(
-                "it was put back to an older state without a restore, or its newest entries were removed and its head"
-                " set back: it had %(sequence)d entry at %(time)s, and has %(last)d",
-                "it was put back to an older state without a restore, or its newest entries were removed and its head"
-                " set back: it had %(sequence)d entries at %(time)s, and has %(last)d",
+                "the log was rolled back outside `tenant restore`, or its newest entries were removed and its head set"
+                " back: it had %(sequence)d entry at %(time)s, and now has %(last)d",
+                "the log was rolled back outside `tenant restore`, or its newest entries were removed and its head set"
+                " back: it had %(sequence)d entries at %(time)s, and now has %(last)d",
                 one.anchor.sequence,
             )
             % {**values, "last": last.sequence},
@@ -264,8 +264,8 @@ def _about_anchor(one: Deviation, good: int, last: ChainHead) -> Problem:
         return Problem(
             Kind.ROLLED_BACK,
             _(
-                "it was put back to an older state without a restore and then went on: entry %(sequence)d is another"
-                " than the one that was there at %(time)s; the two part at entry %(from)d or later"
+                "the log was rolled back outside `tenant restore` and then continued: entry %(sequence)d is not the one"
+                " recorded at %(time)s; the logs diverge at entry %(from)d or later"
             )
             % values,
             good + 1,
@@ -273,8 +273,8 @@ def _about_anchor(one: Deviation, good: int, last: ChainHead) -> Problem:
     return Problem(
         Kind.RECOMPUTED,
         _(
-            "its chain was computed anew from entry %(from)d on, or a later one: entry %(sequence)d has not the hash"
-            " that it had at %(time)s"
+            "the chain was recomputed from entry %(from)d or a later one: entry %(sequence)d no longer has the hash it"
+            " had at %(time)s"
         )
         % values,
         good + 1,

@@ -1,4 +1,4 @@
-"""The audit logs of this installation as their owners see them: where each ends, and what guards it."""
+"""The audit logs of this installation: where each ends, and which roles own and write it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tenants.servers.session import parse_location
 TENANT_LOG: LiteralString = "audit_logs"
 TENANT_HEAD: LiteralString = "audit_chain_heads"
 CONTROL_LOG: LiteralString = "control_audit_logs"
-# What the control log's first entry follows (`audit.log.guards`).
+# The hash that the control log's first entry follows (`audit.log.guards`).
 CONTROL_GENESIS = hashlib.sha256(b"seo-gen audit chain of control_audit_logs").hexdigest()
 LAST = "SELECT sequence, entry_hash FROM public.control_audit_logs ORDER BY sequence DESC LIMIT 1"
 
 
 class _Undo(Exception):
-    """What the trial entry is rolled back with."""
+    """Rolls back the trial entry."""
 
 
 def tenant_roles(tenant: Tenant) -> LogRoles:
@@ -41,16 +41,16 @@ def tenant_ends(connection: BaseDatabaseWrapper) -> Ends:
 
 
 def control_ends() -> Ends:
-    """Read the control log's ends as the application, which may not see the head.
+    """Return the control log's ends, read as the application, which may not read the head.
 
-    A trial entry says what it would follow, and is rolled back. Whoever removed the trigger made the head idle; that is
-    the guards' matter, and the log's last row then stands for it.
+    A trial entry shows which entry it would follow, and is rolled back. Without the chain trigger the head is unused:
+    the guards report that, and the log's last row is used instead.
     """
     found: list[tuple[ChainHead, ChainHead | None]] = []
     with suppress(_Undo, Error), transaction.atomic(using=CONTROL):
         entry = record(using=CONTROL, action="audit.verify", resource_type="audit_log", resource_id="control")
         head = ChainHead(entry.sequence - 1, entry.previous_hash)
-        # The head is locked: the row that it stands for is there, and no younger one.
+        # The head is locked, so its row is committed, and no newer row can be added.
         last = _row(
             "SELECT sequence, entry_hash FROM public.control_audit_logs WHERE id <> %s ORDER BY sequence DESC LIMIT 1",
             entry.pk,

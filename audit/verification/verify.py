@@ -1,4 +1,4 @@
-"""Verify audit logs: each by itself, and held against its guards, its anchors, and what the control log says of it."""
+"""Verify audit logs: their chains, guards and anchors, and what the control log says about them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from tenants.routing.owner_connection import owner_connection
 from tenants.schema.inspection import database_of
 from tenants.types import OnProgress, Progress, ignore_progress
 
-# Those that are being created, restored or erased are in nobody's hands; that they were not looked at is told.
+# Tenants that are being created, restored or erased are skipped, and reported as not verified.
 READABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 ARCHIVED = """
 SELECT sequence, entry_hash, created_at FROM public.archived_audit_logs WHERE identity = %s AND sequence = ANY (%s)
@@ -62,7 +62,7 @@ SELECT details->>'operation', sequence - 1, previous_hash
 
 @dataclass(frozen=True)
 class _Live:
-    """A log in its own database."""
+    """A log that can be read in its own database."""
 
     connection: BaseDatabaseWrapper
     table: LiteralString
@@ -72,24 +72,24 @@ class _Live:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What was found of a log."""
+    """What was read about a log."""
 
     ends: Ends
     genesis: str
     anchors: list[Anchor]
-    # The anchors that it lacks.
+    # The anchors that the log does not match.
     wrong: list[Deviation]
     restores: Sequence[Restored]
-    # Of each restore: whether the log as it is goes on from it.
+    # For each restore, whether its line is part of the present log.
     on_path: Sequence[bool]
     fault: Problem | None = None
 
 
 def audit_verify(*, tenant_id: str | None = None, on_progress: OnProgress = ignore_progress) -> list[LogReport]:
-    """Verify the control log and the log of one tenant, or of all, those of erased ones in the archive included.
+    """Verify the control log and one tenant's log, or all logs, including the archived logs of erased tenants.
 
-    The control log is verified in whole either way: what explains a tenant's restores, and what its anchors are, rests
-    on it. What is wrong is in the reports. That somebody looked is an entry in the control log.
+    The control log is always verified in full, because it explains a tenant's restores and confirms its anchors.
+    Problems are in the reports. The verification itself is recorded in the control log.
 
     Raises `UnknownTenant`.
     """
@@ -112,14 +112,14 @@ def audit_verify(*, tenant_id: str | None = None, on_progress: OnProgress = igno
 
 
 def _which(tenant_id: str | None) -> tuple[list[Tenant], list[AuditArchive], list[Tenant]]:
-    """Return the tenants to look at, the archives, and the erased tenants that have no archive."""
+    """Return (tenants to verify, archives to verify, erased tenants without an archive)."""
     tenants = Tenant.objects.using(CONTROL).select_related("server").order_by("id")
     archives = AuditArchive.objects.using(CONTROL).order_by("tenant_id", "archived_at")
     if tenant_id is not None:
         tenants, archives = tenants.filter(pk=tenant_id), archives.filter(tenant_id=tenant_id)
         if not tenants.exists() and not archives.exists():
             raise UnknownTenant(tenant_id)
-    # A status is but a row that the application may write: it keeps a log from being read, not from being told of.
+    # The application can write `status`, so a status never hides a log: unreadable ones are reported.
     found = tenants.exclude(status=TenantStatus.DELETED)
     kept = archives.values_list("identity", flat=True)
     lost = tenants.filter(status=TenantStatus.DELETED).exclude(identity__in=list(kept))
@@ -148,27 +148,27 @@ def _tenant(tenant: Tenant, evidence: Evidence) -> LogReport:
     report = LogReport("tenant", tenant.id, tenant.identity)
     with _reporting_errors(report):
         _require_readable(tenant)
-        # Nothing may put another database in its place meanwhile.
+        # The database must not be replaced meanwhile.
         with backup_lock(tenant.id):
-            # Since the tenants were listed it may have been erased, or moved.
+            # The tenant may have been erased or moved since the tenants were listed.
             tenant.refresh_from_db(using=CONTROL)
             server = _require_readable(tenant)
             with owner_connection(server, database_of(tenant), "audit verify") as connection:
-                _look_into(report, connection, tenant, evidence)
+                _verify_live(report, connection, tenant, evidence)
     return report
 
 
 def _require_readable(tenant: Tenant) -> DatabaseServer:
     if tenant.status not in READABLE:
         raise SeoGenError(
-            _("Tenant %(id)s is %(status)s, so its log was not looked at.")
+            _("Tenant %(id)s is %(status)s, so its audit log was not verified.")
             % {"id": tenant.id, "status": tenant.status},
             code="audit_log_not_readable",
         )
     return tenant.require_server()
 
 
-def _look_into(report: LogReport, connection: BaseDatabaseWrapper, tenant: Tenant, evidence: Evidence) -> None:
+def _verify_live(report: LogReport, connection: BaseDatabaseWrapper, tenant: Tenant, evidence: Evidence) -> None:
     report.problems.extend(_about_guards(connection, "tenant", tenant_roles(tenant)))
     genesis = genesis_of(tenant.chain_identity or tenant.identity)
     anchors, restores = _history(tenant.id, tenant.identity, evidence)
@@ -177,7 +177,7 @@ def _look_into(report: LogReport, connection: BaseDatabaseWrapper, tenant: Tenan
 
 
 def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
-    """The archive's own digest says whether it is what was archived; the control log's entry, whether that is."""
+    """Compare the archived entries with the archive's digest, and that digest with the control log."""
     report = LogReport("archive", archive.tenant_id, archive.identity, entries=archive.entries)
     with _reporting_errors(report):
         found = archive_problem(archive)
@@ -185,7 +185,7 @@ def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
             report.problems.append(Problem(Kind.ARCHIVE, found))
         report.problems.extend(_about_archive(archive))
         if archive.first_bad is not None and _loss_accepted(archive.tenant_id, archive.identity):
-            # What was wrong with it then is on record; from there on it is as it was archived.
+            # It was broken when it was archived, which the operator accepted; since then it is unchanged.
             return report
         anchors, restores = _history(archive.tenant_id, archive.identity, evidence)
         with connections[CONTROL].cursor() as cursor:
@@ -201,7 +201,7 @@ def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
 
 
 def _loss_accepted(tenant_id: str, identity: UUID) -> bool:
-    """Tell whether the operator who erased the tenant accepted that its log was broken or gone, by the control log."""
+    """Return whether, by the control log, the operator who erased the tenant accepted a broken or missing log."""
     begun = ControlAuditLog.objects.using(CONTROL).filter(
         action="tenant.delete", resource_type="tenant", resource_id=tenant_id
     )
@@ -211,12 +211,12 @@ def _loss_accepted(tenant_id: str, identity: UUID) -> bool:
 def _lost(tenant: Tenant) -> LogReport:
     if _loss_accepted(tenant.id, tenant.identity):
         return LogReport("archive", tenant.id, tenant.identity)
-    problem = Problem(Kind.ARCHIVE, _("the tenant was erased, and there is no archive of its log"))
+    problem = Problem(Kind.ARCHIVE, _("the tenant was erased, but there is no archive of its log"))
     return LogReport("archive", tenant.id, tenant.identity, problems=[problem])
 
 
 def _vanished(tenant_id: str | None, evidence: Evidence) -> list[LogReport]:
-    """Logs that were anchored, and that no tenant or archive has: its row was removed, or says another identity."""
+    """Report anchored logs that no tenant or archive has any more: its row was removed, or its identity changed."""
     anchors = AuditAnchor.objects.using(CONTROL).exclude(identity=None)
     if tenant_id is not None:
         anchors = anchors.filter(tenant_id=tenant_id)
@@ -230,7 +230,7 @@ def _vanished(tenant_id: str | None, evidence: Evidence) -> list[LogReport]:
     there = set(Tenant.objects.using(CONTROL).values_list("identity", flat=True))
     there |= set(AuditArchive.objects.using(CONTROL).values_list("identity", flat=True))
     problem = Problem(
-        Kind.UNREADABLE, _("anchors were taken of it, and neither a tenant nor an archive is it any more")
+        Kind.UNREADABLE, _("this log was anchored, but no tenant or archived log has its identity any more")
     )
     return [
         LogReport("tenant", name, identity, problems=[problem])
@@ -240,7 +240,7 @@ def _vanished(tenant_id: str | None, evidence: Evidence) -> list[LogReport]:
 
 
 def _history(tenant_id: str, identity: UUID, evidence: Evidence) -> tuple[list[Anchor], list[Restored]]:
-    """Return the anchors and restores of the tenant's present life."""
+    """Return the anchors and restores since the tenant was last cloned or imported."""
     anchors, restores = evidence.anchors_of(identity), restores_of(tenant_id)
     begun = life_begins(tenant_id, identity)
     if begun is None:
@@ -249,7 +249,7 @@ def _history(tenant_id: str, identity: UUID, evidence: Evidence) -> tuple[list[A
 
 
 def _chain(report: LogReport, log: _Live, anchors: list[Anchor], restores: Sequence[Restored] = ()) -> None:
-    """Read the log, and put into the report what is wrong with it."""
+    """Verify the log's chain and anchors; add the problems to the report."""
     report.entries, fault = chain_fault(log.connection, log.table, log.genesis)
     on_path = path_of(restores, restores_bound(log.connection, log.table)) if restores else []
     wrong = deviations(log.connection, anchors, log=log.table, genesis=log.genesis)
@@ -268,7 +268,7 @@ def _judge(report: LogReport, facts: _Facts) -> None:
         found = [
             Problem(
                 Kind.ROLLED_BACK,
-                _("it does not hold the restore of %(time)s: another state was put in its place")
+                _("the log does not contain the restore of %(time)s: it was replaced by another state")
                 % {"time": f"{facts.restores[-1].at:%Y-%m-%d %H:%M:%S%z}"},
             )
         ]
@@ -283,14 +283,14 @@ def _about_guards(connection: BaseDatabaseWrapper, kind: str, roles: LogRoles) -
 
 
 def _about_old_guards(kind: str, anchors: Sequence[Anchor]) -> Iterator[Problem]:
-    """Guards that were others when an anchor was taken, whatever they are now."""
+    """Report anchors taken while the guards were wrong, whatever the guards are now."""
     others = [one for one in anchors if one.guard_hash not in KNOWN[kind]]
     if others:
         yield Problem(
             Kind.GUARD,
             ngettext(
-                "its guards were not as they must be when an anchor was taken: %(count)d time, at %(time)s",
-                "its guards were not as they must be when anchors were taken: %(count)d times, first at %(time)s",
+                "the guards were wrong when an anchor was taken: %(count)d time, at %(time)s",
+                "the guards were wrong when anchors were taken: %(count)d times, first at %(time)s",
                 len(others),
             )
             % {"count": len(others), "time": f"{others[0].at:%Y-%m-%d %H:%M:%S%z}"},
@@ -300,18 +300,18 @@ def _about_old_guards(kind: str, anchors: Sequence[Anchor]) -> Iterator[Problem]
 def _about_archive(archive: AuditArchive) -> Iterator[Problem]:
     entry = _archive_entries().filter(details__identity=str(archive.identity)).order_by("sequence").first()
     if entry is None:
-        yield Problem(Kind.ARCHIVE, _("the control log knows nothing of this archive"))
+        yield Problem(Kind.ARCHIVE, _("no audit.archive entry in the control log matches this archive"))
         return
     details = entry.details or {}
     head = details.get("head")
     claimed = (details.get("entries"), _hash_of(head), details.get("digest"), details.get("first_bad"))
     kept = (archive.entries, archive.head_hash, archive.digest, archive.first_bad)
     if (entry.resource_id, *claimed) != (archive.tenant_id, *kept):
-        yield Problem(Kind.ARCHIVE, _("the archive is not what the control log says was archived"))
+        yield Problem(Kind.ARCHIVE, _("the archive differs from what the control log recorded"))
     if archive.first_bad is not None and not _loss_accepted(archive.tenant_id, archive.identity):
         yield Problem(
             Kind.ARCHIVE,
-            _("the log was broken at entry %(number)d already when it was archived") % {"number": archive.first_bad},
+            _("the log was already broken at entry %(number)d when it was archived") % {"number": archive.first_bad},
             archive.first_bad,
         )
 
@@ -321,7 +321,7 @@ def _about_lost_archives() -> Iterator[Problem]:
     for entry in _archive_entries().order_by("sequence"):
         if (entry.details or {}).get("identity") not in kept:
             yield Problem(
-                Kind.ARCHIVE, _("the archived audit log of %(tenant)s is gone") % {"tenant": entry.resource_id}
+                Kind.ARCHIVE, _("the archived audit log of %(tenant)s is missing") % {"tenant": entry.resource_id}
             )
 
 
@@ -335,7 +335,7 @@ def _hash_of(head: object) -> object:
 
 @contextmanager
 def _reporting_errors(report: LogReport) -> Iterator[None]:
-    """Turn what keeps a log from being read into a problem of that log's: the others are still to be looked at."""
+    """Record read failures as problems of this log and continue with the others."""
     try:
         yield
     except SeoGenError as error:
@@ -345,7 +345,7 @@ def _reporting_errors(report: LogReport) -> Iterator[None]:
 
 
 def _record(tenant_id: str | None, reports: Sequence[LogReport]) -> Problem | None:
-    """Write who looked at what, and how much was wrong; return what keeps it from being written."""
+    """Record the verification in the control log; return a problem if that fails."""
     details: dict[str, object] = {"logs": len(reports), "problems": sum(1 for _one in in_each(reports))}
     kind, resource = ("tenant", tenant_id) if tenant_id else ("audit_log", "*")
     try:
@@ -354,6 +354,6 @@ def _record(tenant_id: str | None, reports: Sequence[LogReport]) -> Problem | No
     except Error as error:
         return Problem(
             Kind.UNREADABLE,
-            _("that it was verified could not be recorded: %(reason)s") % {"reason": bare(reason_of(error))},
+            _("could not write the audit.verify entry: %(reason)s") % {"reason": bare(reason_of(error))},
         )
     return None

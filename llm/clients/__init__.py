@@ -1,4 +1,4 @@
-"""One client for each wire protocol. A client is imported when it is made, its SDK when it is first used."""
+"""One client per wire protocol. A client is imported when it is created, its SDK when it is first called."""
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -8,7 +8,7 @@ from llm.clients.protocol import LLMClient as LLMClient
 from llm.errors import InvalidBaseURL, MissingKey, UnknownProvider
 from llm.keys import key_of
 
-# Classes that are made with (base URL or None, key); by name, since most of the product calls none of them.
+# Client classes; their arguments are (base URL or None, key). By name, because most processes call no LLM.
 PAID = {
     "claude": "llm.clients.claude.ClaudeClient",
     "gemini": "llm.clients.gemini.GeminiClient",
@@ -18,7 +18,7 @@ PROVIDER_IDS = (*PAID, LOCAL)
 
 
 def client_for(provider_id: str, api_base_url: str | None = None) -> LLMClient:
-    """Return a client of the provider; `api_base_url` None means its public address, or LOCAL_LLM_URL.
+    """Return a client for the provider; `api_base_url` None means its public address, or LOCAL_LLM_URL.
 
     Raises what `require_callable` raises, and `MissingKey` or `InvalidKey`, which name the environment variable.
     """
@@ -35,10 +35,9 @@ def client_for(provider_id: str, api_base_url: str | None = None) -> LLMClient:
 
 
 def require_callable(provider_id: str, api_base_url: str | None = None) -> None:
-    """Raise what keeps the provider from being called, keys aside.
+    """Raise if the provider cannot be called for a reason other than its key.
 
-    Raises `UnknownProvider` where no client speaks its protocol, `InvalidBaseURL`, `InsecureBaseURL` or
-    `HostNotAllowed`.
+    Raises `UnknownProvider` if no client supports it, `InvalidBaseURL`, `InsecureBaseURL` or `HostNotAllowed`.
     """
     if provider_id not in PROVIDER_IDS:
         raise UnknownProvider(provider_id, list(PROVIDER_IDS))

@@ -1,7 +1,7 @@
 """Where an API key may be sent: the rules for a provider's `api_base_url`.
 
-Staff choose the URL in the admin, but the keys belong to the operator. So the hosts come from the environment
-(`LLM_ALLOWED_HOSTS`), and the check is made when a URL is saved and again before each call: a row may be older than the
+Staff choose the URL in the admin, but the keys belong to the operator. So the allowed hosts come from the environment
+(`LLM_ALLOWED_HOSTS`). A URL is checked when it is saved and again before each call, because a row may be older than the
 rule, or changed by SQL.
 """
 
@@ -22,7 +22,7 @@ VENDORS = {
     "openai": "https://api.openai.com/v1",
 }
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# Stricter than a parser of URLs, so that no two parsers can disagree about the host: no credentials, query or fragment.
+# Stricter than a URL parser, so that no two parsers can disagree about the host: no credentials, query or fragment.
 _PLAIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[\w.~%/-]*)?",
     re.ASCII | re.IGNORECASE,
@@ -53,8 +53,8 @@ class Origin:
 def require_allowed(provider_id: str, url: str) -> None:
     """Raise unless the provider may be called at `url`.
 
-    Allowed are https at the vendor's own host and at every host of `LLM_ALLOWED_HOSTS`; http at a loopback address that
-    is listed there with its port; and, for the provider local, whatever server `LOCAL_LLM_URL` names.
+    These are allowed: https to the vendor's own host and to every host in `LLM_ALLOWED_HOSTS`; http to a loopback
+    address that is listed there with its port; and, for the provider "local", the server in `LOCAL_LLM_URL`.
     Raises `InvalidBaseURL`, `InsecureBaseURL` or `HostNotAllowed`.
     """
     origin = _origin(url)
@@ -70,12 +70,12 @@ def require_allowed(provider_id: str, url: str) -> None:
 
 
 def entries_unreadable() -> list[str]:
-    """Return the entries of `LLM_ALLOWED_HOSTS` that are no host, and so allow nothing."""
+    """Return the entries of `LLM_ALLOWED_HOSTS` that are not hosts, and so allow nothing."""
     return [entry for entry in settings.LLM_ALLOWED_HOSTS if not _ENTRY.fullmatch(entry.strip())]
 
 
 def is_http(url: str) -> bool:
-    """Tell whether an operator's own setting is a URL that can be called at all."""
+    """Return whether an operator's own setting is an HTTP URL with a host."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -84,7 +84,7 @@ def is_http(url: str) -> bool:
 
 
 def without_credentials(url: str | None) -> str | None:
-    """Return a URL as an audit entry may hold it: an older row may have what the form now refuses."""
+    """Return the URL for an audit entry, or "****" if it may contain credentials, as an older row may."""
     if not url:
         return None
     origin = _origin(url)
@@ -92,7 +92,7 @@ def without_credentials(url: str | None) -> str | None:
 
 
 def _origin(url: str) -> Origin | None:
-    """Return None where it is not a plain URL."""
+    """Return the URL's origin, or None if it is not a plain URL."""
     found = _PLAIN.fullmatch(url)
     if found is None:
         return None
@@ -101,7 +101,7 @@ def _origin(url: str) -> Origin | None:
 
 
 def _listed() -> Iterator[tuple[str, int]]:
-    """Yield host and port of each entry of `LLM_ALLOWED_HOSTS`; one without a port means that of https."""
+    """Yield (host, port) of each entry of `LLM_ALLOWED_HOSTS`; the default port is that of https."""
     for entry in settings.LLM_ALLOWED_HOSTS:
         if found := _ENTRY.fullmatch(entry.strip()):
             yield found["host"].lower(), int(found["port"] or DEFAULT_PORTS["https"])

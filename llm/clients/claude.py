@@ -15,7 +15,7 @@ class ClaudeClient:
         self._key = key
 
     def complete(self, request: LLMRequest) -> LLMReply:
-        import anthropic  # takes a second, so only where Claude is used
+        import anthropic  # takes a second, so imported only when used
 
         keep_texts_out_of_logs("anthropic")
         call = Call("claude", request, self._key)
@@ -76,6 +76,6 @@ def _reply(call: Call, message: _Message) -> LLMReply:
 
 
 def _token_usage(usage: _Usage) -> TokenUsage:
-    """The API counts cached input apart."""
+    """Add cached input, which the API counts separately."""
     cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
     return TokenUsage(usage.input_tokens + cached, usage.output_tokens)

@@ -1,4 +1,4 @@
-"""Whatever an SDK raises becomes an `LLMTransientError` or an `LLMPermanentError` here, once."""
+"""Translate whatever an SDK raises to `LLMTransientError` or `LLMPermanentError`."""
 
 import json
 import math
@@ -17,9 +17,9 @@ from django.utils.translation import gettext as _
 from llm.errors import LLMError, LLMPermanentError, LLMTransientError
 from llm.types import LLMRequest
 
-# Besides 5xx: time-out, conflict (OpenAI and Claude: try again), too early, rate limit.
+# In addition to 5xx: timeout, conflict (OpenAI and Claude say to retry), too early, rate limit.
 TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
-# Sent with 429 by OpenAI where the account has run out of money, not of requests per minute.
+# OpenAI sends these with 429 if the account is out of money, not over a rate limit.
 PERMANENT_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 MAX_MESSAGE_CHARS = 500
 # Shorter texts occur by chance in a provider's message.
@@ -28,7 +28,7 @@ MIN_REDACTED_CHARS = 12
 
 @dataclass(frozen=True)
 class Call:
-    """What failed, for the messages; `key` and the request's texts never get into one."""
+    """The call that failed, for messages, which never contain `key` or the request's texts."""
 
     provider_id: str
     request: LLMRequest
@@ -41,10 +41,10 @@ class Call:
 
 @contextmanager
 def translated(call: Call) -> Iterator[None]:
-    """Translate an SDK's failure inside the block; whatever is not one passes, since it is a defect of ours.
+    """Translate an SDK's failures inside the block. Any other exception passes through, because it is our bug.
 
-    The original is not chained (`from None`): it repeats the provider's body, which may quote prompt and key, and would
-    stand in every logged traceback.
+    The original is not chained (`from None`): it repeats the provider's body, which may quote the prompt and the key,
+    and would appear in every logged traceback.
     """
     try:
         yield
@@ -60,7 +60,7 @@ def translated(call: Call) -> Iterator[None]:
 def translation(exc: Exception, call: Call) -> LLMError | None:
     """Return our error for an SDK's, or None if it is not about the server or the network.
 
-    The SDKs wrap httpx2's exceptions, or let them through; the first that says something is taken.
+    The SDKs wrap httpx2's exceptions, or let them through; the first known exception in the chain decides.
     """
     response = getattr(exc, "response", None)
     if isinstance(response, httpx2.Response) and not response.is_success:
@@ -81,10 +81,10 @@ def translation(exc: Exception, call: Call) -> LLMError | None:
 
 
 def malformed(call: Call) -> LLMTransientError:
-    """Return the error for a body that is not what the API documents: mostly a gateway's page, or cut."""
+    """Return the error for a body that the API does not document: usually a gateway's page, or truncated."""
     return LLMTransientError(
-        _("The provider %(provider)s answered for model %(model)s with something that is not a reply.") % call.names,
-        hint=_("If this stays so, check the provider's API base URL."),
+        _("The provider %(provider)s returned a malformed response for model %(model)s.") % call.names,
+        hint=_("If this persists, check the provider's API base URL."),
         code="llm_reply_malformed",
     )
 
@@ -92,7 +92,8 @@ def malformed(call: Call) -> LLMTransientError:
 def retry_after_s(headers: Mapping[str, str], body: object, now: datetime) -> float | None:
     """Return the seconds the provider asks to wait, or None.
 
-    OpenAI sends `retry-after-ms` too, which is finer; Gemini sends no header but `google.rpc.RetryInfo` in the body.
+    OpenAI also sends `retry-after-ms`, which is more precise. Gemini sends `google.rpc.RetryInfo` in the body and no
+    header.
     """
     if (milliseconds := _seconds(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
@@ -105,11 +106,11 @@ def retry_after_s(headers: Mapping[str, str], body: object, now: datetime) -> fl
 
 
 def redacted(text: str, call: Call) -> str:
-    """Return a provider's words on one line, shortened, without the key and without what they quote of the request."""
+    """Return a provider's message on one line, shortened, without the key and without quotes from the request."""
     texts = [call.request.prompt, call.request.system]
     quotable = [*texts, *(line.strip() for whole in texts for line in whole.splitlines())]
     secrets = [call.key, *(quote for quote in quotable if len(quote) >= MIN_REDACTED_CHARS)]
-    # The longest first: a part of the whole prompt must not spoil the search for the whole.
+    # The longest first: after replacing a part, the whole prompt would no longer be found.
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "…")
     text = " ".join(text.split())
@@ -120,7 +121,7 @@ def _status_failure(response: httpx2.Response, call: Call) -> LLMError:
     body = _json(response)
     error = _error_of(body)
     said = redacted(str(error.get("message") or response.reason_phrase or "-"), call)
-    message = _("The provider %(provider)s answered HTTP %(status)d for model %(model)s: %(said)s") % {
+    message = _("The provider %(provider)s returned HTTP %(status)d for model %(model)s: %(said)s") % {
         **call.names,
         "status": response.status_code,
         "said": said,
@@ -139,7 +140,7 @@ def _is_permanent(status: int, error: Mapping[str, Any]) -> bool:
 
 
 def _error_of(body: object) -> Mapping[str, Any]:
-    """All providers wrap it as {"error": {"message": …}}; Gemini's streams and some gateways put a list around."""
+    """Return the error object from {"error": {"message": …}}; Gemini's streams and some gateways wrap it in a list."""
     if isinstance(body, list) and body:
         body = body[0]
     if not isinstance(body, dict):
@@ -157,7 +158,7 @@ def _json(response: httpx2.Response) -> object:
 
 def _unreachable(cause: Exception, call: Call) -> str:
     reason = redacted(str(cause) or type(cause).__name__, call).rstrip(".")
-    return _("The call of the provider %(provider)s for model %(model)s failed: %(reason)s.") % {
+    return _("The call to the provider %(provider)s for model %(model)s failed: %(reason)s.") % {
         **call.names,
         "reason": reason,
     }

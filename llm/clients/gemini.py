@@ -7,7 +7,7 @@ from llm.clients.replies import Count, Wire, read, reply_of
 from llm.types import LLMReply, LLMRequest, TokenUsage
 
 BASE_URL = VENDORS["gemini"]
-# The output was withheld for a policy.
+# The output was withheld because of a policy.
 REFUSALS = frozenset(
     {
         *("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
@@ -22,7 +22,7 @@ class GeminiClient:
         self._key = key
 
     def complete(self, request: LLMRequest) -> LLMReply:
-        from google import genai  # takes seconds, so only where Gemini is used
+        from google import genai  # takes seconds, so imported only when used
         from google.genai import types
 
         keep_texts_out_of_logs("google_genai")
@@ -30,7 +30,7 @@ class GeminiClient:
         with translated(call), http_client(request.timeout_s) as http:
             client = genai.Client(
                 api_key=self._key,
-                # Else the SDK's own variables could send us to another service.
+                # Otherwise the SDK's own environment variables could select another service.
                 vertexai=False,
                 # Without `retry_options` it does not retry.
                 http_options=types.HttpOptions(
@@ -44,7 +44,7 @@ class GeminiClient:
                     system_instruction=request.system or None,
                     max_output_tokens=request.max_output_tokens,
                     automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
-                    # One call, one request: what it continues by itself could neither be bounded nor counted here.
+                    # One call, one request: we could neither limit nor count automatic continuations.
                     automatic_continuation=False,
                 ),
             )
@@ -84,7 +84,7 @@ class _Response(Wire):
 
 
 def _reply(call: Call, response: _Response) -> LLMReply:
-    # All of the API's fields are optional, so that the SDK makes an empty reply of whatever it gets.
+    # All fields of the API are optional, so the SDK turns any JSON object into an empty reply.
     if response.candidates is None and response.prompt_feedback is None:
         raise malformed(call)
     candidate = response.candidates[0] if response.candidates else _Candidate()
@@ -101,9 +101,9 @@ def _reply(call: Call, response: _Response) -> LLMReply:
 
 
 def _finish(response: _Response, candidate: _Candidate) -> tuple[str, str | None]:
-    """Return the finish reason, and the refusal, which the API does not explain.
+    """Return (finish reason, refusal as for `reply_of`). The API does not explain refusals.
 
-    A refused prompt has no candidate but a block reason.
+    A refused prompt has a block reason and no candidates.
     """
     feedback = response.prompt_feedback
     if not response.candidates and feedback and feedback.block_reason:
@@ -113,7 +113,7 @@ def _finish(response: _Response, candidate: _Candidate) -> tuple[str, str | None
 
 
 def _token_usage(usage: _Usage) -> TokenUsage:
-    """Thoughts are billed as output; a prompt that was blocked has no output at all."""
+    """Count thoughts as output, because they are billed so. A blocked prompt has no output."""
     return TokenUsage(
         usage.prompt_token_count + (usage.tool_use_prompt_token_count or 0),
         (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0),

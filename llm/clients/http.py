@@ -1,4 +1,4 @@
-"""The HTTP client under every SDK: no redirects, no retries, and an end to every answer."""
+"""The HTTP client that every SDK uses: no redirects, no retries, and a deadline for every answer."""
 
 import logging
 import ssl
@@ -12,16 +12,16 @@ CONNECT_TIMEOUT_S = 10.0
 
 
 def http_client(timeout_s: float) -> httpx2.Client:
-    """Return a client for one call, to be closed by the caller.
+    """Return a client for one call; the caller closes it.
 
-    `timeout_s` bounds the wait for the headers, which providers send when the text is done, and for each part of the
-    body; and because a server that trickles would pass that for ever, the body must be complete `timeout_s` after its
-    headers.
+    `timeout_s` limits the wait for the headers, which providers send when the text is complete, and for each part of
+    the body. A server that sends the body slowly could meet these limits for ever, so the whole body must also arrive
+    within `timeout_s` of the headers.
     """
     timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
 
     def limit_request(request: httpx2.Request) -> None:
-        # The SDKs bring timeouts of their own; this one counts.
+        # Overrides the SDKs' own timeouts.
         request.extensions["timeout"] = timeout.as_dict()
 
     def limit_response(response: httpx2.Response) -> None:
@@ -37,14 +37,14 @@ def http_client(timeout_s: float) -> httpx2.Client:
 
 
 def keep_texts_out_of_logs(sdk: str) -> None:
-    """Hold an imported SDK's logger at INFO: at DEBUG, which its own variables can set too, it logs whole prompts."""
+    """Keep an SDK's logger at INFO: at DEBUG, which its environment variables can also set, it logs whole prompts."""
     logger = logging.getLogger(sdk)
     if logger.getEffectiveLevel() < logging.INFO:
         logger.setLevel(logging.INFO)
 
 
 class _BoundedStream(httpx2.SyncByteStream):
-    """A response body that fails once its time is over."""
+    """A response body that raises a timeout after a deadline."""
 
     def __init__(self, stream: httpx2.SyncByteStream, deadline: float, request: httpx2.Request) -> None:
         self._stream = stream
@@ -63,5 +63,5 @@ class _BoundedStream(httpx2.SyncByteStream):
 
 @cache
 def _ssl_context() -> ssl.SSLContext:
-    """Shared by the process's calls: reading the certificates takes longer than connecting."""
+    """Return the context, shared by all calls, because reading the certificates takes longer than connecting."""
     return httpx2.create_ssl_context()

@@ -1,4 +1,4 @@
-"""The embedded llama.cpp server, or whatever LOCAL_LLM_URL names: OpenAI's wire format, no key, no cost."""
+"""The embedded llama.cpp server, or the server in LOCAL_LLM_URL: OpenAI's wire format, no key, no cost."""
 
 from typing import ClassVar
 
@@ -7,9 +7,9 @@ from llm.clients.openai import OpenAIClient
 
 class LocalClient(OpenAIClient):
     provider_id: ClassVar = "local"
-    # llama.cpp knows both; older compatible servers only this.
+    # llama.cpp accepts both names; older compatible servers accept only this one.
     limit_parameter: ClassVar = "max_tokens"
 
     def __init__(self, base_url: str) -> None:
-        # The SDK insists on a key.
+        # The SDK requires a key.
         super().__init__(base_url, key="not-needed")

@@ -1,4 +1,4 @@
-"""OpenAI, by Chat Completions, which is what compatible servers speak: https://platform.openai.com/docs/api-reference/chat"""
+"""OpenAI and compatible servers, by Chat Completions: https://platform.openai.com/docs/api-reference/chat"""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +16,7 @@ BASE_URL = VENDORS["openai"]
 
 class OpenAIClient:
     provider_id: ClassVar = "openai"
-    # OpenAI's reasoning models refuse the older `max_tokens`.
+    # OpenAI's reasoning models reject the older `max_tokens`.
     limit_parameter: ClassVar = "max_completion_tokens"
 
     def __init__(self, base_url: str | None, key: str) -> None:
@@ -24,7 +24,7 @@ class OpenAIClient:
         self._key = key
 
     def complete(self, request: LLMRequest) -> LLMReply:
-        import openai  # takes a second, so only where it is used
+        import openai  # takes a second, so imported only when used
 
         keep_texts_out_of_logs("openai")
         call = Call(self.provider_id, request, self._key)

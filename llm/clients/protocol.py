@@ -1,4 +1,4 @@
-"""What every client of a provider is."""
+"""The interface of all provider clients."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ class LLMClient(Protocol):
     def complete(self, request: LLMRequest) -> LLMReply:
         """Make exactly one HTTP request and return the reply.
 
-        Raises `LLMTransientError` (rate limits, 5xx, time-outs, cut or malformed bodies) or `LLMPermanentError`. Safe
-        to call from several threads.
+        Raises `LLMTransientError` (rate limits, 5xx, timeouts, truncated or malformed bodies) or `LLMPermanentError`.
+        Thread-safe.
         """
         ...

@@ -1,4 +1,4 @@
-"""From an SDK's reply to ours: checked, because the SDKs build theirs from whatever the server sent."""
+"""Convert and validate an SDK's reply: the SDKs build theirs from whatever the server sent."""
 
 from typing import Annotated, TypeAlias, TypeVar
 
@@ -13,7 +13,7 @@ Count: TypeAlias = Annotated[int, pydantic.Field(strict=True, ge=0)]
 
 
 class Wire(pydantic.BaseModel):
-    """What we need of an SDK's object, read from its attributes; new fields and new enum values of a provider pass."""
+    """The fields we need from an SDK's object. New fields and enum values of a provider are accepted."""
 
     model_config = pydantic.ConfigDict(from_attributes=True, frozen=True)
 
@@ -22,26 +22,26 @@ WireT = TypeVar("WireT", bound=Wire)
 
 
 def read(schema: type[WireT], reply: object) -> WireT:
-    """Return what we need of the SDK's reply; `translated` turns the `ValidationError` of a malformed one into ours."""
+    """Return the fields we need from an SDK's reply; `translated` handles the `ValidationError` if it is malformed."""
     return schema.model_validate(reply)
 
 
 def reply_of(
     call: Call, *, text: str, usage: TokenUsage | None, model: str | None, finish_reason: str, refusal: str | None
 ) -> LLMReply:
-    """Return the reply, or raise where it cannot be used.
+    """Return the reply, or raise if it cannot be used.
 
-    `refusal` is why the provider withheld the text for its policies, "" if it does not say, None if it did not.
+    `refusal` is why the provider's policies withheld the text, "" if it gives no reason, None if it did not refuse.
 
-    - no token counts: permanent, because it is how that server is, and every further call would be paid and uncounted;
-    - refused: permanent, and what there is of the text is not to be used;
-    - no text because the limit was spent, by reasoning mostly: permanent, the next call has the same limit;
-    - no text otherwise: transient, another sample mostly has one.
+    - no token counts: permanent, because the server never sends them, and each retry would be billed but not counted;
+    - refused: permanent, and any partial text must not be used;
+    - no text because the limit was used up, mostly by reasoning: permanent, because a retry has the same limit;
+    - no text for another reason: transient, because another sample usually has text.
     """
     names = {**call.names, "reason": finish_reason or "-"}
     if usage is None:
         raise LLMPermanentError(
-            _("The provider %(provider)s did not say how many tokens its reply of model %(model)s took.") % names,
+            _("The provider %(provider)s returned no token counts for model %(model)s.") % names,
             code="llm_usage_missing",
         )
     if refusal is not None:
@@ -52,14 +52,14 @@ def reply_of(
         return reply
     if reply.truncated:
         raise LLMPermanentError(
-            _("Model %(model)s of the provider %(provider)s reached its output limit (%(reason)s) before any text.")
+            _("Model %(model)s of the provider %(provider)s reached its output limit (%(reason)s) without any text.")
             % names,
             hint=_("Raise the model's output limit in the admin under LLM models."),
             usage=usage,
             code="llm_output_limit_reached",
         )
     raise LLMTransientError(
-        _("Model %(model)s of the provider %(provider)s answered without text (%(reason)s).") % names,
+        _("Model %(model)s of the provider %(provider)s returned no text (%(reason)s).") % names,
         usage=usage,
         code="llm_reply_empty",
     )

@@ -1,4 +1,4 @@
-"""Archived audit logs under attack: what only a superuser with the triggers off can do to them."""
+"""Archived audit logs under attack: what only a superuser can do, with the triggers disabled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRIGGERS = ("prevent_audit_log_modification", "prevent_audit_log_truncation", "r
 
 @contextmanager
 def triggers_off(control_log: Log) -> Iterator[psycopg.Connection]:
-    """Yield a superuser's connection that may do anything to the archive; the guards are back afterwards."""
+    """Yield a superuser's connection without the archive's guards; restore them afterwards."""
     with control_log.as_superuser() as superuser:
         for table in TABLES:
             superuser.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
@@ -27,7 +27,7 @@ def triggers_off(control_log: Log) -> Iterator[psycopg.Connection]:
 
 
 def forget(control_log: Log, identity: UUID) -> None:
-    """Remove what a test archived: nothing else ever does."""
+    """Remove what a test archived, because nothing else does."""
     with triggers_off(control_log) as superuser:
         for table in TABLES:
             superuser.execute(f"DELETE FROM {table} WHERE identity = %s", (identity,))

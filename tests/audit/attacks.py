@@ -1,4 +1,4 @@
-"""What an owner or a superuser can do to a log, and how it looks to `audit verify` afterwards."""
+"""What an owner or a superuser can do to a log, and what `audit verify` reports afterwards."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ END $$
 
 @dataclass(frozen=True)
 class Victim:
-    """A log that is attacked; `tenant` is whose it is, or any other tenant where it is the control database's."""
+    """A log to attack; `tenant` is its tenant, or any tenant if it is the control log."""
 
     log: Log
     tenant: Tenant
@@ -61,7 +61,7 @@ class Victim:
             return number(superuser, f"SELECT count(*) FROM {self.log.table}")
 
     def report(self) -> LogReport:
-        """Verify, and return what was found of this log."""
+        """Verify, and return this log's report."""
         from audit.verification.verify import audit_verify
 
         control, of_tenant = audit_verify(tenant_id=self.tenant.id)
@@ -76,7 +76,7 @@ class Victim:
             guards_on(superuser, (self.log.table, self.log.head))
 
     def recompute(self, superuser: psycopg.Connection, first: int) -> None:
-        """Make the chain follow again from entry `first` on, and the head with it."""
+        """Recompute the chain from entry `first` on, and the head."""
         superuser.execute(
             RECOMPUTE.replace("{hash}", entry_hash_sql("entry"))
             .replace("{log}", self.log.table)
@@ -103,7 +103,7 @@ def guards_on(superuser: psycopg.Connection, tables: tuple[str, ...]) -> None:
 
 @contextmanager
 def put_back(control_log: Log) -> Iterator[None]:
-    """Whatever was done to the control database's logs inside is gone afterwards, legal entries included."""
+    """Undo all changes made to the control database's logs inside the block, legal entries included."""
     with control_log.as_superuser() as superuser:
         for table in CONTROL_TABLES:
             superuser.execute(f"CREATE TEMPORARY TABLE kept_{table} AS TABLE {table}")
@@ -112,7 +112,7 @@ def put_back(control_log: Log) -> Iterator[None]:
             yield
         finally:
             superuser.rollback()
-            # A foreign key's checks that wait for the end would keep the tables from being altered.
+            # Deferred foreign key checks would block altering the tables.
             superuser.execute("SET CONSTRAINTS ALL IMMEDIATE")
             for table in CONTROL_TABLES:
                 superuser.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")

@@ -1,4 +1,4 @@
-"""What tests of the audit log compare: entries that something wrote, the state it changed, and a log that refuses."""
+"""What audit tests compare: new entries, the changed state, and a log that refuses entries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tenants.routing.context import tenant_context
 from tests.support.superuser import superuser_url
 from tests.tenants.support.filled import files_of, rows_of
 
-# Notes of what was seen or is about to be, which no entry is about; and the sessions of staff.
+# Records of observed or planned state, which have no entries; and staff sessions.
 NOTES = ("work_seen_at", "schema_version", "schema_drift", "schema_fingerprint", "schema_stamp", "schema_checked_at")
 LEFT_OUT = ("django_session",)
 REFUSAL = "the log is refused by a test"
@@ -33,7 +33,7 @@ ANYWHERE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 @dataclass(frozen=True)
 class Mark:
-    """How long the logs were: the control database's, and a tenant's."""
+    """The lengths of the control log and a tenant's log."""
 
     tenant: Tenant
     control: int = field(default_factory=lambda: _length(ControlAuditLog))
@@ -59,7 +59,7 @@ def actions_of(entries: list[AuditEntry]) -> set[str]:
 
 
 def state(tenant: Tenant, folder: Path) -> dict[str, object]:
-    """Return all that a command or a page might change: rows, databases, roles, slots, files."""
+    """Return everything that a command or a page might change: rows, databases, roles, slots, files."""
     with as_superuser() as connection:
         names = [name for (name,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
         control = {name: _rows(connection, name) for name in sorted(names) if name not in LEFT_OUT}
@@ -80,7 +80,7 @@ def state(tenant: Tenant, folder: Path) -> dict[str, object]:
 
 
 def changed(before: dict[str, object], after: dict[str, object]) -> dict[str, object]:
-    """Return what differs between two states, down to the rows; {} where nothing does."""
+    """Return what differs between two states, down to the rows; {} if nothing does."""
     found: dict[str, object] = {}
     for name in before.keys() | after.keys():
         one, other = before.get(name), after.get(name)
@@ -97,7 +97,7 @@ def changed(before: dict[str, object], after: dict[str, object]) -> dict[str, ob
 
 @contextmanager
 def log_refused(tenant: Tenant | None = None, *, action: str | None = None) -> Iterator[None]:
-    """Have the control database's log, or the tenant's, take no entry, or none of this action."""
+    """Make the control log or the tenant's log refuse all entries, or those of one action."""
     table = "audit_logs" if tenant else "control_audit_logs"
     condition = sql.SQL("WHEN (NEW.action = {})").format(sql.Literal(action)) if action else sql.SQL("")
     trigger = sql.SQL(
@@ -115,7 +115,7 @@ def log_refused(tenant: Tenant | None = None, *, action: str | None = None) -> I
 
 @contextmanager
 def as_superuser(tenant: Tenant | None = None) -> Iterator[psycopg.Connection]:
-    """Enter the control database, or the tenant's."""
+    """Connect to the control database, or the tenant's."""
     path = urlsplit(tenant.database_url).path if tenant else f"/{settings.DATABASES['default']['NAME']}"
     url = superuser_url(DatabaseServer.objects.get(pk="main").admin_url, path.lstrip("/"))
     with psycopg.connect(url) as connection:

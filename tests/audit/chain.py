@@ -1,4 +1,4 @@
-"""The chain, recomputed from the documented form alone, sharing no code with the trigger."""
+"""Recompute the chain from its documented form, sharing no code with the trigger."""
 
 from datetime import UTC
 from hashlib import sha256

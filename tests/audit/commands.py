@@ -1,4 +1,4 @@
-"""Every command of ours: how it is run, and what must stand in the logs afterwards.
+"""Every command: how to run it, and which entries the logs must have afterwards.
 
 A function prepares what the command needs and returns its arguments; only what is written after that counts.
 """
@@ -41,7 +41,7 @@ Arguments = list[str]
 CONFIG = json.dumps({"keyword": "green tea", "language": "en"})
 PROGRAM = "import sys; from config.cli import main; sys.exit(main())"
 
-# What only shows, and why that needs no entry. What shows texts that a customer gave or got is no such thing.
+# Commands that only display, and why they need no entry. Showing a customer's texts does need one.
 READ_ONLY: dict[str, Callable[[World], Arguments]] = {
     # The control database's own bookkeeping: names, sizes, states.
     "backup_list": lambda world: [],
@@ -50,23 +50,23 @@ READ_ONLY: dict[str, Callable[[World], Arguments]] = {
     "erasure_show": lambda world: ["--tenant-id", world.tenant.id],
     "tenant_list": lambda world: [],
     "tenant_status": lambda world: ["--tenant-id", world.tenant.id],
-    # Tells runs apart by what they are about; what they were given and made is `run show`'s, which is recorded.
+    # Shows what runs are about; inputs and outputs are shown by `run show`, which is recorded.
     "run_list": lambda world: ["--tenant-id", world.tenant.id],
     # Processes of this machine.
     "stack_status": lambda world: [],
     # The commands' own options.
     "completion": lambda world: ["bash"],
 }
-# They start and end the very server that would hold an entry.
+# They start and stop the server that would hold the entry.
 WITHOUT_A_LOG = frozenset({"stack_start", "stack_stop"})
 
 
 @dataclass(frozen=True)
 class World:
-    """What a command may work on."""
+    """The objects that commands work on."""
 
     tenant: Tenant
-    # Whatever is below it is compared.
+    # Everything below it is compared.
     folder: Path
     request: pytest.FixtureRequest
 
@@ -80,7 +80,7 @@ class World:
         return f"{outcome.backup.place}/{outcome.backup.name}"
 
     def new_id(self) -> str:
-        """Return the id of a tenant that the command makes; it is removed afterwards."""
+        """Return the id of a tenant that the command creates; it is removed afterwards."""
         tenant_id = f"made-{uuid4().hex[:12]}"
         self.afterwards(lambda: remove_all([tenant_id]))
         return tenant_id
@@ -93,7 +93,7 @@ def run_command(name: str, arguments: Arguments) -> None:
 @dataclass(frozen=True)
 class Case:
     arguments: Callable[[World], Arguments]
-    # Which actions the control database's log gets, and the log of the tenant.
+    # The actions recorded in the control log, and in the tenant's log.
     control: tuple[str, ...]
     own: tuple[str, ...]
     run: Callable[[str, Arguments], None]
@@ -105,7 +105,7 @@ CASES: dict[str, Case] = {}
 def command(
     *control: str, own: tuple[str, ...] = (), run: Callable[[str, Arguments], None] = run_command
 ) -> Callable[[Callable[[World], Arguments]], None]:
-    """Enter the command that the function is named after (a "_" at its end apart); the first entry stands first."""
+    """Register the command that the function is named after (without a final "_"); list its first entry first."""
 
     def enter(arguments: Callable[[World], Arguments]) -> None:
         CASES[arguments.__name__.rstrip("_")] = Case(arguments, control, own, run)
@@ -130,7 +130,7 @@ def audit_export(world: World) -> Arguments:
 
 @command("backup.remove")
 def backup_prune(world: World) -> Arguments:
-    # Those that other tests have left may lie on servers that are gone.
+    # Tenants left by other tests may be on servers that no longer exist.
     Backup.objects.exclude(tenant_id=world.tenant.id).update(status=BackupStatus.REMOVED)
     world.backup()
     world.backup()
@@ -151,7 +151,7 @@ def cluster_backup(world: World) -> Arguments:
 
 @command("cluster.backup.verify")
 def cluster_verify(world: World) -> Arguments:
-    # Those that other tests have left may be gone; the tests' own server archives nothing.
+    # Servers left by other tests may no longer exist; the tests' own server archives nothing.
     BaseBackup.objects.filter(parent__server="main").delete()
     BaseBackup.objects.filter(server="main").delete()
     place = str(world.folder / "base")
@@ -161,13 +161,13 @@ def cluster_verify(world: World) -> Arguments:
 
 
 def _receive(name: str, arguments: Arguments) -> None:
-    """Run it as a program until it has begun."""
+    """Run it as a program until it has started."""
     words = [sys.executable, "-c", PROGRAM, *name.replace("_", " ", 1).replace("_", "-").split(), *arguments]
     with subprocess.Popen(words, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as receiving:
         assert receiving.stderr is not None
         begun = any(line.startswith("Receiving") for line in receiving.stderr)
         receiving.send_signal(signal.SIGTERM)
-        # What it still has to say must not hold it up.
+        # Its remaining output must not block it.
         receiving.stderr.read()
     if receiving.returncode or not begun:
         raise CommandError("it did not begin")

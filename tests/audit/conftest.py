@@ -1,4 +1,4 @@
-"""Both audit logs, each seen as the application's role and as a superuser."""
+"""Both audit logs, accessed as the application's role and as a superuser."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Log:
     genesis: str
 
     def as_app(self) -> psycopg.Connection:
-        """Connect as the role that the application has there."""
+        """Connect as the application's role."""
         return psycopg.connect(self.app_url)
 
     def as_superuser(self) -> psycopg.Connection:
@@ -40,7 +40,7 @@ class Log:
 
     @property
     def insert(self) -> str:
-        """A plain INSERT that names the specified columns alone."""
+        """A plain INSERT that names only the specified columns."""
         return INSERT.format(self.table)
 
 
@@ -83,7 +83,7 @@ def app(log: Log) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def superuser(log: Log) -> Iterator[psycopg.Connection]:
-    """A superuser's connection; whatever a test did with it is rolled back."""
+    """A superuser's connection; every change made with it is rolled back."""
     with log.as_superuser() as connection:
         yield connection
         connection.rollback()

@@ -1,4 +1,4 @@
-"""Everything that staff can do in the admin: how it is done in a browser, and which entry it leaves.
+"""Everything that staff can do in the admin: how a browser does it, and which entry it writes.
 
 The names are made of what the sites register: "control/llmmodel/add", "tenant/prompt/action activate".
 """
@@ -26,35 +26,35 @@ from tests.support.tenant_fixtures import remove_all
 
 SITES: dict[str, StaffSite] = {"control": control_site, "tenant": tenant_site}
 UNFOLD_ACTIONS = ("actions_list", "actions_row", "actions_detail", "actions_submit_line")
-# Each model's own addresses that are told of by its permissions or only show.
+# Addresses of each model that its permissions cover, or that only display.
 STANDARD = ("changelist", "add", "change", "delete", "history")
 VARIABLES = '[{"name": "keyword", "type": "string", "required": true}]'
 CONFIRMED = {"_form_submitted": "on"}
 
-# What leaves no entry, and why.
+# What writes no entry, and why.
 WITHOUT_ENTRY = {
-    # Leads to the form that makes a new version.
+    # Redirects to the form for a new version.
     "tenant/prompt/action copy",
     # Django's redirect from an address without "change/".
     *(f"{site}/{model._meta.model_name}/url" for site, found in SITES.items() for model in found._registry),
-    # They show, sign in and out, or change nothing but the session.
+    # They display, sign in or out, or change only the session.
     *(
         f"{site}/url {name}"
         for site in SITES
         for name in ("index", "login", "logout", "jsi18n", "autocomplete", "app_list", "password_change_done")
     ),
-    # Leads to the control site's.
+    # Redirects to the control site's page.
     "tenant/url password_change",
-    # The certificate that the page beside it shows: ids, sizes and digests.
+    # The certificate that the erasure's page shows too: ids, sizes and digests.
     "control/erasure/url tenants_erasure_certificate",
-    # An address that there is not.
+    # An address that does not exist.
     *(f"{site}/url" for site in SITES),
 }
 
 
 @dataclass(frozen=True)
 class Staff:
-    """A staff member at the browser, and what there is to change."""
+    """A staff member's browser, and the objects to change."""
 
     browser: Client
     user: User
@@ -69,7 +69,7 @@ class Staff:
         self.request.addfinalizer(work)
 
     def post(self, path: str, form: dict[str, Any]) -> None:
-        """Send a form; a path without "/" at its beginning is one of the tenant's site."""
+        """Send a form; a path that does not start with "/" is on the tenant's site."""
         site = "" if path.startswith("/") else self.filled.site
         response = self.browser.post(site + path, form)
         refused = response.context and response.context.get("errors")
@@ -101,7 +101,7 @@ def _variable() -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Change:
-    # Prepares, and returns what does it.
+    # Prepares the change, and returns the function that makes it.
     prepare: Callable[[Staff], Callable[[], object]]
     action: str
 
@@ -116,11 +116,11 @@ def change(name: str, action: str) -> Callable[[Callable[[Staff], Callable[[], o
     return enter
 
 
-# -- what there is -------------------------------------------------------------------------------------------------
+# -- what exists ---------------------------------------------------------------------------------------------------
 
 
 def offered(user: User, tenant: Tenant) -> set[str]:
-    """Return the names of all that the sites offer to the user."""
+    """Return the names of everything that the sites offer to the user."""
     with tenant_context(tenant):
         return {name for site, found in SITES.items() for name in _offered(site, found, user)}
 
@@ -162,7 +162,7 @@ def _names(admin: Any, kind: str) -> list[str]:
 
 @change("control/llmprovider/add", "llm.provider.create")
 def _(staff: Staff) -> Callable[[], object]:
-    # All that there are clients for are there: make room for one.
+    # Every supported provider exists already: remove one.
     provider, models = LLMProvider.objects.get(pk="gemini"), list(LLMModel.objects.filter(provider_id="gemini"))
     defaults = list(StepLLMDefault.objects.filter(provider_id="gemini"))
 

@@ -1,4 +1,4 @@
-"""Whatever a command, a page of the admin or a run changes has an entry, and does not happen without one.
+"""Every change by a command, an admin page or a run has an entry, and does not happen without one.
 
 A command, a model in the admin, one of its actions or addresses, or a transition of runs that stands in none of the
 tables fails a test here.
@@ -44,7 +44,7 @@ from tests.support.tenant_fixtures import remove
 
 __all__ = ["broker_queue", "fake_llm", "make_run", "run"]
 
-# Why they failed stands there; the error itself says less.
+# Shows why they failed; the error itself says less.
 TOLD_ON_STDERR = ("cluster_receive_wal", "tenant_command")
 # (command, an entry that is not its first).
 LATER = [
@@ -68,7 +68,7 @@ def world(tenant: Tenant, folder: Path, request: pytest.FixtureRequest) -> World
 
 
 def require_complete(entries: list[AuditEntry], actor: str) -> None:
-    """Each entry says who, what, on which resource, and in which operation: one for all of them."""
+    """Each entry has actor, action, resource and operation; all share one operation."""
     for entry in entries:
         assert entry.user_id == actor
         assert entry.action in ACTIONS
@@ -85,7 +85,7 @@ def test_every_command_is_in_one_of_the_tables() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_a_command_does_nothing_where_it_cannot_be_recorded_and_is_recorded(name: str, world: World) -> None:
+def test_a_command_is_recorded_or_does_nothing(name: str, world: World) -> None:
     case = CASES[name]
     arguments = case.arguments(world)
     before, mark = state(world.tenant, world.folder), Mark.now(world.tenant)
@@ -99,7 +99,7 @@ def test_a_command_does_nothing_where_it_cannot_be_recorded_and_is_recorded(name
     case.run(name, arguments)
     entries, own = mark.control_entries(), mark.own_entries()
     if name == "demo":
-        # The login is no part of the command's own operation here.
+        # The login does not belong to the command's operation here.
         assert entries.pop().action == "user.create"
     assert (actions_of(entries), actions_of(own)) == ({*case.control} - {"user.create"}, {*case.own})
     require_complete([*entries, *own], f"operator:{operator_name()}")
@@ -124,7 +124,7 @@ def test_a_command_whose_later_entry_is_refused_fails_and_is_ended_with_an_entry
 @pytest.mark.parametrize("name", sorted(READ_ONLY))
 def test_a_reading_command_changes_nothing(name: str, world: World) -> None:
     before = state(world.tenant, world.folder)
-    with suppress(CommandError):  # it says that something is not well
+    with suppress(CommandError):  # it reports a problem
         run_command(name, READ_ONLY[name](world))
     assert changed(before, state(world.tenant, world.folder)) == {}
 
@@ -134,7 +134,7 @@ def test_a_reading_command_changes_nothing(name: str, world: World) -> None:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[User, Filled]]:
-    """A member of staff and a tenant, which each change leaves as they were."""
+    """A staff member and a tenant, restored after each change."""
     user, tenant = make_user(is_superuser=True), tenant_create(name=f"shared {uuid4().hex[:12]}")
     yield user, fill_tenant(tenant)
     remove(tenant)
@@ -150,16 +150,14 @@ def staff(shared: tuple[User, Filled], request: pytest.FixtureRequest) -> Staff:
     return Staff(client, user, filled, request)
 
 
-def test_everything_that_the_admin_offers_is_in_one_of_the_tables(staff: Staff) -> None:
+def test_every_admin_action_is_in_one_of_the_tables(staff: Staff) -> None:
     found = offered(staff.user, staff.tenant)
     assert sorted(found - set(CHANGES) - WITHOUT_ENTRY) == [], "changes that are in no table"
     assert sorted((set(CHANGES) | WITHOUT_ENTRY) - found) == [], "in a table, but not offered"
 
 
 @pytest.mark.parametrize("name", sorted(CHANGES))
-def test_what_staff_do_does_not_happen_where_it_cannot_be_recorded_and_is_recorded(
-    name: str, staff: Staff, folder: Path
-) -> None:
+def test_an_admin_change_is_recorded_or_does_not_happen(name: str, staff: Staff, folder: Path) -> None:
     on_tenants_site = name.startswith("tenant/")
     change = CHANGES[name].prepare(staff)
     before, mark = state(staff.tenant, folder), Mark.now(staff.tenant)
@@ -201,9 +199,9 @@ def all_steps(tenant: Tenant, run: Run) -> None:
 @dataclass(frozen=True)
 class Transition:
     action: str
-    # What leads to it, and is over with it; and how the model answers meanwhile.
+    # What leads to the transition, what completes it, and how the model answers meanwhile.
     drive: Callable[[Tenant, Run], None]
-    # Tells whether it has happened, from the run and its first step.
+    # Returns whether it has happened, given the run and its first step.
     happened: Callable[[Run, Step], bool]
     answers: tuple[Answer, ...] = ()
 
@@ -245,7 +243,7 @@ def test_a_transition_of_a_run_has_its_entry_in_the_same_transaction(
     with tenant_context(tenant) as alias:
         entry = AuditLog.objects.using(alias).filter(action=transition.action).latest("sequence")
     table = "runs" if entry.resource_type == "run" else "steps"
-    # PostgreSQL keeps with each row which transaction wrote it.
+    # PostgreSQL stores the writing transaction with each row.
     with as_superuser(tenant) as connection:
         writers = connection.execute(
             f"SELECT xmin::text FROM {table} WHERE id::text = %s"

@@ -1,4 +1,4 @@
-"""A server that speaks a paid provider's wire format, and a client of ours that calls it."""
+"""A server that speaks a paid provider's wire format, and our client for it."""
 
 from collections.abc import Iterator
 
@@ -72,7 +72,7 @@ def local(server: WireServer) -> Wire:
 
 @pytest.fixture
 def undone() -> Iterator[None]:
-    """Take back what the test does to the control database: all tests share its catalogue."""
+    """Roll back the test's changes to the control database, because all tests share its catalogue."""
     with transaction.atomic(using="default"):
         yield
         transaction.set_rollback(True, using="default")

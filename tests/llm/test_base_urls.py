@@ -1,4 +1,4 @@
-"""Keys and prompts go to the vendor, or where the operator allows; a row in the database decides nothing else."""
+"""Keys and prompts go only to the vendor or to hosts that the operator allows, whatever a database row says."""
 
 import pytest
 from django.conf import settings
@@ -27,7 +27,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("provider_id", "url"), VENDORS.items())
-def test_the_vendors_own_host_is_allowed_for_its_own_key_alone(provider_id: str, url: str) -> None:
+def test_a_vendors_host_is_allowed_only_for_its_own_key(provider_id: str, url: str) -> None:
     client_for(provider_id, url)
     client_for(provider_id, url.upper().replace("HTTPS", "https"))
     for other in VENDORS.keys() - {provider_id}:
@@ -75,7 +75,7 @@ def test_any_other_host_is_refused(provider_id: str, url: str) -> None:
         "https://[::1/v1",
     ],
 )
-def test_a_malformed_url_is_refused_and_not_repeated(url: str) -> None:
+def test_an_invalid_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(InvalidBaseURL) as refusal:
         client_for("openai", url)
     assert "sesame" not in str(refusal.value)
@@ -94,7 +94,7 @@ def test_a_malformed_url_is_refused_and_not_repeated(url: str) -> None:
         (["127.0.0.1:8081"], "http://127.0.0.1:8080/v1"),
     ],
 )
-def test_a_key_never_crosses_a_network_in_the_clear(
+def test_a_key_is_never_sent_unencrypted(
     provider_id: str, listed: list[str], url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "LLM_ALLOWED_HOSTS", listed)
@@ -120,7 +120,7 @@ def test_what_the_operator_lists_is_allowed(listed: list[str], url: str, monkeyp
         client_for(provider_id, url)
 
 
-def test_the_local_servers_address_is_allowed_for_the_local_provider_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_servers_address_is_allowed_only_for_the_local_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "LOCAL_LLM_URL", "http://llm:8080/v1")
     client_for("local", "http://llm:8080/v1")
     with pytest.raises(InsecureBaseURL):
@@ -155,16 +155,16 @@ class TestImportedConfiguration:
         row = ProviderRow(display_name="From a bundle", is_active=True, **values)
         return LLMConfiguration(providers=[row], models=[], steps=[])
 
-    def test_its_base_url_is_refused_where_it_is_not_allowed(self, undone: None) -> None:
+    def test_its_base_url_is_refused_if_not_allowed(self, undone: None) -> None:
         LLMProvider.objects.filter(pk="gemini").update(id="gone")
         with pytest.raises(HostNotAllowed, match=r"elsewhere\.example"):
             configuration_add(self.configuration(id="gemini", api_base_url="https://elsewhere.example"))
 
-    def test_it_does_not_touch_a_provider_that_is_here(self, undone: None) -> None:
+    def test_it_does_not_change_an_existing_provider(self, undone: None) -> None:
         assert configuration_add(self.configuration(id="openai", api_base_url="https://elsewhere.example")) == []
         assert LLMProvider.objects.get(pk="openai").api_base_url is None
 
-    def test_a_provider_without_a_client_is_left_out(self, undone: None) -> None:
+    def test_a_provider_without_a_client_is_skipped(self, undone: None) -> None:
         assert configuration_add(self.configuration(id="mistral", api_base_url="https://api.mistral.ai/v1")) == []
         assert not LLMProvider.objects.filter(pk="mistral").exists()
 
@@ -184,7 +184,7 @@ def test_an_audit_entry_holds_no_credentials_of_a_url(url: str | None, kept: str
 
 
 @pytest.mark.parametrize("entry", ["https://proxy.example", "proxy.example/v1", "proxy.example:", ""])
-def test_an_entry_that_can_allow_nothing_fails_the_check(entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_entry_fails_the_check(entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "LLM_ALLOWED_HOSTS", ["proxy.example", entry])
     (message,) = allowed_hosts_are_hosts()
     assert (message.id, repr(entry) in message.msg) == ("llm.E001", True)

@@ -26,7 +26,7 @@ from tests.support.servers import embedded_llm
 
 
 def failure(wire: Wire, answer: Answer, *, timeout_s: float = 20) -> LLMError:
-    """The error of a call that gets this answer, after what is true of all of them was checked."""
+    """Return the error of a call that gets this answer, after checking what all errors have in common."""
     wire.server.answer = answer
     with pytest.raises(LLMError) as caught:
         wire.complete(timeout_s=timeout_s)
@@ -70,7 +70,7 @@ class TestReply:
         assert wire.provider.asked(seen.body) == ("", PROMPT, 777)
         assert '"system"' not in repr(seen.body).replace("'", '"')
 
-    def test_a_text_cut_at_the_limit_is_a_reply_that_says_so(self, wire: Wire) -> None:
+    def test_a_text_truncated_at_the_limit_is_a_reply_marked_so(self, wire: Wire) -> None:
         wire.server.answer = Answer.of(wire.provider.reply("half a sen", finish=wire.provider.truncated))
         reply = wire.complete()
         assert reply.text == "half a sen"
@@ -78,11 +78,11 @@ class TestReply:
         assert reply.truncated
 
     @pytest.mark.filterwarnings("ignore:brand_new is not a valid FinishReason")
-    def test_a_finish_reason_that_the_sdk_does_not_know_passes(self, wire: Wire) -> None:
+    def test_an_unknown_finish_reason_is_accepted(self, wire: Wire) -> None:
         wire.server.answer = Answer.of(wire.provider.reply("text", finish="brand_new"))
         assert wire.complete().finish_reason == "brand_new"
 
-    def test_a_limit_spent_before_any_text_is_permanent(self, wire: Wire) -> None:
+    def test_a_limit_reached_without_text_is_permanent(self, wire: Wire) -> None:
         error = failure(wire, Answer.of(wire.provider.reply("", finish=wire.provider.truncated)))
         assert isinstance(error, LLMPermanentError)
         assert "reached its output limit" in str(error)
@@ -91,7 +91,7 @@ class TestReply:
     def test_no_text_is_transient_and_counted(self, wire: Wire) -> None:
         error = failure(wire, Answer.of(wire.provider.reply(" \n ")))
         assert isinstance(error, LLMTransientError)
-        assert "answered without text" in str(error)
+        assert "returned no text" in str(error)
         assert error.usage == TokenUsage(12, 34)
 
     def test_a_refusal_is_permanent_counted_and_says_why(self, wire: Wire) -> None:
@@ -104,7 +104,7 @@ class TestReply:
     def test_a_reply_without_usage_is_permanent(self, wire: Wire) -> None:
         error = failure(wire, Answer.of(wire.provider.without_usage()))
         assert isinstance(error, LLMPermanentError)
-        assert "did not say how many tokens" in str(error)
+        assert "returned no token counts" in str(error)
 
     def test_a_prompt_that_gemini_blocks_is_a_refusal(self, gemini: Wire) -> None:
         blocked = {
@@ -127,7 +127,7 @@ class TestRefusedRequests:
         assert f"HTTP {status}" in str(error)
         assert "model: model-1 is not for you" in str(error)
 
-    def test_words_that_quote_key_and_prompt_are_redacted(self, wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    def test_quotes_of_key_and_prompt_are_redacted(self, wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
         said = f"Incorrect API key provided: {KEY}, while reading {PROMPT!r} and {SYSTEM} " + "x" * 5000
         with caplog.at_level(logging.DEBUG):
             error = failure(wire, Answer.of(wire.provider.error(401, said), 401))
@@ -174,7 +174,7 @@ class TestBusyProviders:
         assert 60 < wait <= 90
 
     @pytest.mark.parametrize("value", ["soon", "-5", "nan", "inf", "Mon, 99 Foo 2026", ""])
-    def test_a_senseless_retry_after_is_ignored(self, wire: Wire, value: str) -> None:
+    def test_an_invalid_retry_after_is_ignored(self, wire: Wire, value: str) -> None:
         assert failure(wire, Answer.of(wire.provider.error(429, "slow"), 429, retry_after=value)).retry_after_s is None
 
     def test_geminis_retry_info_in_the_body(self, gemini: Wire) -> None:
@@ -202,7 +202,7 @@ class TestBrokenAnswers:
         assert "within 0.3 s" in str(error)
 
     @pytest.mark.parametrize("status", [200, 500])
-    def test_a_cut_body_is_transient(self, wire: Wire, status: int) -> None:
+    def test_a_truncated_body_is_transient(self, wire: Wire, status: int) -> None:
         whole = Answer.of(wire.provider.reply("text"), status)
         error = failure(wire, Answer(whole.body[:-20], status, missing=20))
         assert isinstance(error, LLMTransientError)
@@ -213,22 +213,22 @@ class TestBrokenAnswers:
         ids=["empty", "cut JSON", "not UTF-8", "list", "null", "string", "empty object", "error with 200"],
     )
     @pytest.mark.parametrize("content_type", ["application/json", "text/html"])
-    def test_a_body_that_is_no_reply_fails(self, wire: Wire, body: bytes, content_type: str) -> None:
+    def test_a_malformed_body_fails(self, wire: Wire, body: bytes, content_type: str) -> None:
         error = failure(wire, Answer(body, 200, {"Content-Type": content_type}))
         assert isinstance(error, LLMTransientError)
 
-    def test_cut_json_is_transient(self, wire: Wire) -> None:
+    def test_truncated_json_is_transient(self, wire: Wire) -> None:
         whole = Answer.of(wire.provider.reply("text"))
         error = failure(wire, Answer(whole.body[:-20]))
         assert isinstance(error, LLMTransientError)
-        assert "something that is not a reply" in str(error)
+        assert "a malformed response" in str(error)
 
-    def test_token_counts_that_are_no_numbers_are_transient(self, wire: Wire) -> None:
+    def test_invalid_token_counts_are_transient(self, wire: Wire) -> None:
         body = Answer.of(wire.provider.reply("text")).body.replace(b"34", b'"many"').replace(b"30", b'"many"')
         error = failure(wire, Answer(body))
         assert isinstance(error, LLMTransientError)
 
-    def test_nobody_listening_is_transient(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_refused_connection_is_transient(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             monkeypatch.setattr(wire.server, "url", f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -258,23 +258,23 @@ class TestClientFor:
         assert caught.value.variable == wire.provider.variable
 
     @pytest.mark.parametrize("key", ["two words", "schlüssel", "line\nline"])
-    def test_a_key_that_no_header_can_carry(self, wire: Wire, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_invalid_key_is_refused(self, wire: Wire, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(wire.provider.variable, key)
         with pytest.raises(InvalidKey, match=wire.provider.variable) as caught:
             client_for(wire.provider.id)
         assert key not in str(caught.value)
 
     @pytest.mark.parametrize("url", ["ftp://user:pw@host", "host:8000", "http://", "http://[", "/v1"])
-    def test_a_base_url_that_is_none_is_not_repeated(self, wire: Wire, url: str) -> None:
+    def test_an_invalid_base_url_is_not_repeated(self, wire: Wire, url: str) -> None:
         with pytest.raises(InvalidBaseURL, match=wire.provider.id) as caught:
             client_for(wire.provider.id, url)
         assert url not in str(caught.value)
 
-    def test_an_unknown_provider_is_named_with_those_there_are(self) -> None:
+    def test_an_unknown_provider_is_refused_with_the_known_ones(self) -> None:
         with pytest.raises(UnknownProvider, match=r"'mistral'.* claude, gemini, openai, local"):
             client_for("mistral")
 
-    def test_the_sdks_own_address_variables_do_not_count(
+    def test_the_sdks_own_address_variables_are_ignored(
         self, wire: Wire, other_addresses: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         wire.server.answer = Answer.of(wire.provider.reply("ok"))
@@ -301,7 +301,7 @@ def embedded(llm_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestLocal:
-    def test_speaks_openais_format_with_the_older_limit_and_no_key_of_ours(
+    def test_speaks_openais_format_with_the_older_limit_and_without_our_key(
         self, local: Wire, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -331,7 +331,7 @@ class TestLocal:
         assert 10 < reply.usage.input_tokens < 100
         assert 0 < reply.usage.output_tokens <= 24
 
-    def test_the_embedded_server_counts_a_cut_answer(self, embedded: None) -> None:
+    def test_the_embedded_server_counts_a_truncated_answer(self, embedded: None) -> None:
         request = LLMRequest(
             model="SmolLM2-135M-Instruct", prompt="Write a long story.", max_output_tokens=5, timeout_s=120
         )

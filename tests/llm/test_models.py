@@ -1,4 +1,4 @@
-"""What the database itself guarantees, seen by plain SQL that names the specified columns alone."""
+"""What the database itself guarantees, checked by plain SQL that names only the specified columns."""
 
 import pytest
 from django.db import IntegrityError, connections, transaction
@@ -20,7 +20,7 @@ def provider() -> LLMProvider:
     return LLMProvider.objects.get(pk="p")
 
 
-def test_specified_columns_suffice(provider: LLMProvider) -> None:
+def test_the_specified_columns_are_sufficient(provider: LLMProvider) -> None:
     execute("INSERT INTO llm_models (provider_id, model_name, model_class) VALUES ('p', 'm', 'pro')")
     execute("INSERT INTO step_llm_defaults (step, provider_id, model_class) VALUES ('s', 'p', 'standard')")
     model = LLMModel.objects.get(provider=provider)
@@ -30,27 +30,27 @@ def test_specified_columns_suffice(provider: LLMProvider) -> None:
     assert (str(provider), str(model)) == ("P", "p/m")
 
 
-def test_a_provider_has_a_model_name_once(provider: LLMProvider) -> None:
+def test_a_model_name_is_unique_per_provider(provider: LLMProvider) -> None:
     insert = "INSERT INTO llm_models (provider_id, model_name, model_class) VALUES ('p', 'm', '{}')"
     execute(insert.format("pro"))
     with pytest.raises(IntegrityError, match="llm_models_provider_model_name_key"):
         execute(insert.format("standard"))
 
 
-def test_classes_are_two(provider: LLMProvider) -> None:
+def test_there_are_two_classes(provider: LLMProvider) -> None:
     with pytest.raises(IntegrityError, match="llm_models_class_is_known"):
         execute("INSERT INTO llm_models (provider_id, model_name, model_class) VALUES ('p', 'm', 'ultra')")
     with pytest.raises(IntegrityError, match="step_llm_defaults_class_is_known"):
         execute("INSERT INTO step_llm_defaults (step, provider_id, model_class) VALUES ('s', 'p', 'ultra')")
 
 
-def test_a_price_is_not_negative_even_where_the_other_is_unknown(provider: LLMProvider) -> None:
+def test_a_price_is_not_negative_even_if_the_other_is_unknown(provider: LLMProvider) -> None:
     columns = "provider_id, model_name, model_class, cost_per_1k_output_tokens"
     with pytest.raises(IntegrityError, match="llm_models_prices_are_not_negative"):
         execute(f"INSERT INTO llm_models ({columns}) VALUES ('p', 'm', 'pro', -0.000001)")
 
 
-def test_a_provider_in_use_stays(provider: LLMProvider) -> None:
+def test_a_provider_in_use_cannot_be_deleted(provider: LLMProvider) -> None:
     execute("INSERT INTO step_llm_defaults (step, provider_id, model_class) VALUES ('s', 'p', 'standard')")
     with pytest.raises(ProtectedError):
         provider.delete()

@@ -1,4 +1,4 @@
-"""Operators' changes of the LLM catalogue: made and audited together, or not at all."""
+"""Operators' changes to the LLM catalogue: made and audited together, or not at all."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ NewEntries = Callable[[], list[ControlAuditLog]]
 
 @pytest.fixture(autouse=True)
 def undone() -> Iterator[None]:
-    """Take back what the test does to the control database: all tests share its catalogue."""
+    """Roll back the test's changes to the control database, because all tests share its catalogue."""
     with transaction.atomic(using="default"):
         catalogue_seed()
         yield
@@ -44,7 +44,7 @@ def run(command: str, *arguments: str) -> Any:
 
 
 class TestStepRoute:
-    def test_one_step_is_switched_and_audited(self, audited: NewEntries) -> None:
+    def test_one_step_is_routed_and_audited(self, audited: NewEntries) -> None:
         (change,) = step_route(step="draft", provider_id="claude", model_class="standard")
         assert change.changed
         row = StepLLMDefault.objects.get(pk="draft")
@@ -68,7 +68,7 @@ class TestStepRoute:
         assert {row.step: row.model_class for row in rows} == before
         assert {entry.resource_id for entry in audited()} == set(before)
 
-    def test_what_is_so_already_is_not_recorded(self, audited: NewEntries) -> None:
+    def test_an_unchanged_route_is_not_recorded(self, audited: NewEntries) -> None:
         row = StepLLMDefault.objects.get(pk="outline")
         assert not step_route(step="outline", provider_id=row.provider_id)[0].changed
         assert audited() == []
@@ -96,7 +96,7 @@ class TestStepRoute:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
         assert run("step_route", "--all", "--provider", "openai", "--model-class", "standard")["warning"] is None
 
-    def test_the_command_shows_people_what_was_and_is(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_command_shows_old_and_new_routes(self, capsys: pytest.CaptureFixture[str]) -> None:
         call_command("step_route", "--step", "final", "--provider", "claude", "--model-class", "pro")
         captured = capsys.readouterr()
         assert "final" in captured.out and "claude (pro)" in captured.out
@@ -106,7 +106,7 @@ class TestStepRoute:
         with pytest.raises(CommandError, match="There is no LLM provider 'nobody'"):
             call_command("step_route", "--all", "--provider", "nobody")
 
-    def test_a_provider_that_no_client_speaks_is_refused_and_nothing_changes(self, audited: NewEntries) -> None:
+    def test_a_provider_without_a_client_is_refused_and_nothing_changes(self, audited: NewEntries) -> None:
         LLMProvider.objects.create(pk="mistral", display_name="Mistral", api_base_url="https://api.mistral.ai/v1")
         for model_class in ("pro", "standard"):
             LLMModel.objects.create(provider_id="mistral", model_name=f"m-{model_class}", model_class=model_class)
@@ -126,7 +126,7 @@ class TestStepRoute:
         assert audited() == []
 
     @pytest.mark.parametrize("arguments", [[], ["--all", "--step", "x"]])
-    def test_the_command_wants_one_step_or_all(self, arguments: list[str]) -> None:
+    def test_the_command_requires_one_step_or_all(self, arguments: list[str]) -> None:
         with pytest.raises(CommandError):
             call_command("step_route", "--provider", "local", *arguments)
 
@@ -162,12 +162,12 @@ class TestModelPricesRefresh:
         assert document["changes"][0]["new"] == {"input": "0.004000", "output": "0.020000"}
         assert audited() == []
 
-    def test_the_command_shows_people_old_and_new(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_command_shows_old_and_new_prices(self, capsys: pytest.CaptureFixture[str]) -> None:
         call_command("llm_prices")
         call_command("llm_prices")
         out = capsys.readouterr().out
         assert "0.500000 / 0.020000" in out and "0.004000 / 0.020000" in out
-        assert "All prices are those of the list." in out
+        assert "All prices match the list." in out
         assert "local/SmolLM2-135M-Instruct" in out
 
 

@@ -41,13 +41,13 @@ class TestResolveModel:
         assert model.cost_per_1k_input_tokens == Decimal("0.002")
         assert model.cost_per_1k_output_tokens is None
 
-    def test_one_class_serves_both_where_the_provider_has_no_other(self, provider: LLMProvider) -> None:
+    def test_one_class_serves_both_if_the_provider_has_no_other(self, provider: LLMProvider) -> None:
         add(provider, "only", STANDARD)
         model = resolve_model("p", "pro")
         assert (model.model_name, model.model_class) == ("only", "standard")
         assert model.max_output_tokens == DEFAULT_MAX_OUTPUT_TOKENS
 
-    def test_a_class_that_is_switched_off_is_not_replaced(self, provider: LLMProvider) -> None:
+    def test_an_inactive_class_is_not_replaced(self, provider: LLMProvider) -> None:
         add(provider, "only", STANDARD)
         add(provider, "off", PRO, is_active=False)
         with pytest.raises(NoActiveModel, match="p has no active model 'pro'"):
@@ -57,14 +57,14 @@ class TestResolveModel:
         with pytest.raises(NoActiveModel, match="p has no active model 'standard'"):
             resolve_model("p", "standard")
 
-    def test_an_unknown_provider_is_named_with_those_there_are(self) -> None:
+    def test_an_unknown_provider_is_refused_with_the_known_ones(self) -> None:
         with pytest.raises(UnknownProvider, match=r"'nobody'.*claude, gemini, local, openai"):
             resolve_model("nobody", "pro")
 
-    def test_a_provider_that_is_switched_off(self, provider: LLMProvider) -> None:
+    def test_an_inactive_provider_is_refused(self, provider: LLMProvider) -> None:
         add(provider, "m", PRO)
         LLMProvider.objects.filter(pk="p").update(is_active=False)
-        with pytest.raises(InactiveProvider, match="p is switched off"):
+        with pytest.raises(InactiveProvider, match="p is not active"):
             resolve_model("p", "pro")
 
     def test_an_unknown_class(self, provider: LLMProvider) -> None:
@@ -85,26 +85,26 @@ class TestResolveNamedModel:
         model = resolve_named_model("p", "m")
         assert (model.model_name, model.api_base_url) == ("m", "http://host/v1")
 
-    def test_one_that_is_switched_off_only_serves_who_has_pinned_it(self, provider: LLMProvider) -> None:
+    def test_an_inactive_model_serves_only_runs_that_pinned_it(self, provider: LLMProvider) -> None:
         add(provider, "m", PRO, is_active=False)
         with pytest.raises(NoActiveModel, match="p has no active model 'm'"):
             resolve_named_model("p", "m")
         LLMProvider.objects.filter(pk="p").update(is_active=False)
         assert resolve_named_model("p", "m", active_only=False).model_name == "m"
 
-    def test_one_that_there_is_not(self, provider: LLMProvider) -> None:
+    def test_an_unknown_model_is_refused(self, provider: LLMProvider) -> None:
         with pytest.raises(NoActiveModel):
             resolve_named_model("p", "m", active_only=False)
 
 
-def test_prices_are_by_column_and_none_where_unknown(provider: LLMProvider) -> None:
+def test_prices_are_by_column_and_none_if_unknown(provider: LLMProvider) -> None:
     add(provider, "m", PRO, cost_per_1k_output_tokens=Decimal("0.000123"))
     unknown = {"cost_per_1k_input_tokens": None, "cost_per_1k_output_tokens": None}
     assert prices_of("p", "m") == {**unknown, "cost_per_1k_output_tokens": Decimal("0.000123")}
     assert prices_of("p", "never heard of") == unknown
 
 
-def test_the_pipeline_is_in_its_order(provider: LLMProvider) -> None:
+def test_the_pipeline_is_in_order(provider: LLMProvider) -> None:
     StepLLMDefault.objects.all().delete()
     for step, position in (("b", 2), ("c", 1), ("a", 2)):
         StepLLMDefault.objects.create(step=step, position=position, provider=provider, model_class=PRO)
@@ -119,7 +119,7 @@ class TestRequireKey:
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-1")
         require_key("claude")
 
-    def test_local_needs_an_address_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_local_needs_only_an_address(self, monkeypatch: pytest.MonkeyPatch) -> None:
         require_key("local")
         monkeypatch.setattr(settings, "LOCAL_LLM_URL", "")
         with pytest.raises(MissingKey, match="LOCAL_LLM_URL"):
@@ -128,11 +128,11 @@ class TestRequireKey:
         monkeypatch.setattr(settings, "LLM_ALLOWED_HOSTS", ["127.0.0.1:1"])
         require_key("local")
 
-    def test_a_provider_that_has_no_client(self, provider: LLMProvider) -> None:
+    def test_a_provider_without_a_client_is_refused(self, provider: LLMProvider) -> None:
         with pytest.raises(UnknownProvider, match=r"'p'.*claude, gemini, openai, local"):
             require_key("p")
 
-    def test_a_senseless_base_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_invalid_base_url_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
         LLMProvider.objects.filter(pk="openai").update(api_base_url="llm.example/v1")
         with pytest.raises(InvalidBaseURL, match="openai"):

@@ -51,7 +51,7 @@ class TestCatalogueSeed:
         ]
 
     @pytest.mark.parametrize(("variable", "provider"), [("OPENAI_API_KEY", "openai"), ("UNRELATED", "claude")])
-    def test_without_it_the_pipeline_runs_where_there_is_a_key(
+    def test_without_it_the_pipeline_uses_a_provider_with_a_key(
         self, variable: str, provider: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         empty_catalogue()
@@ -60,12 +60,12 @@ class TestCatalogueSeed:
         catalogue_seed()
         assert {row.provider_id for row in pipeline()} == {provider}
 
-    def test_repeated_it_finds_nothing_missing(self) -> None:
+    def test_a_second_time_it_inserts_nothing(self) -> None:
         catalogue_seed()
         report = catalogue_seed()
         assert (report.providers, report.models, report.steps) == ((), (), ())
 
-    def test_what_staff_changed_stays(self) -> None:
+    def test_staffs_changes_are_kept(self) -> None:
         empty_catalogue()
         catalogue_seed()
         LLMProvider.objects.filter(pk="claude").update(
@@ -86,7 +86,7 @@ class TestCatalogueSeed:
             ("final", "local"),
         ]
 
-    def test_a_model_that_joins_a_filled_class_is_switched_off(self) -> None:
+    def test_a_model_added_to_a_filled_class_is_inactive(self) -> None:
         empty_catalogue()
         catalogue_seed()
         before = resolve_model("claude", "pro")
@@ -111,7 +111,7 @@ class TestStepDefaultSet:
         assert StepLLMDefault.objects.get(pk="draft").provider_id == "openai"
         assert not step_default_set(step="draft", provider_id="openai").changed
 
-    def test_an_unknown_step_is_named_with_those_there_are(self) -> None:
+    def test_an_unknown_step_is_refused_with_the_known_ones(self) -> None:
         with pytest.raises(UnknownStep, match=r"'drafd'.*keyword_analysis, outline, draft, final"):
             step_default_set(step="drafd", provider_id="openai")
 
@@ -125,7 +125,7 @@ class TestStepDefaultSet:
 class TestPricesRefresh:
     @pytest.fixture
     def edited(self) -> LLMModel:
-        """A model with a price that is not the list's: that is 2 USD per million, before a tier of 4."""
+        """A model whose price differs from the list's, which is 2 USD per million, then a tier of 4."""
         LLMModel.objects.filter(model_name="gpt-6.1-sol").update(cost_per_1k_input_tokens=Decimal("0.5"))
         return LLMModel.objects.get(model_name="gpt-6.1-sol")
 
@@ -148,7 +148,7 @@ class TestPricesRefresh:
         edited.refresh_from_db()
         assert edited.cost_per_1k_input_tokens == Decimal("0.5")
 
-    def test_what_the_list_does_not_know_is_left_alone(self) -> None:
+    def test_a_model_not_in_the_list_is_unchanged(self) -> None:
         price = Decimal("0.123")
         LLMModel.objects.create(
             provider_id="openai", model_name="our-own", model_class="pro", cost_per_1k_input_tokens=price
@@ -168,7 +168,7 @@ class TestPricesRefresh:
         assert entry.context_window == 99
 
     @pytest.mark.parametrize("answer", [Answer(b"nope", 500), Answer(b"<html>"), Answer(b"{}"), Answer(b"[1]")])
-    def test_a_list_that_cannot_be_read(self, server: WireServer, answer: Answer) -> None:
+    def test_an_unreadable_list_is_reported(self, server: WireServer, answer: Answer) -> None:
         server.answer = answer
         with pytest.raises(PricesUnavailable, match="cannot be read"):
             current_list(server.url)

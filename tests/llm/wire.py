@@ -23,9 +23,9 @@ class Answer:
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    # Bytes that Content-Length promises beyond those that are sent.
+    # How many more bytes Content-Length announces than are sent.
     missing: int = 0
-    # Say nothing until the test is over.
+    # Send nothing until the test is over.
     silent: bool = False
     # Send white space, which JSON allows in front, until the client leaves.
     trickle: bool = False
@@ -50,7 +50,7 @@ class Provider(ABC):
     id: str
     variable: str
     key_header: str
-    # What the SDK wants behind the host in `api_base_url`.
+    # What the SDK expects after the host in `api_base_url`.
     base_path = ""
     # The ordinary finish, the one at the limit, and a refusal.
     finished: str
@@ -69,7 +69,7 @@ class Provider(ABC):
 
     @abstractmethod
     def refusal(self) -> Document:
-        """A refusal with some text begun; if the API explains refusals, because of "not for me"."""
+        """A refusal with partial text; its reason is "not for me" if the API explains refusals."""
 
     @abstractmethod
     def error(self, status: int, message: str) -> Document: ...
@@ -100,7 +100,7 @@ class Claude(Provider):
             "stop_reason": finish or self.finished,
             "stop_sequence": None,
             "stop_details": None,
-            # Cached input is counted apart: 12 in all.
+            # Cached input is counted separately: 12 in total.
             "usage": {
                 "input_tokens": 5,
                 "cache_creation_input_tokens": 4,
@@ -149,7 +149,7 @@ class Gemini(Provider):
             "candidates": [
                 {"content": {"parts": parts, "role": "model"}, "finishReason": finish or self.finished, "index": 0}
             ],
-            # Thoughts are output: 34 in all.
+            # Thoughts are output: 34 in total.
             "usageMetadata": {
                 "promptTokenCount": 12,
                 "candidatesTokenCount": 30,
@@ -240,14 +240,14 @@ class Local(OpenAI):
 
 
 def allow_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let providers point to a test's server: by the setting, and for the processes that a test starts."""
+    """Allow providers to use a test's server, also in processes that a test starts."""
     entry = urlsplit(url).netloc
     monkeypatch.setenv("LLM_ALLOWED_HOSTS", entry)
     monkeypatch.setattr(settings, "LLM_ALLOWED_HOSTS", [entry])
 
 
 class WireServer:
-    """Gives `answer` to every request, and keeps what it saw."""
+    """Sends `answer` to every request, and records the requests."""
 
     def __init__(self) -> None:
         self.answer = Answer()
@@ -286,7 +286,7 @@ class WireServer:
                     pass  # the client left
 
             def log_message(self, *args: object) -> None:
-                """Say nothing: the tests look at `seen`."""
+                """Log nothing: the tests check `seen`."""
 
         return Handler
 

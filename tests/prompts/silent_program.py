@@ -1,4 +1,4 @@
-"""In place of `prompts.sandbox_process`: reads everything and answers nothing."""
+"""Replaces `prompts.sandbox_process`: reads everything and never answers."""
 
 import sys
 

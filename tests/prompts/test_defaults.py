@@ -46,12 +46,12 @@ def test_each_step_builds_on_the_one_before(tenant: Tenant) -> None:
     assert "DRAFT" in rendered["final"]
 
 
-def test_audience_and_tone_are_mentioned_only_where_given(tenant: Tenant) -> None:
+def test_audience_and_tone_are_mentioned_only_if_given(tenant: Tenant) -> None:
     plain = texts(tenant, language="en")["final"]
     assert "readers" not in plain and "tone" not in plain
     given = texts(tenant, language="en", audience="beginners", tone="friendly")["final"]
     assert "Its readers are beginners.\nIts tone is friendly.\n" in given
 
 
-def test_no_text_has_gaps_where_an_optional_line_was_left_out(tenant: Tenant) -> None:
+def test_an_omitted_optional_line_leaves_no_gap(tenant: Tenant) -> None:
     assert all("\n\n\n" not in text for text in texts(tenant, language="ja").values())

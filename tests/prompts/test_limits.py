@@ -1,4 +1,4 @@
-"""No template passes the limits of time and memory: known ones, and some that were made up."""
+"""No template exceeds the limits of time and memory: known templates, and generated ones."""
 
 import os
 import random
@@ -14,17 +14,17 @@ from prompts import sandbox
 from prompts.errors import InvalidPrompt, PromptError, PromptRenderError
 from prompts.rendering import MAX_RENDERED_CHARS, names_used, render
 
-# What passes the limits hangs, so each test has a bound far above what the limits allow and far below for ever.
+# A template that escapes the limits hangs, so each test has a timeout far above the limits.
 pytestmark = pytest.mark.timeout(60)
 
 MIB = 1024 * 1024
-TIME = "it needs more than 1 s of computing time"
+TIME = "it needs more than 1 s of CPU time"
 MEMORY = "it needs more than 256 MiB of memory"
 DEPTH = "it is nested too deeply"
 
 
 def outcome(content: str) -> str:
-    """Compile and render: the text, or why not."""
+    """Compile and render; return the text or the error."""
     try:
         names_used(content)
         return render(content, (), {}, prompt="7 (draft v2)")
@@ -52,10 +52,10 @@ def outcome(content: str) -> str:
         ("{% macro f(x) %}{{ f(x ~ x) }}{% endmacro %}{{ f('a'*99) }}", MEMORY),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", DEPTH),
         ("{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}", DEPTH),
-        ("{% for i in range(99999) %}" + "x" * 99 + "{% endfor %}", "longer than 4194304 characters"),
+        ("{% for i in range(99999) %}" + "x" * 99 + "{% endfor %}", "the text is longer than 4194304 characters"),
     ],
 )
-def test_a_template_that_wants_too_much_is_refused_with_the_limit(content: str, reason: str) -> None:
+def test_a_template_that_exceeds_a_limit_is_refused_with_the_limit(content: str, reason: str) -> None:
     with pytest.raises(PromptRenderError) as refusal:
         render(content, (), {}, prompt="7 (draft v2)")
     assert str(refusal.value) == f"Prompt 7 (draft v2) cannot be rendered: {reason}."
@@ -70,7 +70,7 @@ def test_a_template_that_wants_too_much_is_refused_with_the_limit(content: str, 
     ],
 )
 def test_a_template_is_refused_in_about_a_second(content: str, least_s: float) -> None:
-    """By computing time, which other work on the machine does not lengthen; and by the clock at the latest."""
+    """Measured in CPU time, which other work on the machine does not affect; the wall clock is the upper bound."""
     outcome("warm")
     before = used_by_sandboxes_s()
     with pytest.raises(PromptRenderError):
@@ -80,7 +80,7 @@ def test_a_template_is_refused_in_about_a_second(content: str, least_s: float) -
 
 
 def used_by_sandboxes_s() -> float:
-    """Return how long the processes that rendered have computed."""
+    """Return the CPU time used by the processes that rendered."""
     times = [psutil.Process(pid).cpu_times() for pid in sandbox.pids()]
     return float(sum(time.children_user + time.children_system for time in times))
 
@@ -108,7 +108,7 @@ def test_a_template_that_cannot_be_compiled_is_refused_when_it_is_saved(content:
 
 
 @pytest.mark.parametrize("character", ["a", "日", "😀"])
-def test_the_longest_text_that_is_allowed_fits_into_the_limits(character: str) -> None:
+def test_the_longest_allowed_text_fits_into_the_limits(character: str) -> None:
     assert len(outcome(f"{{{{ '{character}' * {MAX_RENDERED_CHARS} }}}}")) == MAX_RENDERED_CHARS
 
 
@@ -125,10 +125,10 @@ def test_nested_templates_are_rendered_or_refused_with_bounded_memory() -> None:
     own = psutil.Process()
     before = own.memory_info().rss
     with largest_sandbox() as largest, ThreadPoolExecutor(2) as threads:
-        # The ends alone: what is measured is what rendering keeps, not what this test would.
+        # Keep only the ends: the test measures the memory that rendering uses, not its own.
         outcomes = list(threads.map(lambda content: outcome(content)[-200:], templates))
     refused = {reason: sum(reason in text for text in outcomes) for reason in (TIME, MEMORY, DEPTH, "longer than")}
-    # The made-up templates try each limit, and do not only fail.
+    # The generated templates reach each limit, and some of them succeed.
     assert all(count >= max(1, TEMPLATES // 125) for count in refused.values()), refused
     assert sum("cannot be" not in text for text in outcomes) > TEMPLATES * 2 // 25
     assert own.memory_info().rss - before < 200 * MIB
@@ -137,7 +137,7 @@ def test_nested_templates_are_rendered_or_refused_with_bounded_memory() -> None:
 
 @contextmanager
 def largest_sandbox() -> Iterator[list[int]]:
-    """Watch the memory of the sandbox processes and their children; the list holds the most that was seen."""
+    """Watch the memory of the sandbox processes and their children; the list holds the highest value seen."""
     largest, over = [0], threading.Event()
 
     def watch() -> None:
@@ -184,7 +184,7 @@ LIST_FILTERS = (
 
 
 def statement(chance: random.Random, *, depth: int) -> str:
-    """Make up a template."""
+    """Generate a template."""
     kind = chance.randrange(8) if depth else 0
     inner = statement(chance, depth=depth - 1) if depth else ""
     match kind:

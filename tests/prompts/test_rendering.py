@@ -1,4 +1,4 @@
-"""Templates: what they use, how they render, and what they must not do."""
+"""Templates: the names they use, how they render, and what they must not do."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def test_a_default_stands_in_for_a_missing_value() -> None:
     assert rendered("{{ tone }}", [{**TONE, "default": "kind"}], {"tone": None}) == "kind"
 
 
-def test_a_value_that_nobody_declared_is_not_given_to_the_template() -> None:
+def test_an_undeclared_value_is_not_passed_to_the_template() -> None:
     with pytest.raises(PromptRenderError, match=r"Prompt 7 \(draft v2\) cannot be rendered: 'tone' is undefined"):
         rendered("{{ tone }}", [], {"tone": "kind"})
 
@@ -55,7 +55,7 @@ def test_a_value_of_another_type_is_refused(kind: str, value: object) -> None:
         ("{{ keyword.missing }}", "has no attribute 'missing'"),
         ("{{ 1 / 0 }}{{ keyword }}", "ZeroDivisionError"),
         ("{% for i in range(10000000) %}{{ keyword }}{% endfor %}", "OverflowError"),
-        ("{% for i in range(99999) %}{{ keyword * 99 }}{% endfor %}", "longer than 4194304 characters"),
+        ("{% for i in range(99999) %}{{ keyword * 99 }}{% endfor %}", "the text is longer than 4194304 characters"),
     ],
 )
 def test_a_failing_template_is_one_sentence_with_the_prompts_name(content: str, reason: str) -> None:
@@ -77,7 +77,7 @@ def test_undeclared_and_unused_names_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("content", ["{{ keyword", "{% if %}", "{% nonsense %}"])
-def test_a_template_that_is_none_is_refused_with_its_line(content: str) -> None:
+def test_an_invalid_template_is_refused_with_its_line(content: str) -> None:
     with pytest.raises(InvalidPrompt, match=r"The template is not valid Jinja2: .+ \(line 1\)\."):
         names_used(content)
 
@@ -105,15 +105,17 @@ def test_a_wrong_declaration_is_one_sentence(document: object, problem: str) -> 
 
 @pytest.mark.parametrize("tag", ["{% include 'x' %}", "{% extends 'x' %}", "{% import 'x' as y %}", "{% include n %}"])
 def test_a_template_made_of_others_is_refused(tag: str) -> None:
-    with pytest.raises(InvalidPrompt, match=r"The template uses include, import or extends; a prompt is one text\."):
+    with pytest.raises(
+        InvalidPrompt, match=r"The template uses include, import or extends, but a prompt must be a single template\."
+    ):
         names_used(tag)
 
 
-def test_no_declaration_is_an_empty_one() -> None:
+def test_no_declaration_means_no_variables() -> None:
     assert declared_variables(None) == ()
 
 
-def test_a_variable_tells_which_values_it_takes() -> None:
+def test_a_variable_accepts_values_of_its_type() -> None:
     variable = PromptVariable(name="n", type="integer")
     assert variable.accepts(3)
     assert not variable.accepts(True)

@@ -1,4 +1,4 @@
-"""The processes that render: what they hold, how they end, and who may share them."""
+"""The processes that render: what they can access, how they end, and how they are shared."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def running() -> psutil.Process:
     return psutil.Process(sandbox.pids()[0])
 
 
-def test_the_process_has_no_environment_and_no_descriptors_of_ours() -> None:
+def test_the_process_has_no_environment_and_none_of_our_descriptors() -> None:
     with Path(os.devnull).open() as inherited:
         os.set_inheritable(inherited.fileno(), True)
         for pid in sandbox.pids():
@@ -55,7 +55,7 @@ def test_the_process_has_no_environment_and_no_descriptors_of_ours() -> None:
     assert sorted(int(name) for name in os.listdir(f"/proc/{process.pid}/fd")) == [0, 1, 2]
 
 
-def test_the_program_imports_jinja2_and_the_standard_library_alone() -> None:
+def test_the_program_imports_only_jinja2_and_the_standard_library() -> None:
     loaded = subprocess.run(
         [
             *(sys.executable, "-I", "-c"),
@@ -84,17 +84,17 @@ def test_no_test_needs_a_file_that_was_not_opened_before() -> None:
     assert {name: text for name, text in outcomes.items() if MISSES_A_FILE.search(text)} == {}
 
 
-def test_one_process_serves_one_template_after_the_other() -> None:
+def test_one_process_serves_many_templates() -> None:
     process = running()
-    with pytest.raises(PromptRenderError, match="computing time"):
+    with pytest.raises(PromptRenderError, match="CPU time"):
         rendered("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
     assert rendered("{{ keyword }}") == "tea"
     assert process.is_running()
     assert process.children() == []
 
 
-def test_what_one_template_does_is_gone_for_the_next() -> None:
-    """Each is rendered in a child of its own, which knows nothing but its own values."""
+def test_a_template_leaves_nothing_behind_for_the_next() -> None:
+    """Each is rendered in its own child, which has only its own values."""
     assert rendered("{% set kept = keyword %}{{ kept }}", "secret") == "secret"
     with pytest.raises(PromptRenderError, match="'kept' is undefined"):
         rendered("{{ keyword }}{{ kept }}")
@@ -107,13 +107,13 @@ def test_many_threads_share_a_few_processes_and_get_their_own_answers() -> None:
     assert len(sandbox.pids()) <= sandbox.SANDBOXES_MAX
 
 
-def test_a_process_that_was_killed_while_it_waited_is_replaced_without_a_zombie() -> None:
+def test_a_process_killed_while_idle_is_replaced_without_a_zombie() -> None:
     first, killed = running(), set(sandbox.pids())
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     assert rendered("{{ keyword }}") == "tea"
     assert first.pid not in sandbox.pids()
-    # Other tests' children are not looked at.
+    # Ignore other tests' children.
     assert not killed & {child.pid for child in psutil.Process().children()}
 
 
@@ -125,8 +125,8 @@ def test_signals_for_the_worker_leave_the_process_alone() -> None:
     assert process.is_running()
 
 
-def test_a_process_that_does_not_answer_is_the_machines_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step is tried again then, which a template's own fault would not be."""
+def test_a_silent_process_is_the_machines_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step is then retried, unlike after a template's own fault."""
     monkeypatch.setattr(sandbox, "GRACE_S", 0.0)
     monkeypatch.setattr(sandbox, "LIMITS", sandbox.Limits(wall_s=0.2))
     monkeypatch.setattr(sandbox, "PROGRAM", Path(__file__).with_name("silent_program.py"))
@@ -137,13 +137,13 @@ def test_a_process_that_does_not_answer_is_the_machines_fault(monkeypatch: pytes
     assert sandbox.pids() == []
 
 
-def test_a_template_that_had_no_time_to_compute_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_that_got_no_cpu_time_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "LIMITS", sandbox.Limits(cpu_s=1.0, wall_s=0.02))
-    with pytest.raises(SandboxUnavailable, match="before it had its share of computing time"):
+    with pytest.raises(SandboxUnavailable, match="before it got its share of CPU time"):
         rendered("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
 
 
-def test_a_forked_child_starts_its_own_process_and_lets_go_of_its_parents() -> None:
+def test_a_forked_child_starts_its_own_process_and_drops_its_parents() -> None:
     theirs = running().pid
     reader, writer = os.pipe()
     child = os.fork()
@@ -179,7 +179,7 @@ signal.pause()
 
 
 def test_the_process_ends_with_the_one_that_started_it_however_that_ends() -> None:
-    """Even while a forked child of that one, such as a pool worker of Celery's, lives on."""
+    """Even if a forked child of that process, such as a Celery pool worker, is still running."""
     parent = subprocess.Popen([sys.executable, "-c", STARTS_AND_FORKS], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid, child = int(parent.stdout.readline()), int(parent.stdout.readline())
@@ -193,7 +193,7 @@ def test_the_process_ends_with_the_one_that_started_it_however_that_ends() -> No
         parent.stdout.close()
 
 
-def test_an_answer_is_remembered_only_where_it_is_the_templates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_cached_only_if_it_depends_on_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
     content = "{{ only_here }}"
     monkeypatch.setattr(sandbox, "LIMITS", sandbox.Limits(wall_s=1e-6))
     with pytest.raises(SandboxUnavailable):

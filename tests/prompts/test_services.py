@@ -75,14 +75,14 @@ def test_a_version_whose_declaration_disagrees_is_not_activated(tenant: Tenant, 
 @pytest.mark.parametrize(
     ("step", "content", "problem"),
     [
-        ("Draft!", "x", "'Draft!' cannot be a step: lower-case letters, digits and _ only, a letter first."),
+        ("Draft!", "x", "'Draft!' is not a step name: use lower-case letters, digits and _, and start with a letter."),
         ("draft", "  \n", "The template is empty."),
         ("draft", "{% x", "The template is not valid Jinja2: Encountered unknown tag 'x'."),
-        ("draft", "a\x00b", "The template holds a NUL character."),
+        ("draft", "a\x00b", "The template contains a NUL character."),
         ("draft", "x" * 65537, "The template is longer than 65536 characters."),
     ],
 )
-def test_what_is_no_prompt_is_refused_in_one_sentence(tenant: Tenant, step: str, content: str, problem: str) -> None:
+def test_an_invalid_prompt_is_refused_in_one_sentence(tenant: Tenant, step: str, content: str, problem: str) -> None:
     with tenant_context(tenant) as alias:
         with pytest.raises(InvalidPrompt) as caught:
             prompt_create(alias=alias, step=step, content=content, variables=None)
@@ -103,7 +103,7 @@ def test_the_database_allows_one_active_version_per_step(tenant: Tenant) -> None
 
 
 @pytest.mark.parametrize("column", ["content", "step", "version", "variables", "used_at"])
-def test_the_database_keeps_a_used_version_as_it_is(tenant: Tenant, column: str) -> None:
+def test_the_database_refuses_changes_to_a_used_version(tenant: Tenant, column: str) -> None:
     changes = {"content": "other", "step": "other", "version": 99, "variables": [], "used_at": None}
     with tenant_context(tenant) as alias:
         prompt = new_version(alias)
@@ -129,7 +129,7 @@ def test_an_unused_version_can_be_changed_and_deleted(tenant: Tenant) -> None:
         assert Prompt.objects.using(alias).filter(pk=prompt.pk).delete()[0] == 1
 
 
-def test_many_who_create_at_once_get_a_version_each(tenant: Tenant) -> None:
+def test_concurrent_creations_each_get_a_version(tenant: Tenant) -> None:
     versions: list[int] = []
 
     def create() -> None:
@@ -145,7 +145,7 @@ def test_many_who_create_at_once_get_a_version_each(tenant: Tenant) -> None:
     assert sorted(versions) == [1, 2, 3, 4, 5, 6]
 
 
-def test_prompts_of_two_tenants_are_apart(tenant_pair: tuple[Tenant, Tenant]) -> None:
+def test_prompts_of_two_tenants_are_separate(tenant_pair: tuple[Tenant, Tenant]) -> None:
     one, other = tenant_pair
     with tenant_context(one) as alias:
         prompt_activate(alias=alias, prompt_id=new_version(alias).pk)

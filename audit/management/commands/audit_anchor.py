@@ -9,7 +9,7 @@ from config.base.command import OperatorCommand, Refusal
 
 
 class Command(OperatorCommand):
-    help = "Note where every audit log ends, so that nobody can change it unnoticed; exit 1 if one cannot be read."
+    help = "Record where every audit log ends, so that later changes are detected; exit 1 if one cannot be read."
 
     def perform(self, **options: Any) -> Any:
         self.report = audit_anchor()
@@ -17,7 +17,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         self.stdout.write(
-            _("Audit logs with new entries, anchored at %(time)s: %(anchors)d of %(logs)d.")
+            _("Anchored at %(time)s: %(anchors)d of %(logs)d (audit logs with new entries).")
             % {
                 "anchors": document["anchors"],
                 "logs": document["logs"],

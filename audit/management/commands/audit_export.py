@@ -11,11 +11,11 @@ from tenants.files.locations import STANDARD
 
 
 class Command(OperatorCommand):
-    help = "Write an audit log with its chain to a file, which can be verified without a database."
+    help = "Export an audit log to a file that can be verified without a database."
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("--tenant-id", help="This tenant's log, also after it was erased.")
+        which.add_argument("--tenant-id", help="This tenant's log, even if the tenant was erased.")
         which.add_argument("--control", action="store_true", help="The control database's own log.")
         parser.add_argument(
             "--output", required=True, metavar="FILE", help="A new file, s3://bucket/key, or - for standard output."
@@ -31,22 +31,22 @@ class Command(OperatorCommand):
     def present(self, document: Any) -> None:
         ends = _("Its chain begins with %(chain_identity)s and ends with %(head)s.") % document
         if document["file"] == STANDARD:
-            # Standard output holds the log itself, and nothing else.
+            # Standard output carries the log only.
             written = ngettext(
-                "%(entries)d entry of the audit log was written to standard output.",
-                "%(entries)d entries of the audit log were written to standard output.",
+                "Wrote %(entries)d audit log entry to standard output.",
+                "Wrote %(entries)d audit log entries to standard output.",
                 document["entries"],
             )
             written %= document
             self.stderr.write(f"{written}\n{ends}", style_func=str)
         else:
             written = ngettext(
-                "%(entries)d entry of the audit log is in %(file)s.",
-                "%(entries)d entries of the audit log are in %(file)s.",
+                "Wrote %(entries)d audit log entry to %(file)s.",
+                "Wrote %(entries)d audit log entries to %(file)s.",
                 document["entries"],
             )
             self.stdout.write(written % document)
             self.stdout.write(ends)
         if document["first_bad"] is not None:
-            broken = _("The chain is broken at entry %(first_bad)d; it was written as it is.") % document
+            broken = _("The chain is broken at entry %(first_bad)d; the log was exported unchanged.") % document
             self.stderr.write(self.style.WARNING(broken))

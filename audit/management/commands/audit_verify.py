@@ -14,12 +14,12 @@ from tenants.presentation import show_progress
 
 
 class Command(OperatorCommand):
-    help = "Check audit logs for tampering: chains, guards, anchors and archives; exit 1 if one is not whole."
+    help = "Check audit logs for tampering: chains, guards, anchors and archives; exit 1 if anything is wrong."
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("--all", action="store_true", help="The control log, every tenant's, and the archived ones.")
-        which.add_argument("--tenant-id", metavar="ID", help="The control log, and this tenant's or its archived one.")
+        which.add_argument("--all", action="store_true", help="The control log, all tenants' logs, and archived logs.")
+        which.add_argument("--tenant-id", metavar="ID", help="The control log, and this tenant's live or archived log.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
@@ -71,12 +71,12 @@ def _anchor(anchor: Any) -> str:
 
 
 def _last_good(reports: list[LogReport]) -> list[str]:
-    """Say up to where each log that has a problem is vouched for."""
+    """Return a line with the last good anchor of each log that has a problem."""
     lines = []
     for report in reports:
         if report.problems and report.last_good_anchor:
             anchor = _anchor(asdict(report.last_good_anchor))
-            lines.append(_("%(log)s: its last good anchor is %(anchor)s.") % {"log": _name(report), "anchor": anchor})
+            lines.append(_("%(log)s: the last good anchor is %(anchor)s.") % {"log": _name(report), "anchor": anchor})
         elif report.problems:
-            lines.append(_("%(log)s: there is no good anchor of it.") % {"log": _name(report)})
+            lines.append(_("%(log)s: the log has no good anchor.") % {"log": _name(report)})
     return lines

@@ -10,11 +10,11 @@ from llm.routing import model_prices_refresh
 
 
 class Command(OperatorCommand):
-    help = "Update the prices of the LLM models from a public price list; what past steps cost stays as it was."
+    help = "Update the prices of the LLM models from a public price list; the cost of past steps does not change."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--online", action="store_true", help="Fetch today's list instead of the installed one.")
-        parser.add_argument("--dry-run", action="store_true", help="Show what would change, and change nothing.")
+        parser.add_argument("--dry-run", action="store_true", help="Show what would change, without changing it.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
@@ -23,7 +23,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if not document["changes"]:
-            self.stdout.write(_("All prices are those of the list."))
+            self.stdout.write(_("All prices match the list."))
         elif document["dry_run"]:
             self.stdout.write(_("Would change (USD per 1,000 tokens, input / output):"))
         else:
@@ -35,7 +35,7 @@ class Command(OperatorCommand):
             ]
             print_table([_("model"), _("old"), _("new")], rows)
         if document["unknown"]:
-            self.stdout.write(_("Not in the list, left alone: %(models)s") % {"models": ", ".join(document["unknown"])})
+            self.stdout.write(_("Not in the list, unchanged: %(models)s") % {"models": ", ".join(document["unknown"])})
 
 
 def _pair(prices: dict[str, Any]) -> str:

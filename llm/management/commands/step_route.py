@@ -11,14 +11,14 @@ from llm.types import StepDefaultChange
 
 
 class Command(OperatorCommand):
-    help = "Switch a step of the pipeline, or all steps, to another LLM provider, for runs created from now on."
+    help = "Route a step of the pipeline, or all steps, to another LLM provider; existing runs are not affected."
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("--step", help="The step, as in `keyword_analysis`.")
+        which.add_argument("--step", help="The step, such as `keyword_analysis`.")
         which.add_argument("--all", action="store_true", help="Every step of the pipeline.")
         parser.add_argument("--provider", required=True, help="claude, gemini, openai or local.")
-        parser.add_argument("--model-class", choices=ModelClass.values, help="Unless given, each step keeps its own.")
+        parser.add_argument("--model-class", choices=ModelClass.values, help="Default: each step keeps its class.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:
@@ -36,7 +36,7 @@ class Command(OperatorCommand):
             )
             for step in document["steps"]
         ]
-        print_table([_("step"), _("was"), _("is"), _("model")], rows)
+        print_table([_("step"), _("old"), _("new"), _("model")], rows)
         if document["warning"]:
             self.stderr.write(self.style.WARNING(document["warning"]))
 

@@ -1,4 +1,4 @@
-"""Who is acting."""
+"""The current actor of audit entries."""
 
 import asyncio
 import contextvars
@@ -7,11 +7,11 @@ from threading import Thread
 from audit.log.actor import SYSTEM, Actor, acting_as, current_actor
 
 
-def test_nobody_in_particular_is_the_system() -> None:
+def test_the_default_actor_is_the_system() -> None:
     assert contextvars.Context().run(current_actor) == SYSTEM == Actor("system", None)
 
 
-def test_actors_nest_and_return() -> None:
+def test_actors_can_be_nested() -> None:
     outer = current_actor()
     with acting_as("staff:bob"):
         with acting_as("operator:ann", "operation-1") as actor:
@@ -20,7 +20,7 @@ def test_actors_nest_and_return() -> None:
     assert current_actor() == outer
 
 
-def test_an_error_does_not_leave_the_actor_behind() -> None:
+def test_an_error_restores_the_outer_actor() -> None:
     outer = current_actor()
     try:
         with acting_as("staff:bob"):

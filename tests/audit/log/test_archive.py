@@ -1,4 +1,4 @@
-"""The archive of erased tenants' logs: whole, complete, and closed from then on."""
+"""The archive of erased tenants' logs: complete, unchanged, and closed afterwards."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def archived(tenant: Tenant) -> AuditArchive:
         return log_archive(source, tenant_id=tenant.id, identity=tenant.identity, chain_identity=tenant.identity)
 
 
-def test_a_log_is_kept_as_it_is(filled: Tenant) -> None:
+def test_a_log_is_archived_unchanged(filled: Tenant) -> None:
     archive = archived(filled)
     assert filled.server is not None
     with owner_connection(filled.server, database_of(filled), "test") as source:
@@ -63,7 +63,7 @@ def test_a_log_is_kept_as_it_is(filled: Tenant) -> None:
     assert archive_problem(archive) == ""
 
 
-def test_a_broken_log_is_kept_too_and_says_where_it_is_broken(filled: Tenant, tenant_log: Log) -> None:
+def test_a_broken_log_is_archived_with_its_first_bad_entry(filled: Tenant, tenant_log: Log) -> None:
     with tenant_log.as_superuser() as superuser:
         superuser.execute("ALTER TABLE audit_logs DISABLE TRIGGER ALL")
         superuser.execute("DELETE FROM audit_logs WHERE sequence = 7")
@@ -72,7 +72,7 @@ def test_a_broken_log_is_kept_too_and_says_where_it_is_broken(filled: Tenant, te
     assert archive_problem(archive) == ""
 
 
-def test_a_log_whose_newest_entries_are_gone_is_broken_where_they_were(filled: Tenant, tenant_log: Log) -> None:
+def test_a_log_without_its_newest_entries_is_broken_after_its_last_entry(filled: Tenant, tenant_log: Log) -> None:
     with tenant_log.as_superuser() as superuser:
         superuser.execute("ALTER TABLE audit_logs DISABLE TRIGGER ALL")
         superuser.execute("DELETE FROM audit_logs WHERE sequence > 100")
@@ -91,7 +91,7 @@ def test_the_application_may_only_read_and_append(
 @pytest.mark.parametrize("role", ["origin", "replica"])
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("statement", FORBIDDEN)
-def test_plain_statements_of_a_superuser_are_refused(
+def test_a_plain_statement_of_a_superuser_cannot_change_it(
     archive: AuditArchive, superuser: psycopg.Connection, table: str, statement: str, role: str
 ) -> None:
     superuser.execute(f"SET LOCAL session_replication_role = {role}")
@@ -99,7 +99,7 @@ def test_plain_statements_of_a_superuser_are_refused(
         superuser.execute(statement.format(table))
 
 
-def test_an_archived_log_takes_no_more_entries(archive: AuditArchive, control_log: Log) -> None:
+def test_an_archived_log_accepts_no_more_entries(archive: AuditArchive, control_log: Log) -> None:
     with control_log.as_app() as app, pytest.raises(psycopg.errors.RaiseException, match="archived and complete"):
         app.execute(
             "INSERT INTO archived_audit_logs (tenant_id, identity, sequence, previous_hash, entry_hash, created_at,"
@@ -119,9 +119,7 @@ def test_an_archived_log_takes_no_more_entries(archive: AuditArchive, control_lo
         ("DELETE FROM archived_audit_logs WHERE identity = %s", "0 of"),
     ],
 )
-def test_what_a_superuser_changes_with_triggers_off_is_noticed(
-    archive: AuditArchive, control_log: Log, change: str, told: str
-) -> None:
+def test_a_change_with_triggers_off_is_noticed(archive: AuditArchive, control_log: Log, change: str, told: str) -> None:
     with triggers_off(control_log) as superuser:
         superuser.execute(change, (archive.identity,))
     assert told in archive_problem(archive)

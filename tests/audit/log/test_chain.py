@@ -1,4 +1,4 @@
-"""Numbers, times and hashes are the database's alone, and concurrent writers never fork the chain."""
+"""Only the database sets numbers, times and hashes, and concurrent writers never fork the chain."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ def test_a_fresh_chain_starts_from_the_identity_of_its_tenant(tenant_log: Log) -
 
 
 @pytest.mark.parametrize("column", [*FORGED, "all"])
-def test_what_the_writer_says_about_the_chain_is_overridden(log: Log, column: str) -> None:
+def test_chain_values_of_the_writer_are_overridden(log: Log, column: str) -> None:
     forged = FORGED if column == "all" else {column: FORGED[column]}
     names, marks = ", ".join(forged), ", ".join(["%s"] * len(forged))
     with log.as_app() as app:
@@ -92,7 +92,7 @@ def test_null_and_empty_are_different_entries(tenant_log: Log) -> None:
 
 def test_concurrent_writers_never_fork_the_chain(log: Log) -> None:
     seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")  # shown where it fails
+    print(f"seed {seed}")  # shown if the test fails
     with log.as_superuser() as superuser:
         length = verify(superuser, log)
     with ThreadPoolExecutor(WRITERS) as threads:
@@ -102,7 +102,7 @@ def test_concurrent_writers_never_fork_the_chain(log: Log) -> None:
         assert superuser.execute(_BROKEN.format(log=log.table, hash=entry_hash_sql("entry"))).fetchall() == []
 
 
-# The same in SQL: entries whose hash is not theirs, or that do not follow the one before.
+# The same in SQL: entries with a wrong hash, or that do not follow the one before.
 _BROKEN = """
 SELECT sequence FROM (
     SELECT sequence, entry_hash, previous_hash, {hash} AS computed,
@@ -114,7 +114,7 @@ WHERE entry_hash <> computed OR previous_hash <> before OR sequence <> number_be
 
 
 def _write_at_random(log: Log, chance: random.Random) -> int:
-    """Append in transactions of random size, isolation and fate; return how many entries were committed."""
+    """Append in transactions of random size, isolation and outcome; return how many entries were committed."""
     written = 0
     with log.as_app() as app:
         for _ in range(TRANSACTIONS_EACH):
@@ -124,7 +124,7 @@ def _write_at_random(log: Log, chance: random.Random) -> int:
                 if chance.random() < 0.2:
                     app.rollback()
                 else:
-                    # A serializable transaction may be refused as late as here.
+                    # A serializable transaction may only be refused here, at the commit.
                     app.commit()
                     written += count
             except psycopg.errors.SerializationFailure:

@@ -1,4 +1,4 @@
-"""`record`: who, what, in the same transaction as the change, or not at all."""
+"""`record`: who did what, in the same transaction as the change or not at all."""
 
 from datetime import date
 from uuid import uuid4
@@ -17,7 +17,7 @@ from tenants.routing.context import tenant_context
 
 
 class Refused(Exception):
-    """What a test rolls back with."""
+    """Raised to roll a test back."""
 
 
 def test_an_entry_holds_actor_operation_and_details(tenant: Tenant) -> None:
@@ -56,7 +56,7 @@ def test_one_tenants_entries_are_not_in_anothers_log(tenant_pair: tuple[Tenant, 
     assert not ControlAuditLog.objects.filter(resource_id=resource_id).exists()
 
 
-def test_without_a_transaction_nothing_is_recorded(tenant: Tenant) -> None:
+def test_recording_without_a_transaction_is_refused(tenant: Tenant) -> None:
     with tenant_context(tenant) as alias:
         before = AuditLog.objects.count()
         with pytest.raises(
@@ -66,12 +66,12 @@ def test_without_a_transaction_nothing_is_recorded(tenant: Tenant) -> None:
         assert AuditLog.objects.count() == before
 
 
-def test_a_transaction_on_the_control_database_is_none_on_the_tenants(tenant: Tenant) -> None:
+def test_a_transaction_on_the_control_database_does_not_count_for_a_tenants(tenant: Tenant) -> None:
     with tenant_context(tenant) as alias, transaction.atomic(using="default"), pytest.raises(AuditOutsideTransaction):
         record(using=alias, action="run.start", resource_type="run", resource_id="r-1")
 
 
-def test_an_entry_vanishes_with_the_change_it_records(tenant: Tenant) -> None:
+def test_an_entry_is_rolled_back_with_its_change(tenant: Tenant) -> None:
     with tenant_context(tenant) as alias:
         before = AuditLog.objects.count()
         with pytest.raises(Refused):
@@ -89,7 +89,7 @@ def _record_and_fail(alias: str) -> None:
 def test_an_unknown_action_is_refused(action: str) -> None:
     with (
         transaction.atomic(using="default"),
-        pytest.raises(UnknownAction, match="is not the name of an audited action"),
+        pytest.raises(UnknownAction, match="is not an audited action"),
     ):
         record(using="default", action=action, resource_type="run", resource_id="r-1")
 
@@ -100,7 +100,7 @@ def test_an_unknown_action_is_refused(action: str) -> None:
 def test_details_that_are_not_json_are_refused(details: dict[str, object]) -> None:
     with (
         transaction.atomic(using="default"),
-        pytest.raises(DetailsNotJson, match=r"run\.create: its details are not JSON"),
+        pytest.raises(DetailsNotJson, match=r"The details of run\.create are not JSON"),
     ):
         record(using="default", action="run.create", resource_type="run", resource_id="r-1", details=details)
 

@@ -1,4 +1,4 @@
-"""What the database refuses, whoever asks."""
+"""What the database refuses to every role."""
 
 from urllib.parse import urlsplit
 
@@ -37,7 +37,7 @@ def test_application_role_may_only_read_and_append(app: psycopg.Connection, log:
         app.execute(statement.format(log=log.table, head=log.head))
 
 
-def test_application_role_cannot_hang_the_chain_on_a_table_of_its_own(tenant_log: Log) -> None:
+def test_application_role_cannot_attach_the_chain_trigger_to_its_own_table(tenant_log: Log) -> None:
     login, database = urlsplit(tenant_log.app_url).username or "", urlsplit(tenant_log.app_url).path.lstrip("/")
     with tenant_log.as_superuser() as superuser:
         # A server's own administrator may have allowed temporary tables.
@@ -51,7 +51,7 @@ def test_application_role_cannot_hang_the_chain_on_a_table_of_its_own(tenant_log
         superuser.rollback()
 
 
-def test_a_table_of_the_same_name_in_front_of_the_search_path_changes_nothing(log: Log) -> None:
+def test_a_table_of_the_same_name_earlier_in_the_search_path_is_ignored(log: Log) -> None:
     with log.as_superuser() as superuser:
         superuser.execute(f"CREATE TEMPORARY TABLE {log.head} (sequence bigint, hash text)")
         superuser.execute(f"INSERT INTO pg_temp.{log.head} VALUES (41, 'forged')")
@@ -80,7 +80,7 @@ def test_guards_stop_a_superuser_too(
         superuser.execute(statement.format(log=log.table, head=log.head))
 
 
-def test_the_chain_goes_on_under_replica_role(superuser: psycopg.Connection, log: Log) -> None:
+def test_the_chain_continues_under_replica_role(superuser: psycopg.Connection, log: Log) -> None:
     superuser.execute("SET session_replication_role = replica")
     row = superuser.execute(f"{log.insert} RETURNING sequence, entry_hash").fetchone()
     assert row is not None
@@ -106,7 +106,7 @@ def test_guards_carry_the_specified_names_and_are_always_on(superuser: psycopg.C
     }
 
 
-def test_a_chain_is_bound_to_its_tenant_once_only(tenant_log: Log) -> None:
+def test_a_chain_is_bound_to_its_tenant_only_once(tenant_log: Log) -> None:
     identity = "00000000-0000-0000-0000-000000000000"
     with tenant_log.as_superuser() as superuser:
         superuser.execute(tenant_log.insert)

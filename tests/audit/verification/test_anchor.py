@@ -1,4 +1,4 @@
-"""Anchors: taken of what is whole, bound into the control log, kept outside it; and what is done to them is told."""
+"""Anchors: taken of unbroken logs, bound to the control log, copied outside it; changes to them are reported."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def last_entry() -> ControlAuditLog:
 # -- Taking them -------------------------------------------------------------------------------------------------
 
 
-def test_each_log_is_anchored_where_it_ends_and_only_where_it_went_on(tenant: Tenant, tenant_log: Log) -> None:
+def test_each_log_is_anchored_at_its_end_if_it_has_new_entries(tenant: Tenant, tenant_log: Log) -> None:
     first = audit_anchor()
     with tenant_log.as_superuser() as superuser:
         heads = superuser.execute("SELECT sequence, hash FROM audit_chain_heads").fetchall()
@@ -100,7 +100,7 @@ def test_a_suspended_tenant_is_anchored_too(tenant: Tenant) -> None:
     assert AuditAnchor.objects.filter(identity=tenant.identity).exists()
 
 
-def test_a_database_that_cannot_be_entered_is_told_and_holds_up_nobody(tenant_pair: tuple[Tenant, Tenant]) -> None:
+def test_an_unreachable_database_is_reported_and_the_others_are_anchored(tenant_pair: tuple[Tenant, Tenant]) -> None:
     away, there = tenant_pair
     Tenant.objects.filter(pk=away.pk).update(server=None)
     try:
@@ -118,7 +118,7 @@ def test_a_log_that_does_not_end_where_its_head_says_is_not_anchored(tenant: Ten
     with victim.triggers_off() as superuser:
         superuser.execute("UPDATE audit_chain_heads SET hash = repeat('f', 64)")
     [problem] = audit_anchor().problems
-    assert problem.startswith(f"Tenant {tenant.id}: its audit log does not end where its chain's head says")
+    assert problem.startswith(f"Tenant {tenant.id}: the audit log does not end where its chain head says")
     assert not AuditAnchor.objects.filter(identity=tenant.identity).exists()
 
 
@@ -128,7 +128,7 @@ def test_beat_anchors_too(tenant: Tenant) -> None:
     assert last_entry().user_id == "worker:audit"
 
 
-def test_writers_at_work_are_not_taken_for_tampering(control: Victim, tenant_log: Log, folder: Path) -> None:
+def test_concurrent_writers_are_not_reported_as_tampering(control: Victim, tenant_log: Log, folder: Path) -> None:
     ended = Event()
 
     def write(log: Log) -> int:
@@ -162,7 +162,7 @@ def test_the_application_may_only_read_and_append_anchors(control_log: Log, stat
 
 @pytest.mark.parametrize("role", ["origin", "replica"])
 @pytest.mark.parametrize("statement", FORBIDDEN)
-def test_not_even_a_superuser_changes_anchors_by_a_plain_statement(
+def test_a_plain_statement_of_a_superuser_cannot_change_anchors(
     tenant: Tenant, control_log: Log, statement: str, role: str
 ) -> None:
     audit_anchor()
@@ -181,7 +181,7 @@ def test_not_even_a_superuser_changes_anchors_by_a_plain_statement(
         "DELETE FROM audit_anchors",
     ],
 )
-def test_anchors_that_were_changed_or_removed_are_told(
+def test_changed_or_removed_anchors_are_reported(
     control: Victim, change_anchors: Callable[[str], None], statement: str
 ) -> None:
     audit_anchor()
@@ -189,7 +189,7 @@ def test_anchors_that_were_changed_or_removed_are_told(
     assert Kind.ANCHOR in kinds(control.report())
 
 
-def test_an_anchor_that_the_application_forged_is_told(control: Victim, control_log: Log) -> None:
+def test_a_forged_anchor_is_reported(control: Victim, control_log: Log) -> None:
     audit_anchor()
     with control_log.as_app() as app:
         app.execute(
@@ -199,13 +199,13 @@ def test_an_anchor_that_the_application_forged_is_told(control: Victim, control_
         )
     [problem] = control.report().problems
     assert problem.kind == Kind.ANCHOR
-    assert problem.message == "there is 1 anchor that the control log knows nothing of"
+    assert problem.message == "1 anchor is not recorded in the control log"
 
 
 # -- Outside -----------------------------------------------------------------------------------------------------
 
 
-def test_documents_are_linked_and_hold_what_the_table_does(control: Victim, folder: Path) -> None:
+def test_documents_are_linked_and_match_the_table(control: Victim, folder: Path) -> None:
     runs = [audit_anchor() for _ in range(3)]
     documents = [Document.parse(path.read_bytes()) for path in sorted(folder.iterdir())]
     assert [one.run for one in documents] == [run.run for run in runs]
@@ -220,10 +220,10 @@ def test_documents_are_linked_and_hold_what_the_table_does(control: Victim, fold
     assert (report.documents, report.problems) == (3, [])
 
 
-def test_the_control_log_computed_anew_together_with_the_anchors_is_told_by_the_documents(
+def test_the_documents_show_a_recomputed_control_log_with_matching_anchors(
     control: Victim, folder: Path, change_anchors: Callable[[str], None]
 ) -> None:
-    """The whole of the control database tells a story that holds together; the documents tell another."""
+    """The control database is consistent, but the documents contradict it."""
     control.append(2)
     audit_anchor()
     control.append(1)
@@ -239,8 +239,8 @@ def test_the_control_log_computed_anew_together_with_the_anchors_is_told_by_the_
     assert report.documents == 1
 
 
-def test_without_documents_such_a_thing_goes_unnoticed(control: Victim, change_anchors: Callable[[str], None]) -> None:
-    """Why AUDIT_ANCHOR_OUTPUT exists: nothing inside a database protects it from whoever owns all of it."""
+def test_without_documents_it_goes_unnoticed(control: Victim, change_anchors: Callable[[str], None]) -> None:
+    """Why AUDIT_ANCHOR_OUTPUT exists: nothing inside a database protects it from its owner."""
     audit_anchor()
     change_anchors("DELETE FROM audit_anchors")
     with control.triggers_off() as superuser:
@@ -250,7 +250,7 @@ def test_without_documents_such_a_thing_goes_unnoticed(control: Victim, change_a
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_a_document_that_was_removed_is_told(control: Victim, folder: Path, which: int) -> None:
+def test_a_removed_document_is_reported(control: Victim, folder: Path, which: int) -> None:
     for _ in range(3):
         audit_anchor()
     victim = sorted(folder.iterdir())[which]
@@ -260,7 +260,7 @@ def test_a_document_that_was_removed_is_told(control: Victim, folder: Path, whic
     assert any(f"{victim.name}, written at " in one.message for one in report.problems)
 
 
-def test_a_document_that_was_changed_is_told(control: Victim, folder: Path) -> None:
+def test_a_changed_document_is_reported(control: Victim, folder: Path) -> None:
     for _ in range(2):
         audit_anchor()
     victim = min(folder.iterdir())
@@ -271,7 +271,7 @@ def test_a_document_that_was_changed_is_told(control: Victim, folder: Path) -> N
     assert Kind.DOCUMENT in found and Kind.ANCHOR in found
 
 
-def test_a_run_that_was_cut_off_behind_its_document_is_nothing_wrong(
+def test_a_run_interrupted_after_its_document_is_not_a_problem(
     control: Victim, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audit_anchor()
@@ -288,7 +288,7 @@ def test_a_run_that_was_cut_off_behind_its_document_is_nothing_wrong(
     assert (report.documents, report.problems) == (3, [])
 
 
-def test_a_place_that_cannot_be_written_is_told_and_the_database_has_its_anchors(
+def test_an_unwritable_place_is_reported_and_the_anchors_are_in_the_database(
     control: Victim, folder: Path, settings: Settings
 ) -> None:
     (folder / "file").touch()
@@ -298,7 +298,7 @@ def test_a_place_that_cannot_be_written_is_told_and_the_database_has_its_anchors
     assert AuditAnchor.objects.filter(run=report.run).exists()
 
 
-def test_a_folder_cannot_lock(control: Victim, folder: Path, settings: Settings) -> None:
+def test_a_folder_cannot_lock_documents(control: Victim, folder: Path, settings: Settings) -> None:
     settings.AUDIT_ANCHOR_LOCK_DAYS = 1
     [problem] = audit_anchor().problems
     assert "is a folder, and files in folders cannot be locked" in problem and "AUDIT_ANCHOR_LOCK_DAYS" in problem
@@ -306,7 +306,7 @@ def test_a_folder_cannot_lock(control: Victim, folder: Path, settings: Settings)
 
 @pytest.fixture
 def locked_bucket(s3_server: S3Server, settings: Settings) -> tuple[Any, str]:
-    """A bucket with object lock, to which anchors go; returns (client, bucket)."""
+    """A bucket with object lock for the anchors; returns (client, bucket)."""
     settings.AWS_S3_ENDPOINT_URL = s3_server.endpoint
     settings.AWS_S3_REGION_NAME = s3_server.region
     settings.AWS_ACCESS_KEY_ID = s3_server.access_key
@@ -325,7 +325,7 @@ def locked_bucket(s3_server: S3Server, settings: Settings) -> tuple[Any, str]:
     return client, bucket
 
 
-def test_a_locked_document_cannot_be_removed_or_written_over(control: Victim, locked_bucket: tuple[Any, str]) -> None:
+def test_a_locked_document_cannot_be_removed_or_overwritten(control: Victim, locked_bucket: tuple[Any, str]) -> None:
     client, bucket = locked_bucket
     for _ in range(2):
         audit_anchor()
@@ -333,17 +333,17 @@ def test_a_locked_document_cannot_be_removed_or_written_over(control: Victim, lo
     for version in (first, second):
         with pytest.raises(ClientError, match="AccessDenied"):
             client.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
-    # What S3 does allow hides a document; the versions beneath are still read.
+    # S3 allows hiding a document by a delete marker, but older versions are still read.
     client.delete_object(Bucket=bucket, Key=first["Key"])
     client.put_object(Bucket=bucket, Key=second["Key"], Body=b"{}")
     report = control.report()
     assert report.documents == 2
     assert [one.message for one in report.problems] == [
-        f"{second['Key'].removeprefix('audit/')} is not a document of ours"
+        f"{second['Key'].removeprefix('audit/')} is not an anchor document"
     ]
 
 
-def test_the_command_exits_1_where_something_is_wrong(
+def test_the_command_exits_1_if_something_is_wrong(
     control: Victim, capsys: pytest.CaptureFixture[str], change_anchors: Callable[[str], None]
 ) -> None:
     call_command("audit_anchor")
@@ -355,11 +355,11 @@ def test_the_command_exits_1_where_something_is_wrong(
     assert (entry.action, entry.resource_type, entry.resource_id) == ("audit.verify", "tenant", control.tenant.id)
     assert entry.details == {"logs": 2, "problems": 0}
     change_anchors("DELETE FROM audit_anchors")
-    with pytest.raises(CommandError, match=r"^control: the anchors that were taken at "):
+    with pytest.raises(CommandError, match=r"^control: the anchors taken at "):
         call_command("audit_verify", tenant_id=control.tenant.id)
 
 
-def test_all_logs_are_looked_at(tenant_pair: tuple[Tenant, Tenant]) -> None:
+def test_all_logs_are_verified(tenant_pair: tuple[Tenant, Tenant]) -> None:
     reports = audit_verify()
     found = {(one.log, one.tenant_id): one.problems for one in reports}
     assert found["control", ""] == []

@@ -1,4 +1,4 @@
-"""Attacks on the archive of erased tenants' logs, as `audit verify` sees them; test_archiving has what is refused."""
+"""Attacks on the archive of erased tenants' logs that `audit verify` detects; test_archive has those refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _as_before(control_log: Log) -> Iterator[None]:
 
 @pytest.fixture
 def erased(tenant: Tenant, tenant_log: Log) -> Iterator[Tenant]:
-    """A tenant whose log was anchored and archived, as its erasure does, and which is a tombstone."""
+    """A tombstone whose log was anchored, and archived as an erasure does it."""
     with tenant_log.as_app() as app:
         for _ in range(10):
             app.execute(tenant_log.insert)
@@ -81,14 +81,14 @@ def test_the_archived_log_of_an_erased_tenant_verifies(erased: Tenant) -> None:
     [
         ("UPDATE archived_audit_logs SET action = 'forged' WHERE identity = %s AND sequence = 5", "broken at entry 5"),
         ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence = 4", "broken at entry 4"),
-        ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 8", "is not what was archived: 8 of"),
-        ("DELETE FROM archived_audit_logs WHERE identity = %s", "is not what was archived: 0 of"),
-        ("UPDATE audit_archives SET digest = 'x' WHERE identity = %s", "is not what the control log says"),
-        ("UPDATE archived_audit_logs SET tenant_id = 'x' WHERE identity = %s AND sequence = 5", "are another's"),
-        ("UPDATE audit_archives SET chain_identity = gen_random_uuid() WHERE identity = %s", "does not begin with"),
+        ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 8", "was changed: 8 of"),
+        ("DELETE FROM archived_audit_logs WHERE identity = %s", "was changed: 0 of"),
+        ("UPDATE audit_archives SET digest = 'x' WHERE identity = %s", "differs from what the control log recorded"),
+        ("UPDATE archived_audit_logs SET tenant_id = 'x' WHERE identity = %s AND sequence = 5", "name another tenant"),
+        ("UPDATE audit_archives SET chain_identity = gen_random_uuid() WHERE identity = %s", "is not chained to"),
     ],
 )
-def test_what_is_changed_in_the_archive_is_told(erased: Tenant, control_log: Log, statement: str, told: str) -> None:
+def test_a_changed_archive_is_reported(erased: Tenant, control_log: Log, statement: str, told: str) -> None:
     with triggers_off(control_log) as superuser:
         superuser.execute(statement, (erased.identity,))
     _control, archived = audit_verify(tenant_id=erased.id)
@@ -96,35 +96,35 @@ def test_what_is_changed_in_the_archive_is_told(erased: Tenant, control_log: Log
     assert any(told in one.message for one in archived.problems)
 
 
-def test_an_archive_that_is_said_to_be_anothers_is_told(erased: Tenant, control_log: Log) -> None:
+def test_an_archive_renamed_to_another_tenant_is_reported(erased: Tenant, control_log: Log) -> None:
     with triggers_off(control_log) as superuser:
         for table in ("audit_archives", "archived_audit_logs"):
             superuser.execute(f"UPDATE {table} SET tenant_id = 'x' WHERE identity = %s", (erased.identity,))
     [archived] = [one for one in audit_verify() if one.identity == erased.identity]
-    assert "the archive is not what the control log says was archived" in [one.message for one in archived.problems]
+    assert "the archive differs from what the control log recorded" in [one.message for one in archived.problems]
 
 
-def test_an_archive_made_anew_is_told_by_the_control_log(erased: Tenant, control_log: Log) -> None:
-    """Shortened, with a digest that fits again: the archive alone is whole."""
+def test_the_control_log_shows_a_replaced_archive(erased: Tenant, control_log: Log) -> None:
+    """Shorten the archive and recompute its digest, so that the archive itself is consistent."""
     with triggers_off(control_log) as superuser:
         superuser.execute("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 5", (erased.identity,))
         superuser.execute("DELETE FROM audit_archives WHERE identity = %s", (erased.identity,))
     _digest(erased)
     _control, archived = audit_verify(tenant_id=erased.id)
     assert Kind.ARCHIVE in kinds(archived) and Kind.ROLLED_BACK in kinds(archived)
-    assert "the archive is not what the control log says was archived" in [one.message for one in archived.problems]
+    assert "the archive differs from what the control log recorded" in [one.message for one in archived.problems]
 
 
-def test_an_archive_that_is_gone_is_told(erased: Tenant, control_log: Log) -> None:
+def test_a_missing_archive_is_reported(erased: Tenant, control_log: Log) -> None:
     with triggers_off(control_log) as superuser:
         for table in ("archived_audit_logs", "audit_archives"):
             superuser.execute(f"DELETE FROM {table} WHERE identity = %s", (erased.identity,))
     control, lost = audit_verify(tenant_id=erased.id)
-    assert [one.message for one in control.problems] == [f"the archived audit log of {erased.id} is gone"]
-    assert [one.message for one in lost.problems] == ["the tenant was erased, and there is no archive of its log"]
+    assert [one.message for one in control.problems] == [f"the archived audit log of {erased.id} is missing"]
+    assert [one.message for one in lost.problems] == ["the tenant was erased, but there is no archive of its log"]
 
 
-def test_an_archive_that_nobody_made_is_told(erased: Tenant, control_log: Log) -> None:
+def test_a_forged_archive_is_reported(erased: Tenant, control_log: Log) -> None:
     with control_log.as_app() as app:
         app.execute(
             "INSERT INTO audit_archives (tenant_id, identity, chain_identity, entries, head_hash, digest)"
@@ -132,10 +132,14 @@ def test_an_archive_that_nobody_made_is_told(erased: Tenant, control_log: Log) -
             (erased.id,),
         )
     reports = audit_verify(tenant_id=erased.id)[1:]
-    assert any("the control log knows nothing of this archive" in one.message for it in reports for one in it.problems)
+    assert any(
+        "no audit.archive entry in the control log matches this archive" in one.message
+        for it in reports
+        for one in it.problems
+    )
 
 
-def test_guards_of_the_archive_are_watched(erased: Tenant, control_log: Log) -> None:
+def test_changed_guards_of_the_archive_are_reported(erased: Tenant, control_log: Log) -> None:
     with control_log.as_superuser() as superuser:
         superuser.execute("ALTER TABLE archived_audit_logs DISABLE TRIGGER prevent_audit_log_modification")
     [problem] = audit_verify(tenant_id=erased.id)[0].problems
@@ -143,7 +147,7 @@ def test_guards_of_the_archive_are_watched(erased: Tenant, control_log: Log) -> 
 
 
 def _digest(erased: Tenant) -> None:
-    """Write the row that would belong to the entries as they are now."""
+    """Write the archive row that matches the present entries."""
     summary = log_summary(archived_lines(erased.identity), erased.identity)
     AuditArchive.objects.create(
         tenant_id=erased.id,
@@ -156,8 +160,8 @@ def _digest(erased: Tenant) -> None:
 
 
 @pytest.mark.parametrize("forged", ["entries", "archive"])
-def test_what_somebody_put_into_the_archive_before_does_not_pass_for_the_log(tenant: Tenant, forged: str) -> None:
-    """As the application, which may append there. Nothing takes it out again, so it must not block a deletion."""
+def test_planted_archive_entries_are_not_accepted_as_the_log(tenant: Tenant, forged: str) -> None:
+    """The application may append to the archive. The rows cannot be removed, so they must not block a deletion."""
     if forged == "archive":
         AuditArchive.objects.create(
             tenant_id=tenant.id,

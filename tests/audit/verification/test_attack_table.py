@@ -30,7 +30,7 @@ def test_every_row_names_a_test_that_exists() -> None:
         assert result in ("blocked", "detected"), attack
 
 
-def test_every_test_that_attacks_stands_in_a_row() -> None:
+def test_every_attack_test_is_in_the_table() -> None:
     named = {test for *_cells, test in rows()}
     for file in ATTACKING:
         path = f"tests/audit/{file}"

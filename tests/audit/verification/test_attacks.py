@@ -1,4 +1,4 @@
-"""Every attack on a log is either refused by the database or named by `audit verify` (docs/audit.md lists them)."""
+"""Every attack on a log is either refused by the database or reported by `audit verify` (docs/audit.md lists them)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def victim(log: Log, tenant: Tenant) -> Victim:
 
 
 def kinds(report: LogReport) -> list[tuple[Kind, int | None]]:
-    """Return what was found, but for anchors and erasures whose entries went with those of the control log."""
+    """Return the problems found, except anchors and erasures whose control log entries were removed too."""
     return [(one.kind, one.sequence) for one in report.problems if one.kind not in (Kind.ANCHOR, Kind.LEDGER)]
 
 
@@ -72,7 +72,7 @@ def test_the_application_cannot_become_another_role(log: Log, tenant_pair: tuple
         app.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(names[role])))
 
 
-def test_the_group_role_may_not_do_more_than_the_tenant(tenant_log: Log) -> None:
+def test_the_group_role_has_no_extra_privileges(tenant_log: Log) -> None:
     with tenant_log.as_app() as app:
         app.execute(tenant_log.insert)
         app.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(f"{database_prefix()}_tenant")))
@@ -86,7 +86,7 @@ def test_the_group_role_may_not_do_more_than_the_tenant(tenant_log: Log) -> None
 # -- As the owner or a superuser, with the triggers off ----------------------------------------------------------
 
 
-def test_an_edited_entry_is_named(victim: Victim) -> None:
+def test_an_edited_entry_is_reported(victim: Victim) -> None:
     with victim.triggers_off() as superuser:
         superuser.execute(f"UPDATE {victim.log.table} SET action = 'forged' WHERE sequence = 7")
     report = victim.report()
@@ -102,7 +102,7 @@ def test_an_edited_entry_is_named(victim: Victim) -> None:
         *("created_at = created_at - interval '1 microsecond'", "entry_hash = repeat('0', 64)"),
     ],
 )
-def test_no_column_can_be_edited_unseen(victim: Victim, change: str) -> None:
+def test_an_edit_of_any_column_is_reported(victim: Victim, change: str) -> None:
     last = anchored(victim)[0]
     with victim.triggers_off() as superuser:
         superuser.execute(f"UPDATE {victim.log.table} SET {change} WHERE sequence = {last}")
@@ -111,7 +111,7 @@ def test_no_column_can_be_edited_unseen(victim: Victim, change: str) -> None:
     assert report.last_good_anchor is not None and report.last_good_anchor.sequence < last
 
 
-def test_functions_that_somebody_put_into_the_database_are_not_asked(victim: Victim) -> None:
+def test_planted_functions_are_not_called(victim: Victim) -> None:
     """A better fit than PostgreSQL's own `convert_to(text, name)`, if "public" were searched."""
     forged = """
         CREATE FUNCTION public.convert_to(text, text) RETURNS bytea LANGUAGE sql AS $$
@@ -131,7 +131,7 @@ def test_functions_that_somebody_put_into_the_database_are_not_asked(victim: Vic
             superuser.execute("DROP FUNCTION public.convert_to(text, text)")
 
 
-def test_an_edited_entry_with_a_hash_of_its_own_is_not_followed(victim: Victim) -> None:
+def test_an_edited_entry_with_a_new_hash_breaks_the_chain(victim: Victim) -> None:
     with victim.triggers_off() as superuser:
         superuser.execute(f"UPDATE {victim.log.table} SET action = 'forged' WHERE sequence = 7")
         later = superuser.execute(
@@ -148,7 +148,7 @@ def test_an_edited_entry_with_a_hash_of_its_own_is_not_followed(victim: Victim) 
     assert kinds(victim.report()) == [(Kind.UNLINKED, 7)]
 
 
-def test_a_deleted_entry_is_named(victim: Victim) -> None:
+def test_a_deleted_entry_is_reported(victim: Victim) -> None:
     with victim.triggers_off() as superuser:
         superuser.execute(f"DELETE FROM {victim.log.table} WHERE sequence IN (5, 6)")
     report = victim.report()
@@ -156,7 +156,7 @@ def test_a_deleted_entry_is_named(victim: Victim) -> None:
     assert report.problems[0].message == "entries 5 to 6 are missing"
 
 
-def test_an_inserted_entry_is_named(victim: Victim) -> None:
+def test_an_inserted_entry_is_reported(victim: Victim) -> None:
     with victim.triggers_off() as superuser:
         last = number(superuser, f"SELECT max(sequence) FROM {victim.log.table}")
         superuser.execute(
@@ -167,7 +167,7 @@ def test_an_inserted_entry_is_named(victim: Victim) -> None:
     assert (Kind.CHANGED, last + 1) in kinds(victim.report())
 
 
-def test_an_entry_too_many_is_named(tenant: Tenant, tenant_log: Log) -> None:
+def test_a_duplicate_entry_is_reported(tenant: Tenant, tenant_log: Log) -> None:
     victim = Victim(tenant_log, tenant)
     victim.append(5)
     with victim.triggers_off() as superuser:
@@ -178,8 +178,8 @@ def test_an_entry_too_many_is_named(tenant: Tenant, tenant_log: Log) -> None:
     assert kinds(victim.report()) == [(Kind.GUARD, None), (Kind.INSERTED, 3)]
 
 
-def test_another_tenants_log_in_its_place_is_told(tenant: Tenant, tenant_log: Log, make_tenant: MakeTenant) -> None:
-    """Whole by itself, head included; but the chain began with somebody else."""
+def test_another_tenants_log_is_reported(tenant: Tenant, tenant_log: Log, make_tenant: MakeTenant) -> None:
+    """The log is consistent, head included, but its chain starts with another tenant."""
     victim, other = Victim(tenant_log, tenant), make_tenant()
     url = urlsplit(tenant_log.superuser_url)._replace(path=f"/{database_of(other)}").geturl()
     with psycopg.connect(url) as source, victim.triggers_off() as superuser:
@@ -194,14 +194,14 @@ def test_another_tenants_log_in_its_place_is_told(tenant: Tenant, tenant_log: Lo
     assert kinds(victim.report()) == [(Kind.FOREIGN, 1)]
 
 
-def test_removed_newest_entries_are_told_by_the_head(victim: Victim) -> None:
+def test_the_head_shows_that_the_newest_entries_were_removed(victim: Victim) -> None:
     length = victim.length()
     with victim.triggers_off() as superuser:
         superuser.execute(f"DELETE FROM {victim.log.table} WHERE sequence > {length - 2}")
     assert kinds(victim.report()) == [(Kind.REMOVED, length - 1)]
 
 
-def test_removed_newest_entries_are_told_by_an_anchor_where_the_head_was_set_back(victim: Victim) -> None:
+def test_an_anchor_shows_that_newest_entries_were_removed_and_the_head_set_back(victim: Victim) -> None:
     newest, older = anchored(victim)[:2]
     with victim.triggers_off() as superuser:
         superuser.execute(f"DELETE FROM {victim.log.table} WHERE sequence >= {newest}")
@@ -212,7 +212,7 @@ def test_removed_newest_entries_are_told_by_an_anchor_where_the_head_was_set_bac
 
 
 @pytest.mark.parametrize("head", ["left", "set back"])
-def test_an_emptied_log_is_told(victim: Victim, head: str) -> None:
+def test_an_emptied_log_is_reported(victim: Victim, head: str) -> None:
     with victim.triggers_off() as superuser:
         superuser.execute(f"DELETE FROM {victim.log.table}")
         if head == "set back":
@@ -222,19 +222,19 @@ def test_an_emptied_log_is_told(victim: Victim, head: str) -> None:
     assert report.last_good_anchor is None
 
 
-def test_a_changed_head_is_told(victim: Victim) -> None:
+def test_a_changed_head_is_reported(victim: Victim) -> None:
     with victim.triggers_off() as superuser:
         superuser.execute(f"UPDATE {victim.log.head} SET hash = repeat('f', 64)")
     assert kinds(victim.report()) == [(Kind.HEAD, None)]
 
 
-def test_a_head_that_is_gone_is_told(victim: Victim) -> None:
+def test_a_missing_head_is_reported(victim: Victim) -> None:
     with victim.triggers_off() as superuser:
         superuser.execute(f"DELETE FROM {victim.log.head}")
     assert kinds(victim.report())[0] == (Kind.HEAD, None)
 
 
-def test_a_chain_that_was_computed_anew_is_told_by_an_anchor(victim: Victim) -> None:
+def test_an_anchor_shows_a_recomputed_chain(victim: Victim) -> None:
     newest, older = anchored(victim)[:2]
     with victim.triggers_off() as superuser:
         superuser.execute(f"UPDATE {victim.log.table} SET user_id = 'nobody' WHERE sequence = {newest}")
@@ -244,7 +244,7 @@ def test_a_chain_that_was_computed_anew_is_told_by_an_anchor(victim: Victim) -> 
     assert report.last_good_anchor is not None and report.last_good_anchor.sequence == older
 
 
-def test_what_was_done_while_the_guards_were_away_is_told_when_they_are_back(victim: Victim) -> None:
+def test_a_change_made_without_guards_is_reported_after_they_return(victim: Victim) -> None:
     table = victim.log.table
     with victim.log.as_superuser() as superuser:
         [(definition,)] = superuser.execute(
@@ -258,7 +258,7 @@ def test_what_was_done_while_the_guards_were_away_is_told_when_they_are_back(vic
     assert kinds(victim.report()) == [(Kind.CHANGED, 3)]
 
 
-def test_guards_that_were_away_when_an_anchor_was_taken_are_told_for_ever(tenant: Tenant, tenant_log: Log) -> None:
+def test_wrong_guards_in_an_anchor_are_reported_for_ever(tenant: Tenant, tenant_log: Log) -> None:
     victim = Victim(tenant_log, tenant)
     with victim.triggers_off() as superuser:
         superuser.commit()
@@ -268,7 +268,7 @@ def test_guards_that_were_away_when_an_anchor_was_taken_are_told_for_ever(tenant
     assert "when an anchor was taken: 1 time, at" in report.problems[0].message
 
 
-def test_a_disabled_trigger_is_named(tenant: Tenant, tenant_log: Log) -> None:
+def test_a_disabled_trigger_is_reported(tenant: Tenant, tenant_log: Log) -> None:
     with tenant_log.as_superuser() as superuser:
         superuser.execute("ALTER TABLE audit_logs DISABLE TRIGGER prevent_audit_log_modification")
     [problem] = Victim(tenant_log, tenant).report().problems
@@ -277,7 +277,7 @@ def test_a_disabled_trigger_is_named(tenant: Tenant, tenant_log: Log) -> None:
 
 
 @pytest.mark.parametrize("table", ["audit_logs", "audit_chain_heads"])
-def test_a_dropped_table_is_told_and_holds_up_nobody(tenant: Tenant, tenant_log: Log, table: str) -> None:
+def test_a_dropped_table_is_reported_and_the_others_are_verified(tenant: Tenant, tenant_log: Log, table: str) -> None:
     victim = Victim(tenant_log, tenant)
     with tenant_log.as_superuser() as superuser:
         superuser.execute(f"DROP TABLE {table}")
@@ -287,7 +287,7 @@ def test_a_dropped_table_is_told_and_holds_up_nobody(tenant: Tenant, tenant_log:
     assert [one for one in audit_anchor().problems if one.startswith(f"Tenant {tenant.id}: its audit log was not")]
 
 
-def test_a_dropped_database_is_told_and_holds_up_nobody(tenant: Tenant, tenant_log: Log) -> None:
+def test_a_dropped_database_is_reported_and_the_others_are_verified(tenant: Tenant, tenant_log: Log) -> None:
     pool.discard(tenant.alias)
     _execute(tenant, "DROP DATABASE {live} WITH (FORCE)", "")
     assert kinds(Victim(tenant_log, tenant).report()) == [(Kind.UNREADABLE, None)]
@@ -295,8 +295,8 @@ def test_a_dropped_database_is_told_and_holds_up_nobody(tenant: Tenant, tenant_l
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
-def test_an_old_copy_of_the_database_in_its_place_is_told(tenant: Tenant, tenant_log: Log, goes_on: bool) -> None:
-    """An old state, put there by hand with everything that belongs to it: chain, head and guards agree."""
+def test_an_old_copy_of_the_database_is_reported(tenant: Tenant, tenant_log: Log, goes_on: bool) -> None:
+    """An old state put in place by hand, complete: chain, head and guards agree."""
     victim = Victim(tenant_log, tenant)
     victim.append(4)
     audit_anchor()
@@ -343,12 +343,12 @@ def _execute(tenant: Tenant, statement: LiteralString, copy: str) -> None:
         superuser.execute(sql.SQL(statement).format(**names))
 
 
-# -- By way of the control database ------------------------------------------------------------------------------
+# -- Through the control database --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("log", ["tenant_log"], indirect=True)
 @pytest.mark.parametrize("way", ["its status", "its identity", "its row"])
-def test_a_log_that_the_control_database_hides_is_told_of(victim: Victim, way: str) -> None:
+def test_a_log_hidden_by_the_control_database_is_reported(victim: Victim, way: str) -> None:
     """All three are rows that the application may write."""
     with victim.triggers_off() as superuser:
         superuser.execute(f"UPDATE {victim.log.table} SET action = 'forged' WHERE sequence = 7")

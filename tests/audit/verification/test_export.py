@@ -1,4 +1,4 @@
-"""`audit export`: the log as it is, complete or not there, recorded before anybody has it."""
+"""`audit export`: the log unchanged, all or nothing, recorded before the file exists."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def filled(tenant: Tenant) -> Tenant:
 
 @pytest.fixture
 def erased(filled: Tenant, control_log: Log) -> Iterator[AuditArchive]:
-    """A tenant of which only the archive of its log can be read."""
+    """A tenant whose log can only be read from the archive."""
     assert filled.server is not None
     with owner_connection(filled.server, database_of(filled), "test") as source, transaction.atomic(using="default"):
         archive = log_archive(
@@ -61,7 +61,7 @@ def recorded(tenant_id: str) -> list[ControlAuditLog]:
     return list(ControlAuditLog.objects.filter(action="audit.export", resource_id=tenant_id).order_by("id"))
 
 
-def test_the_command_writes_the_log_and_says_where_it_ends(filled: Tenant, tmp_path: Path) -> None:
+def test_the_command_writes_the_log_and_shows_its_end(filled: Tenant, tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     result = seo_gen("audit", "export", "--tenant-id", filled.id, "--output", str(file), "--json")
     assert result.returncode == 0, result.stderr
@@ -92,7 +92,7 @@ def test_the_command_writes_the_log_and_says_where_it_ends(filled: Tenant, tmp_p
     }
     assert file.stat().st_mode & 0o777 == 0o600
     shown = seo_gen("audit", "export", "--tenant-id", filled.id, "--output", str(tmp_path / "again.jsonl"))
-    assert f"{len(lines)} entries of the audit log are in " in shown.stdout and head.hash in shown.stdout
+    assert f"Wrote {len(lines)} audit log entries to " in shown.stdout and head.hash in shown.stdout
     assert (tmp_path / "again.jsonl").read_bytes() == content, "exporting leaves no trace in the tenant's own log"
 
 
@@ -113,15 +113,13 @@ def test_the_control_log_is_exported_up_to_its_own_entry(tenant: Tenant, tmp_pat
     assert (entry.previous_hash, entry.details and entry.details["head"]) == (last["entry_hash"], last["entry_hash"])
 
 
-def test_an_erased_tenants_log_comes_from_the_archive_with_the_digest_that_it_recorded(
-    erased: AuditArchive, tmp_path: Path
-) -> None:
+def test_an_erased_tenants_log_has_the_digest_recorded_in_the_archive(erased: AuditArchive, tmp_path: Path) -> None:
     exported = audit_export(tenant_id=erased.tenant_id, output=str(tmp_path / "log"))
     assert (exported.source, exported.entries, exported.head) == ("archive", erased.entries, erased.head_hash)
     assert hashlib.sha256((tmp_path / "log").read_bytes()).hexdigest() == exported.sha256 == erased.digest
 
 
-def test_a_copys_log_begins_with_the_identity_of_its_original(
+def test_a_copys_log_starts_with_the_identity_of_its_original(
     filled: Tenant, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     from tenants.backup.backup import tenant_backup
@@ -138,7 +136,7 @@ def test_a_copys_log_begins_with_the_identity_of_its_original(
     assert exported.first_bad is None
 
 
-def test_a_broken_log_is_written_as_it_is(filled: Tenant, tenant_log: Log, tmp_path: Path) -> None:
+def test_a_broken_log_is_exported_unchanged(filled: Tenant, tenant_log: Log, tmp_path: Path) -> None:
     with tenant_log.as_superuser() as superuser:
         superuser.execute("ALTER TABLE audit_logs DISABLE TRIGGER ALL")
         superuser.execute("DELETE FROM audit_logs WHERE sequence = 2")
@@ -147,7 +145,7 @@ def test_a_broken_log_is_written_as_it_is(filled: Tenant, tenant_log: Log, tmp_p
     assert (tmp_path / "log").exists()
 
 
-def test_to_s3_and_not_over_what_is_there(filled: Tenant, s3_place: str) -> None:
+def test_an_export_to_s3_does_not_overwrite(filled: Tenant, s3_place: str) -> None:
     file = f"{s3_place}/{filled.id}.jsonl"
     exported = audit_export(tenant_id=filled.id, output=file)
     content = place_at(s3_place).read(f"{filled.id}.jsonl")
@@ -157,7 +155,7 @@ def test_to_s3_and_not_over_what_is_there(filled: Tenant, s3_place: str) -> None
     assert place_at(s3_place).read(f"{filled.id}.jsonl") == content
 
 
-def test_a_file_that_exists_stays_as_it_is(filled: Tenant, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(filled: Tenant, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("mine")
     result = seo_gen("audit", "export", "--tenant-id", filled.id, "--output", str(tmp_path / "log"))
     assert result.returncode == 1 and "exists already" in result.stderr
@@ -165,13 +163,13 @@ def test_a_file_that_exists_stays_as_it_is(filled: Tenant, tmp_path: Path) -> No
     assert recorded(filled.id) == []
 
 
-def test_what_cannot_be_recorded_is_not_exported(filled: Tenant, tmp_path: Path) -> None:
+def test_nothing_is_exported_if_it_cannot_be_recorded(filled: Tenant, tmp_path: Path) -> None:
     with patch("audit.log.entries.ACTIONS", ACTIONS - {"audit.export"}), pytest.raises(UnknownAction):
         audit_export(tenant_id=filled.id, output=str(tmp_path / "log"))
     assert os.listdir(tmp_path) == []
 
 
-def test_what_fails_on_the_way_leaves_nothing(filled: Tenant, tmp_path: Path, s3_place: str) -> None:
+def test_a_failed_export_leaves_nothing(filled: Tenant, tmp_path: Path, s3_place: str) -> None:
     with patch("audit.log.archive.parse_line", side_effect=RuntimeError), pytest.raises(RuntimeError):
         audit_export(tenant_id=filled.id, output=str(tmp_path / "log"))
     with patch("audit.log.archive.parse_line", side_effect=RuntimeError), pytest.raises(RuntimeError):
@@ -207,8 +205,8 @@ def test_unknown_unreachable_and_unfinished_tenants_are_refused(tenant: Tenant, 
     assert os.listdir(tmp_path) == []
 
 
-def test_entries_that_are_added_meanwhile_are_not_in_it(filled: Tenant, tenant_log: Log, tmp_path: Path) -> None:
-    """The file is one moment: what a writer commits while lines are written comes later in the log."""
+def test_entries_added_meanwhile_are_left_out(filled: Tenant, tenant_log: Log, tmp_path: Path) -> None:
+    """The file is a snapshot: entries committed while it is written are not in it."""
     added = 0
 
     def append_and_read(line: bytes) -> tuple[list[str | None], str]:

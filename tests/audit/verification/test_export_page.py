@@ -1,4 +1,4 @@
-"""The button "Export" on the pages of both audit logs: the whole log as a file, recorded before it is handed out."""
+"""The button "Export" on the pages of both audit logs: the whole log as a file, recorded before it is sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.audit.verification.test_verify_audit_export import verify
 from tests.support.staff import Filled
 
 CONTROL = "/admin/audit_control/controlauditlog/"
-# What a new tenant's log holds.
+# The entries of a new tenant's log.
 CREATED = 1
 
 
@@ -71,7 +71,7 @@ def test_the_control_log_is_exported_up_to_its_own_entry(browser: Client, tmp_pa
     assert len(file.read_bytes().splitlines()) == entry.details["entries"] == entry.sequence - 1
 
 
-def test_what_is_written_meanwhile_comes_later(browser: Client, tenant: Tenant) -> None:
+def test_entries_written_meanwhile_are_left_out(browser: Client, tenant: Tenant) -> None:
     append(tenant, 5 - CREATED)
     with patch.object(file_format, "BATCH", 2):
         response = browser.get(f"{page(tenant)}export/")
@@ -83,7 +83,7 @@ def test_what_is_written_meanwhile_comes_later(browser: Client, tenant: Tenant) 
     assert lines_check(lines, tenant.identity)[0] is None and len(lines) == 5
 
 
-def test_one_tenants_export_holds_nothing_of_anothers(browser: Client, tenant_pair: tuple[Tenant, Tenant]) -> None:
+def test_an_export_contains_no_other_tenants_entries(browser: Client, tenant_pair: tuple[Tenant, Tenant]) -> None:
     first, second = tenant_pair
     append(first, 2)
     append(second, 4 - CREATED)
@@ -93,7 +93,7 @@ def test_one_tenants_export_holds_nothing_of_anothers(browser: Client, tenant_pa
         assert not AuditLog.objects.filter(action="audit.export").exists()
 
 
-def test_what_cannot_be_recorded_is_not_handed_out(browser: Client, tenant: Tenant) -> None:
+def test_an_export_that_cannot_be_recorded_is_refused(browser: Client, tenant: Tenant) -> None:
     append(tenant, 2)
     with patch("audit.log.entries.ACTIONS", ACTIONS - {"audit.export"}):
         for address in (f"{page(tenant)}export/", f"{CONTROL}export/"):
@@ -102,7 +102,9 @@ def test_what_cannot_be_recorded_is_not_handed_out(browser: Client, tenant: Tena
 
 
 @pytest.mark.parametrize(("permission", "status"), [(None, 403), ("view", 200)])
-def test_it_takes_the_permission_to_view(tenant: Tenant, staff: User, permission: str | None, status: int) -> None:
+def test_exporting_requires_the_view_permission(
+    tenant: Tenant, staff: User, permission: str | None, status: int
+) -> None:
     if permission:
         staff.user_permissions.set(Permission.objects.filter(codename__in=("view_auditlog", "view_controlauditlog")))
     client = Client()
@@ -115,7 +117,7 @@ def test_it_takes_the_permission_to_view(tenant: Tenant, staff: User, permission
 
 
 def test_every_way_to_a_files_content_is_recorded(browser: Client, filled: Filled) -> None:
-    """Pages show inputs, paths, digests and the title of what was written; the text is in the download alone."""
+    """Pages show inputs, paths, digests and the title of the article; only the download has its text."""
     ids = {"run": filled.run.pk, "step": filled.step.pk, "artifact": filled.artifact.pk, "runcost": filled.run.pk}
     for model, pk in ids.items():
         for address in (f"{filled.site}runs/{model}/", f"{filled.site}runs/{model}/{pk}/change/"):

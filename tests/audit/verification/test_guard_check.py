@@ -1,4 +1,4 @@
-"""What guards a log is what our migrations make, on every server; whatever else is named."""
+"""On every server our migrations create the expected guards; anything else is reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.tenant_fixtures import MakeTenant
 
 EXTERNAL = os.environ.get("EXTERNAL_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
 MODIFICATION = "trigger prevent_audit_log_modification on {log}"
-# (what is done, what is said about it).
+# (change, reported problem).
 ATTACKS = [
     ("ALTER TABLE {log} DISABLE TRIGGER prevent_audit_log_modification", MODIFICATION + " is disabled"),
     (
@@ -48,32 +48,35 @@ ATTACKS = [
         " SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NEW; END'",
         "function public.chain_{log} is “",
     ),
-    ("GRANT EXECUTE ON FUNCTION chain_{log}() TO PUBLIC", "privileges of PUBLIC on function chain_{log} must not"),
+    ("GRANT EXECUTE ON FUNCTION chain_{log}() TO PUBLIC", "privileges of PUBLIC on function chain_{log} should not"),
     ("ALTER FUNCTION chain_{log}() RESET search_path", "function public.chain_{log} is “"),
-    ("GRANT UPDATE ON {log} TO PUBLIC", "privileges of PUBLIC on {log} must not be there: UPDATE"),
-    ("GRANT UPDATE (details) ON {log} TO PUBLIC", "privileges of PUBLIC on column {log}.details must not"),
+    ("GRANT UPDATE ON {log} TO PUBLIC", "privileges of PUBLIC on {log} should not exist: UPDATE"),
+    ("GRANT UPDATE (details) ON {log} TO PUBLIC", "privileges of PUBLIC on column {log}.details should not"),
     (
         "GRANT DELETE ON {log} TO {application}",
         "privileges of application on {log} is “DELETE, INSERT, SELECT” instead of “INSERT, SELECT”",
     ),
-    ("GRANT SELECT ON {head} TO {application}", "privileges of application on {head} must not be there: SELECT"),
-    ("CREATE ROLE guard_test; GRANT INSERT ON {log} TO guard_test", "privileges of role guard_test on {log} must not"),
+    ("GRANT SELECT ON {head} TO {application}", "privileges of application on {head} should not exist: SELECT"),
+    (
+        "CREATE ROLE guard_test; GRANT INSERT ON {log} TO guard_test",
+        "privileges of role guard_test on {log} should not",
+    ),
     ("ALTER TABLE {log} OWNER TO {application}", "table {log} is “owner: application, "),
-    ("GRANT {owner} TO {application}", " to become the owner must not be there"),
-    ("GRANT pg_write_all_data TO {application}", " to change {head} by way of another role must not be there"),
-    ("CREATE RULE quiet AS ON INSERT TO {log} DO INSTEAD NOTHING", "rule quiet on {log} must not be there"),
+    ("GRANT {owner} TO {application}", " to become the owner should not exist"),
+    ("GRANT pg_write_all_data TO {application}", " to change {head} by way of another role should not exist"),
+    ("CREATE RULE quiet AS ON INSERT TO {log} DO INSTEAD NOTHING", "rule quiet on {log} should not exist"),
     (
         "ALTER TABLE {log} ENABLE ROW LEVEL SECURITY",
         "table {log} is “owner: owner, kind r, persistence p, row security",
     ),
-    ("CREATE POLICY hidden ON {log} USING (false)", "policy hidden on {log} must not be there"),
+    ("CREATE POLICY hidden ON {log} USING (false)", "policy hidden on {log} should not exist"),
     ("ALTER TABLE {log} SET UNLOGGED", "table {log} is “owner: owner, kind r, persistence u”"),
-    ("CREATE TABLE child () INHERITS ({log})", "table child, which inherits from {log} must not be there"),
+    ("CREATE TABLE child () INHERITS ({log})", "table child, which inherits from {log} should not exist"),
     ("ALTER TABLE {log} DROP CONSTRAINT {log}_sequence_key", "constraint UNIQUE (sequence) on {log} is missing"),
     (
         "CREATE TRIGGER quiet BEFORE INSERT ON {log} FOR EACH ROW WHEN (NEW.action = 'x')"
         " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-        "trigger quiet on {log} must not be there",
+        "trigger quiet on {log} should not exist",
     ),
     ("ALTER TABLE {log} RENAME TO elsewhere", "table {log} is missing"),
 ]
@@ -81,7 +84,7 @@ ATTACKS = [
 
 @pytest.fixture
 def connection(log: Log) -> Iterator[BaseDatabaseWrapper]:
-    """A superuser's connection of Django's; whatever a test does with it is rolled back."""
+    """A superuser's Django connection; every change made with it is rolled back."""
     name = psycopg.conninfo.conninfo_to_dict(log.superuser_url)["dbname"]
     with (
         superuser_connection(log.superuser_url, str(name)) as found,
@@ -97,7 +100,7 @@ def roles(log: Log, tenant: Tenant) -> LogRoles:
 
 
 @pytest.mark.parametrize(("statement", "told"), ATTACKS)
-def test_what_is_done_to_the_guards_is_named(
+def test_changed_guards_are_reported(
     connection: BaseDatabaseWrapper, log: Log, roles: LogRoles, statement: str, told: str
 ) -> None:
     names = {"log": log.table, "head": log.head, "application": roles.application, "owner": roles.owner}
@@ -119,7 +122,7 @@ def test_the_application_itself_sees_the_guards_of_the_control_database(kind: st
 
 
 @pytest.mark.parametrize("kind", sorted(TABLES))
-def test_the_hash_is_that_of_what_must_be_there(kind: str) -> None:
+def test_the_known_hash_is_that_of_the_expected_guards(kind: str) -> None:
     assert guards_hash(dict(EXPECTED[kind])) in KNOWN[kind]
 
 
@@ -136,7 +139,7 @@ def external_server() -> Iterator[DatabaseServer]:
 
 
 @pytest.mark.external
-def test_they_read_alike_on_a_server_of_another_version(
+def test_guards_read_the_same_on_another_server_version(
     external_server: DatabaseServer, make_tenant: MakeTenant
 ) -> None:
     tenant = make_tenant(server_name="external")

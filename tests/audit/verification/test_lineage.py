@@ -1,4 +1,4 @@
-"""A restore explains what a rollback would look like; and nothing else does."""
+"""Only a restore explains a state that looks like a rollback."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def victim(tenant_log: Log, tenant: Tenant) -> Victim:
 
 @pytest.fixture
 def backup(victim: Victim, tmp_path: Path) -> str:
-    """A backup of the log with a few entries, which then went on, anchored on the way."""
+    """A backup of a log with a few entries, which was then continued and anchored."""
     victim.append(3)
     audit_anchor()
     [outcome] = tenant_backup(tenant_id=victim.tenant.id, output=str(tmp_path))
@@ -57,7 +57,7 @@ def kinds(report: LogReport) -> list[Kind]:
     return [one.kind for one in report.problems]
 
 
-def test_a_restore_is_no_rollback(victim: Victim, backup: str) -> None:
+def test_a_restore_is_not_a_rollback(victim: Victim, backup: str) -> None:
     assert victim.report().problems == []
     tenant_restore(tenant_id=victim.tenant.id, backup_file=backup)
     report = victim.report()
@@ -69,13 +69,13 @@ def test_a_restore_is_no_rollback(victim: Victim, backup: str) -> None:
     assert report.last_good_anchor is not None and report.last_good_anchor.sequence == report.entries
 
 
-def test_neither_is_its_undoing_nor_the_undoing_of_that(victim: Victim, backup: str) -> None:
+def test_an_undo_or_its_undo_is_not_a_rollback(victim: Victim, backup: str) -> None:
     tenant_restore(tenant_id=victim.tenant.id, backup_file=backup)
     victim.append(1)
     audit_anchor()
     tenant_restore_undo(tenant_id=victim.tenant.id)
     report = victim.report()
-    # Those of the state in between are explained; those of the first one are true again.
+    # Anchors of the replaced state are explained; those of the first state match again.
     assert (report.problems, report.anchors, report.explained) == ([], 3, 1)
     victim.append(1)
     audit_anchor()
@@ -108,8 +108,8 @@ def test_a_restore_hides_no_change_of_what_came_after(victim: Victim, backup: st
     assert kinds(victim.report()) == [Kind.RECOMPUTED]
 
 
-def test_a_restore_that_the_log_does_not_hold_is_a_rollback(victim: Victim, backup: str) -> None:
-    """The log is put back to before the restore by hand: then the anchors of its first state fit again, and yet."""
+def test_a_restore_missing_from_the_log_is_a_rollback(victim: Victim, backup: str) -> None:
+    """Rolled back by hand to before the restore: the anchors of the first state match, but it is reported."""
     tenant_restore(tenant_id=victim.tenant.id, backup_file=backup)
     with victim.triggers_off() as superuser:
         superuser.execute("DELETE FROM audit_logs WHERE sequence > 4")
@@ -118,8 +118,8 @@ def test_a_restore_that_the_log_does_not_hold_is_a_rollback(victim: Victim, back
     assert kinds(report) == [Kind.ROLLED_BACK]
 
 
-def test_the_tenants_own_word_explains_nothing(victim: Victim, backup: str) -> None:
-    """A log that was put back and claims a restore: only the control log's word counts, and it is chained itself."""
+def test_a_restore_claimed_by_the_tenants_log_alone_explains_nothing(victim: Victim, backup: str) -> None:
+    """A log that was rolled back and claims a restore: only the control log, which is chained too, can explain it."""
     with victim.triggers_off() as superuser:
         superuser.execute("DELETE FROM audit_logs WHERE sequence > 3")
         victim.recompute(superuser, 3)
@@ -146,7 +146,7 @@ def test_a_restore_of_another_tenant_explains_nothing(victim: Victim, backup: st
     assert kinds(victim.report()) == [Kind.ROLLED_BACK]
 
 
-def test_a_copy_begins_a_life_of_its_own(victim: Victim, backup: str) -> None:
+def test_a_copy_starts_a_new_life(victim: Victim, backup: str) -> None:
     report = tenant_clone(tenant_id=victim.tenant.id, new_id=f"copy-{uuid.uuid4().hex[:8]}", backup_file=backup)
     copy = Tenant.objects.get(pk=report.tenant_id)
     try:
@@ -159,7 +159,7 @@ def test_a_copy_begins_a_life_of_its_own(victim: Victim, backup: str) -> None:
 
 
 def _claim(superuser: psycopg.Connection, operation: str) -> dict[str, object]:
-    """Append an entry such as a restore leaves."""
+    """Append an entry like that of a restore."""
     [(sequence, hash_there)] = superuser.execute("SELECT sequence, hash FROM audit_chain_heads").fetchall()
     restored = {"sequence": sequence, "hash": hash_there}
     superuser.execute(
@@ -188,18 +188,18 @@ def restored(hour: float, replaced: int, back_to: int) -> Restored:
     [
         # Nothing was ever restored.
         (anchor(5, 1), [], [], False),
-        # Of the replaced state, behind the point that it was put back to, before it, and behind its own end.
+        # Of the replaced state: after the restored point, before it, and after the state's own end.
         (anchor(7, 1), [restored(2, 10, 5)], [True], True),
         (anchor(5, 1), [restored(2, 10, 5)], [True], False),
         (anchor(11, 1), [restored(2, 10, 5)], [True], False),
-        # At its end: only with the hash that it ended with.
+        # At its end: only with the hash of its last entry.
         (anchor(10, 1), [restored(2, 10, 5)], [True], True),
         (anchor(10, 1, "x"), [restored(2, 10, 5)], [True], False),
         # Taken after the restore.
         (anchor(7, 3), [restored(2, 10, 5)], [True], False),
-        # The log is not what the restore left.
+        # The log is not the one that the restore produced.
         (anchor(7, 1), [restored(2, 10, 5)], [False], False),
-        # Undone: the state in between is off the path, that before it is on it.
+        # Undone: the state in between is not on the path, the one before it is.
         (anchor(7, 3), [restored(2, 10, 5), restored(4, 8, 10)], [False, True], True),
         (anchor(9, 3), [restored(2, 10, 5), restored(4, 8, 10)], [False, True], False),
         (anchor(7, 1), [restored(2, 10, 5), restored(4, 8, 10)], [False, True], False),

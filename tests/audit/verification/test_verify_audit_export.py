@@ -1,4 +1,4 @@
-"""The standalone script: whole files pass, and whatever was done to one is found and named. A program of its own."""
+"""The standalone script: unbroken files pass, and every change to one is reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Lines = list[bytes]
 
 
 def verify(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run it without our packages in reach."""
+    """Run the script without access to our packages."""
     return subprocess.run(
         [sys.executable, "-I", str(SCRIPT), str(file), *options],
         cwd=file.parent,
@@ -62,7 +62,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "log.jsonl"
 
 
-def test_it_is_short_and_needs_nothing_but_python() -> None:
+def test_it_is_short_and_needs_only_python() -> None:
     source = SCRIPT.read_text()
     assert len(source.splitlines()) < 100
     imported = {
@@ -91,7 +91,7 @@ def test_the_control_logs_export_passes(control_log: Log, file: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_without_identity_and_head_it_says_what_is_not_proven(file: Path) -> None:
+def test_without_identity_and_head_it_reports_what_is_not_proven(file: Path) -> None:
     file.write_bytes(b"".join(WHOLE))
     result = verify(file)
     assert result.returncode == 0 and "proven beyond that: nothing" in result.stdout
@@ -104,13 +104,13 @@ def changed(lines: Lines, number: int, **fields: object) -> Lines:
 
 
 def recomputed_alone(lines: Lines, number: int) -> Lines:
-    """Change an entry and give it the hash that it then must have, as who knows the form would."""
+    """Change an entry and recompute its hash, as someone who knows the format would."""
     document = json.loads(changed(lines, number, action="forged")[number - 1])
     return changed(lines, number, action="forged", entry_hash=entry_hash([document[name] for name in FIELDS]))
 
 
 def twice(lines: Lines, number: int) -> Lines:
-    """Put a second value before the one that is hashed: another reader may show the first."""
+    """Add a second value before the hashed one: another reader may show the first."""
     line = lines[number - 1].replace(b'"action"', b'"action": "shown instead", "action"', 1)
     return [*lines[: number - 1], line, *lines[number:]]
 
@@ -127,7 +127,7 @@ DAMAGE: dict[str, tuple[Callable[[Lines], Lines], int, str]] = {
     "renumbered": (lambda lines: changed(lines[:3] + lines[4:], 4, sequence="4"), 4, "does not follow"),
     "forged with its hash": (lambda lines: recomputed_alone(lines, 4), 5, "does not follow the entry before it"),
     "a forged end": (lambda lines: changed(lines, len(lines), entry_hash="0" * 64), len(WHOLE), "it was changed"),
-    "cut within a line": (lambda lines: [*lines[:-1], lines[-1][:40]], len(WHOLE), "not JSON, or was cut off"),
+    "cut within a line": (lambda lines: [*lines[:-1], lines[-1][:40]], len(WHOLE), "not JSON, or was truncated"),
     "not JSON": (lambda lines: [*lines[:5], b"nonsense\n", *lines[5:]], 6, "not JSON"),
     "not UTF-8": (lambda lines: [b"\xff\xfe\n", *lines], 1, "not JSON"),
     "an empty line": (lambda lines: [*lines[:2], b"\n", *lines[2:]], 3, "not JSON"),
@@ -141,7 +141,7 @@ DAMAGE: dict[str, tuple[Callable[[Lines], Lines], int, str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_the_first_bad_line_is_named_with_the_reason(file: Path, damage: str) -> None:
+def test_the_first_bad_line_is_reported_with_the_reason(file: Path, damage: str) -> None:
     change, number, reason = DAMAGE[damage]
     file.write_bytes(b"".join(change(WHOLE)))
     result = verify(file, "--identity", str(IDENTITY), "--head", HEAD)
@@ -168,11 +168,11 @@ def test_the_identity_proves_the_beginning(file: Path) -> None:
     file.write_bytes(b"".join(chain(["another tenant's"], UUID(int=7))))
     assert verify(file).returncode == 0
     result = verify(file, "--identity", str(IDENTITY))
-    assert result.returncode == 1 and "line 1: it does not begin this chain" in result.stdout
+    assert result.returncode == 1 and "line 1: it does not start this chain" in result.stdout
     assert verify(file, "--identity", str(UUID(int=7)).upper()).returncode == 0
 
 
-def test_an_empty_file_passes_only_as_the_log_that_has_no_entries_yet(file: Path) -> None:
+def test_an_empty_file_passes_only_as_a_log_without_entries(file: Path) -> None:
     file.write_bytes(b"")
     result = verify(file)
     assert result.returncode == 1 and "it holds no entries" in result.stdout
@@ -180,7 +180,7 @@ def test_an_empty_file_passes_only_as_the_log_that_has_no_entries_yet(file: Path
     assert verify(file, "--identity", str(IDENTITY), "--head", genesis_of(IDENTITY)).returncode == 0
 
 
-def test_what_cannot_be_read_and_wrong_usage_exit_2(file: Path) -> None:
+def test_an_unreadable_file_and_wrong_usage_exit_2(file: Path) -> None:
     result = verify(file)
     assert (result.returncode, result.stderr) == (2, f"{file} cannot be read: No such file or directory\n")
     file.write_bytes(b"".join(WHOLE))

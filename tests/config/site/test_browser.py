@@ -264,7 +264,7 @@ def test_a_prompt_is_copied_edited_and_activated(staffed: Browser, tenant: Tenan
     staffed.click_link("Activate")
     staffed.wait_for_text("Activate this version?")
     staffed.confirm()
-    staffed.wait_for_text("is what new runs use now.")
+    staffed.wait_for_text("New runs now use")
     with tenant_context(tenant):
         made = Prompt.objects.get(step="outline", is_active=True)
     assert made.version == active.version + 1 and "Mind the keyword." in made.content

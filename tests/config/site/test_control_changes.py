@@ -100,7 +100,7 @@ def test_a_change_that_cannot_be_audited_does_not_happen(browser: Client, model:
     form = {"provider": "openai", "model_name": "changed", "model_class": "pro"}
     with patch("audit.log.entries.ACTIONS", frozenset()):
         response = browser.post(f"/admin/llm/llmmodel/{model.pk}/change/", form, follow=True)
-    assert "is not the name of an audited action" in response.content.decode()
+    assert "is not an audited action" in response.content.decode()
     name = model.model_name
     model.refresh_from_db()
     assert model.model_name == name
@@ -146,7 +146,7 @@ def test_a_routing_to_a_provider_that_no_client_speaks_is_refused(
     model.delete()
     mistral.delete()
     assert response.status_code == 200
-    assert "There is no LLM provider &#x27;mistral&#x27;. There are: claude" in response.content.decode()
+    assert "There is no LLM provider &#x27;mistral&#x27;. Known providers: claude" in response.content.decode()
     assert StepLLMDefault.objects.get(pk="draft").provider_id == draft_default.provider_id
 
 
@@ -154,7 +154,7 @@ def test_a_provider_that_no_client_speaks_is_not_added(browser: Client) -> None:
     form = {"id": "mistral", "display_name": "Mistral", "api_base_url": "https://api.mistral.ai/v1", "is_active": "on"}
     response = browser.post("/admin/llm/llmprovider/add/", form)
     assert response.status_code == 200
-    assert "There is no LLM provider &#x27;mistral&#x27;. There are: claude" in response.content.decode()
+    assert "There is no LLM provider &#x27;mistral&#x27;. Known providers: claude" in response.content.decode()
     assert not LLMProvider.objects.filter(pk="mistral").exists()
 
 
@@ -173,8 +173,8 @@ def openai_provider() -> Iterator[LLMProvider]:
         ("https://user:key@api.openai.com", "is not a plain URL"),
         ("ftp://host", "is not a plain URL"),
         ("https://ho st", "is not a plain URL"),
-        ("http://api.openai.com/v1", "must begin with https://"),
-        ("http://127.0.0.1:29555/v1", "must begin with https://"),
+        ("http://api.openai.com/v1", "must start with https://"),
+        ("http://127.0.0.1:29555/v1", "must start with https://"),
         ("https://elsewhere.example/v1", "points to elsewhere.example, which is not an allowed host"),
     ],
 )

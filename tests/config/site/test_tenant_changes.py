@@ -220,10 +220,12 @@ def test_a_draft_that_a_browser_sends_back_unchanged_is_not_changed(browser: Cli
 def test_a_template_that_would_hang_is_refused_on_the_page(browser: Client, tenant: Tenant) -> None:
     response = browser.post(_draft(tenant), {"content": "{{ 2**(10**9) }}", "variables": "[]"})
     assert response.status_code == 200
-    assert "The template cannot be compiled: it needs more than 1 s of computing time." in response.content.decode()
+    assert "The template cannot be compiled: it needs more than 1 s of CPU time." in response.content.decode()
 
 
-@pytest.mark.parametrize(("text", "message"), [("\\u0000", "a text holds a NUL character"), ("\\ud800", "cannot be")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("\\u0000", "a text contains a NUL character"), ("\\ud800", "cannot be")]
+)
 def test_variables_that_the_database_cannot_hold_are_refused(
     browser: Client, tenant: Tenant, text: str, message: str
 ) -> None:
