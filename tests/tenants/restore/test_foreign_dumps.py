@@ -99,7 +99,7 @@ def assert_guests_alone(canary: Canary) -> None:
     [
         ("operator", r"The backup holds objects that no migration creates: operator \(1\)"),
         ("function", r"The backup's schema differs from what its migrations create: function quote_ident\(name\)"),
-        ("prepared", r"Loading the backup left \(1\)"),
+        ("prepared", r"Loading the backup left 1 prepared transaction behind"),
         (
             "path",
             r"Row 1 of table artifacts refers to '../../../../../etc/passwd', which does not belong to the tenant",
