@@ -36,7 +36,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     "tenants.fleet.batch": {"end": CONTROL},
     "tenants.servers.control_rights": {"control_rights_missing": CONTROL, "control_rights_problems": CONTROL},
     "tenants.schema.drift": {"note_schemas": CONTROL},
-    "tenants.routing.held_transaction": {"speak": NAMELESS},
+    "tenants.routing.held_transaction": {"send_statements": NAMELESS},
     "tenants.management.commands.migrate": {"execute": NOT_SQL},
     "tenants.transfer.new_tenant": {"fill": f"{NAMELESS}; {PROVEN}"},
     "tenants.operations": {"_execute": CONTROL, "_held_by": CONTROL},
