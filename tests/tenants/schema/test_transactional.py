@@ -96,4 +96,4 @@ def test_the_system_check_names_the_migration_and_says_how_to_write_it(next_rele
         [message] = tenant_migrations_are_transactional()
     assert (message.id, message.level) == ("tenants.E002", checks.ERROR)
     assert "Tenant migration runs.0003_bad cannot be applied all or nothing" in message.msg
-    assert message.hint is not None and "the plain way" in message.hint
+    assert message.hint is not None and "without CONCURRENTLY" in message.hint
