@@ -33,7 +33,7 @@ def test_every_row_names_a_test_that_exists() -> None:
 def test_every_attack_test_is_in_the_table() -> None:
     named = {test for *_cells, test in rows()}
     for file in ATTACKING:
-        path = f"tests/audit/{file}"
+        path = f"tests/audit/verification/{file}"
         tests = {name for name in functions(CHECKOUT / path) if name.startswith("test_")}
         missing = {name for name in tests if f"`{path}::{name}`" not in named}
         assert missing <= {"test_the_archived_log_of_an_erased_tenant_verifies"}

@@ -29,6 +29,7 @@ from tenants.transfer.clone import tenant_clone
 from tests.audit.archives import forget
 from tests.audit.conftest import Log, control_log, tenant_log
 from tests.support.program import seo_gen
+from tests.tenants.conftest import s3_place as s3_place
 from tests.tenants.support.filled import add_run
 
 __all__ = ["control_log", "tenant_log"]
