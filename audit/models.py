@@ -9,7 +9,7 @@ from config.base.fields import SerialField, SqlNow
 
 
 class AuditEntry(models.Model):
-    """One event. Never updated or deleted: the database refuses both (see `audit.log.guards`).
+    """One event. Never updated or deleted: the database refuses both (see `audit.log.chain_sql`).
 
     `user_id` is text and not a foreign key, so deleting a user does not change the log.
     """
@@ -43,7 +43,7 @@ class ChainHeadRow(models.Model):
     """The end of a log's hash chain: one row, which only the owner's trigger function may read or change."""
 
     only_row = models.BooleanField(primary_key=True, default=True, db_default=True)
-    # 0: no entries yet; `hash` is then the genesis hash (see `audit.log.guards.BIND_CHAIN_SQL`).
+    # 0: no entries yet; `hash` is then the genesis hash (see `audit.log.chain_sql.BIND_CHAIN_SQL`).
     sequence = models.BigIntegerField(db_default=0)
     hash = models.TextField()
 

@@ -6,20 +6,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import (
-    audit,
-    audit_verify,
-    backup,
-    children,
-    creation,
-    environment,
-    erasure,
-    migration,
-    routing,
-    start,
-    steps,
-)
+from benchmarks import children, environment, start
+from benchmarks.audit_log import audit, audit_verify
+from benchmarks.engine import steps
 from benchmarks.tables import Table
+from benchmarks.tenants import backup, creation, erasure, migration, routing
 
 BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
     "start": start.start,

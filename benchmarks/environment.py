@@ -15,7 +15,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from benchmarks.instant_llm import Observer, instant_llm
+from benchmarks.engine.instant_llm import Observer, instant_llm
 from config import stack
 from config.stack.postgres import SUPERUSER
 from config.stack.state import load_secrets, load_state

@@ -16,7 +16,7 @@ from config.queue import broker
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 broker.register()
-app = Celery("seo_gen", amqp="runs.messages.sending:GuardedAMQP")
+app = Celery("seo_gen", amqp="runs.messages.size_guard:GuardedAMQP")
 # `celery.current_app` is per thread: without this, threads that did not import this module (gunicorn's, a pool's) would
 # get an unconfigured application, which sends to guest@localhost:5672. Only code that sends messages imports this
 # module (`runs.messages.sending`), so that other commands need not load Celery.

@@ -13,8 +13,8 @@ from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from config.site.admin_base import StaffAdmin
-from llm.clients import PROVIDER_IDS, require_callable
 from llm.clients.base_urls import without_credentials
+from llm.clients.registry import PROVIDER_IDS, require_callable
 from llm.errors import LLMError, UnknownProvider
 from llm.models import LLMProvider, StepLLMDefault
 from llm.selectors import require_routable, resolve_model

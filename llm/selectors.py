@@ -5,7 +5,7 @@ from decimal import Decimal
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import QuerySet
 
-from llm.clients import client_for, require_callable
+from llm.clients.registry import client_for, require_callable
 from llm.errors import InactiveProvider, InvalidModelClass, NoActiveModel, UnknownProvider
 from llm.models import LLMModel, LLMProvider, ModelClass, StepLLMDefault
 from llm.types import PipelineStep, ResolvedModel

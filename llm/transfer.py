@@ -8,7 +8,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm.clients import PROVIDER_IDS, require_callable
+from llm.clients.registry import PROVIDER_IDS, require_callable
 from llm.models import LLMModel, LLMProvider, ModelClass, StepLLMDefault
 
 

@@ -15,7 +15,7 @@ from tenants.erasure import steps
 from tenants.errors import FleetBusy, ServerError, TenantBusy
 from tenants.files.age_encryption import age_identity_require
 from tenants.files.locations import place_at
-from tenants.fleet.batch_record import batch_applied, batch_decide, batch_end, fleet_lock
+from tenants.fleet.batch import batch_applied, batch_decide, batch_end, fleet_lock
 from tenants.fleet.migrate import WORKERS
 from tenants.fleet.two_phase import end_all, lost
 from tenants.lifecycle import create, rotate

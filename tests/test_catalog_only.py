@@ -33,7 +33,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     "runs.messages.sending": {"erase_messages": NOT_SQL},
     "runs.services.sweep": {"tenant_sweep": NAMELESS},
     "audit.verification.logs": {"_row": CONTROL},
-    "tenants.fleet.batch": {"end": CONTROL},
+    "tenants.fleet.batch_jobs": {"end": CONTROL},
     "tenants.servers.control_rights": {"control_rights_missing": CONTROL, "control_rights_problems": CONTROL},
     "tenants.schema.drift": {"note_schemas": CONTROL},
     "tenants.routing.held_transaction": {"send_statements": NAMELESS},

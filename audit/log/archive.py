@@ -16,9 +16,9 @@ from django.utils.translation import ngettext
 
 from audit.control.models import ArchivedAuditLog, AuditArchive
 from audit.errors import ArchiveDiffers
-from audit.log.chain import ChainHead, chain_head, genesis_of
+from audit.log.chain_check import ChainHead, chain_head, genesis_of
+from audit.log.chain_sql import HASHED_FIELDS
 from audit.log.file_format import audit_lines, entry_hash, json_line, parse_line
-from audit.log.guards import HASHED_FIELDS
 from audit.log.safe_search_path import catalog_only
 
 CONTROL = "default"

@@ -1,6 +1,6 @@
 """The file format of an audit log: one JSON document per line, with every hashed field as text.
 
-`audit.log.guards.HASHED_FIELDS` describes what is hashed; `entry_hash` computes the hash without a database.
+`audit.log.chain_sql.HASHED_FIELDS` describes what is hashed; `entry_hash` computes the hash without a database.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from uuid import UUID
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from audit.log.chain import ChainHead, genesis_of
-from audit.log.guards import HASHED_FIELDS
+from audit.log.chain_check import ChainHead, genesis_of
+from audit.log.chain_sql import HASHED_FIELDS
 from audit.log.safe_search_path import catalog_only
 
 FIELDS = (

@@ -16,7 +16,7 @@ from django.db import connections, transaction
 from django.utils.translation import gettext as _
 
 from audit.control.models import AuditAnchor
-from audit.log.chain import ChainHead, genesis_of
+from audit.log.chain_check import ChainHead, genesis_of
 from audit.log.entries import record
 from audit.verification.anchor_documents import anchor_place, document_write
 from audit.verification.anchors import Anchor, anchors_digest

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from audit.control.models import AuditArchive
 from audit.log.archive import LogSummary, archived_lines, log_summary
-from audit.log.chain import CONTROL_CHAIN
+from audit.log.chain_check import CONTROL_CHAIN
 from audit.log.entries import record
 from audit.log.file_format import audit_lines
 from config.base.databases import CONTROL

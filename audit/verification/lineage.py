@@ -19,7 +19,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from audit.control.models import ControlAuditLog
-from audit.log.chain import ChainHead
+from audit.log.chain_check import ChainHead
 from audit.verification.anchors import Anchor
 
 CONTROL = "default"

@@ -17,8 +17,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from audit.log.chain import ChainHead
-from audit.log.guards import entry_hash_sql
+from audit.log.chain_check import ChainHead
+from audit.log.chain_sql import entry_hash_sql
 from audit.log.safe_search_path import catalog_only
 from audit.verification.anchors import Anchor
 
@@ -120,7 +120,7 @@ class Deviation:
 def chain_fault(connection: BaseDatabaseWrapper, log: LiteralString, genesis: str) -> tuple[int, Problem | None]:
     """Return (number of entries, problem with the first bad one or None).
 
-    `genesis` is the hash that the first entry follows (`audit.log.chain.genesis_of`).
+    `genesis` is the hash that the first entry follows (`audit.log.chain_check.genesis_of`).
     """
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(CHANGED.replace("{hash}", entry_hash_sql("entry")).replace("{log}", log))

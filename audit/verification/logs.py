@@ -10,7 +10,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 
-from audit.log.chain import ChainHead
+from audit.log.chain_check import ChainHead
 from audit.log.entries import record
 from audit.verification.guard_check import LogRoles
 from audit.verification.log_check import Ends, log_ends
@@ -21,7 +21,7 @@ from tenants.servers.session import parse_location
 TENANT_LOG: LiteralString = "audit_logs"
 TENANT_HEAD: LiteralString = "audit_chain_heads"
 CONTROL_LOG: LiteralString = "control_audit_logs"
-# The hash that the control log's first entry follows (`audit.log.guards`).
+# The hash that the control log's first entry follows (`audit.log.chain_sql`).
 CONTROL_GENESIS = hashlib.sha256(b"seo-gen audit chain of control_audit_logs").hexdigest()
 LAST = "SELECT sequence, entry_hash FROM public.control_audit_logs ORDER BY sequence DESC LIMIT 1"
 

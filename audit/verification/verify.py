@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 
 from audit.control.models import AuditAnchor, AuditArchive, ControlAuditLog
 from audit.log.archive import archive_problem
-from audit.log.chain import ChainHead, genesis_of
+from audit.log.chain_check import ChainHead, genesis_of
 from audit.log.entries import record
 from audit.verification.anchors import Anchor
 from audit.verification.evidence import Evidence, evidence_gather

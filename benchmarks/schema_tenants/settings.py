@@ -4,7 +4,7 @@ import os
 
 import environ
 
-from benchmarks.releases import migration_modules
+from benchmarks.tenants.releases import migration_modules
 
 DATABASES = {
     "default": {

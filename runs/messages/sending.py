@@ -1,8 +1,4 @@
-"""Send wake-ups through Celery, and refuse messages large enough to hold anything else.
-
-Celery swallows errors from `before_task_publish` receivers (`celery.utils.dispatch.signal.Signal.send`). So the guard
-sits where every task message passes: the application is created with `Celery(…, amqp=GuardedAMQP)`.
-"""
+"""Send wake-ups through Celery, and count or remove those that wait."""
 
 import base64
 import json
@@ -12,14 +8,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
-from celery.app.amqp import AMQP
 from django.utils.translation import gettext as _
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from config.celery import app
-from runs.errors import BrokerUnavailable, MessageTooLarge, NoWorker
-from runs.messages.format import MAX_MESSAGE_BYTES, is_uuid
+from runs.errors import BrokerUnavailable, NoWorker
+from runs.messages.format import is_uuid
 from runs.messages.task_names import EXECUTE_STEP
 
 logger = logging.getLogger(__name__)
@@ -30,30 +25,6 @@ ANSWER_S = 1
 WORKER_ANSWERS_S = (1, 4)
 # What kombu raises if the broker cannot be reached, and the errors that pass through it later.
 UNREACHABLE = (OperationalError, OSError, RedisError)
-
-
-class GuardedAMQP(AMQP):
-    """Refuses to send a task message larger than `MAX_MESSAGE_BYTES`."""
-
-    def _create_task_sender(self) -> Callable[..., Any]:
-        send = super()._create_task_sender()  # type: ignore[misc]  # missing from celery-types
-
-        def send_small(producer: Any, name: str, message: Any, **options: Any) -> Any:
-            refuse_large(name, message, options.get("headers"))
-            return send(producer, name, message, **options)
-
-        return send_small
-
-
-def refuse_large(name: str, message: Any, more_headers: Any = None) -> None:
-    """Raise `MessageTooLarge` if headers and body (a Celery `task_message`) exceed the limit."""
-    size_bytes = len(json.dumps([message.headers, more_headers, message.body], default=str))
-    if size_bytes > MAX_MESSAGE_BYTES:
-        raise MessageTooLarge(
-            _("A message to %(task)s has %(size)d bytes; the limit is %(limit)d.")
-            % {"task": name, "size": size_bytes, "limit": MAX_MESSAGE_BYTES},
-            hint=_("Send only ids in messages, and put content into the storage."),
-        )
 
 
 def send_wake_up(tenant_id: str, run_id: UUID, step: str, *, delay_s: float | None = None) -> None:

@@ -1,7 +1,6 @@
 """Claim a step by compare-and-set, with a lease in database time and a fencing token."""
 
 from datetime import timedelta
-from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
@@ -12,9 +11,9 @@ from django.db.models.functions import Coalesce, Now
 from django.utils.translation import ngettext
 
 from audit.log.entries import record
-from llm.selectors import prices_of
 from runs.models import WORKING, Run, RunStatus, Step, StepStatus
 from runs.services.finish import fail_run
+from runs.services.price_snapshot import price_snapshot
 from runs.types import Claim, PinnedPrompt
 
 # Due: pending, and any retry delay has passed.
@@ -87,16 +86,10 @@ def _take(alias: str, row: Step, owner: str) -> bool:
             wake_count=0,
             # A takeover counts as an attempt.
             retry_count=row.retry_count + int(row.status == StepStatus.RUNNING),
-            **_prices(row),
+            # Only the first claim stores prices; a token counts the claims since the fence.
+            **({} if row.lease_token % FENCE else price_snapshot(row)),
         )
     )
-
-
-def _prices(row: Step) -> dict[str, Decimal | None]:
-    """Return the prices to store. A step keeps the prices of its first claim, so later claims store none."""
-    if row.lease_token % FENCE:
-        return {}
-    return prices_of(str(row.llm_provider), str(row.llm_model))
 
 
 def _lease_end() -> CombinedExpression:

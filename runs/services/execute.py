@@ -9,7 +9,7 @@ from django.db import InterfaceError, InternalError, OperationalError
 from django.utils.translation import gettext as _
 
 from config.base.errors import SeoGenError
-from llm.clients import client_for
+from llm.clients.registry import client_for
 from llm.errors import LLMError
 from llm.selectors import resolve_named_model
 from llm.types import LLMReply, LLMRequest, TokenUsage

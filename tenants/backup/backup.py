@@ -20,10 +20,9 @@ from audit.log.actor import current_actor
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
-from tenants.backup import manifest as manifests
 from tenants.backup.backup_files import names_of, storage_name
 from tenants.backup.dump import DumpFormat, dump
-from tenants.backup.manifest import AuditHead, Manifest, ManifestArtifact, ManifestFile
+from tenants.backup.manifest import AuditHead, Manifest, ManifestArtifact, ManifestFile, manifest_write
 from tenants.backup.snapshot import Account, Snapshot, account_of, snapshot
 from tenants.backup.standard_output import Streamed, streaming
 from tenants.backup.version import product_version
@@ -247,7 +246,7 @@ def _write(tenant: Tenant, place: Place, backup: Backup, with_storage: bool, on_
         storage = _write_storage(place, backup, tenant.id)
     manifest = manifest_of(tenant, backup, taken, account, file=file, storage=storage)
     on_progress(Progress(tenant.id, "manifest"))
-    place.write(backup.name + manifests.SUFFIX, manifest.document())
+    manifest_write(manifest, place, backup.name)
     return manifest
 
 

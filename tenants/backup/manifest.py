@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tenants.errors import TenantError
+from tenants.files.locations import Place
 from tenants.naming import ID_PATTERN
 
 SUFFIX = ".json"
@@ -85,6 +86,11 @@ class Manifest(_Part):
 
     def document(self) -> bytes:
         return (self.model_dump_json(indent=1) + "\n").encode()
+
+
+def manifest_write(manifest: Manifest, place: Place, backup_name: str) -> None:
+    """Write the manifest beside the backup of that name; raise `PlaceError`."""
+    place.write(backup_name + SUFFIX, manifest.document())
 
 
 def manifest_read(content: bytes, where: str) -> Manifest:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db.utils import Error
 from django.utils.translation import gettext as _
 
-from audit.log.chain import chain_first_bad, chain_head, chain_last
+from audit.log.chain_check import chain_first_bad, chain_head, chain_last
 from config.base.databases import CONTROL
 from tenants.app_hooks import contents
 from tenants.erasure import steps
@@ -28,7 +28,7 @@ from tenants.erasure.steps import AUDIT_LOSS, KIND, LOST_BACKUPS, work_of
 from tenants.erasure_ledger import erasure_get
 from tenants.errors import DeletionRefused, TenantNotActive, reason_of
 from tenants.files import tenant_storage
-from tenants.fleet.batch_record import fleet_shared
+from tenants.fleet.batch import fleet_shared
 from tenants.models import (
     Backup,
     BackupKind,

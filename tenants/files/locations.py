@@ -22,7 +22,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from tenants.errors import TenantError
-from tenants.files import s3_versions
+from tenants.files import s3_deletion
 from tenants.files.streams import CHUNK_BYTES
 
 S3_SCHEME = "s3://"
@@ -175,7 +175,7 @@ def reason_of_place(error: Exception) -> str:
 def hint_of_place(error: Exception) -> str:
     """Return a hint if an S3-compatible server does not support a request, else ""."""
     if not isinstance(error, ClientError) or (
-        s3_versions.status_of(error) != s3_versions.MALFORMED and not s3_versions.is_unknown(error)
+        s3_deletion.status_of(error) != s3_deletion.MALFORMED and not s3_deletion.is_unknown(error)
     ):
         return ""
     return _("The S3 server sent this message; docs/configuration.md lists the settings for S3-compatible servers.")
@@ -356,13 +356,13 @@ class Bucket(Place):
         lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if until else {}
         with self._translated(name, Use.WRITE):
             # S3 accepts a lock only with a checksum.
-            checked = {"ContentMD5": s3_versions.content_md5(content)}
+            checked = {"ContentMD5": s3_deletion.content_md5(content)}
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content, **checked, **lock)
         self.completed.add(name)
 
     def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         with self._translated(prefix, Use.READ):
-            for found in s3_versions.versions(self._client, self._bucket, self._prefix + prefix):
+            for found in s3_deletion.versions(self._client, self._bucket, self._prefix + prefix):
                 if not found.is_mark:
                     version = {"Bucket": self._bucket, "Key": found.key, "VersionId": found.version}
                     yield found.key.removeprefix(self._prefix), self._client.get_object(**version)["Body"].read()
@@ -371,17 +371,17 @@ class Bucket(Place):
         key = self._prefix + name
         with self._translated(name, Use.REMOVE):
             self._client.delete_object(Bucket=self._bucket, Key=key)
-            for upload in s3_versions.uploads(self._client, self._bucket, key):
+            for upload in s3_deletion.uploads(self._client, self._bucket, key):
                 if upload["Key"] == key:
                     self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
 
     def erase(self, name: str) -> None:
         with self._translated(name, Use.REMOVE):
-            s3_versions.erase(self._client, self._bucket, self._versions(name))
+            s3_deletion.erase(self._client, self._bucket, self._versions(name))
         self.remove(name)
         with self._translated(name, Use.REMOVE):
             # In a bucket with versions, that left a delete marker.
-            s3_versions.erase(self._client, self._bucket, self._versions(name))
+            s3_deletion.erase(self._client, self._bucket, self._versions(name))
 
     def holds(self, name: str) -> bool:
         try:
@@ -390,9 +390,9 @@ class Bucket(Place):
         except MissingFromPlace:
             return False
 
-    def _versions(self, name: str) -> Iterator[s3_versions.ObjectVersion]:
+    def _versions(self, name: str) -> Iterator[s3_deletion.ObjectVersion]:
         key = self._prefix + name
-        return (found for found in s3_versions.versions(self._client, self._bucket, key) if found.key == key)
+        return (found for found in s3_deletion.versions(self._client, self._bucket, key) if found.key == key)
 
 
 def _open_object(url: str, mode: str, **options: Any) -> Any:

@@ -25,7 +25,7 @@ from django.core.files.storage import FileSystemStorage, storages
 from django.utils.translation import gettext as _
 
 from tenants.errors import StorageError
-from tenants.files import s3_versions
+from tenants.files import s3_deletion
 from tenants.files.locations import Use, flush_folder, hint_of_place, reason_of_place
 from tenants.files.streams import copy_stream
 
@@ -104,7 +104,7 @@ def versions_of(tenant_id: str) -> Iterator[StoredVersion]:
                 if path.is_symlink() or not path.is_dir():
                     yield StoredVersion(path.relative_to(root).as_posix(), "", path.lstat().st_size)
         else:
-            for found in s3_versions.versions(*_bucket(backend), prefix):
+            for found in s3_deletion.versions(*_bucket(backend), prefix):
                 yield StoredVersion(found.key, found.version, found.size_bytes)
 
 
@@ -118,7 +118,7 @@ def refusal_of(tenant_id: str) -> str:
         return ""
     client, bucket = _bucket(backend)
     try:
-        for listing in (s3_versions.versions, s3_versions.uploads):
+        for listing in (s3_deletion.versions, s3_deletion.uploads):
             next(iter(listing(client, bucket, prefix_of(tenant_id))), None)
     except ClientError as error:
         return reason_of_place(error)
@@ -139,8 +139,8 @@ def erase_all(tenant_id: str) -> int:
                 flush_folder(folder.parent)
             return count
         client, bucket = _bucket(backend)
-        s3_versions.abort_uploads(client, bucket, prefix)
-        return s3_versions.erase(client, bucket, s3_versions.versions(client, bucket, prefix))
+        s3_deletion.abort_uploads(client, bucket, prefix)
+        return s3_deletion.erase(client, bucket, s3_deletion.versions(client, bucket, prefix))
 
 
 def place_of(tenant_id: str) -> str:

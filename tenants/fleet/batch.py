@@ -1,104 +1,98 @@
-"""A running migration of tenants: what its phases share, their timings, and the report."""
+"""The lock and the record of a migration of tenants. The lock ends with its process; the record stays.
+
+A batch that is `preparing` or `committing` while no one holds the lock was interrupted: `tenants.unfinished` ends it.
+"""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
-from django.db import connections
+from django.db import transaction
+from django.db.models.functions import Now
 
+from audit.log.actor import current_actor
+from audit.log.entries import record
 from config.base.databases import CONTROL
-from tenants.fleet.batch_record import batch_end
-from tenants.fleet.two_phase import Job, Prepared
-from tenants.models import BatchStatus, MigrationBatch
-from tenants.schema.releases import Release
-from tenants.types import BatchProgress, BatchReport, OnBatchProgress, TenantOutcome
+from tenants.errors import FleetBusy
+from tenants.models import UNFINISHED, BatchStatus, MigrationBatch, Tenant
+from tenants.operations import advisory_lock
+from tenants.selectors import require_fleet_finished
 
-# In one statement: Django's `bulk_update` takes a millisecond a row.
-KEEP_TIMES = """
-UPDATE migration_batch_tenants AS row
-   SET prepared_ms = measured.prepared_ms, locked_ms = measured.locked_ms, locks = measured.locks::jsonb
-  FROM unnest(%s::text[], %s::int[], %s::int[], %s::text[]) AS measured (tenant_id, prepared_ms, locked_ms, locks)
- WHERE row.batch_id = %s AND row.tenant_id = measured.tenant_id
-"""
+FLEET = "seo-gen:fleet"
 
 
-@dataclass
-class Batch:
-    """State that the phases share, and the data for the report."""
+@contextmanager
+def fleet_lock() -> Iterator[None]:
+    """Lock the fleet exclusively, for a migration. Raises `FleetBusy` if another process holds the lock."""
+    with advisory_lock(FLEET, busy=FleetBusy):
+        yield
 
-    record: MigrationBatch
-    release: Release
-    # Fingerprint of the code at the start of the batch.
-    code: str
-    workers: int
-    lock_timeout_s: float
-    on_progress: OnBatchProgress
-    timing_ms: dict[str, int] = field(default_factory=dict)
-    jobs: list[Job] = field(default_factory=list)
-    # By tenant id.
-    prepared: dict[str, Prepared] = field(default_factory=dict)
-    locked_ms: dict[str, int] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
 
-    @contextmanager
-    def phase(self, name: str, total: int) -> Iterator[Callable[[str], None]]:
-        """Announce and time the phase; yield a function to call whenever one more item is done."""
-        begun, done = time.perf_counter(), 0
+@contextmanager
+def fleet_shared(*, wait_s: float = 600.0) -> Iterator[None]:
+    """Block fleet migrations during the block; first wait at most `wait_s` for a running one.
 
-        def one_more(subject: str) -> None:
-            nonlocal done
-            done += 1
-            self.on_progress(BatchProgress(name, done, total, subject))
+    Raises `FleetBusy`, or `FleetUnfinished` if a migration was interrupted: the fleet's version is then undecided.
+    """
+    with advisory_lock(FLEET, wait_s=wait_s, busy=FleetBusy, shared=True):
+        require_fleet_finished()
+        yield
 
-        self.on_progress(BatchProgress(name, 0, total))
-        yield one_more
-        self.timing_ms[name] = round((time.perf_counter() - begun) * 1000)
 
-    def note_unlocked(self, tenant_id: str) -> None:
-        """Note that the tenant's transaction has ended, which released its locks."""
-        prepared = self.prepared.get(tenant_id)
-        if prepared:
-            self.locked_ms[tenant_id] = round((time.perf_counter() - prepared.locked_at) * 1000)
-
-    def end(self, status: BatchStatus) -> BatchReport:
-        """Close the record, with each tenant's measurements."""
-        measured = [
-            (tenant_id, one.prepared_ms, self.locked_ms.get(tenant_id), one.locks and json.dumps(one.locks))
-            for tenant_id, one in self.prepared.items()
-        ]
-        if measured:
-            with connections[CONTROL].cursor() as cursor:
-                cursor.execute(KEEP_TIMES, [*(list(column) for column in zip(*measured, strict=True)), self.record.pk])
-        batch_end(self.record, status, problems=self.problems, timing_ms=self.timing_ms)
-        self.on_progress(BatchProgress("end"))
-        return self.report(status.value)
-
-    def report(self, outcome: str) -> BatchReport:
-        return BatchReport(
-            batch_id=self.record.pk,
-            outcome=outcome,
-            dry_run=self.record.dry_run,
-            version=self.release.version,
-            tenant_count=self.record.tenant_count,
-            pending_count=len(self.jobs),
-            problems=self.problems,
-            tenants=[self._outcome(job) for job in self.jobs],
-            timing_ms=self.timing_ms,
+def batch_begin(*, tenant_id: str, dry_run: bool, version: str, tenant_count: int) -> MigrationBatch:
+    """Record the batch before any tenant is touched; `tenant_id` is "" for all tenants."""
+    with transaction.atomic(using=CONTROL):
+        batch = MigrationBatch.objects.using(CONTROL).create(
+            tenant_id=tenant_id,
+            dry_run=dry_run,
+            version=version,
+            tenant_count=tenant_count,
+            user_id=current_actor().user_id,
         )
+        _audit("tenant.migrate", batch, {"to": version, "tenant": tenant_id or "*", "dry_run": dry_run})
+    return batch
 
-    def _outcome(self, job: Job) -> TenantOutcome:
-        prepared = self.prepared.get(job.look.tenant.id)
-        return TenantOutcome(
-            tenant_id=job.look.tenant.id,
-            server=job.look.server.name,
-            from_version=self.release.version_of(job.look.history),
-            to_version=self.release.version,
-            migrations=job.script.migrations,
-            prepared_ms=prepared.prepared_ms if prepared else None,
-            locked_ms=self.locked_ms.get(job.look.tenant.id),
-            locks=prepared.locks if prepared else None,
+
+def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
+    """Write the decision, COMMITTING or ROLLING_BACK, durably; return False if the other one was made before.
+
+    The first decision wins, even if a process lost the lock with its connection.
+    """
+    with transaction.atomic(using=CONTROL):
+        row = MigrationBatch.objects.using(CONTROL).select_for_update().get(pk=batch.pk)
+        if row.status != BatchStatus.PREPARING:
+            return row.status == decision
+        row.status = decision
+        row.decided_at = Now()
+        row.save(using=CONTROL, update_fields=["status", "decided_at"])
+        if decision == BatchStatus.COMMITTING:
+            _audit("tenant.migrate.commit", batch, {"tenants": _tenants(batch)})
+    return True
+
+
+def batch_applied(batch: MigrationBatch, *, but: Collection[str]) -> None:
+    """Note that the batch's tenants, except those in `but`, have its version."""
+    Tenant.objects.using(CONTROL).filter(pk__in=set(_tenants(batch)) - set(but)).update(
+        schema_version=batch.version, schema_drift=[], schema_checked_at=Now()
+    )
+
+
+def batch_end(
+    batch: MigrationBatch, status: BatchStatus, *, problems: Sequence[str] = (), timing_ms: dict[str, int] | None = None
+) -> None:
+    """Close the record. Call it when no prepared transaction of the batch is left."""
+    with transaction.atomic(using=CONTROL):
+        MigrationBatch.objects.using(CONTROL).filter(pk=batch.pk, status__in=UNFINISHED).update(
+            status=status, error="\n".join(problems), timing_ms=timing_ms, finished_at=Now()
         )
+        undone = status == BatchStatus.ROLLED_BACK
+        _audit("tenant.migrate.undo" if undone else "tenant.migrate.complete", batch, {"dry_run": batch.dry_run})
+
+
+def _tenants(batch: MigrationBatch) -> list[str]:
+    return list(batch.tenants.using(CONTROL).values_list("tenant_id", flat=True))
+
+
+def _audit(action: str, batch: MigrationBatch, details: dict[str, object]) -> None:
+    record(using=CONTROL, action=action, resource_type="migration_batch", resource_id=str(batch.pk), details=details)

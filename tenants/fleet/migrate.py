@@ -16,8 +16,8 @@ from django.utils.translation import ngettext
 
 from config.base.databases import CONTROL
 from tenants.errors import FleetUnfinished, MigrationFailed, ServerError, TenantNotActive, TenantUnfinished, reason_of
-from tenants.fleet.batch import Batch
-from tenants.fleet.batch_record import batch_applied, batch_begin, batch_decide, fleet_lock
+from tenants.fleet.batch import batch_applied, batch_begin, batch_decide, fleet_lock
+from tenants.fleet.batch_jobs import Batch
 from tenants.fleet.two_phase import Job, Prepared, end_all, lost, prepare
 from tenants.models import BatchStatus, BatchTenant, MigrationBatch, Tenant, TenantStatus, database_prefix
 from tenants.parallel import in_parallel

@@ -15,7 +15,7 @@ from audit.log.actor import current_actor
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
 from tenants.errors import TenantError, TenantExists, TenantUnfinished
-from tenants.fleet.batch_record import fleet_shared
+from tenants.fleet.batch import fleet_shared
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
 from tenants.naming import clean_name, database_name, id_from_name, numbered_ids, validate_id, work_name
 from tenants.operations import advisory_lock, audit, operation_begin, operation_end, tenant_lock

@@ -23,7 +23,7 @@ from tenants.errors import (
     TenantWithoutServer,
     reason_of,
 )
-from tenants.fleet.batch_record import fleet_shared
+from tenants.fleet.batch import fleet_shared
 from tenants.models import Tenant, TenantStatus
 from tenants.parallel import in_parallel
 from tenants.routing.context import tenant_context

@@ -18,7 +18,7 @@ from django.db.utils import Error
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from audit.log.chain import ChainHead, chain_first_bad, chain_head
+from audit.log.chain_check import ChainHead, chain_first_bad, chain_head
 from audit.log.safe_search_path import catalog_only
 from tenants.app_hooks import contents
 from tenants.errors import reason_of

@@ -17,7 +17,7 @@ from django.db.models import Case, F, Value, When
 from django.db.models.functions import Now
 from django.db.utils import Error
 
-from audit.log.chain import ChainHead, chain_head
+from audit.log.chain_check import ChainHead, chain_head
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from tenants.models import Restore, RestorePhase, Tenant, TenantStatus

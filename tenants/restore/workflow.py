@@ -31,7 +31,7 @@ from tenants.errors import (
     disk_failures_told,
 )
 from tenants.files.files_read import RESTORE, Given, Reader, reading_begin
-from tenants.fleet.batch_record import fleet_shared
+from tenants.fleet.batch import fleet_shared
 from tenants.models import (
     OperationStatus,
     Restore,

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import sql
 
-from audit.log.chain import ChainHead, chain_last
+from audit.log.chain_check import ChainHead, chain_last
 from audit.log.safe_search_path import catalog_only
 from tenants.schema.reference import history_read
 from tenants.schema.releases import History

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from pydantic import ValidationError
 
-from audit.log.chain import ChainHead
+from audit.log.chain_check import ChainHead
 from audit.log.file_format import lines_check
 from llm.transfer import LLMConfiguration
 from tenants.backup.manifest import MAX_BYTES, Manifest, ManifestFile, manifest_read

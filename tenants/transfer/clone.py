@@ -27,7 +27,7 @@ from tenants.files.age_encryption import age_identity_require
 from tenants.files.files_read import Reader, holding_proven
 from tenants.files.tar import File, tar_read
 from tenants.files.tenant_storage import objects_of, prefix_of
-from tenants.fleet.batch_record import fleet_shared
+from tenants.fleet.batch import fleet_shared
 from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus
 from tenants.naming import clean_name, validate_id
 from tenants.operations import tenant_lock

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from audit.log.chain import ChainHead
+from audit.log.chain_check import ChainHead
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
@@ -22,7 +22,7 @@ from tenants.errors import ImportRefused, TenantExists, TenantUnfinished, disk_f
 from tenants.files.age_encryption import age_identity_require
 from tenants.files.files_read import Given, Reader, location_of
 from tenants.files.locations import Place, source_file
-from tenants.fleet.batch_record import fleet_shared
+from tenants.fleet.batch import fleet_shared
 from tenants.models import DatabaseServer, Tenant, TenantStatus
 from tenants.naming import validate_id
 from tenants.operations import tenant_lock

@@ -17,7 +17,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from audit.log.chain import chain_head
+from audit.log.chain_check import chain_head
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError

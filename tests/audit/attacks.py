@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from audit.log.guards import entry_hash_sql
+from audit.log.chain_sql import entry_hash_sql
 from tests.audit.conftest import Log
 
 if TYPE_CHECKING:

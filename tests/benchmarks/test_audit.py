@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from benchmarks.audit import CHAINED, MAKE_UNCHAINED, UNCHAINED, dealt, seconds_per_entry
-from benchmarks.audit_writer import answers
+from benchmarks.audit_log.audit import CHAINED, MAKE_UNCHAINED, UNCHAINED, dealt, seconds_per_entry
+from benchmarks.audit_log.audit_writer import answers
 from tenants.models import Tenant
 from tests.audit.audited import as_superuser
 from tests.audit.chain import verify

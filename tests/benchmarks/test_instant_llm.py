@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.instant_llm import SENTENCE, instant_llm
+from benchmarks.engine.instant_llm import SENTENCE, instant_llm
 from llm.clients.local import LocalClient
 from llm.types import LLMRequest
 

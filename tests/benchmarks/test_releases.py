@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from django.db.migrations.loader import MigrationLoader
 
-from benchmarks.releases import APP, Releases
+from benchmarks.tenants.releases import APP, Releases
 
 pytestmark = pytest.mark.unit
 

@@ -5,7 +5,7 @@ from operator import attrgetter
 
 import pytest
 
-from benchmarks.shares import TIMED
+from benchmarks.engine.shares import TIMED
 
 pytestmark = pytest.mark.unit
 

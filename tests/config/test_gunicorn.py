@@ -20,7 +20,7 @@ from django.contrib.auth.models import User
 from audit.models import AuditLog
 from config import stack
 from config.stack.lifecycle import WORKERS, find
-from runs.messages.sending import GuardedAMQP
+from runs.messages.size_guard import GuardedAMQP
 from runs.models import Run, RunStatus, Step
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from django.db import transaction
 
-from llm.clients import client_for
+from llm.clients.registry import client_for
 from llm.types import LLMReply, LLMRequest
 from tests.llm.wire import Claude, Gemini, Local, OpenAI, Provider, WireServer, allow_server
 

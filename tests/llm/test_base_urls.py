@@ -4,8 +4,8 @@ import pytest
 from django.conf import settings
 
 from llm.checks import allowed_hosts_are_hosts
-from llm.clients import client_for
 from llm.clients.base_urls import without_credentials
+from llm.clients.registry import client_for
 from llm.errors import HostNotAllowed, InsecureBaseURL, InvalidBaseURL, LLMPermanentError, MissingKey
 from llm.models import LLMProvider
 from llm.selectors import require_key

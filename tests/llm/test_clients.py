@@ -9,7 +9,7 @@ from email.utils import format_datetime
 import pytest
 from django.conf import settings
 
-from llm.clients import client_for
+from llm.clients.registry import client_for
 from llm.errors import (
     InvalidBaseURL,
     InvalidKey,

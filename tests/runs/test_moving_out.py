@@ -35,7 +35,7 @@ __all__ = ["age_key"]
 GO_ON = """
 import django, json, os, sys
 django.setup()
-from audit.log.chain import chain_first_bad, chain_head
+from audit.log.chain_check import chain_first_bad, chain_head
 from audit.models import AuditLog
 from llm.models import LLMModel, LLMProvider
 from runs.models import Run

@@ -3,7 +3,7 @@
 from django.db import migrations, models
 
 import config.base.fields
-from audit.log.guards import guards_sql
+from audit.log.chain_sql import guards_sql
 
 
 class Migration(migrations.Migration):

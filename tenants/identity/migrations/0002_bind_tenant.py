@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from audit.log.guards import BIND_CHAIN_SQL
+from audit.log.chain_sql import BIND_CHAIN_SQL
 
 # Called once, as the tenant's own role, when its database is provisioned; called again it changes nothing, and returns
 # whose the database already is. The owner's function, since the role may write neither the identity nor the chain's head.

@@ -12,7 +12,7 @@ import pytest
 from django.db import transaction
 from psycopg.types.json import Jsonb
 
-from audit.log.chain import ChainHead
+from audit.log.chain_check import ChainHead
 from audit.log.entries import record
 from audit.verification.anchor import audit_anchor
 from audit.verification.anchors import Anchor

@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from audit.log.chain import CONTROL_CHAIN, genesis_of
+from audit.log.chain_check import CONTROL_CHAIN, genesis_of
 from audit.log.file_format import FIELDS, entry_hash, json_line
 from audit.verification.export import audit_export
 from config.stack.paths import CHECKOUT

@@ -13,7 +13,6 @@ from kombu.exceptions import OperationalError
 from runs.errors import MessageTooLarge, NoWorker
 from runs.messages.format import MAX_MESSAGE_BYTES
 from runs.messages.sending import (
-    GuardedAMQP,
     count_messages,
     drop_wake_ups,
     erase_messages,
@@ -21,6 +20,7 @@ from runs.messages.sending import (
     require_worker,
     send_wake_up,
 )
+from runs.messages.size_guard import GuardedAMQP
 from tests.runs.driving import messages_sent
 from tests.runs.messages.malformed import body, broken_bytes, broken_envelopes, broken_tasks, message, read
 

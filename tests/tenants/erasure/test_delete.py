@@ -227,7 +227,7 @@ def test_refused_deletion_changes_nothing(tenant: Tenant) -> None:
 
 
 def test_deletion_waits_for_a_fleet_migration(tenant: Tenant) -> None:
-    from tenants.fleet.batch_record import fleet_lock
+    from tenants.fleet.batch import fleet_lock
 
     with fleet_lock(), pytest.raises(FleetBusy):
         run_elsewhere(lambda: tenant_delete(tenant_id=tenant.id))

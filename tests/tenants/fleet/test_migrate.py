@@ -15,7 +15,7 @@ from django.db import connections
 from audit.control.models import ControlAuditLog
 from audit.models import AuditLog
 from tenants.errors import FleetBusy, FleetUnfinished, TenantNotActive, UnknownTenant
-from tenants.fleet.batch_record import fleet_lock
+from tenants.fleet.batch import fleet_lock
 from tenants.fleet.migrate import tenant_migrate
 from tenants.lifecycle.create import tenant_create
 from tenants.lifecycle.setup import control_setup, server_register

@@ -32,7 +32,7 @@ from tenants.errors import (
     TenantUnfinished,
 )
 from tenants.files import tenant_storage
-from tenants.fleet.batch_record import fleet_lock
+from tenants.fleet.batch import fleet_lock
 from tenants.fleet.migrate import tenant_migrate
 from tenants.lifecycle.status import tenant_statuses
 from tenants.lifecycle.suspend import tenant_suspend

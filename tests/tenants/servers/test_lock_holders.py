@@ -17,7 +17,7 @@ from psycopg import sql
 
 from tenants.backup.backup import tenant_backup
 from tenants.errors import FleetBusy, TenantLocked
-from tenants.fleet.batch_record import fleet_lock
+from tenants.fleet.batch import fleet_lock
 from tenants.fleet.migrate import tenant_migrate
 from tenants.lifecycle.status import tenant_statuses
 from tenants.models import MigrationBatch, Tenant

@@ -6,7 +6,7 @@ import re
 
 import psycopg
 
-from audit.log.chain import chain_first_bad, chain_head
+from audit.log.chain_check import chain_first_bad, chain_head
 from audit.models import AuditLog
 from tenants.models import Tenant
 from tenants.routing.owner_connection import owner_connection

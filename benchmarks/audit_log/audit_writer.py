@@ -1,4 +1,4 @@
-"""Append entries to audit logs, as fast as one writer can: `python -m benchmarks.audit_writer URL…`.
+"""Append entries to audit logs, as fast as one writer can: `python -m benchmarks.audit_log.audit_writer URL…`.
 
 For each line "TABLE FLUSH SECONDS" that it reads it works so long, on the databases in turn, each entry in a
 transaction of its own; and answers with how many it committed, and in how many seconds. FLUSH says when an entry is

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from audit.log.guards import entry_hash_sql
+from audit.log.chain_sql import entry_hash_sql
 from tests.audit.chain import verify
 from tests.audit.conftest import Log
 

@@ -104,7 +104,7 @@ class Dbos:
 
     def _child(self, *arguments: str) -> AbstractContextManager[children.Child]:
         return children.child(
-            ["-m", "benchmarks.dbos_worker", *arguments],
+            ["-m", "benchmarks.engine.dbos_worker", *arguments],
             log=self._environment.log(self._name),
             environment=self._variables,
         )
@@ -120,14 +120,14 @@ class BareCelery:
         self._variables = {"BARE_BROKER_URL": environment.broker_url, "DJANGO_SETTINGS_MODULE": ""}
 
     def enqueue(self, runs: int) -> None:
-        code = f"from benchmarks.celery_chain import enqueue; enqueue({runs}, {self._steps!r})"
+        code = f"from benchmarks.engine.celery_chain import enqueue; enqueue({runs}, {self._steps!r})"
         with children.child(["-c", code], log=self._environment.log("bare"), environment=self._variables) as process:
             process.finish()
 
     def worker(self) -> AbstractContextManager[children.Child]:
         pool = ["--concurrency", str(CONCURRENCY), "--loglevel", "INFO"]
         return children.child(
-            ["-m", "celery", "-A", "benchmarks.celery_chain", "worker", *pool],
+            ["-m", "celery", "-A", "benchmarks.engine.celery_chain", "worker", *pool],
             log=self._environment.log("bare"),
             environment=self._variables,
         )

@@ -17,7 +17,7 @@ from uuid import UUID
 from celery import current_app
 from django.db import connections
 
-from benchmarks.contenders import Product
+from benchmarks.engine.contenders import Product
 from benchmarks.measure import shares
 from benchmarks.tables import Row, Table
 

@@ -1,6 +1,6 @@
 """An OpenAI-compatible server that replies at once and records when it was called: a neutral observer of every worker.
 
-`python -m benchmarks.instant_llm` serves on a free loopback port, which it prints.
+`python -m benchmarks.engine.instant_llm` serves on a free loopback port, which it prints.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ class Observer:
 @contextmanager
 def instant_llm(log: Path) -> Iterator[Observer]:
     """Run the server in a process of its own."""
-    with child(["-m", "benchmarks.instant_llm"], log=log) as server:
+    with child(["-m", "benchmarks.engine.instant_llm"], log=log) as server:
         yield Observer(f"http://127.0.0.1:{server.answer()}/v1")
 
 

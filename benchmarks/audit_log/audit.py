@@ -100,7 +100,9 @@ def seconds_per_entry(answers: Sequence[str]) -> float:
 def _writers(environment: Environment, urls: Sequence[Sequence[str]]) -> Iterator[list[Child]]:
     with ExitStack() as stack:
         log = environment.log("audit_writer")
-        writers = [stack.enter_context(child(["-m", "benchmarks.audit_writer", *own], log=log)) for own in urls]
+        writers = [
+            stack.enter_context(child(["-m", "benchmarks.audit_log.audit_writer", *own], log=log)) for own in urls
+        ]
         for writer in writers:
             writer.answer()
         yield writers

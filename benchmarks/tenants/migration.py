@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from benchmarks.environment import Environment
 from benchmarks.launch import Ended
 from benchmarks.measure import interleaved, ratios, shares
-from benchmarks.migrators import Floor, Product, Schemas, connecting
-from benchmarks.releases import Releases
 from benchmarks.tables import Row, Table
+from benchmarks.tenants.migrators import Floor, Product, Schemas, connecting
+from benchmarks.tenants.releases import Releases
 
 TENANTS = 200
 ROUNDS = 5

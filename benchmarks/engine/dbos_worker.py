@@ -1,6 +1,6 @@
 """The pipeline as a DBOS workflow, as its manual has it: https://docs.dbos.dev/python/tutorials/queue-tutorial
 
-`python -m benchmarks.dbos_worker work CONCURRENCY POLL_S` runs until it is ended; `… enqueue RUNS` adds work.
+`python -m benchmarks.engine.dbos_worker work CONCURRENCY POLL_S` runs until it is ended; `… enqueue RUNS` adds work.
 """
 
 import os
@@ -10,7 +10,7 @@ import threading
 
 from dbos import DBOS, DBOSClient, DBOSConfig
 
-from benchmarks.call import ask
+from benchmarks.engine.call import ask
 
 QUEUE = "articles"
 WORKFLOW = "write_article"

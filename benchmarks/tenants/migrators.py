@@ -15,7 +15,7 @@ from benchmarks import launch
 from benchmarks.children import CHECKOUT, child
 from benchmarks.environment import Environment
 from benchmarks.measure import seconds_of
-from benchmarks.releases import APP, Releases
+from benchmarks.tenants.releases import APP, Releases
 
 PREFIX = "bench-"
 # The product's default.
@@ -64,7 +64,7 @@ class Product:
             log=self._environment.log("migrate"),
             environment={
                 **self._releases.environment(self._release),
-                "DJANGO_SETTINGS_MODULE": "benchmarks.next_release",
+                "DJANGO_SETTINGS_MODULE": "benchmarks.tenants.next_release",
                 # Without the packages of the rivals.
                 "PYTHONPATH": str(CHECKOUT),
             },

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from psycopg import sql
 
-from benchmarks.bare import BareRecovery, pg_dump, pg_restore
 from benchmarks.children import child
 from benchmarks.environment import Environment
 from benchmarks.launch import Ended, run
 from benchmarks.measure import interleaved, ratios
 from benchmarks.tables import Row, Table
+from benchmarks.tenants.bare import BareRecovery, pg_dump, pg_restore
 
 ROUNDS = 3
 WARM_UP = 1

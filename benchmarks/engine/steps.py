@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from benchmarks.contenders import BareCelery, Contender, Dbos, Product
+from benchmarks.engine.contenders import BareCelery, Contender, Dbos, Product
+from benchmarks.engine.shares import step_shares
 from benchmarks.environment import Environment
 from benchmarks.measure import interleaved, ratios
-from benchmarks.shares import step_shares
 from benchmarks.tables import Row, Table
 
 ROUNDS = 5

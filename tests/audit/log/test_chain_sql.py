@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from audit.log.guards import BIND_CHAIN_SQL
+from audit.log.chain_sql import BIND_CHAIN_SQL
 from tests.audit.conftest import Log
 
 AS_THE_APPLICATION = [

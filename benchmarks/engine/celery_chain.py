@@ -4,7 +4,7 @@ import os
 
 from celery import Celery, chain
 
-from benchmarks.call import ask
+from benchmarks.engine.call import ask
 
 QUEUE = "bare"
 

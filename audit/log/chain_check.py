@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from audit.log.guards import entry_hash_sql
+from audit.log.chain_sql import entry_hash_sql
 from audit.log.safe_search_path import catalog_only
 
 FIRST_BAD = f"""
@@ -38,7 +38,7 @@ class ChainHead:
 def genesis_of(identity: UUID | str) -> str:
     """Return the hash that the first entry follows in the log of a tenant (its identity) or of `CONTROL_CHAIN`.
 
-    `audit.log.guards` computes the same in SQL.
+    `audit.log.chain_sql` computes the same in SQL.
     """
     return hashlib.sha256(f"seo-gen audit chain of {identity}".encode()).hexdigest()
 
