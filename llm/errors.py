@@ -77,7 +77,7 @@ class InactiveProvider(LLMPermanentError):
     def __init__(self, provider_id: str) -> None:
         super().__init__(
             _("The LLM provider %(provider)s is not active.") % {"provider": provider_id},
-            hint=_("Activate it in the admin under LLM providers, or route the step to another provider."),
+            hint=_("Activate it in the admin under Providers, or route the step to another provider."),
         )
 
 
@@ -133,7 +133,7 @@ class NoActiveModel(LLMPermanentError):
         super().__init__(
             _("The LLM provider %(provider)s has no active model %(wanted)s.")
             % {"provider": provider_id, "wanted": repr(wanted)},
-            hint=_("Add or activate one in the admin under LLM models."),
+            hint=_("Add or activate one in the admin under Models and prices."),
         )
 
 

@@ -54,7 +54,7 @@ def reply_of(
         raise LLMPermanentError(
             _("Model %(model)s of the provider %(provider)s reached its output limit (%(reason)s) without any text.")
             % names,
-            hint=_("Raise the model's output limit in the admin under LLM models."),
+            hint=_("Raise the model's output limit in the admin under Models and prices."),
             usage=usage,
             code="llm_output_limit_reached",
         )

@@ -41,7 +41,7 @@ def _chosen_steps(config: RunConfig) -> list[PipelineStep]:
     if not steps:
         raise InvalidRunConfig(
             _("The pipeline has no steps."),
-            hint=_("Add them in the admin under Step defaults, or run `control_setup`."),
+            hint=_("Add them in the admin under Pipeline, or run `seo-gen control setup`."),
             code="pipeline_empty",
         )
     _require_known([*(config.steps or ()), *config.models], names)

@@ -107,7 +107,7 @@ def test_an_unreachable_database_is_reported_and_the_others_are_anchored(tenant_
         report = audit_anchor()
     finally:
         Tenant.objects.filter(pk=away.pk).update(server=there.server)
-    assert [one for one in report.problems if f"Tenant {away.id} is on no registered server" in one]
+    assert [one for one in report.problems if f"Tenant {away.id} has no registered server" in one]
     assert AuditAnchor.objects.filter(identity=there.identity).exists()
     assert not AuditAnchor.objects.filter(identity=away.identity).exists()
 
