@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import uuid
+from collections.abc import Mapping
 from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -15,6 +16,9 @@ from django.utils.translation import gettext as _
 from audit.log.actor import acting_as
 from config.base.commands import version
 from config.base.errors import SeoGenError
+
+# What --output takes for standard output.
+STANDARD_OUTPUT = "-"
 
 
 class Refusal(CommandError):
@@ -54,6 +58,7 @@ class OperatorCommand(BaseCommand):
             parser.add_argument("--json", action="store_true", help="Print one JSON document on stdout.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self.check_options(options)
         try:
             with acting_as(f"operator:{operator_name()}", operation_id=str(uuid.uuid4())):
                 document = self.perform(**options)
@@ -73,17 +78,23 @@ class OperatorCommand(BaseCommand):
         """Print `document` for people, on stdout."""
         raise NotImplementedError
 
-    def binary_stdout(self, *, json: bool = False, is_text: bool = False) -> IO[bytes]:
-        """Return standard output as a binary stream, for `--output -`; messages for people must then go to stderr.
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise `Refusal` for options that contradict each other.
 
-        Raises `Refusal` with `--json`, whose document also goes to stdout, and if binary data would go to a terminal.
+        Called before any server starts, and again by `handle`, so it may read nothing but the options.
         """
-        if json:
+        if options.get("json") and options.get("output") == STANDARD_OUTPUT:
             raise Refusal(
                 _("--json and --output - both write to standard output."),
                 hint=_("Write to a file, or leave out --json."),
                 code="options_conflict",
             )
+
+    def binary_stdout(self, *, is_text: bool = False) -> IO[bytes]:
+        """Return standard output as a binary stream, for `--output -`; messages for people must then go to stderr.
+
+        Raises `Refusal` if binary data would go to a terminal.
+        """
         if not is_text and self.stdout.isatty():
             raise Refusal(
                 _("--output - writes binary data, and standard output is a terminal."),

@@ -12,6 +12,8 @@ from config.base.errors import SeoGenError
 if TYPE_CHECKING:
     from django.core.management.base import BaseCommand
 
+    from config.base.command import Refusal
+
 EXIT_REFUSED = 1
 # The code for errors of Django's own commands.
 DJANGO_COMMAND_REFUSED = "django_command_refused"
@@ -56,7 +58,7 @@ def let_refusals_pass(command: BaseCommand) -> BaseCommand:
     return command
 
 
-def refuse(error: SeoGenError, words: Sequence[str]) -> int:
+def refuse(error: SeoGenError | Refusal, words: Sequence[str]) -> int:
     """Print the error, as JSON if the command line has `--json`; return the exit status."""
     options = words[: words.index("--")] if "--" in words else words
     if "--json" in options and not getattr(error, "after_document", False):

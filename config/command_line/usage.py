@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from config.command_line.refusals import refuse
+
 # argparse exits with neither.
 UNDERSTOOD, NO_SUCH_COMMAND = 0, 3
 
@@ -25,6 +27,8 @@ def _parse(name: str, spoken: Sequence[str], arguments: Sequence[str]) -> int:
     import django
     from django.core.management import get_commands, load_command_class
 
+    from config.base.command import OperatorCommand, Refusal
+
     try:
         django.setup()
         app = get_commands().get(name)
@@ -33,7 +37,11 @@ def _parse(name: str, spoken: Sequence[str], arguments: Sequence[str]) -> int:
         command = load_command_class(app, name) if isinstance(app, str) else app
         # Without this, a usage error would raise `CommandError`.
         command._called_from_command_line = True  # type: ignore[attr-defined]
-        command.create_parser(spoken[0], " ".join(spoken[1:])).parse_args([*arguments])
+        options = vars(command.create_parser(spoken[0], " ".join(spoken[1:])).parse_args([*arguments]))
+        if isinstance(command, OperatorCommand):
+            command.check_options(options)
+    except Refusal as refusal:
+        return refuse(refusal, arguments)
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 1
     except Exception:

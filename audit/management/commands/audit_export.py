@@ -25,7 +25,7 @@ class Command(OperatorCommand):
     def perform(self, **options: Any) -> Any:
         if options["output"] != STANDARD:
             return asdict(audit_export(tenant_id=options["tenant_id"], output=options["output"]))
-        target = self.binary_stdout(json=options["json"], is_text=True)
+        target = self.binary_stdout(is_text=True)
         return asdict(audit_stream(tenant_id=options["tenant_id"], target=target))
 
     def present(self, document: Any) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -23,11 +24,13 @@ class Command(OperatorCommand):
         parser.add_argument("--dry-run", action="store_true", help="Only show what would be removed.")
         super().add_arguments(parser)
 
-    def perform(self, **options: Any) -> Any:
-        days = settings.BACKUP_RETENTION_DAYS if options["days"] is None else options["days"]
-        if days < 0:
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        super().check_options(options)
+        if _days(options) < 0:
             raise Refusal(_("--days must be 0 or more."), code="retention_invalid")
-        self.pruned = backup_prune(days=days, dry_run=options["dry_run"])
+
+    def perform(self, **options: Any) -> Any:
+        self.pruned = backup_prune(days=_days(options), dry_run=options["dry_run"])
         return {"dry_run": options["dry_run"], "removed": [asdict(one) for one in self.pruned]}
 
     def present(self, document: Any) -> None:
@@ -44,3 +47,7 @@ class Command(OperatorCommand):
         failed = [one.what for one in self.pruned if one.problem]
         if failed:
             raise Refusal(_("Not removed: %(names)s.") % {"names": ", ".join(failed)}, code="backups_not_removed")
+
+
+def _days(options: Mapping[str, Any]) -> int:
+    return int(settings.BACKUP_RETENTION_DAYS if options["days"] is None else options["days"])

@@ -59,7 +59,7 @@ class Command(OperatorCommand):
             is_text = dump_format == DumpFormat.PLAIN and not recipient
             streamed = tenant_backup_stream(
                 tenant_id=options["tenant_id"],
-                target=self.binary_stdout(json=options["json"], is_text=is_text),
+                target=self.binary_stdout(is_text=is_text),
                 dump_format=dump_format,
                 recipient=recipient,
                 on_progress=show_progress,

@@ -30,7 +30,7 @@ class Command(OperatorCommand):
         if options["output"] == STANDARD:
             streamed = tenant_export_stream(
                 tenant_id=options["tenant_id"],
-                target=self.binary_stdout(json=options["json"]),
+                target=self.binary_stdout(),
                 recipient=options["encrypt_to"],
                 on_progress=show_progress,
             )

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -41,13 +42,21 @@ class Command(OperatorCommand):
         parser.add_argument("--confirm", action="store_true", help="Do not ask to type the tenant's id in a terminal.")
         super().add_arguments(parser)
 
-    def perform(self, **options: Any) -> Any:
-        tenant_id, new_id = options["tenant_id"], options["new_id"]
-        if new_id and options["undo"]:
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        super().check_options(options)
+        if options["new_id"] and options["undo"]:
             raise Refusal(
                 _("--undo puts back a tenant's own database; it cannot create another tenant."),
                 code="options_conflict",
             )
+        if options["from_erased"] and not options["new_id"]:
+            raise Refusal(
+                _("--from-erased requires --as: the id of an erased tenant is never used again."),
+                code="options_conflict",
+            )
+
+    def perform(self, **options: Any) -> Any:
+        tenant_id, new_id = options["tenant_id"], options["new_id"]
         to_time = aware_time(options["to_time"]) if options["to_time"] else None
         source = {
             "backup_file": options["backup_file"],
@@ -64,11 +73,6 @@ class Command(OperatorCommand):
                     on_progress=show_progress,
                     **source,
                 )
-            )
-        if options["from_erased"]:
-            raise Refusal(
-                _("--from-erased requires --as: the id of an erased tenant is never used again."),
-                code="options_conflict",
             )
         tenant_restore_check(tenant_id=tenant_id, undo=options["undo"], **source)
         self.confirm(

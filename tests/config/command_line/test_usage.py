@@ -86,3 +86,23 @@ def test_so_does_manage_py(words: list[str], empty_home: stack.Home, capfd: pyte
     with pytest.raises(SystemExit) if words == ["nonsense"] else nullcontext():
         assert cli.manage(["manage.py", *words]) == 2
     assert "nonsense" in (told := capfd.readouterr().err) or "--name" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ("tenant_restore --tenant-id a --undo --as b", "--undo puts back a tenant's own database"),
+        ("tenant_restore --tenant-id a --backup-file x --from-erased reason", "--from-erased requires --as"),
+        ("tenant_backup --tenant-id a --output - --json", "--json and --output - both write"),
+        ("tenant_export --tenant-id a --output - --json", "--json and --output - both write"),
+        ("audit_export --control --output - --json", "--json and --output - both write"),
+        ("backup_prune --days -1", "--days must be 0 or more."),
+    ],
+)
+def test_options_that_contradict_each_other(
+    arguments: str, problem: str, empty_home: stack.Home, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name, *words = arguments.split()
+    assert run(name, *words) == 1
+    printed = capfd.readouterr()
+    assert problem in (printed.out if "--json" in words else printed.err)
