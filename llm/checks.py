@@ -11,7 +11,7 @@ def allowed_hosts_are_hosts(**kwargs: Any) -> list[checks.CheckMessage]:
     """Report invalid entries: they allow nothing, although the operator expects them to."""
     from llm.clients.base_urls import entries_unreadable  # late: all commands register checks, but few run them
 
-    hint = _("Enter host or host:port, separated by commas, without a scheme or a path.")
+    hint = _("Enter a comma-separated list of hosts (host or host:port), without a scheme or a path.")
     return [
         checks.Error(
             _("LLM_ALLOWED_HOSTS contains %(entry)s, which is not a host.") % {"entry": repr(entry)},

@@ -33,7 +33,7 @@ def tenant_migrations_are_transactional(**kwargs: Any) -> list[checks.CheckMessa
     )
     return [
         checks.Error(
-            _("Tenant migration %(name)s cannot be applied all or nothing: %(reason)s.")
+            _("Tenant migration %(name)s cannot be applied atomically: %(reason)s.")
             % {"name": label(key), "reason": reason},
             hint=hint,
             id="tenants.E002",

@@ -77,7 +77,7 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
     place, name = split_file(output)
     if place.size(name) is not None:
         raise PlaceError(
-            _("%(path)s exists already.") % {"path": place.path(name)},
+            _("%(path)s already exists.") % {"path": place.path(name)},
             hint=_("Choose another name."),
             code="file_exists",
         )

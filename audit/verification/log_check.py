@@ -213,7 +213,7 @@ def _unlinked(number: int, sequence: int) -> Problem:
         return Problem(Kind.MISSING, text % {"number": number, "last": last}, number)
     if sequence < number:
         return Problem(
-            Kind.INSERTED, _("entry number %(number)d exists more than once") % {"number": sequence}, sequence
+            Kind.INSERTED, _("entry number %(number)d appears more than once") % {"number": sequence}, sequence
         )
     if number == 1:
         return Problem(Kind.FOREIGN, _("the first entry does not belong to this log's chain"), 1)

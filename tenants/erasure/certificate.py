@@ -45,7 +45,7 @@ WHY_UNTIL = gettext_noop(
 )
 WHY_BACKUPS = gettext_noop("Their locations could not be reached; the operator accepted that they may remain.")
 WHY_FILES = gettext_noop(
-    "The product was given this file to read for this tenant. Anyone who keeps it, or a copy, must remove it."
+    "This file was used as input for this tenant. Anyone who still has it, or a copy of it, must delete it."
 )
 WHY_STREAMED = gettext_noop(
     "The product wrote this tenant's data to standard output, on an operator's command. Anyone who keeps it must remove"

@@ -120,8 +120,8 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
     yield Fact(
         _("Files"),
         ngettext(
-            "%(objects)d in %(versions)d version, %(size)s, in %(place)s",
-            "%(objects)d in %(versions)d versions, %(size)s, in %(place)s",
+            "%(objects)d (%(versions)d version), %(size)s, in %(place)s",
+            "%(objects)d (%(versions)d versions), %(size)s, in %(place)s",
             storage["versions"],
         )
         % {**storage, "size": exactly(storage["size_bytes"])},

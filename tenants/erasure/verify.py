@@ -183,7 +183,7 @@ def _files(row: Erasure, check: ErasureCheck) -> Iterator[str]:
         elif file.file in named:
             check.remaining.append(_("%(file)s, which was read for this tenant, still exists.") % {"file": file.file})
         else:
-            yield _("%(file)s, which was read for this tenant, exists, but is not in the certificate.") % {
+            yield _("%(file)s, which was read for this tenant, still exists, but is not listed in the certificate.") % {
                 "file": file.file
             }
 
@@ -315,14 +315,15 @@ def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
                 count,
             ) % {"count": count, "name": server.name}
     elif server.wal_restore_command:
-        yield _("Another tool archives the log of server %(name)s; that tool's retention applies.") % {
+        yield _("Another tool archives the WAL of server %(name)s; that tool's retention applies.") % {
             "name": server.name
         }
     with ServerSession(server, database_prefix()) as server_session:
         oldest = server_session.oldest_segment()
         if oldest is not None and oldest[8:] <= last[8:]:
             yield _(
-                "The live log of server %(name)s still contains its changes, until the server's next checkpoints."
+                "The live WAL of server %(name)s still contains its changes until the server has completed"
+                " its next checkpoints."
             ) % {"name": server.name}
 
 

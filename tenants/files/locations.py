@@ -265,7 +265,7 @@ class Folder(Place):
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
         if until is not None:
             raise PlaceError(
-                _("%(url)s is a folder, and files in folders cannot be locked.") % {"url": self.url},
+                _("%(url)s is a local folder; object lock is not available there.") % {"url": self.url},
                 hint=_("Use a bucket with object lock, or set AUDIT_ANCHOR_LOCK_DAYS to 0."),
                 code="place_cannot_lock",
             )

@@ -138,7 +138,7 @@ def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
     for key, reason in untransactional().items():
         if any(not batch.release.is_applied(key, one.history) for one in pending):
             batch.problems.append(
-                _("Migration %(name)s cannot be applied all or nothing: %(reason)s.")
+                _("Migration %(name)s cannot be applied atomically: %(reason)s.")
                 % {"name": label(key), "reason": reason}
             )
     batch.problems += _full_servers(batch, pending)

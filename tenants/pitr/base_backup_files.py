@@ -125,7 +125,10 @@ def require_self_contained(folder: Path) -> None:
     leading = [*(folder / "pg_tblspc").iterdir(), *_links(folder)]
     if leading:
         raise BaseBackupError(
-            _("The base backup %(path)s is not self-contained: %(link)s leads out of its folder, as tablespaces do.")
+            _(
+                "The base backup %(path)s is not self-contained: %(link)s points outside its folder, as "
+                "tablespace links do."
+            )
             % {"path": folder, "link": leading[0].relative_to(folder)},
             hint=_("Move the contents of tablespaces to pg_default, drop them, and make a new base backup."),
             code="base_backup_has_tablespaces",

@@ -156,7 +156,7 @@ def _require_files(file: BackupFile, manifest: Manifest, age_identity_file: str 
         where = manifest.storage.name
     if missing:
         raise Unfit(
-            _("Files of the backup are missing or changed in %(where)s: %(count)d of %(total)d (%(paths)s).")
+            _("Backup files are missing or changed in %(where)s: %(count)d of %(total)d (%(paths)s).")
             % {
                 "count": len(missing),
                 "total": len(wanted),

@@ -46,7 +46,7 @@ def require_server_url(url: str) -> None:
     for name in parameters(url):
         if name not in TLS_PARAMETERS:
             raise ServerURLRefused(
-                _("The administrator's URL has the unsupported parameter %(name)s.")
+                _("The administrator's URL contains an unsupported parameter: %(name)s.")
                 % {"name": name if _PARAMETER.fullmatch(name) else "****"},
                 hint=_("Supported parameters: %(names)s.") % {"names": ", ".join(TLS_PARAMETERS)},
             )

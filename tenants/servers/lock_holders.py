@@ -48,7 +48,7 @@ def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None =
 
 def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
     if holder is None:
-        return _("no lock within %(timeout)g s; its holder has ended since") % {"timeout": timeout_s}
+        return _("could not get the lock within %(timeout)g s; its holder has since ended") % {"timeout": timeout_s}
     words = {
         **vars(holder),
         "timeout": timeout_s,

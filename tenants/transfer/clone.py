@@ -63,7 +63,7 @@ def tenant_clone(
     if origin.status == TenantStatus.DELETING:
         raise TenantNotActive(origin.id, origin.status)
     if Tenant.objects.using(CONTROL).filter(pk=new_id).exists():
-        raise TenantExists(_("Tenant %(id)s exists already.") % {"id": new_id}, hint=_("Choose another id."))
+        raise TenantExists(_("Tenant %(id)s already exists.") % {"id": new_id}, hint=_("Choose another id."))
     with (
         _refusing(new_id),
         fleet_shared(wait_s=settings.OPERATION_WAIT_S),

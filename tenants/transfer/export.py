@@ -90,7 +90,7 @@ def _require_new(place: Place, name: str) -> None:
     """Require a file name that is not in use; the name of a removed export may be reused."""
     if place.size(name) is not None:
         raise PlaceError(
-            _("%(path)s exists already.") % {"path": place.path(name)},
+            _("%(path)s already exists.") % {"path": place.path(name)},
             hint=_("Choose another name."),
             code="file_exists",
         )

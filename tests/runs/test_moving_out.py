@@ -119,7 +119,7 @@ def test_a_tenant_with_finished_runs_moves_and_keeps_working(
     assert (found["outcomes"], found["status"], found["whole"]) == (["completed"] * 4, "completed", True)
     assert "only-here" in found["models"]
     refused = seo_gen("tenant", "import", "--file", str(bundle), **elsewhere)
-    assert refused.returncode == 1 and f"Tenant {tenant.id} exists already (active)" in refused.stderr
+    assert refused.returncode == 1 and f"Tenant {tenant.id} already exists (active)" in refused.stderr
     # No key of any kind travels.
     with tarfile.open(bundle) as archive:
         assert archive.getnames() == ["manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar"]

@@ -28,7 +28,7 @@ def test_create_prints_one_document_and_is_audited_with_the_operator() -> None:
 def test_create_says_in_one_sentence_why_not(tenant: Tenant) -> None:
     result = seo_gen("tenant", "create", "--name", "x", "--id", tenant.id)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"Tenant {tenant.id} exists already (active). Choose another id with --id.\n"
+    assert result.stderr == f"Tenant {tenant.id} already exists (active). Choose another id with --id.\n"
 
 
 def test_create_says_which_id_a_name_without_latin_letters_got() -> None:

@@ -87,7 +87,7 @@ WRONG = [
     ("backup_verify", "--all --age-identity-file /nope/key", "/nope/key cannot be used"),
     ("tenant_backup", "--tenant-id {id} --output {folder}/x --encrypt-to age1nonsense", "is not an age recipient"),
     ("tenant_backup", "--all --output s3://", "lacks a bucket"),
-    ("tenant_export", "--tenant-id {id} --output {file}", "exists already"),
+    ("tenant_export", "--tenant-id {id} --output {file}", "already exists"),
     ("tenant_export", "--tenant-id {id} --output {folder}/x --encrypt-to age1nonsense", "is not an age recipient"),
     ("tenant_create", "--name x --id new-{id} --server nowhere", "There is no database server 'nowhere'"),
     ("tenant_delete", "--tenant-id nobody", "There is no tenant 'nobody'"),

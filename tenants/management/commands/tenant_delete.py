@@ -60,8 +60,8 @@ def consequence(loss: Loss) -> str:
     lines.append(
         "  "
         + ngettext(
-            "files: %(objects)d in %(versions)d version, %(size)s",
-            "files: %(objects)d in %(versions)d versions, %(size)s",
+            "files: %(objects)d (%(versions)d version), %(size)s",
+            "files: %(objects)d (%(versions)d versions), %(size)s",
             loss.storage.versions,
         )
         % {

@@ -41,6 +41,9 @@ class Command(OperatorCommand):
         rows = [(step, f"{seconds:.1f}") for step, seconds in document["timing_s"].items()]
         print_table([_("step"), _("seconds")], rows)
         self.stdout.write(
-            _("Tenant %(tenant_id)s can be restored from %(source)s; without the swap, it took %(seconds).1f s.")
+            _(
+                "Tenant %(tenant_id)s can be restored from %(source)s; the drill took %(seconds).1f s, not "
+                "counting the swap."
+            )
             % document
         )

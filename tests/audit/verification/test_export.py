@@ -151,7 +151,7 @@ def test_an_export_to_s3_does_not_overwrite(filled: Tenant, s3_place: str) -> No
     exported = audit_export(tenant_id=filled.id, output=file)
     content = place_at(s3_place).read(f"{filled.id}.jsonl")
     assert (exported.file, hashlib.sha256(content).hexdigest()) == (file, exported.sha256)
-    with pytest.raises(PlaceError, match=r"exists already\. Choose another name\."):
+    with pytest.raises(PlaceError, match=r"already exists\. Choose another name\."):
         audit_export(tenant_id=filled.id, output=file)
     assert place_at(s3_place).read(f"{filled.id}.jsonl") == content
 
@@ -159,7 +159,7 @@ def test_an_export_to_s3_does_not_overwrite(filled: Tenant, s3_place: str) -> No
 def test_an_existing_file_is_not_overwritten(filled: Tenant, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("mine")
     result = seo_gen("audit", "export", "--tenant-id", filled.id, "--output", str(tmp_path / "log"))
-    assert result.returncode == 1 and "exists already" in result.stderr
+    assert result.returncode == 1 and "already exists" in result.stderr
     assert (tmp_path / "log").read_text() == "mine"
     assert recorded(filled.id) == []
 

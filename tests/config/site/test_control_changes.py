@@ -283,7 +283,7 @@ def test_a_server_is_added_once_it_can_be_reached(browser: Client, server_url: s
         ("postgresql://root:sesa%zzme@127.0.0.1/x", "must start a code"),
         (
             "postgresql://root:sesame@127.0.0.1/x?host=/var/run/postgresql",
-            "has the unsupported parameter host",
+            "contains an unsupported parameter: host",
         ),
     ],
 )

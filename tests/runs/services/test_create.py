@@ -202,7 +202,7 @@ def oddly_named_step() -> Iterator[None]:
 
 @pytest.mark.usefixtures("oddly_named_step")
 def test_a_step_that_cannot_be_a_folder_is_refused(tenant: Tenant) -> None:
-    assert refused(tenant, CONFIG).startswith("The pipeline has a step with the invalid name 'Final Check!':")
+    assert refused(tenant, CONFIG).startswith("The pipeline has a step with an invalid name, 'Final Check!':")
 
 
 def test_an_unknown_tenant_is_named() -> None:

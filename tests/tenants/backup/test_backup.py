@@ -307,7 +307,7 @@ def test_verification_finds_damage_and_missing_files(tenant: Tenant, tmp_path: P
     content = tenant_storage.read(output)
     tenant_storage.remove([output])
     found = backup_verify(file, age_identity_file=None)
-    told = "Files of the backup are missing or changed in the storage: 1 of 2 ("
+    told = "Backup files are missing or changed in the storage: 1 of 2 ("
     assert found.problem == f"{told}{output})"
     assert content is not None
     tenant_storage.write_all({output: content})

@@ -401,7 +401,7 @@ class TestRefusals:
         self, tenant: Tenant, next_release: NextRelease, operations: str, reason: str
     ) -> None:
         [problem] = self.refused(next_release.add("0003_bad", operations), [tenant])
-        assert problem.startswith("Migration runs.0003_bad cannot be applied all or nothing") and reason in problem
+        assert problem.startswith("Migration runs.0003_bad cannot be applied atomically") and reason in problem
 
     def test_a_migration_that_fails_everywhere_fails_in_the_rehearsal(
         self, tenant: Tenant, next_release: NextRelease

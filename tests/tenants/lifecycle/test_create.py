@@ -57,7 +57,7 @@ def test_creation_is_recorded_before_it_acts_and_audited(make_tenant: MakeTenant
 
 def test_an_id_that_exists_is_refused(make_tenant: MakeTenant) -> None:
     tenant = make_tenant()
-    with pytest.raises(TenantExists, match=f"Tenant {tenant.id} exists already"):
+    with pytest.raises(TenantExists, match=f"Tenant {tenant.id} already exists"):
         tenant_create(name="Somebody else", tenant_id=tenant.id)
 
 

@@ -315,7 +315,7 @@ def test_foreign_path_in_our_own_backup_is_reported_missing_and_never_read(tenan
     report = tenant_restore(tenant_id=tenant.id, backup_file=file)
     assert report.missing_files == ["../../../../../etc/passwd", "storage/another/x"]
     [found] = backups_verify(file=file)
-    assert ": 2 of 4 (" in found.problem and "Files of the backup are missing or changed" in found.problem
+    assert ": 2 of 4 (" in found.problem and "Backup files are missing or changed" in found.problem
 
 
 @pytest.fixture

@@ -95,5 +95,5 @@ def test_the_system_check_names_the_migration_and_says_how_to_write_it(next_rele
     with next_release.active():
         [message] = tenant_migrations_are_transactional()
     assert (message.id, message.level) == ("tenants.E002", checks.ERROR)
-    assert "Tenant migration runs.0003_bad cannot be applied all or nothing" in message.msg
+    assert "Tenant migration runs.0003_bad cannot be applied atomically" in message.msg
     assert message.hint is not None and "without CONCURRENTLY" in message.hint

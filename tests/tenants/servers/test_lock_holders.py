@@ -167,7 +167,7 @@ def test_a_process_that_holds_the_lock_is_named(tenant: Tenant, limits: Callable
 
 
 def test_a_holder_that_has_gone_is_not_invented() -> None:
-    assert reason_for(None, 10.0) == "no lock within 10 s; its holder has ended since"
+    assert reason_for(None, 10.0) == "could not get the lock within 10 s; its holder has since ended"
 
 
 class TestPreparedTransactions:
