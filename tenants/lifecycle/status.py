@@ -52,7 +52,7 @@ class TenantHealth:
     # How its schema differs from what those migrations create; None if never compared.
     drift: list[str] | None
     schema_checked_at: datetime | None
-    # Whether the tenant's own role reached its database, which has its identity; None if not checked.
+    # Whether the tenant's own role reached a database with the tenant's identity; None if not checked.
     reachable: bool | None
     size_bytes: int | None
     # The kind of an unfinished operation.
@@ -67,7 +67,7 @@ class TenantHealth:
 
 @dataclass(frozen=True)
 class Checked:
-    """The results of checking one tenant's database and server; None if not checked, or without an answer."""
+    """The results of checking one tenant's database and server; None if not checked or not answered."""
 
     size: int | TenantError | None = None
     look: Look | None = None
@@ -96,7 +96,7 @@ def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> lis
 
 
 def _with_prepared(health: list[TenantHealth], tenants: Sequence[Tenant], *, check: bool) -> list[TenantHealth]:
-    """Add warnings about foreign prepared transactions: on the control database's server, or with `check` on all."""
+    """Add warnings about foreign prepared transactions: on the control database's server or, with `check`, on all."""
     servers = {tenant.server for tenant in tenants if tenant.server}
     foreign = foreign_on(servers) if check else foreign_beside_control()
     found: dict[str, list[str]] = defaultdict(list)
@@ -201,7 +201,7 @@ def _size_bytes(tenant: Tenant) -> int:
             size: int = cursor.fetchone()[0]
             return size
     except Error as error:
-        # Settings that the role made for itself can break any query, such as a timeout of one millisecond.
+        # Settings that the role has made for itself can break any query, such as a timeout of one millisecond.
         raise TenantUnreachable(tenant.id, reason_of(error)) from error
     finally:
         # This thread's own connection.

@@ -1,4 +1,4 @@
-"""Suspend a tenant, so that it can neither be used nor run, and resume it."""
+"""Suspend a tenant, so that no one can use it and its runs pause, and resume it."""
 
 from django.db import transaction
 from django.db.models import F

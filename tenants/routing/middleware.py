@@ -58,7 +58,7 @@ class TenantMiddleware:
             return error_page(request, error)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
-        """Respond for a view that failed, for example because it lost its tenant's database."""
+        """Return the response for a view that failed, for example because it lost the tenant's database."""
         return error_page(request, exception) if isinstance(exception, SeoGenError) else None
 
     def _respond(self, request: HttpRequest, tenant_id: str, path: str) -> HttpResponseBase:

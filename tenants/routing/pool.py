@@ -29,7 +29,7 @@ ENGINE = "tenants.routing.backend"
 
 
 def use_tenant(tenant: Tenant) -> None:
-    """Point the tenant's alias at the database that its row names now, and drop warm connections to any other."""
+    """Point the tenant's alias at the database that its row names now, and drop other warm connections."""
     generation = f"{tenant.connection_version}:{hash((tenant.database_url, tenant.identity))}"
     if generation_of(tenant.alias) == generation:
         return
@@ -37,7 +37,8 @@ def use_tenant(tenant: Tenant) -> None:
     config.update(ENGINE=ENGINE, CONN_MAX_AGE=0, TENANT_ID=tenant.id, IDENTITY=tenant.identity, GENERATION=generation)
     return_connection(tenant.alias)
     add_alias(tenant.alias, config)
-    # Must come after that: what other threads return from now on has an older generation and is closed (`take_back`).
+    # Must come last: connections that other threads return from now on have an older generation, so `take_back` closes
+    # them.
     pool.discard(tenant.alias)
 
 
@@ -166,7 +167,7 @@ class TenantConnectionPool:
         return None
 
     def _make_room(self, alias: str) -> None:
-        """Reserve one place within the limit."""
+        """Reserve a place within the limit."""
         deadline = time.monotonic() + settings.TENANT_CONNECTION_WAIT_S
         evicted = []
         with self._condition:

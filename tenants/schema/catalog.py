@@ -20,7 +20,7 @@ Catalog = dict[str, str]
 
 # How many differences a message names.
 NAMED = 5
-# How many objects are read at most: a thousand times as many as any release has. A larger schema differs anyway.
+# The most objects that are read: a thousand times as many as any release has, so a larger schema differs anyway.
 MAX_OBJECTS = 100_000
 # Entries that belong to the installation, not to the schema: a guest's database differs in them.
 OWNERSHIP = ("grant ", "database ")
@@ -30,8 +30,8 @@ SELECT encode(sha256(convert_to(string_agg(concat_ws(' ', kind, name, definition
               ORDER BY kind COLLATE "C", name COLLATE "C"), 'UTF8')), 'hex')
   FROM objects
 """
-# The rows of those catalogs and the transactions that wrote them. The same as long as no definition is touched, so that
-# the fingerprint need not be computed again. Cheap, but not comparable between databases.
+# The rows of those catalogs and the transactions that wrote them. They stay the same as long as no definition is
+# touched, and the fingerprint need not be computed again until then. Cheap, but not comparable between databases.
 STAMP = """
 SELECT concat(sum(row), ' ', count(*)) FROM (
     SELECT hashtextextended(concat('n', oid, ' ', xmin), 0)::numeric FROM pg_catalog.pg_namespace

@@ -73,7 +73,7 @@ def grant_as(connection: BaseDatabaseWrapper, catalog: Mapping[str, str]) -> Non
 
 
 def grant_all(connection: BaseDatabaseWrapper) -> None:
-    """Grant the group role use of a new database's schema, and what the models require."""
+    """Grant the group role USAGE on a new database's schema, and the privileges that the models require."""
     group = sql.Identifier(_group())
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(sql.SQL("REVOKE CREATE ON SCHEMA public FROM PUBLIC").as_string(connection.connection))

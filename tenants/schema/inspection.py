@@ -83,7 +83,10 @@ def look_at(
 
 
 def look_into(tenant: Tenant, *, work: str) -> Look:
-    """Inspect one tenant's database as its owner. Raises `MigrationFailed` if that fails or it is another tenant's."""
+    """Inspect one tenant's database as its owner.
+
+    Raises `MigrationFailed` if that fails or the database is another tenant's.
+    """
     server = tenant.server
     assert server is not None  # checked in `look_at`
     database = database_of(tenant)

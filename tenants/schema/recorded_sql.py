@@ -41,7 +41,8 @@ FROM_SCHEMA_ALONE = {
 } - {operations.RunPython, operations.SeparateDatabaseAndState}
 # Callable defaults that return the same value each time.
 CONSTANT_FACTORIES = (dict, list, set, tuple, str, int, bool)
-# Run between two migrations, to fire deferred triggers as separate commits would; else "pending trigger events" fail.
+# Run between two migrations, to fire deferred triggers as separate commits would; otherwise "pending trigger events"
+# are an error.
 CHECK_DEFERRED = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED"
 # Django's field operations temporarily set a default on the shared state's field.
 _state_lock = threading.Lock()
@@ -95,7 +96,7 @@ class Script:
         return [label(step.key) for step in self.steps]
 
     def run(self, connection: BaseDatabaseWrapper, on_step: Callable[[str], None] = lambda name: None) -> None:
-        """Apply it in the connection's open transaction; `on_step` is called with the name of what is next."""
+        """Apply the script in the connection's open transaction; `on_step` is called with each step's name first."""
         for step in self.steps:
             on_step(label(step.key))
             step.run(connection)
@@ -110,7 +111,7 @@ def record_script(connection: BaseDatabaseWrapper, on_step: Callable[[str], None
     """
     history = history_read(connection)
     executor = MigrationExecutor(connection)
-    # From this history's graph: it decides whether a squashed migration or those that it replaces are used.
+    # From this history's graph: it decides whether a squashed migration or the ones that it replaces are used.
     targets = [key for key in executor.loader.graph.leaf_nodes() if key[0] in TENANT_APPS]
     plan = [migration for migration, _backwards in executor.migration_plan(targets)]
     nodes = executor.loader.graph.nodes
@@ -143,7 +144,7 @@ def _record_step(connection: BaseDatabaseWrapper, migration: Migration, state: P
             else:
                 kept = len(parts)
                 part.run(editor)
-                # Drop the statements that it sent through the editor: it sends its own in each tenant.
+                # Drop the statements that the operation sent through the editor: it sends new ones in each tenant.
                 parts[kept:] = [part]
     return ScriptStep((migration.app_label, migration.name), tuple(parts))
 

@@ -41,7 +41,7 @@ class Release:
     migrations: dict[Key, tuple[Key, ...]]
     # {key: keys that must be applied before it}
     parents: dict[Key, tuple[Key, ...]]
-    # The newest of each app.
+    # The newest migration of each app.
     targets: tuple[Key, ...]
 
     @property
@@ -125,7 +125,7 @@ def label(key: Key) -> str:
 
 
 def short(version: str) -> str:
-    """Shorten a state's name for people: "runs.0002_guards_and_costs" to "runs.0002"."""
+    """Shorten a state's name for display: "runs.0002_guards_and_costs" to "runs.0002"."""
     return " ".join(re.sub(r"(\.\d+)_.*", r"\1", name) for name in version.split())
 
 

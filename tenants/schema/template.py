@@ -35,8 +35,8 @@ def ensure_template(server_session: ServerSession, prefix: str) -> str:
     """Return the name of the server's template for this release, building it if it does not exist yet.
 
     1. check without a lock; 2. check again under the server's lock; 3. drop the leftovers of a killed build; 4. create,
-    migrate as the owner, grant; 5. store its schema, to compare tenants with; 6. rename and close: only a finished
-    template has the name.
+    migrate as the owner, grant privileges; 5. store its schema, for comparing tenants with; 6. rename and close: only a
+    finished template has the final name.
     """
     name = template_name(prefix)
     if server_session.template_is_ready(name):
@@ -53,7 +53,7 @@ def ensure_template(server_session: ServerSession, prefix: str) -> str:
 
 
 def promote(server_session: ServerSession, database: str, prefix: str) -> None:
-    """Turn a newly migrated database into the template of this release, unless there is one."""
+    """Turn a newly migrated database into the template of this release, unless there already is one."""
     name = template_name(prefix)
     with server_session.template_lock():
         if not server_session.template_is_ready(name):
@@ -102,7 +102,7 @@ def _sources() -> Iterator[Path]:
 
 
 def _migrate(server_session: ServerSession, database: str, name: str) -> None:
-    """Apply the tenant apps' migrations only, as the owner; then grant."""
+    """Apply the tenant apps' migrations only, as the owner; then grant privileges."""
     code = release()
     with owner_connection(server_session.server, database, name) as connection:
         MigrationExecutor(connection).migrate(code.targets)

@@ -15,14 +15,14 @@ from tenants.servers.session.locks import PREPARED
 
 
 def foreign_beside_control() -> list[PreparedTransaction]:
-    """Return those in any database of the control database's server, with one query and no extra connection."""
+    """Return the foreign ones in all databases of the control database's server: one query, no extra connection."""
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(PREPARED)
         return _foreign(PreparedTransaction(*row) for row in cursor.fetchall())
 
 
 def foreign_on(servers: Iterable[DatabaseServer]) -> list[PreparedTransaction]:
-    """Return those on the servers. Unreachable servers are skipped: other checks report them."""
+    """Return the foreign ones on `servers`. Unreachable servers are skipped: other checks report them."""
     found: list[PreparedTransaction] = []
     for server in servers:
         try:

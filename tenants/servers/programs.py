@@ -28,7 +28,7 @@ USUAL_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 # `_failure` parses the English messages.
 ENVIRONMENT = {"LC_ALL": "C"}
 ENDING_WAIT_S = 10
-# The most that Linux lets any process have by default.
+# The largest pipe buffer that Linux lets an unprivileged process set by default.
 PIPE_BYTES = 2**20
 # How long a program may take to exit after it closes its output.
 FAILING_WAIT_S = 1.0
@@ -41,8 +41,9 @@ class ToolError(TenantError):
 def program(name: str, major_version: int, *, exact: bool = False) -> Path:
     """Return the path of pg_dump, psql and the like for a server of that major version.
 
-    A client can talk to older servers, but not to newer ones. Of those that fit, the oldest is used: it knows it
-    best. `exact` accepts only that version, which a server's files need. If PG_BIN_DIR is set, only it is searched.
+    A client can talk to older servers, but not to newer ones. Of the versions that fit, the oldest is used, since it is
+    closest to the server's. `exact` accepts only the server's version, which working with its files requires. If
+    PG_BIN_DIR is set, only it is searched.
     Raises `ToolError`.
     """
     found = {version_of(path): path for path in reversed([*_candidates(name)])}
@@ -77,7 +78,7 @@ def connection_arguments(
 
 
 def replication_arguments(url: str, *, application: str) -> tuple[list[str], dict[str, str]]:
-    """Return the same for pg_basebackup and pg_receivewal, which connect to a server, not to a database."""
+    """Do the same for pg_basebackup and pg_receivewal, which connect to a server, not to a database."""
     arguments, environment = connection_arguments(url, application=application)
     return [*arguments[:-1], "--dbname", program_conninfo(settings.DATABASE_LIMITS)], environment
 
@@ -124,7 +125,7 @@ def running(
             status = _failed_status(process) if isinstance(error, ToolError) else 0
             _end(process)
             if status:
-                # The block's error is another program's, which only noticed that this one had stopped.
+                # The block's error came from another program, which only noticed that this one had stopped.
                 raise _failure(name, complaints, status) from error
             raise
         if status:

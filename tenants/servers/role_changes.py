@@ -19,7 +19,7 @@ from tenants.servers.session import Login, ServerSession, parse_location, wanted
 
 
 def role_changes(tenants: Sequence[Tenant]) -> dict[str, list[str]]:
-    """Return {tenant id: differences from the wanted state}, with one query per server.
+    """Return {tenant id: differences from the desired state}, with one query per server.
 
     Tenants whose server cannot be reached or whose role is gone are left out: other checks report both.
     """

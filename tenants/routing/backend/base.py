@@ -47,7 +47,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         connection = self._acquire(conn_params)
         if not self._answers(connection):
-            # The server has ended the warm connection (restart, or the database was swapped away): open a new one.
+            # The server has ended the warm connection (restart, or the database was swapped out): open a new one.
             pool.take_back(self.alias, self._generation, connection, reusable=False)
             pool.discard(self.alias)
             connection = self._acquire(conn_params)

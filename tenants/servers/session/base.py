@@ -92,7 +92,7 @@ class Session:
             ) from error
 
     def _entered(self, url: str) -> psycopg.Connection:
-        """Connect to a database in which someone may have created functions with the names of PostgreSQL's own."""
+        """Connect to a database in which someone may have created functions named like PostgreSQL's own."""
         return connect(url, session={"search_path": "pg_catalog,pg_temp"}, application_name=self._application)
 
     def _execute(self, statement: sql.Composed) -> None:
@@ -133,7 +133,7 @@ class Session:
         self._scalar(query, role)
 
     def _end_sessions_in(self, name: str) -> None:
-        """End all sessions in the database; raise `ServerError` if one is a superuser's, which we may not end.
+        """End all sessions in the database; raise `ServerError` if one is a superuser's, which we cannot end.
 
         Autovacuum workers have no role; PostgreSQL ends them itself before it renames or drops a database.
         """

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from tenants.servers.session.logins import Logins
 
-# Created by config/stack/roles.sql: an empty database without advisory locks and large objects.
+# Created by config/stack/roles.sql: an empty database without advisory locks or large objects.
 BASE = "seo_gen_base"
 DOORS: LiteralString = """
 SELECT d.datname,
@@ -102,15 +102,15 @@ class Databases(Logins):
             self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(database))
 
     def close_to(self, name: str, role: str) -> None:
-        """Revoke the database from `role`, and end the role's sessions."""
+        """Revoke `role`'s access to the database, and end the role's sessions."""
         database = sql.Identifier(name)
         self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, sql.Identifier(role)))
         self._end_sessions_of(role)
 
     def fence(self, name: str, role: str, wait_s: float) -> None:
-        """Revoke the database from `role`; end the role's sessions when their transactions end, after `wait_s` at most.
+        """Revoke `role`'s access to the database; end its sessions when their transactions end, or after `wait_s`.
 
-        Both the database and the role may be gone already.
+        It does not matter if the database or the role is already gone.
         """
         if not self.role_exists(role):
             return
@@ -173,7 +173,7 @@ class Databases(Logins):
         return dict(self._rows(query, [self.owner, gid_prefix]))
 
     def prepared_capacity(self) -> tuple[int, int]:
-        """Return how many transactions can be prepared at once, and how many are."""
+        """Return how many transactions can be prepared at once, and how many are prepared now."""
         query = (
             "SELECT current_setting('max_prepared_transactions')::int, (SELECT count(*) FROM pg_prepared_xacts)::int"
         )
@@ -181,6 +181,6 @@ class Databases(Logins):
         return maximum, used
 
     def doors(self, names: Sequence[str]) -> dict[str, Door]:
-        """Return {database: who may connect}; each one's role has its name. Databases that are gone are left out."""
+        """Return {database: who may connect}, without databases that are gone. A database's role has its name."""
         parameters = {"group": self.group, "names": list(names)}
         return {row[0]: Door(*row[1:]) for row in self._rows(DOORS, parameters)}

@@ -59,8 +59,8 @@ class Guests(Databases):
     def deputy(self, database: str, name: str, *roles: str) -> Iterator[psycopg.Connection]:
         """Yield a session (autocommit) in `database` as a login called `name` that is only a member of `roles`.
 
-        Database errors in the block become `ServerError`. The login is dropped afterwards; one that a killed process
-        left is replaced.
+        Database errors in the block become `ServerError`. The login is dropped afterwards; one left behind by a killed
+        process is replaced.
         """
         self.drop_role(name)
         password = secrets.token_urlsafe(32)
@@ -76,7 +76,7 @@ class Guests(Databases):
             self.drop_role(name)
 
     def require_endable(self, database: str) -> None:
-        """Raise `ServerError` if a superuser has prepared a transaction in the database: it could not be dropped."""
+        """Raise `ServerError` if a superuser's prepared transaction would keep the database from being dropped."""
         for gid, owner, is_superuser in self._prepared_in(database):
             if is_superuser:
                 raise self._prepared_by_superuser(gid, owner, database)
@@ -122,7 +122,7 @@ class Guests(Databases):
         self._execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), verifier))
 
     def _forget_grants(self, database: str) -> None:
-        """Revoke the database from all but its owner: the previous owner may have let others in."""
+        """Revoke access to the database from all but its owner: the previous owner may have let others in."""
         query = (
             "SELECT DISTINCT pg_get_userbyid(grantee) FROM pg_database, aclexplode(datacl)"
             " WHERE datname = %s AND grantee NOT IN (0, datdba)"

@@ -32,7 +32,7 @@ END $$
 
 class Roles(Rights):
     def prepare(self) -> None:
-        """Create the owner and the group role, once per server; the owner cannot log in before `let_owner_in`.
+        """Create the owner and the group role, once per server; the owner cannot log in until `let_owner_in` is called.
 
         If the server is too old or its administrator lacks a right, raises `ServerError` and changes nothing.
         """
@@ -51,7 +51,7 @@ class Roles(Rights):
             self._execute(sql.SQL("GRANT pg_use_reserved_connections TO {}").format(sql.Identifier(self.owner)))
 
     def let_owner_in(self, password: str) -> None:
-        """Let the owner log in with that password; its digest goes into the role's comment, which all may read."""
+        """Let the owner log in with that password; its digest goes into the role's comment, which anyone can read."""
         owner = sql.Identifier(self.owner)
         verifier = sql.Literal(self._verifier(self.owner, password))
         with self._connection.transaction():
@@ -69,7 +69,7 @@ class Roles(Rights):
             self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
 
     def end_predecessors(self) -> None:
-        """End the sessions that a killed process left under the same name: its CREATE DATABASE would outlive it.
+        """End the sessions that a killed process left under the same name: a CREATE DATABASE outlives its process.
 
         Only the holder of the lock for that work may call this.
         """
