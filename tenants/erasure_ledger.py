@@ -21,7 +21,7 @@ from tenants.models import Erasure
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """Return the document's canonical form: JSON with keys sorted, no blanks, UTF-8, no newline at the end."""
+    """Return the document's canonical form: UTF-8 JSON with sorted keys, no whitespace, and no newline at the end."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 

@@ -361,7 +361,7 @@ def reason_of_disk(error: OSError) -> str:
 def disk_failures_told() -> Iterator[None]:
     """Turn an `OSError` in the block, such as a full disk, into a `TenantError`.
 
-    The caller adds the tenant. For files with known names, `tenants.files.locations` gives better messages.
+    The caller adds the tenant's id. For files with known names, `tenants.files.locations` gives better messages.
     """
     try:
         yield

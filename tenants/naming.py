@@ -19,7 +19,7 @@ TENANT_PREFIX = "tenant:"
 ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,40}$"
 ID_MAX_LENGTH = 41
 NAME_MAX_LENGTH = 200
-# Ids for names that yield none. Longer numbers were chosen by someone, and counting does not continue from them.
+# Ids for names that yield none. Longer numbers were chosen by a person, so numbering does not continue from them.
 NUMBERED_PATTERN = r"tenant-([1-9][0-9]{0,8})"
 PREFIX_PATTERN = r"^[a-z][a-z0-9_]{0,11}$"
 

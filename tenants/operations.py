@@ -42,21 +42,21 @@ def tenant_lock(tenant_id: str, operation: str) -> Iterator[None]:
 
 @contextmanager
 def backup_lock(tenant_id: str) -> Iterator[None]:
-    """Share the tenant's lock with other backups, while nothing may change it; raise `TenantBusy`."""
+    """Share the tenant's lock with other backups, so that nothing can change it; raise `TenantBusy`."""
     with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id, "backup"), shared=True):
         yield
 
 
 @contextmanager
 def block_deletion(tenant_id: str) -> Iterator[None]:
-    """Hold a shared lock while a copy of the tenant's data exists for a test. It only makes deletions wait."""
+    """Hold a shared lock while a test copy of the tenant's data exists. It only makes deletions wait."""
     with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "delete"), shared=True):
         yield
 
 
 @contextmanager
 def copies_barred(tenant_id: str) -> Iterator[None]:
-    """Allow no such copy of the tenant's data while it is erased; raise `TenantBusy` if there is one."""
+    """Allow no test copy of the tenant's data while the tenant is erased; raise `TenantBusy` if there is one."""
     with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "drill, verify")):
         yield
 
@@ -71,10 +71,8 @@ def advisory_lock(
 ) -> Iterator[None]:
     """Hold the lock called `name`; raise what `busy` makes if another process keeps it for longer than `wait_s`.
 
-    That is OPERATION_WAIT_S by default.
-
-    A session-level advisory lock on the control connection. The server frees it when the process dies, but not
-    instantly, so every caller waits a little.
+    `wait_s` is in seconds, by default OPERATION_WAIT_S. This is a session-level advisory lock on the control
+    connection. The server frees it when the process dies, but not instantly, so every caller waits a little.
     """
     mode = "_shared" if shared else ""
     wait_ms = round(1000 * (settings.OPERATION_WAIT_S if wait_s is None else wait_s))

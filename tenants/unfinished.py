@@ -1,4 +1,4 @@
-"""Recover interrupted operations: finish each if possible, else undo it."""
+"""Recover interrupted operations: finish each if possible, otherwise undo it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def tenant_recover(
 
 
 def _recover_batch(batch: MigrationBatch) -> Recovery:
-    """Commit the batch everywhere if that was decided, else roll it back everywhere."""
+    """Commit the batch everywhere if that was decided; otherwise roll it back everywhere."""
     tenant_id = batch.tenant_id or "*"
     try:
         with fleet_lock():
@@ -112,7 +112,7 @@ def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
 
 
 def _end_strays() -> None:
-    """End what a batch prepared after it was recovered: its process had lost the lock without noticing."""
+    """End transactions that a batch prepared after its recovery: its process had lost the lock without noticing."""
     over = MigrationBatch.objects.using(CONTROL).exclude(status__in=UNFINISHED)
     for server in DatabaseServer.objects.using(CONTROL):
         # A server that is down is reported by the operations that need it.

@@ -89,7 +89,7 @@ class ArchivedAuditLog(models.Model):
 
 
 class AuditAnchor(models.Model):
-    """The end of a log at some time. The log must keep this entry for ever, so later tampering shows."""
+    """The end of a log at one point in time. The log must keep this entry for ever, so later tampering shows."""
 
     id = models.BigAutoField(primary_key=True)
     # Anchors taken together share it; the control log's "audit.anchor" entry has their digest

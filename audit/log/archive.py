@@ -40,7 +40,7 @@ class LogSummary:
     """The result of reading a log from beginning to end."""
 
     entries: int
-    # The end of the chain, as the last entry states it.
+    # The end of the chain, according to the last entry.
     head: ChainHead
     # The first entry that breaks the chain; None if the chain is intact.
     first_bad: int | None

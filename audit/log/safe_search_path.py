@@ -23,8 +23,9 @@ def catalog_only(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Resolve functions, operators and types in pg_catalog only. Blocks may be nested.
 
     With "public" in the path, PostgreSQL prefers a function there whose arguments fit better: `public.convert_to(text,
-    text)` to its own `convert_to(text, name)`, `public.>=(oid, integer)` to `>=(oid, oid)`. Anyone who may create one
-    could run code as the caller, and could fake an entry's hash or a guard. Tables are written "public.…".
+    text)` to its own `convert_to(text, name)`, `public.>=(oid, integer)` to `>=(oid, oid)`. Anyone who may create
+    functions there could run code as the caller, and could fake an entry's hash or a guard. Tables are written
+    "public.…".
     """
     with connection.cursor() as cursor:
         cursor.execute(ENTER)

@@ -69,7 +69,8 @@ class _End:
 def audit_anchor() -> AnchorReport:
     """Anchor the control log and all tenants' logs. A log that cannot be read is reported, and the run continues.
 
-    The run's entry in the control log has the digest of its anchors. Raises `TenantBusy` if another run is in progress.
+    The run's entry in the control log holds the digest of its anchors. Raises `TenantBusy` if another run is in
+    progress.
     """
     with advisory_lock(LOCK, wait_s=1, busy=lambda: TenantBusy("*", "audit anchor")):
         # The order matters: list the tenants' databases, take the time, read the logs, then check that the databases

@@ -1,6 +1,6 @@
 """Collect the anchors to verify logs against, from the control database and from documents, and compare the two.
 
-The control log's "audit.anchor" entries have the digest of each run's anchors, and the sha256 of its document.
+The control log's "audit.anchor" entries hold the digest of each run's anchors, and the sha256 of its document.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
 from tenants.files.locations import Place
 
-# The digest of no anchors at all.
+# The digest of an empty set of anchors.
 NOTHING = anchors_digest([])
 
 

@@ -38,7 +38,7 @@ READABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 class AuditExport:
     """An exported log, with what is needed to verify it."""
 
-    # None: the control log.
+    # None for the control log.
     tenant_id: str | None
     file: str
     # "database", or "archive" for an erased tenant's log.

@@ -201,7 +201,7 @@ def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
 
 
 def _loss_accepted(tenant_id: str, identity: UUID) -> bool:
-    """Return whether, by the control log, the operator who erased the tenant accepted a broken or missing log."""
+    """Return whether the operator who erased the tenant accepted a broken or missing log, says the control log."""
     begun = ControlAuditLog.objects.using(CONTROL).filter(
         action="tenant.delete", resource_type="tenant", resource_id=tenant_id
     )
@@ -216,7 +216,7 @@ def _lost(tenant: Tenant) -> LogReport:
 
 
 def _vanished(tenant_id: str | None, evidence: Evidence) -> list[LogReport]:
-    """Report anchored logs that no tenant or archive has any more: its row was removed, or its identity changed."""
+    """Report anchored logs of which no tenant or archive is left: the row was removed, or its identity changed."""
     anchors = AuditAnchor.objects.using(CONTROL).exclude(identity=None)
     if tenant_id is not None:
         anchors = anchors.filter(tenant_id=tenant_id)

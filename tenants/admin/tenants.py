@@ -1,4 +1,4 @@
-"""The admin pages of tenants and their servers. Every change to a tenant is one service call."""
+"""Admin pages for tenants and their servers. Every change to a tenant is one service call."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ class TenantAdmin(ReadOnlyAdmin):
                 name=given["name"],
                 tenant_id=given["tenant_id"] or None,
                 server_name=given["server"].name if given["server"] else None,
-                # A page must not wait as long as a migration may take.
+                # A page must not wait as long as a migration can take.
                 fleet_wait_s=settings.OPERATION_WAIT_S,
             )
         except SeoGenError as error:

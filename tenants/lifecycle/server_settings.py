@@ -22,7 +22,7 @@ class ServerSettings:
 
 
 def server_settings_save(*, name: str, settings: ServerSettings) -> None:
-    """Save all settings; if this becomes the default server, the previous one no longer is, which is recorded.
+    """Save all settings; if this becomes the default server, the previous one is unmarked, which is recorded.
 
     The caller records the changes to this server, in the same transaction.
     """

@@ -201,7 +201,7 @@ def _size_bytes(tenant: Tenant) -> int:
             size: int = cursor.fetchone()[0]
             return size
     except Error as error:
-        # Settings that the role has made for itself can break any query, such as a timeout of one millisecond.
+        # Settings that the role has made for itself, such as a timeout of one millisecond, can break any query.
         raise TenantUnreachable(tenant.id, reason_of(error)) from error
     finally:
         # This thread's own connection.

@@ -92,7 +92,7 @@ class BatchTenant(models.Model):
     from_version = models.TextField(_("from version"))
     # ["runs.0003_x", …], in the order in which they are applied.
     migrations = models.JSONField(_("migrations"))
-    # From connecting to the prepared transaction.
+    # From connecting until the transaction was prepared.
     prepared_ms = models.IntegerField(_("prepared in (ms)"), null=True)
     # How long its locks were held: from the first statement to the end of the transaction.
     locked_ms = models.IntegerField(_("locked for (ms)"), null=True)

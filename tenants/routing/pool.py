@@ -29,7 +29,7 @@ ENGINE = "tenants.routing.backend"
 
 
 def use_tenant(tenant: Tenant) -> None:
-    """Point the tenant's alias at the database that its row names now, and drop other warm connections."""
+    """Point the tenant's alias at the database that its row names now, and drop its other warm connections."""
     generation = f"{tenant.connection_version}:{hash((tenant.database_url, tenant.identity))}"
     if generation_of(tenant.alias) == generation:
         return
@@ -119,7 +119,7 @@ class TenantConnectionPool:
         return connection
 
     def take_back(self, alias: str, generation: str, connection: Any, *, reusable: bool) -> None:
-        """Take `connection` back: keep it warm if it is `reusable` and the tenant's row is unchanged, else close it."""
+        """Take `connection` back: keep it warm if `reusable` and the tenant's row is unchanged; otherwise close it."""
         with self._condition:
             if reusable and generation_of(alias) == generation:
                 self._idle.append(Idle(alias, generation, connection))

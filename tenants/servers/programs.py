@@ -78,7 +78,7 @@ def connection_arguments(
 
 
 def replication_arguments(url: str, *, application: str) -> tuple[list[str], dict[str, str]]:
-    """Do the same for pg_basebackup and pg_receivewal, which connect to a server, not to a database."""
+    """Do the same as `connection_arguments` for pg_basebackup and pg_receivewal, which connect to no database."""
     arguments, environment = connection_arguments(url, application=application)
     return [*arguments[:-1], "--dbname", program_conninfo(settings.DATABASE_LIMITS)], environment
 
