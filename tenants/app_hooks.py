@@ -1,8 +1,8 @@
 """Hooks through which the apps above this one tell backups and restores what they store in a tenant's database.
 
 The apps register their hooks when Django starts (`runs.apps`), since this app may not import them. Each method gets the
-alias of a connection made as the owner (`tenants.routing.owner_connection`), and must name its columns: the database
-may be older than the code.
+alias of a connection made as the owner (`tenants.routing.owner_connection`), and must name the columns that it reads:
+the database may be older than the code.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def tenant_lock(tenant_id: str, operation: str) -> Iterator[None]:
 
 @contextmanager
 def backup_lock(tenant_id: str) -> Iterator[None]:
-    """Share the tenant's lock with other backups, so that nothing can change it; raise `TenantBusy`."""
+    """Share the tenant's lock with other backups, so that nothing changes the tenant; raise `TenantBusy`."""
     with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id, "backup"), shared=True):
         yield
 
@@ -103,19 +103,19 @@ def _held_by(name: str) -> str:
 
 
 def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:
-    """Record the operation; call it in the transaction that makes the first change."""
+    """Record the operation; call this in the transaction that makes the first change."""
     return TenantOperation.objects.using(CONTROL).create(
         tenant_id=tenant_id, kind=kind, user_id=current_actor().user_id, status=OperationStatus.RUNNING
     )
 
 
 def operation_end(operation: TenantOperation, status: OperationStatus, error: str = "") -> None:
-    """Close the record; call it in the transaction that makes the last change."""
+    """Close the record; call this in the transaction that makes the last change."""
     TenantOperation.objects.using(CONTROL).filter(pk=operation.pk).update(status=status, error=error, finished_at=Now())
 
 
 def audit(row: TenantOperation | Restore | Erasure, action: str, **details: object) -> None:
-    """Write an entry about the operation into the control audit log; call it last in the change's transaction."""
+    """Write an entry about the operation into the control audit log; call this last in the change's transaction."""
     record(
         using=CONTROL,
         action=action,

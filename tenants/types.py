@@ -102,7 +102,7 @@ class RestoreReport:
     version: str
     migrations: list[str]
     drift: list[str]
-    # By table, as loaded; {} if nothing was loaded.
+    # The number of rows by table, as loaded; {} if nothing was loaded.
     rows: dict[str, int]
     # Runs in progress in the restored state, which were therefore marked as failed.
     failed_runs: list[str]
@@ -116,7 +116,7 @@ class RestoreReport:
     orphans: list[str]
     # Wake-ups for missing runs, removed from the broker; None if the broker cannot list messages.
     stale_messages: int | None
-    # Until when the restore can be undone.
+    # The restore can be undone until then.
     kept_until: datetime | None
     # How long the tenant was closed; None if another process finished the restore.
     unavailable_ms: int | None = None
@@ -147,9 +147,9 @@ class DrillReport:
     tenant_id: str
     source: str
     version: str
-    # By table.
+    # The number of rows by table.
     rows: dict[str, int]
-    # By step: "recover", "load", "verify", "migrate".
+    # Seconds by step: "recover", "load", "verify", "migrate".
     timing_s: dict[str, float]
     seconds: float
 
@@ -162,7 +162,7 @@ class CloneReport:
     from_tenant: str
     source: str
     version: str
-    # By table.
+    # The number of rows by table.
     rows: dict[str, int]
     # Paths that rows refer to, but whose files were not available.
     missing_files: list[str]

@@ -65,8 +65,9 @@ def tenant_recover(
 ) -> list[Recovery]:
     """Finish or undo every unfinished operation, and return the outcome of each.
 
-    Safe to repeat, and to run beside live operations. `age_identity_file` decrypts the backup of a restore that still
-    needs files from it. Migrations of tenants come first, since their prepared transactions block everything else.
+    Safe to repeat, and to run alongside running operations. `age_identity_file` decrypts the backup of a restore that
+    still needs files from it. Migrations of tenants come first, since their prepared transactions block everything
+    else.
     """
     age_identity_require(age_identity_file)
     batches = [_recover_batch(batch) for batch in batches_unfinished()]

@@ -50,7 +50,7 @@ class LogSummary:
 def log_archive(source: BaseDatabaseWrapper, *, tenant_id: str, identity: UUID, chain_identity: UUID) -> AuditArchive:
     """Copy the tenant's log into the archive, compare the two, and close the archive to further entries.
 
-    Call it in a transaction on the control database, with the tenant's database closed to writers; `source` is a
+    Call this in a transaction on the control database, with the tenant's database closed to writers; `source` is a
     connection to that database as its owner. A broken log is archived unchanged. `first_bad` is then its first bad
     entry, or the number after its last entry if the chain's head does not match. Raises `ArchiveDiffers` if the copy
     differs from the original.

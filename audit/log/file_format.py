@@ -76,7 +76,10 @@ def json_line(fields: list[str | None], hash_of_entry: str) -> bytes:
 
 
 def parse_line(line: bytes) -> tuple[list[str | None], str]:
-    """Return (text of each of FIELDS, entry hash). Raises ValueError, KeyError or TypeError if it is not an entry."""
+    """Return (text of each of FIELDS, entry hash).
+
+    Raises ValueError, KeyError or TypeError if the line is not an entry.
+    """
     document = json.loads(line)
     return [document[name] for name in FIELDS], document["entry_hash"]
 

@@ -156,7 +156,7 @@ def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
 
 
 def _document(run: UUID, at: datetime, anchors: list[Anchor], problems: list[str]) -> dict[str, object] | None:
-    """Write the document before the transaction, which blocks every other writer of the control log."""
+    """Write the document. Call this before the transaction, which blocks every other writer of the control log."""
     try:
         place = anchor_place()
         return document_write(place, run, at, anchors) if place else None

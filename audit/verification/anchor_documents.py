@@ -35,7 +35,7 @@ def anchor_place() -> Place | None:
 def document_write(place: Place, run: UUID, at: datetime, anchors: list[Anchor]) -> dict[str, object]:
     """Write the run's document, linked to the newest one in `place`; return what the control log is to record.
 
-    Call it before the run is committed: a document is valid evidence even if its run is not recorded. Raises
+    Call this before the run is committed: a document is valid evidence even if its run is not recorded. Raises
     `PlaceError`.
     """
     name = f"{PREFIX}{at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}-{str(run)[:8]}.json"

@@ -1,4 +1,4 @@
-"""Anchors, which record separately from the logs where each ended: canonical form, digest, and document format.
+"""Anchors: records, kept apart from the logs, of where each log ended. Canonical form, digest and document format.
 
 The control log's "audit.anchor" entry holds each run's digest, so that neither can be changed without the other.
 Documents are linked: each holds the name and the sha256 of the one before it.

@@ -48,7 +48,7 @@ class AuditExport:
     entries: int
     # The last entry's hash.
     head: str
-    # Of the file.
+    # The digest of the file.
     sha256: str
     # The first entry that breaks the chain; None if the chain is intact.
     first_bad: int | None

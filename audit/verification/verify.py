@@ -201,7 +201,7 @@ def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
 
 
 def _loss_accepted(tenant_id: str, identity: UUID) -> bool:
-    """Return whether the operator who erased the tenant accepted a broken or missing log, says the control log."""
+    """Return whether, according to the control log, the tenant was erased despite a broken or missing log."""
     begun = ControlAuditLog.objects.using(CONTROL).filter(
         action="tenant.delete", resource_type="tenant", resource_id=tenant_id
     )

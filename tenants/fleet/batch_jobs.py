@@ -39,7 +39,7 @@ class Batch:
     on_progress: OnBatchProgress
     timing_ms: dict[str, int] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
-    # By tenant id.
+    # Keyed by tenant id.
     prepared: dict[str, Prepared] = field(default_factory=dict)
     locked_ms: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)

@@ -57,7 +57,7 @@ class TenantHealth:
     size_bytes: int | None
     # The kind of an unfinished operation.
     unfinished_operation: str | None
-    # What is wrong, in sentences; None if nothing is.
+    # What is wrong, as sentences; None if nothing is.
     problem: str | None
     # How many large objects its database contains, which backups leave out; None if not checked.
     large_objects: int | None = None

@@ -35,7 +35,7 @@ class MigrationBatch(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     status = models.TextField(_("status"), choices=BatchStatus, db_default=BatchStatus.PREPARING)
-    # "" for all tenants. A plain value, as in `TenantOperation`.
+    # "" for all tenants. Not a foreign key, as in `TenantOperation`.
     tenant_id = models.TextField(_("tenant"), db_default="")
     # Prepared like any other, then rolled back on purpose.
     dry_run = models.BooleanField(_("dry run"), db_default=False)
@@ -71,7 +71,7 @@ class MigrationBatch(models.Model):
 
     @property
     def work(self) -> str:
-        """The name of its sessions on the servers."""
+        """The name of the batch's sessions on the servers."""
         return f"migrate {self.pk}"
 
     def gid(self, database: str = "") -> str:

@@ -17,7 +17,8 @@ class FileRead(models.Model):
     the same content again keeps the row.
     """
 
-    # Plain values: the record outlives the tenant. A file from which another tenant was created has a row for each.
+    # Not a foreign key: the record outlives the tenant. A file from which another tenant was created has a row for
+    # each.
     tenant_id = models.TextField(_("tenant"))
     identity = models.UUIDField(_("identity"))
     # "restore", "clone", "import", "verify" or "drill"; "backup" or "export" for what went to standard output.
@@ -29,7 +30,7 @@ class FileRead(models.Model):
     is_stream = models.BooleanField(default=False, db_default=False)
     # The identity of the tenant whose data it holds, from its manifest or its content; None if unknown.
     holds = models.UUIDField(null=True)
-    # Of the bytes as stored; "" until it has been read to its end.
+    # The digest of the bytes as stored; "" until the file has been read to its end.
     sha256 = models.TextField("sha256", db_default="")
     size_bytes = models.BigIntegerField(_("size (bytes)"), null=True)
     user_id = models.TextField(_("by"))

@@ -18,10 +18,10 @@ class DatabaseServer(models.Model):
         _("administrator's URL"),
         help_text=_("postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE."),
     )
-    # Of the role that owns the tenants' tables. Its sessions log in as this role, so that nothing that runs in them can
-    # gain rights by RESET ROLE. "" until the server has been set up (`tenants.lifecycle.setup`).
+    # The password of the role that owns the tenants' tables. The owner's sessions log in as this role, so that nothing
+    # that runs in them can gain rights by RESET ROLE. "" until the server has been set up (`tenants.lifecycle.setup`).
     owner_password = EncryptedTextField(_("owner's password"), blank=True, default="", db_default="", editable=False)
-    # None: no limit.
+    # None for no limit.
     capacity = models.PositiveIntegerField(_("capacity (tenants)"), null=True, blank=True)
     is_default = models.BooleanField(_("default"), default=False, db_default=False)
     is_active = models.BooleanField(_("takes new tenants"), default=True, db_default=True)

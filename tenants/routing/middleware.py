@@ -84,7 +84,7 @@ def _serving(tenant_id: str) -> Iterator[None]:
 
 
 def _streamed(tenant_id: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Produce each chunk inside the tenant's context.
+    """Yield each chunk, produced inside the tenant's context.
 
     The context is entered for each chunk: between two chunks the server's thread serves other requests, and a generator
     that kept a context variable set across a `yield` would set it for them too.

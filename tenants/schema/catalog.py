@@ -30,8 +30,8 @@ SELECT encode(sha256(convert_to(string_agg(concat_ws(' ', kind, name, definition
               ORDER BY kind COLLATE "C", name COLLATE "C"), 'UTF8')), 'hex')
   FROM objects
 """
-# The rows of those catalogs and the transactions that wrote them. They stay the same as long as no definition is
-# touched, and the fingerprint need not be computed again until then. Cheap, but not comparable between databases.
+# The rows of those catalogs and the transactions that wrote them. While these stay the same, no definition has been
+# touched, and the fingerprint need not be recomputed. Cheap, but not comparable between databases.
 STAMP = """
 SELECT concat(sum(row), ' ', count(*)) FROM (
     SELECT hashtextextended(concat('n', oid, ' ', xmin), 0)::numeric FROM pg_catalog.pg_namespace

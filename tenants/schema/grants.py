@@ -18,7 +18,7 @@ from tenants.routing.router import TENANT_APPS
 DEFAULT_PRIVILEGES: tuple[LiteralString, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
 VIEW_PRIVILEGES: tuple[LiteralString, ...] = ("SELECT",)
 
-# What a role (a parameter) was granted on each table, view and sequence in schema `public`.
+# The privileges granted to a role (a parameter) on each table, view and sequence in schema `public`.
 GRANTED = """
 SELECT c.relname, c.relkind = 'S',
        ARRAY(SELECT privilege_type FROM aclexplode(c.relacl)

@@ -44,7 +44,7 @@ class Look:
     # sha256 of the schema, and the stamp of the catalog's rows that it was computed from.
     fingerprint: str
     stamp: str
-    # Up to LARGE_OBJECTS_MOST (`tenants.schema.row_counts`).
+    # Capped at LARGE_OBJECTS_MOST (`tenants.schema.row_counts`).
     large_objects: int
 
 

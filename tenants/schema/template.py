@@ -94,7 +94,7 @@ def fingerprint() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    """Yield the tenant apps' migrations, the SQL that some use, and the rows that some insert."""
+    """Yield the files of the tenant apps' migrations, of the SQL that some use, and of the rows that some insert."""
     yield from migration_files()
     for label in sorted(TENANT_APPS):
         app = Path(apps.get_app_config(label).path)

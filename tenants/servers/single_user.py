@@ -29,7 +29,7 @@ ADMIT: tuple[LiteralString, ...] = (
     "ALTER DATABASE {database} WITH ALLOW_CONNECTIONS true CONNECTION LIMIT -1",
     "GRANT CONNECT ON DATABASE {database} TO {reader}",
 )
-# In hexadecimal, since a name may contain the delimiters of the output.
+# In hexadecimal, since a name can contain the delimiters of the output.
 LIST_PREPARED: LiteralString = """
 SELECT encode(convert_to(gid, getdatabaseencoding()), 'hex') AS gid
   FROM pg_prepared_xacts WHERE database = current_database()

@@ -94,7 +94,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
 
     @staticmethod
     def _answers(connection: Any) -> bool:
-        """Ping the server: a warm connection may have been ended since its last use."""
+        """Return whether the server answers: it may have ended a warm connection since its last use."""
         try:
             connection.execute("SELECT 1")
             connection.rollback()

@@ -39,7 +39,7 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND xact_start IS
 class Door:
     """Who may connect to a tenant's database."""
 
-    # Whether anyone can connect.
+    # Whether the database accepts connections at all.
     is_open: bool
     # Whether the tenant's role exists and can log in.
     has_login: bool

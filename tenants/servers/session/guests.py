@@ -24,7 +24,7 @@ class Guests(Databases):
         """Create a login role without any membership; it may do anything in the database that it is given."""
         self.drop_guest(role)
         self._create_login(role, password)
-        # Needed to give it a database, and to reassign what it owns afterwards.
+        # Membership is needed to give the role a database, and later to reassign what it owns.
         self._join(role)
 
     def drop_guest(self, role: str) -> None:
@@ -33,7 +33,7 @@ class Guests(Databases):
         self.drop_role(role)
 
     def lend(self, database: str, role: str) -> None:
-        """Make `role` the owner of a database while the content is not trusted."""
+        """Make `role` the owner of a database while its content is not trusted."""
         names = sql.Identifier(database), sql.Identifier(role)
         self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*names))
 
@@ -44,7 +44,7 @@ class Guests(Databases):
         `public` only to a role that may create one there, such as the database's owner.
         """
         guest, owner, name = sql.Identifier(role), sql.Identifier(self.owner), sql.Identifier(database)
-        # It may have set itself a password that someone knows.
+        # The guest may have set itself a password that someone knows.
         self._execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(guest))
         self._end_sessions_of(role)
         self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner))

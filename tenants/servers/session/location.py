@@ -44,7 +44,7 @@ def location_on(server: DatabaseServer, role: str, password: str, database: str)
 def owner_url(server: DatabaseServer, database: str) -> str:
     """Return the URL by which the owner of the tenants' tables connects to a database of the server.
 
-    Raises `ServerError` if the server's owner has no login yet: it was last set up by an old release.
+    Raises `ServerError` if the server's owner has no login yet because it was last set up by an old release.
     """
     if not server.owner_password:
         raise ServerError(

@@ -69,7 +69,7 @@ class LockHolder:
     table: str
     # "AccessExclusiveLock" and the like.
     mode: str
-    # The server's process; None for a prepared transaction.
+    # The id of the server process; None for a prepared transaction.
     pid: int | None
     role: str | None
     application: str
