@@ -46,7 +46,7 @@ def erasure_get(tenant_id: str) -> Erasure:
 def require_not_erased(identity: UUID, *, reason: str = "") -> Erasure | None:
     """Raise `ErasedTenant` if the tenant with that identity was erased here, or is being erased.
 
-    With a `reason` to bring it back, return its erasure instead; `note_return` records the reason.
+    With a `reason` to bring the tenant back, return its erasure instead; `note_return` records the reason.
     """
     found = erasures().filter(identity=identity).first()
     if found is not None and not reason.strip():

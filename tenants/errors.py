@@ -149,7 +149,7 @@ class FleetUnfinished(TenantError):
 
 
 class MigrationFailed(TenantError):
-    """A tenant keeps its batch from being applied: found before any change, or while its migrations ran.
+    """A tenant prevents its batch from being applied, as found before any change or while its migrations ran.
 
     `migration` is "app.name", or "" if none was running.
     """

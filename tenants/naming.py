@@ -62,8 +62,8 @@ def validate_id(tenant_id: str) -> str:
 def id_from_name(name: str) -> str | None:
     """Derive the id from the name: "Customer A" → "customer-a". None if the name has too few Latin letters for one.
 
-    An id is permanent, and the remainder of a name in another script says too little. Automatic transliteration does
-    not help: the reading of a Japanese name does not follow from its characters.
+    An id is permanent, and what little remains of a name in another script says too little. Automatic transliteration
+    does not help: the reading of a Japanese name does not follow from its characters.
     """
     slug = slugify(name).replace("_", "-").strip("-")[:ID_MAX_LENGTH].strip("-")
     return None if not slug or _loses_letters(name) else validate_id(slug)
@@ -98,7 +98,7 @@ def database_name(prefix: str) -> str:
 def work_name(verb: str, identity: UUID) -> str:
     """Return the `application_name` of sessions that do `verb` for the tenant with that identity.
 
-    It omits the tenant's id, since other tenants' roles can read it in pg_stat_activity. It is always the same, so that
-    the sessions of a killed process can be found.
+    It omits the tenant's id, since other tenants' roles can read it in pg_stat_activity. It never varies, so that the
+    sessions of a killed process can be found.
     """
     return f"{verb} {identity.hex[:12]}"

@@ -1,6 +1,6 @@
-"""Operations on a tenant in several steps: a lock that ends with its process, and a record that does not.
+"""Multi-step operations on a tenant: a lock that ends with its process, and a record that does not.
 
-A record that is `running` while no one holds the lock was interrupted: `tenants.unfinished` finishes it.
+An operation recorded as `running` while no one holds the lock was interrupted; `tenants.unfinished` finishes it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ SELECT sequence
 """
 LAST = "SELECT sequence, entry_hash FROM public.audit_logs ORDER BY sequence DESC LIMIT 1"
 HEAD = "SELECT sequence, hash FROM public.audit_chain_heads"
-# The control database's chain starts with this instead of a tenant's identity.
+# The control database's chain starts with this value instead of a tenant's identity.
 CONTROL_CHAIN = "control_audit_logs"
 
 
@@ -36,7 +36,7 @@ class ChainHead:
 
 
 def genesis_of(identity: UUID | str) -> str:
-    """Return the hash that the first entry follows in the log of a tenant (its identity) or of `CONTROL_CHAIN`.
+    """Return the hash that a log's first entry follows, given the tenant's identity or `CONTROL_CHAIN`.
 
     `audit.log.chain_sql` computes the same in SQL.
     """

@@ -1,7 +1,7 @@
 """Query a database without trusting the functions and operators that its owner may have created in it.
 
 Statements that read the catalog of a tenant's or guest's database, or compare rows in it, must run inside
-`catalog_only`. tests/test_catalog_only.py finds those that do not.
+`catalog_only`. tests/test_catalog_only.py finds statements that do not.
 """
 
 from __future__ import annotations
@@ -33,6 +33,6 @@ def catalog_only(connection: BaseDatabaseWrapper) -> Iterator[None]:
     try:
         yield
     finally:
-        # This fails in a failed transaction, whose rollback restores the path.
+        # This statement fails in a failed transaction, but then the rollback restores the path.
         with suppress(Error), connection.cursor() as cursor:
             cursor.execute(LEAVE, [before])

@@ -1,4 +1,4 @@
-"""Anchor every audit log: record where it ends now, so that a later verification can compare.
+"""Anchor every audit log: record where it ends now, for later verifications to compare with.
 
 A run opens one short connection to each tenant's database, several at a time, and one transaction on the control
 database. A log that has not changed since its last anchor gets no new row.

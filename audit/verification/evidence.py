@@ -41,10 +41,10 @@ class Anchoring:
 
 @dataclass
 class Evidence:
-    # How many documents were read; None if there is no place for documents, or it could not be read.
+    # How many documents were read; None if no place for documents is set or it could not be read.
     documents: int | None = None
     problems: list[Problem] = field(default_factory=list)
-    # By identity: anchors from documents whose run the control log lacks or records differently.
+    # Keyed by identity: anchors from documents whose run the control log lacks or records differently.
     beyond: dict[UUID | None, list[Anchor]] = field(default_factory=lambda: defaultdict(list))
 
     def anchors_of(self, identity: UUID | None) -> list[Anchor]:

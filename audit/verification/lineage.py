@@ -4,8 +4,9 @@ Each restore or undo ends one line of the log and starts another: the restored s
 entry that names the operation. The control log's "tenant.restore.complete" entry holds both heads. Only the control log
 can explain a missing anchor; a restore that only the tenant's log claims explains nothing.
 
-The lines form a tree. The present log is one path in it, from the first line to the last: the restores whose entry
-directly follows the restored head in the log. An anchor belongs to the line that was live when it was taken.
+The lines form a tree. The present log is one path through it, from the first line to the last, through the restores
+whose entry directly follows the restored head in the log. An anchor belongs to the line that was live when it was
+taken.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def path_of(restores: Sequence[Restored], bound: Collection[tuple[str, ChainHead
 
 
 def is_explained(anchor: Anchor, restores: Sequence[Restored], on_path: Sequence[bool]) -> bool:
-    """Return whether restores explain why the log does not match an anchor.
+    """Return whether restores explain why the log does not match the anchor.
 
     They do so only if the last restore is part of the log; otherwise someone has replaced the log again.
     """
@@ -87,7 +88,7 @@ def is_explained(anchor: Anchor, restores: Sequence[Restored], on_path: Sequence
 
 
 def _may_have_ended(anchor: Anchor, replaced: ChainHead | None) -> bool:
-    """Return whether a log that matched the anchor can have ended at `replaced`."""
+    """Return whether a log that matched the anchor could have ended at `replaced`."""
     if replaced is None or anchor.sequence < replaced.sequence:
         return True
     return anchor.sequence == replaced.sequence and anchor.hash == replaced.hash

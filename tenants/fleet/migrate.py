@@ -153,7 +153,7 @@ def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
                 return
             batch.jobs += [Job(look, script, batch.record.gid(look.database)) for look in one.looks]
             one_more(one.server.name)
-    # Busy tenants last, so that their locks are held for the shortest time.
+    # Busy tenants come last, so that their locks are held for the shortest time.
     batch.jobs.sort(key=lambda job: job.look.tenant.work_seen_at is not None)
 
 

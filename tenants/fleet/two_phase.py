@@ -100,7 +100,7 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
 
 
 def end_prepared(server: DatabaseServer, database: str, gid: str, *, commit: bool, work: str) -> bool:
-    """Commit or roll back a prepared transaction; return False if there is none with that name (any more)."""
+    """Commit or roll back a prepared transaction; return False if none with that name exists (any more)."""
     with owner_connection(server, database, work) as connection:
         try:
             _execute(connection, "COMMIT PREPARED %s" if commit else "ROLLBACK PREPARED %s", gid)

@@ -22,7 +22,7 @@ from tenants.types import OnProgress, Progress, ignore_progress
 KIND = "rotate"
 ROTATED = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 WORKERS = 4
-# How long busy sessions may continue. Workers' transactions never span an LLM call.
+# How long busy sessions are allowed to continue. Workers' transactions never span an LLM call.
 GRACE_S = 10.0
 
 

@@ -156,7 +156,7 @@ def _note_archive(name: str, archive: str) -> None:
 
 
 def _follow(server_session: ServerSession) -> None:
-    """Point a server's tenants to its new address; each keeps its own database, role and password."""
+    """Point a server's tenants at its new address; each keeps its own database, role and password."""
     for tenant in Tenant.objects.using(CONTROL).select_for_update().filter(server=server_session.server):
         old = parse_location(tenant.database_url)
         new = server_session.location(old.database, old.password)

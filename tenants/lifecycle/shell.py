@@ -31,7 +31,7 @@ REACHABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def tenant_dbshell(*, tenant_id: str, owner: bool, arguments: Sequence[str]) -> int:
-    """Run psql and return its exit status. The password travels in the environment, never in the arguments."""
+    """Run psql and return its exit status. The password is passed in the environment, never in the arguments."""
     tenant = tenant_get(tenant_id)
     require_finished(tenant_id)
     program = psql_program()

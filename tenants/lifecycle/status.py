@@ -45,7 +45,7 @@ class TenantHealth:
     id: str
     status: str
     server: str | None
-    # The newest migration of each tenant app, as last checked; "" if never checked.
+    # The newest migration of each tenant app, when last checked; "" if never checked.
     schema_version: str
     # "current", "behind", "ahead" or "unknown": that version compared with this code's.
     schema_state: str
@@ -59,9 +59,9 @@ class TenantHealth:
     unfinished_operation: str | None
     # What is wrong, as sentences; None if nothing is.
     problem: str | None
-    # How many large objects its database contains, which backups leave out; None if not checked.
+    # How many large objects its database contains, which backups do not include; None if not checked.
     large_objects: int | None = None
-    # What was changed on its role (`tenants.servers.role_changes`); None if not checked.
+    # What was changed about its role (`tenants.servers.role_changes`); None if not checked.
     role_changes: list[str] | None = None
 
 
@@ -77,11 +77,11 @@ class Checked:
 
 
 def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> list[TenantHealth]:
-    """Return the health of each tenant, or of the named one. Raises `UnknownTenant`, but never for an unhealthy tenant.
+    """Return the health of each tenant, or of the named one. Raises `UnknownTenant`, never for ill health.
 
     With `check`, connect to each, several at a time: as the tenant, to prove that it can be reached, and as the owner,
-    to compare its schema. The comparison is skipped during a migration, whose locks it would wait for. Also check what
-    was changed on the tenants' roles.
+    to compare its schema. The comparison is skipped during a migration, whose locks it would wait for. Changes to the
+    tenants' roles are also looked for.
     """
     tenants = _tenants(tenant_id)
     checked: dict[str, Checked] = {}

@@ -27,7 +27,7 @@ class BackupKind(models.TextChoices):
 
 
 class Backup(models.Model):
-    """A file that holds one tenant's data: recorded before it is written, so that no file is forgotten."""
+    """A file that holds one tenant's data. It is recorded before it is written, so that no file is forgotten."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     # Not a foreign key: the record outlives the tenant.

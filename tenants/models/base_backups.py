@@ -14,7 +14,7 @@ from tenants.models.servers import DatabaseServer
 
 
 class BaseBackup(models.Model):
-    """A base backup of one server (pg_basebackup): recorded before it starts."""
+    """A base backup of one server (pg_basebackup), recorded before it starts."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     server = models.ForeignKey(DatabaseServer, verbose_name=_("server"), on_delete=models.PROTECT, related_name="+")
@@ -37,7 +37,7 @@ class BaseBackup(models.Model):
     user_id = models.TextField(_("by"))
     error = models.TextField(_("error"), db_default="")
     started_at = models.DateTimeField(_("started"), db_default=SqlNow())
-    # By the server's clock: the earliest time that it can be recovered to.
+    # The earliest time that can be recovered to, by the server's clock.
     finished_at = models.DateTimeField(_("finished"), null=True)
     # When pg_verifybackup last found it intact.
     verified_at = models.DateTimeField(_("verified"), null=True)
@@ -55,7 +55,7 @@ class BaseBackup(models.Model):
 
 
 class RestorePoint(models.Model):
-    """A named point in a server's WAL, created before something that cannot be undone otherwise."""
+    """A named point in a server's WAL, created before something that could not otherwise be undone."""
 
     server = models.ForeignKey(DatabaseServer, verbose_name=_("server"), on_delete=models.CASCADE, related_name="+")
     # As PostgreSQL knows it (pg_create_restore_point); at most 63 bytes.

@@ -14,7 +14,7 @@ from config.base.fields import SqlNow
 class BatchStatus(models.TextChoices):
     """preparing → committing → completed, or preparing → rolling_back → rolled_back.
 
-    The second state is the durable decision. A successful dry run is `completed`, though it is rolled back.
+    The second state is the durable decision. A successful dry run ends as `completed`, although it is rolled back.
     """
 
     PREPARING = "preparing", _("preparing")
@@ -31,7 +31,7 @@ GID_PREFIX = "seo-gen:"
 
 
 class MigrationBatch(models.Model):
-    """An all-or-nothing migration of tenants' databases: recorded before it starts, so that `recover` can finish it."""
+    """An all-or-nothing migration of tenants' databases, recorded before it starts, so that `recover` can finish it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     status = models.TextField(_("status"), choices=BatchStatus, db_default=BatchStatus.PREPARING)
@@ -83,7 +83,7 @@ class MigrationBatch(models.Model):
 
 
 class BatchTenant(models.Model):
-    """A tenant with something to apply, in one batch; its outcome is the batch's status."""
+    """A tenant with something to apply in one batch; its outcome is the batch's status."""
 
     batch = models.ForeignKey(MigrationBatch, on_delete=models.CASCADE, related_name="tenants")
     tenant_id = models.TextField(_("tenant"))

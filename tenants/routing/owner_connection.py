@@ -1,7 +1,7 @@
 """Connections to a database as the owner of its tables, for migrations.
 
 The session logs in as the owner itself, so nothing that runs in it can become another role. The application never
-connects this way. The alias is "owner:<database>"; it only exists in the thread that entered the context.
+connects this way. The alias is "owner:<database>"; it exists only in the thread that entered the context.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Connections to tenant databases: aliases added on first use, and a limit on how many are open in this process.
 
-Django keeps a connection per thread and alias; with thousands of tenants that would be thousands of open connections.
-So when a tenant's outermost `tenant_context` ends, its connection is returned to one pool for the whole process. The
-pool keeps the most recently used ones warm and closes the least recently used (docs/adr/0003-bounded-connections.md).
+Django keeps a connection per thread and alias, which with thousands of tenants would mean thousands of open
+connections. So when a tenant's outermost `tenant_context` ends, its connection is returned to one pool for the whole
+process. The pool keeps the most recently used connections warm and closes the least recently used
+(docs/adr/0003-bounded-connections.md).
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ class TenantConnectionPool:
             idle.connection.close()
 
     def _mark_in_use(self, connection: Any) -> None:
-        # A thread that ends without leaving its context drops the connection; the finalizer then frees the place.
+        # A thread that ends without leaving its context drops the connection; the finalizer then frees its place.
         finalizer = weakref.finalize(connection, self._dropped, id(connection))
         finalizer.atexit = False
         self._in_use[id(connection)] = finalizer

@@ -1,7 +1,7 @@
 """A database's schema, read from PostgreSQL's catalogs: its fingerprint, its objects, and how two schemas differ.
 
-Read under `audit.log.safe_search_path`, so that no object in the database decides which functions are called or how
-names are written.
+It is read under `audit.log.safe_search_path`, so that no object in the database decides which functions are called or
+how names are written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Catalog = dict[str, str]
 NAMED = 5
 # The most objects that are read: a thousand times as many as any release has, so a larger schema differs anyway.
 MAX_OBJECTS = 100_000
-# Entries that belong to the installation, not to the schema: a guest's database differs in them.
+# Entries that belong to the installation, not to the schema: a guest's database has different ones.
 OWNERSHIP = ("grant ", "database ")
 
 FINGERPRINT = """
@@ -78,7 +78,7 @@ def catalog_read(connection: BaseDatabaseWrapper) -> Catalog:
 
 
 def schema_part(catalog: Mapping[str, str]) -> Catalog:
-    """Return the catalog without ownership and grants: the part that loading a dump recreates."""
+    """Return the catalog without ownership and grants, that is, the part that loading a dump recreates."""
     return {name: definition for name, definition in catalog.items() if not name.startswith(OWNERSHIP)}
 
 

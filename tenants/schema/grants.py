@@ -28,7 +28,7 @@ SELECT c.relname, c.relkind = 'S',
  ORDER BY c.relname
 """
 
-# The statements that change the privileges of roles other than the owner, on each of our objects, to those of a catalog
+# The statements that change the privileges of roles other than the owner, on each of our objects, to those in a catalog
 # (`tenants.schema.catalog`), {name: "role=rights/grantor, …"} as two arrays. Privileges that the catalog does not list
 # are revoked.
 CHANGES = """

@@ -53,8 +53,8 @@ def look_at(
 ) -> tuple[list[Look], list[MigrationFailed | TenantWithoutServer | ServerError]]:
     """Inspect every tenant; return what was found, and all problems, not only the first.
 
-    Asks each server once who may connect to which database, then connects to each database as its owner. `work` names
-    the sessions. `on_look` is called with each tenant's id.
+    Asks each server once who may connect to which database, then connects to each database as its owner. `work` becomes
+    part of the sessions' names. `on_look` is called with each tenant's id.
     """
     problems: list[MigrationFailed | TenantWithoutServer | ServerError] = []
     reachable: list[Tenant] = []

@@ -3,7 +3,7 @@
 Django derives an operation's SQL from the migration states and the catalog. Tenants of one group have the same history
 and, as their fingerprints prove, the same catalog, so the SQL of Django's own operations is the same for all: it is
 recorded while a rehearsal database is migrated, then replayed. Operations that run Python, or whose SQL contains a
-value computed at that moment, run in each tenant; their states are still built only once.
+value computed at run time, run in each tenant; their states are still built only once.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def is_same_everywhere(operation: Operation) -> bool:
 
 
 def _depends_on_moment(field: models.Field | None) -> bool:  # type: ignore[type-arg]
-    """Return whether adding the field writes a value computed at that moment, such as the time or a random id."""
+    """Return whether adding the field writes a value computed at run time, such as the time or a random id."""
     if field is None:
         return False
     made = callable(field.default) and field.default not in CONSTANT_FACTORIES and field.has_default()

@@ -1,7 +1,7 @@
 """The template that new tenants are cloned from, one per server: all tenant migrations, grants and initial rows.
 
 Its name contains a fingerprint of everything that determines its content, so that a new release has a new template and
-never uses an old one by mistake.
+never uses an old template by mistake.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def promote(server_session: ServerSession, database: str, prefix: str) -> None:
 def drop_unused_templates() -> None:
     """Drop the templates that neither this release nor any tenant's version uses; skip servers that are down.
 
-    Not part of a migration, since PostgreSQL waits for a checkpoint whenever a database is dropped. Drops none while
-    any tenant's version is unknown.
+    Not part of a migration, since PostgreSQL waits for a checkpoint whenever a database is dropped. Nothing is dropped
+    while any tenant's version is unknown.
     """
     versions = set(tenants_existing().values_list("schema_version", flat=True))
     if "" in versions:

@@ -60,7 +60,7 @@ def program(name: str, major_version: int, *, exact: bool = False) -> Path:
 def connection_arguments(
     url: str, *, database: str | None = None, application: str = ""
 ) -> tuple[list[str], dict[str, str]]:
-    """Return (arguments, environment) that connect a program to `url`, or to another `database` of its server.
+    """Return (arguments, environment) that connect a program to `url`, or to another `database` on its server.
 
     The password is in the environment. The last argument names the database; programs that use the replication
     protocol need `replication_arguments`.
@@ -94,10 +94,10 @@ def running(
     group: int | None = None,
     cwd: str | Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program during the block, then wait for it; raise `ToolError` if it failed.
+    """Run a program for the duration of the block, then wait for it; raise `ToolError` if it failed.
 
-    If the block fails, the program is ended and the block's error is raised, unless that error only shows that the
-    program has exited. `user` and `group` are the ids to run as, if PostgreSQL's files belong to another account.
+    If the block fails, the program is terminated and the block's error is raised, unless that error only shows that the
+    program has exited. `user` and `group` are the ids to run as if PostgreSQL's files belong to another account.
     """
     name = Path(arguments[0]).name
     with tempfile.TemporaryFile() as complaints:

@@ -1,7 +1,7 @@
 """Input for a recovered server in PostgreSQL's single-user mode, and parsing of its output.
 
 There is no login: the program runs as superuser, whatever roles, passwords and rights the server's catalog holds.
-Settings of databases and roles are ignored there, and event triggers do not fire. PostgreSQL manual, chapter
+Settings of databases and roles are ignored there, and event triggers do not fire. See the PostgreSQL manual, chapter
 "postgres", section "Options for Single-User Mode".
 """
 

@@ -70,7 +70,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
     def _connect(self, conn_params: dict[str, Any]) -> Any:
         """Log in; while `tenant rotate` changes the password, retry with the one that the tenant's row has by then.
 
-        We may have read the row before the change, and for a moment the row and the role differ.
+        The row may have been read before the change, and for a moment the row and the role differ.
         """
         tenant_id, deadline = self.settings_dict["TENANT_ID"], time.monotonic() + ROTATION_WAIT_S
         while True:

@@ -48,9 +48,9 @@ def application_name(work: str) -> str:
 
 
 class Session:
-    """An autocommit session in the maintenance database of the server's admin URL, the only one it ever enters.
+    """An autocommit session in the maintenance database of the server's admin URL, the only database that it enters.
 
-    `work` says what the session is for, such as a tenant's id, so that those of a killed process can be recognised.
+    `work` says what the session is for, such as a tenant's id, so that sessions of a killed process can be recognised.
     """
 
     def __init__(self, server: DatabaseServer, prefix: str, work: str = "") -> None:

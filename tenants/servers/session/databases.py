@@ -144,7 +144,7 @@ class Databases(Logins):
         return dict(self._rows(query, [list(names)]))
 
     def database_owners(self) -> dict[str, str]:
-        """Return {database: owner} of all that allow connections, except templates; read from the shared catalog."""
+        """Return {database: owner} for all that allow connections, except templates; read from the shared catalog."""
         query = """
             SELECT datname, pg_catalog.pg_get_userbyid(datdba)
               FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname
@@ -167,7 +167,7 @@ class Databases(Logins):
     def prepared_transactions(self, gid_prefix: str) -> dict[str, str]:
         """Return {gid: database} of the owner's prepared transactions whose name starts with `gid_prefix`.
 
-        Other roles' are left out, since any role may choose such a name.
+        Those of other roles are left out, since any role can choose such a name.
         """
         query = "SELECT gid, database FROM pg_prepared_xacts WHERE owner = %s AND starts_with(gid, %s) ORDER BY gid"
         return dict(self._rows(query, [self.owner, gid_prefix]))

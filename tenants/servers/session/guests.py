@@ -1,7 +1,7 @@
 """Temporary logins: guests, which own a database that is not trusted yet, and deputies, which act for other roles.
 
-The administrator only enters the maintenance database. Work inside another database that takes more than its owner's
-rights is done by a deputy: a separate login, which is a member of exactly the roles that it acts for.
+The administrator enters only the maintenance database. Work inside another database that needs more than its owner's
+rights is done by a deputy: a separate login that is a member of exactly the roles that it acts for.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Guests(Databases):
     def roll_back_prepared(self, database: str) -> None:
         """Roll back every prepared transaction of the database, whichever of our roles prepared it.
 
-        Raises `ServerError` for a superuser's, which no other role can end.
+        Raises `ServerError` for a superuser's transaction, which no other role can end.
         """
         self.require_endable(database)
         database_owner = str(

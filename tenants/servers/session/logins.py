@@ -76,8 +76,8 @@ class Logins(Roles):
     def ensure_login(self, role: str, password: str) -> None:
         """Create the tenant's login role, or restore its password, limit and settings.
 
-        The database has no connection limit: only this role and the owner may connect, and the owner must always be
-        able to.
+        The database has no connection limit: only this role and the owner may connect, and the owner must never be shut
+        out.
         """
         verifier = sql.Literal(self._verifier(role, password))
         name, limit = sql.Identifier(role), sql.Literal(int(settings.TENANT_ROLE_CONNECTIONS))

@@ -101,7 +101,7 @@ class Roles(Rights):
     def location(self, role: str, password: str, *, database: str | None = None) -> DatabaseLocation:
         """Return where a role's database is: the server's URL with the role's name and password.
 
-        A tenant's database has its role's name; `database` names a different one.
+        A tenant's database has the same name as its role; `database` names a different database.
         """
         return location_on(self.server, role, password, role if database is None else database)
 
