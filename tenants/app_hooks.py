@@ -38,7 +38,7 @@ class ForeignPath:
 
 @dataclass(frozen=True)
 class RunDifferences:
-    """Ids of runs: only in the replaced database, only in the restored one, and in both with different statuses."""
+    """Ids of runs only in the replaced database, only in the restored one, and in both with different statuses."""
 
     lost: list[str]
     returned: list[str]

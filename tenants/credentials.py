@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from tenants.errors import EncryptionKeyError
 
-# Marks encrypted values, so that one written by plain SQL can still be read (the next rotation encrypts it).
+# Marks encrypted values, so that a plaintext value written by SQL can still be read (the next rotation encrypts it).
 MARK = "fernet:"
 MASK = "****"
 

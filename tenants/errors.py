@@ -15,7 +15,7 @@ def bare(reason: str) -> str:
 
 
 def because(outcome: str, reason: str) -> str:
-    """Return two sentences: what failed, and why. Add the full stop that another program's message may lack."""
+    """Return two sentences: what failed, and why. Adds a full stop if another program's message lacks it."""
     return f"{outcome} {reason if reason.endswith(('.', '。')) else reason + '.'}"
 
 
@@ -135,7 +135,7 @@ class FleetBusy(TenantError):
 
 
 class FleetUnfinished(TenantError):
-    """A migration of tenants is running or was interrupted: prepared transactions may hold locks in their databases."""
+    """A migration of tenants is running or was interrupted; prepared transactions may hold locks in their databases."""
 
     code = "fleet_unfinished"
 
@@ -175,7 +175,7 @@ class BackupFailed(TenantError):
 
 
 class RestoreRefused(TenantError):
-    """The backup is damaged or another tenant's, or the tenant cannot be restored now."""
+    """The backup is damaged or belongs to another tenant, or the tenant cannot be restored now."""
 
     code = "restore_refused"
 
@@ -238,7 +238,7 @@ class TenantLocked(TenantError):
 
 
 class TenantIdentityMismatch(TenantError):
-    """The tenant's URL leads to a database that is not its own; refused before any row is read."""
+    """The tenant's URL leads to a database that is not the tenant's; refused before any row is read."""
 
     code = "tenant_identity_mismatch"
 
@@ -274,7 +274,7 @@ class InvalidDatabaseURL(TenantError):
 
 
 class ServerError(TenantError):
-    """A database server is unknown, full, unreachable, or its administrator lacks a privilege."""
+    """A database server is unknown, full or unreachable, or its administrator lacks a privilege."""
 
 
 class StorageError(SeoGenError):

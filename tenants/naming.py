@@ -30,7 +30,10 @@ def alias_of(tenant_id: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    """Return `name` normalised (NFC, whitespace and invisible ends trimmed), or raise `InvalidTenant`."""
+    """Return `name` normalised, or raise `InvalidTenant`.
+
+    Normalising means NFC, with whitespace and invisible characters trimmed from both ends.
+    """
     cleaned = strip_invisible(unicodedata.normalize("NFC", name))
     if not cleaned:
         raise InvalidTenant(_("A tenant needs a name."), hint=_("Give one with --name."), code="tenant_name_invalid")

@@ -95,7 +95,7 @@ def advisory_lock(
 
 
 def _held_by(name: str) -> str:
-    """Return a sentence that names the sessions with the lock (`command_name`); "" if no one holds it any more."""
+    """Return a sentence that names the sessions holding the lock (`command_name`); "" if no one holds it any more."""
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(HOLDERS, [name])
         holders = ", ".join(f"{application or '?'} ({pid})" for pid, application in cursor.fetchall())

@@ -114,7 +114,7 @@ class RestoreReport:
     restored_files: list[str]
     missing_files: list[str]
     orphans: list[str]
-    # Wake-ups for missing runs, removed from the broker; None if the broker cannot list messages.
+    # The number of wake-ups for missing runs removed from the broker; None if the broker cannot list messages.
     stale_messages: int | None
     # The restore can be undone until then.
     kept_until: datetime | None
@@ -174,7 +174,7 @@ class CloneReport:
 class Target:
     """What to recover to: exactly one of a time and a name."""
 
-    # Aware. Transactions that were committed at or before it are included.
+    # Timezone-aware. Transactions that were committed at or before this time are included.
     time: datetime | None = None
     # The name of a restore point.
     name: str | None = None

@@ -127,7 +127,7 @@ def _end_strays() -> None:
 def _recover_backup(backup: Backup) -> Recovery:
     """Remove the files of an interrupted backup."""
     try:
-        # Exclusive: a process that is still making the backup holds the lock shared.
+        # Exclusive, since a process that is still making the backup holds the lock in shared mode.
         with tenant_lock(backup.tenant_id, backup.kind):
             backup.refresh_from_db(using=CONTROL)
             if backup.status == BackupStatus.RUNNING:

@@ -22,7 +22,7 @@ from tenants.schema.releases import History
 from tenants.schema.row_counts import LARGE_OBJECTS
 from tenants.servers.session import Door, ServerSession, parse_location
 
-# The identity, the applied migrations, and whether the schema was touched since: one round trip.
+# The identity, the applied migrations, and whether the schema has been touched since: all in one round trip.
 LOOK = f"""
 SELECT (SELECT jsonb_build_array(tenant_id, identity) FROM public.tenant_identity),
        ARRAY(SELECT jsonb_build_array(app, name) FROM public.django_migrations WHERE app = ANY(%s)),

@@ -29,7 +29,7 @@ from tenants.schema.grants import grant_statements
 from tenants.schema.reference import history_read
 from tenants.schema.releases import History, Key, label
 
-# Operations whose SQL depends only on states and catalog. Exactly these classes: a subclass may do anything.
+# Operations whose SQL depends only on states and catalog. Exactly these classes: a subclass could do anything.
 FROM_SCHEMA_ALONE = {
     getattr(module, name)
     for module, names in (
@@ -85,7 +85,7 @@ class Script:
     """The migration from one history to this code's: the same for every tenant with that history on one server."""
 
     steps: tuple[ScriptStep, ...]
-    # Privileges on the new objects, and rows in django_migrations: SQL, in one string.
+    # The SQL, in one string, for privileges on the new objects and for rows in django_migrations.
     ending: str
     # The expected schema, and its fingerprint.
     catalog: Catalog
@@ -107,7 +107,7 @@ class Script:
 def record_script(connection: BaseDatabaseWrapper, on_step: Callable[[str], None] = lambda name: None) -> Script:
     """Migrate a rehearsal database, in one transaction like a tenant's, and return the recorded script.
 
-    The connection is in autocommit before and after.
+    The connection is in autocommit mode before and after.
     """
     history = history_read(connection)
     executor = MigrationExecutor(connection)

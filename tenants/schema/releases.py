@@ -58,7 +58,7 @@ class Release:
         return all(self.is_applied(key, history) for key in self.migrations)
 
     def version_of(self, history: History) -> str:
-        """Name a state by the newest applied migrations of each app: "audit.0001_initial prompts.0003_x"."""
+        """Name a state by the newest applied migration of each app: "audit.0001_initial prompts.0003_x"."""
         applied = {key for key in self.migrations if self.is_applied(key, history)}
         superseded = {parent for key in applied for parent in self.parents[key] if parent[0] == key[0]}
         covered = {one for key in applied for one in self.migrations[key]}

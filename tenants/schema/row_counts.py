@@ -33,7 +33,7 @@ IS_OF = "SELECT EXISTS (SELECT FROM public.tenant_identity WHERE identity = %s::
 # The tables that show whose a database is, and what state it is in.
 ESSENTIAL = ("tenant_identity", "django_migrations", "audit_logs", "audit_chain_heads")
 
-# PostgreSQL lets every role create large objects, which are in no table. Counted up to LARGE_OBJECTS_MOST.
+# PostgreSQL lets every role create large objects, which are in no table. They are counted up to LARGE_OBJECTS_MOST.
 LARGE_OBJECTS_MOST = 1000
 LARGE_OBJECTS = f"""
 SELECT count(*) FROM (SELECT FROM pg_catalog.pg_largeobject_metadata LIMIT {LARGE_OBJECTS_MOST}) AS found

@@ -35,7 +35,7 @@ FAILING_WAIT_S = 1.0
 
 
 class ToolError(TenantError):
-    """One of PostgreSQL's programs is missing or failed; the message quotes it."""
+    """One of PostgreSQL's programs is missing or failed; the message quotes its output."""
 
 
 def program(name: str, major_version: int, *, exact: bool = False) -> Path:
@@ -204,7 +204,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _failure(name: str, complaints: IO[bytes], status: int) -> ToolError:
     complaints.seek(0)
     lines = complaints.read().decode(errors="replace").splitlines()
-    # The first error caused the others. Detail lines may quote rows, so they are left out.
+    # The first error caused the others. Detail lines can quote rows, so they are left out.
     said = [line for line in lines if re.search(r"\b(error|fatal|ERROR|FATAL|PANIC)\b", line)] or lines
     reason = re.sub(rf"^{re.escape(name)}: (error: )?", "", said[0]) if said else _("exit status %d") % status
     return ToolError(

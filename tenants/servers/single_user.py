@@ -23,7 +23,7 @@ STANDALONE_SETTINGS = {
 # With option -j a statement may span several lines; this ends it.
 END = ";\n\n"
 # The role reads every table, whatever its row policies, and can do nothing else: not even run a program or read a
-# file. ALLOW_CONNECTIONS, because the database may have been in the middle of a swap.
+# file. ALLOW_CONNECTIONS, because the database may have been in the middle of being swapped.
 ADMIT: tuple[LiteralString, ...] = (
     "CREATE ROLE {reader} LOGIN BYPASSRLS IN ROLE pg_read_all_data",
     "ALTER DATABASE {database} WITH ALLOW_CONNECTIONS true CONNECTION LIMIT -1",

@@ -19,7 +19,7 @@ from tenants.models import DatabaseServer, database_prefix
 def connect(
     url: str, *, autocommit: bool = True, session: Mapping[str, str] | None = None, **keywords: str
 ) -> psycopg.Connection:
-    """Open a psycopg connection with the limits that all our sessions have; raise `psycopg.Error`.
+    """Open a psycopg connection with the limits that all our sessions have. Raises `psycopg.Error`.
 
     `session` holds further session settings.
     """

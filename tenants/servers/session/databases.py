@@ -1,4 +1,4 @@
-"""Databases: create, clone, swap and drop them; control who may connect; see prepared transactions."""
+"""Databases: create, clone, swap and drop them; control who may connect; list prepared transactions."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Databases(Logins):
         )
 
     def create_empty_database(self, name: str) -> None:
-        """Create a database that belongs to the owner, and that no one else may connect to."""
+        """Create a database that belongs to the owner and that no one else may connect to."""
         names = (name, self.owner, BASE if self.has_base() else "template0")
         statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ENCODING 'UTF8'")
         self._execute(statement.format(*map(sql.Identifier, names)))

@@ -15,8 +15,8 @@ from tenants.errors import ServerError
 from tenants.servers.session.location import owner_url
 from tenants.servers.session.wal import Log
 
-# Serialises building templates on one server. Advisory locks are per database, so it is always taken in the server's
-# maintenance database.
+# Serialises the building of templates on one server. Advisory locks are per database, so this one is always taken in
+# the server's maintenance database.
 TEMPLATE_LOCK = 0x5E06E17E
 # The lock's holder runs all migrations once.
 TEMPLATE_WAIT: LiteralString = "10min"

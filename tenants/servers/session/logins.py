@@ -1,4 +1,4 @@
-"""Tenants' login roles, limited so that anyone who has one can only harm that tenant's database."""
+"""Tenants' login roles, limited so that anyone who has one can harm only that tenant's database."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Logins(Roles):
             raise self._refused(error) from error
 
     def logins(self, roles: Sequence[str]) -> dict[str, Login]:
-        """Return {role: what is visible of it}; roles that do not exist are left out."""
+        """Return {role: its visible state}; roles that do not exist are left out."""
         return {row[0]: Login(*row[1:]) for row in self._rows(LOGINS, [list(roles)])}
 
     def end_old_sessions(self, role: str, grace_s: float) -> None:

@@ -60,7 +60,7 @@ RESERVED = Right(
 )
 # To connect as a standby does, which pg_basebackup and pg_receivewal do.
 REPLICATION = Right("REPLICATION", "rolsuper OR rolreplication", "ALTER ROLE {} REPLICATION;")
-# To identify the server and its timeline. PostgreSQL allows this to everyone unless it was revoked.
+# To identify the server and its timeline. PostgreSQL allows this to everyone unless the right was revoked.
 IDENTIFY = (_execute_on("pg_control_system()"), _execute_on("pg_control_checkpoint()"))
 # To allow recovery up to the present, and to create restore points before something is destroyed.
 TO_THE_LAST_MOMENT = (_execute_on("pg_switch_wal()"), _execute_on("pg_create_restore_point(text)"))

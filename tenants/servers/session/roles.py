@@ -107,5 +107,5 @@ class Roles(Rights):
 
 
 def _digest(password: str) -> str:
-    """Our passwords are 256 random bits, so a digest does not help to guess one."""
+    """Return the password's digest. It does not help to guess the password, which is 256 random bits."""
     return sha256(password.encode()).hexdigest()
