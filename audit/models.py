@@ -9,7 +9,7 @@ from config.base.fields import SerialField, SqlNow
 
 
 class AuditEntry(models.Model):
-    """One event. Never updated or deleted: the database refuses both (see `audit.log.chain_sql`).
+    """One event. Never updated or deleted: the database rejects both (see `audit.log.chain_sql`).
 
     `user_id` is text and not a foreign key, so deleting a user does not change the log.
     """

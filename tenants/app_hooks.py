@@ -1,8 +1,8 @@
-"""Hooks by which the apps above this one tell backups and restores what they store in a tenant's database.
+"""Hooks through which the apps above this one tell backups and restores what they store in a tenant's database.
 
 The apps register their hooks when Django starts (`runs.apps`), since this app may not import them. Each method gets the
-alias of a connection as the owner (`tenants.routing.owner_connection`), and must name its columns: the database may be
-older than the code.
+alias of a connection made as the owner (`tenants.routing.owner_connection`), and must name the columns that it reads:
+the database may be older than the code.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ForeignPath:
 
 @dataclass(frozen=True)
 class RunDifferences:
-    """Ids of runs: only in the replaced database, only in the restored one, and in both with different statuses."""
+    """Ids of runs only in the replaced database, only in the restored one, and in both with different statuses."""
 
     lost: list[str]
     returned: list[str]
@@ -52,7 +52,7 @@ class Contents(Protocol):
     def foreign_path(self, connection: BaseDatabaseWrapper, tenant_id: str) -> ForeignPath | None:
         """Return the first row whose path is not in the tenant's storage; None if all are.
 
-        Unlike the others, it is called for a database that is not trusted yet: inside
+        Unlike the other methods, it is called for a database that is not trusted yet: inside
         `audit.log.safe_search_path.catalog_only`, in a transaction, it may only read columns by their qualified names.
         """
 
@@ -60,7 +60,7 @@ class Contents(Protocol):
         """Return the ids of the runs that are waiting for their first worker."""
 
     def statuses(self, alias: str, runs: Collection[str]) -> dict[str, str]:
-        """Return {run id: status} of those of `runs` that exist."""
+        """Return {run id: status} for those of `runs` that exist."""
 
     def unended(self, alias: str) -> list[str]:
         """Return the ids of the runs that may still write files."""
@@ -69,10 +69,10 @@ class Contents(Protocol):
         """Compare the runs of a restored database with those of the one that it replaced."""
 
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
-        """Fail, for `reason`, the runs that were in progress or that continued elsewhere; return their ids.
+        """Mark as failed, for `reason`, the runs that were in progress or that continued elsewhere; return their ids.
 
         `number` counts the tenant's databases, this one included: claims from earlier ones become invalid. `replaced`
-        is {run id: status} of the database that it replaces; None for a copy, in which no run continues.
+        is {run id: status} from the database that it replaces; None for a copy, in which no run continues.
         """
 
     def move(self, alias: str, old_prefix: str, new_prefix: str) -> None:

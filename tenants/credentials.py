@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from tenants.errors import EncryptionKeyError
 
-# Marks encrypted values, so that one written by plain SQL can still be read (the next rotation encrypts it).
+# Marks encrypted values, so that a plaintext value written by SQL can still be read (the next rotation encrypts it).
 MARK = "fernet:"
 MASK = "****"
 
@@ -46,9 +46,9 @@ def _keys() -> MultiFernet:
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
-    """A TEXT column that is encrypted in the database. Not searchable: a value encrypts differently each time.
+    """A TEXT column that is encrypted in the database. Not searchable: the same value encrypts differently each time.
 
-    Lookups could only compare ciphertext, which only helps an attacker to guess, so all but `isnull` raise.
+    Lookups could only compare ciphertext, which would only help an attacker to guess, so all but `isnull` raise.
     """
 
     # The admin rejects URL filters on fields with this set to False (`config.site.admin_base`).

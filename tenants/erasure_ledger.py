@@ -21,7 +21,7 @@ from tenants.models import Erasure
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """Return the document's canonical form: JSON with keys sorted, no blanks, UTF-8, no newline at the end."""
+    """Return the document's canonical form: UTF-8 JSON with sorted keys, no whitespace, and no newline at the end."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -46,7 +46,7 @@ def erasure_get(tenant_id: str) -> Erasure:
 def require_not_erased(identity: UUID, *, reason: str = "") -> Erasure | None:
     """Raise `ErasedTenant` if the tenant with that identity was erased here, or is being erased.
 
-    With a `reason` to bring it back, return its erasure instead; `note_return` records the reason.
+    With a `reason` to bring the tenant back, return its erasure instead; `note_return` records the reason.
     """
     found = erasures().filter(identity=identity).first()
     if found is not None and not reason.strip():
@@ -91,7 +91,7 @@ def _is_certified(row: Erasure, digest: object) -> bool:
 
 
 def _by_identity(action: str) -> dict[str, tuple[str, dict[str, object]]]:
-    """Return {identity: (tenant id, details)} from the log's tenant entries with this action."""
+    """Return {identity: (tenant id, details)} from the log's entries about tenants with this action."""
     entries = ControlAuditLog.objects.using(CONTROL).filter(action=action, resource_type="tenant").order_by("sequence")
     return {
         str((details or {}).get("identity")): (tenant_id, details or {})

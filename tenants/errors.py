@@ -15,7 +15,7 @@ def bare(reason: str) -> str:
 
 
 def because(outcome: str, reason: str) -> str:
-    """Return two sentences: what failed, and why. Add the full stop that another program's message may lack."""
+    """Return two sentences: what failed, and why. Adds a full stop if another program's message lacks it."""
     return f"{outcome} {reason if reason.endswith(('.', '。')) else reason + '.'}"
 
 
@@ -135,7 +135,7 @@ class FleetBusy(TenantError):
 
 
 class FleetUnfinished(TenantError):
-    """A migration of tenants is running or was interrupted: prepared transactions may hold locks in their databases."""
+    """A migration of tenants is running or was interrupted; prepared transactions may hold locks in their databases."""
 
     code = "fleet_unfinished"
 
@@ -149,7 +149,7 @@ class FleetUnfinished(TenantError):
 
 
 class MigrationFailed(TenantError):
-    """A tenant keeps its batch from being applied: found before any change, or while its migrations ran.
+    """A tenant prevents its batch from being applied, as found before any change or while its migrations ran.
 
     `migration` is "app.name", or "" if none was running.
     """
@@ -175,7 +175,7 @@ class BackupFailed(TenantError):
 
 
 class RestoreRefused(TenantError):
-    """The backup is damaged or another tenant's, or the tenant cannot be restored now."""
+    """The backup is damaged or belongs to another tenant, or the tenant cannot be restored now."""
 
     code = "restore_refused"
 
@@ -238,7 +238,7 @@ class TenantLocked(TenantError):
 
 
 class TenantIdentityMismatch(TenantError):
-    """The tenant's URL leads to a database that is not its own; refused before any row is read."""
+    """The tenant's URL leads to a database that is not the tenant's; refused before any row is read."""
 
     code = "tenant_identity_mismatch"
 
@@ -274,7 +274,7 @@ class InvalidDatabaseURL(TenantError):
 
 
 class ServerError(TenantError):
-    """A database server is unknown, full, unreachable, or its administrator lacks a privilege."""
+    """A database server is unknown, full or unreachable, or its administrator lacks a privilege."""
 
 
 class StorageError(SeoGenError):
@@ -361,7 +361,7 @@ def reason_of_disk(error: OSError) -> str:
 def disk_failures_told() -> Iterator[None]:
     """Turn an `OSError` in the block, such as a full disk, into a `TenantError`.
 
-    The caller adds the tenant. For files with known names, `tenants.files.locations` gives better messages.
+    The caller adds the tenant's id. For files with known names, `tenants.files.locations` gives better messages.
     """
     try:
         yield

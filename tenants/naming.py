@@ -19,7 +19,7 @@ TENANT_PREFIX = "tenant:"
 ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,40}$"
 ID_MAX_LENGTH = 41
 NAME_MAX_LENGTH = 200
-# Ids for names that yield none. Longer numbers were chosen by someone, and counting does not continue from them.
+# Ids for names that yield none. Longer numbers were chosen by a person, so numbering does not continue from them.
 NUMBERED_PATTERN = r"tenant-([1-9][0-9]{0,8})"
 PREFIX_PATTERN = r"^[a-z][a-z0-9_]{0,11}$"
 
@@ -30,7 +30,10 @@ def alias_of(tenant_id: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    """Return `name` normalised (NFC, whitespace and invisible ends trimmed), or raise `InvalidTenant`."""
+    """Return `name` normalised, or raise `InvalidTenant`.
+
+    Normalising means NFC, with whitespace and invisible characters trimmed from both ends.
+    """
     cleaned = strip_invisible(unicodedata.normalize("NFC", name))
     if not cleaned:
         raise InvalidTenant(_("A tenant needs a name."), hint=_("Give one with --name."), code="tenant_name_invalid")
@@ -62,8 +65,8 @@ def validate_id(tenant_id: str) -> str:
 def id_from_name(name: str) -> str | None:
     """Derive the id from the name: "Customer A" → "customer-a". None if the name has too few Latin letters for one.
 
-    An id is permanent, and the remainder of a name in another script says too little. Automatic transliteration does
-    not help: the reading of a Japanese name does not follow from its characters.
+    An id is permanent, and what little remains of a name in another script says too little. Automatic transliteration
+    does not help: the reading of a Japanese name does not follow from its characters.
     """
     slug = slugify(name).replace("_", "-").strip("-")[:ID_MAX_LENGTH].strip("-")
     return None if not slug or _loses_letters(name) else validate_id(slug)
@@ -98,7 +101,7 @@ def database_name(prefix: str) -> str:
 def work_name(verb: str, identity: UUID) -> str:
     """Return the `application_name` of sessions that do `verb` for the tenant with that identity.
 
-    It omits the tenant's id, since other tenants' roles can read it in pg_stat_activity. It is always the same, so that
-    the sessions of a killed process can be found.
+    It omits the tenant's id, since other tenants' roles can read it in pg_stat_activity. It never varies, so that the
+    sessions of a killed process can be found.
     """
     return f"{verb} {identity.hex[:12]}"

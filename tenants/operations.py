@@ -1,6 +1,6 @@
-"""Operations on a tenant in several steps: a lock that ends with its process, and a record that does not.
+"""Multi-step operations on a tenant: a lock that ends with its process, and a record that does not.
 
-A record that is `running` while no one holds the lock was interrupted: `tenants.unfinished` finishes it.
+An operation recorded as `running` while no one holds the lock was interrupted; `tenants.unfinished` finishes it.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ def tenant_lock(tenant_id: str, operation: str) -> Iterator[None]:
 
 @contextmanager
 def backup_lock(tenant_id: str) -> Iterator[None]:
-    """Share the tenant's lock with other backups, while nothing may change it; raise `TenantBusy`."""
+    """Share the tenant's lock with other backups, so that nothing changes the tenant; raise `TenantBusy`."""
     with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id, "backup"), shared=True):
         yield
 
 
 @contextmanager
 def block_deletion(tenant_id: str) -> Iterator[None]:
-    """Hold a shared lock while a copy of the tenant's data exists for a test. It only makes deletions wait."""
+    """Hold a shared lock while a test copy of the tenant's data exists. It only makes deletions wait."""
     with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "delete"), shared=True):
         yield
 
 
 @contextmanager
 def copies_barred(tenant_id: str) -> Iterator[None]:
-    """Allow no such copy of the tenant's data while it is erased; raise `TenantBusy` if there is one."""
+    """Allow no test copy of the tenant's data while the tenant is erased; raise `TenantBusy` if there is one."""
     with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "drill, verify")):
         yield
 
@@ -71,10 +71,8 @@ def advisory_lock(
 ) -> Iterator[None]:
     """Hold the lock called `name`; raise what `busy` makes if another process keeps it for longer than `wait_s`.
 
-    That is OPERATION_WAIT_S by default.
-
-    A session-level advisory lock on the control connection. The server frees it when the process dies, but not
-    instantly, so every caller waits a little.
+    `wait_s` is in seconds, by default OPERATION_WAIT_S. This is a session-level advisory lock on the control
+    connection. The server frees it when the process dies, but not instantly, so every caller waits a little.
     """
     mode = "_shared" if shared else ""
     wait_ms = round(1000 * (settings.OPERATION_WAIT_S if wait_s is None else wait_s))
@@ -97,7 +95,7 @@ def advisory_lock(
 
 
 def _held_by(name: str) -> str:
-    """Return a sentence that names the sessions with the lock (`command_name`); "" if no one holds it any more."""
+    """Return a sentence that names the sessions holding the lock (`command_name`); "" if no one holds it any more."""
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(HOLDERS, [name])
         holders = ", ".join(f"{application or '?'} ({pid})" for pid, application in cursor.fetchall())
@@ -105,19 +103,19 @@ def _held_by(name: str) -> str:
 
 
 def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:
-    """Record the operation; call it in the transaction that makes the first change."""
+    """Record the operation; call this in the transaction that makes the first change."""
     return TenantOperation.objects.using(CONTROL).create(
         tenant_id=tenant_id, kind=kind, user_id=current_actor().user_id, status=OperationStatus.RUNNING
     )
 
 
 def operation_end(operation: TenantOperation, status: OperationStatus, error: str = "") -> None:
-    """Close the record; call it in the transaction that makes the last change."""
+    """Close the record; call this in the transaction that makes the last change."""
     TenantOperation.objects.using(CONTROL).filter(pk=operation.pk).update(status=status, error=error, finished_at=Now())
 
 
 def audit(row: TenantOperation | Restore | Erasure, action: str, **details: object) -> None:
-    """Write an entry about the operation into the control audit log; call it last in the change's transaction."""
+    """Write an entry about the operation into the control audit log; call this last in the change's transaction."""
     record(
         using=CONTROL,
         action=action,

@@ -1,4 +1,4 @@
-"""Do the same for many tenants at once, in threads, which mostly wait for servers."""
+"""Do the same work for many tenants at once, in threads, which mostly wait for servers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Result = TypeVar("Result")
 def in_parallel(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Generator[tuple[Item, Result | BaseException], None, None]:
-    """Yield each item with the result or exception of `work`, in the order in which they finish.
+    """Yield each item with the result or exception of `work`, in order of completion.
 
-    Closing the generator drops what has not started, and waits for what has. Each call gets its own copy of the
-    caller's context variables (who acts).
+    Closing the generator drops the calls that have not started, and waits for those that have. Each call gets its own
+    copy of the caller's context variables, such as the actor.
     """
     if not items:
         return

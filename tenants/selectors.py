@@ -76,7 +76,7 @@ def require_fleet_finished() -> None:
 
 
 def backups(*, tenant_id: str | None = None, every: bool = False) -> QuerySet[Backup]:
-    """Return the catalogue, newest first: of one tenant or all; with `every`, failed and removed ones too."""
+    """Return the catalogue, newest first: of one tenant or of all; with `every`, include failed and removed backups."""
     found = Backup.objects.using("default").order_by("-started_at")
     if tenant_id:
         found = found.filter(tenant_id=tenant_id)

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=BACKUP_DAILY, bind=True, ignore_result=True)
 def daily(self: Any) -> None:
-    """Back up every tenant and remove expired backups, once a day however often it is called."""
+    """Back up every tenant and remove expired backups, at most once a day, however often this is called."""
     with acting_as("worker:backup", operation_id=self.request.id):
         try:
             problems = backup_daily()

@@ -33,7 +33,7 @@ def ignore_progress(progress: Progress) -> None:
     """The default listener."""
 
 
-# Of a migration of tenants, in order; the last is "commit" or "roll back".
+# The phases of a migration of tenants, in order; the last is "commit" or "roll back".
 PHASES = ("check", "rehearse", "prepare", "decide", "commit", "roll back")
 
 
@@ -68,7 +68,7 @@ class TenantOutcome:
     migrations: list[str]
     prepared_ms: int | None
     locked_ms: int | None
-    # {"runs": "AccessExclusiveLock"}, of a dry run.
+    # {"runs": "AccessExclusiveLock"}: the locks that a dry run took.
     locks: dict[str, str] | None
 
 
@@ -98,25 +98,25 @@ class RestoreReport:
     tenant_id: str
     operation_id: UUID
     source: str
-    # Of the restored schema; the migrations that were applied to it, and how it differs from what they create.
+    # The restored schema's version, the migrations applied to it, and how it differs from what they create.
     version: str
     migrations: list[str]
     drift: list[str]
-    # By table, as loaded; {} if nothing was loaded.
+    # The number of rows by table, as loaded; {} if nothing was loaded.
     rows: dict[str, int]
-    # In progress in the restored state, so they were marked as failed.
+    # Runs in progress in the restored state, which were therefore marked as failed.
     failed_runs: list[str]
-    # Only in the replaced state, only in the restored one, and those whose status differs.
+    # Runs only in the replaced state, runs only in the restored one, and runs whose status differs.
     lost_runs: list[str]
     returned_runs: list[str]
     changed_runs: list[str]
-    # Files that were restored, that are missing or differ from their row, and that no row refers to.
+    # Files that were restored, files that are missing or differ from their row, and files that no row refers to.
     restored_files: list[str]
     missing_files: list[str]
     orphans: list[str]
-    # Wake-ups for missing runs, removed from the broker; None if the broker cannot list messages.
+    # The number of wake-ups for missing runs removed from the broker; None if the broker cannot list messages.
     stale_messages: int | None
-    # Until when the restore can be undone.
+    # The restore can be undone until then.
     kept_until: datetime | None
     # How long the tenant was closed; None if another process finished the restore.
     unavailable_ms: int | None = None
@@ -147,9 +147,9 @@ class DrillReport:
     tenant_id: str
     source: str
     version: str
-    # By table.
+    # The number of rows by table.
     rows: dict[str, int]
-    # By step: "recover", "load", "verify", "migrate".
+    # Seconds by step: "recover", "load", "verify", "migrate".
     timing_s: dict[str, float]
     seconds: float
 
@@ -162,11 +162,11 @@ class CloneReport:
     from_tenant: str
     source: str
     version: str
-    # By table.
+    # The number of rows by table.
     rows: dict[str, int]
     # Paths that rows refer to, but whose files were not available.
     missing_files: list[str]
-    # Of an import: providers, models and steps that this installation did not have.
+    # For an import: providers, models and steps that this installation did not have.
     added: list[str] = field(default_factory=list)
 
 
@@ -174,7 +174,7 @@ class CloneReport:
 class Target:
     """What to recover to: exactly one of a time and a name."""
 
-    # Aware. Transactions that were committed at or before it are included.
+    # Timezone-aware. Transactions that were committed at or before this time are included.
     time: datetime | None = None
     # The name of a restore point.
     name: str | None = None
@@ -190,6 +190,6 @@ class Target:
 
 
 def utc(moment: datetime | None) -> str:
-    """Write a time with microseconds and its offset, as PostgreSQL reads it."""
+    """Format a time with microseconds and its UTC offset, as PostgreSQL reads it."""
     assert moment is not None
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"

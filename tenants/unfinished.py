@@ -1,4 +1,4 @@
-"""Recover interrupted operations: finish each if possible, else undo it."""
+"""Recover interrupted operations: finish each if possible, otherwise undo it."""
 
 from __future__ import annotations
 
@@ -65,8 +65,9 @@ def tenant_recover(
 ) -> list[Recovery]:
     """Finish or undo every unfinished operation, and return the outcome of each.
 
-    Safe to repeat, and to run beside live operations. `age_identity_file` decrypts the backup of a restore that still
-    needs files from it. Migrations of tenants come first, since their prepared transactions block everything else.
+    Safe to repeat, and to run alongside running operations. `age_identity_file` decrypts the backup of a restore that
+    still needs files from it. Migrations of tenants come first, since their prepared transactions block everything
+    else.
     """
     age_identity_require(age_identity_file)
     batches = [_recover_batch(batch) for batch in batches_unfinished()]
@@ -83,7 +84,7 @@ def tenant_recover(
 
 
 def _recover_batch(batch: MigrationBatch) -> Recovery:
-    """Commit the batch everywhere if that was decided, else roll it back everywhere."""
+    """Commit the batch everywhere if that was decided; otherwise roll it back everywhere."""
     tenant_id = batch.tenant_id or "*"
     try:
         with fleet_lock():
@@ -112,7 +113,7 @@ def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
 
 
 def _end_strays() -> None:
-    """End what a batch prepared after it was recovered: its process had lost the lock without noticing."""
+    """End transactions that a batch prepared after its recovery: its process had lost the lock without noticing."""
     over = MigrationBatch.objects.using(CONTROL).exclude(status__in=UNFINISHED)
     for server in DatabaseServer.objects.using(CONTROL):
         # A server that is down is reported by the operations that need it.
@@ -126,7 +127,7 @@ def _end_strays() -> None:
 def _recover_backup(backup: Backup) -> Recovery:
     """Remove the files of an interrupted backup."""
     try:
-        # Exclusive: a process that is still making the backup holds the lock shared.
+        # Exclusive, since a process that is still making the backup holds the lock in shared mode.
         with tenant_lock(backup.tenant_id, backup.kind):
             backup.refresh_from_db(using=CONTROL)
             if backup.status == BackupStatus.RUNNING:

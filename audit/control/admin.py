@@ -53,7 +53,7 @@ class ArchivedAuditLogAdmin(AuditEntryAdmin):
 
 
 class AuditArchiveAdmin(ReadOnlyAdmin):
-    """The archived logs. `seo-gen erasure verify` checks that one is unchanged."""
+    """The archived logs. `seo-gen erasure verify` checks that an archive is unchanged."""
 
     audit_resource = "audit_archive"
     list_display = ("tenant_id", "entries", "archived_at", "shown_state")

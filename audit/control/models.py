@@ -28,7 +28,7 @@ class ControlAuditChainHead(ChainHeadRow):
 class AuditArchive(models.Model):
     """The summary of an erased tenant's audit log; `ArchivedAuditLog` holds its entries.
 
-    Written once, after the entries. From then on the database refuses to add, change or remove any of them.
+    Written once, after the entries. From then on, the database refuses to add, change or remove either.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
@@ -89,10 +89,10 @@ class ArchivedAuditLog(models.Model):
 
 
 class AuditAnchor(models.Model):
-    """The end of a log at some time. The log must keep this entry for ever, so later tampering shows."""
+    """The end of a log at one point in time. The log must keep this entry for ever, so later tampering shows."""
 
     id = models.BigAutoField(primary_key=True)
-    # Anchors taken together share it; the control log's "audit.anchor" entry has their digest
+    # Anchors taken together share this; the control log's "audit.anchor" entry holds their digest
     # (`audit.verification.anchors`).
     run = models.UUIDField(_("run"))
     # "" and None for the control database's own log.

@@ -40,7 +40,7 @@ class LogSummary:
     """The result of reading a log from beginning to end."""
 
     entries: int
-    # The end of the chain, as the last entry states it.
+    # The end of the chain, according to the last entry.
     head: ChainHead
     # The first entry that breaks the chain; None if the chain is intact.
     first_bad: int | None
@@ -50,7 +50,7 @@ class LogSummary:
 def log_archive(source: BaseDatabaseWrapper, *, tenant_id: str, identity: UUID, chain_identity: UUID) -> AuditArchive:
     """Copy the tenant's log into the archive, compare the two, and close the archive to further entries.
 
-    Call it in a transaction on the control database, with the tenant's database closed to writers; `source` is a
+    Call this in a transaction on the control database, with the tenant's database closed to writers; `source` is a
     connection to that database as its owner. A broken log is archived unchanged. `first_bad` is then its first bad
     entry, or the number after its last entry if the chain's head does not match. Raises `ArchiveDiffers` if the copy
     differs from the original.

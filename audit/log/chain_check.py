@@ -23,7 +23,7 @@ SELECT sequence
 """
 LAST = "SELECT sequence, entry_hash FROM public.audit_logs ORDER BY sequence DESC LIMIT 1"
 HEAD = "SELECT sequence, hash FROM public.audit_chain_heads"
-# The control database's chain starts with this instead of a tenant's identity.
+# The control database's chain starts with this value instead of a tenant's identity.
 CONTROL_CHAIN = "control_audit_logs"
 
 
@@ -36,7 +36,7 @@ class ChainHead:
 
 
 def genesis_of(identity: UUID | str) -> str:
-    """Return the hash that the first entry follows in the log of a tenant (its identity) or of `CONTROL_CHAIN`.
+    """Return the hash that a log's first entry follows, given the tenant's identity or `CONTROL_CHAIN`.
 
     `audit.log.chain_sql` computes the same in SQL.
     """
@@ -52,7 +52,7 @@ def chain_head(connection: BaseDatabaseWrapper) -> ChainHead | None:
 
 
 def chain_last(connection: BaseDatabaseWrapper, identity: UUID) -> ChainHead:
-    """Return the end of the log according to its own rows; the genesis hash if there are none."""
+    """Return the end of the log according to its own rows, or the genesis hash if there are none."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(LAST)
         row = cursor.fetchone()
@@ -62,7 +62,7 @@ def chain_last(connection: BaseDatabaseWrapper, identity: UUID) -> ChainHead:
 def chain_first_bad(connection: BaseDatabaseWrapper, identity: UUID) -> int | None:
     """Return the sequence number of the first entry that breaks the chain, or None if the chain is intact.
 
-    `identity` is the tenant identity that the chain starts with. A missing row shows as a wrong number.
+    `identity` is the tenant identity that the chain starts with. A missing row shows up as a wrong sequence number.
     """
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(FIRST_BAD, [genesis_of(identity)])

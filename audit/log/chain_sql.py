@@ -1,7 +1,7 @@
 """SQL that makes an audit log append-only and chains it. The owner runs it once per log, from the migrations.
 
 The application's role may SELECT and INSERT. It does not own the tables and cannot read the chain's head, so it cannot
-choose an id, sequence number, time or hash: a SECURITY DEFINER trigger function of the owner sets them (PostgreSQL
+choose an id, sequence number, time or hash: the owner's SECURITY DEFINER trigger function sets them (PostgreSQL
 manual, "Writing SECURITY DEFINER Functions Safely": fixed search_path, every name qualified, EXECUTE revoked).
 
 Never change what `guards_sql` returns, because applied migrations call it. Change the guards in a new migration with
@@ -11,7 +11,8 @@ its own SQL.
 from typing import LiteralString
 
 # What an entry's hash covers: each value as "<bytes in UTF-8>:<text>", NULL as "-", joined by commas, so that different
-# entries never hash the same text. Times are UTC in microseconds. {row} is the row's name in the surrounding SQL.
+# entries never hash the same text. Times are in UTC, with microsecond precision. {row} is the row's name in the
+# surrounding SQL.
 HASHED_FIELDS: tuple[LiteralString, ...] = (
     "{row}.sequence::text",
     "{row}.previous_hash",

@@ -21,7 +21,7 @@ def record(
 ) -> AuditLog | ControlAuditLog:
     """Append an entry by the current actor to the log of the database `using`, in its open transaction.
 
-    Call it last: it locks the chain's head, so every other writer of that log waits until the commit. `details` holds
+    Call this last: it locks the chain's head, so every other writer of that log waits until the commit. `details` holds
     ids, names and digests as JSON values, never content or secrets.
 
     Raises `UnknownAction`, `DetailsNotJson`, or `AuditOutsideTransaction` if no transaction is open.
@@ -49,7 +49,7 @@ def record(
 def log_export(*, using: str) -> Iterator[bytes]:
     """Record that the current actor exports the log, and return all earlier entries as lines of JSON.
 
-    The "audit.export" entry is committed before anything is returned; it has the number of earlier entries and the
+    The "audit.export" entry is committed before anything is returned; it holds the number of earlier entries and the
     last one's hash. The iterator yields a batch of lines at a time and needs no transaction.
     """
     log = _log(using)
@@ -72,7 +72,7 @@ def _log(using: str) -> type[AuditLog] | type[ControlAuditLog]:
 
 
 def _require_json(action: str, details: Details | None) -> None:
-    """Raise `DetailsNotJson` unless PostgreSQL's jsonb can store `details`: it has neither NaN nor U+0000."""
+    """Raise `DetailsNotJson` unless PostgreSQL's jsonb can store `details`: it supports neither NaN nor U+0000."""
     try:
         text = json.dumps(details, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -41,8 +41,8 @@ BATCH = 2000
 def audit_lines(connection: BaseDatabaseWrapper, log: LiteralString = "audit_logs") -> Iterator[bytes]:
     """Yield the log's entries, oldest first, as lines of JSON.
 
-    One statement, so one snapshot. Inside a transaction it uses constant memory; outside one the server materialises
-    all rows.
+    Runs as one statement, so on one snapshot. Uses constant memory inside a transaction; outside one, the server
+    materialises all rows.
     """
     with connection.chunked_cursor() as cursor:
         # Names are resolved when the cursor is opened; fetching does not look them up again.
@@ -54,7 +54,7 @@ def audit_lines(connection: BaseDatabaseWrapper, log: LiteralString = "audit_log
 
 
 def audit_pages(alias: str, log: LiteralString, up_to: int) -> Iterator[bytes]:
-    """Yield the same lines up to sequence number `up_to`, a page at a time; nothing stays open between pages.
+    """Yield the lines of `audit_lines` up to number `up_to`, a page at a time; nothing stays open between pages.
 
     Each page is a separate statement. The pages are still consistent, because entries are only ever appended.
     """
@@ -76,13 +76,16 @@ def json_line(fields: list[str | None], hash_of_entry: str) -> bytes:
 
 
 def parse_line(line: bytes) -> tuple[list[str | None], str]:
-    """Return (text of each of FIELDS, entry hash). Raises ValueError, KeyError or TypeError if it is not an entry."""
+    """Return (text of each of FIELDS, entry hash).
+
+    Raises ValueError, KeyError or TypeError if the line is not an entry.
+    """
     document = json.loads(line)
     return [document[name] for name in FIELDS], document["entry_hash"]
 
 
 def lines_check(lines: Iterable[bytes], identity: UUID) -> tuple[int | None, ChainHead]:
-    """Return (number of the first bad line, or None; end of the chain before it)."""
+    """Return (number of the first bad line or None, end of the chain before it)."""
     head = ChainHead(0, genesis_of(identity))
     for number, line in enumerate(lines, start=1):
         try:

@@ -1,7 +1,7 @@
 """Query a database without trusting the functions and operators that its owner may have created in it.
 
 Statements that read the catalog of a tenant's or guest's database, or compare rows in it, must run inside
-`catalog_only`. tests/test_catalog_only.py finds those that do not.
+`catalog_only`. tests/test_catalog_only.py finds statements that do not.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ def catalog_only(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Resolve functions, operators and types in pg_catalog only. Blocks may be nested.
 
     With "public" in the path, PostgreSQL prefers a function there whose arguments fit better: `public.convert_to(text,
-    text)` to its own `convert_to(text, name)`, `public.>=(oid, integer)` to `>=(oid, oid)`. Anyone who may create one
-    could run code as the caller, and could fake an entry's hash or a guard. Tables are written "public.…".
+    text)` to its own `convert_to(text, name)`, `public.>=(oid, integer)` to `>=(oid, oid)`. Anyone who may create
+    functions there could run code as the caller, and could fake an entry's hash or a guard. Tables are written
+    "public.…".
     """
     with connection.cursor() as cursor:
         cursor.execute(ENTER)
@@ -32,6 +33,6 @@ def catalog_only(connection: BaseDatabaseWrapper) -> Iterator[None]:
     try:
         yield
     finally:
-        # This fails in a failed transaction, whose rollback restores the path.
+        # This statement fails in a failed transaction, but then the rollback restores the path.
         with suppress(Error), connection.cursor() as cursor:
             cursor.execute(LEAVE, [before])

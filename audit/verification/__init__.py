@@ -1,1 +1,1 @@
-"""Verifying, anchoring and exporting audit logs. Imports `tenants`, because it reads their databases."""
+"""Verify, anchor and export audit logs. Imports `tenants` because it reads tenants' databases."""

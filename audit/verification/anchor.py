@@ -1,4 +1,4 @@
-"""Anchor every audit log: record where it ends now, so that a later verification can compare.
+"""Anchor every audit log: record where it ends now, for later verifications to compare with.
 
 A run opens one short connection to each tenant's database, several at a time, and one transaction on the control
 database. A log that has not changed since its last anchor gets no new row.
@@ -69,7 +69,8 @@ class _End:
 def audit_anchor() -> AnchorReport:
     """Anchor the control log and all tenants' logs. A log that cannot be read is reported, and the run continues.
 
-    The run's entry in the control log has the digest of its anchors. Raises `TenantBusy` if another run is in progress.
+    The run's entry in the control log holds the digest of its anchors. Raises `TenantBusy` if another run is in
+    progress.
     """
     with advisory_lock(LOCK, wait_s=1, busy=lambda: TenantBusy("*", "audit anchor")):
         # The order matters: list the tenants' databases, take the time, read the logs, then check that the databases
@@ -155,7 +156,7 @@ def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
 
 
 def _document(run: UUID, at: datetime, anchors: list[Anchor], problems: list[str]) -> dict[str, object] | None:
-    """Write the document before the transaction, which blocks every other writer of the control log."""
+    """Write the document. Call this before the transaction, which blocks every other writer of the control log."""
     try:
         place = anchor_place()
         return document_write(place, run, at, anchors) if place else None

@@ -35,7 +35,7 @@ def anchor_place() -> Place | None:
 def document_write(place: Place, run: UUID, at: datetime, anchors: list[Anchor]) -> dict[str, object]:
     """Write the run's document, linked to the newest one in `place`; return what the control log is to record.
 
-    Call it before the run is committed: a document is valid evidence even if its run is not recorded. Raises
+    Call this before the run is committed: a document is valid evidence even if its run is not recorded. Raises
     `PlaceError`.
     """
     name = f"{PREFIX}{at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}-{str(run)[:8]}.json"
@@ -46,7 +46,7 @@ def document_write(place: Place, run: UUID, at: datetime, anchors: list[Anchor])
 
 
 def documents_kept(place: Place) -> Iterator[Kept]:
-    """Yield every document in `place`, and every stored version of each. Raises `PlaceError`."""
+    """Yield every document in `place`, in each of its stored versions. Raises `PlaceError`."""
     for name, content in place.versions(PREFIX):
         try:
             document = Document.parse(content)
@@ -56,7 +56,7 @@ def documents_kept(place: Place) -> Iterator[Kept]:
 
 
 def link_problems(links: dict[tuple[str, str], tuple[str, str] | None]) -> Iterator[str]:
-    """Yield a problem for each broken link; `links` maps a document's (name, sha256) to those of the one before."""
+    """Yield a problem for each broken link; `links` maps a document's (name, sha256) to its predecessor's."""
     for (name, _digest), previous in sorted(links.items()):
         if previous is not None and previous not in links:
             yield _("%(name)s follows %(previous)s, which is missing or was changed") % {

@@ -1,7 +1,7 @@
-"""Anchors record where logs ended, apart from the logs: their canonical form, its digest, and the document format.
+"""Anchors: records, kept apart from the logs, of where each log ended. Canonical form, digest and document format.
 
-The control log's "audit.anchor" entry has each run's digest, so that neither can be changed without the other.
-Documents are linked: each has the name and the sha256 of the one before it.
+The control log's "audit.anchor" entry holds each run's digest, so that neither can be changed without the other.
+Documents are linked: each holds the name and the sha256 of the one before it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Anchor:
     at: datetime
 
     def document(self) -> dict[str, Any]:
-        """Return the anchor as a JSON object; the time is UTC in microseconds."""
+        """Return the anchor as a JSON object; the time is in UTC, with microsecond precision."""
         return {
             "tenant": self.tenant_id,
             "identity": str(self.identity) if self.identity else None,

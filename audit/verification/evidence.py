@@ -1,6 +1,6 @@
 """Collect the anchors to verify logs against, from the control database and from documents, and compare the two.
 
-The control log's "audit.anchor" entries have the digest of each run's anchors, and the sha256 of its document.
+The control log's "audit.anchor" entries hold the digest of each run's anchors, and the sha256 of its document.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
 from tenants.files.locations import Place
 
-# The digest of no anchors at all.
+# The digest of an empty set of anchors.
 NOTHING = anchors_digest([])
 
 
@@ -41,10 +41,10 @@ class Anchoring:
 
 @dataclass
 class Evidence:
-    # How many documents were read; None if there is no place for documents, or it could not be read.
+    # How many documents were read; None if no place for documents is set or it could not be read.
     documents: int | None = None
     problems: list[Problem] = field(default_factory=list)
-    # By identity: anchors from documents whose run the control log lacks or records differently.
+    # Keyed by identity: anchors from documents whose run the control log lacks or records differently.
     beyond: dict[UUID | None, list[Anchor]] = field(default_factory=lambda: defaultdict(list))
 
     def anchors_of(self, identity: UUID | None) -> list[Anchor]:

@@ -1,6 +1,6 @@
 """The guards that each kind of log must have, in the form of `audit.verification.guard_check`.
 
-Update it with every migration that changes the guards. Keep older releases' hashes in KNOWN, so that their anchors
+Update these with every migration that changes the guards. Keep older releases' hashes in KNOWN, so that their anchors
 stay valid.
 """
 

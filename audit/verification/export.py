@@ -1,8 +1,8 @@
 """Export an audit log, chain included, to a file that can be verified without a database.
 
 docs/verify_audit_export.py verifies it. The format is that of `audit.log.file_format`, one entry per line, without a
-header. So the export of an erased tenant's log has the sha256 that its archive recorded; and a header would prove
-nothing about the file that it is in.
+header. As a result, the export of an erased tenant's log has the sha256 that its archive recorded. A header would prove
+nothing about its own file anyway.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ READABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 class AuditExport:
     """An exported log, with what is needed to verify it."""
 
-    # None: the control log.
+    # None for the control log.
     tenant_id: str | None
     file: str
     # "database", or "archive" for an erased tenant's log.
@@ -48,7 +48,7 @@ class AuditExport:
     entries: int
     # The last entry's hash.
     head: str
-    # Of the file.
+    # The digest of the file.
     sha256: str
     # The first entry that breaks the chain; None if the chain is intact.
     first_bad: int | None
@@ -68,7 +68,7 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
     `audit_stream` writes to a stream instead.
 
     1. Write the whole file under a temporary name. 2. Commit the "audit.export" entry to the control log. 3. Rename the
-    file. So every export is recorded; a crash between 2 and 3 leaves an entry without a file.
+    file. This way every export is recorded; a crash between 2 and 3 leaves an entry without a file.
 
     An existing file is not replaced, and a failed export leaves nothing behind. A log whose chain is broken is exported
     unchanged, because it is evidence. Uses constant memory. Raises `UnknownTenant`, `TenantNotActive` if the tenant's
@@ -91,8 +91,8 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
 def audit_stream(*, tenant_id: str | None, target: IO[bytes]) -> AuditExport:
     """Export the log to the stream `target`, such as standard output. Raises what `audit_export` raises.
 
-    The log is first collected in an unnamed temporary file. So the entry is committed before the first line is sent,
-    and a slow reader does not block the tenant.
+    The log is first collected in an unnamed temporary file. That way, the entry is committed before the first line is
+    sent, and a slow reader does not block the tenant.
     """
     with collecting() as collected:
         with _log(tenant_id) as log:

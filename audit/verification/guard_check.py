@@ -1,8 +1,8 @@
 """Read a log's guards from the catalog: triggers, their functions, owners, privileges, rules, constraints.
 
 Role names differ between installations: "owner" stands for the expected owner, and "application" for the role (or the
-tenants' group) that the application uses; any other role is shown under its own name. PostgreSQL 14 to 18 all give the
-same texts, so the expected guards are a constant (`audit.verification.expected_guards`).
+tenants' group) that the application uses; any other role is shown under its own name. PostgreSQL 14 to 18 all produce
+the same text, so the expected guards are a constant (`audit.verification.expected_guards`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TABLES: Mapping[str, Sequence[str]] = {
     "ledger": ("erasures",),
 }
 CONTROL = "default"
-# The alias that migrates the control database (config/settings.py), if it is set.
+# The alias of the role that migrates the control database (config/settings.py), if it is set.
 CONTROL_OWNER = "control-owner"
 
 # Bits of tgtype: PostgreSQL's pg_trigger.h. Constraints of kind "n" (NOT NULL, since 18) are read with the columns.
@@ -137,13 +137,13 @@ class LogRoles:
 
     # Owns the tables.
     owner: str
-    # The role whose privileges the application has, and the roles it logs in as.
+    # The role whose privileges the application has, and the roles that it logs in as.
     application: str
     logins: Sequence[str]
 
 
 def control_roles() -> LogRoles:
-    """Return the control database's roles. The owner is the role that migrates it, or else the database's owner."""
+    """Return the control database's roles. The owner is the role that migrates it or, if none is set, its owner."""
     connection = connections[CONTROL]
     owner = settings.DATABASES.get(CONTROL_OWNER, {}).get("USER")
     with catalog_only(connection), connection.cursor() as cursor:

@@ -1,11 +1,12 @@
-"""Which anchors a tenant's log may lack, because a restore replaced the state that they were taken of.
+"""Which anchors a tenant's log may lack, because a restore replaced the state that they recorded.
 
 Each restore or undo ends one line of the log and starts another: the restored state, continued by a "tenant.restore"
-entry that names the operation. The control log's "tenant.restore.complete" entry has both heads. Only the control log
+entry that names the operation. The control log's "tenant.restore.complete" entry holds both heads. Only the control log
 can explain a missing anchor; a restore that only the tenant's log claims explains nothing.
 
-The lines form a tree. The present log is one path in it, from the first line to the last: the restores whose entry
-directly follows the restored head in the log. An anchor belongs to the line that was live when it was taken.
+The lines form a tree. The present log is one path through it, from the first line to the last, through the restores
+whose entry directly follows the restored head in the log. An anchor belongs to the line that was live when it was
+taken.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Restored:
 def life_begins(tenant_id: str, identity: UUID) -> datetime | None:
     """Return when the tenant's database came from elsewhere (clone, import), or None if it never did.
 
-    Older anchors are of an earlier life under the same identity, whose log is in the archive.
+    Older anchors belong to an earlier life under the same identity, whose log is in the archive.
     """
     entries = ControlAuditLog.objects.using(CONTROL).filter(
         Q(action="tenant.import.complete") | Q(action="tenant.restore.complete", details__restored__isnull=True),
@@ -62,13 +63,13 @@ def restores_of(tenant_id: str) -> list[Restored]:
 def path_of(restores: Sequence[Restored], bound: Collection[tuple[str, ChainHead]]) -> list[bool]:
     """Return for each restore whether its line is part of the present log.
 
-    `bound` holds (operation, head before) of each "tenant.restore" entry in the log.
+    `bound` holds (operation, preceding chain head) for each "tenant.restore" entry in the log.
     """
     return [(one.operation, one.restored) in bound for one in restores]
 
 
 def is_explained(anchor: Anchor, restores: Sequence[Restored], on_path: Sequence[bool]) -> bool:
-    """Return whether restores explain why the log does not match an anchor.
+    """Return whether restores explain why the log does not match the anchor.
 
     They do so only if the last restore is part of the log; otherwise someone has replaced the log again.
     """
@@ -87,7 +88,7 @@ def is_explained(anchor: Anchor, restores: Sequence[Restored], on_path: Sequence
 
 
 def _may_have_ended(anchor: Anchor, replaced: ChainHead | None) -> bool:
-    """Return whether a log that matched the anchor can have ended at `replaced`."""
+    """Return whether a log that matched the anchor could have ended at `replaced`."""
     if replaced is None or anchor.sequence < replaced.sequence:
         return True
     return anchor.sequence == replaced.sequence and anchor.hash == replaced.hash

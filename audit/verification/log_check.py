@@ -36,7 +36,7 @@ SELECT number, sequence
  LIMIT 1
 """
 COUNT: LiteralString = "SELECT count(*) FROM public.{log}"
-# One statement, so that both ends are of the same moment.
+# One statement, so that both ends are from the same moment.
 ENDS: LiteralString = """
 SELECT head.sequence, head.hash, last.sequence, last.entry_hash
   FROM (SELECT 1) AS one
@@ -51,7 +51,7 @@ SELECT details->>'operation', sequence - 1, previous_hash FROM public.{log} WHER
 
 
 class Kind(StrEnum):
-    """What was done to a log. The values appear in `--json`."""
+    """What was done to a log. The values appear in `--json` output."""
 
     CHANGED = "entry changed"
     MISSING = "entry missing"
@@ -112,7 +112,7 @@ class Deviation:
     """An anchor that the log does not match."""
 
     anchor: Anchor
-    # Of the entry with the anchor's number; None if there is no such entry.
+    # The hash and time of the entry with the anchor's number; None if there is no such entry.
     hash: str | None
     created_at: datetime | None
 
@@ -135,7 +135,7 @@ def chain_fault(connection: BaseDatabaseWrapper, log: LiteralString, genesis: st
 
 
 def log_ends(connection: BaseDatabaseWrapper, log: LiteralString, head: LiteralString) -> Ends:
-    """Return both ends. Only the owner may read the head."""
+    """Return the log's two ends. Only the owner can read the head."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(ENDS.replace("{log}", log).replace("{head}", head))
         row = cursor.fetchone()
@@ -146,7 +146,7 @@ def log_ends(connection: BaseDatabaseWrapper, log: LiteralString, head: LiteralS
 
 
 def restores_bound(connection: BaseDatabaseWrapper, log: LiteralString) -> set[tuple[str, ChainHead]]:
-    """Return (operation, head before) of each restore recorded in the log itself."""
+    """Return (operation, preceding chain head) for each restore recorded in the log itself."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(BOUND.replace("{log}", log))
         return {(str(operation), ChainHead(sequence, hash_before)) for operation, sequence, hash_before in cursor}
@@ -164,7 +164,7 @@ def deviations(
 def deviations_from(
     found: dict[int, tuple[str, datetime | None]], anchors: Sequence[Anchor], genesis: str
 ) -> list[Deviation]:
-    """Do the same; `found` maps the sequence number of each entry that has an anchor to (hash, time)."""
+    """Do the same as `deviations`; `found` maps each anchored entry's sequence number to (hash, time)."""
     rows = {0: (genesis, None), **found}
     wrong = []
     for anchor in sorted(anchors, key=lambda one: (one.sequence, one.at)):

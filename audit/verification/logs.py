@@ -41,7 +41,7 @@ def tenant_ends(connection: BaseDatabaseWrapper) -> Ends:
 
 
 def control_ends() -> Ends:
-    """Return the control log's ends, read as the application, which may not read the head.
+    """Return the control log's ends, read as the application, which has no right to read the head.
 
     A trial entry shows which entry it would follow, and is rolled back. Without the chain trigger the head is unused:
     the guards report that, and the log's last row is used instead.

@@ -89,7 +89,7 @@ def audit_verify(*, tenant_id: str | None = None, on_progress: OnProgress = igno
     """Verify the control log and one tenant's log, or all logs, including the archived logs of erased tenants.
 
     The control log is always verified in full, because it explains a tenant's restores and confirms its anchors.
-    Problems are in the reports. The verification itself is recorded in the control log.
+    Problems are listed in the reports. The verification itself is recorded in the control log.
 
     Raises `UnknownTenant`.
     """
@@ -119,7 +119,7 @@ def _which(tenant_id: str | None) -> tuple[list[Tenant], list[AuditArchive], lis
         tenants, archives = tenants.filter(pk=tenant_id), archives.filter(tenant_id=tenant_id)
         if not tenants.exists() and not archives.exists():
             raise UnknownTenant(tenant_id)
-    # The application can write `status`, so a status never hides a log: unreadable ones are reported.
+    # The application can write `status`, so no status hides a log: unreadable logs are reported.
     found = tenants.exclude(status=TenantStatus.DELETED)
     kept = archives.values_list("identity", flat=True)
     lost = tenants.filter(status=TenantStatus.DELETED).exclude(identity__in=list(kept))
@@ -185,7 +185,7 @@ def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
             report.problems.append(Problem(Kind.ARCHIVE, found))
         report.problems.extend(_about_archive(archive))
         if archive.first_bad is not None and _loss_accepted(archive.tenant_id, archive.identity):
-            # It was broken when it was archived, which the operator accepted; since then it is unchanged.
+            # It was already broken when it was archived, which the operator accepted, and has not changed since.
             return report
         anchors, restores = _history(archive.tenant_id, archive.identity, evidence)
         with connections[CONTROL].cursor() as cursor:
@@ -201,7 +201,7 @@ def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
 
 
 def _loss_accepted(tenant_id: str, identity: UUID) -> bool:
-    """Return whether, by the control log, the operator who erased the tenant accepted a broken or missing log."""
+    """Return whether, according to the control log, the tenant was erased despite a broken or missing log."""
     begun = ControlAuditLog.objects.using(CONTROL).filter(
         action="tenant.delete", resource_type="tenant", resource_id=tenant_id
     )
@@ -216,7 +216,7 @@ def _lost(tenant: Tenant) -> LogReport:
 
 
 def _vanished(tenant_id: str | None, evidence: Evidence) -> list[LogReport]:
-    """Report anchored logs that no tenant or archive has any more: its row was removed, or its identity changed."""
+    """Report anchored logs of which no tenant or archive is left: the row was removed, or its identity changed."""
     anchors = AuditAnchor.objects.using(CONTROL).exclude(identity=None)
     if tenant_id is not None:
         anchors = anchors.filter(tenant_id=tenant_id)

@@ -1,3 +1,3 @@
-"""The admin pages of tenants, servers, backups, migrations and erasures."""
+"""Admin pages for tenants, servers, backups, migrations and erasures."""
 
 from tenants.admin import backups, erasures, fleet, tenants  # noqa: F401  (each registers its pages)

@@ -1,4 +1,4 @@
-"""The admin pages of backups, restores and base backups. Read-only: only commands change them."""
+"""Admin pages for backups, restores and base backups. Read-only: only commands change them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The admin pages of erasures: the list, and each certificate, to print or to download."""
+"""Admin pages for erasures: the list, and each certificate, to print or to download."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _steps(row: Erasure) -> list[tuple[str, bool]]:
 
 
 def _links(row: Erasure) -> dict[str, str]:
-    """Return the URLs that the page links to; "" for what does not exist."""
+    """Return the URLs that the page links to; "" for a page that does not exist."""
     archive = AuditArchive.objects.filter(identity=row.identity).first()
     about = urlencode({"resource_type__exact": "tenant", "resource_id__exact": row.tenant_id})
     return {

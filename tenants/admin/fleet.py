@@ -1,4 +1,4 @@
-"""The fleet's admin pages: each tenant's schema version and drift, and past migrations. Only commands change it."""
+"""Admin pages for the fleet: each tenant's schema version and drift, and past migrations. Read-only."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
 
 
 def duration(batch: MigrationBatch) -> str | None:
-    """Return how long the batch took, "1.4 s"; None until it has finished."""
+    """Return how long the batch took, such as "1.4 s"; None until it has finished."""
     if batch.finished_at is None:
         return None
     return f"{(batch.finished_at - batch.started_at) / timedelta(seconds=1):.1f} s"

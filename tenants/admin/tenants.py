@@ -1,4 +1,4 @@
-"""The admin pages of tenants and their servers. Every change to a tenant is one service call."""
+"""Admin pages for tenants and their servers. Every change to a tenant is one service call."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
     def _get_validation_exclusions(self) -> set[str]:
-        """Do not validate that only one server is the default: saving removes the mark from the previous one."""
+        """Do not validate that only one server is the default: saving unmarks the previous one."""
         exclusions: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
         return exclusions | {"is_default"}
 
@@ -250,7 +250,7 @@ class TenantAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("site"))
     def site(self, tenant: Any) -> SafeString | None:
-        """Return a link to its site, or to the erasure of a tenant that was, or is being, erased."""
+        """Return a link to the tenant's site, or to its erasure if it was, or is being, erased."""
         if tenant.erasure_id is not None:
             over = tenant.status == TenantStatus.DELETED
             return erasure_link(tenant.erasure_id, _("Certificate of erasure") if over else _("Erasure"))
@@ -269,7 +269,7 @@ class TenantAdmin(ReadOnlyAdmin):
                 name=given["name"],
                 tenant_id=given["tenant_id"] or None,
                 server_name=given["server"].name if given["server"] else None,
-                # A page must not wait as long as a migration may take.
+                # A page must not wait as long as a migration can take.
                 fleet_wait_s=settings.OPERATION_WAIT_S,
             )
         except SeoGenError as error:

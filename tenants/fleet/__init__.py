@@ -1,1 +1,1 @@
-"""Migrating all tenants, or none."""
+"""Migrate all tenants or none."""

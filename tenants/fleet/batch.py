@@ -1,6 +1,7 @@
-"""The lock and the record of a migration of tenants. The lock ends with its process; the record stays.
+"""The lock that a migration of tenants holds, and its record. The lock dies with its process; the record stays.
 
-A batch that is `preparing` or `committing` while no one holds the lock was interrupted: `tenants.unfinished` ends it.
+A batch that is `preparing` or `committing` while no one holds the lock was interrupted; `tenants.unfinished` completes
+it or rolls it back.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ def fleet_lock() -> Iterator[None]:
 
 @contextmanager
 def fleet_shared(*, wait_s: float = 600.0) -> Iterator[None]:
-    """Block fleet migrations during the block; first wait at most `wait_s` for a running one.
+    """Keep fleet migrations from starting inside the block; first wait up to `wait_s` for a running one.
 
-    Raises `FleetBusy`, or `FleetUnfinished` if a migration was interrupted: the fleet's version is then undecided.
+    Raises `FleetBusy`, or `FleetUnfinished` if a migration was interrupted, which leaves the fleet's version undecided.
     """
     with advisory_lock(FLEET, wait_s=wait_s, busy=FleetBusy, shared=True):
         require_fleet_finished()
@@ -55,9 +56,9 @@ def batch_begin(*, tenant_id: str, dry_run: bool, version: str, tenant_count: in
 
 
 def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
-    """Write the decision, COMMITTING or ROLLING_BACK, durably; return False if the other one was made before.
+    """Write the decision, COMMITTING or ROLLING_BACK, durably; return False if the other decision was made first.
 
-    The first decision wins, even if a process lost the lock with its connection.
+    The first decision wins, even if a process lost its connection, and with it the lock.
     """
     with transaction.atomic(using=CONTROL):
         row = MigrationBatch.objects.using(CONTROL).select_for_update().get(pk=batch.pk)
@@ -72,7 +73,7 @@ def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
 
 
 def batch_applied(batch: MigrationBatch, *, but: Collection[str]) -> None:
-    """Note that the batch's tenants, except those in `but`, have its version."""
+    """Record that the batch's tenants, except those in `but`, now have its version."""
     Tenant.objects.using(CONTROL).filter(pk__in=set(_tenants(batch)) - set(but)).update(
         schema_version=batch.version, schema_drift=[], schema_checked_at=Now()
     )
@@ -81,7 +82,7 @@ def batch_applied(batch: MigrationBatch, *, but: Collection[str]) -> None:
 def batch_end(
     batch: MigrationBatch, status: BatchStatus, *, problems: Sequence[str] = (), timing_ms: dict[str, int] | None = None
 ) -> None:
-    """Close the record. Call it when no prepared transaction of the batch is left."""
+    """Close the record. Call this once none of the batch's prepared transactions is left."""
     with transaction.atomic(using=CONTROL):
         MigrationBatch.objects.using(CONTROL).filter(pk=batch.pk, status__in=UNFINISHED).update(
             status=status, error="\n".join(problems), timing_ms=timing_ms, finished_at=Now()

@@ -17,7 +17,7 @@ from tenants.models import BatchStatus, MigrationBatch
 from tenants.schema.releases import Release
 from tenants.types import BatchProgress, BatchReport, OnBatchProgress, TenantOutcome
 
-# In one statement: Django's `bulk_update` takes a millisecond a row.
+# A single statement, since Django's `bulk_update` takes a millisecond per row.
 KEEP_TIMES = """
 UPDATE migration_batch_tenants AS row
    SET prepared_ms = measured.prepared_ms, locked_ms = measured.locked_ms, locks = measured.locks::jsonb
@@ -39,14 +39,14 @@ class Batch:
     on_progress: OnBatchProgress
     timing_ms: dict[str, int] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
-    # By tenant id.
+    # Keyed by tenant id.
     prepared: dict[str, Prepared] = field(default_factory=dict)
     locked_ms: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @contextmanager
     def phase(self, name: str, total: int) -> Iterator[Callable[[str], None]]:
-        """Announce and time the phase; yield a function to call whenever one more item is done."""
+        """Announce and time the phase; yield a function to call each time an item is done."""
         begun, done = time.perf_counter(), 0
 
         def one_more(subject: str) -> None:
@@ -59,7 +59,7 @@ class Batch:
         self.timing_ms[name] = round((time.perf_counter() - begun) * 1000)
 
     def note_unlocked(self, tenant_id: str) -> None:
-        """Note that the tenant's transaction has ended, which released its locks."""
+        """Record that the tenant's transaction has ended, which released its locks."""
         prepared = self.prepared.get(tenant_id)
         if prepared:
             self.locked_ms[tenant_id] = round((time.perf_counter() - prepared.locked_at) * 1000)

@@ -1,8 +1,8 @@
 """Migrate the databases of all tenants, or of one, to this code's version, all or nothing.
 
 Two-phase commit (docs/adr/0008-fleet-migrations.md): each tenant's transaction is prepared, then the decision is
-written to the control database, then all are committed. Before the decision nothing has changed anywhere; after it
-every commit succeeds in the end.
+written to the control database, then all are committed. Before the decision nothing has changed anywhere; after it,
+every commit eventually succeeds.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def tenant_migrate(
     """Migrate every tenant, suspended ones included, or the named one; return a report.
 
     Migrates `workers` tenants at a time; a lock that is not available within `lock_timeout_s` seconds fails the batch.
-    With `dry_run` everything is prepared and then rolled back. Failures are in the report's `problems`.
+    With `dry_run` everything is prepared and then rolled back. Failures are reported in `problems`.
     Raises `UnknownTenant`, `TenantNotActive`, `FleetBusy`, or `FleetUnfinished` or `TenantUnfinished` if an interrupted
     operation must be recovered first.
 
-    1. lock, record; 2. check every tenant, before any change; 3. rehearse, once per server and history, in a scratch
-    database; 4. prepare: the first failure rolls all back; 5. decide, durably; 6. commit everywhere.
+    1. lock and record; 2. check every tenant, before any change; 3. rehearse, once per server and history, in a scratch
+    database; 4. prepare: the first failure rolls everything back; 5. record the decision durably; 6. commit everywhere.
     """
     with fleet_lock():
         require_fleet_finished()
@@ -72,7 +72,7 @@ def tenant_migrate(
 
 
 def _chosen(tenant_id: str | None) -> list[Tenant]:
-    # A tenant that is being erased needs no new version, and erasing may take long.
+    # A tenant that is being erased needs no new version, and erasing it can take a long time.
     living = tenants_existing().exclude(status=TenantStatus.DELETING)
     tenants = [tenant_get(tenant_id)] if tenant_id else list(living)
     unfinished = {operation.tenant_id: operation.kind for operation in operations_unfinished()}
@@ -133,7 +133,7 @@ def _histories(code: Release, looks: Sequence[Look]) -> Iterator[MigrationFailed
 
 
 def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
-    """Rehearse each group's migrations, once its server has the rights and room for the prepared transactions."""
+    """Check the server's rights and room for prepared transactions, then rehearse each group's migrations."""
     pending = [one for one in groups if not batch.release.is_complete(one.history)]
     for key, reason in untransactional().items():
         if any(not batch.release.is_applied(key, one.history) for one in pending):
@@ -153,7 +153,7 @@ def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
                 return
             batch.jobs += [Job(look, script, batch.record.gid(look.database)) for look in one.looks]
             one_more(one.server.name)
-    # Busy tenants last, so that their locks are held for the shortest time.
+    # Busy tenants come last, so that their locks are held for the shortest time.
     batch.jobs.sort(key=lambda job: job.look.tenant.work_seen_at is not None)
 
 
@@ -232,7 +232,7 @@ def _prepare(batch: Batch) -> None:
 
 
 def _decide(batch: Batch) -> bool:
-    """Write the decision to commit; return False, with the reason in `problems`, if all must be rolled back."""
+    """Write the decision to commit; return False, with the reason in `problems`, if everything must be rolled back."""
     with batch.phase("decide", 1) as one_more:
         if fingerprint() != batch.code:
             batch.problems.append(_("The migrations on disk changed while the batch was running."))
@@ -268,9 +268,9 @@ def _roll_back(batch: Batch) -> BatchReport:
 
 
 def _abandon(batch: Batch, error: BaseException) -> None:
-    """Roll back after Ctrl-C or a bug. Raises `FleetUnfinished` if that is not possible, or no longer."""
+    """Roll back after Ctrl-C or a bug. Raises `FleetUnfinished` if that is not, or is no longer, possible."""
     batch.problems.append(type(error).__name__)
-    # The connection may be what failed.
+    # The connection itself may have failed.
     connections[CONTROL].close()
     try:
         report = _roll_back(batch)

@@ -1,4 +1,7 @@
-"""One tenant's part of a batch: prepare its transaction, and end it (PostgreSQL manual, PREPARE TRANSACTION)."""
+"""One tenant's part of a batch: prepare its transaction, then commit or roll it back.
+
+See the PostgreSQL manual, PREPARE TRANSACTION.
+"""
 
 from __future__ import annotations
 
@@ -59,11 +62,11 @@ class Prepared:
 
 
 def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, with_locks: bool) -> Prepared:
-    """Migrate the tenant in one transaction and prepare it. Raises `MigrationFailed`, and nothing has changed then.
+    """Migrate the tenant in one transaction and prepare it. Raises `MigrationFailed`, with nothing changed.
 
-    1. check that history and schema are unchanged since the inspection, so that migrations call only our code; 2. the
-    script; 3. the tenant's own audit entry, last as always; 4. check that the schema is the rehearsal's; 5. PREPARE
-    TRANSACTION.
+    1. check that history and schema are unchanged since the inspection, so that migrations call only our code; 2. run
+    the script; 3. write the tenant's own audit entry, last as always; 4. check that the schema matches the rehearsal's;
+    5. run PREPARE TRANSACTION.
     """
     begun = time.perf_counter()
     tenant_id, running = job.look.tenant.id, ""
@@ -97,7 +100,7 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
 
 
 def end_prepared(server: DatabaseServer, database: str, gid: str, *, commit: bool, work: str) -> bool:
-    """Commit or roll back a prepared transaction; return False if there is none with that name (any more)."""
+    """Commit or roll back a prepared transaction; return False if none with that name exists (any more)."""
     with owner_connection(server, database, work) as connection:
         try:
             _execute(connection, "COMMIT PREPARED %s" if commit else "ROLLBACK PREPARED %s", gid)
@@ -113,9 +116,9 @@ def end_all(
 ) -> list[str]:
     """Commit or roll back everything that the batch has prepared, on every server; return one sentence per failure.
 
-    1. end the sessions of a killed process, so that they cannot prepare another one; 2. ask each server what is
-    prepared; 3. end it. Safe to repeat, even while another process does the same. `on_end` is called with each tenant's
-    id.
+    1. end the sessions of a killed process, so that they cannot prepare another transaction; 2. ask each server what is
+    prepared; 3. commit it or roll it back. Safe to repeat, even while another process does the same. `on_end` is called
+    with each tenant's id.
     """
     problems: list[str] = []
     found: list[tuple[DatabaseServer, str, str]] = []
@@ -143,7 +146,7 @@ def end_all(
 
 
 def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> dict[str, str]:
-    """Return {tenant id: sentence} of a committed batch's tenants that were not migrated; skip those in `committed`.
+    """Return {tenant id: sentence} for a committed batch's tenants that were not migrated, except `committed` ones.
 
     Someone else must have rolled back their prepared transactions. Raises if a database cannot be checked.
     """
@@ -205,7 +208,7 @@ def _locks(connection: BaseDatabaseWrapper) -> dict[str, str]:
 
 
 def _reason(job: Job, error: Error, lock_timeout_s: float) -> str:
-    """Return the database's message; after a lock timeout, who holds the lock."""
+    """Return the database's message or, after a lock timeout, who holds the lock."""
     if not is_lock_timeout(error):
         return reason_of(error)
     return _("It was busy: %(reason)s.") % {"reason": lock_reason(job.look.server, job.look.database, lock_timeout_s)}

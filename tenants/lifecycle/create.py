@@ -39,13 +39,14 @@ def tenant_create(
     """Create a tenant and return it, active.
 
     `tenant_id` is derived from `name` unless given, or numbered ("tenant-1") if nothing can be derived; `server_name`
-    names a `DatabaseServer`, else the default one is used. A creation of the same name and id that was interrupted is
-    finished instead. On failure everything made so far is removed. It waits for a migration of the fleet, and for
-    another creation that numbers its id, to end, for at most `fleet_wait_s` each.
+    names a `DatabaseServer`; without it, the default one is used. If an earlier creation with the same name and id was
+    interrupted, it is finished instead. On failure, everything created so far is removed. Waits up to `fleet_wait_s`
+    seconds for a fleet migration to end, and as long again for another creation that is choosing a number.
     Raises `InvalidTenant`, `TenantExists`, `TenantBusy`, `FleetBusy`, `FleetUnfinished` or `ServerError`.
 
-    1. record tenant and operation (control database, one transaction); 2. template; 3. role; 4. clone; 5. let the role
-    in; 6. connect as the tenant, and bind identity and audit chain; 7. active. Each of 2 to 7 can be repeated.
+    1. record tenant and operation (control database, one transaction); 2. ensure the template exists; 3. create the
+    role; 4. clone the database; 5. let the role in; 6. connect as the tenant, and bind identity and audit chain; 7.
+    mark the tenant active. Steps 2 to 7 can each be repeated.
     """
     name = clean_name(name)
     chosen = id_from_name(name) if tenant_id is None else validate_id(tenant_id)
@@ -95,9 +96,9 @@ def _next_id(name: str) -> str:
 def provision_or_undo(
     server_session: ServerSession, tenant: Tenant, operation: TenantOperation, on_progress: OnProgress
 ) -> None:
-    """Finish the creation; on failure remove everything that was created, and raise the failure.
+    """Finish the creation; on failure, remove everything that was created, and re-raise the error.
 
-    If the removal fails too (the server went down), the record stays for `tenant_recover`.
+    If the removal fails too (say, because the server went down), the record stays for `tenant_recover`.
     """
     try:
         template = _provision(server_session, tenant, on_progress)
@@ -124,7 +125,7 @@ def undo(server_session: ServerSession, tenant: Tenant, operation: TenantOperati
 
 
 def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | None:
-    """Return the interrupted creation of this tenant, if any; refuse an id that is taken."""
+    """Return the interrupted creation of this tenant, if any; reject an id that is taken."""
     tenant = Tenant.objects.using(CONTROL).select_related("server").filter(pk=tenant_id).first()
     if tenant is None:
         return None

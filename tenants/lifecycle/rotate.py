@@ -22,7 +22,7 @@ from tenants.types import OnProgress, Progress, ignore_progress
 KIND = "rotate"
 ROTATED = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 WORKERS = 4
-# How long busy sessions may continue. Workers' transactions never span an LLM call.
+# How long busy sessions are allowed to continue. Workers' transactions never span an LLM call.
 GRACE_S = 10.0
 
 
@@ -41,7 +41,8 @@ def tenant_rotate(
 
     Sessions that were opened with the old password are ended: idle ones at once, others when they become idle, or after
     `grace_s` seconds. Prepared transactions of the role are rolled back. A failure is reported in that tenant's outcome
-    and does not stop the others. Raises `UnknownTenant`, and `TenantNotActive` if the named tenant has no role now.
+    and does not stop the others. Raises `UnknownTenant`, and `TenantNotActive` if the named tenant currently has no
+    role.
     """
     tenants = list(tenants_existing().filter(status__in=ROTATED))
     if tenant_id:
@@ -74,7 +75,10 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
 
 
 def _rotate(tenant_id: str, grace_s: float, on_progress: OnProgress) -> None:
-    """1. set the password on the server, uncommitted; 2. record operation, URL and audit entry; 3. commit; 4. sessions.
+    """Rotate one tenant's password.
+
+    1. set it on the server without committing; 2. record the operation, the URL and the audit entry; 3. commit; 4. end
+    the old sessions.
 
     Between 2 and 3, for milliseconds, the URL's password is not valid yet: connections are retried
     (`tenants.routing.backend`).
@@ -113,7 +117,10 @@ def _record(tenant: Tenant, url: str) -> TenantOperation:
 def _finish(
     server_session: ServerSession, tenant: Tenant, operation: TenantOperation, grace_s: float, on_progress: OnProgress
 ) -> None:
-    """End the sessions of the old password and roll back what is prepared; end the operation. Can be repeated."""
+    """End the old password's sessions, roll back the role's prepared transactions, and close the operation.
+
+    Can be repeated.
+    """
     location = parse_location(tenant.database_url)
     server_session.end_old_sessions(location.role, grace_s)
     on_progress(Progress(tenant.id, "sessions"))

@@ -1,4 +1,4 @@
-"""A database server's settings besides its address: placement of tenants, and where its log is archived."""
+"""A database server's settings besides its address: placement of tenants, and where its WAL is archived."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class ServerSettings:
 
 
 def server_settings_save(*, name: str, settings: ServerSettings) -> None:
-    """Save all settings; if this becomes the default server, the previous one loses the mark, which is recorded.
+    """Save all settings; if this becomes the default server, the previous one is unmarked, which is recorded.
 
-    The caller records the changes of this server, in the same transaction.
+    The caller records the changes to this server, in the same transaction.
     """
     with transaction.atomic(using=CONTROL):
         servers = DatabaseServer.objects.using(CONTROL)

@@ -29,9 +29,9 @@ MAIN_SERVER = "main"
 def control_setup(*, verbosity: int = 0) -> list[str]:
     """Bring the control database and the servers up to this release; return what is wrong with them. Safe to repeat.
 
-    1. rights, of the control database's roles and of the main server's administrator: raises `ServerError`, having
-    changed nothing, if one that is needed is missing; 2. migrations; 3. the servers: one that is down is only named in
-    the result; 4. the catalogue of models.
+    1. check the rights of the control database's roles and of the main server's administrator; if a needed one is
+    missing, raise `ServerError` without having changed anything; 2. apply the migrations; 3. set up the servers: one
+    that is down is only named in the result; 4. update the catalogue of models.
     """
     control_rights_require()
     if settings.TENANT_SERVER_URL:
@@ -51,7 +51,7 @@ def control_setup(*, verbosity: int = 0) -> list[str]:
 
 
 def server_register(*, name: str, admin_url: str) -> DatabaseServer:
-    """Record a server, or its new address; the URLs of the tenants on it follow.
+    """Record a server, or its new address; the URLs of the tenants on it are updated.
 
     Raises `ServerURLRefused`, or `ServerError` if the server cannot be used.
     """
@@ -125,7 +125,7 @@ def _applied() -> set[str]:
 
 
 def _record_migrations(applied: set[str]) -> None:
-    """Record the applied migrations: afterwards, since they create the log, each in a transaction of its owner."""
+    """Record the applied migrations in the log. Only afterwards, since one of them creates the log."""
     if applied:
         details: dict[str, object] = {"migrations": sorted(applied)}
         with transaction.atomic(using=CONTROL):
@@ -139,7 +139,7 @@ def _record_migrations(applied: set[str]) -> None:
 
 
 def _note_archive(name: str, archive: str) -> None:
-    """Store where the server's log is archived, unless that is set already."""
+    """Store where the server's WAL is archived, unless that is already set."""
     if not archive:
         return
     with transaction.atomic(using=CONTROL):
@@ -156,7 +156,7 @@ def _note_archive(name: str, archive: str) -> None:
 
 
 def _follow(server_session: ServerSession) -> None:
-    """Point a server's tenants to its new address; each keeps its own database, role and password."""
+    """Point a server's tenants at its new address; each keeps its own database, role and password."""
     for tenant in Tenant.objects.using(CONTROL).select_for_update().filter(server=server_session.server):
         old = parse_location(tenant.database_url)
         new = server_session.location(old.database, old.password)

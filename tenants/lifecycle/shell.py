@@ -1,4 +1,4 @@
-"""Direct access for operators: psql, and any Django command, in a tenant's database. Recorded before it starts."""
+"""Direct access for operators: psql, and any Django command, in a tenant's database. Each use is recorded first."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REACHABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def tenant_dbshell(*, tenant_id: str, owner: bool, arguments: Sequence[str]) -> int:
-    """Run psql and return its exit status. The password travels in the environment, never in the arguments."""
+    """Run psql and return its exit status. The password is passed in the environment, never in the arguments."""
     tenant = tenant_get(tenant_id)
     require_finished(tenant_id)
     program = psql_program()
@@ -49,7 +49,7 @@ def tenant_dbshell(*, tenant_id: str, owner: bool, arguments: Sequence[str]) -> 
 
 
 def _session() -> dict[str, str]:
-    """Return the variables for the operator's session: our limits, except where the operator's own PGOPTIONS differ."""
+    """Return the variables for the operator's session: our limits, unless the operator's PGOPTIONS override them."""
     patient = replace(
         settings.DATABASE_LIMITS,
         idle_in_transaction_timeout_s=max(
@@ -81,7 +81,8 @@ def tenant_command(
 ) -> dict[str, str]:
     """Run a Django command in the context of one tenant, or of each active one; return {tenant id: reason} of failures.
 
-    A command with a `--database` option gets the tenant's. Raises `TenantError` if the command does not exist.
+    A command with a `--database` option is given the tenant's alias. Raises `TenantError` if the command does not
+    exist.
     """
     if command not in get_commands():
         raise TenantError(

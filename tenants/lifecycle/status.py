@@ -45,29 +45,29 @@ class TenantHealth:
     id: str
     status: str
     server: str | None
-    # The newest migration of each tenant app, as last checked; "" if never checked.
+    # The newest migration of each tenant app, when last checked; "" if never checked.
     schema_version: str
     # "current", "behind", "ahead" or "unknown": that version compared with this code's.
     schema_state: str
     # How its schema differs from what those migrations create; None if never compared.
     drift: list[str] | None
     schema_checked_at: datetime | None
-    # Whether the tenant's own role reached its database, which has its identity; None if not checked.
+    # Whether the tenant's own role reached a database with the tenant's identity; None if not checked.
     reachable: bool | None
     size_bytes: int | None
     # The kind of an unfinished operation.
     unfinished_operation: str | None
-    # What is wrong, in sentences; None if nothing is.
+    # What is wrong, as sentences; None if nothing is.
     problem: str | None
-    # How many large objects its database contains, which backups leave out; None if not checked.
+    # How many large objects its database contains, which backups do not include; None if not checked.
     large_objects: int | None = None
-    # What was changed on its role (`tenants.servers.role_changes`); None if not checked.
+    # What was changed about its role (`tenants.servers.role_changes`); None if not checked.
     role_changes: list[str] | None = None
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The results of checking one tenant's database and server; None if not checked, or without an answer."""
+    """The results of checking one tenant's database and server; None if not checked or not answered."""
 
     size: int | TenantError | None = None
     look: Look | None = None
@@ -77,11 +77,11 @@ class Checked:
 
 
 def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> list[TenantHealth]:
-    """Return the health of each tenant, or of the named one. Raises `UnknownTenant`, but never for an unhealthy tenant.
+    """Return the health of each tenant, or of the named one. Raises `UnknownTenant`; ill health is not an error.
 
     With `check`, connect to each, several at a time: as the tenant, to prove that it can be reached, and as the owner,
-    to compare its schema. The comparison is skipped during a migration, whose locks it would wait for. Also check what
-    was changed on the tenants' roles.
+    to compare its schema. The comparison is skipped during a migration, whose locks it would wait for. Changes to the
+    tenants' roles are also looked for.
     """
     tenants = _tenants(tenant_id)
     checked: dict[str, Checked] = {}
@@ -96,7 +96,7 @@ def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> lis
 
 
 def _with_prepared(health: list[TenantHealth], tenants: Sequence[Tenant], *, check: bool) -> list[TenantHealth]:
-    """Add warnings about foreign prepared transactions: on the control database's server, or with `check` on all."""
+    """Add warnings about foreign prepared transactions: on the control database's server or, with `check`, on all."""
     servers = {tenant.server for tenant in tenants if tenant.server}
     foreign = foreign_on(servers) if check else foreign_beside_control()
     found: dict[str, list[str]] = defaultdict(list)
@@ -201,7 +201,7 @@ def _size_bytes(tenant: Tenant) -> int:
             size: int = cursor.fetchone()[0]
             return size
     except Error as error:
-        # Settings that the role made for itself can break any query, such as a timeout of one millisecond.
+        # Settings that the role has made for itself, such as a timeout of one millisecond, can break any query.
         raise TenantUnreachable(tenant.id, reason_of(error)) from error
     finally:
         # This thread's own connection.

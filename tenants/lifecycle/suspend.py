@@ -1,4 +1,4 @@
-"""Suspend a tenant, so that it can neither be used nor run, and resume it."""
+"""Suspend a tenant, so that no one can use it and its runs pause, and resume it."""
 
 from django.db import transaction
 from django.db.models import F
@@ -12,7 +12,7 @@ from tenants.selectors import require_finished, tenant_get
 
 
 def tenant_suspend(*, tenant_id: str) -> Tenant:
-    """Suspend an active tenant; its runs wait where they are. Raises `TenantNotActive` if it is not active."""
+    """Suspend an active tenant; its runs pause where they are. Raises `TenantNotActive` if it is not active."""
     return _move(tenant_id, TenantStatus.ACTIVE, TenantStatus.SUSPENDED, action="tenant.suspend")
 
 

@@ -9,7 +9,7 @@ from tenants.models import Tenant
 
 
 def mark_working(tenant_id: str) -> None:
-    """Mark the tenant as having work. Commit this before the run's own transaction commits."""
+    """Mark the tenant as having unfinished work. Commit this before the run's own transaction commits."""
     Tenant.objects.using(CONTROL).filter(pk=tenant_id).update(work_seen_at=Now())
 
 

@@ -27,10 +27,10 @@ class BackupKind(models.TextChoices):
 
 
 class Backup(models.Model):
-    """A file that holds one tenant's data: recorded before it is written, so that no file is forgotten."""
+    """A file that holds one tenant's data. It is recorded before it is written, so that no file is forgotten."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
-    # A plain value: the record outlives the tenant.
+    # Not a foreign key: the record outlives the tenant.
     tenant_id = models.TextField(_("tenant"))
     identity = models.UUIDField(_("identity"))
     kind = models.TextField(_("kind"), choices=BackupKind, db_default=BackupKind.BACKUP)
@@ -50,7 +50,7 @@ class Backup(models.Model):
     error = models.TextField(_("error"), db_default="")
     started_at = models.DateTimeField(_("started"), db_default=SqlNow())
     finished_at = models.DateTimeField(_("finished"), null=True)
-    # When it was last restored into a scratch database and compared, and what was wrong; "" for nothing.
+    # When it was last restored into a scratch database and compared, and what was wrong; "" if nothing was.
     verified_at = models.DateTimeField(_("verified"), null=True)
     verify_error = models.TextField(_("found by verification"), db_default="")
     removed_at = models.DateTimeField(_("removed"), null=True)
@@ -94,7 +94,7 @@ class Restore(models.Model):
     scratch = models.TextField(db_default="")
     live = models.TextField(db_default="")
     kept = models.TextField(_("replaced database"), db_default="")
-    # Until when the replaced database is kept for `--undo`; None if there is none (any more).
+    # The replaced database is kept for `--undo` until then; None if there is none, or none any more.
     kept_until = models.DateTimeField(_("kept until"), null=True)
     # {"lost_runs": […], "orphans": […], …}: differences from the replaced state.
     report = models.JSONField(_("report"), null=True)

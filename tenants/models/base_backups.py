@@ -14,11 +14,11 @@ from tenants.models.servers import DatabaseServer
 
 
 class BaseBackup(models.Model):
-    """A base backup of one server (pg_basebackup): recorded before it starts."""
+    """A base backup of one server (pg_basebackup), recorded before it starts."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     server = models.ForeignKey(DatabaseServer, verbose_name=_("server"), on_delete=models.PROTECT, related_name="+")
-    # The one that it is based on, if it is incremental (PostgreSQL 17 and newer).
+    # The backup that it is based on, if it is incremental (PostgreSQL 17 and newer).
     parent = models.ForeignKey(
         "self", verbose_name=_("continues"), null=True, on_delete=models.PROTECT, related_name="children"
     )
@@ -30,14 +30,14 @@ class BaseBackup(models.Model):
     server_version = models.IntegerField(_("PostgreSQL"), null=True)
     system_identifier = models.TextField(db_default="")
     timeline = models.IntegerField(_("timeline"), null=True)
-    # Recovery reads the WAL from the first, and cannot end before the second: "0/3000028".
+    # Recovery reads the WAL from the first position, and cannot end before the second: "0/3000028".
     start_lsn = models.TextField(_("from"), db_default="")
     stop_lsn = models.TextField(_("to"), db_default="")
     size_bytes = models.BigIntegerField(_("size (bytes)"), null=True)
     user_id = models.TextField(_("by"))
     error = models.TextField(_("error"), db_default="")
     started_at = models.DateTimeField(_("started"), db_default=SqlNow())
-    # By the server's clock: the earliest time that it can be recovered to.
+    # The earliest time that can be recovered to, by the server's clock.
     finished_at = models.DateTimeField(_("finished"), null=True)
     # When pg_verifybackup last found it intact.
     verified_at = models.DateTimeField(_("verified"), null=True)
@@ -55,13 +55,13 @@ class BaseBackup(models.Model):
 
 
 class RestorePoint(models.Model):
-    """A named point in a server's WAL, created before something that cannot be undone otherwise."""
+    """A named point in a server's WAL, created before something that could not otherwise be undone."""
 
     server = models.ForeignKey(DatabaseServer, verbose_name=_("server"), on_delete=models.CASCADE, related_name="+")
     # As PostgreSQL knows it (pg_create_restore_point); at most 63 bytes.
     name = models.TextField(_("name"), unique=True)
     lsn = models.TextField(_("position in the WAL"))
-    # What was about to happen, such as "restore" or "migrate", and to whom; "" for all tenants.
+    # What was about to happen, such as "restore" or "migrate", and to which tenant; "" for all tenants.
     reason = models.TextField(_("before"))
     tenant_id = models.TextField(_("tenant"), db_default="")
     # By the server's clock.

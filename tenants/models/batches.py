@@ -14,7 +14,7 @@ from config.base.fields import SqlNow
 class BatchStatus(models.TextChoices):
     """preparing → committing → completed, or preparing → rolling_back → rolled_back.
 
-    The second state is the durable decision. A successful dry run is `completed`, though it is rolled back.
+    The second state is the durable decision. A successful dry run ends as `completed`, although it is rolled back.
     """
 
     PREPARING = "preparing", _("preparing")
@@ -31,11 +31,11 @@ GID_PREFIX = "seo-gen:"
 
 
 class MigrationBatch(models.Model):
-    """An all-or-nothing migration of tenants' databases: recorded before it starts, so that `recover` can finish it."""
+    """An all-or-nothing migration of tenants' databases, recorded before it starts, so that `recover` can finish it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     status = models.TextField(_("status"), choices=BatchStatus, db_default=BatchStatus.PREPARING)
-    # "" for all tenants. A plain value, as in `TenantOperation`.
+    # "" for all tenants. Not a foreign key, as in `TenantOperation`.
     tenant_id = models.TextField(_("tenant"), db_default="")
     # Prepared like any other, then rolled back on purpose.
     dry_run = models.BooleanField(_("dry run"), db_default=False)
@@ -71,7 +71,7 @@ class MigrationBatch(models.Model):
 
     @property
     def work(self) -> str:
-        """The name of its sessions on the servers."""
+        """The name of the batch's sessions on the servers."""
         return f"migrate {self.pk}"
 
     def gid(self, database: str = "") -> str:
@@ -83,7 +83,7 @@ class MigrationBatch(models.Model):
 
 
 class BatchTenant(models.Model):
-    """A tenant with something to apply, in one batch; its outcome is the batch's status."""
+    """A tenant with something to apply in one batch; its outcome is the batch's status."""
 
     batch = models.ForeignKey(MigrationBatch, on_delete=models.CASCADE, related_name="tenants")
     tenant_id = models.TextField(_("tenant"))
@@ -92,7 +92,7 @@ class BatchTenant(models.Model):
     from_version = models.TextField(_("from version"))
     # ["runs.0003_x", …], in the order in which they are applied.
     migrations = models.JSONField(_("migrations"))
-    # From connecting to the prepared transaction.
+    # From connecting until the transaction was prepared.
     prepared_ms = models.IntegerField(_("prepared in (ms)"), null=True)
     # How long its locks were held: from the first statement to the end of the transaction.
     locked_ms = models.IntegerField(_("locked for (ms)"), null=True)
@@ -120,7 +120,7 @@ def parse_gid(gid: str) -> tuple[str, str]:
 
 
 def batch_of(gid: str) -> uuid.UUID | None:
-    """Return the batch of a prepared transaction, which anyone may have named; None if it is not a batch's."""
+    """Return the batch named by a prepared transaction's name, which anyone can choose; None if there is none."""
     try:
         prefix, batch_id, _database = gid.split(":")
         return uuid.UUID(batch_id) if f"{prefix}:" == GID_PREFIX else None

@@ -39,7 +39,7 @@ class Erasure(models.Model):
     server = models.TextField(_("server"))
     database = models.TextField(_("database"))
     role = models.TextField()
-    # What the operator accepted to lose or leave behind (`tenants.erasure.steps.AUDIT_LOSS`, `LOST_BACKUPS`).
+    # What the operator agreed to lose or leave behind (`tenants.erasure.steps.AUDIT_LOSS`, `LOST_BACKUPS`).
     accepts = models.JSONField(default=list, db_default=[])
     # What each step found, by phase; the certificate is built from it.
     found = models.JSONField(_("found"), default=dict, db_default={})
@@ -48,7 +48,7 @@ class Erasure(models.Model):
     digest = models.TextField(_("sha256"), db_default="")
     completed_at = models.DateTimeField(_("erased"), null=True)
     # When the control database's tables were rewritten without old row versions about the tenant
-    # (`tenants.pitr.dead_rows`), and the last segment of its server's log that may still hold them.
+    # (`tenants.pitr.dead_rows`), and the last segment of its server's WAL that may still hold them.
     rewritten_at = models.DateTimeField(null=True)
     rewritten_segment = models.TextField(db_default="")
 

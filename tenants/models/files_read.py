@@ -1,4 +1,4 @@
-"""Files that operators gave the product to read: an erasure must know where else a tenant's data is."""
+"""Files that operators gave the product to read: an erasure must know where else a tenant's data may be."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from config.base.fields import SqlNow
 class FileRead(models.Model):
     """One file that a restore, an import, a verification or a drill read, and for which tenant.
 
-    Also what a backup or an export wrote to standard output, which cannot be found later either.
+    Also records what a backup or an export wrote to standard output, which cannot be found later either.
 
     The row is written before the content is used; the digest follows once the file has been read to its end. Reading
-    the same content again keeps the row.
+    the same content again reuses the row.
     """
 
-    # Plain values: the record outlives the tenant. A file from which another tenant was created has a row for each.
+    # Not a foreign key: the record outlives the tenant. A file from which another tenant was created has a row for
+    # each.
     tenant_id = models.TextField(_("tenant"))
     identity = models.UUIDField(_("identity"))
     # "restore", "clone", "import", "verify" or "drill"; "backup" or "export" for what went to standard output.
@@ -29,11 +30,12 @@ class FileRead(models.Model):
     is_stream = models.BooleanField(default=False, db_default=False)
     # The identity of the tenant whose data it holds, from its manifest or its content; None if unknown.
     holds = models.UUIDField(null=True)
-    # Of the bytes as stored; "" until it has been read to its end.
+    # The digest of the bytes as stored; "" until the file has been read to its end.
     sha256 = models.TextField("sha256", db_default="")
     size_bytes = models.BigIntegerField(_("size (bytes)"), null=True)
     user_id = models.TextField(_("by"))
-    # The operation that read it, as in the audit log; an interrupted one that read the same file keeps its own row.
+    # The operation that read it, as in the audit log; an interrupted operation that read the same file keeps its own
+    # row.
     operation_id = models.TextField(_("operation"), db_default="")
     # When it was last read.
     read_at = models.DateTimeField(_("read"), db_default=SqlNow())

@@ -1,6 +1,6 @@
 """SQL that makes the erasure ledger append-only. The owner runs it once, from a migration, so it must not change.
 
-A running deletion records its progress. What it is about never changes. Once it is completed nothing changes, except
+A running deletion records its progress. What it deletes never changes. Once it is completed, nothing changes, except
 that the removal of old row versions from the control database is recorded once.
 """
 

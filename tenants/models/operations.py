@@ -18,10 +18,10 @@ class OperationStatus(models.TextChoices):
 
 
 class TenantOperation(models.Model):
-    """An operation on a tenant in several steps: recorded before it starts, so that `recover` can finish it."""
+    """A multi-step operation on a tenant: recorded before it starts, so that `recover` can finish it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
-    # A plain value: the record outlives a tenant whose creation never finished.
+    # Not a foreign key: the record outlives a tenant whose creation never finished.
     tenant_id = models.TextField(_("tenant"))
     kind = models.TextField(_("operation"))
     status = models.TextField(_("status"), choices=OperationStatus, db_default=OperationStatus.RUNNING)

@@ -11,7 +11,7 @@ class SchemaReference(models.Model):
     """The schema that a history of migrations creates on one server: computed once, compared often."""
 
     server = models.ForeignKey(DatabaseServer, on_delete=models.CASCADE, related_name="+")
-    # PostgreSQL's major version: another may word definitions differently.
+    # PostgreSQL's major version: another version may word definitions differently.
     server_version = models.IntegerField()
     # sha256 of the applied migrations' names.
     history = models.TextField()

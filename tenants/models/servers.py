@@ -18,19 +18,19 @@ class DatabaseServer(models.Model):
         _("administrator's URL"),
         help_text=_("postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE."),
     )
-    # Of the role that owns the tenants' tables. Its sessions log in as this role, so that nothing that runs in them can
-    # gain rights by RESET ROLE. "" until the server has been set up (`tenants.lifecycle.setup`).
+    # The password of the role that owns the tenants' tables. The owner's sessions log in as this role, so that nothing
+    # that runs in them can gain rights by RESET ROLE. "" until the server has been set up (`tenants.lifecycle.setup`).
     owner_password = EncryptedTextField(_("owner's password"), blank=True, default="", db_default="", editable=False)
-    # None: no limit.
+    # None for no limit.
     capacity = models.PositiveIntegerField(_("capacity (tenants)"), null=True, blank=True)
     is_default = models.BooleanField(_("default"), default=False, db_default=False)
     is_active = models.BooleanField(_("takes new tenants"), default=True, db_default=True)
     created_at = models.DateTimeField(_("created"), db_default=SqlNow(), editable=False)
     # Where the server's write-ahead log is archived, a folder or s3://bucket/prefix: point-in-time restores read it.
     wal_archive = models.TextField(_("WAL archive"), blank=True, default="", db_default="")
-    # Instead of `wal_archive`, a restore_command of another tool (pgBackRest, Barman, WAL-G), with %f and %p.
+    # Instead of `wal_archive`: the restore_command of another tool (pgBackRest, Barman, WAL-G), with %f and %p.
     wal_restore_command = models.TextField(_("restore command for WAL"), blank=True, default="", db_default="")
-    # When data of this server was last recovered from a base backup and WAL, and found intact.
+    # When this server's data was last recovered from a base backup and WAL, and found intact.
     recovery_verified_at = models.DateTimeField(_("recovery last verified"), null=True, editable=False)
 
     class Meta:
@@ -52,5 +52,5 @@ class DatabaseServer(models.Model):
 
 
 def database_prefix() -> str:
-    """The prefix of our databases' and roles' names; it differs between two installations on one server."""
+    """Return the prefix of our databases' and roles' names; it differs between two installations on one server."""
     return str(settings.TENANT_DATABASE_PREFIX)

@@ -50,9 +50,10 @@ class Tenant(models.Model):
     # The identity that the audit chain began with, if it is not the tenant's own: the tenant was restored or imported
     # from another tenant's database (`tenant restore --as`, `tenant import --id`).
     chain_identity = models.UUIDField(null=True, editable=False)
-    # Incremented whenever warm connections must not be reused (moved, restored, suspended, erased).
+    # Incremented whenever warm connections must no longer be reused (moved, restored, suspended, erased).
     connection_version = models.IntegerField(default=0, db_default=0, editable=False)
-    # Set before a run of this tenant is committed, cleared when none is unfinished: the sweep visits only these.
+    # Set before a run of this tenant is committed, cleared when no run is unfinished: the sweep visits only marked
+    # tenants.
     work_seen_at = models.DateTimeField(null=True, editable=False)
     # The newest migration of each tenant app, as last seen in its database (`tenants.schema.releases`); "" if never
     # checked.

@@ -26,10 +26,10 @@ def current_alias() -> str:
 
 
 class tenant_context:  # noqa: N801  (used like a function, as Django's own context managers are)
-    """Make a tenant the active one inside the block; yields its database alias.
+    """Make a tenant the active one inside the block, and yield its database alias.
 
     The tenant's row is read again on entry, so changes by other processes (suspend, move, restore, erase) take effect
-    at once. Raises `UnknownTenant`, or `TenantNotActive` if the status is not in `statuses`; and `TenantLocked` if the
+    at once. Raises `UnknownTenant`, or `TenantNotActive` if the status is not in `statuses`, and `TenantLocked` if the
     block times out waiting for a lock in the tenant's database. May be reused and nested, with the same tenant or
     another. A new thread starts without a tenant: enter the context inside it.
     """

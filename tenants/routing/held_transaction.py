@@ -20,7 +20,7 @@ def held_open(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Keep the connection's transaction alive inside the block, however long it is idle.
 
     The block may use the connection meanwhile. The driver allows one statement at a time, so it rejects ours while
-    another one runs, which does not matter.
+    another is running, which does no harm.
     """
     ended = threading.Event()
     interval_s = settings.DATABASE_LIMITS.idle_in_transaction_timeout_s / 3

@@ -58,7 +58,7 @@ class TenantMiddleware:
             return error_page(request, error)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
-        """Respond for a view that failed, for example because it lost its tenant's database."""
+        """Return the response for a view that failed, for example because it lost the tenant's database."""
         return error_page(request, exception) if isinstance(exception, SeoGenError) else None
 
     def _respond(self, request: HttpRequest, tenant_id: str, path: str) -> HttpResponseBase:
@@ -84,7 +84,7 @@ def _serving(tenant_id: str) -> Iterator[None]:
 
 
 def _streamed(tenant_id: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Produce each chunk inside the tenant's context.
+    """Yield each chunk, produced inside the tenant's context.
 
     The context is entered for each chunk: between two chunks the server's thread serves other requests, and a generator
     that kept a context variable set across a `yield` would set it for them too.

@@ -1,7 +1,7 @@
 """Connections to a database as the owner of its tables, for migrations.
 
 The session logs in as the owner itself, so nothing that runs in it can become another role. The application never
-connects this way. The alias is "owner:<database>"; it only exists in the thread that entered the context.
+connects this way. The alias is "owner:<database>"; it exists only in the thread that entered the context.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tenants.routing.pool import add_alias
 from tenants.servers.lock_holders import lock_holders_named
 from tenants.servers.session import application_name, owner_url
 
-# Settings that a role's or database's own must not override. JIT costs more than any of our statements.
+# Settings that those of a role or database must not override. JIT compilation costs more than any of our statements.
 SESSION = {
     "search_path": "public",
     "timezone": "UTC",
@@ -40,7 +40,8 @@ GUEST_SESSION = {**SESSION, "search_path": "pg_catalog,pg_temp", "default_transa
 def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
     """Yield Django's connection to `database` as the owner role (autocommit).
 
-    `work` says what it is for, so that the sessions of a killed process can be found (`Session.end_predecessors`).
+    `work` says what the connection is for, so that the sessions of a killed process can be found
+    (`Session.end_predecessors`).
     Raises `ServerError` if the server was not set up, and Django's `OperationalError` if the database rejects the
     login, or, as `DatabaseLocked`, if the block times out waiting for a lock.
     """
@@ -53,7 +54,7 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
 def guest_connection(url: str, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
     """Yield Django's connection to `database` as the role in `url`, which may be untrusted.
 
-    The session is read-only, and RESTORE_STALL_S limits each statement: reading a table may run code that someone put
+    The session is read-only, and RESTORE_STALL_S limits each statement: reading a table can run code that someone put
     there.
     """
     session = {**GUEST_SESSION, "statement_timeout": str(int(settings.RESTORE_STALL_S * 1000))}

@@ -1,8 +1,9 @@
 """Connections to tenant databases: aliases added on first use, and a limit on how many are open in this process.
 
-Django keeps a connection per thread and alias; with thousands of tenants that would be thousands of open connections.
-So when a tenant's outermost `tenant_context` ends, its connection is returned to one pool for the whole process. The
-pool keeps the most recently used ones warm and closes the least recently used (docs/adr/0003-bounded-connections.md).
+Django keeps a connection per thread and alias, which with thousands of tenants would mean thousands of open
+connections. So when a tenant's outermost `tenant_context` ends, its connection is returned to one pool for the whole
+process. The pool keeps the most recently used connections warm and closes the least recently used
+(docs/adr/0003-bounded-connections.md).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ENGINE = "tenants.routing.backend"
 
 
 def use_tenant(tenant: Tenant) -> None:
-    """Point the tenant's alias at the database that its row names now, and drop warm connections to any other."""
+    """Point the tenant's alias at the database that its row names now, and drop its other warm connections."""
     generation = f"{tenant.connection_version}:{hash((tenant.database_url, tenant.identity))}"
     if generation_of(tenant.alias) == generation:
         return
@@ -37,7 +38,8 @@ def use_tenant(tenant: Tenant) -> None:
     config.update(ENGINE=ENGINE, CONN_MAX_AGE=0, TENANT_ID=tenant.id, IDENTITY=tenant.identity, GENERATION=generation)
     return_connection(tenant.alias)
     add_alias(tenant.alias, config)
-    # Must come after that: what other threads return from now on has an older generation and is closed (`take_back`).
+    # Must come last: connections that other threads return from now on have an older generation, so `take_back` closes
+    # them.
     pool.discard(tenant.alias)
 
 
@@ -118,7 +120,7 @@ class TenantConnectionPool:
         return connection
 
     def take_back(self, alias: str, generation: str, connection: Any, *, reusable: bool) -> None:
-        """Take `connection` back: keep it warm if it is `reusable` and the tenant's row is unchanged, else close it."""
+        """Take `connection` back: keep it warm if `reusable` and the tenant's row is unchanged; otherwise close it."""
         with self._condition:
             if reusable and generation_of(alias) == generation:
                 self._idle.append(Idle(alias, generation, connection))
@@ -166,7 +168,7 @@ class TenantConnectionPool:
         return None
 
     def _make_room(self, alias: str) -> None:
-        """Reserve one place within the limit."""
+        """Reserve a place within the limit."""
         deadline = time.monotonic() + settings.TENANT_CONNECTION_WAIT_S
         evicted = []
         with self._condition:
@@ -180,7 +182,7 @@ class TenantConnectionPool:
             idle.connection.close()
 
     def _mark_in_use(self, connection: Any) -> None:
-        # A thread that ends without leaving its context drops the connection; the finalizer then frees the place.
+        # A thread that ends without leaving its context drops the connection; the finalizer then frees its place.
         finalizer = weakref.finalize(connection, self._dropped, id(connection))
         finalizer.atexit = False
         self._in_use[id(connection)] = finalizer

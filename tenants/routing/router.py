@@ -1,4 +1,4 @@
-"""Model → database, by app. A customer's model never ends up in the control database."""
+"""Route each model to a database by its app. A customer's model never ends up in the control database."""
 
 from typing import Any
 
@@ -26,18 +26,19 @@ class TenantRouter:
             return CONTROL
         instance = hints.get("instance")
         if instance is not None and (instance._state.db or "").startswith(OWNER_PREFIX):
-            # A data migration follows a relation of a row that it read as the owner; no tenant is active there.
+            # A data migration can follow a relation of a row that it read as the owner; no tenant is active there.
             return str(instance._state.db)
         alias = current_tenant(model.__name__).alias
         if instance is not None and is_tenant_database(instance._state.db or ""):
-            # Saving or refreshing an object of tenant A while B is active must not touch B's row of the same number.
+            # Saving or refreshing an object of tenant A while B is active must not touch B's row with the same primary
+            # key.
             require(instance._state.db)
         return alias
 
     db_for_write = db_for_read
 
     def allow_relation(self, obj1: Model, obj2: Model, **hints: Any) -> bool:
-        """Allow relations only within one database; an unsaved object joins the database of the other one."""
+        """Allow relations only within one database; an unsaved object joins the other object's database."""
         sides = {is_tenant_app(obj._meta.app_label) for obj in (obj1, obj2)}
         databases = {obj._state.db for obj in (obj1, obj2)} - {None}
         return len(sides) == 1 and len(databases) <= 1

@@ -20,7 +20,7 @@ _TENANT_PREFIX = re.compile(rf"t/{_ID}/$")
 
 
 def split_path(path: str) -> tuple[str, str] | None:
-    """Return (tenant id, path on its site) if the path leads to a tenant's site, else None."""
+    """Return (tenant id, path on its site) if the path leads to a tenant's site, otherwise None."""
     match = _TENANT_PATH.fullmatch(path)
     return (match["tenant_id"], match["rest"] or "") if match else None
 

@@ -1,7 +1,7 @@
 """A database's schema, read from PostgreSQL's catalogs: its fingerprint, its objects, and how two schemas differ.
 
-Read under `audit.log.safe_search_path`, so that no object in the database decides which functions are called or how
-names are written.
+It is read under `audit.log.safe_search_path`, so that no object in the database decides which functions are called or
+how names are written.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Catalog = dict[str, str]
 
 # How many differences a message names.
 NAMED = 5
-# How many objects are read at most: a thousand times as many as any release has. A larger schema differs anyway.
+# The most objects that are read: a thousand times as many as any release has, so a larger schema differs anyway.
 MAX_OBJECTS = 100_000
-# Entries that belong to the installation, not to the schema: a guest's database differs in them.
+# Entries that belong to the installation, not to the schema: a guest's database has different ones.
 OWNERSHIP = ("grant ", "database ")
 
 FINGERPRINT = """
@@ -30,8 +30,8 @@ SELECT encode(sha256(convert_to(string_agg(concat_ws(' ', kind, name, definition
               ORDER BY kind COLLATE "C", name COLLATE "C"), 'UTF8')), 'hex')
   FROM objects
 """
-# The rows of those catalogs and the transactions that wrote them. The same as long as no definition is touched, so that
-# the fingerprint need not be computed again. Cheap, but not comparable between databases.
+# The rows of those catalogs and the transactions that wrote them. While these stay the same, no definition has been
+# touched, and the fingerprint need not be recomputed. Cheap, but not comparable between databases.
 STAMP = """
 SELECT concat(sum(row), ' ', count(*)) FROM (
     SELECT hashtextextended(concat('n', oid, ' ', xmin), 0)::numeric FROM pg_catalog.pg_namespace
@@ -78,7 +78,7 @@ def catalog_read(connection: BaseDatabaseWrapper) -> Catalog:
 
 
 def schema_part(catalog: Mapping[str, str]) -> Catalog:
-    """Return the catalog without ownership and grants: the part that loading a dump recreates."""
+    """Return the catalog without ownership and grants, that is, the part that loading a dump recreates."""
     return {name: definition for name, definition in catalog.items() if not name.startswith(OWNERSHIP)}
 
 

@@ -19,7 +19,7 @@ from tenants.schema.inspection import Look, unusable
 from tenants.schema.rehearsal import reference_for
 from tenants.schema.releases import History, Release
 
-# In one statement: Django's `bulk_update` takes a millisecond a row.
+# A single statement, since Django's `bulk_update` takes a millisecond per row.
 KEEP_FINGERPRINTS = """
 UPDATE tenants SET schema_stamp = seen.stamp, schema_fingerprint = seen.fingerprint
   FROM unnest(%s::text[], %s::text[], %s::text[]) AS seen (id, stamp, fingerprint)
@@ -34,11 +34,11 @@ class Group:
     server: DatabaseServer
     history: History
     looks: list[Look]
-    # The schema that this history creates there.
+    # The schema that this history creates on the server.
     reference: SchemaReference
 
     def drift(self, *, work: str) -> tuple[dict[str, list[str]], list[MigrationFailed]]:
-        """Return ({tenant id: differences} of tenants whose schema is not the reference's, failures to read one)."""
+        """Return ({tenant id: differences} for schemas that are not the reference's, failures to read a schema)."""
         found: dict[str, list[str]] = {}
         problems = []
         for look in self.looks:
@@ -51,7 +51,7 @@ class Group:
 
 
 def group(looks: Sequence[Look], release: Release, *, work: str) -> list[Group]:
-    """Group the tenants by server and history, without those whose history the release cannot continue."""
+    """Group the tenants by server and history, leaving out those whose history the release cannot continue."""
     members: dict[tuple[DatabaseServer, History], list[Look]] = defaultdict(list)
     for look in looks:
         if not release.problem(look.history):
@@ -63,7 +63,7 @@ def group(looks: Sequence[Look], release: Release, *, work: str) -> list[Group]:
 
 
 def drift_of(groups: Sequence[Group], *, work: str) -> tuple[dict[str, list[str]], list[MigrationFailed]]:
-    """Return `Group.drift` of all groups together."""
+    """Return the combined `Group.drift` of all groups."""
     found: dict[str, list[str]] = {}
     problems: list[MigrationFailed] = []
     for one in groups:
@@ -74,7 +74,7 @@ def drift_of(groups: Sequence[Group], *, work: str) -> tuple[dict[str, list[str]
 
 
 def note_schemas(looks: Sequence[Look], release: Release, drift: Mapping[str, list[str]]) -> None:
-    """Store each tenant's version and drift, so that they can be shown without asking its database."""
+    """Store each tenant's version and drift, so that they can be shown without querying its database."""
     by_version: dict[str, list[str]] = defaultdict(list)
     for look in looks:
         by_version[release.version_of(look.history)].append(look.tenant.id)

@@ -18,7 +18,7 @@ from tenants.routing.router import TENANT_APPS
 DEFAULT_PRIVILEGES: tuple[LiteralString, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
 VIEW_PRIVILEGES: tuple[LiteralString, ...] = ("SELECT",)
 
-# What a role (a parameter) was granted on each table, view and sequence in schema `public`.
+# The privileges granted to a role (a parameter) on each table, view and sequence in schema `public`.
 GRANTED = """
 SELECT c.relname, c.relkind = 'S',
        ARRAY(SELECT privilege_type FROM aclexplode(c.relacl)
@@ -28,7 +28,7 @@ SELECT c.relname, c.relkind = 'S',
  ORDER BY c.relname
 """
 
-# The statements that change the privileges of roles other than the owner, on each of our objects, to those of a catalog
+# The statements that change the privileges of roles other than the owner, on each of our objects, to those in a catalog
 # (`tenants.schema.catalog`), {name: "role=rights/grantor, …"} as two arrays. Privileges that the catalog does not list
 # are revoked.
 CHANGES = """
@@ -73,7 +73,7 @@ def grant_as(connection: BaseDatabaseWrapper, catalog: Mapping[str, str]) -> Non
 
 
 def grant_all(connection: BaseDatabaseWrapper) -> None:
-    """Grant the group role use of a new database's schema, and what the models require."""
+    """Grant the group role USAGE on a new database's schema, and the privileges that the models require."""
     group = sql.Identifier(_group())
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(sql.SQL("REVOKE CREATE ON SCHEMA public FROM PUBLIC").as_string(connection.connection))

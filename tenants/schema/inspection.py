@@ -22,7 +22,7 @@ from tenants.schema.releases import History
 from tenants.schema.row_counts import LARGE_OBJECTS
 from tenants.servers.session import Door, ServerSession, parse_location
 
-# The identity, the applied migrations, and whether the schema was touched since: one round trip.
+# The identity, the applied migrations, and whether the schema has been touched since: all in one round trip.
 LOOK = f"""
 SELECT (SELECT jsonb_build_array(tenant_id, identity) FROM public.tenant_identity),
        ARRAY(SELECT jsonb_build_array(app, name) FROM public.django_migrations WHERE app = ANY(%s)),
@@ -44,7 +44,7 @@ class Look:
     # sha256 of the schema, and the stamp of the catalog's rows that it was computed from.
     fingerprint: str
     stamp: str
-    # Up to LARGE_OBJECTS_MOST (`tenants.schema.row_counts`).
+    # Capped at LARGE_OBJECTS_MOST (`tenants.schema.row_counts`).
     large_objects: int
 
 
@@ -53,8 +53,8 @@ def look_at(
 ) -> tuple[list[Look], list[MigrationFailed | TenantWithoutServer | ServerError]]:
     """Inspect every tenant; return what was found, and all problems, not only the first.
 
-    Asks each server once who may connect to which database, then connects to each database as its owner. `work` names
-    the sessions. `on_look` is called with each tenant's id.
+    Asks each server once who may connect to which database, then connects to each database as its owner. `work` becomes
+    part of the sessions' names. `on_look` is called with each tenant's id.
     """
     problems: list[MigrationFailed | TenantWithoutServer | ServerError] = []
     reachable: list[Tenant] = []
@@ -83,7 +83,10 @@ def look_at(
 
 
 def look_into(tenant: Tenant, *, work: str) -> Look:
-    """Inspect one tenant's database as its owner. Raises `MigrationFailed` if that fails or it is another tenant's."""
+    """Inspect one tenant's database as its owner.
+
+    Raises `MigrationFailed` if that fails or the database is another tenant's.
+    """
     server = tenant.server
     assert server is not None  # checked in `look_at`
     database = database_of(tenant)

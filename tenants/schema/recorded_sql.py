@@ -3,7 +3,7 @@
 Django derives an operation's SQL from the migration states and the catalog. Tenants of one group have the same history
 and, as their fingerprints prove, the same catalog, so the SQL of Django's own operations is the same for all: it is
 recorded while a rehearsal database is migrated, then replayed. Operations that run Python, or whose SQL contains a
-value computed at that moment, run in each tenant; their states are still built only once.
+value computed at run time, run in each tenant; their states are still built only once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tenants.schema.grants import grant_statements
 from tenants.schema.reference import history_read
 from tenants.schema.releases import History, Key, label
 
-# Operations whose SQL depends only on states and catalog. Exactly these classes: a subclass may do anything.
+# Operations whose SQL depends only on states and catalog. Exactly these classes: a subclass could do anything.
 FROM_SCHEMA_ALONE = {
     getattr(module, name)
     for module, names in (
@@ -41,7 +41,8 @@ FROM_SCHEMA_ALONE = {
 } - {operations.RunPython, operations.SeparateDatabaseAndState}
 # Callable defaults that return the same value each time.
 CONSTANT_FACTORIES = (dict, list, set, tuple, str, int, bool)
-# Run between two migrations, to fire deferred triggers as separate commits would; else "pending trigger events" fail.
+# Run between two migrations, to fire deferred triggers as separate commits would; otherwise "pending trigger events"
+# are an error.
 CHECK_DEFERRED = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED"
 # Django's field operations temporarily set a default on the shared state's field.
 _state_lock = threading.Lock()
@@ -84,7 +85,7 @@ class Script:
     """The migration from one history to this code's: the same for every tenant with that history on one server."""
 
     steps: tuple[ScriptStep, ...]
-    # Privileges on the new objects, and rows in django_migrations: SQL, in one string.
+    # The SQL, in one string, for privileges on the new objects and for rows in django_migrations.
     ending: str
     # The expected schema, and its fingerprint.
     catalog: Catalog
@@ -95,7 +96,7 @@ class Script:
         return [label(step.key) for step in self.steps]
 
     def run(self, connection: BaseDatabaseWrapper, on_step: Callable[[str], None] = lambda name: None) -> None:
-        """Apply it in the connection's open transaction; `on_step` is called with the name of what is next."""
+        """Apply the script in the connection's open transaction; `on_step` is called with each step's name first."""
         for step in self.steps:
             on_step(label(step.key))
             step.run(connection)
@@ -106,11 +107,11 @@ class Script:
 def record_script(connection: BaseDatabaseWrapper, on_step: Callable[[str], None] = lambda name: None) -> Script:
     """Migrate a rehearsal database, in one transaction like a tenant's, and return the recorded script.
 
-    The connection is in autocommit before and after.
+    The connection is in autocommit mode before and after.
     """
     history = history_read(connection)
     executor = MigrationExecutor(connection)
-    # From this history's graph: it decides whether a squashed migration or those that it replaces are used.
+    # From this history's graph: it decides whether a squashed migration or the ones that it replaces are used.
     targets = [key for key in executor.loader.graph.leaf_nodes() if key[0] in TENANT_APPS]
     plan = [migration for migration, _backwards in executor.migration_plan(targets)]
     nodes = executor.loader.graph.nodes
@@ -143,7 +144,7 @@ def _record_step(connection: BaseDatabaseWrapper, migration: Migration, state: P
             else:
                 kept = len(parts)
                 part.run(editor)
-                # Drop the statements that it sent through the editor: it sends its own in each tenant.
+                # Drop the statements that the operation sent through the editor: it sends new ones in each tenant.
                 parts[kept:] = [part]
     return ScriptStep((migration.app_label, migration.name), tuple(parts))
 
@@ -169,7 +170,7 @@ def is_same_everywhere(operation: Operation) -> bool:
 
 
 def _depends_on_moment(field: models.Field | None) -> bool:  # type: ignore[type-arg]
-    """Return whether adding the field writes a value computed at that moment, such as the time or a random id."""
+    """Return whether adding the field writes a value computed at run time, such as the time or a random id."""
     if field is None:
         return False
     made = callable(field.default) and field.default not in CONSTANT_FACTORIES and field.has_default()

@@ -1,4 +1,4 @@
-"""Reference schemas: what a history of migrations creates, stored per server to compare tenants with."""
+"""Reference schemas: what a history of migrations creates, stored per server for comparing tenants with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def history_read(connection: BaseDatabaseWrapper) -> History:
 
 
 def reference_find(server: DatabaseServer, server_version: int, history: History) -> SchemaReference | None:
-    """Return the reference for `history` on the server (`server_version` is the major one), None if not known yet."""
+    """Return the server's reference for `history` (`server_version` is the major version); None if not known yet."""
     return (
         SchemaReference.objects.using(CONTROL)
         .filter(server=server, server_version=server_version, history=digest_of(history))
@@ -41,7 +41,7 @@ def template_version(server_name: str | None, template: str) -> str:
 def reference_record(
     server: DatabaseServer, connection: BaseDatabaseWrapper, release: Release, *, template: str = ""
 ) -> SchemaReference:
-    """Store the schema of a database that was built from the migrations alone; it becomes `template`, if given."""
+    """Store the schema of a database built from the migrations alone, as that of `template` if given."""
     history = history_read(connection)
     values = {
         "version": release.version_of(history),

@@ -47,9 +47,9 @@ def reference_for(
 def rehearse(reference: SchemaReference, history: History, release: Release, work: str) -> Script:
     """Migrate a scratch database from `history` to the release, and return the recorded script.
 
-    The scratch database is a clone of the template in that state if the server still has it, else it starts empty.
-    Once migrated it becomes the release's template, unless there is one. Raises `ServerError`, naming the migration, if
-    it fails.
+    The scratch database is a clone of the template in that state if the server still has it; otherwise it starts empty.
+    Once migrated, it becomes the release's template, unless there already is one. Raises `ServerError`, naming the
+    migration, if one fails.
     """
     step = ""
 
@@ -81,9 +81,9 @@ def _compare_or_record(
     script: Script,
     release: Release,
 ) -> None:
-    """Require the result to match the template; if there is no template, record the result, which becomes it.
+    """Require the result to match the template; if there is no template, record the result, which becomes the template.
 
-    The stored reference may be an older template's, if a migration was edited before any tenant had it.
+    The stored reference may be an older template's, if a migration was edited before any tenant had applied it.
     """
     template = template_name(database_prefix())
     known = reference_find(server_session.server, server_version, history_read(connection))
@@ -103,7 +103,7 @@ def scratch_prefix() -> str:
 
 
 def drop_scratch_databases(work: str) -> None:
-    """Drop the leftovers of killed rehearsals on every server; a server that is down keeps them until the next time."""
+    """Drop the leftovers of killed rehearsals on every server; a server that is down keeps its own until next time."""
     for server in DatabaseServer.objects.using(CONTROL):
         with suppress(ServerError), ServerSession(server, database_prefix(), work) as server_session:
             for name in server_session.databases_named(scratch_prefix()):
@@ -132,9 +132,9 @@ def _history_or_none(connection: BaseDatabaseWrapper) -> History | None:
 
 
 def _build(connection: BaseDatabaseWrapper, history: History) -> None:
-    """Apply exactly `history` to an empty database, and grant.
+    """Apply exactly `history` to an empty database, then grant privileges.
 
-    A squashed migration is used if the history contains all that it replaces, else the replaced ones are.
+    A squashed migration is used if the history contains all that it replaces; otherwise the replaced ones are.
     """
     squashed = MigrationLoader(None, replace_migrations=False).replacements
     partial = any(

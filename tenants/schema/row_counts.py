@@ -1,4 +1,4 @@
-"""A census of a tenant's database at one moment: identity, history, row counts, and end of the audit log."""
+"""A census of a tenant's database at one moment: its identity, history, row counts, and the end of its audit log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLES = """
 SELECT relname FROM pg_catalog.pg_class
  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname
 """
-# Those of the tables that are ordinary and the current role's: reading them runs only PostgreSQL's own code.
+# Of the given tables, the ordinary ones owned by the current role: reading these runs only PostgreSQL's own code.
 PLAIN = """
 SELECT relname FROM pg_catalog.pg_class AS class
  WHERE relnamespace = 'public'::regnamespace AND relname = ANY (%s) AND relkind = 'r'
@@ -30,10 +30,10 @@ SELECT relname FROM pg_catalog.pg_class AS class
 """
 IDENTITY = "SELECT tenant_id, identity FROM public.tenant_identity"
 IS_OF = "SELECT EXISTS (SELECT FROM public.tenant_identity WHERE identity = %s::uuid)"
-# The tables that show whose a database is, and in which state.
+# The tables that show whose a database is, and what state it is in.
 ESSENTIAL = ("tenant_identity", "django_migrations", "audit_logs", "audit_chain_heads")
 
-# PostgreSQL lets every role create large objects, which are in no table. Counted up to LARGE_OBJECTS_MOST.
+# PostgreSQL lets every role create large objects, which are in no table. They are counted up to LARGE_OBJECTS_MOST.
 LARGE_OBJECTS_MOST = 1000
 LARGE_OBJECTS = f"""
 SELECT count(*) FROM (SELECT FROM pg_catalog.pg_largeobject_metadata LIMIT {LARGE_OBJECTS_MOST}) AS found
@@ -45,7 +45,7 @@ class Census:
     tenant_id: str
     identity: UUID
     history: History
-    # {table: rows}, all of schema public.
+    # {table: rows}, for every table in schema public.
     rows: dict[str, int]
     audit: ChainHead
 

@@ -1,7 +1,7 @@
 """The template that new tenants are cloned from, one per server: all tenant migrations, grants and initial rows.
 
 Its name contains a fingerprint of everything that determines its content, so that a new release has a new template and
-never uses an old one by mistake.
+never uses an old template by mistake.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def ensure_template(server_session: ServerSession, prefix: str) -> str:
     """Return the name of the server's template for this release, building it if it does not exist yet.
 
     1. check without a lock; 2. check again under the server's lock; 3. drop the leftovers of a killed build; 4. create,
-    migrate as the owner, grant; 5. store its schema, to compare tenants with; 6. rename and close: only a finished
-    template has the name.
+    migrate as the owner, grant privileges; 5. store its schema, for comparing tenants with; 6. rename and close: only a
+    finished template has the final name.
     """
     name = template_name(prefix)
     if server_session.template_is_ready(name):
@@ -53,7 +53,7 @@ def ensure_template(server_session: ServerSession, prefix: str) -> str:
 
 
 def promote(server_session: ServerSession, database: str, prefix: str) -> None:
-    """Turn a newly migrated database into the template of this release, unless there is one."""
+    """Turn a newly migrated database into the template of this release, unless there already is one."""
     name = template_name(prefix)
     with server_session.template_lock():
         if not server_session.template_is_ready(name):
@@ -63,8 +63,8 @@ def promote(server_session: ServerSession, database: str, prefix: str) -> None:
 def drop_unused_templates() -> None:
     """Drop the templates that neither this release nor any tenant's version uses; skip servers that are down.
 
-    Not part of a migration, since PostgreSQL waits for a checkpoint whenever a database is dropped. Drops none while
-    any tenant's version is unknown.
+    Not part of a migration, since PostgreSQL waits for a checkpoint whenever a database is dropped. Nothing is dropped
+    while any tenant's version is unknown.
     """
     versions = set(tenants_existing().values_list("schema_version", flat=True))
     if "" in versions:
@@ -94,7 +94,7 @@ def fingerprint() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    """Yield the tenant apps' migrations, the SQL that some use, and the rows that some insert."""
+    """Yield the files of the tenant apps' migrations, of the SQL that some use, and of the rows that some insert."""
     yield from migration_files()
     for label in sorted(TENANT_APPS):
         app = Path(apps.get_app_config(label).path)
@@ -102,7 +102,7 @@ def _sources() -> Iterator[Path]:
 
 
 def _migrate(server_session: ServerSession, database: str, name: str) -> None:
-    """Apply the tenant apps' migrations only, as the owner; then grant."""
+    """Apply the tenant apps' migrations only, as the owner; then grant privileges."""
     code = release()
     with owner_connection(server_session.server, database, name) as connection:
         MigrationExecutor(connection).migrate(code.targets)

@@ -16,7 +16,7 @@ from sqlparse.tokens import Comment, Literal
 from tenants.routing.router import TENANT_APPS
 from tenants.schema.releases import Key
 
-# How statements begin that PostgreSQL refuses in a transaction, refuses to prepare, or that would end the transaction.
+# First words of statements that PostgreSQL refuses to run in a transaction or to prepare, or that would end it.
 FORBIDDEN = {
     *(("VACUUM",), ("LISTEN",), ("UNLISTEN",), ("NOTIFY",), ("ALTER", "SYSTEM")),
     *(("BEGIN",), ("COMMIT",), ("END",), ("ROLLBACK",), ("ABORT",)),
@@ -25,13 +25,13 @@ FORBIDDEN = {
     *(("REINDEX", kind) for kind in ("DATABASE", "SYSTEM", "SCHEMA")),
     *(("CREATE", kind) for kind in ("TEMP", "TEMPORARY")),
 }
-# Words that may come between the two.
+# Words that can come between the first word and the second.
 MODIFIERS = {"OR", "REPLACE", "LOCAL", "GLOBAL"}
 SHOWN_WORDS = 4
 
 
 def untransactional(loader: MigrationLoader | None = None) -> dict[Key, str]:
-    """Return {migration: reason} of the tenant apps' migrations that cannot be applied all or nothing."""
+    """Return {migration: reason} for the tenant apps' migrations that cannot be applied all or nothing."""
     migrations = (loader or MigrationLoader(None)).disk_migrations
     found = {}
     for key, migration in sorted(migrations.items()):

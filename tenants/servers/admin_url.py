@@ -20,7 +20,7 @@ TLS_PARAMETERS = (
 )
 _NOT_PLAIN = re.compile(r"[\x00-\x20\x7f\\#]")
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-# An error names a parameter only if it looks like one: it may be part of the password.
+# An error names a parameter only if it looks like one; otherwise it could be part of the password.
 _PARAMETER = re.compile("[a-z_]{3,30}")
 
 

@@ -29,7 +29,7 @@ SELECT pg_catalog.has_schema_privilege(current_user, 'public', 'CREATE'),
            AND item.privilege_type IN ('SELECT', 'USAGE'))
 """
 RESERVED_ROLE = "pg_use_reserved_connections"
-# Those of the roles (a parameter) that may not use reserved connections.
+# The roles, of those given as a parameter, that are not allowed to use reserved connections.
 SHUT_OUT = f"""
 SELECT r.rolname
   FROM pg_catalog.pg_roles AS r JOIN pg_catalog.pg_roles AS reserved ON reserved.rolname = '{RESERVED_ROLE}'
@@ -69,7 +69,7 @@ def control_rights_missing() -> list[str]:
 def control_rights_problems() -> list[str]:
     """Return a sentence for each control database role that cannot connect once tenants use all other connections.
 
-    This is only a warning, since the right matters only then. PostgreSQL 15 does not have it.
+    This is only a warning, since the right matters only then. PostgreSQL 15 does not have this right.
     """
     roles = {connections[alias].settings_dict["USER"] for alias in (CONTROL, OWNER) if alias in connections}
     with connections[CONTROL].cursor() as cursor:

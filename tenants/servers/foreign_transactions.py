@@ -15,14 +15,17 @@ from tenants.servers.session.locks import PREPARED
 
 
 def foreign_beside_control() -> list[PreparedTransaction]:
-    """Return those in any database of the control database's server, with one query and no extra connection."""
+    """Return the foreign prepared transactions in all databases of the control database's server.
+
+    Uses one query and no extra connection.
+    """
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(PREPARED)
         return _foreign(PreparedTransaction(*row) for row in cursor.fetchall())
 
 
 def foreign_on(servers: Iterable[DatabaseServer]) -> list[PreparedTransaction]:
-    """Return those on the servers. Unreachable servers are skipped: other checks report them."""
+    """Return the foreign prepared transactions on `servers`; skip unreachable ones, which other checks report."""
     found: list[PreparedTransaction] = []
     for server in servers:
         try:

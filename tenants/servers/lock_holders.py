@@ -1,4 +1,4 @@
-"""Lock timeouts: which table is locked, who holds the lock, and how to end that."""
+"""Lock timeouts: which table is locked, who holds the lock, and how to get it released."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_lock_timeout(error: BaseException | None) -> bool:
 
 @contextmanager
 def lock_holders_named(server: DatabaseServer, database: str) -> Iterator[None]:
-    """Turn a lock timeout of the block, which works in that database, into `DatabaseLocked`."""
+    """Turn a lock timeout in the block, which works in `database`, into `DatabaseLocked`."""
     try:
         yield
     except OperationalError as error:
@@ -38,7 +38,7 @@ def lock_holders_named(server: DatabaseServer, database: str) -> Iterator[None]:
 
 
 def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None = None) -> str:
-    """Return who holds the lock and how to end that, as the server reports it to a separate session."""
+    """Return who holds the lock and how to get it released, as the server reports it to a separate session."""
     holder = None
     # If the server refuses even that session, only the timeout is known.
     with suppress(ServerError, OperationalError), ServerSession(server, database_prefix(), "locks") as server_session:

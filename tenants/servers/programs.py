@@ -28,21 +28,22 @@ USUAL_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 # `_failure` parses the English messages.
 ENVIRONMENT = {"LC_ALL": "C"}
 ENDING_WAIT_S = 10
-# The most that Linux lets any process have by default.
+# The largest pipe buffer that Linux lets an unprivileged process set by default.
 PIPE_BYTES = 2**20
 # How long a program may take to exit after it closes its output.
 FAILING_WAIT_S = 1.0
 
 
 class ToolError(TenantError):
-    """One of PostgreSQL's programs is missing or failed; the message quotes it."""
+    """One of PostgreSQL's programs is missing or failed; the message quotes its output."""
 
 
 def program(name: str, major_version: int, *, exact: bool = False) -> Path:
     """Return the path of pg_dump, psql and the like for a server of that major version.
 
-    A client can talk to older servers, but not to newer ones. Of those that fit, the oldest is used: it knows it
-    best. `exact` accepts only that version, which a server's files need. If PG_BIN_DIR is set, only it is searched.
+    A client can talk to older servers, but not to newer ones. Of the versions that fit, the oldest is used, since it is
+    closest to the server's. `exact` accepts only the server's version, which working with its files requires. If
+    PG_BIN_DIR is set, only it is searched.
     Raises `ToolError`.
     """
     found = {version_of(path): path for path in reversed([*_candidates(name)])}
@@ -59,7 +60,7 @@ def program(name: str, major_version: int, *, exact: bool = False) -> Path:
 def connection_arguments(
     url: str, *, database: str | None = None, application: str = ""
 ) -> tuple[list[str], dict[str, str]]:
-    """Return (arguments, environment) that connect a program to `url`, or to another `database` of its server.
+    """Return (arguments, environment) that connect a program to `url`, or to another `database` on its server.
 
     The password is in the environment. The last argument names the database; programs that use the replication
     protocol need `replication_arguments`.
@@ -77,7 +78,7 @@ def connection_arguments(
 
 
 def replication_arguments(url: str, *, application: str) -> tuple[list[str], dict[str, str]]:
-    """Return the same for pg_basebackup and pg_receivewal, which connect to a server, not to a database."""
+    """Do the same as `connection_arguments` for pg_basebackup and pg_receivewal, which connect to no database."""
     arguments, environment = connection_arguments(url, application=application)
     return [*arguments[:-1], "--dbname", program_conninfo(settings.DATABASE_LIMITS)], environment
 
@@ -93,10 +94,10 @@ def running(
     group: int | None = None,
     cwd: str | Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program during the block, then wait for it; raise `ToolError` if it failed.
+    """Run a program for the duration of the block, then wait for it; raise `ToolError` if it failed.
 
-    If the block fails, the program is ended and the block's error is raised, unless that error only shows that the
-    program has exited. `user` and `group` are the ids to run as, if PostgreSQL's files belong to another account.
+    If the block fails, the program is terminated and the block's error is raised, unless that error only shows that the
+    program has exited. `user` and `group` are the ids to run as if PostgreSQL's files belong to another account.
     """
     name = Path(arguments[0]).name
     with tempfile.TemporaryFile() as complaints:
@@ -124,7 +125,7 @@ def running(
             status = _failed_status(process) if isinstance(error, ToolError) else 0
             _end(process)
             if status:
-                # The block's error is another program's, which only noticed that this one had stopped.
+                # The block's error came from another program, which only noticed that this one had stopped.
                 raise _failure(name, complaints, status) from error
             raise
         if status:
@@ -203,7 +204,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _failure(name: str, complaints: IO[bytes], status: int) -> ToolError:
     complaints.seek(0)
     lines = complaints.read().decode(errors="replace").splitlines()
-    # The first error caused the others. Detail lines may quote rows, so they are left out.
+    # The first error caused the others. Detail lines can quote rows, so they are left out.
     said = [line for line in lines if re.search(r"\b(error|fatal|ERROR|FATAL|PANIC)\b", line)] or lines
     reason = re.sub(rf"^{re.escape(name)}: (error: )?", "", said[0]) if said else _("exit status %d") % status
     return ToolError(

@@ -1,4 +1,4 @@
-"""Restore points in a server's write-ahead log, created before something that cannot be undone otherwise.
+"""Restore points in a server's write-ahead log, created before something that could not otherwise be undone.
 
 Recovery to a time stops before the first commit after it. DROP DATABASE removes the files before it commits, so without
 a commit between the time and the drop, the files would be gone. That is why we commit (a heartbeat) before and after.
@@ -23,7 +23,7 @@ def restore_point(server: DatabaseServer, *, reason: str, tenant_id: str = "") -
     """Create a restore point on the server; `reason` is one word for what is about to happen, such as "delete".
 
     Returns None if the server's administrator may not create one (neither a superuser nor granted
-    `pg_create_restore_point`), or the server's log does not allow recovery. Raises `ServerError` if the server cannot
+    `pg_create_restore_point`), or the server's WAL does not allow recovery. Raises `ServerError` if the server cannot
     be reached.
     """
     name = _name(reason, tenant_id)

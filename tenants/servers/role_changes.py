@@ -19,7 +19,7 @@ from tenants.servers.session import Login, ServerSession, parse_location, wanted
 
 
 def role_changes(tenants: Sequence[Tenant]) -> dict[str, list[str]]:
-    """Return {tenant id: differences from the wanted state}, with one query per server.
+    """Return {tenant id: differences from the desired state}, with one query per server.
 
     Tenants whose server cannot be reached or whose role is gone are left out: other checks report both.
     """
@@ -33,7 +33,7 @@ def role_changes(tenants: Sequence[Tenant]) -> dict[str, list[str]]:
 
 
 def differences_of(login: Login) -> list[str]:
-    """Return how a role differs from what `ensure_login` creates, one clause for each difference."""
+    """Return how a role differs from what `ensure_login` creates, as one clause for each difference."""
     wanted = {f"{name}={value}" for name, value in wanted_settings().items()}
     changes = []
     if login.connections != settings.TENANT_ROLE_CONNECTIONS:

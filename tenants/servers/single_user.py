@@ -1,7 +1,7 @@
 """Input for a recovered server in PostgreSQL's single-user mode, and parsing of its output.
 
 There is no login: the program runs as superuser, whatever roles, passwords and rights the server's catalog holds.
-Settings of databases and roles are ignored there, and event triggers do not fire. PostgreSQL manual, chapter
+Settings of databases and roles are ignored there, and event triggers do not fire. See the PostgreSQL manual, chapter
 "postgres", section "Options for Single-User Mode".
 """
 
@@ -23,13 +23,13 @@ STANDALONE_SETTINGS = {
 # With option -j a statement may span several lines; this ends it.
 END = ";\n\n"
 # The role reads every table, whatever its row policies, and can do nothing else: not even run a program or read a
-# file. ALLOW_CONNECTIONS, because the database may have been in the middle of a swap.
+# file. ALLOW_CONNECTIONS, because the database may have been in the middle of being swapped.
 ADMIT: tuple[LiteralString, ...] = (
     "CREATE ROLE {reader} LOGIN BYPASSRLS IN ROLE pg_read_all_data",
     "ALTER DATABASE {database} WITH ALLOW_CONNECTIONS true CONNECTION LIMIT -1",
     "GRANT CONNECT ON DATABASE {database} TO {reader}",
 )
-# In hexadecimal, since a name may contain the delimiters of the output.
+# In hexadecimal, since a name can contain the delimiters of the output.
 LIST_PREPARED: LiteralString = """
 SELECT encode(convert_to(gid, getdatabaseencoding()), 'hex') AS gid
   FROM pg_prepared_xacts WHERE database = current_database()

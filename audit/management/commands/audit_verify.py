@@ -71,7 +71,7 @@ def _anchor(anchor: Any) -> str:
 
 
 def _last_good(reports: list[LogReport]) -> list[str]:
-    """Return a line with the last good anchor of each log that has a problem."""
+    """Return, for each log with a problem, a line that names its last good anchor."""
     lines = []
     for report in reports:
         if report.problems and report.last_good_anchor:

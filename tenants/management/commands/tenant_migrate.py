@@ -12,7 +12,7 @@ from tenants.fleet.migrate import LOCK_TIMEOUT_S, WORKERS, tenant_migrate
 from tenants.presentation import batch_progress
 from tenants.schema.releases import short
 
-# For workers, and for seconds.
+# Workers, and seconds to wait for a lock, must be below this.
 MAXIMUM = 1000
 # Error codes by outcome.
 CODES = {

@@ -13,7 +13,7 @@ from tenants.restore.undo import tenant_restore_undo
 from tenants.selectors import tenant_get
 from tenants.transfer.clone import tenant_clone
 
-# How many items of each list are shown; --json has all.
+# How many items of each list are shown; --json shows all.
 SHOWN = 10
 
 

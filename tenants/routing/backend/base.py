@@ -47,7 +47,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         connection = self._acquire(conn_params)
         if not self._answers(connection):
-            # The server has ended the warm connection (restart, or the database was swapped away): open a new one.
+            # The server has ended the warm connection (restart, or the database was swapped out): open a new one.
             pool.take_back(self.alias, self._generation, connection, reusable=False)
             pool.discard(self.alias)
             connection = self._acquire(conn_params)
@@ -70,7 +70,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
     def _connect(self, conn_params: dict[str, Any]) -> Any:
         """Log in; while `tenant rotate` changes the password, retry with the one that the tenant's row has by then.
 
-        We may have read the row before the change, and for a moment the row and the role differ.
+        The row may have been read before the change, and for a moment the row and the role differ.
         """
         tenant_id, deadline = self.settings_dict["TENANT_ID"], time.monotonic() + ROTATION_WAIT_S
         while True:
@@ -94,7 +94,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
 
     @staticmethod
     def _answers(connection: Any) -> bool:
-        """Ping the server: a warm connection may have been ended since its last use."""
+        """Return whether the server answers: it may have ended a warm connection since its last use."""
         try:
             connection.execute("SELECT 1")
             connection.rollback()

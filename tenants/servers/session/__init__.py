@@ -1,7 +1,7 @@
-"""Everything that needs the administrator of a PostgreSQL server. The only package that uses psycopg directly.
+"""Everything that needs the administrator's rights on a PostgreSQL server. The only package that uses psycopg directly.
 
-Every statement can be repeated: it keeps what already exists, or brings it to the wanted state, so an interrupted
-operation can simply run again. Names go through `psycopg.sql.Identifier`; passwords reach the server as verifiers.
+Every statement can be repeated: it keeps what already exists, or brings it to the desired state, so an interrupted
+operation can simply run again. Names go through `psycopg.sql.Identifier`; passwords reach the server only as verifiers.
 """
 
 from tenants.servers.session.base import application_name

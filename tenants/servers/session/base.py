@@ -19,7 +19,7 @@ from tenants.models import DatabaseServer, database_prefix
 def connect(
     url: str, *, autocommit: bool = True, session: Mapping[str, str] | None = None, **keywords: str
 ) -> psycopg.Connection:
-    """Open a psycopg connection with the limits that all our sessions have; raise `psycopg.Error`.
+    """Open a psycopg connection with the limits that all our sessions have. Raises `psycopg.Error`.
 
     `session` holds further session settings.
     """
@@ -48,9 +48,9 @@ def application_name(work: str) -> str:
 
 
 class Session:
-    """An autocommit session in the maintenance database of the server's admin URL, the only one it ever enters.
+    """An autocommit session in the maintenance database of the server's admin URL, the only database that it enters.
 
-    `work` says what the session is for, such as a tenant's id, so that those of a killed process can be recognised.
+    `work` says what the session is for, such as a tenant's id, so that sessions of a killed process can be recognised.
     """
 
     def __init__(self, server: DatabaseServer, prefix: str, work: str = "") -> None:
@@ -92,7 +92,7 @@ class Session:
             ) from error
 
     def _entered(self, url: str) -> psycopg.Connection:
-        """Connect to a database in which someone may have created functions with the names of PostgreSQL's own."""
+        """Connect to a database in which someone may have created functions named like PostgreSQL's own."""
         return connect(url, session={"search_path": "pg_catalog,pg_temp"}, application_name=self._application)
 
     def _execute(self, statement: sql.Composed) -> None:
@@ -133,7 +133,7 @@ class Session:
         self._scalar(query, role)
 
     def _end_sessions_in(self, name: str) -> None:
-        """End all sessions in the database; raise `ServerError` if one is a superuser's, which we may not end.
+        """End all sessions in the database; raise `ServerError` if one is a superuser's, which we cannot end.
 
         Autovacuum workers have no role; PostgreSQL ends them itself before it renames or drops a database.
         """

@@ -1,4 +1,4 @@
-"""Databases: create, clone, swap and drop them; control who may connect; see prepared transactions."""
+"""Databases: create, clone, swap and drop them; control who may connect; list prepared transactions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from psycopg import sql
 
 from tenants.servers.session.logins import Logins
 
-# Created by config/stack/roles.sql: an empty database without advisory locks and large objects.
+# Created by config/stack/roles.sql: an empty database without advisory locks or large objects.
 BASE = "seo_gen_base"
 DOORS: LiteralString = """
 SELECT d.datname,
@@ -39,7 +39,7 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND xact_start IS
 class Door:
     """Who may connect to a tenant's database."""
 
-    # Whether anyone can connect.
+    # Whether the database accepts connections at all.
     is_open: bool
     # Whether the tenant's role exists and can log in.
     has_login: bool
@@ -60,7 +60,7 @@ class Databases(Logins):
         )
 
     def create_empty_database(self, name: str) -> None:
-        """Create a database that belongs to the owner, and that no one else may connect to."""
+        """Create a database that belongs to the owner and that no one else may connect to."""
         names = (name, self.owner, BASE if self.has_base() else "template0")
         statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ENCODING 'UTF8'")
         self._execute(statement.format(*map(sql.Identifier, names)))
@@ -102,15 +102,15 @@ class Databases(Logins):
             self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(database))
 
     def close_to(self, name: str, role: str) -> None:
-        """Revoke the database from `role`, and end the role's sessions."""
+        """Revoke `role`'s access to the database, and end the role's sessions."""
         database = sql.Identifier(name)
         self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, sql.Identifier(role)))
         self._end_sessions_of(role)
 
     def fence(self, name: str, role: str, wait_s: float) -> None:
-        """Revoke the database from `role`; end the role's sessions when their transactions end, after `wait_s` at most.
+        """Revoke `role`'s access to the database; end its sessions when their transactions end, or after `wait_s`.
 
-        Both the database and the role may be gone already.
+        It does not matter if the database or the role is already gone.
         """
         if not self.role_exists(role):
             return
@@ -144,7 +144,7 @@ class Databases(Logins):
         return dict(self._rows(query, [list(names)]))
 
     def database_owners(self) -> dict[str, str]:
-        """Return {database: owner} of all that allow connections, except templates; read from the shared catalog."""
+        """Return {database: owner} for all that allow connections, except templates; read from the shared catalog."""
         query = """
             SELECT datname, pg_catalog.pg_get_userbyid(datdba)
               FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname
@@ -167,13 +167,13 @@ class Databases(Logins):
     def prepared_transactions(self, gid_prefix: str) -> dict[str, str]:
         """Return {gid: database} of the owner's prepared transactions whose name starts with `gid_prefix`.
 
-        Other roles' are left out, since any role may choose such a name.
+        Those of other roles are left out, since any role can choose such a name.
         """
         query = "SELECT gid, database FROM pg_prepared_xacts WHERE owner = %s AND starts_with(gid, %s) ORDER BY gid"
         return dict(self._rows(query, [self.owner, gid_prefix]))
 
     def prepared_capacity(self) -> tuple[int, int]:
-        """Return how many transactions can be prepared at once, and how many are."""
+        """Return how many transactions can be prepared at once, and how many are prepared now."""
         query = (
             "SELECT current_setting('max_prepared_transactions')::int, (SELECT count(*) FROM pg_prepared_xacts)::int"
         )
@@ -181,6 +181,6 @@ class Databases(Logins):
         return maximum, used
 
     def doors(self, names: Sequence[str]) -> dict[str, Door]:
-        """Return {database: who may connect}; each one's role has its name. Databases that are gone are left out."""
+        """Return {database: who may connect}, without databases that are gone. A database's role has its name."""
         parameters = {"group": self.group, "names": list(names)}
         return {row[0]: Door(*row[1:]) for row in self._rows(DOORS, parameters)}

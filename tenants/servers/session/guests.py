@@ -1,7 +1,7 @@
 """Temporary logins: guests, which own a database that is not trusted yet, and deputies, which act for other roles.
 
-The administrator only enters the maintenance database. Work inside another database that takes more than its owner's
-rights is done by a deputy: a separate login, which is a member of exactly the roles that it acts for.
+The administrator enters only the maintenance database. Work inside another database that needs more than its owner's
+rights is done by a deputy: a separate login that is a member of exactly the roles that it acts for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Guests(Databases):
         """Create a login role without any membership; it may do anything in the database that it is given."""
         self.drop_guest(role)
         self._create_login(role, password)
-        # Needed to give it a database, and to reassign what it owns afterwards.
+        # Membership is needed to give the role a database, and later to reassign what it owns.
         self._join(role)
 
     def drop_guest(self, role: str) -> None:
@@ -33,7 +33,7 @@ class Guests(Databases):
         self.drop_role(role)
 
     def lend(self, database: str, role: str) -> None:
-        """Make `role` the owner of a database while the content is not trusted."""
+        """Make `role` the owner of a database while its content is not trusted."""
         names = sql.Identifier(database), sql.Identifier(role)
         self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*names))
 
@@ -44,7 +44,7 @@ class Guests(Databases):
         `public` only to a role that may create one there, such as the database's owner.
         """
         guest, owner, name = sql.Identifier(role), sql.Identifier(self.owner), sql.Identifier(database)
-        # It may have set itself a password that someone knows.
+        # The guest may have set itself a password that someone knows.
         self._execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(guest))
         self._end_sessions_of(role)
         self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner))
@@ -59,8 +59,8 @@ class Guests(Databases):
     def deputy(self, database: str, name: str, *roles: str) -> Iterator[psycopg.Connection]:
         """Yield a session (autocommit) in `database` as a login called `name` that is only a member of `roles`.
 
-        Database errors in the block become `ServerError`. The login is dropped afterwards; one that a killed process
-        left is replaced.
+        Database errors in the block become `ServerError`. The login is dropped afterwards; one left behind by a killed
+        process is replaced.
         """
         self.drop_role(name)
         password = secrets.token_urlsafe(32)
@@ -76,7 +76,7 @@ class Guests(Databases):
             self.drop_role(name)
 
     def require_endable(self, database: str) -> None:
-        """Raise `ServerError` if a superuser has prepared a transaction in the database: it could not be dropped."""
+        """Raise `ServerError` if a superuser's prepared transaction would keep the database from being dropped."""
         for gid, owner, is_superuser in self._prepared_in(database):
             if is_superuser:
                 raise self._prepared_by_superuser(gid, owner, database)
@@ -84,7 +84,7 @@ class Guests(Databases):
     def roll_back_prepared(self, database: str) -> None:
         """Roll back every prepared transaction of the database, whichever of our roles prepared it.
 
-        Raises `ServerError` for a superuser's, which no other role can end.
+        Raises `ServerError` for a superuser's transaction, which no other role can end.
         """
         self.require_endable(database)
         database_owner = str(
@@ -122,7 +122,7 @@ class Guests(Databases):
         self._execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), verifier))
 
     def _forget_grants(self, database: str) -> None:
-        """Revoke the database from all but its owner: the previous owner may have let others in."""
+        """Revoke access to the database from all but its owner: the previous owner may have let others in."""
         query = (
             "SELECT DISTINCT pg_get_userbyid(grantee) FROM pg_database, aclexplode(datacl)"
             " WHERE datname = %s AND grantee NOT IN (0, datdba)"

@@ -1,4 +1,4 @@
-"""A guest's load of a dump: its progress, and the sessions and prepared transactions that it must not leave."""
+"""A guest's load of a dump: its progress, and the sessions and prepared transactions that it must not leave behind."""
 
 from __future__ import annotations
 

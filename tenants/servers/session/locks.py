@@ -1,4 +1,4 @@
-"""Who holds locks in a database, and which transactions are prepared; asked in a session other than the waiting one."""
+"""Who holds locks in a database, and which transactions are prepared, as seen from a session that is not waiting."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tenants.errors import ServerError
 from tenants.servers.session.location import owner_url
 from tenants.servers.session.wal import Log
 
-# Serialises building templates on one server. Advisory locks are per database, so it is always taken in the server's
-# maintenance database.
+# Serialises the building of templates on one server. Advisory locks are per database, so this one is always taken in
+# the server's maintenance database.
 TEMPLATE_LOCK = 0x5E06E17E
-# Its holder runs all migrations once.
+# The lock's holder runs all migrations once.
 TEMPLATE_WAIT: LiteralString = "10min"
 
 # Locks on relations of a database (%s), the strongest first, then the oldest. A prepared transaction has no process;
@@ -69,13 +69,13 @@ class LockHolder:
     table: str
     # "AccessExclusiveLock" and the like.
     mode: str
-    # The server's process; None for a prepared transaction.
+    # The id of the server process; None for a prepared transaction.
     pid: int | None
     role: str | None
     application: str
-    # "idle in transaction" and the like; "" if we may not see it.
+    # "idle in transaction" and the like; "" if we are not allowed to see it.
     state: str
-    # Age of its transaction; None if we may not see it.
+    # Age of its transaction; None if we are not allowed to see it.
     age_s: int | None
     # The prepared transaction's name.
     gid: str | None
@@ -93,7 +93,8 @@ class Locks(Log):
     def lock_holder(self, database: str) -> LockHolder | None:
         """Return the most likely cause of a lock timeout there; None if nothing is locked (any more).
 
-        The locks are visible from here, as far as the administrator may see them; table names only in the database.
+        The locks are visible from this session, as far as the administrator may see them; table names are visible only
+        inside the database.
         """
         held = self._rows(HOLDERS, [database])
         if not held:
@@ -108,7 +109,7 @@ class Locks(Log):
 
     @contextmanager
     def template_lock(self) -> Iterator[None]:
-        """Be the only process that builds a template on this server; raise `ServerError` if another holds the lock."""
+        """Let only this process build a template on the server; raise `ServerError` if another holds the lock."""
         self._execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(TEMPLATE_WAIT)))
         try:
             self._connection.execute(sql.SQL("SELECT pg_advisory_lock({})").format(TEMPLATE_LOCK))

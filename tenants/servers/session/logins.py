@@ -1,4 +1,4 @@
-"""Tenants' login roles, limited so that anyone who has one can only harm that tenant's database."""
+"""Tenants' login roles, limited so that anyone who has one can harm only that tenant's database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from psycopg import sql
 from tenants.servers.session.roles import Roles
 
 # PostgreSQL lets every role change its own settings and password, and no statement can prevent that. So the state is
-# compared with the wanted one (`logins`) and restored (`ensure_login`).
+# compared with the desired one (`logins`) and restored (`ensure_login`).
 LOGINS: LiteralString = """
 SELECT role.rolname,
        role.rolconnlimit,
@@ -35,7 +35,7 @@ SELECT datname FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = set
 """
 SESSIONS: LiteralString = "SELECT pid FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()"
 # An idle session may just be between two statements. Without pg_read_all_stats the administrator cannot see what a
-# session is doing, and gives each the full time.
+# session is doing, so every session gets the full time.
 IDLE_S = 2
 ENDING: LiteralString = """
 SELECT pid FROM pg_stat_activity
@@ -60,7 +60,7 @@ class Login:
 
 
 def wanted_settings() -> dict[str, str]:
-    """Return the settings that every tenant's role has."""
+    """Return the settings that every tenant's role should have."""
     return {
         "idle_in_transaction_session_timeout": _ms(settings.TENANT_ROLE_IDLE_IN_TRANSACTION_TIMEOUT_S),
         "lock_timeout": _ms(settings.TENANT_ROLE_LOCK_TIMEOUT_S),
@@ -76,8 +76,8 @@ class Logins(Roles):
     def ensure_login(self, role: str, password: str) -> None:
         """Create the tenant's login role, or restore its password, limit and settings.
 
-        The database has no connection limit: only this role and the owner may connect, and the owner must always be
-        able to.
+        The database has no connection limit: only this role and the owner may connect, and the owner must never be shut
+        out.
         """
         verifier = sql.Literal(self._verifier(role, password))
         name, limit = sql.Identifier(role), sql.Literal(int(settings.TENANT_ROLE_CONNECTIONS))
@@ -93,7 +93,7 @@ class Logins(Roles):
 
     @contextmanager
     def changing_login(self, role: str, password: str) -> Iterator[None]:
-        """Do what `ensure_login` does, but commit only if the block succeeds; server errors are raised before it."""
+        """Do what `ensure_login` does, but commit only if the block succeeds. Server errors are raised first."""
         try:
             with self._connection.transaction():
                 self.ensure_login(role, password)
@@ -102,7 +102,7 @@ class Logins(Roles):
             raise self._refused(error) from error
 
     def logins(self, roles: Sequence[str]) -> dict[str, Login]:
-        """Return {role: what is visible of it}; roles that do not exist are left out."""
+        """Return {role: its visible state}; roles that do not exist are left out."""
         return {row[0]: Login(*row[1:]) for row in self._rows(LOGINS, [list(roles)])}
 
     def end_old_sessions(self, role: str, grace_s: float) -> None:
@@ -120,9 +120,9 @@ class Logins(Roles):
             pids = [row[0] for row in self._rows(ENDING, {**found, "over": True})]
 
     def roll_back_prepared_of(self, role: str, url: str) -> int:
-        """Roll back the role's prepared transactions, as the role: only it or a superuser may. Return their number.
+        """Roll back the role's prepared transactions, as the role, since only it or a superuser can.
 
-        `url` is the role's own.
+        Returns how many there were. `url` is the role's own URL.
         """
         gids = self._rows("SELECT gid FROM pg_prepared_xacts WHERE owner = %s AND database = %s", [role, role])
         if not gids:
@@ -136,7 +136,7 @@ class Logins(Roles):
         return len(gids)
 
     def _ensure_settings(self, role: str) -> None:
-        """Give the role exactly the wanted settings, and none for single databases."""
+        """Give the role exactly the desired settings, and none for single databases."""
         name = sql.Identifier(role)
         for (database,) in self._rows(SET_IN, [role]):
             self._execute(sql.SQL("ALTER ROLE {} IN DATABASE {} RESET ALL").format(name, sql.Identifier(database)))

@@ -16,9 +16,9 @@ from tenants.servers.session.base import Session
 @dataclass(frozen=True)
 class Right:
     name: str
-    # Whether the current role has it: a condition on its row in pg_roles.
+    # Whether the current role has the right: a condition on its row in pg_roles.
     held: LiteralString
-    # Grants it to {}; config/stack/roles.sql contains all of these.
+    # Grants the right to {}; config/stack/roles.sql contains all of these.
     statement: LiteralString
 
     def __str__(self) -> str:
@@ -60,11 +60,11 @@ RESERVED = Right(
 )
 # To connect as a standby does, which pg_basebackup and pg_receivewal do.
 REPLICATION = Right("REPLICATION", "rolsuper OR rolreplication", "ALTER ROLE {} REPLICATION;")
-# To identify the server and its timeline. PostgreSQL allows this to everyone unless it was revoked.
+# To identify the server and its timeline. PostgreSQL allows this to everyone unless the right was revoked.
 IDENTIFY = (_execute_on("pg_control_system()"), _execute_on("pg_control_checkpoint()"))
 # To allow recovery up to the present, and to create restore points before something is destroyed.
 TO_THE_LAST_MOMENT = (_execute_on("pg_switch_wal()"), _execute_on("pg_create_restore_point(text)"))
-# To see whether the log on the server itself still holds erased data. Members of pg_monitor may.
+# To see whether the WAL on the server itself still holds erased data. Members of pg_monitor can.
 LIST_LOG = _execute_on("pg_ls_waldir()")
 FOR_RECOVERY = (REPLICATION, *IDENTIFY, *TO_THE_LAST_MOMENT, LIST_LOG)
 # Since PostgreSQL 16, CREATEROLE covers only roles that were granted to the administrator or that it created, not those
@@ -88,7 +88,7 @@ class Rights(Session):
         return [*self.missing_rights(NEEDED), *self._missing_roles()]
 
     def missing_rights(self, wanted: Sequence[Right]) -> list[MissingRight]:
-        """Return those that the administrator lacks, in the same order."""
+        """Return the `wanted` rights that the administrator lacks, in the same order."""
         held = sql.SQL(", ").join(sql.SQL(right.held) for right in wanted)
         query = sql.SQL("SELECT {} FROM pg_catalog.pg_roles WHERE rolname = current_user").format(held)
         [found] = self._rows(query)

@@ -32,7 +32,7 @@ END $$
 
 class Roles(Rights):
     def prepare(self) -> None:
-        """Create the owner and the group role, once per server; the owner cannot log in before `let_owner_in`.
+        """Create the owner and the group role, once per server; the owner cannot log in until `let_owner_in` is called.
 
         If the server is too old or its administrator lacks a right, raises `ServerError` and changes nothing.
         """
@@ -51,7 +51,7 @@ class Roles(Rights):
             self._execute(sql.SQL("GRANT pg_use_reserved_connections TO {}").format(sql.Identifier(self.owner)))
 
     def let_owner_in(self, password: str) -> None:
-        """Let the owner log in with that password; its digest goes into the role's comment, which all may read."""
+        """Let the owner log in with that password; its digest goes into the role's comment, which anyone can read."""
         owner = sql.Identifier(self.owner)
         verifier = sql.Literal(self._verifier(self.owner, password))
         with self._connection.transaction():
@@ -69,7 +69,7 @@ class Roles(Rights):
             self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
 
     def end_predecessors(self) -> None:
-        """End the sessions that a killed process left under the same name: its CREATE DATABASE would outlive it.
+        """End the sessions that a killed process left under the same name: a CREATE DATABASE outlives its process.
 
         Only the holder of the lock for that work may call this.
         """
@@ -101,11 +101,11 @@ class Roles(Rights):
     def location(self, role: str, password: str, *, database: str | None = None) -> DatabaseLocation:
         """Return where a role's database is: the server's URL with the role's name and password.
 
-        A tenant's database has its role's name; `database` names a different one.
+        A tenant's database has the same name as its role; `database` names a different database.
         """
         return location_on(self.server, role, password, role if database is None else database)
 
 
 def _digest(password: str) -> str:
-    """Our passwords are 256 random bits, so a digest does not help to guess one."""
+    """Return the password's digest. It does not help to guess the password, which is 256 random bits."""
     return sha256(password.encode()).hexdigest()

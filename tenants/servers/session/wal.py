@@ -1,4 +1,4 @@
-"""The server's write-ahead log: restore points and archiving; and what base backups need to know about a server."""
+"""The server's write-ahead log (WAL): restore points, archiving, and what base backups must know about a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import LiteralString, cast
 from tenants.servers.session.loading import Loading
 from tenants.servers.session.rights import IDENTIFY
 
-# A server in recovery needs limits at least as high as those of the server whose log it replays.
+# A server in recovery needs limits at least as high as those of the server whose WAL it replays.
 FACTS: LiteralString = """
 SELECT current_setting('server_version_num')::int / 10000,
        (SELECT system_identifier::text FROM pg_control_system()),
@@ -35,7 +35,7 @@ SELECT current_setting('archive_mode') <> 'off',
        last_failed_time
   FROM pg_stat_archiver
 """
-# The replication slot from which `seo-gen cluster receive-wal` reads the log.
+# The replication slot from which `seo-gen cluster receive-wal` reads the WAL.
 RECEIVER_SLOT = "seo_gen_wal"
 
 
@@ -52,17 +52,17 @@ class ServerFacts:
     in_recovery: bool
     # Whether incremental base backups can be made.
     summarizes_wal: bool
-    # Without PostgreSQL's own two.
+    # All except PostgreSQL's own two.
     tablespaces: list[str]
-    # {"max_connections": 100, …}: the minimum for a server that recovers from its log.
+    # {"max_connections": 100, …}: the minimum for a server that recovers from its WAL.
     limits: dict[str, int]
 
 
 @dataclass(frozen=True)
 class ArchiverState:
-    """The state of a server's log archiving."""
+    """The state of a server's WAL archiving."""
 
-    # Whether the server archives its log itself, and whether `cluster receive-wal` is running.
+    # Whether the server archives its WAL itself, and whether `cluster receive-wal` is running.
     archives: bool
     is_received: bool
     last_archived: str | None
@@ -79,22 +79,22 @@ class Log(Loading):
         return ServerFacts(*row)
 
     def may_mark(self) -> bool:
-        """Return whether we may create restore points here, and whether they would be of use."""
+        """Return whether we are allowed to create restore points here and they would be of use."""
         return bool(self._scalar(MAY_MARK))
 
     def heartbeat(self) -> tuple[str, datetime]:
-        """Commit something, so that the log contains a time; return (position after it, a time not before it)."""
+        """Commit something, so that the WAL contains a time; return (position after it, a time not before it)."""
         self._scalar("SELECT pg_logical_emit_message(true, 'seo-gen', 'heartbeat')")
         [(lsn, moment)] = self._rows("SELECT pg_current_wal_insert_lsn()::text, clock_timestamp()")
         return lsn, moment
 
     def create_restore_point(self, name: str) -> tuple[str, datetime]:
-        """Name the current position in the log; return (position, time)."""
+        """Name the current position in the WAL; return (position, time)."""
         [(lsn, moment)] = self._rows("SELECT pg_create_restore_point(%s)::text, clock_timestamp()", [name])
         return lsn, moment
 
     def switch_wal(self) -> str:
-        """Have everything up to now archived; return the name of the last segment that this takes."""
+        """Have all WAL up to now archived; return the name of the last segment that must be archived for that."""
         # One byte back, since at a boundary the position already belongs to the next segment.
         name = self._scalar("SELECT pg_walfile_name(pg_current_wal_insert_lsn() - 1)")
         self._scalar("SELECT pg_switch_wal()::text")
@@ -108,12 +108,12 @@ class Log(Loading):
         return str(name)
 
     def oldest_segment(self) -> str | None:
-        """Return the name of the oldest segment that is still on the server; None if we may not list them."""
+        """Return the name of the oldest segment still on the server; None if we are not allowed to list them."""
         if not self._scalar("SELECT has_function_privilege('pg_ls_waldir()', 'EXECUTE')"):
             return None
         return cast("str | None", self._scalar("SELECT min(name) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'"))
 
     def archiver(self) -> ArchiverState:
-        """Return the state of the server's log archiving."""
+        """Return the state of the server's WAL archiving."""
         [row] = self._rows(ARCHIVER, {"slot": RECEIVER_SLOT})
         return ArchiverState(*row)
