@@ -1,4 +1,4 @@
-"""Which times each database server can be restored to, and what prevents a restore."""
+"""Report which times each database server can be restored to, and what prevents a restore."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BaseBackupState:
     incremental: bool
     finished_at: datetime | None
     size_bytes: int | None
-    # Segments missing from the WAL archive between this base backup and the next one, or the archive's end.
+    # Segments missing from the WAL archive between this base backup and the next one (or the end of the archive).
     missing_wal: list[str]
 
 
@@ -40,19 +40,19 @@ class ClusterHealth:
     wal_archive: str
     # Oldest first.
     base_backups: list[BaseBackupState]
-    # The server can be restored to any time between these two; None if to none.
+    # The server can be restored to any time between these two; None if it cannot be restored.
     earliest: datetime | None
     latest: datetime | None
-    # Whether its WAL is being archived now, by the server or by `cluster receive-wal`; None if it does not answer.
+    # Whether its WAL is being archived now, by the server or by `cluster receive-wal`; None if it is unreachable.
     archiving: bool | None
-    # When a restore from it was last tested successfully.
+    # When a restore from this server's backups was last tested successfully.
     recovery_verified_at: datetime | None
     # One sentence each; empty if healthy.
     problems: list[str]
 
 
 def cluster_statuses(*, server_name: str | None = None) -> list[ClusterHealth]:
-    """Report on every server, or the given one; failures of a server or archive are reported, not raised."""
+    """Report on every server, or on the given one; failures of a server or archive are reported, not raised."""
     servers = DatabaseServer.objects.using(CONTROL).order_by("name")
     return [_health(server) for server in (servers.filter(pk=server_name) if server_name else servers)]
 
@@ -139,7 +139,7 @@ def _latest(
     archive: Archive | None,
     problems: list[str],
 ) -> datetime | None:
-    """Return the server's current time if its WAL is being archived, else the time of the newest archived commit."""
+    """Return the server's current time if its WAL is being archived, otherwise the newest archived commit's time."""
     if facts is not None:
         return facts.now
     newest = list(completed(server))[-1:]
