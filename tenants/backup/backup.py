@@ -174,7 +174,7 @@ def recorded(
         if place.completed.isdisjoint(names_of(backup)):
             _failed(backup, _reason(error))
         else:
-            with suppress(PlaceError):  # `tenant recover` removes what can't be removed now
+            with suppress(PlaceError):  # `tenant recover` removes what cannot be removed now
                 backup_abandon(backup, place, _reason(error))
         with failing_as(tenant, kind):
             raise
@@ -182,7 +182,7 @@ def recorded(
 
 @contextmanager
 def failing_as(tenant: Tenant, kind: BackupKind) -> Iterator[None]:
-    """Turn errors that an operator can act on into `BackupFailed`, except when the reader of standard output is gone."""
+    """Turn errors that an operator can act on into `BackupFailed`, unless the reader of standard output went away."""
     try:
         yield
     except (BackupFailed, TenantBusy, BrokenPipeError):

@@ -29,7 +29,10 @@ def is_there(backup: Backup) -> bool | None:
 
 
 def erase(backup: Backup) -> None:
-    """Permanently remove the backup's files and their older versions, manifest first. Raises `PlaceError`. Safe to repeat."""
+    """Permanently remove the backup's files, including older versions, manifest first. Safe to repeat.
+
+    Raises `PlaceError`.
+    """
     place = place_at(backup.place)
     for name in names_of(backup):
         try:

@@ -60,7 +60,7 @@ def dump(
         # tenant's role created one, the owner could not read it, and all of the tenant's backups would fail
         # (`tenants.schema.row_counts`).
         "-B",
-        # Needed since pg_dump resets the session's lock timeout. A busy tenant must not delay the backups of all others.
+        # pg_dump resets the session's own lock timeout. A busy tenant must not delay the backups of all others.
         f"--lock-wait-timeout={settings.DATABASE_LIMITS.lock_timeout_s:g}s",
         *([f"--snapshot={snapshot}"] if snapshot else []),
         *([] if compress or dump_format == DumpFormat.PLAIN else ["--compress=0"]),
@@ -116,7 +116,7 @@ def load(
 def _convert(
     tool: Path, options: list[str], source: IO[bytes], target: IO[bytes], on_start: Callable[[Process], None]
 ) -> None:
-    """Convert the dump to plain SQL, since pg_restore itself would set a parameter that the older server does not know."""
+    """Convert the dump to plain SQL, since pg_restore would set a parameter that the older server does not know."""
     with (
         piped(lambda pushed: copy_stream(source, pushed)) as dumped,
         running([tool, *options, "--file=-"], {}, stdin=dumped, stdout=target) as process,

@@ -1,8 +1,8 @@
 """Filter pg_dump's plain SQL so that a role that does not own anything yet can load it.
 
-Removes what belongs to the source installation (owners, grants) and settings that an older server does not know. Data
-and quoted text pass unchanged. This is not a security filter: psql refuses its own commands (`\\restrict`), and the
-server refuses what the role lacks the privilege for.
+The filter removes what belongs to the source installation (owners, grants), and settings that an older server does not
+know. Data and quoted text are not changed. This is not a security filter: psql itself refuses psql commands
+(`\\restrict`), and the server refuses whatever the role lacks the privilege for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Backups and exports to standard output. The catalogue can't list where they went, but an erasure certificate names them."""
+"""Backups and exports to standard output. They are not in the catalogue, but erasure certificates list them."""
 
 from __future__ import annotations
 

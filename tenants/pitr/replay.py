@@ -65,8 +65,8 @@ class Replay:
     def end(self) -> None:
         """End recovery, which rolls back the transactions that were open at the target and releases their locks.
 
-        Operators often go back to just before a DROP or TRUNCATE was committed. At that point its lock is already held, and
-        a dump would wait forever. While ending recovery, the server still requests the history files of later
+        Operators often go back to just before a DROP or TRUNCATE was committed. At that point its lock is already held,
+        and a dump would wait forever. While ending recovery, the server still requests the history files of later
         timelines, so files must be supplied until it is ready.
         """
         self._scratch.promote()

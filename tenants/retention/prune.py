@@ -151,7 +151,8 @@ def kept_drop(row: Restore) -> None:
             details={"operation": str(row.pk), "kept": row.kept},
         )
     if tenant.server is not None:
-        # File removal is not transactional: without a commit first, a crash could undo the record but not the removal.
+        # Dropping a database deletes files, which is not transactional: unless something is committed first, recovery
+        # to just before the drop would still lose the files.
         restore_point(tenant.server, reason="prune", tenant_id=tenant.id)
         with ServerSession(tenant.server, database_prefix(), work_name("prune", tenant.identity)) as server_session:
             server_session.drop_database(row.kept)
