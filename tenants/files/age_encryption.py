@@ -1,4 +1,4 @@
-"""Encrypt backups to an age recipient (https://age-encryption.org/v1), so that the storage provider cannot read them."""
+"""Encrypt backups to an age recipient (https://age-encryption.org/v1), so that storage providers cannot read them."""
 
 from __future__ import annotations
 
