@@ -47,7 +47,7 @@ EXTENSIONS = {DumpFormat.CUSTOM: "dump", DumpFormat.PLAIN: "sql"}
 
 @dataclass(frozen=True)
 class BackupOutcome:
-    """The result for one tenant: the record of its backup, or the problem."""
+    """The result for one tenant: the record of its backup, or the problem that prevented it."""
 
     tenant_id: str
     backup: Backup | None

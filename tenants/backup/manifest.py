@@ -20,7 +20,7 @@ Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class InvalidManifest(TenantError):
-    """The file is not a seo-gen manifest, or is damaged."""
+    """The file is not a seo-gen manifest, or it is damaged."""
 
     code = "manifest_invalid"
 

@@ -24,7 +24,7 @@ PLACE, NAME = "/dev", "stdout ({number})"
 
 @dataclass(frozen=True)
 class Streamed:
-    """Size and digest of the bytes written (encrypted, if a recipient was given)."""
+    """Size and digest of the bytes written (the encrypted bytes, if a recipient was given)."""
 
     tenant_id: str
     size_bytes: int

@@ -95,7 +95,7 @@ def database_names(tenant_id: str, live: str) -> dict[str, str]:
 
 
 def databases_held(server_session: ServerSession, tenant_id: str, live: str) -> list[HeldDatabase]:
-    """Return those of the tenant's databases that exist."""
+    """Return the tenant's databases that exist."""
     names = database_names(tenant_id, live)
     return [HeldDatabase(name, names[name], size) for name, size in server_session.database_bytes(list(names)).items()]
 

@@ -24,7 +24,7 @@ Certificate = dict[str, Any]
 
 @dataclass(frozen=True)
 class Fact:
-    """One statement of a certificate."""
+    """One statement in a certificate."""
 
     label: str
     text: str
@@ -39,7 +39,7 @@ class Section:
 
 
 def erasure_document(row: Erasure) -> dict[str, Any]:
-    """Return an erasure as `--json` prints it."""
+    """Return an erasure in the form that `--json` prints."""
     return {
         "operation": str(row.pk),
         "tenant_id": row.tenant_id,

@@ -1,6 +1,6 @@
 """Erase a tenant in steps. Each step is recorded when it is done; until then, it can be repeated.
 
-1. record the deletion, and close the tenant in the control database; 2. shut its role out of its database; 3. set a
+1. record the deletion, and close the tenant in the control database; 2. lock its role out of its database; 3. set a
 restore point in the server's WAL; 4. copy the tenant's audit log into the control database's archive; 5. list what
 exists; 6. erase its storage; 7. erase backups and exports; 8. delete messages and cache keys; 9. drop databases;
 10. drop roles; 11. clean up once more, write the certificate, leave a tombstone. From step 1 on, no one can use the

@@ -88,7 +88,7 @@ class Place(ABC):
 
     @abstractmethod
     def erase(self, name: str) -> None:
-        """Remove the file permanently, including older versions that the place keeps."""
+        """Permanently remove the file, including older versions that the place keeps."""
 
     @abstractmethod
     def holds(self, name: str) -> bool:
@@ -111,7 +111,7 @@ class Place(ABC):
             return file.read()
 
     def require_readable(self, name: str) -> None:
-        """Raise `PlaceError` if the file exists but cannot be opened; read nothing."""
+        """Raise `PlaceError` if the file exists but cannot be opened; do not read it."""
         return
 
     @abstractmethod
@@ -396,7 +396,7 @@ class Bucket(Place):
 
 
 def _open_object(url: str, mode: str, **options: Any) -> Any:
-    """Open an object as a stream, with smart_open's options."""
+    """Open an object as a stream; `options` are smart_open's."""
     import smart_open.s3  # slow to load (it imports Google's libraries), and not needed for folders
 
     # boto3 already retries; smart_open's own retries would take a minute and log warnings.
@@ -473,7 +473,7 @@ def s3_client() -> Any:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make renames in the folder durable."""
+    """Make renames within the folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

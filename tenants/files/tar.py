@@ -68,7 +68,7 @@ def tar_open(source: IO[bytes]) -> tarfile.TarFile:
 
 
 def content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    """Return the content of a regular file; raise `BadArchive` for a link, device, folder or sparse file."""
+    """Return the content of a regular file; raise `BadArchive` if it is a link, device, folder or sparse file."""
     content = archive.extractfile(member) if member.isreg() and not member.issparse() else None
     if content is None:
         raise no_file(member.name)

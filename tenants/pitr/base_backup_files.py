@@ -64,7 +64,7 @@ def files_kept(server: DatabaseServer) -> Iterator[None]:
 
 @contextmanager
 def files_removed(server: DatabaseServer) -> Iterator[None]:
-    """Lock base backups and archived WAL for removal; raise `BaseBackupError` if a restore is reading them."""
+    """Lock base backups and archived WAL for removal; raise `BaseBackupError` while a restore is reading them."""
     with advisory_lock(_files(server), busy=lambda: _in_use(server)):
         yield
 

@@ -36,7 +36,7 @@ class PrunedServer:
 
 
 def cluster_backups_prune() -> list[PrunedServer]:
-    """Remove base backups older than CLUSTER_BACKUP_RETENTION_DAYS, and archived WAL that the kept ones do not need.
+    """Remove base backups older than CLUSTER_BACKUP_RETENTION_DAYS, and archived WAL that kept ones do not need.
 
     Each server's newest base backup is kept, and so are backups that a kept one builds on. If there is no base backup,
     archived WAL older than the retention period is removed if it is in a folder. An archive managed by another tool is

@@ -52,9 +52,9 @@ def recovered_server(
     `work` is the id of the operation, for `recoveries_remove`. Raises `RecoveryError`; or `ToolError`, `PlaceError` or
     `BaseBackupError` if files are missing or unreadable.
 
-    1. choose the base backup; 2. make the live server archive its WAL; 3. copy the base backup; 4. start a server from
-    it that replays the archived WAL up to the target and pauses; 5. end recovery there, so that open transactions are
-    rolled back; 6. let the reader log in; 7. yield.
+    1. choose the base backup; 2. make the live server archive its WAL; 3. copy the base backup; 4. from the copy, start
+    a server that replays the archived WAL up to the target and pauses; 5. end recovery there, so that open
+    transactions are rolled back; 6. let the reader log in; 7. yield the server.
     """
     with scratch_server(work) as scratch:
         with files_kept(server):
@@ -75,7 +75,7 @@ def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_
     backup = _base_backup(server, target, live.now if live else datetime.now(UTC))
     _require_means(backup)
     if live and live.system_identifier != backup.system_identifier:
-        live = None  # another PostgreSQL cluster wrote the WAL
+        live = None  # the WAL was written by another PostgreSQL cluster
     _require_no_tablespaces(server, live)
     if live and live.in_recovery:
         live = None

@@ -20,7 +20,7 @@ PLACEHOLDER = re.compile(r"%([fpr%])")
 NOT_FOUND_MAX = 125
 # Segments, timeline history files and backup history files.
 FILE_NAME = re.compile(r"[0-9A-Za-z.]+")
-# The command's environment. Ours is not passed on, since it may hold secrets.
+# The command's environment. Ours is not passed on, since it may contain secrets.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 

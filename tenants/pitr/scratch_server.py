@@ -4,7 +4,7 @@
                           data/     the data directory
                           socket    link to the folder of its socket, whose path must be short
                           wanted/   names of archived files that the server asks for (fetch.sh)
-                          fetched/  those files
+                          fetched/  the files that were asked for
                           missing/  names of files that the archive does not have
                           archive/  files from the archive that are not checked yet (tenants.pitr.replay)
 
@@ -87,7 +87,7 @@ SERVER_SETTINGS = {
     "autovacuum_multixact_freeze_max_age": "2000000000",
     # Replaying WAL that creates tablespaces must fail.
     "allow_in_place_tablespaces": "off",
-    # Lets the reader read large objects, which pg_read_all_data does not cover.
+    # Allows the reader to read large objects, which pg_read_all_data does not cover.
     "lo_compat_privileges": "on",
     "max_logical_replication_workers": "0",
     "logging_collector": "off",
@@ -110,7 +110,7 @@ class RecoveryError(TenantError):
 
 
 class StandaloneError(Exception):
-    """Single-user mode failed; `said` holds its output lines."""
+    """Single-user mode failed; `said` contains its lines of output."""
 
     def __init__(self, said: list[str]) -> None:
         super().__init__(*said[-1:])

@@ -23,7 +23,7 @@ from tenants.servers.session import IDENTIFY, ArchiverState, ServerFacts, Server
 @dataclass(frozen=True)
 class BaseBackupState:
     name: str
-    # The folder or bucket.
+    # The folder or bucket with the base backups.
     place: str
     incremental: bool
     finished_at: datetime | None
@@ -36,7 +36,7 @@ class BaseBackupState:
 class ClusterHealth:
     server: str
     reachable: bool
-    # Location of its WAL archive; "" if unknown, "command" if another tool fetches from it.
+    # Location of the server's WAL archive; "" if unknown, "command" if another tool's command fetches from it.
     wal_archive: str
     # Oldest first.
     base_backups: list[BaseBackupState]
@@ -105,7 +105,7 @@ def _archive(server: DatabaseServer, problems: list[str]) -> tuple[Place | None,
 
 
 def _state(backup: BaseBackup, after: BaseBackup | None, archive: Archive | None) -> BaseBackupState:
-    """Return the backup's state; gaps after the next base backup count against that one."""
+    """Return the backup's state; WAL missing after the next base backup counts against that backup instead."""
     missing: list[str] = []
     if archive is not None and backup.timeline is not None:
         missing = archive.gaps(backup.stop_lsn, backup.timeline)
@@ -123,7 +123,7 @@ def _state(backup: BaseBackup, after: BaseBackup | None, archive: Archive | None
 
 
 def _earliest(states: Sequence[BaseBackupState]) -> datetime | None:
-    """Return when the oldest base backup with no missing segments after it finished."""
+    """Return the finishing time of the oldest base backup after which no segments are missing."""
     earliest = None
     for state in reversed(states):
         if state.missing_wal:

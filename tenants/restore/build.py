@@ -36,7 +36,7 @@ class Built:
     """A loaded and verified database, now owned by the tenant's owner role."""
 
     census: Census
-    # The schema after all steps.
+    # The state of the schema after all steps.
     version: str
     fingerprint: str
     drift: list[str]
@@ -77,7 +77,7 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
         return Built(proven.census, proven.reference.version, fingerprint, drift, [])
     with owner_connection(scratch.server_session.server, scratch.database, work) as connection:
         connection.set_autocommit(False)
-        # Checked in this transaction, because here the search path includes "public".
+        # Check again in this transaction, because here the search path includes "public".
         if catalog_fingerprint(connection) != fingerprint:
             raise Unfit(
                 _("The restored database's schema changed while it was being built."), code="backup_schema_differs"

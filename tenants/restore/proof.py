@@ -32,7 +32,7 @@ from tenants.schema.rehearsal import reference_for
 from tenants.schema.releases import Release
 from tenants.schema.row_counts import Census, census_take, owner_of
 
-# Kinds of objects that none of our migrations creates, by PostgreSQL's name for them.
+# Kinds of objects that none of our migrations create, by PostgreSQL's name for them.
 STRANGERS = """
 SELECT kind, count(*) FROM (
     SELECT 'operator' FROM pg_catalog.pg_operator WHERE oid >= 16384::oid
@@ -95,7 +95,7 @@ class Proven:
     census: Census
     # The schema that the database's migration history produces.
     reference: SchemaReference
-    # Accepted objects that the schema fingerprint does not cover.
+    # Accepted objects of kinds that the schema fingerprint does not cover.
     strangers: list[str]
 
 
@@ -124,7 +124,7 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
             found = differences(schema_part(reference.catalog), schema_part(catalog_read(connection)))
             require_drift_accepted(found, source, expected)
             census = census_take(connection)
-            assert census is not None  # `owner_of` found its tables
+            assert census is not None  # `owner_of` has found the tables
             _require_rows(connection, census, source, expected)
             return Proven(census, reference, strangers)
     except Error as error:

@@ -25,7 +25,7 @@ NAMED = 1000
 def reconcile(
     tenant: Tenant, server: DatabaseServer, row: Restore, *, age_identity_file: str | None = None
 ) -> dict[str, object]:
-    """Return the report's lists of runs and files. Safe to repeat.
+    """Bring back files, and return the report's lists of runs and files. Safe to repeat.
 
     Runs: lost runs are only in the replaced state, returned runs only in the restored state, and changed runs have
     different statuses in the two. Files: an orphan (newer than the restored state, or left over) is a file that no row

@@ -1,8 +1,8 @@
 """Restore a tenant from a backup or to a point in time: load beside the live database, verify, swap by renaming.
 
 The tenant is closed only for the swap (`tenants.restore.swap`). A restore that fails or is interrupted before the swap
-leaves the live database unchanged; after the swap, it can only be finished. docs/adr/0009-backup-and-restore.md
-explains why.
+leaves the live database unchanged; after the swap, a restore can only be finished. For the reasons, see
+docs/adr/0009-backup-and-restore.md.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def tenant_restore_check(
 ) -> None:
     """Raise what `tenant_restore` or `tenant_restore_undo` would raise before it starts; read no backup data.
 
-    Call it before asking for confirmation, so that no one confirms a restore that cannot start.
+    Call this before asking for confirmation, so that no one confirms a restore that cannot start.
     """
     require_finished(tenant_id)
     tenant = tenant_get(tenant_id)

@@ -26,18 +26,19 @@ from tenants.pitr.recover_server import Target, recovered_server
 from tenants.restore.load_limits import LoadGuard
 from tenants.restore.scratch_database import Scratch
 
-# Enough to recognize the format.
+# Enough bytes to recognize the format.
 BEGINNING_BYTES = 64
 
 
+# Raised without a tenant id, which callers add.
 class Unfit(TenantError):
-    """The source of a restore is damaged or is not what was expected. Callers add the tenant's id."""
+    """The source of a restore is damaged or is not what was expected."""
 
     code = "backup_corrupt"
 
 
 class UnknownHistory(Unfit):
-    """The source has migrations that this code does not know, or lacks one that another depends on."""
+    """The source has migrations that this code does not know, or lacks a migration that another one depends on."""
 
     code = "history_unknown"
 
@@ -45,7 +46,7 @@ class UnknownHistory(Unfit):
 class Source(Protocol):
     @property
     def description(self) -> str:
-        """Text for operators and records."""
+        """Return the text that describes the source to operators and in records."""
 
     @property
     def manifest(self) -> Manifest | None:
@@ -146,7 +147,7 @@ def load_stream(stream: IO[bytes], scratch: Scratch, guard: LoadGuard, *, work: 
 
 @contextmanager
 def state_at(server: DatabaseServer, database: str, to_time: datetime | None, *, work: str) -> Iterator[ServerDatabase]:
-    """Yield the database as it was at `to_time` (aware); `work` is the id of the operation."""
+    """Yield the database as it was at `to_time` (aware); `work` is the operation's id."""
     with recovered_server(server, Target(time=to_time), work=work, database=database) as recovered:
         yield ServerDatabase(recovered, database, described(to_time))
 

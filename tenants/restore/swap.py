@@ -4,7 +4,7 @@
 sessions; 3. record the heads of both audit chains in the new database; 4. rename both databases in one transaction;
 5. open the tenant again; processes that had a connection must open a new one.
 
-The names of the databases show whether the swap happened, so that an interrupted one can be finished.
+The names of the databases show whether the swap happened, so that an interrupted swap can be finished.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def close(tenant: Tenant, row: Restore) -> None:
 def exchange(server_session: ServerSession, tenant: Tenant, row: Restore, *, work: str) -> dict[str, object]:
     """Swap a closed tenant's databases; return both audit chains' heads, as recorded in the new database's audit log.
 
-    If the live database is gone, the new one takes its place and nothing is kept.
+    If the live database is gone, the new one takes its place, and no database is kept.
     """
     location = parse_location(tenant.database_url)
     server_session.ensure_login(location.role, location.password)

@@ -1,4 +1,4 @@
-"""Verify that a backup can be restored: restore it into a scratch database and compare."""
+"""Verify that a backup can be restored, by restoring it into a scratch database and comparing."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class PrunedItem:
 
     # "" if the item belongs to a server.
     tenant_id: str
-    # "backup", "replaced database", "base backup", "archived log" or "superseded rows".
+    # One of "backup", "replaced database", "base backup", "archived log" and "superseded rows".
     kind: str
     what: str
     problem: str = ""

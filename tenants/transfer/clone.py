@@ -116,7 +116,7 @@ def _former_server(erasure: Erasure | None) -> DatabaseServer | None:
 
 @contextmanager
 def _refusing(new_id: str) -> Iterator[None]:
-    """Turn every error into a `RestoreRefused` that names the new tenant."""
+    """Turn errors into a `RestoreRefused` that names the new tenant."""
     try:
         with disk_failures_told():
             yield

@@ -87,7 +87,7 @@ def _exportable(tenant_id: str) -> Tenant:
 
 
 def _require_new(place: Place, name: str) -> None:
-    """Require a file name that is not in use; the name of a removed export may be reused."""
+    """Require that the file name is not in use; the name of a removed export can be reused."""
     if place.size(name) is not None:
         raise PlaceError(
             _("%(path)s exists already.") % {"path": place.path(name)},

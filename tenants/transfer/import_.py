@@ -97,7 +97,7 @@ def tenant_import(
 
 @contextmanager
 def _refusing(file: str) -> Iterator[None]:
-    """Turn every error into an `ImportRefused` that names the file."""
+    """Turn errors into an `ImportRefused` that names the file."""
     try:
         with disk_failures_told():
             yield
