@@ -33,7 +33,7 @@ COPY = re.compile(rb"COPY .* FROM stdin;\s*$")
 QUOTE = re.compile(
     rb"""--.*|/\*|["']|(?<![\w$\x80-\xff])(?:[eE]'|\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$)""", re.DOTALL
 )
-ENDS = {b"/*": rb"\*/", b"e'": rb"(?<!\\)(?:\\\\)*'"}  # others end as they open
+ENDS = {b"/*": rb"\*/", b"e'": rb"(?<!\\)(?:\\\\)*'"}  # the rest end as they begin
 
 
 class NotADump(TenantError):
@@ -54,7 +54,7 @@ def statements(source: IO[bytes]) -> Iterator[bytes]:
 
 
 class _Raw(io.RawIOBase):
-    """Adapts a stream that can only be read for `io.BufferedReader`."""
+    """Adapts a readable stream so that `io.BufferedReader` accepts it."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source

@@ -36,7 +36,7 @@ class ObjectVersion:
 def versions(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
     """Yield every version of every object whose key starts with `prefix`, including delete markers, sorted by key.
 
-    If the server cannot list versions, no one could retrieve an older one; then every object is yielded.
+    If the server cannot list versions, older ones cannot be retrieved anyway; in that case, yield every object.
     """
     try:
         yield from _versions(client, bucket, prefix)

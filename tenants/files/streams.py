@@ -57,7 +57,7 @@ class Tally:
 
 
 class Peeked:
-    """A readable stream whose beginning has already been read, and is returned again."""
+    """A readable stream that first returns the bytes that were already read from its source."""
 
     def __init__(self, beginning: bytes, rest: IO[bytes]) -> None:
         self._beginning = beginning
@@ -86,7 +86,7 @@ def copy_stream(source: IO[bytes], target: IO[bytes]) -> None:
 
 @contextmanager
 def piped(push: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
-    """Run `push` in a thread, and yield a stream from which what it writes can be read.
+    """Run `push` in a thread, and yield a stream from which its output can be read.
 
     An error in `push` is raised at the end of the block. It replaces the block's own error, which would only report
     that the stream ended early. If the block stops reading, `push` is ended.

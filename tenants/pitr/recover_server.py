@@ -182,7 +182,7 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _require_no_tablespaces(server: DatabaseServer, live: ServerFacts | None) -> None:
-    """Raise now what `tenants.pitr.wal_check` would otherwise raise only after minutes of copying."""
+    """Refuse tablespaces now, since `tenants.pitr.wal_check` would find them only after minutes of copying."""
     if live and live.tablespaces:
         raise RecoveryError(
             _(

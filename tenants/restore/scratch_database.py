@@ -71,7 +71,7 @@ def _lock(name: str) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Scratch:
-    """A scratch database and the guest role that owns it for now."""
+    """A scratch database, and the guest role that owns it until it is handed over."""
 
     server_session: ServerSession
     database: str

@@ -54,7 +54,7 @@ class Source(Protocol):
 
     @property
     def is_ours(self) -> bool:
-        """Whether this installation made the source (catalogued with its digest, or read from our server).
+        """Return whether this installation made the source (catalogued with its digest, or read from our server).
 
         If so, schema drift is accepted.
         """

@@ -261,7 +261,7 @@ def _undo(server_session: ServerSession, tenant: Tenant, row: Restore, reason: s
 
 
 def _serve(server_session: ServerSession, tenant: Tenant, row: Restore, heads: dict[str, object]) -> None:
-    """Durably open the tenant on its new database; set until when the replaced database, if any, is kept."""
+    """Durably open the tenant on its new database; set how long the replaced database, if any, is kept."""
     built = row.report or {}
     kept = server_session.database_exists(row.kept)
     with transaction.atomic(using=CONTROL):
