@@ -1,1 +1,1 @@
-"""Backing up one tenant: dump, manifest, files."""
+"""Back up one tenant: its dump, manifest and files."""

@@ -1,4 +1,4 @@
-"""Back up tenants: a pg_dump, a manifest beside it, and optionally the tenant's files."""
+"""Back up tenants. A backup is a pg_dump, a manifest beside it, and optionally the tenant's files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ EXTENSIONS = {DumpFormat.CUSTOM: "dump", DumpFormat.PLAIN: "sql"}
 
 @dataclass(frozen=True)
 class BackupOutcome:
-    """The result for one tenant: the record of its backup, or the problem."""
+    """The result for one tenant: the record of its backup, or the problem that prevented it."""
 
     tenant_id: str
     backup: Backup | None
@@ -64,11 +64,11 @@ def tenant_backup(
     workers: int = WORKERS,
     on_progress: OnProgress = ignore_progress,
 ) -> list[BackupOutcome]:
-    """Back up the given tenant, or all, to the place `output` (a folder or s3://bucket/prefix).
+    """Back up the given tenant, or all tenants, to `output` (a folder or s3://bucket/prefix).
 
-    `with_storage` includes the tenant's files. The backup is encrypted to the age `recipient` (None: the setting's;
-    "": not encrypted). `workers` tenants are backed up at a time; one that fails does not stop the others, and its
-    outcome holds the problem. Raises `UnknownTenant`, `TenantNotActive`, `PlaceError`, `SealError`.
+    `with_storage` includes the tenant's files. The backup is encrypted to the age `recipient` (None: the one in the
+    settings; "": not encrypted). `workers` tenants are backed up at a time; a failure does not stop the others, and is
+    reported in the tenant's outcome. Raises `UnknownTenant`, `TenantNotActive`, `PlaceError`, `SealError`.
     """
     place, recipient = place_at(output), recipient_for(recipient)
     tenants = [tenant_get(tenant_id)] if tenant_id else list(tenants_existing().filter(status__in=BACKED_UP))
@@ -87,7 +87,7 @@ def tenant_backup(
                 on_progress=on_progress,
             )
         finally:
-            # This thread's own connection.
+            # Each thread has its own connection.
             connections[CONTROL].close()
 
     return _outcomes(tenants, work, workers)
@@ -101,10 +101,11 @@ def tenant_backup_stream(
     recipient: str | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Streamed:
-    """Write only the tenant's dump, without manifest or files, to `target`, such as standard output.
+    """Write the tenant's dump only, without manifest or files, to `target`, such as standard output.
 
-    The dump is collected first, so that a slow reader does not hold the tenant's snapshot open, and writing starts
-    only after the audit entry "tenant.backup" is committed. The catalogue does not list it, but an erasure names it.
+    The whole dump is collected first, so that a slow reader does not hold the tenant's snapshot open. Writing starts
+    only after the audit entry "tenant.backup" is committed. The catalogue does not list the dump, but an erasure
+    certificate does.
     Raises `UnknownTenant`, `TenantNotActive`, `SealError`, `BackupFailed`.
     """
     recipient = recipient_for(recipient)
@@ -146,10 +147,10 @@ def backup_make(
     recipient: str,
     on_progress: OnProgress = ignore_progress,
 ) -> Backup:
-    """Back up one tenant and return the completed record; on failure remove everything and raise `BackupFailed`.
+    """Back up one tenant and return the completed record; on failure, remove everything and raise `BackupFailed`.
 
-    1. record it; 2. open a snapshot; 3. dump; 4. copy files; 5. write the manifest, last: a backup without one is
-    incomplete; 6. complete the record.
+    1. record the backup; 2. open a snapshot; 3. dump the database; 4. copy files; 5. write the manifest (the last file,
+    since a backup without a manifest counts as incomplete); 6. complete the record.
     """
     with backup_lock(tenant.id):
         require_finished(tenant.id)
@@ -165,7 +166,7 @@ def backup_make(
 def recorded(
     tenant: Tenant, place: Place, name: str, *, kind: BackupKind, made_as: str, recipient: str
 ) -> Iterator[Backup]:
-    """Record a backup made inside the block; if the block fails, remove the backup and raise `BackupFailed`."""
+    """Record a backup that the block makes; if the block fails, remove the backup and raise `BackupFailed`."""
     backup = _begin(tenant, place, name, kind=kind, made_as=made_as, recipient=recipient)
     try:
         yield backup
@@ -181,13 +182,13 @@ def recorded(
 
 @contextmanager
 def failing_as(tenant: Tenant, kind: BackupKind) -> Iterator[None]:
-    """Turn errors an operator can act on into `BackupFailed`, but not a reader of standard output that went away."""
+    """Turn errors that an operator can act on into `BackupFailed`, unless the reader of standard output went away."""
     try:
         yield
     except (BackupFailed, TenantBusy, BrokenPipeError):
         raise
     except (SeoGenError, DatabaseError, OSError) as error:
-        # OSError too: the disk of a temporary file may be full, or a pipe broken.
+        # OSError too: the disk with a temporary file may be full, or a pipe may be broken.
         raise BackupFailed(
             tenant.id, _reason(error), exported=kind == BackupKind.EXPORT, code=getattr(error, "code", "")
         ) from error
@@ -205,7 +206,7 @@ def _failed(backup: Backup, reason: str) -> None:
         Backup.objects.using(CONTROL).filter(pk=backup.pk, status=BackupStatus.RUNNING).update(
             status=BackupStatus.FAILED, error=reason, finished_at=Now()
         )
-        # Not the reason, which may quote database contents.
+        # The entry omits the reason, which may quote database contents.
         _audit(f"tenant.{backup.kind}.fail", backup, {})
 
 
@@ -252,7 +253,7 @@ def _write(tenant: Tenant, place: Place, backup: Backup, with_storage: bool, on_
 
 @contextmanager
 def _dumping(place: Place, backup: Backup, taken: Snapshot, work: str) -> Iterator[Future[ManifestFile]]:
-    """Write the dump in a thread while the block runs, and wait for it; stop it if the block fails."""
+    """Write the dump in a thread while the block runs, and then wait for it; stop the thread if the block fails."""
     stop = threading.Event()
     with ThreadPoolExecutor(1) as beside:
         try:
@@ -291,7 +292,7 @@ def _write_storage(place: Place, backup: Backup, tenant_id: str) -> ManifestFile
 
 
 def manifest_of(tenant: Tenant, backup: Backup, taken: Snapshot, account: Account, **parts: Any) -> Manifest:
-    """Return the manifest; `parts` are its fields that describe files."""
+    """Return the manifest; `parts` are the manifest's fields that describe files."""
     return Manifest(
         tenant_id=tenant.id,
         name=tenant.name,
@@ -331,9 +332,9 @@ def _tools(server_version: int) -> str:
 
 
 def backup_complete(backup: Backup, manifest: Manifest) -> None:
-    """Mark the record as completed, and store the manifest in it."""
+    """Mark the backup's record as completed, and store the manifest in it."""
     storage_bytes = manifest.storage.size_bytes if manifest.storage else 0
-    # The manifest file keeps the list of files; a thousand such lists would fill the control database.
+    # Omit the list of files, which is in the manifest file; a thousand such lists would fill the control database.
     kept = manifest.model_dump(mode="json", exclude={"artifacts"})
     backup.status = BackupStatus.COMPLETED
     backup.size_bytes = manifest.file.size_bytes + storage_bytes

@@ -1,4 +1,4 @@
-"""The files of a catalogued backup: their names, whether any is left, and how to erase them."""
+"""The files of a catalogued backup: their names, whether any are left, and how to erase them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tenants.models import Backup
 
 
 def names_of(backup: Backup) -> list[str]:
-    """Return the names of a backup's possible files, manifest first: without it, the rest is not a backup."""
+    """Return the names that a backup's files may have, manifest first: without it, the rest is not a backup."""
     return [backup.name + SUFFIX, backup.name, storage_name(backup.name)]
 
 
@@ -20,7 +20,7 @@ def storage_name(name: str) -> str:
 
 
 def is_there(backup: Backup) -> bool | None:
-    """Return whether any file of the backup is left, older versions included; None if its place is unreachable."""
+    """Return whether any file of the backup is left, including older versions; None if its location is unreachable."""
     try:
         place = place_at(backup.place)
         return any(place.holds(name) for name in names_of(backup))
@@ -29,10 +29,13 @@ def is_there(backup: Backup) -> bool | None:
 
 
 def erase(backup: Backup) -> None:
-    """Remove its files permanently, older versions too, manifest first; raise `PlaceError`. Safe to repeat."""
+    """Permanently remove the backup's files, including older versions, manifest first. Safe to repeat.
+
+    Raises `PlaceError`.
+    """
     place = place_at(backup.place)
     for name in names_of(backup):
         try:
             place.erase(name)
-        except MissingFromPlace:  # its bucket is gone
+        except MissingFromPlace:  # the bucket is gone
             return

@@ -1,4 +1,4 @@
-"""Dump a tenant's database and load a dump, as streams, with pg_dump, pg_restore and psql."""
+"""Dump a tenant's database and load dumps, as streams, with pg_dump, pg_restore and psql."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tenants.models import DatabaseServer
 from tenants.servers.programs import connection_arguments, program, running, version_of
 from tenants.servers.session import application_name, owner_url
 
-# First bytes of pg_dump's custom format.
+# The first bytes of pg_dump's custom format.
 CUSTOM_MAGIC = b"PGDMP"
 # From this version on, pg_restore sets a parameter that older servers do not know.
 TRANSACTION_TIMEOUT_VERSION = 17
@@ -48,7 +48,7 @@ def dump(
     """Dump the database as its owner and pass the stream to `take`; use the exported `snapshot` if given.
 
     Without `as_owner`, dump as the role in the server's URL. Owners and grants are left out: they belong to the
-    installation, and a restore sets them again. `on_start` receives each started process. Raises `ToolError`.
+    installation, and a restore sets them anew. `on_start` is called with each started process. Raises `ToolError`.
     """
     url, name = (owner_url(server, database), None) if as_owner else (server.admin_url, database)
     arguments, environment = connection_arguments(url, database=name, application=application_name(work))
@@ -56,8 +56,9 @@ def dump(
         f"--format={dump_format}",
         "--no-owner",
         "--no-privileges",
-        # --no-large-objects, in the form that every version knows. The product creates none; if a tenant's role created
-        # one, the owner could not read it, and all backups of the tenant would fail (`tenants.schema.row_counts`).
+        # Short for --no-large-objects; every version knows the short form. The product creates no large objects; if a
+        # tenant's role created one, the owner could not read it, and all of the tenant's backups would fail
+        # (`tenants.schema.row_counts`).
         "-B",
         # pg_dump resets the session's own lock timeout. A busy tenant must not delay the backups of all others.
         f"--lock-wait-timeout={settings.DATABASE_LIMITS.lock_timeout_s:g}s",
@@ -92,8 +93,8 @@ def load(
 ) -> None:
     """Load a dump into the empty database at `url`, as the URL's role; raise `ToolError` or `NotADump`.
 
-    The dump is code: the role must own nothing else. `on_start` receives each started process, so that the caller can
-    kill it.
+    The dump is code, so the role must own nothing else. `on_start` is called with each started process, so that the
+    caller can kill it.
     """
     arguments, environment = connection_arguments(url, application=application_name(work))
     if dump_format == DumpFormat.PLAIN:
@@ -115,7 +116,7 @@ def load(
 def _convert(
     tool: Path, options: list[str], source: IO[bytes], target: IO[bytes], on_start: Callable[[Process], None]
 ) -> None:
-    """Convert the dump to plain SQL: pg_restore would set a parameter that the older server does not know."""
+    """Convert the dump to plain SQL, since pg_restore would set a parameter that the older server does not know."""
     with (
         piped(lambda pushed: copy_stream(source, pushed)) as dumped,
         running([tool, *options, "--file=-"], {}, stdin=dumped, stdout=target) as process,

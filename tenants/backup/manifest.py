@@ -1,4 +1,4 @@
-"""The JSON manifest beside a backup: its tenant, its versions, and what a restore must produce."""
+"""The JSON manifest beside a backup: the tenant, the software versions, and what a restore must produce."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tenants.files.locations import Place
 from tenants.naming import ID_PATTERN
 
 SUFFIX = ".json"
-# Limit for what is read into memory: far more than any tenant's manifest.
+# Limit for what is read into memory; far larger than any tenant's manifest.
 MAX_BYTES = 256 * 2**20
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class InvalidManifest(TenantError):
-    """The file is not a seo-gen manifest, or is damaged."""
+    """The file is not a seo-gen manifest, or it is damaged."""
 
     code = "manifest_invalid"
 
@@ -30,7 +30,7 @@ class _Part(BaseModel):
 
 
 class ManifestFile(_Part):
-    """A file beside the manifest, as stored (digest and size of the encrypted file, if it is encrypted)."""
+    """A file beside the manifest, as stored: if it is encrypted, digest and size are those of the encrypted file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     sha256: str = Sha256
@@ -43,7 +43,7 @@ class AuditHead(_Part):
 
 
 class ManifestArtifact(_Part):
-    """A file in the tenant's storage that some row refers to."""
+    """A file in the tenant's storage that a row refers to."""
 
     path: str
     digest: str | None
@@ -55,7 +55,7 @@ class Manifest(_Part):
     tenant_id: str = Field(pattern=ID_PATTERN)
     name: str
     identity: UUID
-    # The identity that its audit chain started with.
+    # The identity with which the tenant's audit chain started.
     chain_identity: UUID
     created_at: datetime
     file: ManifestFile
@@ -65,7 +65,7 @@ class Manifest(_Part):
     storage: ManifestFile | None = None
     # The members of a bundle, including the two files above.
     parts: list[ManifestFile] = []
-    # The age recipient that all files are encrypted to, "" if they are not encrypted.
+    # The age recipient to which all files are encrypted; "" if they are not encrypted.
     recipient: str = ""
     # Major version of the server, and the output of `pg_dump --version`.
     server_version: int
@@ -76,7 +76,7 @@ class Manifest(_Part):
     # ["runs.0001_initial", …], sorted.
     history: list[str]
     fingerprint: str
-    # Differences between its schema and what its migrations create.
+    # Differences between the database's schema and what its migrations create.
     drift: list[str] = []
     # Number of large objects in the database; our dumps leave them out (`tenants.schema.row_counts`).
     large_objects: int = Field(default=0, ge=0)
@@ -89,12 +89,12 @@ class Manifest(_Part):
 
 
 def manifest_write(manifest: Manifest, place: Place, backup_name: str) -> None:
-    """Write the manifest beside the backup of that name; raise `PlaceError`."""
+    """Write the manifest beside the backup with that name. Raises `PlaceError`."""
     place.write(backup_name + SUFFIX, manifest.document())
 
 
 def manifest_read(content: bytes, where: str) -> Manifest:
-    """Return the parsed manifest; raise `InvalidManifest` with its path (`where`) and the first problem."""
+    """Return the parsed manifest; raise `InvalidManifest` with the file's path (`where`) and the first problem."""
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:

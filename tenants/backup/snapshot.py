@@ -1,4 +1,4 @@
-"""A snapshot of a tenant's database, shared by its dump and its manifest."""
+"""A snapshot of a tenant's database, shared by the dump and the manifest."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ class Snapshot:
     server: DatabaseServer
     database: str
     server_version: int
-    # Value for pg_dump --snapshot.
+    # The value for `pg_dump --snapshot`.
     name: str
     alias: str
 
 
 @dataclass(frozen=True)
 class Account:
-    """What a snapshot holds."""
+    """What a snapshot contains."""
 
     census: Census
     files: list[FileRef]
     fingerprint: str
     drift: list[str]
-    # Number of large objects, which are not in the dump.
+    # Number of large objects, which the dump omits.
     large_objects: int
 
 
 @contextmanager
 def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
-    """Hold a snapshot of the tenant's database, as its owner, while the block runs; it blocks no writers."""
+    """Hold a snapshot of the tenant's database, as its owner, while the block runs; writers are not blocked."""
     server, database = tenant.require_server(), database_of(tenant)
     with owner_connection(server, database, work) as connection, transaction.atomic(using=connection.alias):
         with connection.cursor() as cursor:
@@ -60,7 +60,7 @@ def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
 
 
 def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> Account:
-    """Count the snapshot's rows and compare its schema; raise `BackupFailed` if it is another tenant's database."""
+    """Count the snapshot's rows and compare its schema; raise `BackupFailed` if the database is another tenant's."""
     connection = connections[taken.alias]
     census = census_take(connection)
     if census is None or (census.tenant_id, census.identity) != (tenant.id, tenant.identity):

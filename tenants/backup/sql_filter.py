@@ -1,8 +1,8 @@
-"""Filter pg_dump's plain SQL so that a role that owns nothing yet can load it.
+"""Filter pg_dump's plain SQL so that a role that does not own anything yet can load it.
 
-Removes what belongs to the source installation (owners, grants) and settings that an older server does not know. Data
-and quoted text pass unchanged. This is not a security filter: psql refuses its own commands (`\\restrict`), and the
-server refuses what the role lacks the privilege for.
+The filter removes what belongs to the source installation (owners, grants), and settings that an older server does not
+know. Data and quoted text are not changed. This is not a security filter: psql itself refuses psql commands
+(`\\restrict`), and the server refuses whatever the role lacks the privilege for.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from django.utils.translation import gettext as _
 from tenants.errors import TenantError
 
 CHUNK_BYTES = 2**20
-# Limit for a line outside a table's data, since lines are held in memory. pg_dump's longest are functions and views.
+# Limit for lines outside a table's data, since lines are held in memory. pg_dump's longest are functions and views.
 MAX_LINE_BYTES = 32 * 2**20
 END_OF_COPY = b"\\.\n"
-# Statements that pg_dump writes on one line each, and that we issue ourselves.
+# Statements to remove. pg_dump writes each of them on one line; we issue those that we need ourselves.
 NOT_OURS = re.compile(
     rb"(ALTER [^;]* OWNER TO [^;]*;|(GRANT|REVOKE) [^;]* (TO|FROM) [^;]*;|ALTER DEFAULT PRIVILEGES [^;]*;"
     rb"|SET transaction_timeout[^;]*;|SET default_table_access_method[^;]*;|\\(un)?restrict [A-Za-z0-9]+)\s*$"
 )
 COPY = re.compile(rb"COPY .* FROM stdin;\s*$")
-# Openings of literals, quoted names and comments, which may span lines. A doubled quote counts as a close and an open.
+# Openings of literals, quoted names and comments, which may span lines. A doubled quote counts as a closing and an
+# opening one.
 QUOTE = re.compile(
     rb"""--.*|/\*|["']|(?<![\w$\x80-\xff])(?:[eE]'|\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$)""", re.DOTALL
 )
-ENDS = {b"/*": rb"\*/", b"e'": rb"(?<!\\)(?:\\\\)*'"}  # all others end with their opening
+ENDS = {b"/*": rb"\*/", b"e'": rb"(?<!\\)(?:\\\\)*'"}  # the rest end as they begin
 
 
 class NotADump(TenantError):
@@ -42,9 +43,9 @@ class NotADump(TenantError):
 
 
 def statements(source: IO[bytes]) -> Iterator[bytes]:
-    """Yield the dump in pieces for psql's standard input, with psql's own commands disabled.
+    """Yield the dump in pieces for psql's standard input; psql commands in the dump are disabled.
 
-    Raises `NotADump` if it ends in the middle of a table's data.
+    Raises `NotADump` if the dump ends in the middle of a table's data.
     """
     key = secrets.token_hex(16).encode()
     yield b"\\restrict " + key + b"\n"
@@ -53,7 +54,7 @@ def statements(source: IO[bytes]) -> Iterator[bytes]:
 
 
 class _Raw(io.RawIOBase):
-    """Adapt a read-only stream to `io.BufferedReader`."""
+    """Adapts a readable stream so that `io.BufferedReader` accepts it."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source
@@ -93,9 +94,9 @@ def _data(lines: io.BufferedReader) -> Iterator[bytes]:
 
 
 def _end_after(line: bytes, end: re.Pattern[bytes] | None) -> re.Pattern[bytes] | None:
-    """Return the terminator of the literal or comment left open after `line`, None if there is none.
+    """Return the terminator of the literal or comment left open after `line`; None if there is none.
 
-    `end` is the terminator left open by the previous line.
+    `end` is the terminator of the literal or comment that the previous line left open, if any.
     """
     position = 0
     while found := (end or QUOTE).search(line, position):
@@ -106,7 +107,7 @@ def _end_after(line: bytes, end: re.Pattern[bytes] | None) -> re.Pattern[bytes] 
 
 @lru_cache
 def _end_of(begun: bytes) -> re.Pattern[bytes] | None:
-    """Return the terminator for an opening; None for a "--" comment, which ends with its line."""
+    """Return the terminator that matches an opening; None for a "--" comment, which ends with its line."""
     if begun.startswith(b"--"):
         return None
     return re.compile(ENDS.get(begun.lower(), re.escape(begun)))

@@ -1,4 +1,4 @@
-"""Backups and exports to standard output. The catalogue cannot list where they went, but an erasure names them."""
+"""Backups and exports to standard output. They are not in the catalogue, but erasure certificates list them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tenants.files.locations import STANDARD
 from tenants.files.streams import Tally
 from tenants.models import Backup, BackupKind, FileRead, Tenant
 
-# Recorded like standard input (`tenants.files.files_read`). All share one name, so each gets a unique number.
+# Recorded like standard input (`tenants.files.files_read`). All outputs share one name, so each gets a unique number.
 PLACE, NAME = "/dev", "stdout ({number})"
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """Size and digest of the bytes written (encrypted, if a recipient was given)."""
+    """Size and digest of the bytes written (the encrypted bytes, if a recipient was given)."""
 
     tenant_id: str
     size_bytes: int
@@ -32,7 +32,7 @@ class Streamed:
 
 
 def unrecorded(tenant: Tenant, *, kind: BackupKind, made_as: str, recipient: str) -> Backup:
-    """Return the catalogue row that a file would have, for code that needs one; never save it."""
+    """Return the catalogue row that a file would have, for code that needs one. The row must never be saved."""
     return Backup(
         tenant_id=tenant.id,
         identity=tenant.identity,
@@ -47,9 +47,9 @@ def unrecorded(tenant: Tenant, *, kind: BackupKind, made_as: str, recipient: str
 
 @contextmanager
 def streaming(tenant: Tenant, kind: BackupKind, target: IO[bytes]) -> Iterator[Tally]:
-    """Yield the stream to write to; record the output before the block, and its digest or failure after.
+    """Yield the stream to write to; record the output before the block runs, and its digest or failure afterwards.
 
-    So no byte leaves without a record. Bytes written before a failure cannot be taken back.
+    So nothing is written without a record. Bytes written before a failure cannot be taken back.
     """
     row = _begin(tenant, kind)
     tally = Tally(target)

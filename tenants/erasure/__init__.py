@@ -1,1 +1,1 @@
-"""Erasing tenants, the certificate of erasure, and verifying that erasures still hold."""
+"""Erase tenants, certify erasures, and verify that they still hold."""

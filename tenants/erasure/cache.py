@@ -1,6 +1,6 @@
-"""Per-tenant cache keys. Always build keys with `cache_key`, so that an erasure finds them.
+"""Per-tenant cache keys. Always build keys with `cache_key`, so that an erasure can find them.
 
-No tenant content is cached today; staff sessions are in the control database.
+No tenant content is currently cached; staff sessions are in the control database.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ANSWER_S = 5
 
 
 def cache_key(tenant_id: str, name: str) -> str:
-    """Return the key, in Django's cache, for something that belongs to the tenant."""
+    """Return the key in Django's cache for an item that belongs to the tenant."""
     return f"tenant:{tenant_id}:{name}"
 
 
@@ -37,7 +37,7 @@ def cache_erase(tenant_id: str) -> int:
 
 
 def _client() -> Any:
-    """Return a client for the cache server; None for other kinds of cache, which live in one process."""
+    """Return a client for the cache server; None for other kinds of cache, which exist only within a process."""
     configured = settings.CACHES["default"]
     if "redis" not in configured["BACKEND"]:
         return None
@@ -47,7 +47,7 @@ def _client() -> Any:
 
 
 def _keys(client: Any, tenant_id: str) -> Iterator[bytes]:
-    # Tenant ids contain no wildcard characters.
+    # No escaping is needed, since tenant ids contain no wildcard characters.
     from redis import RedisError
 
     pattern = caches["default"].make_key(cache_key(tenant_id, "*"))

@@ -1,4 +1,4 @@
-"""The certificate of an erasure: one JSON document that says what was erased, what remains, why and until when."""
+"""The certificate of an erasure: a JSON document that states what was erased, and what remains, why and until when."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tenants.models import (
 
 # One more reason why a supplied file was not removed; `tenants.erasure.inventory` has the others.
 CHANGED = "changed"
-# Why something remains. Stored in the document in English; pages translate it.
+# Why something remains. The document contains the English text; pages translate it.
 WHY_AUDIT = gettext_noop(
     "The audit log records who did what and when, by ids and digests, without contents. It is kept and cannot be"
     " changed, so that what happened to the data, including its erasure, can be proven."
@@ -60,7 +60,7 @@ WHY_SUPERSEDED = gettext_noop(
 
 
 def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
-    """Build the document from what the steps recorded. JSON-ready; times are ISO 8601 with offset, sizes in bytes."""
+    """Build the JSON-ready document from what the steps recorded. Times are ISO 8601 with offset, sizes in bytes."""
     found = row.found
     listed = found[ErasurePhase.LISTED]
     remaining = found[ErasurePhase.BACKUPS]["remaining"]
@@ -102,7 +102,7 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
 
 
 def files_of(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the supplied files; `left` says why a file was not removed, and is None if it was.
+    """Return the supplied files; `left` says why a file was not removed, and is None if it was removed.
 
     "there": its location is not managed by the product; "changed": another file is in its place now; the other values
     are those of `tenants.erasure.inventory`.
@@ -142,12 +142,12 @@ def _copies(row: Erasure) -> dict[str, Any] | None:
 
 
 def _physical(row: Erasure, completed_at: datetime) -> dict[str, Any]:
-    """Return which base backups and logs still contain the databases, and until when."""
+    """Return which base backups and archived WAL still contain the databases, and until when."""
     server = DatabaseServer.objects.using(CONTROL).filter(pk=row.server).first()
     gone = (BackupStatus.REMOVED, BackupStatus.FAILED)
     backups = list(BaseBackup.objects.using(CONTROL).filter(server_id=row.server).exclude(status__in=gone))
     days = settings.CLUSTER_BACKUP_RETENTION_DAYS
-    # A running backup finishes at a time that we cannot know: allow a day.
+    # We cannot know when a running backup will finish, so allow a day.
     last = completed_at + timedelta(days=any(backup.finished_at is None for backup in backups))
     return {
         "server": row.server,
@@ -160,7 +160,7 @@ def _physical(row: Erasure, completed_at: datetime) -> dict[str, Any]:
             for backup in backups
         ],
         "wal_archive": (server.wal_archive or server.wal_restore_command) if server else "",
-        # The log up to this point was written while the databases existed.
+        # The WAL up to this point was written while the databases existed.
         "wal_until_lsn": row.found[ErasurePhase.DATABASES]["lsn"],
         "wal_until_segment": row.found[ErasurePhase.DATABASES]["segment"],
         "restore_point": row.found[ErasurePhase.MARKED]["restore_point"],

@@ -60,16 +60,16 @@ class Loss:
     rows: dict[str, int]
     storage: HeldStorage
     backups: list[HeldBackup]
-    # Files that operators supplied; only some are removed.
+    # Files that operators supplied; only some of them are removed.
     files: list[HeldFile]
-    # Start of the newest completed backup; None if there is none.
+    # Start time of the newest completed backup; None if there is none.
     last_backup_at: datetime | None
     # Ids of the runs that workers are processing.
     at_work: list[str]
 
 
 def tenant_loss(*, tenant_id: str) -> Loss:
-    """Return everything that deleting the tenant would remove; change nothing. Raises what `tenant_delete` raises."""
+    """Return what deleting the tenant would remove; change nothing. Raises what `tenant_delete` would raise."""
     tenant = tenant_get(tenant_id)
     server = _require_deletable(tenant)
     database = database_of(tenant)
@@ -91,7 +91,7 @@ def tenant_loss(*, tenant_id: str) -> Loss:
 
 
 def tenant_delete_check(*, tenant_id: str, accept_audit_loss: bool = False) -> None:
-    """Run the checks that `tenant_delete` makes before it changes anything, and raise what they raise."""
+    """Run the checks that `tenant_delete` runs before it changes anything, and raise what they raise."""
     require_finished(tenant_id)
     tenant = tenant_get(tenant_id)
     server = _require_deletable(tenant)
@@ -106,12 +106,13 @@ def tenant_delete(
     accept_lost_backups: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> Erasure:
-    """Erase the tenant and return the record with its certificate. If it is erased already, only return the record.
+    """Erase the tenant and return the record with its certificate. If it is already erased, only return the record.
 
-    Continues an interrupted deletion. A broken or missing audit log stops it unless `accept_audit_loss`, and backups
-    in unreachable locations unless `accept_lost_backups`; the certificate records what was accepted.
+    Continues an interrupted deletion. A broken or missing audit log stops the deletion unless `accept_audit_loss` is
+    set, and so do backups in unreachable locations unless `accept_lost_backups` is set; the certificate records what
+    was accepted.
     Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, `ServerError` or
-    `DeletionRefused` if nothing was changed; `DeletionUnfinished` if it has started, and the tenant stays closed.
+    `DeletionRefused` if nothing was changed; `DeletionUnfinished` if the deletion has started: the tenant stays closed.
     """
     accepts = [AUDIT_LOSS] * accept_audit_loss + [LOST_BACKUPS] * accept_lost_backups
     tenant_get(tenant_id)
@@ -131,13 +132,13 @@ def tenant_delete(
 
 
 def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
-    """Record the deletion while no fleet migration is running; later migrations skip the tenant."""
+    """Record the deletion while no fleet migration is running; migrations that start later skip the tenant."""
     with fleet_shared(wait_s=settings.OPERATION_WAIT_S):
         require_finished(tenant.id)
         server = _require_deletable(tenant)
         with ServerSession(server, database_prefix(), work_of(tenant)) as server_session:
             _require_possible(server_session, tenant, AUDIT_LOSS in accepts)
-            # Only a member of the owner role can drop its databases, and a new administrator is not one yet.
+            # Only members of the owner role can drop its databases, and a new administrator is not a member yet.
             server_session.prepare()
         return steps.begin(tenant, accepts)
 
@@ -164,7 +165,7 @@ def _require_deletable(tenant: Tenant) -> DatabaseServer:
 
 
 def _require_whole_log(server_session: ServerSession, tenant: Tenant) -> None:
-    """Refuse a broken or missing audit log up front, since it would stop the deletion later."""
+    """Refuse a broken or missing audit log up front, since it would stop the deletion later on."""
     database, identity = database_of(tenant), tenant.chain_identity or tenant.identity
     if not server_session.database_exists(database):
         raise _without_log(tenant, _("Its database is gone, and its audit log with it."))

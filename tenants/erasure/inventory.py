@@ -1,4 +1,4 @@
-"""What exists of a tenant, and where: for erasing it, and for verifying the erasure later."""
+"""Find what exists of a tenant, and where, in order to erase it and to verify the erasure later."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class HeldDatabase:
 
 @dataclass(frozen=True)
 class HeldStorage:
-    """Everything under the tenant's prefix, old versions included."""
+    """Everything under the tenant's prefix, including old versions."""
 
-    # The number of names, and of versions.
+    # The numbers of names and of versions.
     objects: int
     versions: int
     size_bytes: int
@@ -47,27 +47,27 @@ class HeldStorage:
     list_sha256: str
 
 
-# Whether a file that was read is still where it was.
+# Whether a file that was read is still in the same location.
 THERE, GONE, OUT_OF_REACH, STREAM = "there", "gone", "out of reach", "stream"
 
 
 @dataclass(frozen=True)
 class HeldFile:
-    """A file that an operator supplied, with the tenant's data or the data that the tenant was made from."""
+    """A file, supplied by an operator, with the tenant's data or the data that the tenant was made from."""
 
     file: str
     place: str
     name: str
-    # Of the content that was read, or of the file as it is now if reading was interrupted; None if neither is known.
+    # For the content that was read, or for the file as it is now if the read was interrupted; None if neither is known.
     sha256: str | None
     size_bytes: int | None
-    # "restore", "clone", "import", "verify" or "drill", and when it was read last.
+    # "restore", "clone", "import", "verify" or "drill"; and when the file was last read.
     purpose: str
     read_at: str
     # THERE, GONE, OUT_OF_REACH or STREAM (standard input or another pipe).
     state: str
-    # Whether it is erased with the tenant: only the tenant's own data, in a location where the product keeps backups.
-    # The certificate lists the others.
+    # Whether the file is erased with the tenant: only if it contains the tenant's own data, and is in a location where
+    # the product keeps backups. The certificate lists the other files.
     goes: bool
 
 
@@ -82,12 +82,12 @@ class HeldBackup:
     made_at: str
     size_bytes: int | None
     sha256: str | None
-    # Whether its files exist; None if that cannot be checked now.
+    # Whether the backup's files exist; None if that cannot be checked now.
     is_there: bool | None
 
 
 def database_names(tenant_id: str, live: str) -> dict[str, str]:
-    """Return {name: kind} of every database that this tenant has or may have."""
+    """Return {name: kind} for every database that this tenant has or may have."""
     names: dict[str, str] = {}
     for row in Restore.objects.using(CONTROL).filter(tenant_id=tenant_id):
         names |= {row.scratch: SCRATCH, row.kept: KEPT}
@@ -95,7 +95,7 @@ def database_names(tenant_id: str, live: str) -> dict[str, str]:
 
 
 def databases_held(server_session: ServerSession, tenant_id: str, live: str) -> list[HeldDatabase]:
-    """Return those of the tenant's databases that exist."""
+    """Return the tenant's databases that exist."""
     names = database_names(tenant_id, live)
     return [HeldDatabase(name, names[name], size) for name, size in server_session.database_bytes(list(names)).items()]
 
@@ -103,10 +103,10 @@ def databases_held(server_session: ServerSession, tenant_id: str, live: str) -> 
 def databases_saying(
     server_session: ServerSession, identity: UUID, *, but: Collection[str]
 ) -> tuple[list[str], list[str]]:
-    """Return (databases with that tenant's identity, whatever their names; databases that were not checked).
+    """Return (databases with that tenant identity, whatever their names; databases that were not checked).
 
-    Skips those in `but`. Does not connect to a database that another role owns: its owner decides what it answers, and
-    may run any code.
+    Skips the databases in `but`. Does not connect to a database that another role owns, since that role controls what
+    the database returns, and could run any code.
     """
     found, unseen = [], []
     for name, owner in server_session.database_owners().items():
@@ -125,7 +125,7 @@ def databases_saying(
 
 
 def rows_held(server_session: ServerSession, live: str) -> dict[str, int]:
-    """Return {table: rows} of the tenant's database; {} if it is gone or cannot be read."""
+    """Return {table: rows} for the tenant's database; {} if it is gone or cannot be read."""
     try:
         with (
             owner_connection(server_session.server, live, "count") as connection,
@@ -138,7 +138,7 @@ def rows_held(server_session: ServerSession, live: str) -> dict[str, int]:
 
 
 def storage_held(tenant_id: str) -> HeldStorage:
-    """Count and digest the tenant's files. Raises `StorageError`."""
+    """Return the counts, size and digest of the tenant's files. Raises `StorageError`."""
     digest, paths, versions, size_bytes, last = hashlib.sha256(), 0, 0, 0, None
     for found in versions_of(tenant_id):
         digest.update(f"{found.path}\t{found.version}\t{found.size_bytes}\n".encode())
@@ -152,7 +152,7 @@ def storage_held(tenant_id: str) -> HeldStorage:
 def backups_of(tenant: Tenant | str) -> list[Backup]:
     """Return the tenant's backups in the catalogue that still exist, oldest first.
 
-    A bucket with versioning still holds a backup that `backup prune` removed.
+    A bucket with versioning may still contain a backup that `backup prune` removed.
     """
     tenant_id = tenant if isinstance(tenant, str) else tenant.id
     found = Backup.objects.using(CONTROL).filter(tenant_id=tenant_id).order_by("started_at")
@@ -160,16 +160,16 @@ def backups_of(tenant: Tenant | str) -> list[Backup]:
 
 
 def backups_held(tenant_id: str) -> list[HeldBackup]:
-    """Return the tenant's backups, each checked at the location in the catalogue."""
+    """Return the tenant's backups, each with whether its files still exist at the catalogued location."""
     return [_backup_held(backup) for backup in backups_of(tenant_id)]
 
 
 def files_held(tenant_id: str, identity: UUID) -> list[HeldFile]:
-    """Return the files that were read for the tenant or held its data, by path, without those in its catalogue."""
+    """Return the files that were read for the tenant or contained its data, by path, except its catalogued backups."""
     own = _catalogued(Backup.objects.using(CONTROL).filter(tenant_id=tenant_id))
     others = _catalogued(Backup.objects.using(CONTROL).exclude(tenant_id=tenant_id))
     managed = managed_places()
-    # Complete reads come first, and win over incomplete reads of the same file.
+    # Complete reads come first, and take precedence over incomplete reads of the same file.
     rows = FileRead.objects.using(CONTROL).filter(identity=identity).order_by("place", "name", "-sha256", "read_at")
     found: dict[tuple[str, str | None], HeldFile] = {}
     for row in rows:
@@ -181,9 +181,9 @@ def files_held(tenant_id: str, identity: UUID) -> list[HeldFile]:
 
 
 def managed_places() -> set[str]:
-    """Return the locations where the product keeps backups: from the settings and from the catalogue.
+    """Return the locations where the product keeps backups, from the settings and from the catalogue.
 
-    Exports do not count: an operator chose their location, among other files.
+    Exports do not count: an operator chose their location, which may contain other files.
     """
     kept = Backup.objects.using(CONTROL).filter(kind=BackupKind.BACKUP).values_list("place", flat=True).distinct()
     configured = [settings.BACKUP_DAILY_OUTPUT, settings.CLUSTER_BACKUP_OUTPUT]
@@ -191,7 +191,7 @@ def managed_places() -> set[str]:
 
 
 def file_digest(place: Place, name: str) -> str | None:
-    """Return the sha256 (hex) of the file's content, None if there is no file. Raises `PlaceError`."""
+    """Return the sha256 (hex) of the file's content; None if there is no such file. Raises `PlaceError`."""
     try:
         with place.open(name) as file, place.reading(name):
             tally = Tally(file)
@@ -226,7 +226,7 @@ def _file_held(row: FileRead, *, goes: bool) -> HeldFile:
         purpose=row.purpose,
         read_at=row.read_at.isoformat(),
         state=state,
-        # Without the digest of a complete read, a file put in its place later cannot be told apart.
+        # Without the digest of a complete read, a different file later put in its place could not be told apart.
         goes=goes and bool(row.sha256),
     )
 

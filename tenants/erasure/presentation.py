@@ -1,4 +1,4 @@
-"""Present erasures and their certificates, in the same sentences for the commands and the admin page."""
+"""Present erasures and their certificates, with the same wording for the commands and the admin page."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Certificate = dict[str, Any]
 
 @dataclass(frozen=True)
 class Fact:
-    """One statement of a certificate."""
+    """One statement in a certificate."""
 
     label: str
     text: str
-    # Sentences shown below it: reasons and conditions.
+    # Sentences shown below the statement: reasons and conditions.
     notes: tuple[str, ...] = ()
 
 
@@ -39,7 +39,7 @@ class Section:
 
 
 def erasure_document(row: Erasure) -> dict[str, Any]:
-    """Return an erasure as `--json` prints it."""
+    """Return an erasure in the form that `--json` prints."""
     return {
         "operation": str(row.pk),
         "tenant_id": row.tenant_id,
@@ -222,7 +222,7 @@ def _log_notes(physical: Certificate) -> Iterator[str]:
 
 
 def kind_of(kind: str) -> str:
-    """Return what a tenant's database is or was for (`tenants.erasure.inventory`)."""
+    """Return what a tenant's database is or was used for; `tenants.erasure.inventory` defines the kinds."""
     return {
         LIVE: _("in use"),
         KEPT: _("kept after a restore replaced it"),
@@ -231,7 +231,7 @@ def kind_of(kind: str) -> str:
 
 
 def _translated(text: str) -> str:
-    """Translate a sentence of the certificate (`tenants.erasure.certificate`)."""
+    """Translate a sentence from the certificate (`tenants.erasure.certificate`)."""
     return _(text)
 
 
@@ -253,7 +253,7 @@ def _backup_notes(backup: Certificate) -> tuple[str, ...]:
 
 
 def _file_notes(file: Certificate) -> tuple[str, ...]:
-    """Return why a supplied file was read, its size and checksum, and what became of it."""
+    """Return why a supplied file was read, its size and checksum, and what happened to it."""
     read = {
         RESTORE: _("read for a restore at %(time)s"),
         CLONE: _("read to make another tenant at %(time)s"),

@@ -1,10 +1,11 @@
-"""Erase a tenant in steps. Each step is recorded when it is done, and can be repeated until then.
+"""Erase a tenant in steps. Each step is recorded when it is done; until then, it can be repeated.
 
-1. record the deletion, and close the tenant in the control database; 2. shut its role out of its database; 3. set a
-restore point in the server's log; 4. copy its audit log into the control database's archive; 5. list what exists;
-6. its storage; 7. backups and exports; 8. messages and cache; 9. databases; 10. roles; 11. clean up once more, write
-the certificate, leave a tombstone. From 1 on no one can use the tenant, and there is no way back: an interrupted
-deletion is continued. docs/adr/0012-erasure.md explains the order.
+1. record the deletion, and close the tenant in the control database; 2. lock its role out of its database; 3. set a
+restore point in the server's WAL; 4. copy the tenant's audit log into the control database's archive; 5. list what
+exists; 6. erase its storage; 7. erase backups and exports; 8. delete messages and cache keys; 9. drop databases;
+10. drop roles; 11. clean up once more, write the certificate, leave a tombstone. From step 1 on, no one can use the
+tenant, and there is no way back: an interrupted deletion can only be continued. docs/adr/0012-erasure.md explains the
+order.
 """
 
 from __future__ import annotations
@@ -71,10 +72,10 @@ from tenants.servers.session import ServerSession, parse_location
 from tenants.types import OnProgress, Progress
 
 KIND = "delete"
-# What an operator may accept: a broken or missing audit log; backups left in unreachable locations.
+# Losses that an operator may accept: a broken or missing audit log; backups left in unreachable locations.
 AUDIT_LOSS = "audit loss"
 LOST_BACKUPS = "lost backups"
-# How long open transactions may take to end once the tenant is closed. Workers' transactions never span an LLM call.
+# How long open transactions may take to end after the tenant is closed. Workers' transactions never span an LLM call.
 GRACE_S = 10.0
 
 Found = dict[str, Any]
@@ -82,13 +83,13 @@ Step = Callable[[ServerSession, Tenant, Erasure], Found]
 
 
 def work_of(tenant: Tenant) -> str:
-    """Return the name of our sessions on the server, by which those of a killed process are found."""
+    """Return the application name of our server sessions, by which sessions of a killed process are recognized."""
     return work_name(KIND, tenant.identity)
 
 
 def begin(tenant: Tenant, accepts: Sequence[str]) -> Erasure:
-    """Record the deletion and close the tenant, durably."""
-    assert tenant.server is not None  # `tenant_delete` has checked
+    """Durably record the deletion and close the tenant."""
+    assert tenant.server is not None  # checked by `tenant_delete`
     location = parse_location(tenant.database_url)
     with transaction.atomic(using=CONTROL):
         operation = operation_begin(tenant_id=tenant.id, kind=KIND)
@@ -113,7 +114,7 @@ def begin(tenant: Tenant, accepts: Sequence[str]) -> Erasure:
 
 
 def accept(row: Erasure, accepts: Sequence[str]) -> None:
-    """Add to what the operator accepts, for a deletion that cannot continue without it."""
+    """Record what else the operator accepts, so that a deletion that was stopped can continue."""
     new = sorted({*row.accepts, *accepts})
     if new == row.accepts:
         return
@@ -124,7 +125,7 @@ def accept(row: Erasure, accepts: Sequence[str]) -> None:
 
 
 def carry_on(server_session: ServerSession, tenant: Tenant, row: Erasure, on_progress: OnProgress) -> None:
-    """Run the remaining steps. Raises `DeletionUnfinished` with the reason if one fails."""
+    """Run the remaining steps. Raises `DeletionUnfinished` with the reason if a step fails."""
     try:
         done = ErasurePhase.values.index(row.phase)
         _require_same_server(server_session, row)
@@ -159,7 +160,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
 
 
 def _close(server_session: ServerSession, _tenant: Tenant, row: Erasure) -> Found:
-    """Shut the tenant's role out. Open transactions may end first: a worker keeps one open while it writes a file."""
+    """Lock the tenant's role out. Open transactions may end first: a worker keeps one open while it writes a file."""
     server_session.fence(row.database, row.role, GRACE_S)
     return {}
 
@@ -174,9 +175,9 @@ def _mark(server_session: ServerSession, tenant: Tenant, _row: Erasure) -> Found
 
 
 def _require_same_server(server_session: ServerSession, row: Erasure) -> None:
-    """Refuse to continue on a different server: we would certify a database as gone that we never checked.
+    """Refuse to continue on a different server, since we would certify that a database is gone without having checked.
 
-    An upgraded server has a new system identifier, but still has the database, so it is accepted.
+    An upgraded server has a new system identifier, but it still has the database and is therefore accepted.
     """
     begun = row.found.get(ErasurePhase.MARKED, {}).get("system")
     over = ErasurePhase.values.index(row.phase) >= ErasurePhase.values.index(ErasurePhase.CREDENTIALS)
@@ -202,7 +203,7 @@ def _archive(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Fou
             reason = _("Its audit log cannot be read: %(reason)s.") % {"reason": reason_of(error)}
             _require_accepted(row, AUDIT_LOSS, reason)
         except ArchiveDiffers as error:
-            # For example because someone inserted entries beforehand, which cannot be removed again.
+            # For example, because someone inserted entries beforehand; entries cannot be removed.
             _require_accepted(row, AUDIT_LOSS, bare(error.message))
     elif not _has_log_entry(archive):
         _require_accepted(row, AUDIT_LOSS, _("The control log has no entry for the archived copy of its audit log."))
@@ -218,7 +219,7 @@ def _archive(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Fou
 
 
 def _has_log_entry(archive: AuditArchive) -> bool:
-    """Return whether an earlier attempt made the archive, which it commits together with a log entry."""
+    """Return whether an earlier attempt made the archive: if so, it committed a log entry in the same transaction."""
     made = ControlAuditLog.objects.using(CONTROL).filter(
         action="audit.archive", resource_type="tenant", resource_id=archive.tenant_id
     )
@@ -255,7 +256,7 @@ def broken_log(number: int) -> str:
 
 
 def _list(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
-    """List everything before anything is removed, so that the certificate is the same however often this restarts."""
+    """List everything before anything is removed, so that restarts do not change the certificate."""
     return {
         "databases": [asdict(one) for one in databases_held(server_session, tenant.id, row.database)],
         "rows": rows_held(server_session, row.database),
@@ -272,7 +273,7 @@ def _erase_storage(_server_session: ServerSession, tenant: Tenant, _row: Erasure
 
 
 def _erase_backups(_server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
-    """Try every backup before giving up; unreachable ones stay in the catalogue.
+    """Erase every backup that can be erased before reporting failures; unreachable ones stay in the catalogue.
 
     Also erase supplied files that are in a managed location and unchanged since they were read.
     """
@@ -285,7 +286,7 @@ def _erase_backups(_server_session: ServerSession, tenant: Tenant, row: Erasure)
             problems[str(backup.pk)] = error.message
         else:
             _note_erased(backup)
-    # A deletion that an older release listed has no "files".
+    # If an older release made the list, it has no "files".
     for file in row.found[ErasurePhase.LISTED].get("files", []):
         if not file["goes"]:
             continue
@@ -313,7 +314,7 @@ def _erase_file(row: Erasure, file: Found) -> bool:
             resource_id=row.tenant_id,
             details={"place": file["place"], "file": file["name"], "sha256": file["sha256"]},
         )
-    # This also erases old versions in a bucket, even if the file itself is gone.
+    # Erase even if the file itself is gone, since a bucket may still have old versions of it.
     place.erase(file["name"])
     return True
 
@@ -335,7 +336,7 @@ def _erase_messages(_server_session: ServerSession, tenant: Tenant, _row: Erasur
 
 
 def _drop_databases(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
-    """Drop all its databases, and the leftovers of killed drills, verifications and recovered servers."""
+    """Drop all the tenant's databases, and what killed drills, verifications and server recoveries left behind."""
     for name in database_names(tenant.id, row.database):
         # A prepared transaction would block the drop.
         server_session.roll_back_prepared(name)
@@ -343,7 +344,7 @@ def _drop_databases(server_session: ServerSession, tenant: Tenant, row: Erasure)
     drop_throwaways()
     recoveries_remove()
     lsn, _moment = server_session.heartbeat()
-    # The next segment of the log contains nothing of these databases.
+    # The next WAL segment contains nothing from these databases.
     return {"lsn": lsn, "segment": server_session.end_segment()}
 
 
@@ -354,7 +355,7 @@ def _drop_roles(server_session: ServerSession, tenant: Tenant, row: Erasure) -> 
     return {"roles": [row.role]}
 
 
-# (name in progress messages, phase that is recorded when it is done, function)
+# (name in progress messages, phase that is recorded when the step is done, function)
 STEPS: tuple[tuple[str, ErasurePhase, Step], ...] = (
     ("close", ErasurePhase.CLOSED, _close),
     ("mark", ErasurePhase.MARKED, _mark),
@@ -369,7 +370,7 @@ STEPS: tuple[tuple[str, ErasurePhase, Step], ...] = (
 
 
 def _finish(tenant: Tenant, row: Erasure) -> None:
-    """Remove what a worker may have written while it was being shut out; then write certificate and tombstone."""
+    """Remove what a worker may have written while it was being locked out; then write the certificate and tombstone."""
     tenant_storage.erase_all(tenant.id)
     contents().erase_messages(tenant.id)
     completed_at = timezone.now()
@@ -385,7 +386,7 @@ def _finish(tenant: Tenant, row: Erasure) -> None:
 
 
 def _forget(tenant: Tenant) -> None:
-    """Leave a tombstone, and clear what quotes the tenant's contents from the control database's other rows."""
+    """Leave a tombstone, and clear what may quote the tenant's contents in other rows of the control database."""
     Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(
         status=TenantStatus.DELETED,
         name=tenant.id,
@@ -406,7 +407,7 @@ def _forget(tenant: Tenant) -> None:
 
 
 def _require_accepted(row: Erasure, what: str, reason: str) -> None:
-    """Raise unless the operator passed the matching --accept option."""
+    """Raise `DeletionUnfinished` unless the operator passed the matching --accept option."""
     if what in row.accepts:
         return
     raise DeletionUnfinished(row.tenant_id, reason, hint=HINTS[what]())
@@ -422,7 +423,7 @@ HINTS: dict[str, Callable[[], str]] = {
 
 
 def _advance(row: Erasure, phase: ErasurePhase, found: Found) -> None:
-    """Record durably that the step is done, with its findings."""
+    """Durably record that the step is done, with its findings."""
     row.phase = phase
     row.found = {**row.found, phase.value: found}
     with transaction.atomic(using=CONTROL):

@@ -1,4 +1,4 @@
-"""Verify that erasures still hold: check everywhere again for the tenants' data."""
+"""Verify that erasures still hold by checking again, everywhere, for the tenants' data."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ class ErasureCheck:
 
     tenant_id: str
     completed_at: datetime | None
-    # What contradicts the certificate, one sentence each; [] if it holds.
+    # What contradicts the certificate, one sentence each; [] if the erasure holds.
     problems: list[str] = field(default_factory=list)
-    # What remains as certified, such as backups within their retention.
+    # What remains as certified, such as backups within their retention period.
     remaining: list[str] = field(default_factory=list)
     # What could not be checked, one phrase each.
     unseen: list[str] = field(default_factory=list)
 
 
 def erasures_verify(*, tenant_id: str | None = None) -> list[ErasureCheck]:
-    """Check again for everything that the erasure of that tenant, or every erasure, removed. Raises `UnknownErasure`.
+    """Check again for everything that the tenant's erasure (default: every erasure) removed. Raises `UnknownErasure`.
 
     Checks the tenant's row, databases and roles on every server, storage with versions, the locations of its backups,
-    messages and cache, the archived audit log, the certificate, base backups and write-ahead logs.
+    messages and cache, the archived audit log, the certificate, base backups and WAL.
     """
     rows = [erasure_get(tenant_id)] if tenant_id else list(erasures())
     return [_verify(row) for row in rows]
@@ -152,9 +152,9 @@ def _backups(row: Erasure, check: ErasureCheck) -> Iterator[str]:
         if found:
             yield _("%(file)s exists.") % {"file": file}
         elif found is None and backup.status != BackupStatus.REMOVED:
-            # The certificate lists it.
+            # Not a problem, since the certificate lists it.
             check.remaining.append(_("%(file)s was not removed, and its location cannot be reached.") % {"file": file})
-    # Another tenant's id may start with this one.
+    # Another tenant's id may start with this tenant's id.
     named = re.compile(rf"{re.escape(row.tenant_id)}-\d{{8}}T\d{{6}}Z-[0-9a-f]{{8}}\..*")
     catalogued = {(backup.place, name) for backup in known for name in names_of(backup)}
     for url in sorted(set(Backup.objects.using(CONTROL).values_list("place", flat=True))):
@@ -198,7 +198,7 @@ def _names(url: str, prefix: str) -> list[str]:
 
 
 def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
-    """Check every server: a database may have been copied by hand. Databases of other owners are not opened."""
+    """Check every server, since a database may have been copied by hand. Other owners' databases are not opened."""
     names = list(database_names(row.tenant_id, row.database))
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
         try:
@@ -229,7 +229,7 @@ def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
 
 
 def _known_databases(server: DatabaseServer) -> set[str]:
-    """Return other tenants' databases, whose identity is checked at every use."""
+    """Return other tenants' databases; their identities need no check here, since they are checked at every use."""
     tenants = Tenant.objects.using(CONTROL).filter(server=server)
     return {database_of(tenant) for tenant in tenants}
 
@@ -253,7 +253,7 @@ LOOKS = (_certificate, _archived_log, _row, _storage, _backups, _files, _databas
 
 
 def _physical(row: Erasure, promised: dict[str, Any], check: ErasureCheck) -> None:
-    """Report the base backups and logs that remain; they are a problem only after their retention."""
+    """Report the base backups and WAL that remain; they are a problem only after their retention period."""
     over = timezone.now() > datetime.fromisoformat(promised["until"])
     target = check.problems if over else check.remaining
     ids = [one["id"] for one in promised["base_backups"]]
@@ -276,7 +276,7 @@ def _physical(row: Erasure, promised: dict[str, Any], check: ErasureCheck) -> No
 
 
 def _superseded(row: Erasure, check: ErasureCheck) -> None:
-    """Report where old rows of the control database may remain, if it is on a registered server."""
+    """Report where old rows of the control database may remain, if that database is on a registered server."""
     if row.rewritten_at is None:
         check.remaining.append(_("The table files of the control database have not been rewritten yet."))
     gone = (BackupStatus.REMOVED, BackupStatus.FAILED)
@@ -297,14 +297,14 @@ def _superseded(row: Erasure, check: ErasureCheck) -> None:
 def _servers_of_control() -> Iterator[DatabaseServer]:
     identifier = control_system_identifier()
     for server in DatabaseServer.objects.using(CONTROL):
-        # A server that is down was reported already.
+        # A server that is down has already been reported.
         with suppress(ServerError), ServerSession(server, database_prefix()) as server_session:
             if server_session.facts().system_identifier == identifier:
                 yield server
 
 
 def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
-    """Yield what logs remain. Apart from the timeline, segment names sort by position."""
+    """Yield a sentence about each place where WAL remains. Apart from the timeline, segment names sort by position."""
     if server.wal_archive:
         archive = wal_archive_read(place_at(server.wal_archive))
         count = sum(1 for segment in archive.segments if segment.number <= archive.number(last))

@@ -1,1 +1,1 @@
-"""Files: folders and buckets for backups, tenants' storage, encryption, tar, streams."""
+"""Files: folders and buckets for backups, tenants' storage, encryption, tar files and streams."""

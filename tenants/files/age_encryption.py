@@ -1,4 +1,4 @@
-"""Encrypt backups to an age recipient (https://age-encryption.org/v1), so that whoever stores them cannot read them."""
+"""Encrypt backups to an age recipient (https://age-encryption.org/v1), so that storage providers cannot read them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from django.utils.translation import gettext as _
 from tenants.errors import TenantError
 from tenants.files.streams import copy_stream, piped
 
-# First bytes of every age file.
+# The first bytes of every age file.
 MAGIC = b"age-encryption.org/v1"
 SUFFIX = ".age"
 
 
 class SealError(TenantError):
-    """An age recipient or age identity cannot be used, or a file cannot be decrypted with it."""
+    """An age recipient or age identity cannot be used, or a file cannot be decrypted with the age identity."""
 
 
 def recipient_for(given: str | None) -> str:
-    """Return the recipient (public key) to encrypt to, `given` or the setting's; "" for none. Raises `SealError`."""
+    """Return the recipient (public key) to encrypt to: `given`, or else the one in the settings; "" for none.
+
+    Raises `SealError`.
+    """
     recipient = settings.BACKUP_AGE_RECIPIENT if given is None else given
     if recipient:
         _recipient(recipient)
@@ -41,7 +44,7 @@ def seal(source: IO[bytes], target: IO[bytes], recipient: str) -> None:
 
 @contextmanager
 def unsealed(source: IO[bytes], age_identity_file: str | None) -> Iterator[IO[bytes]]:
-    """Yield the decrypted `source`, using the age identity (private key) in the given file, or in the setting's.
+    """Yield the decrypted `source`, using the age identity (private key) in the given file, or in the configured one.
 
     Raises `SealError` if there is no age identity, or if the source is damaged or was encrypted to another recipient.
     """
@@ -61,7 +64,7 @@ def unsealed(source: IO[bytes], age_identity_file: str | None) -> Iterator[IO[by
 
 
 def age_identity_require(age_identity_file: str | None, *, needed: bool = False) -> None:
-    """Raise `SealError` if the given age identity file, or the setting's if one is `needed`, cannot be used."""
+    """Raise `SealError` if the given age identity file, or the configured one if one is `needed`, cannot be used."""
     path = age_identity_file or (settings.BACKUP_AGE_IDENTITY_FILE if needed else None)
     if (path or needed) and not _identities(path or ""):
         raise _no_identity(path or "")
@@ -97,7 +100,7 @@ def _identities(path: str) -> list[pyrage.x25519.Identity]:
 
 
 def _no_identity(path: str, reason: str | None = None) -> SealError:
-    # Never quote the file's contents: they may be a key.
+    # Never quote the file's contents, which may be a key.
     return SealError(
         _("The age identity file %(path)s cannot be used: %(reason)s.")
         % {"path": path, "reason": reason or _("it contains no age identity")},

@@ -1,7 +1,7 @@
-"""Records of files that operators gave the product to read, made before their content is used (`FileRead`).
+"""Records of files that operators gave the product to read (`FileRead`), made before the files' content is used.
 
-The catalogue lists what the product wrote. These records list the rest: a dump from elsewhere, a bundle from another
-installation, standard input. docs/adr/0012-erasure.md explains what an erasure does with them.
+The catalogue lists the files that the product wrote. These records list the others: a dump from elsewhere, a bundle
+from another installation, standard input. docs/adr/0012-erasure.md explains what an erasure does with these files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RESTORE, CLONE, IMPORT, VERIFY, DRILL = "restore", "clone", "import", "verify", 
 
 @dataclass(frozen=True)
 class Reader:
-    """A tenant that a file is read for, or whose data it claims to hold."""
+    """A tenant for which a file is read, or whose data the file claims to contain."""
 
     tenant_id: str
     identity: UUID
@@ -35,12 +35,12 @@ class Reader:
 
 @dataclass(frozen=True)
 class Given:
-    """A file that an operator named, and the files beside it that are read with it."""
+    """A file that an operator specified, and the files beside it that are read with it."""
 
     place: Place
-    # {name: SHA-256} if already read, such as a manifest; {name: ""} if still to be read.
+    # {name: SHA-256} for a file that has already been read, such as a manifest; {name: ""} for one still to be read.
     names: Mapping[str, str]
-    # The identity in its manifest; None if it has none.
+    # The tenant identity in the file's manifest; None if there is no manifest.
     holds: UUID | None = None
 
 
@@ -54,16 +54,16 @@ class Location:
 
 
 def location_of(place: Place, name: str) -> Location:
-    """Return the file's location with links resolved, since an erasure has to name the file itself.
+    """Return the file's location with links resolved, since an erasure must refer to the file itself.
 
-    A pipe's name gets its inode number, since all pipes have the same name.
+    For a pipe, the inode number is added to the name, since all pipes have the same name.
     """
     if not isinstance(place, Folder):
         return Location(place.url, name)
     path = Path(place.path(name))
     try:
         found = path.stat()
-    except OSError:  # reading the file will report it
+    except OSError:  # reading the file will report this
         return Location(place.url, name)
     if not stat.S_ISREG(found.st_mode):
         return Location(place.url, f"{name} ({found.st_ino})", is_stream=True)
@@ -72,7 +72,7 @@ def location_of(place: Place, name: str) -> Location:
 
 
 def reading_begin(given: Given, *, purpose: str, readers: Sequence[Reader]) -> None:
-    """Record that the files are about to be read; call it in the transaction that writes the audit entry."""
+    """Record that the files are about to be read; call this in the transaction that writes the audit entry."""
     for name, sha256 in given.names.items():
         where = location_of(given.place, name)
         for reader in {one.identity: one for one in readers}.values():
@@ -105,7 +105,7 @@ def reading_end(place: Place, name: str, *, sha256: str, size_bytes: int) -> Non
 
 
 def holding_proven(given: Given, identity: UUID) -> None:
-    """Record that the files turned out to hold the data of the tenant with this identity."""
+    """Record that the files have proven to contain the data of the tenant with this identity."""
     for name in given.names:
         _rows(location_of(given.place, name)).filter(holds=None, operation_id=_operation()).update(holds=identity)
 

@@ -1,6 +1,6 @@
-"""Places for backups, bundles and archived WAL: a folder, or an S3 bucket with a prefix.
+"""Places for backups, bundles and archived WAL. A place is a folder, or an S3 bucket with a prefix.
 
-A file appears under its name once it is complete and durable, or not at all.
+A file appears under its name only once it is complete and durable.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from tenants.files.streams import CHUNK_BYTES
 S3_SCHEME = "s3://"
 # The usual name for standard input or output.
 STANDARD = "-"
-# A streamed upload keeps this much in memory. S3 allows 10,000 parts, so the largest file has 160 GB.
+# A streamed upload keeps this much in memory. S3 allows 10,000 parts, so the largest possible file has 160 GB.
 PART_BYTES = 16 * 2**20
-# Errors whose message quotes a key.
+# Errors whose messages quote a key.
 ABOUT_KEYS = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken"})
-# Limit for quoting S3's messages.
+# Maximum length of a quoted S3 message.
 SENTENCE_CHARACTERS = 300
-# Backups hold customers' data.
+# No access for others, since backups contain customer data.
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 
 
 class Use(Enum):
-    """The attempted operation on a file."""
+    """The operation attempted on a file."""
 
     READ = auto()
     WRITE = auto()
@@ -47,7 +47,7 @@ class Use(Enum):
 
 
 class PlaceError(TenantError):
-    """A place cannot be written or read now: no space, no permission, or S3 is unreachable."""
+    """A place cannot be written or read now: there is no space or no permission, or S3 is unreachable."""
 
 
 class MissingFromPlace(PlaceError):
@@ -57,26 +57,26 @@ class MissingFromPlace(PlaceError):
 
 
 class Place(ABC):
-    """A folder or bucket. Names of files are relative, with "/" between folders."""
+    """A folder or bucket. File names are relative to it, with "/" as the separator."""
 
-    # As given on the command line: an absolute path or s3://bucket/prefix.
+    # As on the command line: an absolute path or s3://bucket/prefix.
     url: str
 
     def __init__(self) -> None:
-        # Names fully written through this object; anything else may be a partial file to clean up.
+        # Names of files fully written through this object; any other file may be a partial one to clean up.
         self.completed: set[str] = set()
 
     @abstractmethod
     def writing(self, name: str) -> Any:
-        """Return a context manager that yields a binary file; the file is kept if the block succeeds."""
+        """Return a context manager that yields a binary file to write; the file is kept only if the block succeeds."""
 
     @abstractmethod
     def open(self, name: str) -> IO[bytes]:
-        """Return the file for reading; raise `MissingFromPlace` if it does not exist."""
+        """Open the file for reading; raise `MissingFromPlace` if it does not exist."""
 
     @abstractmethod
     def size(self, name: str) -> int | None:
-        """Return the file's size in bytes, None if it does not exist."""
+        """Return the file's size in bytes; None if the file does not exist."""
 
     @abstractmethod
     def names(self, prefix: str = "") -> Iterator[str]:
@@ -84,23 +84,23 @@ class Place(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove the file and any partial file of a killed writer; do nothing if there are none."""
+        """Remove the file and any partial file of a killed writer; do nothing if neither exists."""
 
     @abstractmethod
     def erase(self, name: str) -> None:
-        """Remove the file permanently, including older versions that the place keeps."""
+        """Permanently remove the file, including older versions that the place keeps."""
 
     @abstractmethod
     def holds(self, name: str) -> bool:
-        """Return whether anything of the file exists, including older versions and partial files."""
+        """Return whether anything is left of the file, including older versions and partial files."""
 
     @abstractmethod
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
-        """Write a small file that no one, not even its owner, can remove before `until` (None: without a lock)."""
+        """Write a small file that no one, not even its owner, can remove before `until` (None: no lock)."""
 
     @abstractmethod
     def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of every kept version, including removed and overwritten files, by name."""
+        """Yield (name, content) of every kept version, including removed and overwritten files, sorted by name."""
 
     def write(self, name: str, content: bytes) -> None:
         with self.writing(name) as file:
@@ -111,18 +111,18 @@ class Place(ABC):
             return file.read()
 
     def require_readable(self, name: str) -> None:
-        """Raise `PlaceError` if the file exists but cannot be opened; read nothing."""
+        """Raise `PlaceError` if the file exists but cannot be opened; do not read it."""
         return
 
     @abstractmethod
     def require_writable(self, name: str = "") -> None:
-        """Raise `PlaceError` if no file can be written to the place (under that name); leave nothing behind.
+        """Raise `PlaceError` if no file (or none with that name) can be written to the place; leave nothing behind.
 
-        Call it before asking for confirmation or starting a long operation. It does not check for free space.
+        Call this before asking for confirmation or starting a long operation. Free space is not checked.
         """
 
     def reading(self, name: str) -> AbstractContextManager[None]:
-        """Return a context in which failures to read the opened file become `PlaceError`."""
+        """Return a context manager that turns failures to read the opened file into `PlaceError`."""
         return self._translated(name, Use.READ)
 
     def path(self, name: str) -> str:
@@ -162,7 +162,7 @@ def _unusable(what: Use) -> str:
 
 
 def reason_of_place(error: Exception) -> str:
-    """Return the cause: S3's own message, if any, without the keys it may quote."""
+    """Return the cause of the error: S3's own message, if any, without the keys that it may quote."""
     if isinstance(error, ClientError):
         said = error.response.get("Error", {})
         code, message = str(said.get("Code") or "S3"), _without_keys(str(said.get("Message") or ""))
@@ -173,7 +173,7 @@ def reason_of_place(error: Exception) -> str:
 
 
 def hint_of_place(error: Exception) -> str:
-    """Return a hint if an S3-compatible server does not support a request, else ""."""
+    """Return a hint if the error is an S3-compatible server's lack of support for a request, otherwise ""."""
     if not isinstance(error, ClientError) or (
         s3_deletion.status_of(error) != s3_deletion.MALFORMED and not s3_deletion.is_unknown(error)
     ):
@@ -182,7 +182,7 @@ def hint_of_place(error: Exception) -> str:
 
 
 def _without_keys(message: str) -> str:
-    """Return the first line, with our keys and anything that looks like a key masked."""
+    """Return the first line of the message, with our keys and anything that looks like a key masked."""
     line = next(iter(message.strip().splitlines()), "")[:SENTENCE_CHARACTERS].rstrip(". ")
     for key in (settings.AWS_ACCESS_KEY_ID, settings.AWS_SECRET_ACCESS_KEY):
         if key:
@@ -201,7 +201,7 @@ class Folder(Place):
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """Write beside the target, flush to disk, rename, flush the folder."""
+        """Write the file beside the target, flush it to disk, rename it, and flush the folder."""
         target = self._path / name
         partial = _partial(target)
         with self._translated(name, Use.WRITE):
@@ -219,7 +219,7 @@ class Folder(Place):
                 flush_folder(target.parent)
             self.completed.add(name)
         except BaseException:
-            # On a full disk, close() fails too; that must not hide the original error.
+            # If the disk is full, close() fails too, which must not hide the original error.
             with suppress(OSError):
                 file.close()
             with suppress(OSError):
@@ -239,7 +239,7 @@ class Folder(Place):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def require_writable(self, name: str = "") -> None:
-        """Try to write in the nearest existing folder; missing folders below it are created when needed."""
+        """Try to write in the nearest existing folder; missing folders below it are created later, when needed."""
         target = (self._path / name).parent if name else self._path
         with self._translated(name, Use.WRITE):
             existing = next(folder for folder in (target, *target.parents) if folder.exists())
@@ -304,7 +304,7 @@ class Bucket(Place):
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """Upload in parts; the object appears after the last part, and not at all if the block fails."""
+        """Upload the file in parts; the object appears after the last part, or not at all if the block fails."""
         with self._translated(name, Use.WRITE), ExitStack() as stack:
             url = f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}"
             options = {"client": self._client, "min_part_size": PART_BYTES}
@@ -325,7 +325,7 @@ class Bucket(Place):
             return file
 
     def require_writable(self, name: str = "") -> None:
-        """Query the bucket. Only S3's "404" is a failure: an account may be allowed to write but not to query."""
+        """Query the bucket. Only a "404" is a failure, since an account may be allowed to write but not to query."""
         with self._translated(name, Use.WRITE), _truncated_responses_translated():
             try:
                 self._client.head_bucket(Bucket=self._bucket)
@@ -352,10 +352,10 @@ class Bucket(Place):
                 yield from (item["Key"].removeprefix(self._prefix) for item in page.get("Contents", []))
 
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
-        """Lock in COMPLIANCE mode, which not even the root user can shorten; the bucket must have object lock."""
+        """Lock in COMPLIANCE mode: not even the root user can shorten the lock. The bucket must have Object Lock."""
         lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if until else {}
         with self._translated(name, Use.WRITE):
-            # S3 accepts a lock only with a checksum.
+            # S3 accepts a locked object only with a checksum.
             checked = {"ContentMD5": s3_deletion.content_md5(content)}
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content, **checked, **lock)
         self.completed.add(name)
@@ -380,7 +380,7 @@ class Bucket(Place):
             s3_deletion.erase(self._client, self._bucket, self._versions(name))
         self.remove(name)
         with self._translated(name, Use.REMOVE):
-            # In a bucket with versions, that left a delete marker.
+            # In a bucket with versioning, `remove` left a delete marker.
             s3_deletion.erase(self._client, self._bucket, self._versions(name))
 
     def holds(self, name: str) -> bool:
@@ -396,10 +396,10 @@ class Bucket(Place):
 
 
 def _open_object(url: str, mode: str, **options: Any) -> Any:
-    """Open an object as a stream, with smart_open's options."""
-    import smart_open.s3  # slow to load (it brings Google's libraries), and not needed for folders
+    """Open an object as a stream; `options` are smart_open's."""
+    import smart_open.s3  # slow to load (it imports Google's libraries), and not needed for folders
 
-    # boto3 already retries; smart_open's own retries take a minute and log warnings.
+    # boto3 already retries; smart_open's own retries would take a minute and log warnings.
     smart_open.s3.RETRY.exceptions = []
     smart_open.s3.RETRY.client_error_codes = []
     return smart_open.open(url, mode, **options)
@@ -415,7 +415,7 @@ def _truncated_responses_translated() -> Iterator[None]:
 
 
 def place_at(url: str) -> Place:
-    """Return the place for a folder's path or s3://bucket/prefix, without accessing or creating it."""
+    """Return the place for a folder's path or s3://bucket/prefix; neither access nor create it."""
     _require_no_stream(url)
     if url.startswith(S3_SCHEME):
         bucket, _slash, prefix = url.removeprefix(S3_SCHEME).partition("/")
@@ -442,7 +442,7 @@ def split_file(url: str) -> tuple[Place, str]:
 
 
 def _require_no_stream(url: str) -> None:
-    """Refuse "-", rather than create a file or folder of that name."""
+    """Refuse "-" rather than create a file or folder with that name."""
     if url == STANDARD:
         raise PlaceError(
             _("“-” is standard output, which takes a single file, but this operation writes several."),
@@ -473,7 +473,7 @@ def s3_client() -> Any:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make renames in the folder durable."""
+    """Make renames within the folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

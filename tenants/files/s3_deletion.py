@@ -1,7 +1,7 @@
 """List and delete all versions of objects in an S3 bucket, in batches.
 
-S3-compatible servers lack parts of the API. If a server reports that it does not know a request (listing versions,
-deleting many at once), we fall back to simpler ones.
+Some S3-compatible servers lack parts of the API. If a server reports that it does not know a request (listing versions,
+deleting several objects at once), we fall back to simpler requests.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-# S3's limit for objects in one delete request.
+# S3's limit for the number of objects in one delete request.
 BATCH = 1000
-# Errors of a server that does not know a request (HTTP 501, 405).
+# Errors from a server that does not know a request (HTTP 501, 405).
 UNKNOWN_CODES = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
-# Status of a server that rejects a request as malformed; it may accept another form of it.
+# Status from a server that rejects a request as malformed; it may accept another form of the request.
 MALFORMED = 400
 
 
@@ -36,7 +36,7 @@ class ObjectVersion:
 def versions(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
     """Yield every version of every object whose key starts with `prefix`, including delete markers, sorted by key.
 
-    A server that cannot list versions keeps none that anyone could get back; there, yield every object.
+    If the server cannot list versions, older ones cannot be retrieved anyway; in that case, yield every object.
     """
     try:
         yield from _versions(client, bucket, prefix)
@@ -47,8 +47,8 @@ def versions(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
 
 
 def erase(client: Any, bucket: str, found: Iterable[ObjectVersion]) -> int:
-    """Permanently delete those versions; return how many. Raises `ClientError` with S3's first refusal."""
-    # Takes effect once per client; registering it again does nothing.
+    """Permanently delete these versions; return their number. Raises `ClientError` with S3's first refusal."""
+    # Registering the handler again for the same client has no effect.
     client.meta.events.register("before-call.s3.DeleteObjects", _with_md5, unique_id="seo-gen-content-md5")
     remaining, count = iter(found), 0
     while batch := list(islice(remaining, BATCH)):
@@ -64,7 +64,7 @@ def erase(client: Any, bucket: str, found: Iterable[ObjectVersion]) -> int:
 
 
 def uploads(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """Yield every unfinished upload to a key that starts with `prefix`; none if the server cannot list them."""
+    """Yield every unfinished upload to a key that starts with `prefix`; none if the server cannot list uploads."""
     try:
         for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
             yield from page.get("Uploads", [])
@@ -74,7 +74,7 @@ def uploads(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def abort_uploads(client: Any, bucket: str, prefix: str) -> int:
-    """Abort every unfinished upload to a key that starts with `prefix` and drop its parts; return how many."""
+    """Abort every unfinished upload to a key that starts with `prefix`, and drop its parts; return their number."""
     count = 0
     for upload in uploads(client, bucket, prefix):
         client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
@@ -83,12 +83,12 @@ def abort_uploads(client: Any, bucket: str, prefix: str) -> int:
 
 
 def is_unknown(error: ClientError) -> bool:
-    """Return True if the server does not know this kind of request."""
+    """Return True if the error means that the server does not know this kind of request."""
     return error.response.get("Error", {}).get("Code") in UNKNOWN_CODES or status_of(error) in (405, 501)
 
 
 def status_of(error: ClientError) -> int | None:
-    """Return the HTTP status of the response, None if the error is about one object of a batch."""
+    """Return the response's HTTP status; None if the error concerns one object in a batch."""
     found: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return found
 
@@ -102,7 +102,7 @@ def _versions(client: Any, bucket: str, prefix: str) -> Iterator[ObjectVersion]:
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
         kept = [ObjectVersion(item["Key"], item["VersionId"], item["Size"], False) for item in page.get("Versions", [])]
         marks = [ObjectVersion(item["Key"], item["VersionId"], 0, True) for item in page.get("DeleteMarkers", [])]
-        # A page lists the two kinds separately; together they cover the page's keys.
+        # A page lists versions and delete markers separately; together they cover the page's keys.
         yield from sorted([*kept, *marks], key=lambda one: one.key)
 
 

@@ -1,4 +1,4 @@
-"""Storage of tenants' files in S3 (setting STORAGES). Only loaded if S3 is used, since boto3 is slow to import."""
+"""Storage for tenants' files in S3 (setting STORAGES). Imported only if S3 is used, since boto3 is slow to import."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from django.conf import settings
 from storages.backends.s3 import S3Storage
 
 
-class ArtifactStorage(S3Storage):  # type: ignore[misc]  # it has no types
-    """django-storages' S3 storage, with the checksum options from the settings."""
+class ArtifactStorage(S3Storage):  # type: ignore[misc]  # the package has no types
+    """The S3 storage of django-storages, with the checksum options from the settings."""
 
     def get_default_settings(self) -> dict[str, Any]:
         checksums = Config(

@@ -1,4 +1,4 @@
-"""Binary streams: count and hash what passes through, and turn a writer into a readable stream."""
+"""Binary streams: count and hash the bytes that pass through, and turn a writer into a readable stream."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ CHUNK_BYTES = 2**20
 
 
 class Tally:
-    """A binary stream that counts and hashes what passes through, in either direction.
+    """A binary stream that counts and hashes the bytes that pass through, in either direction.
 
-    Once `stop` is set, writes raise `InterruptedError`, which ends a writer in another thread.
+    Once `stop` is set, writes raise `InterruptedError`; this ends a writer in another thread.
     """
 
     def __init__(self, stream: IO[bytes], stop: threading.Event | None = None) -> None:
@@ -42,7 +42,7 @@ class Tally:
         self._stream.flush()
 
     def drain(self) -> None:
-        """Read the rest, so that the digest covers the whole file."""
+        """Read the rest of the stream, so that the digest covers the whole file."""
         while self.read(CHUNK_BYTES):
             pass
 
@@ -57,7 +57,7 @@ class Tally:
 
 
 class Peeked:
-    """A readable stream whose beginning has already been read."""
+    """A readable stream that first returns the bytes that were already read from its source."""
 
     def __init__(self, beginning: bytes, rest: IO[bytes]) -> None:
         self._beginning = beginning
@@ -75,7 +75,7 @@ class Peeked:
 
 @contextmanager
 def collecting() -> Iterator[IO[bytes]]:
-    """Yield an unnamed temporary file in SEO_GEN_HOME; a killed process leaves nothing behind."""
+    """Yield an unnamed temporary file in SEO_GEN_HOME; even if the process is killed, nothing is left behind."""
     with tempfile.TemporaryFile(dir=settings.HOME if settings.HOME.is_dir() else None) as file:
         yield cast(IO[bytes], file)
 
@@ -86,10 +86,10 @@ def copy_stream(source: IO[bytes], target: IO[bytes]) -> None:
 
 @contextmanager
 def piped(push: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
-    """Run `push` in a thread, and yield a stream of what it writes.
+    """Run `push` in a thread, and yield a stream from which its output can be read.
 
-    An error in `push` is raised at the end of the block. It replaces the block's own error, which would only say that
-    the stream ended early. If the block stops reading, `push` ends.
+    An error in `push` is raised at the end of the block. It replaces the block's own error, which would only report
+    that the stream ended early. If the block stops reading, `push` is ended.
     """
     reading, writing = os.pipe()
     failures: list[BaseException] = []
@@ -116,7 +116,7 @@ def piped(push: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _explained(failures: list[BaseException], thread: threading.Thread) -> Iterator[None]:
-    """Re-raise the block's error only if the thread has no error that explains it."""
+    """Propagate the block's error only if the thread has no error that explains it."""
     try:
         yield
     except Exception:

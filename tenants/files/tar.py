@@ -1,7 +1,7 @@
-"""A tenant's files as one tar file, written and read as a stream.
+"""A tenant's files in one tar file, which is written and read as a stream.
 
-A tar file may come from anyone. Only regular files are read from it, each name once, and a size in a header is never
-trusted before that much was read.
+A tar file may come from anyone. Only regular files are read from it, and each name only once; a size in a header is not
+trusted until that much has been read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tenants.files import tenant_storage
 from tenants.files.streams import Tally, copy_stream
 from tenants.files.tenant_storage import is_safe, prefix_of
 
-# Limit for extension headers, which are read into memory. Our own names have at most 200 bytes.
+# Size limit for extension headers, which are read into memory. Our own names have at most 200 bytes.
 MAX_HEADER_BYTES = 64 * 1024
 EXTENSIONS = (
     tarfile.XHDTYPE,
@@ -29,21 +29,21 @@ EXTENSIONS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
-# While its digest is computed, a file up to this size is held in memory, a larger one on disk.
+# While its digest is computed, a file up to this size is held in memory; a larger one is held on disk.
 IN_MEMORY_BYTES = 8 * 2**20
 
-# A file's name beneath the tenant's prefix, and its content.
+# A file's name relative to the tenant's prefix, and its content.
 File = tuple[str, IO[bytes]]
 
 
 class BadArchive(TenantError):
-    """A tar file is damaged, or contains something it must not."""
+    """A tar file is damaged, or contains something that it must not contain."""
 
     code = "backup_archive_corrupt"
 
 
 class _Member(tarfile.TarInfo):
-    """A member with a bounded header. Sparse files are rejected, since they can claim any size at no cost."""
+    """A member with headers of limited size. Sparse files are rejected, since they can claim any size at no cost."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -63,12 +63,12 @@ def no_file(name: str) -> BadArchive:
 
 
 def tar_open(source: IO[bytes]) -> tarfile.TarFile:
-    """Open the tar file for reading as a stream; raise `tarfile.TarError` if it is not one."""
+    """Open the tar file for reading as a stream; raise `tarfile.TarError` if it is not a tar file."""
     return tarfile.open(fileobj=source, mode="r|", tarinfo=_Member)
 
 
 def content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    """Return the content of a regular file; raise `BadArchive` for a link, device, folder or sparse file."""
+    """Return the content of a regular file; raise `BadArchive` if it is a link, device, folder or sparse file."""
     content = archive.extractfile(member) if member.isreg() and not member.issparse() else None
     if content is None:
         raise no_file(member.name)
@@ -76,21 +76,21 @@ def content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def tar_write(tenant_id: str, target: IO[bytes]) -> None:
-    """Write the tenant's files, with names relative to its prefix. Raises `StorageError`."""
+    """Write the tenant's files as a tar file, with names relative to the tenant's prefix. Raises `StorageError`."""
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for stored in tenant_storage.objects_of(tenant_id):
             content = tenant_storage.read(stored.path)
             if content is None:
-                continue  # a rerun or an operator just removed it; checking the rows' digests will show that
+                continue  # a rerun or an operator just removed the file; checking the rows' digests will reveal that
             member = tarfile.TarInfo(stored.path.removeprefix(prefix_of(tenant_id)))
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
 
 
 def tar_read(source: IO[bytes], *, at_most: int | None = None) -> Iterator[File]:
-    """Yield (name relative to the tenant's prefix, content) of each file; read each content before the next.
+    """Yield (name relative to the tenant's prefix, content) of each file; read each content before the next file.
 
-    Raises `BadArchive`, also if there are more than `at_most` files.
+    Raises `BadArchive`, including when there are more than `at_most` files.
     """
     seen: set[str] = set()
     try:
@@ -112,7 +112,7 @@ def tar_read(source: IO[bytes], *, at_most: int | None = None) -> Iterator[File]
 
 
 def digests_of(files: Iterable[File]) -> Iterator[tuple[str, str]]:
-    """Yield (name, sha256) of each."""
+    """Yield (name, sha256) of each file."""
     for name, content in files:
         tally = Tally(content)
         tally.drain()
@@ -120,7 +120,7 @@ def digests_of(files: Iterable[File]) -> Iterator[tuple[str, str]]:
 
 
 def matching(files: Iterable[File], digests: Mapping[str, str | None]) -> Iterator[File]:
-    """Yield the files whose content has the digest given for their name."""
+    """Yield the files whose content matches the digest given for their name."""
     for name, content in files:
         wanted = digests.get(name)
         if wanted is None:

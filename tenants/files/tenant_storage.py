@@ -1,6 +1,6 @@
-"""Tenants' files in Django's storage "artifacts" (file system or S3), by path. Each tenant has one prefix.
+"""Tenants' files in Django's storage "artifacts" (file system or S3), by path. Each tenant has its own prefix.
 
-Code that works for one tenant uses `runs.storage`, which builds and checks paths; this module handles whole prefixes.
+Code that works for one tenant uses `runs.storage`, which builds and checks paths; this module handles entire prefixes.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from tenants.files.streams import copy_stream
 
 ALIAS = "artifacts"
 ROOT = "storage"
-# Folder in a tenant's prefix for files that a restore replaced, by operation; no run can have this name.
+# Folder under a tenant's prefix for files that restores replaced, by operation; no run can have this name.
 KEPT = ".kept"
-# A partial file older than this is abandoned: no writer takes that long.
+# A partial file older than this counts as abandoned, since no writer takes that long.
 ABANDONED_S = 3600
-# Errors of file systems without hard links.
+# Errors from file systems without hard links.
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-# S3's errors if the object exists or another request is creating it; and those of compatible servers without
-# conditional writes.
+# S3's errors if the object exists or another request is creating it; and the errors from S3-compatible servers
+# without conditional writes.
 TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
 UNCONDITIONAL = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
 
-# Content to write: bytes, or an open file at its start.
+# Content to write: bytes, or an open file positioned at its start.
 Content = bytes | IO[bytes]
 
 
@@ -66,18 +66,18 @@ def is_beneath(tenant_id: str, path: str) -> bool:
 
 
 def is_safe(name: str) -> bool:
-    """Return True if a name stays within the prefix put before it."""
+    """Return True if a name, appended to a prefix, stays within that prefix."""
     parts = name.split("/")
     return bool(name) and "\\" not in name and "\0" not in name and not any(part in ("", ".", "..") for part in parts)
 
 
 def kept_path(tenant_id: str, operation_id: object, path: str) -> str:
-    """Return the path under which a restore keeps the file that it replaces at `path`."""
+    """Return the path to which a restore sets aside the file that it replaces at `path`."""
     return f"{prefix_of(tenant_id)}{KEPT}/{operation_id}/{path.removeprefix(prefix_of(tenant_id))}"
 
 
 def objects_of(tenant_id: str, *, kept: bool = False) -> Iterator[StoredObject]:
-    """Yield the tenant's files, or those that restores replaced, sorted by path."""
+    """Yield the tenant's files, or with `kept` those that restores replaced, sorted by path."""
     prefix = prefix_of(tenant_id)
     for stored in _listing(prefix):
         if stored.path.startswith(f"{prefix}{KEPT}/") == kept:
@@ -95,7 +95,7 @@ class StoredVersion:
 
 
 def versions_of(tenant_id: str) -> Iterator[StoredVersion]:
-    """Yield everything in the tenant's prefix, sorted by path, including kept, unfinished and deleted files."""
+    """Yield everything under the tenant's prefix, sorted by path, including kept, unfinished and deleted files."""
     prefix, backend = prefix_of(tenant_id), storages[ALIAS]
     with _translated(prefix, Use.READ):
         if isinstance(backend, FileSystemStorage):
@@ -109,9 +109,9 @@ def versions_of(tenant_id: str) -> Iterator[StoredVersion]:
 
 
 def refusal_of(tenant_id: str) -> str:
-    """Return why the storage refuses to list or remove the tenant's files; "" if it does not.
+    """Return why the storage refuses to list the tenant's files and unfinished uploads; "" if it does not refuse.
 
-    An unreachable storage also returns "", since it may be back later. A refusal would still stand then.
+    If the storage is unreachable, "" is returned too: it may be reachable later, whereas a refusal would remain.
     """
     backend = storages[ALIAS]
     if isinstance(backend, FileSystemStorage):
@@ -128,7 +128,7 @@ def refusal_of(tenant_id: str) -> str:
 
 
 def erase_all(tenant_id: str) -> int:
-    """Permanently remove all that `versions_of` yields; return the count. Raises `StorageError`. Safe to repeat."""
+    """Permanently remove all that `versions_of` yields; return their count. Raises `StorageError`. Safe to repeat."""
     prefix, backend = prefix_of(tenant_id), storages[ALIAS]
     with _translated(prefix, Use.REMOVE):
         if isinstance(backend, FileSystemStorage):
@@ -156,10 +156,10 @@ def _bucket(backend: Any) -> tuple[Any, str]:
 
 
 def write_all(files: Mapping[str, Content]) -> None:
-    """Write each content to its path, in this order: if the last file exists, so do the others.
+    """Write each content to its path, in the given order: if the last file exists, so do the others.
 
-    Each file is replaced atomically. On return all of them are durable. Raises `StorageError`; files before the failing
-    one are then already written.
+    Each file is replaced atomically. On return, all files are durable. Raises `StorageError`; the files before the one
+    that failed are then already written.
     """
     backend = storages[ALIAS]
     changed: set[Path] = set()
@@ -177,11 +177,11 @@ def write_all(files: Mapping[str, Content]) -> None:
 
 
 def create(path: str, content: bytes) -> bool:
-    """Create the file atomically; return False if one already exists. Raises `StorageError`.
+    """Create the file atomically; return False if it already exists. Raises `StorageError`.
 
     The file system or S3 decides which writer came first, so a process that was frozen here overwrites nothing when it
-    resumes. Without support for that (a file system without hard links, an S3-compatible server without conditional
-    writes) we check first whether the file exists, which leaves a small race.
+    resumes. If this is not supported (by a file system without hard links, or an S3-compatible server without
+    conditional writes), we first check whether the file exists, which leaves a small race.
     """
     backend = storages[ALIAS]
     with _translated(path, Use.WRITE):
@@ -195,7 +195,7 @@ def create(path: str, content: bytes) -> bool:
 
 
 def read(path: str) -> bytes | None:
-    """Return the file's content, None if it does not exist; raise `StorageError` if it cannot be read."""
+    """Return the file's content; None if the file does not exist. Raises `StorageError` if it cannot be read."""
     with _translated(path, Use.READ):
         try:
             with storages[ALIAS].open(path) as file:
@@ -205,7 +205,7 @@ def read(path: str) -> bytes | None:
 
 
 def remove(paths: Iterable[str]) -> int:
-    """Remove files, and folders left empty; return the number of files. Raises `StorageError`."""
+    """Remove the files, and folders that become empty; return the number of files. Raises `StorageError`."""
     backend = storages[ALIAS]
     count = 0
     for path in paths:
@@ -232,7 +232,7 @@ def _listing(prefix: str) -> Iterator[StoredObject]:
 
 @contextmanager
 def _translated(path: str, what: Use) -> Iterator[None]:
-    """Turn errors of the disk or S3, and paths that lead out of the storage, into `StorageError`."""
+    """Turn disk and S3 errors, and errors for paths outside the storage, into `StorageError`."""
     try:
         yield
     except (SuspiciousOperation, UnicodeError) as error:
@@ -275,9 +275,9 @@ def _file(content: Content) -> File[bytes]:
 
 
 def _replace_file(backend: FileSystemStorage, path: str, content: Content) -> set[Path]:
-    """Write beside the target, flush to disk, rename. Readers see the old or the new file, even after a crash.
+    """Write beside the target, flush to disk, and rename. Readers see the old or the new file, even after a crash.
 
-    Returns the folders that the caller must flush.
+    Return the folders that the caller must flush.
     """
     target = Path(backend.path(path))
     changed = _make_folders(target.parent, backend.directory_permissions_mode)
@@ -287,7 +287,7 @@ def _replace_file(backend: FileSystemStorage, path: str, content: Content) -> se
 
 
 def _create_file(backend: FileSystemStorage, path: str, content: bytes) -> tuple[bool, set[Path]]:
-    """Like `_replace_file`, but only if the target does not exist: creating a hard link is atomic."""
+    """Like `_replace_file`, but only create the target if it does not exist: creating a hard link is atomic."""
     target = Path(backend.path(path))
     if target.exists():
         return False, set()
@@ -306,9 +306,9 @@ def _create_file(backend: FileSystemStorage, path: str, content: bytes) -> tuple
 
 @contextmanager
 def _written_beside(backend: FileSystemStorage, target: Path, content: Content) -> Iterator[Path]:
-    """Yield a partial file with the content, flushed to disk; remove it afterwards.
+    """Yield a partial file that contains the content, flushed to disk; remove the file afterwards.
 
-    Each writer has its own partial file. Those of killed writers are removed later by another one.
+    Each writer has its own partial file. The partial files of killed writers are removed later by another writer.
     """
     partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
     for left in target.parent.glob(f".{glob.escape(target.name)}*.partial"):
@@ -346,7 +346,7 @@ def _create_object(backend: Any, path: str, content: bytes) -> bool:
 
 
 def _make_folders(folder: Path, mode: int | None) -> set[Path]:
-    """Create missing folders, each with `mode` (unlike `os.makedirs`); return the folders that got a new entry."""
+    """Create missing folders, all with `mode` (unlike `os.makedirs`); return the folders in which one was created."""
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     for new in reversed(missing):
         new.mkdir(exist_ok=True)

@@ -1,1 +1,1 @@
-"""Point-in-time restore: base backups and WAL of whole servers, and one tenant read from a scratch copy."""
+"""Point-in-time restore: base backups and WAL of whole servers, and scratch copies from which one tenant is read."""

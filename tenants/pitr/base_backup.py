@@ -1,4 +1,4 @@
-"""Make a base backup of a whole database server (pg_basebackup), the start of a point-in-time restore."""
+"""Make a base backup of a whole database server (pg_basebackup), from which a point-in-time restore starts."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def cluster_backup(
     """Make a base backup of the server (default: the default server) and return its completed record.
 
     `output` is a folder or s3://bucket/prefix (default: CLUSTER_BACKUP_OUTPUT). With `incremental`, store only the
-    changes since the newest base backup (PostgreSQL 17 and newer). On failure only the record remains.
+    changes since the newest base backup (PostgreSQL 17 or newer). On failure, only the record remains.
     Raises `ServerError`, `BaseBackupError`, `ToolError` or `PlaceError`.
 
-    1. record it; 2. copy under a temporary name; 3. verify checksums; 4. move to the final name; 5. complete the
-    record.
+    1. record the backup; 2. copy the server's files under a temporary name; 3. verify checksums; 4. rename the copy to
+    its final name; 5. complete the record.
     """
     server = server_get(server_name)
     place = place_at(output or settings.CLUSTER_BACKUP_OUTPUT)
-    # The copy should not contain control database rows that an erasure has superseded.
+    # Otherwise the copy would contain old versions of control database rows, which erasures have superseded.
     superseded_remove()
     with server_lock(server):
         with ServerSession(server, database_prefix()) as server_session:
@@ -84,9 +84,9 @@ def cluster_backup(
 
 
 def cluster_backups_recover() -> list[BaseBackup]:
-    """Mark base backups of killed processes as failed and remove their files; return these backups.
+    """Mark unfinished base backups of killed processes as failed and remove their files; return these backups.
 
-    Skips backups that a live process is making, and those whose place is unreachable now.
+    Skips backups that a live process is making, and those whose location is unreachable now.
     """
     ended = []
     for backup in _running().select_related("server"):
@@ -100,7 +100,7 @@ def cluster_backups_recover() -> list[BaseBackup]:
 
 @contextmanager
 def server_lock(server: DatabaseServer) -> Iterator[None]:
-    """Lock making and removing the server's base backups; raise `ServerError` if another process holds the lock."""
+    """Lock the server's base backups for making or removing; raise `ServerError` if another process holds the lock."""
 
     def busy() -> ServerError:
         return ServerError(
@@ -114,7 +114,7 @@ def server_lock(server: DatabaseServer) -> Iterator[None]:
 
 
 def _parent(server: DatabaseServer, facts: ServerFacts) -> BaseBackup:
-    """Return the backup that an incremental one builds on; raise `BaseBackupError` if none can be made."""
+    """Return the backup to base an incremental one on; raise `BaseBackupError` if no incremental backup can be made."""
     newest = list(completed(server))[-1:]
     if facts.version < INCREMENTAL_VERSION:
         problem = _(
@@ -162,7 +162,7 @@ def _begin(server: DatabaseServer, facts: ServerFacts, parent: BaseBackup | None
 
 
 def _make(backup: BaseBackup, on_progress: OnProgress) -> datetime:
-    """Copy, verify and store it; return the server's time when the copy was consistent."""
+    """Copy, verify and store the backup; return the server time at which the copy became consistent."""
     assert backup.server_version is not None  # set by `_begin`
     place = place_at(backup.place)
     staged = staging(place, backup.name)
@@ -172,7 +172,7 @@ def _make(backup: BaseBackup, on_progress: OnProgress) -> datetime:
     with ServerSession(backup.server, database_prefix()) as server_session:
         finished_at = server_session.facts().now
     on_progress(Progress(backup.server.name, "verify"))
-    require_self_contained(staged)  # a tablespace may have been created meanwhile
+    require_self_contained(staged)  # a tablespace may have been created in the meantime
     verify(staged, backup.server_version)
     needed = wal_range(staged)
     backup.timeline, backup.start_lsn, backup.stop_lsn = needed.timeline, needed.start_lsn, needed.stop_lsn
@@ -193,7 +193,7 @@ def _ensure_folder(folder: Path) -> None:
 
 
 def _copy(backup: BaseBackup, target: Path) -> None:
-    """Run pg_basebackup; the copy includes the WAL it needs, so that it can start without a WAL archive."""
+    """Run pg_basebackup; the copy includes the WAL that it needs, so that it can be started without a WAL archive."""
     assert backup.server_version is not None
     connection, environment = programs.replication_arguments(backup.server.admin_url, application=_session(backup))
     arguments: list[str | Path] = [
@@ -241,7 +241,7 @@ def _end_copying(backup: BaseBackup) -> None:
     for found in psutil.process_iter(["name", "cmdline"]):
         if found.info["name"] == "pg_basebackup" and str(staged) in (found.info["cmdline"] or []):
             process.end(found, ((signal.SIGKILL, ENDING_WAIT_S),))
-    # If it runs on another machine, we can still end its server session.
+    # If pg_basebackup runs on another machine, we can still end its session on the server.
     with suppress(ServerError), ServerSession(backup.server, database_prefix(), _work(backup)) as server_session:
         server_session.end_predecessors()
     _parent_manifest(staged).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""The files of base backups: read their metadata, store them in a place, and read them back.
+"""The files of base backups: read their metadata, store the files in a folder or bucket, and read them back.
 
-In a folder, a backup is a data directory, as pg_basebackup writes it. In a bucket, it is `base.tar` plus the manifest,
-which is written last, so that its presence shows that the backup is complete.
+In a folder, a backup is a data directory, as written by pg_basebackup. In a bucket, it is `base.tar` plus the manifest;
+the manifest is written last, so its presence shows that the backup is complete.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tenants.servers import programs
 
 MANIFEST = "backup_manifest"
 TAR = "base.tar"
-# First version with incremental backups and pg_combinebackup.
+# The first PostgreSQL version with incremental backups and pg_combinebackup.
 INCREMENTAL_VERSION = 17
 # pg_controldata's labels for a server's limits.
 LIMITS = {
@@ -43,7 +43,7 @@ LIMITS = {
 
 
 class BaseBackupError(TenantError):
-    """A base backup cannot be made, or does not match its record."""
+    """A base backup cannot be made, or it does not match its record."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class WalRange:
 
 @contextmanager
 def files_kept(server: DatabaseServer) -> Iterator[None]:
-    """Block removal of base backups and archived WAL while a restore reads them; wait for a running removal."""
+    """Block removal of base backups and archived WAL while a restore reads them; wait for a removal in progress."""
     with advisory_lock(_files(server), wait_s=600, busy=lambda: _in_use(server), shared=True):
         yield
 
 
 @contextmanager
 def files_removed(server: DatabaseServer) -> Iterator[None]:
-    """Lock base backups and archived WAL for removal; raise `BaseBackupError` if a restore is reading them."""
+    """Lock base backups and archived WAL for removal; raise `BaseBackupError` while a restore is reading them."""
     with advisory_lock(_files(server), busy=lambda: _in_use(server)):
         yield
 
@@ -88,7 +88,7 @@ def completed(server: DatabaseServer) -> QuerySet[BaseBackup]:
 
 
 def chain(backup: BaseBackup) -> list[BaseBackup]:
-    """Return the backups it consists of: the full one, then the incremental ones, itself last."""
+    """Return the backups that `backup` consists of: the full one, then the incremental ones, ending with `backup`."""
     links = [backup]
     while links[0].parent is not None:
         links.insert(0, links[0].parent)
@@ -96,9 +96,9 @@ def chain(backup: BaseBackup) -> list[BaseBackup]:
 
 
 def wal_range(folder: Path) -> WalRange:
-    """Read the WAL range that a backup needs from its manifest."""
+    """Read from a backup's manifest which range of the WAL the backup needs."""
     ranges = json.loads((folder / MANIFEST).read_text())["WAL-Ranges"]
-    # There are several if a standby was promoted meanwhile; the last timeline comes first.
+    # There are several ranges if a standby was promoted during the backup; the last timeline comes first.
     return WalRange(ranges[0]["Timeline"], ranges[-1]["Start-LSN"], ranges[0]["End-LSN"])
 
 
@@ -110,7 +110,7 @@ def control_data(folder: Path, version: int) -> dict[str, str]:
 
 
 def limits(folder: Path, version: int) -> dict[str, int]:
-    """Return the server's limits when the backup was made: {"max_connections": 100, …}."""
+    """Return the limits that the server had when the backup was made: {"max_connections": 100, …}."""
     told = control_data(folder, version)
     return {name: int(told[label]) for name, label in LIMITS.items()}
 
@@ -121,7 +121,7 @@ def verify(folder: Path, version: int) -> None:
 
 
 def require_self_contained(folder: Path) -> None:
-    """Refuse a backup with tablespaces or other links out of its folder: they may lead to a live server's files."""
+    """Refuse a backup with tablespaces or other links out of its folder: they could lead to a live server's files."""
     leading = [*(folder / "pg_tblspc").iterdir(), *_links(folder)]
     if leading:
         raise BaseBackupError(
@@ -145,7 +145,7 @@ def _links(folder: Path) -> Iterator[Path]:
 
 
 def staging(place: Place, name: str) -> Path:
-    """Return the folder in which the backup is made: in its place, or in the home folder if the place is a bucket."""
+    """Return the folder in which the backup is made: in `place`, or in the home folder if `place` is a bucket."""
     folder = Path(place.url) if isinstance(place, Folder) else Path(settings.HOME) / "base-backups"
     return folder / f".{name}.partial"
 
@@ -175,7 +175,7 @@ def remove(backup: BaseBackup) -> None:
     if isinstance(place, Folder):
         stored = staged.with_name(backup.name)
         if stored.exists():
-            # Rename first: even if the removal is interrupted, no partial backup has the final name.
+            # Rename first: then, even if the removal is interrupted, no partial backup has the final name.
             stored.rename(staged)
     else:
         for name in (f"{backup.name}/{MANIFEST}", f"{backup.name}/{TAR}"):
@@ -185,9 +185,10 @@ def remove(backup: BaseBackup) -> None:
 
 
 def unpack(backup: BaseBackup, target: Path) -> None:
-    """Create a data directory from a copy of the backup's files, without changing the backup.
+    """Create a data directory from copies of the backup's files; the backup itself is not changed.
 
-    An incremental backup is combined with those it builds on. Raises `ToolError`, `PlaceError` or `BaseBackupError`.
+    An incremental backup is combined with the backups that it builds on. Raises `ToolError`, `PlaceError` or
+    `BaseBackupError`.
     """
     links = chain(backup)
     if len(links) == 1:
@@ -198,7 +199,7 @@ def unpack(backup: BaseBackup, target: Path) -> None:
     combine = programs.program("pg_combinebackup", backup.server_version, exact=True)
     folders = [readable(link, target.with_name(f"link-{number}")) for number, link in enumerate(links)]
     for folder in folders:
-        # pg_combinebackup would copy tablespaces to their original paths.
+        # Checked beforehand, since pg_combinebackup would copy tablespaces to their original paths.
         require_self_contained(folder)
     programs.run([combine, "--no-sync", "--output", target, *folders], {})
     for folder in target.parent.glob("link-*"):
@@ -206,7 +207,7 @@ def unpack(backup: BaseBackup, target: Path) -> None:
 
 
 def readable(backup: BaseBackup, scratch: Path) -> Path:
-    """Return a folder with the backup's files: its own, or `scratch` with a copy if it is in a bucket."""
+    """Return a folder with the backup's files: its own folder, or, if it is in a bucket, `scratch` with a copy."""
     place = place_at(backup.place)
     if isinstance(place, Folder):
         return _existing(Path(place.url) / backup.name)

@@ -1,7 +1,7 @@
 """Superseded row versions in the control database: PostgreSQL keeps their bytes until the table is rewritten.
 
-After an erasure they still hold the tenant's name, and error texts that may quote its data. So the erasure rewrites
-these tables at its end. If a table is in use then, the next base backup or retention run tries again.
+After an erasure, they still contain the tenant's name, and error texts that may quote its data. So an erasure ends by
+rewriting the affected tables. If a table is in use at that time, the next base backup or retention run tries again.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tenants.models import Backup, BatchTenant, Erasure, MigrationBatch, Restore
 # Tables that may have held a tenant's name or data (`tenants.erasure.steps`).
 MODELS = (Tenant, Backup, Restore, TenantOperation, BatchTenant, MigrationBatch)
 OWNER = "control-owner"
-# The rewrite blocks readers, and while we wait for the lock, all later queries on the table queue behind us.
+# The rewrite blocks readers; and while we wait for the lock, all later queries on the table queue up behind us.
 LOCK_TIMEOUT = "500ms"
-# SQLSTATE, PostgreSQL manual, appendix A.
+# SQLSTATE codes: see appendix A of the PostgreSQL manual.
 LOCK_NOT_AVAILABLE = "55P03"
 
 
@@ -30,7 +30,7 @@ def superseded_remove() -> bool:
     """Rewrite the tables if a tenant was erased since the last rewrite; return False if superseded rows remain.
 
     They remain if a table stayed locked, if an open transaction can still see them, or if we lack the privilege to
-    rewrite the tables (PostgreSQL only warns then).
+    rewrite the tables (in which case PostgreSQL only warns).
     """
     waiting = Erasure.objects.using(CONTROL).filter(completed_at__isnull=False, rewritten_at=None)
     erased = list(waiting.values_list("pk", flat=True))
@@ -49,7 +49,7 @@ def superseded_remove() -> bool:
 
 
 def _rewritten(connection: BaseDatabaseWrapper, table: str) -> bool:
-    """Rewrite the table; return True if PostgreSQL reports that it did and that no dead row remains."""
+    """Rewrite the table; return True if PostgreSQL reports that the table was rewritten and no dead row remains."""
     details: list[str] = []
 
     def listen(notice: Any) -> None:

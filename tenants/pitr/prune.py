@@ -1,4 +1,4 @@
-"""Remove expired base backups, and archived WAL that no base backup needs any more."""
+"""Remove expired base backups, and archived WAL that no base backup needs any longer."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class PrunedServer:
 
 
 def cluster_backups_prune() -> list[PrunedServer]:
-    """Remove base backups older than CLUSTER_BACKUP_RETENTION_DAYS, and archived WAL that the kept ones do not need.
+    """Remove base backups older than CLUSTER_BACKUP_RETENTION_DAYS, and archived WAL that kept ones do not need.
 
-    Each server's newest base backup stays, and so do backups that a kept one builds on. Without any base backup,
-    archived WAL older than that is removed if it is in a folder. Another tool's archive is left to that tool. Servers
-    that are being backed up or restored from are skipped until next time. Raises `PlaceError`.
+    Each server's newest base backup is kept, and so are backups that a kept one builds on. If there is no base backup,
+    archived WAL older than the retention period is removed if it is in a folder. An archive managed by another tool is
+    left to that tool. Servers that are being backed up or restored from are skipped this time. Raises `PlaceError`.
     """
     pruned = []
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
@@ -59,7 +59,7 @@ def _prune(server: DatabaseServer) -> PrunedServer:
 
 
 def _expired(server: DatabaseServer) -> list[BaseBackup]:
-    """Return the removable backups, newest first, so that none outlives the backup it builds on."""
+    """Return the removable backups, newest first, so that none outlives the backup that it builds on."""
     backups = list(completed(server))
     oldest = timezone.now() - timedelta(days=settings.CLUSTER_BACKUP_RETENTION_DAYS)
     kept = [backup for backup in backups if backup.finished_at and backup.finished_at >= oldest] or backups[-1:]
@@ -68,7 +68,7 @@ def _expired(server: DatabaseServer) -> list[BaseBackup]:
 
 
 def _remove(backup: BaseBackup) -> None:
-    """Record it, remove the files, then update the status; if interrupted, the next attempt repeats all of it."""
+    """Record the removal, remove the files, then update the status; after an interruption, all of this is repeated."""
     with transaction.atomic(using=CONTROL):
         record(
             using=CONTROL,
@@ -89,7 +89,7 @@ def _forget_restore_points(server: DatabaseServer) -> None:
 
 
 def _first_needed(server: DatabaseServer, place: Place, archive: Archive) -> int:
-    """Return the number of the oldest base backup's first segment, else of the first unexpired segment."""
+    """Return the number of the oldest base backup's first segment; without base backups, of the first unexpired one."""
     kept = [archive.number_of(backup.start_lsn) for backup in completed(server)]
     if kept:
         return min(kept)
@@ -103,7 +103,7 @@ def _first_needed(server: DatabaseServer, place: Place, archive: Archive) -> int
 
 
 def _remove_wal(server: DatabaseServer) -> int:
-    """Remove archived WAL that is no longer needed; return the number of segments."""
+    """Remove archived WAL that is no longer needed; return the number of removed segments."""
     if not server.wal_archive:
         return 0
     place = place_at(server.wal_archive)

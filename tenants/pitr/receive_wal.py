@@ -1,4 +1,4 @@
-"""Archive the WAL of a server that does not archive it to a place we can read (pg_receivewal)."""
+"""Archive the WAL of a server that does not itself archive it to a location that we can read (pg_receivewal)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tenants.servers.session import RECEIVER_SLOT, REPLICATION, ServerSession, a
 
 
 class _Stopped(BaseException):
-    """SIGTERM or Ctrl-C arrived, the normal way to stop."""
+    """SIGTERM or Ctrl-C was received, which is the normal way to stop."""
 
 
 def cluster_receive_wal(
@@ -33,10 +33,10 @@ def cluster_receive_wal(
 ) -> str:
     """Write the server's WAL to a folder until SIGTERM or Ctrl-C; return the folder.
 
-    `output` defaults to the server's `wal_archive`, else to a folder in the home folder. It becomes the server's
-    `wal_archive` if that is empty. `on_start` is called with the folder once pg_receivewal has started. A replication
-    slot makes the server keep WAL that was not received yet, even while nothing is receiving. Raises `ServerError`, or
-    `ToolError` if pg_receivewal fails.
+    `output` defaults to the server's `wal_archive`, or, if that is empty, to a folder in the home folder. If
+    `wal_archive` is empty, it is set to the folder that is used. `on_start` is called with the folder once
+    pg_receivewal has started. A replication slot makes the server keep WAL that has not been received yet, even while
+    nothing is receiving it. Raises `ServerError`, or `ToolError` if pg_receivewal fails.
     """
     server = server_get(server_name)
     folder = _folder(server, output)
@@ -94,7 +94,7 @@ def _arguments(server: DatabaseServer, version: int, folder: Path) -> tuple[list
 
 
 def _note(server: DatabaseServer, folder: str) -> None:
-    """Record that copying the server's WAL starts, and store the folder as its WAL archive if it has none."""
+    """Record that receiving the server's WAL starts; store the folder as its WAL archive if it has none."""
     with transaction.atomic(using=CONTROL):
         record(
             using=CONTROL,
@@ -117,7 +117,7 @@ def _note(server: DatabaseServer, folder: str) -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into an exception, so that pg_receivewal ends with us."""
+    """Turn SIGINT and SIGTERM into an exception, so that pg_receivewal ends when we do."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise _Stopped

@@ -1,6 +1,7 @@
 """Recover a copy of a whole server to a point in time, beside the live one, to read one tenant from it.
 
-PostgreSQL manual, chapter "Continuous Archiving and Point-in-Time Recovery"; docs/adr/0010-point-in-time-recovery.md.
+See "Continuous Archiving and Point-in-Time Recovery" in the PostgreSQL manual, and
+docs/adr/0010-point-in-time-recovery.md.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tenants.types import OnProgress, Progress, Target, ignore_progress, utc
 
 __all__ = ["RecoveryError", "Target", "recovered_server", "recoveries_remove"]
 
-# How long the live server's archiving, or pg_receivewal, may take for one segment. After that we continue with what is
+# How long the live server, or pg_receivewal, may take to archive one segment. After that, we continue with what is
 # archived, which may well be enough for an earlier target.
 ARCHIVE_WAIT_S = 60.0
 STEP_S = 0.02
@@ -45,15 +46,15 @@ def recovered_server(
     database: str,
     on_progress: OnProgress = ignore_progress,
 ) -> Iterator[DatabaseServer]:
-    """Yield a scratch server with the database as it was on `server` at the target; remove it afterwards.
+    """Yield a scratch server with the database as it was on `server` at the target; remove it and its files afterwards.
 
-    It is an unsaved `DatabaseServer`, reached through a socket as a role that can only read that database.
-    `work` is the id of the operation, for `recoveries_remove`. Raises `RecoveryError`, or `ToolError`, `PlaceError` or
+    The yielded `DatabaseServer` is unsaved; it connects through a socket, as a role that can only read that database.
+    `work` is the id of the operation, for `recoveries_remove`. Raises `RecoveryError`; or `ToolError`, `PlaceError` or
     `BaseBackupError` if files are missing or unreadable.
 
-    1. choose the base backup; 2. make the live server archive its WAL; 3. copy the base backup; 4. start a server from
-    it that replays the archived WAL up to the target and pauses; 5. end recovery there, so that open transactions are
-    rolled back; 6. let the reader in; 7. yield.
+    1. choose the base backup; 2. make the live server archive its WAL; 3. copy the base backup; 4. from the copy, start
+    a server that replays the archived WAL up to the target and pauses; 5. end recovery there, so that open
+    transactions are rolled back; 6. let the reader log in; 7. yield the server.
     """
     with scratch_server(work) as scratch:
         with files_kept(server):
@@ -74,7 +75,7 @@ def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_
     backup = _base_backup(server, target, live.now if live else datetime.now(UTC))
     _require_means(backup)
     if live and live.system_identifier != backup.system_identifier:
-        live = None  # another PostgreSQL cluster wrote the WAL
+        live = None  # the WAL was written by another PostgreSQL cluster
     _require_no_tablespaces(server, live)
     if live and live.in_recovery:
         live = None
@@ -94,18 +95,18 @@ def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_
 
 
 def recoveries_remove(work: str | None = None) -> list[str]:
-    """End servers that killed recoveries left running, and remove their files; return the ids of their works.
+    """End servers that killed recoveries left running, and remove their files; return the ids of their operations.
 
-    `work` limits it to one. Recoveries of live processes are left alone.
+    `work` limits this to one operation. Recoveries of live processes are left alone.
     """
     return remove_abandoned(work)
 
 
-# -- from what ---------------------------------------------------------------------------------------------------------
+# -- sources -----------------------------------------------------------------------------------------------------------
 
 
 def _live_facts(server: DatabaseServer) -> ServerFacts | None:
-    """Return the live server's facts; None if it is gone, which is when a restore is needed most."""
+    """Return the live server's facts; None if the server is gone, which is when a restore is needed most."""
     try:
         with ServerSession(server, database_prefix()) as server_session:
             return server_session.facts()
@@ -114,7 +115,7 @@ def _live_facts(server: DatabaseServer) -> ServerFacts | None:
 
 
 def _base_backup(server: DatabaseServer, target: Target, now: datetime) -> BaseBackup:
-    """Return the newest base backup finished before the target; raise `RecoveryError` if none can reach it."""
+    """Return the newest base backup that finished before the target; raise `RecoveryError` if none can reach it."""
     backups = list(completed(server))
     if not backups:
         raise RecoveryError(
@@ -160,7 +161,7 @@ def _point(server: DatabaseServer, target: Target) -> RestorePoint:
 
 
 def _require_means(backup: BaseBackup) -> None:
-    """Raise before anything is copied if a server program or disk space is missing."""
+    """Raise, before anything is copied, if a server program is missing or there is not enough disk space."""
     for name in ("postgres", "pg_ctl", "pg_controldata", "pg_waldump"):
         programs.program(name, _version(backup), exact=True)
     needed = sum(link.size_bytes or 0 for link in chain(backup))
@@ -175,13 +176,13 @@ def _require_means(backup: BaseBackup) -> None:
 
 
 def _free_bytes(folder: Path) -> int:
-    """Return the free bytes for a folder that may not exist yet."""
+    """Return the free disk space in bytes for a folder, which may not exist yet."""
     made = next(one for one in (folder, *folder.parents) if one.exists())
     return shutil.disk_usage(made).free
 
 
 def _require_no_tablespaces(server: DatabaseServer, live: ServerFacts | None) -> None:
-    """Raise now what `tenants.pitr.wal_check` would find only after minutes of copying."""
+    """Refuse tablespaces now, since `tenants.pitr.wal_check` would find them only after minutes of copying."""
     if live and live.tablespaces:
         raise RecoveryError(
             _(
@@ -195,7 +196,7 @@ def _require_no_tablespaces(server: DatabaseServer, live: ServerFacts | None) ->
 
 
 def _is_covered(server: DatabaseServer, backup: BaseBackup, target: Target) -> bool:
-    """Return whether the archived WAL already goes past the target; False if that is unknown."""
+    """Return whether the archived WAL already extends past the target; False if that is unknown."""
     if server.wal_restore_command:
         return False
     place = place_at(server.wal_archive)
@@ -208,9 +209,9 @@ def _is_covered(server: DatabaseServer, backup: BaseBackup, target: Target) -> b
 
 
 def _complete_archive(server: DatabaseServer) -> None:
-    """Make the server archive everything committed so far.
+    """Make the server archive everything that has been committed so far.
 
-    Commit before switching the segment: recovery to a time stops only when it sees a later commit.
+    A transaction is committed before the segment is switched, since recovery to a time only stops at a later commit.
     """
     try:
         with ServerSession(server, database_prefix()) as server_session:
@@ -220,7 +221,7 @@ def _complete_archive(server: DatabaseServer) -> None:
             while not _is_archived(server, server_session, segment) and time.monotonic() < deadline:
                 time.sleep(STEP_S)
     except ServerError:
-        # It went away, or its admin role may not switch segments: use what is already archived.
+        # The server went away, or its admin role is not allowed to switch segments: use what is already archived.
         return
 
 
@@ -239,7 +240,7 @@ def _parameters(
     for name, value in (live.limits if live else {}).items():
         needed[name] = max(needed[name], value)
     what = {"recovery_target_name": target.name} if target.name else {"recovery_target_time": utc(target.time)}
-    # If the live server was itself recovered since, it is on another timeline than the backup.
+    # If the live server was itself recovered since the backup, it is on a different timeline.
     followed = str(live.timeline) if live and live.timeline != backup.timeline else "current"
     return {
         **{name: str(value) for name, value in needed.items()},

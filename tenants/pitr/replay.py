@@ -1,7 +1,7 @@
-"""Replay a scratch server to its target: supply its WAL, end recovery there, and explain if it cannot get there.
+"""Bring a scratch server to its target: supply its WAL and end recovery there, or explain why it cannot get there.
 
-We cannot log in to the server, since it has the roles and passwords of that time. Its log file shows its progress, and
-pg_ctl and single-user mode do the rest.
+We cannot log in to the server, since it has the roles and passwords of the target time. We follow its progress in its
+log file, and use pg_ctl and single-user mode for the rest.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tenants.types import Target
 
 READY_WAIT_S = 120.0
 STEP_S = 0.02
-# Phrases in the server's log. It pauses only at its target.
+# Phrases in the server's log. The server pauses only at its target.
 PAUSED = "pausing at the end of recovery"
 PROMOTED = ("selected new timeline ID", "archive recovery complete")
 READY = "database system is ready to accept connections"
 INSUFFICIENT = "insufficient parameter settings"
 TOO_LOW = re.compile(r"(\w+) = \d+ is a lower setting than on the primary server, where its value was (\d+)")
 LAST_COMMIT = re.compile(r"last completed transaction was at log time (.+)")
-# Errors in single-user mode. Midway through DROP DATABASE, the files are gone or the database is marked as invalid.
+# Errors in single-user mode. Midway through DROP DATABASE, the files are missing or the database is marked invalid.
 NO_DATABASE = re.compile(r'FATAL:  database ".*" does not exist')
 BEING_DROPPED = re.compile(r"database subdirectory .* is missing|cannot connect to invalid database")
 
 
 class Replay:
-    """Recovery of one scratch server to one target, from the WAL that `server` archived."""
+    """The recovery of one scratch server to one target, from the WAL that `server` archived."""
 
     def __init__(self, scratch: ScratchServer, server: DatabaseServer, target: Target, version: int) -> None:
         self._scratch = scratch
@@ -45,11 +45,11 @@ class Replay:
         self._check = LogCheck(scratch.folder / "archive", version)
 
     def require_harmless(self) -> None:
-        """Refuse a base backup whose WAL leads out of its folder. Call it before the server starts."""
+        """Refuse a base backup whose WAL would write outside its folder. Call this before the server starts."""
         self._refuse(self._check.of_folder(self._scratch.data / "pg_wal"))
 
     def until_paused(self) -> None:
-        """Supply WAL until the server has reached the target. Raises `RecoveryError` if it never will."""
+        """Supply WAL until the server has reached the target. Raises `RecoveryError` if the server cannot reach it."""
         said: list[str] = []
         while not _contains(said, PAUSED):
             self._serve()
@@ -63,17 +63,18 @@ class Replay:
             time.sleep(STEP_S)
 
     def end(self) -> None:
-        """End recovery, which rolls back the transactions open at the target; until then they hold their locks.
+        """End recovery, which rolls back the transactions that were open at the target and releases their locks.
 
-        People often go back to just before a DROP or TRUNCATE was committed. At that point its lock is already held,
-        and a dump would wait forever. To end recovery, the server asks for later timelines' history files.
+        Operators often go back to just before a DROP or TRUNCATE was committed. At that point its lock is already held,
+        and a dump would wait forever. While ending recovery, the server still requests the history files of later
+        timelines, so files must be supplied until it is ready.
         """
         self._scratch.promote()
         self._until_ready()
         self._scratch.stop()
 
     def admit(self, database: str) -> DatabaseServer:
-        """Start the stopped server so that its reader can read the database; return how to connect.
+        """Start the stopped server so that its reader can read the database; return a `DatabaseServer` to connect with.
 
         Prepared transactions are rolled back first, since they keep their locks even across a restart.
         """
@@ -97,7 +98,7 @@ class Replay:
             time.sleep(STEP_S)
 
     def _serve(self) -> None:
-        """Fetch the files that the server asks for, check each one, and hand it over."""
+        """Fetch the files that the server has requested, check each one, and hand it over."""
         for request in (self._scratch.folder / "wanted").glob("[!.]*"):
             name, oldest = request.name, request.read_text().strip()
             request.unlink()
@@ -180,21 +181,21 @@ class Replay:
         )
 
     def _first_missing(self) -> str:
-        """Return the first segment that neither the WAL archive nor the base backup has; "" if none is missing."""
+        """Return the first segment that is in neither the WAL archive nor the base backup; "" if none is missing."""
         folder = self._scratch.folder / "missing"
         missing = sorted(path.name for path in folder.iterdir() if NAME.fullmatch(path.name))
         return next((name for name in missing if not (self._scratch.data / "pg_wal" / name).exists()), "")
 
 
 def _raised(said: list[str]) -> dict[str, str]:
-    """Return the settings that must be larger than in the base backup, because they were raised on the server later."""
+    """Return the settings that must be higher than in the base backup, because they were later raised on the server."""
     if not _contains(said, INSUFFICIENT):
         return {}
     return {found[1]: found[2] for line in said if (found := TOO_LOW.search(line))}
 
 
 def _reason(said: list[str]) -> str:
-    """Return PostgreSQL's own message: the error that ended it, or its last line."""
+    """Return PostgreSQL's own message: the error that made it stop, or its last line."""
     telling = [line for line in said if re.match(r"(FATAL|PANIC|WARNING):", line)] or said[-1:]
     return re.sub(r"^\w+:\s+", "", telling[0]).rstrip(".") if telling else _("it left no message")
 

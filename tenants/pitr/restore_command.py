@@ -16,22 +16,22 @@ from tenants.models import DatabaseServer
 from tenants.pitr.scratch_server import RecoveryError
 
 PLACEHOLDER = re.compile(r"%([fpr%])")
-# The shell uses higher statuses if it cannot run the command; PostgreSQL draws the same line.
+# The shell uses higher statuses if it cannot run the command; PostgreSQL makes the same distinction.
 NOT_FOUND_MAX = 125
 # Segments, timeline history files and backup history files.
 FILE_NAME = re.compile(r"[0-9A-Za-z.]+")
-# The command's environment. Ours is not passed on, since it may hold secrets.
+# The command's environment. Ours is not passed on, since it may contain secrets.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 
 def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: Path) -> bool:
-    """Fetch the archived file `name` to `target`; return False if the command reports that it does not exist.
+    """Fetch the archived file `name` to `target`; return False if the command reports that the file does not exist.
 
-    Raises `RecoveryError` if the command cannot be run or was killed by a signal.
+    Raises `RecoveryError` if the command cannot be run or is killed by a signal.
 
-    `oldest` is the name of the oldest file that the server still needs (%r). The command runs as the account that
-    servers run as, not as root, in its own folder beside the target. The placeholders are those of PostgreSQL's
-    `restore_command` (see its manual).
+    `oldest` is the name of the oldest file that the server still needs (%r). The command runs in its own folder beside
+    the target, never as root but as the account that scratch servers run as. The placeholders are those of
+    PostgreSQL's `restore_command` (see the PostgreSQL manual).
     """
     account = system_user.ensure_account() if system_user.needed() else None
     folder = target.parent / "restored"
@@ -39,7 +39,7 @@ def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: 
     if account:
         os.chown(folder, account.pw_uid, account.pw_gid)
         system_user.let_through(account, folder / name)
-    # Both become part of a shell command.
+    # Both names become part of a shell command.
     if not FILE_NAME.fullmatch(name) or not FILE_NAME.fullmatch(oldest):
         return False
     values = {"f": name, "p": name, "r": oldest, "%": "%"}
@@ -65,7 +65,7 @@ def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: 
         )
     if done.returncode or not (folder / name).is_file():
         return False
-    # Copy it, since it may be a link to the archive's own file.
+    # Copy rather than move the file, since it may be a link to the archive's own file.
     shutil.copyfile(folder / name, target)
     (folder / name).unlink()
     return True

@@ -1,16 +1,17 @@
-"""A temporary PostgreSQL server, started from a base backup in its own folder only to be read, and then removed.
+"""A temporary PostgreSQL server, started in its own folder from a base backup, only to be read, and then removed.
 
 <home>/recovery/<work>/             owned and locked by the recovering process
                           data/     the data directory
                           socket    link to the folder of its socket, whose path must be short
                           wanted/   names of archived files that the server asks for (fetch.sh)
-                          fetched/  those files
+                          fetched/  the files that were asked for
                           missing/  names of files that the archive does not have
                           archive/  files from the archive that are not checked yet (tenants.pitr.replay)
 
-It replays another server's WAL, so it must not write to that server's files. Either of two measures ensures this: if we
-are root, it runs as an account that owns nothing else; if the kernel has Landlock, its processes can write only here.
-Nothing it does depends on the contents of its catalog. See docs/adr/0010-point-in-time-recovery.md.
+The scratch server replays another server's WAL, so it must be kept from writing to that server's files. Either of two
+measures ensures this: if we are root, it runs as an account that owns nothing else; if the kernel has Landlock, its
+processes can write only to this folder. Neither depends on the contents of the server's catalog. See
+docs/adr/0010-point-in-time-recovery.md.
 """
 
 from __future__ import annotations
@@ -41,20 +42,20 @@ from tenants.servers import programs
 from tenants.servers.session import STANDALONE_SETTINGS
 
 PORT = 5432  # only part of the socket's name
-# Linux's limit for the path of a socket, in bytes.
+# Linux's limit for the length of a socket's path, in bytes.
 SOCKET_PATH_MAX = 107
-# With a checkpoint, so that it can start again without replaying anything.
+# Shut down with a checkpoint, so that the server can start again without replaying anything.
 SHUTDOWN_STEPS = ((signal.SIGINT, 120.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
-# Immediately, since nothing of it is kept.
+# Stop immediately, since nothing in the folder is kept.
 STOP_STEPS = ((signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
-# Environment of a scratch server's processes. Ours is not passed on, since it may hold secrets.
+# Environment of a scratch server's processes. Ours is not passed on, since it may contain secrets.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC"}
 LOGIN_TRIGGER_VERSION = 17
 WORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-# The server runs this in its data directory for each archived file ($1) that it wants at $2; $3 is the oldest one that
+# The server runs this in its data directory for each archived file ($1) that it wants at $2; $3 is the oldest file that
 # it still needs. The script asks the process that started the server, because that process can read folders and buckets
-# that the server cannot, and checks each segment first. It gives up when the folder is gone. A status above 125 stops
-# the server; a lower one only tells it that the WAL ends there.
+# that the server cannot, and checks each segment first. The script gives up when the folder is gone. An exit status
+# above 125 stops the server; a lower nonzero one only tells it that the WAL ends there.
 FETCH = """\
 { echo "$3" >"../wanted/.$1" && mv "../wanted/.$1" "../wanted/$1"; } || exit 255
 until [ -e "../fetched/$1" ] || [ -e "../missing/$1" ]; do
@@ -67,7 +68,7 @@ exec mv "../fetched/$1" "$2"
 ASK_US = "/bin/sh ../fetch.sh %f %p %r"
 # Only the server's account and root can reach the socket, and no role from the backup's catalog can log in.
 HBA = "local all {reader} trust\n"
-# These replace the backup's own settings, which may name libraries, files and addresses of the source machine.
+# These replace the backup's own settings, which may refer to libraries, files and addresses of the source machine.
 SERVER_SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
@@ -76,17 +77,17 @@ SERVER_SETTINGS = {
     "shared_preload_libraries": "",
     "shared_buffers": "32MB",
     "huge_pages": "off",
-    # Other types use files outside its folder.
+    # Other types use memory or files outside the server's folder.
     "dynamic_shared_memory_type": "mmap",
     "fsync": "off",
     "full_page_writes": "off",
-    # Off, even against wraparound: nothing may change while it is read.
+    # Off, even against wraparound: nothing may change while the server is being read.
     "autovacuum": "off",
     "autovacuum_freeze_max_age": "2000000000",
     "autovacuum_multixact_freeze_max_age": "2000000000",
     # Replaying WAL that creates tablespaces must fail.
     "allow_in_place_tablespaces": "off",
-    # Lets the reader read large objects, which pg_read_all_data does not cover.
+    # Allows the reader to read large objects, which pg_read_all_data does not cover.
     "lo_compat_privileges": "on",
     "max_logical_replication_workers": "0",
     "logging_collector": "off",
@@ -109,7 +110,7 @@ class RecoveryError(TenantError):
 
 
 class StandaloneError(Exception):
-    """Single-user mode failed; `said` holds its output lines."""
+    """Single-user mode failed; `said` contains its lines of output."""
 
     def __init__(self, said: list[str]) -> None:
         super().__init__(*said[-1:])
@@ -117,24 +118,24 @@ class StandaloneError(Exception):
 
 
 class ScratchServer:
-    """One scratch server; `folder` belongs to it and is removed with it."""
+    """One scratch server; `folder` belongs to the server and is removed with it."""
 
     def __init__(self, work: str) -> None:
         self.folder = home() / work
         self.data = self.folder / "data"
         self.log = self.folder / "server.log"
-        # The only role that can connect, once `admit_reader` has created it; the source server has none of this name.
+        # The only role that can connect, once `admit_reader` has created it; the source server has no such role.
         self.reader = f"seo_gen_reader_{secrets.token_hex(8)}"
         self._mark = mark(work)
         self._version = 0
         self._process: psutil.Process | None = None
-        # Offset in its log at which the current start begins.
+        # The offset in the server's log at which the output of the current start begins.
         self._log_start = 0
 
     def prepare(self, version: int, parameters: dict[str, str]) -> None:
-        """Configure the unpacked base backup to recover with `SERVER_SETTINGS` and these parameters.
+        """Configure the unpacked base backup for recovery with `SERVER_SETTINGS` and these parameters.
 
-        `version` is its major version.
+        `version` is the server's major version.
         """
         self._version = version
         (self.folder / "archive").mkdir(mode=0o700)
@@ -144,7 +145,7 @@ class ScratchServer:
         (self.folder / "fetch.sh").chmod(0o644)
         sockets = _socket_folder()
         (self.folder / "socket").symlink_to(sockets)
-        # Login triggers in the database must not block us. Older versions have none.
+        # Login triggers in the database must not lock us out. Older PostgreSQL versions have no such triggers.
         triggers = {"event_triggers": "off"} if version >= LOGIN_TRIGGER_VERSION else {}
         values = {**SERVER_SETTINGS, **triggers, "unix_socket_directories": str(sockets), **parameters}
         (self.data / "postgresql.conf").write_text("".join(_lines(values)))
@@ -159,14 +160,14 @@ class ScratchServer:
             self._hand_over(account)
 
     def restart(self, parameters: dict[str, str]) -> None:
-        """Restart it with these parameters changed; recovery continues where it stopped."""
+        """Restart the server with these parameters changed; recovery continues where it stopped."""
         self.stop(STOP_STEPS)
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(_lines(parameters))
         self.start()
 
     def start(self) -> None:
-        """Start it, without waiting until it is ready. Raises `ToolError` if its major version is not installed."""
+        """Start the server; don't wait until it is ready. Raises `ToolError` if its major version is not installed."""
         account = self._account()
         postgres = self._program("postgres", account)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
@@ -176,7 +177,7 @@ class ScratchServer:
         self._process = process.alive(record)
 
     def promote(self) -> None:
-        """Make it end recovery, without waiting for that; raise `ToolError` if it is not in recovery."""
+        """Make the server end recovery, without waiting for that; raise `ToolError` if it is not in recovery."""
         account = self._account()
         user, group = (account.pw_uid, account.pw_gid) if account else (None, None)
         command: list[str | Path] = [self._program("pg_ctl", account), "promote", "--no-wait", "--pgdata", self.data]
@@ -187,7 +188,7 @@ class ScratchServer:
             process.end(self._process, steps)
 
     def standalone(self, database: str, script: str) -> str:
-        """Run statements (`tenants.servers.single_user`) in single-user mode; return the output.
+        """Run statements in single-user mode (`tenants.servers.single_user`); return the output.
 
         The server must be stopped. Raises `StandaloneError` with PostgreSQL's messages if a statement fails.
         """
@@ -219,7 +220,7 @@ class ScratchServer:
         return self._process is not None and not process.gone(self._process)
 
     def said(self) -> list[str]:
-        """Return its log lines since its last start."""
+        """Return the lines that the server has logged since its last start."""
         if not self.log.exists():
             return []
         with self.log.open("rb") as file:
@@ -233,14 +234,14 @@ class ScratchServer:
         return DatabaseServer(name=f"{of.name}-recovered", admin_url=url)
 
     def hand_in(self, name: str, file: Path) -> None:
-        """Give the server an archived file that it asked for."""
+        """Give the server an archived file that it requested."""
         account = self._account()
         if account:
             os.chown(file, account.pw_uid, account.pw_gid)
         file.rename(self.folder / "fetched" / name)
 
     def _account(self) -> pwd.struct_passwd | None:
-        """Return the account that the server runs as, None for our own."""
+        """Return the account that the server runs as; None for our own."""
         return system_user.ensure_account(system_user.RECOVERY_NAME) if system_user.needed() else None
 
     def _program(self, name: str, account: pwd.struct_passwd | None) -> Path:
@@ -256,7 +257,7 @@ class ScratchServer:
         return [self.data, *(self.folder / name for name in ("wanted", "fetched", "missing"))]
 
     def _hand_over(self, account: pwd.struct_passwd) -> None:
-        """Give the server's account the files that it writes, and access to their parent folders."""
+        """Give the server's account ownership of the files that it writes, and access to their parent folders."""
         sockets = (self.folder / "socket").readlink()
         for top in (*self._servers_own(), sockets):
             for path in [top, *top.rglob("*")]:
@@ -286,13 +287,13 @@ def home() -> Path:
 
 
 def mark(work: str) -> str:
-    """Return the environment mark by which a scratch server's processes are found."""
+    """Return the environment entry by which a scratch server's processes are found."""
     return f"{home()}|{work}"
 
 
 @contextmanager
 def scratch_server(work: str) -> Iterator[ScratchServer]:
-    """Yield an unprepared server in an empty folder; always remove both afterwards.
+    """Yield an unprepared server in an empty folder; afterwards, always remove both.
 
     `work`, the id of the operation, names the folder. Raises `RecoveryError` if a live process uses that folder.
     """
@@ -314,7 +315,7 @@ def scratch_server(work: str) -> Iterator[ScratchServer]:
 
 
 def remove_abandoned(work: str | None) -> list[str]:
-    """End scratch servers that no live process owns, and remove their folders; return the ids of their works."""
+    """End scratch servers that no live process owns, and remove their folders; return the ids of their operations."""
     removed = []
     for folder in sorted(home().iterdir()) if home().exists() else []:
         if not folder.is_dir() or work not in (None, folder.name):
@@ -329,7 +330,7 @@ def remove_abandoned(work: str | None) -> list[str]:
 
 @contextmanager
 def _owned(folder: Path) -> Iterator[bool]:
-    """Lock the folder (the kernel unlocks it if we die); yield False if another process holds the lock."""
+    """Lock the folder, and yield whether that succeeded; if we are killed, the kernel releases the lock."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -344,11 +345,11 @@ def _owned(folder: Path) -> Iterator[bool]:
 
 
 def _clear(folder: Path) -> None:
-    """End the folder's processes, and empty it."""
+    """End the folder's processes, and empty the folder."""
     if not any(folder.iterdir()):
         return
     own = [found for found, told in process.marked(mark(folder.name)) if told == mark(folder.name)]
-    # End the postmaster first, which ends its children; then any that remain.
+    # End the postmaster first, which ends its children; then end any that remain.
     for found in sorted(own, key=process.leads_session, reverse=True):
         process.end(found, STOP_STEPS)
     sockets = folder / "socket"

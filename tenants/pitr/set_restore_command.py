@@ -1,7 +1,7 @@
 """Store the command with which another tool (pgBackRest, Barman, WAL-G) fetches a server's archived WAL.
 
-A restore runs it in a shell on this machine. So only an operator, who has a shell here anyway, can set it, and not the
-admin. The audit entry omits it, since such commands may hold credentials.
+A restore runs the command in a shell on this machine. So it can be set only on the command line, by an operator who has
+shell access here anyway, and not in the admin. The audit entry omits it, since such commands may contain credentials.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tenants.errors import ServerError
 from tenants.models import DatabaseServer
 from tenants.selectors import server_get
 
-# PostgreSQL's documentation of restore_command: %f file, %p path, %r last restart point, %% itself.
+# As documented for PostgreSQL's restore_command: %f file, %p path, %r last restart point, %% a percent sign.
 _PLACEHOLDER = re.compile("%(.?)")
 
 
 def cluster_set_restore_command(*, server_name: str, command: str) -> bool:
     """Set the server's restore command, or remove it if `command` is ""; return whether it changed.
 
-    Raises `ServerError` if there is no such server, or the command lacks a required placeholder.
+    Raises `ServerError` if there is no such server, or if the command lacks a required placeholder.
     """
     server = server_get(server_name)
     if command:

@@ -1,4 +1,4 @@
-"""Which times each database server can be restored to, and what prevents a restore."""
+"""Report which times each database server can be restored to, and what prevents a restore."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tenants.servers.session import IDENTIFY, ArchiverState, ServerFacts, Server
 @dataclass(frozen=True)
 class BaseBackupState:
     name: str
-    # The folder or bucket.
+    # The folder or bucket with the base backups.
     place: str
     incremental: bool
     finished_at: datetime | None
     size_bytes: int | None
-    # Segments missing from the WAL archive between this base backup and the next one, or the archive's end.
+    # Segments missing from the WAL archive between this base backup and the next one (or the end of the archive).
     missing_wal: list[str]
 
 
@@ -36,23 +36,23 @@ class BaseBackupState:
 class ClusterHealth:
     server: str
     reachable: bool
-    # Location of its WAL archive; "" if unknown, "command" if another tool fetches from it.
+    # Location of the server's WAL archive; "" if unknown, "command" if another tool's command fetches from it.
     wal_archive: str
     # Oldest first.
     base_backups: list[BaseBackupState]
-    # The server can be restored to any time between these two; None if to none.
+    # The server can be restored to any time between these two; None if it cannot be restored.
     earliest: datetime | None
     latest: datetime | None
-    # Whether its WAL is being archived now, by the server or by `cluster receive-wal`; None if it does not answer.
+    # Whether its WAL is being archived now, by the server or by `cluster receive-wal`; None if it is unreachable.
     archiving: bool | None
-    # When a restore from it was last tested successfully.
+    # When a restore from this server's backups was last tested successfully.
     recovery_verified_at: datetime | None
     # One sentence each; empty if healthy.
     problems: list[str]
 
 
 def cluster_statuses(*, server_name: str | None = None) -> list[ClusterHealth]:
-    """Report on every server, or the given one; failures of a server or archive are reported, not raised."""
+    """Report on every server, or on the given one; failures of a server or archive are reported, not raised."""
     servers = DatabaseServer.objects.using(CONTROL).order_by("name")
     return [_health(server) for server in (servers.filter(pk=server_name) if server_name else servers)]
 
@@ -105,7 +105,7 @@ def _archive(server: DatabaseServer, problems: list[str]) -> tuple[Place | None,
 
 
 def _state(backup: BaseBackup, after: BaseBackup | None, archive: Archive | None) -> BaseBackupState:
-    """Return the backup's state; gaps after the next base backup count against that one."""
+    """Return the backup's state; WAL missing after the next base backup counts against that backup instead."""
     missing: list[str] = []
     if archive is not None and backup.timeline is not None:
         missing = archive.gaps(backup.stop_lsn, backup.timeline)
@@ -123,7 +123,7 @@ def _state(backup: BaseBackup, after: BaseBackup | None, archive: Archive | None
 
 
 def _earliest(states: Sequence[BaseBackupState]) -> datetime | None:
-    """Return when the oldest base backup with no missing segments after it finished."""
+    """Return the finishing time of the oldest base backup after which no segments are missing."""
     earliest = None
     for state in reversed(states):
         if state.missing_wal:
@@ -139,7 +139,7 @@ def _latest(
     archive: Archive | None,
     problems: list[str],
 ) -> datetime | None:
-    """Return the server's current time if its WAL is being archived, else the time of the newest archived commit."""
+    """Return the server's current time if its WAL is being archived, otherwise the newest archived commit's time."""
     if facts is not None:
         return facts.now
     newest = list(completed(server))[-1:]

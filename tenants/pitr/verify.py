@@ -1,4 +1,4 @@
-"""Read base backups and archived WAL again, as a restore would, since files can be damaged or lost after writing."""
+"""Read base backups and archived WAL as a restore would, since files can be damaged or lost after being written."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from tenants.selectors import server_get
 from tenants.servers import programs
 from tenants.types import OnProgress, Progress, ignore_progress
 
-# How many segments pg_waldump reads at a time. A bucket's are copied to disk for it: 1 GiB at 16 MiB each.
+# How many segments pg_waldump reads at a time. Segments in a bucket are first copied to disk: 1 GiB at 16 MiB each.
 WINDOW = 64
 COPY_PREFIX = ".verify-"
-# Where pg_waldump stopped: at a file that it could not use at all, or at the position of a record.
+# Where pg_waldump stopped: at a file that it could not read at all, or at the position of a record.
 IN_FILE = re.compile(r'file "([0-9A-F]{24})"')
 AT_POSITION = re.compile(r"(?:at|after) ([0-9A-F]+/[0-9A-F]+)")
 
@@ -43,7 +43,7 @@ class Verified:
     # "base backup" or "WAL archive".
     kind: str
     path: str
-    # One sentence, "" if it is intact.
+    # One sentence; "" if the base backup or archive is intact.
     problem: str
 
 
@@ -51,8 +51,9 @@ def cluster_verify(*, server_name: str | None = None, on_progress: OnProgress = 
     """Verify all base backups of the server (default: the default server), and the WAL that they need.
 
     Each base backup's files are compared with their checksums, and its own WAL is read; intact backups are marked as
-    verified. Then the archived WAL is read from the oldest base backup on. `cluster_statuses` reports missing segments,
-    and another tool's archive is left to that tool. Files in a bucket are fetched first.
+    verified. Then the archived WAL is read, starting at the oldest base backup. Missing segments are not reported here
+    but by `cluster_statuses`, and an archive managed by another tool is left to that tool. Files in a bucket are
+    fetched first.
     Raises `ServerError` if there is no such server, `BaseBackupError` if files are being removed.
     """
     server = server_get(server_name)
@@ -121,7 +122,7 @@ def _verify_archive(server: DatabaseServer, oldest: BaseBackup) -> Verified:
 
 
 def _damaged(place: Place, archive: Archive, segments: Sequence[Segment], version: int) -> dict[str, str]:
-    """Return {segment: pg_waldump's error} for segments that cannot be read completely. Raises `PlaceError`."""
+    """Return {segment: error message} for segments that pg_waldump cannot read completely. Raises `PlaceError`."""
     waldump = programs.program("pg_waldump", version, exact=True)
     found: dict[str, str] = {}
     for window in _windows(segments):
@@ -139,16 +140,16 @@ def _damaged(place: Place, archive: Archive, segments: Sequence[Segment], versio
                 if complaint:
                     index = _index(complaint, part, archive)
                     found.setdefault(part[index].name, complaint)
-                    # If a file has no usable header, nothing was read; else everything before it was.
+                    # If a file has no usable header, nothing was read; otherwise, everything before it was.
                     waiting += [part[index + 1 :], *([part[:index]] if IN_FILE.search(complaint) else [])]
                     (folder / part[index].name).unlink(missing_ok=True)
     return found
 
 
 def _wrong_size(folder: Path, segment_bytes: int) -> dict[str, str]:
-    """Return the segments of the wrong size, which recovery rejects, and remove them from the folder.
+    """Return {segment: problem} for segments of the wrong size, which recovery rejects; remove them from the folder.
 
-    pg_waldump would not notice, since it reads only up to a segment's last record.
+    pg_waldump would not notice the wrong size, since it only reads up to a segment's last record.
     """
     found = {}
     for path in folder.iterdir():
@@ -163,9 +164,9 @@ def _wrong_size(folder: Path, segment_bytes: int) -> dict[str, str]:
 
 
 def _windows(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
-    """Yield gapless runs of segments of one timeline, each starting with the previous run's last segment.
+    """Yield groups of consecutive segments on one timeline, each starting with the previous group's last segment.
 
-    The overlap makes sure that a record that spans two segments is read whole in one of the runs.
+    Because of the overlap, a record that spans two segments is read as a whole in one of the groups.
     """
     runs: list[list[Segment]] = []
     for segment in sorted(segments, key=lambda one: (one.timeline, one.number)):
@@ -180,7 +181,7 @@ def _windows(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
 
 
 def _read(waldump: Path, folder: Path, part: Sequence[Segment], segment_bytes: int) -> str:
-    """Check every record that starts in these segments with pg_waldump; return its error, "" if there is none."""
+    """Check every record that starts in these segments with pg_waldump; return its error message, or ""."""
     first, end = part[0].number * segment_bytes, (part[-1].number + 1) * segment_bytes
     span = ["--start", lsn_at(first), "--end", lsn_at(end), "--timeline", str(part[0].timeline)]
     try:
@@ -191,7 +192,7 @@ def _read(waldump: Path, folder: Path, part: Sequence[Segment], segment_bytes: i
 
 
 def _index(complaint: str, part: Sequence[Segment], archive: Archive) -> int:
-    """Return the index of the segment that pg_waldump complains about; 0 if it does not say."""
+    """Return the index of the segment that pg_waldump complains about; 0 if the message does not say."""
     names = [segment.name for segment in part]
     in_file, at_position = IN_FILE.search(complaint), AT_POSITION.search(complaint)
     if in_file and in_file[1] in names:
@@ -202,7 +203,7 @@ def _index(complaint: str, part: Sequence[Segment], archive: Archive) -> int:
 
 @contextmanager
 def _room_for_copies() -> Iterator[None]:
-    """Remove copies left by a killed process, unless another one is verifying: they hold customers' data."""
+    """Remove copies left by a killed process (they contain customer data), unless another process is verifying."""
     above = _copies()
     above.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
     with (above / ".verify.lock").open("w") as lock:

@@ -1,6 +1,7 @@
 """A server's archived WAL: which segments exist, which are missing, and when it ends.
 
-Names are PostgreSQL's: eight hexadecimal digits each for the timeline and the upper and lower half of the number.
+Segment names are PostgreSQL's: eight hexadecimal digits each for the timeline, and the upper and lower halves of the
+segment number.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from tenants.files.streams import copy_stream
 from tenants.servers import programs
 
 SEGMENT_BYTES = 16 * 2**20
-# Sizes that initdb accepts. A file of another size is truncated.
+# The segment sizes that initdb accepts. A file of any other size is truncated.
 SEGMENT_SIZES = {2**exponent for exponent in range(20, 31)}
 NAME = re.compile(r"[0-9A-F]{24}")
 NOTE = re.compile(r"[0-9A-F]{24}\.[0-9A-F]{8}\.backup")
 # Suffix of the segment that pg_receivewal is writing.
 PARTIAL = ".partial"
-# pg_waldump's lines about commits: "… desc: COMMIT 2026-11-25 00:00:01.123456 UTC".
+# How pg_waldump prints a commit: "… desc: COMMIT 2026-11-25 00:00:01.123456 UTC".
 COMMIT = re.compile(r"desc: COMMIT(?:_PREPARED)?\b.*?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
-# How many segments from the end are searched for a commit. An idle server does not switch segments.
+# How many of the last segments are searched for a commit. An idle server does not switch segments.
 LOOK_BACK = 8
 
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """A WAL segment, `SEGMENT_BYTES` long unless initdb was given another size."""
+    """A WAL segment, `SEGMENT_BYTES` long unless initdb was given a different size."""
 
     number: int
     timeline: int
@@ -41,7 +42,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Archive:
-    """The contents of a WAL archive when it was listed."""
+    """The contents of a WAL archive at the time that it was listed."""
 
     segment_bytes: int
     # Sorted by number.
@@ -50,7 +51,7 @@ class Archive:
     notes: Sequence[str]
 
     def number_of(self, lsn: str) -> int:
-        """Return the number of the segment that contains the position."""
+        """Return the number of the segment that contains the position `lsn`."""
         return position(lsn) // self.segment_bytes
 
     def number(self, name: str) -> int:
@@ -60,7 +61,7 @@ class Archive:
         return segment_name(number, timeline, self.segment_bytes)
 
     def gaps(self, lsn: str, timeline: int) -> list[str]:
-        """Return the names of the segments missing between the position and the archive's end.
+        """Return the names of the segments missing between the position `lsn` and the end of the archive.
 
         A segment on `timeline` or any later one will do, since recovery follows the timelines.
         """
@@ -70,7 +71,7 @@ class Archive:
 
 
 def wal_archive_read(place: Place) -> Archive:
-    """List the archived segments. Raises `PlaceError`; an archive that does not exist yet is empty."""
+    """List the archived segments; an archive that does not exist yet counts as empty. Raises `PlaceError`."""
     try:
         there = list(place.names())
     except MissingFromPlace:
@@ -93,9 +94,9 @@ def lsn_at(position: int) -> str:
 
 
 def fetch(place: Place, name: str, target: Path) -> bool:
-    """Copy an archived file to `target`, which appears once complete; return False if the archive lacks it.
+    """Copy an archived file to `target`, which appears only when complete; return False if the archive lacks the file.
 
-    If pg_receivewal never finished a segment (its server died), the partial file is used.
+    If pg_receivewal never finished a segment (because its server died), the partial file is used.
     """
     partial = target.with_name(f".{target.name}")
     for stored in (name, name + PARTIAL):
@@ -110,7 +111,7 @@ def fetch(place: Place, name: str, target: Path) -> bool:
 
 
 def latest_commit(place: Place, archive: Archive, version: int) -> datetime | None:
-    """Return the time of the newest commit in the archived WAL; None if its last segments contain none.
+    """Return the time of the newest commit in the archived WAL; None if the last segments contain no commit.
 
     `version` is the server's major version. Raises `ToolError` or `PlaceError`.
     """
@@ -125,7 +126,7 @@ def latest_commit(place: Place, archive: Archive, version: int) -> datetime | No
 
 def _transactions(waldump: Path, path: Path) -> str:
     with tempfile.TemporaryFile() as printed:
-        # It fails where the WAL ends, in the middle of the segment.
+        # pg_waldump fails where the WAL ends, in the middle of the segment.
         with (
             suppress(programs.ToolError),
             programs.running([waldump, "--rmgr=Transaction", path], {"TZ": "UTC"}, stdout=printed),

@@ -1,9 +1,9 @@
-"""Check WAL before it is replayed: it must not write outside the data directory that replays it.
+"""Check WAL before it is replayed: replaying it must not write outside the data directory of the server that does so.
 
-A tablespace is a folder elsewhere, at its path on the server that wrote the WAL. If one was created after the base
-backup, replaying its WAL on the same machine writes to the live server's own files, and older rows silently replace
-newer ones. So pg_waldump reads each segment before a scratch server gets it, and WAL that creates, drops or uses a
-tablespace is never replayed.
+A tablespace is a folder outside the data directory, at its path on the server that wrote the WAL. If a tablespace was
+created after the base backup, replaying its WAL on the same machine would write to the live server's own files and
+silently replace newer rows with older ones. So pg_waldump reads each segment before a scratch server gets it, and WAL
+that creates, drops or uses a tablespace is never replayed.
 
 pg_waldump and the server share the code that reads WAL, so both stop at the same invalid record.
 """
@@ -21,14 +21,14 @@ from pathlib import Path
 from tenants.pitr.wal_archive import NAME, lsn_at, segment_name, segment_of
 from tenants.servers import programs
 
-# A record that starts in one segment may end in the next. The records we search for are far shorter than this, which is
-# a multiple of the largest page size.
+# A record that starts in one segment may end in the next. The records that we search for are far shorter than this
+# length, which is a multiple of the largest page size.
 TAIL_BYTES = 2**16
-# PostgreSQL's two tablespaces, pg_default and pg_global.
+# PostgreSQL's two built-in tablespaces, pg_default and pg_global.
 OWN_TABLESPACES = {"1663", "1664"}
-# pg_waldump's messages when there are no more valid records. After any other error, the WAL counts as unread.
+# pg_waldump's messages when there are no more valid records. After any other error, the WAL counts as not checked.
 ENDED = re.compile(r"error in WAL record at|could not find a valid record after|could not find file")
-# pg_waldump's lines: "rmgr: Tablespace … lsn: 0/1AF4488, prev …, desc: CREATE 16386 "/folder"".
+# How pg_waldump prints a record: "rmgr: Tablespace … lsn: 0/1AF4488, prev …, desc: CREATE 16386 "/folder"".
 RECORD = re.compile(r"rmgr: (\w+) .*? desc: (.*)")
 # Databases are folders, named by tablespace and database: "CREATE_FILE_COPY copy dir 1663/1 to 16386/16388".
 FOLDER = re.compile(r"\b(\d+)/\d+")
@@ -36,14 +36,14 @@ FOLDER = re.compile(r"\b(\d+)/\d+")
 
 @dataclass(frozen=True)
 class Tablespace:
-    """A WAL record about a tablespace, as pg_waldump prints it, and its segment."""
+    """A WAL record about a tablespace, as printed by pg_waldump, and the segment that contains it."""
 
     segment: str
     record: str
 
 
 class LogCheck:
-    """Check the segments of one server, in replay order.
+    """Checks the segments of one server, in replay order.
 
     `folder` is for temporary files; `version` is the server's major version.
     """
@@ -51,14 +51,14 @@ class LogCheck:
     def __init__(self, folder: Path, version: int) -> None:
         self._folder = folder
         self._waldump = programs.program("pg_waldump", version, exact=True)
-        # Tails that the next segment may continue: the base backup's, and that of the last segment checked.
+        # Segment tails that the next segment may continue: the base backup's, and that of the last segment checked.
         self._given: dict[int, Path] = {}
         self._last: dict[int, Path] = {}
 
     def of_folder(self, pg_wal: Path) -> Tablespace | None:
         """Check the WAL inside a base backup; return the first record that names a tablespace.
 
-        Raises `ToolError` if pg_waldump cannot read it, as `of_segment` does.
+        Raises `ToolError` if pg_waldump cannot read the WAL, as does `of_segment`.
         """
         for path in sorted(path for path in pg_wal.iterdir() if NAME.fullmatch(path.name)):
             found = self.of_segment(path, path.name)
@@ -68,7 +68,7 @@ class LogCheck:
         return None
 
     def of_segment(self, path: Path, name: str) -> Tablespace | None:
-        """Check one segment of that name, and records that continue into it from the previous one."""
+        """Check one segment, and any record that continues into it from the previous segment."""
         size = path.stat().st_size
         number = segment_of(name, size).number if size else 0
         before = [tails[number - 1] for tails in (self._given, self._last) if number - 1 in tails]
@@ -83,12 +83,12 @@ class LogCheck:
         return self._records([path])
 
     def _read_seam(self, tail: Path, path: Path, name: str) -> list[str]:
-        """Read from the end of the previous segment to the start of this one."""
+        """Read the records from the end of the previous segment to the start of this one."""
         size = path.stat().st_size
         segment = segment_of(name, size)
         border = segment.number * size
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            # Both need names of the same timeline, or pg_waldump would not continue from one to the other.
+            # Both files need names with the same timeline, or pg_waldump would not continue from one to the other.
             (Path(folder) / segment_name(segment.number - 1, segment.timeline, size)).symlink_to(tail.resolve())
             (Path(folder) / name).symlink_to(path.resolve())
             span = ["--start", lsn_at(border - TAIL_BYTES), "--end", lsn_at(border + TAIL_BYTES)]
@@ -107,7 +107,7 @@ class LogCheck:
             return list(_tablespace_records(printed.read().decode(errors="replace")))
 
     def _tail(self, path: Path, name: str) -> Path:
-        """Keep the parts of a segment that `_read_seam` needs: the header in its first page, and its end."""
+        """Save the parts of a segment that `_read_seam` needs: the header in its first page, and the segment's end."""
         descriptor, kept = tempfile.mkstemp(prefix=f"{name}.", dir=self._folder)
         with path.open("rb") as source, os.fdopen(descriptor, "wb") as target:
             target.write(source.read(TAIL_BYTES))

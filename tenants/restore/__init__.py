@@ -1,1 +1,1 @@
-"""Restoring a tenant: load beside the live database, prove, swap, undo."""
+"""Restore a tenant: load its data beside the live database, verify it, swap the databases, and undo."""

@@ -1,6 +1,6 @@
-"""Build a tenant's database from a backup beside the live one, and verify it.
+"""Build a tenant's database from a backup, beside the live database, and verify it.
 
-Only the guest role touches it until its schema is verified (`tenants.restore.scratch_database`,
+Only the guest role accesses the new database until its schema is verified (`tenants.restore.scratch_database`,
 `tenants.restore.proof`).
 """
 
@@ -33,23 +33,23 @@ OnStep = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Built:
-    """A loaded and verified database, which the tenant's owner role now owns."""
+    """A loaded and verified database, now owned by the tenant's owner role."""
 
     census: Census
-    # The schema after all steps.
+    # The state of the schema after all steps.
     version: str
     fingerprint: str
     drift: list[str]
-    # Migrations applied to bring it up to date.
+    # The migrations that were applied to bring it up to date.
     migrations: list[str]
 
 
 def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *, work: str, on_step: OnStep) -> Built:
     """Fill the scratch database from `source`; raise `Unfit` or another `TenantError` if it fails verification.
 
-    1. load it as the guest, within limits; 2. end sessions and prepared transactions that the dump left behind;
-    3. verify, as the guest, that its contents match its migration history; 4. hand it over to the owner and grant
-    privileges; 5. migrate it if it is older than the fleet.
+    1. load the dump as the guest, within limits; 2. end sessions and prepared transactions that the dump left behind;
+    3. verify, as the guest, that the database's contents match its migration history; 4. hand the database over to
+    the owner and grant privileges; 5. migrate it if its schema is older than the fleet's.
     """
     _require_server(scratch.server_session, source)
     on_step("load")
@@ -77,7 +77,7 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
         return Built(proven.census, proven.reference.version, fingerprint, drift, [])
     with owner_connection(scratch.server_session.server, scratch.database, work) as connection:
         connection.set_autocommit(False)
-        # Checked in this transaction, because here the search path includes "public".
+        # Check again in this transaction, because here the search path includes "public".
         if catalog_fingerprint(connection) != fingerprint:
             raise Unfit(
                 _("The restored database's schema changed while it was being built."), code="backup_schema_differs"
@@ -95,7 +95,7 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
 def bring_forward(
     server_session: ServerSession, database: str, history: History, code: Release, fleet_version: str, *, work: str
 ) -> list[str]:
-    """Migrate a database the owner already has (a kept one) to the fleet's version; return the applied migrations."""
+    """Migrate a kept database, which the owner already owns, to the fleet's version; return the applied migrations."""
     reference = reference_for(server_session.server, server_session.major_version, history, code, work)
     if code.is_complete(history) or reference.version == fleet_version:
         return []
@@ -108,7 +108,7 @@ def bring_forward(
 
 
 def _require_server(server_session: ServerSession, source: Source) -> None:
-    """Refuse a dump from a newer PostgreSQL: it may use features that this server lacks."""
+    """Refuse a dump from a newer PostgreSQL version, since it may use features that this server lacks."""
     if source.manifest and source.manifest.server_version > server_session.major_version:
         raise Unfit(
             _("The backup was made on PostgreSQL %(newer)d, but server %(name)s runs PostgreSQL %(older)d.")
@@ -122,7 +122,7 @@ def _require_server(server_session: ServerSession, source: Source) -> None:
 
 
 def _granted(scratch: Scratch, source: Source, expected: Expected, proven: Proven, work: str) -> tuple[str, list[str]]:
-    """Grant the reference's privileges; return the schema's fingerprint and the accepted drift."""
+    """Grant the same privileges as in the reference schema; return the schema fingerprint and the accepted drift."""
     reference = proven.reference
     with owner_connection(scratch.server_session.server, scratch.database, work) as connection:
         grant_as(connection, reference.catalog)
@@ -137,7 +137,7 @@ def _granted(scratch: Scratch, source: Source, expected: Expected, proven: Prove
 def _pending(
     reference: SchemaReference, history: History, expected: Expected, code: Release, work: str
 ) -> Script | None:
-    """Return the script that migrates it to the fleet's version, None if it is already there."""
+    """Return the script that migrates the database to the fleet's version; None if it already has that version."""
     if code.is_complete(history) or reference.version == expected.fleet_version:
         return None
     if expected.fleet_version not in ("", code.version):

@@ -27,7 +27,7 @@ from tenants.selectors import tenant_get
 from tenants.servers.session import ServerSession
 from tenants.types import DrillReport, OnProgress, Progress, ignore_progress
 
-# How far back the default target time lies.
+# How far before the present the default target time is.
 BACK = timedelta(seconds=1)
 
 
@@ -39,10 +39,10 @@ def tenant_drill(
     age_identity_file: str | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> DrillReport:
-    """Restore the tenant into a scratch database, drop that again, and return how long each step took.
+    """Restore the tenant into a scratch database, drop that database, and return how long each step took.
 
-    The source is the backup or the time given. By default it is the present moment if the server has a base backup,
-    else the newest backup. The tenant is not touched. Raises `TenantError` if the restore fails.
+    The source is the given backup or time. The default is the present moment if the server has a base backup, and
+    otherwise the newest backup. The tenant is not changed. Raises `TenantError` if the restore fails.
     """
     tenant = tenant_get(tenant_id)
     if tenant.status not in workflow.RESTORABLE:

@@ -1,7 +1,7 @@
-"""Limits for loading a dump: bytes on disk, and time without progress.
+"""Limits for loading a dump: its size on disk, and the time without progress.
 
-We cannot know what a dump does before it runs: one statement may fill the disk or sleep forever, or the program that
-loads it may freeze. A thread watches from the maintenance database and stops the load.
+We cannot know what a dump will do until it runs: a statement could fill the disk or sleep forever, or the program that
+loads the dump could hang. So a thread monitors the load from the maintenance database, and stops it if necessary.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tenants.errors import ServerError, TenantError
 from tenants.restore.scratch_database import Scratch
 
 INTERVAL_S = 1.0
-# Any dump may use this much, however small it is: even an empty tenant database takes 8 MB.
+# Any dump may use this much, however small the dump is: even an empty tenant database takes 8 MB.
 SMALLEST_LIMIT_BYTES = 2**30
 MEBIBYTE = 2**20
 
@@ -32,10 +32,10 @@ class LoadStopped(TenantError):
 
 
 class LoadGuard:
-    """Watch one dump being loaded; created by `bounded_load`."""
+    """Monitors the loading of one dump; created by `bounded_load`."""
 
     def __init__(self, scratch: Scratch, dump_bytes: int | None) -> None:
-        # Why the load was stopped; "" if it was not.
+        # Why the load was stopped; "" if it was not stopped.
         self.reason = ""
         self._scratch = scratch
         self._limit_bytes = (
@@ -54,7 +54,7 @@ class LoadGuard:
         self._thread.join()
 
     def watch(self, process: Popen[bytes]) -> None:
-        """Also end this program if a limit is exceeded: it may be what hangs."""
+        """Also kill this program if a limit is exceeded, since it may be what is hanging."""
         self._processes.append(process)
 
     def counted(self, source: IO[bytes]) -> IO[bytes]:
@@ -88,13 +88,13 @@ class LoadGuard:
                 return
 
     def _progress(self, largest: int) -> tuple[int, int, object]:
-        """Return values that only grow: bytes read, peak bytes on disk, start of the newest statement."""
+        """Return values that never decrease: bytes read, peak bytes on disk, start time of the newest statement."""
         size_bytes, begun = self._scratch.server_session.loaded(self._scratch.database, self._scratch.guest)
         return self._read_bytes, max(largest, size_bytes), begun
 
     def _end(self, reason: str) -> None:
         self.reason = reason
-        # Programs first: a live one could open another session.
+        # Kill the programs first: while one is alive, it could open another session.
         for process in self._processes:
             process.kill()
         with suppress(ServerError):  # an unreachable server has no sessions left to end
@@ -114,11 +114,11 @@ class _Counted:
 
 @contextmanager
 def bounded_load(scratch: Scratch, dump_bytes: int | None) -> Iterator[LoadGuard]:
-    """Watch the block load the scratch database; raise `LoadStopped` if it exceeded a limit.
+    """Monitor the block while it loads the scratch database; raise `LoadStopped` if it exceeds a limit.
 
-    `dump_bytes` is the stored size of the dump. It limits the size on disk (RESTORE_MAX_GROWTH times as much); None,
-    for a dump read straight from a registered server, means no such limit. The load may not stall for longer than
-    RESTORE_STALL_S.
+    `dump_bytes` is the stored size of the dump. The database may use up to RESTORE_MAX_GROWTH times as much on disk;
+    None, for a dump read straight from a registered server, means no such limit. The load must not stall for longer
+    than RESTORE_STALL_S.
     """
     guard = LoadGuard(scratch, dump_bytes)
     guard.start()

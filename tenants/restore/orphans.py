@@ -1,4 +1,4 @@
-"""Files in a tenant's storage that no row refers to, such as a restore leaves behind."""
+"""Files in a tenant's storage that no row refers to, such as those left behind by a restore."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tenants.selectors import require_finished, tenant_get
 
 
 def tenant_orphans(*, tenant_id: str, remove: bool = False) -> list[StoredObject]:
-    """Return the tenant's files that no row refers to; with `remove`, remove them.
+    """Return the tenant's files that no row refers to; with `remove`, also remove them.
 
     While a replaced database is kept, its rows count too: undoing the restore needs their files. Files of running
     steps are never orphans, since a file is written before its row.
@@ -37,7 +37,7 @@ def tenant_orphans(*, tenant_id: str, remove: bool = False) -> list[StoredObject
 
 
 def _known(tenant: Tenant) -> tuple[set[str], list[str]]:
-    """Return the paths that rows refer to, and the ids of runs that may still write files."""
+    """Return the paths that rows refer to, and the ids of unfinished runs, which may still write files."""
     kept = Restore.objects.using(CONTROL).filter(tenant_id=tenant.id, kept_until__isnull=False)
     known: set[str] = set()
     working: list[str] = []
@@ -53,7 +53,7 @@ def _belongs(path: str, runs: list[str]) -> bool:
 
 
 def _remove(tenant: Tenant, found: list[StoredObject]) -> None:
-    """Write the audit entry first: file removal is not transactional, and no file may vanish unrecorded."""
+    """Remove the files, after recording it: file removal is not transactional, and no file may disappear unrecorded."""
     with transaction.atomic(using=CONTROL):
         record(
             using=CONTROL,

@@ -1,8 +1,8 @@
-"""Verify a loaded database, as the guest that loaded it. Nothing in it is trusted before that.
+"""Verify a loaded database, as the guest that loaded it. Until then, nothing in the database is trusted.
 
 Everything happens in one read-only transaction with only pg_catalog in the search path
-(`audit.log.safe_search_path`). The catalog comes first: rows are read only if every object in the database is one that
-our migrations create.
+(`audit.log.safe_search_path`). The catalog is checked first: rows are read only if every object in the database is one
+that our migrations create.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tenants.schema.rehearsal import reference_for
 from tenants.schema.releases import Release
 from tenants.schema.row_counts import Census, census_take, owner_of
 
-# Kinds of objects that none of our migrations creates, by PostgreSQL's name for them.
+# Kinds of objects that none of our migrations create, by PostgreSQL's name for them.
 STRANGERS = """
 SELECT kind, count(*) FROM (
     SELECT 'operator' FROM pg_catalog.pg_operator WHERE oid >= 16384::oid
@@ -65,20 +65,20 @@ SELECT kind, count(*) FROM (
 
 @dataclass(frozen=True)
 class Expected:
-    """Which tenant's database it must be, and whether its schema may differ."""
+    """What the loaded database must match: its tenant, and whether its schema may differ."""
 
     tenant_id: str
     identity: UUID
-    # The identity that its audit chain started with.
+    # The identity with which the tenant's audit chain started.
     chain_identity: UUID
-    # The fleet's schema version, "" if unknown. An older backup is migrated to it.
+    # The fleet's schema version; "" if unknown. An older backup is migrated to it.
     fleet_version: str
-    # Whether schema drift is accepted (if there is a manifest, it must record drift too): only for our own sources.
+    # Whether schema drift is accepted; only for our own sources. The manifest, if there is one, must record drift too.
     admits_drift: bool = False
 
     @classmethod
     def of(cls, tenant: Tenant, source: Source, *, fleet_version: str | None = None) -> Expected:
-        """Return what the tenant's own data must match; the fleet's version defaults to the tenant's."""
+        """Return what the tenant's own data must match; `fleet_version` defaults to the tenant's version."""
         return cls(
             tenant_id=tenant.id,
             identity=tenant.identity,
@@ -93,17 +93,17 @@ class Proven:
     """The result of a successful verification."""
 
     census: Census
-    # The schema that its migration history produces.
+    # The schema that the database's migration history produces.
     reference: SchemaReference
-    # Accepted objects that the schema fingerprint does not cover.
+    # Accepted objects of kinds that the schema fingerprint does not cover.
     strangers: list[str]
 
 
 def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, work: str) -> Proven:
-    """Verify the scratch database and return what it holds; raise `Unfit` if a check fails.
+    """Verify the scratch database and return what it contains; raise `Unfit` if a check fails.
 
-    1. no objects that no migration creates; 2. the right tenant; 3. a known history; 4. the schema; 5. row counts,
-    audit chain and paths.
+    The checks are: 1. every object is one that a migration creates; 2. the tenant is the right one; 3. the migration
+    history is known; 4. the schema matches the history; 5. row counts, audit chain and paths are correct.
     """
     try:
         with _reading(scratch, work) as connection:
@@ -124,7 +124,7 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
             found = differences(schema_part(reference.catalog), schema_part(catalog_read(connection)))
             require_drift_accepted(found, source, expected)
             census = census_take(connection)
-            assert census is not None  # `owner_of` found its tables
+            assert census is not None  # `owner_of` has found the tables
             _require_rows(connection, census, source, expected)
             return Proven(census, reference, strangers)
     except Error as error:
@@ -132,7 +132,7 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
 
 
 def require_drift_accepted(drift: list[str], source: Source, expected: Expected) -> None:
-    """Raise `Unfit` on drift, unless the source is our own and its manifest, if any, records drift."""
+    """Raise `Unfit` if there is drift, unless the source is our own and its manifest, if any, records drift too."""
     if drift and not (expected.admits_drift and (source.manifest is None or source.manifest.drift)):
         raise Unfit(
             _("The backup's schema differs from what its migrations create: %(differences)s.")
@@ -211,8 +211,8 @@ def _require_chain(connection: BaseDatabaseWrapper, census: Census, source: Sour
 def _require_paths(connection: BaseDatabaseWrapper, expected: Expected) -> None:
     """Require that rows refer only to the tenant's own files.
 
-    Our own backups are exempt, and report such a file as missing (`tenants.restore.reconcile`). Otherwise anyone who
-    can write to a tenant's tables could make its backups impossible to restore.
+    Our own backups are exempt; for them, the report lists such a file as missing (`tenants.restore.reconcile`).
+    Otherwise anyone who can write to a tenant's tables could make its backups impossible to restore.
     """
     found = contents().foreign_path(connection, expected.tenant_id)
     if found is not None:

@@ -1,4 +1,4 @@
-"""After a restore: bring back files that rows refer to, and list the differences from the replaced state."""
+"""After a restore, bring back files that rows refer to, and list the differences from the replaced state."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from tenants.naming import work_name
 from tenants.restore.sources import backup_find, opened
 from tenants.routing.owner_connection import owner_connection
 
-# How many items of each list a report names.
+# The maximum number of items that a report shows from each list.
 NAMED = 1000
 
 
 def reconcile(
     tenant: Tenant, server: DatabaseServer, row: Restore, *, age_identity_file: str | None = None
 ) -> dict[str, object]:
-    """Return the report's lists of runs and files. Safe to repeat.
+    """Bring back files, and return the report's lists of runs and files. Safe to repeat.
 
-    Runs: lost ones are only in the replaced state, returned ones only in the restored state, changed ones have another
-    status. Files: no row refers to an orphan (newer than the restored state, or left over); a missing file has a row
-    but is gone or altered. Orphans stay, since undoing the restore needs them (`tenant orphans` removes them).
+    Runs: lost runs are only in the replaced state, returned runs only in the restored state, and changed runs have
+    different statuses in the two. Files: an orphan (newer than the restored state, or left over) is a file that no row
+    refers to; a missing file has a row but is gone or altered. Orphans are kept, since undoing the restore needs them
+    (`tenant orphans` removes them).
     """
     work = work_name("restore", tenant.identity)
     runs = RunDifferences([], [], [])
     with owner_connection(server, row.live, work) as connection:
         files = list(contents().files(connection.alias))
         dropped = contents().drop_messages(tenant.id, connection.alias)
-        # No database was kept if the live one was gone, and a damaged one cannot be read.
+        # If the live database was gone, none was kept; if it was damaged, the kept one cannot be read.
         with suppress(Error), owner_connection(server, row.kept, work) as replaced:
             runs = contents().compare(connection.alias, replaced.alias)
     problems = broken(tenant.id, files)
@@ -58,7 +59,7 @@ def reconcile(
 
 
 def broken(tenant_id: str, files: Iterable[FileRef]) -> list[FileRef]:
-    """Return the files that are missing or differ from their row's digest; never reads another tenant's files."""
+    """Return the files that are missing or do not match their row's digest; never read another tenant's files."""
     return [file for file in files if not (is_beneath(tenant_id, file.path) and _is_whole(file))]
 
 
@@ -68,7 +69,7 @@ def _is_whole(file: FileRef) -> bool:
 
 
 def _from_backup(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identity_file: str | None) -> list[str]:
-    """Restore files from the backup's tar file, if it has a readable one; keep the current files aside."""
+    """Restore files from the backup's tar file, if it has a readable one; set the current files aside."""
     try:
         file = backup_find(row.source, age_identity_file)
     except TenantError:
@@ -86,7 +87,7 @@ def _from_backup(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identi
 
 
 def _from_kept(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]:
-    """Restore files that earlier restores kept aside; an undo needs these."""
+    """Restore files that earlier restores set aside; undoing a restore needs these files."""
     digests = {one.path: one.digest for one in wanted if is_beneath(tenant.id, one.path)}
     put = []
     for stored in list(objects_of(tenant.id, kept=True)):
@@ -101,7 +102,7 @@ def _from_kept(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]
 
 
 def _replace(tenant: Tenant, row: Restore, path: str, content: Content, digest: str | None) -> None:
-    """Write the content with that digest; keep a current file aside if its digest differs."""
+    """Write the content, which has that digest, to `path`; set the current file aside if its digest differs."""
     present = tenant_storage.read(path)
     if present is not None and hashlib.sha256(present).hexdigest() != digest:
         tenant_storage.write_all({kept_path(tenant.id, row.pk, path): present})

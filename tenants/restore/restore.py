@@ -1,8 +1,8 @@
-"""Restore a tenant from a backup or to a point in time: load beside the live database, verify, swap by rename.
+"""Restore a tenant from a backup or to a point in time: load beside the live database, verify, swap by renaming.
 
 The tenant is closed only for the swap (`tenants.restore.swap`). A restore that fails or is interrupted before the swap
-leaves the live database unchanged; after the swap, it can only be finished. docs/adr/0009-backup-and-restore.md
-explains why.
+leaves the live database unchanged; after the swap, a restore can only be finished. For the reasons, see
+docs/adr/0009-backup-and-restore.md.
 """
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ def tenant_restore(
     stop_runs: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> RestoreReport:
-    """Replace the tenant's database with the backup, or with its own state at `to_time` (aware); keep the old one.
+    """Replace the tenant's database with the backup, or with its state at `to_time` (aware); keep the old database.
 
-    Pass exactly one of the two. Running runs block the restore unless `stop_runs` is set, which makes them fail.
-    Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, or `RestoreRefused` with
-    the reason; the live database is then unchanged. Raises `RestoreUnfinished` if only step 5 failed.
+    Pass exactly one of `backup_file` and `to_time`. Runs in progress block the restore unless `stop_runs` is set, which
+    makes them fail. Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, or
+    `RestoreRefused` with the reason; the live database is then unchanged. Raises `RestoreUnfinished` if only step 5
+    fails.
 
-    1. record; 2. build a scratch database from the source and verify it; 3. fail the runs that were running in it;
-    4. close the tenant, swap, open it (`tenants.restore.swap`); 5. bring back files, and list the differences.
+    1. record the operation; 2. build a scratch database from the source and verify it; 3. mark the runs that were
+    running in the restored state as failed; 4. close the tenant, swap the databases, and open the tenant again
+    (`tenants.restore.swap`); 5. bring back files, and list the differences.
     """
     with workflow.exclusive_access(tenant_id, KIND) as tenant:
         file = _file(tenant, backup_file, age_identity_file) if backup_file else None
@@ -87,9 +89,9 @@ def tenant_restore_check(
     undo: bool = False,
     age_identity_file: str | None = None,
 ) -> None:
-    """Raise whatever `tenant_restore` or `tenant_restore_undo` would raise before starting; read no backup data.
+    """Raise what `tenant_restore` or `tenant_restore_undo` would raise before it starts; read no backup data.
 
-    Call it before asking for confirmation, so that no one confirms a restore that cannot start.
+    Call this before asking for confirmation, so that no one confirms a restore that cannot start.
     """
     require_finished(tenant_id)
     tenant = tenant_get(tenant_id)
@@ -121,7 +123,7 @@ def _file(tenant: Tenant, backup_file: str, age_identity_file: str | None) -> Ba
 
 
 def _settle(tenant: Tenant, server_session: ServerSession, row: Restore, built: Built, on_progress: OnProgress) -> None:
-    """Fail the runs that were running in the restored state, and save the results so that `recover` can continue."""
+    """Fail the runs that were in progress in the restored state; save the results so that `recover` can continue."""
     on_progress(Progress(tenant.id, "settle"))
     number = Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).count()
     with owner_connection(server_session.server, row.scratch, work_of(tenant)) as connection:
@@ -132,7 +134,7 @@ def _settle(tenant: Tenant, server_session: ServerSession, row: Restore, built: 
             replaced=workflow.statuses_of(tenant, server_session, contents().waiting(connection.alias)),
         )
         with connection.cursor() as cursor:
-            # A dump has no statistics; without them, a large tenant's first queries get bad plans.
+            # A dump contains no statistics; without them, the first queries on a large tenant would get bad plans.
             cursor.execute("ANALYZE")
     workflow.note_built(
         row,

@@ -1,7 +1,7 @@
-"""Databases in which an untrusted dump is loaded.
+"""Databases into which untrusted dumps are loaded.
 
-A dump is code. A separate login role that owns nothing but that database loads and reads it. Ownership passes to the
-tenant's owner only after its schema is verified (docs/adr/0009-backup-and-restore.md).
+A dump is code. It is loaded and read by a separate login role that owns nothing but the scratch database. Ownership
+passes to the tenant's owner only after the schema is verified (docs/adr/0009-backup-and-restore.md).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ def scratch_prefix() -> str:
 
 
 def kept_name(operation_id: UUID) -> str:
-    """Return the name for the database that a restore replaces."""
+    """Return the name under which a restore keeps the database that it replaces."""
     return f"{database_prefix()}_kept_{operation_id.hex[:12]}"
 
 
 def throwaway_prefix() -> str:
-    """Return the name prefix of databases in which a backup is only tested."""
+    """Return the name prefix of databases that are only used to test a backup."""
     return f"{database_prefix()}_check_"
 
 
 @contextmanager
 def throwaway(server_session: ServerSession) -> Iterator[Scratch]:
-    """Yield a scratch database and drop it afterwards; `drop_throwaways` drops those of killed processes."""
+    """Yield a scratch database and drop it afterwards; `drop_throwaways` drops those left by killed processes."""
     name = throwaway_prefix() + uuid4().hex[:12]
     with _lock(name):
         scratch = Scratch(server_session, name, name)
@@ -50,7 +50,7 @@ def throwaway(server_session: ServerSession) -> Iterator[Scratch]:
 
 
 def drop_throwaways() -> None:
-    """Drop databases and roles that killed processes left on any server; unreachable servers wait for the next call."""
+    """Drop databases and roles that killed processes left on any server; skip servers that are unreachable now."""
     for server in DatabaseServer.objects.using(CONTROL):
         with suppress(ServerError), ServerSession(server, database_prefix(), "scratch") as server_session:
             prefix = throwaway_prefix()
@@ -71,7 +71,7 @@ def _lock(name: str) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Scratch:
-    """A scratch database and the guest role that owns it for now."""
+    """A scratch database, and the guest role that owns it until it is handed over."""
 
     server_session: ServerSession
     database: str
@@ -84,7 +84,7 @@ class Scratch:
         return self.server_session.location(self.guest, self.password, database=self.database).url
 
     def create(self) -> None:
-        """Create the database empty, replacing any that a previous attempt left."""
+        """Create an empty database, replacing any that a previous attempt left."""
         self.server_session.prepare()
         self.server_session.drop_database(self.database)
         self.server_session.ensure_guest(self.guest, self.password)
@@ -97,7 +97,7 @@ class Scratch:
         self.server_session.drop_guest(self.guest)
 
     def settle(self) -> int:
-        """End sessions and roll back prepared transactions that the dump left; return how many were prepared.
+        """End sessions and roll back prepared transactions that the dump left; return the number of these transactions.
 
         The guest can log in again afterwards.
         """
@@ -106,7 +106,7 @@ class Scratch:
         return self.server_session.roll_back_as_guest(self.database, self.guest, self.password)
 
     def drop(self) -> None:
-        """Drop database and guest, whatever state a killed process left them in."""
+        """Drop the database and the guest, whatever state a killed process left them in."""
         exists = self.server_session.database_exists(self.database)
         if exists and self.server_session.role_exists(self.guest):
             self.settle()

@@ -26,18 +26,19 @@ from tenants.pitr.recover_server import Target, recovered_server
 from tenants.restore.load_limits import LoadGuard
 from tenants.restore.scratch_database import Scratch
 
-# Enough to recognize the format.
+# Enough bytes to recognize the format.
 BEGINNING_BYTES = 64
 
 
+# Raised without a tenant id, which callers add.
 class Unfit(TenantError):
-    """The source of a restore is damaged or unexpected. Callers add the tenant's id."""
+    """The source of a restore is damaged or is not what was expected."""
 
     code = "backup_corrupt"
 
 
 class UnknownHistory(Unfit):
-    """The source has migrations that this code does not know, or lacks one that another depends on."""
+    """The source has migrations that this code does not know, or lacks a migration that another one depends on."""
 
     code = "history_unknown"
 
@@ -45,15 +46,18 @@ class UnknownHistory(Unfit):
 class Source(Protocol):
     @property
     def description(self) -> str:
-        """Text for operators and records."""
+        """Return the text that describes the source to operators and in records."""
 
     @property
     def manifest(self) -> Manifest | None:
-        """Return the manifest to check the result against, None if there is none."""
+        """Return the manifest to check the result against; None if there is none."""
 
     @property
     def is_ours(self) -> bool:
-        """Whether this installation made it: catalogued with its digest, or read from its server. Drift is accepted."""
+        """Return whether this installation made the source (catalogued with its digest, or read from our server).
+
+        If so, schema drift is accepted.
+        """
 
     @property
     def dump_bytes(self) -> int | None:
@@ -65,15 +69,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class BackupFile:
-    """A dump in a place, with the manifest beside it, if any."""
+    """A dump in a folder or bucket, with the manifest beside it, if any."""
 
     place: Place
     name: str
     manifest: Manifest | None
-    # Whether this installation's catalogue lists it.
+    # Whether this installation's catalogue lists the backup.
     is_ours: bool
     age_identity_file: str | None = None
-    # Digest of the manifest beside it; "" if there is none.
+    # Digest of the manifest beside the dump; "" if there is none.
     manifest_sha256: str = ""
 
     @property
@@ -104,7 +108,7 @@ class BackupFile:
 
 @dataclass(frozen=True)
 class ServerDatabase:
-    """A database on a recovered server (`recovered_server`); nothing changes it."""
+    """A database on a recovered server (`recovered_server`); it is never changed."""
 
     server: DatabaseServer
     database: str
@@ -115,7 +119,7 @@ class ServerDatabase:
 
     def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
         version = scratch.server_session.major_version
-        # Not as the owner: at that time the owner may have been another role, or not existed.
+        # Not as the owner: at that time the owner may have been another role, or may not have existed.
         dump(
             self.server,
             self.database,
@@ -129,7 +133,7 @@ class ServerDatabase:
 
 
 def load_stream(stream: IO[bytes], scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
-    """Load a dump of either format, within the guard's limits; raise `TenantError` on failure."""
+    """Load a dump in either format, within the guard's limits; raise `TenantError` on failure."""
     beginning = stream.read(BEGINNING_BYTES)
     load(
         scratch.url,
@@ -143,19 +147,19 @@ def load_stream(stream: IO[bytes], scratch: Scratch, guard: LoadGuard, *, work: 
 
 @contextmanager
 def state_at(server: DatabaseServer, database: str, to_time: datetime | None, *, work: str) -> Iterator[ServerDatabase]:
-    """Yield the database as it was at `to_time` (aware); `work` is the id of the operation."""
+    """Yield the database as it was at `to_time` (aware); `work` is the operation's id."""
     with recovered_server(server, Target(time=to_time), work=work, database=database) as recovered:
         yield ServerDatabase(recovered, database, described(to_time))
 
 
 def described(to_time: datetime | None) -> str:
-    """Describe that state for operators and records. Without a backup file, a restore always has a time."""
+    """Describe the state at that time for operators and records. A restore without a backup file always has a time."""
     assert to_time is not None
     return _("the state at %(time)s") % {"time": to_time.isoformat()}
 
 
 def backup_find(url: str, age_identity_file: str | None) -> BackupFile:
-    """Return the backup at `url` ("-": standard input), with its manifest checked against the catalogue's.
+    """Return the backup at `url` ("-": standard input), with its manifest checked against the catalogue.
 
     If the manifest is gone, the catalogue's copy is used. Raises `PlaceError` if a file cannot be read,
     `InvalidManifest`, or `Unfit`.
@@ -195,10 +199,10 @@ def backup_find(url: str, age_identity_file: str | None) -> BackupFile:
 def opened(
     place: Place, name: str, expected: ManifestFile | None, age_identity_file: str | None
 ) -> Iterator[IO[bytes]]:
-    """Yield the file's content, decrypted if it is encrypted; raise `Unfit` if its digest is not the expected one.
+    """Yield the file's content, decrypted if necessary; raise `Unfit` if the file's digest is not the expected one.
 
-    The digest covers the whole file, so it is only known at the end. A mismatch replaces any error raised while
-    reading, since it explains that error best. The caller has recorded the read beforehand (`BackupFile.given`).
+    The digest covers the whole file, so it is only known at the end. A mismatch replaces any error raised during
+    reading, since it is the best explanation. The caller must already have recorded the read (`BackupFile.given`).
     """
     with place.open(name) as file, place.reading(name):
         tally = Tally(file)

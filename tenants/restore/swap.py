@@ -1,10 +1,10 @@
-"""Replace a tenant's database with another; the tenant is closed while two databases are renamed.
+"""Replace a tenant's database with another; the tenant is closed while the two databases are renamed.
 
-1. close the tenant in the control database, so that no one opens a connection; 2. lock out its role and end its
+1. close the tenant in the control database, so that no one opens a connection; 2. lock its role out and end the role's
 sessions; 3. record the heads of both audit chains in the new database; 4. rename both databases in one transaction;
-5. open the tenant again; processes that held a connection must open a new one.
+5. open the tenant again; processes that had a connection must open a new one.
 
-The names of the databases show whether the swap happened, so that an interrupted one can be finished.
+The names of the databases show whether the swap happened, so that an interrupted swap can be finished.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tenants.servers.session import ServerSession, parse_location
 
 
 def close(tenant: Tenant, row: Restore) -> None:
-    """Close the tenant to all processes, durably."""
+    """Durably close the tenant to all processes."""
     with transaction.atomic(using=CONTROL):
         Restore.objects.using(CONTROL).filter(pk=row.pk).update(phase=RestorePhase.SWAPPING)
         Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(
@@ -36,9 +36,9 @@ def close(tenant: Tenant, row: Restore) -> None:
 
 
 def exchange(server_session: ServerSession, tenant: Tenant, row: Restore, *, work: str) -> dict[str, object]:
-    """Swap the databases of a closed tenant; return both chains' heads, as recorded in the new database's audit log.
+    """Swap a closed tenant's databases; return both audit chains' heads, as recorded in the new database's audit log.
 
-    If the live database is gone, the new one takes its place and nothing is kept.
+    If the live database is gone, the new one takes its place, and no database is kept.
     """
     location = parse_location(tenant.database_url)
     server_session.ensure_login(location.role, location.password)
@@ -46,7 +46,7 @@ def exchange(server_session: ServerSession, tenant: Tenant, row: Restore, *, wor
     replaced = None
     if exists:
         server_session.close_to(row.live, location.role)
-        # A database that no longer accepts connections is kept without reading its head.
+        # A database that no longer accepts connections is kept, but its chain head is not read.
         with suppress(Error), owner_connection(server_session.server, row.live, work) as connection:
             replaced = chain_head(connection)
     heads = _bind(server_session, tenant, row, replaced, work)
@@ -55,7 +55,7 @@ def exchange(server_session: ServerSession, tenant: Tenant, row: Restore, *, wor
 
 
 def is_swapped(server_session: ServerSession, row: Restore) -> bool:
-    """Return True once the rename has committed: no database has the scratch name any more."""
+    """Return True once the rename is committed: no database has the scratch name any more."""
     return not server_session.database_exists(row.scratch)
 
 
@@ -66,7 +66,7 @@ def reopen(server_session: ServerSession, tenant: Tenant) -> None:
 
 
 def back_to_work(tenant: Tenant, **changes: object) -> None:
-    """Restore a closed tenant's previous status; call it in the transaction that records why."""
+    """Restore a closed tenant's previous status; call this in the transaction that records why."""
     status = Case(When(is_active=True, then=Value(TenantStatus.ACTIVE)), default=Value(TenantStatus.SUSPENDED))
     Tenant.objects.using(CONTROL).filter(pk=tenant.pk, status=TenantStatus.RESTORING).update(
         status=status,
@@ -79,7 +79,7 @@ def back_to_work(tenant: Tenant, **changes: object) -> None:
 def _bind(
     server_session: ServerSession, tenant: Tenant, row: Restore, replaced: ChainHead | None, work: str
 ) -> dict[str, object]:
-    """Record both chains' heads in the new database, to tell a restore from an unauthorized rollback."""
+    """Record both chains' heads in the new database, so that a restore can be told from an unauthorized rollback."""
     with (
         owner_connection(server_session.server, row.scratch, work) as connection,
         transaction.atomic(using=connection.alias),

@@ -22,11 +22,11 @@ from tenants.types import OnProgress, Progress, RestoreReport, ignore_progress
 def tenant_restore_undo(
     *, tenant_id: str, stop_runs: bool = False, on_progress: OnProgress = ignore_progress
 ) -> RestoreReport:
-    """Swap back, and keep the other database, so that this can be undone too.
+    """Swap the databases back, and keep the one that is replaced, so that the undo can be undone too.
 
-    Running runs block it unless `stop_runs` is set; they stay as they are in the database that is replaced.
+    Runs in progress block the undo unless `stop_runs` is set; in the replaced database, they stay as they are.
 
-    Raises what `tenant_restore` raises, and `RestoreRefused` if no replaced database is kept.
+    Raises what `tenant_restore` raises, and `RestoreRefused` if no replaced database was kept.
     """
     with workflow.exclusive_access(tenant_id, UNDO) as tenant:
         last = replaced_last(tenant_id)
@@ -56,7 +56,7 @@ def replaced_last(tenant_id: str) -> Restore:
 
 
 def _bring_forward(tenant: Tenant, server_session: ServerSession, row: Restore) -> None:
-    """Migrate the kept database to the fleet's version, which may be newer by now."""
+    """Migrate the kept database to the fleet's version, which may be newer than the database by now."""
     work, code = work_of(tenant), release()
     with owner_connection(server_session.server, row.scratch, work) as connection:
         history = history_read(connection)

@@ -1,4 +1,4 @@
-"""Verify that a backup can be restored: restore it into a scratch database and compare."""
+"""Verify that a backup can be restored, by restoring it into a scratch database and comparing."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ NAMED = 5
 def backups_verify(
     *, file: str | None = None, age_identity_file: str | None = None, on_progress: OnProgress = ignore_progress
 ) -> list[Verification]:
-    """Verify the given backup, or the newest one of every tenant; return one result for each.
+    """Verify the given backup, or the newest backup of each tenant; return one result per backup.
 
-    A backup is restored into a scratch database on its tenant's server. Schema, rows and audit chain are compared with
-    the manifest, and files that rows refer to with their digests. The catalogue keeps the result.
+    A backup is restored into a scratch database on its tenant's server. Its schema, rows and audit chain are compared
+    with the manifest, and the files that rows refer to with their digests. The result is stored in the catalogue.
     """
     age_identity_require(age_identity_file)
     if file:
@@ -52,7 +52,7 @@ def backups_verify(
 
 
 def _require_known(url: str) -> None:
-    """Raise if the path does not exist; but a missing catalogued backup is a result, which the catalogue keeps."""
+    """Raise if the path does not exist and is not catalogued; a missing catalogued backup is reported as a result."""
     place, name = source_file(url)
     catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
     if place.size(name) is None and not catalogued.exists():
@@ -62,7 +62,7 @@ def _require_known(url: str) -> None:
 def backup_verify(
     url: str, *, age_identity_file: str | None, on_progress: OnProgress = ignore_progress
 ) -> Verification:
-    """Verify one backup; the result names its problem, if any."""
+    """Verify one backup; the result states the problem, if any."""
     begun = time.monotonic()
     tenant_id, problem = "", ""
     try:
@@ -82,7 +82,7 @@ def backup_verify(
         on_progress(Progress(tenant_id, "files"))
         _require_files(file, file.manifest, age_identity_file)
     except SealError as error:
-        # More likely the age identity is wrong than the backup, so the catalogue keeps its last result.
+        # The age identity is more likely to be wrong than the backup, so the catalogue keeps its previous result.
         return Verification(url, tenant_id, str(error.message), round(time.monotonic() - begun, 1))
     except SeoGenError as error:
         problem = str(error.message)
@@ -94,7 +94,7 @@ def backup_verify(
 def build_throwaway(
     server_session: ServerSession, source: Source, expected: Expected, *, on_step: Callable[[str], None]
 ) -> Built:
-    """Build the database as a restore would, and drop it."""
+    """Build the database as a restore would, then drop it."""
     with throwaway(server_session) as scratch:
         return build(scratch, source, expected, release(), work=f"check {scratch.database[-12:]}", on_step=on_step)
 
@@ -111,7 +111,7 @@ def expected_of(manifest: Manifest, is_ours: bool) -> Expected:
 
 @contextmanager
 def timed(timing_s: dict[str, float]) -> Iterator[Callable[[str], None]]:
-    """Yield a callback for the start of each step; store each step's seconds in `timing_s`."""
+    """Yield a callback to call at the start of each step; store each step's duration in seconds in `timing_s`."""
     current, begun = "", time.monotonic()
 
     def on_step(step: str) -> None:
@@ -136,13 +136,13 @@ def _newest() -> list[str]:
 
 
 def _server(manifest: Manifest) -> DatabaseServer:
-    """Return the tenant's server, or the default one if the tenant does not exist here."""
+    """Return the tenant's server, or the default server if the tenant does not exist here."""
     tenant = Tenant.objects.using(CONTROL).select_related("server").filter(pk=manifest.tenant_id).first()
     return tenant.server if tenant and tenant.server else server_for_new_tenant(None)
 
 
 def _require_files(file: BackupFile, manifest: Manifest, age_identity_file: str | None) -> None:
-    """Compare files with the rows' digests: those in the backup's tar file, or in the storage if there is none."""
+    """Compare the files in the backup's tar file, or in the storage if there is none, with the rows' digests."""
     wanted = {artifact.path: artifact.digest for artifact in manifest.artifacts}
     if manifest.storage is None:
         refs = [FileRef(artifact.path, artifact.digest, artifact.size_bytes) for artifact in manifest.artifacts]

@@ -1,7 +1,8 @@
-"""Shared by restore and undo: the record, the swap, and recovery of an interrupted operation.
+"""What restore and undo share: the record, the swap, and the recovery of an interrupted operation.
 
-The phase (`tenants.models.RestorePhase`) says what is durable. `building`: nothing was replaced, so recovery undoes it.
-`swapping`: the names of the databases show whether the swap happened. `serving`: it happened, so recovery finishes it.
+The phase (`tenants.models.RestorePhase`) says what is durable. `building`: nothing has been replaced, so recovery
+undoes the operation. `swapping`: the names of the databases show whether the swap happened. `serving`: the swap
+happened, so recovery finishes the operation.
 """
 
 from __future__ import annotations
@@ -63,14 +64,14 @@ RESTORABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def work_of(tenant: Tenant) -> str:
-    """Return the application name of our server sessions, by which a killed process's sessions are recognized."""
+    """Return the application name of our server sessions, by which sessions of a killed process are recognized."""
     return work_name(KIND, tenant.identity)
 
 
 @contextmanager
 def exclusive_access(tenant_id: str, kind: str) -> Iterator[Tenant]:
     """Lock the tenant and block fleet migrations; errors carry the tenant id."""
-    # A running migration or tenant creation ends soon, or was interrupted; don't wait for it in an emergency.
+    # A migration or tenant creation either ends soon or was interrupted: in an emergency, don't wait long for it.
     with fleet_shared(wait_s=settings.OPERATION_WAIT_S), tenant_lock(tenant_id, kind):
         require_finished(tenant_id)
         tenant = tenant_get(tenant_id)
@@ -86,7 +87,7 @@ def exclusive_access(tenant_id: str, kind: str) -> Iterator[Tenant]:
 
 
 def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
-    """Refuse while runs are running; a database that is gone or refuses connections has none."""
+    """Refuse while runs are in progress; a database that is gone or refuses connections counts as having none."""
     runs: list[str] = []
     if server_session.database_exists(database_of(tenant)):
         with (
@@ -104,7 +105,7 @@ def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
 
 
 def statuses_of(tenant: Tenant, server_session: ServerSession, runs: Collection[str]) -> dict[str, str]:
-    """Return {run id: status} for those in the live database; {} if it is gone or refuses connections."""
+    """Return {run id: status} for those of the runs in the live database; {} if it is gone or refuses connections."""
     if server_session.database_exists(database_of(tenant)):
         with (
             suppress(Error),
@@ -115,7 +116,7 @@ def statuses_of(tenant: Tenant, server_session: ServerSession, runs: Collection[
 
 
 def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "", given: Given | None = None) -> Restore:
-    """Record the operation before it starts, with the databases it will create and the files it will read."""
+    """Record an operation before it starts, with the databases that it will create and the files that it will read."""
     with transaction.atomic(using=CONTROL):
         operation = operation_begin(tenant_id=tenant.id, kind=kind)
         row = Restore.objects.using(CONTROL).create(
@@ -135,7 +136,7 @@ def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "", given: G
 def build_for(
     tenant: Tenant, server_session: ServerSession, source: Source, row: Restore, on_progress: OnProgress
 ) -> Built:
-    """Build the tenant's database from the source, in the scratch database that the record names."""
+    """Build the tenant's database from the source, in the scratch database named in the record."""
     return build(
         Scratch(server_session, row.scratch, row.scratch),
         source,
@@ -147,7 +148,7 @@ def build_for(
 
 
 def note_built(row: Restore, **report: object) -> None:
-    """Save the results so far, so that `recover` can continue from here."""
+    """Save the results so far so that `recover` can continue from here."""
     row.report = report
     row.save(using=CONTROL, update_fields=["report"])
 
@@ -165,9 +166,9 @@ def undone_on_failure(server_session: ServerSession, tenant: Tenant, row: Restor
 
 
 def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_progress: OnProgress) -> int:
-    """Set a restore point on the server, then close, swap, open; return how many milliseconds it was closed.
+    """Set a restore point on the server, close the tenant, swap, reopen it; return how long it was closed, in ms.
 
-    A failure before the rename undoes everything. After the rename, `recover` has to finish it.
+    If it fails before the rename, everything is undone. After the rename, `recover` has to finish the operation.
     """
     with undone_on_failure(server_session, tenant, row):
         restore_point(server_session.server, reason=KIND, tenant_id=tenant.id)
@@ -180,7 +181,7 @@ def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_prog
         on_progress(Progress(tenant.id, "open"))
         _serve(server_session, tenant, row, heads)
     except BaseException as failure:
-        # The connection itself may have failed.
+        # The connection itself may be what failed.
         connections[CONTROL].close()
         try:
             happened = swap.is_swapped(server_session, row)
@@ -206,7 +207,7 @@ def finish(
 ) -> RestoreReport:
     """Finish after the swap: restore files, list the differences, complete the record.
 
-    Raises `RestoreUnfinished` if that fails; the tenant is online meanwhile.
+    Raises `RestoreUnfinished` if that fails; the tenant is online even then.
     """
     on_progress(Progress(tenant.id, "reconcile"))
     try:
@@ -231,7 +232,7 @@ def finish(
 
 
 def recover(operation: TenantOperation, on_progress: OnProgress, age_identity_file: str | None) -> None:
-    """Finish an interrupted restore or undo; raise `RestoreRefused` if it had to be rolled back."""
+    """Finish an interrupted restore or undo; raise `RestoreRefused` if it had to be undone instead."""
     row = Restore.objects.using(CONTROL).select_related("operation").get(pk=operation.pk)
     tenant = tenant_get(operation.tenant_id)
     with ServerSession(tenant.require_server(), database_prefix(), work_of(tenant)) as server_session:
@@ -255,12 +256,12 @@ def _undo(server_session: ServerSession, tenant: Tenant, row: Restore, reason: s
         swap.back_to_work(tenant)
         Restore.objects.using(CONTROL).filter(pk=row.pk).update(phase=RestorePhase.DONE)
         operation_end(row.operation, OperationStatus.UNDONE, error=reason)
-        # Not the reason, which may quote database contents.
+        # The entry omits the reason, which may quote database contents.
         audit(row, "tenant.restore.undo", source=row.source, kept=row.kept)
 
 
 def _serve(server_session: ServerSession, tenant: Tenant, row: Restore, heads: dict[str, object]) -> None:
-    """Open the tenant on its new database, durably; start keeping the replaced one, if any."""
+    """Durably open the tenant on its new database; set how long the replaced database, if any, is kept."""
     built = row.report or {}
     kept = server_session.database_exists(row.kept)
     with transaction.atomic(using=CONTROL):
@@ -272,7 +273,7 @@ def _serve(server_session: ServerSession, tenant: Tenant, row: Restore, heads: d
             schema_stamp="",
             schema_checked_at=Now(),
         )
-        # An undo turns the kept database into the live one, so no kept one is left.
+        # An undo turns the kept database into the live one, so the restore that kept it no longer has a kept database.
         Restore.objects.using(CONTROL).filter(tenant_id=tenant.id, kept=row.scratch).update(kept_until=None)
         row.phase = RestorePhase.SERVING
         row.kept_until = timezone.now() + timedelta(days=settings.RESTORE_UNDO_DAYS) if kept else None
@@ -281,7 +282,7 @@ def _serve(server_session: ServerSession, tenant: Tenant, row: Restore, heads: d
 
 
 def _heads(server_session: ServerSession, tenant: Tenant, row: Restore) -> dict[str, object]:
-    """Read the two chains' heads back from the restored database's audit log."""
+    """Read both audit chains' heads back from the restored database's audit log."""
     with owner_connection(server_session.server, row.live, work_of(tenant)) as connection:
         entries = AuditLog.objects.using(connection.alias).filter(action="tenant.restore")
         details = entries.order_by("-sequence").values_list("details", flat=True).first() or {}

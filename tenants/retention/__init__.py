@@ -1,1 +1,1 @@
-"""Daily backups, and removal of what has expired."""
+"""Daily backups, and the removal of what has expired."""

@@ -1,4 +1,4 @@
-"""The daily job of Celery beat: back up all tenants and servers, then prune."""
+"""Celery beat's daily job: back up all tenants and servers, then prune."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tenants.retention.prune import backup_prune
 
 LOCK = "seo-gen:backup-daily"
 ACTION = "backup.daily"
-# A daily backup that finished less than this ago counts as today's, even if BACKUP_DAILY_HOUR changed since.
+# A daily backup that finished more recently than this counts as today's, even if BACKUP_DAILY_HOUR has changed since.
 ONCE_WITHIN = timedelta(hours=12)
 
 
 def backup_daily() -> list[str]:
-    """Back up every tenant with its files to BACKUP_DAILY_OUTPUT, then servers, then prune; return the failures.
+    """Back up every tenant and its files to BACKUP_DAILY_OUTPUT, then the servers, then prune; return the failures.
 
-    Servers whose log is archived get a base backup in CLUSTER_BACKUP_OUTPUT. Each failure is one sentence.
-    Does nothing if it is not due: the task message may be delivered twice, or come from anyone who can write to the
-    broker. A killed run records no end, so it runs again. Raises `TenantBusy` if another process is running it.
+    Servers whose WAL is archived get a base backup in CLUSTER_BACKUP_OUTPUT. Each failure is one sentence.
+    Does nothing if the job is not due, since its task message may be delivered twice, or come from anyone who can write
+    to the broker. A killed job records no end, so it runs again. Raises `TenantBusy` if another process is running it.
     """
     with advisory_lock(LOCK, wait_s=1, busy=lambda: TenantBusy("*", "daily backup")):
         if not _is_due():

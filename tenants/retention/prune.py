@@ -1,4 +1,4 @@
-"""Remove expired backups, and expired databases that restores replaced."""
+"""Remove expired backups, and expired databases that were replaced by restores."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from tenants.servers.session import ServerSession
 class PrunedItem:
     """One item that was removed (or would be, with `dry_run`), or the problem that prevented it."""
 
-    # "" for a server's items.
+    # "" if the item belongs to a server.
     tenant_id: str
-    # "backup", "replaced database", "base backup", "archived log" or "superseded rows".
+    # One of "backup", "replaced database", "base backup", "archived log" and "superseded rows".
     kind: str
     what: str
     problem: str = ""
 
 
 def backup_prune(*, days: int | None = None, dry_run: bool = False) -> list[PrunedItem]:
-    """Remove backups older than `days` (None: the setting's), and expired replaced databases.
+    """Remove backups older than `days` (None: BACKUP_RETENTION_DAYS), and expired replaced databases.
 
-    Also removes servers' base backups and archived WAL, by CLUSTER_BACKUP_RETENTION_DAYS, and data of erased tenants
-    that is left in the control database's files; a dry run skips these.
+    Also removes servers' base backups and archived WAL according to CLUSTER_BACKUP_RETENTION_DAYS, and erased tenants'
+    data that is left in the control database's files; a dry run skips these.
 
     A tenant's newest completed backup is never removed, and neither are exports, which someone asked for explicitly.
-    Failures are reported and tried again the next time.
+    Failures are reported, and retried the next time.
     """
     pruned = _prune_backups(settings.BACKUP_RETENTION_DAYS if days is None else days, dry_run) + _prune_kept(dry_run)
     return pruned if dry_run else pruned + _prune_superseded() + _prune_clusters()
@@ -73,9 +73,9 @@ def _try(backup: Backup) -> str:
 
 
 def backup_remove(backup: Backup) -> None:
-    """Remove a backup's files, manifest first, then update its record; raise `PlaceError`. Safe to repeat.
+    """Remove a backup's files, manifest first, then update its record. Raises `PlaceError`. Safe to repeat.
 
-    The audit entry comes first: file removal is not transactional, and no file may vanish unrecorded.
+    The audit entry is written first: file removal is not transactional, and no file may disappear unrecorded.
     """
     place = place_at(backup.place)
     with transaction.atomic(using=CONTROL):
@@ -137,9 +137,9 @@ def _drop(row: Restore) -> str:
 
 
 def kept_drop(row: Restore) -> None:
-    """Drop the database that a restore replaced, and the files it kept aside. Safe to repeat.
+    """Drop the database that a restore replaced, and remove the files that it set aside. Safe to repeat.
 
-    The caller holds the tenant's lock. The audit entry comes first, as in `backup_remove`.
+    The caller must hold the tenant's lock. The audit entry is written first, as in `backup_remove`.
     """
     tenant = tenant_get(row.tenant_id)
     with transaction.atomic(using=CONTROL):
@@ -151,7 +151,8 @@ def kept_drop(row: Restore) -> None:
             details={"operation": str(row.pk), "kept": row.kept},
         )
     if tenant.server is not None:
-        # Files are not transactional: without a commit in between, recovery to just before would still lose them.
+        # Dropping a database deletes files, which is not transactional: unless something is committed first, recovery
+        # to just before the drop would still lose the files.
         restore_point(tenant.server, reason="prune", tenant_id=tenant.id)
         with ServerSession(tenant.server, database_prefix(), work_name("prune", tenant.identity)) as server_session:
             server_session.drop_database(row.kept)

@@ -1,6 +1,6 @@
-"""The bundle: a tar file with a tenant's dump, files, audit log and the LLM configuration that it needs.
+"""The bundle: a tar file with a tenant's dump, files and audit log, and the LLM configuration that the tenant needs.
 
-Its members are in this order, so that it can be read as a stream: manifest.json, with the digests of the others;
+So that a bundle can be read as a stream, its members are in this order: manifest.json, with the digests of the others;
 control.json, with providers, models and pipeline; audit.jsonl, the audit log with its chain; dump; storage.tar.
 """
 
@@ -30,17 +30,17 @@ from tenants.files.tar import File, content_of, tar_open, tar_read
 from tenants.restore.sources import BEGINNING_BYTES, Unfit
 
 MANIFEST, CONTROL_ROWS, AUDIT, DUMP, STORAGE = "manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar"
-# Parts that are read into memory, and their maximum size: far more than any installation needs.
+# Parts that are read into memory, and their maximum size, which is far more than any installation needs.
 IN_MEMORY = (MANIFEST, CONTROL_ROWS)
 MAX_DOCUMENT_BYTES = MAX_BYTES
 MAX_LINE_BYTES = 16 * 2**20
-# How many files there may be that no row refers to: leftovers of restores.
+# The maximum number of files that no row refers to; such files are left behind by restores.
 UNREFERENCED_FILES = 10_000
 
 
 @dataclass(frozen=True)
 class BundlePart:
-    """A finished part, ready to be written."""
+    """A complete part, ready to be written."""
 
     name: str
     content: IO[bytes]
@@ -69,7 +69,7 @@ def bundle_write(parts: list[BundlePart], target: IO[bytes]) -> None:
 def bundle_open(place: Place, name: str, age_identity_file: str | None) -> Iterator[Bundle]:
     """Yield a bundle for reading, decrypted if necessary. Raises `Unfit` if it is damaged or not a bundle.
 
-    A caller that uses more than the manifest must have recorded the reading (`tenants.files.files_read`).
+    A caller that uses more than the manifest must already have recorded the read (`tenants.files.files_read`).
     """
     with place.open(name) as file, place.reading(name):
         tally = Tally(file)
@@ -94,7 +94,7 @@ def _reading(stream: IO[bytes]) -> Iterator[Bundle]:
 
 
 class Bundle:
-    """A bundle that is read from beginning to end; each part must match the manifest."""
+    """A bundle, which is read from beginning to end; each part must match the manifest."""
 
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
@@ -105,7 +105,7 @@ class Bundle:
         self._expected = {part.name: part for part in self.manifest.parts}
 
     def size_of(self, name: str) -> int | None:
-        """Return the part's size in bytes according to the manifest; None if it does not list the part."""
+        """Return the part's size in bytes according to the manifest; None if the manifest does not list the part."""
         return self._expected[name].size_bytes if name in self._expected else None
 
     def control_rows(self) -> LLMConfiguration:
@@ -117,18 +117,18 @@ class Bundle:
             raise Unfit(_("%(part)s is not valid.") % {"part": CONTROL_ROWS}) from error
 
     def audit_check(self) -> tuple[int | None, ChainHead]:
-        """Verify the audit log's chain (`audit.log.file_format.lines_check`)."""
+        """Verify the audit log's chain; return what `audit.log.file_format.lines_check` returns."""
         with self.part(AUDIT) as stream:
             return lines_check(_lines(stream), self.manifest.chain_identity)
 
     def skip(self, name: str) -> None:
-        """Read a part to its end, to check it against the manifest."""
+        """Read a part to its end in order to check it against the manifest."""
         with self.part(name):
             pass
 
     @contextmanager
     def part(self, name: str) -> Iterator[IO[bytes]]:
-        """Yield a part as a stream. Raises `Unfit` at the end of the block if it does not match the manifest."""
+        """Yield a part as a stream. Raises `Unfit` at the end of the block if the part does not match the manifest."""
         with _damage_as_unfit():
             tally = Tally(self._next(name))
             yield cast(IO[bytes], tally)
@@ -138,7 +138,7 @@ class Bundle:
             raise Unfit(_("%(part)s was damaged or altered: its sha256 is not the manifest's.") % {"part": name})
 
     def files(self, stream: IO[bytes]) -> Iterator[File]:
-        """Yield the files in the part STORAGE; the number of files that no row refers to is limited."""
+        """Yield the files in the part STORAGE; limit the number of files that no row refers to."""
         return tar_read(stream, at_most=len(self.manifest.artifacts) + UNREFERENCED_FILES)
 
     def end(self) -> None:
@@ -149,7 +149,7 @@ class Bundle:
             raise Unfit(_("The file contains %(part)r, which is not part of a bundle.") % {"part": more.name})
 
     def _next(self, name: str) -> IO[bytes]:
-        """Return the next part's content; an unexpected part is refused unread."""
+        """Return the next part's content; refuse an unexpected part without reading it."""
         member = self._archive.next()
         if member is None or member.name != name:
             raise Unfit(_("The file is not a seo-gen bundle, or is incomplete: %(part)s is missing.") % {"part": name})

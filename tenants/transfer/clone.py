@@ -1,4 +1,4 @@
-"""Restore into a new tenant: an independent copy beside the original."""
+"""Restore into a new tenant, which is an independent copy of the original."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def tenant_clone(
 ) -> CloneReport:
     """Create the tenant `new_id` from a backup of `tenant_id`, or from its state at `to_time` (aware).
 
-    It gets its own identity, role and storage paths; the files that its rows refer to are copied. Its audit log
-    continues the original's, as `chain_identity` records. An erased tenant is restored this way only with a reason in
-    `from_erased`, which is recorded. Raises `TenantExists`, `ErasedTenant`, `RestoreRefused` and what `tenant_restore`
-    raises; nothing is left behind then.
+    The new tenant gets its own identity, role and storage paths; the files that its rows refer to are copied. Its audit
+    log continues the original's, as recorded in `chain_identity`. An erased tenant is only restored this way if
+    `from_erased` gives a reason, which is recorded. Raises `TenantExists`, `ErasedTenant`, `RestoreRefused` and what
+    `tenant_restore` raises; nothing is then left behind.
     """
     validate_id(new_id)
     origin = tenant_get(tenant_id)
@@ -110,13 +110,13 @@ def tenant_clone(
 
 
 def _former_server(erasure: Erasure | None) -> DatabaseServer | None:
-    """Return the server that an erased tenant was on, whose base backups may still contain it."""
+    """Return the server that an erased tenant was on; the server's base backups may still contain the tenant."""
     return DatabaseServer.objects.using(CONTROL).filter(pk=erasure.server).first() if erasure else None
 
 
 @contextmanager
 def _refusing(new_id: str) -> Iterator[None]:
-    """Turn every error into a `RestoreRefused` that names the new tenant."""
+    """Turn errors into a `RestoreRefused` that names the new tenant."""
     try:
         with disk_failures_told():
             yield
@@ -129,7 +129,7 @@ def _refusing(new_id: str) -> Iterator[None]:
 
 
 def _files(origin: Tenant, file: BackupFile | None, age_identity_file: str | None) -> Iterator[File]:
-    """Yield (name, content) of the backup's files if it has any, then of the original tenant's storage."""
+    """Yield (name, content) of the files in the backup, if any, then of those in the original tenant's storage."""
     if file and file.manifest and file.manifest.storage:
         with opened(file.place, file.manifest.storage.name, file.manifest.storage, age_identity_file) as stream:
             yield from tar_read(stream)

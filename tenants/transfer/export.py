@@ -35,8 +35,8 @@ def tenant_export(
 ) -> Backup:
     """Write the tenant's bundle to the file `output` (a path or s3://bucket/key), and return its record.
 
-    Encrypted like a `tenant_backup`. An existing file is not overwritten. Raises `UnknownTenant`, `TenantNotActive`,
-    `BackupFailed`, `PlaceError`; no partial file is left then.
+    It is encrypted as in `tenant_backup`. An existing file is not overwritten. Raises `UnknownTenant`,
+    `TenantNotActive`, `BackupFailed`, `PlaceError`; no partial file is then left behind.
     """
     recipient = recipient_for(recipient)
     tenant = _exportable(tenant_id)
@@ -63,8 +63,8 @@ def tenant_export_stream(
 ) -> Streamed:
     """Write the tenant's bundle to `target`, such as standard output, as `tenant_export` writes it to a file.
 
-    Nothing is written before all parts are collected and the entry "tenant.export" is committed. It is not in the
-    catalogue, but a certificate of erasure lists it. Raises what `tenant_export` raises.
+    Nothing is written until all parts are collected and the audit entry "tenant.export" is committed. The bundle is not
+    in the catalogue, but an erasure certificate lists it. Raises what `tenant_export` raises.
     """
     recipient = recipient_for(recipient)
     tenant = _exportable(tenant_id)
@@ -87,7 +87,7 @@ def _exportable(tenant_id: str) -> Tenant:
 
 
 def _require_new(place: Place, name: str) -> None:
-    """Require a file name that is not in use; the name of a removed export may be reused."""
+    """Require that the file name is not in use; the name of a removed export can be reused."""
     if place.size(name) is not None:
         raise PlaceError(
             _("%(path)s already exists.") % {"path": place.path(name)},
@@ -109,7 +109,7 @@ def _require_new(place: Place, name: str) -> None:
 def _parts(
     tenant: Tenant, backup: Backup, stack: ExitStack, on_progress: OnProgress
 ) -> tuple[Manifest, list[BundlePart]]:
-    """Collect every part in an unnamed file, which a killed process cannot leave behind."""
+    """Collect each part in an unnamed file, which a killed process cannot leave behind."""
     work = f"export {backup.pk}"
     on_progress(Progress(tenant.id, "snapshot"))
     with snapshot(tenant, work=work) as taken:
@@ -134,7 +134,7 @@ def _write_bundle(manifest: Manifest, parts: list[BundlePart], tally: Tally, rec
 
 
 def _as_stored(manifest: Manifest, tally: Tally) -> Manifest:
-    """Return the manifest for the catalogue, whose file is the bundle as stored."""
+    """Return the manifest for the catalogue; there, the described file is the bundle as stored."""
     file = manifest.file.model_copy(update={"sha256": tally.sha256, "size_bytes": tally.size_bytes})
     return manifest.model_copy(update={"file": file, "storage": None})
 

@@ -47,10 +47,10 @@ def tenant_import(
 ) -> CloneReport:
     """Create a tenant from a bundle, under its own id or `new_id`, and return a report.
 
-    Under its own id it keeps its identity; under another it gets a new one, and its audit log continues the old chain.
-    Providers, models and steps that are missing here are added; existing ones are not changed. The bundle of a tenant
-    that was erased here is refused unless `from_erased` gives a reason, which is recorded. Raises `TenantExists`, or
-    `ImportRefused` with the reason; nothing is left behind then.
+    Under its own id, the tenant keeps its identity; under another id, it gets a new identity, and its audit log
+    continues the old chain. Providers, models and steps that are missing here are added; existing ones are not changed.
+    The bundle of a tenant that was erased here is refused unless `from_erased` gives a reason, which is recorded.
+    Raises `TenantExists`, or `ImportRefused` with the reason; nothing is then left behind.
     """
     place, name = source_file(file)
     with _refusing(place.path(name)), ExitStack() as stack:
@@ -97,7 +97,7 @@ def tenant_import(
 
 @contextmanager
 def _refusing(file: str) -> Iterator[None]:
-    """Turn every error into an `ImportRefused` that names the file."""
+    """Turn errors into an `ImportRefused` that names the file."""
     try:
         with disk_failures_told():
             yield
@@ -108,7 +108,7 @@ def _refusing(file: str) -> Iterator[None]:
 
 
 def _checked_first(new_id: str | None, server_name: str | None, age_identity_file: str | None) -> DatabaseServer:
-    """Check what does not need the bundle, since reading it may take hours; return the server."""
+    """Check what does not need the bundle, since reading a bundle may take hours; return the new tenant's server."""
     if new_id is not None:
         validate_id(new_id)
     age_identity_require(age_identity_file)
@@ -125,10 +125,10 @@ def _require_twice_readable(place: Place, name: str) -> None:
 
 @dataclass(frozen=True)
 class BundleDump:
-    """The dump in a bundle, as a source to build from."""
+    """The dump in a bundle, as a source to build a database from."""
 
     bundle: Bundle
-    # Never trusted, whoever made it.
+    # A bundle's dump is never trusted, no matter who made it.
     is_ours: bool = False
 
     @property
@@ -149,9 +149,9 @@ class BundleDump:
 
 
 def _examined(bundle: Bundle) -> LLMConfiguration:
-    """Read the whole bundle before anything is created.
+    """Read and check the whole bundle before anything is created; return its LLM configuration.
 
-    The audit log's chain must be intact, and must end where the manifest says.
+    The audit log's chain must be intact, and must end where the manifest says that it ends.
     """
     configuration = bundle.control_rows()
     manifest = bundle.manifest
@@ -169,7 +169,7 @@ def _examined(bundle: Bundle) -> LLMConfiguration:
 
 
 def _require_same(bundle: Bundle, manifest: Manifest) -> None:
-    """Refuse a file that was replaced since the check. Its parts are then compared with the manifest again."""
+    """Refuse a file that was replaced since the check. Its parts are checked against the manifest again when read."""
     if bundle.manifest != manifest:
         raise Unfit(_("The file was replaced while it was being read."), code="bundle_replaced")
     bundle.skip(CONTROL_ROWS)

@@ -1,8 +1,9 @@
 """Create a new tenant from another tenant's data: a clone or an import.
 
-1. record tenant and operation; 2. build and verify the tenant's database, as a restore does; 3. give it the new
-tenant's identity and paths, and settle unfinished runs; 4. files; 5. role and access; 6. active. No one can use the
-tenant before 6, so a failure or an interruption before that is undone.
+1. record the tenant and the operation; 2. build and verify the tenant's database, as a restore does; 3. give the
+database the new tenant's identity and paths, and settle unfinished runs; 4. store the files; 5. give the tenant's role
+access; 6. activate the tenant. No one can use the tenant before step 6, so a failure or interruption before that is
+undone.
 """
 
 from __future__ import annotations
@@ -89,9 +90,9 @@ def newcomer(
     origin: Reader | None = None,
     on_progress: OnProgress,
 ) -> Iterator[Newcomer]:
-    """Record a tenant that the block creates; if the block fails, remove what it created.
+    """Record a tenant that the block creates; if the block fails, remove what it has created.
 
-    `given` are the files that it is made from, if any, and `origin` is the tenant whose data they hold.
+    `given` specifies the files that the tenant is made from, if any; `origin` is the tenant whose data they contain.
 
     Raises `TenantExists`, and what the block raises.
     """
@@ -120,7 +121,7 @@ def newcomer(
 
 
 def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
-    """Build the database from the source, and make it the new tenant's."""
+    """Build the database from the source, and give it the new tenant's identity and paths."""
     built = build(made.scratch, source, expected, release(), work=made.work, on_step=made.at)
     made.at("identity")
     with (
@@ -150,7 +151,7 @@ def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
 
 
 def take_files(made: Newcomer, files: Iterable[File]) -> list[str]:
-    """Store those `files` (name under the prefix, content) that rows refer to; return the paths still missing."""
+    """Store the `files` (name under the prefix, content) that rows refer to; return the paths still missing."""
     made.at("files")
     with owner_connection(made.server_session.server, made.database, made.work) as connection:
         wanted = {file.path: file.digest for file in contents().files(connection.alias)}
@@ -158,7 +159,7 @@ def take_files(made: Newcomer, files: Iterable[File]) -> list[str]:
     digests = {path.removeprefix(prefix): digest for path, digest in wanted.items() if is_beneath(made.tenant.id, path)}
     for name, content in matching(files, digests):
         tenant_storage.write_all({prefix + name: content})
-        # The backup and the storage may both have a file: the first one will do.
+        # A file may be in both the backup and the storage; the first match is used.
         del digests[name], wanted[prefix + name]
     return sorted(wanted)
 
@@ -186,7 +187,7 @@ def activate(made: Newcomer, built: Built) -> Tenant:
 
 
 def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
-    """Undo an interrupted clone or import; always raises `RestoreRefused`, which reports that."""
+    """Undo an interrupted clone or import, then raise `RestoreRefused` to report the interruption."""
     tenant = tenant_get(operation.tenant_id)
     assert tenant.server is not None  # a tenant that we create always has one
     work = work_name(operation.kind, tenant.identity)
@@ -223,7 +224,7 @@ def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: 
 
 
 def _undo(made: Newcomer, reason: str) -> None:
-    """Remove database, roles, files and row: no customer ever used them."""
+    """Remove the tenant's database, roles, files and row, which no customer has ever used."""
     made.scratch.drop()
     made.server_session.drop_role(parse_location(made.tenant.database_url).role)
     tenant_storage.remove([one.path for one in objects_of(made.tenant.id)])
@@ -231,7 +232,7 @@ def _undo(made: Newcomer, reason: str) -> None:
         Tenant.objects.using(CONTROL).filter(pk=made.tenant.pk, status=TenantStatus.PROVISIONING).delete()
         Restore.objects.using(CONTROL).filter(pk=made.operation.pk).update(phase=RestorePhase.DONE)
         operation_end(made.operation, OperationStatus.UNDONE, error=reason)
-        # Without the reason, which may quote the database's contents.
+        # The entry omits the reason, which may quote database contents.
         _audit(made.tenant, made.operation, ".undo")
 
 
