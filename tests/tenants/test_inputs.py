@@ -67,7 +67,7 @@ WRONG = [
         "--tenant-id {id} --backup-file {file} --age-identity-file {text}",
         "it contains no age identity",
     ),
-    ("tenant_restore", "--tenant-id {id} --backup-file {sealed}", "no identity that could open it was given"),
+    ("tenant_restore", "--tenant-id {id} --backup-file {sealed}", "no age identity was given to decrypt it"),
     ("tenant_restore", "--tenant-id {other} --backup-file {file}", "The backup is of tenant {id}"),
     ("tenant_restore", "--tenant-id nobody --backup-file {file}", "There is no tenant 'nobody'"),
     ("tenant_restore", "--tenant-id {id} --to-time yesterday", "'yesterday' is not a valid time"),
@@ -271,7 +271,7 @@ def test_an_export_that_cannot_be_written_on_is_recorded_as_failed(tenant: Tenan
 def test_a_bundle_is_not_for_a_terminal(tenant: Tenant) -> None:
     out = StringIO()
     out.isatty = lambda: True  # type: ignore[method-assign]
-    with pytest.raises(CommandError, match="not to a terminal"):
+    with pytest.raises(CommandError, match="standard output is a terminal"):
         call_command("tenant_export", "--tenant-id", tenant.id, "--output", "-", stdout=out, stderr=StringIO())
     call_command("tenant_backup", "--tenant-id", tenant.id, "--output", "-", "--format", "plain", stdout=out)
     assert "CREATE TABLE public.runs" in out.getvalue()

@@ -183,7 +183,7 @@ def test_a_restore_asks_at_a_terminal(tenant: Tenant, tmp_path: Path) -> None:
     words = ("tenant", "restore", "--tenant-id", tenant.id, "--backup-file", str(file))
     refused = seo_gen_at_terminal(*words, typed="no")
     assert refused.returncode == 1 and "Nothing was done." in refused.screen and is_marked(tenant)
-    assert f"The database of tenant {tenant.id} is going to be replaced" in refused.screen
+    assert f"The database of tenant {tenant.id} will be replaced" in refused.screen
     done = seo_gen_at_terminal(*words, "--json", typed=tenant.id)
     assert done.returncode == 0 and f"Type {tenant.id} to continue: " in done.screen and not is_marked(tenant)
     # The question is not in the file that the document goes to.

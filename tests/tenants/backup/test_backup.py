@@ -308,7 +308,7 @@ def test_verification_finds_damage_and_missing_files(tenant: Tenant, tmp_path: P
     tenant_storage.remove([output])
     found = backup_verify(file, age_identity_file=None)
     told = "Backup files are missing or changed in the storage: 1 of 2 ("
-    assert found.problem == f"{told}{output})"
+    assert found.problem == f"{told}{output})."
     assert content is not None
     tenant_storage.write_all({output: content})
     with open(file, "r+b") as damaged:
@@ -357,7 +357,7 @@ def test_orphans_are_listed_and_removed_once_unneeded(tenant: Tenant, tmp_path: 
     Restore.objects.filter(tenant_id=tenant.id).update(kept_until=timezone.now() - timedelta(seconds=1))
     backup_prune()
     result = seo_gen("tenant", "orphans", "--tenant-id", tenant.id, "--remove")
-    assert result.returncode == 1 and "2 files of tenant" in result.stderr and "Give --confirm" in result.stderr
+    assert result.returncode == 1 and "2 files of tenant" in result.stderr and "Pass --confirm" in result.stderr
     result = seo_gen("tenant", "orphans", "--tenant-id", tenant.id, "--remove", "--confirm")
     assert result.returncode == 0 and result.stdout.count(str(lost)) == 2 and "Removed: 2 files." in result.stdout
     assert all(str(kept) in one.path for one in tenant_storage.objects_of(tenant.id))

@@ -50,7 +50,7 @@ def test_a_backup_leaves_them_out_and_says_so(littered: Tenant, tmp_path: Path, 
 def test_the_command_names_the_tenant(littered: Tenant, tmp_path: Path) -> None:
     told, shown = StringIO(), StringIO()
     call_command("tenant_backup", tenant_id=littered.id, output=str(tmp_path), stdout=shown, stderr=told)
-    assert f"Tenant {littered.id} holds large objects, which its backup leaves out" in told.getvalue()
+    assert f"Tenant {littered.id} has large objects, which its backup does not include" in told.getvalue()
     call_command("tenant_backup", "--json", tenant_id=littered.id, output=str(tmp_path), stdout=(shown := StringIO()))
     assert json.loads(shown.getvalue())[0]["backup"]["large_objects_left_out"] == 2
 

@@ -534,7 +534,7 @@ def test_verify_finds_data_that_came_back(tenant: Tenant, tmp_path: Path) -> Non
     tenant_storage.erase_all(tenant.id)
     add_messages((tenant, "late"))
     cache.set(cache_key(tenant.id, "x"), 1)
-    assert [one[:29] for one in problems(tenant)] == ["The broker holds 2 messages f", "The cache holds 1 key for it."]
+    assert [one[:28] for one in problems(tenant)] == ["The broker holds 2 messages ", "The cache holds 1 key for it"]
     forge(row, "certificate = %s", Jsonb({**certificate_of(row), "tenant_id": "another"}))
     assert any("The certificate is not the one that was issued" in one for one in problems(tenant))
     forge(row, "certificate = %s", Jsonb(certificate_of(row)))
@@ -560,7 +560,7 @@ def test_unconfirmed_deletion_does_nothing(tenant: Tenant) -> None:
     before = everything_of(tenant)
     result = seo_gen("tenant", "delete", "--tenant-id", tenant.id)
     assert result.returncode == 1
-    assert "Give --confirm" in result.stderr and "It has no backup." in result.stderr
+    assert "Pass --confirm" in result.stderr and "It has no backup." in result.stderr
     assert everything_of(tenant) == before
 
 

@@ -51,10 +51,10 @@ def test_it_is_set_once_and_removed_with_entries_that_do_not_hold_it() -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("cp /archive/%f somewhere", "must hold %f"),
-        ("cp /archive/file %p", "must hold %f"),
-        ("fetch %f %p %x", "no other codes"),
-        ("fetch %f %p %", "no other codes"),
+        ("cp /archive/%f somewhere", "must contain %f"),
+        ("cp /archive/file %p", "must contain %f"),
+        ("fetch %f %p %x", "and otherwise only"),
+        ("fetch %f %p %", "and otherwise only"),
         ("fetch %f %p\nrm -r /", "one line"),
     ],
 )
@@ -73,5 +73,5 @@ def test_people_are_told_what_holds_now(capsys: pytest.CaptureFixture[str]) -> N
     for arguments in (["--command", COMMAND], ["--command", COMMAND], ["--none"]):
         call_command("cluster_set_restore_command", "--server", "main", *arguments)
     told = capsys.readouterr().out
-    assert "is recovered with this restore command" in told and "Nothing changed" in told and "any more" in told
+    assert "was set" in told and "Nothing changed" in told and "was removed" in told
     assert "sesame" not in told

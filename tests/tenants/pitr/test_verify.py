@@ -238,7 +238,7 @@ def test_copies_of_a_killed_process_are_removed_by_the_next_run(backup: BaseBack
 
 def test_command_names_damaged_files_and_exits_1(backup: BaseBackup, segments: list[Path]) -> None:
     done = seo_gen("cluster", "verify", "--server", NAME)
-    assert (done.returncode, done.stdout.count("whole")) == (0, 2), done.stderr
+    assert (done.returncode, done.stdout.count("intact")) == (0, 2), done.stderr
     overwrite(segments[1], 8_000_000, b"?" * 10)
     done = seo_gen("cluster", "verify", "--server", NAME, "--json")
     assert done.returncode == 1

@@ -192,7 +192,7 @@ INSTEAD = "DROP TABLE public.{table} CASCADE; CREATE VIEW public.{table} AS SELE
     ("tail", "reason"),
     [
         pytest.param(
-            VALUE + INSTEAD.format(table="runs", columns="public.called() AS id"), "schema is not", id="view runs"
+            VALUE + INSTEAD.format(table="runs", columns="public.called() AS id"), "schema differs from", id="view runs"
         ),
         pytest.param(
             CALL.format(type="uuid", options="")
@@ -217,14 +217,14 @@ INSTEAD = "DROP TABLE public.{table} CASCADE; CREATE VIEW public.{table} AS SELE
             id="event trigger",
         ),
         pytest.param(
-            CALL.format(type="text", options="SECURITY DEFINER"), "schema is not", id="security definer function"
+            CALL.format(type="text", options="SECURITY DEFINER"), "schema differs from", id="security definer function"
         ),
         pytest.param(
             "CREATE RULE r AS ON INSERT TO public.runs DO ALSO SELECT public.mark('rule');\n", "rule", id="rule"
         ),
         pytest.param(
             VALUE + "ALTER TABLE public.runs ADD COLUMN g text GENERATED ALWAYS AS (public.called()) STORED;\n",
-            "schema is not",
+            "schema differs from",
             id="generated column",
         ),
         pytest.param(
@@ -235,16 +235,18 @@ INSTEAD = "DROP TABLE public.{table} CASCADE; CREATE VIEW public.{table} AS SELE
         ),
         pytest.param(
             TRUE + "ALTER TABLE public.runs ADD CONSTRAINT c CHECK (public.called()) NOT VALID;\n",
-            "schema is not",
+            "schema differs from",
             id="check",
         ),
         pytest.param(
-            VALUE + "CREATE INDEX i ON public.prompts ((public.called()));\n", "schema is not", id="index expression"
+            VALUE + "CREATE INDEX i ON public.prompts ((public.called()));\n",
+            "schema differs from",
+            id="index expression",
         ),
         pytest.param(
             TRUE + "CREATE DOMAIN public.d AS text CHECK (public.called());\n"
             "ALTER TABLE public.runs ADD COLUMN x public.d;\n",
-            "schema is not",
+            "schema differs from",
             id="domain",
         ),
         pytest.param(
@@ -272,9 +274,13 @@ INSTEAD = "DROP TABLE public.{table} CASCADE; CREATE VIEW public.{table} AS SELE
             id="partition",
         ),
         pytest.param(
-            "CREATE SCHEMA audit_logs; CREATE TABLE audit_logs.audit_logs (a int);\n", "schema is not", id="schema"
+            "CREATE SCHEMA audit_logs; CREATE TABLE audit_logs.audit_logs (a int);\n",
+            "schema differs from",
+            id="schema",
         ),
-        pytest.param("CREATE TYPE public.pair AS (a int, b int);\n", "schema is not .*type pair", id="composite type"),
+        pytest.param(
+            "CREATE TYPE public.pair AS (a int, b int);\n", "schema differs from .*type pair", id="composite type"
+        ),
         pytest.param(
             "ALTER SEQUENCE public.steps_id_seq INCREMENT 2;\n", "sequence steps_id_seq is different", id="sequence"
         ),

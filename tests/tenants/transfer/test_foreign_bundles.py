@@ -186,7 +186,7 @@ def test_duplicate_and_extra_parts_are_refused(parts: dict[str, bytes], tmp_path
     whole = members(parts, tmp_path / "whole")
     for more, reason in (
         ("dump", "storage.tar is missing"),
-        ("storage.tar", "The file holds 'storage.tar', which is no part"),
+        ("storage.tar", "The file contains 'storage.tar', which is not part"),
     ):
         file = tmp_path / f"{more} twice"
         with tarfile.open(file, "w") as made:
