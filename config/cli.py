@@ -94,7 +94,7 @@ def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
 
 
 def _surroundings(words: Sequence[str]) -> AbstractContextManager[None]:
-    """Return a context that stops the servers started by `demo`; other commands leave them running for the next."""
+    """Return a context manager that stops the servers started by `demo`; other commands leave them running for the next."""
     if words[:1] != ["demo"] or set(words) & set(HELP):
         return nullcontext()
     # Imported here: it loads the code that starts servers, which help and usage errors do not need.
@@ -258,7 +258,7 @@ def _read_only(reason: str) -> SeoGenError:
 
 
 def without_credentials(text: str) -> str:
-    """Mask user name and password in every URL of the text."""
+    """Mask the user name and password in every URL of the text."""
     return re.sub(r"(?<=://)[^\s/]*@", "***@", text)
 
 

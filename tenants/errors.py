@@ -217,7 +217,7 @@ class RestoreUnfinished(TenantError):
 
 
 class TenantUnreachable(TenantError):
-    """The tenant's database does not answer, or refuses our login. `reason` is the driver's first line."""
+    """The tenant's database does not answer, or refuses our login. `reason` is the driver's message."""
 
     code = "tenant_unreachable"
 

@@ -1,4 +1,4 @@
-"""What the stack remembers between commands: ports, processes, secrets. And the lock that keeps two commands apart."""
+"""What the stack remembers between commands: ports, processes, secrets. Also a lock between commands."""
 
 import base64
 import fcntl

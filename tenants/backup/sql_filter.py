@@ -107,7 +107,7 @@ def _end_after(line: bytes, end: re.Pattern[bytes] | None) -> re.Pattern[bytes] 
 
 @lru_cache
 def _end_of(begun: bytes) -> re.Pattern[bytes] | None:
-    """Return the terminator that matches an opening; None for a "--" comment, which ends with its line."""
+    """Return the terminator that matches an opening delimiter; None for a "--" comment, which ends with its line."""
     if begun.startswith(b"--"):
         return None
     return re.compile(ENDS.get(begun.lower(), re.escape(begun)))

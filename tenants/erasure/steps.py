@@ -273,7 +273,7 @@ def _erase_storage(_server_session: ServerSession, tenant: Tenant, _row: Erasure
 
 
 def _erase_backups(_server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
-    """Erase every backup that can be erased before reporting failures; unreachable ones stay in the catalogue.
+    """Erase every backup that can be erased, and only then report failures; unreachable ones stay in the catalogue.
 
     Also erase supplied files that are in a managed location and unchanged since they were read.
     """

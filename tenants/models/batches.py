@@ -120,7 +120,7 @@ def parse_gid(gid: str) -> tuple[str, str]:
 
 
 def batch_of(gid: str) -> uuid.UUID | None:
-    """Return the batch named by a prepared transaction's name, which anyone can choose; None if there is none."""
+    """Return the batch that a prepared transaction's name refers to, or None. Anyone can choose such a name."""
     try:
         prefix, batch_id, _database = gid.split(":")
         return uuid.UUID(batch_id) if f"{prefix}:" == GID_PREFIX else None

@@ -177,7 +177,7 @@ class ScratchServer:
         self._process = process.alive(record)
 
     def promote(self) -> None:
-        """Make the server end recovery, without waiting for that; raise `ToolError` if it is not in recovery."""
+        """Tell the server to end recovery, without waiting until it has; raise `ToolError` if it is not in recovery."""
         account = self._account()
         user, group = (account.pw_uid, account.pw_gid) if account else (None, None)
         command: list[str | Path] = [self._program("pg_ctl", account), "promote", "--no-wait", "--pgdata", self.data]

@@ -55,7 +55,7 @@ def tenant_clone(
     The new tenant gets its own identity, role and storage paths; the files that its rows refer to are copied. Its audit
     log continues the original's, as recorded in `chain_identity`. An erased tenant is only restored this way if
     `from_erased` gives a reason, which is recorded. Raises `TenantExists`, `ErasedTenant`, `RestoreRefused` and what
-    `tenant_restore` raises; nothing is then left behind.
+    `tenant_restore` raises; then nothing is left behind.
     """
     validate_id(new_id)
     origin = tenant_get(tenant_id)

@@ -50,7 +50,7 @@ def tenant_import(
     Under its own id, the tenant keeps its identity; under another id, it gets a new identity, and its audit log
     continues the old chain. Providers, models and steps that are missing here are added; existing ones are not changed.
     The bundle of a tenant that was erased here is refused unless `from_erased` gives a reason, which is recorded.
-    Raises `TenantExists`, or `ImportRefused` with the reason; nothing is then left behind.
+    Raises `TenantExists`, or `ImportRefused` with the reason; then nothing is left behind.
     """
     place, name = source_file(file)
     with _refusing(place.path(name)), ExitStack() as stack:

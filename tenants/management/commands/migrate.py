@@ -25,7 +25,7 @@ class Command(DjangoCommand):
                 action.metavar = "{" + ",".join(connections) + "}"
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Refuse before Django's checks, which would look up the database."""
+        """Refuse to run, before Django's checks look up the database."""
         if is_tenant_database(options["database"]):
             raise Refusal(
                 _(
