@@ -94,7 +94,7 @@ def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
 
 
 def _surroundings(words: Sequence[str]) -> AbstractContextManager[None]:
-    """Return a context manager that stops the servers started by `demo`; other commands leave them running for the next."""
+    """Return a context manager that stops the servers started by `demo`; other commands leave them running."""
     if words[:1] != ["demo"] or set(words) & set(HELP):
         return nullcontext()
     # Imported here: it loads the code that starts servers, which help and usage errors do not need.
