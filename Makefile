@@ -28,7 +28,7 @@ test: install-dev  ## Run the tests on their own servers. ARGS='tests/tenants -k
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-unit: install-dev  ## Run the tests that need no server, in a few seconds. ARGS as above.
-	@$(BIN)/python -m pytest --unit $(ARGS)
+	@$(BIN)/python -m pytest --unit -n 2 $(ARGS)
 
 stop:  ## Stop the embedded servers.
 	@if test -x $(BIN)/seo-gen; then $(BIN)/seo-gen stack stop; else echo "seo-gen is not installed, so no server is running."; fi
