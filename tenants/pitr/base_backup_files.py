@@ -23,6 +23,7 @@ from config.base.databases import CONTROL
 from tenants.errors import TenantError
 from tenants.files.locations import FOLDER_MODE, Folder, Place, flush_folder, place_at
 from tenants.files.streams import copy_stream
+from tenants.files.tar import extract_all
 from tenants.models import BaseBackup, DatabaseServer
 from tenants.models.backups import BackupStatus
 from tenants.operations import advisory_lock
@@ -233,7 +234,7 @@ def _copy(backup: BaseBackup, target: Path) -> None:
     os.mkdir(target, FOLDER_MODE)
     try:
         with place.open(f"{backup.name}/{TAR}") as file, tarfile.open(fileobj=file, mode="r|") as tar:
-            tar.extractall(target, filter="data")
+            extract_all(tar, target)
     except tarfile.TarError as error:
         raise BaseBackupError(
             _("The base backup %(path)s cannot be unpacked: %(reason)s.")

@@ -15,6 +15,7 @@ import psycopg
 from config import stack
 from config.stack.postgres import CONTROL_DATABASE, SUPERUSER, binaries_folder
 from config.stack.state import load_secrets, load_state, save_state
+from tenants.files.tar import extract_all
 from tests.runs.fake_llm import FakeLLM
 from tests.support import superuser
 
@@ -42,7 +43,7 @@ def program_environment(llm: FakeLLM) -> dict[str, str]:
 def revive(stored: Path, home: stack.Home, llm: FakeLLM, made_in: str) -> None:
     """Make the home what it was where the installation was made (the folder `made_in`), with its servers running."""
     with tarfile.open(stored / HOME) as archive:
-        archive.extractall(home.path, filter="data")
+        extract_all(archive, home.path)
     # An upgrade brings other sources than the ones that the control database was last set up for.
     save_state(home, replace(load_state(home), control_fingerprint=""))
     # PostgreSQL's own bootstrap is not run: its state says that the roles are there, and the script brings them.
