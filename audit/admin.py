@@ -1,21 +1,35 @@
 """Read-only admin pages for the audit log."""
 
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db import router
-from django.db.models import QuerySet
+from django.core.exceptions import FieldDoesNotExist
+from django.db import DEFAULT_DB_ALIAS, router
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
+from django.urls import reverse
 from django.utils.formats import date_format
+from django.utils.html import format_html_join
 from django.utils.http import content_disposition_header
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
+from unfold.contrib.filters.admin import RangeDateTimeFilter
 
+from audit.control.models import AuditAnchor, ControlAuditLog
+from audit.log.action_titles import title_of
 from audit.log.actions import ACTIONS
 from audit.log.entries import log_export
+from audit.log.sentences import sentences
 from audit.models import AuditEntry
-from config.site.admin_base import ReadOnlyAdmin, action, as_json
+from config.site.admin_base import ReadOnlyAdmin, action, as_json, as_link
+
+# What one entry in a list says at most; its page says all.
+SENTENCES_IN_LIST = 4
+READS = ".read"
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -25,26 +39,60 @@ class ActionFilter(admin.SimpleListFilter):
     parameter_name = "event"
 
     def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, str]]:
-        return [(action, action) for action in sorted(ACTIONS)]
+        return sorted(((action, title_of(action)) for action in ACTIONS), key=itemgetter(1))
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
         return queryset.filter(action=self.value()) if self.value() else queryset
 
 
+class ReadsFilter(admin.SimpleListFilter):
+    """Hide entries about reading unless they are asked for: they would bury the changes."""
+
+    title = _("reads")
+    parameter_name = "reads"
+
+    def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, str]]:
+        return [("all", gettext("Changes and reads")), ("only", gettext("Reads only"))]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        first, *others = super().choices(changelist)
+        yield {**first, "display": gettext("Changes")}
+        yield from others
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+        if self.value() == "only":
+            return queryset.filter(action__endswith=READS)
+        # Whoever asks for one action, such as "run.read", asks for its reads.
+        is_asked = self.value() == "all" or ActionFilter.parameter_name in request.GET
+        return queryset if is_asked else queryset.exclude(action__endswith=READS)
+
+
 class AuditEntryAdmin(ReadOnlyAdmin):
-    list_display: tuple[str, ...] = ("time", "user_id", "action", "resource_type", "resource_id", "sequence")
-    list_display_links = ("time", "action")
-    list_filter: ClassVar[tuple[Any, ...]] = (ActionFilter, "created_at")
-    search_fields: ClassVar[tuple[str, ...]] = ("=user_id", "=resource_id", "=resource_type", "=operation_id")
-    search_help_text = _("Exact actor, resource, resource id or operation")
+    list_display: tuple[str, ...] = ("time", "person", "shown_action", "what", "resource", "sequence")
+    list_display_links = ("time", "shown_action")
+    list_filter: ClassVar[tuple[Any, ...]] = (ReadsFilter, ActionFilter, ("created_at", RangeDateTimeFilter))
+    list_filter_submit = True
+    search_fields: ClassVar[tuple[str, ...]] = (
+        *("user_id", "details__name", "details__model", "=resource_id", "=resource_type", "=operation_id", "=action"),
+    )
+    search_help_text = _("Part of a person or of a name; exact id, resource, operation or action")
     fields: ClassVar[tuple[str, ...]] = (
-        *("time", "user_id", "action", "resource_type", "resource_id", "shown_details", "operation_id"),
-        *("sequence", "previous_hash", "entry_hash"),
+        *("time", "user_id", "shown_action", "action", "all_sentences", "link", "resource_type", "resource_id"),
+        *("shown_details", "operation_id", "sequence", "previous_hash", "entry_hash"),
     )
     show_full_result_count = False
+    list_before_template: str | None = "admin/audit_state.html"
     actions_list: ClassVar[tuple[str, ...]] = ("export",)
 
-    @action(description=_("Export"), permissions=["view"])
+    # Whoever sees each entry of a log may export it; a log that people see parts of needs a permission for all of it.
+    export_permission: ClassVar[str] = ""
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        if self.export_permission:
+            return request.user.has_perm(self.export_permission)
+        return bool(self.has_view_permission(request))
+
+    @action(description=_("Export"), permissions=["export"])
     def export(self, request: HttpRequest) -> StreamingHttpResponse:
         """Stream the log in the format of `audit export`. The export is recorded before the first line is sent."""
         alias = router.db_for_read(self.model)
@@ -55,14 +103,117 @@ class AuditEntryAdmin(ReadOnlyAdmin):
             headers={"Content-Disposition": content_disposition_header(True, name) or ""},
         )
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        page: Any = super().get_changelist_instance(request)
+        if self.list_before_template:
+            page.log_state = _state_of(router.db_for_read(self.model).rpartition(":")[2])
+        return page
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        entry = super().get_object(request, object_id, from_field)
+        if entry is not None:
+            entry.resource_url = self._url_of(request, entry)
+        return entry
+
     @admin.display(description=_("time"), ordering="id")
     def time(self, entry: AuditEntry) -> str:
         return date_format(localtime(entry.created_at), "Y-m-d H:i:s")
+
+    @admin.display(description=_("by"), ordering="user_id")
+    def person(self, entry: AuditEntry) -> str:
+        return entry.user_id.removeprefix("staff:")
+
+    @admin.display(description=_("event"), ordering="action")
+    def shown_action(self, entry: AuditEntry) -> str:
+        return title_of(entry.action)
+
+    @admin.display(description=_("what"))
+    def what(self, entry: AuditEntry) -> SafeString | str | None:
+        found = self._sentences(entry)
+        lines = found[:SENTENCES_IN_LIST]
+        if len(found) > len(lines):
+            more = len(found) - len(lines)
+            lines.append(ngettext("and %(n)d more value", "and %(n)d more values", more) % {"n": more})
+        return _lines(lines) if lines else _name_in(entry)
+
+    @admin.display(description=_("what"))
+    def all_sentences(self, entry: AuditEntry) -> SafeString | str | None:
+        return _lines(self._sentences(entry)) or _name_in(entry)
+
+    @admin.display(description=_("resource"), ordering="resource_type")
+    def resource(self, entry: AuditEntry) -> str:
+        return f"{self._kind(entry)} {entry.resource_id}"
+
+    @admin.display(description=_("page"))
+    def link(self, entry: Any) -> SafeString | None:
+        """Link the entry's object, if it still exists and the reader may see it."""
+        url = getattr(entry, "resource_url", None)
+        return as_link(url, _name_in(entry) or self.resource(entry)) if url else None
 
     @admin.display(description=_("details"))
     def shown_details(self, entry: AuditEntry) -> SafeString | None:
         return as_json(entry.details)
 
+    def _sentences(self, entry: AuditEntry) -> list[str]:
+        return sentences(entry.details, resource_id=entry.resource_id, label=self._label_of(entry))
+
+    def _label_of(self, entry: AuditEntry) -> Callable[[str], str]:
+        found = self._admin_of(entry)
+
+        def label(field: str) -> str:
+            unit = field.removesuffix(" price")
+            if unit != field:
+                return gettext("price of %(unit)s") % {"unit": unit}
+            try:
+                return str(found.model._meta.get_field(field).verbose_name) if found else field
+            except FieldDoesNotExist:
+                return field
+
+        return label
+
+    def _kind(self, entry: AuditEntry) -> str:
+        found = self._admin_of(entry)
+        return str(found.opts.verbose_name) if found else entry.resource_type
+
+    def _admin_of(self, entry: AuditEntry) -> Any:
+        """Return the page class of the entry's object; None if this site has no such page."""
+        admins = self.admin_site._registry.values()
+        return next((one for one in admins if getattr(one, "resource_type", None) == entry.resource_type), None)
+
+    def _url_of(self, request: HttpRequest, entry: AuditEntry) -> str | None:
+        found = self._admin_of(entry)
+        if found is None or not found.has_view_permission(request):
+            return None
+        row = found.get_object(request, entry.resource_id)
+        if row is None:
+            return None
+        return reverse(f"admin:{found.opts.app_label}_{found.opts.model_name}_change", args=[row.pk])
+
 
 class AuditLogAdmin(AuditEntryAdmin):
     """A tenant's own log."""
+
+
+def _state_of(log: str) -> dict[str, Any]:
+    """Return when the log was anchored and verified last, from the control database; `log` is "default" or a tenant."""
+    tenant_id = "" if log == DEFAULT_DB_ALIAS else log
+    anchors = AuditAnchor.objects.using(DEFAULT_DB_ALIAS).filter(tenant_id=tenant_id)
+    about = Q(resource_type="audit_log", resource_id="*")
+    about |= Q(resource_type="tenant", resource_id=tenant_id) if tenant_id else Q(resource_id="control")
+    entries = ControlAuditLog.objects.using(DEFAULT_DB_ALIAS).filter(about, action="audit.verify")
+    verified = entries.filter(details__has_key="problems").order_by("-id").first()
+    return {
+        "anchor": anchors.order_by("-id").first(),
+        "verified": verified,
+        "problems": (verified.details or {}).get("problems") if verified else None,
+    }
+
+
+def _lines(lines: list[str]) -> SafeString:
+    return format_html_join("", "<div>{}</div>", ((one,) for one in lines))
+
+
+def _name_in(entry: AuditEntry) -> str | None:
+    details = entry.details if isinstance(entry.details, dict) else {}
+    name = details.get("name") or details.get("model")
+    return str(name) if name else None

@@ -20,7 +20,7 @@ class UnknownAction(AuditError):
 
 
 class AuditOutsideTransaction(AuditError):
-    """An entry must be committed or rolled back together with the change it records."""
+    """An entry was recorded outside a transaction, but must be committed or rolled back with the change it records."""
 
     code = "audit_outside_transaction"
 
@@ -46,5 +46,7 @@ class ArchiveDiffers(AuditError):
 
     code = "audit_archive_differs"
 
-    def __init__(self, tenant_id: str, reason: str) -> None:
-        super().__init__(_("Tenant %(id)s: %(reason)s.") % {"id": tenant_id, "reason": reason})
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s: the archived copy of its audit log differs from the original.") % {"id": tenant_id}
+        )

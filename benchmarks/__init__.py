@@ -1,1 +1,1 @@
-"""How fast the product is compared with alternatives, as ratios; see `docs/benchmarks.md`."""
+"""Benchmarks that compare the product's speed with that of alternatives, as ratios; see `docs/benchmarks.md`."""

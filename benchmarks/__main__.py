@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from benchmarks import children, environment, start
 from benchmarks.audit_log import audit, audit_verify
-from benchmarks.engine import steps
+from benchmarks.engine import backlog, fairness, long_calls, steps
+from benchmarks.site import pages
 from benchmarks.tables import Table
 from benchmarks.tenants import backup, creation, erasure, migration, routing
 
@@ -17,9 +18,14 @@ BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
     "routing": routing.routing,
     "creation": creation.creation,
     "steps": steps.steps,
+    "many-calls": long_calls.many_calls,
+    "added-time": long_calls.added_time,
+    "fairness": fairness.fairness,
+    "backlog": backlog.backlog,
     "erasure": erasure.erasure,
     "audit": audit.audit,
     "audit-verify": audit_verify.audit_verify,
+    "pages": pages.pages,
     "in-time": backup.in_time,
     "backup": backup.backup,
     # Last, because it leaves a thousand databases behind, which keep autovacuum busy.

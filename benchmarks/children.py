@@ -1,4 +1,4 @@
-"""Child processes of a benchmark; each is stopped at the end of its block."""
+"""Child processes of a benchmark. Each is stopped at the end of its block."""
 
 import os
 import signal
@@ -27,13 +27,13 @@ def require_rivals() -> None:
 
 @dataclass(frozen=True)
 class Child:
-    """A process with a pipe each way."""
+    """A child process with a pipe in each direction."""
 
     process: "subprocess.Popen[str]"
     log: Path
 
     def answer(self, request: str = "") -> str:
-        """Send a line if one is given, and return the reply line; raise if the process exits instead."""
+        """Send the line, if one is given, and return the reply; raise if the process exits instead."""
         assert self.process.stdout is not None
         if request:
             self.send(request)
@@ -43,13 +43,13 @@ class Child:
         return line.strip()
 
     def send(self, request: str) -> None:
-        """Send a line; read the reply with `answer`."""
+        """Send a line. Read the reply with `answer`."""
         assert self.process.stdin is not None
         self.process.stdin.write(request + "\n")
         self.process.stdin.flush()
 
     def finish(self) -> None:
-        """Wait until it exits; raise if it failed."""
+        """Wait until the process exits; raise if it failed."""
         if self.process.wait():
             raise self._failure()
 
@@ -59,9 +59,9 @@ class Child:
 
 @contextmanager
 def child(arguments: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """Run `python ARGUMENTS`, its messages appended to `log`; end it and what it started.
+    """Run `python ARGUMENTS` and append its messages to `log`; at the end, stop it and everything that it started.
 
-    `environment` changes variables, and "" removes one.
+    `environment` sets variables; the value "" removes one.
     """
     paths = {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(RIVALS)])}
     variables = {**os.environ, **paths, **(environment or {})}

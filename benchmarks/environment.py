@@ -41,11 +41,11 @@ class Environment:
         return self.home.log_file(name)
 
     def server(self) -> psycopg.Connection:
-        """Return a superuser's connection, in autocommit; the caller closes it."""
+        """Return a superuser's connection in autocommit mode; the caller closes it."""
         return psycopg.connect(self.postgres_url, autocommit=True)
 
     def create_database(self, name: str) -> str:
-        """Create an empty database for a rival, and return its URL."""
+        """Create an empty database for a rival; return its URL."""
         with self.server() as server:
             server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         return self.postgres_url.rpartition("/")[0] + f"/{name}"
@@ -77,7 +77,7 @@ def _superuser_url(home: stack.Home) -> str:
 
 
 def _isolate(home: stack.Home, llm: Observer) -> None:
-    """Make this process and its children use the temporary home."""
+    """Point this process and its children to the temporary home."""
     for name in set(os.environ) - set(KEPT):
         del os.environ[name]
     os.environ.update(SEO_GEN_HOME=str(home.path), LOCAL_LLM_URL=llm.url, DJANGO_SETTINGS_MODULE="config.settings")
@@ -92,12 +92,11 @@ def _set_up() -> None:
 
 
 def _new_home() -> stack.Home:
-    """Return an empty home, on ext4 apart from what else lies in the temporary folder.
+    """Return an empty home, on ext4 separated from the other files in the temporary folder.
 
-    ext4 keeps a folder's files near those of its parent, and does not use an inode again that was freed less than
-    minutes ago, but searches past it. Where other programs, or the last benchmark, just deleted their files, creating
-    the hundreds of files of a database would take up to ten times as long. Subfolders of a "top of a hierarchy" are
-    spread instead.
+    ext4 keeps a folder's files near those of its parent. It does not reuse a recently freed inode for some minutes, but
+    searches past it. If other programs, or the previous benchmark, have just deleted files, creating a database's
+    hundreds of files would take up to ten times as long. Subfolders of a "top of a hierarchy" are spread out instead.
     """
     FOLDER.mkdir(exist_ok=True)
     with suppress(OSError):  # another file system
@@ -124,7 +123,7 @@ def _remove(home: stack.Home) -> None:
 
 
 def _remove_leftovers() -> None:
-    """Remove the homes of killed benchmarks."""
+    """Remove the homes that killed benchmarks left behind."""
     for folder in FOLDER.glob("*"):
         if folder.name.isdigit() and not psutil.pid_exists(int(folder.name)):
             _remove(stack.Home(folder.resolve()))

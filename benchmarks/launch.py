@@ -1,7 +1,7 @@
 """Run a program and report its time from start to exit, its processor time and its memory.
 
-A process counts as its own the memory of the one that it was forked from, until it becomes another program. So what
-starts the measured one must be small: `python -m benchmarks.launch`, which answers with one line of JSON.
+Until a forked process executes another program, its memory includes its parent's. So the measured program's parent must
+be small: it is `python -m benchmarks.launch`, which prints one line of JSON.
 """
 
 import json
@@ -23,7 +23,7 @@ class Ended:
     # When it was started (time.time).
     started_at: float
     seconds: float
-    # Of processors, in the program itself and in the kernel for it.
+    # Processor time of the program itself, and of the kernel on its behalf.
     cpu_seconds: float
     # Peak resident memory.
     peak_bytes: int
@@ -31,7 +31,7 @@ class Ended:
 
 
 def run(arguments: Sequence[str], *, output: Path, log: Path, environment: Mapping[str, str]) -> Ended:
-    """Run ARGUMENTS to the end, with stdout and stderr in files; raise if the program fails.
+    """Run ARGUMENTS to completion, with stdout and stderr in files; raise if the program fails.
 
     `environment` is added to this process's variables.
     """

@@ -1,4 +1,4 @@
-"""Interleaved timing, and ratios of the results."""
+"""Interleaved timing, and ratios between the results."""
 
 import gc
 import logging
@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 def interleaved(contenders: Mapping[str, Timed], *, rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
     """Time every contender once per round, and return the seconds of each, by round.
 
-    A disturbance of the machine then affects all of them. The order is shuffled, so that no contender always follows
-    the same other; the first `warm_up` rounds are discarded.
+    This way, a disturbance on the machine affects all of them. The order is shuffled, so that no contender always
+    follows the same other one. The first `warm_up` rounds are discarded.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
@@ -45,12 +45,12 @@ def seconds_of(work: Callable[[], object], times: int = 1) -> float:
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """Return the ratio of each round."""
+    """Return the ratio in each round."""
     return [one / other for one, other in zip(numerators, denominators, strict=True)]
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return lower quartile, median and upper quartile."""
+    """Return the lower quartile, the median and the upper quartile."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
@@ -69,7 +69,7 @@ def shares(parts: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
 
 @contextmanager
 def _collected_garbage() -> Iterator[None]:
-    """Disable the garbage collector while timing, as `timeit` does."""
+    """Collect garbage, then disable the garbage collector while timing, as `timeit` does."""
     gc.collect()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""How much processor time a command's start takes, compared with Python that only imports Django."""
+"""The processor time that starting a command takes, compared with Python that only imports Django."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.tables import Row, Table
 
 ROUNDS = 15
 MAIN = "import sys; from config.cli import main; sys.exit(main())"
-# Django itself, as far as every command that asks a database has to load it.
+# The parts of Django that every command with a database query has to load.
 BARE = """
 import django
 from django.conf import settings
@@ -26,7 +26,7 @@ django.setup()
 
 
 def start(environment: Environment) -> list[Table]:
-    """Start each command for nothing but its answer: a list of one tenant, a run that waits."""
+    """Time commands that do almost nothing: list one tenant, and show a run that is waiting."""
     from runs.services.create import run_create
     from tenants.lifecycle.create import tenant_create
 

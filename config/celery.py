@@ -36,7 +36,9 @@ def require_broker(**_signal: Any) -> None:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_TIMEOUT_S)
         except (OperationalError, OSError) as error:
             # `as_uri` masks the password.
-            print(f"The broker {connection.as_uri()} does not answer: {_root(error)}.", file=sys.stderr)
+            print(
+                f"The broker {connection.as_uri()} does not answer: {str(_root(error)).rstrip('.')}.", file=sys.stderr
+            )
             print("Start it (seo-gen stack start), or set CELERY_BROKER_URL.", file=sys.stderr)
             raise SystemExit(1) from error
 
@@ -60,10 +62,18 @@ def setup_logging(**signal: Any) -> None:
 
 
 def _say(message: str, *_stream: Any) -> None:
-    """Log what Celery prints in a signal handler; in one write, since the signal may have interrupted logging."""
+    """Log what Celery prints in a signal handler, in one write, since the signal may have interrupted logging."""
     said = logging.LogRecord(__name__, logging.INFO, __file__, 0, "%s", (message,), None)
     handler = logging.getLogger().handlers[0]
     os.write(2, f"{handler.format(said)}\n".encode())
+
+
+@signals.worker_init.connect
+def share_connections(**_signal: Any) -> None:
+    """Make the worker's threads share connections to the control database."""
+    from config.queue.connections import pool_control_connections  # needs Django, which Celery has set up by now
+
+    pool_control_connections()
 
 
 @signals.worker_ready.connect

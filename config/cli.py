@@ -41,7 +41,7 @@ EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point ``seo-gen``."""
+    """Run `seo-gen` with these arguments, or those of the process, and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     # Loaded modules stay in memory: collecting garbage among them takes a quarter of a short command's time.
     gc.disable()
@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def manage(argv: Sequence[str]) -> int:
-    """The entry point ``manage.py``: Django's command line, which also starts our servers and reports our errors."""
+    """Run `manage.py`: Django's command line, which also starts our servers and reports our errors. Return the exit
+    status.
+    """
     words = list(argv[1:])
 
     def run() -> int:
@@ -70,7 +72,7 @@ def manage(argv: Sequence[str]) -> int:
 
 
 def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
-    """Report every expected failure in one sentence; a bug still shows its traceback."""
+    """Run, and return the exit status; report an expected failure in one sentence. A bug still shows its traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     if "--traceback" in words:
         with _surroundings(words):
@@ -147,7 +149,7 @@ def _execute(name: str, typed: list[str], arguments: list[str]) -> int:
 
 
 def _prepare(name: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
-    """Start servers, load Django and set up the control database, as far as the command needs them.
+    """Start servers, load Django and set up the control database, each only if the command needs it.
 
     Returns 0, or the exit status for wrong usage, which is reported before anything is started.
     """
@@ -197,7 +199,7 @@ def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:
 
 
 def _expected(error: Exception) -> SeoGenError | None:
-    """Return the error to report for an environment failure; None if the error is a bug."""
+    """Return the error to report if the environment is the cause; None if the error is a bug."""
     from django.core.exceptions import ImproperlyConfigured
     from django.db import InternalError, OperationalError, ProgrammingError
 
@@ -226,7 +228,7 @@ def _expected(error: Exception) -> SeoGenError | None:
 
 
 def _read_only(reason: str) -> SeoGenError:
-    """Return the error for a read-only database: the control database, unless that one is writable."""
+    """Return the error to report for a read-only database: the control database, unless that one is writable."""
     from django.db import DatabaseError, connection
 
     try:
@@ -246,19 +248,19 @@ def _read_only(reason: str) -> SeoGenError:
     if read_only == "on":
         return SeoGenError(
             _(
-                "The control database is read-only (a standby?): default_transaction_read_only is on, set by PGOPTIONS,"
-                " its URL, its role or its server."
+                "The control database is read-only, and may be a standby: PGOPTIONS, its URL, its"
+                " role or its server has set default_transaction_read_only."
             ),
             hint=_("Nothing was changed."),
             code="control_database_read_only",
         )
     return SeoGenError(
-        _("A database is read-only (a standby?): %(reason)s.") % {"reason": reason}, code="database_read_only"
+        _("A database is read-only, and may be a standby: %(reason)s.") % {"reason": reason}, code="database_read_only"
     )
 
 
 def without_credentials(text: str) -> str:
-    """Mask the user name and password in every URL of the text."""
+    """Return the text with the user name and password masked in every URL."""
     return re.sub(r"(?<=://)[^\s/]*@", "***@", text)
 
 

@@ -92,7 +92,7 @@ def _acting() -> dict[str, object]:
 
 
 def _requested(record: logging.LogRecord) -> dict[str, object]:
-    """Return the fields of the request that one of Django's own records is about."""
+    """Return the fields of the request that one of Django's own log records is about."""
     request = getattr(record, "request", None)
     path = getattr(request, "path", None)
     if not isinstance(path, str):
@@ -185,12 +185,12 @@ def _exception(record: logging.LogRecord) -> str:
 
 
 def _word(text: str) -> str:
-    """Return the text unchanged if it is one word, else quoted, so that no part of it looks like another pair."""
+    """Return the text unchanged if it is one word; otherwise quote it, so that no part of it looks like a pair."""
     return text if PLAIN_WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
 def _one_line(text: str) -> str:
-    """Escape control characters, so that no part of the text looks like another line."""
+    """Return the text with control characters escaped, so that no part of it looks like another line."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

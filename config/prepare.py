@@ -20,7 +20,7 @@ DATABASE_VARIABLES = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL")
 
 
 def is_prepared(home: stack.Home | None = None) -> bool:
-    """Return whether nothing has to be started or set up for a command."""
+    """Return whether a command can run without starting or setting up anything."""
     home = home or stack.find_home()
     return is_started(home) and _fingerprint(home) in ("", load_state(home).control_fingerprint)
 
@@ -83,7 +83,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def _run_control_setup(home: stack.Home) -> None:
-    """Run it in a new process: this one may have read its settings before the servers started."""
+    """Set up the control database in a new process: this one may have read its settings before the servers started."""
     result = subprocess.run(
         [sys.executable, "manage.py", "control_setup"],
         cwd=CHECKOUT,

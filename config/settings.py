@@ -15,7 +15,7 @@ from config.base.database_session import Limits, command_name, inherited_options
 from config.base.environment import LiteralEnv
 from config.command_line import web_apps
 from config.site.theme import UNFOLD as UNFOLD
-from config.site.web_security import CONTENT_SECURITY_POLICY, on_loopback_alone, proxy_header
+from config.site.web_security import CONTENT_SECURITY_POLICY, networks, on_loopback_alone, proxy_header
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = LiteralEnv()
@@ -35,11 +35,13 @@ INSTALLED_APPS = [
     "config",
     "tenants",
     "tenants.identity",
+    "config.site.sign_in",
     "audit",
     "audit.control",
     "llm",
     "prompts",
     "runs",
+    "runs.summaries",
 ]
 MIDDLEWARE = [
     "config.site.request_log.RequestLogMiddleware",
@@ -52,6 +54,8 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    # Before anything that asks who the user is.
+    "config.site.sign_in.middleware.SessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "tenants.routing.middleware.TenantMiddleware",
@@ -64,6 +68,7 @@ TEMPLATES = [
         "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
+            "libraries": {"seo_gen": "config.site.frame.tags"},
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
@@ -116,7 +121,8 @@ TENANT_CONNECTIONS_MAX = env.int("TENANT_CONNECTIONS_MAX", default=8)
 TENANT_CONNECTION_WAIT_S = env.float("TENANT_CONNECTION_WAIT_S", default=30.0)
 # How long an operation waits for another one on the same tenant, server or fleet before it is refused.
 OPERATION_WAIT_S = env.float("OPERATION_WAIT_S", default=3.0)
-# Limits that each tenant's server enforces on its role, whoever has the password (`tenants.servers.session.bounds`).
+# Limits that each tenant's server enforces on its role, no matter who has the password
+# (`tenants.servers.session.logins`).
 TENANT_ROLE_CONNECTIONS = env.int("TENANT_ROLE_CONNECTIONS", default=20)
 TENANT_ROLE_STATEMENT_TIMEOUT_S = env.float("TENANT_ROLE_STATEMENT_TIMEOUT_S", default=300.0)
 TENANT_ROLE_LOCK_TIMEOUT_S = env.float("TENANT_ROLE_LOCK_TIMEOUT_S", default=60.0)
@@ -138,6 +144,7 @@ SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE_S", default=12 * 60 * 60)
 # HTTPS only, unless only the loopback interface is served.
 SESSION_COOKIE_SECURE = env.bool("SESSION_COOKIE_SECURE", default=not on_loopback_alone(ALLOWED_HOSTS))
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
+CSRF_FAILURE_VIEW = "config.site.frame.errors.csrf_failure"
 # Turn this off if a proxy serves the static files.
 WHITENOISE_USE_FINDERS = env.bool("WHITENOISE_USE_FINDERS", default=True)
 LOGIN_URL = "admin:login"
@@ -154,22 +161,61 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 # Drops messages that this application did not send, and answers only questions about the worker.
 CELERY_WORKER_CONSUMER = "config.queue.worker:Consumer"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# A step mostly waits for its model, so one process executes many, each in a thread.
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=64)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = False
 CELERY_TIMEZONE = "UTC"
 # The queue name separates tests and installations that share a broker.
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", default="seo-gen")
+# RabbitMQ only: "classic", or "quorum" for a queue that several servers keep.
+CELERY_TASK_DEFAULT_QUEUE_TYPE = env.str("CELERY_QUEUE_TYPE", default="classic")
+if CELERY_TASK_DEFAULT_QUEUE_TYPE not in ("classic", "quorum"):
+    raise ImproperlyConfigured("CELERY_QUEUE_TYPE must be classic or quorum")
+if CELERY_TASK_DEFAULT_QUEUE_TYPE == "quorum":
+    # Celery then keeps delayed messages in RabbitMQ, which needs an exchange of this type.
+    CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}
 RUN_SWEEP_INTERVAL_S = env.float("RUN_SWEEP_INTERVAL_S", default=15.0)
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
-    "runs.sweep": {"task": "runs.sweep", "schedule": RUN_SWEEP_INTERVAL_S}
+    "runs.sweep": {"task": "runs.sweep", "schedule": RUN_SWEEP_INTERVAL_S},
+    "tenants.operations_sweep": {"task": "tenants.operations_sweep", "schedule": RUN_SWEEP_INTERVAL_S},
 }
 CELERY_BEAT_SCHEDULER = "config.queue.schedule:Scheduler"
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "celerybeat-schedule")
 
 # -- Runs ----------------------------------------------------------------------------------------------------------
 RUN_LEASE_S = env.float("RUN_LEASE_S", default=60.0)
+# How long a failing step is retried, from its first failure; a run's configuration may set its own.
+RUN_RETRY_BUDGET_S = env.float("RUN_RETRY_BUDGET_S", default=24 * 60 * 60.0)
+# How many calls of a step may return something unusable, which may be billed, before the step fails.
 RUN_MAX_ATTEMPTS = env.int("RUN_MAX_ATTEMPTS", default=5)
-LLM_TIMEOUT_S = env.float("LLM_TIMEOUT_S", default=300.0)
+# How many times in a row a step's worker may be lost before the step fails.
+RUN_MAX_LOST_WORKERS = env.int("RUN_MAX_LOST_WORKERS", default=5)
+# How long a worker keeps a reply that it cannot store, because the tenant is suspended, locked or unreachable.
+RUN_REPLY_KEPT_S = env.float("RUN_REPLY_KEPT_S", default=600.0)
+# Open connections of one worker to the control database.
+WORKER_CONTROL_CONNECTIONS_MAX = env.int("WORKER_CONTROL_CONNECTIONS_MAX", default=8)
+# How long a worker's thread waits for one of them.
+WORKER_CONTROL_CONNECTION_WAIT_S = env.float("WORKER_CONTROL_CONNECTION_WAIT_S", default=30.0)
+# How long a worker that was told to stop waits for its calls before it returns their steps.
+WORKER_STOP_WAIT_S = env.float("WORKER_STOP_WAIT_S", default=30.0)
+# The audit log and the log warn once this part of a tenant's monthly budget is spent or reserved.
+BUDGET_WARNING_PERCENT = env.float("BUDGET_WARNING_PERCENT", default=80.0)
+# Whether calls of models without a known price may begin although they count against a budget.
+BUDGET_ALLOWS_UNPRICED = env.bool("BUDGET_ALLOWS_UNPRICED", default=False)
+# How many steps of one tenant may run at a time, across all workers; the tenant's row may set another number.
+RUN_TENANT_CONCURRENCY = env.int("RUN_TENANT_CONCURRENCY", default=48)
+# For one whole call, and for each wait for the next part of a streamed reply.
+LLM_TIMEOUT_S = env.float("LLM_TIMEOUT_S", default=600.0)
+LLM_STALL_TIMEOUT_S = env.float("LLM_STALL_TIMEOUT_S", default=120.0)
 LOCAL_LLM_URL = env.address("LOCAL_LLM_URL", default="")
+# After this many faults of a provider in a row, all within the window after the first, its model gets no calls for
+# LLM_BREAKER_OPEN_S. Then one call tries the model again. Each time it fails, the pause doubles, up to the maximum.
+LLM_BREAKER_FAULTS = env.int("LLM_BREAKER_FAULTS", default=5)
+LLM_BREAKER_WINDOW_S = env.float("LLM_BREAKER_WINDOW_S", default=60.0)
+LLM_BREAKER_OPEN_S = env.float("LLM_BREAKER_OPEN_S", default=30.0)
+LLM_BREAKER_OPEN_MAX_S = env.float("LLM_BREAKER_OPEN_MAX_S", default=300.0)
 # Hosts that a provider's base URL may use in addition to the vendors' own: "host", "host:port".
 LLM_ALLOWED_HOSTS = env.list("LLM_ALLOWED_HOSTS", default=[])
 
@@ -218,6 +264,12 @@ BACKUP_AGE_RECIPIENT = env.str("BACKUP_AGE_RECIPIENT", default="")
 BACKUP_AGE_IDENTITY_FILE = env.str("BACKUP_AGE_IDENTITY_FILE", default="")
 # Destination of the daily backup of all tenants, a folder or s3://bucket/prefix; "" for no daily backup.
 BACKUP_DAILY_OUTPUT = env.str("BACKUP_DAILY_OUTPUT", default="")
+# Where the backups and exports go that staff ask for in the admin: a folder or s3://bucket/prefix; "" for the daily
+# backup's destination, or else a folder in SEO_GEN_HOME.
+BACKUP_OUTPUT = env.str("BACKUP_OUTPUT", default="") or BACKUP_DAILY_OUTPUT or str(HOME / "backups")
+EXPORT_OUTPUT = env.str("EXPORT_OUTPUT", default="") or str(HOME / "exports")
+# After this, an export that staff asked for in the admin is removed.
+EXPORT_RETENTION_DAYS = env.int("EXPORT_RETENTION_DAYS", default=7)
 # Hour of the daily backup, UTC (`config.queue.schedule`).
 BACKUP_DAILY_HOUR = env.int("BACKUP_DAILY_HOUR", default=18)
 BACKUP_RETENTION_DAYS = env.int("BACKUP_RETENTION_DAYS", default=30)
@@ -230,6 +282,15 @@ RESTORE_MAX_GROWTH = env.int("RESTORE_MAX_GROWTH", default=100)
 # Destination of base backups of whole servers; "" for a folder in SEO_GEN_HOME.
 CLUSTER_BACKUP_OUTPUT = env.str("CLUSTER_BACKUP_OUTPUT", default="") or str(HOME / "base-backups")
 CLUSTER_BACKUP_RETENTION_DAYS = env.int("CLUSTER_BACKUP_RETENTION_DAYS", default=14)
+
+# -- Operations requested in the admin -------------------------------------------------------------------------------
+# How long a worker holds an operation without a sign of life, and how many it carries out at a time.
+OPERATION_LEASE_S = env.float("OPERATION_LEASE_S", default=60.0)
+WORKER_OPERATIONS_MAX = env.int("WORKER_OPERATIONS_MAX", default=2)
+# What needs the approval of a second person, of "delete", "export", "prompt-copy-all" and "price-by-hand", and how long
+# an approval can be given and used after it was requested.
+TWO_PERSON_OPERATIONS = env.list("TWO_PERSON_OPERATIONS", default=[])
+APPROVAL_VALID_HOURS = env.int("APPROVAL_VALID_HOURS", default=24)
 
 # -- Audit ---------------------------------------------------------------------------------------------------------
 # How often beat anchors the audit logs; 0 for never.
@@ -260,14 +321,62 @@ STATIC_ROOT = HOME / "static"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+# What a person chose in the account menu; otherwise the browser's language is used.
+LANGUAGE_COOKIE_NAME = "seo_gen_language"
+LANGUAGE_COOKIE_AGE = 365 * 24 * 60 * 60
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+LANGUAGE_COOKIE_SECURE = SESSION_COOKIE_SECURE
+FORMAT_MODULE_PATH = "config.site.formats"
 TIME_ZONE = env.str("TIME_ZONE", default="Asia/Tokyo")
 USE_TZ = True
+# The first one refuses logins that are locked, so that no other one checks their passwords. Permissions come from roles
+# (`tenants.access.roles`), never from Django's own permissions and groups.
+AUTHENTICATION_BACKENDS = [
+    "config.site.sign_in.backends.ThrottleBackend",
+    "tenants.routing.staff_backend.RolesBackend",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+
+# -- Sign-in (docs/sign_in.md) -------------------------------------------------------------------------------------
+# Failed logins with one name from one address, and from one address, before they are locked for LOGIN_LOCK_S.
+LOGIN_FAILURES_MAX = env.int("LOGIN_FAILURES_MAX", default=5)
+LOGIN_ADDRESS_FAILURES_MAX = env.int("LOGIN_ADDRESS_FAILURES_MAX", default=50)
+LOGIN_LOCK_S = env.int("LOGIN_LOCK_S", default=900)
+# Addresses or networks of the proxies whose X-Forwarded-For is believed.
+TRUSTED_PROXIES = networks(env.list("TRUSTED_PROXIES", default=[]))
+# How long a session may be unused; 0 for as long as it lasts (SESSION_COOKIE_AGE_S).
+SESSION_IDLE_TIMEOUT_S = env.int("SESSION_IDLE_TIMEOUT_S", default=2 * 60 * 60)
+SECOND_FACTOR = env.str("SECOND_FACTOR", default="optional")
+if SECOND_FACTOR not in ("off", "optional", "required"):
+    raise ImproperlyConfigured("SECOND_FACTOR must be off, optional or required")
+# Whether accounts may log in with a password; if not, only a superuser whom `staff allow-password` permits.
+PASSWORD_LOGIN = env.bool("PASSWORD_LOGIN", default=True)
+# The OpenID Connect provider; "" for none. The addresses come from its discovery document unless they are set.
+OIDC_ISSUER = env.str("OIDC_ISSUER", default="")
+OIDC_CLIENT_ID = env.str("OIDC_CLIENT_ID", default="")
+OIDC_CLIENT_SECRET = env.str("OIDC_CLIENT_SECRET", default="")
+OIDC_AUTHORIZATION_ENDPOINT = env.str("OIDC_AUTHORIZATION_ENDPOINT", default="")
+OIDC_TOKEN_ENDPOINT = env.str("OIDC_TOKEN_ENDPOINT", default="")
+OIDC_JWKS_URI = env.str("OIDC_JWKS_URI", default="")
+# The provider's name on the login page.
+OIDC_NAME = env.str("OIDC_NAME", default="OpenID Connect")
+OIDC_SCOPES = env.str("OIDC_SCOPES", default="openid email profile")
+# The claim that names the account; "email" also finds the account with this address.
+OIDC_USERNAME_CLAIM = env.str("OIDC_USERNAME_CLAIM", default="email")
+# If not empty, only verified e-mail addresses in these domains may log in.
+OIDC_ALLOWED_DOMAINS = [domain.lower() for domain in env.list("OIDC_ALLOWED_DOMAINS", default=[])]
+# What happens to people without an account here.
+OIDC_NEW_USERS = env.str("OIDC_NEW_USERS", default="refuse")
+if OIDC_NEW_USERS not in ("refuse", "create"):
+    raise ImproperlyConfigured("OIDC_NEW_USERS must be refuse or create")
+# Whether the provider's login is enough although SECOND_FACTOR is required, or the account has one.
+OIDC_SKIPS_SECOND_FACTOR = env.bool("OIDC_SKIPS_SECOND_FACTOR", default=False)
 
 LOGGING = logs.configuration(
     log_format=env.str("LOG_FORMAT", default="") or "plain", level=env.str("LOG_LEVEL", default="") or "WARNING"

@@ -30,7 +30,7 @@ def genesis_of(identity):
 
 
 def entry_of(line):
-    """Return the entry's fields. A line must hold nothing that the hash does not cover, and no field twice."""
+    """Return the entry's fields; reject a line with a repeated field, or with anything that the hash does not cover."""
     try:
         pairs = json.loads(line.decode("utf-8"), object_pairs_hook=list)
     except (ValueError, RecursionError):

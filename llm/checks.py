@@ -1,14 +1,30 @@
-"""System checks of the configuration; ids are stable."""
+"""System checks of the configuration; their ids are stable."""
 
 from typing import Any
 
+from django.conf import settings
 from django.core import checks
 from django.utils.translation import gettext as _
+
+BREAKER = ("LLM_BREAKER_FAULTS", "LLM_BREAKER_WINDOW_S", "LLM_BREAKER_OPEN_S", "LLM_BREAKER_OPEN_MAX_S")
+
+
+@checks.register()
+def breaker_can_work(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Reject settings of the breaker that are not greater than 0."""
+    return [
+        checks.Error(
+            _("%(name)s is %(value)s; it must be greater than 0.") % {"name": name, "value": getattr(settings, name)},
+            id="llm.E002",
+        )
+        for name in BREAKER
+        if getattr(settings, name) <= 0
+    ]
 
 
 @checks.register()
 def allowed_hosts_are_hosts(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Report invalid entries: they allow nothing, although the operator expects them to."""
+    """Report invalid entries of LLM_ALLOWED_HOSTS: they allow nothing, although the operator expects them to."""
     from llm.clients.base_urls import entries_unreadable  # late: all commands register checks, but few run them
 
     hint = _("Enter a comma-separated list of hosts (host or host:port), without a scheme or a path.")

@@ -7,7 +7,11 @@ from llm.types import TokenUsage
 
 
 class LLMError(SeoGenError):
-    """Root. `retry_after_s` is the wait the provider asks for; `usage` is what it counted for the failed call."""
+    """The base class. `retry_after_s` is the wait that the provider asks for, `usage` what it counted for the failed
+    call, `request_id` its own id of the call. `may_be_billed` means that the request was sent and no one knows what it
+    cost: `usage` is None, but the provider may have worked. It is False if the provider answered with an HTTP error
+    status.
+    """
 
     permanent = True
 
@@ -19,10 +23,14 @@ class LLMError(SeoGenError):
         code: str = "",
         retry_after_s: float | None = None,
         usage: TokenUsage | None = None,
+        request_id: str = "",
+        may_be_billed: bool = False,
     ) -> None:
         super().__init__(message, hint=hint, code=code)
         self.retry_after_s = retry_after_s
         self.usage = usage
+        self.request_id = request_id
+        self.may_be_billed = may_be_billed
 
 
 class LLMPermanentError(LLMError):
@@ -33,6 +41,39 @@ class LLMTransientError(LLMError):
     """A later retry may succeed."""
 
     permanent = False
+
+
+class CallAborted(LLMTransientError):
+    """Our own `Abort` ended the call."""
+
+    code = "llm_call_aborted"
+
+    def __init__(self, provider_id: str, model: str, *, may_be_billed: bool, request_id: str = "") -> None:
+        super().__init__(
+            _("The call to the provider %(provider)s for model %(model)s was aborted.")
+            % {"provider": provider_id, "model": model},
+            may_be_billed=may_be_billed,
+            request_id=request_id,
+        )
+
+
+class PromptTooLong(LLMPermanentError):
+    """The prompt exceeds the model's context window, no matter how its tokens are counted."""
+
+    code = "llm_prompt_too_long"
+
+    def __init__(self, provider_id: str, model: str, *, tokens: int, window: int) -> None:
+        super().__init__(
+            _(
+                "The prompt is too long for model %(model)s of the provider %(provider)s: it has at least %(tokens)d"
+                " tokens, but the context window is %(window)d."
+            )
+            % {"provider": provider_id, "model": model, "tokens": tokens, "window": window},
+            hint=_(
+                "Shorten the prompt, route the step to another model, or correct the context window in the admin under"
+                " Models and prices."
+            ),
+        )
 
 
 class MissingKey(LLMPermanentError):
@@ -61,6 +102,65 @@ class InvalidKey(LLMPermanentError):
         )
 
 
+class InvalidKeyVariable(LLMPermanentError):
+    """The variable may not be sent to a server as a key. The message omits it, because it may be a key itself."""
+
+    code = "llm_key_variable_invalid"
+
+    def __init__(self, provider_id: str) -> None:
+        super().__init__(
+            _("The key variable of the provider %(provider)s is not a valid name for an API key variable.")
+            % {"provider": provider_id},
+            hint=_(
+                "Enter the name of an environment variable, in capitals and ending in _API_KEY, in the admin under"
+                " Providers."
+            ),
+        )
+
+
+class MissingKeyVariable(LLMPermanentError):
+    """A vendor's own server needs a key, but the provider names no variable that holds one."""
+
+    code = "llm_key_variable_missing"
+
+    def __init__(self, provider_id: str) -> None:
+        super().__init__(
+            _("The provider %(provider)s uses its vendor's own server, but has no key variable.")
+            % {"provider": provider_id},
+            hint=_(
+                "Enter the variable that holds its key, or the API base URL of another server, in the admin under"
+                " Providers."
+            ),
+        )
+
+
+class ForeignKeyVariable(LLMPermanentError):
+    """A vendor's server is allowed for keys of that vendor only, unless the operator lists it."""
+
+    code = "llm_key_variable_foreign"
+
+    def __init__(self, provider_id: str, host: str) -> None:
+        super().__init__(
+            _("The provider %(provider)s would send the key of another vendor to %(host)s.")
+            % {"provider": provider_id, "host": host},
+            hint=_(
+                "Use a variable that begins with the vendor's name, such as OPENAI_…_API_KEY, or add the host to"
+                " LLM_ALLOWED_HOSTS."
+            ),
+        )
+
+
+class UnknownWire(LLMPermanentError):
+    code = "llm_wire_not_found"
+
+    def __init__(self, provider_id: str, wire: str, known: list[str]) -> None:
+        super().__init__(
+            _("The LLM provider %(provider)s speaks %(wire)s, for which this release has no client.")
+            % {"provider": provider_id, "wire": repr(wire)},
+            hint=_("Known wires: %(known)s.") % {"known": ", ".join(known)},
+        )
+
+
 class UnknownProvider(LLMPermanentError):
     code = "llm_provider_not_found"
 
@@ -82,7 +182,7 @@ class InactiveProvider(LLMPermanentError):
 
 
 class InvalidBaseURL(LLMPermanentError):
-    """The message omits the URL, because it may contain credentials."""
+    """The base URL is malformed; the message omits it, because it may contain credentials."""
 
     code = "llm_url_invalid"
 
@@ -104,12 +204,15 @@ class InsecureBaseURL(LLMPermanentError):
     def __init__(self, provider_id: str) -> None:
         super().__init__(
             _("The API base URL of the provider %(provider)s must start with https://.") % {"provider": provider_id},
-            hint=_("http is allowed for LOCAL_LLM_URL, and for a loopback address with its port in LLM_ALLOWED_HOSTS."),
+            hint=_(
+                "http is allowed only for LOCAL_LLM_URL, and for loopback addresses that"
+                " LLM_ALLOWED_HOSTS lists with a port."
+            ),
         )
 
 
 class HostNotAllowed(LLMPermanentError):
-    """The operator has not allowed keys and prompts to be sent there."""
+    """The operator has not allowed keys and prompts to be sent to this host."""
 
     code = "llm_host_not_allowed"
 
@@ -137,6 +240,16 @@ class NoActiveModel(LLMPermanentError):
         )
 
 
+class NoModels(LLMPermanentError):
+    code = "llm_models_missing"
+
+    def __init__(self, provider_id: str) -> None:
+        super().__init__(
+            _("The LLM provider %(provider)s has no active model.") % {"provider": provider_id},
+            hint=_("Add or activate one in the admin under Models and prices."),
+        )
+
+
 class UnknownStep(LLMPermanentError):
     code = "step_not_found"
 
@@ -154,6 +267,47 @@ class InvalidModelClass(LLMPermanentError):
         super().__init__(
             _("There is no model class %(model_class)s.") % {"model_class": repr(model_class)},
             hint=_("Known model classes: %(known)s.") % {"known": ", ".join(known)},
+        )
+
+
+class InvalidPrice(LLMPermanentError):
+    """A price cannot be stored, or would begin before one that is already in effect."""
+
+    code = "llm_price_invalid"
+
+
+class PricesChanged(LLMPermanentError):
+    """Somebody changed the prices after the person who replaces them had read them."""
+
+    code = "llm_prices_changed"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            _("Model %(model)s: somebody changed its prices at the same time, so nothing was saved.")
+            % {"model": model},
+            hint=_("Check the present prices and save again."),
+        )
+
+
+class PriceByHand(LLMPermanentError):
+    """The price list would overwrite prices that a person set."""
+
+    code = "llm_price_by_hand"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            _("The prices of model %(model)s were set by hand.") % {"model": model},
+            hint=_("Pass --overwrite to replace them with those of the price list."),
+        )
+
+
+class UnknownModel(LLMPermanentError):
+    code = "model_unknown"
+
+    def __init__(self, model: str, known: list[str]) -> None:
+        super().__init__(
+            _("There is no model %(model)s.") % {"model": repr(model)},
+            hint=_("Known models: %(known)s.") % {"known": ", ".join(known) or "-"},
         )
 
 

@@ -1,4 +1,4 @@
-"""Providers, their models with prices, and the pipeline. Columns that are not in the specification follow a line."""
+"""Providers, their models with prices, and the pipeline. Columns that are not in the specification come last."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from config.base.fields import SerialField
+from config.base.fields import SerialField, SqlNow
 
 
 class ModelClass(models.TextChoices):
@@ -16,8 +16,24 @@ class ModelClass(models.TextChoices):
     STANDARD = "standard", _("standard")
 
 
+class Wire(models.TextChoices):
+    """The API that a provider's server speaks. Each has a client (`llm.clients.registry`)."""
+
+    ANTHROPIC = "anthropic", _("Anthropic")
+    GEMINI = "gemini", _("Gemini")
+    OPENAI = "openai", _("OpenAI or compatible")
+
+
+class OnTruncation(models.TextChoices):
+    """What to do with a reply that reached the output limit."""
+
+    RETRY = "retry", _("retry once with a larger limit, then fail")
+    FAIL = "fail", _("fail the step")
+    ACCEPT = "accept", _("accept it, marked as truncated")
+
+
 class LLMProvider(models.Model):
-    """A wire protocol (`llm.clients`) and the server that speaks it."""
+    """A server that runs models: how to call it, and its limits across all workers."""
 
     id = models.TextField(_("id"), primary_key=True)
     display_name = models.TextField(_("name"))
@@ -27,17 +43,29 @@ class LLMProvider(models.Model):
         null=True,
         blank=True,
         help_text=_(
-            "Of a compatible server, as the provider's SDK takes it: https://host for claude and gemini, "
-            "https://host/v1 for openai and local. Empty: the provider's own."
+            "URL of the server, in the form that the wire's SDK expects: https://host for"
+            " Anthropic and Gemini, https://host/v1 for OpenAI and compatible servers. Leave"
+            " empty to use the vendor's own."
         ),
     )
     is_active = models.BooleanField(_("active"), default=True, db_default=True)
+    # -- beyond the specification --
+    wire = models.TextField(_("wire"), choices=Wire, default=Wire.OPENAI, db_default=Wire.OPENAI)
+    # The environment variable that holds its key (`llm.keys`); "": it needs none.
+    key_variable = models.TextField(_("key variable"), blank=True, default="", db_default="")
+    # Limits over all workers together; None: no limit.
+    max_concurrent_calls = models.PositiveIntegerField(_("calls at a time"), null=True, blank=True)
+    requests_per_minute = models.PositiveIntegerField(_("requests per minute"), null=True, blank=True)
+    tokens_per_minute = models.PositiveIntegerField(_("tokens per minute"), null=True, blank=True)
 
     class Meta:
         db_table = "llm_providers"
         verbose_name = _("LLM provider")
         verbose_name_plural = _("LLM providers")
         ordering: ClassVar = ["id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(wire__in=Wire.values), name="llm_providers_wire_is_known"),
+        ]
 
     def __str__(self) -> str:
         return self.display_name
@@ -52,7 +80,7 @@ class LLMModel(models.Model):
     )
     model_name = models.TextField(_("model"))
     model_class = models.TextField(_("class"), choices=ModelClass)
-    # None: unknown, which is never counted as 0.
+    # The prices in effect today, rounded, from `LLMPrice`. None: unknown, which is never counted as 0.
     cost_per_1k_input_tokens = models.DecimalField(
         _("USD per 1,000 input tokens"), max_digits=10, decimal_places=6, null=True, blank=True
     )
@@ -65,6 +93,14 @@ class LLMModel(models.Model):
     max_output_tokens = models.PositiveIntegerField(_("output limit (tokens)"), null=True, blank=True)
     # Prompt and output together. None: unknown.
     context_window = models.PositiveIntegerField(_("context window (tokens)"), null=True, blank=True)
+    # Limits over all workers together; None: no limit.
+    max_concurrent_calls = models.PositiveIntegerField(_("calls at a time"), null=True, blank=True)
+    requests_per_minute = models.PositiveIntegerField(_("requests per minute"), null=True, blank=True)
+    tokens_per_minute = models.PositiveIntegerField(_("tokens per minute"), null=True, blank=True)
+    # The day on which the provider stops serving the model; None: not announced, or not known.
+    retires_on = models.DateField(_("retired on"), null=True, blank=True)
+    # The price list says that the provider is retiring the model. It states no date.
+    is_deprecated = models.BooleanField(_("being retired"), default=False, db_default=False)
 
     class Meta:
         db_table = "llm_models"
@@ -84,6 +120,50 @@ class LLMModel(models.Model):
         return f"{self.provider_id}/{self.model_name}"
 
 
+class PriceSource(models.TextChoices):
+    """The source of a price."""
+
+    LIST = "list", _("price list")
+    HAND = "hand", _("by hand")
+    # It was in the catalogue before the history began.
+    EARLIER = "earlier", _("earlier release")
+
+
+class LLMPrice(models.Model):
+    """The prices of a model from a day on. The table only grows: the latest row that has begun is in effect.
+
+    Triggers (migration 0003) refuse every other change, and add a row if the specified columns of a model are changed
+    by anything but `llm.prices`. The rows are deleted with their model.
+    """
+
+    id = SerialField(primary_key=True)
+    # The database has the constraint, with ON DELETE CASCADE, which Django 5.2 cannot state.
+    model = models.ForeignKey(
+        LLMModel, verbose_name=_("model"), on_delete=models.DO_NOTHING, db_constraint=False, related_name="prices"
+    )
+    # The first day (UTC). Of several rows with the same day, the last one counts.
+    valid_from = models.DateField(_("valid from"))
+    # `llm.types.ModelPrices`
+    prices = models.JSONField(_("prices"))
+    source = models.TextField(_("source"), choices=PriceSource)
+    # The actor, as in the audit log.
+    made_by = models.TextField(_("set by"))
+    note = models.TextField(_("note"), db_default="", default="", blank=True)
+    created_at = models.DateTimeField(_("created"), db_default=SqlNow())
+
+    class Meta:
+        db_table = "llm_prices"
+        verbose_name = _("price")
+        verbose_name_plural = _("prices")
+        ordering: ClassVar = ["model", "-valid_from", "-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(source__in=PriceSource.values), name="llm_prices_source_is_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model_id} {self.valid_from}"
+
+
 class StepLLMDefault(models.Model):
     """One step of the pipeline, with its default provider and model class."""
 
@@ -94,6 +174,17 @@ class StepLLMDefault(models.Model):
     model_class = models.TextField(_("class"), choices=ModelClass)
     # -- beyond the specification: steps run in this order --
     position = models.IntegerField(_("position"), default=0, db_default=0)
+    # Runs pause before this step until someone approves it.
+    review = models.BooleanField(_("review before this step"), default=False, db_default=False)
+    on_truncation = models.TextField(
+        _("if the output is truncated"), choices=OnTruncation, default=OnTruncation.RETRY, db_default=OnTruncation.RETRY
+    )
+
+    # Only the workers have the provider's key: other processes do not require it.
+    key_at_workers = models.BooleanField(_("only workers have the key"), default=False, db_default=False)
+    # [{"provider", "model_class"}] (`llm.types.Fallback`), in order: what runs use instead while the breaker of the
+    # step's model is open, or once the model is retired.
+    fallbacks = models.JSONField(_("fallbacks"), default=list, db_default=[], blank=True)
 
     class Meta:
         db_table = "step_llm_defaults"
@@ -103,6 +194,9 @@ class StepLLMDefault(models.Model):
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=Q(model_class__in=ModelClass.values), name="step_llm_defaults_class_is_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(on_truncation__in=OnTruncation.values), name="step_llm_defaults_on_truncation_is_known"
             ),
         ]
 

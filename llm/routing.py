@@ -1,13 +1,18 @@
 """Operators' changes to the LLM catalogue, each in one transaction with its entry in the control audit log."""
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 from django.db import transaction
 
 from audit.log.entries import Details, record
 from config.base.databases import CONTROL
-from llm.errors import InvalidKey, MissingKey
-from llm.selectors import pipeline, require_key
-from llm.services import catalogue_seed, prices_refresh, step_default_set
-from llm.types import PriceChange, PricesReport, SeedReport, StepDefaultChange
+from llm.errors import LLMError
+from llm.models import LLMModel
+from llm.prices.retirement import retirement_text
+from llm.selectors import pipeline, resolve_model
+from llm.services import catalogue_seed, step_default_set
+from llm.types import Fallback, SeedReport, StepDefaultChange
 
 
 def catalogue_fill() -> SeedReport:
@@ -26,44 +31,45 @@ def catalogue_fill() -> SeedReport:
     return report
 
 
-def step_route(*, step: str | None, provider_id: str, model_class: str | None = None) -> list[StepDefaultChange]:
+def step_route(
+    *,
+    step: str | None,
+    provider_id: str,
+    model_class: str | None = None,
+    force: bool = False,
+    fallbacks: Sequence[str] | None = None,
+) -> list[StepDefaultChange]:
     """Route a step, or all steps if `step` is None, to a provider. Either all of them change or none.
 
-    If `model_class` is None, each step keeps its own. Existing runs keep the models they pinned. Raises an
-    `LLMPermanentError` if a step, the provider or an active model of the class is missing, or the provider cannot be
-    called at all. A missing key does not raise, because the workers may have it (see `missing_key`).
+    If `model_class` is None, each step keeps its own, and if `fallbacks` ("provider:class" or "provider", in order) is
+    None, its fallbacks too. Existing runs keep the models they pinned. Raises an `LLMPermanentError` if the route or a
+    fallback cannot run: a step, the provider or an active model of the class is missing, or the provider is inactive or
+    cannot be called. With `force`, a missing key does not raise, because the workers have it.
     """
     with transaction.atomic(using=CONTROL):
         steps = [step] if step is not None else [row.step for row in pipeline()]
-        changes = [step_default_set(step=name, provider_id=provider_id, model_class=model_class) for name in steps]
+        changes = [
+            step_default_set(
+                step=name, provider_id=provider_id, model_class=model_class, force=force, fallbacks=fallbacks
+            )
+            for name in steps
+        ]
         for change in changes:
             if change.changed:
                 _record_routing(change)
     return changes
 
 
-def missing_key(provider_id: str) -> str | None:
-    """Return a warning if this process's environment has no valid key for the provider, else None."""
-    try:
-        require_key(provider_id)
-    except (MissingKey, InvalidKey) as error:
-        return str(error)
-    return None
-
-
-def model_prices_refresh(*, online: bool = False, dry_run: bool = False) -> PricesReport:
-    """Update the prices of all listed models; see `llm.services.prices_refresh`."""
-    with transaction.atomic(using=CONTROL):
-        report = prices_refresh(online=online, dry_run=dry_run)
-        if report.changes and not dry_run:
-            record(
-                using=CONTROL,
-                action="llm.prices.refresh",
-                resource_type="llm_catalogue",
-                resource_id="prices",
-                details={"changes": [_price_details(change) for change in report.changes]},
-            )
-    return report
+def retiring_steps() -> list[tuple[str, str]]:
+    """Return each step of the pipeline whose model is retired or will be, with a sentence about the model."""
+    found = []
+    for step in pipeline():
+        with suppress(LLMError):  # a step without a model is a different problem
+            model = resolve_model(step.provider_id, step.model_class)
+            row = LLMModel.objects.using(CONTROL).get(provider_id=model.provider_id, model_name=model.model_name)
+            text = retirement_text(row)
+            found += [(step.step, text)] if text else []
+    return found
 
 
 def _record_routing(change: StepDefaultChange) -> None:
@@ -73,17 +79,24 @@ def _record_routing(change: StepDefaultChange) -> None:
         resource_type="step_default",
         resource_id=change.step,
         details={
-            "from": {"provider": change.old_provider_id, "model_class": change.old_model_class},
-            "to": {"provider": change.provider_id, "model_class": change.model_class},
+            "from": _route(
+                change.old_provider_id,
+                change.old_model_class,
+                key_at_workers=change.old_key_at_workers,
+                fallbacks=change.old_fallbacks,
+            ),
+            "to": _route(
+                change.provider_id,
+                change.model_class,
+                key_at_workers=change.key_at_workers,
+                fallbacks=change.fallbacks,
+            ),
         },
     )
 
 
-def _price_details(change: PriceChange) -> Details:
-    """Write prices as text, because JSON numbers are not decimal."""
-    return {
-        "provider": change.provider_id,
-        "model": change.model_name,
-        "old": [None if price is None else str(price) for price in (change.old.input, change.old.output)],
-        "new": [None if price is None else str(price) for price in (change.new.input, change.new.output)],
-    }
+def _route(provider_id: str, model_class: str, *, key_at_workers: bool, fallbacks: Sequence[Fallback]) -> Details:
+    route: Details = {"provider": provider_id, "model_class": model_class}
+    if key_at_workers:
+        route |= {"key_at_workers": True}
+    return route | ({"fallbacks": [str(fallback) for fallback in fallbacks]} if fallbacks else {})

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from llm.clients.registry import PROVIDER_IDS, require_callable
-from llm.models import LLMModel, LLMProvider, ModelClass, StepLLMDefault
+from llm import catalogue
+from llm.clients.registry import CLIENTS, require_callable
+from llm.errors import InvalidPrice
+from llm.models import LLMModel, LLMProvider, ModelClass, OnTruncation, PriceSource, StepLLMDefault
+from llm.prices.by_hand import COLUMNS
+from llm.prices.history import price_add, price_in_force, require_valid
+from llm.types import ModelPrices, ProviderAccess
 
 
 class _Row(BaseModel):
@@ -21,6 +27,42 @@ class ProviderRow(_Row):
     display_name: str
     api_base_url: str | None
     is_active: bool
+    # None: the document is of an earlier release, and this one does not know the provider.
+    wire: str | None = None
+    key_variable: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_release(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """Add the wire and the key variable to a row of an earlier release, in which a provider's id implied them."""
+        known = next((seed for seed in catalogue.PROVIDERS if seed.id == row.get("id")), None)
+        if known is None or "wire" in row:
+            return row
+        return {**row, "wire": known.wire.value, "key_variable": known.key_variable}
+
+    @property
+    def access(self) -> ProviderAccess:
+        return ProviderAccess(self.id, self.wire or "", self.api_base_url or None, self.key_variable)
+
+
+class PricesRow(_Row):
+    """The prices in effect now (`llm.types.ModelPrices`), and who stated them."""
+
+    units: dict[str, Decimal]
+    long_context_over: int | None
+    source: PriceSource
+
+    @property
+    def prices(self) -> ModelPrices:
+        return ModelPrices(self.units, self.long_context_over)
+
+    @model_validator(mode="after")
+    def _can_be_counted_with(self) -> PricesRow:
+        try:
+            require_valid("", self.prices)
+        except InvalidPrice as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 class ModelRow(_Row):
@@ -32,6 +74,15 @@ class ModelRow(_Row):
     is_active: bool
     max_output_tokens: int | None
     context_window: int | None
+    # Documents from earlier releases have none of these: then only the two columns are known.
+    retires_on: date | None = None
+    is_deprecated: bool = False
+    prices: PricesRow | None = None
+
+
+class FallbackRow(_Row):
+    provider: str = Field(min_length=1)
+    model_class: ModelClass
 
 
 class StepDefaultRow(_Row):
@@ -39,6 +90,11 @@ class StepDefaultRow(_Row):
     provider_id: str
     model_class: ModelClass
     position: int
+    # Documents from earlier releases have none of these.
+    review: bool = False
+    on_truncation: OnTruncation = OnTruncation.RETRY
+    key_at_workers: bool = False
+    fallbacks: list[FallbackRow] = Field(default_factory=list)
 
 
 class LLMConfiguration(_Row):
@@ -51,7 +107,7 @@ def configuration_read() -> LLMConfiguration:
     """Return the whole configuration."""
     return LLMConfiguration(
         providers=[ProviderRow(**row) for row in _values(LLMProvider, ProviderRow)],
-        models=[ModelRow(**row) for row in _values(LLMModel, ModelRow)],
+        models=[_model_row(model) for model in LLMModel.objects.using(DEFAULT_DB_ALIAS).all()],
         steps=[StepDefaultRow(**row) for row in _values(StepLLMDefault, StepDefaultRow)],
     )
 
@@ -59,33 +115,54 @@ def configuration_read() -> LLMConfiguration:
 def configuration_add(configuration: LLMConfiguration) -> list[str]:
     """Insert what is missing without changing existing rows; return the names of what was added.
 
-    A provider without a client in this release is skipped, with its models and steps. A base URL that this installation
-    does not allow is refused (see `require_callable`), because the document comes from outside. Call it in a
-    transaction on the control database, and record the change.
+    A provider without a client in this release is skipped, with its models and steps. A base URL or a key variable that
+    this installation does not allow is refused (see `require_callable`), because the document comes from outside. Call
+    it in a transaction on the control database, and record the change.
     """
     added = []
     present = set(LLMProvider.objects.using(DEFAULT_DB_ALIAS).values_list("pk", flat=True))
-    for provider in (provider for provider in configuration.providers if provider.id in PROVIDER_IDS):
+    for provider in (provider for provider in configuration.providers if provider.wire in CLIENTS):
         if provider.id not in present:
-            require_callable(provider.id, provider.api_base_url)
+            require_callable(provider.access)
         _provider, created = LLMProvider.objects.using(DEFAULT_DB_ALIAS).get_or_create(
             pk=provider.id, defaults=provider.model_dump(exclude={"id"})
         )
         added += [provider.id] if created else []
     known = set(LLMProvider.objects.using(DEFAULT_DB_ALIAS).values_list("pk", flat=True))
     for model in (model for model in configuration.models if model.provider_id in known):
-        _model, created = LLMModel.objects.using(DEFAULT_DB_ALIAS).get_or_create(
-            provider_id=model.provider_id,
-            model_name=model.model_name,
-            defaults=model.model_dump(exclude={"provider_id", "model_name"}),
-        )
-        added += [f"{model.provider_id}/{model.model_name}"] if created else []
+        added += [f"{model.provider_id}/{model.model_name}"] if _add_model(model) else []
     for step in (step for step in configuration.steps if step.provider_id in known):
         _step, created = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS).get_or_create(
             pk=step.step, defaults=step.model_dump(exclude={"step"})
         )
         added += [step.step] if created else []
     return added
+
+
+def _model_row(model: LLMModel) -> ModelRow:
+    row = price_in_force(model.pk)
+    prices = ModelPrices.from_document(row.prices if row else None)
+    return ModelRow(
+        **{name: getattr(model, name) for name in ModelRow.model_fields if name != "prices"},
+        prices=PricesRow(
+            units=dict(prices.units), long_context_over=prices.long_context_over, source=PriceSource(row.source)
+        )
+        if row
+        else None,
+    )
+
+
+def _add_model(row: ModelRow) -> bool:
+    """Insert the model with its prices; return False if it already exists."""
+    excluded = {"provider_id", "model_name", "prices"}
+    if row.prices is not None:
+        excluded |= set(COLUMNS)
+    model, created = LLMModel.objects.using(DEFAULT_DB_ALIAS).get_or_create(
+        provider_id=row.provider_id, model_name=row.model_name, defaults=row.model_dump(exclude=excluded)
+    )
+    if created and row.prices is not None:
+        price_add(model=model, prices=row.prices.prices, source=row.prices.source)
+    return created
 
 
 def _values(model: Any, row: type[_Row]) -> Any:

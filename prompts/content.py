@@ -1,9 +1,23 @@
-"""Normalise and check a template before it is stored."""
+"""Normalise and check a template, its variables and its note before they are stored or used."""
+
+from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from prompts.errors import InvalidPrompt
-from prompts.rendering import MAX_TEMPLATE_CHARS, names_used
+from config.base.text import has_control_characters
+from prompts.errors import InvalidPrompt, PromptMismatch
+from prompts.models import Prompt
+from prompts.rendering import MAX_TEMPLATE_CHARS, declared_variables, names_used, undeclared, unused
+
+MAX_NOTE_CHARS = 500
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Sorted names, separated by commas; "" if there are none."""
+
+    undeclared: str
+    unused: str
 
 
 def normalised(content: str) -> str:
@@ -28,3 +42,63 @@ def clean_content(content: str) -> str:
         raise InvalidPrompt(_("The template contains a NUL character."))
     names_used(content)
     return content
+
+
+def clean_note(note: str) -> str:
+    """Return the note as it is stored. Raises `InvalidPrompt` if it is missing, too long, or cannot be stored."""
+    note = note.strip()
+    if not note:
+        raise InvalidPrompt(_("A note is missing: say what this version changes, and why."), code="prompt_note_missing")
+    if len(note) > MAX_NOTE_CHARS:
+        raise InvalidPrompt(_("The note is longer than %(limit)d characters.") % {"limit": MAX_NOTE_CHARS})
+    if has_control_characters(note):
+        raise InvalidPrompt(_("The note is not one line of text: it contains control characters."))
+    return note
+
+
+def disagreement(content: str, document: object) -> Disagreement:
+    """Compare a template with the JSON of its variables. Raises `InvalidPrompt` if one of them is invalid."""
+    variables = declared_variables(document)
+    return Disagreement(
+        ", ".join(sorted(undeclared(content, variables))), ", ".join(sorted(unused(content, variables)))
+    )
+
+
+def undeclared_sentence(names: str) -> str:
+    return _("The template uses undeclared variables: %(undeclared)s.") % {"undeclared": names}
+
+
+def unused_sentence(names: str) -> str:
+    return _("The variables declare %(unused)s, which the template does not use.") % {"unused": names}
+
+
+def require_agreement(content: str, document: object) -> None:
+    """Raise `PromptMismatch` if a template that is to be saved and its variables disagree."""
+    found = disagreement(content, document)
+    if found.undeclared and found.unused:
+        raise PromptMismatch(
+            _("The template uses undeclared variables (%(undeclared)s) and does not use declared ones (%(unused)s).")
+            % {"undeclared": found.undeclared, "unused": found.unused}
+        )
+    if found.undeclared:
+        raise PromptMismatch(undeclared_sentence(found.undeclared))
+    if found.unused:
+        raise PromptMismatch(unused_sentence(found.unused))
+
+
+def check_agreement(prompt: Prompt) -> None:
+    """Raise `PromptMismatch`, with the prompt's id, if a stored version and its variables disagree."""
+    found = disagreement(prompt.content, prompt.variables)
+    if found.undeclared and found.unused:
+        message = _(
+            "Prompt %(id)d (%(prompt)s) cannot be used: it uses undeclared variables (%(undeclared)s) and does not"
+            " use declared ones (%(unused)s)."
+        )
+    elif found.undeclared:
+        message = _("Prompt %(id)d (%(prompt)s) cannot be used: it uses undeclared variables: %(undeclared)s.")
+    elif found.unused:
+        message = _("Prompt %(id)d (%(prompt)s) cannot be used: it does not use declared variables: %(unused)s.")
+    else:
+        return
+    names = {"undeclared": found.undeclared, "unused": found.unused}
+    raise PromptMismatch(message % {"id": prompt.pk, "prompt": prompt, **names})

@@ -4,7 +4,7 @@ from config.base.errors import SeoGenError
 
 
 class PromptError(SeoGenError):
-    """Root of this app's errors."""
+    """Base class of this app's errors."""
 
 
 class UnknownPrompt(PromptError):
@@ -13,10 +13,34 @@ class UnknownPrompt(PromptError):
     code = "prompt_not_found"
 
 
+class NoPreviousVersion(PromptError):
+    """A step's prompt cannot be rolled back: no other version was active before."""
+
+    code = "prompt_previous_missing"
+
+
 class InvalidPrompt(PromptError):
     """The step name, the template or the declared variables are invalid."""
 
     code = "prompt_invalid"
+
+
+class PromptChanged(PromptError):
+    """Another version of a tenant's prompt was activated, so a copy or its undo does not change it."""
+
+    code = "prompt_changed"
+
+
+class CopyNotUndone(PromptError):
+    """No completed copy of prompts has this id, or it has already been undone, or it is itself an undo."""
+
+    code = "prompt_copy_not_undone"
+
+
+class UnreadablePromptFile(PromptError):
+    """A file with a template or with declarations cannot be read, or is not what it should be."""
+
+    code = "prompt_file_unreadable"
 
 
 class PromptMismatch(PromptError):

@@ -23,6 +23,13 @@ class Prompt(models.Model):
     # When a run first pinned this version.
     used_at = models.DateTimeField(_("first used"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), db_default=SqlNow())
+    # -- beyond the specification --
+    # Who saved it: an actor, as in the audit log. None, like the note, for versions of releases before these columns.
+    author = models.TextField(_("author"), null=True, blank=True)
+    # What the version changes, and why.
+    note = models.TextField(_("note"), null=True, blank=True)
+    # When another version was last activated in its place: `prompt activate --previous` returns to the latest of these.
+    replaced_at = models.DateTimeField(_("replaced"), null=True, blank=True)
 
     class Meta:
         db_table = "prompts"

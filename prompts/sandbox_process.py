@@ -1,7 +1,7 @@
 """The program that compiles and renders templates. It uses Jinja2 and the standard library, no Django or other code.
 
 `prompts.sandbox` starts it by path, with an empty environment and only these pipes. It reads requests from stdin. For
-each request it forks a child, which answers on stdout; when the child has ended, the program writes how. A frame is a
+each request it forks a child, which answers on stdout; when the child has ended, the program reports how. A frame is a
 length (8 bytes, big-endian) and that many bytes of JSON.
 
     request   {"action": "names" | "render", "content": …, "values": {…}, "max_chars": …, "limits": {…}}
@@ -96,7 +96,7 @@ def _encoded(request: Mapping[str, Any]) -> bytes:
 
 
 def _limit(limits: Mapping[str, Any]) -> None:
-    """Let the kernel limit this process: memory, CPU time (SIGPROF), wall-clock time (SIGALRM), and no new files."""
+    """Make the kernel limit this process: memory, CPU time (SIGPROF), wall-clock time (SIGALRM), and no new files."""
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC):
         resource.setrlimit(kind, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (limits["memory_bytes"], limits["memory_bytes"]))

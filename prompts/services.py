@@ -9,41 +9,62 @@ from django.db.models import Max
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
+from audit.log.actor import current_actor
 from audit.log.entries import record
 from audit.log.safe_search_path import catalog_only
-from prompts.content import clean_content
-from prompts.errors import InvalidPrompt, PromptMismatch, UnknownPrompt
+from prompts.content import check_agreement, clean_content, clean_note, require_agreement
+from prompts.errors import InvalidPrompt, NoPreviousVersion, UnknownPrompt
 from prompts.models import Prompt
-from prompts.rendering import declared_variables, undeclared, unused
+from prompts.rendering import declared_variables
+from prompts.selectors import active_prompts, known_name, previous_version
 from prompts.types import NAME_PATTERN
 from prompts.validation import shown
 
 
-def prompt_create(*, alias: str, step: str, content: str, variables: Sequence[dict[str, object]] | None) -> Prompt:
+def prompt_create(
+    *, alias: str, step: str, content: str, variables: Sequence[dict[str, object]] | None, note: str
+) -> Prompt:
     """Add the next version of a step's prompt; it stays inactive until `prompt_activate`.
 
-    `variables` holds `PromptVariable` documents. Raises `InvalidPrompt` if the step name, the template's syntax or a
-    declaration is wrong. `prompt_activate` checks that the template and the declarations agree.
+    `variables` holds `PromptVariable` documents; `note` says what the version changes, and why. Raises `InvalidPrompt`
+    if the step name, the template's syntax, a declaration or the note is wrong, and `PromptMismatch` if the template
+    and the declarations disagree.
     """
     if not re.fullmatch(NAME_PATTERN, step):
         raise InvalidPrompt(
             _("%(step)s is not a step name: use lower-case letters, digits and _, and start with a letter.")
             % {"step": shown(step)}
         )
-    content = clean_content(content)
+    content, note = clean_content(content), clean_note(note)
     declared = [variable.model_dump(mode="json", exclude_unset=True) for variable in declared_variables(variables)]
+    require_agreement(content, declared)
     with transaction.atomic(using=alias):
-        _lock_prompts(alias)
+        lock_prompts(alias)
         latest = Prompt.objects.using(alias).filter(step=step).aggregate(latest=Max("version"))["latest"]
         prompt = Prompt.objects.using(alias).create(
-            step=step, version=(latest or 0) + 1, content=content, variables=declared, is_active=False
+            step=step,
+            version=(latest or 0) + 1,
+            content=content,
+            variables=declared,
+            is_active=False,
+            author=current_actor().user_id,
+            note=note,
         )
         _record(alias, "prompt.create", prompt)
     return prompt
 
 
+def prompt_create_active(
+    *, alias: str, step: str, content: str, variables: Sequence[dict[str, object]] | None, note: str
+) -> Prompt:
+    """Add a version and activate it, in one transaction. Raises what `prompt_create` raises."""
+    with transaction.atomic(using=alias):
+        prompt = prompt_create(alias=alias, step=step, content=content, variables=variables, note=note)
+        return prompt_activate(alias=alias, prompt_id=prompt.pk)
+
+
 def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
-    """Make a version the one that new runs of its step use.
+    """Activate a version: new runs use it for its step.
 
     Raises `PromptMismatch` if the template uses an undeclared name, or does not use a declared one: people fill in the
     inputs according to the declaration. Runs that pinned another version keep it.
@@ -55,11 +76,37 @@ def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
         previous = versions.filter(is_active=True).first()
         if previous == prompt:
             return prompt
-        versions.filter(is_active=True).update(is_active=False)
+        versions.filter(is_active=True).update(is_active=False, replaced_at=Now())
         versions.filter(pk=prompt.pk).update(is_active=True)
         _record(alias, "prompt.activate", prompt, previous_version=previous.version if previous else None)
     prompt.is_active = True
     return prompt
+
+
+def prompt_activate_previous(*, alias: str, step: str) -> Prompt:
+    """Activate the version that was active before the step's current one; a second call switches back.
+
+    Raises `NoPreviousVersion`, or `UnknownPrompt` if the step has no prompt.
+    """
+    with transaction.atomic(using=alias):
+        lock_prompts(alias)
+        if not active_prompts(alias=alias, steps=[known_name(step)]):
+            raise UnknownPrompt(_("Step %(step)s has no active prompt.") % {"step": shown(step)})
+        previous = previous_version(alias=alias, step=step)
+        if previous is None:
+            raise NoPreviousVersion(
+                _("No other version of step %(step)s was active before.") % {"step": step},
+                hint=_("Name the version to activate; `seo-gen prompt list` shows them."),
+            )
+        return prompt_activate(alias=alias, prompt_id=previous.pk)
+
+
+def prompt_deactivate(*, alias: str, prompt_id: int) -> None:
+    """Leave the step without an active prompt, as it was before its first version was copied to the tenant."""
+    with transaction.atomic(using=alias):
+        prompt = _locked(alias, prompt_id)
+        Prompt.objects.using(alias).filter(pk=prompt.pk).update(is_active=False, replaced_at=Now())
+        _record(alias, "prompt.deactivate", prompt)
 
 
 def prompt_mark_used(*, alias: str, prompt_ids: Iterable[int]) -> None:
@@ -67,35 +114,7 @@ def prompt_mark_used(*, alias: str, prompt_ids: Iterable[int]) -> None:
     Prompt.objects.using(alias).filter(pk__in=list(prompt_ids), used_at__isnull=True).update(used_at=Now())
 
 
-def check_agreement(prompt: Prompt) -> None:
-    """Raise `PromptMismatch` if the template's names and the declared ones differ."""
-    variables = declared_variables(prompt.variables)
-    strangers, idle = undeclared(prompt.content, variables), unused(prompt.content, variables)
-    if strangers and idle:
-        message = _(
-            "Prompt %(id)d (%(prompt)s) cannot be used: it uses %(undeclared)s without declaring it and declares"
-            " %(unused)s without using it."
-        )
-    elif strangers:
-        message = _("Prompt %(id)d (%(prompt)s) cannot be used: it uses %(undeclared)s without declaring it.")
-    elif idle:
-        message = _("Prompt %(id)d (%(prompt)s) cannot be used: it declares %(unused)s without using it.")
-    else:
-        return
-    names = {"undeclared": ", ".join(sorted(strangers)), "unused": ", ".join(sorted(idle))}
-    raise PromptMismatch(message % {"id": prompt.pk, "prompt": prompt, **names})
-
-
-def _locked(alias: str, prompt_id: int) -> Prompt:
-    """Lock all prompts, so that two activations cannot both move the pointer, and return this one."""
-    _lock_prompts(alias)
-    prompt = Prompt.objects.using(alias).filter(pk=prompt_id).first()
-    if prompt is None:
-        raise UnknownPrompt(_("There is no prompt %(id)s.") % {"id": prompt_id})
-    return prompt
-
-
-def _lock_prompts(alias: str) -> None:
+def lock_prompts(alias: str) -> None:
     """Block other writers, but not readers, until the transaction ends.
 
     Locks the whole table: a step's first version has no row to lock, tenants' roles may not take advisory locks
@@ -105,8 +124,22 @@ def _lock_prompts(alias: str) -> None:
         cursor.execute("LOCK TABLE public.prompts IN SHARE ROW EXCLUSIVE MODE")
 
 
+def content_digest(content: str) -> str:
+    """Return the sha256 of a template, as audit entries have it."""
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _locked(alias: str, prompt_id: int) -> Prompt:
+    """Lock all prompts, so that two activations cannot both move the pointer, and return this one."""
+    lock_prompts(alias)
+    prompt = Prompt.objects.using(alias).filter(pk=prompt_id).first()
+    if prompt is None:
+        raise UnknownPrompt(_("There is no prompt %(id)s.") % {"id": prompt_id})
+    return prompt
+
+
 def _record(alias: str, action: str, prompt: Prompt, **details: object) -> None:
-    digest = hashlib.sha256(prompt.content.encode()).hexdigest()
+    digest = content_digest(prompt.content)
     record(
         using=alias,
         action=action,

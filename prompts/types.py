@@ -1,5 +1,7 @@
-"""Frozen values: the declarations of a template's variables."""
+"""Frozen values: the declarations of a template's variables, and how versions were used."""
 
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
@@ -39,3 +41,37 @@ class PromptVariable(BaseModel):
         if isinstance(value, bool):
             return self.type == "boolean"
         return isinstance(value, _PYTHON_TYPES[self.type])
+
+
+@dataclass(frozen=True)
+class VersionUsage:
+    """How a version's steps ended, and their mean tokens and cost; a mean is None if there are no values."""
+
+    # Steps that have begun with this version, and how many of them have ended each way.
+    used: int
+    completed: int
+    failed: int
+    # Per step that used tokens.
+    mean_input_tokens: int | None
+    mean_output_tokens: int | None
+    # US dollars per step that used tokens at known prices, and how many steps used tokens at unknown prices.
+    mean_cost: Decimal | None
+    unpriced: int
+
+    @property
+    def failure_rate(self) -> float | None:
+        """The share of the ended steps that failed, from 0 to 1; None if no step has ended."""
+        ended = self.completed + self.failed
+        return self.failed / ended if ended else None
+
+
+UNUSED = VersionUsage(0, 0, 0, None, None, None, 0)
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run whose inputs a prompt can be tried with."""
+
+    id: str
+    # Its keyword and time, for people.
+    label: str

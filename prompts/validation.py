@@ -29,7 +29,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def is_storable(document: object) -> bool:
-    """Return whether PostgreSQL's jsonb can store the document: it has no U+0000 and no half surrogate pair."""
+    """Return whether PostgreSQL's jsonb can store the document: it has no U+0000 and no unpaired surrogate."""
     try:
         encoded = json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import LiteralString
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Value
+from django.db.models import F, Model, Sum, Value
 from django.db.models.functions import Concat, Now, Substr
 
 from audit.log.entries import record
 from audit.log.safe_search_path import catalog_only
+from config.base.databases import CONTROL
+from runs import turns
+from runs.costs.reconcile import costs_rebuild
 from runs.messages.sending import count_messages, drop_wake_ups, erase_messages
 from runs.models import WORKING, Artifact, Run, RunStatus, Step, StepStatus
-from runs.services.claim import FENCE
+from runs.steps.claim import FENCE
 from runs.storage import is_path_of
+from runs.summaries.models import DailyCost, RunSummary
+from runs.summaries.reconcile import tenant_rebuild
 from tenants.app_hooks import FileRef, ForeignPath, RunDifferences
 
 
 def _may_wait(run: str, status: str, replaced: Mapping[str, str] | None) -> bool:
-    """Return whether a run still waits for its first worker, also in the replaced database if it exists there."""
+    """Return whether a run is still waiting for its first worker, also in the replaced database if it exists there."""
     if status != RunStatus.PENDING or replaced is None:
         return False
     return replaced.get(run, RunStatus.PENDING) == RunStatus.PENDING
@@ -40,6 +47,8 @@ PATHS: tuple[tuple[str, LiteralString], ...] = (
     ("steps", "SELECT id, output_path FROM public.steps WHERE output_path IS NOT NULL"),
 )
 BATCH = 2000
+# The control database's tables about a tenant's runs and calls.
+SUMMARIES: tuple[type[Model], ...] = (RunSummary, DailyCost)
 
 
 class RunContents:
@@ -69,7 +78,8 @@ class RunContents:
         return {str(pk): status for pk, status in found}
 
     def unended(self, alias: str) -> list[str]:
-        found = Run.objects.using(alias).filter(status__in=(*WORKING, RunStatus.PAUSED))
+        # A failed run can be retried at any time. It then adopts the files of its interrupted attempts.
+        found = Run.objects.using(alias).exclude(status=RunStatus.COMPLETED)
         return list(map(str, found.values_list("pk", flat=True)))
 
     def compare(self, alias: str, replaced_alias: str) -> RunDifferences:
@@ -88,14 +98,16 @@ class RunContents:
         )
 
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
-        """Fail running runs and those that waited here but started there; give every unfinished step a new token.
+        """Fail running runs, and waiting ones that may have started elsewhere; give every unfinished run's steps new
+        tokens.
 
-        Without new tokens, a worker that claimed a step in the tenant's other database could hold the same token as
-        the next claim here.
+        Without new tokens, a worker that claimed a step in the tenant's other database could hold the same token as the
+        next claim here. Completed steps get one too: until its run is completed, a step may be run again.
         """
         with transaction.atomic(using=alias):
             tokens = F("lease_token") % FENCE + number * FENCE
-            Step.objects.using(alias).exclude(status=StepStatus.COMPLETED).update(lease_token=tokens)
+            unfinished_runs = Run.objects.using(alias).exclude(status=RunStatus.COMPLETED)
+            Step.objects.using(alias).filter(run__in=unfinished_runs).update(lease_token=tokens)
             unfinished = Run.objects.using(alias).filter(status__in=WORKING).values_list("pk", "current_step", "status")
             ended = [(pk, step) for pk, step, status in unfinished if not _may_wait(str(pk), status, replaced)]
             ids = [pk for pk, _step in ended]
@@ -123,14 +135,40 @@ class RunContents:
         leased = Step.objects.using(alias).filter(status=StepStatus.RUNNING, lease_expires_at__gt=Now())
         return sorted({str(pk) for pk in leased.values_list("run_id", flat=True)})
 
+    def summarize(self, tenant_id: str, alias: str) -> None:
+        tenant_rebuild(alias=alias, tenant_id=tenant_id)
+        costs_rebuild(alias=alias, tenant_id=tenant_id)
+
+    def erase_summaries(self, tenant_id: str) -> int:
+        return sum(model._base_manager.using(CONTROL).filter(tenant_id=tenant_id).delete()[0] for model in SUMMARIES)
+
+    def spent_this_month(self, tenant_id: str) -> Decimal | None:
+        first = datetime.now(UTC).date().replace(day=1)
+        days = DailyCost.objects.using(CONTROL).filter(tenant_id=tenant_id, day__gte=first)
+        found: Decimal | None = days.aggregate(total=Sum("cost_usd"))["total"]
+        return found
+
+    def count_summaries(self, tenant_id: str) -> int:
+        return sum(model._base_manager.using(CONTROL).filter(tenant_id=tenant_id).count() for model in SUMMARIES)
+
+    def control_tables(self) -> Collection[str]:
+        return tuple(model._meta.db_table for model in SUMMARIES)
+
     def drop_messages(self, tenant_id: str, alias: str) -> int | None:
         return drop_wake_ups(tenant_id, exist=lambda runs: self.statuses(alias, runs).keys())
 
     def erase_messages(self, tenant_id: str) -> int | None:
-        return erase_messages(tenant_id)
+        """Remove the tenant's messages, and its waiting steps from the cache server; each step counts as a message."""
+        messages = erase_messages(tenant_id)
+        return _sum(messages, turns.erase(tenant_id))
 
     def count_messages(self, tenant_id: str) -> int | None:
-        return count_messages(tenant_id)
+        return _sum(count_messages(tenant_id), turns.count(tenant_id))
+
+
+def _sum(messages: int | None, steps: int) -> int | None:
+    """Return the sum; None if the number of messages is unknown because the broker does not list them."""
+    return None if messages is None else messages + steps
 
 
 def _size_bytes(document: object) -> int | None:

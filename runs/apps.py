@@ -9,7 +9,11 @@ class RunsConfig(AppConfig):
     verbose_name = _("Runs")
 
     def ready(self) -> None:
-        from tenants.app_hooks import register
+        import prompts.app_hooks
+        import tenants.app_hooks
+        from llm import in_use
 
-        # Registered by name: the module imports Celery, which most commands do not need.
-        register("runs.app_hooks.RunContents")
+        # Registered by name: the modules import Celery or models, which most commands do not need.
+        tenants.app_hooks.register("runs.app_hooks.RunContents")
+        prompts.app_hooks.register("runs.history.past_runs.RunHistory")
+        in_use.register("runs.summaries.in_use.unfinished_uses")

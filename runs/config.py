@@ -2,6 +2,10 @@
 
     {"keyword": "…", "language": "ja", "audience": "…",      inputs, under the names that the prompts declare
      "steps": ["outline", "draft"],                          only these steps of the pipeline
+     "retry_budget_s": 3600,                                 give up a step that keeps failing for this long
+     "budget_usd": 2.5,                                      all its calls together may cost that many US dollars
+     "on_truncation": "accept",                              what to do with truncated replies: retry, fail, accept
+     "series_id": "0b9f…",                                   the runs that were started together from one list
      "models": {"draft": {"provider": "claude", "model_class": "pro"}}}
 
 This module checks only its shape; `runs.services.plan` checks it against the pipeline, the prompts and the models.
@@ -9,6 +13,7 @@ This module checks only its shape; `runs.services.plan` checks it against the pi
 
 import json
 import re
+from decimal import Decimal
 from typing import Annotated, Any, TypeAlias
 
 from django.utils.translation import gettext as _
@@ -24,16 +29,22 @@ from pydantic import (
 )
 
 from config.base.text import INVISIBLE, has_control_characters, is_blank, strip_invisible
+from llm.models import OnTruncation
 from prompts.types import NAME_PATTERN
 from prompts.validation import first_problem, shown
 from runs.errors import InvalidRunConfig
 
-# Of the JSON text. A keyword and a few sentences about the audience need one or two KiB.
+# The size limit of the JSON text. A keyword and a few sentences about the audience need one or two KiB.
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_KEYWORD_CHARS = 200
 _LANGUAGES = ("ja", "en")
 # A NUL as json.dumps writes it, but not the same six characters after an escaped backslash.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+MAX_BUDGET_USD = 1_000_000
+MAX_RETRY_BUDGET_S = 30 * 24 * 3600
+# The variable that holds what a reviewer wants changed; "" if there was no review. It is not an input: the run supplies
+# it.
+REVIEW_COMMENT = "review_comment"
 # No real input is larger, and Python refuses to parse integers of thousands of digits.
 _MAX_DIGITS = 18
 
@@ -56,6 +67,39 @@ def _language(value: object) -> object:
     if value not in _LANGUAGES:
         raise ValueError(_("must be ja or en, not %(input)s") % {"input": shown(value)})
     return value
+
+
+def _on_truncation(value: object) -> object:
+    if value is not None and value not in OnTruncation.values:
+        raise ValueError(_("must be retry, fail or accept, not %(input)s") % {"input": shown(value)})
+    return value
+
+
+def _retry_budget_s(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_RETRY_BUDGET_S:
+        raise ValueError(
+            _("must be a number of seconds above 0 and up to %(limit)d, not %(input)s")
+            % {"limit": MAX_RETRY_BUDGET_S, "input": shown(value)}
+        )
+    return value
+
+
+def _budget_usd(value: object) -> object:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and is_budget(Decimal(str(value)))):
+        raise ValueError(
+            _(
+                "must be a number of US dollars above 0 and up to %(limit)d, with at most six decimal places, not"
+                " %(input)s"
+            )
+            % {"limit": MAX_BUDGET_USD, "input": shown(value)}
+        )
+    return value
+
+
+def is_budget(amount: Decimal) -> bool:
+    """Return whether an amount in USD can be a budget: above 0, up to the maximum, with at most six decimal places."""
+    return amount.is_finite() and 0 < amount <= MAX_BUDGET_USD and not amount % Decimal("0.000001")
 
 
 Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
@@ -90,6 +134,14 @@ class RunConfig(BaseModel):
     # None: the whole pipeline.
     steps: Annotated[list[Identifier], Field(min_length=1)] | None = None
     models: dict[str, ModelChoice] = {}
+    # For how many seconds a failing step is retried; None: `RUN_RETRY_BUDGET_S`.
+    retry_budget_s: Annotated[int | float | None, BeforeValidator(_retry_budget_s)] = None
+    # The most that all its calls may cost, in US dollars; None: `Tenant.run_budget_usd` applies.
+    budget_usd: Annotated[int | float | None, BeforeValidator(_budget_usd)] = None
+    # What to do with a reply that reached the output limit; None: what each step of the pipeline says.
+    on_truncation: Annotated[str | None, BeforeValidator(_on_truncation)] = None
+    # Shared by the runs that were started together (`runs.series`); None: it was started alone.
+    series_id: Identifier | None = None
 
     @model_validator(mode="after")
     def _steps_are_unique(self) -> "RunConfig":
@@ -110,7 +162,7 @@ class RunConfig(BaseModel):
 
 
 def config_from_text(text: str) -> RunConfig:
-    """Read a configuration from JSON text; raise `InvalidRunConfig` with one sentence."""
+    """Return the configuration in a JSON text; raise `InvalidRunConfig` with one sentence."""
     if len(text.encode(errors="surrogatepass")) > MAX_CONFIG_BYTES:
         raise InvalidRunConfig(
             _("The run's configuration is larger than %(limit)d KiB.") % {"limit": MAX_CONFIG_BYTES // 1024}
@@ -127,7 +179,7 @@ def config_from_text(text: str) -> RunConfig:
 
 
 def config_from_document(document: object) -> RunConfig:
-    """Check a decoded configuration; raise `InvalidRunConfig` with one sentence."""
+    """Return a decoded configuration after checking it; raise `InvalidRunConfig` with one sentence."""
     if not isinstance(document, dict):
         raise InvalidRunConfig(
             _("The run's configuration must be a JSON object, not %(input)s.") % {"input": shown(document)},
@@ -146,7 +198,7 @@ def config_from_document(document: object) -> RunConfig:
 
 
 def _require_storable(document: object) -> None:
-    """Reject what jsonb cannot store (U+0000, lone surrogates), and what exceeds the limit however it was passed."""
+    """Reject what jsonb cannot store (U+0000, lone surrogates), and anything over the limit, however it was passed."""
     try:
         encoded = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, TypeError, RecursionError) as error:

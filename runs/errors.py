@@ -1,7 +1,10 @@
 """Errors of runs. Each message names the run, the step or the file."""
 
+from collections.abc import Sequence
+
+from django.utils.translation import gettext as _
+
 from config.base.errors import SeoGenError
-from tenants.errors import StorageError
 
 
 class RunError(SeoGenError):
@@ -14,10 +17,54 @@ class InvalidRunConfig(RunError):
     code = "run_config_invalid"
 
 
+class InvalidRunList(RunError):
+    """A list of runs to start cannot be read, or some of its lines are wrong. `problems` has a sentence for each."""
+
+    code = "run_list_invalid"
+
+    def __init__(self, problems: Sequence[str], *, hint: str = "") -> None:
+        super().__init__(problems[0], hint=hint)
+        self.problems = list(problems)
+
+
 class UnknownRun(RunError):
     """The tenant has no run with this id."""
 
     code = "run_not_found"
+
+
+class RunStateConflict(RunError):
+    """The run's state does not allow the transition. `status` is the run's current status."""
+
+    code = "run_state_conflict"
+
+    def __init__(self, message: str, *, status: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class InvalidRunStep(RunError):
+    """A run cannot continue from this step."""
+
+    code = "run_step_invalid"
+
+
+class InvalidReviewComment(RunError):
+    """A comment cannot be stored, or the prompt that should receive it does not use it."""
+
+    code = "review_comment_invalid"
+
+
+class TenantReplaced(RunError):
+    """The tenant was suspended, restored or moved while its runs were being read."""
+
+    code = "tenant_replaced"
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s was suspended, restored or moved while its runs were being read.") % {"id": tenant_id},
+            hint=_("Run the command again."),
+        )
 
 
 class NoPrompt(RunError):
@@ -44,6 +91,12 @@ class MessageTooLarge(RunError):
     code = "message_too_large"
 
 
+class BudgetReached(RunError):
+    """A call may cost more than is left of a budget, or its possible cost is unknown. The run pauses."""
+
+    code = "budget_reached"
+
+
 class LeaseLost(RunError):
     """Another worker has taken over the step; this worker's result must be discarded."""
 
@@ -56,10 +109,10 @@ class InvalidPath(RunError):
     code = "storage_path_foreign"
 
 
-class OutputKept(StorageError):
-    """A step's output was written, but not its artifact. The next attempt adopts the output and counts its tokens."""
+class OutputTruncated(RunError):
+    """A model's output ended because it reached its limit, and the step does not accept that."""
 
-    code = "step_output_kept"
+    code = "step_output_truncated"
 
 
 class MissingFile(RunError):

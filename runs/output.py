@@ -1,7 +1,7 @@
 """Encode and decode `output.json`; derive the artifact's name and the summary of a step's text."""
 
 import json
-import unicodedata
+import re
 from dataclasses import asdict
 from uuid import UUID
 
@@ -9,6 +9,8 @@ from runs.storage import digest_of
 from runs.types import StepOutput
 
 SUMMARY_CHARS = 120
+# Unicode's category Cc.
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # The last step's artifact is the finished article, whatever the step's name.
 ARTICLE = "article.md"
 
@@ -20,7 +22,7 @@ def encode(output: StepOutput) -> bytes:
 
 
 def decode(content: bytes) -> StepOutput | None:
-    """Return the output that `encode` wrote; None if `content` is truncated or anything else."""
+    """Return the output that `encode` wrote; None if `content` is truncated or is not such an output."""
     try:
         document = json.loads(content)
         text_digest = document.pop("text_digest")
@@ -31,12 +33,13 @@ def decode(content: bytes) -> StepOutput | None:
 
 
 def same_question(one: StepOutput, other: StepOutput) -> bool:
-    """Return whether two outputs have the same run, step, provider, model, prompt and rendered prompt text."""
+    """Return whether two outputs have the same run, step, version, provider, model, prompt and rendered prompt text."""
     return _question(one) == _question(other)
 
 
 def _question(output: StepOutput) -> tuple[object, ...]:
-    return (output.run_id, output.step, output.provider, output.model, output.prompt_id, output.input_digest)
+    named = (output.run_id, output.step, output.version)
+    return (*named, output.provider, output.model, output.prompt_id, output.input_digest)
 
 
 def article_name(step: str, *, is_last: bool) -> str:
@@ -48,5 +51,5 @@ def summary_of(text: str) -> str:
     """Return the first line with text, without Markdown markup, for lists and logs."""
     lines = (line.strip("#*->_` \t") for line in text.splitlines())
     first = next((line for line in lines if line), "")
-    printable = "".join(character for character in first if unicodedata.category(character) != "Cc")
+    printable = CONTROL_CHARACTERS.sub("", first)
     return printable if len(printable) <= SUMMARY_CHARS else printable[: SUMMARY_CHARS - 1] + "…"

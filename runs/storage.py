@@ -1,5 +1,7 @@
 """The active tenant's files: `storage/{tenant_id}/{run_id}/{step}/output.json` and `…/{step}/artifacts/{name}`.
 
+Outputs that were replaced are kept, under the same names, in `…/{step}/versions/{version}/`.
+
 Every path is built from the active tenant and validated parts, so that no other tenant's path can be requested. Files
 live in Django's storage "artifacts" (file system or S3). A file is written by the worker that holds its step's row
 lock, or by one that has lost the lock without knowing; `write_once` is for files that both may write.
@@ -21,8 +23,9 @@ from tenants.routing.context import current_tenant
 _STEP = r"[a-z][a-z0-9_]{0,62}"
 _NAME = r"[a-z0-9][a-z0-9_-]{0,62}\.[a-z0-9]{1,10}"
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_VERSION = r"versions/[1-9][0-9]{0,9}"
 # The part after "storage/{tenant_id}/".
-_REST = re.compile(rf"{_UUID}/{_STEP}/(?:output\.json|artifacts/{_NAME})")
+_REST = re.compile(rf"{_UUID}/{_STEP}/(?:{_VERSION}/)?(?:output\.json|artifacts/{_NAME})")
 
 
 def output_path(run_id: UUID, step: str) -> str:
@@ -33,6 +36,17 @@ def output_path(run_id: UUID, step: str) -> str:
 def artifact_path(run_id: UUID, step: str, name: str) -> str:
     """Return the path of a step's artifact for the active tenant."""
     return _checked(f"{_folder(run_id, step)}/artifacts/{name}")
+
+
+def version_path(path: str, version: int) -> str:
+    """Return where a step's file at `path` is kept once another version of the step replaces it."""
+    tenant, run, step, rest = path.removeprefix("storage/").split("/", maxsplit=3)
+    return _checked(f"storage/{tenant}/{run}/{step}/versions/{version}/{rest}")
+
+
+def is_version_path(path: str) -> bool:
+    """Return whether the file belongs to a version that was replaced."""
+    return re.search(rf"/{_VERSION}/(?:output\.json|artifacts/{_NAME})$", path) is not None
 
 
 def write(path: str, content: bytes) -> StoredFile:
@@ -47,7 +61,7 @@ def write_all(files: Mapping[str, bytes]) -> list[StoredFile]:
 
 
 def stored(path: str, content: bytes) -> StoredFile:
-    """Return the `StoredFile` for a known content."""
+    """Return the `StoredFile` that describes a file with this content."""
     return StoredFile(path, digest_of(content), len(content))
 
 
@@ -99,6 +113,7 @@ def _folder(run_id: UUID, step: str) -> str:
 def _checked(path: str) -> str:
     if not is_path_of(current_tenant("storage").id, path):
         raise InvalidPath(
-            _("Storage: %(path)r is not a path of tenant %(tenant)s.") % {"path": path, "tenant": current_tenant().id}
+            _("The storage path %(path)r does not belong to tenant %(tenant)s.")
+            % {"path": path, "tenant": current_tenant().id}
         )
     return path

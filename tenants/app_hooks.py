@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from typing import Protocol
 
@@ -47,13 +48,13 @@ class RunDifferences:
 
 class Contents(Protocol):
     def files(self, alias: str) -> Iterable[FileRef]:
-        """Return every file that some row refers to."""
+        """Return every file that a row refers to."""
 
     def foreign_path(self, connection: BaseDatabaseWrapper, tenant_id: str) -> ForeignPath | None:
         """Return the first row whose path is not in the tenant's storage; None if all are.
 
-        Unlike the other methods, it is called for a database that is not trusted yet: inside
-        `audit.log.safe_search_path.catalog_only`, in a transaction, it may only read columns by their qualified names.
+        Unlike the other methods, this one reads a database that is not trusted yet. It is called in a transaction,
+        inside `audit.log.safe_search_path.catalog_only`, and must use qualified names only.
         """
 
     def waiting(self, alias: str) -> list[str]:
@@ -69,7 +70,7 @@ class Contents(Protocol):
         """Compare the runs of a restored database with those of the one that it replaced."""
 
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
-        """Mark as failed, for `reason`, the runs that were in progress or that continued elsewhere; return their ids.
+        """Fail the runs that were in progress or continued elsewhere, with `reason` as the error; return their ids.
 
         `number` counts the tenant's databases, this one included: claims from earlier ones become invalid. `replaced`
         is {run id: status} from the database that it replaces; None for a copy, in which no run continues.
@@ -81,6 +82,21 @@ class Contents(Protocol):
     def at_work(self, alias: str) -> list[str]:
         """Return the ids of the runs that a worker is processing right now."""
 
+    def summarize(self, tenant_id: str, alias: str) -> None:
+        """Rebuild the control database's rows about the tenant's runs and costs from this database. Safe to repeat."""
+
+    def erase_summaries(self, tenant_id: str) -> int:
+        """Delete the control database's rows about the tenant's runs and costs; return how many there were."""
+
+    def spent_this_month(self, tenant_id: str) -> Decimal | None:
+        """Return what the tenant's calls of this month (UTC) cost, as the control database knows; None if unknown."""
+
+    def count_summaries(self, tenant_id: str) -> int:
+        """Return the number of the control database's rows about the tenant's runs and costs."""
+
+    def control_tables(self) -> Collection[str]:
+        """Return the names of the control database's tables that hold summaries of tenants' runs and costs."""
+
     def drop_messages(self, tenant_id: str, alias: str) -> int | None:
         """Remove and count the tenant's queued wake-ups for missing runs; None if the broker cannot list messages."""
 
@@ -88,7 +104,7 @@ class Contents(Protocol):
         """Remove and count all messages about the tenant, claimed ones too; None if the broker cannot list messages."""
 
     def count_messages(self, tenant_id: str) -> int | None:
-        """Return how many messages about the tenant there are; None if the broker cannot list messages."""
+        """Return the number of messages about the tenant; None if the broker cannot list messages."""
 
 
 _registered: list[str] = []

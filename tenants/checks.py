@@ -6,6 +6,9 @@ from django.conf import settings
 from django.core import checks
 from django.utils.translation import gettext as _
 
+from config.base.approvals import KINDS
+from tenants.errors import EncryptionKeyError
+
 
 @checks.register()
 def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -17,6 +20,51 @@ def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
             _("DATABASE_OWNER_URL is not set, so the application's role owns the control database's audit log."),
             hint=_("Create a separate role that owns and migrates the database; docs/configuration.md shows how."),
             id="tenants.W001",
+        )
+    ]
+
+
+@checks.register()
+def tenants_may_run(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Reject a default step limit below 1, which would keep tenants from running anything."""
+    steps = settings.RUN_TENANT_CONCURRENCY
+    if steps >= 1:
+        return []
+    hint = _("To stop a tenant's runs, suspend the tenant.")
+    return [
+        checks.Error(
+            _("RUN_TENANT_CONCURRENCY is %(steps)d, but must be at least 1.") % {"steps": steps},
+            hint=hint,
+            id="tenants.E003",
+        )
+    ]
+
+
+@checks.register()
+def budgets_warn_in_time(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Reject a threshold for budget warnings that is not above 0 and up to 100 percent."""
+    percent = settings.BUDGET_WARNING_PERCENT
+    if 0 < percent <= 100:
+        return []
+    return [
+        checks.Error(
+            _("BUDGET_WARNING_PERCENT is %(percent)s; it must be above 0 and up to 100.") % {"percent": percent},
+            id="tenants.E004",
+        )
+    ]
+
+
+@checks.register()
+def second_people_are_asked_for_what_exists(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Reject a kind of operation that nothing asks about: a misspelt one would let everything pass."""
+    unknown = sorted(set(settings.TWO_PERSON_OPERATIONS) - set(KINDS))
+    if not unknown:
+        return []
+    return [
+        checks.Error(
+            _("TWO_PERSON_OPERATIONS has unknown operations: %(unknown)s. Possible are: %(known)s.")
+            % {"unknown": ", ".join(unknown), "known": ", ".join(KINDS)},
+            id="tenants.E005",
         )
     ]
 
@@ -44,17 +92,12 @@ def tenant_migrations_are_transactional(**kwargs: Any) -> list[checks.CheckMessa
 
 @checks.register()
 def keys_are_usable(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Reject keys that could not decrypt any credential."""
-    from cryptography.fernet import Fernet
+    """Reject missing and malformed keys."""
+    # Imported here, since the module defines a field, and so needs the apps to be loaded.
+    from tenants.credentials import require_keys
 
     try:
-        for key in settings.ENCRYPTION_KEYS:
-            Fernet(key)
-    except ValueError:
-        problem = _("SEO_GEN_ENCRYPTION_KEYS contains a value that is not a Fernet key.")
-    else:
-        if settings.ENCRYPTION_KEYS:
-            return []
-        problem = _("SEO_GEN_ENCRYPTION_KEYS is empty.")
-    hint = _("Generate one: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'")
-    return [checks.Error(problem, hint=hint, id="tenants.E001")]
+        require_keys()
+    except EncryptionKeyError as error:
+        return [checks.Error(error.message, hint=error.hint, id="tenants.E001")]
+    return []

@@ -41,14 +41,32 @@ def mask_url(url: str) -> str:
     return urlunsplit(parts._replace(netloc=netloc, query=MASK if "password" in parts.query else parts.query))
 
 
+def require_keys() -> None:
+    """Raise `EncryptionKeyError` unless there is at least one key, and all keys are valid."""
+    _keys()
+
+
 def _keys() -> MultiFernet:
-    return MultiFernet([Fernet(key) for key in settings.ENCRYPTION_KEYS])
+    try:
+        return MultiFernet([Fernet(key) for key in settings.ENCRYPTION_KEYS])
+    except ValueError:
+        # The cause describes base64, which tells an operator nothing.
+        raise EncryptionKeyError(
+            _("SEO_GEN_ENCRYPTION_KEYS contains a value that is not a Fernet key.")
+            if settings.ENCRYPTION_KEYS
+            else _("SEO_GEN_ENCRYPTION_KEYS is empty."),
+            hint=_(
+                "Set it to Fernet keys, separated by commas. To generate one, run: "
+                "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
+            ),
+            code="encryption_keys_invalid",
+        ) from None
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
     """A TEXT column that is encrypted in the database. Not searchable: the same value encrypts differently each time.
 
-    Lookups could only compare ciphertext, which would only help an attacker to guess, so all but `isnull` raise.
+    Lookups could only compare ciphertext, which is useful only to an attacker, so all lookups except `isnull` raise.
     """
 
     # The admin rejects URL filters on fields with this set to False (`config.site.admin_base`).

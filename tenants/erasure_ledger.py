@@ -46,7 +46,8 @@ def erasure_get(tenant_id: str) -> Erasure:
 def require_not_erased(identity: UUID, *, reason: str = "") -> Erasure | None:
     """Raise `ErasedTenant` if the tenant with that identity was erased here, or is being erased.
 
-    With a `reason` to bring the tenant back, return its erasure instead; `note_return` records the reason.
+    With a `reason` to bring the tenant back, return its erasure instead; `note_return` records the reason. Returns None
+    if the tenant was not erased.
     """
     found = erasures().filter(identity=identity).first()
     if found is not None and not reason.strip():
@@ -68,22 +69,22 @@ def note_return(erasure: Erasure, *, new_id: str, source: str, reason: str) -> N
 
 
 def ledger_problems() -> Iterator[str]:
-    """Yield one phrase for each difference between the ledger and the deletions in the control database's audit log."""
+    """Yield a sentence for each difference between the ledger and the deletions in the control log."""
     rows = {str(row.identity): row for row in Erasure.objects.using(CONTROL)}
     begun, ended = _by_identity("tenant.delete"), _by_identity("tenant.delete.complete")
     for identity, (tenant_id, _details) in begun.items():
         row = rows.get(identity)
         if row is None or row.tenant_id != tenant_id:
-            yield _("the erasure of %(tenant)s is missing from the ledger") % {"tenant": tenant_id}
+            yield _("The erasure of %(tenant)s is missing from the ledger.") % {"tenant": tenant_id}
     for identity, row in rows.items():
         if identity not in begun:
-            yield _("the control log has no entry for the erasure of %(tenant)s") % {"tenant": row.tenant_id}
+            yield _("The control log has no entry for the erasure of %(tenant)s.") % {"tenant": row.tenant_id}
         elif (row.completed_at is not None) != (identity in ended):
-            yield _("the control log and the ledger disagree on whether %(tenant)s was erased") % {
+            yield _("The control log and the ledger disagree on whether %(tenant)s was erased.") % {
                 "tenant": row.tenant_id
             }
         elif row.completed_at is not None and not _is_certified(row, ended[identity][1].get("certificate")):
-            yield _("the certificate of %(tenant)s is not the one that was issued") % {"tenant": row.tenant_id}
+            yield _("The certificate of %(tenant)s is not the one that was issued.") % {"tenant": row.tenant_id}
 
 
 def _is_certified(row: Erasure, digest: object) -> bool:

@@ -67,6 +67,10 @@ class UnknownTenant(TenantError):
         )
 
 
+class AccessNotOpened(TenantError):
+    """A tenant was not opened to someone who has no role for it."""
+
+
 class TenantNotActive(TenantError):
     """The tenant exists, but is suspended or was deleted."""
 
@@ -80,6 +84,47 @@ class TenantNotActive(TenantError):
         }
         super().__init__(
             _("Tenant %(id)s is %(status)s.") % {"id": tenant_id, "status": status}, hint=hints.get(status, "")
+        )
+        self.status = status
+
+
+class InvalidStepLimit(TenantError):
+    """A tenant's limit of steps at a time is not in the permitted range."""
+
+    code = "tenant_limit_invalid"
+
+    def __init__(self, tenant_id: str, steps: int, most: int) -> None:
+        super().__init__(
+            _("Tenant %(id)s: the limit of steps at a time must be between 1 and %(most)d, not %(steps)d.")
+            % {"id": tenant_id, "most": most, "steps": steps},
+            hint=_("To stop its runs altogether, suspend it: `seo-gen tenant suspend --tenant-id %(id)s`.")
+            % {"id": tenant_id},
+        )
+
+
+class InvalidBudget(TenantError):
+    """A budget is not a positive amount in the permitted range."""
+
+    code = "budget_invalid"
+
+    def __init__(self, tenant_id: str, amount: object, most: object) -> None:
+        super().__init__(
+            _("Tenant %(id)s: a budget must be an amount in USD above 0 and up to %(most)s, not %(amount)s.")
+            % {"id": tenant_id, "most": most, "amount": amount},
+            hint=_("To have no budget, leave the field empty in the admin, or give `none` on the command line."),
+        )
+
+
+class SettingsChanged(TenantError):
+    """Somebody changed the settings after the person who replaces them had read them."""
+
+    code = "tenant_settings_changed"
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(
+            _("Tenant %(id)s: somebody changed these settings at the same time, so nothing was saved.")
+            % {"id": tenant_id},
+            hint=_("Check the present values and save again."),
         )
 
 
@@ -135,15 +180,15 @@ class FleetBusy(TenantError):
 
 
 class FleetUnfinished(TenantError):
-    """A migration of tenants is running or was interrupted; prepared transactions may hold locks in their databases."""
+    """A batch of tenants is running or was interrupted; prepared transactions may hold locks in their databases."""
 
     code = "fleet_unfinished"
 
     def __init__(self, batch_id: object, reason: str = "") -> None:
         super().__init__(
-            _("Migration batch %(id)s did not finish: %(reason)s.") % {"id": batch_id, "reason": reason}
+            _("Batch %(id)s did not finish: %(reason)s.") % {"id": batch_id, "reason": reason}
             if reason
-            else _("Migration batch %(id)s has not finished.") % {"id": batch_id},
+            else _("Batch %(id)s has not finished.") % {"id": batch_id},
             hint=_("If its process is no longer running, run `seo-gen tenant recover`."),
         )
 
@@ -234,7 +279,7 @@ class TenantLocked(TenantError):
     code = "tenant_locked"
 
     def __init__(self, tenant_id: str, reason: str) -> None:
-        super().__init__(_("Tenant %(id)s is busy: %(reason)s.") % {"id": tenant_id, "reason": bare(reason)})
+        super().__init__(because(_("Tenant %(id)s is busy.") % {"id": tenant_id}, reason))
 
 
 class TenantIdentityMismatch(TenantError):
@@ -340,7 +385,7 @@ class UnknownErasure(TenantError):
 
 
 class EncryptionKeyError(TenantError):
-    """No configured key decrypts a stored credential."""
+    """The configured keys are invalid, or none of them decrypts a stored credential."""
 
     code = "encryption_key_missing"
 
@@ -368,6 +413,6 @@ def disk_failures_told() -> Iterator[None]:
     except OSError as error:
         raise TenantError(
             _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)},
-            hint=_("Free space in SEO_GEN_HOME and in the system's temporary folder, then try again."),
+            hint=_("Free up space in SEO_GEN_HOME and in the system's temporary folder, then try again."),
             code="disk_unusable",
         ) from error

@@ -36,7 +36,7 @@ def clean_name(name: str) -> str:
     """
     cleaned = strip_invisible(unicodedata.normalize("NFC", name))
     if not cleaned:
-        raise InvalidTenant(_("A tenant needs a name."), hint=_("Give one with --name."), code="tenant_name_invalid")
+        raise InvalidTenant(_("A tenant needs a name."), hint=_("Pass one with --name."), code="tenant_name_invalid")
     if len(cleaned) > NAME_MAX_LENGTH:
         raise InvalidTenant(
             _("A tenant's name has at most %(max)d characters; this one has %(count)d.")
@@ -65,7 +65,7 @@ def validate_id(tenant_id: str) -> str:
 def id_from_name(name: str) -> str | None:
     """Derive the id from the name: "Customer A" → "customer-a". None if the name has too few Latin letters for one.
 
-    An id is permanent, and what little remains of a name in another script says too little. Automatic transliteration
+    An id is permanent, and the few Latin letters of a name in another script say too little. Automatic transliteration
     does not help: the reading of a Japanese name does not follow from its characters.
     """
     slug = slugify(name).replace("_", "-").strip("-")[:ID_MAX_LENGTH].strip("-")
@@ -92,7 +92,7 @@ def database_name(prefix: str) -> str:
     """
     if not re.fullmatch(PREFIX_PATTERN, prefix):
         raise InvalidTenant(
-            _("TENANT_DATABASE_PREFIX %(prefix)r is not a short identifier.") % {"prefix": prefix},
+            _("TENANT_DATABASE_PREFIX must be a short identifier, not %(prefix)r.") % {"prefix": prefix},
             code="tenant_database_prefix_invalid",
         )
     return f"{prefix}_{secrets.token_hex(8)}"

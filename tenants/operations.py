@@ -42,7 +42,9 @@ def tenant_lock(tenant_id: str, operation: str) -> Iterator[None]:
 
 @contextmanager
 def backup_lock(tenant_id: str) -> Iterator[None]:
-    """Share the tenant's lock with other backups, so that nothing changes the tenant; raise `TenantBusy`."""
+    """Share the tenant's lock with other backups, so that no operation changes the tenant; raise `TenantBusy` if one is
+    running.
+    """
     with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id, "backup"), shared=True):
         yield
 
@@ -56,7 +58,7 @@ def block_deletion(tenant_id: str) -> Iterator[None]:
 
 @contextmanager
 def copies_barred(tenant_id: str) -> Iterator[None]:
-    """Allow no test copy of the tenant's data while the tenant is erased; raise `TenantBusy` if there is one."""
+    """Prevent test copies of the tenant's data while the tenant is being erased; raise `TenantBusy` if one exists."""
     with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "drill, verify")):
         yield
 
@@ -69,7 +71,7 @@ def _copies(tenant_id: str) -> str:
 def advisory_lock(
     name: str, *, busy: Callable[[], TenantError], wait_s: float | None = None, shared: bool = False
 ) -> Iterator[None]:
-    """Hold the lock called `name`; raise what `busy` makes if another process keeps it for longer than `wait_s`.
+    """Hold the lock called `name`; raise what `busy` returns if another process keeps it for longer than `wait_s`.
 
     `wait_s` is in seconds, by default OPERATION_WAIT_S. This is a session-level advisory lock on the control
     connection. The server frees it when the process dies, but not instantly, so every caller waits a little.
@@ -99,7 +101,7 @@ def _held_by(name: str) -> str:
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(HOLDERS, [name])
         holders = ", ".join(f"{application or '?'} ({pid})" for pid, application in cursor.fetchall())
-    return _("It is held by: %(holders)s.") % {"holders": holders} if holders else ""
+    return _("The lock is held by: %(holders)s.") % {"holders": holders} if holders else ""
 
 
 def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:

@@ -1,4 +1,4 @@
-"""Do the same work for many tenants at once, in threads, which mostly wait for servers."""
+"""Do the same work for many tenants concurrently, in threads, which mostly wait for servers."""
 
 from __future__ import annotations
 

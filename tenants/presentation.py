@@ -1,4 +1,4 @@
-"""How commands show tenants: JSON documents and progress."""
+"""Present tenants in commands: JSON documents and progress."""
 
 import sys
 from collections.abc import Iterator
@@ -68,13 +68,14 @@ def aware_time(text: str) -> datetime:
 
 @contextmanager
 def batch_progress() -> Iterator[OnBatchProgress]:
-    """Show the progress of a migration of tenants on stderr, if it is a terminal. Yields the listener."""
+    """Show the progress of a batch of tenants on stderr, if it is a terminal. Yields the listener."""
     if not sys.stderr.isatty():
         yield ignore_batch_progress
         return
     names = {
         "check": _("Checking tenants"),
         "rehearse": _("Rehearsing"),
+        "compare": _("Comparing"),
         "prepare": _("Preparing"),
         "decide": _("Deciding"),
         "commit": _("Committing"),

@@ -1,12 +1,15 @@
 """Queries of the control database about tenants."""
 
 from datetime import timedelta
+from typing import LiteralString
 
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from config.base.databases import CONTROL
+from config.base.rows import fetch_one, object_of
 from tenants.errors import FleetUnfinished, ServerError, TenantUnfinished, UnknownTenant
 from tenants.models import (
     UNFINISHED,
@@ -20,13 +23,22 @@ from tenants.models import (
     TenantStatus,
 )
 
+TENANT_COLUMNS = tuple(field.attname for field in Tenant._meta.concrete_fields)
+TENANT: LiteralString = """
+SELECT id, name, database_url, created_at, is_active, status, server_id, identity, chain_identity, connection_version,
+       work_seen_at, max_concurrent_steps, monthly_budget_usd, run_budget_usd, schema_version, schema_drift,
+       schema_fingerprint, schema_stamp, schema_checked_at
+  FROM public.tenants WHERE id = %s
+"""
+
 
 def tenant_get(tenant_id: str) -> Tenant:
     """Return the tenant, whatever its status; raise `UnknownTenant`."""
-    try:
-        return Tenant.objects.using("default").get(pk=tenant_id)
-    except Tenant.DoesNotExist:
-        raise UnknownTenant(tenant_id) from None
+    # This query runs on every entry into a tenant's context.
+    values = fetch_one(CONTROL, TENANT, [tenant_id])
+    if values is None:
+        raise UnknownTenant(tenant_id)
+    return object_of(Tenant, CONTROL, TENANT_COLUMNS, values)
 
 
 def tenants_existing() -> QuerySet[Tenant]:

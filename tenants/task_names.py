@@ -2,3 +2,5 @@
 
 BACKUP_DAILY = "tenants.backup_daily"
 AUDIT_ANCHOR = "tenants.audit_anchor"
+OPERATION_RUN = "tenants.operation_run"
+OPERATIONS_SWEEP = "tenants.operations_sweep"

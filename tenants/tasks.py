@@ -1,15 +1,20 @@
-"""Celery tasks for backups. They only set the actor and call the service."""
+"""Celery tasks for backups and for operations that staff request. They only set the actor and call the service."""
 
 import logging
+import os
 from typing import Any
+from uuid import UUID
 
 from celery import shared_task
 
 from audit.log.actor import acting_as
 from config.base.errors import SeoGenError
 from tenants.errors import TenantBusy
+from tenants.requests.exports import exports_expire
+from tenants.requests.wake import operations_sweep
+from tenants.requests.work import operations_work
 from tenants.retention.daily import backup_daily
-from tenants.task_names import BACKUP_DAILY
+from tenants.task_names import BACKUP_DAILY, OPERATION_RUN, OPERATIONS_SWEEP
 
 logger = logging.getLogger(__name__)
 
@@ -26,3 +31,23 @@ def daily(self: Any) -> None:
             problems = [str(error)]
     for problem in problems:
         logger.error("daily backup: %s", problem, extra={"action": "backup.daily"})
+
+
+@shared_task(name=OPERATION_RUN, bind=True, ignore_result=True)
+def operation_run(self: Any, request_id: str) -> None:
+    """Carry out the requested operation, or another that is due. Repeated and late wake-ups do nothing."""
+    operations_work(f"{self.request.hostname or 'local'}/{os.getpid()}", UUID(request_id), is_stopping=_is_stopping)
+
+
+@shared_task(name=OPERATIONS_SWEEP, ignore_result=True)
+def sweep() -> None:
+    """Wake workers for operations that wait, or whose worker was lost; remove exports that have expired."""
+    operations_sweep()
+    with acting_as("worker:sweep"):
+        exports_expire()
+
+
+def _is_stopping() -> bool:
+    from celery.worker import state  # only a worker has loaded it
+
+    return state.should_stop is not None

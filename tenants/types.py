@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -16,11 +17,14 @@ class ActiveTenant:
     alias: str
     # The identity that the tenant's database must have.
     identity: UUID
+    # The most that its calls may cost in a month, and in a run, in US dollars; None: no budget.
+    monthly_budget_usd: Decimal | None = None
+    run_budget_usd: Decimal | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """An operation has reached a step. Commands print it, services never do."""
+    """An operation has reached a step. Commands print it; services never do."""
 
     tenant_id: str
     step: str
@@ -30,16 +34,16 @@ OnProgress = Callable[[Progress], None]
 
 
 def ignore_progress(progress: Progress) -> None:
-    """The default listener."""
+    """Do nothing: the default listener."""
 
 
 # The phases of a migration of tenants, in order; the last is "commit" or "roll back".
-PHASES = ("check", "rehearse", "prepare", "decide", "commit", "roll back")
+PHASES = ("check", "rehearse", "compare", "prepare", "decide", "commit", "roll back")
 
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """Progress of a migration of tenants: `done` of `total` in this phase."""
+    """Progress of a batch of tenants: `done` of `total` in this phase."""
 
     # One of PHASES, or "end".
     phase: str
@@ -53,12 +57,12 @@ OnBatchProgress = Callable[[BatchProgress], None]
 
 
 def ignore_batch_progress(progress: BatchProgress) -> None:
-    """The default listener."""
+    """Do nothing: the default listener."""
 
 
 @dataclass(frozen=True)
 class TenantOutcome:
-    """One tenant of a batch."""
+    """The outcome of a batch for one tenant."""
 
     tenant_id: str
     server: str
@@ -123,7 +127,7 @@ class RestoreReport:
     seconds: float | None = field(default=None)
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return the report as a JSON document."""
         kept_until = self.kept_until.isoformat() if self.kept_until else None
         return {**asdict(self), "operation_id": str(self.operation_id), "kept_until": kept_until}
 
@@ -172,7 +176,7 @@ class CloneReport:
 
 @dataclass(frozen=True)
 class Target:
-    """What to recover to: exactly one of a time and a name."""
+    """The target of a recovery: either a time or the name of a restore point."""
 
     # Timezone-aware. Transactions that were committed at or before this time are included.
     time: datetime | None = None

@@ -24,6 +24,7 @@ from tenants.models import (
     UNFINISHED,
     Backup,
     BackupStatus,
+    BatchKind,
     BatchStatus,
     DatabaseServer,
     MigrationBatch,
@@ -44,15 +45,12 @@ from tenants.servers.session import ServerSession
 from tenants.transfer import new_tenant
 from tenants.types import OnProgress, ignore_progress
 
-# The kind of a migration of tenants in a `Recovery`.
-MIGRATE = "migrate"
-
 
 @dataclass(frozen=True)
 class Recovery:
     """The outcome of one unfinished operation."""
 
-    # "*" for a migration of all tenants.
+    # "*" for a batch of all tenants, or of several.
     tenant_id: str
     kind: str
     # "finished", "undone", "busy" (its process is still running) or "failed" (still unfinished; see `reason`).
@@ -70,30 +68,30 @@ def tenant_recover(
     else.
     """
     age_identity_require(age_identity_file)
-    batches = [_recover_batch(batch) for batch in batches_unfinished()]
+    batches = [batch_recover(batch) for batch in batches_unfinished()]
     _end_strays()
     cluster_backups_recover()
     recoveries_remove()
     drop_throwaways()
-    backups = [_recover_backup(backup) for backup in Backup.objects.using(CONTROL).filter(status=BackupStatus.RUNNING)]
+    backups = [backup_recover(backup) for backup in Backup.objects.using(CONTROL).filter(status=BackupStatus.RUNNING)]
     return (
         batches
         + backups
-        + [_recover(operation, on_progress, age_identity_file) for operation in operations_unfinished()]
+        + [operation_recover(operation, on_progress, age_identity_file) for operation in operations_unfinished()]
     )
 
 
-def _recover_batch(batch: MigrationBatch) -> Recovery:
+def batch_recover(batch: MigrationBatch) -> Recovery:
     """Commit the batch everywhere if that was decided; otherwise roll it back everywhere."""
     tenant_id = batch.tenant_id or "*"
     try:
         with fleet_lock():
             batch.refresh_from_db(using=CONTROL)
             if batch.status not in UNFINISHED:
-                return Recovery(tenant_id, MIGRATE, "finished")
+                return Recovery(tenant_id, batch.kind, "finished")
             return _end_batch(batch, tenant_id)
     except FleetBusy:
-        return Recovery(tenant_id, MIGRATE, "busy")
+        return Recovery(tenant_id, batch.kind, "busy")
 
 
 def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
@@ -101,30 +99,32 @@ def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
     ended: set[str] = set()
     problems = end_all(batch, commit=commit, workers=WORKERS, on_end=ended.add)
     if problems:
-        return Recovery(tenant_id, MIGRATE, "failed", " ".join(problems))
+        return Recovery(tenant_id, batch.kind, "failed", " ".join(problems))
     drop_scratch_databases(batch.work)
     if not commit:
         batch_end(batch, BatchStatus.ROLLED_BACK, problems=[_("It was interrupted and rolled back.")])
-        return Recovery(tenant_id, MIGRATE, "undone", _("No tenant was changed."))
+        return Recovery(tenant_id, batch.kind, "undone", _("No tenant was changed."))
     missing = lost(batch, ended, workers=WORKERS)
     batch_applied(batch, but=missing)
     batch_end(batch, BatchStatus.COMPLETED, problems=list(missing.values()))
-    return Recovery(tenant_id, MIGRATE, "finished", " ".join(missing.values()))
+    return Recovery(tenant_id, batch.kind, "finished", " ".join(missing.values()))
 
 
 def _end_strays() -> None:
-    """End transactions that a batch prepared after its recovery: its process had lost the lock without noticing."""
+    """End transactions that a batch prepared after it was recovered, because its process lost the lock without
+    noticing.
+    """
     over = MigrationBatch.objects.using(CONTROL).exclude(status__in=UNFINISHED)
     for server in DatabaseServer.objects.using(CONTROL):
         # A server that is down is reported by the operations that need it.
-        with suppress(ServerError), ServerSession(server, database_prefix(), MIGRATE) as server_session:
+        with suppress(ServerError), ServerSession(server, database_prefix(), BatchKind.MIGRATE.value) as server_session:
             named = map(batch_of, server_session.prepared_transactions(GID_PREFIX))
             for batch in over.filter(pk__in={batch_id for batch_id in named if batch_id}):
                 commit = batch.status == BatchStatus.COMPLETED and not batch.dry_run
                 end_all(batch, commit=commit, workers=WORKERS)
 
 
-def _recover_backup(backup: Backup) -> Recovery:
+def backup_recover(backup: Backup) -> Recovery:
     """Remove the files of an interrupted backup."""
     try:
         # Exclusive, since a process that is still making the backup holds the lock in shared mode.
@@ -139,7 +139,7 @@ def _recover_backup(backup: Backup) -> Recovery:
     return Recovery(backup.tenant_id, backup.kind, "undone", _("Its partial files were removed."))
 
 
-def _recover(operation: TenantOperation, on_progress: OnProgress, age_identity_file: str | None) -> Recovery:
+def operation_recover(operation: TenantOperation, on_progress: OnProgress, age_identity_file: str | None) -> Recovery:
     tenant_id, kind = operation.tenant_id, operation.kind
     try:
         with tenant_lock(tenant_id, kind):

@@ -1,6 +1,7 @@
-"""The session's servers and databases. Tests share them, are not rolled back, and so use ids of their own."""
+"""The session's servers and databases. Tests share them and are not rolled back, so each uses its own ids."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,17 +30,25 @@ def pytest_configure(config: pytest.Config) -> None:
     if _only_distributes(config):
         return
     _homes.append(environment.start_nothing() if config.option.unit else environment.start())
-    # Not pytest's default, whose modes every session changes: PostgreSQL's account must be able to enter. Nor what
-    # pytest-xdist makes of that: tests link files of one folder into the other.
+    # Not pytest's default, whose modes every session changes: PostgreSQL's account must be able to enter it. Nor
+    # pytest-xdist's, since tests link files of one folder into the other.
     if hasattr(config, "workerinput") or not config.option.basetemp:
         config.option.basetemp = str(_homes[0].path / "tmp")
     import django
 
     django.setup()
     environment.remember()
-    # Only now can fixtures be imported that use models.
+    _hash_passwords_fast()
+    # Fixtures that use models can be imported only now.
     config.pluginmanager.import_plugin("tests.support.tenant_fixtures")
     config.pluginmanager.import_plugin("tests.support.staff")
+
+
+def _hash_passwords_fast() -> None:
+    """Hash staff's passwords in one round: Django's million takes a quarter of a second for every user and login."""
+    from django.contrib.auth.hashers import PBKDF2PasswordHasher
+
+    PBKDF2PasswordHasher.iterations = 1
 
 
 def _only_distributes(config: pytest.Config) -> bool:
@@ -48,7 +57,7 @@ def _only_distributes(config: pytest.Config) -> bool:
 
 
 def _unwind_when_terminated() -> None:
-    """Have SIGTERM end the session as Ctrl-C does: with its servers, and those of the processes that it shares with."""
+    """Make SIGTERM end the session like Ctrl-C: stop its servers, and those of the processes that it distributes to."""
 
     def unwind(number: int, frame: FrameType | None) -> None:
         for child in psutil.Process().children():
@@ -95,7 +104,7 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> None:
 
 @pytest.fixture(scope="session")
 def logins(stack_home: stack.Home) -> Iterator[privileges.Watch]:
-    """Check that the session never logs in as a superuser, and as the administrator only where allowed."""
+    """Check that the session never logs in as a superuser, and as the administrator only if allowed."""
     watch = privileges.Watch(stack_home)
     yield watch
     assert watch.overstepped() == []
@@ -104,13 +113,23 @@ def logins(stack_home: stack.Home) -> Iterator[privileges.Watch]:
 
 @pytest.fixture(scope="session", autouse=True)
 def databases(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Every test may use databases; none is wrapped in a transaction, which would hide what other processes do."""
+    """Let every test use databases. None is wrapped in a transaction, which would hide changes from other processes."""
     if request.config.option.unit:
         yield
         return
     request.getfixturevalue("django_db_setup")
     with django_db_blocker.unblock():
         yield
+
+
+@pytest.fixture(autouse=True)
+def in_english() -> Iterator[None]:
+    """Forget the language of a test's last request, which its thread would keep."""
+    yield
+    if "django.utils.translation" in sys.modules:
+        from django.utils import translation
+
+        translation.deactivate()
 
 
 @pytest.fixture(autouse=True)
@@ -125,9 +144,9 @@ def unit(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> 
 
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(request: pytest.FixtureRequest, databases: None) -> Iterator[None]:
-    """Fail the test that leaks, not those after it: they begin as they should, whatever came before.
+    """Fail the test that leaks, not those after it, which start cleanly in any case.
 
-    The first fixture of every test, so that it is ended last: what the others take back is no leak.
+    As every test's first fixture, it is torn down last: what other fixtures clean up is not a leak.
     """
     from tests.support import leaks
 
@@ -138,4 +157,4 @@ def leaves_nothing_behind(request: pytest.FixtureRequest, databases: None) -> It
     if left:
         leaks.repair()
         pytest.fail(f"The test left something behind: {'; '.join(left)}.", pytrace=False)
-    assert overstepped == [], "The product logged in as somebody whom it must not be."
+    assert overstepped == [], "The product logged in as a role that it must not use."

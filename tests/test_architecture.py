@@ -1,4 +1,4 @@
-"""The map of rooms in docs/architecture.md is the code's, and no room is too full to find anything in it."""
+"""The map of rooms in docs/architecture.md matches the code, and no room has too many modules."""
 
 import re
 import tomllib
@@ -46,12 +46,12 @@ def test_no_room_is_too_full() -> None:
 
 
 def _mapped() -> list[str]:
-    """Return the rooms in the order of the map: "tenants/restore"."""
+    """Return the rooms in the order of the map, such as "tenants/restore"."""
     return re.findall(r"^\| `([\w/]+)/` \|", MAP.read_text(), flags=re.MULTILINE)
 
 
 def _rooms(folder: Path) -> Iterator[str]:
-    """Yield the folder and those below it that hold modules."""
+    """Yield the folder and the folders below it, if they contain modules."""
     if _modules(folder) or (folder / "__init__.py").exists():
         yield str(folder.relative_to(CHECKOUT))
     for inner in folder.iterdir():
@@ -64,7 +64,7 @@ def _modules(folder: Path) -> list[Path]:
 
 
 def _layers(app: str) -> dict[str, int]:
-    """Return each part of the app with the number of its layer in the import contract, 0 for the top."""
+    """Return the import contract's layer number, 0 being the top, for each part of the app."""
     contracts = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (own,) = [contract for contract in contracts if contract.get("containers") == [app]]
     return {part: number for number, layer in enumerate(own["layers"]) for part in layer.split(" | ")}

@@ -25,7 +25,7 @@ COMMANDS = {
     name: app for app in OUR_APPS for name in find_commands(str(CHECKOUT / app / "management")) if name != "__init__"
 }
 SECTIONS = ("## Example", "## Exit codes", "## If it is killed", "## Errors and what to do")
-# Folders of machines on which somebody wrote or ran something.
+# Folders of the machines on which the code was written or run.
 MACHINE_PATH = re.compile(r"(?<![\w.…])/(?:home|root|tmp|work|Users|mnt|private)/")
 # What stands for a file of the checkout, or a test in one.
 NAMED_FILE = re.compile(r"(?:audit|benchmarks|config|docs|llm|locale|prompts|runs|tenants|tests)/[\w./-]+(?:::\w+)?")
@@ -34,10 +34,10 @@ READERS = ("str", "bool", "int", "float", "list", "db_url")
 
 
 def options_of(command: BaseCommand) -> list[argparse.Action]:
-    """Return the command's own arguments, without those that every Django command has."""
-    common = set(BaseCommand().create_parser("", "")._option_string_actions)
+    """Return the command's own options, without those that every Django command has."""
+    common = {(action.dest, *action.option_strings) for action in BaseCommand().create_parser("", "")._actions}
     parser = command.create_parser("seo-gen", "command")
-    return [action for action in parser._actions if not set(action.option_strings) & common]
+    return [action for action in parser._actions if (action.dest, *action.option_strings) not in common]
 
 
 def load(name: str) -> BaseCommand:
@@ -45,7 +45,7 @@ def load(name: str) -> BaseCommand:
 
 
 def spoken(name: str) -> str:
-    """Return how the command is typed: "cluster receive-wal"."""
+    """Return the command as it is typed: "cluster receive-wal"."""
     return name.replace("_", " ", 1).replace("_", "-")
 
 
@@ -80,7 +80,7 @@ def _described(page: str, name: str) -> set[str]:
 
 
 def _own_part(page: str, name: str) -> str:
-    """Return the page's usage line and the first column of its tables, where only options of the command stand."""
+    """Return the page's usage line and the first column of its tables, which contain only the command's own options."""
     usage = [line for line in page.splitlines() if line.startswith(f"seo-gen {spoken(name)} ")][:1]
     first_columns = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `--")]
     return "\n".join([*usage, *first_columns])
@@ -148,7 +148,7 @@ def test_every_variable_is_described() -> None:
 
 
 def _variables_read() -> Iterator[str]:
-    """Yield the names that our code looks up in the environment."""
+    """Yield the names of the environment variables that our code reads."""
     for path in _sources():
         for node in ast.walk(ast.parse(path.read_text())):
             name = _looked_up(node)
@@ -157,7 +157,7 @@ def _variables_read() -> Iterator[str]:
 
 
 def _looked_up(node: ast.AST) -> str | None:
-    """Return "NAME" of `env.str("NAME")`, `os.environ.get("NAME")`, `os.environ["NAME"]` and the like."""
+    """Return "NAME" for `env.str("NAME")`, `os.environ.get("NAME")`, `os.environ["NAME"]` and the like; else None."""
     match node:
         case ast.Call(
             func=ast.Attribute(value=ast.Name(id="env"), attr=reader), args=[ast.Constant(value=str(name)), *_]
@@ -187,7 +187,8 @@ def test_every_direct_dependency_is_explained() -> None:
         *project["dependencies"],
         *(name for group in project["optional-dependencies"].values() for name in group),
     ]
-    required += [word for word in (CHECKOUT / "requirements-weights.txt").read_text().split() if "==" in word]
+    for apart in ("requirements-weights.txt", "requirements-axe.txt"):
+        required += [word for word in (CHECKOUT / apart).read_text().split() if "==" in word]
     names = {re.split(r"[<>=]", requirement)[0].strip() for requirement in required}
     explained = set(re.findall(r"^\| `([^`]+)` \|", (DOCS / "dependencies.md").read_text(), flags=re.MULTILINE))
     assert names == explained
@@ -201,7 +202,7 @@ def test_files_and_modules_that_pages_name_exist() -> None:
 
 
 def _is_there(code: str) -> bool:
-    """Tell whether "tests/x.py::test_y" or "tenants/x.py" is in the checkout."""
+    """Return whether "tests/x.py::test_y" or "tenants/x.py" is in the checkout."""
     path, _colons, function = code.partition("::")
     file = CHECKOUT / path
     return file.exists() and (not function or f"def {function}(" in file.read_text())

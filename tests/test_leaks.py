@@ -1,5 +1,6 @@
 """The check at the end of every test: it finds leaks that would fail other tests, and cleans them up."""
 
+import gc
 import threading
 
 import pytest
@@ -22,6 +23,13 @@ def test_nothing_is_left_by_a_test_that_leaves_nothing(tenant: Tenant) -> None:
     with tenant_context(tenant):
         Run.objects.count()
     assert leaks.found() == []
+
+
+def test_a_collector_that_is_off_is_named_and_turned_on() -> None:
+    gc.disable()
+    assert leaks.found() == ["garbage is no longer collected"]
+    leaks.repair()
+    assert gc.isenabled() and leaks.found() == []
 
 
 def test_a_thread_that_holds_a_tenants_connection_is_named_and_its_place_freed(tenant: Tenant) -> None:

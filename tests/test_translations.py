@@ -1,4 +1,4 @@
-"""Every message has its Japanese, compiled. Read from the sources themselves, so that GNU gettext is not needed."""
+"""Every message has a Japanese translation, compiled. Reads the sources, so that GNU gettext is not needed."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ HINT = "run `make messages`"
 TRANSLATORS = {"_", "gettext", "gettext_lazy", "gettext_noop"}
 # Its messages are the singular and the plural.
 PLURAL = "ngettext"
-# Those that take a context, or a plural at another time: not used so far, and not looked for below.
+# Functions with a context or a lazy plural: they are not used so far, and the tests below do not look for them.
 OTHER_TRANSLATORS = {"ngettext_lazy", "pgettext", "pgettext_lazy", "npgettext", "npgettext_lazy"}
 # A number before a noun ("%(count)d files"), which agrees with it. ("%(name)s runs …" is a verb.)
 NOUNS = (
@@ -30,17 +30,29 @@ NOUNS = (
 COUNTED = re.compile(rf"%\(\w+\)(?:[ds] (?:[a-z]+ )?(?:{NOUNS})|d (?:[a-z]+ )?runs)\b")
 COUNTED_ALWAYS_MANY = {
     # Limits of hundreds or more, and what exceeds them.
+    "The comment is longer than %(limit)d characters.",
     "The template is longer than %(limit)d characters.",
-    "the text is longer than %(limit)d characters",
+    "The note is longer than %(limit)d characters.",
+    "The list is longer than the %(limit)d runs that can be started at once: it has %(count)d.",
+    "The file %(path)s is too large: a template has at most %(limit)d characters.",
+    "The text is longer than %(limit)d characters.",
     "is longer than %(limit)d characters",
     "a number has more than %(limit)d digits",
     "A message to %(task)s has %(size)d bytes; the limit is %(limit)d.",
     "A tenant's name has at most %(max)d characters; this one has %(count)d.",
+    "Limits for a call to %(model)s: %(max_input_tokens)s tokens in, %(max_output_tokens)s out; cost: %(cost_limit)s.",
+    "Limits for a call to %(provider)s/%(model)s: %(max_input_tokens)d tokens in, %(max_output_tokens)d out;"
+    " cost: %(limit)s.",
+    "The prompt is too long for model %(model)s of the provider %(provider)s: it has at least %(tokens)d tokens, but"
+    " the context window is %(window)d.",
 }
 # The text and its plural, "" if it has none.
 Message = tuple[str, str]
 PLACEHOLDER = re.compile(r"%\(\w+\)[#0\- +]?[\d.]*[a-z]|%%")
 IN_TEMPLATE = re.compile(r"""(?:gettext|_)\(u?((?:"(?:[^"\\]|\\.)*")|(?:'(?:[^'\\]|\\.)*'))\)""")
+
+LITERAL = r"""u?((?:"(?:[^"\\]|\\.)*")|(?:'(?:[^'\\]|\\.)*'))"""
+PLURAL_IN_TEMPLATE = re.compile(rf"ngettext\({LITERAL}, {LITERAL},")
 
 
 def python_files() -> list[Path]:
@@ -54,7 +66,7 @@ def template_files() -> list[Path]:
 
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Yield each call of a translating function, with the function's name."""
+    """Yield each call of a translation function, with the function's name."""
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Call(func=ast.Name(id=name)) if name in {*TRANSLATORS, PLURAL, *OTHER_TRANSLATORS}:
@@ -71,7 +83,10 @@ def in_python(path: Path) -> Iterator[Message]:
 
 
 def in_template(path: Path) -> Iterator[Message]:
-    return ((ast.literal_eval(quoted), "") for quoted in IN_TEMPLATE.findall(templatize(path.read_text())))
+    text = templatize(path.read_text())
+    yield from ((ast.literal_eval(quoted), "") for quoted in IN_TEMPLATE.findall(text.replace("ngettext(", "")))
+    for one, many in PLURAL_IN_TEMPLATE.findall(text):
+        yield ast.literal_eval(one), ast.literal_eval(many)
 
 
 def translations(entry: polib.POEntry | polib.MOEntry) -> list[str]:
@@ -89,7 +104,7 @@ def japanese() -> polib.POFile:
 
 
 def test_messages_are_found() -> None:
-    plain = {("There is no tenant %(id)s.", ""), ("Newest tenants", ""), ("To the control site", "")}
+    plain = {("There is no tenant %(id)s.", ""), ("Backups overdue", ""), ("To the control site", "")}
     assert {*plain, ("Removed: %(count)d file.", "Removed: %(count)d files.")} <= messages()
 
 
@@ -127,7 +142,7 @@ def test_a_singular_needs_no_more_than_its_plural() -> None:
 
 
 def test_counts_agree_with_their_nouns() -> None:
-    """ "1 tenants" is what a message says whose number has but one form after it."""
+    """A message without a plural form would say "1 tenants"."""
     counted = {text for text, plural in messages() if not plural and COUNTED.search(text)}
     assert sorted(counted - COUNTED_ALWAYS_MANY) == [], "use ngettext"
 
@@ -143,7 +158,7 @@ def test_django_uses_it() -> None:
 
 
 def test_messages_are_literals() -> None:
-    """A message that is put together before it is translated is never found: `_(f"…")`, `_("…" % …)`."""
+    """gettext cannot find a message that is built at run time: `_(f"…")`, `_("…" % …)`."""
     found = [
         (f"{path.relative_to(CHECKOUT)}:{call.lineno}", name, call)
         for path in python_files()

@@ -86,7 +86,7 @@ def _name(path: Path) -> str:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """Yield what a person reads of the file: a page's prose, or a module's messages."""
+    """Yield the texts in the file that people read: a page's prose, or a module's messages."""
     return iter([_prose(path.read_text())]) if path.suffix == ".md" else _messages(path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
@@ -22,7 +22,19 @@ NEWEST = 20
 
 
 class ControlAuditLogAdmin(AuditEntryAdmin):
-    """Operators' commands, and configuration changes by staff."""
+    """Operators' commands, and configuration changes by staff.
+
+    Entries about a tenant are shown to those who may see the tenant; all others, to those who see all tenants.
+    """
+
+    tenant_path = "resource_id"
+    export_permission = "audit_control.export_controlauditlog"
+
+    def of_tenants(self, tenant_ids: Any) -> Q:
+        return Q(resource_type="tenant", resource_id__in=tenant_ids)
+
+    def tenant_of(self, row: Any) -> str | None:
+        return str(row.resource_id) if row.resource_type == "tenant" else None
 
 
 class ArchivedTenantFilter(admin.SimpleListFilter):
@@ -31,8 +43,9 @@ class ArchivedTenantFilter(admin.SimpleListFilter):
     title = gettext_lazy("tenant")
     parameter_name = "tenant"
 
-    def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, str]]:
-        newest = AuditArchive.objects.order_by("-archived_at").values_list("tenant_id", flat=True)[:NEWEST]
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        archives = model_admin.admin_site.get_model_admin(AuditArchive).get_queryset(request)
+        newest = archives.order_by("-archived_at").values_list("tenant_id", flat=True)[:NEWEST]
         asked = request.GET.get(self.parameter_name)
         return [(tenant_id, tenant_id) for tenant_id in sorted({*newest, *([asked] if asked else [])})]
 
@@ -43,19 +56,22 @@ class ArchivedTenantFilter(admin.SimpleListFilter):
 class ArchivedAuditLogAdmin(AuditEntryAdmin):
     """Entries of erased tenants' logs, unchanged."""
 
+    tenant_path = "tenant_id"
     list_display = ("tenant_id", *AuditEntryAdmin.list_display)
     list_filter = (ArchivedTenantFilter, *AuditEntryAdmin.list_filter)
     search_fields = ("=tenant_id", *AuditEntryAdmin.search_fields)
-    search_help_text = gettext_lazy("Exact tenant id, actor, resource, resource id or operation")
+    search_help_text = gettext_lazy("Exact tenant id; part of a person or of a name; exact id, resource or operation")
     fields = ("tenant_id", "identity", *AuditEntryAdmin.fields)
     # The inherited action would export the control database's own log; `seo-gen audit export` exports one tenant's.
     actions_list = ()
+    list_before_template = None
 
 
 class AuditArchiveAdmin(ReadOnlyAdmin):
     """The archived logs. `seo-gen erasure verify` checks that an archive is unchanged."""
 
     audit_resource = "audit_archive"
+    tenant_path = "tenant_id"
     list_display = ("tenant_id", "entries", "archived_at", "shown_state")
     list_filter = ("archived_at",)
     search_fields = ("=tenant_id", "=identity")
@@ -71,10 +87,10 @@ class AuditArchiveAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("chain when archived"))
     def shown_state(self, archive: AuditArchive) -> SafeString:
         if archive.first_bad is None:
-            return as_badge(_("whole"), "success")
+            return as_badge(_("intact"), "success")
         return as_badge(_("broken at entry %(number)d") % {"number": archive.first_bad}, "danger")
 
-    @admin.display(description=gettext_lazy("entries of the log"))
+    @admin.display(description=gettext_lazy("log entries"))
     def shown_entries(self, archive: AuditArchive) -> SafeString:
         page = reverse("admin:audit_control_archivedauditlog_changelist")
         query: dict[str, Any] = {ArchivedTenantFilter.parameter_name: archive.tenant_id}

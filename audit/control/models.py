@@ -35,7 +35,7 @@ class AuditArchive(models.Model):
     tenant_id = models.TextField(_("tenant"))
     identity = models.UUIDField(_("identity"), unique=True)
     # The identity that the chain starts with (`tenants.models.Tenant.chain_identity`).
-    chain_identity = models.UUIDField(_("chain of"))
+    chain_identity = models.UUIDField(_("identity of the chain"))
     entries = models.BigIntegerField(_("entries"))
     # The last entry's hash, or the genesis hash if the log has no entries.
     head_hash = models.TextField(_("last hash"))
@@ -89,7 +89,7 @@ class ArchivedAuditLog(models.Model):
 
 
 class AuditAnchor(models.Model):
-    """The end of a log at one point in time. The log must keep this entry for ever, so later tampering shows."""
+    """The end of a log at one point in time. The log must keep this entry forever, so later tampering shows."""
 
     id = models.BigAutoField(primary_key=True)
     # Anchors taken together share this; the control log's "audit.anchor" entry holds their digest

@@ -5,8 +5,14 @@ TENANT_ACTIONS = frozenset(
         "tenant.create",
         "tenant.create.undo",
         "tenant.activate",
+        "tenant.access.ask",
+        "tenant.access.open",
+        "tenant.access.close",
         "tenant.suspend",
         "tenant.resume",
+        "tenant.limit",
+        "tenant.budget",
+        "tenant.budget.warn",
         "tenant.recover",
         "tenant.dbshell",
         "tenant.command",
@@ -39,11 +45,26 @@ TENANT_ACTIONS = frozenset(
     }
 )
 
+OPERATION_ACTIONS = frozenset(
+    {
+        "operation.request",
+        "operation.start",
+        "operation.end",
+        "operation.recover",
+        "approval.request",
+        "approval.approve",
+        "approval.reject",
+        "approval.withdraw",
+        "approval.use",
+    }
+)
+
 BACKUP_ACTIONS = frozenset(
     {
         "backup.daily",
         "backup.verify",
         "backup.remove",
+        "backup.download",
         "file.remove",
         "cluster.backup",
         "cluster.backup.complete",
@@ -65,7 +86,10 @@ CONFIGURATION_ACTIONS = frozenset(
         "server.change",
         "server.delete",
         "llm.catalogue.seed",
+        "llm.check",
+        "llm.prices.begin",
         "llm.prices.refresh",
+        "llm.prices.set",
         "llm.provider.create",
         "llm.provider.change",
         "llm.provider.delete",
@@ -78,13 +102,54 @@ CONFIGURATION_ACTIONS = frozenset(
         "user.create",
         "user.change",
         "user.delete",
+        "user.roles",
+        # Django's groups, which roles replaced.
         "group.create",
         "group.change",
         "group.delete",
+        "tenant_group.create",
+        "tenant_group.change",
+        "tenant_group.delete",
     }
 )
 
-PROMPT_ACTIONS = frozenset({"prompt.create", "prompt.change", "prompt.activate"})
+SIGN_IN_ACTIONS = frozenset(
+    {
+        "login.complete",
+        "login.fail",
+        "login.lock",
+        "login.unlock",
+        "login.permit",
+        "session.close",
+        "session.end",
+        "second_factor.enable",
+        "second_factor.disable",
+        "second_factor.reset",
+        "second_factor.codes",
+        "second_factor.recover",
+        "second_factor.fail",
+        "second_factor.lock",
+        "openid.link",
+        "openid.unlink",
+    }
+)
+
+PROMPT_ACTIONS = frozenset(
+    {
+        "prompt.create",
+        "prompt.change",
+        "prompt.activate",
+        "prompt.deactivate",
+        "prompt.preview",
+        "prompt.test",
+        "prompt.test.complete",
+        "prompt.test.fail",
+        "prompt.copy",
+        "prompt.copy.commit",
+        "prompt.copy.complete",
+        "prompt.copy.undo",
+    }
+)
 
 AUDIT_ACTIONS = frozenset({"audit.verify", "audit.anchor", "audit.archive", "audit.export"})
 
@@ -98,14 +163,33 @@ RUN_ACTIONS = frozenset(
         "run.resume",
         "run.cancel",
         "run.retry",
+        "run.approve",
+        "run.send_back",
         "run.read",
+        "run.reconcile",
+        "cost.reconcile",
+        "cost.compare",
+        "cost.export",
         "step.start",
         "step.complete",
         "step.fail",
         "step.retry",
-        "step.requeue",
+        "step.return",
+        "step.reroute",
         "artifact.read",
+        "step_override.create",
+        "step_override.change",
+        "step_override.delete",
     }
 )
 
-ACTIONS = TENANT_ACTIONS | BACKUP_ACTIONS | CONFIGURATION_ACTIONS | PROMPT_ACTIONS | AUDIT_ACTIONS | RUN_ACTIONS
+ACTIONS = (
+    TENANT_ACTIONS
+    | OPERATION_ACTIONS
+    | BACKUP_ACTIONS
+    | CONFIGURATION_ACTIONS
+    | SIGN_IN_ACTIONS
+    | PROMPT_ACTIONS
+    | AUDIT_ACTIONS
+    | RUN_ACTIONS
+)

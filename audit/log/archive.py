@@ -48,7 +48,7 @@ class LogSummary:
 
 
 def log_archive(source: BaseDatabaseWrapper, *, tenant_id: str, identity: UUID, chain_identity: UUID) -> AuditArchive:
-    """Copy the tenant's log into the archive, compare the two, and close the archive to further entries.
+    """Copy the tenant's log into the archive, compare the two, close the archive to further entries; return its row.
 
     Call this in a transaction on the control database, with the tenant's database closed to writers; `source` is a
     connection to that database as its owner. A broken log is archived unchanged. `first_bad` is then its first bad
@@ -59,7 +59,7 @@ def log_archive(source: BaseDatabaseWrapper, *, tenant_id: str, identity: UUID, 
     here = log_summary(audit_lines(source), chain_identity)
     there = log_summary(archived_lines(identity), chain_identity)
     if here != there:
-        raise ArchiveDiffers(tenant_id, _("the archived copy of its audit log differs from the original"))
+        raise ArchiveDiffers(tenant_id)
     head = chain_head(source)
     # If the head does not match, entries are missing after the last one.
     ends_well = head == here.head
@@ -84,7 +84,7 @@ def archived_lines(identity: UUID) -> Iterator[bytes]:
 
 
 def log_summary(lines: Iterator[bytes], chain_identity: UUID | str) -> LogSummary:
-    """Summarise a log's lines, reading each once, in constant memory."""
+    """Return a summary of a log's lines, reading each once, in constant memory."""
     head = ChainHead(0, genesis_of(chain_identity))
     digest, entries, first_bad = hashlib.sha256(), 0, None
     for line in lines:
@@ -103,13 +103,13 @@ def archive_problem(archive: AuditArchive) -> str:
     found = log_summary(archived_lines(archive.identity), archive.chain_identity)
     if found.digest != archive.digest or found.entries != archive.entries:
         if found.first_bad is not None and found.first_bad != archive.first_bad:
-            return _("the archived audit log of %(tenant)s is broken at entry %(number)d") % {
+            return _("The archived audit log of %(tenant)s is broken at entry %(number)d.") % {
                 "tenant": archive.tenant_id,
                 "number": found.first_bad,
             }
         return ngettext(
-            "the archived audit log of %(tenant)s was changed: %(found)d of %(kept)d entry found",
-            "the archived audit log of %(tenant)s was changed: %(found)d of %(kept)d entries found",
+            "The archived audit log of %(tenant)s was changed: %(found)d of %(kept)d entry found.",
+            "The archived audit log of %(tenant)s was changed: %(found)d of %(kept)d entries found.",
             archive.entries,
         ) % {
             "tenant": archive.tenant_id,
@@ -117,7 +117,7 @@ def archive_problem(archive: AuditArchive) -> str:
             "kept": archive.entries,
         }
     if (found.first_bad or archive.entries + 1) != (archive.first_bad or archive.entries + 1):
-        return _("the archived audit log of %(tenant)s is not chained to the recorded identity") % {
+        return _("The archived audit log of %(tenant)s is not chained to the recorded identity.") % {
             "tenant": archive.tenant_id
         }
     if (
@@ -126,7 +126,7 @@ def archive_problem(archive: AuditArchive) -> str:
         .exclude(tenant_id=archive.tenant_id)
         .exists()
     ):
-        return _("entries of the archived audit log of %(tenant)s name another tenant") % {"tenant": archive.tenant_id}
+        return _("Entries of the archived audit log of %(tenant)s name another tenant.") % {"tenant": archive.tenant_id}
     return ""
 
 

@@ -12,14 +12,27 @@ from audit.log.actions import ACTIONS
 from audit.log.actor import current_actor
 from audit.log.file_format import audit_pages
 from audit.models import AuditLog
+from config.base.rows import fetch_one, object_of
 
 Details = dict[str, object]
+
+# The fields of an entry: those that its author gives, and those that the database adds.
+GIVEN = ("user_id", "action", "resource_type", "resource_id", "details", "operation_id")
+MADE = ("id", "created_at", "sequence", "previous_hash", "entry_hash")
+INSERT: LiteralString = """
+INSERT INTO public.audit_logs (user_id, action, resource_type, resource_id, details, operation_id)
+VALUES (%s, %s, %s, %s, %s::jsonb, %s) RETURNING id, created_at, sequence, previous_hash, entry_hash
+"""
+INSERT_CONTROL: LiteralString = """
+INSERT INTO public.control_audit_logs (user_id, action, resource_type, resource_id, details, operation_id)
+VALUES (%s, %s, %s, %s, %s::jsonb, %s) RETURNING id, created_at, sequence, previous_hash, entry_hash
+"""
 
 
 def record(
     *, using: str, action: str, resource_type: str, resource_id: str, details: Details | None = None
 ) -> AuditLog | ControlAuditLog:
-    """Append an entry by the current actor to the log of the database `using`, in its open transaction.
+    """Append an entry by the current actor to the log of the database `using`, in its open transaction; return it.
 
     Call this last: it locks the chain's head, so every other writer of that log waits until the commit. `details` holds
     ids, names and digests as JSON values, never content or secrets.
@@ -28,22 +41,14 @@ def record(
     """
     if action not in ACTIONS:
         raise UnknownAction(action)
-    _require_json(action, details)
+    text = _json(action, details)
     if not transaction.get_connection(using).in_atomic_block:
         raise AuditOutsideTransaction(action, using)
     actor = current_actor()
-    return (
-        _log(using)
-        .objects.using(using)
-        .create(
-            user_id=actor.user_id,
-            action=action,
-            resource_type=resource_type,
-            resource_id=resource_id,
-            details=details,
-            operation_id=actor.operation_id,
-        )
-    )
+    given = (actor.user_id, action, resource_type, resource_id, text, actor.operation_id)
+    log = _log(using)
+    made = fetch_one(using, INSERT_CONTROL if log is ControlAuditLog else INSERT, given)
+    return object_of(log, using, (*GIVEN, *MADE), (*given, *(made or ())))
 
 
 def log_export(*, using: str) -> Iterator[bytes]:
@@ -71,11 +76,14 @@ def _log(using: str) -> type[AuditLog] | type[ControlAuditLog]:
     return ControlAuditLog if using == DEFAULT_DB_ALIAS else AuditLog
 
 
-def _require_json(action: str, details: Details | None) -> None:
-    """Raise `DetailsNotJson` unless PostgreSQL's jsonb can store `details`: it supports neither NaN nor U+0000."""
+def _json(action: str, details: Details | None) -> str | None:
+    """Return `details` as text for jsonb, or None; raise `DetailsNotJson` for what it cannot store: NaN, U+0000 …"""
+    if details is None:
+        return None
     try:
         text = json.dumps(details, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise DetailsNotJson(action, str(error)) from error
     if "\\u0000" in text.replace("\\\\", ""):
         raise DetailsNotJson(action, "U+0000")
+    return text

@@ -25,7 +25,7 @@ from audit.verification.log_check import Ends
 from audit.verification.logs import CONTROL_GENESIS, control_ends, tenant_ends, tenant_roles
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
-from tenants.errors import TenantBusy, bare, reason_of
+from tenants.errors import TenantBusy, reason_of
 from tenants.models import Tenant, TenantStatus
 from tenants.operations import advisory_lock
 from tenants.parallel import in_parallel
@@ -47,7 +47,7 @@ SELECT log.identity, anchor.sequence, anchor.hash, anchor.guard_hash
 
 @dataclass(frozen=True)
 class AnchorReport:
-    """The result of a run."""
+    """The result of a run of `audit_anchor`."""
 
     run: UUID
     at: datetime
@@ -124,7 +124,7 @@ def _read_ends(tenants: list[Tenant]) -> tuple[list[tuple[Tenant, _End]], list[s
         elif isinstance(found, SeoGenError):
             problems.append(str(found.message))
         else:
-            problems.append(_about(tenant, bare(reason_of(found))))
+            problems.append(_about(tenant, reason_of(found)))
     return sorted(ends, key=lambda one: one[0].id), sorted(problems)
 
 
@@ -156,7 +156,10 @@ def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
 
 
 def _document(run: UUID, at: datetime, anchors: list[Anchor], problems: list[str]) -> dict[str, object] | None:
-    """Write the document. Call this before the transaction, which blocks every other writer of the control log."""
+    """Write the document, and return {"place", "name", "sha256"}; None if no place is set, or writing fails.
+
+    Call this before the transaction, which blocks every other writer of the control log.
+    """
     try:
         place = anchor_place()
         return document_write(place, run, at, anchors) if place else None

@@ -33,7 +33,7 @@ def anchor_place() -> Place | None:
 
 
 def document_write(place: Place, run: UUID, at: datetime, anchors: list[Anchor]) -> dict[str, object]:
-    """Write the run's document, linked to the newest one in `place`; return what the control log is to record.
+    """Write the run's document, linked to the newest one in `place`; return {"place", "name", "sha256"}.
 
     Call this before the run is committed: a document is valid evidence even if its run is not recorded. Raises
     `PlaceError`.
@@ -59,13 +59,13 @@ def link_problems(links: dict[tuple[str, str], tuple[str, str] | None]) -> Itera
     """Yield a problem for each broken link; `links` maps a document's (name, sha256) to its predecessor's."""
     for (name, _digest), previous in sorted(links.items()):
         if previous is not None and previous not in links:
-            yield _("%(name)s follows %(previous)s, which is missing or was changed") % {
+            yield _("%(name)s follows %(previous)s, which is missing or was changed.") % {
                 "name": name,
                 "previous": previous[0],
             }
     first = sorted(name for (name, _digest), previous in links.items() if previous is None)
     for name in first[1:]:
-        yield _("%(name)s is not linked to a document, although older ones exist") % {"name": name}
+        yield _("%(name)s is not linked to an older document, although older documents exist.") % {"name": name}
 
 
 def _newest(place: Place) -> tuple[str, str] | None:

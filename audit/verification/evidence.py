@@ -63,7 +63,7 @@ def evidence_gather() -> Evidence:
         try:
             _take_documents(found, place, runs)
         except SeoGenError as error:
-            found.problems.append(Problem(Kind.DOCUMENT, error.message.rstrip(".")))
+            found.problems.append(Problem(Kind.DOCUMENT, error.message))
     return found
 
 
@@ -91,7 +91,7 @@ def _about_runs(runs: dict[str, Anchoring]) -> Iterator[Problem]:
         if digest != expected.digest:
             yield Problem(
                 Kind.ANCHOR,
-                _("the anchors taken at %(time)s were changed: %(found)d found, %(kept)s recorded")
+                _("The anchors taken at %(time)s were changed: %(kept)s were recorded, and %(found)d were found.")
                 % {"time": _shown(expected.at), "found": count, "kept": expected.count},
             )
     # Ignore runs that were committed after the entries were read.
@@ -101,8 +101,8 @@ def _about_runs(runs: dict[str, Anchoring]) -> Iterator[Problem]:
         yield Problem(
             Kind.ANCHOR,
             ngettext(
-                "%(count)d anchor is not recorded in the control log",
-                "%(count)d anchors are not recorded in the control log",
+                "%(count)d anchor is not recorded in the control log.",
+                "%(count)d anchors are not recorded in the control log.",
                 count,
             )
             % {"count": count},
@@ -114,7 +114,9 @@ def _take_documents(found: Evidence, place: Place, runs: dict[str, Anchoring]) -
     links: dict[tuple[str, str], tuple[str, str] | None] = {}
     for kept in documents_kept(place):
         if kept.document is None:
-            found.problems.append(Problem(Kind.DOCUMENT, _("%(name)s is not an anchor document") % {"name": kept.name}))
+            found.problems.append(
+                Problem(Kind.DOCUMENT, _("%(name)s is not an anchor document.") % {"name": kept.name})
+            )
             continue
         links[kept.name, kept.sha256] = kept.document.previous
         run = runs.get(str(kept.document.run))
@@ -126,12 +128,12 @@ def _take_documents(found: Evidence, place: Place, runs: dict[str, Anchoring]) -
             found.problems.append(
                 Problem(
                     Kind.ANCHOR,
-                    _("the anchors in %(name)s differ from those recorded in the control log") % {"name": kept.name},
+                    _("The anchors in %(name)s differ from those recorded in the control log.") % {"name": kept.name},
                 )
             )
     found.documents = len(links)
     lost = [
-        _("%(name)s, written at %(time)s, is missing or was changed")
+        _("%(name)s, written at %(time)s, is missing or was changed.")
         % {"name": run.document.get("name"), "time": _shown(run.at)}
         for run in runs.values()
         if run.document.get("place") == place.url

@@ -133,7 +133,7 @@ SELECT format('power of role %%s to change %%s by way of another role', login.ro
 
 @dataclass(frozen=True)
 class LogRoles:
-    """The roles of a database."""
+    """The roles of a database that own and write its audit log."""
 
     # Owns the tables.
     owner: str
@@ -177,24 +177,24 @@ def guards_hash(guards: Guards) -> str:
 
 
 def guard_problems(kind: str, found: Guards) -> list[str]:
-    """Return one phrase for each guard that is missing, changed or unexpected; [] if there are none."""
+    """Return one sentence for each guard that is missing, changed or unexpected; [] if there are none."""
     return sorted(_problems(EXPECTED[kind], found))
 
 
 def _problems(expected: Mapping[str, str], found: Mapping[str, str]) -> Iterator[str]:
     for name in expected.keys() - found.keys():
         if not name.startswith("firing of "):  # its trigger is reported as missing
-            yield _("%(object)s is missing") % {"object": name}
+            yield _("%(object)s is missing.") % {"object": name}
     for name in found.keys() - expected.keys():
         if not name.startswith("firing of "):
-            yield _("%(object)s should not exist: %(is)s") % {"object": name, "is": found[name] or "…"}
+            yield _("%(object)s should not exist (%(is)s).") % {"object": name, "is": found[name] or "…"}
     for name in expected.keys() & found.keys():
         if expected[name] == found[name]:
             continue
         if name.startswith("firing of ") and found[name] == "disabled":
-            yield _("%(object)s is disabled") % {"object": name.removeprefix("firing of ")}
+            yield _("%(object)s is disabled.") % {"object": name.removeprefix("firing of ")}
         else:
-            yield _("%(object)s is “%(is)s” instead of “%(must)s”") % {
+            yield _("%(object)s is “%(is)s” instead of “%(must)s”.") % {
                 "object": name,
                 "is": found[name],
                 "must": expected[name],

@@ -1,10 +1,10 @@
-"""Which anchors a tenant's log may lack, because a restore replaced the state that they recorded.
+"""Decide which anchors a tenant's log may lack because a restore replaced the state that they recorded.
 
 Each restore or undo ends one line of the log and starts another: the restored state, continued by a "tenant.restore"
 entry that names the operation. The control log's "tenant.restore.complete" entry holds both heads. Only the control log
 can explain a missing anchor; a restore that only the tenant's log claims explains nothing.
 
-The lines form a tree. The present log is one path through it, from the first line to the last, through the restores
+The lines form a tree. The current log is one path through it, from the first line to the last, through the restores
 whose entry directly follows the restored head in the log. An anchor belongs to the line that was live when it was
 taken.
 """
@@ -61,7 +61,7 @@ def restores_of(tenant_id: str) -> list[Restored]:
 
 
 def path_of(restores: Sequence[Restored], bound: Collection[tuple[str, ChainHead]]) -> list[bool]:
-    """Return for each restore whether its line is part of the present log.
+    """Return, for each restore, whether its line is part of the current log.
 
     `bound` holds (operation, preceding chain head) for each "tenant.restore" entry in the log.
     """

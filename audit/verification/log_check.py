@@ -36,7 +36,7 @@ SELECT number, sequence
  LIMIT 1
 """
 COUNT: LiteralString = "SELECT count(*) FROM public.{log}"
-# One statement, so that both ends are from the same moment.
+# One statement, so that both ends come from the same snapshot.
 ENDS: LiteralString = """
 SELECT head.sequence, head.hash, last.sequence, last.entry_hash
   FROM (SELECT 1) AS one
@@ -51,7 +51,7 @@ SELECT details->>'operation', sequence - 1, previous_hash FROM public.{log} WHER
 
 
 class Kind(StrEnum):
-    """What was done to a log. The values appear in `--json` output."""
+    """The kind of a problem with a log. The values appear in `--json` output."""
 
     CHANGED = "entry changed"
     MISSING = "entry missing"
@@ -74,7 +74,7 @@ class Kind(StrEnum):
 @dataclass(frozen=True)
 class Problem:
     kind: Kind
-    # A sentence without a full stop.
+    # One or more whole sentences.
     message: str
     # The first bad entry; None if the problem is not about entries.
     sequence: int | None = None
@@ -130,7 +130,7 @@ def chain_fault(connection: BaseDatabaseWrapper, log: LiteralString, genesis: st
         cursor.execute(COUNT.replace("{log}", log))
         entries = cursor.fetchone()[0]
     if changed is not None and (unlinked is None or changed <= unlinked[1]):
-        return entries, Problem(Kind.CHANGED, _("entry %(number)d was changed") % {"number": changed}, changed)
+        return entries, Problem(Kind.CHANGED, _("Entry %(number)d was changed.") % {"number": changed}, changed)
     return entries, _unlinked(*unlinked) if unlinked else None
 
 
@@ -164,7 +164,7 @@ def deviations(
 def deviations_from(
     found: dict[int, tuple[str, datetime | None]], anchors: Sequence[Anchor], genesis: str
 ) -> list[Deviation]:
-    """Do the same as `deviations`; `found` maps each anchored entry's sequence number to (hash, time)."""
+    """Like `deviations`, but without a query: `found` maps each anchored entry's sequence number to (hash, time)."""
     rows = {0: (genesis, None), **found}
     wrong = []
     for anchor in sorted(anchors, key=lambda one: (one.sequence, one.at)):
@@ -175,7 +175,7 @@ def deviations_from(
 
 
 def judge(*, ends: Ends, genesis: str, fault: Problem | None, wrong: Sequence[Deviation], good: int) -> list[Problem]:
-    """Return what was done to a log: one problem for each change, as far as changes can be told apart.
+    """Return one problem for each change to a log that can be told apart from the others.
 
     `wrong` holds the anchors that the log does not match and no restore explains; `good` is the number of the last
     entry that an anchor vouches for. A mismatch that one problem explains is not reported again as another.
@@ -192,7 +192,7 @@ def judge(*, ends: Ends, genesis: str, fault: Problem | None, wrong: Sequence[De
 
 
 def last_good(anchors: Sequence[Anchor], wrong: Collection[Anchor], problems: Sequence[Problem]) -> Anchor | None:
-    """Return the newest matching anchor before the first bad entry."""
+    """Return the newest matching anchor before the first bad entry; None if there is no such anchor."""
     bad = [one.sequence for one in problems if one.sequence is not None]
     end = min(bad, default=None)
     fits = [one for one in anchors if one not in wrong and (end is None or one.sequence < end)]
@@ -208,18 +208,16 @@ def in_each(reports: Sequence[LogReport]) -> Iterator[tuple[LogReport, Problem]]
 def _unlinked(number: int, sequence: int) -> Problem:
     if sequence > number:
         last = sequence - 1
-        one, several = _("entry %(number)d is missing"), _("entries %(number)d to %(last)d are missing")
+        one, several = _("Entry %(number)d is missing."), _("Entries %(number)d to %(last)d are missing.")
         text = one if last == number else several
         return Problem(Kind.MISSING, text % {"number": number, "last": last}, number)
     if sequence < number:
-        return Problem(
-            Kind.INSERTED, _("entry number %(number)d appears more than once") % {"number": sequence}, sequence
-        )
+        return Problem(Kind.INSERTED, _("Entry %(number)d appears more than once.") % {"number": sequence}, sequence)
     if number == 1:
-        return Problem(Kind.FOREIGN, _("the first entry does not belong to this log's chain"), 1)
+        return Problem(Kind.FOREIGN, _("The first entry does not belong to this log's chain."), 1)
     return Problem(
         Kind.UNLINKED,
-        _("entry %(number)d does not follow entry %(before)d: one of them was replaced and given a new hash")
+        _("Entry %(number)d does not follow entry %(before)d: one of them was replaced and given a new hash.")
         % {"number": number, "before": number - 1},
         number - 1,
     )
@@ -227,20 +225,23 @@ def _unlinked(number: int, sequence: int) -> Problem:
 
 def _about_ends(head: ChainHead | None, last: ChainHead, *, anchored: bool) -> Iterator[Problem]:
     if last.sequence == 0 and (anchored or (head is not None and head.sequence)):
-        yield Problem(Kind.EMPTIED, _("all entries are gone"), 1)
+        yield Problem(Kind.EMPTIED, _("All entries are gone."), 1)
     elif head is None:
-        yield Problem(Kind.HEAD, _("the chain head is missing"))
+        yield Problem(Kind.HEAD, _("The chain head is missing."))
     elif head.sequence > last.sequence:
         yield Problem(
             Kind.REMOVED,
-            _("the newest entries were removed: the log ends at entry %(last)d, but the chain head says %(head)d")
+            _(
+                "The newest entries were removed: the log ends at entry %(last)d, but its chain head"
+                " is at entry %(head)d."
+            )
             % {"last": last.sequence, "head": head.sequence},
             last.sequence + 1,
         )
     elif head != last:
         yield Problem(
             Kind.HEAD,
-            _("the chain head was changed: it says entry %(head)d, but the log ends at entry %(last)d")
+            _("The chain head was changed: it is at entry %(head)d, but the log ends at entry %(last)d.")
             % {"head": head.sequence, "last": last.sequence},
         )
 
@@ -251,10 +252,12 @@ def _about_anchor(one: Deviation, good: int, last: ChainHead) -> Problem:
         return Problem(
             Kind.ROLLED_BACK,
             ngettext(
-                "the log was rolled back outside `tenant restore`, or its newest entries were removed and its head set"
-                " back: it had %(sequence)d entry at %(time)s, and now has %(last)d",
-                "the log was rolled back outside `tenant restore`, or its newest entries were removed and its head set"
-                " back: it had %(sequence)d entries at %(time)s, and now has %(last)d",
+                "The log was rolled back outside `tenant restore`, or its newest entries were"
+                " removed and its head set back: it had %(sequence)d entry at %(time)s and has"
+                " %(last)d now.",
+                "The log was rolled back outside `tenant restore`, or its newest entries were"
+                " removed and its head set back: it had %(sequence)d entries at %(time)s and has"
+                " %(last)d now.",
                 one.anchor.sequence,
             )
             % {**values, "last": last.sequence},
@@ -264,8 +267,9 @@ def _about_anchor(one: Deviation, good: int, last: ChainHead) -> Problem:
         return Problem(
             Kind.ROLLED_BACK,
             _(
-                "the log was rolled back outside `tenant restore` and then continued: entry %(sequence)d is not the one"
-                " recorded at %(time)s; the logs diverge at entry %(from)d or later"
+                "The log was rolled back outside `tenant restore` and then continued: entry"
+                " %(sequence)d is not the one recorded at %(time)s. The logs diverge at entry"
+                " %(from)d or later."
             )
             % values,
             good + 1,
@@ -273,8 +277,8 @@ def _about_anchor(one: Deviation, good: int, last: ChainHead) -> Problem:
     return Problem(
         Kind.RECOMPUTED,
         _(
-            "the chain was recomputed from entry %(from)d or a later one: entry %(sequence)d no longer has the hash it"
-            " had at %(time)s"
+            "The chain was recomputed from entry %(from)d or a later one: entry %(sequence)d no"
+            " longer has the hash that it had at %(time)s."
         )
         % values,
         good + 1,

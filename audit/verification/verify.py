@@ -42,7 +42,7 @@ from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
 from tenants.erasure.steps import AUDIT_LOSS
 from tenants.erasure_ledger import ledger_problems
-from tenants.errors import UnknownTenant, bare, reason_of
+from tenants.errors import UnknownTenant, reason_of
 from tenants.models import DatabaseServer, Tenant, TenantStatus
 from tenants.operations import backup_lock
 from tenants.routing.owner_connection import owner_connection
@@ -72,7 +72,7 @@ class _Live:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What was read about a log."""
+    """The facts by which a log is judged."""
 
     ends: Ends
     genesis: str
@@ -80,7 +80,7 @@ class _Facts:
     # The anchors that the log does not match.
     wrong: list[Deviation]
     restores: Sequence[Restored]
-    # For each restore, whether its line is part of the present log.
+    # For each restore, whether its line is part of the current log.
     on_path: Sequence[bool]
     fault: Problem | None = None
 
@@ -211,12 +211,12 @@ def _loss_accepted(tenant_id: str, identity: UUID) -> bool:
 def _lost(tenant: Tenant) -> LogReport:
     if _loss_accepted(tenant.id, tenant.identity):
         return LogReport("archive", tenant.id, tenant.identity)
-    problem = Problem(Kind.ARCHIVE, _("the tenant was erased, but there is no archive of its log"))
+    problem = Problem(Kind.ARCHIVE, _("The tenant was erased, but there is no archive of its log."))
     return LogReport("archive", tenant.id, tenant.identity, problems=[problem])
 
 
 def _vanished(tenant_id: str | None, evidence: Evidence) -> list[LogReport]:
-    """Report anchored logs of which no tenant or archive is left: the row was removed, or its identity changed."""
+    """Report anchored logs that no tenant or archive has any more: the row was removed, or its identity was changed."""
     anchors = AuditAnchor.objects.using(CONTROL).exclude(identity=None)
     if tenant_id is not None:
         anchors = anchors.filter(tenant_id=tenant_id)
@@ -230,7 +230,7 @@ def _vanished(tenant_id: str | None, evidence: Evidence) -> list[LogReport]:
     there = set(Tenant.objects.using(CONTROL).values_list("identity", flat=True))
     there |= set(AuditArchive.objects.using(CONTROL).values_list("identity", flat=True))
     problem = Problem(
-        Kind.UNREADABLE, _("this log was anchored, but no tenant or archived log has its identity any more")
+        Kind.UNREADABLE, _("This log was anchored, but no tenant or archived log has its identity any more.")
     )
     return [
         LogReport("tenant", name, identity, problems=[problem])
@@ -268,7 +268,7 @@ def _judge(report: LogReport, facts: _Facts) -> None:
         found = [
             Problem(
                 Kind.ROLLED_BACK,
-                _("the log does not contain the restore of %(time)s: it was replaced by another state")
+                _("The log does not contain the restore of %(time)s: it was replaced by another state.")
                 % {"time": f"{facts.restores[-1].at:%Y-%m-%d %H:%M:%S%z}"},
             )
         ]
@@ -283,14 +283,14 @@ def _about_guards(connection: BaseDatabaseWrapper, kind: str, roles: LogRoles) -
 
 
 def _about_old_guards(kind: str, anchors: Sequence[Anchor]) -> Iterator[Problem]:
-    """Report anchors taken while the guards were wrong, whatever the guards are now."""
+    """Yield a problem if anchors were taken while the guards were wrong, no matter what the guards are now."""
     others = [one for one in anchors if one.guard_hash not in KNOWN[kind]]
     if others:
         yield Problem(
             Kind.GUARD,
             ngettext(
-                "the guards were wrong when an anchor was taken: %(count)d time, at %(time)s",
-                "the guards were wrong when anchors were taken: %(count)d times, first at %(time)s",
+                "The guards were wrong when an anchor was taken at %(time)s.",
+                "The guards were wrong when %(count)d anchors were taken, first at %(time)s.",
                 len(others),
             )
             % {"count": len(others), "time": f"{others[0].at:%Y-%m-%d %H:%M:%S%z}"},
@@ -300,18 +300,18 @@ def _about_old_guards(kind: str, anchors: Sequence[Anchor]) -> Iterator[Problem]
 def _about_archive(archive: AuditArchive) -> Iterator[Problem]:
     entry = _archive_entries().filter(details__identity=str(archive.identity)).order_by("sequence").first()
     if entry is None:
-        yield Problem(Kind.ARCHIVE, _("no audit.archive entry in the control log matches this archive"))
+        yield Problem(Kind.ARCHIVE, _("No audit.archive entry in the control log matches this archive."))
         return
     details = entry.details or {}
     head = details.get("head")
     claimed = (details.get("entries"), _hash_of(head), details.get("digest"), details.get("first_bad"))
     kept = (archive.entries, archive.head_hash, archive.digest, archive.first_bad)
     if (entry.resource_id, *claimed) != (archive.tenant_id, *kept):
-        yield Problem(Kind.ARCHIVE, _("the archive differs from what the control log recorded"))
+        yield Problem(Kind.ARCHIVE, _("The archive differs from what the control log recorded."))
     if archive.first_bad is not None and not _loss_accepted(archive.tenant_id, archive.identity):
         yield Problem(
             Kind.ARCHIVE,
-            _("the log was already broken at entry %(number)d when it was archived") % {"number": archive.first_bad},
+            _("The log was already broken at entry %(number)d when it was archived.") % {"number": archive.first_bad},
             archive.first_bad,
         )
 
@@ -321,7 +321,7 @@ def _about_lost_archives() -> Iterator[Problem]:
     for entry in _archive_entries().order_by("sequence"):
         if (entry.details or {}).get("identity") not in kept:
             yield Problem(
-                Kind.ARCHIVE, _("the archived audit log of %(tenant)s is missing") % {"tenant": entry.resource_id}
+                Kind.ARCHIVE, _("The archived audit log of %(tenant)s is missing.") % {"tenant": entry.resource_id}
             )
 
 
@@ -339,13 +339,15 @@ def _reporting_errors(report: LogReport) -> Iterator[None]:
     try:
         yield
     except SeoGenError as error:
-        report.problems.append(Problem(Kind.UNREADABLE, bare(error.message)))
+        report.problems.append(Problem(Kind.UNREADABLE, error.message))
     except Error as error:
-        report.problems.append(Problem(Kind.UNREADABLE, bare(reason_of(error))))
+        report.problems.append(
+            Problem(Kind.UNREADABLE, _("The log cannot be read: %(reason)s.") % {"reason": reason_of(error)})
+        )
 
 
 def _record(tenant_id: str | None, reports: Sequence[LogReport]) -> Problem | None:
-    """Record the verification in the control log; return a problem if that fails."""
+    """Record the verification in the control log; return a problem if that fails, else None."""
     details: dict[str, object] = {"logs": len(reports), "problems": sum(1 for _one in in_each(reports))}
     kind, resource = ("tenant", tenant_id) if tenant_id else ("audit_log", "*")
     try:
@@ -354,6 +356,6 @@ def _record(tenant_id: str | None, reports: Sequence[LogReport]) -> Problem | No
     except Error as error:
         return Problem(
             Kind.UNREADABLE,
-            _("could not write the audit.verify entry: %(reason)s") % {"reason": bare(reason_of(error))},
+            _("The audit.verify entry could not be written: %(reason)s.") % {"reason": reason_of(error)},
         )
     return None

@@ -1,4 +1,4 @@
-"""The cost of chaining the audit log: entries per second into the log and into the same table without the chain."""
+"""The cost of chaining the audit log: entries per second into the log, and into the same table without the chain."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ GRANT USAGE ON SEQUENCE unchained_sequence TO PUBLIC;
 
 
 def audit(environment: Environment) -> list[Table]:
-    """Write as the tenants' roles with plain SQL; Python's share would make the chain look cheaper."""
+    """Write as the tenants' roles, with plain SQL: Python's overhead would make the chain look cheaper."""
     return [_table(environment, 1, at_least=0.4), _table(environment, TENANTS, at_least=0.75)]
 
 
@@ -84,14 +84,14 @@ def _table(environment: Environment, count: int, *, at_least: float) -> Table:
 
 
 def dealt(urls: Sequence[str], writers: int) -> list[list[str]]:
-    """Return each writer's databases: disjoint ones if there are at least as many as writers, else all of them."""
+    """Return each writer's databases: distinct ones if there are at least as many as writers, otherwise all of them."""
     if len(urls) < writers:
         return [list(urls) for _ in range(writers)]
     return [list(urls[number::writers]) for number in range(writers)]
 
 
 def seconds_per_entry(answers: Sequence[str]) -> float:
-    """Return the seconds per entry over all writers, from the writers' replies."""
+    """Return the seconds per entry over all writers, computed from the writers' replies."""
     rates = [int(committed) / float(took) for committed, took in map(str.split, answers)]
     return 1 / sum(rates)
 

@@ -1,4 +1,4 @@
-"""How fast a long audit log is verified, and in how much memory, compared with only reading the hashed data."""
+"""The speed and memory of verifying a long audit log, compared with only reading the hashed data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROUNDS = 5
 MB = 1_000_000
 ENTRIES = 500_000
-# Each commit leaves a dead version of the chain's head, and a transaction wades through those of its own.
+# Each entry leaves a dead version of the chain's head, and a transaction has to step over all that it left itself.
 PER_COMMIT = 200
 FILL = """
 INSERT INTO audit_logs (user_id, action, resource_type, resource_id, details, operation_id)
@@ -37,7 +37,7 @@ SELECT count(*), sum(octet_length(concat(sequence, previous_hash, entry_hash, cr
 
 
 def audit_verify(environment: Environment) -> list[Table]:
-    """Verify a tenant's log of half a million entries, with the command and with the service alone."""
+    """Verify a tenant's log of half a million entries, both with the command and with the service alone."""
     from audit.verification.anchor import audit_anchor
     from audit.verification.verify import audit_verify as verify
     from tenants.schema.inspection import database_of

@@ -1,9 +1,10 @@
-"""Append entries to audit logs, as fast as one writer can: `python -m benchmarks.audit_log.audit_writer URL…`.
+"""Append entries to audit logs as fast as one writer can: `python -m benchmarks.audit_log.audit_writer URL…`.
 
-For each line "TABLE FLUSH SECONDS" that it reads it works so long, on the databases in turn, each entry in a
-transaction of its own; and answers with how many it committed, and in how many seconds. FLUSH says when an entry is
-on the disk: "first", as by default, before anybody else gets the lock on the chain's head; "after", the lock is given
-up at the commit, and only then the disk is waited for; "later", it is not waited for at all.
+For each input line "TABLE FLUSH SECONDS", append entries to the databases in turn for that many seconds, each entry in
+a transaction of its own. Then print the number of committed entries and the seconds taken. FLUSH says when an entry is
+flushed to disk: "first" (the default) means before another writer gets the lock on the chain's head; "after" means that
+the writer releases the lock at the commit and then waits for the flush; "later" means that it does not wait for the
+flush at all.
 """
 
 import sys
@@ -15,7 +16,7 @@ from itertools import count, cycle
 import psycopg
 from psycopg import sql
 
-# As `audit.log.entries.record` has it: the entry of a finished step.
+# The entry of a finished step, as `audit.log.entries.record` writes it.
 INSERT = """
 INSERT INTO {} (user_id, action, resource_type, resource_id, details, operation_id) VALUES (%s, %s, %s, %s, %s, %s)
 """

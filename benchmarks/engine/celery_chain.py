@@ -1,4 +1,4 @@
-"""A bare Celery chain without database, files or claims: what broker and workers alone can do."""
+"""A bare Celery chain without a database, files or claims: what the broker and the workers alone can do."""
 
 import os
 

@@ -1,6 +1,6 @@
-"""The pipeline as a DBOS workflow, as its manual has it: https://docs.dbos.dev/python/tutorials/queue-tutorial
+"""The pipeline as a DBOS workflow, as in its manual: https://docs.dbos.dev/python/tutorials/queue-tutorial
 
-`python -m benchmarks.engine.dbos_worker work CONCURRENCY POLL_S` runs until it is ended; `… enqueue RUNS` adds work.
+`python -m benchmarks.engine.dbos_worker work CONCURRENCY POLL_S` runs until it is stopped; `… enqueue RUNS` adds work.
 """
 
 import os
@@ -37,7 +37,7 @@ def work(concurrency: int, poll_s: float) -> None:
         "system_database_url": os.environ["DBOS_URL"],
         # Must differ between processes.
         "executor_id": str(os.getpid()),
-        # As the queue's register: a restarted worker is the same version.
+        # Fixed, so that a restarted worker counts as the same version.
         "application_version": "1",
     }
     DBOS(config=config)

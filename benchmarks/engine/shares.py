@@ -1,4 +1,4 @@
-"""Where the time of one step goes: times the product's functions from outside, excluding other timed functions."""
+"""Measure where a step's time goes: time the product's functions from outside, each excluding other timed functions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
-from celery import current_app
-from django.db import connections
-
-from benchmarks.engine.contenders import Product
+from benchmarks.engine.product import Product
 from benchmarks.measure import shares
 from benchmarks.tables import Row, Table
 
@@ -26,9 +23,9 @@ logger = logging.getLogger(__name__)
 RUNS = 12
 WARM_UP_RUNS = 2
 
-# (module, name inside it, what the time is called)
+# (module, name inside it, label of its time)
 TIMED = (
-    ("runs.services.execute", "step_execute", "the rest of the engine"),
+    ("runs.steps.execute", "step_execute", "the rest of the engine"),
     ("tenants.routing.context", "tenant_context.__enter__", "enter the tenant's context"),
     ("tenants.routing.context", "tenant_context.__exit__", "leave the tenant's context"),
     (
@@ -36,36 +33,37 @@ TIMED = (
         "DatabaseWrapper.get_new_connection",
         "take the tenant's connection from the pool",
     ),
-    ("django.db.backends.postgresql.base", "DatabaseWrapper.get_new_connection", "connect to the control database"),
     ("django.db.backends.base.base", "BaseDatabaseWrapper._commit", "commits"),
-    ("runs.services.execute", "step_claim", "claim: rows"),
-    ("runs.services.execute", "prepare", "prepare: rows, files, rendering"),
-    ("runs.services.execute", "_ask", "find the model, heartbeat"),
-    ("llm.clients.local", "LocalClient.complete", "the call of the model"),
-    ("runs.services.execute", "step_complete", "complete: rows"),
-    ("runs.services.finish", "write_once", "complete: files"),
-    ("runs.services.claim", "record", "audit entries"),
-    ("runs.services.finish", "record", "audit entries"),
-    ("runs.services.wake", "send_wake_up", "send the next wake-up"),
+    ("runs.steps.execute", "step_claim", "claim: rows"),
+    ("runs.steps.claim", "find_model", "claim: the model in the catalogue"),
+    ("runs.steps.execute", "prepare", "prepare: rows and files"),
+    ("prompts.sandbox", "ask", "prepare: rendering"),
+    ("runs.steps.execute", "call_begin", "record the call"),
+    ("llm.clients.compatible", "CompatibleClient.complete", "the call of the model"),
+    ("runs.steps.execute", "step_complete", "complete: rows"),
+    ("runs.steps.finish", "store_output", "complete: files"),
+    ("runs.steps.claim", "record", "audit entries"),
+    ("runs.steps.finish", "record", "audit entries"),
+    ("runs.summaries.summarize", "_summarize_now", "the run's summary"),
+    ("runs.steps.wake", "wake", "queue the next step and wake a worker"),
 )
 
 
 def step_shares(product: Product) -> Table:
-    """Do steps in this process, one after the other, and return each part's share of the time."""
+    """Execute steps in this process, one after the other, and return each part's share of the time."""
     runs = product.enqueue(WARM_UP_RUNS + RUNS)
     try:
         with _stopwatch() as watch:
             measured = [_do_run(watch, tenant_id, run_id) for tenant_id, run_id in runs]
     finally:
-        # The wake-ups whose work was done here.
-        current_app.control.purge()
+        product.forget()
     logger.info("in this process: %.6f s per run", statistics.median(sum(parts.values()) for parts in measured))
     rows = [Row(name, values, percent=True) for name, values in shares(measured[WARM_UP_RUNS:]).items()]
     return Table("A step: where the time goes", sorted(rows, key=lambda row: -row.median))
 
 
 class _Stopwatch:
-    """Adds up, by name, the time spent in functions, less the time in other timed functions that they call."""
+    """Adds up, by name, the time spent in functions, minus the time in other timed functions that they call."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -95,7 +93,7 @@ class _Stopwatch:
 
 @contextmanager
 def _stopwatch() -> Iterator[_Stopwatch]:
-    """Wrap everything in `TIMED` while the block lasts."""
+    """Wrap everything in `TIMED` for the duration of the block."""
     watch = _Stopwatch()
     with ExitStack() as patches:
         for module, path, name in TIMED:
@@ -106,15 +104,13 @@ def _stopwatch() -> Iterator[_Stopwatch]:
 
 
 def _do_run(watch: _Stopwatch, tenant_id: str, run_id: UUID) -> dict[str, float]:
-    """Do all steps of a run, as the worker's task does, and return the seconds of each part."""
+    """Execute a run's steps, and return the seconds of each part."""
     from llm.selectors import pipeline
-    from runs.services import execute
+    from runs.steps import execute
 
     names = [step.step for step in pipeline()]
     watch.seconds.clear()
     for step in names:
-        # As Celery does around each task.
-        connections["default"].close()
         outcome = execute.step_execute(tenant_id=tenant_id, run_id=run_id, step=step, owner="benchmark")
         if outcome != "completed":
             raise RuntimeError(f"step {step} of run {run_id} was {outcome}")

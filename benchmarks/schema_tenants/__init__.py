@@ -1,4 +1,4 @@
 """A django-tenants project with the product's own tenant apps: the same tables, one schema per tenant.
 
-Runs in a process of its own (`python -m benchmarks.schema_tenants`), with settings of its own.
+Runs in a separate process (`python -m benchmarks.schema_tenants`) with its own settings.
 """

@@ -1,4 +1,4 @@
-"""Create a schema for each line of the input ("migrate NAME" or "clone NAME"), and answer with the seconds it took."""
+"""Create a schema for each input line ("migrate NAME" or "clone NAME"), and print the seconds that it took."""
 
 import sys
 from typing import Any
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _create(name: str) -> float:
-    """Create a tenant as django-tenants' manual has it: by saving it. Only that is timed."""
+    """Create a tenant by saving it, as in django-tenants' manual; return the seconds that this alone took."""
     from benchmarks.schema_tenants.customers.models import Customer
 
     customer = Customer(schema_name=name, name=name)
@@ -40,7 +40,7 @@ def _create(name: str) -> float:
 
 
 def _require_guards(schema: str) -> None:
-    """Raise if the schema lacks the product's rows or triggers: the comparison would be unfair."""
+    """Raise if the schema lacks the product's rows or triggers, since the comparison would be unfair."""
     with connection.cursor() as cursor:
         cursor.execute(f'SELECT count(*) FROM "{schema}".prompts')
         prompts = cursor.fetchone()[0]
@@ -53,7 +53,7 @@ def _require_guards(schema: str) -> None:
 
 
 def _let_migrations_run_in_any_schema() -> None:
-    """Replace the schema in the product's SQL, which names `public`, with the tenant's."""
+    """Replace the schema "public", which the product's SQL names, with the tenant's."""
     execute = BaseDatabaseSchemaEditor.execute
 
     def execute_in_schema(self: BaseDatabaseSchemaEditor, sql: Any, params: Any = ()) -> None:

@@ -1,4 +1,4 @@
-"""As django-tenants' installation guide has it: https://django-tenants.readthedocs.io/en/latest/install.html"""
+"""Settings as in django-tenants' guide: https://django-tenants.readthedocs.io/en/latest/install.html"""
 
 import os
 
@@ -18,9 +18,9 @@ TENANT_APPS = ["tenants.identity", "audit", "prompts", "runs"]
 INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
 TENANT_MODEL = "customers.Customer"
 TENANT_DOMAIN_MODEL = "customers.Domain"
-# The schema that tenants are cloned from, where TENANT_CREATION_FAKES_MIGRATIONS is on.
+# The schema that tenants are cloned from if TENANT_CREATION_FAKES_MIGRATIONS is on.
 TENANT_BASE_SCHEMA = "tenant_base"
-# As many tenants at a time as the product's command has.
+# As many tenants at a time as the product's command migrates.
 TENANT_MULTIPROCESSING_MAX_PROCESSES = 8
 MIGRATION_MODULES = migration_modules()
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,4 +1,4 @@
-"""How long backup, restore and point-in-time restore take, compared with PostgreSQL's own programs."""
+"""The time that backups, restores and point-in-time restores take, compared with PostgreSQL's own programs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _restores(environment: Environment, tenant_id: str) -> list[Table]:
     closed = [json.loads(ended.output)["unavailable_ms"] / 1000 for ended in runs]
     rows = [
         Row("whole command ÷ pg_restore alone", ratios(seconds["ours"], seconds["bare"]), at_most=1.2),
-        Row("longest gap of somebody who reads every 20 ms, seconds", gaps, at_most=1),
+        Row("longest gap of a reader that reads every 20 ms, seconds", gaps, at_most=1),
         Row("closed, by the command's own account, seconds", closed),
         Row("memory of the command at its peak, MB", [ended.peak_bytes / MB for ended in runs], at_most=200),
     ]
@@ -117,9 +117,9 @@ def _restores(environment: Environment, tenant_id: str) -> list[Table]:
 
 
 def in_time(environment: Environment) -> list[Table]:
-    """Take a small tenant back in time, on a server with many others.
+    """Restore a small tenant to a point in time, on a server with many other tenants.
 
-    They and it are in the base backup; what follows is in the log.
+    All tenants are in the base backup; later changes are in the WAL.
     """
     from tenants.lifecycle.create import tenant_create
 
@@ -153,7 +153,7 @@ def in_time(environment: Environment) -> list[Table]:
 
 @contextmanager
 def _reader(environment: Environment, tenant_id: str) -> Iterator[list[float]]:
-    """Read the tenant in another process during the block; store the longest gap, in seconds."""
+    """Read from the tenant in another process during the block; store the longest gap between reads, in seconds."""
     gap: list[float] = []
     with child(["-c", READER, tenant_id], log=environment.log("reader"), environment=dict(os.environ)) as reader:
         reader.answer()

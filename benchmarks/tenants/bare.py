@@ -1,4 +1,4 @@
-"""How long PostgreSQL's own programs take for a dump, a restore, and a recovery to a target."""
+"""The time that PostgreSQL's own programs take for a dump, a restore, and a recovery to a target."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ recovery_target_timeline = 'current'
 
 
 def pg_dump(environment: Environment, tenant_id: str, file: Path) -> float:
-    """Dump the tenant's database, and return the seconds."""
+    """Dump the tenant's database; return the seconds."""
     from tenants.servers.programs import connection_arguments
 
     arguments, variables = connection_arguments(environment.postgres_url, database=_database(tenant_id))
@@ -44,7 +44,7 @@ def pg_dump(environment: Environment, tenant_id: str, file: Path) -> float:
 
 
 def pg_restore(environment: Environment, file: Path, database: str) -> float:
-    """Restore the dump into a new database, and return the seconds; the database is dropped again."""
+    """Restore the dump into a new database, which is dropped afterwards; return the seconds."""
     from tenants.servers.programs import connection_arguments
 
     arguments, variables = connection_arguments(environment.postgres_url, database=database)
@@ -57,7 +57,7 @@ def pg_restore(environment: Environment, file: Path, database: str) -> float:
 
 
 class BareRecovery:
-    """Copies the base backup and starts a server that replays the WAL archive up to the target and pauses."""
+    """Copies the base backup, and starts a server that replays the WAL archive up to the target and pauses."""
 
     def __init__(self, environment: Environment, backup: Path, target: str) -> None:
         self._folder = environment.home.path / "bare-recovery"
@@ -66,7 +66,7 @@ class BareRecovery:
         self._settings = f"{SETTINGS}restore_command = 'cp {archive}/%f %p'\nrecovery_target_time = '{target}'\n"
 
     def recover(self) -> float:
-        """Return the seconds from the first byte copied to the pause."""
+        """Return the seconds from the first copied byte to the pause."""
         shutil.rmtree(self._folder, ignore_errors=True)
         return seconds_of(self._recover)
 

@@ -1,4 +1,4 @@
-"""How long creating a tenant takes, and which phases take it."""
+"""The time that creating a tenant takes, by phase."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ PHASES = {
 
 
 def creation(environment: Environment) -> list[Table]:
-    """Compare `tenant_create` with the bare clone, and with a schema of django-tenants on the same server.
+    """Compare `tenant_create` with a bare clone, and with creating a django-tenants schema on the same server.
 
-    Nothing is dropped meanwhile: that would slow down the creation of files (see `environment._new_home`).
+    Nothing is dropped in between, since that would slow down creating files (see `environment._new_home`).
     """
     parts: list[dict[str, float]] = []
     with environment.server() as server, _schema_tenants(environment) as schemas:
@@ -76,7 +76,7 @@ def creation(environment: Environment) -> list[Table]:
 
 
 def _create_tenant() -> dict[str, float]:
-    """Create one and return the seconds of each phase."""
+    """Create a tenant; return the seconds of each phase."""
     from tenants.lifecycle.create import tenant_create
 
     begun = [("begin", time.perf_counter())]
@@ -95,13 +95,13 @@ def _warm(server: psycopg.Connection) -> None:
 
 
 def _connect_and_clone(environment: Environment) -> None:
-    """Do what a simple script for creating a database does."""
+    """Connect and clone the template, as a simple script that creates a database would."""
     with environment.server() as server:
         _clone(server)
 
 
 def _clone(server: psycopg.Connection) -> float:
-    """Clone the template that tenants are cloned from; return the seconds of that statement alone."""
+    """Clone the template that tenants are cloned from; return the seconds that this statement alone took."""
     found = server.execute("SELECT datname FROM pg_database WHERE datname LIKE '%\\_template\\_%'").fetchone()
     assert found is not None  # the first tenant's creation has built it
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")

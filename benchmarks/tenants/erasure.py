@@ -1,4 +1,4 @@
-"""How long removing a tenant's objects from S3 takes, compared with plain boto3."""
+"""The time that removing a tenant's objects from S3 takes, compared with plain boto3."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.tables import Row, Table
 from tests.support.s3 import S3Server, running_s3
 
 ROUNDS = 3
-# Of a round, and of the one large tenant.
+# The objects of a round, and those of the one large tenant.
 OBJECTS, MANY = 5_000, 100_000
 # How many are removed one by one; fewer, because that is slow.
 FEW = 500
@@ -32,7 +32,7 @@ _numbers = count()
 
 
 def erasure(environment: Environment) -> list[Table]:
-    """Erase prefixes of a bucket that keeps versions."""
+    """Erase prefixes from a bucket with versioning."""
     folder = environment.home.path / "s3"
     folder.mkdir()
     with running_s3(folder) as server, override_settings(STORAGES=_in_s3(server)):
@@ -114,7 +114,7 @@ def _in_s3(server: S3Server) -> dict[str, Any]:
 
 
 def _filled(client: Any, number: int) -> str:
-    """Create this many objects under a new tenant's prefix, and return the tenant's id."""
+    """Create `number` objects under a new tenant's prefix; return the tenant's id."""
     tenant_id = f"erased-{next(_numbers)}"
     with ThreadPoolExecutor(WRITERS) as writers:
         list(writers.map(lambda key: client.put_object(Bucket=BUCKET, Key=key, Body=b"x"), _keys(tenant_id, number)))

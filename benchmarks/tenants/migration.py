@@ -1,4 +1,4 @@
-"""How long an all-or-nothing migration of a fleet takes, and a check that there is nothing to migrate."""
+"""The time that an all-or-nothing migration of a fleet takes, and the time to find that nothing is pending."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IDLE_ROUNDS = 4
 WARM_UP = 1
 MB = 1_000_000
 
-# What the command itself times; the rest is what it does before, between and after.
+# The phases that the command itself times; the rest is what it does before, between and after them.
 PHASES = {
     "check": "check every tenant",
     "rehearse": "rehearse in a scratch database",
@@ -31,7 +31,7 @@ START, REST = "start: interpreter, Django, the list of tenants", "rest: records"
 
 
 def migration(environment: Environment) -> list[Table]:
-    """In each round, migrate our tenants, as many plain databases, and as many schemas of django-tenants."""
+    """In each round, migrate our tenants, as many plain databases, and as many django-tenants schemas."""
     # One for each round, and one for the large fleet at the end.
     releases = Releases(environment.home.path / "releases", WARM_UP + ROUNDS + 1)
     product = Product(environment, releases)
@@ -90,7 +90,7 @@ def _shares(title: str, parts: Sequence[Mapping[str, float]]) -> Table:
 
 
 def _parts(ended: Ended) -> dict[str, float]:
-    """Return the seconds of each part of a run of the command."""
+    """Return the seconds that each part of a command's run took."""
     from tenants.models import MigrationBatch
 
     document = json.loads(ended.output)

@@ -33,7 +33,7 @@ class Product:
         self._tenants = 0
 
     def grow_to(self, count: int) -> None:
-        """Create tenants until there are this many; new ones have the release of the last `migrate`."""
+        """Create tenants until there are this many. New ones have the release of the last `migrate`."""
         from tenants.lifecycle.create import tenant_create
         from tenants.selectors import tenants_existing
 
@@ -77,7 +77,7 @@ class Product:
 
 
 class Floor:
-    """The same SQL in as many databases of the same template: prepared in all, then committed in all, nothing else."""
+    """The same SQL in as many databases from the same template: prepared in all, then committed in all."""
 
     def __init__(self, environment: Environment, releases: Releases, count: int) -> None:
         self._environment = environment
@@ -87,7 +87,7 @@ class Floor:
         self._clone_template()
 
     def migrate(self) -> float:
-        """Migrate all and return the seconds that took."""
+        """Migrate all; return the seconds taken."""
         self._release += 1
         statements = ";\n".join(self._statements())
 
@@ -106,7 +106,7 @@ class Floor:
         return seconds_of(both)
 
     def _statements(self) -> list[str]:
-        """Return what Django generates for the release's migration, and the row that says it was applied."""
+        """Return the SQL that Django generates for the release's migration and for recording it as applied."""
         from django.db.migrations.loader import MigrationLoader
 
         from tenants.routing.owner_connection import owner_connection
@@ -123,7 +123,7 @@ class Floor:
         return [*(line.rstrip(";") for line in lines if not line.startswith("--")), row]
 
     def _connect(self, database: str) -> psycopg.Connection:
-        """Connect as the owner of the tenants' tables, so that new objects belong to it."""
+        """Connect as the owner of the tenants' tables, so that it owns new objects too."""
         return _connect(self._environment, database, f"-c role={_owner()}")
 
     def _clone_template(self) -> None:
@@ -139,7 +139,7 @@ class Floor:
 
 
 class Schemas:
-    """`migrate_schemas` of django-tenants: a schema per tenant, all in one database."""
+    """django-tenants' `migrate_schemas`: one schema per tenant, all in one database."""
 
     def __init__(self, environment: Environment, releases: Releases, count: int) -> None:
         self._environment = environment
@@ -159,7 +159,7 @@ class Schemas:
                 project.answer(f"migrate s{number}")
 
     def migrate(self) -> float:
-        """Migrate all and return the seconds that took, from the program's start to its exit."""
+        """Migrate all; return the seconds from the program's start to its exit."""
         self._release += 1
         # The faster of the two that need no process per tenant: the standard one takes almost twice as long.
         options = ["--tenant", "--executor=multiprocessing", "--verbosity=0"]
@@ -173,7 +173,7 @@ class Schemas:
         return ended.seconds
 
     def _require_columns(self) -> None:
-        """Raise if a schema was not migrated: the command's pool does not report that."""
+        """Raise if a schema was not migrated, which the command's pool does not report."""
         query = "SELECT count(*) FROM pg_attribute WHERE attname = %s"
         with psycopg.connect(self._url) as connection:
             row = connection.execute(query, [f"label_{self._release}"]).fetchone()
@@ -182,7 +182,7 @@ class Schemas:
 
 
 def connecting(environment: Environment, databases: Sequence[str]) -> float:
-    """Return the seconds it takes to connect to each database and run a minimal query."""
+    """Return the seconds taken to connect to each database and run a minimal query."""
 
     def ask(database: str) -> None:
         with _connect(environment, database) as connection:

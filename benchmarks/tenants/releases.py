@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.children import CHECKOUT
 
 APP = "runs"
-# Tell a process of which release it is.
+# These tell a process which release it is.
 FOLDER_VARIABLE, PACKAGE_VARIABLE = "BENCHMARK_RELEASES", "BENCHMARK_RELEASE"
 # A nullable column, and a table with a foreign key to one that exists.
 MIGRATION = """\
@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
 
 
 class Releases:
-    """Releases 0, 1, 2 …: the present migrations of `runs`, and as many more as the release's number."""
+    """Releases 0, 1, 2 …: the current migrations of `runs`, plus as many more as the release's number."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self._folder = folder
@@ -50,7 +50,7 @@ class Releases:
 
     @staticmethod
     def migration(number: int) -> str:
-        """Return the name of the migration that came with the release."""
+        """Return the name of the release's own migration."""
         return f"{1000 + number}_benchmark"
 
     def environment(self, number: int) -> dict[str, str]:
@@ -68,7 +68,7 @@ class Releases:
             yield
 
     def _add(self, number: int, before: Sequence[Path]) -> Path:
-        """Make the release's package, in which the modules of those before it are found too; return its folder."""
+        """Create the release's package, which also contains the previous releases' modules; return its folder."""
         own = self._folder / self._package(number)
         own.mkdir(parents=True)
         (own / "__init__.py").write_text(f"__path__ += {list(map(str, before))!r}\n")
@@ -80,7 +80,7 @@ class Releases:
 
 
 def migration_modules() -> dict[str, str]:
-    """Return Django's setting of that name for the release that the environment names, if it names one."""
+    """Return the setting MIGRATION_MODULES for the release that the environment names, if any."""
     if PACKAGE_VARIABLE not in os.environ:
         return {}
     sys.path.append(os.environ[FOLDER_VARIABLE])

@@ -1,4 +1,4 @@
-"""What routing to the tenant's database adds to a query."""
+"""The overhead that routing to the tenant's database adds to a query."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLAIN = "plain"
 
 
 def routing(environment: Environment) -> list[Table]:
-    """Compare queries through the router, and the entering of a tenant's context, with plain Django."""
+    """Compare queries through the router, and entering a tenant's context, with plain Django."""
     from runs.models import Run
     from tenants.lifecycle.create import tenant_create
     from tenants.routing.context import tenant_context
@@ -71,7 +71,7 @@ def routing(environment: Environment) -> list[Table]:
 
 
 def _add_plain_alias(tenant: Tenant) -> None:
-    """Let plain Django reach the tenant's database, as the same role."""
+    """Add an alias through which plain Django connects to the tenant's database as the same role."""
     from tenants.routing.pool import add_alias, connection_settings
 
     add_alias(PLAIN, {**connection_settings(tenant), "ENGINE": "django.db.backends.postgresql"})

@@ -6,7 +6,9 @@ import io
 import json
 import sys
 import uuid
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -14,6 +16,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.translation import gettext as _
 
 from audit.log.actor import acting_as
+from config.base.approvals import ApprovalRequired, approval_given, approval_wanted, request_approval
 from config.base.commands import version
 from config.base.errors import SeoGenError
 
@@ -43,6 +46,8 @@ class OperatorCommand(BaseCommand):
     requires_system_checks: list[str] = []
     requires_migrations_checks = False
     supports_json = True
+    # Whether it does something that may need the approval of a second person (TWO_PERSON_OPERATIONS).
+    asks_second_person = False
     document_printed = False
     # Django adds these options to every command. They work with manage.py, but the usage text leaves them out.
     suppressed_base_arguments = {
@@ -56,12 +61,20 @@ class OperatorCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         if self.supports_json:
             parser.add_argument("--json", action="store_true", help="Print one JSON document on stdout.")
+        if self.asks_second_person:
+            parser.add_argument("--approval", metavar="ID", type=uuid.UUID, help="The approval of a second person.")
+            parser.add_argument(
+                "--request-approval", metavar="REASON", help="Only ask for the approval of exactly this command."
+            )
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.check_options(options)
         try:
-            with acting_as(f"operator:{operator_name()}", operation_id=str(uuid.uuid4())):
-                document = self.perform(**options)
+            with (
+                acting_as(f"operator:{operator_name()}", operation_id=str(uuid.uuid4())),
+                approval_given(options.get("approval")),
+            ):
+                document = self._approved(options)
         except SeoGenError as error:
             raise Refusal(error.message, hint=error.hint, code=error.code) from error
         if options.get("json"):
@@ -69,6 +82,23 @@ class OperatorCommand(BaseCommand):
             self.document_printed = True
         elif document is not None:
             self.present(document)
+
+    def _approved(self, options: Mapping[str, Any]) -> Any:
+        """Perform; with --request-approval, only ask for the approval that is missing."""
+        reason = options.get("request_approval")
+        try:
+            with approval_wanted(bool(reason)):
+                return self.perform(**options)
+        except ApprovalRequired as error:
+            if not reason:
+                raise
+            approval_id = request_approval(error, reason)
+            raise Refusal(
+                _("Approval %(id)s was requested. Nothing else was done.") % {"id": approval_id},
+                hint=_("Once another person has approved it in the admin, pass --approval %(id)s.")
+                % {"id": approval_id},
+                code="approval_requested",
+            ) from error
 
     def perform(self, **options: Any) -> Any:
         """Call the service; return the document that `--json` prints."""
@@ -119,7 +149,7 @@ class OperatorCommand(BaseCommand):
                 code="confirmation_missing",
             )
         self.stderr.write(consequence)
-        # Not as the prompt of `input`, which goes to standard output, and that may be a file or a pipe.
+        # Not as the prompt of `input`: that goes to standard output, which may be a file or a pipe.
         self.stderr.write(_("Type %(id)s to continue: ") % {"id": tenant_id}, str, ending="")
         self.stderr.flush()
         try:
@@ -131,7 +161,7 @@ class OperatorCommand(BaseCommand):
 
 
 class _Decoded(io.RawIOBase):
-    """Binary stream on top of a text stream, which tests and other programs use in place of standard output."""
+    """A binary stream on top of the text stream that tests and other programs use as standard output."""
 
     def __init__(self, text: Any) -> None:
         self._text = text
@@ -143,6 +173,18 @@ class _Decoded(io.RawIOBase):
     def write(self, data: Any) -> int:
         self._text.write(self._decoder.decode(bytes(data)))
         return len(data)
+
+
+def usd_amount(text: str) -> Decimal:
+    """Parse an option's amount in US dollars; the service decides whether the amount is allowed."""
+    try:
+        amount = Decimal(text)
+    except ArithmeticError:
+        amount = Decimal("nan")
+    # Decimal also reads other scripts' digits and grouping underscores.
+    if not amount.is_finite() or not text.isascii() or "_" in text:
+        raise ArgumentTypeError(_("%(text)r is not an amount in USD such as 49.50") % {"text": text[:80]})
+    return amount
 
 
 def operator_name() -> str:

@@ -84,7 +84,7 @@ def program_conninfo(limits: Limits, database: str = "") -> str:
 
 
 def inherited_options(url_options: Mapping[str, object]) -> str:
-    """Return the options from PGOPTIONS and the control database's URL; ours follow and win."""
+    """Return the options from PGOPTIONS and the control database's URL; ours come later and win."""
     return " ".join(filter(None, [os.environ.get("PGOPTIONS", "").strip(), str(url_options.get("options", ""))]))
 
 
@@ -135,7 +135,7 @@ def _ms(seconds: float) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Quote for PGOPTIONS: escape spaces and backslashes with a backslash."""
+    """Return the value quoted for PGOPTIONS, with spaces and backslashes escaped by a backslash."""
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 

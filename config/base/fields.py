@@ -5,7 +5,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 class SerialField(models.AutoField):  # type: ignore[type-arg]
-    """`SERIAL`, as specified.
+    """The specification's `SERIAL`.
 
     Django's ``AutoField`` creates an identity column, which shows no default in ``information_schema.columns``.
     """
@@ -21,7 +21,7 @@ class SerialField(models.AutoField):  # type: ignore[type-arg]
 
 
 class SqlNow(models.Func):
-    """`now()`, as in the specification's defaults; Django's `Now` is `statement_timestamp()` on PostgreSQL."""
+    """The specification's default `now()`; Django's `Now` is `statement_timestamp()` on PostgreSQL."""
 
     function = "now"
     output_field = models.DateTimeField()

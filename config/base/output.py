@@ -1,7 +1,7 @@
 """Print tables and format sizes for people."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 
 def size(size_bytes: int | None) -> str:
@@ -11,15 +11,20 @@ def size(size_bytes: int | None) -> str:
     return f"{size_bytes / 2**20:,.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes / 2**10:.1f} KiB"
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table on stdout. If stdout is not a terminal, do not wrap rows, so that they can be grepped."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Collection[int] = ()) -> None:
+    """Print a table on stdout; `right` has the indexes of the columns to align to the right.
+
+    If stdout is not a terminal, do not wrap rows, so that they can be grepped.
+    """
     from rich.console import Console  # slow to import, and --json does not need it
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 400, highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", justify="right" if number in right else "left")
     for row in rows:
-        table.add_row(*[str(value) for value in row])
+        # Not as plain strings, in which Rich looks for markup: an error message may contain brackets.
+        table.add_row(*[Text(str(value)) for value in row])
     console.print(table)

@@ -1,4 +1,4 @@
-"""Scripts for shells to complete ``seo-gen``'s commands, options and their choices."""
+"""Generate shell completion scripts for ``seo-gen``: its commands, options and their choices."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Command:
-    # As it is typed: ("tenant", "create"), ("demo",).
+    # As people type it: ("tenant", "create"), ("demo",).
     words: tuple[str, ...]
     summary: str
     options: tuple[Option, ...]

@@ -112,7 +112,7 @@ def code_of(name: str, classes: Mapping[str, ErrorClass]) -> str:
 
 
 def sites(modules: Mapping[str, ast.Module], classes: Mapping[str, ErrorClass]) -> Iterator[Site]:
-    """Yield every place that creates an error of one of the classes, once per possible code."""
+    """Yield every place that creates an error of one of the classes, once for each code that it may have."""
     for path, module in modules.items():
         for scope, call in _calls(module, module):
             name = _name(call.func)

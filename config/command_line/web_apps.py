@@ -7,6 +7,7 @@ settings import this module.
 # In the order of INSTALLED_APPS: the theme's templates override the admin's, and WhiteNoise's runserver Django's.
 APPS = (
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.sessions",
     "django.contrib.messages",

@@ -9,10 +9,13 @@ itself keeps the parts of a message separate; `config.queue.worker` checks their
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
+from amqp.exceptions import RecoverableConnectionError
 from kombu.transport import TRANSPORT_ALIASES, pyamqp, redis
 from kombu.utils.encoding import bytes_to_str
+from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import RedisError
 
 from runs.messages.format import MAX_ENVELOPE_BYTES, MalformedMessage, envelope
@@ -42,8 +45,26 @@ def log_dropped(reason: object, queue: str, size_bytes: int | None = None) -> No
     )
 
 
+def log_unacknowledged(error: Exception) -> None:
+    """Log that the connection was lost before a message was acknowledged. It is delivered again, which does nothing."""
+    extra = {"action": "message.ack", "error": type(error).__name__}
+    logger.info("message not acknowledged, the broker was lost", extra=extra)
+
+
 class QoS(redis.QoS):
     """Keeps unacknowledged messages, and restores them after a timeout."""
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Restore all messages of a channel that closes. If the connection is lost, the timeout restores them."""
+        with suppress(RedisError, OSError):
+            super().restore_unacked(client=client)
+        self._delivered.clear()  # type: ignore[union-attr]
+
+    def ack(self, delivery_tag: Any) -> None:
+        try:
+            super().ack(delivery_tag)
+        except (RedisError, OSError) as error:
+            log_unacknowledged(error)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Restore a message; drop a malformed one, which would otherwise block the restoring of all others forever."""
@@ -66,6 +87,13 @@ class Channel(redis.Channel):
         # kombu reads queues only with this command, and takes a reply of None for a timeout.
         client.set_response_callback("BRPOP", _well_formed)
         return client
+
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        # Celery closes a channel after its connection. kombu would then raise an AttributeError, which ends the worker.
+        # The worker handles this error.
+        if getattr(self.connection, "client", None) is None:
+            raise NotConnected("the connection is closed")
+        return super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
 
     def _handle_message(self, client: Any, r: Any) -> dict[str, Any]:
         found: dict[str, Any] = super()._handle_message(client, r)  # type: ignore[misc]
@@ -90,6 +118,12 @@ class Transport(redis.Transport):
 
 class AMQPChannel(pyamqp.Channel):
     """Decompresses nothing: a few bytes may unpack to gigabytes, and our messages are never compressed."""
+
+    def basic_ack(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().basic_ack(*args, **options)
+        except (RecoverableConnectionError, OSError) as error:
+            log_unacknowledged(error)
 
     def message_to_python(self, raw_message: Any) -> Any:
         raw_message.properties.get("application_headers", {}).pop("compression", None)

@@ -12,6 +12,9 @@ from typing import Any
 from celery.worker import consumer
 from celery.worker.consumer.control import Control
 
+from config.queue import preload as preload  # receivers of signals, as the next two
+from config.queue import presence as presence
+from config.queue import stopping as stopping
 from config.queue.broker import BROADCAST, log_dropped
 from runs.messages.format import MalformedMessage, task_message
 

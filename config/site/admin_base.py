@@ -11,7 +11,7 @@ from django.contrib import messages
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import FieldDoesNotExist
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db.models import Model, TextField
+from django.db.models import Model, Q, TextField
 from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
@@ -23,23 +23,25 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from config.base.errors import SeoGenError
 from config.base.text import has_control_characters, strip_invisible
+from config.site.conflict_admin import ConflictAdmin
 
 if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin, TabularInline
+    from django.contrib.admin import TabularInline
 
-    UnfoldModelAdmin = ModelAdmin[Any]
     UnfoldTabularInline = TabularInline[Any, Any]
     F = TypeVar("F", bound=Callable[..., Any])
 
     def action(**options: Any) -> Callable[[F], F]: ...
 
 else:
-    from unfold.admin import ModelAdmin as UnfoldModelAdmin
     from unfold.admin import TabularInline as UnfoldTabularInline
     from unfold.decorators import action
 
 __all__ = [
+    "NO_TENANT",
+    "OWN_SCOPE",
     "IndentedJSONField",
+    "LineField",
     "ReadOnlyAdmin",
     "ReadOnlyInline",
     "StaffAdmin",
@@ -53,8 +55,13 @@ __all__ = [
 ]
 
 
+# For `StaffAdmin.tenant_path`: the rows belong to no tenant, or the class itself limits them to what a person may see.
+NO_TENANT = ""
+OWN_SCOPE = "*"
+
+
 class LineField(forms.CharField):
-    """One line of text: a name, an id, a URL. Invisible characters at its ends are removed; a blank one is empty."""
+    """One line of text, such as a name, an id or a URL. Invisible characters are trimmed; a blank one is empty."""
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
@@ -66,7 +73,7 @@ class LineField(forms.CharField):
             raise forms.ValidationError(_("This text cannot contain control characters."))
 
 
-class StaffAdmin(UnfoldModelAdmin):
+class StaffAdmin(ConflictAdmin):
     """A model in the admin. A service's refusal becomes a message; the site audits every change."""
 
     # The prefix of the model's audit actions: "llm.provider" gives "llm.provider.change". Empty if the model cannot be
@@ -75,9 +82,18 @@ class StaffAdmin(UnfoldModelAdmin):
     # How audit entries name the model; `audit_noun` with "_" for "." unless given.
     audit_resource: ClassVar[str] = ""
 
+    # The lookup of the id of a row's tenant, such as "tenant_id": the control site shows a person only rows of their
+    # tenants. `NO_TENANT` or `OWN_SCOPE` otherwise. Each class on the control site says one (`config.site.scope`).
+    tenant_path: ClassVar[str | None] = None
+
+    # The fields whose old and new values audit entries hold: plain settings. And those whose values they never hold:
+    # secrets, content, and what belongs to a person. Every field of a form is in one of the two (a test).
+    audit_values: ClassVar[tuple[str, ...]] = ()
+    audit_hidden: ClassVar[tuple[str, ...]] = ()
+
     compressed_fields = True
     warn_unsaved_form = True
-    # The specification's TEXT columns hold names; longer fields ask for a text area themselves.
+    # The specification's TEXT columns hold names; longer fields request a text area themselves.
     formfield_overrides: ClassVar[dict[Any, Any]] = {
         TextField: {"widget": UnfoldAdminTextInputWidget, "form_class": LineField}
     }
@@ -95,13 +111,28 @@ class StaffAdmin(UnfoldModelAdmin):
         """Refuse filters in the URL (`?column__startswith=…`) on columns that hold secrets."""
         return _is_searchable(self.model, lookup) and super().lookup_allowed(lookup, value, request)
 
+    def of_tenants(self, tenant_ids: Any) -> Q:
+        """Return the condition for the rows of some tenants, given as a query of their ids."""
+        return Q((f"{self.tenant_path}__in", tenant_ids))
+
+    def tenant_of(self, row: Any) -> str | None:
+        """Return the id of the tenant of a row; None if the row belongs to no single tenant."""
+        found: Any = row
+        for name in (self.tenant_path or "").split("__"):
+            found = getattr(found, name)
+        return str(found)
+
     def audit_details(self, obj: Any) -> dict[str, object]:
         """Return what an audit entry about `obj` holds in addition to the names of the changed fields."""
         return {}
 
     def audit_change(self, form: Any) -> dict[str, object]:
-        """Return what the entry of a change by `form` also holds: old and new values that must be kept."""
+        """Return what else the audit entry of a change by `form` holds."""
         return {}
+
+    def audit_value(self, name: str, value: object) -> object:
+        """Return the value of one of `audit_values` as an audit entry may hold it."""
+        return value
 
     def changeform_view(
         self,
@@ -110,14 +141,24 @@ class StaffAdmin(UnfoldModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        except SeoGenError as error:
-            if request.method != "POST":
-                raise
-            # The transaction is rolled back; the page shows the stored values.
-            messages.error(request, str(error))
-            return HttpResponseRedirect(request.get_full_path())
+        page: Any = super().changeform_view
+        return _refusals_shown(request, lambda: page(request, object_id, form_url, extra_context))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        page: Any = super().changelist_view
+        return _refusals_shown(request, lambda: page(request, extra_context))
+
+
+def _refusals_shown(request: HttpRequest, view: Callable[[], Any]) -> Any:
+    """Return the view's response; if a service refuses what was posted, the page with stored values and the message."""
+    try:
+        return view()
+    except SeoGenError as error:
+        if request.method != "POST":
+            raise
+        # The transaction was rolled back.
+        messages.error(request, str(error))
+        return HttpResponseRedirect(request.get_full_path())
 
 
 def _is_searchable(model: type[Model], lookup: str) -> bool:
@@ -183,14 +224,25 @@ class IndentedJSONField(forms.JSONField):
 
 
 def form_page(
-    admin: StaffAdmin, request: HttpRequest, form: forms.Form, *, title: str, submit: str, explanation: str = ""
+    admin: StaffAdmin,
+    request: HttpRequest,
+    form: forms.Form,
+    *,
+    title: str,
+    submit: str,
+    explanation: str = "",
+    other_submit: tuple[str, str] | None = None,
 ) -> TemplateResponse:
-    """Return a page of the admin with a form whose POST calls a service instead of saving a model."""
+    """Return a page of the admin with a form whose POST calls a service instead of saving a model.
+
+    `other_submit` is a second button: its name in the POST, and its text.
+    """
     context = {
         **admin.admin_site.each_context(request),
         "title": title,
         "form": form,
         "submit_text": submit,
+        "other_submit": other_submit,
         "explanation": explanation,
         "opts": admin.opts,
         "media": admin.media + form.media,
@@ -213,7 +265,7 @@ def as_json(document: object) -> SafeString | None:
 
 
 def as_badge(text: object, color: str) -> SafeString:
-    """Show a word on one of the theme's colours: info, primary, success, warning or danger."""
+    """Show a word in one of the theme's colours: info, primary, success, warning or danger."""
     return render_to_string("unfold/helpers/label.html", {"text": text, "type": color})
 
 

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import cache
 from typing import Any
-from zlib import crc32
+from uuid import UUID
 
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from config.base.databases import CONTROL
+from config.site.frame.colors import CONTROL_HUE, hue_of, palette
+from config.site.frame.search import Hit
+from tenants.access.about import about_tenant
 from tenants.models import Tenant
 from tenants.routing.context import current_tenant_or_none
-from tenants.routing.site_urls import control_url, tenant_url
-from tenants.selectors import tenant_get, tenants_active
+from tenants.routing.site_urls import control_url
+from tenants.selectors import tenant_get
 
 PRODUCT = "seo-gen"
-# A longer list is no longer a quick way to a tenant; the page of all tenants has a search.
-SWITCHER_LENGTH = 12
-# Lightness and chroma of the shades; the hue identifies the site.
-SHADES = {
-    "50": (0.977, 0.014),
-    "100": (0.946, 0.033),
-    "200": (0.902, 0.063),
-    "300": (0.827, 0.11),
-    "400": (0.714, 0.17),
-    "500": (0.627, 0.19),
-    "600": (0.53, 0.18),
-    "700": (0.46, 0.16),
-    "800": (0.40, 0.13),
-    "900": (0.35, 0.11),
-    "950": (0.27, 0.09),
-}
-CONTROL_HUE = 265
 # The request attribute that caches its tenant.
 TENANT = "seo_gen_tenant"
 
@@ -45,7 +33,7 @@ def title(request: HttpRequest) -> str:
 
 
 def tab_prefix(request: HttpRequest) -> str:
-    """Return the start of the title of a browser tab, which even a narrow tab shows."""
+    """Return the start of a browser tab's title, which even a narrow tab shows."""
     tenant = _tenant(request)
     return f"{tenant.id}:" if tenant else ""
 
@@ -73,8 +61,20 @@ def environment(request: HttpRequest) -> list[str]:
 def primary_colors(request: HttpRequest) -> dict[str, str]:
     """Return the tenant's own palette, so that tabs on different tenants are easy to tell apart."""
     tenant = _tenant(request)
-    hue = crc32(tenant.id.encode()) % 360 if tenant else CONTROL_HUE
-    return {shade: f"oklch({light} {chroma} {hue})" for shade, (light, chroma) in SHADES.items()}
+    # A copy: the theme converts the values in place.
+    return dict(palette(hue_of(_rank(tenant.identity, tenant.created_at)) if tenant else CONTROL_HUE))
+
+
+def language_action(request: HttpRequest) -> str:
+    return control_url("set_language")
+
+
+def palette_script(request: HttpRequest) -> str:
+    return static("config/palette.js")
+
+
+def labels_script(request: HttpRequest) -> str:
+    return static("config/labels.js")
 
 
 def stylesheet(request: HttpRequest) -> str:
@@ -85,21 +85,22 @@ def favicon(request: HttpRequest) -> str:
     return static("config/favicon.svg")
 
 
-def sites(request: HttpRequest) -> list[Item]:
-    """Return the switcher: the control site, then the first tenants in alphabetical order."""
-    if not request.user.is_staff:
-        return []
-    found = list(_switchable()[: SWITCHER_LENGTH + 1])
-    links = [_switch(tenant) for tenant in found[:SWITCHER_LENGTH]]
-    if len(found) > SWITCHER_LENGTH and request.user.has_perm("tenants.view_tenant"):
-        links.append(
-            {"icon": "more_horiz", "title": _("All tenants …"), "link": control_url("admin:tenants_tenant_changelist")}
-        )
-    return [{"icon": "tune", "title": _("Control"), "link": control_url("admin:index")}, *links]
-
-
 def sidebar(request: HttpRequest) -> list[Item]:
-    return _tenant_menu(request) if _tenant(request) else _control_menu(request)
+    if _tenant(request):
+        return _tenant_menu(request)
+    # The menu is the same on every page, also on those about one tenant.
+    with about_tenant(None):
+        return _control_menu(request)
+
+
+def menu_entries(request: HttpRequest) -> list[Hit]:
+    """Return the entries of the menu that the person may open, for the search."""
+    return [
+        Hit(item["title"], item["link"], group["title"], item["icon"])
+        for group in sidebar(request)
+        for item in group["items"]
+        if "permission" not in item or item["permission"](request)
+    ]
 
 
 def _control_menu(request: HttpRequest) -> list[Item]:
@@ -108,6 +109,9 @@ def _control_menu(request: HttpRequest) -> list[Item]:
         _group(
             _("Customers"),
             _item(request, "tenants.tenant", "apartment", _("Tenants")),
+            _item(request, "tenants.operationrequest", "pending_actions", _("Operations")),
+            _item(request, "tenants.approval", "approval", _("Approvals")),
+            _costs(request, "tenants.view_costs", _("Costs")),
             _item(request, "tenants.databaseserver", "database", _("Database servers")),
             _item(request, "tenants.tenantschema", "schema", _("Fleet")),
             _item(request, "tenants.migrationbatch", "published_with_changes", _("Migrations")),
@@ -134,7 +138,14 @@ def _control_menu(request: HttpRequest) -> list[Item]:
         _group(
             _("Staff"),
             _item(request, "auth.user", "person", _("Users")),
-            _item(request, "auth.group", "group", _("Groups")),
+            _item(request, "tenants.temporaryaccess", "key", _("Temporary access")),
+            _item(request, "tenants.tenantgroup", "group_work", _("Groups of tenants")),
+            {
+                "title": _("Sign-ins"),
+                "icon": "passkey",
+                "link": reverse("admin:sign_ins"),
+                "permission": lambda request: request.user.has_perm("sign_in.manage_sign_ins"),
+            },
         ),
     ]
 
@@ -145,11 +156,17 @@ def _tenant_menu(request: HttpRequest) -> list[Item]:
         _group(
             _("Articles"),
             _item(request, "runs.run", "play_circle", _("Runs")),
+            _reviews(request),
             _item(request, "runs.step", "conversion_path", _("Steps")),
             _item(request, "runs.artifact", "article", _("Artifacts")),
-            _item(request, "runs.runcost", "payments", _("Costs")),
+            _costs(request, "runs.view_runcost", _("Costs")),
+            _item(request, "runs.runcost", "receipt_long", _("Costs of runs")),
         ),
-        _group(_("Configuration"), _item(request, "prompts.prompt", "edit_note", _("Prompts"))),
+        _group(
+            _("Configuration"),
+            _item(request, "prompts.prompt", "edit_note", _("Prompts")),
+            _item(request, "runs.stepoverride", "alt_route", _("Overrides")),
+        ),
         _group(_("History"), _item(request, "audit.auditlog", "history", _("Audit log"))),
     ]
 
@@ -160,6 +177,16 @@ def _group(name: str, *items: Item) -> Item:
 
 def _overview() -> Item:
     return {"title": _("Overview"), "icon": "dashboard", "link": reverse("admin:index")}
+
+
+def _costs(request: HttpRequest, permission: str, title: str) -> Item:
+    link = reverse("admin:costs")
+    return {
+        "title": title,
+        "icon": "payments",
+        "link": link,
+        "permission": lambda _request: request.user.has_perm(permission),
+    }
 
 
 def _item(request: HttpRequest, label: str, icon: str, name: str) -> Item:
@@ -173,12 +200,20 @@ def _item(request: HttpRequest, label: str, icon: str, name: str) -> Item:
     }
 
 
-def _switch(tenant: Tenant) -> Item:
-    return {"icon": "domain", "title": tenant.name, "link": tenant_url(tenant.id, "admin:index")}
+@cache
+def _rank(identity: UUID, created_at: datetime) -> int:
+    """Return how many tenants were created before this one, erased ones included, so that its colour stays."""
+    return Tenant.objects.using(CONTROL).filter(created_at__lt=created_at).count()
 
 
-def _switchable() -> QuerySet[Tenant]:
-    return tenants_active().order_by("name")
+def _reviews(request: HttpRequest) -> Item:
+    allowed = request.user.has_perm("runs.review_run") and request.user.has_perm("runs.view_run")
+    return {
+        "title": _("Reviews"),
+        "icon": "rate_review",
+        "link": reverse("admin:runs_run_reviews"),
+        "permission": lambda request: allowed,
+    }
 
 
 def _tenant(request: HttpRequest) -> Tenant | None:

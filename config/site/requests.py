@@ -1,6 +1,7 @@
 """Reject NUL characters and malformed ids, so that no page of either admin site has to handle them.
 
-PostgreSQL's texts cannot contain NUL, and an id must be a number or UUID; otherwise both would end as a server error.
+PostgreSQL cannot store NUL in text, and an id must be a number or a UUID. Without these checks, both would cause a
+server error.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ class InvalidRequest(SeoGenError):
 
 @contextmanager
 def wellformed(request: HttpRequest, model: type[Model] | None, arguments: dict[str, Any]) -> Iterator[None]:
-    """Serve a request whose URL names something that can exist; `arguments` are those of its URL pattern.
+    """Serve a request only if its URL could name an existing object; `arguments` are those of the URL pattern.
 
-    Raises `Http404` for an id that `model` cannot have. Parameters with a NUL are ignored.
-    A form with a NUL is refused by its fields, or, if it has no field for the value, as `InvalidRequest`.
+    Raises `Http404` for an id that `model` cannot have. Parameters with a NUL are ignored. If a form contains a NUL,
+    its fields refuse it; if no field has that name, `InvalidRequest` is raised.
     """
     _require_possible(request, model, arguments)
     if _holds_nul(request.GET):

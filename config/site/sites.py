@@ -6,60 +6,84 @@ Both are called "admin", each in its own URLconf, so that `admin:…` names stay
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from django.contrib.auth import REDIRECT_FIELD_NAME, logout
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.db import router, transaction
-from django.db.models import Count, Model, QuerySet, Sum
-from django.forms import Form
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, URLResolver, reverse
+from django.shortcuts import render
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.http import urlencode
-from django.utils.translation import gettext as _
+from django.utils.text import capfirst
 
 from audit.admin import AuditLogAdmin
 from audit.control.admin import ArchivedAuditLogAdmin, AuditArchiveAdmin, ControlAuditLogAdmin
 from audit.control.models import ArchivedAuditLog, AuditArchive, ControlAuditLog
 from audit.log.actor import acting_as
 from audit.log.entries import record
+from audit.log.values import changes, plain
 from audit.models import AuditLog
 from config.site.admin_base import StaffAdmin
+from config.site.conflicts import stored_objects
+from config.site.frame.search import context_of
+from config.site.home.control import control_home
+from config.site.home.tenant import tenant_home
+from config.site.navigation import menu_entries
 from config.site.requests import wellformed
-from config.site.staff import GroupAdmin, UserAdmin
-from llm.admin import LLMModelAdmin, LLMProviderAdmin, StepLLMDefaultAdmin
+from config.site.scope import Scoped, scoped_view
+from config.site.sign_in.pages.site import SignInPages
+from config.site.staff import TenantGroupAdmin, UserAdmin
+from llm.admin.models import LLMModelAdmin
+from llm.admin.pipeline import StepLLMDefaultAdmin
+from llm.admin.providers import LLMProviderAdmin
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
-from prompts.admin import PromptAdmin
+from prompts.admin.versions import PromptAdmin
 from prompts.models import Prompt
-from runs.admin import RUN_COLORS, ArtifactAdmin, RunAdmin, RunCostAdmin, StepAdmin, money
-from runs.models import Artifact, Run, RunCost, RunStatus, Step
+from runs.admin.artifacts import ArtifactAdmin
+from runs.admin.cost_pages import costs_page
+from runs.admin.costs import RunCostAdmin
+from runs.admin.overrides import StepOverrideAdmin
+from runs.admin.runs import RunAdmin
+from runs.admin.steps import StepAdmin
+from runs.models import Artifact, Run, RunCost, Step, StepOverride
+from tenants.access.grants import access_open_to
+from tenants.access.visible import tenants_permitted
+from tenants.admin.approvals import ApprovalAdmin
 from tenants.admin.backups import BackupAdmin, BaseBackupAdmin, RestoreAdmin
 from tenants.admin.erasures import ErasureAdmin
 from tenants.admin.fleet import MigrationBatchAdmin, TenantSchemaAdmin
-from tenants.admin.tenants import STATUS_COLORS, DatabaseServerAdmin, TenantAdmin
+from tenants.admin.operations import OperationRequestAdmin
+from tenants.admin.temporary_access import TemporaryAccessAdmin
+from tenants.admin.tenants import DatabaseServerAdmin, TenantAdmin
 from tenants.models import (
+    Approval,
     Backup,
     BaseBackup,
     DatabaseServer,
     Erasure,
     MigrationBatch,
+    OperationRequest,
     Restore,
+    TemporaryAccess,
     Tenant,
+    TenantGroup,
     TenantSchema,
-    TenantStatus,
 )
-from tenants.routing.site_urls import control_url, tenant_url
-from tenants.selectors import tenants_existing
+from tenants.routing.context import current_tenant, current_tenant_or_none
+from tenants.routing.site_urls import control_url
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
 else:
     from unfold.sites import UnfoldAdminSite as AdminSite
 
-# Pages of Django and unfold that are left out: one looks up tenant models in the control database, the other stores
-# results in a cache that all tenants share.
-LEFT_OUT = frozenset({"view_on_site", "search"})
+# A page of Django that is left out: it looks up tenant models in the control database.
+LEFT_OUT = frozenset({"view_on_site"})
 NEWEST = 8
 
 
@@ -67,6 +91,8 @@ class StaffSite(AdminSite):
     """An admin site that audits changes under the staff member's name, instead of using Django's own log."""
 
     audit_log: type[Model]
+    # What registering adds to each admin class.
+    adds: tuple[type[StaffAdmin], ...]
 
     def __init__(self) -> None:
         super().__init__(name="admin")
@@ -76,7 +102,8 @@ class StaffSite(AdminSite):
     def register(self, model_or_iterable: Any, admin_class: type[Any] | None = None, **options: Any) -> None:
         """Register a model; changes by its admin class are audited automatically."""
         assert admin_class is not None and issubclass(admin_class, StaffAdmin)
-        audited = type(admin_class.__name__, (Audited, admin_class), {"__module__": admin_class.__module__})
+        bases = (*self.adds, admin_class)
+        audited = type(admin_class.__name__, bases, {"__module__": admin_class.__module__})
         super().register(model_or_iterable, audited, **options)
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
@@ -88,14 +115,24 @@ class StaffSite(AdminSite):
                 acting_as(f"staff:{request.user.get_username()}", operation_id=uuid4().hex),
                 wellformed(request, model, kwargs),
             ):
-                return view(request, *args, **kwargs)
+                return self.call(view, request, args, kwargs)
 
         # Keep the view's attributes, such as `csrf_exempt`, as Django's own wrapper does.
         act.__dict__.update(view.__dict__)
         return super().admin_view(act, cacheable)
 
+    def call(
+        self, view: Callable[..., Any], request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call a view of the site. Every one passes here."""
+        return view(request, *args, **kwargs)
+
     def get_urls(self) -> list[URLPattern | URLResolver]:
         return [url for url in super().get_urls() if getattr(url, "name", None) not in LEFT_OUT]
+
+    def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Answer the search of every page with a list of links; unfold's own would cache it for all tenants."""
+        return render(request, "admin/search_results.html", context_of(request, menu_entries(request)))
 
     def audit_url(self, resource_type: str, resource_id: str) -> str:
         """Return the URL of the audit log's entries about one object."""
@@ -106,11 +143,20 @@ class StaffSite(AdminSite):
 class Audited(StaffAdmin):
     """Write an audit entry where Django writes its own log: in the transaction of the change.
 
-    An entry names the changed fields; it holds values only if `audit_change` returns them.
+    An entry names the object and the changed fields; it holds the old and new values of those in `audit_values`.
     """
 
-    def construct_change_message(self, request: HttpRequest, form: Form, formsets: Any, add: bool = False) -> Any:
-        return {"fields": sorted(form.changed_data), **self.audit_change(form)}
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        fields = sorted(form.changed_data)
+        shown = [name for name in fields if name in self.audit_values and name in form.cleaned_data]
+        old = (
+            {}
+            if add
+            else {name: self.audit_value(name, form.get_initial_for_field(form.fields[name], name)) for name in shown}
+        )
+        new = {name: self.audit_value(name, form.cleaned_data[name]) for name in shown}
+        found = changes(old, new)
+        return {"fields": fields, **({"changes": found} if found else {}), **self.audit_change(form)}
 
     def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
         self._record("create", obj, message)
@@ -121,7 +167,18 @@ class Audited(StaffAdmin):
 
     def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
         for obj in queryset:
-            self._record("delete", obj, {"name": str(obj)})
+            columns = {field.name for field in obj._meta.get_fields()}
+            stored = stored_objects(obj, [name for name in self.audit_values if name in columns])
+            values = {name: plain(self.audit_value(name, value)) for name, value in stored.items()}
+            known = {name: value for name, value in values.items() if value not in (None, [])}
+            self._record("delete", obj, {"values": known} if known else {})
+
+    def last_change(self, obj: Model) -> tuple[str, datetime] | None:
+        site = self.admin_site
+        assert isinstance(site, StaffSite)
+        entries = site.audit_log._default_manager.filter(resource_type=self.resource_type, resource_id=str(obj.pk))
+        last = entries.exclude(action__endswith=".read").order_by("-id").values_list("user_id", "created_at").first()
+        return last if last is None else (last[0].removeprefix("staff:"), last[1])
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -130,6 +187,13 @@ class Audited(StaffAdmin):
         site = self.admin_site
         assert isinstance(site, StaffSite)
         return HttpResponseRedirect(site.audit_url(self.resource_type, object_id))
+
+    def get_changelist_formset(self, request: HttpRequest, **kwargs: Any) -> Any:
+        """Name each input of an editable list: its column's title is no label to a screen reader."""
+        formset = super().get_changelist_formset(request, **kwargs)
+        for field in formset.form.base_fields.values():
+            field.widget.attrs.setdefault("aria-label", capfirst(str(field.label)))
+        return formset
 
     @property
     def resource_type(self) -> str:
@@ -142,27 +206,44 @@ class Audited(StaffAdmin):
                 action=f"{self.audit_noun}.{verb}",
                 resource_type=self.resource_type,
                 resource_id=str(obj.pk),
-                details={**self.audit_details(obj), **details},
+                details={"name": str(obj), **self.audit_details(obj), **details},
             )
 
 
-class ControlSite(StaffSite):
+class ControlSite(SignInPages, StaffSite):
     """What staff configure for all tenants: models, prices, servers, tenants, users."""
 
     index_template = "admin/control_index.html"
     audit_log = ControlAuditLog
+    adds = (Scoped, Audited)
+
+    def register(self, model_or_iterable: Any, admin_class: type[Any] | None = None, **options: Any) -> None:
+        path = getattr(admin_class, "tenant_path", None)
+        assert path is not None, f"{admin_class} must say how its rows name their tenant (StaffAdmin.tenant_path)."
+        super().register(model_or_iterable, admin_class, **options)
+
+    def call(
+        self, view: Callable[..., Any], request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return scoped_view(view, request, args, kwargs)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        overview: dict[str, Any] = {"title": _("Overview")}
-        if request.user.has_perm("tenants.view_tenant"):
-            overview["tenants"] = [
-                (tenant, STATUS_COLORS[TenantStatus(tenant.status)], _site_of(tenant))
-                for tenant in tenants_existing().order_by("-created_at")[:NEWEST]
-            ]
-        return super().index(request, {**overview, **(extra_context or {})})
+        return super().index(request, {**control_home(request), **(extra_context or {})})
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        return [path("costs/", self.admin_view(self.costs), name="costs"), *super().get_urls()]
+
+    def costs(self, request: HttpRequest) -> HttpResponse:
+        """Show what the tenants that the person may see cost."""
+        if not request.user.has_perm("tenants.view_costs"):
+            raise PermissionDenied
+        seen = tenants_permitted(request.user, "tenants.view_costs")
+        budgets = dict(seen.order_by("id").values_list("id", "monthly_budget_usd"))
+        context = self.each_context(request)
+        return costs_page(request, context=context, budgets=budgets, using="default", is_fleet=True)
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Lead to the overview, unless another page was requested."""
+        """Redirect to the overview after the login, unless another page was requested."""
         query = request.GET.copy()
         query.setdefault(REDIRECT_FIELD_NAME, reverse("admin:index"))
         request.GET = query  # type: ignore[assignment]
@@ -187,12 +268,31 @@ class TenantSite(StaffSite):
 
     index_template = "admin/tenant_index.html"
     audit_log = AuditLog
+    adds = (Audited,)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        overview: dict[str, Any] = {"title": _("Overview")}
-        if request.user.has_perm("runs.view_run"):
-            overview |= _run_overview()
-        return super().index(request, {**overview, **(extra_context or {})})
+        return super().index(request, {**tenant_home(request), **(extra_context or {})})
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        context: dict[str, Any] = super().each_context(request)
+        active = current_tenant_or_none()
+        access = access_open_to(request.user, active.id) if active else None
+        if access is not None:
+            context["temporary_access"] = access
+            context["temporary_access_close"] = control_url("admin:tenants_temporaryaccess_close", access.pk)
+        return context
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        return [path("costs/", self.admin_view(self.costs), name="costs"), *super().get_urls()]
+
+    def costs(self, request: HttpRequest) -> HttpResponse:
+        """Show what this tenant's calls cost."""
+        if not request.user.has_perm("runs.view_runcost"):
+            raise PermissionDenied
+        tenant = current_tenant()
+        context = {**self.each_context(request), "runs_url": reverse("admin:runs_runcost_changelist")}
+        budgets = {tenant.id: tenant.monthly_budget_usd}
+        return costs_page(request, context=context, budgets=budgets, using=tenant.alias, is_fleet=False)
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return HttpResponseRedirect(control_url("admin:login"))
@@ -206,21 +306,6 @@ class TenantSite(StaffSite):
         return HttpResponseRedirect(control_url("admin:password_change"))
 
 
-def _site_of(tenant: Tenant) -> str | None:
-    return tenant_url(tenant.id, "admin:index") if tenant.status == TenantStatus.ACTIVE else None
-
-
-def _run_overview() -> dict[str, Any]:
-    """Return the tenant's newest runs, the number of runs in each status, and their total cost."""
-    counts = dict(Run.objects.values_list("status").annotate(count=Count("pk")).order_by())
-    cost = RunCost.objects.aggregate(total=Sum("total_llm_cost"), unpriced=Sum("unpriced_steps"))
-    return {
-        "runs": [(run, RUN_COLORS[RunStatus(run.status)]) for run in Run.objects.order_by("-created_at")[:NEWEST]],
-        "counts": [(status, counts.get(status.value, 0)) for status in RunStatus],
-        "cost": money(cost["total"], cost["unpriced"] or 0),
-    }
-
-
 control_site = ControlSite()
 control_site.register(LLMProvider, LLMProviderAdmin)
 control_site.register(LLMModel, LLMModelAdmin)
@@ -229,6 +314,8 @@ control_site.register(DatabaseServer, DatabaseServerAdmin)
 control_site.register(Tenant, TenantAdmin)
 control_site.register(TenantSchema, TenantSchemaAdmin)
 control_site.register(MigrationBatch, MigrationBatchAdmin)
+control_site.register(OperationRequest, OperationRequestAdmin)
+control_site.register(Approval, ApprovalAdmin)
 control_site.register(Backup, BackupAdmin)
 control_site.register(Restore, RestoreAdmin)
 control_site.register(BaseBackup, BaseBackupAdmin)
@@ -237,7 +324,8 @@ control_site.register(ControlAuditLog, ControlAuditLogAdmin)
 control_site.register(AuditArchive, AuditArchiveAdmin)
 control_site.register(ArchivedAuditLog, ArchivedAuditLogAdmin)
 control_site.register(User, UserAdmin)
-control_site.register(Group, GroupAdmin)
+control_site.register(TenantGroup, TenantGroupAdmin)
+control_site.register(TemporaryAccess, TemporaryAccessAdmin)
 
 tenant_site = TenantSite()
 tenant_site.register(Run, RunAdmin)
@@ -245,4 +333,5 @@ tenant_site.register(Step, StepAdmin)
 tenant_site.register(Artifact, ArtifactAdmin)
 tenant_site.register(RunCost, RunCostAdmin)
 tenant_site.register(Prompt, PromptAdmin)
+tenant_site.register(StepOverride, StepOverrideAdmin)
 tenant_site.register(AuditLog, AuditLogAdmin)

@@ -1,56 +1,107 @@
-"""What a staff member may change about another: nothing that grants more than they have themselves.
+"""What a member of staff may change about another: nothing that grants more than they have themselves.
 
-Django lets anyone with `auth.change_user` become a superuser, set a superuser's password, or grant any permission. Here
-only a superuser may do that; everyone else is limited to what their own permissions cover.
+Django lets anyone with `auth.change_user` become a superuser, or set a superuser's password. Here only a superuser may
+do that. Administrators manage the users whose roles are all for tenants that they administrate, and give such roles
+only. Access for a reason counts on one side alone: it does not make an administrator, but a user who has it may see a
+tenant that the administrator may not, so their password is out of reach until it ends.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import User
 from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from tenants.access.grants import access_open_now
+from tenants.models import Role, RoleAssignment, RoleScope, Tenant, TenantGroup
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
 
+    Account = User | AnonymousUser
 
-def is_superuser(user: User | AnonymousUser) -> bool:
+
+def is_superuser(user: Account) -> bool:
     return user.is_active and user.is_superuser
 
 
-def permissions_of(user: User | AnonymousUser) -> QuerySet[Permission]:
-    """Return a user's permissions, including their groups', whether or not the user is active."""
-    return Permission.objects.using("default").filter(Q(user=user.pk) | Q(group__user=user.pk)).distinct()
+@dataclass(frozen=True)
+class Administrated:
+    """The tenants that someone administrates: all of them, or those of some groups and single ones."""
+
+    everything: bool
+    groups: frozenset[int] = frozenset()
+    tenants: frozenset[str] = frozenset()
+
+    def all_groups(self) -> QuerySet[TenantGroup]:
+        groups = TenantGroup.objects.using("default")
+        return groups.all() if self.everything else groups.filter(pk__in=self.groups)
+
+    def all_tenants(self) -> QuerySet[Tenant]:
+        tenants = Tenant.objects.using("default")
+        if self.everything:
+            return tenants.all()
+        members = TenantGroup.tenants.through.objects.using("default").filter(tenantgroup_id__in=self.groups)
+        return tenants.filter(Q(pk__in=self.tenants) | Q(pk__in=members.values("tenant_id")))
+
+    def covers(self, *, scope: str, group_id: int | None, tenant_id: str | None) -> bool:
+        """Return whether a role for this scope reaches no other tenant, now or later."""
+        if self.everything:
+            return True
+        if scope == RoleScope.GROUP:
+            return group_id in self.groups
+        return scope == RoleScope.TENANT and self.all_tenants().filter(pk=tenant_id).exists()
 
 
-def permissions_to_give(user: User | AnonymousUser) -> QuerySet[Permission]:
-    return Permission.objects.using("default").all() if is_superuser(user) else permissions_of(user)
-
-
-def groups_to_give(user: User | AnonymousUser) -> QuerySet[Group]:
-    """Return the groups that grant nothing the user lacks."""
-    groups = Group.objects.using("default").all()
+def administrated_by(user: Account) -> Administrated:
     if is_superuser(user):
-        return groups
-    more = Group.permissions.through.objects.filter(group_id=OuterRef("pk")).exclude(
-        permission_id__in=permissions_of(user).values("pk")
+        return Administrated(everything=True)
+    held = RoleAssignment.objects.using("default").filter(user=user.pk, role=Role.ADMINISTRATOR)
+    if not user.is_active or user.pk is None:
+        held = held.none()
+    rows = list(held.values_list("scope", "group_id", "tenant_id"))
+    return Administrated(
+        everything=any(scope == RoleScope.ALL for scope, _group, _tenant in rows),
+        groups=frozenset(group for _scope, group, _tenant in rows if group is not None),
+        tenants=frozenset(tenant for _scope, _group, tenant in rows if tenant is not None),
     )
-    return groups.exclude(Exists(more))
 
 
-def may_manage_user(user: User | AnonymousUser, other: User) -> bool:
-    """Return whether `user` may change, delete or set the password of `other`, who must not have more rights.
+def users_managed_by(user: Account) -> QuerySet[User]:
+    """Return the users whom `user` may change, delete and set the password of.
 
-    Anyone who sets a password can log in with it, so permissions count, too, not only the superuser flag. The rows are
-    read again, since a form in validation has already modified `other`.
+    Anyone who sets a password can log in with it, so the other's rights must all be rights of `user`. Someone without
+    any role is managed by those who administrate all tenants, since no one else can tell whose colleague they are.
     """
+    users = User.objects.using("default")
     if is_superuser(user):
-        return True
-    if User.objects.using("default").filter(pk=other.pk, is_superuser=True).exists():
-        return False
-    return not permissions_of(other).exclude(pk__in=permissions_of(user).values("pk")).exists()
+        return users.all()
+    administrated = administrated_by(user)
+    others = users.filter(is_superuser=False)
+    if administrated.everything:
+        return others
+    tenants = administrated.all_tenants().values("pk")
+    inside = Q(scope=RoleScope.GROUP, group__in=administrated.groups) | Q(scope=RoleScope.TENANT, tenant__in=tenants)
+    roles = RoleAssignment.objects.using("default").filter(user=OuterRef("pk"))
+    opened = access_open_now().filter(user=OuterRef("pk")).exclude(tenant__in=tenants)
+    return others.filter(Exists(roles.filter(inside)), ~Exists(roles.exclude(inside)), ~Exists(opened))
 
 
-def may_manage_group(user: User | AnonymousUser, group: Group) -> bool:
-    return groups_to_give(user).filter(pk=group.pk).exists()
+def may_manage_user(user: Account, other: User) -> bool:
+    # Rows are read again, since a form in validation has already modified `other`.
+    return users_managed_by(user).filter(pk=other.pk).exists()
+
+
+def users_seen_by(user: Account) -> QuerySet[User]:
+    """Return the users that the list shows `user`: those they manage, themselves, and all to administrators of all."""
+    if administrated_by(user).everything:
+        return User.objects.using("default").all()
+    return User.objects.using("default").filter(Q(pk__in=users_managed_by(user).values("pk")) | Q(pk=user.pk))
+
+
+def roles_of(user_id: int) -> list[str]:
+    """Return a user's roles as audit entries hold them: "editor group Tokyo"."""
+    assigned = RoleAssignment.objects.using("default").filter(user_id=user_id).select_related("group")
+    return sorted(str(assignment) for assignment in assigned)

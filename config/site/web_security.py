@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
+
+from django.core.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
@@ -43,13 +45,21 @@ class ContentSecurityPolicyMiddleware:
 
 
 def on_loopback_alone(allowed_hosts: Iterable[str]) -> bool:
-    """Return whether the admin only answers to names of this machine, so that no traffic crosses a network."""
+    """Return whether the admin only answers to this machine's own names, so that no traffic crosses a network."""
     return all(_is_loopback(host.strip()) for host in allowed_hosts)
 
 
 def proxy_header(name: str) -> tuple[str, str] | None:
-    """Return the setting SECURE_PROXY_SSL_HEADER for a header, such as X-Forwarded-Proto, whose value is then https."""
+    """Return the setting SECURE_PROXY_SSL_HEADER for a header, such as X-Forwarded-Proto, that says "https"."""
     return (f"HTTP_{name.strip().upper().replace('-', '_')}", "https") if name.strip() else None
+
+
+def networks(addresses: Iterable[str]) -> list[IPv4Network | IPv6Network]:
+    """Return the setting TRUSTED_PROXIES for addresses and networks such as 10.0.0.0/8."""
+    try:
+        return [ip_network(address.strip()) for address in addresses if address.strip()]
+    except ValueError:
+        raise ImproperlyConfigured("TRUSTED_PROXIES must be addresses or networks, such as 10.0.0.0/8") from None
 
 
 def _is_loopback(host: str) -> bool:

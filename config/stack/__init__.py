@@ -1,4 +1,4 @@
-"""The embedded stack: real servers from wheels, for everything that the environment does not point to.
+"""The embedded stack: real servers from wheels, for each server that the environment does not name.
 
 State lives under ``$SEO_GEN_HOME``, or ``var`` in the checkout. This package imports no Django, so that it can run
 before the settings, which it feeds, are read.

@@ -1,4 +1,4 @@
-"""Which servers the environment replaces, and what the rest of the stack adds to the environment."""
+"""Decide which servers the environment replaces, and what the rest of the stack adds to the environment."""
 
 import os
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ SERVERS: tuple[Service, ...] = (Postgres(), Valkey(), LocalLLM())
 
 
 def settings_from_stack(home: Path | Home | None = None) -> dict[str, str]:
-    """Return what the embedded servers add to the environment. Only reads files, starts nothing.
+    """Return the variables that the embedded servers add to the environment. Only reads files; starts nothing.
 
     Leaves out what the environment replaces; repeating the stack's own address does not replace it. Before the first
     start the addresses lead nowhere (port 0) and the keys are temporary, which is enough for commands that need no

@@ -1,4 +1,4 @@
-"""What can go wrong with the embedded servers. In English: they occur before translations are set up."""
+"""Errors of the embedded servers. Their messages are in English, since they occur before translations are set up."""
 
 from config.base.errors import SeoGenError
 
@@ -8,7 +8,7 @@ class StackError(SeoGenError):
 
 
 class PortTaken(StackError):
-    """A port that the user fixed is in use by another program."""
+    """A fixed port is in use by another program."""
 
     code = "port_taken"
 

@@ -1,7 +1,7 @@
-"""Let programs write beneath given folders only: Linux's Landlock (5.13 and newer), which does not need root.
+"""Confine programs so that they can write only to given folders: Linux's Landlock (5.13 and newer). Needs no root.
 
-Everything that a confined thread starts stays confined, and so do its children. Reading is not restricted, nor are
-changes of mode and owner. See landlock(7), and docs/adr/0010-point-in-time-recovery.md for what it is used for.
+Everything that a confined thread starts is confined too. Neither reading nor changing modes and owners is restricted.
+See landlock(7); docs/adr/0010-point-in-time-recovery.md says what we use it for.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ _SET_NO_NEW_PRIVS = 38
 _WRITE_FILE, _REFER, _TRUNCATE = 1 << 1, 1 << 13, 1 << 14
 # Removing files and folders, making them, and all other kinds of nodes.
 _CHANGE_FOLDER = sum(1 << bit for bit in range(4, 13))
-# The versions that added each right; before, moving between folders is always forbidden, truncating never.
+# The versions that added each right. Before those, moving between folders is always forbidden, and truncating is always
+# allowed.
 _REFER_VERSION, _TRUNCATE_VERSION, _NET_VERSION = 2, 3, 4
 _TCP = 0b11  # to bind and to connect
-# _RULESET: what is forbidden unless a rule allows it, for files and for the network. _RULE: what is allowed, where.
+# _RULESET: what is forbidden unless a rule allows it, for files and for the network. _RULE: what is allowed, and where.
 _RULESET, _RULE = struct.Struct("=QQ"), struct.Struct("=Qi")
 _NOWHERE = Path(os.devnull)
 
 
 def version() -> int:
-    """Return which version of Landlock's interface the kernel has; 0 if it has none, or if we may not ask."""
+    """Return the version of the kernel's Landlock interface; 0 if it has none, or if we may not ask."""
     return max(0, _syscall(_CREATE_RULESET, None, 0, _ASK_VERSION))
 
 
 def call_confined(function: Callable[[], T], writable: Sequence[Path]) -> T:
-    """Call `function` in a thread that, with all it starts, can only write beneath `writable`, and not use TCP.
+    """Call `function` in a thread that, with everything it starts, can write only below `writable`, and cannot use TCP.
 
-    Without Landlock in the kernel, just calls it. Raises `OSError` if a folder is missing.
+    If the kernel has no Landlock, calls it unconfined. Raises `OSError` if a folder is missing.
     """
     if not version():
         return function()
@@ -50,7 +51,7 @@ def call_confined(function: Callable[[], T], writable: Sequence[Path]) -> T:
 
 
 def _confine_and_call(ruleset: int, function: Callable[[], T]) -> T:
-    """Both calls affect only this thread."""
+    """Confine this thread, and only this one, then call the function."""
     if _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise _error()
     _require(_syscall(_RESTRICT_SELF, ruleset, 0))

@@ -39,14 +39,14 @@ class ServiceStatus:
 
 
 def is_started(home: Home) -> bool:
-    """Return whether every embedded server is running and set up for this release. Cheap: no lock, no connection."""
+    """Return whether every embedded server is running and set up for this release. Needs no lock and no connection."""
     state, servers = load_state(home), embedded_servers(home)
     current = state.postgres_bootstrap == postgres.BOOTSTRAP_VERSION
     return all(_lives(state.services.get(server.name)) and (current or server.name != "postgres") for server in servers)
 
 
 def is_running(home: Home, name: str) -> bool:
-    """Return whether the named service's process is running. Cheap, like `is_started`."""
+    """Return whether the named service's process is running. Like `is_started`, takes no lock."""
     return _lives(load_state(home).services.get(name))
 
 
@@ -65,21 +65,30 @@ def start(
     """Start or repair the embedded servers and the named workers; return the names of those started.
 
     `ports` fixes ports by service, as do the variables ``SEO_GEN_<SERVICE>_PORT``. Running workers are restarted if a
-    server had to move to another port, since they only know the old one. Raises StackError.
+    server had to move to another port, since they know only the old one. Raises StackError.
     """
     with locked(home):
         return _Starter(home, ports or {}, on_progress).run(set(names))
 
 
-def stop(home: Home, names: Iterable[str] = NAMES, on_progress: Progress = lambda text: None) -> list[str]:
-    """Stop the named services that are running, workers first; return the names of those stopped."""
+def stop(
+    home: Home,
+    names: Iterable[str] = NAMES,
+    on_progress: Progress = lambda text: None,
+    *,
+    wait_s: float | None = None,
+) -> list[str]:
+    """Stop the named services that are running, workers first; return the names of those stopped.
+
+    `wait_s` is how long a worker may wait for its calls; None: as each service says.
+    """
     chosen = set(names)
     if not home.path.exists():
         return []
     with locked(home):
         stopped = []
         for service in reversed(SERVICES):
-            if service.name in chosen and _stop_one(home, service, on_progress):
+            if service.name in chosen and _stop_one(home, service, on_progress, wait_s):
                 stopped.append(service.name)
         return stopped
 
@@ -91,7 +100,7 @@ def status(home: Home) -> list[ServiceStatus]:
 
 
 class _Starter:
-    """One `start`: holds the home's lock throughout, and records each step as it is done."""
+    """One call of `start`: holds the home's lock throughout, and records each step as it is done."""
 
     def __init__(self, home: Home, ports: Mapping[str, int], on_progress: Progress) -> None:
         self.home = home
@@ -129,7 +138,9 @@ class _Starter:
         self.moved |= old is not None and old.port != new_port
 
     def _launch(self, service: Service, fixed: int | None, old: ServiceRecord | None) -> int:
-        """Launch until the server is ready; on another port if its own is taken, unless the user fixed it."""
+        """Launch the service, wait until it is ready, and return its port: another one if its own is taken but not
+        fixed.
+        """
         port = fixed or (old.port if old else 0)
         deadline = time.monotonic() + (RETRY_WAIT_S if self._is_recovering(service) else 0)
         while True:
@@ -143,7 +154,7 @@ class _Starter:
             time.sleep(RETRY_STEP_S)
 
     def _run(self, service: Service, port: int) -> bool:
-        """Return whether the server became ready; False if it exited. Raises `StackError` if it does neither."""
+        """Return True once the server is ready, False if it exited. Raises `StackError` if it does neither."""
         launch = service.launch(self.home, self.secrets, port)
         log = self.home.log_file(service.name)
         running = process.alive(process.spawn(launch, mark=_mark(self.home, service, port), log=log))
@@ -208,7 +219,7 @@ class _Starter:
 
 
 def find(home: Home, service: Service) -> tuple[psutil.Process | None, int]:
-    """Return the running server and its port: the recorded process, else one that carries our mark."""
+    """Return the running server (or None) and its port: the recorded process, or else one that carries our mark."""
     record = load_state(home).services.get(service.name)
     running = process.alive(record.process) if record else None
     if record and running:
@@ -220,11 +231,11 @@ def find(home: Home, service: Service) -> tuple[psutil.Process | None, int]:
     return None, record.port if record else 0
 
 
-def _stop_one(home: Home, service: Service, on_progress: Progress) -> bool:
+def _stop_one(home: Home, service: Service, on_progress: Progress, wait_s: float | None = None) -> bool:
     running, port = find(home, service)
     if running:
         on_progress(f"Stopping {service.title}")
-        process.end(running, service.stop_steps)
+        process.end(running, service.steps_to_stop(wait_s))
     _end_orphans(home, service)
     state = load_state(home)
     if service.name in state.services:

@@ -38,9 +38,9 @@ def main(model_file: str, port: str) -> None:
 
 
 def _prefer_prose(sampling: xllamacpp.CommonParamsSampling) -> None:
-    """Defaults that keep so small a model from repeating itself; a request may set its own.
+    """Set defaults that keep such a small model from repeating itself; a request may override them.
 
-    No DRY sampler: it punishes blanks too, and this model then gluesitswordstogether.
+    There is no DRY sampler: it also penalises spaces, and this model then gluesitswordstogether.
     """
     sampling.temp = 0.3
     sampling.penalty_repeat = 1.15

@@ -1,4 +1,4 @@
-"""Where the stack of one checkout, or of one ``$SEO_GEN_HOME``, keeps its files."""
+"""The paths of the files of one stack: that of a checkout, or of a ``$SEO_GEN_HOME``."""
 
 import os
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Home:
-    """One home is one stack; two homes run side by side."""
+    """The files of one stack. Two stacks with different homes can run side by side."""
 
     path: Path
 
@@ -49,6 +49,6 @@ class Home:
 
 
 def find_home(path: Path | str | None = None) -> Home:
-    """Return the home given, else ``$SEO_GEN_HOME``, else ``var`` in the checkout."""
+    """Return the given home, or else ``$SEO_GEN_HOME``, or else ``var`` in the checkout."""
     chosen = path or os.environ.get("SEO_GEN_HOME") or CHECKOUT / "var"
     return Home(Path(chosen).expanduser().resolve())

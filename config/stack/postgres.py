@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: its files, its process, and the roles and control database that it is bootstrapped with."""
+"""The embedded PostgreSQL: its files, its process, and the roles and control database that it starts with."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 SUPERUSER = "postgres"
 # Identifies those sessions in pg_stat_activity and the server's log.
 APPLICATION = "seo-gen stack"
-# The names that roles.sql gives.
+# The names in roles.sql.
 CONTROL_DATABASE = "seo_gen_control"
 CONTROL_OWNER = "seo_gen_control_owner"
 APP = "seo_gen_app"
 ADMIN = "seo_gen_admin"
-# The roles' rights and the control database, as an operator makes them on a server of their own.
+# Creates the roles and the control database, as an operator does on another server.
 ROLES = Path(__file__).with_name("roles.sql")
-# Sessions that begin before there are settings; the server is on this machine.
+# For sessions that begin before there are settings; the server is on this machine.
 LIMITS = Limits(connect_timeout_s=5)
 # Increment it whenever `bootstrap` does more, so that existing clusters are updated.
 BOOTSTRAP_VERSION = 3
@@ -49,19 +49,20 @@ SERVER_SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "100",
-    # Of those, for the product's own roles (pg_use_reserved_connections): tenants' roles must not take them all.
+    # How many of those are reserved for the product's own roles (pg_use_reserved_connections): tenants' roles must not
+    # take all.
     "reserved_connections": "20",
     # Migrating the whole fleet prepares one transaction per tenant before it commits any.
     "max_prepared_transactions": "2000",
-    # The log is kept by the server itself, for recovery to a point in time (docs/adr/0010-point-in-time-recovery.md).
+    # The server itself archives its WAL, for point-in-time restores (docs/adr/0010-point-in-time-recovery.md).
     "wal_level": "replica",
     "archive_mode": "on",
     "archive_library": "basic_archive",
-    # What incremental base backups are made from.
+    # Incremental base backups need this.
     "summarize_wal": "on",
-    # An erased tenant's bytes must not live on in segments that wait to be written again.
+    # An erased tenant's bytes must not survive in segments that are waiting to be reused.
     "wal_recycle": "off",
-    # What customers write belongs into their databases; statements and rejected values would put it into the log.
+    # Customers' data belongs in their databases only; statements and rejected values would copy it into the log.
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
     "password_encryption": "scram-sha-256",
@@ -77,7 +78,7 @@ class Postgres(Service):
     name = "postgres"
     title = "PostgreSQL"
     provides = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL", "TENANT_SERVER_WAL_ARCHIVE")
-    # After a crash it first replays its log.
+    # After a crash, it first replays its WAL.
     ready_wait_s = 300.0
     # Fast shutdown; then immediate, which recovers at the next start. SIGKILL would leave shared memory behind.
     stop_steps = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
@@ -152,7 +153,7 @@ def binaries_folder() -> Path:
 
 
 def bootstrap(secrets: Secrets, port: int) -> None:
-    """Create the roles and the control database. Each step can be repeated, so a killed attempt is simply redone."""
+    """Create the roles and the control database. Each step can be repeated, so a killed attempt is simply repeated."""
     _run_roles_file(secrets, port)
     passwords = {
         CONTROL_OWNER: secrets.control_owner_password,
@@ -165,7 +166,7 @@ def bootstrap(secrets: Secrets, port: int) -> None:
 
 
 def _run_roles_file(secrets: Secrets, port: int) -> None:
-    """Run roles.sql as its comments tell operators to."""
+    """Run roles.sql in the way that its comments tell operators to."""
     address = f"host=127.0.0.1 port={port} user={SUPERUSER} dbname=postgres application_name='{APPLICATION}'"
     options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={ROLES}"]
     made = subprocess.run(
@@ -207,7 +208,7 @@ def _connect(secrets: Secrets, port: int) -> Connection:
 
 
 def _ensure_cluster(folder: Path, binaries: Path, secrets: Secrets, identity: tuple[int, int] | None) -> Path:
-    """Return the data directory. initdb creates it elsewhere and it is moved, so a partial one is never used."""
+    """Return the data directory. initdb creates it elsewhere and it is then moved, so a partial one is never used."""
     data, password = folder / "data", folder / "initdb.password"
     password.unlink(missing_ok=True)
     for abandoned in folder.glob("data.new*"):
@@ -253,7 +254,7 @@ def _initdb(binaries: Path, scratch: Path, password: Path, identity: tuple[int, 
         f"--pwfile={password}",
         "--auth=scram-sha-256",
         "--encoding=UTF8",
-        # The server's own C.UTF-8: the same order and upper case on every operating system, for ever.
+        # The server's own C.UTF-8: the same order and upper case on every operating system, forever.
         "--locale-provider=builtin",
         "--builtin-locale=C.UTF-8",
         "--no-locale",
@@ -281,14 +282,14 @@ def _initdb(binaries: Path, scratch: Path, password: Path, identity: tuple[int, 
 
 
 def _drop_foreign_lock(data: Path) -> None:
-    """Remove a lock file whose process id now belongs to another process, which PostgreSQL itself cannot detect.
+    """Remove a lock file whose process id now belongs to another process; PostgreSQL cannot detect that itself.
 
-    Only call this if no server of this directory is running.
+    Call this only if no server is using this directory.
     """
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _options_from_environment() -> dict[str, str]:
-    """``SEO_GEN_POSTGRES_OPTIONS="fsync=off max_connections=40"``: for tests and experiments."""
+    """Parse ``SEO_GEN_POSTGRES_OPTIONS``, such as "fsync=off max_connections=40", for tests and experiments."""
     pairs = shlex.split(os.environ.get("SEO_GEN_POSTGRES_OPTIONS", ""))
     return dict(pair.split("=", 1) for pair in pairs)

@@ -1,4 +1,4 @@
-"""Detached processes: start them, recognise them later, end them. Never mistakes a recycled process id for ours."""
+"""Detached processes: start them, recognise them later, end them. A reused process id is never mistaken for ours."""
 
 import atexit
 import os
@@ -44,7 +44,7 @@ class Launch:
 
 
 def spawn(launch: Launch, *, mark: str, log: Path) -> ProcessRecord:
-    """Start a process in a session of its own, its output appended to `log`."""
+    """Start a process in a session of its own, with its output appended to `log`; return its record."""
     _rotate(log)
     with os.fdopen(_open_log(log), "ab") as output:
         child = subprocess.Popen(
@@ -64,7 +64,7 @@ def spawn(launch: Launch, *, mark: str, log: Path) -> ProcessRecord:
 
 
 def alive(record: ProcessRecord | None) -> psutil.Process | None:
-    """Return the recorded process; None if it has ended (as a zombie has) or its id now belongs to another."""
+    """Return the recorded process; None if it has ended (a zombie has) or another process has its id now."""
     if record is None:
         return None
     _reap(record.pid)
@@ -89,7 +89,7 @@ def marked(mark_prefix: str) -> Iterator[tuple[psutil.Process, str]]:
 
 
 def leads_session(process: psutil.Process) -> bool:
-    """Return whether this is a server itself, not one of its children."""
+    """Return whether this is a server itself rather than one of its children."""
     try:
         return os.getsid(process.pid) == process.pid
     except ProcessLookupError:
@@ -97,7 +97,7 @@ def leads_session(process: psutil.Process) -> bool:
 
 
 def end(process: psutil.Process, steps: Sequence[tuple[signal.Signals, float]]) -> None:
-    """Send each signal in turn until the process is gone, waiting so many seconds after each."""
+    """Send each signal in turn, and wait the given number of seconds after each, until the process is gone."""
     for number, wait_s in steps:
         try:
             process.send_signal(number)
@@ -116,7 +116,7 @@ def gone(process: psutil.Process) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], wait_s: float, step_s: float = 0.02) -> bool:
-    """Return whether the condition became true within `wait_s` seconds."""
+    """Wait up to `wait_s` seconds for the condition; return whether it became true."""
     deadline = time.monotonic() + wait_s
     while not condition():
         if time.monotonic() > deadline:
@@ -126,7 +126,7 @@ def wait_until(condition: Callable[[], bool], wait_s: float, step_s: float = 0.0
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on now."""
+    """Return a loopback port that nothing is listening on now."""
     while True:
         port = random.choice(PORTS)
         if is_free(port):
@@ -162,7 +162,7 @@ def _created(pid: int) -> float:
 
 @atexit.register
 def _let_go() -> None:
-    """Children are meant to outlive us; otherwise `Popen` would warn about each at exit."""
+    """Record an exit status for each child that is to outlive us; otherwise `Popen` would warn about each at exit."""
     for child in _children.values():
         child.returncode = child.poll() or 0
 
@@ -174,7 +174,7 @@ def _reap(pid: int) -> None:
 
 
 def _open_log(log: Path) -> int:
-    """Open the log for appending, readable by its owner's group alone, whatever it or the umask was before."""
+    """Open the log for appending, with LOG_MODE even if it exists or the umask differs; return the file descriptor."""
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, LOG_MODE)
     os.fchmod(descriptor, LOG_MODE)
     return descriptor

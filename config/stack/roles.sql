@@ -7,20 +7,20 @@
 -- On a further server that holds tenants, but not the control database, add `-v tenants_only=1`. The file sets no
 -- passwords: give each role one afterwards with psql's \password.
 
--- Administers the server for tenants: it creates and drops their databases and roles, and enters none of them.
+-- The administrator: it creates and drops tenants' databases and roles, and connects to none of these databases.
 SELECT 'CREATE ROLE seo_gen_admin' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'seo_gen_admin') \gexec
 ALTER ROLE seo_gen_admin LOGIN NOSUPERUSER NOBYPASSRLS CREATEDB CREATEROLE;
 -- To end the sessions in a database that is swapped or dropped, and to see which of them are in a transaction.
 GRANT pg_signal_backend, pg_monitor TO seo_gen_admin;
--- To get in although tenants have taken all other connections (`reserved_connections`, PostgreSQL 16 and newer). It hands
--- this on to the role that owns the tenants' tables.
+-- To connect even if tenants use all other connections (`reserved_connections`, PostgreSQL 16 and newer). It grants this
+-- to the role that owns the tenants' tables, too.
 SELECT 'GRANT pg_use_reserved_connections TO seo_gen_admin WITH ADMIN OPTION'
  WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_use_reserved_connections') \gexec
--- Base backups, and recovery to any moment up to now. Leave these two out if you do not want them.
+-- For base backups, and for point-in-time restores up to the present. Leave these two out if you want neither.
 ALTER ROLE seo_gen_admin REPLICATION;
 GRANT EXECUTE ON FUNCTION pg_switch_wal(), pg_create_restore_point(text) TO seo_gen_admin;
--- After a change of administrator: PostgreSQL 16 and newer let it alter only the roles that it was given this way, or
--- created itself.
+-- For a new administrator: on PostgreSQL 16 and newer, it can alter only the roles that it created, or that it was granted
+-- like this.
 SELECT format('GRANT %I TO seo_gen_admin WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', rolname)
   FROM pg_roles
  WHERE current_setting('server_version_num')::int >= 160000
@@ -32,8 +32,8 @@ SELECT format('GRANT %I TO seo_gen_admin WITH ADMIN TRUE, INHERIT FALSE, SET FAL
 REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;
 GRANT CONNECT ON DATABASE postgres TO seo_gen_admin;
 
--- What tenants' databases begin as: PostgreSQL's own empty one, but for functions by which one tenant's role could take what
--- all databases share (advisory locks all stand in one table) or keep data where no table is (large objects).
+-- The database that tenants' databases are made from: PostgreSQL's empty one, without the functions with which a tenant's
+-- role could use up what all databases share (the table of advisory locks) or store data outside tables (large objects).
 SELECT 'CREATE DATABASE seo_gen_base TEMPLATE template0 ENCODING ''UTF8'' IS_TEMPLATE true'
  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'seo_gen_base') \gexec
 ALTER DATABASE seo_gen_base ALLOW_CONNECTIONS true;
@@ -52,7 +52,7 @@ ALTER DATABASE seo_gen_base ALLOW_CONNECTIONS false;
 SELECT 'CREATE ROLE seo_gen_control_owner'
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'seo_gen_control_owner') \gexec
 ALTER ROLE seo_gen_control_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
--- What commands, workers and the web server connect as. Migrations take UPDATE and DELETE on audit logs from it again.
+-- The role that commands, workers and the web server connect as. Migrations revoke UPDATE and DELETE on audit logs from it.
 SELECT 'CREATE ROLE seo_gen_app' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'seo_gen_app') \gexec
 ALTER ROLE seo_gen_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
 

@@ -1,4 +1,4 @@
-"""What every server of the stack has in common."""
+"""The base class of the stack's servers."""
 
 import signal
 from abc import ABC, abstractmethod
@@ -26,16 +26,22 @@ class Service(ABC):
         """Prepare the files that the server needs, and return how to run it."""
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
-        """Return whether it is ready; raise `StackError` if it never will be."""
+        """Return whether the server is ready; raise `StackError` if it never will be."""
         return answers(port)
 
     def settings(self, home: Home, secrets: Secrets, port: int) -> Mapping[str, str]:
-        """Return the environment variables that point to it."""
+        """Return the environment variables that point to the server."""
         return {}
 
     def replaced(self, elsewhere: Set[str]) -> bool:
-        """Return whether the server is not needed, given the variables that the environment points elsewhere."""
+        """Return whether the server is not needed because the environment sets all variables that would point to it."""
         return elsewhere >= set(self.provides)
+
+    def steps_to_stop(self, wait_s: float | None) -> Sequence[tuple[signal.Signals, float]]:
+        """Return the signals that stop the server, each with the seconds to wait after it; `wait_s` is how long work in
+        progress may take.
+        """
+        return self.stop_steps
 
     @property
     def port_variable(self) -> str:

@@ -1,4 +1,4 @@
-"""What the stack remembers between commands: ports, processes, secrets. Also a lock between commands."""
+"""Store what the stack remembers between commands (ports, processes, secrets), guarded by a lock."""
 
 import base64
 import fcntl
@@ -44,7 +44,7 @@ class Secrets:
     postgres_password: str
     control_owner_password: str
     app_password: str
-    # The administrator's of the server for tenants; the superuser's is `postgres_password`.
+    # The password of the administrator of the server for tenants; the superuser's is `postgres_password`.
     admin_password: str
     valkey_password: str
     secret_key: str
@@ -71,7 +71,7 @@ def load_secrets(home: Home) -> Secrets | None:
 
 
 def ensure_secrets(home: Home) -> Secrets:
-    """Read the secrets; generate each once. Never overwritten: the encryption key guards stored credentials."""
+    """Return the secrets; generate missing ones. Never overwrites any: the encryption key guards stored credentials."""
     stored = _read_json(home.secrets_file)
     complete = {**asdict(generate_secrets()), **stored}
     if complete != stored:
@@ -94,7 +94,7 @@ def generate_secrets() -> Secrets:
 
 @contextmanager
 def locked(home: Home, name: str = "stack", wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
-    """Hold the home's lock of that name. The kernel releases it when the process dies, however it dies."""
+    """Hold the home's lock with that name. The kernel releases it however the process dies."""
     home.create()
     with home.lock_file(name).open("a") as handle:
         _acquire(handle.fileno(), home, time.monotonic() + wait_s)
@@ -138,7 +138,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
-    """Replace the file in one step, readable by its owner alone."""
+    """Replace the file atomically; only its owner can read it."""
     scratch = path.with_suffix(".tmp")
     scratch.unlink(missing_ok=True)
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

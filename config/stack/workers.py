@@ -2,6 +2,8 @@
 
 import signal
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 
 from config.stack.environment import external_environment, without_api_keys
 from config.stack.paths import CHECKOUT, Home
@@ -9,8 +11,10 @@ from config.stack.process import Launch
 from config.stack.service import Service
 from config.stack.state import Secrets
 
-WORKER_PROCESSES = 2
 WEB_THREADS = 8
+# How long a worker waits for its calls when it is stopped, unless `stack stop --wait` says otherwise.
+STOP_WAIT_S = 30.0
+LONGEST_STOP_WAIT_S = 86_400.0
 
 
 # Celery's processes have no port to ask; they create the file named here once they work (``config.celery``).
@@ -18,7 +22,7 @@ READY_FILE = "SEO_GEN_READY_FILE"
 
 
 class _PythonService(Service):
-    """Runs this checkout's code with the environment of the command that starts it."""
+    """A process that runs this checkout's code with the environment of the command that starts it."""
 
     # Whether it calls providers, or at least checks whether there are keys for them.
     needs_api_keys = True
@@ -46,13 +50,21 @@ class _CeleryService(_PythonService):
 class Worker(_CeleryService):
     name = "worker"
     title = "Celery worker"
-    # Warm shutdown finishes the steps at hand; a cold one leaves them to the lease.
-    stop_steps = ((signal.SIGTERM, 5.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+    # SIGTERM: it waits for its calls. SIGQUIT: it returns their steps immediately (`config.queue.stopping`).
+    stop_steps = ((signal.SIGTERM, STOP_WAIT_S), (signal.SIGQUIT, 15.0), (signal.SIGKILL, 5.0))
+
+    def steps_to_stop(self, wait_s: float | None) -> Sequence[tuple[signal.Signals, float]]:
+        first, *rest = self.stop_steps
+        return (first, *rest) if wait_s is None else ((first[0], wait_s), *rest)
+
+    def launch(self, home: Home, secrets: Secrets, port: int) -> Launch:
+        launch = super().launch(home, secrets, port)
+        # `stack stop --wait` decides how long it waits, and then sends SIGQUIT.
+        return replace(launch, env={**launch.env, "WORKER_STOP_WAIT_S": str(LONGEST_STOP_WAIT_S)})
 
     def arguments(self, port: int) -> list[str]:
-        pool = ["--concurrency", str(WORKER_PROCESSES), "--hostname", "worker@%h"]
-        # Quiet: without a banner, which is no line of the log.
-        return ["celery", "--quiet", "-A", "config.celery", "worker", "--loglevel", "INFO", *pool]
+        # Quiet: without the banner, which does not have the log's format.
+        return ["celery", "--quiet", "-A", "config.celery", "worker", "--loglevel", "INFO", "--hostname", "worker@%h"]
 
 
 class Beat(_CeleryService):
@@ -71,14 +83,16 @@ class Web(_PythonService):
 
     def arguments(self, port: int) -> list[str]:
         bind = ["--bind", f"127.0.0.1:{port}", "--threads", str(WEB_THREADS)]
-        # Preloaded, so that a broken configuration ends the server at once instead of restarting its workers for ever.
+        # Preloaded, so that a broken configuration ends the server immediately instead of restarting its workers
+        # forever.
         ours = ["--config", "python:config.gunicorn", "--preload", "--no-control-socket"]
         return ["gunicorn", *ours, *bind, "config.wsgi:application"]
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
         from http.client import HTTPConnection, HTTPException  # slow to load; commands start no web server
 
-        # Whatever it answers: not followed, since it may redirect to https, which a proxy in front of it speaks.
+        # Any answer will do. Redirects are not followed: they may lead to https, which only a proxy in front of the
+        # server speaks.
         connection = HTTPConnection("127.0.0.1", port, timeout=5)
         try:
             connection.request("GET", "/")

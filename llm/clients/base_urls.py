@@ -13,11 +13,14 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from llm.errors import HostNotAllowed, InsecureBaseURL, InvalidBaseURL
+from llm.errors import ForeignKeyVariable, HostNotAllowed, InsecureBaseURL, InvalidBaseURL
+from llm.keys import is_vendors
+from llm.types import ProviderAccess
 
 LOCAL = "local"
+# By wire.
 VENDORS = {
-    "claude": "https://api.anthropic.com",
+    "anthropic": "https://api.anthropic.com",
     "gemini": "https://generativelanguage.googleapis.com",
     "openai": "https://api.openai.com/v1",
 }
@@ -50,32 +53,49 @@ class Origin:
         return self.host if self.port == DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
 
 
-def require_allowed(provider_id: str, url: str) -> None:
-    """Raise unless the provider may be called at `url`.
+def require_allowed(access: ProviderAccess, url: str) -> None:
+    """Raise unless the provider may be called at `url`, with its key if it has one.
 
-    These are allowed: https to the vendor's own host and to every host in `LLM_ALLOWED_HOSTS`; http to a loopback
-    address that is listed there with its port; and, for the provider "local", the server in `LOCAL_LLM_URL`.
-    Raises `InvalidBaseURL`, `InsecureBaseURL` or `HostNotAllowed`.
+    These are allowed: https to every host in `LLM_ALLOWED_HOSTS`; http to a loopback address that is listed there with
+    its port; https to the host of the wire's vendor, with a key of that vendor; and, for the provider "local" without a
+    key, the server in `LOCAL_LLM_URL`. Raises `InvalidBaseURL`, `InsecureBaseURL`, `HostNotAllowed` or
+    `ForeignKeyVariable`.
     """
+    provider_id = access.provider_id
     origin = _origin(url)
     if origin is None:
         raise InvalidBaseURL(provider_id)
-    if provider_id == LOCAL and origin == _origin(settings.LOCAL_LLM_URL):
+    if provider_id == LOCAL and not access.key_variable and origin == _origin(settings.LOCAL_LLM_URL):
         return
     listed = (origin.host, origin.port) in set(_listed())
     if origin.scheme != "https" and not (origin.is_loopback and listed):
         raise InsecureBaseURL(provider_id)
-    if not listed and origin != _origin(VENDORS.get(provider_id, "")):
+    if listed:
+        return
+    if origin != _origin(VENDORS[access.wire]):
         raise HostNotAllowed(provider_id, str(origin))
+    if access.key_variable and not is_vendors(access.key_variable, access.wire):
+        raise ForeignKeyVariable(provider_id, str(origin))
+
+
+def is_vendors_own(wire: str, url: str) -> bool:
+    """Return whether a URL leads to the server of the wire's vendor."""
+    return _origin(url) == _origin(VENDORS[wire])
+
+
+def host_of(url: str) -> str:
+    """Return the host of a plain URL in lower case; "" for any other URL."""
+    origin = _origin(url)
+    return origin.host if origin else ""
 
 
 def entries_unreadable() -> list[str]:
-    """Return the entries of `LLM_ALLOWED_HOSTS` that are not hosts, and so allow nothing."""
+    """Return the entries of `LLM_ALLOWED_HOSTS` that are not hosts, and therefore allow nothing."""
     return [entry for entry in settings.LLM_ALLOWED_HOSTS if not _ENTRY.fullmatch(entry.strip())]
 
 
 def is_http(url: str) -> bool:
-    """Return whether an operator's own setting is an HTTP URL with a host."""
+    """Return whether an operator's setting is an HTTP URL with a host."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -84,7 +104,7 @@ def is_http(url: str) -> bool:
 
 
 def without_credentials(url: str | None) -> str | None:
-    """Return the URL for an audit entry, or "****" if it may contain credentials, as an older row may."""
+    """Return the URL for an audit entry; "****" if it may contain credentials, as an older row may; None if empty."""
     if not url:
         return None
     origin = _origin(url)

@@ -1,26 +1,40 @@
-"""Translate whatever an SDK raises to `LLMTransientError` or `LLMPermanentError`."""
+"""Translate whatever goes wrong in a call to `LLMTransientError` or `LLMPermanentError`.
 
-import json
-import math
-import re
+No error is chained to its cause: that may repeat the provider's body, which may quote the prompt and the key, and would
+appear in every logged traceback.
+"""
+
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import httpx2
-import pydantic
 from django.utils.translation import gettext as _
 
+from llm.clients.error_bodies import (
+    Fault,
+    error_of,
+    fault_of,
+    is_permanent,
+    names_permanent,
+    request_id_of,
+    retry_after_s,
+    sentence_of,
+    status_of,
+)
 from llm.errors import LLMError, LLMPermanentError, LLMTransientError
-from llm.types import LLMRequest
+from llm.types import LLMRequest, TokenUsage
 
-# In addition to 5xx: timeout, conflict (OpenAI and Claude say to retry), too early, rate limit.
-TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
-# OpenAI sends these with 429 if the account is out of money, not over a rate limit.
-PERMANENT_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+# The codes of errors with an HTTP status.
+HTTP_CODES = {
+    Fault.KEY: "llm_key_refused",
+    Fault.QUOTA: "llm_quota_used_up",
+    Fault.RATE: "llm_rate_limited",
+    Fault.MODEL: "llm_model_unknown",
+    Fault.URL: "llm_url_not_found",
+    Fault.OTHER: "llm_http_error",
+}
 MAX_MESSAGE_CHARS = 500
 # Shorter texts occur by chance in a provider's message.
 MIN_REDACTED_CHARS = 12
@@ -36,73 +50,143 @@ class Call:
 
     @property
     def names(self) -> dict[str, object]:
-        return {"provider": self.provider_id, "model": self.request.model, "timeout": self.request.timeout_s}
+        return {
+            "provider": self.provider_id,
+            "model": self.request.model,
+            "timeout": self.request.timeout_s,
+            "stall": self.request.stall_timeout_s or self.request.timeout_s,
+        }
 
 
-@contextmanager
-def translated(call: Call) -> Iterator[None]:
-    """Translate an SDK's failures inside the block. Any other exception passes through, because it is our bug.
+class _Facts(TypedDict):
+    """What an error says about a call whose outcome is unknown."""
 
-    The original is not chained (`from None`): it repeats the provider's body, which may quote the prompt and the key,
-    and would appear in every logged traceback.
+    may_be_billed: bool
+    request_id: str
+
+
+def network_failure(exc: Exception, call: Call, *, sent: bool, stalled: bool, request_id: str = "") -> LLMError | None:
+    """Return our error for what an SDK or httpx2 raised, or None if it is not about the server or the network.
+
+    `sent` says whether the provider may have received the request. The SDKs wrap httpx2's exceptions, or let them
+    through; the first known exception in the chain decides.
     """
-    try:
-        yield
-    except LLMError:
-        raise
-    except Exception as exc:
-        error = translation(exc, call)
-        if error is None:
-            raise
-        raise error from None
-
-
-def translation(exc: Exception, call: Call) -> LLMError | None:
-    """Return our error for an SDK's, or None if it is not about the server or the network.
-
-    The SDKs wrap httpx2's exceptions, or let them through; the first known exception in the chain decides.
-    """
-    response = getattr(exc, "response", None)
-    if isinstance(response, httpx2.Response) and not response.is_success:
-        return _status_failure(response, call)
+    facts: _Facts = {"may_be_billed": sent, "request_id": request_id}
     for cause in _chain(exc):
         if isinstance(cause, httpx2.TimeoutException):
-            return LLMTransientError(
-                _("The provider %(provider)s did not answer for model %(model)s within %(timeout)g s.") % call.names,
-                code="llm_timeout",
-            )
+            return _stalled(call, facts) if stalled else _late(call, facts)
         if isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError):
             return LLMPermanentError(_unreachable(cause, call), code="llm_unreachable")
         if isinstance(cause, httpx2.RequestError):
-            return LLMTransientError(_unreachable(cause, call), code="llm_unreachable")
-        if isinstance(cause, json.JSONDecodeError | UnicodeDecodeError | pydantic.ValidationError):
-            return malformed(call)
+            return LLMTransientError(_unreachable(cause, call), code="llm_unreachable", **facts)
     return None
 
 
-def malformed(call: Call) -> LLMTransientError:
-    """Return the error for a body that the API does not document: usually a gateway's page, or truncated."""
+def malformed(call: Call, *, usage: TokenUsage | None = None, request_id: str = "") -> LLMTransientError:
+    """Return the error for a body that the API does not document: usually a gateway's page or a truncated reply."""
     return LLMTransientError(
         _("The provider %(provider)s returned a malformed response for model %(model)s.") % call.names,
         hint=_("If this persists, check the provider's API base URL."),
         code="llm_reply_malformed",
+        usage=usage,
+        may_be_billed=usage is None,
+        request_id=request_id,
     )
 
 
-def retry_after_s(headers: Mapping[str, str], body: object, now: datetime) -> float | None:
-    """Return the seconds the provider asks to wait, or None.
+def incomplete(call: Call, *, request_id: str) -> LLMTransientError:
+    """Return the error for a stream that ended properly, but before the reply was complete."""
+    return LLMTransientError(
+        _("The provider %(provider)s ended the stream before the reply of model %(model)s was complete.") % call.names,
+        code="llm_reply_incomplete",
+        may_be_billed=True,
+        request_id=request_id,
+    )
 
-    OpenAI also sends `retry-after-ms`, which is more precise. Gemini sends `google.rpc.RetryInfo` in the body and no
-    header.
+
+def too_large(call: Call, *, request_id: str) -> LLMPermanentError:
+    """Return the error for a reply several times larger than its token limit allows: no model wrote that."""
+    return LLMPermanentError(
+        _(
+            "The reply of the provider %(provider)s for model %(model)s is far larger than its output limit (%(limit)d)"
+            " allows."
+        )
+        % {**call.names, "limit": call.request.max_output_tokens},
+        hint=_("Check the provider's API base URL."),
+        code="llm_reply_too_large",
+        may_be_billed=True,
+        request_id=request_id,
+    )
+
+
+def status_failure(status: int, reason: str, headers: Mapping[str, str], body: object, call: Call) -> LLMError:
+    """Return the error for an HTTP status other than success. `body` is its JSON value, None if it has none."""
+    message = _("The provider %(provider)s returned HTTP %(status)d for model %(model)s: %(said)s") % {
+        **call.names,
+        "status": status,
+        "said": redacted(sentence_of(body) or reason or "-", call),
+    }
+    request_id, fault = request_id_of(headers, body), fault_of(status, body)
+    if is_permanent(status, error_of(body)):
+        return LLMPermanentError(message, hint=_hint(fault), code=HTTP_CODES[fault], request_id=request_id)
+    return LLMTransientError(
+        message,
+        retry_after_s=retry_after_s(headers, body, datetime.now(UTC)),
+        code=HTTP_CODES[fault],
+        request_id=request_id,
+    )
+
+
+def _hint(fault: Fault) -> str:
+    match fault:
+        case Fault.KEY:
+            return _("Check the key in the provider's environment variable, and what the provider allows it to do.")
+        case Fault.QUOTA:
+            return _("Check the account's balance and limits at the provider.")
+        case Fault.MODEL:
+            return _("Correct the model's name in the admin under Models and prices, or deactivate it.")
+        case Fault.URL:
+            return _("Check the provider's API base URL in the admin under Providers.")
+        case _:
+            return ""
+
+
+def error_in_reply(
+    body: Mapping[str, Any],
+    call: Call,
+    *,
+    streamed: bool,
+    usage: TokenUsage | None,
+    may_be_billed: bool,
+    request_id: str,
+) -> LLMError:
+    """Return our error for one that the provider reports in a successful response.
+
+    It is treated like the HTTP status that it names or stands for. Without such a status, it is permanent if it was
+    sent instead of a reply, but transient if it ended a stream that had begun.
     """
-    if (milliseconds := _seconds(headers.get("retry-after-ms"))) is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    if (seconds := _seconds(value)) is not None:
-        return seconds
-    if value and (moment := _http_date(value)) is not None:
-        return max(0.0, (moment - now).total_seconds())
-    return _retry_info(body)
+    message = _("The provider %(provider)s reported an error for model %(model)s: %(said)s") % {
+        **call.names,
+        "said": redacted(sentence_of(body) or "-", call),
+    }
+    error = error_of(body)
+    status = status_of(error)
+    permanent = is_permanent(status, error) if status else not streamed or names_permanent(error)
+    facts: _Facts = {"may_be_billed": may_be_billed and usage is None, "request_id": request_id}
+    if permanent:
+        return LLMPermanentError(message, code="llm_error_in_reply", usage=usage, **facts)
+    wait = retry_after_s({}, body, datetime.now(UTC))
+    return LLMTransientError(message, code="llm_error_in_reply", usage=usage, retry_after_s=wait, **facts)
+
+
+def storable(text: str) -> str:
+    """Return the text without what PostgreSQL and UTF-8 cannot hold: NUL, and half of a surrogate pair.
+
+    A pair whose halves came in two parts of a stream is put together.
+    """
+    if text.isascii():
+        return text.replace("\0", "")
+    return text.replace("\0", "").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def redacted(text: str, call: Call) -> str:
@@ -110,50 +194,31 @@ def redacted(text: str, call: Call) -> str:
     texts = [call.request.prompt, call.request.system]
     quotable = [*texts, *(line.strip() for whole in texts for line in whole.splitlines())]
     secrets = [call.key, *(quote for quote in quotable if len(quote) >= MIN_REDACTED_CHARS)]
-    # The longest first: after replacing a part, the whole prompt would no longer be found.
+    # The longest text first: once a part of it is replaced, the whole prompt would no longer be found.
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "…")
-    text = " ".join(text.split())
+    text = " ".join(storable(text).split())
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
-def _status_failure(response: httpx2.Response, call: Call) -> LLMError:
-    body = _json(response)
-    error = _error_of(body)
-    said = redacted(str(error.get("message") or response.reason_phrase or "-"), call)
-    message = _("The provider %(provider)s returned HTTP %(status)d for model %(model)s: %(said)s") % {
-        **call.names,
-        "status": response.status_code,
-        "said": said,
-    }
-    if _is_permanent(response.status_code, error):
-        return LLMPermanentError(message, code="llm_http_error")
+def _late(call: Call, facts: _Facts) -> LLMTransientError:
     return LLMTransientError(
-        message, retry_after_s=retry_after_s(response.headers, body, datetime.now(UTC)), code="llm_http_error"
+        _("The provider %(provider)s did not answer for model %(model)s within %(timeout)g s.") % call.names,
+        code="llm_timeout",
+        **facts,
     )
 
 
-def _is_permanent(status: int, error: Mapping[str, Any]) -> bool:
-    if PERMANENT_CODES & {str(error.get("code")), str(error.get("type"))}:
-        return True
-    return status not in TRANSIENT_STATUSES and (status < 500 or status == 501)
-
-
-def _error_of(body: object) -> Mapping[str, Any]:
-    """Return the error object from {"error": {"message": …}}; Gemini's streams and some gateways wrap it in a list."""
-    if isinstance(body, list) and body:
-        body = body[0]
-    if not isinstance(body, dict):
-        return {}
-    error = body.get("error", body)
-    return error if isinstance(error, dict) else {"message": error}
-
-
-def _json(response: httpx2.Response) -> object:
-    try:
-        return response.json()
-    except (ValueError, httpx2.StreamError):  # not JSON, or the connection broke before the body was read
-        return None
+def _stalled(call: Call, facts: _Facts) -> LLMTransientError:
+    return LLMTransientError(
+        _(
+            "The provider %(provider)s stopped in the middle of a reply of model %(model)s: it sent nothing for"
+            " %(stall)g s."
+        )
+        % call.names,
+        code="llm_stalled",
+        **facts,
+    )
 
 
 def _unreachable(cause: Exception, call: Call) -> str:
@@ -168,28 +233,3 @@ def _chain(exc: BaseException | None) -> Iterator[BaseException]:
     while exc is not None:
         yield exc
         exc = exc.__cause__ or exc.__context__
-
-
-def _seconds(value: str | None) -> float | None:
-    try:
-        seconds = float(value or "")
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
-
-
-def _http_date(value: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _retry_info(body: object) -> float | None:
-    details = _error_of(body).get("details")
-    for detail in details if isinstance(details, list) else []:
-        if isinstance(detail, dict) and str(detail.get("@type", "")).endswith("google.rpc.RetryInfo"):
-            delay = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(detail.get("retryDelay", "")))
-            return float(delay[1]) if delay else None
-    return None

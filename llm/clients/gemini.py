@@ -1,12 +1,17 @@
-"""Gemini, by its generateContent API: https://ai.google.dev/api/generate-content"""
+"""Gemini, by its streamGenerateContent API: https://ai.google.dev/api/generate-content"""
 
-from llm.clients.base_urls import VENDORS
-from llm.clients.failures import Call, malformed, translated
-from llm.clients.http import http_client, keep_texts_out_of_logs
-from llm.clients.replies import Count, Wire, read, reply_of
+from typing import TYPE_CHECKING, ClassVar
+
+from llm.clients.abort import Abort
+from llm.clients.exchange import exchange
+from llm.clients.failures import Call
+from llm.clients.http import http_client, keep_texts_out_of_logs, kept
+from llm.clients.replies import Assembly, JSONObject, a_string, an_object, checked, count_of, objects, part_of
 from llm.types import LLMReply, LLMRequest, TokenUsage
 
-BASE_URL = VENDORS["gemini"]
+if TYPE_CHECKING:
+    from google.genai import Client
+
 # The output was withheld because of a policy.
 REFUSALS = frozenset(
     {
@@ -17,104 +22,90 @@ REFUSALS = frozenset(
 
 
 class GeminiClient:
-    def __init__(self, base_url: str | None, key: str) -> None:
-        self._base_url = base_url or BASE_URL
+    def __init__(self, provider_id: str, base_url: str, key: str) -> None:
+        self._provider_id = provider_id
+        self._base_url = base_url
         self._key = key
 
-    def complete(self, request: LLMRequest) -> LLMReply:
-        from google import genai  # takes seconds, so imported only when used
-        from google.genai import types
+    def complete(self, request: LLMRequest, abort: Abort | None = None) -> LLMReply:
+        from google.genai import types  # takes seconds, so imported only when used
 
         keep_texts_out_of_logs("google_genai")
-        call = Call("gemini", request, self._key)
-        with translated(call), http_client(request.timeout_s) as http:
-            client = genai.Client(
-                api_key=self._key,
-                # Otherwise the SDK's own environment variables could select another service.
-                vertexai=False,
-                # Without `retry_options` it does not retry.
-                http_options=types.HttpOptions(
-                    base_url=self._base_url, httpx_client=http, timeout=round(request.timeout_s * 1000)
-                ),
-            )
-            response = client.models.generate_content(
-                model=request.model,
-                contents=request.prompt,
-                config=types.GenerateContentConfig(
-                    system_instruction=request.system or None,
-                    max_output_tokens=request.max_output_tokens,
-                    automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
-                    # One call, one request: we could neither limit nor count automatic continuations.
-                    automatic_continuation=False,
-                ),
-            )
-            return _reply(call, read(_Response, response))
+        sdk = _sdk(self._base_url, self._key)
+        config = types.GenerateContentConfig(
+            system_instruction=request.system or None,
+            max_output_tokens=request.max_output_tokens,
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+            # One call, one request: we could neither limit nor count automatic continuations.
+            automatic_continuation=False,
+        )
+        return exchange(
+            Call(self._provider_id, request, self._key),
+            GeminiAssembly,
+            lambda: sdk.models.generate_content_stream(model=request.model, contents=request.prompt, config=config),
+            abort,
+        )
 
 
-class _Part(Wire):
-    text: str | None = None
-    thought: bool | None = None
+@kept
+def _sdk(base_url: str, key: str) -> "Client":
+    from google import genai
+    from google.genai import types
 
-
-class _Content(Wire):
-    parts: list[_Part] | None = None
-
-
-class _Candidate(Wire):
-    content: _Content | None = None
-    finish_reason: str | None = None
-
-
-class _Feedback(Wire):
-    block_reason: str | None = None
-
-
-class _Usage(Wire):
-    prompt_token_count: Count
-    candidates_token_count: Count | None = None
-    thoughts_token_count: Count | None = None
-    tool_use_prompt_token_count: Count | None = None
-
-
-class _Response(Wire):
-    candidates: list[_Candidate] | None = None
-    prompt_feedback: _Feedback | None = None
-    model_version: str | None = None
-    usage_metadata: _Usage | None = None
-
-
-def _reply(call: Call, response: _Response) -> LLMReply:
-    # All fields of the API are optional, so the SDK turns any JSON object into an empty reply.
-    if response.candidates is None and response.prompt_feedback is None:
-        raise malformed(call)
-    candidate = response.candidates[0] if response.candidates else _Candidate()
-    parts = (candidate.content.parts if candidate.content else None) or []
-    finish_reason, refusal = _finish(response, candidate)
-    return reply_of(
-        call,
-        text="".join(part.text or "" for part in parts if not part.thought),
-        usage=_token_usage(response.usage_metadata) if response.usage_metadata else None,
-        model=response.model_version,
-        finish_reason=finish_reason,
-        refusal=refusal,
+    return genai.Client(
+        api_key=key,
+        # Otherwise the SDK's own environment variables could select another service.
+        vertexai=False,
+        # Without `retry_options` it does not retry.
+        http_options=types.HttpOptions(base_url=base_url, httpx_client=http_client(base_url)),
     )
 
 
-def _finish(response: _Response, candidate: _Candidate) -> tuple[str, str | None]:
-    """Return (finish reason, refusal as for `reply_of`). The API does not explain refusals.
+class GeminiAssembly(Assembly):
+    """Reads the parts of a stream, and the whole response: they have the same format. Counts are cumulative."""
 
-    A refused prompt has a block reason and no candidates.
-    """
-    feedback = response.prompt_feedback
-    if not response.candidates and feedback and feedback.block_reason:
-        return feedback.block_reason, ""
-    reason = candidate.finish_reason or ""
-    return reason, "" if reason in REFUSALS else None
+    marks_end: ClassVar = False
 
+    def read(self, document: JSONObject) -> None:
+        self.id = self.id or a_string(document.get("responseId")) or ""
+        self.model = self.model or a_string(document.get("modelVersion"))
+        self.count(document.get("usageMetadata"))
+        self._read_feedback(an_object(document.get("promptFeedback")))
+        for candidate in objects(document.get("candidates")):
+            if candidate.get("index") in (0, None):
+                self._read_candidate(candidate)
 
-def _token_usage(usage: _Usage) -> TokenUsage:
-    """Count thoughts as output, because they are billed so. A blocked prompt has no output."""
-    return TokenUsage(
-        usage.prompt_token_count + (usage.tool_use_prompt_token_count or 0),
-        (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0),
-    )
+    def usage(self) -> TokenUsage | None:
+        """Return the usage, or None. Thoughts count as output, as they are billed; a blocked prompt has no output."""
+        prompt = count_of(self.counts, "promptTokenCount")
+        visible, thoughts = count_of(self.counts, "candidatesTokenCount"), count_of(self.counts, "thoughtsTokenCount")
+        if prompt is None or (self.has_text and visible is None):
+            return None
+        output = (visible or 0) + (thoughts or 0)
+        return checked(
+            TokenUsage(
+                prompt + (count_of(self.counts, "toolUsePromptTokenCount") or 0),
+                output,
+                cached_read=part_of(prompt, self.counts, "cachedContentTokenCount"),
+                reasoning=thoughts or 0,
+            )
+        )
+
+    def _read_feedback(self, feedback: JSONObject) -> None:
+        """Read why the prompt was refused: there is then a block reason, but no candidate. The API does not explain
+        refusals.
+        """
+        if feedback:
+            self.began = True
+        if reason := a_string(feedback.get("blockReason")):
+            self.finish_reason, self.refusal = reason, ""
+
+    def _read_candidate(self, candidate: JSONObject) -> None:
+        self.began = True
+        for part in objects(an_object(candidate.get("content")).get("parts")):
+            if not part.get("thought"):
+                self.say(part.get("text"))
+        if reason := a_string(candidate.get("finishReason")):
+            self.finish_reason = reason
+            if reason in REFUSALS:
+                self.refusal = ""

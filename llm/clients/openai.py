@@ -2,68 +2,59 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-from llm.clients.base_urls import VENDORS
-from llm.clients.failures import Call, translated
-from llm.clients.http import http_client, keep_texts_out_of_logs
-from llm.clients.replies import Count, Wire, read, reply_of
+from llm.clients.abort import Abort
+from llm.clients.exchange import exchange
+from llm.clients.failures import Call
+from llm.clients.http import http_client, keep_texts_out_of_logs, kept
+from llm.clients.replies import (
+    Assembly,
+    JSONObject,
+    a_string,
+    an_object,
+    checked,
+    count_of,
+    objects,
+    part_of,
+    unbilled_count,
+)
 from llm.types import LLMReply, LLMRequest, TokenUsage
 
 if TYPE_CHECKING:
+    from openai import OpenAI
     from openai.types.chat import ChatCompletionMessageParam
-
-BASE_URL = VENDORS["openai"]
 
 
 class OpenAIClient:
-    provider_id: ClassVar = "openai"
     # OpenAI's reasoning models reject the older `max_tokens`.
     limit_parameter: ClassVar = "max_completion_tokens"
 
-    def __init__(self, base_url: str | None, key: str) -> None:
-        self._base_url = base_url or BASE_URL
+    def __init__(self, provider_id: str, base_url: str, key: str) -> None:
+        self._provider_id = provider_id
+        self._base_url = base_url
         self._key = key
 
-    def complete(self, request: LLMRequest) -> LLMReply:
-        import openai  # takes a second, so imported only when used
-
+    def complete(self, request: LLMRequest, abort: Abort | None = None) -> LLMReply:
         keep_texts_out_of_logs("openai")
-        call = Call(self.provider_id, request, self._key)
-        with translated(call), http_client(request.timeout_s) as http:
-            client = openai.OpenAI(
-                api_key=self._key,
-                base_url=self._base_url,
-                timeout=request.timeout_s,
-                max_retries=0,
-                http_client=http,
-            )
-            completion = client.chat.completions.create(
+        sdk = _sdk(self._base_url, self._key)
+        return exchange(
+            Call(self._provider_id, request, self._key),
+            OpenAIAssembly,
+            lambda: sdk.chat.completions.create(
                 model=request.model,
                 messages=_messages(request),
+                stream=True,
+                stream_options={"include_usage": True},
                 extra_body={self.limit_parameter: request.max_output_tokens},
-            )
-            return _reply(call, read(_Completion, completion))
+            ),
+            abort,
+        )
 
 
-class _Message(Wire):
-    content: str | None = None
-    refusal: str | None = None
+@kept
+def _sdk(base_url: str, key: str) -> "OpenAI":
+    import openai  # takes a second, so imported only when used
 
-
-class _Choice(Wire):
-    finish_reason: str | None
-    message: _Message
-
-
-class _Usage(Wire):
-    # Includes reasoning.
-    completion_tokens: Count
-    prompt_tokens: Count
-
-
-class _Completion(Wire):
-    model: str | None = None
-    choices: list[_Choice]
-    usage: _Usage | None = None
+    return openai.OpenAI(api_key=key, base_url=base_url, max_retries=0, http_client=http_client(base_url))
 
 
 def _messages(request: LLMRequest) -> "list[ChatCompletionMessageParam]":
@@ -74,15 +65,55 @@ def _messages(request: LLMRequest) -> "list[ChatCompletionMessageParam]":
     return messages
 
 
-def _reply(call: Call, completion: _Completion) -> LLMReply:
-    choice = completion.choices[0] if completion.choices else _Choice(finish_reason=None, message=_Message())
-    filtered = "" if choice.finish_reason == "content_filter" else None
-    usage = completion.usage
-    return reply_of(
-        call,
-        text=choice.message.content or "",
-        usage=TokenUsage(usage.prompt_tokens, usage.completion_tokens) if usage else None,
-        model=completion.model,
-        finish_reason=choice.finish_reason or "",
-        refusal=choice.message.refusal or filtered,
-    )
+class OpenAIAssembly(Assembly):
+    """Reads chunks of a stream, whose choice has a `delta`, and the whole completion, whose choice has a `message`."""
+
+    def read(self, document: JSONObject) -> None:
+        self.id = self.id or a_string(document.get("id")) or ""
+        self.model = self.model or a_string(document.get("model"))
+        self.count(document.get("usage"))
+        for choice in objects(document.get("choices")):
+            if choice.get("index") in (0, None):
+                self._read_choice(choice)
+
+    def usage(self) -> TokenUsage | None:
+        prompt, completion = count_of(self.counts, "prompt_tokens"), count_of(self.counts, "completion_tokens")
+        if prompt is None or completion is None:
+            return None
+        reasoning = an_object(self.counts.get("completion_tokens_details"))
+        apart = unbilled_count(reasoning, "reasoning_tokens")
+        if unbilled_count(self.counts, "total_tokens") == prompt + completion + apart:
+            completion += apart  # as some compatible servers count
+        cached = an_object(self.counts.get("prompt_tokens_details"))
+        read = part_of(prompt, cached, "cached_tokens")
+        return checked(
+            TokenUsage(
+                prompt,
+                completion,
+                cached_read=read,
+                cache_write_5m=part_of(prompt - read, cached, "cache_write_tokens"),
+                reasoning=part_of(completion, reasoning, "reasoning_tokens"),
+            )
+        )
+
+    def _read_choice(self, choice: JSONObject) -> None:
+        self.began = True
+        if choice.get("error"):  # OpenRouter's place for an error of the provider behind it
+            self.error = self.error or choice
+        message = an_object(choice.get("delta")) or an_object(choice.get("message"))
+        if message.get("reasoning_content") or message.get("reasoning"):
+            self.token_came()
+        self._read_content(message.get("content"))
+        if refusal := a_string(message.get("refusal")):
+            self.refusal = (self.refusal or "") + refusal
+        reason = a_string(choice.get("finish_reason"))
+        if reason == "content_filter":
+            self.refusal = self.refusal or ""
+        self.finish_reason = reason or self.finish_reason
+
+    def _read_content(self, content: object) -> None:
+        """Read a string, or a list of typed parts, as some servers send to separate reasoning from text."""
+        self.say(content)
+        for part in objects(content):
+            if part.get("type") == "text":
+                self.say(part.get("text"))

@@ -19,7 +19,11 @@ class Migration(migrations.Migration):
                     "api_base_url",
                     models.TextField(
                         blank=True,
-                        help_text="Of a compatible server, as the provider's SDK takes it: https://host for claude and gemini, https://host/v1 for openai and local. Empty: the provider's own.",
+                        help_text=(
+                            "URL of a compatible server, in the form that the provider's SDK expects:"
+                            " https://host for claude and gemini, https://host/v1 for openai and"
+                            " local. Leave empty to use the provider's own."
+                        ),
                         null=True,
                         verbose_name="API base URL",
                     ),

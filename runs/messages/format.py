@@ -18,18 +18,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from config.base.text import has_control_characters
 from prompts.types import NAME_PATTERN
-from runs.messages.task_names import EXECUTE_STEP, SWEEP
-from runs.retry import LONGEST_ASKED_S
+from runs.messages.task_names import COMPARE_COSTS, EXECUTE_STEP, SWEEP
 from tenants.naming import ID_PATTERN
-from tenants.task_names import AUDIT_ANCHOR, BACKUP_DAILY
+from tenants.task_names import AUDIT_ANCHOR, BACKUP_DAILY, OPERATION_RUN, OPERATIONS_SWEEP
 
 # A wake-up takes about 500 bytes with its headers; a prompt or an output does not fit.
 MAX_MESSAGE_BYTES = 4096
 # As stored in the broker: with headers and properties, the body in Base64.
 MAX_ENVELOPE_BYTES = 4 * MAX_MESSAGE_BYTES
 # No task is due later than the longest delay that a provider may ask for; clocks may differ by an hour.
-LATEST = timedelta(seconds=LONGEST_ASKED_S, hours=1)
+LATEST = timedelta(days=1, hours=1)
+# The header with the step's route. Workers of earlier releases ignore it.
+ROUTE = "route"
+MAX_ROUTE_CHARS = 300
 # Celery's options for follow-up tasks, all unused.
 NOTHING_FOLLOWS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -40,13 +43,15 @@ class MalformedMessage(Exception):
 
 @dataclass(frozen=True)
 class TaskMessage:
-    """What a worker is asked to do."""
+    """A task that a worker is asked to run."""
 
     task: str
     task_id: str
     args: tuple[str, ...]
-    # Run no earlier than this; None: at once.
+    # Run no earlier than this; None: immediately.
     eta: datetime | None = None
+    # "provider/model" of the step to execute. None: the message comes from a release that did not send it.
+    route: str | None = None
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -67,6 +72,7 @@ class TaskMessage:
             "kwargsrepr": "{}",
             "origin": "",
             "ignore_result": True,
+            **({ROUTE: self.route} if self.route else {}),
         }
 
     @property
@@ -90,7 +96,7 @@ def task_message(headers: object, body: str | bytes, *, content_type: object, co
         raise MalformedMessage("its task is unknown")
     if not isinstance(found.get("id"), str) or not is_uuid(found["id"]):
         raise MalformedMessage("its id is not a UUID")
-    return TaskMessage(task, found["id"], check(_arguments(body)), _eta(found.get("eta")))
+    return TaskMessage(task, found["id"], check(_arguments(body)), _eta(found.get("eta")), _route(found.get(ROUTE)))
 
 
 def _arguments(body: str | bytes) -> list[object]:
@@ -116,6 +122,13 @@ def _step(args: list[object]) -> tuple[str, ...]:
     raise MalformedMessage("its arguments are not a tenant, a run and a step")
 
 
+def _operation(args: list[object]) -> tuple[str, ...]:
+    match args:
+        case [str(operation_id)] if is_uuid(operation_id):
+            return (operation_id,)
+    raise MalformedMessage("its argument is not the id of an operation")
+
+
 def _none(args: list[object]) -> tuple[str, ...]:
     if args:
         raise MalformedMessage("its task takes no arguments")
@@ -125,9 +138,20 @@ def _none(args: list[object]) -> tuple[str, ...]:
 _ARGUMENTS: Mapping[str, Callable[[list[object]], tuple[str, ...]]] = {
     EXECUTE_STEP: _step,
     SWEEP: _none,
+    COMPARE_COSTS: _none,
     BACKUP_DAILY: _none,
     AUDIT_ANCHOR: _none,
+    OPERATION_RUN: _operation,
+    OPERATIONS_SWEEP: _none,
 }
+
+
+def _route(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > MAX_ROUTE_CHARS or "/" not in value or has_control_characters(value):
+        raise MalformedMessage("its route is not a provider and a model")
+    return value
 
 
 def _eta(value: object) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Send wake-ups through Celery, and count or remove those that wait."""
+"""Send wake-ups through Celery, and count or remove those in the queue."""
 
 import base64
 import json
@@ -14,10 +14,11 @@ from redis.exceptions import RedisError
 
 from config.celery import app
 from runs.errors import BrokerUnavailable, NoWorker
-from runs.messages.format import is_uuid
+from runs.messages.format import ROUTE, is_uuid
 from runs.messages.task_names import EXECUTE_STEP
 
 logger = logging.getLogger(__name__)
+
 
 # How long to wait for the broker.
 ANSWER_S = 1
@@ -27,19 +28,34 @@ WORKER_ANSWERS_S = (1, 4)
 UNREACHABLE = (OperationalError, OSError, RedisError)
 
 
-def send_wake_up(tenant_id: str, run_id: UUID, step: str, *, delay_s: float | None = None) -> None:
-    """Wake a worker for a step that may be due, after `delay_s` seconds.
+def send_wake_up(
+    tenant_id: str, run_id: UUID, step: str, *, route: str | None = None, delay_s: float | None = None
+) -> None:
+    """Wake a worker for a step that may be due, after `delay_s` seconds. `route` is its "provider/model".
 
     If the broker cannot be reached, this logs a warning and raises nothing: the database is the source of truth, and
     the sweep sends the wake-up again.
     """
     try:
-        app.send_task(EXECUTE_STEP, args=[tenant_id, str(run_id), step], countdown=delay_s, ignore_result=True)
+        app.send_task(
+            EXECUTE_STEP,
+            args=[tenant_id, str(run_id), step],
+            countdown=_countdown(delay_s),
+            ignore_result=True,
+            headers={ROUTE: route} if route else None,
+        )
     except OperationalError:
         logger.warning(
             "wake-up not sent, the broker cannot be reached",
             extra={"action": "wake_up.lost", "tenant": tenant_id, "run_id": str(run_id), "step": step},
         )
+
+
+def _countdown(delay_s: float | None) -> float | None:
+    """Return the delay to request: for a quorum queue, at least a second, because Celery refuses shorter delays."""
+    if not delay_s or app.conf.task_default_queue_type != "quorum":
+        return delay_s
+    return max(delay_s, 1.0)
 
 
 def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collection[str]]) -> int | None:
@@ -58,7 +74,10 @@ def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collecti
 
 
 def count_messages(tenant_id: str) -> int | None:
-    """Return the number of the tenant's wake-ups that `erase_messages` would remove."""
+    """Return the number of the tenant's wake-ups that `erase_messages` would remove.
+
+    Returns None if the broker cannot show its queue. Raises `BrokerUnavailable` if its content is unknown.
+    """
     with _reporting_unreachable(), _channel() as channel:
         if channel is None:
             return None
@@ -155,7 +174,7 @@ def require_worker() -> None:
     queue = app.conf.task_default_queue
     if not any(_is_listened_to(queue, timeout_s) for timeout_s in WORKER_ANSWERS_S):
         raise NoWorker(
-            _("No worker listens on the queue %(queue)s, so nothing was started.") % {"queue": queue},
+            _("No worker is listening on the queue %(queue)s, so nothing was started.") % {"queue": queue},
             hint=_(
                 "Start one with `seo-gen stack start`, or leave out --wait: the run is then created and waits for a"
                 " worker."

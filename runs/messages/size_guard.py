@@ -35,5 +35,5 @@ def refuse_large(name: str, message: Any, more_headers: Any = None) -> None:
         raise MessageTooLarge(
             _("A message to %(task)s has %(size)d bytes; the limit is %(limit)d.")
             % {"task": name, "size": size_bytes, "limit": MAX_MESSAGE_BYTES},
-            hint=_("Send only ids in messages, and put content into the storage."),
+            hint=_("Send only ids in messages, and put content in storage."),
         )

@@ -2,3 +2,4 @@
 
 EXECUTE_STEP = "runs.execute_step"
 SWEEP = "runs.sweep"
+COMPARE_COSTS = "runs.compare_costs"

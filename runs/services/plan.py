@@ -1,37 +1,52 @@
-"""Resolve everything that a run needs before it is created, so that anything missing is reported at once."""
+"""Resolve everything that a run needs before it is created, so that anything missing is reported immediately."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from django.utils.translation import gettext as _
 
+from llm.errors import LLMError, MissingKey
 from llm.selectors import pipeline, require_key, resolve_model, resolve_named_model
-from llm.types import PipelineStep
+from llm.types import PipelineStep, ResolvedModel
+from prompts.content import check_agreement
 from prompts.models import Prompt
 from prompts.rendering import declared_variables
 from prompts.selectors import active_prompts
-from prompts.services import check_agreement
 from prompts.types import NAME_PATTERN, PromptVariable
 from prompts.validation import shown
-from runs.config import ModelChoice, RunConfig
+from runs.config import REVIEW_COMMENT, ModelChoice, RunConfig
 from runs.errors import InvalidRunConfig
-from runs.types import PinnedStep
+from runs.models import StepOverride
+from runs.types import PinnedFallback, PinnedStep
 
 
 def plan_run(*, alias: str, config: RunConfig) -> list[PinnedStep]:
     """Pin the provider, model and prompt of each step of a run, in order.
 
-    1. choose the steps; 2. resolve each step's model and check its provider's key; 3. find each step's active prompt;
-    4. check that inputs, defaults and earlier outputs supply the variables that the prompts declare. Raises
-    `InvalidRunConfig`, `PromptError` or `LLMError`, each naming what is missing.
+    1. choose the steps; 2. resolve each step's model, check its provider's key, and resolve its fallbacks; 3. find each
+    step's active prompt; 4. check that inputs, defaults and earlier outputs supply the variables that the prompts
+    declare. Raises `InvalidRunConfig`, `PromptError` or `LLMError`, each naming what is missing.
     """
     steps = _chosen_steps(config)
-    models = [_model_of(step, config.models.get(step.step)) for step in steps]
+    overrides = {row.step: row for row in StepOverride.objects.using(alias).all()}
+    models = [model_of(step, overrides.get(step.step), config.models.get(step.step)) for step in steps]
+    limits = [_limit_of(model, overrides.get(step.step)) for step, model in zip(steps, models, strict=True)]
     prompts = _prompts_of(alias, [step.step for step in steps])
     _check_inputs(prompts, config.inputs)
     return [
-        PinnedStep(step.step, position, provider, model, prompt.pk)
-        for position, (step, (provider, model), prompt) in enumerate(zip(steps, models, prompts, strict=True))
+        PinnedStep(
+            step.step,
+            position,
+            model.provider_id,
+            model.model_name,
+            prompt.pk,
+            step.review,
+            config.on_truncation or step.on_truncation,
+            limit,
+            _fallbacks_of(step, overrides.get(step.step), config.models.get(step.step), model),
+        )
+        for position, (step, model, limit, prompt) in enumerate(zip(steps, models, limits, prompts, strict=True))
     ]
 
 
@@ -69,16 +84,54 @@ def _require_known(asked: Iterable[str], known: Sequence[str]) -> None:
             )
 
 
-def _model_of(step: PipelineStep, choice: ModelChoice | None) -> tuple[str, str]:
-    """Return a step's provider and model name, once the provider's key is checked."""
-    provider = choice.provider if choice and choice.provider else step.provider_id
-    if choice and choice.model:
-        resolved = resolve_named_model(provider, choice.model)
-    else:
-        model_class = choice.model_class if choice and choice.model_class else step.model_class
-        resolved = resolve_model(provider, model_class)
-    require_key(provider)
-    return resolved.provider_id, resolved.model_name
+def model_of(step: PipelineStep, override: StepOverride | None, choice: ModelChoice | None) -> ResolvedModel:
+    """Return a step's model, after checking the provider's key, unless only the workers have it.
+
+    The run's choice has precedence over the tenant's override, and that over the pipeline's default. The override's
+    model is meant for its own provider and class, so a choice of another one leaves it out. Raises `LLMError`.
+    """
+    override = override or StepOverride(step=step.step)
+    provider = (choice and choice.provider) or override.llm_provider or step.provider_id
+    model_class = (choice and choice.model_class) or override.model_class or step.model_class
+    name = choice.model if choice else None
+    if choice is None or not (choice.provider or choice.model_class):
+        name = name or override.llm_model
+    resolved = resolve_named_model(provider, name) if name else resolve_model(provider, model_class)
+    try:
+        require_key(provider)
+    except MissingKey:
+        if not (step.key_at_workers and provider == step.provider_id):
+            raise
+    return resolved
+
+
+def _limit_of(model: ResolvedModel, override: StepOverride | None) -> int | None:
+    """Return the tenant's own output limit, which cannot exceed the model's; None if it has none."""
+    if override is None or override.output_limit is None:
+        return None
+    return min(override.output_limit, model.max_output_tokens)
+
+
+def _fallbacks_of(
+    step: PipelineStep, override: StepOverride | None, choice: ModelChoice | None, model: ResolvedModel
+) -> tuple[PinnedFallback, ...]:
+    """Return the models of the step's fallbacks, except those that no run could use now.
+
+    Fallbacks belong to the pipeline's own route. If the run or the tenant chose another one, no one has agreed to send
+    its texts elsewhere, so it has none. Keys are checked when a fallback is used.
+    """
+    if choice and (choice.provider or choice.model_class or choice.model):
+        return ()
+    if override and (override.llm_provider or override.model_class or override.llm_model):
+        return ()
+    own = PinnedFallback(provider=model.provider_id, model=model.model_name)
+    found: list[PinnedFallback] = []
+    for fallback in step.fallbacks:
+        with suppress(LLMError):
+            other = resolve_model(fallback.provider_id, fallback.model_class)
+            pinned = PinnedFallback(provider=other.provider_id, model=other.model_name)
+            found += [pinned] if pinned not in (own, *found) else []
+    return tuple(found)
 
 
 def _prompts_of(alias: str, steps: Sequence[str]) -> list[Prompt]:
@@ -97,6 +150,7 @@ def _prompts_of(alias: str, steps: Sequence[str]) -> list[Prompt]:
 def _check_inputs(prompts: Sequence[Prompt], inputs: Mapping[str, object]) -> None:
     outputs = [prompt.step for prompt in prompts]
     _refuse_names_of_steps(inputs, outputs)
+    _refuse_review_comment(inputs)
     declared: set[str] = set()
     for position, prompt in enumerate(prompts):
         variables = declared_variables(prompt.variables)
@@ -107,7 +161,7 @@ def _check_inputs(prompts: Sequence[Prompt], inputs: Mapping[str, object]) -> No
         if name not in declared | {"keyword", "language"}:
             raise InvalidRunConfig(
                 _("The run's configuration contains %(name)s, but no prompt uses it. The prompts use: %(known)s.")
-                % {"name": shown(name), "known": ", ".join(sorted(declared - set(outputs))) or "-"}
+                % {"name": shown(name), "known": ", ".join(sorted(declared - {*outputs, REVIEW_COMMENT})) or "-"}
             )
 
 
@@ -121,11 +175,21 @@ def _refuse_names_of_steps(inputs: Collection[str], steps: Sequence[str]) -> Non
             )
 
 
+def _refuse_review_comment(inputs: Collection[str]) -> None:
+    if REVIEW_COMMENT in inputs:
+        raise InvalidRunConfig(
+            _("The run's configuration contains review_comment, which only a reviewer can give."),
+            hint=_("Rename the input, here and in the prompts, or remove it."),
+        )
+
+
 def _check_variable(
     prompt: Prompt, variable: PromptVariable, inputs: Mapping[str, object], earlier: Sequence[str]
 ) -> None:
     wanted = {"name": variable.name, "type": variable.type, "prompt": prompt, "id": prompt.pk}
-    if variable.name in earlier:
+    if variable.name == REVIEW_COMMENT:
+        _check_review_comment(prompt, variable)
+    elif variable.name in earlier:
         if variable.type != "string":
             raise InvalidRunConfig(
                 _("Prompt %(id)d (%(prompt)s) declares %(name)s as %(type)s, but the output of a step is a string.")
@@ -148,4 +212,14 @@ def _check_variable(
     elif variable.required:
         raise InvalidRunConfig(
             _("Prompt %(id)d (%(prompt)s) requires %(name)s, but no input or earlier step provides it.") % wanted
+        )
+
+
+def _check_review_comment(prompt: Prompt, variable: PromptVariable) -> None:
+    """Raise `InvalidRunConfig` unless the variable is an optional string: the first attempt has no comment."""
+    if variable.required or variable.type != "string":
+        raise InvalidRunConfig(
+            _("Prompt %(id)d (%(prompt)s) must declare review_comment as an optional string.")
+            % {"prompt": prompt, "id": prompt.pk},
+            code="prompt_input_mismatch",
         )

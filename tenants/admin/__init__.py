@@ -1,3 +1,11 @@
 """Admin pages for tenants, servers, backups, migrations and erasures."""
 
-from tenants.admin import backups, erasures, fleet, tenants  # noqa: F401  (each registers its pages)
+from tenants.admin import (  # noqa: F401  (each registers its pages)
+    approvals,
+    backups,
+    erasures,
+    fleet,
+    operations,
+    temporary_access,
+    tenants,
+)

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from config.base.errors import SeoGenError
 from config.base.output import size
-from config.site.admin_base import ReadOnlyAdmin, as_badge, as_json
-from tenants.models import Backup, BackupStatus, BaseBackup, OperationStatus, Restore
+from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, as_badge, as_json
+from tenants.access.visible import tenants_permitted
+from tenants.files.locations import place_at
+from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, OperationStatus, Restore
+from tenants.requests.exports import export_read
+from tenants.requests.places import export_place
 from tenants.schema.releases import short
 
 BACKUP_COLORS = {
@@ -32,6 +42,8 @@ class BackupAdmin(ReadOnlyAdmin):
     """The catalogue: where each customer's data is stored outside its database."""
 
     audit_resource = "tenant"
+    tenant_path = "tenant_id"
+    change_form_outer_before_template = "admin/backup_download.html"
     list_display = ("started_at", "tenant_id", "kind", "shown_status", "shown_size", "encrypted", "checked", "user_id")
     list_filter = ("status", "kind", "started_at")
     search_fields = ("=tenant_id", "name", "=id")
@@ -45,6 +57,32 @@ class BackupAdmin(ReadOnlyAdmin):
         "problem",
         "shown_manifest",
     )
+
+    def get_custom_urls(self) -> Any:
+        return (("<uuid:object_id>/download/", "tenants_backup_download", self.download),)
+
+    def download(self, request: HttpRequest, object_id: UUID, model_admin: object) -> HttpResponseBase:
+        """Send an export that staff requested. Its end is sent only once the whole file has proved intact."""
+        if not request.user.has_perm("tenants.export_tenant"):
+            raise PermissionDenied
+        backup = self.get_queryset(request).filter(pk=object_id).first()
+        if backup is None or not is_downloadable(request, backup):
+            raise Http404
+        try:
+            content = export_read(backup)
+        except SeoGenError as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(reverse("admin:tenants_backup_change", args=[object_id]))
+        response = StreamingHttpResponse(content, content_type="application/octet-stream")
+        response["Content-Disposition"] = f'attachment; filename="{backup.name}"'
+        response["Content-Length"] = str(backup.size_bytes)
+        return response
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        backup = kwargs.get("obj")
+        if isinstance(backup, Backup) and is_downloadable(request, backup):
+            context |= {"download_url": reverse("admin:tenants_backup_download", args=[backup.pk])}
+        return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def shown_status(self, backup: Backup) -> SafeString:
@@ -81,8 +119,17 @@ class BackupAdmin(ReadOnlyAdmin):
         return as_json(backup.manifest)
 
 
+def is_downloadable(request: HttpRequest, backup: Backup) -> bool:
+    """Return whether it is an export in the place of staff's exports, which the person may download."""
+    if backup.kind != BackupKind.EXPORT or backup.status != BackupStatus.COMPLETED:
+        return False
+    permitted = tenants_permitted(request.user, "tenants.export_tenant")
+    return backup.place == place_at(export_place()).url and permitted.filter(pk=backup.tenant_id).exists()
+
+
 class RestoreAdmin(ReadOnlyAdmin):
     audit_resource = "tenant"
+    tenant_path = "tenant_id"
     list_display = ("started_at", "tenant_id", "kind", "shown_status", "source", "kept_until", "user_id")
     list_filter = ("operation__kind", "operation__status", "operation__started_at")
     list_select_related = ("operation",)
@@ -152,6 +199,7 @@ class BaseBackupAdmin(ReadOnlyAdmin):
     """The base backups that a point-in-time restore can start from."""
 
     audit_resource = "database_server"
+    tenant_path = NO_TENANT
     list_display = ("started_at", "server", "name", "shown_status", "shown_size", "incremental", "verified_at")
     list_filter = ("server", "status", "started_at")
     list_select_related = ("server", "parent")

@@ -24,6 +24,7 @@ from tenants.models import Erasure, ErasurePhase
 
 class ErasureAdmin(ReadOnlyAdmin):
     audit_resource = "tenant"
+    tenant_path = "tenant_id"
     list_display = ("shown_tenant", "requested_at", "completed_at", "shown_status", "phase", "user_id")
     list_filter = ("operation__status", "completed_at")
     list_select_related = ("operation",)
@@ -31,7 +32,7 @@ class ErasureAdmin(ReadOnlyAdmin):
     search_help_text = gettext_lazy("Full tenant id, identity or sha256 of a certificate")
 
     def get_custom_urls(self) -> Any:
-        return (("<uuid:erasure_id>/certificate/", "tenants_erasure_certificate", self.download),)
+        return (("<uuid:object_id>/certificate/", "tenants_erasure_certificate", self.download),)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -56,11 +57,11 @@ class ErasureAdmin(ReadOnlyAdmin):
         }
         return TemplateResponse(request, "admin/erasure.html", {**context, **(extra_context or {})})
 
-    def download(self, request: HttpRequest, erasure_id: UUID, model_admin: object) -> HttpResponse:
+    def download(self, request: HttpRequest, object_id: UUID, model_admin: object) -> HttpResponse:
         """Download the certificate, byte for byte what its sha256 was computed from."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        row = Erasure.objects.filter(pk=erasure_id).first()
+        row = Erasure.objects.filter(pk=object_id).first()
         if row is None or row.certificate is None:
             raise Http404
         return HttpResponse(

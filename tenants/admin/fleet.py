@@ -13,8 +13,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from config.site.admin_base import ReadOnlyAdmin, ReadOnlyInline, as_badge
-from tenants.models import BatchStatus, BatchTenant, MigrationBatch, Tenant, TenantStatus
+from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, ReadOnlyInline, action, as_badge
+from tenants.admin.request_forms import MigrateForm
+from tenants.admin.request_pages import page_of, request_page
+from tenants.models import BatchKind, BatchStatus, BatchTenant, MigrationBatch, RequestKind, Tenant, TenantStatus
+from tenants.requests.request import may
 from tenants.schema.releases import SchemaState, release, short
 from tenants.types import PHASES
 
@@ -48,7 +51,7 @@ class StateFilter(admin.SimpleListFilter):
         if not self.value():
             return queryset
         code = release()
-        versions = [version for version, _count in _versions() if code.state_of(version) == self.value()]
+        versions = [version for version, _count in _versions(queryset) if code.state_of(version) == self.value()]
         return queryset.filter(schema_version__in=versions)
 
 
@@ -74,30 +77,45 @@ class TenantSchemaAdmin(ReadOnlyAdmin):
     """The fleet page: what the control database knows about each tenant's schema, and the newest migrations."""
 
     audit_resource = "tenant"
+    tenant_path = "id"
     list_display = ("id", "name", "state", "version", "drift", "schema_checked_at", "server")
-    list_filter = (StateFilter, DriftFilter, "server")
+    list_filter = (StateFilter, DriftFilter, ("server", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("server",)
     list_before_template = "admin/fleet.html"
     search_fields = ("id", "name")
+    actions_list = ("migrate",)
     fields = ("id", "name", "state", "schema_version", "drift", "differences", "schema_checked_at", "server")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
         tenants: QuerySet[Tenant] = super().get_queryset(request)
         return tenants.exclude(status=TenantStatus.DELETED)
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def has_migrate_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_authenticated and may(request.user, RequestKind.MIGRATE, "")
+
+    @action(
+        description=gettext_lazy("Migrate all tenants …"),
+        permissions=["migrate"],
+        icon="published_with_changes",
+        url_path="migrate",
+    )
+    def migrate(self, request: HttpRequest) -> HttpResponse:
+        return request_page(self, request, MigrateForm, None, page_of(RequestKind.MIGRATE, None))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         code = release()
         counts = dict.fromkeys(SchemaState, 0)
-        for version, count in _versions():
+        tenants = self.get_queryset(request)
+        for version, count in _versions(tenants):
             counts[code.state_of(version)] += count
         fleet = {
             "title": _("Fleet"),
             "code_version": short(code.version),
             "states": [(state, count) for state, count in counts.items()],
-            "drifted": _drifted(Tenant.objects.all()).exclude(status=TenantStatus.DELETED).count(),
+            "drifted": _drifted(tenants).count(),
             "batches": [
                 (batch, BATCH_COLORS[BatchStatus(batch.status)], duration(batch))
-                for batch in MigrationBatch.objects.order_by("-started_at")[:NEWEST]
+                for batch in MigrationBatch.objects.filter(kind=BatchKind.MIGRATE).order_by("-started_at")[:NEWEST]
             ],
         }
         return super().changelist_view(request, {**fleet, **(extra_context or {})})
@@ -139,13 +157,14 @@ class BatchTenantInline(ReadOnlyInline):
 
     @admin.display(description=gettext_lazy("migrations"))
     def applied(self, row: BatchTenant) -> str:
-        return ", ".join(row.migrations)
+        return ", ".join([*row.migrations, *map(_copied, row.changes or [])])
 
 
 class MigrationBatchAdmin(ReadOnlyAdmin):
     audit_resource = "migration_batch"
-    list_display = ("started_at", "scope", "shown_status", "pending_count", "tenant_count", "took", "user_id")
-    list_filter = ("status", "dry_run", "started_at")
+    tenant_path = NO_TENANT
+    list_display = ("started_at", "kind", "scope", "shown_status", "pending_count", "tenant_count", "took", "user_id")
+    list_filter = ("kind", "status", "dry_run", "started_at")
     search_fields = ("=id", "=tenant_id", "=tenants__tenant_id")
     search_help_text = gettext_lazy("Full tenant id or batch id")
     inlines = (BatchTenantInline,)
@@ -153,6 +172,7 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
         ("started_at", "finished_at", "took"),
         ("scope", "shown_status", "user_id"),
         ("tenant_count", "pending_count", "id"),
+        ("kind", "undoes"),
         "version",
         "phases",
         "problems",
@@ -170,7 +190,7 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
             BATCH_COLORS[BatchStatus(batch.status)],
         )
 
-    @admin.display(description=gettext_lazy("took"))
+    @admin.display(description=gettext_lazy("duration"))
     def took(self, batch: MigrationBatch) -> str | None:
         return duration(batch)
 
@@ -185,6 +205,12 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
         return format_html_join("", "<div>{}</div>", ((line,) for line in lines)) if lines else None
 
 
+def _copied(change: dict[str, Any]) -> str:
+    """Return what a copy changed, such as "draft v2 → v3"; a version that there was or is not is "–"."""
+    before, after = (f"v{change[key]}" if change[key] else "–" for key in ("before", "after"))
+    return f"{change['step']} {before} → {after}"
+
+
 def duration(batch: MigrationBatch) -> str | None:
     """Return how long the batch took, such as "1.4 s"; None until it has finished."""
     if batch.finished_at is None:
@@ -192,10 +218,9 @@ def duration(batch: MigrationBatch) -> str | None:
     return f"{(batch.finished_at - batch.started_at) / timedelta(seconds=1):.1f} s"
 
 
-def _versions() -> list[tuple[str, int]]:
-    """Return (version, number of tenants) for each version in the fleet."""
-    living = Tenant.objects.exclude(status=TenantStatus.DELETED)
-    return list(living.values_list("schema_version").annotate(count=Count("pk")).order_by())
+def _versions(tenants: QuerySet[Tenant]) -> list[tuple[str, int]]:
+    """Return (version, number of tenants) for each version that the tenants have."""
+    return list(tenants.order_by().values_list("schema_version").annotate(count=Count("pk")))
 
 
 def _drifted(tenants: QuerySet[Tenant]) -> QuerySet[Tenant]:

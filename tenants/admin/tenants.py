@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,18 +19,26 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.enums import ActionVariant
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from config.base.errors import SeoGenError
-from config.site.admin_base import ReadOnlyAdmin, StaffAdmin, action, as_badge, as_link, finished, form_page
+from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, StaffAdmin, action, as_badge, as_link, finished, form_page
+from tenants.admin.dialogs import TenantBudgetForm, TenantCreateForm, TenantLimitForm, TenantSuspendForm
 from tenants.admin.erasures import erasure_link
+from tenants.admin.tenant_operations import TenantOperations, status_of
+from tenants.admin.tenant_page import tenant_overview
+from tenants.errors import InvalidTenant, TenantExists
 from tenants.files.locations import place_at
+from tenants.lifecycle.budget import BUDGETS, tenant_budget_set
 from tenants.lifecycle.create import tenant_create
+from tenants.lifecycle.limit import ENDED, tenant_limit_set
 from tenants.lifecycle.server_settings import ServerSettings, server_settings_save
 from tenants.lifecycle.setup import server_register
 from tenants.lifecycle.suspend import tenant_resume, tenant_suspend
 from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus, database_prefix
-from tenants.naming import ID_MAX_LENGTH, NAME_MAX_LENGTH
 from tenants.routing.site_urls import tenant_url
 from tenants.servers.admin_url import require_server_url
 from tenants.servers.session import ServerSession
@@ -51,10 +61,12 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
         help_text=gettext_lazy(
-            "postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE. Only TLS"
-            " parameters are allowed, such as ?sslmode=verify-full. Stored encrypted and never shown again; leave empty"
-            " to keep the current one."
+            "URL of a role with CREATEDB and CREATEROLE:"
+            " postgresql://user:password@host:port/postgres. Only TLS parameters are allowed, such"
+            " as ?sslmode=verify-full. The URL is stored encrypted and never shown again; leave"
+            " empty to keep the current one."
         ),
+        error_messages={"required": gettext_lazy("A new server needs an administrator's URL.")},
     )
 
     class Meta:
@@ -63,12 +75,23 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         widgets: ClassVar = {"wal_archive": UnfoldAdminTextInputWidget}
         help_texts: ClassVar = {
             "wal_restore_command": gettext_lazy(
-                "For a log that another tool archives. Set it with `seo-gen cluster set-restore-command`."
+                "For a server whose WAL another tool archives. Set it with `seo-gen cluster set-restore-command`."
             ),
             "wal_archive": gettext_lazy(
                 "Where the server's write-ahead log is archived: a folder or s3://bucket/prefix."
             ),
         }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance._state.adding:
+            field = self.fields["new_admin_url"]
+            field.required = True
+            field.help_text = _(
+                "URL of a role with CREATEDB and CREATEROLE: postgresql://user:password@host:port/postgres. Only TLS"
+                " parameters are allowed, such as ?sslmode=verify-full. The URL is stored encrypted and never shown"
+                " again."
+            )
 
     def clean_wal_archive(self) -> str:
         place: str = self.cleaned_data["wal_archive"].strip()
@@ -83,9 +106,7 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         url = cleaned.get("new_admin_url", "")
-        if not url and self.instance._state.adding:
-            self.add_error("new_admin_url", _("A new server needs an administrator's URL."))
-        elif url:
+        if url:
             self._require_reachable(cleaned.get("name") or self.instance.name, url)
         return cleaned
 
@@ -107,7 +128,11 @@ class DatabaseServerAdmin(StaffAdmin):
     """Only superusers may change servers: this machine connects wherever a server's URL points."""
 
     audit_noun = "server"
+    audit_values = ("name", "capacity", "is_default", "is_active", "wal_archive")
+    audit_hidden = ("new_admin_url",)
     audit_resource = "database_server"
+    tenant_path = NO_TENANT
+    also_watched = ("admin_url",)
     form = DatabaseServerForm
     list_display = ("name", "masked_url", "tenant_count", "capacity", "is_default", "is_active")
     # The restore command runs in a shell, so only `cluster set-restore-command` can set it.
@@ -123,6 +148,10 @@ class DatabaseServerAdmin(StaffAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         return ("name", *self.readonly_fields) if obj else self.readonly_fields
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        # Nothing is known yet about a server that is being added.
+        return self.fields if obj else [name for name in self.fields if name not in self.readonly_fields]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_superuser)
@@ -154,42 +183,42 @@ class DatabaseServerAdmin(StaffAdmin):
         return server.masked_url
 
 
-class TenantCreateForm(forms.Form):
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=NAME_MAX_LENGTH, widget=UnfoldAdminTextInputWidget)
-    tenant_id = forms.CharField(
-        label=gettext_lazy("Id"),
-        max_length=ID_MAX_LENGTH,
-        required=False,
-        widget=UnfoldAdminTextInputWidget,
-        help_text=gettext_lazy(
-            "Used in URLs and paths; cannot be changed or reused. a-z, 0-9 and -. If empty, it is derived from the"
-            " name, or is a number if the name has no Latin letters."
-        ),
-    )
-    server = forms.ModelChoiceField(
-        label=gettext_lazy("Database server"),
-        queryset=DatabaseServer.objects.filter(is_active=True),
-        required=False,
-        empty_label=gettext_lazy("Default server"),
-        widget=UnfoldAdminSelectWidget,
-    )
-
-
-class TenantAdmin(ReadOnlyAdmin):
+class TenantAdmin(TenantOperations, ReadOnlyAdmin):
     """Read-only except for service calls. Services write their own audit entries."""
 
     audit_resource = "tenant"
+    tenant_path = "id"
     list_display = ("id", "name", "shown_status", "server", "created_at", "site")
-    list_filter = ("status", "server")
+    list_filter = ("status", ("server", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("server",)
     search_fields = ("id", "name")
-    fields = ("id", "name", "shown_status", "site", "server", "masked_url", "identity", "created_at")
-    actions_detail = ("suspend", "resume")
+    fields = (
+        *("id", "name", "shown_status", "site", "server", "masked_url", "identity", "created_at"),
+        *("steps_at_a_time", "monthly_budget", "run_budget"),
+    )
+    actions_detail = (
+        {
+            "title": gettext_lazy("Backup and restore"),
+            "icon": "backup",
+            "items": ["back_up", "restore", "undo", "drill"],
+        },
+        {"title": gettext_lazy("Copy and export"), "icon": "content_copy", "items": ["copy", "export"]},
+        {"title": gettext_lazy("Limits"), "icon": "speed", "items": ["limit", "budget"]},
+        *("suspend", "resume", "erase"),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
         tenants: QuerySet[Tenant] = super().get_queryset(request)
         erasure = Erasure.objects.filter(tenant_id=OuterRef("pk")).values("pk")
         return tenants.annotate(erasure_id=Subquery(erasure[:1]))
+
+    change_form_outer_before_template = "admin/tenant_overview.html"
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        tenant = kwargs.get("obj")
+        if isinstance(tenant, Tenant):
+            context |= {"overview": tenant_overview(request, tenant)}
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("tenants.add_tenant")
@@ -199,6 +228,12 @@ class TenantAdmin(ReadOnlyAdmin):
 
     def has_resume_permission(self, request: HttpRequest, object_id: object = None) -> bool:
         return self._may_change_status(request, object_id, TenantStatus.SUSPENDED)
+
+    def has_limit_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        """Offer the change for a tenant whose steps may run; the service decides."""
+        if not request.user.has_perm("tenants.change_tenant"):
+            return False
+        return request.method == "POST" or status_of(request, object_id) not in (None, *ENDED)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
@@ -226,10 +261,12 @@ class TenantAdmin(ReadOnlyAdmin):
             "title": gettext_lazy("Suspend this tenant?"),
             "description": gettext_lazy("Its site closes at once and its runs pause. No data is lost."),
             "form_submit_text": gettext_lazy("Suspend"),
+            "form_class": TenantSuspendForm,
         },
     )
     def suspend(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        return self._change_status(request, object_id, tenant_suspend, _("Tenant %(id)s is suspended."))
+        service = partial(tenant_suspend, reason=form.cleaned_data["reason"])
+        return self._change(request, object_id, service, _("Tenant %(id)s is suspended."))
 
     @action(
         description=gettext_lazy("Resume"),
@@ -242,7 +279,53 @@ class TenantAdmin(ReadOnlyAdmin):
         },
     )
     def resume(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        return self._change_status(request, object_id, tenant_resume, _("Tenant %(id)s is active again."))
+        return self._change(request, object_id, tenant_resume, _("Tenant %(id)s is active again."))
+
+    @action(
+        description=gettext_lazy("Set limit"),
+        permissions=["limit"],
+        dialog={
+            "title": gettext_lazy("How many of this tenant's steps may run at a time?"),
+            "description": gettext_lazy("Its other steps wait. The new limit takes effect after a few seconds."),
+            "form_submit_text": gettext_lazy("Set limit"),
+            "form_class": TenantLimitForm,
+        },
+    )
+    def limit(self, request: HttpRequest, form: TenantLimitForm, object_id: str) -> HttpResponse:
+        service = partial(tenant_limit_set, steps=form.cleaned_data["steps"], expected=(form.stored["steps"],))
+        return self._change(request, object_id, service, _("The limit of tenant %(id)s was set."))
+
+    @action(
+        description=gettext_lazy("Set budget"),
+        permissions=["limit"],
+        dialog={
+            "title": gettext_lazy("What may its calls cost?"),
+            "description": gettext_lazy(
+                "Before each call, the most that it can cost is reserved. A run pauses if its next call does not fit in"
+                " the budget."
+            ),
+            "form_submit_text": gettext_lazy("Set budget"),
+            "form_class": TenantBudgetForm,
+        },
+    )
+    def budget(self, request: HttpRequest, form: TenantBudgetForm, object_id: str) -> HttpResponse:
+        budgets = {name: form.cleaned_data[name] for name in BUDGETS}
+        service = partial(tenant_budget_set, budgets=budgets, expected=form.stored)
+        return self._change(request, object_id, service, _("The budget of tenant %(id)s was set."))
+
+    @admin.display(description=gettext_lazy("monthly budget (USD)"))
+    def monthly_budget(self, tenant: Tenant) -> str:
+        return _budget(tenant.monthly_budget_usd)
+
+    @admin.display(description=gettext_lazy("budget per run (USD)"))
+    def run_budget(self, tenant: Tenant) -> str:
+        return _budget(tenant.run_budget_usd)
+
+    @admin.display(description=gettext_lazy("steps at a time"))
+    def steps_at_a_time(self, tenant: Tenant) -> str:
+        if tenant.max_concurrent_steps is not None:
+            return str(tenant.max_concurrent_steps)
+        return _("%(n)d (default)") % {"n": settings.RUN_TENANT_CONCURRENCY}
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def shown_status(self, tenant: Tenant) -> SafeString:
@@ -272,13 +355,15 @@ class TenantAdmin(ReadOnlyAdmin):
                 # A page must not wait as long as a migration can take.
                 fleet_wait_s=settings.OPERATION_WAIT_S,
             )
+        except (InvalidTenant, TenantExists) as error:
+            # Its hint names options of the command.
+            form.add_error("tenant_id" if given["tenant_id"] else "name", error.message)
+            return None
         except SeoGenError as error:
             form.add_error(None, str(error))
             return None
 
-    def _change_status(
-        self, request: HttpRequest, tenant_id: str, service: Callable[..., Tenant], done: str
-    ) -> HttpResponse:
+    def _change(self, request: HttpRequest, tenant_id: str, service: Callable[..., Tenant], done: str) -> HttpResponse:
         try:
             service(tenant_id=tenant_id)
         except SeoGenError as error:
@@ -291,4 +376,8 @@ class TenantAdmin(ReadOnlyAdmin):
         """Offer the change only if it is possible; the service decides."""
         if not request.user.has_perm("tenants.change_tenant"):
             return False
-        return request.method == "POST" or Tenant.objects.filter(pk=object_id, status=status).exists()
+        return request.method == "POST" or status_of(request, object_id) == status
+
+
+def _budget(amount: Decimal | None) -> str:
+    return _("none") if amount is None else f"{amount.normalize():f}"

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from audit.log.actor import current_actor
 from audit.log.entries import record
+from config.base.approvals import EXPORT, require_approval
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
 from tenants.backup.backup_files import names_of, storage_name
@@ -166,7 +167,7 @@ def backup_make(
 def recorded(
     tenant: Tenant, place: Place, name: str, *, kind: BackupKind, made_as: str, recipient: str
 ) -> Iterator[Backup]:
-    """Record a backup that the block makes; if the block fails, remove the backup and raise `BackupFailed`."""
+    """Record the backup that the block makes; if the block fails, remove the backup and raise `BackupFailed`."""
     backup = _begin(tenant, place, name, kind=kind, made_as=made_as, recipient=recipient)
     try:
         yield backup
@@ -217,6 +218,8 @@ def _name(tenant: Tenant, dump_format: DumpFormat, recipient: str) -> str:
 
 def _begin(tenant: Tenant, place: Place, name: str, *, kind: BackupKind, made_as: str, recipient: str) -> Backup:
     with transaction.atomic(using=CONTROL):
+        if kind == BackupKind.EXPORT:
+            require_approval(EXPORT, tenant.id, {"output": place.path(name), "recipient": recipient})
         backup = Backup.objects.using(CONTROL).create(
             tenant_id=tenant.id,
             identity=tenant.identity,

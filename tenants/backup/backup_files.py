@@ -20,7 +20,7 @@ def storage_name(name: str) -> str:
 
 
 def is_there(backup: Backup) -> bool | None:
-    """Return whether any file of the backup is left, including older versions; None if its location is unreachable."""
+    """Return whether any file of the backup is left, older versions included; None if the location is unreachable."""
     try:
         place = place_at(backup.place)
         return any(place.holds(name) for name in names_of(backup))

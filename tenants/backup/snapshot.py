@@ -35,7 +35,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Account:
-    """What a snapshot contains."""
+    """The contents of a snapshot."""
 
     census: Census
     files: list[FileRef]

@@ -13,6 +13,7 @@ from django.utils.timezone import now
 
 from audit.log.actor import current_actor
 from audit.log.entries import record
+from config.base.approvals import EXPORT, require_approval
 from config.base.databases import CONTROL
 from tenants.files.locations import STANDARD
 from tenants.files.streams import Tally
@@ -46,12 +47,12 @@ def unrecorded(tenant: Tenant, *, kind: BackupKind, made_as: str, recipient: str
 
 
 @contextmanager
-def streaming(tenant: Tenant, kind: BackupKind, target: IO[bytes]) -> Iterator[Tally]:
+def streaming(tenant: Tenant, kind: BackupKind, target: IO[bytes], *, recipient: str = "") -> Iterator[Tally]:
     """Yield the stream to write to; record the output before the block runs, and its digest or failure afterwards.
 
-    So nothing is written without a record. Bytes written before a failure cannot be taken back.
+    This way, nothing is written without a record. Bytes written before a failure cannot be taken back.
     """
-    row = _begin(tenant, kind)
+    row = _begin(tenant, kind, recipient)
     tally = Tally(target)
     try:
         yield tally
@@ -66,9 +67,11 @@ def streaming(tenant: Tenant, kind: BackupKind, target: IO[bytes]) -> Iterator[T
         _audit(f"tenant.{kind}.complete", row, {"sha256": row.sha256})
 
 
-def _begin(tenant: Tenant, kind: BackupKind) -> FileRead:
+def _begin(tenant: Tenant, kind: BackupKind, recipient: str) -> FileRead:
     actor = current_actor()
     with transaction.atomic(using=CONTROL):
+        if kind == BackupKind.EXPORT:
+            require_approval(EXPORT, tenant.id, {"output": STANDARD, "recipient": recipient})
         row = FileRead.objects.using(CONTROL).create(
             place=PLACE,
             name=NAME.format(number=uuid.uuid4()),

@@ -87,6 +87,8 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
             "files": [one for one in files if one["left"] is None],
             "messages": found[ErasurePhase.MESSAGES]["messages"],
             "cache_keys": found[ErasurePhase.MESSAGES]["cache_keys"],
+            # An older release, which had none, may have begun the erasure.
+            "run_summaries": found[ErasurePhase.MESSAGES].get("run_summaries", 0),
         },
         "remains": {
             "audit": _about_audit_log(row),

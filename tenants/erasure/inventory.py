@@ -1,4 +1,4 @@
-"""Find what exists of a tenant, and where, in order to erase it and to verify the erasure later."""
+"""Find everything that belongs to a tenant, and where it is, in order to erase it and to verify the erasure later."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def file_digest(place: Place, name: str) -> str | None:
 
 
 def _catalogued(backups: QuerySet[Backup]) -> set[tuple[str, str]]:
-    """Return (place, name) of every file of the backups, with links followed as in `FileRead`."""
+    """Return (place, name) for every file of the backups, with links resolved as in `FileRead`."""
     return {(_resolved(backup.place), name) for backup in backups for name in names_of(backup)}
 
 

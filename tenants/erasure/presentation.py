@@ -134,8 +134,9 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
     for one in erased.get("files", []):
         yield Fact(_("File that was read"), one["file"], _file_notes(one))
     messages = erased["messages"]
-    yield Fact(_("Queued messages"), _("unknown: the broker does not show them") if messages is None else str(messages))
+    yield Fact(_("Queued messages"), _("unknown: the broker cannot list them") if messages is None else str(messages))
     yield Fact(_("Cache keys"), str(erased["cache_keys"]))
+    yield Fact(_("Run summaries"), str(erased.get("run_summaries", 0)))
 
 
 def _remains(remains: Certificate) -> Iterator[Fact]:
@@ -196,7 +197,7 @@ def _held(remains: Certificate) -> Iterator[Fact]:
     for one in physical["base_backups"]:
         yield Fact(_("Base backup"), one["path"], (_made(one["finished_at"]),))
     if not physical["base_backups"]:
-        yield Fact(_("Base backup"), _("none of server %(server)s contains them") % physical)
+        yield Fact(_("Base backup"), _("no base backup of server %(server)s contains them") % physical)
     yield Fact(
         _("Write-ahead log"),
         _("of server %(server)s, up to segment %(wal_until_segment)s (%(wal_until_lsn)s)") % physical,
@@ -272,7 +273,8 @@ def _file_notes(file: Certificate) -> tuple[str, ...]:
         STREAM: _("It came through a pipe; its source is unknown."),
         CHANGED: _("Another file is in its place now and was left alone."),
     }[file["left"]]
-    checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 unknown: it was not read to the end")
+    unknown = _("sha256 unknown: the file was not read to the end")
+    checksum = _("sha256: %(sha256)s") % file if file["sha256"] else unknown
     return (", ".join(facts), checksum, *([left] if left else []))
 
 
@@ -289,7 +291,7 @@ def _streamed_notes(file: Certificate) -> tuple[str, ...]:
 
 
 def _made(text: str | None) -> str:
-    return _("made %(time)s") % {"time": moment(text)} if text else _("unfinished")
+    return _("made at %(time)s") % {"time": moment(text)} if text else _("unfinished")
 
 
 def exactly(size_bytes: int) -> str:

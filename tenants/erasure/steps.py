@@ -2,10 +2,10 @@
 
 1. record the deletion, and close the tenant in the control database; 2. lock its role out of its database; 3. set a
 restore point in the server's WAL; 4. copy the tenant's audit log into the control database's archive; 5. list what
-exists; 6. erase its storage; 7. erase backups and exports; 8. delete messages and cache keys; 9. drop databases;
-10. drop roles; 11. clean up once more, write the certificate, leave a tombstone. From step 1 on, no one can use the
-tenant, and there is no way back: an interrupted deletion can only be continued. docs/adr/0012-erasure.md explains the
-order.
+exists; 6. erase its storage; 7. erase backups and exports; 8. delete messages, cache keys and the control database's
+summaries of its runs; 9. drop databases; 10. drop roles; 11. clean up once more, write the certificate, leave a
+tombstone. From step 1 on, no one can use the tenant, and there is no way back: an interrupted deletion can only be
+continued. docs/adr/0012-erasure.md explains the order.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from audit.control.models import AuditArchive, ControlAuditLog
 from audit.errors import ArchiveDiffers
 from audit.log.archive import log_archive
 from audit.log.entries import record
+from config.base.approvals import DELETE, require_approval
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
 from tenants.app_hooks import contents
@@ -43,7 +44,7 @@ from tenants.erasure.inventory import (
     storage_held,
 )
 from tenants.erasure_ledger import digest_of
-from tenants.errors import DeletionUnfinished, bare, reason_of
+from tenants.errors import DeletionUnfinished, reason_of
 from tenants.files import tenant_storage
 from tenants.files.locations import PlaceError, place_at
 from tenants.models import (
@@ -88,10 +89,11 @@ def work_of(tenant: Tenant) -> str:
 
 
 def begin(tenant: Tenant, accepts: Sequence[str]) -> Erasure:
-    """Durably record the deletion and close the tenant."""
+    """Durably record the deletion and close the tenant; return the record."""
     assert tenant.server is not None  # checked by `tenant_delete`
     location = parse_location(tenant.database_url)
     with transaction.atomic(using=CONTROL):
+        require_approval(DELETE, tenant.id, approved_arguments(accepts))
         operation = operation_begin(tenant_id=tenant.id, kind=KIND)
         row = Erasure.objects.using(CONTROL).create(
             operation=operation,
@@ -113,6 +115,11 @@ def begin(tenant: Tenant, accepts: Sequence[str]) -> Erasure:
     return row
 
 
+def approved_arguments(accepts: Sequence[str]) -> dict[str, Any]:
+    """Return what a second person approves besides the tenant, if the settings demand one."""
+    return {"accept_audit_loss": AUDIT_LOSS in accepts, "accept_lost_backups": LOST_BACKUPS in accepts}
+
+
 def accept(row: Erasure, accepts: Sequence[str]) -> None:
     """Record what else the operator accepts, so that a deletion that was stopped can continue."""
     new = sorted({*row.accepts, *accepts})
@@ -120,6 +127,7 @@ def accept(row: Erasure, accepts: Sequence[str]) -> None:
         return
     row.accepts = new
     with transaction.atomic(using=CONTROL):
+        require_approval(DELETE, row.tenant_id, approved_arguments(new))
         row.save(using=CONTROL, update_fields=["accepts"])
         audit(row, "tenant.delete", identity=str(row.identity), accepts=new)
 
@@ -160,7 +168,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
 
 
 def _close(server_session: ServerSession, _tenant: Tenant, row: Erasure) -> Found:
-    """Lock the tenant's role out. Open transactions may end first: a worker keeps one open while it writes a file."""
+    """Lock the tenant's role out, but let open transactions finish: a worker keeps one open while it writes a file."""
     server_session.fence(row.database, row.role, GRACE_S)
     return {}
 
@@ -175,7 +183,7 @@ def _mark(server_session: ServerSession, tenant: Tenant, _row: Erasure) -> Found
 
 
 def _require_same_server(server_session: ServerSession, row: Erasure) -> None:
-    """Refuse to continue on a different server, since we would certify that a database is gone without having checked.
+    """Refuse to continue on a different server: we would certify that a database is gone without having checked.
 
     An upgraded server has a new system identifier, but it still has the database and is therefore accepted.
     """
@@ -204,7 +212,7 @@ def _archive(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Fou
             _require_accepted(row, AUDIT_LOSS, reason)
         except ArchiveDiffers as error:
             # For example, because someone inserted entries beforehand; entries cannot be removed.
-            _require_accepted(row, AUDIT_LOSS, bare(error.message))
+            _require_accepted(row, AUDIT_LOSS, error.message)
     elif not _has_log_entry(archive):
         _require_accepted(row, AUDIT_LOSS, _("The control log has no entry for the archived copy of its audit log."))
         archive = None
@@ -256,7 +264,7 @@ def broken_log(number: int) -> str:
 
 
 def _list(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
-    """List everything before anything is removed, so that restarts do not change the certificate."""
+    """List everything before anything is removed, so that an interruption does not change the certificate."""
     return {
         "databases": [asdict(one) for one in databases_held(server_session, tenant.id, row.database)],
         "rows": rows_held(server_session, row.database),
@@ -332,7 +340,11 @@ def _note_erased(backup: Backup) -> None:
 
 
 def _erase_messages(_server_session: ServerSession, tenant: Tenant, _row: Erasure) -> Found:
-    return {"messages": contents().erase_messages(tenant.id), "cache_keys": cache_erase(tenant.id)}
+    return {
+        "messages": contents().erase_messages(tenant.id),
+        "cache_keys": cache_erase(tenant.id),
+        "run_summaries": contents().erase_summaries(tenant.id),
+    }
 
 
 def _drop_databases(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:

@@ -237,19 +237,33 @@ def _known_databases(server: DatabaseServer) -> set[str]:
 def _messages(row: Erasure, check: ErasureCheck) -> Iterator[str]:
     count = contents().count_messages(row.tenant_id)
     if count is None:
-        check.unseen.append(_("The broker does not show its messages; messages about a tenant contain only ids."))
+        check.unseen.append(_("The broker cannot list its messages; messages about a tenant contain only ids."))
     if count:
         yield ngettext(
-            "The broker holds %(count)d message for it.", "The broker holds %(count)d messages for it.", count
+            "The broker still has %(count)d message about the tenant.",
+            "The broker still has %(count)d messages about the tenant.",
+            count,
         ) % {"count": count}
     keys = cached_keys(row.tenant_id)
     if keys:
-        yield ngettext("The cache holds %(count)d key for it.", "The cache holds %(count)d keys for it.", len(keys)) % {
-            "count": len(keys)
-        }
+        yield ngettext(
+            "The cache still has %(count)d of the tenant's keys.",
+            "The cache still has %(count)d of the tenant's keys.",
+            len(keys),
+        ) % {"count": len(keys)}
 
 
-LOOKS = (_certificate, _archived_log, _row, _storage, _backups, _files, _databases, _messages)
+def _summaries(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
+    count = contents().count_summaries(row.tenant_id)
+    if count:
+        yield ngettext(
+            "The control database holds the summary of %(count)d run.",
+            "The control database holds the summaries of %(count)d runs.",
+            count,
+        ) % {"count": count}
+
+
+LOOKS = (_certificate, _archived_log, _row, _storage, _backups, _files, _databases, _messages, _summaries)
 
 
 def _physical(row: Erasure, promised: dict[str, Any], check: ErasureCheck) -> None:
@@ -258,10 +272,14 @@ def _physical(row: Erasure, promised: dict[str, Any], check: ErasureCheck) -> No
     target = check.problems if over else check.remaining
     ids = [one["id"] for one in promised["base_backups"]]
     kept = BaseBackup.objects.using(CONTROL).filter(pk__in=ids).exclude(status=BackupStatus.REMOVED)
-    target += [_("Base backup %(name)s still contains its databases.") % {"name": backup.name} for backup in kept]
+    target += [
+        _("Base backup %(name)s still contains the tenant's databases.") % {"name": backup.name} for backup in kept
+    ]
     place = row.certificate["erased"]["storage"]["place"] if row.certificate else ""
     if place != tenant_storage.place_of(row.tenant_id):
-        check.remaining.append(_("The storage has changed; %(place)s was not checked.") % {"place": place})
+        check.remaining.append(
+            _("The storage setting has changed since the erasure, so %(place)s was not checked.") % {"place": place}
+        )
     server = DatabaseServer.objects.using(CONTROL).filter(pk=promised["server"]).first()
     if server is None:
         check.remaining.append(
@@ -287,7 +305,8 @@ def _superseded(row: Erasure, check: ErasureCheck) -> None:
         if row.rewritten_at is not None:
             backups = backups.filter(started_at__lt=row.rewritten_at)
         check.remaining += [
-            _("Base backup %(name)s may contain old rows of the control database about it.") % {"name": one.name}
+            _("Base backup %(name)s may contain old versions of the control database's rows about the tenant.")
+            % {"name": one.name}
             for one in backups
         ]
         if row.rewritten_segment:
@@ -310,8 +329,8 @@ def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
         count = sum(1 for segment in archive.segments if segment.number <= archive.number(last))
         if count:
             yield ngettext(
-                "%(count)d archived log segment of server %(name)s still contains its changes.",
-                "%(count)d archived log segments of server %(name)s still contain its changes.",
+                "%(count)d archived WAL segment of server %(name)s still contains the tenant's changes.",
+                "%(count)d archived WAL segments of server %(name)s still contain the tenant's changes.",
                 count,
             ) % {"count": count, "name": server.name}
     elif server.wal_restore_command:
@@ -322,8 +341,8 @@ def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
         oldest = server_session.oldest_segment()
         if oldest is not None and oldest[8:] <= last[8:]:
             yield _(
-                "The live WAL of server %(name)s still contains its changes until the server has completed"
-                " its next checkpoints."
+                "The live WAL of server %(name)s still contains the tenant's changes until the"
+                " server has completed its next checkpoints."
             ) % {"name": server.name}
 
 

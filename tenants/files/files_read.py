@@ -105,7 +105,7 @@ def reading_end(place: Place, name: str, *, sha256: str, size_bytes: int) -> Non
 
 
 def holding_proven(given: Given, identity: UUID) -> None:
-    """Record that the files have proven to contain the data of the tenant with this identity."""
+    """Record that the files have been proven to contain the data of the tenant with this identity."""
     for name in given.names:
         _rows(location_of(given.place, name)).filter(holds=None, operation_id=_operation()).update(holds=identity)
 

@@ -47,7 +47,7 @@ class Use(Enum):
 
 
 class PlaceError(TenantError):
-    """A place cannot be written or read now: there is no space or no permission, or S3 is unreachable."""
+    """A place cannot be read or written now: the disk is full, access is denied, or S3 is unreachable."""
 
 
 class MissingFromPlace(PlaceError):
@@ -84,7 +84,7 @@ class Place(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove the file and any partial file of a killed writer; do nothing if neither exists."""
+        """Remove the file and any partial file left by a killed writer; do nothing if neither exists."""
 
     @abstractmethod
     def erase(self, name: str) -> None:
@@ -116,7 +116,7 @@ class Place(ABC):
 
     @abstractmethod
     def require_writable(self, name: str = "") -> None:
-        """Raise `PlaceError` if no file (or none with that name) can be written to the place; leave nothing behind.
+        """Raise `PlaceError` unless a file (of that name, if given) can be written to the place; leave nothing behind.
 
         Call this before asking for confirmation or starting a long operation. Free space is not checked.
         """
@@ -173,7 +173,7 @@ def reason_of_place(error: Exception) -> str:
 
 
 def hint_of_place(error: Exception) -> str:
-    """Return a hint if the error is an S3-compatible server's lack of support for a request, otherwise ""."""
+    """Return a hint if the error means that an S3-compatible server does not support a request, otherwise ""."""
     if not isinstance(error, ClientError) or (
         s3_deletion.status_of(error) != s3_deletion.MALFORMED and not s3_deletion.is_unknown(error)
     ):

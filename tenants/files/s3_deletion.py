@@ -64,7 +64,7 @@ def erase(client: Any, bucket: str, found: Iterable[ObjectVersion]) -> int:
 
 
 def uploads(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """Yield every unfinished upload to a key that starts with `prefix`; none if the server cannot list uploads."""
+    """Yield every unfinished upload to a key that starts with `prefix`; nothing if the server cannot list uploads."""
     try:
         for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
             yield from page.get("Uploads", [])

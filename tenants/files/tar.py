@@ -39,7 +39,7 @@ File = tuple[str, IO[bytes]]
 
 
 class BadArchive(TenantError):
-    """A tar file is damaged, or contains something that it must not contain."""
+    """A tar file is damaged, or contains something that is not allowed."""
 
     code = "backup_archive_corrupt"
 
@@ -61,7 +61,7 @@ class _Member(tarfile.TarInfo):
 
 
 def no_file(name: str) -> BadArchive:
-    return BadArchive(_("The tar file contains %(name)r, which is not a file of a tenant.") % {"name": name})
+    return BadArchive(_("The tar file contains %(name)r, which is not a tenant's file.") % {"name": name})
 
 
 def tar_open(source: IO[bytes]) -> tarfile.TarFile:
@@ -137,9 +137,10 @@ def matching(files: Iterable[File], digests: Mapping[str, str | None]) -> Iterat
 
 
 def extract_all(tar: tarfile.TarFile, target: Path) -> None:
-    """Extract everything below `target`; raise `tarfile.TarError` for a member that would lead out of it.
+    """Extract everything into `target`; raise `tarfile.TarError` for a member that would end up outside it.
 
-    By the standard library's "data" filter if Python has it (3.11.4); before, only files and folders are extracted.
+    Uses the standard library's "data" filter if this Python has it (3.11.4 and newer). Otherwise, extracts only files
+    and folders.
     """
     if hasattr(tarfile, "data_filter"):
         tar.extractall(target, filter="data")
@@ -150,7 +151,7 @@ def extract_all(tar: tarfile.TarFile, target: Path) -> None:
             raise tarfile.ExtractError(f"{member.name!r} is neither a file nor a folder")
         if not (root / member.name).resolve().is_relative_to(root):
             raise tarfile.ExtractError(f"{member.name!r} would be extracted outside the folder")
-        # The file belongs to whoever extracts it, as with the filter.
+        # The file belongs to the extracting user, as with the filter.
         member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
         member.mode &= 0o755
         tar.extract(member, target)

@@ -128,7 +128,7 @@ def refusal_of(tenant_id: str) -> str:
 
 
 def erase_all(tenant_id: str) -> int:
-    """Permanently remove all that `versions_of` yields; return their count. Raises `StorageError`. Safe to repeat."""
+    """Permanently remove everything `versions_of` yields; return the count. Raises `StorageError`. Safe to repeat."""
     prefix, backend = prefix_of(tenant_id), storages[ALIAS]
     with _translated(prefix, Use.REMOVE):
         if isinstance(backend, FileSystemStorage):
@@ -238,7 +238,9 @@ def _translated(path: str, what: Use) -> Iterator[None]:
     except (SuspiciousOperation, UnicodeError) as error:
         raise StorageError(
             _impossible(what) % {"path": path},
-            hint=_("The path comes from a row or file made elsewhere; nothing was changed."),
+            hint=_(
+                "The path comes from a database row or a file that this product did not write; nothing was changed."
+            ),
             code="storage_path_unusable",
         ) from error
     except (OSError, BotoCoreError, ClientError) as error:
@@ -287,7 +289,7 @@ def _replace_file(backend: FileSystemStorage, path: str, content: Content) -> se
 
 
 def _create_file(backend: FileSystemStorage, path: str, content: bytes) -> tuple[bool, set[Path]]:
-    """Like `_replace_file`, but only create the target if it does not exist: creating a hard link is atomic."""
+    """Create the target unless it exists, by a hard link, which is atomic; return (created, folders to flush)."""
     target = Path(backend.path(path))
     if target.exists():
         return False, set()

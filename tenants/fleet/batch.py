@@ -1,4 +1,4 @@
-"""The lock that a migration of tenants holds, and its record. The lock dies with its process; the record stays.
+"""The lock that a batch of tenants holds, and its record. The lock dies with its process; the record stays.
 
 A batch that is `preparing` or `committing` while no one holds the lock was interrupted; `tenants.unfinished` completes
 it or rolls it back.
@@ -6,6 +6,7 @@ it or rolls it back.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,13 +15,20 @@ from django.db.models.functions import Now
 
 from audit.log.actor import current_actor
 from audit.log.entries import record
+from config.base.approvals import COPY_ALL, require_approval
 from config.base.databases import CONTROL
-from tenants.errors import FleetBusy
-from tenants.models import UNFINISHED, BatchStatus, MigrationBatch, Tenant
+from tenants.errors import FleetBusy, TenantNotActive, TenantUnfinished
+from tenants.models import UNFINISHED, BatchKind, BatchStatus, MigrationBatch, Tenant, TenantStatus
 from tenants.operations import advisory_lock
-from tenants.selectors import require_fleet_finished
+from tenants.selectors import operations_unfinished, require_fleet_finished, tenant_get, tenants_existing
 
 FLEET = "seo-gen:fleet"
+CHANGEABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+# How audit entries name a batch: its actions, and the resource.
+NAMES = {
+    BatchKind.MIGRATE: ("tenant.migrate", "migration_batch"),
+    BatchKind.PROMPT_COPY: ("prompt.copy", "prompt_copy"),
+}
 
 
 @contextmanager
@@ -42,7 +50,8 @@ def fleet_shared(*, wait_s: float = 600.0) -> Iterator[None]:
 
 
 def batch_begin(*, tenant_id: str, dry_run: bool, version: str, tenant_count: int) -> MigrationBatch:
-    """Record the batch before any tenant is touched; `tenant_id` is "" for all tenants."""
+    """Record a migration before any tenant is touched; `tenant_id` is "" for all tenants."""
+    details: dict[str, object] = {"to": version, "tenant": tenant_id or "*", "dry_run": dry_run}
     with transaction.atomic(using=CONTROL):
         batch = MigrationBatch.objects.using(CONTROL).create(
             tenant_id=tenant_id,
@@ -50,9 +59,54 @@ def batch_begin(*, tenant_id: str, dry_run: bool, version: str, tenant_count: in
             version=version,
             tenant_count=tenant_count,
             user_id=current_actor().user_id,
+            kind=BatchKind.MIGRATE,
         )
-        _audit("tenant.migrate", batch, {"to": version, "tenant": tenant_id or "*", "dry_run": dry_run})
+        _audit("", batch, details)
     return batch
+
+
+def copy_begin(
+    *,
+    version: str,
+    tenant_count: int,
+    undoes: uuid.UUID | None,
+    details: dict[str, object],
+    to_all: dict[str, object] | None = None,
+) -> MigrationBatch:
+    """Record a copy of prompts before any tenant is touched; `details` are those of its audit entry.
+
+    `to_all` is what a second person approves of a copy to all tenants, if the settings demand one.
+    """
+    with transaction.atomic(using=CONTROL):
+        if to_all is not None:
+            require_approval(COPY_ALL, "", to_all)
+        batch = MigrationBatch.objects.using(CONTROL).create(
+            tenant_id="",
+            version=version,
+            tenant_count=tenant_count,
+            user_id=current_actor().user_id,
+            kind=BatchKind.PROMPT_COPY,
+            undoes=undoes,
+        )
+        _audit("", batch, details)
+    return batch
+
+
+def tenants_for_batch(tenant_ids: Collection[str] | None) -> list[Tenant]:
+    """Return these tenants, or all; raise `UnknownTenant`, `TenantNotActive`, or `TenantUnfinished`.
+
+    Call this with the fleet locked. Suspended tenants take part.
+    """
+    # A tenant that is being erased needs no change, and erasing it can take a long time.
+    living = tenants_existing().exclude(status=TenantStatus.DELETING)
+    tenants = list(living) if tenant_ids is None else [tenant_get(tenant_id) for tenant_id in tenant_ids]
+    unfinished = {operation.tenant_id: operation.kind for operation in operations_unfinished()}
+    for tenant in tenants:
+        if tenant.id in unfinished:
+            raise TenantUnfinished(tenant.id, unfinished[tenant.id])
+        if tenant.status not in CHANGEABLE:
+            raise TenantNotActive(tenant.id, tenant.status)
+    return tenants
 
 
 def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
@@ -68,12 +122,14 @@ def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
         row.decided_at = Now()
         row.save(using=CONTROL, update_fields=["status", "decided_at"])
         if decision == BatchStatus.COMMITTING:
-            _audit("tenant.migrate.commit", batch, {"tenants": _tenants(batch)})
+            _audit(".commit", batch, {"tenants": _tenants(batch)})
     return True
 
 
 def batch_applied(batch: MigrationBatch, *, but: Collection[str]) -> None:
-    """Record that the batch's tenants, except those in `but`, now have its version."""
+    """Record that a migration's tenants, except those in `but`, now have its version."""
+    if batch.kind != BatchKind.MIGRATE:
+        return
     Tenant.objects.using(CONTROL).filter(pk__in=set(_tenants(batch)) - set(but)).update(
         schema_version=batch.version, schema_drift=[], schema_checked_at=Now()
     )
@@ -88,12 +144,13 @@ def batch_end(
             status=status, error="\n".join(problems), timing_ms=timing_ms, finished_at=Now()
         )
         undone = status == BatchStatus.ROLLED_BACK
-        _audit("tenant.migrate.undo" if undone else "tenant.migrate.complete", batch, {"dry_run": batch.dry_run})
+        _audit(".undo" if undone else ".complete", batch, {"dry_run": batch.dry_run})
 
 
 def _tenants(batch: MigrationBatch) -> list[str]:
     return list(batch.tenants.using(CONTROL).values_list("tenant_id", flat=True))
 
 
-def _audit(action: str, batch: MigrationBatch, details: dict[str, object]) -> None:
-    record(using=CONTROL, action=action, resource_type="migration_batch", resource_id=str(batch.pk), details=details)
+def _audit(step: str, batch: MigrationBatch, details: dict[str, object]) -> None:
+    noun, resource = NAMES[BatchKind(batch.kind)]
+    record(using=CONTROL, action=noun + step, resource_type=resource, resource_id=str(batch.pk), details=details)

@@ -26,22 +26,12 @@ UPDATE migration_batch_tenants AS row
 """
 
 
-@dataclass
-class Batch:
-    """State that the phases share, and the data for the report."""
+@dataclass(kw_only=True)
+class Phases:
+    """Announces and times the phases of a batch, and collects its problems."""
 
-    record: MigrationBatch
-    release: Release
-    # Fingerprint of the code at the start of the batch.
-    code: str
-    workers: int
-    lock_timeout_s: float
     on_progress: OnBatchProgress
     timing_ms: dict[str, int] = field(default_factory=dict)
-    jobs: list[Job] = field(default_factory=list)
-    # Keyed by tenant id.
-    prepared: dict[str, Prepared] = field(default_factory=dict)
-    locked_ms: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -58,6 +48,22 @@ class Batch:
         yield one_more
         self.timing_ms[name] = round((time.perf_counter() - begun) * 1000)
 
+
+@dataclass(kw_only=True)
+class Batch(Phases):
+    """State that the phases share, and the data for the report."""
+
+    record: MigrationBatch
+    release: Release
+    # Fingerprint of the code at the start of the batch.
+    code: str
+    workers: int
+    lock_timeout_s: float
+    jobs: list[Job] = field(default_factory=list)
+    # Keyed by tenant id.
+    prepared: dict[str, Prepared] = field(default_factory=dict)
+    locked_ms: dict[str, int] = field(default_factory=dict)
+
     def note_unlocked(self, tenant_id: str) -> None:
         """Record that the tenant's transaction has ended, which released its locks."""
         prepared = self.prepared.get(tenant_id)
@@ -65,7 +71,7 @@ class Batch:
             self.locked_ms[tenant_id] = round((time.perf_counter() - prepared.locked_at) * 1000)
 
     def end(self, status: BatchStatus) -> BatchReport:
-        """Close the record, with each tenant's measurements."""
+        """Close the record, with each tenant's measurements, and return the report."""
         measured = [
             (tenant_id, one.prepared_ms, self.locked_ms.get(tenant_id), one.locks and json.dumps(one.locks))
             for tenant_id, one in self.prepared.items()

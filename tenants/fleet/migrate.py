@@ -7,33 +7,30 @@ every commit eventually succeeds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 
 from django.db import connections, transaction
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from config.base.databases import CONTROL
-from tenants.errors import FleetUnfinished, MigrationFailed, ServerError, TenantNotActive, TenantUnfinished, reason_of
-from tenants.fleet.batch import batch_applied, batch_begin, batch_decide, fleet_lock
+from tenants.errors import FleetUnfinished, MigrationFailed, ServerError, reason_of
+from tenants.fleet.batch import batch_applied, batch_begin, batch_decide, fleet_lock, tenants_for_batch
 from tenants.fleet.batch_jobs import Batch
+from tenants.fleet.check import check_tenants, full_servers
 from tenants.fleet.two_phase import Job, Prepared, end_all, lost, prepare
-from tenants.models import BatchStatus, BatchTenant, MigrationBatch, Tenant, TenantStatus, database_prefix
+from tenants.models import BatchStatus, BatchTenant, MigrationBatch, Tenant
 from tenants.parallel import in_parallel
-from tenants.schema.catalog import named
-from tenants.schema.drift import Group, drift_of, group, note_schemas
-from tenants.schema.inspection import Look, look_at
+from tenants.schema.drift import Group
 from tenants.schema.rehearsal import rehearse
-from tenants.schema.releases import Release, label, release
+from tenants.schema.releases import label, release
 from tenants.schema.template import fingerprint
 from tenants.schema.transactional import untransactional
-from tenants.selectors import operations_unfinished, require_fleet_finished, tenant_get, tenants_existing
+from tenants.selectors import require_fleet_finished
 from tenants.servers.restore_points import restore_point
-from tenants.servers.session import ServerSession
 from tenants.types import BatchReport, OnBatchProgress, ignore_batch_progress
 
-MIGRATABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 WORKERS = 8
 LOCK_TIMEOUT_S = 5.0
 
@@ -58,30 +55,24 @@ def tenant_migrate(
     """
     with fleet_lock():
         require_fleet_finished()
-        tenants = _chosen(tenant_id)
+        tenants = tenants_for_batch([tenant_id] if tenant_id else None)
         code = release()
         record = batch_begin(
             tenant_id=tenant_id or "", dry_run=dry_run, version=code.version, tenant_count=len(tenants)
         )
-        batch = Batch(record, code, fingerprint(), workers, lock_timeout_s, on_progress)
+        batch = Batch(
+            record=record,
+            release=code,
+            code=fingerprint(),
+            workers=workers,
+            lock_timeout_s=lock_timeout_s,
+            on_progress=on_progress,
+        )
         try:
             return _run(batch, tenants)
         except BaseException as error:
             _abandon(batch, error)
             raise
-
-
-def _chosen(tenant_id: str | None) -> list[Tenant]:
-    # A tenant that is being erased needs no new version, and erasing it can take a long time.
-    living = tenants_existing().exclude(status=TenantStatus.DELETING)
-    tenants = [tenant_get(tenant_id)] if tenant_id else list(living)
-    unfinished = {operation.tenant_id: operation.kind for operation in operations_unfinished()}
-    for tenant in tenants:
-        if tenant.id in unfinished:
-            raise TenantUnfinished(tenant.id, unfinished[tenant.id])
-        if tenant.status not in MIGRATABLE:
-            raise TenantNotActive(tenant.id, tenant.status)
-    return tenants
 
 
 def _run(batch: Batch, tenants: Sequence[Tenant]) -> BatchReport:
@@ -106,30 +97,11 @@ def _run(batch: Batch, tenants: Sequence[Tenant]) -> BatchReport:
 def _check(batch: Batch, tenants: Sequence[Tenant]) -> list[Group]:
     """Inspect every tenant; store the findings in the control database, and every problem in the batch."""
     with batch.phase("check", len(tenants)) as one_more:
-        looks, errors = look_at(tenants, work=batch.record.work, workers=batch.workers, on_look=one_more)
-        problems = [*errors, *_histories(batch.release, looks)]
-        try:
-            groups = group(looks, batch.release, work=batch.record.work)
-        except ServerError as error:
-            groups, problems = [], [*problems, error]
-        drift, unread = drift_of(groups, work=batch.record.work)
-        problems += unread
-        for tenant_id, found in drift.items():
-            reason = _("Its schema differs from what its migrations create: %(differences)s.") % {
-                "differences": named(found)
-            }
-            problems.append(MigrationFailed(tenant_id, reason))
-        unknown = {error.tenant_id for error in unread}
-        note_schemas([look for look in looks if look.tenant.id not in unknown], batch.release, drift)
-        batch.problems += sorted(map(str, problems))
+        groups, problems = check_tenants(
+            tenants, code=batch.release, work=batch.record.work, workers=batch.workers, on_look=one_more
+        )
+        batch.problems += problems
     return groups
-
-
-def _histories(code: Release, looks: Sequence[Look]) -> Iterator[MigrationFailed | ServerError]:
-    for look in looks:
-        problem = code.problem(look.history)
-        if problem:
-            yield MigrationFailed(look.tenant.id, problem)
 
 
 def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
@@ -141,7 +113,8 @@ def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
                 _("Migration %(name)s cannot be applied atomically: %(reason)s.")
                 % {"name": label(key), "reason": reason}
             )
-    batch.problems += _full_servers(batch, pending)
+    needed = Counter(look.server for one in pending for look in one.looks)
+    batch.problems += full_servers(needed, work=batch.record.work)
     if batch.problems:
         return
     with batch.phase("rehearse", len(pending)) as one_more:
@@ -155,28 +128,6 @@ def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
             one_more(one.server.name)
     # Busy tenants come last, so that their locks are held for the shortest time.
     batch.jobs.sort(key=lambda job: job.look.tenant.work_seen_at is not None)
-
-
-def _full_servers(batch: Batch, pending: Sequence[Group]) -> Iterator[str]:
-    for server in {one.server for one in pending}:
-        needed = sum(len(one.looks) for one in pending if one.server == server)
-        with ServerSession(server, database_prefix(), batch.record.work) as server_session:
-            try:
-                server_session.require_needed()
-            except ServerError as error:
-                yield str(error)
-                continue
-            maximum, used = server_session.prepared_capacity()
-        if used + needed > maximum:
-            yield ngettext(
-                "Database server %(name)s can hold %(maximum)d prepared transaction (%(used)d in use), but this"
-                " batch needs %(needed)d: set max_prepared_transactions to at least %(wanted)d in its postgresql.conf"
-                " and restart it.",
-                "Database server %(name)s can hold %(maximum)d prepared transactions (%(used)d in use), but this"
-                " batch needs %(needed)d: set max_prepared_transactions to at least %(wanted)d in its postgresql.conf"
-                " and restart it.",
-                maximum,
-            ) % {"name": server.name, "maximum": maximum, "used": used, "needed": needed, "wanted": used + needed}
 
 
 # -- all or nothing ----------------------------------------------------------------------------------------------------

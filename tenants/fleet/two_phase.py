@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TypeVar
 
 from django.db import ProgrammingError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -17,8 +18,9 @@ from django.utils.translation import gettext as _
 from audit.log.entries import record
 from audit.log.safe_search_path import catalog_only
 from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
 from tenants.errors import MigrationFailed, ServerError, reason_of
-from tenants.models import BatchTenant, DatabaseServer, MigrationBatch, database_prefix, parse_gid
+from tenants.models import BatchKind, BatchTenant, DatabaseServer, MigrationBatch, database_prefix, parse_gid
 from tenants.parallel import in_parallel
 from tenants.routing.owner_connection import owner_connection
 from tenants.schema.catalog import catalog_fingerprint, catalog_read, catalog_stamp, differences, named
@@ -28,6 +30,8 @@ from tenants.schema.reference import history_read
 from tenants.schema.releases import Release, label
 from tenants.servers.lock_holders import is_lock_timeout, lock_reason
 from tenants.servers.session import ServerSession
+
+Result = TypeVar("Result")
 
 # SQLSTATE, PostgreSQL manual, appendix A.
 UNDEFINED_OBJECT = "42704"
@@ -40,6 +44,13 @@ SELECT regexp_replace(relation::regclass::text, '^public\\.', ''),
    AND (SELECT relkind FROM pg_catalog.pg_class WHERE oid = relation) IN ('r', 'p', 'v', 'm')
  GROUP BY relation
  ORDER BY 1
+"""
+# Whether the entry that a copy of prompts writes in its prepared transaction was committed.
+COPIED = """
+SELECT EXISTS (
+    SELECT 1 FROM public.audit_logs
+     WHERE action = 'prompt.copy' AND resource_type = 'prompt_copy' AND resource_id = %s
+)
 """
 BLOCKING_MODES = ["AccessExclusiveLock", "ExclusiveLock", "ShareRowExclusiveLock", "ShareLock"]
 
@@ -81,7 +92,7 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
             _execute(connection, f"SET LOCAL lock_timeout = {int(lock_timeout_s * 1000)}")
             if history_read(connection) != job.look.history:
                 raise MigrationFailed(tenant_id, _("Its migrations have changed since it was checked."))
-            _require_untouched(connection, job)
+            _require_untouched(connection, job.look)
             locked_at = time.perf_counter()
             job.script.run(connection, on_step)
             _audit(connection, job, release)
@@ -91,12 +102,39 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
         except MigrationFailed:
             raise
         except Error as error:
-            reason = _reason(job, error, lock_timeout_s)
+            reason = _reason(job.look, error, lock_timeout_s)
             raise MigrationFailed(tenant_id, reason, migration=running) from error
         except Exception as error:  # a data migration's own code: whatever it raises is this tenant's failure
             first = str(error).strip().partition("\n")[0]
             raise MigrationFailed(tenant_id, f"{type(error).__name__}: {first}", migration=running) from error
     return Prepared(_ms_since(begun), locked_at, locks)
+
+
+def prepare_change(
+    look: Look, change: Callable[[str], Result], *, gid: str, work: str, lock_timeout_s: float
+) -> Result:
+    """Make a change of rows in one transaction, as the owner, and prepare it; return what `change(alias)` returns.
+
+    Raises `MigrationFailed`, with nothing changed. As before a migration, the schema must be the one that was checked,
+    so that the change calls only our code.
+    """
+    with owner_connection(look.server, look.database, work) as connection:
+        try:
+            connection.set_autocommit(False)
+            _execute(connection, f"SET LOCAL lock_timeout = {int(lock_timeout_s * 1000)}")
+            if history_read(connection) != look.history:
+                raise MigrationFailed(look.tenant.id, _("Its migrations have changed since it was checked."))
+            _require_untouched(connection, look)
+            with transaction.atomic(using=connection.alias, savepoint=False):
+                result = change(connection.alias)
+            _execute(connection, "PREPARE TRANSACTION %s", gid)
+        except MigrationFailed:
+            raise
+        except SeoGenError as error:
+            raise MigrationFailed(look.tenant.id, str(error)) from error
+        except Error as error:
+            raise MigrationFailed(look.tenant.id, _reason(look, error, lock_timeout_s)) from error
+    return result
 
 
 def end_prepared(server: DatabaseServer, database: str, gid: str, *, commit: bool, work: str) -> bool:
@@ -146,7 +184,7 @@ def end_all(
 
 
 def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> dict[str, str]:
-    """Return {tenant id: sentence} for a committed batch's tenants that were not migrated, except `committed` ones.
+    """Return {tenant id: sentence} for a committed batch's tenants that were not changed, except `committed` ones.
 
     Someone else must have rolled back their prepared transactions. Raises if a database cannot be checked.
     """
@@ -155,7 +193,7 @@ def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> 
         server = DatabaseServer.objects.using(CONTROL).get(pk=row.server)
         try:
             with owner_connection(server, row.database, batch.work) as connection:
-                return not set(row.migrations) <= set(map(label, history_read(connection)))
+                return not _has_arrived(connection, batch, row)
         finally:
             connections[CONTROL].close()
 
@@ -165,9 +203,21 @@ def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> 
         if isinstance(outcome, BaseException):
             raise outcome
         if outcome:
-            reason = _("Someone else rolled back its prepared transaction; migrate it again.")
+            reason = (
+                _("Someone else rolled back its prepared transaction; migrate it again.")
+                if batch.kind == BatchKind.MIGRATE
+                else _("Someone else rolled back its prepared transaction; copy to it again.")
+            )
             problems[row.tenant_id] = str(MigrationFailed(row.tenant_id, reason))
     return problems
+
+
+def _has_arrived(connection: BaseDatabaseWrapper, batch: MigrationBatch, row: BatchTenant) -> bool:
+    if batch.kind == BatchKind.MIGRATE:
+        return set(row.migrations) <= set(map(label, history_read(connection)))
+    with catalog_only(connection), connection.cursor() as cursor:
+        cursor.execute(COPIED, [str(batch.pk)])
+        return bool(cursor.fetchone()[0])
 
 
 def _audit(connection: BaseDatabaseWrapper, job: Job, release: Release) -> None:
@@ -186,8 +236,7 @@ def _audit(connection: BaseDatabaseWrapper, job: Job, release: Release) -> None:
         )
 
 
-def _require_untouched(connection: BaseDatabaseWrapper, job: Job) -> None:
-    look = job.look
+def _require_untouched(connection: BaseDatabaseWrapper, look: Look) -> None:
     if catalog_stamp(connection) != look.stamp and catalog_fingerprint(connection) != look.fingerprint:
         raise MigrationFailed(look.tenant.id, _("Its schema has changed since it was checked."))
 
@@ -207,11 +256,11 @@ def _locks(connection: BaseDatabaseWrapper) -> dict[str, str]:
         return dict(cursor.fetchall())
 
 
-def _reason(job: Job, error: Error, lock_timeout_s: float) -> str:
+def _reason(look: Look, error: Error, lock_timeout_s: float) -> str:
     """Return the database's message or, after a lock timeout, who holds the lock."""
     if not is_lock_timeout(error):
         return reason_of(error)
-    return _("It was busy: %(reason)s.") % {"reason": lock_reason(job.look.server, job.look.database, lock_timeout_s)}
+    return lock_reason(look.server, look.database, lock_timeout_s)
 
 
 def _execute(connection: BaseDatabaseWrapper, query: str, *parameters: str) -> None:

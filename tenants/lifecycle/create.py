@@ -125,7 +125,9 @@ def undo(server_session: ServerSession, tenant: Tenant, operation: TenantOperati
 
 
 def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | None:
-    """Return the interrupted creation of this tenant, if any; reject an id that is taken."""
+    """Return the interrupted creation of this tenant, or None; raise `TenantExists` or `TenantUnfinished` for a taken
+    id.
+    """
     tenant = Tenant.objects.using(CONTROL).select_related("server").filter(pk=tenant_id).first()
     if tenant is None:
         return None

@@ -39,10 +39,10 @@ def tenant_rotate(
 ) -> list[Rotation]:
     """Give the role of the named tenant, or of every tenant, a new password, and reset its limit and settings.
 
-    Sessions that were opened with the old password are ended: idle ones at once, others when they become idle, or after
-    `grace_s` seconds. Prepared transactions of the role are rolled back. A failure is reported in that tenant's outcome
-    and does not stop the others. Raises `UnknownTenant`, and `TenantNotActive` if the named tenant currently has no
-    role.
+    Sessions that were opened with the old password are ended: idle ones immediately, others when they become idle, or
+    after `grace_s` seconds. Prepared transactions of the role are rolled back. A failure is reported in that tenant's
+    outcome and does not stop the others. Raises `UnknownTenant`, and `TenantNotActive` if the named tenant currently
+    has no role.
     """
     tenants = list(tenants_existing().filter(status__in=ROTATED))
     if tenant_id:

@@ -10,8 +10,8 @@ from tenants.models import DatabaseServer, Tenant
 def credentials_rotate() -> int:
     """Re-encrypt the credentials of all servers and tenants; return how many there are.
 
-    All or nothing: one transaction, with the rows locked. Raises `EncryptionKeyError` if there is one that no
-    configured key can decrypt.
+    All or nothing: one transaction, with the rows locked. Raises `EncryptionKeyError` if no configured key can decrypt
+    one of them.
     """
     with transaction.atomic(using=CONTROL):
         count = 0

@@ -1,4 +1,4 @@
-"""A database server's settings besides its address: placement of tenants, and where its WAL is archived."""
+"""A database server's settings other than its address: placement of tenants, and where its WAL is archived."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ServerSettings:
 
 
 def server_settings_save(*, name: str, settings: ServerSettings) -> None:
-    """Save all settings; if this becomes the default server, the previous one is unmarked, which is recorded.
+    """Save all settings. If this becomes the default server, unmark the previous one and record that.
 
     The caller records the changes to this server, in the same transaction.
     """

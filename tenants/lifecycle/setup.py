@@ -14,6 +14,7 @@ from django.db.models import F
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from llm.routing import catalogue_fill
+from tenants.credentials import require_keys
 from tenants.errors import ServerError
 from tenants.models import DatabaseServer, Tenant, database_prefix
 from tenants.schema.template import drop_unused_templates
@@ -29,10 +30,11 @@ MAIN_SERVER = "main"
 def control_setup(*, verbosity: int = 0) -> list[str]:
     """Bring the control database and the servers up to this release; return what is wrong with them. Safe to repeat.
 
-    1. check the rights of the control database's roles and of the main server's administrator; if a needed one is
-    missing, raise `ServerError` without having changed anything; 2. apply the migrations; 3. set up the servers: one
-    that is down is only named in the result; 4. update the catalogue of models.
+    1. check the encryption keys, and the rights of the control database's roles and of the main server's administrator:
+    raise `EncryptionKeyError` or `ServerError` before anything is changed; 2. apply the migrations; 3. set up the
+    servers, and report those that are down; 4. update the catalogue of models.
     """
+    require_keys()
     control_rights_require()
     if settings.TENANT_SERVER_URL:
         require_server_url(settings.TENANT_SERVER_URL)
@@ -125,7 +127,7 @@ def _applied() -> set[str]:
 
 
 def _record_migrations(applied: set[str]) -> None:
-    """Record the applied migrations in the log. Only afterwards, since one of them creates the log."""
+    """Record in the log which migrations were applied. This comes afterwards, since one of them creates the log."""
     if applied:
         details: dict[str, object] = {"migrations": sorted(applied)}
         with transaction.atomic(using=CONTROL):

@@ -79,7 +79,7 @@ def psql_program() -> str:
 def tenant_command(
     *, tenant_id: str | None, command: str, arguments: Sequence[str], on_tenant: Callable[[str], None]
 ) -> dict[str, str]:
-    """Run a Django command in the context of one tenant, or of each active one; return {tenant id: reason} of failures.
+    """Run a Django command in the context of one tenant or of each active one; return {tenant id: reason} for failures.
 
     A command with a `--database` option is given the tenant's alias. Raises `TenantError` if the command does not
     exist.

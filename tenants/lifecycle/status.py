@@ -77,11 +77,11 @@ class Checked:
 
 
 def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> list[TenantHealth]:
-    """Return the health of each tenant, or of the named one. Raises `UnknownTenant`; ill health is not an error.
+    """Return the health of each tenant, or of the named one. Raises `UnknownTenant`; an unhealthy tenant is no error.
 
     With `check`, connect to each, several at a time: as the tenant, to prove that it can be reached, and as the owner,
-    to compare its schema. The comparison is skipped during a migration, whose locks it would wait for. Changes to the
-    tenants' roles are also looked for.
+    to compare its schema. The comparison is skipped during a migration, whose locks it would wait for. Also looks for
+    changes to the tenants' roles.
     """
     tenants = _tenants(tenant_id)
     checked: dict[str, Checked] = {}
@@ -106,7 +106,7 @@ def _with_prepared(health: list[TenantHealth], tenants: Sequence[Tenant], *, che
         return health
     by_id = {tenant.id: found.get(database_of(tenant), []) for tenant in tenants}
     return [
-        replace(one, problem="; ".join(filter(None, [one.problem, *by_id[one.id]]))) if by_id[one.id] else one
+        replace(one, problem=" ".join(filter(None, [one.problem, *by_id[one.id]]))) if by_id[one.id] else one
         for one in health
     ]
 
@@ -118,7 +118,7 @@ def _tenants(tenant_id: str | None) -> list[Tenant]:
 def _unfinished() -> dict[str, str]:
     unfinished = {operation.tenant_id: operation.kind for operation in operations_unfinished()}
     for batch in batches_unfinished():
-        unfinished.update(dict.fromkeys(batch.tenants.values_list("tenant_id", flat=True), "migrate"))
+        unfinished.update(dict.fromkeys(batch.tenants.values_list("tenant_id", flat=True), batch.kind))
     return unfinished
 
 
@@ -158,17 +158,22 @@ def _problems(tenant: Tenant, checked: Checked) -> Iterator[str]:
         yield str(checked.size)
         if isinstance(checked.size, TenantUnreachable) and checked.look:
             yield (
-                _("The owner can connect: `seo-gen tenant rotate --tenant-id %(id)s` gives its role a new password.")
+                _(
+                    "Only the owner can connect. `seo-gen tenant rotate --tenant-id %(id)s` gives the"
+                    " tenant's role a new password."
+                )
                 % subject
             )
     elif checked.problem:
         yield checked.problem
     elif tenant.schema_drift:
-        yield named(tenant.schema_drift)
+        yield _("Its schema differs from what its migrations create: %(differences)s.") % {
+            "differences": named(tenant.schema_drift)
+        }
     if checked.role_changes:
-        yield _("Its role was changed: %(changes)s. `seo-gen tenant rotate --tenant-id %(id)s` resets it.") % {
+        yield _("Its role was changed. %(changes)s `seo-gen tenant rotate --tenant-id %(id)s` resets it.") % {
             **subject,
-            "changes": named(checked.role_changes),
+            "changes": " ".join(checked.role_changes),
         }
     if checked.look and checked.look.large_objects:
         yield _("It contains large objects (%(count)s), which backups leave out.") % {
@@ -181,7 +186,7 @@ def _counted(large_objects: int) -> str:
 
 
 def _sizes(tenants: Sequence[Tenant]) -> dict[str, int | TenantError]:
-    """Connect to each database as its tenant; return its size in bytes, or the error."""
+    """Connect to each database as its tenant; return {tenant id: size in bytes, or the error}."""
     found: dict[str, int | TenantError] = {}
     for tenant, outcome in in_parallel(_size_bytes, tenants, WORKERS):
         if isinstance(outcome, BaseException) and not isinstance(outcome, TenantError):

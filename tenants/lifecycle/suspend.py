@@ -11,9 +11,12 @@ from tenants.operations import tenant_lock
 from tenants.selectors import require_finished, tenant_get
 
 
-def tenant_suspend(*, tenant_id: str) -> Tenant:
-    """Suspend an active tenant; its runs pause where they are. Raises `TenantNotActive` if it is not active."""
-    return _move(tenant_id, TenantStatus.ACTIVE, TenantStatus.SUSPENDED, action="tenant.suspend")
+def tenant_suspend(*, tenant_id: str, reason: str = "") -> Tenant:
+    """Suspend an active tenant; its runs pause where they are. The audit log keeps the reason.
+
+    Raises `TenantNotActive` if it is not active.
+    """
+    return _move(tenant_id, TenantStatus.ACTIVE, TenantStatus.SUSPENDED, action="tenant.suspend", reason=reason)
 
 
 def tenant_resume(*, tenant_id: str) -> Tenant:
@@ -21,7 +24,7 @@ def tenant_resume(*, tenant_id: str) -> Tenant:
     return _move(tenant_id, TenantStatus.SUSPENDED, TenantStatus.ACTIVE, action="tenant.resume")
 
 
-def _move(tenant_id: str, old: TenantStatus, new: TenantStatus, *, action: str) -> Tenant:
+def _move(tenant_id: str, old: TenantStatus, new: TenantStatus, *, action: str, reason: str = "") -> Tenant:
     tenant_get(tenant_id)
     with tenant_lock(tenant_id, action):
         require_finished(tenant_id)
@@ -36,5 +39,11 @@ def _move(tenant_id: str, old: TenantStatus, new: TenantStatus, *, action: str) 
             )
             if not moved:
                 raise TenantNotActive(tenant_id, tenant_get(tenant_id).status)
-            record(using=CONTROL, action=action, resource_type="tenant", resource_id=tenant_id)
+            record(
+                using=CONTROL,
+                action=action,
+                resource_type="tenant",
+                resource_id=tenant_id,
+                details={"reason": reason} if reason else None,
+            )
     return tenant_get(tenant_id)

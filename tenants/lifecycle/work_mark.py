@@ -14,5 +14,5 @@ def mark_working(tenant_id: str) -> None:
 
 
 def clear_working(tenant_id: str, *, seen_at: datetime) -> bool:
-    """Remove the mark if it is still `seen_at`; return False if new work arrived in between."""
+    """Remove the mark made at `seen_at`; return False if newer work has replaced it."""
     return bool(Tenant.objects.using(CONTROL).filter(pk=tenant_id, work_seen_at=seen_at).update(work_seen_at=None))

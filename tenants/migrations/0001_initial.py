@@ -24,13 +24,15 @@ class Migration(migrations.Migration):
                 (
                     "admin_url",
                     tenants.credentials.EncryptedTextField(
-                        help_text="postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE.",
+                        help_text=(
+                            "URL of a role with CREATEDB and CREATEROLE: postgresql://user:password@host:port/postgres."
+                        ),
                         verbose_name="administrator's URL",
                     ),
                 ),
                 ("capacity", models.PositiveIntegerField(blank=True, null=True, verbose_name="capacity (tenants)")),
                 ("is_default", models.BooleanField(db_default=False, default=False, verbose_name="default")),
-                ("is_active", models.BooleanField(db_default=True, default=True, verbose_name="takes new tenants")),
+                ("is_active", models.BooleanField(db_default=True, default=True, verbose_name="accepts new tenants")),
                 (
                     "created_at",
                     models.DateTimeField(

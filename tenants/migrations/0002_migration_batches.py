@@ -127,8 +127,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "tenant of a batch",
-                "verbose_name_plural": "tenants of a batch",
+                "verbose_name": "tenant in a batch",
+                "verbose_name_plural": "tenants in a batch",
                 "db_table": "migration_batch_tenants",
                 "ordering": ["tenant_id"],
                 "constraints": [

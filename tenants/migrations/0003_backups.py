@@ -208,7 +208,7 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="children",
                         to="tenants.basebackup",
-                        verbose_name="continues",
+                        verbose_name="builds on",
                     ),
                 ),
                 (

@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
                         choices=[
                             ("recorded", "recorded"),
                             ("closed", "closed"),
-                            ("marked", "marked in the log of its server"),
+                            ("marked", "marked in the server's WAL"),
                             ("archived", "audit log archived"),
                             ("listed", "listed"),
                             ("storage", "storage erased"),

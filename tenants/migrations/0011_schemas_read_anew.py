@@ -1,6 +1,6 @@
-"""Schemas are described in another form, in which definitions name the schema of each object.
+"""Discard the stored schemas: descriptions now name each object's schema.
 
-What was kept in the old form is forgotten: it is found out again when it is next needed.
+Whatever is needed again is computed at that time.
 """
 
 from django.db import migrations

@@ -94,7 +94,7 @@ class Restore(models.Model):
     scratch = models.TextField(db_default="")
     live = models.TextField(db_default="")
     kept = models.TextField(_("replaced database"), db_default="")
-    # The replaced database is kept for `--undo` until then; None if there is none, or none any more.
+    # The replaced database is kept for `--undo` until then; None if no database was kept, or it is gone.
     kept_until = models.DateTimeField(_("kept until"), null=True)
     # {"lost_runs": […], "orphans": […], …}: differences from the replaced state.
     report = models.JSONField(_("report"), null=True)

@@ -20,7 +20,7 @@ class BaseBackup(models.Model):
     server = models.ForeignKey(DatabaseServer, verbose_name=_("server"), on_delete=models.PROTECT, related_name="+")
     # The backup that it is based on, if it is incremental (PostgreSQL 17 and newer).
     parent = models.ForeignKey(
-        "self", verbose_name=_("continues"), null=True, on_delete=models.PROTECT, related_name="children"
+        "self", verbose_name=_("builds on"), null=True, on_delete=models.PROTECT, related_name="children"
     )
     status = models.TextField(_("status"), choices=BackupStatus, db_default=BackupStatus.RUNNING)
     # An absolute folder or s3://bucket/prefix, and the backup's name in it.

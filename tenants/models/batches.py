@@ -1,4 +1,4 @@
-"""Migrations of many tenants, recorded before they start."""
+"""Changes of many tenants, all or none, recorded before they start."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ class BatchStatus(models.TextChoices):
     ROLLED_BACK = "rolled_back", _("rolled back")
 
 
+class BatchKind(models.TextChoices):
+    """What a batch changes in its tenants' databases."""
+
+    MIGRATE = "migrate", _("migration")
+    # Versions of prompts from one tenant (`prompts.fleet`), or its undo.
+    PROMPT_COPY = "prompt_copy", _("copy of prompts")
+
+
 # A batch in one of these states is running or was interrupted.
 UNFINISHED = (BatchStatus.PREPARING, BatchStatus.COMMITTING, BatchStatus.ROLLING_BACK)
 # The start of our prepared transactions' names.
@@ -31,7 +39,7 @@ GID_PREFIX = "seo-gen:"
 
 
 class MigrationBatch(models.Model):
-    """An all-or-nothing migration of tenants' databases, recorded before it starts, so that `recover` can finish it."""
+    """An all-or-nothing change to tenants' databases, recorded before it starts, so that `recover` can finish it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     status = models.TextField(_("status"), choices=BatchStatus, db_default=BatchStatus.PREPARING)
@@ -40,7 +48,7 @@ class MigrationBatch(models.Model):
     # Prepared like any other, then rolled back on purpose.
     dry_run = models.BooleanField(_("dry run"), db_default=False)
     user_id = models.TextField(_("by"))
-    # The newest migration of each tenant app in the code that runs it.
+    # The newest migration of each tenant app in the code that runs it; for a copy, the versions that are copied.
     version = models.TextField(_("to version"))
     tenant_count = models.IntegerField(_("tenants"), db_default=0)
     # Tenants that had something to apply.
@@ -51,6 +59,9 @@ class MigrationBatch(models.Model):
     started_at = models.DateTimeField(_("started"), db_default=SqlNow())
     decided_at = models.DateTimeField(_("decided"), null=True)
     finished_at = models.DateTimeField(_("finished"), null=True)
+    kind = models.TextField(_("kind"), choices=BatchKind, db_default=BatchKind.MIGRATE)
+    # The copy of prompts that this one undoes.
+    undoes = models.UUIDField(_("undoes"), null=True)
 
     class Meta:
         db_table = "migration_batches"
@@ -72,7 +83,7 @@ class MigrationBatch(models.Model):
     @property
     def work(self) -> str:
         """The name of the batch's sessions on the servers."""
-        return f"migrate {self.pk}"
+        return f"{'migrate' if self.kind == BatchKind.MIGRATE else 'copy'} {self.pk}"
 
     def gid(self, database: str = "") -> str:
         """Return the name of the prepared transaction in a tenant's database; without `database`, the batch's prefix.
@@ -99,11 +110,13 @@ class BatchTenant(models.Model):
     # {"runs": "AccessExclusiveLock"}: the locks that a dry run took.
     locks = models.JSONField(_("locks"), null=True)
     error = models.TextField(_("error"), db_default="")
+    # For a copy of prompts: a list of `prompts.fleet.types.Change` documents, which its undo needs.
+    changes = models.JSONField(_("changes"), null=True)
 
     class Meta:
         db_table = "migration_batch_tenants"
-        verbose_name = _("tenant of a batch")
-        verbose_name_plural = _("tenants of a batch")
+        verbose_name = _("tenant in a batch")
+        verbose_name_plural = _("tenants in a batch")
         ordering = ["tenant_id"]
         constraints = [
             models.UniqueConstraint(fields=["batch", "tenant_id"], name="migration_batch_tenants_once"),

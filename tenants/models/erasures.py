@@ -1,4 +1,4 @@
-"""Erased tenants: what was to be erased, how far it got, and the certificate. The rows are the erasure ledger."""
+"""Erased tenants: what was to be erased, how far the erasure got, and the certificate. The rows are the ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ErasurePhase(models.TextChoices):
 
     RECORDED = "recorded", _("recorded")
     CLOSED = "closed", _("closed")
-    MARKED = "marked", _("marked in the log of its server")
+    MARKED = "marked", _("marked in the server's WAL")
     ARCHIVED = "archived", _("audit log archived")
     LISTED = "listed", _("listed")
     STORAGE = "storage", _("storage erased")

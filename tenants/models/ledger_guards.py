@@ -1,7 +1,7 @@
 """SQL that makes the erasure ledger append-only. The owner runs it once, from a migration, so it must not change.
 
-A running deletion records its progress. What it deletes never changes. Once it is completed, nothing changes, except
-that the removal of old row versions from the control database is recorded once.
+While a deletion is running, it can record its progress, but what it deletes never changes. Once it is completed, only
+one more change is possible: to record, once, that old row versions were removed from the control database.
 """
 
 from typing import LiteralString

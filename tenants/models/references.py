@@ -1,4 +1,4 @@
-"""What tenants' schemas should look like."""
+"""The schemas that tenants' databases should have."""
 
 from __future__ import annotations
 

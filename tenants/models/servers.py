@@ -1,4 +1,4 @@
-"""The PostgreSQL servers that tenants live on, and the prefix of our names there."""
+"""The PostgreSQL servers that tenants live on, and the prefix of our database and role names on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DatabaseServer(models.Model):
     name = models.SlugField(_("name"), primary_key=True, max_length=63)
     admin_url = EncryptedTextField(
         _("administrator's URL"),
-        help_text=_("postgresql://user:password@host:port/postgres of a role with CREATEDB and CREATEROLE."),
+        help_text=_("URL of a role with CREATEDB and CREATEROLE: postgresql://user:password@host:port/postgres."),
     )
     # The password of the role that owns the tenants' tables. The owner's sessions log in as this role, so that nothing
     # that runs in them can gain rights by RESET ROLE. "" until the server has been set up (`tenants.lifecycle.setup`).
@@ -24,7 +24,7 @@ class DatabaseServer(models.Model):
     # None for no limit.
     capacity = models.PositiveIntegerField(_("capacity (tenants)"), null=True, blank=True)
     is_default = models.BooleanField(_("default"), default=False, db_default=False)
-    is_active = models.BooleanField(_("takes new tenants"), default=True, db_default=True)
+    is_active = models.BooleanField(_("accepts new tenants"), default=True, db_default=True)
     created_at = models.DateTimeField(_("created"), db_default=SqlNow(), editable=False)
     # Where the server's write-ahead log is archived, a folder or s3://bucket/prefix: point-in-time restores read it.
     wal_archive = models.TextField(_("WAL archive"), blank=True, default="", db_default="")

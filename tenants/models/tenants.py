@@ -55,6 +55,16 @@ class Tenant(models.Model):
     # Set before a run of this tenant is committed, cleared when no run is unfinished: the sweep visits only marked
     # tenants.
     work_seen_at = models.DateTimeField(null=True, editable=False)
+    # How many of this tenant's steps may run at a time, across all workers; None: RUN_TENANT_CONCURRENCY.
+    max_concurrent_steps = models.PositiveIntegerField(_("steps at a time"), null=True, blank=True)
+    # The most that its calls may cost in a month (UTC), and in each run without a budget of its own, in US dollars;
+    # None: no budget. A worker reads them with the tenant's row, when it enters the tenant's context.
+    monthly_budget_usd = models.DecimalField(
+        _("monthly budget (USD)"), max_digits=15, decimal_places=6, null=True, blank=True
+    )
+    run_budget_usd = models.DecimalField(
+        _("budget per run (USD)"), max_digits=15, decimal_places=6, null=True, blank=True
+    )
     # The newest migration of each tenant app, as last seen in its database (`tenants.schema.releases`); "" if never
     # checked.
     schema_version = models.TextField(_("schema version"), db_default="", editable=False)
@@ -71,6 +81,15 @@ class Tenant(models.Model):
         verbose_name = _("tenant")
         verbose_name_plural = _("tenants")
         ordering = ["id"]
+        permissions = [
+            ("backup_tenant", "Can back up tenants"),
+            ("restore_tenant", "Can restore tenants"),
+            ("export_tenant", "Can export tenants and download exports"),
+            ("copy_tenant", "Can copy tenants"),
+            ("drill_tenant", "Can rehearse restores of tenants"),
+            ("migrate_fleet", "Can migrate the databases of all tenants"),
+            ("approve_operation", "Can approve what others ask for"),
+        ]
         constraints = [
             models.CheckConstraint(condition=models.Q(id__regex=ID_PATTERN), name="tenants_id_is_a_slug"),
             models.CheckConstraint(condition=models.Q(status__in=TenantStatus.values), name="tenants_status_is_known"),

@@ -97,7 +97,7 @@ def chain(backup: BaseBackup) -> list[BaseBackup]:
 
 
 def wal_range(folder: Path) -> WalRange:
-    """Read from a backup's manifest which range of the WAL the backup needs."""
+    """Return the range of the WAL that a backup needs, according to its manifest."""
     ranges = json.loads((folder / MANIFEST).read_text())["WAL-Ranges"]
     # There are several ranges if a standby was promoted during the backup; the last timeline comes first.
     return WalRange(ranges[0]["Timeline"], ranges[-1]["Start-LSN"], ranges[0]["End-LSN"])
@@ -227,7 +227,7 @@ def _copy(backup: BaseBackup, target: Path) -> None:
             raise BaseBackupError(
                 _("The base backup %(path)s cannot be copied: %(reason)s.")
                 % {"path": source, "reason": error.args[0][0][2]},
-                hint=_("Make room in SEO_GEN_HOME."),
+                hint=_("Free up space in SEO_GEN_HOME."),
                 code="base_backup_not_copied",
             ) from error
         return

@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Now
 
 from config.base.databases import CONTROL
+from tenants.app_hooks import contents
 from tenants.models import Backup, BatchTenant, Erasure, MigrationBatch, Restore, Tenant, TenantOperation
 
 # Tables that may have held a tenant's name or data (`tenants.erasure.steps`).
@@ -38,7 +39,7 @@ def superseded_remove() -> bool:
         return True
     with closing(connections[OWNER if OWNER in connections else CONTROL]) as connection:
         try:
-            if not all(_rewritten(connection, model._meta.db_table) for model in MODELS):
+            if not all(_rewritten(connection, table) for table in _tables()):
                 return False
         except OperationalError as error:
             if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
@@ -46,6 +47,10 @@ def superseded_remove() -> bool:
             return False
     Erasure.objects.using(CONTROL).filter(pk__in=erased).update(rewritten_at=Now(), rewritten_segment=_segment())
     return True
+
+
+def _tables() -> list[str]:
+    return [*(model._meta.db_table for model in MODELS), *contents().control_tables()]
 
 
 def _rewritten(connection: BaseDatabaseWrapper, table: str) -> bool:

@@ -89,7 +89,7 @@ def _forget_restore_points(server: DatabaseServer) -> None:
 
 
 def _first_needed(server: DatabaseServer, place: Place, archive: Archive) -> int:
-    """Return the number of the oldest base backup's first segment; without base backups, of the first unexpired one."""
+    """Return the number of the first segment that a base backup needs; without base backups, the first unexpired."""
     kept = [archive.number_of(backup.start_lsn) for backup in completed(server)]
     if kept:
         return min(kept)

@@ -65,7 +65,7 @@ def recovered_server(
 
 
 def require_reachable(server: DatabaseServer, target: Target) -> None:
-    """Raise what `recovered_server` would raise, as far as can be checked without copying anything."""
+    """Run the checks of `recovered_server` that need no copying, and raise what they raise."""
     live = _live_facts(server)
     _require_means(_base_backup(server, target, live.now if live else datetime.now(UTC)))
 

@@ -197,7 +197,7 @@ def _raised(said: list[str]) -> dict[str, str]:
 def _reason(said: list[str]) -> str:
     """Return PostgreSQL's own message: the error that made it stop, or its last line."""
     telling = [line for line in said if re.match(r"(FATAL|PANIC|WARNING):", line)] or said[-1:]
-    return re.sub(r"^\w+:\s+", "", telling[0]).rstrip(".") if telling else _("it left no message")
+    return re.sub(r"^\w+:\s+", "", telling[0]).rstrip(".") if telling else _("PostgreSQL logged no message")
 
 
 def _contains(said: list[str], *phrases: str) -> bool:

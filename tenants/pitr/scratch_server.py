@@ -1,4 +1,4 @@
-"""A temporary PostgreSQL server, started in its own folder from a base backup, only to be read, and then removed.
+"""A temporary PostgreSQL server, started in its own folder from a base backup, and removed once it has been read.
 
 <home>/recovery/<work>/             owned and locked by the recovering process
                           data/     the data directory
@@ -267,7 +267,7 @@ class ScratchServer:
 
 
 def _socket_folder() -> Path:
-    """Create a private folder whose path is short enough for a socket."""
+    """Create a private folder whose path is short enough for a socket, and return the path."""
     name = f"/.s.PGSQL.{PORT}"
     for parent in (tempfile.gettempdir(), "/tmp", "/run"):
         if os.access(parent, os.W_OK):

@@ -47,7 +47,10 @@ def _require_usable(command: str) -> None:
     placeholders = _PLACEHOLDER.findall(command)
     if not {"f", "p"} <= set(placeholders) or set(placeholders) - {"f", "p", "r", "%"}:
         raise ServerError(
-            _("The restore command must contain %f (the wanted file) and %p (its target path), and otherwise only %r."),
+            _(
+                "The restore command must contain %f (the requested file) and %p (its target path)."
+                " The only other placeholder allowed is %r."
+            ),
             hint=_('For example: pgbackrest --stanza=main archive-get %f "%p".'),
             code="restore_command_invalid",
         )

@@ -123,7 +123,7 @@ def _state(backup: BaseBackup, after: BaseBackup | None, archive: Archive | None
 
 
 def _earliest(states: Sequence[BaseBackupState]) -> datetime | None:
-    """Return the finishing time of the oldest base backup after which no segments are missing."""
+    """Return when the oldest base backup finished after which no segments are missing; None if there is none."""
     earliest = None
     for state in reversed(states):
         if state.missing_wal:
@@ -139,7 +139,9 @@ def _latest(
     archive: Archive | None,
     problems: list[str],
 ) -> datetime | None:
-    """Return the server's current time if its WAL is being archived, otherwise the newest archived commit's time."""
+    """Return the server's current time if its WAL is being archived, else the newest archived commit's; None if
+    unknown.
+    """
     if facts is not None:
         return facts.now
     newest = list(completed(server))[-1:]
@@ -185,7 +187,7 @@ def _about_backups(
             }
     newest = list(completed(server))[-1:]
     if newest and facts and newest[0].system_identifier != facts.system_identifier:
-        yield _("Its base backups are of another PostgreSQL cluster, which was at this address before.")
+        yield _("Its base backups are of another PostgreSQL cluster, which was previously at this address.")
     failed = BaseBackup.objects.using(CONTROL).filter(server=server, status=BackupStatus.FAILED).first()
     if failed and (not newest or failed.started_at > newest[0].started_at):
         yield _("The last base backup failed: %(reason)s") % {"reason": failed.error}

@@ -148,7 +148,7 @@ def _local(place: Place, name: str) -> Iterator[Path]:
 
 
 def segment_of(name: str, segment_bytes: int) -> Segment:
-    """Parse a segment's name."""
+    """Parse the name of a segment that is `segment_bytes` long."""
     timeline, high, low = (int(name[start : start + 8], 16) for start in (0, 8, 16))
     return Segment(high * (2**32 // segment_bytes) + low, timeline, name)
 

@@ -1,4 +1,4 @@
-"""Check WAL before it is replayed: replaying it must not write outside the data directory of the server that does so.
+"""Check WAL before it is replayed: replaying it must not write outside the replaying server's data directory.
 
 A tablespace is a folder outside the data directory, at its path on the server that wrote the WAL. If a tablespace was
 created after the base backup, replaying its WAL on the same machine would write to the live server's own files and
@@ -56,7 +56,7 @@ class LogCheck:
         self._last: dict[int, Path] = {}
 
     def of_folder(self, pg_wal: Path) -> Tablespace | None:
-        """Check the WAL inside a base backup; return the first record that names a tablespace.
+        """Check the WAL inside a base backup; return the first record that names a tablespace, or None.
 
         Raises `ToolError` if pg_waldump cannot read the WAL, as does `of_segment`.
         """
@@ -68,7 +68,7 @@ class LogCheck:
         return None
 
     def of_segment(self, path: Path, name: str) -> Tablespace | None:
-        """Check one segment, and any record that continues into it from the previous segment."""
+        """Check one segment, with records that continue into it from the previous one; returns as `of_folder` does."""
         size = path.stat().st_size
         number = segment_of(name, size).number if size else 0
         before = [tails[number - 1] for tails in (self._given, self._last) if number - 1 in tails]

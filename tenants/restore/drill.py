@@ -41,7 +41,7 @@ def tenant_drill(
 ) -> DrillReport:
     """Restore the tenant into a scratch database, drop that database, and return how long each step took.
 
-    The source is the given backup or time. The default is the present moment if the server has a base backup, and
+    The source is the given backup or time. The default is the current time if the server has a base backup, and
     otherwise the newest backup. The tenant is not changed. Raises `TenantError` if the restore fails.
     """
     tenant = tenant_get(tenant_id)

@@ -58,7 +58,7 @@ class LoadGuard:
         self._processes.append(process)
 
     def counted(self, source: IO[bytes]) -> IO[bytes]:
-        """Wrap the stream so that each byte read counts as progress."""
+        """Return the stream, wrapped so that each byte read counts as progress."""
         return cast(IO[bytes], _Counted(source, self))
 
     def advance(self, count: int) -> None:

@@ -29,8 +29,10 @@ def tenant_orphans(*, tenant_id: str, remove: bool = False) -> list[StoredObject
         tenant = tenant_get(tenant_id)
         if tenant.status not in RESTORABLE:
             raise TenantNotActive(tenant.id, tenant.status)
+        # List the files first: those of a run that begins meanwhile are then either not listed or known.
+        present = list(objects_of(tenant.id))
         known, working = _known(tenant)
-        found = [one for one in objects_of(tenant.id) if one.path not in known and not _belongs(one.path, working)]
+        found = [one for one in present if one.path not in known and not _belongs(one.path, working)]
         if remove and found:
             _remove(tenant, found)
     return found

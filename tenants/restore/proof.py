@@ -110,7 +110,7 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
             strangers = _strangers(connection)
             if strangers and not expected.admits_drift:
                 raise Unfit(
-                    _("The backup holds objects that no migration creates: %(objects)s.")
+                    _("The backup contains objects that no migration creates: %(objects)s.")
                     % {"objects": named(strangers)},
                     code="backup_holds_foreign_objects",
                 )
@@ -161,13 +161,15 @@ def _strangers(connection: BaseDatabaseWrapper) -> list[str]:
 
 def _require_identity(owner: tuple[str, UUID] | None, expected: Expected) -> None:
     if owner is None:
-        raise Unfit(_("The backup does not hold a tenant's database."), code="backup_not_recognized")
+        raise Unfit(_("The backup does not contain a tenant's database."), code="backup_not_recognized")
     tenant_id, identity = owner
     if tenant_id != expected.tenant_id:
-        raise Unfit(_("The backup is of tenant %(other)s.") % {"other": tenant_id}, code="backup_of_another_tenant")
+        raise Unfit(
+            _("The backup belongs to tenant %(other)s.") % {"other": tenant_id}, code="backup_of_another_tenant"
+        )
     if identity != expected.identity:
         raise Unfit(
-            _("The backup is of another tenant with the same id (identity %(found)s, not %(wanted)s).")
+            _("The backup belongs to another tenant with the same id (identity %(found)s, not %(wanted)s).")
             % {"found": identity, "wanted": expected.identity},
             code="backup_of_another_tenant",
         )
@@ -211,8 +213,8 @@ def _require_chain(connection: BaseDatabaseWrapper, census: Census, source: Sour
 def _require_paths(connection: BaseDatabaseWrapper, expected: Expected) -> None:
     """Require that rows refer only to the tenant's own files.
 
-    Our own backups are exempt; for them, the report lists such a file as missing (`tenants.restore.reconcile`).
-    Otherwise anyone who can write to a tenant's tables could make its backups impossible to restore.
+    Our own backups are exempt; for them, the report lists such a file as missing (`tenants.restore.reconcile`). If they
+    were checked too, anyone who can write to a tenant's tables could make its backups impossible to restore.
     """
     found = contents().foreign_path(connection, expected.tenant_id)
     if found is not None:

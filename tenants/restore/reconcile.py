@@ -25,7 +25,7 @@ NAMED = 1000
 def reconcile(
     tenant: Tenant, server: DatabaseServer, row: Restore, *, age_identity_file: str | None = None
 ) -> dict[str, object]:
-    """Bring back files, and return the report's lists of runs and files. Safe to repeat.
+    """Bring back files, rebuild the runs' summaries, and return the report's lists of runs and files. Safe to repeat.
 
     Runs: lost runs are only in the replaced state, returned runs only in the restored state, and changed runs have
     different statuses in the two. Files: an orphan (newer than the restored state, or left over) is a file that no row
@@ -37,6 +37,7 @@ def reconcile(
     with owner_connection(server, row.live, work) as connection:
         files = list(contents().files(connection.alias))
         dropped = contents().drop_messages(tenant.id, connection.alias)
+        contents().summarize(tenant.id, connection.alias)
         # If the live database was gone, none was kept; if it was damaged, the kept one cannot be read.
         with suppress(Error), owner_connection(server, row.kept, work) as replaced:
             runs = contents().compare(connection.alias, replaced.alias)
@@ -69,7 +70,7 @@ def _is_whole(file: FileRef) -> bool:
 
 
 def _from_backup(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identity_file: str | None) -> list[str]:
-    """Restore files from the backup's tar file, if it has a readable one; set the current files aside."""
+    """Restore files from the backup's tar file, if readable, setting the current ones aside; return their paths."""
     try:
         file = backup_find(row.source, age_identity_file)
     except TenantError:
@@ -87,7 +88,7 @@ def _from_backup(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identi
 
 
 def _from_kept(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]:
-    """Restore files that earlier restores set aside; undoing a restore needs these files."""
+    """Restore files that earlier restores set aside, which an undo needs; return their paths."""
     digests = {one.path: one.digest for one in wanted if is_beneath(tenant.id, one.path)}
     put = []
     for stored in list(objects_of(tenant.id, kept=True)):

@@ -116,7 +116,7 @@ def _file(tenant: Tenant, backup_file: str, age_identity_file: str | None) -> Ba
     file = backup_find(backup_file, age_identity_file)
     if file.manifest and file.manifest.tenant_id != tenant.id:
         raise TenantError(
-            _("The backup is of tenant %(other)s.") % {"other": file.manifest.tenant_id},
+            _("The backup belongs to tenant %(other)s.") % {"other": file.manifest.tenant_id},
             code="backup_of_another_tenant",
         )
     return file

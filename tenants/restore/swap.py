@@ -60,7 +60,7 @@ def is_swapped(server_session: ServerSession, row: Restore) -> bool:
 
 
 def reopen(server_session: ServerSession, tenant: Tenant) -> None:
-    """Let the tenant's role connect to its old database again."""
+    """Allow the tenant's role to connect to its old database again."""
     location = parse_location(tenant.database_url)
     server_session.open_to(location.database, location.role)
 
@@ -79,7 +79,9 @@ def back_to_work(tenant: Tenant, **changes: object) -> None:
 def _bind(
     server_session: ServerSession, tenant: Tenant, row: Restore, replaced: ChainHead | None, work: str
 ) -> dict[str, object]:
-    """Record both chains' heads in the new database, so that a restore can be told from an unauthorized rollback."""
+    """Record both chains' heads in the new database, so that a restore can be distinguished from an unauthorized
+    rollback.
+    """
     with (
         owner_connection(server_session.server, row.scratch, work) as connection,
         transaction.atomic(using=connection.alias),

@@ -1,4 +1,4 @@
-"""What restore and undo share: the record, the swap, and the recovery of an interrupted operation.
+"""Shared by restore and undo: the record, the swap, and the recovery of an interrupted operation.
 
 The phase (`tenants.models.RestorePhase`) says what is durable. `building`: nothing has been replaced, so recovery
 undoes the operation. `swapping`: the names of the databases show whether the swap happened. `serving`: the swap
@@ -98,7 +98,7 @@ def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
     if runs:
         raise RestoreRefused(
             tenant.id,
-            _("Runs are still running: %(runs)s.") % {"runs": ", ".join(runs[:5])},
+            _("Runs are still in progress: %(runs)s.") % {"runs": ", ".join(runs[:5])},
             hint=_("Wait for them, or pass --stop-runs. The tenant's database is unchanged."),
             code="runs_at_work",
         )

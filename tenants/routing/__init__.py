@@ -1,1 +1,1 @@
-"""Which tenant is active, and the connection to its database."""
+"""Keep track of the active tenant, and connect to its database."""

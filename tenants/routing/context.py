@@ -29,8 +29,8 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
     """Make a tenant the active one inside the block, and yield its database alias.
 
     The tenant's row is read again on entry, so changes by other processes (suspend, move, restore, erase) take effect
-    at once. Raises `UnknownTenant`, or `TenantNotActive` if the status is not in `statuses`, and `TenantLocked` if the
-    block times out waiting for a lock in the tenant's database. May be reused and nested, with the same tenant or
+    immediately. Raises `UnknownTenant`, or `TenantNotActive` if the status is not in `statuses`, and `TenantLocked` if
+    the block times out waiting for a lock in the tenant's database. May be reused and nested, with the same tenant or
     another. A new thread starts without a tenant: enter the context inside it.
     """
 
@@ -70,7 +70,13 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
         if status not in self._statuses:
             raise TenantNotActive(tenant.id, status)
         pool.use_tenant(tenant)
-        return ActiveTenant(id=tenant.id, alias=tenant.alias, identity=tenant.identity)
+        return ActiveTenant(
+            id=tenant.id,
+            alias=tenant.alias,
+            identity=tenant.identity,
+            monthly_budget_usd=tenant.monthly_budget_usd,
+            run_budget_usd=tenant.run_budget_usd,
+        )
 
     def _push(self, tenant: ActiveTenant) -> str:
         self._entered.append(active.push(tenant))

@@ -1,4 +1,4 @@
-"""Requests to a tenant's site: /t/<id>/… is served in that tenant's context, to staff only."""
+"""Requests to a tenant's site: /t/<id>/… is served in that tenant's context, to staff who may see the tenant."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, Str
 from django.shortcuts import render
 
 from config.base.errors import SeoGenError
+from tenants.access.visible import sees_tenant, still_sees_tenant
 from tenants.errors import (
     TenantConnectionsExhausted,
     TenantIdentityMismatch,
@@ -37,7 +38,8 @@ STATUS_OF_ERROR: dict[type[SeoGenError], HTTPStatus] = {
 class TenantMiddleware:
     """Serve /t/<id>/… from the tenant's URLs, with the tenant active until the last byte of the response.
 
-    Only staff can learn which tenants exist. An error that a person can act on becomes a page with its message.
+    Someone who may not see a tenant gets the page of a tenant that does not exist, whatever the tenant's state. An
+    error that a person can act on becomes a page with its message.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -50,6 +52,8 @@ class TenantMiddleware:
         if not (request.user.is_active and request.user.is_staff):
             return redirect_to_login(request.get_full_path(), control_url("admin:login"))
         tenant_id, path = found
+        if not sees_tenant(request.user, tenant_id):
+            return error_page(request, UnknownTenant(tenant_id))
         if path in ("", "/"):
             return HttpResponseRedirect(tenant_url(tenant_id, "admin:index"))
         try:
@@ -58,7 +62,9 @@ class TenantMiddleware:
             return error_page(request, error)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
-        """Return the response for a view that failed, for example because it lost the tenant's database."""
+        """Return an error page if the view raised a `SeoGenError`, as when it lost the tenant's database; otherwise
+        None.
+        """
         return error_page(request, exception) if isinstance(exception, SeoGenError) else None
 
     def _respond(self, request: HttpRequest, tenant_id: str, path: str) -> HttpResponseBase:
@@ -67,7 +73,7 @@ class TenantMiddleware:
             request.urlconf = TENANT_URLCONF
             response = self.get_response(request)
         if isinstance(response, StreamingHttpResponse) and not response.is_async:
-            response.streaming_content = _streamed(tenant_id, iter(response))
+            response.streaming_content = _streamed(tenant_id, request.user.pk, iter(response))
         return response
 
 
@@ -83,13 +89,15 @@ def _serving(tenant_id: str) -> Iterator[None]:
         yield
 
 
-def _streamed(tenant_id: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield each chunk, produced inside the tenant's context.
+def _streamed(tenant_id: str, user_id: int | None, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield each chunk, produced inside the tenant's context, for as long as the user may see the tenant.
 
     The context is entered for each chunk: between two chunks the server's thread serves other requests, and a generator
     that kept a context variable set across a `yield` would set it for them too.
     """
     while True:
+        if not still_sees_tenant(user_id, tenant_id):
+            raise UnknownTenant(tenant_id)
         with _serving(tenant_id):
             chunk = next(chunks, None)
         if chunk is None:

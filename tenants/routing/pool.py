@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tenants.models import Tenant
 
 ENGINE = "tenants.routing.backend"
+# A step uses its connection for a few milliseconds at a time, and opening one takes longer than that.
+EVICTION_WAIT_S = 0.1
 
 
 def use_tenant(tenant: Tenant) -> None:
@@ -36,6 +38,7 @@ def use_tenant(tenant: Tenant) -> None:
         return
     config = connection_settings(tenant)
     config.update(ENGINE=ENGINE, CONN_MAX_AGE=0, TENANT_ID=tenant.id, IDENTITY=tenant.identity, GENERATION=generation)
+    config.update(CONNECTION_VERSION=tenant.connection_version)
     return_connection(tenant.alias)
     add_alias(tenant.alias, config)
     # Must come last: connections that other threads return from now on have an older generation, so `take_back` closes
@@ -71,8 +74,18 @@ def generation_of(alias: str) -> str | None:
     return config["GENERATION"] if config else None
 
 
+def version_of(alias: str) -> int | None:
+    """Return the `connection_version` that the tenant's row had when this thread's connection was made for it.
+
+    If the row has another one by now, the connection may lead to a database that was replaced. None for a connection
+    as the owner (`tenants.routing.owner_connection`), which no row governs.
+    """
+    version: int | None = connections[alias].settings_dict.get("CONNECTION_VERSION")
+    return version
+
+
 def return_connection(alias: str) -> None:
-    """Return this thread's connection to the pool. A connection inside a transaction is closed, not pooled."""
+    """Put this thread's connection back into the pool. A connection inside a transaction is closed, not pooled."""
     if alias in connections.settings:
         connections[alias].close()
         del connections[alias]
@@ -88,35 +101,44 @@ class Idle:
     connection: Any
 
 
-class TenantConnectionPool:
-    """The open tenant connections of one process: at most `maximum`, in use and idle together.
+@dataclass(frozen=True)
+class InUse:
+    """A connection that a thread uses."""
 
-    `acquire` takes the tenant's warm connection or opens one. At the limit it closes the least recently used idle one;
-    if all are in use, it waits up to `wait_s` seconds, then raises `TenantConnectionsExhausted`.
+    alias: str
+    # Frees the place if the thread drops the connection without returning it.
+    finalizer: weakref.finalize[Any, Any]
+
+
+class TenantConnectionPool:
+    """The open tenant connections of one process: at most TENANT_CONNECTIONS_MAX, in use and idle together.
+
+    `acquire` takes the tenant's warm connection or opens one. At the limit it closes the least recently used idle one,
+    though not before it has waited EVICTION_WAIT_S for a connection of the same tenant, if another thread uses one. If
+    all are in use, it waits up to TENANT_CONNECTION_WAIT_S, then raises `TenantConnectionsExhausted`.
     """
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._idle: list[Idle] = []
-        self._in_use: dict[int, weakref.finalize[Any, Any]] = {}
+        self._in_use: dict[int, InUse] = {}
         self._opening = 0
 
     def acquire(self, alias: str, generation: str, open_connection: Callable[[], Any]) -> Any:
         """Return a driver connection to `alias` that no other thread uses."""
-        warm = self._take(alias, generation)
+        warm = self._take_or_reserve(alias, generation)
         if warm is not None:
             return warm
-        self._make_room(alias)
         try:
             connection = open_connection()
         except BaseException:
             with self._condition:
                 self._opening -= 1
-                self._condition.notify()
+                self._condition.notify_all()
             raise
         with self._condition:
             self._opening -= 1
-            self._mark_in_use(connection)
+            self._mark_in_use(alias, connection)
         return connection
 
     def take_back(self, alias: str, generation: str, connection: Any, *, reusable: bool) -> None:
@@ -131,10 +153,11 @@ class TenantConnectionPool:
             self._forget(connection)
 
     def _forget(self, connection: Any) -> None:
-        finalizer = self._in_use.pop(id(connection), None)
-        if finalizer is not None:
-            finalizer.detach()
-        self._condition.notify()
+        used = self._in_use.pop(id(connection), None)
+        if used is not None:
+            used.finalizer.detach()
+        # All of them: those waiting for this tenant's connection, and those waiting for a place.
+        self._condition.notify_all()
 
     def discard(self, alias: str) -> None:
         """Close every idle connection to `alias`."""
@@ -157,40 +180,50 @@ class TenantConnectionPool:
     def _count(self) -> int:
         return len(self._idle) + len(self._in_use) + self._opening
 
-    def _take(self, alias: str, generation: str) -> Any | None:
+    def _take_or_reserve(self, alias: str, generation: str) -> Any | None:
+        """Return a warm connection; or reserve a place for a new one, and return None."""
+        started, evicted = time.monotonic(), []
         with self._condition:
-            for index in range(len(self._idle) - 1, -1, -1):
-                idle = self._idle[index]
-                if idle.alias == alias and idle.generation == generation:
-                    del self._idle[index]
-                    self._mark_in_use(idle.connection)
-                    return idle.connection
-        return None
-
-    def _make_room(self, alias: str) -> None:
-        """Reserve a place within the limit."""
-        deadline = time.monotonic() + settings.TENANT_CONNECTION_WAIT_S
-        evicted = []
-        with self._condition:
-            while self._count() >= settings.TENANT_CONNECTIONS_MAX:
-                if self._idle:
+            while (warm := self._take(alias, generation)) is None:
+                if self._count() < settings.TENANT_CONNECTIONS_MAX:
+                    self._opening += 1
+                    break
+                waited_s, patience_s = time.monotonic() - started, self._patience_s(alias)
+                if self._idle and waited_s >= patience_s:
                     evicted.append(self._idle.pop(0))
-                elif not self._condition.wait(timeout=max(0.0, deadline - time.monotonic())):
+                elif waited_s >= settings.TENANT_CONNECTION_WAIT_S:
                     raise TenantConnectionsExhausted(alias, settings.TENANT_CONNECTIONS_MAX)
-            self._opening += 1
+                else:
+                    limit_s = patience_s if self._idle else settings.TENANT_CONNECTION_WAIT_S
+                    self._condition.wait(limit_s - waited_s)
         for idle in evicted:
             idle.connection.close()
+        return warm
 
-    def _mark_in_use(self, connection: Any) -> None:
+    def _take(self, alias: str, generation: str) -> Any | None:
+        for index in range(len(self._idle) - 1, -1, -1):
+            idle = self._idle[index]
+            if idle.alias == alias and idle.generation == generation:
+                del self._idle[index]
+                self._mark_in_use(alias, idle.connection)
+                return idle.connection
+        return None
+
+    def _patience_s(self, alias: str) -> float:
+        """Return how long to wait before closing another tenant's idle connection."""
+        is_used = any(used.alias == alias for used in self._in_use.values())
+        return min(EVICTION_WAIT_S, settings.TENANT_CONNECTION_WAIT_S) if is_used else 0.0
+
+    def _mark_in_use(self, alias: str, connection: Any) -> None:
         # A thread that ends without leaving its context drops the connection; the finalizer then frees its place.
         finalizer = weakref.finalize(connection, self._dropped, id(connection))
         finalizer.atexit = False
-        self._in_use[id(connection)] = finalizer
+        self._in_use[id(connection)] = InUse(alias, finalizer)
 
     def _dropped(self, key: int) -> None:
         with self._condition:
             self._in_use.pop(key, None)
-            self._condition.notify()
+            self._condition.notify_all()
 
 
 pool = TenantConnectionPool()

@@ -1,1 +1,1 @@
-"""What a tenant's database should look like, what it does look like, and how migrations change it."""
+"""The schema that a tenant's database should have, the schema that it has, and how migrations change it."""

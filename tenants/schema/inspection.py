@@ -1,4 +1,4 @@
-"""Inspect tenants before any change: can each be reached, is it intact, and which migrations are pending."""
+"""Inspect tenants before any change: whether each is reachable and intact, and which migrations are pending."""
 
 from __future__ import annotations
 
@@ -138,11 +138,11 @@ def _closed(door: Door | None, tenant: Tenant) -> str:
     elif not door.has_login:
         problem = _("Its role %(database)s does not exist or cannot log in.")
     elif not door.may_connect:
-        problem = _("Its role %(database)s may not connect to its database.")
+        problem = _("Its role %(database)s is not allowed to connect to its database.")
     elif not door.in_group:
         problem = _("Its role %(database)s has lost the privileges of the tenants' group role.")
     elif door.others:
-        problem = _("Other roles may connect to its database: %(others)s.")
+        problem = _("Other roles are allowed to connect to its database: %(others)s.")
     else:
         return ""
     others = ", ".join(door.others) if door else ""
@@ -154,9 +154,9 @@ def _require_identity(found: list[str], tenant: Tenant) -> None:
         raise MigrationFailed(
             tenant.id,
             (
-                _("Database %(database)s is not its own, but belongs to %(owner)s.")
+                _("Database %(database)s does not belong to this tenant, but to %(owner)s.")
                 if found
-                else _("Database %(database)s is not its own: it has no tenant's identity.")
+                else _("Database %(database)s does not belong to this tenant: it contains no tenant's identity.")
             )
             % {"database": database_of(tenant), "owner": found[0] if found else ""},
             code="tenant_identity_mismatch",

@@ -1,4 +1,4 @@
-"""What a batch runs in each tenant's database, prepared once: recorded SQL, or Python if the SQL would differ.
+"""Prepare once what a batch runs in each tenant's database: recorded SQL, or Python if the SQL would differ.
 
 Django derives an operation's SQL from the migration states and the catalog. Tenants of one group have the same history
 and, as their fingerprints prove, the same catalog, so the SQL of Django's own operations is the same for all: it is

@@ -1,4 +1,4 @@
-"""Reference schemas: what a history of migrations creates, stored per server for comparing tenants with."""
+"""Reference schemas: what a history of migrations creates, stored per server to compare tenants with."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def ensure_template(server_session: ServerSession, prefix: str) -> str:
     """Return the name of the server's template for this release, building it if it does not exist yet.
 
     1. check without a lock; 2. check again under the server's lock; 3. drop the leftovers of a killed build; 4. create,
-    migrate as the owner, grant privileges; 5. store its schema, for comparing tenants with; 6. rename and close: only a
+    migrate as the owner, grant privileges; 5. store its schema, to compare tenants with; 6. rename and close: only a
     finished template has the final name.
     """
     name = template_name(prefix)

@@ -40,7 +40,9 @@ def require_server_url(url: str) -> None:
             hint=_("Percent-encode the character (# is %23)."),
         )
     if _BAD_ESCAPE.search(url):
-        raise ServerURLRefused(_("A % in the administrator's URL must start a code such as %40."))
+        raise ServerURLRefused(
+            _("In the administrator's URL, % must be followed by two hexadecimal digits, as in %40.")
+        )
     if not _has_host(url):
         raise ServerURLRefused(_("The administrator's URL has no host."))
     for name in parameters(url):

@@ -38,8 +38,9 @@ def foreign_on(servers: Iterable[DatabaseServer]) -> list[PreparedTransaction]:
 
 def sentence(one: PreparedTransaction) -> str:
     return _(
-        "prepared transaction %(gid)s in database %(database)s (%(role)s, prepared %(age_s)d s ago) does not belong to"
-        " a seo-gen migration and keeps its locks; COMMIT PREPARED or ROLLBACK PREPARED ends it"
+        "Prepared transaction %(gid)s in database %(database)s (%(role)s, prepared %(age_s)d s"
+        " ago) does not belong to a seo-gen migration, and it keeps its locks. End it with COMMIT"
+        " PREPARED or ROLLBACK PREPARED."
     ) % vars(one)
 
 

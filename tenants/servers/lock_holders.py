@@ -48,7 +48,9 @@ def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None =
 
 def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
     if holder is None:
-        return _("could not get the lock within %(timeout)g s; its holder has since ended") % {"timeout": timeout_s}
+        return _("A lock was not granted within %(timeout)g s. The session that held it has ended since.") % {
+            "timeout": timeout_s
+        }
     words = {
         **vars(holder),
         "timeout": timeout_s,
@@ -61,16 +63,17 @@ def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
     if holder.gid is not None:
         return (
             _(
-                "no lock within %(timeout)g s: table %(table)s is locked by the prepared transaction %(gid)s (%(role)s,"
-                " %(mode)s), prepared %(seconds)s s ago; COMMIT PREPARED or ROLLBACK PREPARED ends it"
+                "Table %(table)s could not be locked within %(timeout)g s: prepared transaction"
+                " %(gid)s (%(role)s, %(mode)s), prepared %(seconds)s s ago, holds a lock on it."
+                " End it with COMMIT PREPARED or ROLLBACK PREPARED."
             )
             % words
         )
     return (
         _(
-            "no lock within %(timeout)g s: table %(table)s is locked by process %(pid)d (%(role)s, %(application)s,"
-            " %(state)s; %(mode)s), which has had a transaction open for %(seconds)s s; pg_terminate_backend(%(pid)d)"
-            " ends it"
+            "Table %(table)s could not be locked within %(timeout)g s: process %(pid)d (%(role)s,"
+            " %(application)s, %(state)s; %(mode)s) holds a lock on it, and its transaction has"
+            " been open for %(seconds)s s. End it with pg_terminate_backend(%(pid)d)."
         )
         % words
     )

@@ -42,9 +42,8 @@ def program(name: str, major_version: int, *, exact: bool = False) -> Path:
     """Return the path of pg_dump, psql and the like for a server of that major version.
 
     A client can talk to older servers, but not to newer ones. Of the versions that fit, the oldest is used, since it is
-    closest to the server's. `exact` accepts only the server's version, which working with its files requires. If
-    PG_BIN_DIR is set, only it is searched.
-    Raises `ToolError`.
+    closest to the server's. `exact` accepts only the server's version, as required for working with its files. If
+    PG_BIN_DIR is set, only it is searched. Raises `ToolError`.
     """
     found = {version_of(path): path for path in reversed([*_candidates(name)])}
     fitting = [version for version in found if version == major_version or (version > major_version and not exact)]
@@ -78,7 +77,7 @@ def connection_arguments(
 
 
 def replication_arguments(url: str, *, application: str) -> tuple[list[str], dict[str, str]]:
-    """Do the same as `connection_arguments` for pg_basebackup and pg_receivewal, which connect to no database."""
+    """Like `connection_arguments`, for pg_basebackup and pg_receivewal, which connect to no database."""
     arguments, environment = connection_arguments(url, application=application)
     return [*arguments[:-1], "--dbname", program_conninfo(settings.DATABASE_LIMITS)], environment
 

@@ -17,7 +17,7 @@ NOT_LET_IN = "no pg_hba.conf entry for replication"
 
 @contextmanager
 def replicating(server: DatabaseServer) -> Iterator[None]:
-    """Name the missing line if the server's pg_hba.conf refuses replication, which "all" does not cover."""
+    """Explain an error of the block by the line that pg_hba.conf lacks for replication, which "all" does not cover."""
     try:
         yield
     except ToolError as error:

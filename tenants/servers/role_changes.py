@@ -1,4 +1,4 @@
-"""Changes to tenants' roles, as far as the servers' shared catalogs show them (they do not show passwords).
+"""Find changes to tenants' roles in the servers' shared catalogs, which do not show passwords.
 
 PostgreSQL lets a role change its own password, set defaults for its own sessions and prepare transactions, so anyone
 with a tenant's password may have done so. `tenants.lifecycle.rotate` reverts everything.
@@ -33,20 +33,20 @@ def role_changes(tenants: Sequence[Tenant]) -> dict[str, list[str]]:
 
 
 def differences_of(login: Login) -> list[str]:
-    """Return how a role differs from what `ensure_login` creates, as one clause for each difference."""
+    """Return how a role differs from what `ensure_login` creates, as one sentence for each difference."""
     wanted = {f"{name}={value}" for name, value in wanted_settings().items()}
     changes = []
     if login.connections != settings.TENANT_ROLE_CONNECTIONS:
         limit = {"found": login.connections, "wanted": settings.TENANT_ROLE_CONNECTIONS}
-        changes.append(_("its connection limit is %(found)d, not %(wanted)d") % limit)
+        changes.append(_("The role's connection limit is %(found)d, not %(wanted)d.") % limit)
     if login.expires:
-        changes.append(_("its password expires"))
+        changes.append(_("The role's password expires."))
     for setting in sorted(wanted - set(login.settings)):
-        changes.append(_("the setting %(setting)s is missing") % {"setting": setting})
+        changes.append(_("The role lacks the setting %(setting)s.") % {"setting": setting})
     for setting in sorted({*login.settings, *login.settings_in_databases} - wanted):
-        changes.append(_("it has set %(setting)s") % {"setting": setting[:80]})
+        changes.append(_("The role has an unexpected setting: %(setting)s.") % {"setting": setting[:80]})
     if login.prepared:
-        changes.append(_("it has prepared transactions (%(count)d)") % {"count": login.prepared})
+        changes.append(_("The role has prepared transactions (%(count)d).") % {"count": login.prepared})
     return changes
 
 

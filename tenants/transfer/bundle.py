@@ -135,7 +135,7 @@ class Bundle:
             tally.drain()
         expected = self._expected.get(name)
         if expected is None or expected.sha256 != tally.sha256:
-            raise Unfit(_("%(part)s was damaged or altered: its sha256 is not the manifest's.") % {"part": name})
+            raise Unfit(_("%(part)s was damaged or altered: its sha256 differs from the manifest's.") % {"part": name})
 
     def files(self, stream: IO[bytes]) -> Iterator[File]:
         """Yield the files in the part STORAGE; limit the number of files that no row refers to."""

@@ -110,7 +110,7 @@ def tenant_clone(
 
 
 def _former_server(erasure: Erasure | None) -> DatabaseServer | None:
-    """Return the server that an erased tenant was on; the server's base backups may still contain the tenant."""
+    """Return the server that an erased tenant was on, if any: its base backups may still contain the tenant."""
     return DatabaseServer.objects.using(CONTROL).filter(pk=erasure.server).first() if erasure else None
 
 

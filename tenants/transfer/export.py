@@ -10,6 +10,7 @@ from django.db import connections
 from django.utils.translation import gettext as _
 
 from audit.log.file_format import audit_lines
+from config.base.approvals import EXPORT, check_approval
 from config.base.databases import CONTROL
 from llm.transfer import configuration_read
 from tenants.backup.backup import BACKED_UP, backup_complete, failing_as, manifest_of, recorded
@@ -19,7 +20,7 @@ from tenants.backup.snapshot import Snapshot, account_of, snapshot
 from tenants.backup.standard_output import Streamed, streaming, unrecorded
 from tenants.errors import TenantNotActive
 from tenants.files.age_encryption import recipient_for, seal
-from tenants.files.locations import Place, PlaceError, split_file
+from tenants.files.locations import STANDARD, Place, PlaceError, split_file
 from tenants.files.streams import Tally, collecting, copy_stream, piped
 from tenants.files.tar import tar_write
 from tenants.models import Backup, BackupKind, BackupStatus, Tenant
@@ -35,8 +36,8 @@ def tenant_export(
 ) -> Backup:
     """Write the tenant's bundle to the file `output` (a path or s3://bucket/key), and return its record.
 
-    It is encrypted as in `tenant_backup`. An existing file is not overwritten. Raises `UnknownTenant`,
-    `TenantNotActive`, `BackupFailed`, `PlaceError`; no partial file is then left behind.
+    The bundle is encrypted as in `tenant_backup`. An existing file is not overwritten. Raises `UnknownTenant`,
+    `TenantNotActive`, `BackupFailed`, `PlaceError`; then no partial file is left behind.
     """
     recipient = recipient_for(recipient)
     tenant = _exportable(tenant_id)
@@ -68,12 +69,13 @@ def tenant_export_stream(
     """
     recipient = recipient_for(recipient)
     tenant = _exportable(tenant_id)
+    check_approval(EXPORT, tenant.id, {"output": STANDARD, "recipient": recipient})
     with backup_lock(tenant.id), ExitStack() as stack, failing_as(tenant, BackupKind.EXPORT):
         require_finished(tenant.id)
         backup = unrecorded(tenant, kind=BackupKind.EXPORT, made_as="bundle", recipient=recipient)
         manifest, parts = _parts(tenant, backup, stack, on_progress)
         on_progress(Progress(tenant.id, "bundle"))
-        with streaming(tenant, BackupKind.EXPORT, target) as tally:
+        with streaming(tenant, BackupKind.EXPORT, target, recipient=recipient) as tally:
             _write_bundle(manifest, parts, tally, recipient)
     on_progress(Progress(tenant.id, "done"))
     return Streamed(tenant.id, tally.size_bytes, tally.sha256)

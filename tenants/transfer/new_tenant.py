@@ -165,8 +165,10 @@ def take_files(made: Newcomer, files: Iterable[File]) -> list[str]:
 
 
 def activate(made: Newcomer, built: Built) -> Tenant:
-    """Give the new tenant's role access, and activate the tenant."""
+    """Summarize the new tenant's runs, give its role access, and activate the tenant."""
     location = parse_location(made.tenant.database_url)
+    with owner_connection(made.server_session.server, made.database, made.work) as connection:
+        contents().summarize(made.tenant.id, connection.alias)
     made.at("access")
     made.server_session.ensure_login(location.role, location.password)
     made.server_session.open_to(location.database, location.role)

@@ -20,7 +20,7 @@ CONTROL_TABLES = (
     *("control_audit_logs", "control_audit_chain_heads"),
     *("audit_anchors", "audit_archives", "archived_audit_logs", "erasures"),
 )
-# Gives every entry from %s on a previous hash and a hash that follow from the one before, and sets the head.
+# Recomputes both hashes of every entry from %s on, so that each follows from the one before, and sets the head.
 RECOMPUTE = """
 DO $$
 DECLARE
@@ -76,7 +76,7 @@ class Victim:
             guards_on(superuser, (self.log.table, self.log.head))
 
     def recompute(self, superuser: psycopg.Connection, first: int) -> None:
-        """Recompute the chain from entry `first` on, and the head."""
+        """Recompute the chain from entry `first` on, and update the head."""
         superuser.execute(
             RECOMPUTE.replace("{hash}", entry_hash_sql("entry"))
             .replace("{log}", self.log.table)

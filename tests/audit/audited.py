@@ -1,4 +1,4 @@
-"""What audit tests compare: new entries, the changed state, and a log that refuses entries."""
+"""What audit tests compare: new entries and the changed state; also a log that refuses entries."""
 
 from __future__ import annotations
 

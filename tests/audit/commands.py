@@ -1,6 +1,6 @@
 """Every command: how to run it, and which entries the logs must have afterwards.
 
-A function prepares what the command needs and returns its arguments; only what is written after that counts.
+Each function prepares what its command needs and returns the arguments; only entries written after that count.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from config import demo
 from config.stack.paths import CHECKOUT
-from llm.models import LLMModel, StepLLMDefault
+from llm.models import LLMModel, LLMProvider, StepLLMDefault
+from prompts.services import prompt_create_active
 from runs import storage
+from runs.models import Run
 from runs.selectors import run_document
+from runs.services.cancel import run_cancel as cancel
 from runs.services.create import run_create
 from tenants.backup.backup import tenant_backup
 from tenants.erasure.delete import tenant_delete as tenant_delete_service
@@ -34,6 +38,11 @@ from tenants.pitr.base_backup import cluster_backup as cluster_backup_service
 from tenants.routing.context import tenant_context
 from tenants.transfer.export import tenant_export
 from tests.audit.audited import as_superuser
+from tests.config.site.sign_in.logging_in import enrol
+from tests.llm.wire import allow_server
+from tests.runs.fake_llm import Answer, FakeLLM
+from tests.support import preloaded
+from tests.support.staff import make_user, run_in_review
 from tests.support.tenant_fixtures import remove_all
 from tests.tenants.support.erased import forget_erasure
 
@@ -52,6 +61,12 @@ READ_ONLY: dict[str, Callable[[World], Arguments]] = {
     "tenant_status": lambda world: ["--tenant-id", world.tenant.id],
     # Shows what runs are about; inputs and outputs are shown by `run show`, which is recorded.
     "run_list": lambda world: ["--tenant-id", world.tenant.id],
+    # Templates and their use; what runs made of them is shown by `run show`.
+    "prompt_list": lambda world: ["--tenant-id", world.tenant.id],
+    "prompt_show": lambda world: ["--tenant-id", world.tenant.id, "--step", "draft"],
+    "prompt_diff": lambda world: ["--tenant-id", world.tenant.id, "--step", "draft", "--from", "1"],
+    # Sums without inputs or outputs.
+    "cost_show": lambda world: ["--tenant-id", world.tenant.id],
     # Processes of this machine.
     "stack_status": lambda world: [],
     # The commands' own options.
@@ -74,13 +89,13 @@ class World:
         self.request.addfinalizer(work)
 
     def backup(self) -> str:
-        """Make a backup, and return its file."""
+        """Make a backup; return its file."""
         [outcome] = tenant_backup(tenant_id=self.tenant.id, output=str(self.folder / "backups"))
         assert outcome.backup is not None
         return f"{outcome.backup.place}/{outcome.backup.name}"
 
     def new_id(self) -> str:
-        """Return the id of a tenant that the command creates; it is removed afterwards."""
+        """Return the id of a tenant that the command will create; the tenant is removed afterwards."""
         tenant_id = f"made-{uuid4().hex[:12]}"
         self.afterwards(lambda: remove_all([tenant_id]))
         return tenant_id
@@ -105,7 +120,7 @@ CASES: dict[str, Case] = {}
 def command(
     *control: str, own: tuple[str, ...] = (), run: Callable[[str, Arguments], None] = run_command
 ) -> Callable[[Callable[[World], Arguments]], None]:
-    """Register the command that the function is named after (without a final "_"); list its first entry first."""
+    """Register the decorated function as the case of the command with its name (without a final "_")."""
 
     def enter(arguments: Callable[[World], Arguments]) -> None:
         CASES[arguments.__name__.rstrip("_")] = Case(arguments, control, own, run)
@@ -161,9 +176,9 @@ def cluster_verify(world: World) -> Arguments:
 
 
 def _receive(name: str, arguments: Arguments) -> None:
-    """Run it as a program until it has started."""
+    """Run the command as a program until it has started."""
     words = [sys.executable, "-c", PROGRAM, *name.replace("_", " ", 1).replace("_", "-").split(), *arguments]
-    with subprocess.Popen(words, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as receiving:
+    with preloaded.Popen(words, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as receiving:
         assert receiving.stderr is not None
         begun = any(line.startswith("Receiving") for line in receiving.stderr)
         receiving.send_signal(signal.SIGTERM)
@@ -204,7 +219,7 @@ def control_setup(world: World) -> Arguments:
 
 
 def _demo(name: str, arguments: Arguments) -> None:
-    """Run it without a worker and a web server."""
+    """Run the demo without a worker and a web server."""
 
     def follow(home: object, runs: list[tuple[str, str]], on_progress: object) -> object:
         return [run_document(tenant_id=tenant_id, run_id=run_id) for tenant_id, run_id in runs]
@@ -236,10 +251,65 @@ def erasure_verify(world: World) -> Arguments:
     return ["--tenant-id", gone.id]
 
 
+@command("llm.check")
+def llm_check(world: World) -> Arguments:
+    provider_answering(world.request)
+    return ["--provider", "openai"]
+
+
+def provider_answering(request: pytest.FixtureRequest) -> None:
+    """Put a server that answers in the place of the provider "openai"."""
+    fake = FakeLLM()
+    request.addfinalizer(fake.close)
+    patch = pytest.MonkeyPatch()
+    request.addfinalizer(patch.undo)
+    patch.setenv("OPENAI_API_KEY", "sk-test")
+    allow_server(fake.url, patch)
+    request.addfinalizer(LLMProvider.objects.get(pk="openai").save)
+    LLMProvider.objects.filter(pk="openai").update(api_base_url=fake.url)
+
+
 @command("llm.prices.refresh")
 def llm_prices(world: World) -> Arguments:
     LLMModel.objects.filter(provider_id="openai").update(cost_per_1k_input_tokens=99)
-    return []
+    return ["--apply", "--all", "--overwrite"]
+
+
+COPIED = ("prompt.create", "prompt.activate", "prompt.copy")
+TEMPLATE = "Write about {{ keyword }}."
+KEYWORD = [{"name": "keyword", "type": "string", "required": True}]
+
+
+@command(own=("prompt.create", "prompt.activate"))
+def prompt_create(world: World) -> Arguments:
+    template, variables = world.folder / "draft.j2", world.folder / "variables.json"
+    template.write_text(TEMPLATE)
+    variables.write_text(json.dumps(KEYWORD))
+    files = ["--file", str(template), "--variables", str(variables)]
+    return ["--tenant-id", world.tenant.id, "--step", "draft", *files, "--note", "why", "--activate"]
+
+
+@command(own=("prompt.activate",))
+def prompt_activate(world: World) -> Arguments:
+    with tenant_context(world.tenant) as alias:
+        prompt_create_active(alias=alias, step="draft", content=TEMPLATE, variables=KEYWORD, note="why")
+    return ["--tenant-id", world.tenant.id, "--step", "draft", "--previous"]
+
+
+@command("prompt.copy", "prompt.copy.commit", "prompt.copy.complete", own=COPIED)
+def prompt_copy(world: World) -> Arguments:
+    source = tenant_create_service(name="source", tenant_id=world.new_id())
+    with tenant_context(source) as alias:
+        prompt_create_active(alias=alias, step="draft", content=TEMPLATE, variables=KEYWORD, note="why")
+    return ["--from", source.id, "--to", world.tenant.id, "--step", "draft"]
+
+
+@command(own=("prompt.test", "prompt.test.complete"))
+def prompt_test(world: World) -> Arguments:
+    fake = world.request.getfixturevalue("fake_llm")
+    fake.answers.append(Answer(text="tried"))
+    inputs = ["--input", "keyword=tea", "--input", "language=en"]
+    return ["--tenant-id", world.tenant.id, "--step", "keyword_analysis", *inputs, "--provider", "openai"]
 
 
 @command(own=("run.create",))
@@ -253,11 +323,57 @@ def run_show(world: World) -> Arguments:
     return ["--tenant-id", world.tenant.id, "--run-id", str(made.pk)]
 
 
+def _run(world: World, *, hold: bool = False) -> Run:
+    return run_create(tenant_id=world.tenant.id, config=json.loads(CONFIG), hold=hold)
+
+
+def _named(world: World, run: Run) -> Arguments:
+    return ["--tenant-id", world.tenant.id, "--run-id", str(run.pk)]
+
+
+@command(own=("run.pause",))
+def run_pause(world: World) -> Arguments:
+    return _named(world, _run(world))
+
+
+@command(own=("run.resume",))
+def run_resume(world: World) -> Arguments:
+    return _named(world, _run(world, hold=True))
+
+
+@command(own=("run.cancel",))
+def run_cancel(world: World) -> Arguments:
+    return _named(world, _run(world))
+
+
+@command(own=("run.retry",))
+def run_retry(world: World) -> Arguments:
+    run = _run(world)
+    cancel(tenant_id=world.tenant.id, run_id=run.pk)
+    return _named(world, run)
+
+
+@command(own=("run.approve",))
+def run_approve(world: World) -> Arguments:
+    return _named(world, run_in_review(world.tenant))
+
+
+@command("run.reconcile")
+def run_reconcile(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id]
+
+
+@command("cost.reconcile")
+def cost_reconcile(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id]
+
+
 @command("step_default.change")
 def step_route(world: World) -> Arguments:
     default = StepLLMDefault.objects.get(pk="draft")
     world.afterwards(default.save)
-    return ["--step", "draft", "--provider", "claude" if default.provider_id != "claude" else "openai"]
+    provider = "claude" if default.provider_id != "claude" else "openai"
+    return ["--step", "draft", "--provider", provider, "--force"]
 
 
 @command("tenant.backup", "tenant.backup.complete")
@@ -334,6 +450,16 @@ def tenant_restore(world: World) -> Arguments:
     return ["--tenant-id", world.tenant.id, "--backup-file", world.backup(), "--confirm"]
 
 
+@command("tenant.limit")
+def tenant_limit(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id, "--steps", "3"]
+
+
+@command("tenant.budget")
+def tenant_budget(world: World) -> Arguments:
+    return ["--tenant-id", world.tenant.id, "--monthly", "50", "--per-run", "none"]
+
+
 @command("tenant.resume")
 def tenant_resume(world: World) -> Arguments:
     tenant_suspend(tenant_id=world.tenant.id)
@@ -348,3 +474,27 @@ def tenant_rotate(world: World) -> Arguments:
 @command("tenant.suspend")
 def tenant_suspend_(world: World) -> Arguments:
     return ["--tenant-id", world.tenant.id]
+
+
+@command("login.permit")
+def staff_allow_password(world: World) -> Arguments:
+    return ["--username", _account(world, is_superuser=True)]
+
+
+@command("second_factor.reset")
+def staff_reset_factor(world: World) -> Arguments:
+    username = _account(world, is_superuser=False)
+    enrol(User.objects.get(username=username))
+    return ["--username", username]
+
+
+@command("login.unlock")
+def staff_unlock(world: World) -> Arguments:
+    return ["--username", "someone"]
+
+
+def _account(world: World, *, is_superuser: bool) -> str:
+    """Return the name of a new account, which is deleted after the test."""
+    user = make_user(is_superuser=is_superuser)
+    world.afterwards(user.delete)
+    return user.get_username()

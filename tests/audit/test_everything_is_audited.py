@@ -1,7 +1,7 @@
 """Every change by a command, an admin page or a run has an entry, and does not happen without one.
 
-A command, a model in the admin, one of its actions or addresses, or a transition of runs that stands in none of the
-tables fails a test here.
+If a command, a model in the admin, one of its actions or URLs, or a transition of runs is missing from the tables, a
+test here fails.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError
 from django.db import DatabaseError
-from django.test import Client
 from django.utils.timezone import now
 
 from audit.log.actions import ACTIONS, RUN_ACTIONS
@@ -28,17 +27,26 @@ from config.base.commands import our_commands
 from config.base.errors import SeoGenError
 from config.stack.paths import CHECKOUT
 from runs.models import Run, Step
-from runs.services.claim import step_claim
+from runs.services.approve import run_approve, run_send_back
+from runs.services.cancel import run_cancel
+from runs.services.pause import run_pause
+from runs.services.resume import run_resume
+from runs.services.retry import run_retry
+from runs.steps.claim import step_claim
+from runs.steps.finish import step_return
 from tenants.lifecycle.create import tenant_create
 from tenants.models import Backup, BackupStatus, Tenant
 from tenants.routing.context import tenant_context
 from tenants.selectors import batches_unfinished, operations_unfinished
 from tests.audit.audited import REFUSAL, Mark, actions_of, as_superuser, changed, log_refused, state
 from tests.audit.commands import CASES, READ_ONLY, WITHOUT_A_LOG, World, run_command
-from tests.audit.pages import CHANGES, WITHOUT_ENTRY, Staff, offered
+from tests.audit.pages import CHANGES, IN_BOTH_LOGS, WITHOUT_ENTRY, Staff, offered
+from tests.config.site.forms import Browser
 from tests.runs.conftest import broker_queue, fake_llm, make_run, run
-from tests.runs.driving import STEPS, execute, finish
+from tests.runs.driving import STEPS, execute, finish, standard_model
 from tests.runs.fake_llm import Answer, FakeLLM
+from tests.runs.services.states import change_step
+from tests.runs.services.states import claim as claim_step
 from tests.support.staff import Filled, fill_tenant, make_user
 from tests.support.tenant_fixtures import remove
 
@@ -51,7 +59,7 @@ LATER = [
     (name, action)
     for name, case in sorted(CASES.items())
     for action in case.control[1:]
-    if name not in ("cluster_receive_wal", "demo")  # in the transaction of the first; other commands' services
+    if name not in ("cluster_receive_wal", "demo")  # in the first one's transaction; by other commands' services
 ]
 
 
@@ -68,7 +76,7 @@ def world(tenant: Tenant, folder: Path, request: pytest.FixtureRequest) -> World
 
 
 def require_complete(entries: list[AuditEntry], actor: str) -> None:
-    """Each entry has actor, action, resource and operation; all share one operation."""
+    """Require that each entry has an actor, action, resource and operation, and that all share one operation."""
     for entry in entries:
         assert entry.user_id == actor
         assert entry.action in ACTIONS
@@ -145,7 +153,7 @@ def shared() -> Iterator[tuple[User, Filled]]:
 def staff(shared: tuple[User, Filled], request: pytest.FixtureRequest) -> Staff:
     user, filled = shared
     user.refresh_from_db()
-    client = Client(raise_request_exception=False)
+    client = Browser(raise_request_exception=False)
     client.force_login(user)
     return Staff(client, user, filled, request)
 
@@ -166,7 +174,8 @@ def test_an_admin_change_is_recorded_or_does_not_happen(name: str, staff: Staff,
     assert changed(before, state(staff.tenant, folder)) == {}
     change()
     entries, own = mark.control_entries(), mark.own_entries()
-    assert bool(own) == on_tenants_site != bool(entries)
+    assert bool(own) == (on_tenants_site or name in IN_BOTH_LOGS)
+    assert bool(entries) == (not on_tenants_site)
     assert CHANGES[name].action in actions_of([*entries, *own])
     require_complete([*entries, *own], f"staff:{staff.user.username}")
 
@@ -196,6 +205,52 @@ def all_steps(tenant: Tenant, run: Run) -> None:
     finish(tenant, run)
 
 
+def rerouted(tenant: Tenant, run: Run) -> None:
+    fallback = standard_model()
+    fallbacks = [{"provider": fallback.provider_id, "model": fallback.model_name}]
+    change_step(tenant, run, STEPS[0], llm_model="removed", fallbacks=fallbacks)
+    execute(tenant, run, STEPS[0])
+
+
+def paused(tenant: Tenant, run: Run) -> None:
+    run_pause(tenant_id=tenant.pk, run_id=run.pk)
+
+
+def returned(tenant: Tenant, run: Run) -> None:
+    held = claim_step(tenant, run)
+    assert held is not None
+    paused(tenant, run)
+    with tenant_context(tenant) as alias:
+        step_return(alias=alias, claim=held, reason="run paused")
+
+
+def resumed(tenant: Tenant, run: Run) -> None:
+    paused(tenant, run)
+    run_resume(tenant_id=tenant.pk, run_id=run.pk)
+
+
+def cancelled(tenant: Tenant, run: Run) -> None:
+    run_cancel(tenant_id=tenant.pk, run_id=run.pk)
+
+
+def retried(tenant: Tenant, run: Run) -> None:
+    cancelled(tenant, run)
+    run_retry(tenant_id=tenant.pk, run_id=run.pk)
+
+
+def approved(tenant: Tenant, run: Run) -> None:
+    change_step(tenant, run, STEPS[0], review=True)
+    resumed(tenant, run)
+    run_approve(tenant_id=tenant.pk, run_id=run.pk)
+
+
+def sent_back(tenant: Tenant, run: Run) -> None:
+    execute(tenant, run, STEPS[0])
+    change_step(tenant, run, STEPS[1], review=True)
+    resumed(tenant, run)
+    run_send_back(tenant_id=tenant.pk, run_id=run.pk, comment="Shorter.")
+
+
 @dataclass(frozen=True)
 class Transition:
     action: str
@@ -209,15 +264,24 @@ class Transition:
 TRANSITIONS = (
     Transition("run.start", claim, lambda run, step: run.status == "running"),
     Transition("step.start", claim, lambda run, step: step.status == "running"),
-    Transition("step.retry", claim_of_a_lost_worker, lambda run, step: step.retry_count > 0),
+    Transition("step.retry", claim_of_a_lost_worker, lambda run, step: step.lost_count > 0),
     Transition("step.retry", first_step, lambda run, step: step.retry_count > 0, (BUSY,)),
     Transition("step.complete", first_step, lambda run, step: step.status == "completed"),
     Transition("run.complete", all_steps, lambda run, step: run.status == "completed"),
     Transition("step.fail", first_step, lambda run, step: step.status == "failed", (REFUSED,)),
+    Transition("step.return", returned, lambda run, step: step.status == "pending"),
+    Transition("step.reroute", rerouted, lambda run, step: step.rerouted is not None),
+    Transition("run.pause", paused, lambda run, step: run.status == "paused"),
+    Transition("run.resume", resumed, lambda run, step: run.status == "pending"),
+    Transition("run.cancel", cancelled, lambda run, step: run.status == "failed"),
+    Transition("run.retry", retried, lambda run, step: run.status == "pending"),
+    Transition("run.approve", approved, lambda run, step: step.approved_by is not None),
+    Transition("run.send_back", sent_back, lambda run, step: step.version == 2),
     Transition("run.fail", first_step, lambda run, step: run.status == "failed", (REFUSED,)),
 )
-# Done above: by a command and in the admin. `run.fail` by a restore: tests/runs/services/test_during_restore.py.
-ABOVE = {"run.create", "run.read", "artifact.read"}
+# Tested above, by a command and in the admin. A restore's `run.fail`: tests/runs/steps/test_during_restore.py;
+# `cost.compare` by beat: tests/runs/costs/test_reconcile.py.
+ABOVE = {"run.create", "run.read", "run.reconcile", "cost.reconcile", "cost.compare", "cost.export", "artifact.read"}
 every_transition = pytest.mark.parametrize(
     "transition", TRANSITIONS, ids=lambda one: f"{one.action}-{one.drive.__name__}"
 )
@@ -233,11 +297,21 @@ def test_every_entry_that_the_code_of_runs_writes_is_in_one_of_the_tables() -> N
     assert names == {one.action for one in TRANSITIONS} | ABOVE
 
 
+# The note that a run's summary was written is not a transition; a later transaction writes it to the run's row.
+NO_NOTES = """
+CREATE FUNCTION public.without_note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER without_note BEFORE UPDATE ON public.runs
+FOR EACH ROW WHEN (NEW.is_summarized) EXECUTE FUNCTION public.without_note();
+"""
+
+
 @every_transition
 def test_a_transition_of_a_run_has_its_entry_in_the_same_transaction(
     transition: Transition, tenant: Tenant, run: Run, fake_llm: FakeLLM
 ) -> None:
     fake_llm.answers.extend(transition.answers)
+    with as_superuser(tenant) as connection:
+        connection.execute(NO_NOTES)
     transition.drive(tenant, run)
     assert transition.happened(*_first(tenant, run))
     with tenant_context(tenant) as alias:

@@ -47,7 +47,7 @@ def test_the_other_table_differs_in_nothing_but_the_chain(tenant: Tenant) -> Non
 
 
 def _kinds(indexes: list[tuple[str]]) -> list[str]:
-    """Return what each index is of, without names."""
+    """Describe each index by its kind, without names."""
     return sorted(f"{'UNIQUE' in definition} {definition.partition(' USING ')[2]}" for (definition,) in indexes)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks.engine.instant_llm import SENTENCE, instant_llm
-from llm.clients.local import LocalClient
+from llm.clients.compatible import CompatibleClient
 from llm.types import LLMRequest
 
 
@@ -11,7 +11,7 @@ def test_it_answers_the_products_client_and_notes_when(tmp_path: Path) -> None:
     request = LLMRequest(model="instant", prompt="Kaffee 珈琲 " * 2000, max_output_tokens=100, timeout_s=10)
 
     with instant_llm(tmp_path / "log") as server:
-        replies = [LocalClient(server.url).complete(request) for _ in range(3)]
+        replies = [CompatibleClient("local", server.url, "not-needed").complete(request) for _ in range(3)]
         times = server.times()
         server.forget()
         after = server.times()
@@ -20,3 +20,17 @@ def test_it_answers_the_products_client_and_notes_when(tmp_path: Path) -> None:
     assert replies[0].usage.output_tokens == 350
     assert len(times) == 3 and times == sorted(times)
     assert after == []
+
+
+def test_it_streams_its_answer_over_the_given_time_and_notes_whose_it_was(tmp_path: Path) -> None:
+    request = LLMRequest(model="instant", prompt="About run-17.", max_output_tokens=1000, timeout_s=10)
+
+    with instant_llm(tmp_path / "log", 0.3) as server:
+        reply = CompatibleClient("local", server.url, "not-needed").complete(request)
+        [call] = server.calls()
+
+    assert reply.text == SENTENCE * 20
+    assert (reply.usage.output_tokens, reply.truncated) == (350, False)
+    assert call.run == 17
+    assert call.ended is not None
+    assert call.ended - call.began >= 0.3

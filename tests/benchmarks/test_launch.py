@@ -1,4 +1,4 @@
-"""Measuring a program from its start to its exit."""
+"""Measure a program from its start to its exit."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_time_and_memory_are_the_programs_own(tmp_path: Path) -> None:
 
     assert len(ours) == SIZE
     assert small.output == "['a b']\n"
-    # It sleeps that long; how much longer it takes is the machine's affair.
+    # The program sleeps that long; how much longer it takes depends on the machine.
     assert small.seconds >= 0.3
     assert 0 < small.cpu_seconds < small.seconds
     assert 0 < small.peak_bytes < SIZE < large.peak_bytes < 2 * SIZE

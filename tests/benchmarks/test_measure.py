@@ -1,4 +1,4 @@
-"""Timing, ratios and how they are shown."""
+"""Timing, ratios, and how they are shown."""
 
 from functools import partial
 

@@ -14,12 +14,12 @@ from config import stack
 from config.cli import without_credentials
 from config.stack import process
 from config.stack.paths import CHECKOUT
-from tests.support import program
+from tests.support import preloaded, program
 
 
 @pytest.fixture
 def quiet_home(tmp_path: Path) -> Iterator[stack.Home]:
-    """A home in which nothing was ever started."""
+    """A home in which no server was ever started."""
     home = stack.find_home(tmp_path / "home")
     yield home
     stack.stop(home)
@@ -118,7 +118,7 @@ def test_interrupting_ends_without_a_traceback(quiet_home: stack.Home) -> None:
     script = "import sys, os, signal; from config import cli, prepare\n"
     script += "prepare.servers = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
     script += "sys.exit(cli.main(['tenant', 'list']))"
-    ended = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    ended = preloaded.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGINT, "")
 
 
@@ -126,9 +126,7 @@ def test_a_worker_without_a_broker_says_so_and_ends(stack_home: stack.Home) -> N
     broker = f"redis://:hunter2@127.0.0.1:{process.free_port()}/0"
     environment = {**os.environ, "SEO_GEN_HOME": str(stack_home.path), "CELERY_BROKER_URL": broker}
     command = [sys.executable, "-m", "celery", "-A", "config.celery", "worker", "--concurrency", "1"]
-    ended = subprocess.run(
-        command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = preloaded.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert "does not answer" in ended.stderr
     assert "hunter2" not in ended.stderr + ended.stdout

@@ -1,4 +1,4 @@
-"""The demo from scratch with real servers and the real local LLM, then again with another LLM in the same home."""
+"""The demo from scratch with real servers and a quick LLM, then again in the same home with the real local one."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 
@@ -19,8 +20,8 @@ from config.stack import process
 from config.stack.paths import CHECKOUT
 from tests.runs.fake_llm import FakeLLM
 from tests.support.environment import CLEARED
+from tests.support.servers import ELSEWHERE
 
-# Two articles on two busy cores; the model alone needs one or two minutes.
 pytestmark = pytest.mark.timeout(900)
 DEMO = [sys.executable, "-c", "import sys; from config.cli import main; sys.exit(main())", "demo"]
 
@@ -35,7 +36,7 @@ def home() -> Iterator[stack.Home]:
 
 @pytest.fixture
 def quick_llm() -> Iterator[str]:
-    """The address of an LLM in whose place the local one need not be waited for a second time."""
+    """The address of an LLM that answers immediately, in place of the local one."""
     fake = FakeLLM()
     yield fake.url
     fake.close()
@@ -46,11 +47,24 @@ def environment(home: stack.Home, **further: str) -> dict[str, str]:
     return {**kept, "SEO_GEN_HOME": str(home.path), **further}
 
 
-def test_json_is_one_document_of_two_finished_runs(home: stack.Home) -> None:
+@pytest.fixture
+def short_answers(home: stack.Home) -> None:
+    """Limit the local LLM's answers, which are most of the demo's time, to a line (`make demo` shows whole ones)."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ELSEWHERE.items():
+            patch.setenv(name, value)
+        stack.ensure_started(home)
+        url = stack.settings_from_stack(home)["DATABASE_OWNER_URL"]
+    with psycopg.connect(url) as control:
+        control.execute("UPDATE llm_models SET max_output_tokens = 16 WHERE provider_id = 'local'")
+    stack.stop(home)
+
+
+def test_json_is_one_document_of_two_finished_runs(home: stack.Home, quick_llm: str) -> None:
     ended = subprocess.run(
         [*DEMO, "--no-serve", "--json"],
         cwd=CHECKOUT,
-        env=environment(home),
+        env=environment(home, LOCAL_LLM_URL=quick_llm),
         capture_output=True,
         text=True,
         check=False,
@@ -76,9 +90,9 @@ def test_json_is_one_document_of_two_finished_runs(home: stack.Home) -> None:
     assert _left_running(home) == []
 
 
-def test_a_second_one_makes_new_runs_and_serves_until_interrupted(home: stack.Home, quick_llm: str) -> None:
-    settings = environment(home, LOCAL_LLM_URL=quick_llm)
-    with subprocess.Popen(DEMO, cwd=CHECKOUT, env=settings, stdout=subprocess.PIPE, text=True) as demo:
+@pytest.mark.usefixtures("short_answers")
+def test_a_second_one_makes_new_runs_and_serves_until_interrupted(home: stack.Home) -> None:
+    with subprocess.Popen(DEMO, cwd=CHECKOUT, env=environment(home), stdout=subprocess.PIPE, text=True) as demo:
         try:
             assert demo.stdout
             shown = _read_until(demo.stdout, "Ctrl-C")

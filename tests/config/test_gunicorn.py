@@ -1,4 +1,4 @@
-"""The admin as it is served: gunicorn with threads, a real worker, and the broker between them."""
+"""The admin as it is served: gunicorn with threads, a real worker, and a broker between them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from tests.runs.fake_llm import FakeLLM
 from tests.runs.worker import wait_for
 from tests.support.staff import PASSWORD
 
-# So far off that no sweep happens in a test.
+# Long enough that no sweep happens during a test.
 NEVER_S = "86400"
 AMQP_PORT = 5672
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 
 
 class Visitor:
-    """A browser without scripts: cookies, forms with their CSRF token, redirects followed."""
+    """A browser without scripts: it keeps cookies, sends forms with their CSRF token, and follows redirects."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -56,7 +56,7 @@ class Visitor:
                 return int(refusal.code)
 
     def submit(self, path: str, **fields: str) -> str:
-        """Fill in the form of a page; return the page that the answer leads to."""
+        """Fill in and submit a page's form; return the page that the response leads to."""
         found = TOKEN.search(self.get(path))
         assert found, "no form"
         form = urlencode({"csrfmiddlewaretoken": found[1], **fields}).encode()
@@ -66,7 +66,7 @@ class Visitor:
 
 @pytest.fixture
 def served(stack_home: stack.Home, fake_llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of the admin, served by the embedded stack beside a worker and beat, on a queue of their own."""
+    """The URL of the admin, served by the embedded stack beside a worker and beat, on a queue of their own."""
     monkeypatch.setenv("RUN_SWEEP_INTERVAL_S", NEVER_S)
     monkeypatch.setenv("CELERY_QUEUE", f"test-{uuid.uuid4().hex[:12]}")
     names = [service.name for service in WORKERS]
@@ -82,7 +82,7 @@ def port_of(home: stack.Home, name: str) -> int | None:
 
 
 def remote_ports(home: stack.Home, name: str) -> set[int]:
-    """Return to which ports a service's processes are connected, or are trying to."""
+    """Return the ports that a service's processes are connected to, or are trying to connect to."""
     service = next(service for service in WORKERS if service.name == name)
     running, _port = find(home, service)
     assert running is not None
@@ -117,7 +117,7 @@ def test_a_run_started_in_the_admin_is_begun_by_its_wake_up(
 
 
 def in_a_thread(look: Callable[[], object]) -> object:
-    """Return what `look` finds in a thread that has imported nothing itself."""
+    """Return what `look` returns in a thread that has not imported anything itself."""
     found: list[object] = []
     thread = threading.Thread(target=lambda: found.append(look()))
     thread.start()

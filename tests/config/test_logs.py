@@ -1,11 +1,10 @@
-"""The log: one line per event with its context, in every kind of process, and without secrets."""
+"""The log: one line per event with its context, from every kind of process, and without secrets."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +20,13 @@ from config.stack.paths import CHECKOUT
 from runs.models import Run
 from tenants.models import Tenant
 from tests.config.test_gunicorn import NEVER_S, Visitor, port_of
-from tests.runs.conftest import fake_llm as fake_llm
+from tests.runs.conftest import fake_provider
 from tests.runs.conftest import make_run as make_run
 from tests.runs.conftest import run as run
 from tests.runs.driving import reload
 from tests.runs.fake_llm import Answer, FakeLLM
 from tests.runs.worker import wait_for
+from tests.support import preloaded
 from tests.support.program import seo_gen
 from tests.support.staff import PASSWORD, make_user
 
@@ -35,7 +35,7 @@ SECRET = "sk-very-secret-value"
 
 
 def record(message: str = "step failed", *args: object, level: int = logging.ERROR, **extra: object) -> Any:
-    found = logging.LogRecord("runs.services.execute", level, __file__, 1, message, args, None)
+    found = logging.LogRecord("runs.steps.execute", level, __file__, 1, message, args, None)
     vars(found).update(extra)
     return found
 
@@ -64,7 +64,7 @@ def as_json(monkeypatch: pytest.MonkeyPatch) -> logging.Formatter:
 
 def test_a_plain_line_ends_with_pairs(plain: logging.Formatter) -> None:
     line = plain.format(record(tenant="tenant-a", attempt=2, error="LLMError", nothing=None, request=object()))
-    assert line.endswith(" ERROR runs.services.execute step failed tenant=tenant-a attempt=2 error=LLMError")
+    assert line.endswith(" ERROR runs.steps.execute step failed tenant=tenant-a attempt=2 error=LLMError")
 
 
 @pytest.mark.parametrize("value", ["two words", "a=b", 'quo"te', "line\nbreak", "", "it's", "tab\t", "\x1b[31m"])
@@ -93,7 +93,7 @@ def test_a_json_line_is_one_object(as_json: logging.Formatter) -> None:
 
 def test_no_extra_replaces_what_every_line_has(as_json: logging.Formatter) -> None:
     document = json.loads(as_json.format(record(level_name="x", time="never", logger="forged")))
-    assert (document["logger"], document["level"]) == ("runs.services.execute", "ERROR")
+    assert (document["logger"], document["level"]) == ("runs.steps.execute", "ERROR")
     assert document["time"] != "never"
 
 
@@ -125,22 +125,34 @@ def test_an_unknown_log_setting_is_one_sentence(name: str, value: str) -> None:
 # -- processes -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=logs.FORMATS)
-def log_format(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("LOG_FORMAT", request.param)
-    return str(request.param)
+@pytest.fixture(scope="module", params=logs.FORMATS)
+def log_format(request: pytest.FixtureRequest) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOG_FORMAT", request.param)
+        yield request.param
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[FakeLLM]:
+    """A provider that all tests share: workers read its address and key when they start."""
+    with pytest.MonkeyPatch.context() as patch, fake_provider(patch) as fake:
+        yield fake
 
 
 @pytest.fixture
-def running(
-    stack_home: stack.Home, fake_llm: FakeLLM, log_format: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[stack.Home]:
-    """Worker, beat and web server, each with an empty log."""
-    monkeypatch.setenv("RUN_SWEEP_INTERVAL_S", NEVER_S)
+def fake_llm(provider: FakeLLM) -> FakeLLM:
+    return provider
+
+
+@pytest.fixture(scope="module")
+def running(stack_home: stack.Home, provider: FakeLLM, log_format: str) -> Iterator[stack.Home]:
+    """Worker, beat and web server, whose logs were empty when they started."""
     for name in NAMES:
         stack_home.log_file(name).unlink(missing_ok=True)
-    stack.start(stack_home, NAMES)
     try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RUN_SWEEP_INTERVAL_S", NEVER_S)
+            stack.start(stack_home, NAMES)
         yield stack_home
     finally:
         stack.stop(stack_home, NAMES)
@@ -151,7 +163,7 @@ def lines(home: stack.Home, service: str) -> list[str]:
 
 
 def having(home: stack.Home, service: str, log_format: str, **wanted: object) -> list[str]:
-    """Return the lines in which each of the values stands under its name."""
+    """Return the lines that contain each of these values under its name."""
     return [line for line in lines(home, service) if all(_holds(line, log_format, *one) for one in wanted.items())]
 
 
@@ -178,7 +190,7 @@ def test_a_worker_says_which_step_failed(
     assert "step failed" in line
     for name in ("error", "operation", "actor"):
         assert f'"{name}": "' in line or f" {name}=" in line
-    # Its messages at exit are part of the log too.
+    # Its messages at exit are part of the log too. (No other test needs it.)
     stack.stop(running, ["worker"])
     assert any("Warm shutdown" in one for one in lines(running, "worker"))
     assert all(is_a_line(one, log_format) for one in lines(running, "worker"))
@@ -191,7 +203,7 @@ def test_beat_and_the_web_server_log_as_the_worker_does(running: stack.Home, log
 
 
 def test_a_request_is_one_line(running: stack.Home, log_format: str, tenant: Tenant) -> None:
-    """Refused ones too: without a traceback, however they were refused."""
+    """Refused requests are also logged without a traceback, no matter what refused them."""
     user = make_user(is_superuser=False)
     visitor = Visitor(f"http://127.0.0.1:{port_of(running, 'web')}")
     visitor.submit("/admin/login/", username=user.username, password=PASSWORD)
@@ -212,7 +224,7 @@ def test_a_request_is_one_line(running: stack.Home, log_format: str, tenant: Ten
 
 def test_a_command_logs_on_stderr_in_the_same_form(log_format: str) -> None:
     script = "import logging; logging.getLogger('ours').warning('seen', extra={'tenant': 'a', 'attempt': 3})"
-    done = subprocess.run(
+    done = preloaded.run(
         [sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", script],
         cwd=CHECKOUT,
         capture_output=True,
@@ -224,7 +236,6 @@ def test_a_command_logs_on_stderr_in_the_same_form(log_format: str) -> None:
     assert _holds(line, log_format, "tenant", "a") and _holds(line, log_format, "attempt", 3)
 
 
-@pytest.mark.parametrize("log_format", ["plain"], indirect=True)
 def test_logs_are_for_the_owners_group_alone(running: stack.Home, tmp_path: Path) -> None:
     folder = running.log_file("any").parent
     assert folder.stat().st_mode & 0o777 == 0o750

@@ -60,7 +60,7 @@ def test_every_command_reports_a_standby(tmp_path: Path) -> None:
                 "The control database is read-only: its server is a standby. Nothing was changed. Point DATABASE_URL"
                 " to the primary.\n",
             ), words
-        # What only reads works there.
+        # Commands that only read work there.
         listed = seo_gen("tenant", "list", **environment)
         assert listed.returncode == 0, listed.stderr
 
@@ -70,8 +70,8 @@ def test_read_only_sessions_are_one_sentence(words: tuple[str, ...]) -> None:
     refused = seo_gen(*words, PGOPTIONS=READ_ONLY)
     assert refused.returncode == 1
     assert refused.stderr == (
-        "The control database is read-only (a standby?): default_transaction_read_only is on, set by"
-        " PGOPTIONS, its URL, its role or its server. Nothing was changed.\n"
+        "The control database is read-only, and may be a standby: PGOPTIONS, its URL, its role or its server has set"
+        " default_transaction_read_only. Nothing was changed.\n"
     )
 
 

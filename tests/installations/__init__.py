@@ -1,1 +1,1 @@
-"""Installations as releases left them, and how to bring one to life (README.md)."""
+"""Installations as past releases left them, and how to revive one (README.md)."""

@@ -32,13 +32,13 @@ from tests.support import environment, superuser
 from tests.support.program import PROGRAM, seo_gen
 from tests.support.servers import ELSEWHERE
 
-# What the home needs besides its databases; logs and the servers' own folders stay behind.
+# What the home needs in addition to its databases; logs and the servers' own folders are left out.
 KEPT = ("secrets.json", "stack.json", "celerybeat-schedule*", "storage", "backups")
 PATIENCE_S = 60.0
 MAKES_DATABASE = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE%' AND wait_event_type = 'Lock'"
 COFFEE = {"keyword": "コーヒーミル", "audience": "初心者"}
 TEA = {"keyword": "green tea", "language": "en"}
-# The shortest steps: what is stored is to be small.
+# The shortest steps, to keep the stored data small.
 STEPS = ["keyword_analysis", "outline"]
 OUTLINE = (
     "Outline an article about {{ keyword }} for a tea shop, in {{ language }}. It builds on: {{ keyword_analysis }}"
@@ -65,7 +65,7 @@ class _Maker:
         self.home = home
         self.output = output
         self.llm = FakeLLM()
-        # What the program says of the installation, by the words that ask it.
+        # What the program reports about the installation, by command line.
         self.said: dict[str, Any] = {}
         self.facts: dict[str, Any] = {"home": str(home.path), "said": self.said}
 
@@ -102,7 +102,7 @@ class _Maker:
     # -- what is in it ---------------------------------------------------------------------------------------------
 
     def _write_prompt(self) -> None:
-        """Give one customer a prompt of its own; there is no command for that."""
+        """Give one customer a prompt of its own."""
         import django
 
         django.setup()
@@ -114,7 +114,7 @@ class _Maker:
             {"name": name, "type": "string", "description": f"the {name}", "required": True} for name in names
         ]
         with tenant_context("tea") as alias:
-            prompt = prompt_create(alias=alias, step="outline", content=OUTLINE, variables=variables)
+            prompt = prompt_create(alias=alias, step="outline", content=OUTLINE, variables=variables, note="ours")
             prompt_activate(alias=alias, prompt_id=prompt.pk)
 
     def _work(self) -> None:
@@ -141,7 +141,7 @@ class _Maker:
         self.do("tenant", "restore", "--tenant-id", "tea", "--backup-file", found["file"], "--confirm", "--stop-runs")
 
     def _leave_messages(self) -> None:
-        """Leave a run that nobody has worked on, and one message of each kind in the broker."""
+        """Leave a run that no worker has touched, and one message of each kind in the broker."""
         run_id = self.create_run("coffee", {**TEA, "keyword": "left waiting", "steps": STEPS}, wait=False)
         self.facts["waiting_run"] = run_id
         wake_up = json.dumps(["coffee", run_id, STEPS[0]])
@@ -164,20 +164,20 @@ class _Maker:
         (self.output / MESSAGES).write_text(json.dumps(messages, indent=1, ensure_ascii=False) + "\n")
 
     def _cut_off_creation(self) -> None:
-        """Kill `tenant create` while the server makes the database."""
+        """Kill `tenant create` while the server is creating the database."""
         words = [*PROGRAM, "tenant", "create", "--name", "Cut off", "--id", "cut-off"]
         with self.connect("postgres") as blocking, self.connect("postgres", autocommit=True) as looking:
             blocking.execute("LOCK TABLE pg_database IN SHARE MODE")
             with subprocess.Popen(words, cwd=CHECKOUT) as creating:
                 assert wait_until(lambda: looking.execute(MAKES_DATABASE).fetchone() is not None, PATIENCE_S)
                 creating.send_signal(signal.SIGKILL)
-            # The server would go on with the statement without its client.
+            # The server would continue the statement without its client.
             for [pid] in looking.execute(MAKES_DATABASE).fetchall():
                 looking.execute("SELECT pg_terminate_backend(%s)", [pid])
             blocking.rollback()
 
     def _ask(self) -> None:
-        """Keep what this release says of the installation; later ones are to say the same."""
+        """Store what this release reports about the installation; later releases must report the same."""
         questions = [["tenant", "list"], ["backup", "list", "--all"], ["erasure", "show", "--tenant-id", "gone"]]
         for tenant_id in ("coffee", "tea"):
             questions.append(["run", "list", "--tenant-id", tenant_id])
@@ -203,7 +203,8 @@ class _Maker:
     def _dump(self) -> bytes:
         """Return the server's roles and databases as a script for psql.
 
-        pg_dumpall leaves out what nobody may connect to: templates are opened for it, and closed again by the script.
+        pg_dumpall skips databases that forbid connections, so templates are opened for it; the script closes them
+        again.
         """
         with self.connect("postgres", autocommit=True) as server:
             names = "SELECT quote_ident(datname) FROM pg_database WHERE NOT datallowconn AND datname <> 'template0'"
@@ -220,7 +221,7 @@ class _Maker:
     # -- tools -----------------------------------------------------------------------------------------------------
 
     def do(self, *words: str, exit_status: int = 0) -> Any:
-        """Run the program; return its document if it was asked for one."""
+        """Run the program; return its document if the words contain --json."""
         ended = seo_gen(*words)
         assert ended.returncode == exit_status, f"{words}: {ended.stdout}{ended.stderr}"
         return json.loads(ended.stdout) if "--json" in words else None

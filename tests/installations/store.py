@@ -1,4 +1,4 @@
-"""How an installation is stored, and how it comes to life again in a home of its own."""
+"""Store an installation, and revive it in another home."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from tests.runs.fake_llm import FakeLLM
 from tests.support import superuser
 
 # The server's roles and databases, a script for psql; the home's files, its keys among them; what was in the broker;
-# what the release said of it all.
+# what the release reported about the installation.
 SERVER, HOME, MESSAGES, FACTS = "server.sql.xz", "home.tar.xz", "messages.json", "facts.json"
 CONTROL = CONTROL_DATABASE
 QUEUE = "seo-gen"
-# A database that was replaced is to be kept for as long as somebody may run the tests.
+# Keep a replaced database for as long as anyone may run the tests.
 FOR_EVER_DAYS = 36_500
 
 
 def program_environment(llm: FakeLLM) -> dict[str, str]:
-    """Return what the program needs to ask `llm`, which plays the local LLM and OpenAI."""
+    """Return the environment in which the program uses `llm` in place of the local LLM and OpenAI."""
     return {
         "LOCAL_LLM_URL": llm.url,
         "LLM_ALLOWED_HOSTS": urlsplit(llm.url).netloc,
         "OPENAI_API_KEY": "sk-test",
         "RESTORE_UNDO_DAYS": str(FOR_EVER_DAYS),
-        # The scheduler has something to send soon, whenever it sent the last.
+        # The scheduler soon has something to send, whenever it last sent something.
         "RUN_SWEEP_INTERVAL_S": "1",
     }
 
 
 def revive(stored: Path, home: stack.Home, llm: FakeLLM, made_in: str) -> None:
-    """Make the home what it was where the installation was made (the folder `made_in`), with its servers running."""
+    """Give the home the state that it had in `made_in`, where the installation was made, and start its servers."""
     with tarfile.open(stored / HOME) as archive:
         extract_all(archive, home.path)
-    # An upgrade brings other sources than the ones that the control database was last set up for.
+    # After an upgrade, the sources are no longer those that the control database was last set up for.
     save_state(home, replace(load_state(home), control_fingerprint=""))
-    # PostgreSQL's own bootstrap is not run: its state says that the roles are there, and the script brings them.
+    # The stack's bootstrap of PostgreSQL is skipped: the state says that the roles exist, and the script creates them.
     stack.ensure_started(home)
     superuser.know(home)
     _load(home, lzma.decompress((stored / SERVER).read_bytes()))
     with psycopg.connect(superuser.superuser_url(server_url(home), CONTROL)) as control:
         control.execute("UPDATE llm_providers SET api_base_url = %s WHERE id = 'openai'", [llm.url])
-        # The folder alone is another one than it was.
+        # Only the folder has changed.
         for table in ("backups", "files_read"):
             control.execute(f"UPDATE {table} SET place = replace(place, %s, %s)".encode(), [made_in, str(home.path)])
 
@@ -65,7 +65,7 @@ def _load(home: stack.Home, script: bytes) -> None:
     secrets = load_secrets(home)
     assert secrets is not None
     address = urlsplit(server_url(home))
-    # Of all that the script makes, initdb has made the superuser only.
+    # Of everything that the script creates, initdb has already created only the superuser.
     loaded = subprocess.run(
         [
             *(binaries_folder() / "psql", "--no-psqlrc", "--quiet", "--output=/dev/null"),

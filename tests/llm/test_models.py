@@ -1,10 +1,11 @@
-"""What the database itself guarantees, checked by plain SQL that names only the specified columns."""
+"""What the database itself guarantees, checked with plain SQL that names only the specified columns."""
 
 import pytest
 from django.db import IntegrityError, connections, transaction
 from django.db.models import ProtectedError
 
-from llm.models import LLMModel, LLMProvider, StepLLMDefault
+from llm.clients.registry import CLIENTS
+from llm.models import LLMModel, LLMProvider, StepLLMDefault, Wire
 
 pytestmark = pytest.mark.usefixtures("undone")
 
@@ -42,6 +43,13 @@ def test_there_are_two_classes(provider: LLMProvider) -> None:
         execute("INSERT INTO llm_models (provider_id, model_name, model_class) VALUES ('p', 'm', 'ultra')")
     with pytest.raises(IntegrityError, match="step_llm_defaults_class_is_known"):
         execute("INSERT INTO step_llm_defaults (step, provider_id, model_class) VALUES ('s', 'p', 'ultra')")
+
+
+def test_there_are_three_wires(provider: LLMProvider) -> None:
+    assert (provider.wire, provider.key_variable) == ("openai", "")
+    assert set(Wire.values) == set(CLIENTS)
+    with pytest.raises(IntegrityError, match="llm_providers_wire_is_known"):
+        execute("UPDATE llm_providers SET wire = 'cohere' WHERE id = 'p'")
 
 
 def test_a_price_is_not_negative_even_if_the_other_is_unknown(provider: LLMProvider) -> None:

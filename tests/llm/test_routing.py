@@ -1,8 +1,8 @@
 """Operators' changes to the LLM catalogue: made and audited together, or not at all."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from io import StringIO
 from typing import Any
 
@@ -14,8 +14,10 @@ from django.db.models import Max
 from audit.control.models import ControlAuditLog
 from llm import routing
 from llm.errors import UnknownStep
+from llm.in_use import ProviderInPipeline, require_provider_unused
+from llm.keys import KEY_VARIABLES
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
-from llm.routing import catalogue_fill, model_prices_refresh, step_route
+from llm.routing import catalogue_fill, step_route
 from llm.services import catalogue_seed
 
 NewEntries = Callable[[], list[ControlAuditLog]]
@@ -30,11 +32,22 @@ def undone() -> Iterator[None]:
         transaction.set_rollback(True, using="default")
 
 
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in KEY_VARIABLES.values():
+        monkeypatch.setenv(variable, "sk-test")
+
+
 @pytest.fixture
 def audited() -> NewEntries:
-    """Returns the entries of the control audit log that the test has added so far."""
+    """Return a function that returns the entries that the test has added to the control audit log so far."""
     last = ControlAuditLog.objects.aggregate(last=Max("id"))["last"] or 0
     return lambda: list(ControlAuditLog.objects.filter(id__gt=last).order_by("id"))
+
+
+def routes() -> dict[str, tuple[str, bool]]:
+    rows = StepLLMDefault.objects.values_list("step", "provider_id", "key_at_workers")
+    return {step: (provider, key_at_workers) for step, provider, key_at_workers in rows}
 
 
 def run(command: str, *arguments: str) -> Any:
@@ -88,30 +101,76 @@ class TestStepRoute:
             step_route(step=None, provider_id="openai")
         assert dict(StepLLMDefault.objects.values_list("step", "provider_id")) == before
 
-    def test_the_command_warns_of_a_missing_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        document = run("step_route", "--step", "final", "--provider", "openai")
+    def test_a_provider_whose_key_is_missing_is_refused_and_nothing_changes(
+        self, audited: NewEntries, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("OPENAI_API_KEY")
+        before = routes()
+        with pytest.raises(CommandError, match=r"variable OPENAI_API_KEY, which is not set.* --force") as refusal:
+            call_command("step_route", "--all", "--provider", "openai")
+        assert (refusal.value.returncode, refusal.value.code) == (1, "llm_key_missing")  # type: ignore[attr-defined]
+        assert (routes(), audited()) == (before, [])
+
+    def test_force_accepts_that_only_the_workers_have_the_key(
+        self, audited: NewEntries, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("OPENAI_API_KEY")
+        document = run("step_route", "--step", "final", "--provider", "openai", "--force")
         (step,) = document["steps"]
         assert (step["step"], step["provider"], step["changed"]) == ("final", "openai", True)
-        assert "OPENAI_API_KEY" in document["warning"]
+        assert document["warning"] == "This environment has no key for the provider openai; the workers must have it."
+        assert StepLLMDefault.objects.get(pk="final").key_at_workers
+        (entry,) = audited()
+        assert entry.details is not None
+        assert entry.details["to"] == {"provider": "openai", "model_class": "pro", "key_at_workers": True}
         monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
-        assert run("step_route", "--all", "--provider", "openai", "--model-class", "standard")["warning"] is None
+        assert run("step_route", "--all", "--provider", "openai", "--force")["warning"] is None
+        assert not StepLLMDefault.objects.filter(key_at_workers=True).exists()
+
+    @pytest.mark.parametrize(
+        ("break_it", "code"),
+        [
+            (lambda: LLMProvider.objects.filter(pk="gemini").update(is_active=False), "llm_provider_inactive"),
+            (lambda: LLMModel.objects.filter(provider_id="gemini").update(is_active=False), "llm_model_not_found"),
+            (lambda: LLMProvider.objects.filter(pk="gemini").update(key_variable="X"), "llm_key_variable_invalid"),
+            (lambda: LLMProvider.objects.filter(pk="gemini").update(api_base_url="http://x"), "llm_url_insecure"),
+            (lambda: os.environ.update(GEMINI_API_KEY="two words"), "llm_key_invalid"),
+        ],
+    )
+    def test_nothing_but_a_missing_key_can_be_forced(
+        self, audited: NewEntries, break_it: Callable[[], object], code: str
+    ) -> None:
+        break_it()
+        before = routes()
+        with pytest.raises(CommandError) as refusal:
+            call_command("step_route", "--all", "--provider", "gemini", "--force")
+        assert refusal.value.code == code  # type: ignore[attr-defined]
+        assert (routes(), audited()) == (before, [])
+
+    def test_all_steps_change_or_none(self, audited: NewEntries) -> None:
+        # It has models of both classes, so that each serves its own; only the later steps need the other.
+        LLMModel.objects.filter(provider_id="gemini", model_class="pro").update(is_active=False)
+        before = routes()
+        with pytest.raises(CommandError, match="gemini has no active model 'pro'"):
+            call_command("step_route", "--all", "--provider", "gemini", "--force")
+        assert (routes(), audited()) == (before, [])
 
     def test_the_command_shows_old_and_new_routes(self, capsys: pytest.CaptureFixture[str]) -> None:
         call_command("step_route", "--step", "final", "--provider", "claude", "--model-class", "pro")
         captured = capsys.readouterr()
         assert "final" in captured.out and "claude (pro)" in captured.out
-        assert "ANTHROPIC_API_KEY" in captured.err
+        assert captured.err == ""
 
     def test_the_command_refuses_in_one_sentence(self) -> None:
         with pytest.raises(CommandError, match="There is no LLM provider 'nobody'"):
             call_command("step_route", "--all", "--provider", "nobody")
 
-    def test_a_provider_without_a_client_is_refused_and_nothing_changes(self, audited: NewEntries) -> None:
+    def test_a_provider_that_no_key_may_be_sent_to_is_refused_and_nothing_changes(self, audited: NewEntries) -> None:
         LLMProvider.objects.create(pk="mistral", display_name="Mistral", api_base_url="https://api.mistral.ai/v1")
         for model_class in ("pro", "standard"):
             LLMModel.objects.create(provider_id="mistral", model_name=f"m-{model_class}", model_class=model_class)
         before = dict(StepLLMDefault.objects.values_list("step", "provider_id"))
-        with pytest.raises(CommandError, match=r"no LLM provider 'mistral'.*claude, gemini, openai, local") as refusal:
+        with pytest.raises(CommandError, match=r"to api\.mistral\.ai, which is not an allowed") as refusal:
             call_command("step_route", "--all", "--provider", "mistral")
         assert refusal.value.returncode == 1
         assert dict(StepLLMDefault.objects.values_list("step", "provider_id")) == before
@@ -131,44 +190,64 @@ class TestStepRoute:
             call_command("step_route", "--provider", "local", *arguments)
 
 
-class TestModelPricesRefresh:
-    @pytest.fixture(autouse=True)
-    def edited(self) -> None:
-        LLMModel.objects.filter(model_name="claude-opus-5-5").update(cost_per_1k_input_tokens=Decimal("0.5"))
+def fallbacks() -> dict[str, list[str]]:
+    rows = StepLLMDefault.objects.values_list("step", "fallbacks")
+    return {step: [f"{row['provider']}:{row['model_class']}" for row in found] for step, found in rows}
 
-    def test_changes_are_audited_with_both_prices(self, audited: NewEntries) -> None:
-        model_prices_refresh()
-        (entry,) = audited()
-        assert (entry.action, entry.resource_id) == ("llm.prices.refresh", "prices")
-        assert entry.details == {
-            "changes": [
-                {
-                    "provider": "claude",
-                    "model": "claude-opus-5-5",
-                    "old": ["0.500000", "0.020000"],
-                    "new": ["0.004000", "0.020000"],
-                }
-            ]
-        }
 
-    def test_a_second_time_nothing_is_recorded(self, audited: NewEntries) -> None:
-        model_prices_refresh()
-        model_prices_refresh()
-        assert len(audited()) == 1
+class TestFallbacks:
+    def test_they_are_set_in_order_audited_kept_and_removed(self, audited: NewEntries) -> None:
+        route = ("--step", "draft", "--provider", "openai", "--model-class", "pro")
+        run("step_route", *route)
+        (step,) = run("step_route", *route, "--fallback", "claude", "--fallback", "gemini:standard")["steps"]
+        expected = [{"provider": "claude", "model_class": "pro"}, {"provider": "gemini", "model_class": "standard"}]
+        assert (step["fallbacks"], step["changed"]) == (expected, True)
+        assert fallbacks()["draft"] == ["claude:pro", "gemini:standard"]
+        assert not run("step_route", *route)["steps"][0]["changed"]
+        assert fallbacks()["draft"] == ["claude:pro", "gemini:standard"]
+        run("step_route", *route, "--no-fallback")
+        assert fallbacks()["draft"] == []
+        bare = {"provider": "openai", "model_class": "pro"}
+        full = {**bare, "fallbacks": ["claude:pro", "gemini:standard"]}
+        _first, added, removed = (entry.details for entry in audited())
+        assert (added, removed) == ({"from": bare, "to": full}, {"from": full, "to": bare})
 
-    def test_a_dry_run_records_nothing(self, audited: NewEntries) -> None:
-        document = run("llm_prices", "--dry-run")
-        assert document["dry_run"] is True
-        assert document["changes"][0]["new"] == {"input": "0.004000", "output": "0.020000"}
-        assert audited() == []
+    def test_each_step_of_all_gets_its_own_class(self, capsys: pytest.CaptureFixture[str]) -> None:
+        call_command("step_route", "--all", "--provider", "openai", "--fallback", "claude")
+        classes = StepLLMDefault.objects.values_list("step", "model_class")
+        assert fallbacks() == {step: [f"claude:{model_class}"] for step, model_class in classes}
+        assert "fallbacks" in capsys.readouterr().out
 
-    def test_the_command_shows_old_and_new_prices(self, capsys: pytest.CaptureFixture[str]) -> None:
-        call_command("llm_prices")
-        call_command("llm_prices")
-        out = capsys.readouterr().out
-        assert "0.500000 / 0.020000" in out and "0.004000 / 0.020000" in out
-        assert "All prices match the list." in out
-        assert "local/SmolLM2-135M-Instruct" in out
+    @pytest.mark.parametrize(
+        ("fallback", "code"),
+        [
+            ("nobody", "llm_provider_not_found"),
+            ("claude:big", "llm_model_class_not_found"),
+            ("gemini:pro", "llm_model_not_found"),
+            ("openai:pro", "llm_key_missing"),
+            ("", "llm_provider_not_found"),
+        ],
+    )
+    def test_one_that_cannot_run_is_refused_and_nothing_changes(
+        self, audited: NewEntries, fallback: str, code: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        LLMModel.objects.filter(provider_id="gemini", model_class="pro").update(is_active=False)
+        monkeypatch.delenv("OPENAI_API_KEY")
+        before = routes()
+        with pytest.raises(CommandError) as refusal:
+            call_command("step_route", "--all", "--provider", "claude", "--fallback", "claude", "--fallback", fallback)
+        assert refusal.value.code == code  # type: ignore[attr-defined]
+        assert (routes(), audited(), set(map(tuple, fallbacks().values()))) == (before, [], {()})
+
+    def test_a_missing_key_can_be_forced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("OPENAI_API_KEY")
+        run("step_route", "--step", "draft", "--provider", "claude", "--fallback", "openai:pro", "--force")
+        assert (routes()["draft"], fallbacks()["draft"]) == (("claude", False), ["openai:pro"])
+
+    def test_the_provider_of_one_cannot_be_deleted(self) -> None:
+        run("step_route", "--step", "draft", "--provider", "claude", "--fallback", "gemini")
+        with pytest.raises(ProviderInPipeline, match="uses the LLM provider gemini for draft"):
+            require_provider_unused(LLMProvider.objects.get(pk="gemini"))
 
 
 class TestCatalogueFill:

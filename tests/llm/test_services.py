@@ -4,13 +4,13 @@ import pytest
 from django.conf import settings
 
 from llm import catalogue
-from llm.errors import NoActiveModel, PricesUnavailable, UnknownStep
+from llm.errors import NoActiveModel, UnknownStep
 from llm.models import LLMModel, LLMProvider, ModelClass, StepLLMDefault
-from llm.prices import current_list, listed
+from llm.prices.history import prices_to_come
+from llm.prices.price_list import installed_list, listed
+from llm.prices.refresh import prices_compare
 from llm.selectors import pipeline, resolve_model
-from llm.services import catalogue_seed, prices_refresh, step_default_set
-from llm.types import PriceChange, Prices
-from tests.llm.wire import Answer, WireServer
+from llm.services import catalogue_seed, step_default_set
 
 pytestmark = pytest.mark.usefixtures("undone")
 
@@ -60,6 +60,37 @@ class TestCatalogueSeed:
         catalogue_seed()
         assert {row.provider_id for row in pipeline()} == {provider}
 
+    def test_steps_use_the_same_models_although_there_are_more(self) -> None:
+        empty_catalogue()
+        catalogue_seed()
+        assert {
+            (provider, model_class): resolve_model(provider, model_class).model_name
+            for provider in ("claude", "gemini", "openai")
+            for model_class in ModelClass.values
+        } == {
+            ("claude", "pro"): "claude-opus-5-5",
+            ("claude", "standard"): "claude-sonnet-5-5",
+            ("gemini", "pro"): "gemini-4-argon",
+            ("gemini", "standard"): "gemini-3.8-flash",
+            ("openai", "pro"): "gpt-6.1-sol",
+            ("openai", "standard"): "gpt-6.1-terra",
+        }
+
+    def test_announced_prices_are_in_the_history(self) -> None:
+        empty_catalogue()
+        catalogue_seed()
+        announced = {
+            str(model): [row.valid_from for row in prices_to_come(model.pk)] for model in LLMModel.objects.all()
+        }
+        listed_days = {
+            str(model): [day for day, _prices in entry.to_come]
+            for model in LLMModel.objects.all()
+            if (entry := listed(installed_list(), model.provider_id, model.model_name))
+        }
+        assert {name: days for name, days in announced.items() if days} == {
+            name: days for name, days in listed_days.items() if days
+        }
+
     def test_a_second_time_it_inserts_nothing(self) -> None:
         catalogue_seed()
         report = catalogue_seed()
@@ -95,14 +126,18 @@ class TestCatalogueSeed:
         assert not LLMModel.objects.get(model_name=before.model_name).is_active
         assert resolve_model("claude", "pro").model_name == "what-an-earlier-release-had"
 
-    def test_every_seeded_paid_model_is_in_the_installed_price_list(self) -> None:
-        for seed in catalogue.MODELS:
-            if seed.provider_id != "local":
-                model = LLMModel.objects.get(provider_id=seed.provider_id, model_name=seed.model_name)
-                assert str(model) not in prices_refresh(dry_run=True).unknown
+    def test_every_seeded_paid_model_has_all_prices_of_the_installed_list(self) -> None:
+        empty_catalogue()
+        catalogue_seed()
+        report = prices_compare()
+        assert (report.changes, report.unknown) == ((), ("local/SmolLM2-135M-Instruct",))
 
 
 class TestStepDefaultSet:
+    @pytest.fixture(autouse=True)
+    def key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+
     def test_routes_one_step_and_keeps_its_class(self) -> None:
         change = step_default_set(step="draft", provider_id="openai")
         assert change.changed
@@ -120,55 +155,3 @@ class TestStepDefaultSet:
         with pytest.raises(NoActiveModel, match="gemini has no active model 'pro'"):
             step_default_set(step="draft", provider_id="gemini", model_class="pro")
         assert StepLLMDefault.objects.get(pk="draft").provider_id != "gemini"
-
-
-class TestPricesRefresh:
-    @pytest.fixture
-    def edited(self) -> LLMModel:
-        """A model whose price differs from the list's, which is 2 USD per million, then a tier of 4."""
-        LLMModel.objects.filter(model_name="gpt-6.1-sol").update(cost_per_1k_input_tokens=Decimal("0.5"))
-        return LLMModel.objects.get(model_name="gpt-6.1-sol")
-
-    def test_sets_the_lists_price_per_thousand_of_the_base_tier(self, edited: LLMModel) -> None:
-        report = prices_refresh()
-        assert report.changes == (
-            PriceChange(
-                "openai",
-                "gpt-6.1-sol",
-                Prices(Decimal("0.500000"), Decimal("0.010000")),
-                Prices(Decimal("0.002000"), Decimal("0.010000")),
-            ),
-        )
-        edited.refresh_from_db()
-        assert edited.cost_per_1k_input_tokens == Decimal("0.002")
-        assert "openai/gpt-6.1-terra" in report.unchanged
-
-    def test_a_dry_run_reports_and_changes_nothing(self, edited: LLMModel) -> None:
-        assert len(prices_refresh(dry_run=True).changes) == 1
-        edited.refresh_from_db()
-        assert edited.cost_per_1k_input_tokens == Decimal("0.5")
-
-    def test_a_model_not_in_the_list_is_unchanged(self) -> None:
-        price = Decimal("0.123")
-        LLMModel.objects.create(
-            provider_id="openai", model_name="our-own", model_class="pro", cost_per_1k_input_tokens=price
-        )
-        report = prices_refresh()
-        assert {"openai/our-own", "local/SmolLM2-135M-Instruct"} <= set(report.unknown)
-        assert LLMModel.objects.get(model_name="our-own").cost_per_1k_input_tokens == price
-
-    def test_the_current_list_is_fetched(self, server: WireServer) -> None:
-        prices = {"input_mtok": {"base": "0.0004", "tiers": [{"start": 9, "price": 7}]}, "output_mtok": 3}
-        model = {"id": "m", "match": {"equals": "m"}, "context_window": 99, "prices": prices}
-        server.answer = Answer.of([{"id": "openai", "name": "OpenAI", "api_pattern": "x", "models": [model]}])
-        entry = listed(current_list(server.url), "openai", "m")
-        assert entry is not None
-        # Rounded to the column's six places.
-        assert entry.prices == Prices(Decimal("0.000000"), Decimal("0.003000"))
-        assert entry.context_window == 99
-
-    @pytest.mark.parametrize("answer", [Answer(b"nope", 500), Answer(b"<html>"), Answer(b"{}"), Answer(b"[1]")])
-    def test_an_unreadable_list_is_reported(self, server: WireServer, answer: Answer) -> None:
-        server.answer = answer
-        with pytest.raises(PricesUnavailable, match="cannot be read"):
-            current_list(server.url)

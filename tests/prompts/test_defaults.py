@@ -2,10 +2,10 @@
 
 import pytest
 
+from prompts.content import check_agreement
 from prompts.models import Prompt
 from prompts.rendering import declared_variables, render
 from prompts.selectors import active_prompts
-from prompts.services import check_agreement
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
 

@@ -1,4 +1,4 @@
-"""No template exceeds the limits of time and memory: known templates, and generated ones."""
+"""No template exceeds the time and memory limits, neither known templates nor generated ones."""
 
 import os
 import random
@@ -18,9 +18,9 @@ from prompts.rendering import MAX_RENDERED_CHARS, names_used, render
 pytestmark = pytest.mark.timeout(60)
 
 MIB = 1024 * 1024
-TIME = "it needs more than 1 s of CPU time"
-MEMORY = "it needs more than 256 MiB of memory"
-DEPTH = "it is nested too deeply"
+TIME = "It needs more than 1 s of CPU time."
+MEMORY = "It needs more than 256 MiB of memory."
+DEPTH = "It is nested too deeply."
 
 
 def outcome(content: str) -> str:
@@ -52,13 +52,13 @@ def outcome(content: str) -> str:
         ("{% macro f(x) %}{{ f(x ~ x) }}{% endmacro %}{{ f('a'*99) }}", MEMORY),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", DEPTH),
         ("{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}", DEPTH),
-        ("{% for i in range(99999) %}" + "x" * 99 + "{% endfor %}", "the text is longer than 4194304 characters"),
+        ("{% for i in range(99999) %}" + "x" * 99 + "{% endfor %}", "The text is longer than 4194304 characters."),
     ],
 )
 def test_a_template_that_exceeds_a_limit_is_refused_with_the_limit(content: str, reason: str) -> None:
     with pytest.raises(PromptRenderError) as refusal:
         render(content, (), {}, prompt="7 (draft v2)")
-    assert str(refusal.value) == f"Prompt 7 (draft v2) cannot be rendered: {reason}."
+    assert str(refusal.value) == f"Prompt 7 (draft v2) cannot be rendered. {reason}"
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def used_by_sandboxes_s() -> float:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{{ 2**(10**9) }}", f"The template cannot be compiled: {TIME}."),
-        ("{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}", f"The template cannot be compiled: {DEPTH}."),
-        ("{{ " + "[" * 90 + "]" * 90 + " }}", f"The template cannot be compiled: {DEPTH}."),
-        ("{{ " + "-" * 60_000 + "1 }}", f"The template cannot be compiled: {DEPTH}."),
-        ("{{ " + "not " * 15_000 + "1 }}", f"The template cannot be compiled: {DEPTH}."),
-        ("{{ 1" + "+1" * 30_000 + " }}", f"The template cannot be compiled: {DEPTH}."),
-        ("{{ a" + "|e" * 30_000 + " }}", f"The template cannot be compiled: {DEPTH}."),
+        ("{{ 2**(10**9) }}", f"The template cannot be compiled. {TIME}"),
+        ("{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}", f"The template cannot be compiled. {DEPTH}"),
+        ("{{ " + "[" * 90 + "]" * 90 + " }}", f"The template cannot be compiled. {DEPTH}"),
+        ("{{ " + "-" * 60_000 + "1 }}", f"The template cannot be compiled. {DEPTH}"),
+        ("{{ " + "not " * 15_000 + "1 }}", f"The template cannot be compiled. {DEPTH}"),
+        ("{{ 1" + "+1" * 30_000 + " }}", f"The template cannot be compiled. {DEPTH}"),
+        ("{{ a" + "|e" * 30_000 + " }}", f"The template cannot be compiled. {DEPTH}"),
         (
             "{% for a in [1] %}" * 21 + "{% endfor %}" * 21,
             "The template is not valid Jinja2: too many statically nested blocks.",
@@ -184,7 +184,7 @@ LIST_FILTERS = (
 
 
 def statement(chance: random.Random, *, depth: int) -> str:
-    """Generate a template."""
+    """Generate a random template, nested up to `depth` levels."""
     kind = chance.randrange(8) if depth else 0
     inner = statement(chance, depth=depth - 1) if depth else ""
     match kind:

@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from prompts.errors import InvalidPrompt, PromptRenderError
-from prompts.rendering import declared_variables, names_used, render, undeclared, unused
+from prompts.rendering import (
+    declared_variables,
+    names_used,
+    render,
+    render_with_cache_points,
+    undeclared,
+    unused,
+)
 from prompts.types import PromptVariable
 
 pytestmark = pytest.mark.unit
@@ -36,7 +43,7 @@ def test_an_undeclared_value_is_not_passed_to_the_template() -> None:
 
 
 def test_a_missing_required_value_is_named() -> None:
-    with pytest.raises(PromptRenderError, match="the required variable keyword has no value"):
+    with pytest.raises(PromptRenderError, match="The required variable keyword has no value"):
         rendered("{{ keyword }}", [KEYWORD], {})
 
 
@@ -44,7 +51,7 @@ def test_a_missing_required_value_is_named() -> None:
     ("kind", "value"), [("string", 5), ("integer", True), ("integer", "5"), ("boolean", 1), ("list", "a")]
 )
 def test_a_value_of_another_type_is_refused(kind: str, value: object) -> None:
-    with pytest.raises(PromptRenderError, match=f"the variable x is not of type {kind}"):
+    with pytest.raises(PromptRenderError, match=f"The variable x is not of type {kind}"):
         rendered("{{ x }}", [{"name": "x", "type": kind}], {"x": value})
 
 
@@ -55,13 +62,13 @@ def test_a_value_of_another_type_is_refused(kind: str, value: object) -> None:
         ("{{ keyword.missing }}", "has no attribute 'missing'"),
         ("{{ 1 / 0 }}{{ keyword }}", "ZeroDivisionError"),
         ("{% for i in range(10000000) %}{{ keyword }}{% endfor %}", "OverflowError"),
-        ("{% for i in range(99999) %}{{ keyword * 99 }}{% endfor %}", "the text is longer than 4194304 characters"),
+        ("{% for i in range(99999) %}{{ keyword * 99 }}{% endfor %}", "The text is longer than 4194304 characters."),
     ],
 )
 def test_a_failing_template_is_one_sentence_with_the_prompts_name(content: str, reason: str) -> None:
     with pytest.raises(PromptRenderError) as caught:
         rendered(content, [KEYWORD], {"keyword": "x"})
-    assert str(caught.value).startswith("Prompt 7 (draft v2) cannot be rendered: ")
+    assert str(caught.value).startswith("Prompt 7 (draft v2) cannot be rendered")
     assert reason in str(caught.value)
 
 
@@ -120,3 +127,33 @@ def test_a_variable_accepts_values_of_its_type() -> None:
     assert variable.accepts(3)
     assert not variable.accepts(True)
     assert not variable.accepts("3")
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "parts"),
+    [
+        ("plain", "plain", []),
+        ("a{# cache #}b", "ab", ["a"]),
+        ("a\n{# cache #}\nb\n{#cache#}\nc", "a\nb\nc", ["a\n", "a\nb\n"]),
+        ("a\n  {# cache #}\nb", "a\nb", ["a\n"]),
+        # A part of white space alone belongs to the one before it.
+        ("a{# cache #}\n\n{# cache #}b", "a\nb", ["a\n"]),
+        ("{# cache #}a", "a", []),
+        ("a{# cache #}", "a", []),
+        ("a{# cache #}\n ", "a ", []),
+        ("{% if tone %}{{ tone }}{# cache #}{% endif %}b", "b", []),
+        ("{% for i in range(2) %}{{ i }}{# cache #}{% endfor %}b", "01b", ["0", "01"]),
+        ("a{# no cache #}b", "ab", []),
+    ],
+)
+def test_a_comment_makes_a_cache_point_and_leaves_the_text_alone(content: str, text: str, parts: list[str]) -> None:
+    found = render_with_cache_points(content, declared_variables([TONE]), {}, prompt="7 (draft v2)")
+    assert found.text == text
+    assert [found.text[:point] for point in found.cache_points] == parts
+
+
+def test_no_value_can_make_a_cache_point() -> None:
+    found = render_with_cache_points(
+        "{{ keyword }}{# cache #}b", declared_variables([KEYWORD]), {"keyword": "\x1f{# cache #}\x1f"}, prompt="7"
+    )
+    assert found.cache_points == (len("\x1f{# cache #}\x1f"),)

@@ -40,7 +40,7 @@ def outcome(content: str) -> str:
 
 
 def running() -> psutil.Process:
-    """Return a sandbox process, started if there is none."""
+    """Return a sandbox process; start one if there is none."""
     rendered("{{ keyword }}")
     return psutil.Process(sandbox.pids()[0])
 
@@ -94,7 +94,7 @@ def test_one_process_serves_many_templates() -> None:
 
 
 def test_a_template_leaves_nothing_behind_for_the_next() -> None:
-    """Each is rendered in its own child, which has only its own values."""
+    """Each template is rendered in its own child, which has only that template's values."""
     assert rendered("{% set kept = keyword %}{{ kept }}", "secret") == "secret"
     with pytest.raises(PromptRenderError, match="'kept' is undefined"):
         rendered("{{ keyword }}{{ kept }}")
@@ -126,7 +126,7 @@ def test_signals_for_the_worker_leave_the_process_alone() -> None:
 
 
 def test_a_silent_process_is_the_machines_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step is then retried, unlike after a template's own fault."""
+    """Unlike after a template's own fault, the step is then retried."""
     monkeypatch.setattr(sandbox, "GRACE_S", 0.0)
     monkeypatch.setattr(sandbox, "LIMITS", sandbox.Limits(wall_s=0.2))
     monkeypatch.setattr(sandbox, "PROGRAM", Path(__file__).with_name("silent_program.py"))

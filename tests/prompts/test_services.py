@@ -1,4 +1,4 @@
-"""Versions of prompts: created, activated, used; and what the database itself refuses."""
+"""Versions of prompts are created, activated and used; and what the database itself refuses."""
 
 import threading
 
@@ -8,22 +8,29 @@ from django.db.models import QuerySet
 
 from audit.log.actor import acting_as
 from audit.models import AuditLog
-from prompts.errors import InvalidPrompt, PromptMismatch, UnknownPrompt
+from prompts.errors import InvalidPrompt, NoPreviousVersion, PromptMismatch, UnknownPrompt
 from prompts.models import Prompt
 from prompts.selectors import active_prompts
-from prompts.services import prompt_activate, prompt_create, prompt_mark_used
+from prompts.services import (
+    prompt_activate,
+    prompt_activate_previous,
+    prompt_create,
+    prompt_create_active,
+    prompt_mark_used,
+)
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
+from tests.audit.audited import REFUSAL, log_refused
 
 KEYWORD: dict[str, object] = {"name": "keyword", "type": "string", "required": True}
 
 
 def new_version(alias: str, content: str = "{{ keyword }}", step: str = "draft") -> Prompt:
-    return prompt_create(alias=alias, step=step, content=content, variables=[KEYWORD])
+    return prompt_create(alias=alias, step=step, content=content, variables=[KEYWORD], note="why")
 
 
 def versions(alias: str) -> QuerySet[Prompt]:
-    """Return every version of the step's prompt, the newest first."""
+    """Return all versions of the step's prompt, newest first."""
     return Prompt.objects.using(alias).filter(step="draft").order_by("-version")
 
 
@@ -58,14 +65,16 @@ def test_activating_the_active_version_changes_nothing(tenant: Tenant) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("{{ keyword }} {{ tone }}", "it uses tone without declaring it"),
-        ("plain", "it declares keyword without using it"),
-        ("{{ tone }}", "it uses tone without declaring it and declares keyword without using it"),
+        ("{{ keyword }} {{ tone }}", "it uses undeclared variables: tone"),
+        ("plain", "it does not use declared variables: keyword"),
+        ("{{ tone }}", "it uses undeclared variables (tone) and does not use declared ones (keyword)"),
     ],
 )
 def test_a_version_whose_declaration_disagrees_is_not_activated(tenant: Tenant, content: str, problem: str) -> None:
     with tenant_context(tenant) as alias:
-        prompt = new_version(alias, content)
+        # As earlier releases stored them.
+        prompt = new_version(alias)
+        Prompt.objects.using(alias).filter(pk=prompt.pk).update(content=content)
         with pytest.raises(PromptMismatch) as caught:
             prompt_activate(alias=alias, prompt_id=prompt.pk)
         assert str(caught.value) == f"Prompt {prompt.pk} (draft v2) cannot be used: {problem}."
@@ -85,7 +94,7 @@ def test_a_version_whose_declaration_disagrees_is_not_activated(tenant: Tenant, 
 def test_an_invalid_prompt_is_refused_in_one_sentence(tenant: Tenant, step: str, content: str, problem: str) -> None:
     with tenant_context(tenant) as alias:
         with pytest.raises(InvalidPrompt) as caught:
-            prompt_create(alias=alias, step=step, content=content, variables=None)
+            prompt_create(alias=alias, step=step, content=content, variables=None, note="why")
         assert str(caught.value).replace(" (line 1)", "") == problem
         assert Prompt.objects.using(alias).count() == 4
 
@@ -152,3 +161,83 @@ def test_prompts_of_two_tenants_are_separate(tenant_pair: tuple[Tenant, Tenant])
     with tenant_context(other) as alias:
         assert active_prompts(alias=alias, steps=["draft"])["draft"].version == 1
         assert versions(alias).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{{ keyword }} {{ tone }}", "The template uses undeclared variables: tone."),
+        ("plain", "The variables declare keyword, which the template does not use."),
+        ("{{ tone }}", "The template uses undeclared variables (tone) and does not use declared ones (keyword)."),
+    ],
+)
+def test_a_version_whose_declaration_disagrees_is_not_saved(tenant: Tenant, content: str, problem: str) -> None:
+    with tenant_context(tenant) as alias:
+        with pytest.raises(PromptMismatch) as caught:
+            new_version(alias, content)
+        assert str(caught.value) == problem
+        assert versions(alias).count() == 1
+
+
+def test_a_version_has_author_and_note(tenant: Tenant) -> None:
+    with tenant_context(tenant) as alias, acting_as("staff:bob"):
+        prompt = new_version(alias)
+        first = versions(alias).get(version=1)
+    assert (prompt.author, prompt.note) == ("staff:bob", "why")
+    assert (first.author, first.note) == ("system", "Default prompt of seo-gen.")
+
+
+@pytest.mark.parametrize(
+    ("note", "problem"),
+    [
+        (" \n ", "A note is missing: say what this version changes, and why."),
+        ("x" * 501, "The note is longer than 500 characters."),
+        ("two\nlines", "The note is not one line of text: it contains control characters."),
+        ("nul\x00", "The note is not one line of text: it contains control characters."),
+    ],
+)
+def test_a_note_that_says_nothing_or_cannot_be_kept_is_refused(tenant: Tenant, note: str, problem: str) -> None:
+    with tenant_context(tenant) as alias:
+        with pytest.raises(InvalidPrompt) as caught:
+            prompt_create(alias=alias, step="draft", content="x", variables=None, note=note)
+        assert str(caught.value) == problem
+        assert versions(alias).count() == 1
+
+
+@pytest.mark.parametrize("column", ["author", "note"])
+def test_the_database_refuses_another_author_or_note_of_a_used_version(tenant: Tenant, column: str) -> None:
+    with tenant_context(tenant) as alias:
+        prompt = new_version(alias)
+        prompt_mark_used(alias=alias, prompt_ids=[prompt.pk])
+        with pytest.raises(DatabaseError, match="has been used and cannot be changed"):
+            Prompt.objects.using(alias).filter(pk=prompt.pk).update(**{column: "another"})
+
+
+def test_rolling_back_returns_to_the_version_before_and_again_forward(tenant: Tenant) -> None:
+    with tenant_context(tenant) as alias:
+        for _number in range(2):
+            prompt_activate(alias=alias, prompt_id=new_version(alias).pk)
+        assert prompt_activate_previous(alias=alias, step="draft").version == 2
+        assert active_prompts(alias=alias, steps=["draft"])["draft"].version == 2
+        assert prompt_activate_previous(alias=alias, step="draft").version == 3
+        entries = AuditLog.objects.using(alias).filter(action="prompt.activate").order_by("sequence")
+        moves = [(entry.details["previous_version"], entry.details["version"]) for entry in entries if entry.details]
+    assert moves == [(1, 2), (2, 3), (3, 2), (2, 3)]
+
+
+def test_rolling_back_what_was_never_replaced_is_refused(tenant: Tenant) -> None:
+    with tenant_context(tenant) as alias:
+        new_version(alias)
+        with pytest.raises(NoPreviousVersion, match=r"No other version of step draft was active before\."):
+            prompt_activate_previous(alias=alias, step="draft")
+        with pytest.raises(UnknownPrompt, match=r"Step 'nowhere' has no active prompt\."):
+            prompt_activate_previous(alias=alias, step="nowhere")
+
+
+def test_saving_and_activating_is_one_transaction(tenant: Tenant) -> None:
+    with tenant_context(tenant) as alias:
+        with log_refused(tenant, action="prompt.activate"), pytest.raises(DatabaseError, match=REFUSAL):
+            prompt_create_active(alias=alias, step="draft", content="{{ keyword }}", variables=[KEYWORD], note="why")
+        assert list(versions(alias).values_list("version", "is_active")) == [(1, True)]
+        prompt_create_active(alias=alias, step="draft", content="{{ keyword }}", variables=[KEYWORD], note="why")
+        assert list(versions(alias).values_list("version", "is_active")) == [(2, True), (1, False)]

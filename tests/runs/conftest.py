@@ -6,6 +6,7 @@ Models are imported inside the fixtures: pytest may load this file before Django
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,13 @@ STEPS = ("keyword_analysis", "outline", "draft", "final")
 @pytest.fixture
 def fake_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
     """The provider "openai", at a local address."""
+    with fake_provider(monkeypatch) as fake:
+        yield fake
+
+
+@contextmanager
+def fake_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
+    """Replace the provider by a fake, with a key that `monkeypatch` removes again."""
     from llm.models import LLMProvider
 
     fake = FakeLLM()
@@ -41,7 +49,7 @@ def fake_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
 
 @pytest.fixture
 def make_run(fake_llm: FakeLLM) -> Callable[..., Run]:
-    """Create a run whose steps all ask the fake; keywords go into its configuration."""
+    """Return a function that creates a run whose steps call the fake provider; keywords go into its configuration."""
     from runs.services.create import run_create
 
     def make(tenant: Tenant, *, steps: tuple[str, ...] = STEPS, **config: object) -> Run:
@@ -59,15 +67,25 @@ def run(tenant: Tenant, make_run: Callable[..., Run]) -> Run:
 
 @pytest.fixture(autouse=True)
 def broker_queue(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Nobody reads the session's queue here: each test that may use it begins with an empty one."""
+    """Empty the session's queue and the queues of turns, which nothing reads here, for each test that may use them."""
     if request.node.get_closest_marker("unit") is not None:
         yield
         return
+    _empty_queues()
+    yield
+    _empty_queues()
+
+
+def _empty_queues() -> None:
+    """Remove all messages and waiting steps: a worker that met an earlier test's steps would use up this test's
+    messages.
+    """
     from celery import current_app
 
+    from runs.turns.store import delete_keys
+
     current_app.control.purge()
-    yield
-    current_app.control.purge()
+    delete_keys("*")
 
 
 @pytest.fixture
@@ -77,7 +95,7 @@ def short_lease(settings: Settings) -> None:
 
 @pytest.fixture
 def s3(s3_server: S3Server, settings: Settings) -> S3Server:
-    """The artifacts' storage is a bucket."""
+    """Use a bucket as the artifacts' storage."""
     options = {
         "bucket_name": s3_server.bucket,
         "endpoint_url": s3_server.endpoint,

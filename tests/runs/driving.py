@@ -8,7 +8,7 @@ from celery import current_app
 from llm.models import LLMModel
 from llm.selectors import resolve_model
 from runs.models import Run
-from runs.services.execute import step_execute
+from runs.steps.execute import step_execute
 from runs.types import StepOutcome
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
@@ -19,7 +19,7 @@ Message = tuple[str, str, str]
 
 
 def messages_sent() -> list[Message]:
-    """Take the wake-ups off the queue, those that are delayed included."""
+    """Take all wake-ups off the queue, delayed ones included, and return them."""
     taken: list[Message] = []
     with current_app.connection_for_read() as connection:
         queue = connection.SimpleQueue(current_app.conf.task_default_queue)
@@ -38,7 +38,7 @@ def execute(tenant: Tenant, run: Run, step: str, owner: str = "worker@test") -> 
 
 
 def finish(tenant: Tenant, run: Run) -> list[StepOutcome]:
-    """Do the steps of a run in turn until it ends or one does not complete."""
+    """Execute a run's steps in turn until it ends or one does not complete; return the outcomes."""
     outcomes: list[StepOutcome] = []
     while not outcomes or outcomes[-1] == "completed":
         step = reload(tenant, run).current_step

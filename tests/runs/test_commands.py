@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from audit.models import AuditLog
 from config.base.command import operator_name
 from runs.models import Run
-from runs.services.execute import step_execute
+from runs.steps.execute import step_execute
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
 from tests.runs.driving import finish
@@ -40,10 +40,16 @@ def test_create_prints_the_run_as_one_document(tenant: Tenant) -> None:
     )
     assert [step["status"] for step in created["steps"]] == ["pending"] * 4
     assert created["cost"] == {
-        "total_llm_cost": None,
+        "total_llm_cost": 0.0,
+        "exact_llm_cost": "0",
         "total_input_tokens": None,
         "total_output_tokens": None,
+        "tokens_by_unit": {},
+        "unpriced_tokens": {},
         "unpriced_steps": 0,
+        "cache_saving": None,
+        "unknown_calls": 0,
+        "unknown_cost_limit": None,
     }
     with tenant_context(tenant) as alias:
         assert str(Run.objects.using(alias).get().pk) == created["id"]
@@ -104,7 +110,7 @@ def test_a_wrong_configuration_is_one_sentence_and_leaves_nothing(tenant: Tenant
 
 
 def test_waiting_without_a_worker_is_refused_before_anything_is_made(tenant: Tenant) -> None:
-    with pytest.raises(CommandError, match="No worker listens on the queue") as caught:
+    with pytest.raises(CommandError, match="No worker is listening on the queue") as caught:
         command("run_create", "--tenant-id", tenant.pk, "--config", '{"keyword": "tea"}', "--wait")
     assert "seo-gen stack start" in str(caught.value)
     with tenant_context(tenant) as alias:
@@ -170,7 +176,7 @@ def test_an_empty_list_says_so(tenant: Tenant) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--limit", "0"], ["--limit", "-1"], ["--limit", "x"], ["--status", "cancelled"]]
+    "arguments", [["--status"], ["--limit", "0"], ["--limit", "-1"], ["--limit", "x"], ["--status", "cancelled"]]
 )
 def test_a_wrong_option_is_wrong_usage(tenant: Tenant, arguments: list[str]) -> None:
     with pytest.raises(CommandError) as caught:

@@ -57,6 +57,9 @@ def test_what_looks_like_a_nul_but_is_text_is_accepted() -> None:
     assert config_from_text(keyword(audience="\\u0000")).inputs["audience"] == "\\u0000"
 
 
+NO_BUDGET = "budget_usd must be a number of US dollars above 0 and up to 1000000, with at most six decimal places, not"
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -96,6 +99,10 @@ def test_what_looks_like_a_nul_but_is_text_is_accepted() -> None:
         (
             keyword(models={"draft": {"model": "x", "model_class": "pro"}}),
             REFUSED + "models.draft has both model and model_class.",
+        ),
+        *(
+            (keyword(budget_usd=value), f"{REFUSED}{NO_BUDGET} {value!r}.")
+            for value in (0, -1, 0.0000001, 1_000_001, True, "5")
         ),
         (keyword(Audience="x"), REFUSED + "'Audience' is not a valid input name."),
         (keyword(**{"../x": "x"}), REFUSED + "'../x' is not a valid input name."),

@@ -25,7 +25,7 @@ RUNS = 3
 
 def use(tenant: Tenant, content: str) -> None:
     with tenant_context(tenant) as alias:
-        prompt = prompt_create(alias=alias, step="keyword_analysis", content=content, variables=[KEYWORD])
+        prompt = prompt_create(alias=alias, step="keyword_analysis", content=content, variables=[KEYWORD], note="n")
         prompt_activate(alias=alias, prompt_id=prompt.pk)
 
 
@@ -52,9 +52,9 @@ def test_a_worker_fails_the_step_and_does_another_tenants_run_meanwhile(
     with tenant_context(hostile) as alias:
         steps = Step.objects.using(alias).filter(run__in=[each.pk for each in stuck], step="keyword_analysis")
         assert {step.status for step in steps} == {StepStatus.FAILED}
-        # Final at once: it would be the same again.
+        # It fails immediately, since another attempt would end in the same way.
         assert {step.retry_count for step in steps} == {0}
         reasons = [step.error_message or "" for step in steps.order_by("id")]
-    assert all("(keyword_analysis v2) cannot be rendered: it needs more than 1 s" in text for text in reasons[:RUNS])
-    assert all("(keyword_analysis v3) cannot be rendered: it needs more than 256 M" in text for text in reasons[RUNS:])
+    assert all("(keyword_analysis v2) cannot be rendered. It needs more than 1 s" in text for text in reasons[:RUNS])
+    assert all("(keyword_analysis v3) cannot be rendered. It needs more than 256 M" in text for text in reasons[RUNS:])
     assert len(fake_llm.prompts) == 4

@@ -26,7 +26,7 @@ from tests.support.servers import second_postgres
 from tests.support.superuser import superuser_url
 
 MAX_CONNECTIONS = 40
-# More than connections, so that one which is kept for each would show. 300 of them: `make chaos`.
+# More than there are connections, so that one kept for each tenant would show. `make chaos` uses 300.
 TENANTS = 12 * int(os.environ.get("CHAOS_ROUNDS", "5"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from tenants.transfer.export import tenant_export
 from tenants.transfer.import_ import tenant_import
 from tests.runs.driving import finish
 from tests.runs.fake_llm import FakeLLM
+from tests.support import preloaded
 from tests.support.environment import POSTGRES_OPTIONS
 from tests.support.program import seo_gen
 from tests.support.servers import ELSEWHERE
@@ -31,7 +31,7 @@ from tests.tenants.support.filled import everything_of as state_of
 
 __all__ = ["age_key"]
 
-# In the other installation: what was brought in is all there, a new run completes, and the audit chain verifies.
+# In the other installation: everything that was imported is there, a new run completes, and the audit chain verifies.
 GO_ON = """
 import django, json, os, sys
 django.setup()
@@ -41,7 +41,7 @@ from llm.models import LLMModel, LLMProvider
 from runs.models import Run
 from runs.selectors import run_document
 from runs.services.create import run_create
-from runs.services.execute import step_execute
+from runs.steps.execute import step_execute
 from tenants.routing.context import tenant_context
 from tenants.models import Tenant
 from tenants.routing.owner_connection import owner_connection
@@ -80,8 +80,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
 
 
 def go_on(tenant_id: str, url: str, environment: dict[str, str]) -> dict[str, Any]:
-    """Work in the other installation, and return what is found there."""
-    result = subprocess.run(
+    """Continue the tenant's work in the other installation; return what is found there, as a JSON document."""
+    result = preloaded.run(
         [sys.executable, "-c", GO_ON, tenant_id, url],
         cwd=CHECKOUT,
         env={**os.environ, **environment},
@@ -120,7 +120,7 @@ def test_a_tenant_with_finished_runs_moves_and_keeps_working(
     assert "only-here" in found["models"]
     refused = seo_gen("tenant", "import", "--file", str(bundle), **elsewhere)
     assert refused.returncode == 1 and f"Tenant {tenant.id} already exists (active)" in refused.stderr
-    # No key of any kind travels.
+    # No keys are moved.
     with tarfile.open(bundle) as archive:
         assert archive.getnames() == ["manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar"]
         for member in archive:
@@ -149,6 +149,6 @@ def test_beside_others_it_gets_an_id_an_identity_and_paths_of_its_own(
     assert isinstance(paths, dict) and all(path.startswith(f"storage/{other.id}/") for path in paths)
     text = json.dumps(rows_of(other)["artifacts"] + rows_of(other)["steps"])
     assert f"storage/{tenant.id}/" not in text and f"storage/{other.id}/" in text
-    # The one that it came from has not noticed.
+    # The original installation is unchanged.
     assert without_audit(state_of(tenant)) == before
     remove(other)

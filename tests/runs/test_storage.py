@@ -98,7 +98,7 @@ def test_a_missing_file_is_named(active: Tenant, folder: Path) -> None:
     ],
 )
 def test_a_part_that_leads_elsewhere_is_refused(active: Tenant, step: str, name: str) -> None:
-    with pytest.raises(InvalidPath, match=f"is not a path of tenant {active.pk}"):
+    with pytest.raises(InvalidPath, match=f"does not belong to tenant {active.pk}"):
         artifact_path(RUN, step, name)
 
 
@@ -136,7 +136,7 @@ def test_without_a_tenant_there_are_no_files() -> None:
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(active: Tenant, folder: Path) -> None:
-    """The limit on file sizes stands in for the end of the disk: writing fails in the same place."""
+    """A limit on file sizes simulates a full disk: writing fails in the same place."""
     path = output_path(RUN, "draft")
     write(path, b"old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

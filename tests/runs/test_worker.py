@@ -1,4 +1,4 @@
-"""Real Celery workers: a run from the command to the article, and a worker that is killed on the way."""
+"""Real Celery workers: a run from the command to the article, and a worker that is killed in between."""
 
 import json
 import os
@@ -22,12 +22,13 @@ from config.stack.paths import CHECKOUT
 from config.stack.process import wait_until
 from runs.messages.sending import WORKER_ANSWERS_S, require_worker
 from runs.models import WORKING, Artifact, Run, RunCost, RunStatus, Step, StepStatus
-from runs.services.sweep import runs_sweep
+from runs.steps.sweep import runs_sweep
 from runs.storage import read
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
 from tests.runs.driving import STEPS, reload
 from tests.runs.fake_llm import INPUT_TOKENS, OUTPUT_TOKENS, Answer, FakeLLM
+from tests.support import preloaded
 
 MakeRun = Callable[..., Run]
 LEASE_S = 2.0
@@ -46,7 +47,7 @@ class Workers:
         ready = self._folder / f"worker-{number}.ready"
         environment = {**os.environ, "RUN_LEASE_S": str(LEASE_S), "SEO_GEN_READY_FILE": str(ready)}
         with (self._folder / f"worker-{number}.log").open("wb") as log:
-            process = subprocess.Popen(
+            process = preloaded.Popen(
                 [
                     *(sys.executable, "-m", "celery", "-A", "config.celery", "worker"),
                     *("--concurrency", "2", "--hostname", f"test-{number}@%h", "--loglevel", "INFO"),
@@ -62,7 +63,7 @@ class Workers:
         return process
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """`kill -9` of the worker and its pool processes at once."""
+        """Send `kill -9` to the worker and its pool processes together."""
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
 
@@ -87,13 +88,13 @@ def over(tenant: Tenant, run: Run) -> bool:
 
 
 def at_work(fake_llm: FakeLLM, asked_before: int, tenant: Tenant, run: Run) -> bool:
-    """Return whether the model was called again, or never will be."""
+    """Sweep once; return whether the model was called again or the run is over."""
     runs_sweep()
     return len(fake_llm.prompts) > asked_before or over(tenant, run)
 
 
 def ended(tenant: Tenant, run: Run, *, sweeping: bool = False) -> bool:
-    """Wait for the run's end, sweeping as beat does meanwhile."""
+    """Wait for the run to end, with `sweeping` as beat does; return whether it has ended."""
 
     def swept_and_over() -> bool:
         if sweeping:
@@ -122,7 +123,7 @@ def test_a_worker_makes_the_article_and_the_command_waits_for_it(
 
 
 def test_a_worker_that_is_slow_to_answer_is_there_all_the_same(workers: Workers) -> None:
-    """As on a busy machine: it answers only after the first timeout."""
+    """On a busy machine, a worker may answer only after the first timeout."""
     process = workers.start()
     require_worker()
     os.killpg(process.pid, signal.SIGSTOP)
@@ -136,7 +137,7 @@ def test_a_failed_run_exits_with_the_providers_message(tenant: Tenant, fake_llm:
     workers.start()
     fake_llm.answers.append(Answer(status=400, text="This model does not like you"))
     config = {"keyword": "tea", "models": {"keyword_analysis": {"provider": "openai"}}}
-    created = subprocess.run(
+    created = preloaded.run(
         [
             *(sys.executable, "manage.py", "run_create", "--tenant-id", tenant.pk),
             *("--config", json.dumps(config), "--wait", "--json"),
@@ -172,7 +173,9 @@ def test_a_worker_killed_in_the_middle_of_a_step_costs_one_attempt(
         assert Run.objects.using(alias).get(pk=run.pk).status == RunStatus.COMPLETED
         steps = list(Step.objects.using(alias).filter(run=run).order_by("position"))
         assert [step.status for step in steps] == [StepStatus.COMPLETED] * 4
-        assert [step.retry_count for step in steps] == [int(number == killed_step) for number in range(4)]
+        assert [(step.retry_count, step.lost_count) for step in steps] == [
+            (0, int(number == killed_step)) for number in range(4)
+        ]
         assert [step.token_usage for step in steps] == [{"input": INPUT_TOKENS, "output": OUTPUT_TOKENS}] * 4
         assert list(Artifact.objects.using(alias).filter(run=run).order_by("id").values_list("step", flat=True)) == [
             *STEPS
@@ -188,7 +191,7 @@ def test_a_worker_killed_in_the_middle_of_a_step_costs_one_attempt(
 def test_workers_killed_at_random_moments_leave_one_result_per_step(
     tenant: Tenant, make_run: MakeRun, fake_llm: FakeLLM, workers: Workers, settings: Settings
 ) -> None:
-    """The kill falls into claiming, asking, writing the files or committing, as chance has it."""
+    """The kill may hit a claim, a call, the writing of files, or a commit."""
     settings.RUN_LEASE_S = LEASE_S
     chance = random.Random(os.environ.get("CHAOS_SEED", "7"))
     kills = 3

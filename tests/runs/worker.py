@@ -1,4 +1,4 @@
-"""A real Celery worker in a process of its own, on the session's broker and databases."""
+"""A real Celery worker in a separate process, on the session's broker and databases."""
 
 import os
 import signal
@@ -14,6 +14,7 @@ from django.db import connections
 
 from config.stack.paths import CHECKOUT
 from config.stack.process import wait_until
+from tests.support import preloaded
 
 # A limit in case of a hang, not a delay: tests wait for conditions.
 PATIENCE_S = 120.0
@@ -21,9 +22,9 @@ PATIENCE_S = 120.0
 
 @contextmanager
 def worker(*options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker with these options of Celery's; it, and its children, are killed at the end whatever happened."""
+    """Run a worker with these Celery options; it and its children are always killed at the end."""
     command = [sys.executable, "-m", "celery", "-A", "config.celery", "worker", "--concurrency", "2"]
-    process = subprocess.Popen(
+    process = preloaded.Popen(
         [*command, "--loglevel", "WARNING", "--without-gossip", "--without-mingle", *options],
         cwd=CHECKOUT,
         env={**os.environ, **environment},
@@ -42,7 +43,7 @@ class Watched:
     def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         self._log, ready = folder / "worker.log", folder / "worker.ready"
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = preloaded.Popen(
                 [
                     *(sys.executable, "-m", "celery", "-A", "config.celery", "worker"),
                     *("--hostname", "fuzzed@%h", "--loglevel", "INFO", *options),
@@ -65,7 +66,7 @@ class Watched:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """`kill -9` the worker with its children."""
+    """Send `kill -9` to the worker and its children."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

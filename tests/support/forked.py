@@ -1,4 +1,4 @@
-"""Processes that can really be killed and start at once: forked from one in which Django is already set up."""
+"""Processes that can be killed and start at once: forked from one in which Django is already set up."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from multiprocessing.context import ForkServerProcess
 
 from tests.support import environment
 
-# The server is started with the first process, and ends with the session. pytest is there since each child imports
-# what the session was begun by.
+# The server is started with the first process, and ends with the session. pytest is preloaded because each child
+# imports the program that began the session.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["pytest", "tests.support.forked_setup"])
 
@@ -22,8 +22,8 @@ _context.set_forkserver_preload(["pytest", "tests.support.forked_setup"])
 def forked(work: Callable[..., None], *arguments: object) -> Iterator[tuple[ForkServerProcess, Connection]]:
     """Run `work(connection, *arguments)` in a process of its own; yield the process and our end of `connection`.
 
-    It has the settings that the session started with, and none of this process's database connections; it is killed at
-    the end. It sends exceptions through the connection, too, as text.
+    The process has the settings that the session started with, and none of this process's database connections. It
+    sends exceptions through the connection too, as text, and is killed at the end.
     """
     _require_the_sessions_environment()
     heard, said = _context.Pipe(duplex=False)

@@ -29,6 +29,7 @@ def found() -> list[str]:
 
 def repair() -> None:
     """Repair what `found` finds, so that the next tests start cleanly."""
+    gc.enable()
     active._frame.set(None)
     actors._actor.set(actors.SYSTEM)
     for alias in [alias for alias in connections.settings if alias.startswith(TENANT_PREFIX)]:
@@ -46,6 +47,8 @@ def _of_this_thread() -> Iterator[str]:
         yield f"tenant {tenant.id} is still active"
     if connections["default"].in_atomic_block:
         yield "a transaction of the control database is still open"
+    if not gc.isenabled():
+        yield "garbage is no longer collected"
     if actors.current_actor() != actors.SYSTEM:
         yield f"{actors.current_actor().user_id} is still the actor"
 
@@ -65,15 +68,15 @@ def _held() -> list[Any]:
     if pool._in_use:
         # A thread that has ended may have left its connection in a cycle.
         gc.collect()
-    peeked = [finalizer.peek() for finalizer in list(pool._in_use.values())]
+    peeked = [used.finalizer.peek() for used in list(pool._in_use.values())]
     return [alive[0] for alive in peeked if alive is not None]
 
 
 def _end(held: Any) -> None:
-    """Cut the connection, which fails the thread that uses it whatever it waits for, and free its place in the pool."""
+    """Close the connection, so that the thread that uses it fails, and free its place in the pool."""
     if not held.closed:
         with socket.socket(fileno=os.dup(held.fileno())) as wire, suppress(OSError):
             wire.shutdown(socket.SHUT_RDWR)
-    finalizer = pool._in_use.pop(id(held), None)
-    if finalizer is not None:
-        finalizer.detach()
+    used = pool._in_use.pop(id(held), None)
+    if used is not None:
+        used.finalizer.detach()

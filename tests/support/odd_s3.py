@@ -1,4 +1,4 @@
-"""A proxy in front of the tests' S3 server that lacks what some compatible servers lack. Everything else passes."""
+"""A proxy for the tests' S3 server that refuses what some compatible servers lack. It passes everything else on."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class OddS3:
 
 @contextmanager
 def odd_s3(server: S3Server, *oddities: Oddity) -> Iterator[OddS3]:
-    """Run the proxy; the signature holds, since the client's Host is passed on."""
+    """Run the proxy. Signatures stay valid, since the client's Host header is passed on."""
     upstream = urlsplit(server.endpoint).netloc
 
     class Handler(BaseHTTPRequestHandler):
@@ -126,7 +126,7 @@ def odd_s3(server: S3Server, *oddities: Oddity) -> Iterator[OddS3]:
                 self.wfile.write(content)
 
         def log_message(self, *_arguments: object) -> None:
-            """Nothing on stderr."""
+            """Log nothing to stderr."""
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815  (what the base class calls)
 

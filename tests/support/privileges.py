@@ -1,4 +1,4 @@
-"""Check that the product kept to its rights: the tests' servers log every login."""
+"""Check that the product kept within its rights: the tests' servers log every login."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALLOWED = (postgres.APPLICATION, superuser.APPLICATION, "seo_gen test")
 
 
 class Watch:
-    """The login log of the server in that home, read further after each test."""
+    """Reads a server's login log; each call covers only the logins since the previous one."""
 
     def __init__(self, home: stack.Home) -> None:
         self._log = home.log_file("postgres")
@@ -26,7 +26,7 @@ class Watch:
         self._seen = 0
 
     def overstepped(self) -> list[str]:
-        """Return each kind of login, since the last call, that the product must not make."""
+        """Return each kind of login since the last call that the product must not make."""
         with self._log.open("rb") as log:
             log.seek(self._position)
             # A line that is still being written is read with the next test.

@@ -7,13 +7,14 @@ import sys
 from dataclasses import dataclass
 
 from config.stack.paths import CHECKOUT
+from tests.support import preloaded
 
 PROGRAM = (sys.executable, "-c", "import sys; from config.cli import main; sys.exit(main())")
 
 
 def seo_gen(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run it with nothing to read, on the session's servers unless `environment` says otherwise."""
-    return subprocess.run(
+    """Run the program with nothing to read, on the session's servers unless `environment` says otherwise."""
+    return preloaded.run(
         [*PROGRAM, *words],
         cwd=CHECKOUT,
         env={**os.environ, **environment},
@@ -25,8 +26,8 @@ def seo_gen(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def seo_gen_piped(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run it with a pipe to read, and return its output as bytes."""
-    return subprocess.run([*PROGRAM, *words], cwd=CHECKOUT, input=given, capture_output=True, check=False)
+    """Run the program with a pipe to read, and return its output as bytes."""
+    return preloaded.run([*PROGRAM, *words], cwd=CHECKOUT, input=given, capture_output=True, check=False)
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class AtTerminal:
 
 
 def seo_gen_at_terminal(*words: str, typed: str) -> AtTerminal:
-    """Run it at a terminal with one typed line, and standard output redirected to a file."""
+    """Run the program at a terminal with one typed line, and with standard output redirected to a file."""
     ours, terminal = pty.openpty()
     try:
-        program = subprocess.Popen(
+        program = preloaded.Popen(
             [*PROGRAM, *words], cwd=CHECKOUT, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
         )
         os.close(terminal)
-        # It waits in the terminal until it is read.
+        # The line waits in the terminal until it is read.
         os.write(ours, f"{typed}\n".encode())
         screen = _read_all(ours)
         stdout, _nothing = program.communicate()

@@ -1,4 +1,4 @@
-"""Later releases of the product: its own migrations and some more, for this process or for commands."""
+"""Later releases of the product: its own migrations plus some more, for this process or for commands."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Migration(migrations.Migration):
 
 
 class NextRelease:
-    """A package with an app's current migrations and added ones."""
+    """A package with an app's current migrations and additional ones."""
 
     def __init__(self, folder: Path, app: str = "runs") -> None:
         self.folder = folder
@@ -55,7 +55,7 @@ class NextRelease:
         self._previous = sorted(path.stem for path in present.glob("0*.py"))[-1]
 
     def add(self, name: str, operations: str = PLAIN, *, code: str = "", after: str = "") -> NextRelease:
-        """Add a migration after the last, or after another; `operations` is its class's body, `code` stands before."""
+        """Add a migration after the last one or after `after`; `operations` is its class's body, preceded by `code`."""
         source = FILE.format(
             app=self.app, previous=after or self._previous, code=textwrap.dedent(code), operations=operations.rstrip()
         )
@@ -69,7 +69,7 @@ class NextRelease:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment in which another process's command belongs to this release."""
+        """Return the environment in which another process's command belongs to this release."""
         return {
             "DJANGO_SETTINGS_MODULE": "tests.support.next_release",
             "NEXT_RELEASE_FOLDER": str(self.folder),
@@ -79,7 +79,7 @@ class NextRelease:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make this process belong to the release."""
+        """Make this process belong to the release for the duration of the block."""
         sys.path.insert(0, str(self.folder))
         try:
             with override_settings(MIGRATION_MODULES={self.app: self.package}):

@@ -28,7 +28,7 @@ class S3Server:
     region: str = "us-east-1"
 
     def environment(self) -> dict[str, str]:
-        """The variables that make the product store artifacts here."""
+        """Return the variables that make the product store artifacts on this server."""
         return {
             "AWS_STORAGE_BUCKET_NAME": self.bucket,
             "AWS_S3_ENDPOINT_URL": self.endpoint,
@@ -40,7 +40,7 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Started on first use, ended with the session; its bucket is empty at first."""
+    """The S3 server, started on first use and stopped with the session; its bucket is empty at first."""
     with running_s3(tmp_path_factory.mktemp("s3")) as server:
         yield server
 

@@ -12,12 +12,13 @@ import pytest
 from django.test import Client
 
 from tests.audit.conftest import control_log as control_log
+from tests.config.site.forms import Browser
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
     from runs.models import Artifact, Run, Step
-    from tenants.models import Erasure, Tenant
+    from tenants.models import Erasure, RoleAssignment, Tenant, TenantGroup
 
 ARTICLE = "# 記事\n\nCanary article text.\n"
 PASSWORD = "a long enough password 1"
@@ -47,7 +48,7 @@ def superuser() -> Iterator[User]:
 
 @pytest.fixture
 def staff() -> Iterator[User]:
-    """A staff member without any permission."""
+    """A staff member without roles."""
     user = make_user(is_superuser=False)
     yield user
     user.delete()
@@ -56,7 +57,7 @@ def staff() -> Iterator[User]:
 @pytest.fixture
 def browser(superuser: User) -> Client:
     """A client logged in as a superuser."""
-    client = Client()
+    client = Browser()
     client.force_login(superuser)
     return client
 
@@ -94,6 +95,39 @@ def make_user(*, is_superuser: bool) -> User:
     return User.objects.create_user(
         f"staff-{uuid.uuid4().hex[:8]}", password=PASSWORD, is_staff=True, is_superuser=is_superuser
     )
+
+
+def give_role(user: User, role: str, tenant: Tenant | None = None, group: TenantGroup | None = None) -> RoleAssignment:
+    """Assign a role for a tenant, for a group, or else for all tenants. Clients that are logged in have it at once."""
+    from tenants.models import RoleAssignment, RoleScope
+
+    scope = RoleScope.TENANT if tenant else RoleScope.GROUP if group else RoleScope.ALL
+    return RoleAssignment.objects.create(user=user, role=role, scope=scope, tenant=tenant, group=group)
+
+
+def roles_form(*rows: dict[str, str], initial: int = 0) -> dict[str, str]:
+    """Return what the page of a user sends about roles; the first `initial` rows exist and name their id."""
+    form = {"role_assignments-TOTAL_FORMS": str(len(rows)), "role_assignments-INITIAL_FORMS": str(initial)}
+    return form | {
+        f"role_assignments-{number}-{name}": value for number, row in enumerate(rows) for name, value in row.items()
+    }
+
+
+def run_in_review(tenant: Tenant) -> Run:
+    """Create a run that waits for a review before its second step."""
+    from runs.models import Step
+    from runs.services.create import run_create
+    from runs.services.pause import run_pause
+    from runs.services.resume import run_resume
+    from tenants.routing.context import tenant_context
+    from tests.runs.services.states import complete_by_hand
+
+    run = run_create(tenant_id=tenant.pk, config={"keyword": "green tea", "language": "en"})
+    complete_by_hand(tenant, run, "keyword_analysis")
+    run_pause(tenant_id=tenant.pk, run_id=run.pk)
+    with tenant_context(tenant) as alias:
+        Step.objects.using(alias).filter(run=run, step="outline").update(review=True)
+    return run_resume(tenant_id=tenant.pk, run_id=run.pk)
 
 
 def fill_tenant(tenant: Tenant) -> Filled:

@@ -36,7 +36,7 @@ def forget(port: int) -> None:
 def superuser_url(url: str, database: str | None = None) -> str:
     """Return the superuser's URL of the server that `url` leads to; of the same database unless `database` is given.
 
-    If the superuser is unknown, or the server is a scratch one, keeps the role in `url`.
+    Keeps the role in `url` if the superuser is unknown or the server is a scratch server.
     """
     parts = urlsplit(url)
     path = parts.path if database is None else f"/{quote(database, safe='')}"
@@ -51,7 +51,7 @@ def superuser_url(url: str, database: str | None = None) -> str:
 
 @contextmanager
 def superuser_connection(url: str, database: str) -> Iterator[BaseDatabaseWrapper]:
-    """Yield Django's connection to `database` as the superuser, otherwise as `owner_connection` makes it."""
+    """Yield Django's connection to `database` as the superuser, or, if it is unknown, as `owner_connection` would."""
     from tenants.routing.owner_connection import SESSION, _connection
 
     with _connection(superuser_url(url, database), database, "test", SESSION) as connection:

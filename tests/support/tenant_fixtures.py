@@ -1,4 +1,4 @@
-"""Tenants for tests: real ones, each with its own database and role, removed when the test is over."""
+"""Real tenants for tests, each with its own database and role, removed when the test ends."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ MakeTenant = Callable[..., Tenant]
 
 @pytest.fixture
 def make_tenant() -> Iterator[MakeTenant]:
-    """Create tenants; keywords go to `tenant_create`, the name is a new one unless given."""
+    """Create tenants; keywords are passed to `tenant_create`, with a new name unless one is given."""
     made: list[Tenant] = []
 
     def make(**keywords: Any) -> Tenant:
@@ -46,7 +46,7 @@ def tenant_pair(make_tenant: MakeTenant) -> tuple[Tenant, Tenant]:
 
 
 def remove(tenant: Tenant) -> None:
-    """Drop a tenant that a test created. (Erasing a customer is something else.)"""
+    """Drop a tenant that a test created. This is not an erasure."""
     location = parse_location(tenant.database_url)
     pool.pool.discard(tenant.alias)
     if tenant.server is not None:
@@ -59,14 +59,14 @@ def remove(tenant: Tenant) -> None:
 
 
 def remove_all(tenant_ids: list[str]) -> None:
-    """Drop those of the tenants that exist."""
+    """Drop the tenants, if they still exist."""
     for tenant in Tenant.objects.filter(pk__in=tenant_ids):
         remove(tenant)
 
 
 @pytest.fixture
 def limits(settings: Settings) -> Callable[..., None]:
-    """Change the time limits of sessions that are opened afterwards; keywords as for `Limits`."""
+    """Change the time limits of sessions that are opened from now on; keywords as for `Limits`."""
 
     def change(**changes: float) -> None:
         settings.DATABASE_LIMITS = replace(settings.DATABASE_LIMITS, **changes)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def empty_fleet() -> None:
-    """No tenants but the test's own: a migration of all must not meet what other tests left."""
+    """Delete all tenants: a migration of all tenants must not include those that other tests left."""
     from tenants.models import Tenant
 
     Tenant.objects.all().delete()
@@ -27,7 +27,7 @@ def empty_fleet() -> None:
 
 @pytest.fixture(scope="module")
 def fifty() -> Iterator[list[Tenant]]:
-    """A fleet that tests of failed migrations can share, since those change nothing."""
+    """A fleet that tests of failed migrations can share, since these change nothing."""
     from tenants.lifecycle.create import tenant_create
     from tenants.models import Tenant
     from tests.support.tenant_fixtures import remove
@@ -41,7 +41,7 @@ def fifty() -> Iterator[list[Tenant]]:
 
 @pytest.fixture
 def next_release(tmp_path: Path) -> NextRelease:
-    """A later release, to which the test adds migrations; see tests/support/releases.py for how to use it."""
+    """A later release to which the test adds migrations; tests/support/releases.py shows how to use it."""
     from tests.support.releases import NextRelease
 
     return NextRelease(tmp_path / "release")
@@ -49,9 +49,9 @@ def next_release(tmp_path: Path) -> NextRelease:
 
 @pytest.fixture
 def second_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DatabaseServer]:
-    """A PostgreSQL of its own, registered as "second"; name it before `make_tenant`, so that it outlives the tenants.
+    """A separate PostgreSQL, registered as "second"; name it before `make_tenant`, so that it outlives the tenants.
 
-    The parameter, if any, holds options for it ("name=value …").
+    The parameter, if any, contains server options ("name=value …").
     """
     from tenants.lifecycle.setup import server_register
     from tests.support.servers import second_postgres
@@ -64,7 +64,7 @@ def second_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Da
 
 @pytest.fixture
 def forgotten() -> Iterator[None]:
-    """What the test erased is not for other tests to find."""
+    """Remove the records of what the test erased, so that other tests do not find them."""
     from tenants.models import Erasure
     from tests.tenants.support.erased import forget_erasure
 
@@ -76,7 +76,7 @@ def forgotten() -> Iterator[None]:
 
 @pytest.fixture
 def s3_place(s3_server: S3Server, settings: Settings) -> str:
-    """A prefix in a bucket, as backups are given it."""
+    """A bucket and prefix, in the form in which backups take a location."""
     settings.AWS_S3_ENDPOINT_URL = s3_server.endpoint
     settings.AWS_S3_REGION_NAME = s3_server.region
     settings.AWS_ACCESS_KEY_ID = s3_server.access_key
@@ -92,7 +92,7 @@ class AgeKey:
 
 @pytest.fixture
 def age_key(tmp_path: Path) -> AgeKey:
-    """A pair of keys, the private one in a file."""
+    """A pair of age keys; the private one is in a file."""
     import pyrage
 
     identity = pyrage.x25519.Identity.generate()

@@ -1,4 +1,4 @@
-"""Dumps and bundles as somebody might make them who wants more than to be restored."""
+"""Dumps and bundles as an attacker might make them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tenants.transfer.export import tenant_export
 FOLDER = Path(__file__).with_name("dumps")
 BUNDLE_PARTS = ("manifest.json", "control.json", "audit.jsonl", "dump", "storage.tar")
 
-# Says by whom it is called, in the server's log, where no transaction takes it back; then tries to become more.
+# Writes its caller into the server's log, which no rollback undoes; then tries to gain more rights.
 MARK = r"""
 CREATE FUNCTION public.mark(what text) RETURNS void LANGUAGE plpgsql AS $_$
 BEGIN
@@ -38,7 +38,8 @@ BEGIN
 END;
 $_$;
 """
-# For each name, functions of any one and two, and of three like arguments, that return what PostgreSQL's own returns.
+# For each name, functions with one or two arguments of any type, or three of the same type, that return what
+# PostgreSQL's own function returns.
 FUNCTIONS = r"""
 DO $do$
 DECLARE
@@ -76,7 +77,7 @@ EXCEPTION WHEN duplicate_function OR syntax_error OR invalid_function_definition
 END;
 $_$;
 """
-# Each between two types that PostgreSQL itself has none for.
+# Each is between two types for which PostgreSQL itself has no such operator.
 OPERATORS = r"""
 DO $do$
 DECLARE
@@ -102,12 +103,12 @@ END $do$;
 
 @dataclass(frozen=True)
 class Canary:
-    """What code that was planted leaves where it was run."""
+    """The traces that planted code leaves when it is run."""
 
     # Must never exist.
     file: Path
     log: Path
-    # How much of the log was there before.
+    # How long the log was before.
     offset: int
 
     @classmethod
@@ -116,11 +117,11 @@ class Canary:
         return cls(folder / "taken over", log, log.stat().st_size)
 
     def case(self, name: str) -> str:
-        """Return one of the files in `dumps`, told what to leave behind."""
+        """Return one of the files in `dumps`, with the path of the file that it is to create."""
         return (FOLDER / f"{name}.sql").read_text().replace("@MARK@", str(self.file))
 
     def calls(self) -> list[tuple[str, str]]:
-        """Return (what, by whom) of each call of something planted."""
+        """Return (object, caller) for each call of a planted object."""
         with self.log.open("rb") as file:
             file.seek(self.offset)
             text = file.read().decode(errors="replace")
@@ -131,7 +132,7 @@ class Canary:
 
 
 def our_sql() -> Iterator[str]:
-    """Yield every string of ours, SQL or not."""
+    """Yield every string in our code, SQL or not."""
     for app in ("audit", "prompts", "runs", "tenants"):
         for path in (CHECKOUT / app).rglob("*.py"):
             nodes = ast.walk(ast.parse(path.read_text()))
@@ -141,12 +142,12 @@ def our_sql() -> Iterator[str]:
 
 
 def names_used() -> list[str]:
-    """Return every name before a parenthesis without a schema in our strings; PostgreSQL knows which are its own."""
+    """Return every unqualified name before a parenthesis in our strings; PostgreSQL knows which are its functions."""
     return sorted({name for text in our_sql() for name in re.findall(r"(?<![\w.\"])([a-z_][a-z0-9_]+)\(", text)})
 
 
 def signs_used() -> list[str]:
-    """Return the operators in our SQL, as far as some SQL has them."""
+    """Return the operators that our SQL uses, limited to those that SQL can define."""
     found = {sign for text in our_sql() for sign in re.findall(r"(?<=[\s\w)'])[-+*/<>=~!@#%^&|?]+(?=[\s\w('])", text)}
     return sorted(found & SIGNS)
 
@@ -156,19 +157,19 @@ SIGNS = {"=", "<>", "<", ">", "<=", ">=", "+", "-", "*", "/", "%", "&", "|", "||
 
 
 def mark(canary: Canary) -> str:
-    """Return SQL that makes `public.mark`, which tells who calls it."""
+    """Return SQL that creates `public.mark`, which logs its caller."""
     return MARK.replace("@MARK@", str(canary.file))
 
 
 def planted(canary: Canary, *, operators: bool = True) -> str:
-    """Return SQL that plants better-fitting functions and operators for all that our own SQL uses."""
+    """Return SQL that plants better-fitting functions and operators for all those that our SQL uses."""
     names, signs = ("ARRAY[" + ", ".join(f"'{one}'" for one in found) + "]" for found in (names_used(), signs_used()))
     functions, others = FUNCTIONS.replace("@NAMES@", names), OPERATORS.replace("@SIGNS@", signs)
     return mark(canary) + PLANT + functions + (others if operators else "") + "DROP FUNCTION public.plant;\n"
 
 
 def plain_dump(tenant: Tenant, folder: Path, *, tail: str = "") -> Path:
-    """Return the tenant's own dump as a plain file that no catalogue knows, with more SQL at its end."""
+    """Return the tenant's own dump as a plain file that is not in the catalogue, with SQL appended."""
     [outcome] = tenant_backup(tenant_id=tenant.id, output=str(folder / "own"), dump_format=DumpFormat.PLAIN)
     assert outcome.backup is not None, outcome.problem
     file = folder / "from somebody.sql"
@@ -178,9 +179,9 @@ def plain_dump(tenant: Tenant, folder: Path, *, tail: str = "") -> Path:
 
 
 def with_manifest(file: Path, **added: int) -> Path:
-    """Put a manifest beside a dump, made to fit it: whoever can write the one can write the other.
+    """Return a copy of a dump with a matching manifest beside it: anyone who can write one file can write the other.
 
-    `added` is how many rows of which table the tail brings.
+    `added` maps tables to the number of rows that the appended SQL adds.
     """
     [own] = (path for path in (file.parent / "own").glob("*.json"))
     document = json.loads(own.read_text())
@@ -202,9 +203,9 @@ def exported(tenant: Tenant, folder: Path) -> dict[str, bytes]:
 
 
 def bundle(parts: dict[str, bytes], file: Path, *, rows: Mapping[str, int] | None = None, **changes: Any) -> Path:
-    """Write a bundle of the parts, whose manifest is made to fit them; `changes` are to the manifest.
+    """Write a bundle of the parts with a matching manifest; `changes` are made to the manifest.
 
-    `rows` is how many rows the dump has of tables of which the manifest counts others.
+    `rows` maps tables to the dump's number of rows if it differs from the manifest's.
     """
     manifest = json.loads(parts["manifest.json"])
     manifest["rows"] |= rows or {}

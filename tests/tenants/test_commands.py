@@ -1,4 +1,4 @@
-"""The commands as operators run them: a program of its own, its output, its exit status."""
+"""The commands as operators run them: as a program with output and an exit status."""
 
 import json
 import uuid

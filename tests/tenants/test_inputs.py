@@ -1,4 +1,4 @@
-"""What commands are given is checked before anything is asked or done; "-" is standard output, or is refused."""
+"""Arguments are checked before anything is asked or done; "-" is standard output, or is refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.tenants.support.filled import add_run
 
 @pytest.fixture
 def _at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody sits there, and must not be asked."""
+    """Pretend that someone is at the terminal; they must not be asked."""
 
     def asked(prompt: str = "") -> str:
         raise AssertionError(f"asked: {prompt}")
@@ -43,7 +43,7 @@ def _at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(*words: str) -> str:
-    """Return why the command was refused."""
+    """Return the command's refusal."""
     name, *arguments = words
     with pytest.raises(CommandError) as told:
         call_command(name, *arguments, stdout=StringIO(), stderr=StringIO())
@@ -68,7 +68,7 @@ WRONG = [
         "it contains no age identity",
     ),
     ("tenant_restore", "--tenant-id {id} --backup-file {sealed}", "no age identity was given to decrypt it"),
-    ("tenant_restore", "--tenant-id {other} --backup-file {file}", "The backup is of tenant {id}"),
+    ("tenant_restore", "--tenant-id {other} --backup-file {file}", "The backup belongs to tenant {id}"),
     ("tenant_restore", "--tenant-id nobody --backup-file {file}", "There is no tenant 'nobody'"),
     ("tenant_restore", "--tenant-id {id} --to-time yesterday", "'yesterday' is not a valid time"),
     ("tenant_restore", "--tenant-id {id} --to-time 2026-01-01T00:00:00", "has no UTC offset"),
@@ -94,7 +94,7 @@ WRONG = [
     ("cluster_backup", "--server nowhere", "There is no database server 'nowhere'"),
     ("cluster_receive_wal", "--server nowhere", "There is no database server 'nowhere'"),
     ("cluster_verify", "--server nowhere", "There is no database server 'nowhere'"),
-    # Standard output takes one file, and holds nothing else then.
+    # Standard output takes one file, and then contains nothing else.
     ("tenant_backup", "--tenant-id {id} --output - --with-storage", ONE_FILE),
     ("tenant_backup", "--all --output -", ONE_FILE),
     ("cluster_backup", "--output -", ONE_FILE),
@@ -103,7 +103,7 @@ WRONG = [
     ("tenant_backup", "--tenant-id {id} --output - --json", BOTH),
     ("audit_export", "--tenant-id {id} --output - --json", BOTH),
     ("tenant_export", "--tenant-id {id} --output - --encrypt-to age1nonsense", "is not an age recipient"),
-    # Folders that are none, and buckets that are not there.
+    # Paths that are not folders, and buckets that do not exist.
     ("tenant_backup", "--tenant-id {id} --output {text}", "{text} cannot be written: Not a directory."),
     ("tenant_backup", "--all --output {text}/below", "{text}/below cannot be written: Not a directory."),
     ("tenant_backup", "--all --output s3://nowhere/x", "The bucket s3://nowhere does not exist."),
@@ -111,7 +111,7 @@ WRONG = [
     ("tenant_export", "--tenant-id {id} --output s3://nowhere/x", "The bucket s3://nowhere does not exist."),
     ("audit_export", "--control --output {text}/x", "{text}/x cannot be written: Not a directory."),
     ("cluster_backup", "--output {text}", "{text} cannot be written: Not a directory."),
-    # An identity is not needed for a time, but who names one means it.
+    # An identity is not needed for a time, but if one is named, it must exist.
     (
         "tenant_restore",
         "--tenant-id {id} --to-time 1999-01-01T00:00:00Z --age-identity-file /nope/key",
@@ -236,7 +236,7 @@ def test_a_dump_goes_from_pipe_to_pipe(tenant: Tenant, age_key: AgeKey, encrypte
 
 
 def assert_recorded(tenant: Tenant, kind: str, written: bytes) -> None:
-    """It stands in the log before and after, and an erasure names it."""
+    """Check that the log names the file before and after, and that an erasure lists it."""
     digest = hashlib.sha256(written).hexdigest()
     entries = ControlAuditLog.objects.filter(resource_id=tenant.id, action__startswith=f"tenant.{kind}").order_by("id")
     assert [entry.action for entry in entries] == [f"tenant.{kind}", f"tenant.{kind}.complete"]
@@ -278,7 +278,7 @@ def test_a_bundle_is_not_for_a_terminal(tenant: Tenant) -> None:
 
 
 def test_a_folder_that_may_not_be_written_is_named(tenant: Tenant, tmp_path: Path) -> None:
-    """On a file system that is mounted read-only, which root may not write either."""
+    """On a file system that is mounted read-only, so that not even root may write to it."""
     script = 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"'
     words = [*PROGRAM, "tenant", "backup", "--tenant-id", tenant.id, "--output", f"{tmp_path}/new"]
     command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), *words]

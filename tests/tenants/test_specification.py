@@ -1,4 +1,4 @@
-"""The live catalogs, and the commands, against the specification."""
+"""The live catalogs and the commands, compared with the specification."""
 
 import json
 import os
@@ -38,7 +38,7 @@ TABLES = [("control", name, table) for name, table in CONTROL.items()] + [
 
 @pytest.fixture(scope="module")
 def catalogs() -> Iterator[dict[str, psycopg.Connection]]:
-    """Connections to the control database and to one tenant's, by kind."""
+    """Connections to the control database and to a tenant's database, by kind."""
     from tenants.lifecycle.create import tenant_create
     from tests.support.tenant_fixtures import remove
 
@@ -102,7 +102,7 @@ def test_plain_inserts_of_the_specified_columns_work_and_costs_are_added_up(tena
             "INSERT INTO steps (run_id, step, status, token_usage) VALUES (%s, 'x', 'completed', %s)",
             [run[0], '{"input": 1, "output": 2}'],
         )
-        # An unknown price is counted, not taken for nothing.
+        # A step with an unknown price is counted, not taken to cost nothing.
         unpriced = own.execute("SELECT total_input_tokens, unpriced_steps FROM run_costs").fetchone()
         assert unpriced == (1501, 1)
 
@@ -120,7 +120,7 @@ def test_not_even_a_superuser_changes_the_audit_log_by_plain_sql(statement: str,
                 admin.execute(statement)
 
 
-# As the specification has them, but for what it leaves open: the tenant's id ("xxx") and the folder ("/backups").
+# As in the specification, except for what it leaves open: the tenant's id ("xxx") and the folder ("/backups").
 COMMAND_LINES = """\
 seo-gen tenant create --name "customer-a"
 seo-gen tenant migrate --all
@@ -150,7 +150,7 @@ def script(lines: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def plain_backup(tenant_id: str, folder: Path) -> Path:
-    """Return a backup that is called as the specification calls it."""
+    """Return a backup with the name that the specification uses."""
     from tenants.backup.backup import tenant_backup
     from tenants.backup.dump import DumpFormat
 
@@ -186,14 +186,14 @@ def test_a_restore_asks_at_a_terminal(tenant: Tenant, tmp_path: Path) -> None:
     assert f"The database of tenant {tenant.id} will be replaced" in refused.screen
     done = seo_gen_at_terminal(*words, "--json", typed=tenant.id)
     assert done.returncode == 0 and f"Type {tenant.id} to continue: " in done.screen and not is_marked(tenant)
-    # The question is not in the file that the document goes to.
+    # The question is not in the file that the document is written to.
     assert json.loads(done.stdout)["tenant_id"] == tenant.id
     unasked = seo_gen_at_terminal(*words, "--confirm", typed="no")
     assert unasked.returncode == 0 and "to continue" not in unasked.screen
 
 
 def mark(tenant: Tenant) -> None:
-    """Change what a restore takes back."""
+    """Make a change that a restore reverts."""
     with psycopg.connect(tenant.database_url, autocommit=True) as own:
         own.execute("INSERT INTO runs (status) VALUES ('completed')")
 

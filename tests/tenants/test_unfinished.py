@@ -1,4 +1,4 @@
-"""`kill -9` of `tenant create` at each of its steps, and what ends it."""
+"""Kill `tenant create` with `kill -9` at each of its steps, and finish or undo it."""
 
 import subprocess
 import sys
@@ -15,11 +15,12 @@ from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatu
 from tenants.routing.context import tenant_context
 from tenants.schema.inspection import database_of
 from tenants.unfinished import tenant_recover
+from tests.support import preloaded
 from tests.support.tenant_fixtures import remove
 from tests.tenants.support.created import tenants_objects
 
 STEPS = ["template", "role", "database", "access", "identity"]
-# Dies the hard way as soon as the step named by its second argument is reached.
+# Kills itself as soon as the step named by its second argument is reached.
 CREATE_AND_DIE = """
 import django, os, signal, sys
 django.setup()
@@ -29,7 +30,7 @@ def die(progress):
         os.kill(os.getpid(), signal.SIGKILL)
 tenant_create(name=sys.argv[1], on_progress=die)
 """
-# Says that the step is reached, and goes on.
+# Reports that the step is reached, and continues.
 CREATE_AND_SAY = """
 import django, sys
 django.setup()
@@ -41,7 +42,7 @@ tenant_create(name=sys.argv[1], on_progress=lambda p: p.step == "{step}" and pri
 def killed_at(step: str) -> str:
     tenant_id = f"killed-{uuid.uuid4().hex[:12]}"
     command = [sys.executable, "-c", CREATE_AND_DIE, tenant_id, step]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = preloaded.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == -9, result.stderr
     assert TenantOperation.objects.get(tenant_id=tenant_id).status == OperationStatus.RUNNING
     assert Tenant.objects.get(pk=tenant_id).status == TenantStatus.PROVISIONING
@@ -75,10 +76,10 @@ def test_creating_it_again_finishes_it_too(step: str) -> None:
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.01, 0.03, 0.06, 0.1])
 def test_a_creation_killed_in_the_middle_of_a_statement_is_finished(delay_s: float) -> None:
-    """The server continues a statement whose client is gone; the outcome is always the same."""
+    """The server finishes a statement whose client is gone; the outcome is always the same."""
     tenant_id = f"killed-{uuid.uuid4().hex[:12]}"
     program = CREATE_AND_SAY.format(step="database")
-    with subprocess.Popen([sys.executable, "-c", program, tenant_id], stdout=subprocess.PIPE) as process:
+    with preloaded.Popen([sys.executable, "-c", program, tenant_id], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"database\n"
         time.sleep(delay_s)
         process.kill()

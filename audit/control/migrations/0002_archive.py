@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                 ),
                 ("tenant_id", models.TextField(verbose_name="tenant")),
                 ("identity", models.UUIDField(unique=True, verbose_name="identity")),
-                ("chain_identity", models.UUIDField(verbose_name="chain of")),
+                ("chain_identity", models.UUIDField(verbose_name="identity of the chain")),
                 ("entries", models.BigIntegerField(verbose_name="entries")),
                 ("head_hash", models.TextField(verbose_name="last hash")),
                 ("first_bad", models.BigIntegerField(null=True, verbose_name="broken at entry")),

@@ -2,7 +2,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django.utils.timezone import localtime
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.verification.anchor import audit_anchor
 from config.base.command import OperatorCommand, Refusal
@@ -17,7 +17,11 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         self.stdout.write(
-            _("Anchored at %(time)s: %(anchors)d of %(logs)d (audit logs with new entries).")
+            ngettext(
+                "Anchored %(anchors)d of %(logs)d audit log at %(time)s; a log without new entries is skipped.",
+                "Anchored %(anchors)d of %(logs)d audit logs at %(time)s; logs without new entries are skipped.",
+                document["logs"],
+            )
             % {
                 "anchors": document["anchors"],
                 "logs": document["logs"],

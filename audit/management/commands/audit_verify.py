@@ -27,7 +27,7 @@ class Command(OperatorCommand):
         return {"logs": [asdict(report) for report in self.reports]}
 
     def present(self, document: Any) -> None:
-        columns = [_("log"), _("tenant"), _("entries"), _("anchors"), _("last good anchor"), _("found")]
+        columns = [_("log"), _("tenant"), _("entries"), _("anchors"), _("last good anchor"), _("result")]
         rows = [
             (
                 report["log"],
@@ -44,7 +44,7 @@ class Command(OperatorCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
         lines = [
-            _("%(log)s: %(problem)s.") % {"log": _name(report), "problem": problem.message}
+            _("%(log)s: %(problem)s") % {"log": _name(report), "problem": problem.message}
             for report, problem in in_each(self.reports)
         ]
         if lines:
@@ -57,7 +57,7 @@ def _name(report: LogReport) -> str:
 
 def _found(problems: int) -> str:
     if not problems:
-        return _("whole")
+        return _("intact")
     return ngettext("%(count)d problem", "%(count)d problems", problems) % {"count": problems}
 
 

@@ -1,1 +1,1 @@
-"""The shared app that django-tenants wants: who the tenants are."""
+"""The shared app that django-tenants requires: the list of tenants."""

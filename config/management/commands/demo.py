@@ -1,4 +1,4 @@
-"""`seo-gen demo`: the whole product on this machine. The command line stops the servers it starts (``config.cli``)."""
+"""`seo-gen demo`: the whole product on this machine. The command line stops its servers (``config.cli``)."""
 
 import sys
 from typing import Any
@@ -10,7 +10,8 @@ from config import demo, prepare, stack
 from config.base.command import OperatorCommand, Refusal
 from config.management.commands.stack_start import web_address
 from runs.models import RunStatus
-from runs.presentation import failure_text, print_run, run_progress
+from runs.presentation.progress import run_progress
+from runs.presentation.tables import failure_text, print_run
 from tenants.presentation import show_progress
 
 
@@ -33,7 +34,7 @@ class Command(OperatorCommand):
         home = stack.find_home()
         stack.start(home, demo.NEEDED, on_progress=prepare.announce)
         tenants = demo.ensure_tenants(show_progress)
-        prepare.announce(_("Writing two articles, four steps each; a minute or two"))
+        prepare.announce(_("Writing two articles of four steps each; this takes a minute or two"))
         with run_progress() as on_progress:
             runs = demo.follow(home, demo.start_runs(), on_progress)
         document = demo.report(tenants, runs)

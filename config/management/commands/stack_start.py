@@ -36,8 +36,10 @@ class Command(OperatorCommand):
         return {"home": str(home.path), "started": started, "web": web_address(home)}
 
     def present(self, document: Any) -> None:
-        names = ", ".join(document["started"]) or _("nothing; everything is already running")
-        self.stdout.write(_("Started: %(names)s") % {"names": names})
+        if document["started"]:
+            self.stdout.write(_("Started: %(names)s") % {"names": ", ".join(document["started"])})
+        else:
+            self.stdout.write(_("Nothing was started: everything is already running."))
         if document["web"]:
             self.stdout.write(_("Admin: %(address)s") % {"address": document["web"]})
 

@@ -1,42 +1,111 @@
-from dataclasses import asdict
+from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.base.command import OperatorCommand
+from config.base.command import OperatorCommand, Refusal
 from config.base.output import print_table
-from llm.routing import model_prices_refresh
+from llm.prices.history import today
+from llm.prices.refresh import prices_apply, prices_compare
+from llm.prices.types import PriceChange, PricesReport
+from llm.routing import retiring_steps
 
 
 class Command(OperatorCommand):
-    help = "Update the prices of the LLM models from a public price list; the cost of past steps does not change."
+    help = (
+        "Compare the prices of the LLM models with a public price list, and apply chosen ones; the cost of past steps"
+        " does not change."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--online", action="store_true", help="Fetch today's list instead of the installed one.")
-        parser.add_argument("--dry-run", action="store_true", help="Show what would change, without changing it.")
+        parser.add_argument("--apply", action="store_true", help="Apply the list's prices: of --model, or of --all.")
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--model", action="append", metavar="PROVIDER/MODEL", help="A model; may be repeated.")
+        which.add_argument("--all", action="store_true", help="Every model.")
+        parser.add_argument("--overwrite", action="store_true", help="Replace prices that were set by hand, too.")
+        parser.add_argument("--dry-run", action="store_true", help="Change nothing, as without --apply.")
         super().add_arguments(parser)
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        super().check_options(options)
+        is_chosen = bool(options["model"] or options["all"])
+        if options["apply"] != is_chosen or (options["overwrite"] and not options["apply"]):
+            raise Refusal(
+                _("--apply needs --model or --all. --model, --all and --overwrite can only be used with --apply."),
+                code="options_conflict",
+                returncode=2,
+            )
+
     def perform(self, **options: Any) -> Any:
-        dry_run = options["dry_run"]
-        return {"dry_run": dry_run, **asdict(model_prices_refresh(online=options["online"], dry_run=dry_run))}
+        applies = options["apply"] and not options["dry_run"]
+        if not applies:
+            return _document(prices_compare(online=options["online"]), dry_run=True)
+        report = prices_apply(models=options["model"], online=options["online"], overwrite=options["overwrite"])
+        return _document(report, dry_run=False)
 
     def present(self, document: Any) -> None:
-        if not document["changes"]:
+        changes = document["changes"]
+        if not changes:
             self.stdout.write(_("All prices match the list."))
-        elif document["dry_run"]:
-            self.stdout.write(_("Would change (USD per 1,000 tokens, input / output):"))
         else:
-            self.stdout.write(_("Changed (USD per 1,000 tokens, input / output):"))
-        if document["changes"]:
-            rows = [
-                (f"{row['provider_id']}/{row['model_name']}", _pair(row["old"]), _pair(row["new"]))
-                for row in document["changes"]
-            ]
-            print_table([_("model"), _("old"), _("new")], rows)
+            self.stdout.write(_("Prices that differ from the list (USD per 1,000 tokens):"))
+            columns = [_("model"), _("valid from"), _("unit"), _("old"), _("new"), _("outcome")]
+            print_table(columns, [row for change in changes for row in _rows(change)])
+        if any(change["outcome"] == "kept" for change in changes):
+            self.stdout.write(_("Prices set by hand are kept; --overwrite replaces them."))
+        elif document["dry_run"] and changes:
+            self.stdout.write(_("To apply them, pass --apply with either --model or --all."))
         if document["unknown"]:
             self.stdout.write(_("Not in the list, unchanged: %(models)s") % {"models": ", ".join(document["unknown"])})
+        if document["deprecated"]:
+            models = ", ".join(document["deprecated"])
+            self.stdout.write(_("Being retired according to the price list: %(models)s") % {"models": models})
+        for step in document["retiring"]:
+            self.stderr.write(self.style.WARNING(_("Step %(step)s: %(message)s") % step))
 
 
-def _pair(prices: dict[str, Any]) -> str:
-    return " / ".join("-" if price is None else str(price) for price in (prices["input"], prices["output"]))
+def _document(report: PricesReport, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "dry_run": dry_run,
+        "changes": [_change(change) for change in report.changes],
+        "unchanged": report.unchanged,
+        "unknown": report.unknown,
+        "deprecated": report.deprecated,
+        "retiring": [{"step": step, "message": message} for step, message in retiring_steps()],
+    }
+
+
+def _change(change: PriceChange) -> dict[str, Any]:
+    return {
+        "provider_id": change.provider_id,
+        "model_name": change.model_name,
+        "valid_from": change.valid_from,
+        "old": change.old.as_document(),
+        "new": change.new.as_document(),
+        "by_hand": change.by_hand,
+        "outcome": change.outcome,
+    }
+
+
+def _rows(change: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a line for each unit whose price differs; the first one names the model."""
+    old, new = change["old"], change["new"]
+    units = [unit for unit in {**new, **old} if old.get(unit) != new.get(unit)]
+    head = (f"{change['provider_id']}/{change['model_name']}", _day(change["valid_from"]))
+    prices = [(unit, str(old.get(unit, "-")), str(new.get(unit, "-"))) for unit in units]
+    return [(*head, *prices[0], _outcome(change)), *(("", "", *price, "") for price in prices[1:])]
+
+
+def _day(begins: date) -> str:
+    return str(begins) if begins > today() else _("now")
+
+
+def _outcome(change: dict[str, Any]) -> str:
+    if change["outcome"] == "applied":
+        return _("applied")
+    if change["outcome"] == "kept":
+        return _("kept: set by hand")
+    return _("set by hand") if change["by_hand"] else ""

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from runs.config import MAX_CONFIG_BYTES, RunConfig, config_from_text
 from runs.errors import InvalidRunConfig
 from runs.messages.sending import require_worker
 from runs.models import RunStatus
-from runs.presentation import failure_text, print_run, run_progress
+from runs.presentation.progress import run_progress
+from runs.presentation.tables import failure_text, print_run
 from runs.selectors import run_document
 from runs.services.create import run_create
 from runs.services.watch import run_watch
@@ -27,14 +29,23 @@ class Command(OperatorCommand):
             metavar="JSON_OR_@FILE",
             help='The configuration, such as \'{"keyword": "coffee grinder", "language": "en"}\', or @FILE.',
         )
+        parser.add_argument("--hold", action="store_true", help="Create the run paused; `run resume` starts it.")
         parser.add_argument("--wait", action="store_true", help="Wait until the run ends; exit 1 if it failed.")
         super().add_arguments(parser)
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        super().check_options(options)
+        if options.get("hold") and options.get("wait"):
+            raise Refusal(
+                _("--hold and --wait cannot be used together: a run on hold never ends by itself."),
+                code="options_conflict",
+            )
 
     def perform(self, **options: Any) -> RunDocument:
         config = _read_config(options["config"])
         if options["wait"]:
             require_worker()
-        run = run_create(tenant_id=options["tenant_id"], config=config)
+        run = run_create(tenant_id=options["tenant_id"], config=config, hold=options["hold"])
         if not options["wait"]:
             return run_document(tenant_id=options["tenant_id"], run_id=run.pk)
         with run_progress() as on_progress:
@@ -48,6 +59,14 @@ class Command(OperatorCommand):
                 _(
                     "Run %(id)s is waiting for a worker. To follow it:"
                     " `seo-gen run show --tenant-id %(tenant_id)s --run-id %(id)s`."
+                )
+                % document
+            )
+        elif document["status"] == RunStatus.PAUSED:
+            self.stdout.write(
+                _(
+                    "Run %(id)s is paused. To start it: `seo-gen run resume --tenant-id %(tenant_id)s --run-id %(id)s`,"
+                    " or `run approve` if it is waiting for a review."
                 )
                 % document
             )

@@ -1,4 +1,5 @@
 from argparse import ArgumentTypeError
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -6,9 +7,9 @@ from django.utils.translation import gettext as _
 
 from config.base.command import OperatorCommand
 from runs.models import RunStatus
-from runs.presentation import print_runs
-from runs.selectors import run_list, run_summary
-from runs.types import RunSummary
+from runs.presentation.tables import print_runs
+from runs.selectors import run_list, run_list_all_tenants
+from runs.types import ListedRun
 from tenants.routing.context import tenant_context
 
 DEFAULT_LIMIT = 50
@@ -21,24 +22,35 @@ def _positive(text: str) -> int:
 
 
 class Command(OperatorCommand):
-    help = "List a tenant's runs, newest first."
+    help = "List the runs of a tenant, newest first, or of all tenants, the one that changed last first."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
-        parser.add_argument("--status", choices=RunStatus.values, help="Only runs with this status.")
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--tenant-id", help="The tenant's id, as `tenant list` shows it.")
+        which.add_argument(
+            "--all-tenants", action="store_true", help="All tenants, from the control database, without inputs."
+        )
+        parser.add_argument(
+            "--status", choices=RunStatus.values, nargs="+", default=[], help="Only runs with one of these statuses."
+        )
         parser.add_argument(
             "--limit", type=_positive, default=DEFAULT_LIMIT, help="Maximum number of runs (default: 50)."
         )
         super().add_arguments(parser)
 
-    def perform(self, **options: Any) -> list[RunSummary]:
-        tenant_id = options["tenant_id"]
-        with tenant_context(tenant_id) as alias:
-            runs = run_list(alias=alias, status=options["status"], limit=options["limit"])
-            return [run_summary(tenant_id=tenant_id, run=run) for run in runs]
+    def perform(self, **options: Any) -> list[ListedRun]:
+        narrowed: Mapping[str, Any] = {"statuses": options["status"], "limit": options["limit"]}
+        if options["all_tenants"]:
+            return run_list_all_tenants(**narrowed)
+        with tenant_context(options["tenant_id"]) as alias:
+            return run_list(alias=alias, tenant_id=options["tenant_id"], **narrowed)
 
-    def present(self, document: list[RunSummary]) -> None:
+    def present(self, document: list[ListedRun]) -> None:
         if document:
-            print_runs(document)
+            print_runs(document, all_tenants=self.is_about_all)
         else:
             self.stdout.write(_("No runs found. Start one with `seo-gen run create`."))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.is_about_all = bool(options["all_tenants"])
+        super().handle(*args, **options)

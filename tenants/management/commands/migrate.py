@@ -25,7 +25,7 @@ class Command(DjangoCommand):
                 action.metavar = "{" + ",".join(connections) + "}"
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Refuse to run, before Django's checks look up the database."""
+        """Refuse a tenant's or an unknown database, before Django's checks look it up."""
         if is_tenant_database(options["database"]):
             raise Refusal(
                 _(

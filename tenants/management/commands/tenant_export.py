@@ -14,6 +14,8 @@ from tenants.transfer.export import tenant_export, tenant_export_stream
 class Command(OperatorCommand):
     help = "Export a tenant as one bundle, which another installation can import."
 
+    asks_second_person = True
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
         parser.add_argument(

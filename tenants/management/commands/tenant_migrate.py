@@ -97,7 +97,7 @@ class Command(OperatorCommand):
         if report.outcome == "completed" and not report.problems:
             return
         states = {
-            "completed": _("All tenants are at the new version, except these."),
+            "completed": _("All tenants except these are at the new version:"),
             "rolled_back": _("No tenant was changed (batch %(id)s).") % {"id": report.batch_id},
             "unfinished": _("Batch %(id)s has not finished: fix the problems below, then run `seo-gen tenant recover`.")
             % {"id": report.batch_id},

@@ -11,7 +11,7 @@ from tenants.restore.orphans import tenant_orphans
 
 
 class Command(OperatorCommand):
-    help = "List or remove a tenant's files that no row refers to, such as a restore leaves behind."
+    help = "List or remove a tenant's files that no row refers to, such as those that a restore left behind."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")

@@ -11,7 +11,9 @@ from tenants.schema.releases import SchemaState, short
 
 
 class Command(OperatorCommand):
-    help = "Show tenants' state from the control database or, with --check, from theirs; exit 1 if one is unhealthy."
+    help = (
+        "Show the state of tenants; with --check, connect to their databases. Exit with status 1 if one is unhealthy."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", help="Only this tenant; always connects to its database.")

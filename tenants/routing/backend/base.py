@@ -11,6 +11,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.utils import DatabaseError, DatabaseErrorWrapper
 from django.utils.functional import cached_property
 
+from config.base.databases import is_quiet
 from tenants.errors import TenantIdentityMismatch, TenantUnreachable, reason_of
 from tenants.routing.active import require
 from tenants.routing.pool import connection_settings, generation_of, pool
@@ -94,7 +95,9 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
 
     @staticmethod
     def _answers(connection: Any) -> bool:
-        """Return whether the server answers: it may have ended a warm connection since its last use."""
+        """Return whether the connection can be used: the server may have ended it since its last use."""
+        if is_quiet(connection):
+            return True
         try:
             connection.execute("SELECT 1")
             connection.rollback()

@@ -87,7 +87,7 @@ class Databases(Logins):
         )
 
     def open_to(self, name: str, role: str) -> None:
-        """Let `role`, and no other tenant, connect to the database."""
+        """Allow `role`, and no other tenant, to connect to the database."""
         database = sql.Identifier(name)
         with self._connection.transaction():
             self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
@@ -95,7 +95,7 @@ class Databases(Logins):
             self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(database))
 
     def open_to_owner(self, name: str) -> None:
-        """Let the owner, and no tenant, connect to the database."""
+        """Allow the owner, and no tenant, to connect to the database."""
         database = sql.Identifier(name)
         with self._connection.transaction():
             self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
@@ -139,7 +139,7 @@ class Databases(Logins):
             self.open_to(live, role)
 
     def database_bytes(self, names: Sequence[str]) -> dict[str, int]:
-        """Return {name: size in bytes} of those that exist."""
+        """Return {name: size in bytes} for those databases that exist."""
         query = "SELECT datname, pg_database_size(oid)::int8 FROM pg_database WHERE datname = ANY(%s) ORDER BY datname"
         return dict(self._rows(query, [list(names)]))
 
@@ -173,7 +173,7 @@ class Databases(Logins):
         return dict(self._rows(query, [self.owner, gid_prefix]))
 
     def prepared_capacity(self) -> tuple[int, int]:
-        """Return how many transactions can be prepared at once, and how many are prepared now."""
+        """Return how many transactions can be prepared at the same time, and how many are prepared now."""
         query = (
             "SELECT current_setting('max_prepared_transactions')::int, (SELECT count(*) FROM pg_prepared_xacts)::int"
         )

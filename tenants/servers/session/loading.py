@@ -37,7 +37,7 @@ class Loading(Guests):
         self._end_sessions_of(role)
 
     def let_guest_in(self, database: str, role: str, password: str) -> None:
-        """Let the guest log in to its database with that password, even if it has locked itself out."""
+        """Allow the guest to log in to its database with that password, even if it has locked itself out."""
         names = {"database": sql.Identifier(database), "role": sql.Identifier(role)}
         verifier = sql.Literal(self._verifier(role, password))
         for statement in LET_IN:

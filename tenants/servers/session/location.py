@@ -1,4 +1,4 @@
-"""Where a tenant's database is, and which tenant it is bound to."""
+"""Locate a tenant's database, and bind it to the tenant."""
 
 from __future__ import annotations
 

@@ -91,10 +91,10 @@ class PreparedTransaction:
 
 class Locks(Log):
     def lock_holder(self, database: str) -> LockHolder | None:
-        """Return the most likely cause of a lock timeout there; None if nothing is locked (any more).
+        """Return the most likely cause of a lock timeout in the database; None if nothing is locked (any more).
 
-        The locks are visible from this session, as far as the administrator may see them; table names are visible only
-        inside the database.
+        The locks are visible from this session if the administrator may see them; table names are visible only inside
+        the database.
         """
         held = self._rows(HOLDERS, [database])
         if not held:
@@ -109,7 +109,7 @@ class Locks(Log):
 
     @contextmanager
     def template_lock(self) -> Iterator[None]:
-        """Let only this process build a template on the server; raise `ServerError` if another holds the lock."""
+        """Allow only this process to build a template on the server; raise `ServerError` if another holds the lock."""
         self._execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(TEMPLATE_WAIT)))
         try:
             self._connection.execute(sql.SQL("SELECT pg_advisory_lock({})").format(TEMPLATE_LOCK))

@@ -46,7 +46,7 @@ SELECT pid FROM pg_stat_activity
 
 @dataclass(frozen=True)
 class Login:
-    """What can be seen of a tenant's role without its password."""
+    """The state of a tenant's role that is visible without its password."""
 
     # Its connection limit; -1 for none.
     connections: int
@@ -93,7 +93,7 @@ class Logins(Roles):
 
     @contextmanager
     def changing_login(self, role: str, password: str) -> Iterator[None]:
-        """Do what `ensure_login` does, but commit only if the block succeeds. Server errors are raised first."""
+        """Do what `ensure_login` does, but commit only if the block succeeds. Errors are raised before the block."""
         try:
             with self._connection.transaction():
                 self.ensure_login(role, password)
@@ -136,7 +136,7 @@ class Logins(Roles):
         return len(gids)
 
     def _ensure_settings(self, role: str) -> None:
-        """Give the role exactly the desired settings, and none for single databases."""
+        """Give the role exactly the desired settings, and no per-database settings."""
         name = sql.Identifier(role)
         for (database,) in self._rows(SET_IN, [role]):
             self._execute(sql.SQL("ALTER ROLE {} IN DATABASE {} RESET ALL").format(name, sql.Identifier(database)))

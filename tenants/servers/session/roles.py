@@ -51,7 +51,7 @@ class Roles(Rights):
             self._execute(sql.SQL("GRANT pg_use_reserved_connections TO {}").format(sql.Identifier(self.owner)))
 
     def let_owner_in(self, password: str) -> None:
-        """Let the owner log in with that password; its digest goes into the role's comment, which anyone can read."""
+        """Allow the owner to log in with `password`; store its digest in the role's comment, which anyone can read."""
         owner = sql.Identifier(self.owner)
         verifier = sql.Literal(self._verifier(self.owner, password))
         with self._connection.transaction():

@@ -79,7 +79,7 @@ class Log(Loading):
         return ServerFacts(*row)
 
     def may_mark(self) -> bool:
-        """Return whether we are allowed to create restore points here and they would be of use."""
+        """Return whether restore points are useful on this server and we may create them."""
         return bool(self._scalar(MAY_MARK))
 
     def heartbeat(self) -> tuple[str, datetime]:
@@ -94,7 +94,7 @@ class Log(Loading):
         return lsn, moment
 
     def switch_wal(self) -> str:
-        """Have all WAL up to now archived; return the name of the last segment that must be archived for that."""
+        """Have the server archive all WAL written so far; return the name of the last segment that this includes."""
         # One byte back, since at a boundary the position already belongs to the next segment.
         name = self._scalar("SELECT pg_walfile_name(pg_current_wal_insert_lsn() - 1)")
         self._scalar("SELECT pg_switch_wal()::text")

@@ -1,13 +1,18 @@
-"""What the database refuses to every role."""
+"""What the database refuses, whatever the role."""
 
+from collections.abc import Iterator
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from audit.log.chain_sql import BIND_CHAIN_SQL
+from tenants.lifecycle.create import tenant_create
+from tenants.models import Tenant
 from tests.audit.conftest import Log
+from tests.support.tenant_fixtures import remove
 
 AS_THE_APPLICATION = [
     "UPDATE {log} SET action = 'forged'",
@@ -28,6 +33,14 @@ AS_THE_APPLICATION = [
     "CREATE OR REPLACE FUNCTION chain_{log}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
     "SET session_replication_role = replica",
 ]
+
+
+@pytest.fixture(scope="module")
+def tenant() -> Iterator[Tenant]:
+    """One tenant for all tests, which roll back what they change."""
+    made = tenant_create(name=f"guarded {uuid4().hex[:12]}")
+    yield made
+    remove(made)
 
 
 @pytest.mark.parametrize("statement", AS_THE_APPLICATION)

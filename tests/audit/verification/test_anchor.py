@@ -1,4 +1,4 @@
-"""Anchors: taken of unbroken logs, bound to the control log, copied outside it; changes to them are reported."""
+"""Anchors are taken of unbroken logs, bound to the control log and copied outside it; changes to them are reported."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_a_forged_anchor_is_reported(control: Victim, control_log: Log) -> None:
         )
     [problem] = control.report().problems
     assert problem.kind == Kind.ANCHOR
-    assert problem.message == "1 anchor is not recorded in the control log"
+    assert problem.message == "1 anchor is not recorded in the control log."
 
 
 # -- Outside -----------------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_the_documents_show_a_recomputed_control_log_with_matching_anchors(
 
 
 def test_without_documents_it_goes_unnoticed(control: Victim, change_anchors: Callable[[str], None]) -> None:
-    """Why AUDIT_ANCHOR_OUTPUT exists: nothing inside a database protects it from its owner."""
+    """This is why AUDIT_ANCHOR_OUTPUT exists: nothing inside a database protects it from its owner."""
     audit_anchor()
     change_anchors("DELETE FROM audit_anchors")
     with control.triggers_off() as superuser:
@@ -339,7 +339,7 @@ def test_a_locked_document_cannot_be_removed_or_overwritten(control: Victim, loc
     report = control.report()
     assert report.documents == 2
     assert [one.message for one in report.problems] == [
-        f"{second['Key'].removeprefix('audit/')} is not an anchor document"
+        f"{second['Key'].removeprefix('audit/')} is not an anchor document."
     ]
 
 
@@ -355,7 +355,7 @@ def test_the_command_exits_1_if_something_is_wrong(
     assert (entry.action, entry.resource_type, entry.resource_id) == ("audit.verify", "tenant", control.tenant.id)
     assert entry.details == {"logs": 2, "problems": 0}
     change_anchors("DELETE FROM audit_anchors")
-    with pytest.raises(CommandError, match=r"^control: the anchors taken at "):
+    with pytest.raises(CommandError, match=r"^control: The anchors taken at "):
         call_command("audit_verify", tenant_id=control.tenant.id)
 
 

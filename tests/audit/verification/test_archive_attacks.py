@@ -1,4 +1,4 @@
-"""Attacks on the archive of erased tenants' logs that `audit verify` detects; test_archive has those refused."""
+"""Attacks on the archive of erased tenants' logs that `audit verify` detects; test_archive has the refused ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _as_before(control_log: Log) -> Iterator[None]:
 
 @pytest.fixture
 def erased(tenant: Tenant, tenant_log: Log) -> Iterator[Tenant]:
-    """A tombstone whose log was anchored, and archived as an erasure does it."""
+    """A tombstone whose log was anchored and then archived, as an erasure archives it."""
     with tenant_log.as_app() as app:
         for _ in range(10):
             app.execute(tenant_log.insert)
@@ -101,7 +101,7 @@ def test_an_archive_renamed_to_another_tenant_is_reported(erased: Tenant, contro
         for table in ("audit_archives", "archived_audit_logs"):
             superuser.execute(f"UPDATE {table} SET tenant_id = 'x' WHERE identity = %s", (erased.identity,))
     [archived] = [one for one in audit_verify() if one.identity == erased.identity]
-    assert "the archive differs from what the control log recorded" in [one.message for one in archived.problems]
+    assert "The archive differs from what the control log recorded." in [one.message for one in archived.problems]
 
 
 def test_the_control_log_shows_a_replaced_archive(erased: Tenant, control_log: Log) -> None:
@@ -112,7 +112,7 @@ def test_the_control_log_shows_a_replaced_archive(erased: Tenant, control_log: L
     _digest(erased)
     _control, archived = audit_verify(tenant_id=erased.id)
     assert Kind.ARCHIVE in kinds(archived) and Kind.ROLLED_BACK in kinds(archived)
-    assert "the archive differs from what the control log recorded" in [one.message for one in archived.problems]
+    assert "The archive differs from what the control log recorded." in [one.message for one in archived.problems]
 
 
 def test_a_missing_archive_is_reported(erased: Tenant, control_log: Log) -> None:
@@ -120,8 +120,8 @@ def test_a_missing_archive_is_reported(erased: Tenant, control_log: Log) -> None
         for table in ("archived_audit_logs", "audit_archives"):
             superuser.execute(f"DELETE FROM {table} WHERE identity = %s", (erased.identity,))
     control, lost = audit_verify(tenant_id=erased.id)
-    assert [one.message for one in control.problems] == [f"the archived audit log of {erased.id} is missing"]
-    assert [one.message for one in lost.problems] == ["the tenant was erased, but there is no archive of its log"]
+    assert [one.message for one in control.problems] == [f"The archived audit log of {erased.id} is missing."]
+    assert [one.message for one in lost.problems] == ["The tenant was erased, but there is no archive of its log."]
 
 
 def test_a_forged_archive_is_reported(erased: Tenant, control_log: Log) -> None:
@@ -133,7 +133,7 @@ def test_a_forged_archive_is_reported(erased: Tenant, control_log: Log) -> None:
         )
     reports = audit_verify(tenant_id=erased.id)[1:]
     assert any(
-        "no audit.archive entry in the control log matches this archive" in one.message
+        "No audit.archive entry in the control log matches this archive." in one.message
         for it in reports
         for one in it.problems
     )
@@ -143,11 +143,11 @@ def test_changed_guards_of_the_archive_are_reported(erased: Tenant, control_log:
     with control_log.as_superuser() as superuser:
         superuser.execute("ALTER TABLE archived_audit_logs DISABLE TRIGGER prevent_audit_log_modification")
     [problem] = audit_verify(tenant_id=erased.id)[0].problems
-    assert problem.message == "trigger prevent_audit_log_modification on archived_audit_logs is disabled"
+    assert problem.message == "trigger prevent_audit_log_modification on archived_audit_logs is disabled."
 
 
 def _digest(erased: Tenant) -> None:
-    """Write the archive row that matches the present entries."""
+    """Write an archive row that matches the current entries."""
     summary = log_summary(archived_lines(erased.identity), erased.identity)
     AuditArchive.objects.create(
         tenant_id=erased.id,
@@ -161,7 +161,7 @@ def _digest(erased: Tenant) -> None:
 
 @pytest.mark.parametrize("forged", ["entries", "archive"])
 def test_planted_archive_entries_are_not_accepted_as_the_log(tenant: Tenant, forged: str) -> None:
-    """The application may append to the archive. The rows cannot be removed, so they must not block a deletion."""
+    """The application may append to the archive. Its rows cannot be removed, so they must not block a deletion."""
     if forged == "archive":
         AuditArchive.objects.create(
             tenant_id=tenant.id,

@@ -50,7 +50,7 @@ def kinds(report: LogReport) -> list[tuple[Kind, int | None]]:
 
 
 def anchored(victim: Victim) -> list[int]:
-    """Return where the log was anchored, newest first."""
+    """Return the sequence numbers at which the log was anchored, newest first."""
     identity = None if victim.is_control else victim.tenant.identity
     return list(AuditAnchor.objects.filter(identity=identity).order_by("-id").values_list("sequence", flat=True))
 
@@ -91,7 +91,7 @@ def test_an_edited_entry_is_reported(victim: Victim) -> None:
         superuser.execute(f"UPDATE {victim.log.table} SET action = 'forged' WHERE sequence = 7")
     report = victim.report()
     assert kinds(report) == [(Kind.CHANGED, 7)]
-    assert report.problems[0].message == "entry 7 was changed"
+    assert report.problems[0].message == "Entry 7 was changed."
     assert report.last_good_anchor is None or report.last_good_anchor.sequence < 7
 
 
@@ -112,7 +112,7 @@ def test_an_edit_of_any_column_is_reported(victim: Victim, change: str) -> None:
 
 
 def test_planted_functions_are_not_called(victim: Victim) -> None:
-    """A better fit than PostgreSQL's own `convert_to(text, name)`, if "public" were searched."""
+    """Plant functions that would fit better than PostgreSQL's `convert_to(text, name)` if "public" were searched."""
     forged = """
         CREATE FUNCTION public.convert_to(text, text) RETURNS bytea LANGUAGE sql AS $$
             SELECT pg_catalog.convert_to(
@@ -153,7 +153,7 @@ def test_a_deleted_entry_is_reported(victim: Victim) -> None:
         superuser.execute(f"DELETE FROM {victim.log.table} WHERE sequence IN (5, 6)")
     report = victim.report()
     assert kinds(report) == [(Kind.MISSING, 5)]
-    assert report.problems[0].message == "entries 5 to 6 are missing"
+    assert report.problems[0].message == "Entries 5 to 6 are missing."
 
 
 def test_an_inserted_entry_is_reported(victim: Victim) -> None:
@@ -265,7 +265,7 @@ def test_wrong_guards_in_an_anchor_are_reported_for_ever(tenant: Tenant, tenant_
         audit_anchor()
     report = victim.report()
     assert [one.kind for one in report.problems] == [Kind.GUARD]
-    assert "when an anchor was taken: 1 time, at" in report.problems[0].message
+    assert "The guards were wrong when an anchor was taken at " in report.problems[0].message
 
 
 def test_a_disabled_trigger_is_reported(tenant: Tenant, tenant_log: Log) -> None:
@@ -273,7 +273,7 @@ def test_a_disabled_trigger_is_reported(tenant: Tenant, tenant_log: Log) -> None
         superuser.execute("ALTER TABLE audit_logs DISABLE TRIGGER prevent_audit_log_modification")
     [problem] = Victim(tenant_log, tenant).report().problems
     assert problem.kind == Kind.GUARD
-    assert problem.message == "trigger prevent_audit_log_modification on audit_logs is disabled"
+    assert problem.message == "trigger prevent_audit_log_modification on audit_logs is disabled."
 
 
 @pytest.mark.parametrize("table", ["audit_logs", "audit_chain_heads"])
@@ -282,7 +282,7 @@ def test_a_dropped_table_is_reported_and_the_others_are_verified(tenant: Tenant,
     with tenant_log.as_superuser() as superuser:
         superuser.execute(f"DROP TABLE {table}")
     report = victim.report()
-    assert f"table {table} is missing" in [one.message for one in report.problems]
+    assert f"table {table} is missing." in [one.message for one in report.problems]
     assert report.problems[-1].kind == Kind.UNREADABLE
     assert [one for one in audit_anchor().problems if one.startswith(f"Tenant {tenant.id}: its audit log was not")]
 
@@ -296,7 +296,7 @@ def test_a_dropped_database_is_reported_and_the_others_are_verified(tenant: Tena
 
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_an_old_copy_of_the_database_is_reported(tenant: Tenant, tenant_log: Log, goes_on: bool) -> None:
-    """An old state put in place by hand, complete: chain, head and guards agree."""
+    """Put a complete old state in place by hand: chain, head and guards agree."""
     victim = Victim(tenant_log, tenant)
     victim.append(4)
     audit_anchor()
@@ -316,7 +316,7 @@ def test_an_old_copy_of_the_database_is_reported(tenant: Tenant, tenant_log: Log
 
 @contextmanager
 def _copied(tenant: Tenant) -> Iterator[str]:
-    """Yield the name of a copy of the tenant's database as it is now."""
+    """Yield the name of a copy of the tenant's database in its current state."""
     copy = f"{database_of(tenant)}_old"
     pool.discard(tenant.alias)
     _execute(tenant, "CREATE DATABASE {copy} OWNER {owner} TEMPLATE {live}", copy)
@@ -349,7 +349,7 @@ def _execute(tenant: Tenant, statement: LiteralString, copy: str) -> None:
 @pytest.mark.parametrize("log", ["tenant_log"], indirect=True)
 @pytest.mark.parametrize("way", ["its status", "its identity", "its row"])
 def test_a_log_hidden_by_the_control_database_is_reported(victim: Victim, way: str) -> None:
-    """All three are rows that the application may write."""
+    """The application's role may make each of these three changes to the tenant's row."""
     with victim.triggers_off() as superuser:
         superuser.execute(f"UPDATE {victim.log.table} SET action = 'forged' WHERE sequence = 7")
         victim.recompute(superuser, 7)

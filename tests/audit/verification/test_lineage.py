@@ -42,7 +42,7 @@ def victim(tenant_log: Log, tenant: Tenant) -> Victim:
 
 @pytest.fixture
 def backup(victim: Victim, tmp_path: Path) -> str:
-    """A backup of a log with a few entries, which was then continued and anchored."""
+    """A backup of a log with a few entries; the log was then continued and anchored."""
     victim.append(3)
     audit_anchor()
     [outcome] = tenant_backup(tenant_id=victim.tenant.id, output=str(tmp_path))
@@ -109,7 +109,7 @@ def test_a_restore_hides_no_change_of_what_came_after(victim: Victim, backup: st
 
 
 def test_a_restore_missing_from_the_log_is_a_rollback(victim: Victim, backup: str) -> None:
-    """Rolled back by hand to before the restore: the anchors of the first state match, but it is reported."""
+    """Roll back by hand to before the restore: the anchors of the first state match, but the rollback is reported."""
     tenant_restore(tenant_id=victim.tenant.id, backup_file=backup)
     with victim.triggers_off() as superuser:
         superuser.execute("DELETE FROM audit_logs WHERE sequence > 4")
@@ -119,7 +119,7 @@ def test_a_restore_missing_from_the_log_is_a_rollback(victim: Victim, backup: st
 
 
 def test_a_restore_claimed_by_the_tenants_log_alone_explains_nothing(victim: Victim, backup: str) -> None:
-    """A log that was rolled back and claims a restore: only the control log, which is chained too, can explain it."""
+    """A rolled-back log that claims a restore: only the control log, which is chained too, can explain it."""
     with victim.triggers_off() as superuser:
         superuser.execute("DELETE FROM audit_logs WHERE sequence > 3")
         victim.recompute(superuser, 3)

@@ -39,7 +39,7 @@ def verify(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def chain(texts: list[str], identity: UUID = IDENTITY) -> Lines:
-    """Return a log with an entry by each of the texts."""
+    """Return a log with one entry for each of the texts."""
     head, lines = genesis_of(identity), []
     for number, text in enumerate(texts, start=1):
         details = json.dumps({"text": text}, ensure_ascii=False) if number % 2 else None
@@ -110,7 +110,7 @@ def recomputed_alone(lines: Lines, number: int) -> Lines:
 
 
 def twice(lines: Lines, number: int) -> Lines:
-    """Add a second value before the hashed one: another reader may show the first."""
+    """Add a second value before the hashed one; another reader might show the first."""
     line = lines[number - 1].replace(b'"action"', b'"action": "shown instead", "action"', 1)
     return [*lines[: number - 1], line, *lines[number:]]
 

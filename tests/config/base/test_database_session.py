@@ -1,4 +1,4 @@
-"""Every session of the product has bounds on waiting, however it is opened and whatever the environment says."""
+"""Every session of the product has limits on waiting, however it is opened and whatever the environment says."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def expected(*, idle_s: float = 60, tcp_user_s: float = 30) -> list[str]:
 
 
 def found_by(driver: psycopg.Connection[Any]) -> list[str]:
-    """Return the server's side of a session; also check the client's side."""
+    """Return the session's settings as the server sees them; also check those of the client."""
     client = driver.info.get_parameters()
     assert {name: client.get(name) for name in ("connect_timeout", "tcp_user_timeout", "keepalives_idle")} == {
         "connect_timeout": "10",
@@ -160,7 +160,7 @@ def test_programs_are_bounded(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("owner", [False, True])
 def test_the_shell_is_bounded_but_lets_its_operator_think(tenant: Tenant, owner: bool) -> None:
-    """The operator's own PGOPTIONS hold there: it is their session."""
+    """The operator's own PGOPTIONS apply, since it is their session."""
     arguments = ["--owner"] if owner else []
     command = ("tenant", "dbshell", "--tenant-id", tenant.id, *arguments, "--", "-XAtc", QUERY)
     shown = seo_gen(*command, PGOPTIONS="")
@@ -229,7 +229,7 @@ class TestHeldOpen:
             psycopg.connect(tenant.server.admin_url, autocommit=True) as watch,
         ):
             pid = connection.connection.info.backend_pid
-            # Twice as long as the server waits, by its own clock, and a statement in between.
+            # Twice as long as the server waits, by its own clock, with a statement in between.
             longer = "SELECT clock_timestamp() - xact_start > interval '1.2 s' FROM pg_stat_activity WHERE pid = %s"
             while not (row := watch.execute(longer, [pid]).fetchone()) or not row[0]:
                 assert row is not None, "the server ended it"
@@ -248,7 +248,7 @@ class TestHeldOpen:
 
 # -- no other way ------------------------------------------------------------------------------------------------------
 
-# Who opens sessions with the driver, and who forms the arguments of PostgreSQL's programs.
+# The functions that open sessions with the driver, and those that build the arguments of PostgreSQL's programs.
 CONNECTING = {"config/stack/postgres.py", "tenants/servers/session/base.py"}
 PROGRAMS = {"tenants/servers/programs.py", "tenants/lifecycle/shell.py"}
 PRODUCT = ("audit", "config", "llm", "prompts", "runs", "tenants")
@@ -261,7 +261,7 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
 
 
 def called(node: ast.AST) -> str:
-    """Return "psycopg.connect" of a call of it."""
+    """Return the name of the called function, such as "psycopg.connect"."""
     return ast.unparse(node.func) if isinstance(node, ast.Call) else ""
 
 
@@ -305,7 +305,7 @@ def test_only_listed_modules_build_arguments_for_programs() -> None:
 
 
 def test_every_alias_is_bounded() -> None:
-    """Whatever else calls `add_alias` gets its options here."""
+    """Any other caller of `add_alias` gets its options from these two modules."""
     found = {path for path, tree in sources() for node in ast.walk(tree) if called(node).endswith("add_alias")}
     assert found == {"tenants/routing/pool.py", "tenants/routing/owner_connection.py"}
     for name in ("default", "control-owner"):

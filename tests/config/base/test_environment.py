@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from config import stack
 from config.base.environment import LiteralEnv
 from config.stack.paths import CHECKOUT
 from config.stack.process import wait_until
-from tests.support import program
+from tests.support import preloaded, program
 
 PATIENCE_S = 60.0
 
@@ -28,7 +27,7 @@ def settings_of(names: list[str], home: stack.Home, **environment: str) -> dict[
     """Return the named settings of a process with this environment."""
     script = "import json, sys; from django.conf import settings; "
     script += "print(json.dumps({name: getattr(settings, name) for name in sys.argv[1:]}))"
-    shown = subprocess.run(
+    shown = preloaded.run(
         [sys.executable, "-c", script, *names],
         cwd=CHECKOUT,
         env={**os.environ, "SEO_GEN_HOME": str(home.path), **environment},
@@ -102,7 +101,7 @@ def test_a_wrong_value_is_reported_by_its_variable_alone(read: str, value: str, 
         getattr(reading(X=value), read)("X")
     assert str(refusal.value).startswith(f"The environment variable X {problem}")
     assert "hunter2" not in str(refusal.value)
-    # Nor in what a traceback would show.
+    # Nor would a traceback show it.
     assert refusal.value.__cause__ is None
     assert refusal.value.__suppress_context__
 
@@ -163,7 +162,7 @@ def test_beat_makes_the_home_that_it_is_the_first_to_use(stack_home: stack.Home,
     environment = {**os.environ, **stack.settings_from_stack(stack_home), "SEO_GEN_HOME": str(home)}
     log = tmp_path / "beat.log"
     with log.open("wb") as output:
-        beat = subprocess.Popen(
+        beat = preloaded.Popen(
             [sys.executable, "-m", "celery", "-A", "config.celery", "beat", "--loglevel", "INFO", "--pidfile="],
             cwd=CHECKOUT,
             env=environment,

@@ -1,4 +1,4 @@
-"""The cache holds JSON: anyone who can write to it can neither run code here nor make reads fail."""
+"""The cache holds JSON: someone who can write to it can neither run code here nor make reads fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`seo-gen completion`: what real shells make of its scripts, on a terminal, as people type."""
+"""`seo-gen completion`: what real shells do with its scripts when people type at a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from config.base.commands import our_commands, spoken
 from tests.support.program import seo_gen
 
 WAIT_S = 20.0
-# How each is started without what people have set, and how it loads the script.
+# How each shell is started without people's own settings, and how it loads the script.
 SHELLS = {
     "bash": (["bash", "--noprofile", "--norc", "-i"], "source {script}"),
     "zsh": (["zsh", "-f", "-i"], "autoload -Uz compinit && compinit -u && source {script}"),
@@ -29,7 +29,7 @@ ESCAPES = re.compile(rb"\x1b(\[[0-9;?>=]*[a-zA-Z]|\][^\x07\x1b]*(\x07|\x1b\\)|[(
 
 
 class Terminal:
-    """A shell on a terminal of its own."""
+    """A shell with a terminal of its own."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -38,12 +38,12 @@ class Terminal:
         os.write(self._descriptor, keys.encode())
 
     def shown_until(self, wanted: str) -> str:
-        """Return what the terminal shows from here on until `wanted` appears; fail if it does not."""
+        """Return what the terminal shows from now on until `wanted` appears; fail if it does not appear."""
         shown, deadline = b"", time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             if select.select([self._descriptor], [], [], 0.1)[0]:
                 shown += os.read(self._descriptor, 65536)
-            # zsh draws a blank that it may take back, and then another.
+            # zsh prints a blank that it may remove again, and then another.
             text = re.sub(" +", " ", ESCAPES.sub(b"", shown).decode(errors="replace"))
             if wanted in text:
                 return text
@@ -113,7 +113,7 @@ def terminal(request: pytest.FixtureRequest, scripts: dict[str, Path], tmp_path:
 )
 def test_a_partial_word_is_completed(terminal: Terminal, typed: str, completed: str) -> None:
     terminal.type(f"{typed}\t")
-    # The rest alone may be drawn.
+    # The shell may print only the rest.
     terminal.type("END")
     assert "END" in terminal.shown_until(f"{completed[len(typed) :]}END")
 

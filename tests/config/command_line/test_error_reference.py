@@ -28,6 +28,7 @@ SHARED = {
     "options_conflict",
     "place_unavailable",
     "program_missing",
+    "run_failed",
     "server_has_tablespaces",
     "tenant_id_erased",
     # A class's code that raise sites of another class give as well.
@@ -42,7 +43,7 @@ def test_every_place_that_refuses_has_a_code() -> None:
 
 
 def test_every_class_that_is_raised_directly_has_a_code() -> None:
-    """What stands between has none: each of its raise sites says which."""
+    """Base classes in between need no code, since each of their raise sites sets one."""
     between = {base for one in CLASSES.values() for base in one.bases} | {site.error for site in SITES}
     assert [name for name in CLASSES if not code_of(name, CLASSES) and name not in between | ROOTS] == []
 
@@ -57,7 +58,7 @@ def test_no_two_classes_have_one_code() -> None:
 
 
 def test_a_code_means_one_thing() -> None:
-    """Inside a module or a class it may have several sentences; elsewhere it is another meaning, unless listed here."""
+    """Within a module or class, a code may have several sentences; elsewhere, no code is reused unless listed here."""
     given: dict[str, set[str]] = {}
     for site in SITES:
         own = code_of(site.error, CLASSES)
@@ -69,7 +70,7 @@ def test_a_code_means_one_thing() -> None:
 
 
 def test_no_code_is_made_at_run_time() -> None:
-    """A code that is computed could follow the language; handed on is another error's alone."""
+    """A computed code could depend on the language; only another error's code may be handed on."""
     handed_on = [site for site in SITES if site.code == HANDED_ON]
     assert {site.error for site in handed_on} <= {"BackupFailed", "ImportRefused", "Refusal", "RestoreRefused"}
 

@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from config.base.command import Refusal
 from config.stack.paths import CHECKOUT
 from tenants.models import Tenant
+from tests.support import preloaded
 from tests.support.program import seo_gen
 from tests.support.tenant_fixtures import MakeTenant
 
@@ -24,7 +25,7 @@ UNKNOWN = {
 
 def manage(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "manage.py", *words]
-    return subprocess.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=False)
+    return preloaded.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=False)
 
 
 def test_with_json_it_is_one_document_on_stdout() -> None:

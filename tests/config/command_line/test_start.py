@@ -1,4 +1,4 @@
-"""A command loads what it uses: slow packages that it has no use for stay out of its process."""
+"""A command loads only what it uses: slow packages that it does not need stay out of its process."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from uuid import uuid4
 import pytest
 
 from config.stack.paths import CHECKOUT
+from runs.models import Run, RunStatus
 from runs.services.create import run_create
 from tenants.models import Tenant
+from tenants.routing.context import tenant_context
 
 # S3 and Google's libraries, the providers' SDKs and their HTTP client, prices, task queue, templates, the admin.
 SLOW = (
@@ -21,7 +23,7 @@ SLOW = (
 )
 # Only commands that print tables need rich.
 FOR_PEOPLE = ("rich",)
-# What the list of commands does without.
+# What the list of commands does not need.
 DATABASE = ("django", "psycopg", "psutil", "pydantic", "cryptography", "config.stack", "config.settings")
 PROGRAM = """
 import atexit, json, sys
@@ -32,7 +34,7 @@ sys.exit(main())
 
 
 def loaded_by(*words: str) -> set[str]:
-    """Run `seo-gen` with these words, which must go well, and return the modules that it has loaded."""
+    """Run `seo-gen` with these words, require success, and return the modules that it loaded."""
     command = [sys.executable, "-c", PROGRAM, *words]
     ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -60,8 +62,19 @@ def test_tenant_list(tenant: Tenant) -> None:
 def test_run_show(tenant: Tenant) -> None:
     run = run_create(tenant_id=tenant.pk, config={"keyword": f"tea {uuid4().hex}", "language": "en"})
     words = ("run", "show", "--tenant-id", tenant.pk, "--run-id", str(run.pk))
+    # It asks Valkey why a run is waiting.
+    assert loaded_by(*words) & {*SLOW} == {"redis"}
+    with tenant_context(tenant) as alias:
+        Run.objects.using(alias).update(status=RunStatus.FAILED)
     assert loaded_by(*words) & {*SLOW} == set()
     assert loaded_by(*words, "--json") & {*SLOW, *FOR_PEOPLE} == set()
+
+
+def test_run_list(tenant: Tenant) -> None:
+    run_create(tenant_id=tenant.pk, config={"keyword": f"tea {uuid4().hex}", "language": "en"})
+    for which in (("--tenant-id", tenant.pk), ("--all-tenants",)):
+        assert loaded_by("run", "list", *which) & {*SLOW} == set()
+        assert loaded_by("run", "list", *which, "--json") & {*SLOW, *FOR_PEOPLE} == set()
 
 
 def test_what_migrates_or_runs_anything_has_the_admin(tenant: Tenant) -> None:

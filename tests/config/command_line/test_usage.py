@@ -1,6 +1,7 @@
-"""Wrong usage is reported at once, without starting a server."""
+"""Wrong usage is reported immediately, without starting a server."""
 
 import argparse
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -19,12 +20,12 @@ NOTHING_STARTS = pytest.mark.parametrize("name", sorted(COMMANDS))
 
 @pytest.fixture
 def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stack.Home]:
-    """The home of a new installation, to which the commands of this test belong."""
+    """The home of a new installation, which the test's commands use."""
     home = stack.find_home(tmp_path / "home")
     monkeypatch.setenv("SEO_GEN_HOME", str(home.path))
-    # What would happen next must not take the minute that it takes.
+    # Fail at the next stage, which would otherwise take a minute.
     monkeypatch.setattr(prepare, "servers", lambda: pytest.fail("servers are started for it"))
-    # `demo` sets handlers of its own for good, since its process ends.
+    # `demo` never restores the signal handlers, since its process ends.
     handlers = {number: signal.getsignal(number) for number in prepare.ENDING_SIGNALS}
     yield home
     for number, handler in handlers.items():
@@ -33,11 +34,15 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stac
 
 
 def run(name: str, *arguments: str) -> int:
-    """Run `seo-gen noun verb`, as far as a process goes that has loaded Django already."""
+    """Run `seo-gen noun verb` in this process, which has already loaded Django."""
     try:
         return cli.main([*name.split("_", 1), *arguments])
     except SystemExit as ending:
         return int(ending.code or 0)
+    finally:
+        # The program turns the garbage collector off, since its process ends soon. This process does not.
+        gc.unfreeze()
+        gc.enable()
 
 
 def actions(name: str) -> list[argparse.Action]:

@@ -1,9 +1,16 @@
-"""A page's forms as a browser would send them."""
+"""A page's forms, filled as a browser would send them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html.parser import HTMLParser
+from typing import Any
 
+from django.test import Client
+
+from config.site.conflicts import SEEN, SEEN_ROWS
+
+HIDDEN = (SEEN, f"form-{SEEN_ROWS}")
 UNSENT = ("submit", "button", "image", "file", "reset")
 Fields = dict[str, list[str]]
 
@@ -58,7 +65,31 @@ class _Forms(HTMLParser):
 
 
 def form_in(html: str, form_id: str) -> Fields:
-    """Return what the form with this id would send if it were sent as it is."""
+    """Return what the form with this id would send if it were submitted unchanged."""
     parser = _Forms()
     parser.feed(html)
     return parser.forms[form_id]
+
+
+def hidden_fields(html: str, names: Iterable[str]) -> dict[str, str]:
+    """Return those of these fields that a form of the page has."""
+    parser = _Forms()
+    parser.feed(html)
+    sent = {name: values[0] for form in parser.forms.values() for name, values in form.items() if values}
+    return {name: sent[name] for name in names if name in sent}
+
+
+class Browser(Client):
+    """Before a form is sent without the fields that say what its page showed, the page is opened."""
+
+    def post(self, path: Any, data: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(data, dict) and not any(name in data for name in HIDDEN) and _is_form(str(path), data):
+            shown = super().get(path)
+            if shown.status_code == 200 and not shown.streaming:
+                data = {**hidden_fields(shown.content.decode(), HIDDEN), **data}
+        return super().post(path, data, *args, **kwargs)
+
+
+def _is_form(path: str, data: dict[str, Any]) -> bool:
+    page = path.partition("?")[0]
+    return page.endswith(("/change/", "/delete/", "/set_prices/")) or "_save" in data or "_form_submitted" in data

@@ -1,154 +1,31 @@
 """The admin in a real browser: its scripts, styles, dialogs and the one login for all sites.
 
-`ADMIN_SCREENSHOTS=<folder>` keeps a picture of every page that is visited.
+`ADMIN_SCREENSHOTS=<folder>` saves a screenshot of every visited page.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Group, User
-from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
-from django.core.wsgi import get_wsgi_application
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from django.contrib.auth.models import User
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support import expected_conditions as expect
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from prompts.models import Prompt
 from runs.models import Run, RunStatus
-from tenants.models import Erasure, Tenant, TenantStatus
+from tenants.models import Erasure, Tenant, TenantGroup, TenantStatus
 from tenants.routing.context import tenant_context
 from tests.config.site.test_pages import CONTROL_PAGES, TENANT_PAGES
-from tests.support.staff import PASSWORD, Filled
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-WAIT_S = 15
+from tests.runs.services.states import complete_by_hand
+from tests.support.browser.chromium import CHROMIUM, DRIVER, Browser
+from tests.support.staff import PASSWORD, Filled, run_in_review
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH"),
     pytest.mark.skipif(DRIVER is None, reason="no chromedriver on the PATH"),
 ]
-
-
-class QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Requests are not what a test prints."""
-
-
-class Browser:
-    """A headless Chromium and the server that it visits."""
-
-    def __init__(self, driver: Chrome, server: str, pictures: Path) -> None:
-        self.driver = driver
-        self.server = server
-        self._pictures = pictures
-        self._wait = WebDriverWait(driver, WAIT_S)
-
-    def open(self, path: str) -> str:
-        """Visit a page, take its picture, and return its HTML."""
-        self.driver.get(self.server + path)
-        return self.page()
-
-    def page(self) -> str:
-        self._wait.until(lambda driver: driver.execute_script("return document.readyState") == "complete")
-        name = re.sub(r"[^a-z0-9]+", "-", self.path.lower()).strip("-") or "root"
-        self.driver.save_screenshot(str(self._pictures / f"{name}.png"))
-        return self.driver.page_source
-
-    @property
-    def path(self) -> str:
-        return self.driver.current_url.removeprefix(self.server)
-
-    def fill(self, **fields: str) -> None:
-        for name, text in fields.items():
-            field = self.driver.find_element(By.NAME, name)
-            field.clear()
-            field.send_keys(text)
-
-    def click(self, css: str) -> None:
-        self.find(css).click()
-
-    def click_link(self, text: str) -> None:
-        self._wait.until(expect.element_to_be_clickable((By.PARTIAL_LINK_TEXT, text))).click()
-
-    def find(self, css: str) -> WebElement:
-        return self._wait.until(expect.element_to_be_clickable((By.CSS_SELECTOR, css)))
-
-    def wait_for_text(self, text: str) -> None:
-        self._wait.until(expect.text_to_be_present_in_element((By.TAG_NAME, "body"), text))
-
-    def confirm(self) -> None:
-        """Submit the dialog that is open."""
-        self.click("#dialog button[type=submit]")
-
-    def wait_for_complaints(self, number: int) -> None:
-        """Wait until the policy has refused so much."""
-        seen: list[str] = []
-
-        def refused(_driver: object) -> bool:
-            seen.extend(line for line in self.complaints() if "Content Security Policy" in line)
-            return len(seen) >= number
-
-        self._wait.until(refused)
-
-    def complaints(self) -> list[str]:
-        """Return what the page's scripts, styles and requests failed in since the last call."""
-        entries: list[dict[str, str]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
-        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Serve the project's own WSGI application on a free port."""
-    httpd = ThreadedWSGIServer(("127.0.0.1", 0), QuietHandler)
-    httpd.set_app(get_wsgi_application())
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def chromium(server: str, tmp_path: Path) -> Iterator[Browser]:
-    options = ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (
-        *("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-dev-shm-usage", "lang=en"),
-        *("disable-background-networking", "disable-component-update", "disable-sync", "window-size=1440,1000"),
-        f"user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "SEVERE"})
-    pictures = Path(os.environ.get("ADMIN_SCREENSHOTS", tmp_path))
-    pictures.mkdir(parents=True, exist_ok=True)
-    # With both paths given, Selenium looks for nothing and downloads nothing.
-    driver = Chrome(options=options, service=ChromeService(str(DRIVER)))
-    try:
-        yield Browser(driver, server, pictures)
-    finally:
-        driver.quit()
-
-
-@pytest.fixture
-def staffed(chromium: Browser, superuser: User) -> Browser:
-    """The browser, logged in by the form."""
-    chromium.open("/admin/login/")
-    _log_in(chromium, superuser)
-    chromium.wait_for_text("Overview")
-    return chromium
 
 
 def _log_in(browser: Browser, user: User) -> None:
@@ -185,11 +62,11 @@ def test_every_page_of_a_tenants_site_works_in_a_browser(staffed: Browser, fille
 def test_the_pages_of_single_rows_and_of_refusals_work_in_a_browser(
     staffed: Browser, superuser: User, filled: Filled
 ) -> None:
-    group = Group.objects.create(name=f"group-{uuid4().hex[:8]}")
+    group = TenantGroup.objects.create(name=f"group-{uuid4().hex[:8]}")
     user, tenant = f"/admin/auth/user/{superuser.pk}/", f"/admin/tenants/tenant/{filled.tenant.id}/"
     pages = [
         *(user + page for page in ("change/", "password/", "delete/")),
-        *(f"/admin/auth/group/{group.pk}/{page}" for page in ("change/", "delete/")),
+        *(f"/admin/tenants/tenantgroup/{group.pk}/{page}" for page in ("change/", "delete/")),
         *(tenant + page for page in ("change/", "history/")),
         "/admin/audit_control/controlauditlog/1/change/",
         "/admin/tenants/tenant/?status__exact=active&o=1",
@@ -223,7 +100,7 @@ def test_no_script_that_a_page_was_made_to_contain_is_run(staffed: Browser) -> N
 def test_a_run_is_started_by_its_form(staffed: Browser, filled: Filled) -> None:
     staffed.open(filled.site)
     staffed.click_link("Start a run")
-    staffed.fill(keyword="コーヒー ミル 手動", advanced='{"audience": "beginners"}')
+    staffed.fill(keyword="コーヒー ミル 手動", **{"input-audience": "beginners"})
     staffed.click("#content button[type=submit]")
     staffed.wait_for_text("The run was started.")
     staffed.page()
@@ -251,7 +128,51 @@ def test_a_tenant_is_suspended_and_resumed_by_dialogs(staffed: Browser, tenant: 
     assert staffed.complaints() == []
 
 
-def test_a_prompt_is_copied_edited_and_activated(staffed: Browser, tenant: Tenant) -> None:
+def test_a_run_is_sent_back_approved_and_cancelled_by_dialogs(staffed: Browser, tenant: Tenant) -> None:
+    run = run_in_review(tenant)
+    staffed.open(f"/t/{tenant.id}/admin/runs/run/{run.pk}/change/")
+    staffed.wait_for_text("waiting for a review before step outline")
+    staffed.click_link("Send back")
+    staffed.wait_for_text("Send this run back?")
+    staffed.confirm()
+    staffed.wait_for_text("This field is required")
+    staffed.fill(comment="もっと短く。")
+    staffed.page()
+    staffed.confirm()
+    staffed.wait_for_text("The run was sent back.")
+    complete_by_hand(tenant, run, "keyword_analysis")
+    staffed.open(staffed.path)
+    staffed.click_link("Approve")
+    staffed.wait_for_text("Approve the next step?")
+    staffed.confirm()
+    staffed.wait_for_text("The run was approved.")
+    staffed.click_link("Cancel run")
+    staffed.wait_for_text("Cancel this run?")
+    staffed.confirm()
+    staffed.wait_for_text("The run was cancelled.")
+    staffed.page()
+    with tenant_context(tenant):
+        assert Run.objects.get(pk=run.pk).status == RunStatus.FAILED
+    assert staffed.complaints() == []
+
+
+def test_selected_runs_are_cancelled_after_a_confirmation(staffed: Browser, tenant: Tenant) -> None:
+    run = run_in_review(tenant)
+    staffed.open(f"/t/{tenant.id}/admin/runs/run/")
+    staffed.click("input.action-select")
+    Select(staffed.find("select[name=action]")).select_by_value("cancel_selected")
+    staffed.page()
+    staffed.click("#changelist-actions button[name=index]")
+    staffed.wait_for_text("Cancel 1 run?")
+    staffed.page()
+    staffed.click("#content button[type=submit]")
+    staffed.wait_for_text("1 run was cancelled.")
+    with tenant_context(tenant):
+        assert Run.objects.get(pk=run.pk).status == RunStatus.FAILED
+    assert staffed.complaints() == []
+
+
+def test_a_prompt_is_copied_edited_activated_and_rolled_back(staffed: Browser, tenant: Tenant) -> None:
     with tenant_context(tenant):
         active = Prompt.objects.get(step="outline", is_active=True)
     staffed.open(f"/t/{tenant.id}/admin/prompts/prompt/{active.pk}/change/")
@@ -259,22 +180,47 @@ def test_a_prompt_is_copied_edited_and_activated(staffed: Browser, tenant: Tenan
     staffed.wait_for_text("It stays a draft")
     staffed.page()
     staffed.driver.find_element(By.NAME, "content").send_keys("\nMind the keyword.")
+    staffed.fill(note="The keyword was missing.")
     staffed.click("#content button[type=submit]")
     staffed.wait_for_text("was created")
-    staffed.click_link("Activate")
-    staffed.wait_for_text("Activate this version?")
-    staffed.confirm()
+    staffed.page()
+    staffed.driver.find_element(By.NAME, "content").send_keys("\nTyped, not saved.")
+    staffed.click("[name=prompts_prompt_save_and_activate]")
     staffed.wait_for_text("New runs now use")
     with tenant_context(tenant):
         made = Prompt.objects.get(step="outline", is_active=True)
-    assert made.version == active.version + 1 and "Mind the keyword." in made.content
+    assert made.version == active.version + 1
+    assert "Mind the keyword." in made.content and "Typed, not saved." in made.content
+    staffed.open(f"/t/{tenant.id}/admin/prompts/prompt/{made.pk}/change/")
+    staffed.click_link("Compare")
+    staffed.wait_for_text("+Typed, not saved.")
+    staffed.page()
+    staffed.open(f"/t/{tenant.id}/admin/prompts/prompt/{made.pk}/change/")
+    staffed.click_link("Roll back")
+    staffed.wait_for_text("Return to the version that was active before?")
+    staffed.confirm()
+    staffed.wait_for_text(f"New runs now use {active}.")
+    assert staffed.complaints() == []
+
+
+def test_a_prompt_is_tried_with_values_of_ones_own(staffed: Browser, tenant: Tenant) -> None:
+    with tenant_context(tenant):
+        active = Prompt.objects.get(step="keyword_analysis", is_active=True)
+    staffed.open(f"/t/{tenant.id}/admin/prompts/prompt/{active.pk}/change/")
+    staffed.click_link("Try")
+    staffed.wait_for_text("The preview costs nothing.")
+    staffed.fill(inputs='{"keyword": "coffee grinder", "language": "en"}')
+    staffed.click("#content button[name=preview]")
+    staffed.wait_for_text("Limits for a call to")
+    assert "coffee grinder" in staffed.page()
     assert staffed.complaints() == []
 
 
 def test_the_switcher_leads_to_another_tenant(staffed: Browser, tenant: Tenant) -> None:
     Tenant.objects.filter(pk=tenant.pk).update(name=f"000 {tenant.name}")
     staffed.open("/admin/")
-    staffed.click("#nav-sidebar-inner .cursor-pointer")
+    staffed.click("#seo-gen-switcher")
+    staffed.wait_for_text(f"000 {tenant.name}")
     staffed.page()
     staffed.click_link(f"000 {tenant.name}")
     staffed.wait_for_text(f"Tenant {tenant.id}")

@@ -1,4 +1,4 @@
-"""What staff change on the control site is checked, audited in the same transaction, and never shows a secret."""
+"""Changes by staff on the control site are checked and audited in the same transaction, and never show a secret."""
 
 import re
 from collections.abc import Iterator
@@ -9,15 +9,21 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
 
 from audit.control.models import ControlAuditLog
+from llm.keys import KEY_VARIABLES
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
-from tenants.models import DatabaseServer, Tenant, TenantStatus
-from tests.support.staff import PASSWORD
+from tenants.models import DatabaseServer, Tenant, TenantGroup, TenantStatus
+from tests.config.site.forms import Browser
+from tests.support.staff import PASSWORD, give_role, roles_form
 from tests.support.tenant_fixtures import remove
+
+# What the form of a provider always sends.
+OPENAI = {"wire": "openai", "key_variable": "OPENAI_API_KEY"}
+GEMINI = {"wire": "gemini", "key_variable": "GEMINI_API_KEY"}
 
 
 @pytest.fixture
@@ -30,8 +36,10 @@ def model() -> Iterator[LLMModel]:
 
 
 @pytest.fixture
-def draft_default() -> Iterator[StepLLMDefault]:
-    """The pipeline's step "draft", put back as it was."""
+def draft_default(monkeypatch: pytest.MonkeyPatch) -> Iterator[StepLLMDefault]:
+    """The pipeline's step "draft", restored afterwards, and a key for every provider."""
+    for variable in KEY_VARIABLES.values():
+        monkeypatch.setenv(variable, "sk-test")
     default = StepLLMDefault.objects.get(pk="draft")
     yield default
     default.save()
@@ -58,7 +66,13 @@ def test_a_price_edited_on_its_page_is_audited(browser: Client, model: LLMModel,
     model.refresh_from_db()
     assert model.cost_per_1k_input_tokens == Decimal("0.0125")
     (entry,) = entries("llm.model.change", model.pk, superuser)
-    assert entry.details == {"fields": ["cost_per_1k_input_tokens"]}
+    assert entry.details == {
+        "name": str(model),
+        "fields": ["cost_per_1k_input_tokens"],
+        "changes": {"cost_per_1k_input_tokens": [None, "0.0125"]},
+    }
+    [price] = model.prices.all()
+    assert (price.prices, price.source, price.made_by) == ({"input": "0.0125"}, "hand", f"staff:{superuser.username}")
     assert entry.resource_type == "llm_model" and entry.operation_id
 
 
@@ -81,7 +95,11 @@ def test_a_price_edited_in_the_list_is_audited(browser: Client, model: LLMModel,
     model.refresh_from_db()
     assert model.cost_per_1k_output_tokens == Decimal("1.5")
     (entry,) = entries("llm.model.change", model.pk, superuser)
-    assert entry.details == {"fields": ["cost_per_1k_input_tokens", "cost_per_1k_output_tokens"]}
+    assert entry.details is not None
+    assert entry.details["fields"] == ["cost_per_1k_input_tokens", "cost_per_1k_output_tokens"]
+    assert entry.details["changes"]["cost_per_1k_output_tokens"] == [None, "1.5"]
+    [price] = model.prices.all()
+    assert (price.prices, price.made_by) == ({"input": "0.5", "output": "1.5"}, f"staff:{superuser.username}")
 
 
 def test_creating_and_deleting_are_audited(browser: Client, superuser: User) -> None:
@@ -92,7 +110,8 @@ def test_creating_and_deleting_are_audited(browser: Client, superuser: User) -> 
     assert len(entries("llm.model.create", made.pk, superuser)) == 1
     assert browser.post(f"/admin/llm/llmmodel/{made.pk}/delete/", {"post": "yes"}).status_code == 302
     (entry,) = entries("llm.model.delete", made.pk, superuser)
-    assert entry.details == {"name": f"openai/{name}"}
+    values = {"provider": "openai", "model_name": name, "model_class": "standard", "is_active": False}
+    assert entry.details == {"name": f"openai/{name}", "values": values}
     assert not LLMModel.objects.filter(pk=made.pk).exists()
 
 
@@ -121,7 +140,11 @@ def test_a_step_is_switched_to_another_provider_in_the_list(
         }
     assert browser.post("/admin/llm/stepllmdefault/", form).status_code == 302
     assert StepLLMDefault.objects.get(pk="draft").provider_id == "claude"
-    assert entries("step_default.change", "draft", superuser)[-1].details == {"fields": ["provider"]}
+    assert entries("step_default.change", "draft", superuser)[-1].details == {
+        "name": "draft",
+        "fields": ["provider"],
+        "changes": {"provider": [draft_default.provider_id, "claude"]},
+    }
 
 
 def test_a_routing_that_no_run_could_use_is_refused(browser: Client, draft_default: StepLLMDefault) -> None:
@@ -136,26 +159,77 @@ def test_a_routing_that_no_run_could_use_is_refused(browser: Client, draft_defau
     assert StepLLMDefault.objects.get(pk="draft").provider_id == draft_default.provider_id
 
 
-def test_a_routing_to_a_provider_that_no_client_speaks_is_refused(
+def test_a_routing_to_a_provider_that_no_key_may_be_sent_to_is_refused(
     browser: Client, draft_default: StepLLMDefault
 ) -> None:
-    mistral = LLMProvider.objects.create(id="mistral", display_name="Mistral")
+    url = "https://api.mistral.ai/v1"
+    mistral = LLMProvider.objects.create(id="mistral", display_name="Mistral", api_base_url=url)
     model = LLMModel.objects.create(provider=mistral, model_name="mistral-large", model_class="pro")
     form = {"step": "draft", "position": draft_default.position, "provider": "mistral", "model_class": "pro"}
     response = browser.post("/admin/llm/stepllmdefault/draft/change/", form)
     model.delete()
     mistral.delete()
     assert response.status_code == 200
-    assert "There is no LLM provider &#x27;mistral&#x27;. Known providers: claude" in response.content.decode()
+    assert "mistral points to api.mistral.ai, which is not an allowed host" in response.content.decode()
     assert StepLLMDefault.objects.get(pk="draft").provider_id == draft_default.provider_id
 
 
-def test_a_provider_that_no_client_speaks_is_not_added(browser: Client) -> None:
-    form = {"id": "mistral", "display_name": "Mistral", "api_base_url": "https://api.mistral.ai/v1", "is_active": "on"}
-    response = browser.post("/admin/llm/llmprovider/add/", form)
+MISTRAL = {
+    "id": "mistral",
+    "display_name": "Mistral",
+    "wire": "openai",
+    "api_base_url": "https://api.mistral.ai/v1",
+    "key_variable": "MISTRAL_API_KEY",
+    "is_active": "on",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "mistral points to api.mistral.ai, which is not an allowed host"),
+        ({"api_base_url": ""}, "mistral would send the key of another vendor to api.openai.com"),
+        (
+            {"api_base_url": "", "key_variable": ""},
+            "mistral uses its vendor&#x27;s own server, but has no key variable",
+        ),
+        ({"key_variable": "DATABASE_URL"}, "The key variable of the provider mistral is not a valid name"),
+        ({"key_variable": "sk-2f8b1c9d7e60"}, "The key variable of the provider mistral is not a valid name"),
+        ({"id": "Mistral AI/eu"}, "Use lower-case letters, digits, - and _ only"),
+        ({"wire": "cohere"}, "cohere is not one of the available choices"),
+    ],
+)
+def test_a_provider_that_could_not_be_called_is_not_added(
+    browser: Client, changes: dict[str, str], message: str
+) -> None:
+    response = browser.post("/admin/llm/llmprovider/add/", {**MISTRAL, **changes})
     assert response.status_code == 200
-    assert "There is no LLM provider &#x27;mistral&#x27;. Known providers: claude" in response.content.decode()
-    assert not LLMProvider.objects.filter(pk="mistral").exists()
+    assert message in response.content.decode()
+    assert not LLMProvider.objects.filter(display_name="Mistral").exists()
+
+
+def test_any_provider_on_an_allowed_host_is_added(
+    browser: Client, superuser: User, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.LLM_ALLOWED_HOSTS = ["api.mistral.ai"]
+    assert browser.post("/admin/llm/llmprovider/add/", MISTRAL).status_code == 302
+    mistral = LLMProvider.objects.get(pk="mistral")
+    page = browser.get("/admin/llm/llmprovider/").content.decode()
+    monkeypatch.setenv("MISTRAL_API_KEY", "sk-1")
+    with_key = browser.get("/admin/llm/llmprovider/").content.decode()
+    renamed = {**MISTRAL, "id": "other", "key_variable": "MISTRAL_EU_API_KEY"}
+    assert browser.post("/admin/llm/llmprovider/mistral/change/", renamed).status_code == 302
+    ids = set(LLMProvider.objects.values_list("pk", flat=True))
+    mistral.delete()
+    assert (mistral.wire, mistral.key_variable) == ("openai", "MISTRAL_API_KEY")
+    assert "MISTRAL_API_KEY is not set" in page and "MISTRAL_API_KEY is not set" not in with_key
+    assert "mistral" in ids and "other" not in ids
+    (entry,) = entries("llm.provider.change", "mistral", superuser)
+    assert entry.details == {
+        "name": str(mistral),
+        "fields": ["key_variable"],
+        "changes": {"key_variable": ["MISTRAL_API_KEY", "MISTRAL_EU_API_KEY"]},
+    }
 
 
 @pytest.fixture
@@ -181,7 +255,7 @@ def openai_provider() -> Iterator[LLMProvider]:
 def test_an_api_address_that_may_not_be_called_is_refused(
     browser: Client, openai_provider: LLMProvider, url: str, message: str
 ) -> None:
-    form = {"display_name": "OpenAI", "api_base_url": url, "is_active": "on"}
+    form = {"display_name": "OpenAI", "api_base_url": url, "is_active": "on", **OPENAI}
     response = browser.post("/admin/llm/llmprovider/openai/change/", form)
     assert response.status_code == 200 and message in response.content.decode()
     assert LLMProvider.objects.get(pk="openai").api_base_url == openai_provider.api_base_url
@@ -192,19 +266,19 @@ def test_the_entry_of_an_api_address_holds_where_keys_went_and_go(
 ) -> None:
     settings.LLM_ALLOWED_HOSTS = ["proxy.example:8443"]
     page, url = "/admin/llm/llmprovider/openai/change/", "https://proxy.example:8443/v1"
-    # As somebody may have left it by SQL.
+    # As someone may have left it with SQL.
     LLMProvider.objects.filter(pk="openai").update(api_base_url="https://user:sesame@host")
     for value in (url, ""):
-        form = {"display_name": openai_provider.display_name, "api_base_url": value, "is_active": "on"}
+        form = {"display_name": openai_provider.display_name, "api_base_url": value, "is_active": "on", **OPENAI}
         assert browser.post(page, form).status_code == 302
     there, back = entries("llm.provider.change", "openai", superuser)
-    assert there.details == {"fields": ["api_base_url"], "api_base_url": {"from": "****", "to": url}}
-    assert back.details == {"fields": ["api_base_url"], "api_base_url": {"from": url, "to": None}}
+    assert there.details and there.details["changes"] == {"api_base_url": ["****", url]}
+    assert back.details and back.details["changes"] == {"api_base_url": [url, None]}
 
 
 def test_an_empty_api_address_is_null(browser: Client) -> None:
     provider = LLMProvider.objects.get(pk="gemini")
-    form = {"display_name": provider.display_name, "api_base_url": "", "is_active": "on"}
+    form = {"display_name": provider.display_name, "api_base_url": "", "is_active": "on", **GEMINI}
     assert browser.post("/admin/llm/llmprovider/gemini/change/", form).status_code == 302
     provider.refresh_from_db()
     assert provider.api_base_url is None
@@ -212,7 +286,7 @@ def test_an_empty_api_address_is_null(browser: Client) -> None:
 
 def test_users_groups_and_passwords_are_audited_without_values(browser: Client, superuser: User) -> None:
     name = f"new-{uuid4().hex[:8]}"
-    form = {"username": name, "password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"}
+    form = {"username": name, "password1": PASSWORD, "password2": PASSWORD, "usable_password": "true", **roles_form()}
     assert browser.post("/admin/auth/user/add/", form).status_code == 302
     user = User.objects.get(username=name)
     assert len(entries("user.create", user.pk, superuser)) == 1
@@ -220,9 +294,9 @@ def test_users_groups_and_passwords_are_audited_without_values(browser: Client, 
     assert browser.post(f"/admin/auth/user/{user.pk}/password/", new).status_code == 302
     (entry,) = entries("user.change", user.pk, superuser)
     assert PASSWORD not in str(entry.details)
-    assert browser.post("/admin/auth/group/add/", {"name": name}).status_code == 302
-    group = Group.objects.get(name=name)
-    assert len(entries("group.create", group.pk, superuser)) == 1
+    assert browser.post("/admin/tenants/tenantgroup/add/", {"name": name}).status_code == 302
+    group = TenantGroup.objects.get(name=name)
+    assert len(entries("tenant_group.create", group.pk, superuser)) == 1
     group.delete()
     user.delete()
 
@@ -280,7 +354,7 @@ def test_a_server_is_added_once_it_can_be_reached(browser: Client, server_url: s
         ("", "needs an administrator"),
         ("mysql://root:sesame@127.0.0.1/x", "must start with postgresql://"),
         ("postgresql://root:sesame@127.0.0.1:1/x", "cannot be reached"),
-        ("postgresql://root:sesa%zzme@127.0.0.1/x", "must start a code"),
+        ("postgresql://root:sesa%zzme@127.0.0.1/x", "must be followed by two hexadecimal digits"),
         (
             "postgresql://root:sesame@127.0.0.1/x?host=/var/run/postgresql",
             "contains an unsupported parameter: host",
@@ -297,11 +371,11 @@ def test_a_server_that_cannot_be_used_is_refused(browser: Client, url: str, mess
 
 
 def test_superusers_alone_may_add_or_change_servers(staff: User, server_url: str) -> None:
-    staff.user_permissions.set(Permission.objects.filter(codename__endswith="_databaseserver"))
-    client = Client()
+    give_role(staff, "administrator")
+    client = Browser()
     client.force_login(staff)
     assert client.get("/admin/tenants/databaseserver/main/change/").status_code == 200
-    # Whether an address answers is nothing that a page tells them.
+    # No page reveals whether an address answers.
     probe = {"name": "probe", "new_admin_url": "postgresql://a:b@127.0.0.1:1/x", "is_active": "on"}
     for page, form in (
         ("add/", probe),
@@ -350,10 +424,10 @@ def test_the_default_mark_moves(browser: Client, server_url: str, superuser: Use
     assert list(DatabaseServer.objects.filter(is_default=True)) == [DatabaseServer.objects.get(pk="main")]
     assert DatabaseServer.objects.get(pk="main").admin_url == server_url
     DatabaseServer.objects.filter(pk=name).delete()
-    # Either server has an entry each time.
+    # Each time, both servers get an entry.
     assert [entry.details for entry in entries("server.change", "main", superuser)] == [
         {"fields": ["is_default"], "default_is_now": name},
-        {"fields": ["is_default"]},
+        {"name": "main", "fields": ["is_default"], "changes": {"is_default": [False, True]}},
     ]
     assert entries("server.change", name, superuser)[-1].details == {"fields": ["is_default"], "default_is_now": "main"}
 
@@ -371,7 +445,7 @@ def test_a_tenant_is_created_suspended_and_resumed(browser: Client, superuser: U
     assert "Suspend" in browser.get(f"{page}/change/").content.decode()
     assert browser.get(f"{page}/suspend/").status_code == 200
     tenant.refresh_from_db()
-    assert tenant.status == TenantStatus.ACTIVE, "looking at the dialog suspends nobody"
+    assert tenant.status == TenantStatus.ACTIVE, "viewing the dialog suspends no one"
     assert browser.post(f"{page}/suspend/", {"_form_submitted": "on"}).status_code == 302
     tenant.refresh_from_db()
     assert tenant.status == TenantStatus.SUSPENDED
@@ -398,7 +472,7 @@ def test_a_tenant_with_a_japanese_name_gets_a_numbered_id(browser: Client) -> No
 )
 def test_a_providers_name_loses_what_cannot_be_seen(browser: Client, typed: str, stored: str) -> None:
     provider = LLMProvider.objects.get(pk="gemini")
-    form = {"display_name": typed, "api_base_url": "", "is_active": "on"}
+    form = {"display_name": typed, "api_base_url": "", "is_active": "on", **GEMINI}
     assert browser.post("/admin/llm/llmprovider/gemini/change/", form).status_code == 302
     assert LLMProvider.objects.get(pk="gemini").display_name == stored
     provider.save()

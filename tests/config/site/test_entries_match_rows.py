@@ -1,6 +1,6 @@
-"""An audit entry names the fields that the row shows as changed, no more and no fewer: in every form of both sites.
+"""An audit entry names exactly the fields that changed in the row: for every form of both sites.
 
-Each editable field is changed alone, as a browser would, and the entry is compared with the row.
+Each editable field is changed on its own, as a browser would change it, and the entry is compared with the row.
 """
 
 from __future__ import annotations
@@ -15,30 +15,34 @@ from uuid import uuid4
 
 import pytest
 from django import forms
-from django.contrib.auth.models import Group, User
+from django.conf import settings
+from django.contrib.auth.models import User
 from django.db.models import Model
 from django.test import Client, RequestFactory
 
 from audit.control.models import ControlAuditLog
 from audit.models import AuditEntry, AuditLog
 from config.site.sites import StaffSite, control_site, tenant_site
+from llm.clients.base_urls import VENDORS
+from llm.keys import KEY_VARIABLES
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
 from prompts.models import Prompt
-from tenants.models import DatabaseServer, Tenant
+from runs.models import StepOverride
+from tenants.models import DatabaseServer, Tenant, TenantGroup
 from tenants.routing.context import tenant_context
-from tests.config.site.forms import Fields, form_in
+from tests.config.site.forms import Browser, Fields, form_in
 from tests.support.staff import Filled, fill_tenant, make_user
 from tests.support.tenant_fixtures import remove
 
 SITES: dict[str, StaffSite] = {"control": control_site, "tenant": tenant_site}
-# Form fields that are kept in a column of another name.
+# Form fields that are stored in a column with another name.
 COLUMN_OF = {"new_admin_url": "admin_url"}
 VARIABLE = {"name": "keyword", "type": "string", "required": True}
 
 
 @dataclass
 class Desk:
-    """A superuser at the browser, and a tenant."""
+    """A superuser with a browser, and a tenant."""
 
     browser: Client
     user: User
@@ -65,7 +69,7 @@ def shared() -> Iterator[tuple[User, Filled]]:
 @pytest.fixture
 def desk(shared: tuple[User, Filled]) -> Desk:
     user, filled = shared
-    client = Client()
+    client = Browser()
     client.force_login(user)
     return Desk(client, user, filled.tenant)
 
@@ -77,7 +81,7 @@ ROWS: dict[str, Make] = {}
 
 
 def row(name: str) -> Callable[[Make], Make]:
-    """Enter how to get a row, and how to put things back."""
+    """Register how to get a row of this model, and how to restore it."""
 
     def enter(make: Make) -> Make:
         ROWS[name] = make
@@ -88,8 +92,15 @@ def row(name: str) -> Callable[[Make], Make]:
 
 @row("control/llmprovider")
 def _(desk: Desk) -> tuple[Model, Callable[[], object]]:
-    provider = LLMProvider.objects.get(pk="gemini")
-    return LLMProvider.objects.get(pk="gemini"), provider.save
+    provider, before = LLMProvider.objects.get(pk="gemini"), settings.LLM_ALLOWED_HOSTS
+    # Its key may go to any vendor, so that each field can be changed alone.
+    settings.LLM_ALLOWED_HOSTS = [urlsplit(url).netloc for url in VENDORS.values()]
+
+    def put_back() -> None:
+        settings.LLM_ALLOWED_HOSTS = before
+        provider.save()
+
+    return LLMProvider.objects.get(pk="gemini"), put_back
 
 
 @row("control/llmmodel")
@@ -102,8 +113,15 @@ def _(desk: Desk) -> tuple[Model, Callable[[], object]]:
 
 @row("control/stepllmdefault")
 def _(desk: Desk) -> tuple[Model, Callable[[], object]]:
-    default = StepLLMDefault.objects.get(pk="draft")
-    return StepLLMDefault.objects.get(pk="draft"), default.save
+    default, patch = StepLLMDefault.objects.get(pk="draft"), pytest.MonkeyPatch()
+    for variable in KEY_VARIABLES.values():
+        patch.setenv(variable, "sk-test")
+
+    def put_back() -> None:
+        patch.undo()
+        default.save()
+
+    return StepLLMDefault.objects.get(pk="draft"), put_back
 
 
 @row("control/databaseserver")
@@ -126,10 +144,10 @@ def _(desk: Desk) -> tuple[Model, Callable[[], object]]:
     return made, User.objects.filter(pk=made.pk).delete
 
 
-@row("control/group")
+@row("control/tenantgroup")
 def _(desk: Desk) -> tuple[Model, Callable[[], object]]:
-    made = Group.objects.create(name=f"group-{uuid4().hex[:8]}")
-    return made, Group.objects.filter(pk=made.pk).delete
+    made = TenantGroup.objects.create(name=f"group-{uuid4().hex[:8]}")
+    return made, TenantGroup.objects.filter(pk=made.pk).delete
 
 
 @row("tenant/prompt")
@@ -140,8 +158,18 @@ def _(desk: Desk) -> tuple[Model, Callable[[], object]]:
         content="{{ keyword }}",
         variables=[VARIABLE],
         is_active=False,
+        note="n",
     )
     return made, lambda: None
+
+
+@row("tenant/stepoverride")
+def _(desk: Desk) -> tuple[Model, Callable[[], object]]:
+    patch = pytest.MonkeyPatch()
+    for variable in KEY_VARIABLES.values():
+        patch.setenv(variable, "sk-test")
+    made = StepOverride.objects.create(step="draft", llm_provider="openai")
+    return made, patch.undo
 
 
 # -- another value for a field -------------------------------------------------------------------------------------
@@ -155,11 +183,15 @@ def _another_server_url(desk: Desk, present: str) -> str:
 SPECIAL: dict[str, Callable[[Desk, str], str]] = {
     "new_admin_url": _another_server_url,
     "api_base_url": lambda desk, present: "https://generativelanguage.googleapis.com",
+    "key_variable": lambda desk, present: "ANOTHER_API_KEY",
     "wal_archive": lambda desk, present: "s3://archive/of-this-test",
     "variables": lambda desk, present: json.dumps([{**VARIABLE, "description": "another"}]),
     "content": lambda desk, present: present + " changed",
-    # Of the providers, this one always has a model of each class.
+    # The only provider that always has a model of each class.
     "provider": lambda desk, present: "openai" if present == "claude" else "claude",
+    "llm_provider": lambda desk, present: "openai" if present == "claude" else "claude",
+    "llm_model": lambda desk, present: "claude-opus-5-5",
+    "fallbacks": lambda desk, present: "openai:pro",
     "email": lambda desk, present: "another@example.com",
 }
 
@@ -175,11 +207,11 @@ def change_field(desk: Desk, data: Fields, name: str, field: forms.Field, prefix
     elif isinstance(field, forms.ModelMultipleChoiceField):
         assert field.queryset is not None
         choices = [str(pk) for pk in field.queryset.order_by("pk").values_list("pk", flat=True)]
-        if not choices:
-            choices = [str(Group.objects.create(name=f"group-{uuid4().hex[:8]}").pk)]
         changed[key] = [*present, next(choice for choice in choices if choice not in present)]
     elif isinstance(field, forms.SplitDateTimeField):
         changed[f"{key}_0"], changed[f"{key}_1"] = ["2026-01-02"], ["03:04:05"]
+    elif isinstance(field, forms.DateField):
+        changed[key] = ["2026-01-02"]
     elif isinstance(field, forms.ChoiceField | forms.TypedChoiceField):
         changed[key] = [next(str(value) for value, _ in field.choices if value and str(value) not in present)]  # type: ignore[union-attr,misc]
     elif isinstance(field, forms.IntegerField | forms.DecimalField):
@@ -190,7 +222,7 @@ def change_field(desk: Desk, data: Fields, name: str, field: forms.Field, prefix
 
 
 def shown(obj: Model) -> dict[str, object]:
-    """Return the row as it is now, with what is related to it by many-to-many."""
+    """Return the row as it is now, with its many-to-many relations."""
     fresh = type(obj)._base_manager.get(pk=obj.pk)
     columns = {field.name: getattr(fresh, field.attname) for field in fresh._meta.concrete_fields}
     related = {
@@ -228,7 +260,7 @@ def compare(entries: list[AuditEntry], before: dict[str, object], after: dict[st
 
 
 def changeable() -> dict[str, Any]:
-    """Return the admin classes by site and model that a superuser may change something with."""
+    """Return the admin classes, by site and model, that allow a superuser to change something."""
     request = RequestFactory().get("/")
     request.user = User(is_active=True, is_staff=True, is_superuser=True)
     return {

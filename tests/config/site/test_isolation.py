@@ -1,4 +1,4 @@
-"""One tenant's site never shows, changes or hands out what is another's."""
+"""One tenant's site never shows, changes or hands out anything of another tenant."""
 
 from collections.abc import Iterator
 from uuid import uuid4
@@ -53,7 +53,7 @@ def test_a_prompt_of_one_tenant_is_edited_in_its_own_database_only(
             ids[tenant.id] = prompt.pk
     assert ids[first.id] == ids[second.id]
     page = f"/t/{first.id}/admin/prompts/prompt/{ids[first.id]}/change/"
-    assert browser.post(page, {"content": "after", "variables": "[]"}).status_code == 302
+    assert browser.post(page, {"content": "after", "variables": "[]", "note": "n"}).status_code == 302
     for tenant, content in ((first, "after"), (second, "before")):
         with tenant_context(tenant):
             assert Prompt.objects.get(pk=ids[tenant.id]).content == content
@@ -82,7 +82,7 @@ def test_nothing_of_a_request_stays_behind(browser: Client, filled: Filled) -> N
 def test_a_streamed_response_is_made_in_its_tenants_context_and_leaves_none(
     superuser: User, tenant_pair: tuple[Tenant, Tenant]
 ) -> None:
-    """Two responses are read in turns by one thread, as a server may."""
+    """One thread reads two responses in turns, as a server may."""
 
     def chunks() -> Iterator[str]:
         for _number in range(3):

@@ -1,4 +1,4 @@
-"""Every page of both sites opens, for those who may see it."""
+"""Every page of both sites opens for those who may see it."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -10,6 +10,9 @@ from tests.support.staff import Filled
 CONTROL_PAGES = [
     "/admin/",
     "/admin/password_change/",
+    "/admin/account/",
+    "/admin/account/second-factor/off/",
+    "/admin/account/second-factor/codes/",
     "/admin/llm/",
     "/admin/llm/llmprovider/",
     "/admin/llm/llmprovider/add/",
@@ -28,6 +31,8 @@ CONTROL_PAGES = [
     "/admin/tenants/tenantschema/",
     "/admin/tenants/tenantschema/?state=behind&drift=yes",
     "/admin/tenants/migrationbatch/",
+    "/admin/tenants/operationrequest/",
+    "/admin/tenants/approval/",
     "/admin/tenants/backup/",
     "/admin/tenants/backup/?q=nobody",
     "/admin/tenants/restore/",
@@ -43,8 +48,11 @@ CONTROL_PAGES = [
     "/admin/audit_control/controlauditlog/?event=tenant.create&q=nobody",
     "/admin/auth/user/",
     "/admin/auth/user/add/",
-    "/admin/auth/group/",
-    "/admin/auth/group/add/",
+    "/admin/tenants/temporaryaccess/",
+    "/admin/tenants/tenantgroup/",
+    "/admin/tenants/tenantgroup/add/",
+    "/admin/sign-ins/",
+    "/admin/costs/",
 ]
 TENANT_PAGES = [
     "",
@@ -57,7 +65,10 @@ TENANT_PAGES = [
     "runs/step/{step}/change/",
     "runs/artifact/",
     "runs/artifact/{artifact}/change/",
+    "costs/",
     "runs/runcost/",
+    "runs/stepoverride/",
+    "runs/stepoverride/add/",
     "runs/runcost/{run}/change/",
     "prompts/prompt/",
     "prompts/prompt/add/",
@@ -71,7 +82,8 @@ LANGUAGES = ["en", "ja"]
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("page", CONTROL_PAGES)
 def test_every_page_of_the_control_site_opens(browser: Client, page: str, language: str) -> None:
-    response = browser.get(page, headers={"accept-language": language})
+    # A provider that is in use has no page for its deletion: staff return to its page, which says why.
+    response = browser.get(page, headers={"accept-language": language}, follow=True)
     assert response.status_code == 200, page
     assert f'<html lang="{language}"' in response.content.decode()
 
@@ -119,17 +131,15 @@ def test_a_tenants_site_asks_for_the_same_login_and_tells_nobody_which_tenants_e
         assert response["Location"].startswith("/admin/login/?next=/t/"), page
 
 
-def test_staff_see_what_their_permissions_allow_and_nothing_else(staff: User, filled: Filled) -> None:
+def test_staff_without_a_role_see_nothing(staff: User, filled: Filled) -> None:
     client = Client()
     client.force_login(staff)
-    assert client.get("/admin/").status_code == 200
-    assert client.get(filled.site).status_code == 200
-    for page in (*CONTROL_PAGES[3:], filled.site + "runs/run/", filled.site + "runs/run/add/"):
+    assert filled.tenant.id not in client.get("/admin/").content.decode()
+    for page in CONTROL_PAGES[6:]:
         assert client.get(page).status_code in {302, 403}, page
     download = f"{filled.site}runs/artifact/{filled.artifact.pk}/download/"
-    assert client.get(download).status_code == 403
-    page = client.get(filled.site).content.decode()
-    assert filled.keyword.split()[1] not in page
+    for page in (filled.site, filled.site + "runs/run/", filled.site + "runs/run/add/", download):
+        assert client.get(page).status_code == 404, page
 
 
 def test_a_customer_account_that_is_not_staff_sees_no_tenant(filled: Filled) -> None:
@@ -153,14 +163,14 @@ def test_a_page_that_does_not_exist_is_not_found(browser: Client, filled: Filled
     assert browser.get(f"{filled.site}nothing/here/").status_code == 404
 
 
-@pytest.mark.parametrize("left_out", ["search/?s=run", "r/1/1/"])
+@pytest.mark.parametrize("left_out", ["r/1/1/"])
 def test_pages_that_would_mix_tenants_are_left_out(browser: Client, filled: Filled, left_out: str) -> None:
     assert browser.get(f"/admin/{left_out}").status_code == 404
     assert browser.get(f"{filled.site}{left_out}").status_code == 404
 
 
 def test_checking_the_sites_needs_no_database(django_db_blocker: DjangoDbBlocker) -> None:
-    """`manage.py migrate` checks them before the first table exists."""
+    """`manage.py migrate` checks the sites before the first table exists."""
     from config.site.sites import control_site, tenant_site
 
     with django_db_blocker.block():

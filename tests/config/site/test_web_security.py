@@ -1,4 +1,4 @@
-"""What browsers are told to refuse, on every response; and the settings behind a proxy that ends TLS."""
+"""What every response tells browsers to refuse, and the settings behind a proxy that terminates TLS."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from config.site.web_security import on_loopback_alone, proxy_header
 from config.stack.paths import CHECKOUT, find_home
 from config.stack.state import generate_secrets
 from config.stack.workers import Web
+from tests.support import preloaded
 from tests.support.staff import Filled, browser, filled, superuser
 
 __all__ = ["browser", "filled", "superuser"]
@@ -30,6 +31,7 @@ BEHIND_A_PROXY = {
     "ALLOWED_HOSTS": "admin.example.com",
     "CSRF_TRUSTED_ORIGINS": "https://admin.example.com",
     "SECURE_PROXY_SSL_HEADER": "X-Forwarded-Proto",
+    "TRUSTED_PROXIES": "127.0.0.1",
     "SECURE_SSL_REDIRECT": "true",
     "SECURE_HSTS_SECONDS": "31536000",
 }
@@ -37,7 +39,7 @@ SHOWN = ("SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "SESSION_COOKIE_AGE", "S
 
 
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return preloaded.run(
         [sys.executable, "manage.py", *arguments],
         cwd=CHECKOUT,
         env={**os.environ, **environment},
@@ -49,7 +51,7 @@ def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 def setting(name: str, **environment: str) -> str:
     code = f"from django.conf import settings; print(settings.{name})"
-    result = subprocess.run(
+    result = preloaded.run(
         [sys.executable, "-c", code],
         cwd=CHECKOUT,
         env={**os.environ, **environment},
@@ -57,7 +59,7 @@ def setting(name: str, **environment: str) -> str:
         text=True,
         check=True,
     )
-    return result.stdout.strip()
+    return str(result.stdout).strip()
 
 
 def policy(response: Any) -> dict[str, list[str]]:
@@ -181,13 +183,13 @@ def test_the_deployment_check_has_nothing_to_say_behind_a_proxy() -> None:
 
 @pytest.fixture
 def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
-    """Returns what the log's own handler has written since the last call."""
+    """Return a function that returns what the log's own handler has written since the last call."""
     from io import StringIO
 
     stream = StringIO()
     (handler,) = [found for found in logging.getLogger().handlers if isinstance(found.formatter, logs.PlainFormatter)]
     assert isinstance(handler, logging.StreamHandler)
-    # Not `setStream`, which writes to the stream of before: an earlier test may have closed it.
+    # Not `setStream`, which flushes the previous stream: an earlier test may have closed it.
     before, handler.stream = handler.stream, stream
 
     def read() -> list[str]:
@@ -201,8 +203,8 @@ def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
 
 
 def test_a_refused_page_is_one_line(browser: Client, superuser: Any, written: Any) -> None:
-    superuser.is_superuser = False
-    superuser.save()
+    # Not `save`, which would end the session.
+    type(superuser).objects.filter(pk=superuser.pk).update(is_superuser=False)
     forged = Client(enforce_csrf_checks=True)
     for client, method, page, status in (
         (browser, "get", "/admin/auth/user/", 403),

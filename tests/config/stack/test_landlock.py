@@ -1,4 +1,4 @@
-"""What a confined program can write to; and nothing else is confined with it."""
+"""What a confined program can write to, and that nothing else is confined with it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_confined_program_writes_beneath_its_folders_alone(folders: tuple[Path
     assert names(inside) == ["folder", "folder/made", "link"]
     assert "Permission denied" in landlock.call_confined(lambda: write(outside), [inside])
     assert names(outside) == ["old"]
-    assert write(outside) == "", "whoever called is not confined"
+    assert write(outside) == "", "the caller is not confined"
 
 
 def test_without_landlock_it_is_merely_called(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

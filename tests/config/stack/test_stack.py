@@ -26,14 +26,14 @@ SERVERS = ["postgres", "valkey", "llm"]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not pytest's own: each session that starts takes from others the right to enter, PostgreSQL's account too."""
+    """A temporary folder. In pytest's own ones, PostgreSQL's account would lose access when another session starts."""
     with tempfile.TemporaryDirectory(prefix="seo-gen-stack-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture
 def home(folder: Path) -> Iterator[stack.Home]:
-    """A home of its own, whose servers are gone afterwards."""
+    """A home of its own; its servers are stopped afterwards."""
     home = stack.find_home(folder / "a home")
     yield home
     stack.stop(home)
@@ -41,7 +41,7 @@ def home(folder: Path) -> Iterator[stack.Home]:
 
 @pytest.fixture(autouse=True)
 def without_llm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The LLM is elsewhere, so that tests about other servers are quick."""
+    """Use an external LLM, so that tests of other servers are quick."""
     monkeypatch.setenv("LOCAL_LLM_URL", "http://elsewhere.example/v1")
 
 
@@ -52,7 +52,7 @@ def every_server(without_llm: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def only_valkey(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostgreSQL is elsewhere too: for tests about processes in general."""
+    """Use an external PostgreSQL too, for tests of processes in general."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere.example/control")
 
 
@@ -233,7 +233,7 @@ def test_settings_lead_nowhere_before_the_first_start(home: stack.Home) -> None:
 class TestArchive:
     @pytest.fixture(autouse=True)
     def as_it_comes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With archiving, which the tests' own servers do without."""
+        """Enable WAL archiving, as by default; the tests' own servers have it disabled."""
         monkeypatch.setenv("SEO_GEN_POSTGRES_OPTIONS", "fsync=off")
 
     def test_postgresql_archives_its_log_by_itself(self, home: stack.Home) -> None:
@@ -303,13 +303,13 @@ def test_workers_start_after_the_servers_and_follow_a_moved_one(home: stack.Home
     assert running(home)["beat"] != beat
 
 
-def test_what_a_killed_worker_leaves_behind_is_ended(home: stack.Home) -> None:
-    stack.start(home, ["worker"])
-    pool = psutil.Process(running(home)["worker"]).children(recursive=True)
-    assert pool
-    os.kill(running(home)["worker"] or 0, signal.SIGKILL)
-    for child in pool:
+def test_what_a_killed_web_server_leaves_behind_is_ended(home: stack.Home) -> None:
+    stack.start(home, ["web"])
+    workers = psutil.Process(running(home)["web"]).children(recursive=True)
+    assert workers
+    os.kill(running(home)["web"] or 0, signal.SIGKILL)
+    for child in workers:
         os.kill(child.pid, signal.SIGSTOP)
-    assert process.wait_until(lambda: "worker" not in running(home), 5)
-    assert stack.start(home, ["worker"]) == ["worker"]
-    assert process.wait_until(lambda: all(process.gone(child) for child in pool), 5)
+    assert process.wait_until(lambda: "web" not in running(home), 5)
+    assert stack.start(home, ["web"]) == ["web"]
+    assert process.wait_until(lambda: all(process.gone(child) for child in workers), 5)

@@ -1,4 +1,4 @@
-"""Messages that the application did not send: each kind once, and random ones from a seed."""
+"""Messages that the application did not send: one of each kind, and random ones from a seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_STEP: tuple[object, ...] = ("", "Draft", "a b", "a" * 64, 5, None, {}, "draft
 
 
 class Planted:
-    """Unpickling it creates the file."""
+    """Creates the file when it is unpickled."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -30,7 +30,7 @@ class Planted:
 
 
 def headers(task: object = "runs.execute_step", **changed: object) -> dict[str, Any]:
-    """Return what Celery writes there for a wake-up."""
+    """Return the headers that Celery writes for a wake-up."""
     return {
         "lang": "py",
         "task": task,
@@ -55,7 +55,7 @@ def body(*args: object, kwargs: object = None, embedded: object = None) -> str:
 
 
 def message(text: str | bytes | None = None, **changed: object) -> dict[str, Any]:
-    """Return a well-formed wake-up as it lies in Redis, `text` for its body, and any part changed."""
+    """Return a well-formed wake-up as it is stored in Redis, with `text` as its body and any part changed."""
     content = body("tenant-a", str(uuid4()), "draft") if text is None else text
     raw = content if isinstance(content, bytes) else content.encode()
     return {
@@ -75,7 +75,7 @@ def message(text: str | bytes | None = None, **changed: object) -> dict[str, Any
 
 
 def read(message: dict[str, Any] | bytes) -> TaskMessage:
-    """Read a message as Redis holds it, as a worker does."""
+    """Read a message as a worker reads it from Redis."""
     raw = message if isinstance(message, bytes) else json.dumps(message).encode()
     checked = json.loads(envelope(raw, QUEUE))
     return task_message(
@@ -88,7 +88,11 @@ def read(message: dict[str, Any] | bytes) -> TaskMessage:
 
 def well_formed() -> Iterator[dict[str, Any]]:
     yield message()
-    for task in ("runs.sweep", "tenants.audit_anchor", "tenants.backup_daily"):
+    yield message(body(str(uuid4())), headers=headers("tenants.operation_run"))
+    for task in (
+        *("runs.sweep", "runs.compare_costs", "tenants.audit_anchor", "tenants.backup_daily"),
+        "tenants.operations_sweep",
+    ):
         yield message(body(), headers=headers(task))
 
 
@@ -116,7 +120,7 @@ def broken_bytes() -> list[bytes]:
 
 
 def broken_envelopes() -> list[dict[str, Any]]:
-    """Return objects of another shape than a message's."""
+    """Return objects that are not shaped like a message."""
     whole = message()
     found = [{name: value for name, value in whole.items() if name != left_out} for left_out in whole]
     for part in ("body", "content-type", "content-encoding", "headers", "properties"):
@@ -131,7 +135,7 @@ def broken_envelopes() -> list[dict[str, Any]]:
 
 
 def broken_tasks() -> list[dict[str, Any]]:
-    """Return messages that Celery could read, but that ask for unknown tasks."""
+    """Return messages that Celery can read, but that ask for unknown tasks."""
     run, args = str(uuid4()), ("tenant-a", str(uuid4()), "draft")
     return [
         *[message(headers=value) for value in ({}, {"task": None}, {"id": run})],
@@ -158,7 +162,7 @@ def broken_tasks() -> list[dict[str, Any]]:
 
 
 def raw_body(message: dict[str, Any]) -> bytes:
-    """Return the body of a message as it was before it was packed for Redis."""
+    """Return a message's body before it was encoded for Redis."""
     return base64.b64decode(message["body"])
 
 
@@ -194,7 +198,7 @@ VALUES: tuple[object, ...] = (
 
 
 def mutated(chance: random.Random) -> bytes:
-    """Return a message with a few parts, at any depth, replaced, removed or doubled; or with bytes turned over."""
+    """Return a message with some parts, at any depth, replaced, removed or duplicated, or with flipped bytes."""
     found: Any = chance.choice([message(), message(body(), headers=headers("runs.sweep"))])
     for _ in range(chance.randint(1, 3)):
         found = _changed(found, chance)

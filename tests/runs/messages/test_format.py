@@ -1,4 +1,4 @@
-"""Which messages workers act on: what `runs.messages.format` lets through, and that nothing else comes out of it."""
+"""Which messages workers act on: what `runs.messages.format` accepts, and that it returns nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.runs.messages.malformed import QUEUE, read
 pytestmark = pytest.mark.unit
 
 SEED = os.environ.get("FUZZ_SEED", "11")
-# A wake-up that was to wait for a second, as an earlier release left it in Redis (another name for the host apart).
+# A wake-up delayed by a second, as an earlier release left it in Redis (except for the host's name).
 EARLIER = (
     b'{"body": "W1siY29mZmVlIiwgIjY1MmJlZTE1LTEwNDYtNDY5Ny05OTFhLWU2Njk1NDI5YzZmMiIsICJrZXl3b3JkX2FuYWx5c2lzIl'
     b'0sIHt9LCB7ImNhbGxiYWNrcyI6IG51bGwsICJlcnJiYWNrcyI6IG51bGwsICJjaGFpbiI6IG51bGwsICJjaG9yZCI6IG51bGx9XQ==",'

@@ -30,7 +30,8 @@ MakeRun = Callable[..., Run]
 
 # The worker's loop differs: with processes it waits for sockets, with threads it drains one connection.
 @pytest.fixture(
-    params=[("--concurrency", "2"), ("--pool", "threads", "--concurrency", "4")], ids=["prefork", "threads"]
+    params=[("--pool", "prefork", "--concurrency", "2"), ("--pool", "threads", "--concurrency", "4")],
+    ids=["prefork", "threads"],
 )
 def watched(request: pytest.FixtureRequest, tmp_path: Path, fake_llm: FakeLLM) -> Iterator[Watched]:
     worker = Watched(tmp_path, *request.param)
@@ -55,7 +56,7 @@ def raw(messages: Sequence[object]) -> list[bytes]:
 
 
 def assert_works(watched: Watched, valkey: Any, tenant: Tenant, make_run: MakeRun) -> None:
-    """The worker is alive, completes a run, and has no message left to retry."""
+    """Check that the worker is alive, completes a run, and has no message left to retry."""
     run = make_run(tenant, steps=("keyword_analysis",))
     wait_for(lambda: reload(tenant, run).status == RunStatus.COMPLETED or watched.process.poll() is not None)
     assert watched.process.poll() is None, watched.log
@@ -119,7 +120,7 @@ def test_broadcasts_are_questions_or_nothing(watched: Watched, valkey: Any, tena
 def test_a_malformed_unacknowledged_message_does_not_block_restoring_others(
     valkey: Any, tenant: Tenant, make_run: MakeRun
 ) -> None:
-    """Messages that no worker has answered for come back after a while; the newest first, and garbage is the newest."""
+    """Unacknowledged messages come back after a while, the newest first; here the newest is garbage."""
     run = make_run(tenant)
     queue = current_app.conf.task_default_queue
     lost = json.dumps([json.loads(valkey.rpop(queue)), "", queue])

@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError
 from runs.errors import MessageTooLarge, NoWorker
 from runs.messages.format import MAX_MESSAGE_BYTES
 from runs.messages.sending import (
+    _countdown,
     count_messages,
     drop_wake_ups,
     erase_messages,
@@ -32,7 +33,8 @@ def test_the_application_sends_through_the_guard() -> None:
 def test_what_we_send_is_let_through() -> None:
     run = uuid4()
     send_wake_up("tenant-a", run, "draft", delay_s=300)
-    for task in ("runs.sweep", "tenants.audit_anchor", "tenants.backup_daily"):
+    tasks = ["runs.sweep", "runs.compare_costs", "tenants.audit_anchor", "tenants.backup_daily"]
+    for task in tasks:
         current_app.send_task(task)
     with current_app.connection_for_write() as connection:
         channel: Any = connection.default_channel
@@ -40,7 +42,7 @@ def test_what_we_send_is_let_through() -> None:
     wake_up, *others = (read(raw) for raw in reversed(waiting))
     assert (wake_up.task, wake_up.args) == ("runs.execute_step", ("tenant-a", str(run), "draft"))
     assert wake_up.eta is not None and wake_up.eta - datetime.now(UTC) > timedelta(seconds=200)
-    assert [one.task for one in others] == ["runs.sweep", "tenants.audit_anchor", "tenants.backup_daily"]
+    assert [one.task for one in others] == tasks
     assert all((one.args, one.eta) == ((), None) for one in others)
 
 
@@ -62,9 +64,27 @@ def test_a_wake_up_is_sent() -> None:
     assert messages_sent() == [("tenant", "run", "draft")]
 
 
+@pytest.mark.parametrize(
+    ("kind", "delay_s", "asked_s"),
+    [
+        ("classic", 0.3, 0.3),
+        ("classic", None, None),
+        ("quorum", 0.3, 1.0),
+        ("quorum", 2.5, 2.5),
+        ("quorum", None, None),
+    ],
+)
+def test_a_quorum_queue_delays_by_a_second_at_least(
+    kind: str, delay_s: float | None, asked_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery raises an error for a shorter delay."""
+    monkeypatch.setitem(current_app.conf, "task_default_queue_type", kind)
+    assert _countdown(delay_s) == asked_s
+
+
 def test_without_a_worker_waiting_is_refused() -> None:
     require_broker()
-    with pytest.raises(NoWorker, match="No worker listens on the queue seo-gen, so nothing was started"):
+    with pytest.raises(NoWorker, match="No worker is listening on the queue seo-gen, so nothing was started"):
         require_worker()
 
 

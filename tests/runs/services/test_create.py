@@ -24,7 +24,7 @@ CONFIG: dict[str, object] = {"keyword": "coffee grinder", "language": "en"}
 
 
 def refused(tenant: Tenant, config: dict[str, object]) -> str:
-    """Return the sentence, once nothing was left behind."""
+    """Return the refusal, after checking that nothing was left behind."""
     with pytest.raises(SeoGenError) as caught:
         run_create(tenant_id=tenant.pk, config=config)
     with tenant_context(tenant) as alias:
@@ -37,7 +37,7 @@ def refused(tenant: Tenant, config: dict[str, object]) -> str:
 
 def activate(tenant: Tenant, step: str, content: str, *variables: dict[str, object]) -> Prompt:
     with tenant_context(tenant) as alias:
-        prompt = prompt_create(alias=alias, step=step, content=content, variables=list(variables))
+        prompt = prompt_create(alias=alias, step=step, content=content, variables=list(variables), note="n")
         return prompt_activate(alias=alias, prompt_id=prompt.pk)
 
 
@@ -110,7 +110,7 @@ def test_a_model_can_be_chosen_by_name(tenant: Tenant, fake_llm: FakeLLM) -> Non
         (
             {"audiance": "x"},
             "The run's configuration contains 'audiance', but no prompt uses it. "
-            "The prompts use: audience, keyword, language, tone.",
+            "The prompts use: audience, brand, keyword, language, tone.",
         ),
         (
             {"outline": "x"},
@@ -176,7 +176,7 @@ def test_a_prompt_that_disagrees_with_its_declaration_is_refused(tenant: Tenant)
     prompt = activate(tenant, "draft", "{{ keyword }}", variable("keyword"))
     with tenant_context(tenant) as alias:
         Prompt.objects.using(alias).filter(pk=prompt.pk).update(content="{{ keyword }} {{ brand }}")
-    sentence = f"Prompt {prompt.pk} (draft v2) cannot be used: it uses brand without declaring it."
+    sentence = f"Prompt {prompt.pk} (draft v2) cannot be used: it uses undeclared variables: brand."
     assert refused(tenant, CONFIG) == sentence
 
 

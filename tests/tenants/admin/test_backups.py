@@ -1,4 +1,4 @@
-"""What staff see of a backup and of a restore."""
+"""What staff see of backups and restores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What staff see of an erasure: the certificate, how far an unfinished one is, and the audit log that is kept."""
+"""What staff see of an erasure: the certificate, the progress of an unfinished one, and the audit log that is kept."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def test_only_those_who_may_see_erasures_see_a_certificate(staff: User, erased: 
     client = Client()
     client.force_login(staff)
     for path in (page_of(erased), certificate_of(erased)):
-        assert client.get(path).status_code == 403, path
+        # As for an erasure that never was.
+        assert client.get(path).status_code == 404, path
         assert Client().get(path).status_code == 302, path
 
 

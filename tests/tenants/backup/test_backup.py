@@ -1,4 +1,4 @@
-"""Backups as they are made, catalogued, verified and pruned."""
+"""Backups are made, catalogued, verified and pruned."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from tenants.restore.restore import tenant_restore
 from tenants.restore.verify_backup import backup_verify, backups_verify
 from tenants.retention.prune import backup_prune
 from tenants.transfer.export import tenant_export
+from tests.support import preloaded
 from tests.support.program import PROGRAM, seo_gen, seo_gen_at_terminal
 from tests.support.tenant_fixtures import MakeTenant
 from tests.tenants.conftest import AgeKey
@@ -76,7 +77,7 @@ def test_it_is_catalogued_and_audited(tenant: Tenant, tmp_path: Path) -> None:
 
 
 def test_a_backup_is_of_one_moment(tenant: Tenant, tmp_path: Path) -> None:
-    """Rows that are committed while it is made are not in it, whether dumped or counted later."""
+    """Rows committed while the backup is made are not in it, whether they are dumped or counted later."""
     add_run(tenant)
 
     def interfere(progress: object) -> None:
@@ -115,7 +116,7 @@ def test_beat_has_everybody_backed_up_once_a_day(make_tenant: MakeTenant, tmp_pa
     made = Backup.objects.filter(tenant_id__in=[tenant.id for tenant in tenants], status=BackupStatus.COMPLETED)
     assert {backup.user_id for backup in made} == {"worker:backup"} and made.count() == 2
     assert len(list(tmp_path.glob("*.storage.tar"))) == 2
-    # Asked again, by a message that was repeated or is anybody's.
+    # Asked again, by a message that was repeated or that anyone sent.
     daily()
     assert made.all().count() == 2
 
@@ -179,7 +180,7 @@ def test_interrupted_s3_stream_is_retried_then_reported(tenant: Tenant, s3_place
         [outcome] = tenant_backup(tenant_id=tenant.id, output=s3_place)
         assert f"Tenant {tenant.id} was not backed up" in outcome.problem and "cannot be written" in outcome.problem
     assert everything_of(tenant) == live
-    # It goes on where it was cut.
+    # It continues where it was interrupted.
     with cutting_proxy(whole, after_bytes=20_000) as url:
         settings.AWS_S3_ENDPOINT_URL = url
         assert tenant_restore(tenant_id=tenant.id, backup_file=file).missing_files == []
@@ -188,7 +189,7 @@ def test_interrupted_s3_stream_is_retried_then_reported(tenant: Tenant, s3_place
 
 @contextmanager
 def cutting_proxy(target: str, after_bytes: int) -> Iterator[str]:
-    """Pass connections on to `target`, and cut each as soon as so many bytes came back."""
+    """Forward connections to `target`, and cut each one as soon as that many bytes have come back."""
     host, port = target.removeprefix("http://").split(":")
 
     class Handler(socketserver.BaseRequestHandler):
@@ -205,7 +206,7 @@ def cutting_proxy(target: str, after_bytes: int) -> Iterator[str]:
 
 
 def pump(source: socket.socket, target: socket.socket, limit: int) -> None:
-    """Copy at most `limit` bytes, then close both."""
+    """Copy at most `limit` bytes, then close both sides."""
     with suppress(OSError):
         while limit > 0 and (data := source.recv(min(limit, 65536))):
             target.sendall(data)
@@ -216,7 +217,7 @@ def pump(source: socket.socket, target: socket.socket, limit: int) -> None:
 
 
 def test_a_full_disk_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
-    """The kernel refuses to let the file grow, as a full disk does."""
+    """The kernel refuses to let the file grow, as it does if the disk is full."""
     program = (
         "import django, resource, signal, sys; django.setup()\n"
         "from tenants.backup.backup import tenant_backup\n"
@@ -225,7 +226,7 @@ def test_a_full_disk_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
         "print(tenant_backup(tenant_id=sys.argv[1], output=sys.argv[2])[0].problem)\n"
     )
     command = [sys.executable, "-c", program, tenant.id, str(tmp_path)]
-    result = subprocess.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=True)
+    result = preloaded.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=True)
     assert f"Tenant {tenant.id} was not backed up. {tmp_path}/{tenant.id}" in result.stdout
     assert "cannot be written: File too large." in result.stdout
     assert list(tmp_path.iterdir()) == []
@@ -233,7 +234,7 @@ def test_a_full_disk_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("empty_fleet")
 def test_full_disk_is_reported_for_each_tenant(make_tenant: MakeTenant, tmp_path: Path) -> None:
-    """On a file system of its own that takes two of the three, in a mount namespace of its own."""
+    """On a separate file system with room for two of the three tenants, in a separate mount namespace."""
     if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
         pytest.skip("this account may not mount")
     large, *small = (make_tenant(tenant_id=f"{name}-{secrets.token_hex(4)}") for name in "abc")
@@ -241,7 +242,7 @@ def test_full_disk_is_reported_for_each_tenant(make_tenant: MakeTenant, tmp_path
     script = 'mount -t tmpfs -o size=192k tmpfs "$0" && "$@"; status=$?; ls -A "$0"; exit $status'
     words = [*PROGRAM, "tenant", "backup", "--all", "--workers", "1", "--output", str(tmp_path)]
     command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), *words]
-    result = subprocess.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=False)
+    result = preloaded.run(command, cwd=CHECKOUT, env=dict(os.environ), capture_output=True, text=True, check=False)
     assert result.returncode == 1
     told = f"Tenant {large.id} was not backed up. {tmp_path}/{large.id}-"
     assert told in result.stderr and "cannot be written: No space left on device." in result.stderr
@@ -258,7 +259,7 @@ def test_full_disk_is_reported_for_each_tenant(make_tenant: MakeTenant, tmp_path
 def test_full_temporary_disk_is_reported_for_the_tenant(
     tenant_pair: tuple[Tenant, Tenant], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an export collects its parts in is no file of the place's."""
+    """The temporary files in which an export collects its parts are not in the target location."""
     tenant, _other = tenant_pair
 
     def full(*_arguments: object, **_options: object) -> None:

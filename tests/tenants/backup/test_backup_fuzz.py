@@ -1,4 +1,4 @@
-"""Backups and bundles with damage at random places: never a changed live database, never anything but a sentence."""
+"""Backups and bundles damaged at random places: the live database never changes, and every failure is one sentence."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from config.base.errors import SeoGenError
 from tenants.errors import ImportRefused, RestoreRefused
@@ -24,7 +25,7 @@ from tests.tenants.support.created import new_id, tenants_objects
 from tests.tenants.support.filled import add_run, everything_of
 from tests.tenants.support.restores import scratch_things
 
-# More of them: `make chaos`.
+# `make chaos` runs more of them.
 ROUNDS = 2 * int(os.environ.get("CHAOS_ROUNDS", "6"))
 
 
@@ -62,7 +63,7 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
 
 
 def refusal_of(attempt: Callable[[], object]) -> SeoGenError | None:
-    """Return what the attempt was refused with, None where it was not; anything else is a defect, and raised."""
+    """Return the refusal of the attempt, or None if it succeeded; raise anything else, which is a defect."""
     try:
         attempt()
     except SeoGenError as error:
@@ -73,8 +74,10 @@ def refusal_of(attempt: Callable[[], object]) -> SeoGenError | None:
 @pytest.mark.chaos
 @pytest.mark.parametrize("kind", ["custom", "plain", "encrypted", "manifest"])
 def test_a_damaged_backup_never_changes_the_live_database(
-    tenant: Tenant, tmp_path: Path, age_key: AgeKey, kind: str
+    tenant: Tenant, tmp_path: Path, age_key: AgeKey, kind: str, settings: Settings
 ) -> None:
+    # Damage can make pg_restore loop forever; this is how long it takes to notice.
+    settings.RESTORE_STALL_S = 10.0
     chance = random.Random(os.environ.get("CHAOS_SEED", kind))
     add_run(tenant)
     file = Path(
@@ -98,7 +101,7 @@ def test_a_damaged_backup_never_changes_the_live_database(
             assert isinstance(refusal, RestoreRefused) and tenant.id in str(refusal)
             assert everything_of(tenant) == live
         else:
-            # Only a manifest can be damaged where it does not matter, such as in its blanks or the tenant's name.
+            # Damage that does not matter is possible only in a manifest, such as in its blanks or the tenant's name.
             assert kind == "manifest"
             live = everything_of(tenant)
     assert tenant_recover() == []
@@ -107,7 +110,9 @@ def test_a_damaged_backup_never_changes_the_live_database(
 
 @pytest.mark.chaos
 def test_a_damaged_dump_of_unknown_origin_is_refused_or_whole(tenant: Tenant, tmp_path: Path) -> None:
-    """Without a digest damage to a row's text cannot be told; whatever else happens, it is a sentence or a tenant."""
+    """Without a digest, damage to a row's text cannot be detected. Either the restore is refused, or the tenant is
+    whole.
+    """
     chance = random.Random(os.environ.get("CHAOS_SEED", "unknown"))
     add_run(tenant)
     for dump_format in ("custom", "plain"):
@@ -141,7 +146,7 @@ def test_a_damaged_bundle_brings_nothing_in(tenant: Tenant, tmp_path: Path, age_
             assert not Tenant.objects.filter(pk=target).exists()
             assert tenants_objects() == before and list(tenant_storage.objects_of(target)) == []
         else:
-            # The damage was in what tar fills its blocks with, or in a field that nobody reads.
+            # The damage was in the padding of tar's blocks, or in a field that no one reads.
             assert not sealed
             remove(Tenant.objects.get(pk=target))
             tenant_storage.remove([one.path for one in tenant_storage.objects_of(target)])

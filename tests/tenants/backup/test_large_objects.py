@@ -1,4 +1,4 @@
-"""Large objects, which any role can make: backups go on without them, and they are told of."""
+"""Large objects, which any role can create: backups leave them out and report them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.tenants.support.filled import add_run, as_superuser, everything_of, w
 
 @pytest.fixture
 def littered(make_tenant: MakeTenant) -> Tenant:
-    """A tenant with a run, whose role has made two large objects, one with content.
+    """A tenant with a run, whose role has created two large objects, one of them with content.
 
-    As it can on a server without the database that new ones begin as.
+    This is possible on a server without the base database, in which roles cannot create them.
     """
     tenant = make_tenant()
     add_run(tenant)
@@ -82,6 +82,6 @@ def test_what_is_restored_or_copied_has_none(littered: Tenant, tmp_path: Path) -
         assert without_audit(everything_of(littered)) == without_audit(before)
     finally:
         remove_all([report.tenant_id])
-        # What was replaced still has them, so the role could not be dropped.
+        # The replaced database still has them, so the role could not be dropped.
         with ServerSession(DatabaseServer.objects.get(pk="main"), database_prefix()) as server_session:
             server_session.drop_database(Restore.objects.get(tenant_id=littered.id).kept)

@@ -1,4 +1,4 @@
-"""What is left out of a plain dump, and what passes as it is: data, quoted text, and what psql itself refuses."""
+"""What is left out of a plain dump, and what passes unchanged: data, quoted text, and what psql itself refuses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tenants.backup import sql_filter
 from tenants.backup.sql_filter import NotADump, statements
 
-# Lines that are left out, where they are commands.
+# Lines that are left out, unless they are data or quoted text.
 NOT_OURS = (
     "ALTER TABLE public.runs OWNER TO somebody;\n"
     "GRANT SELECT ON TABLE public.runs TO somebody;\n"
@@ -24,7 +24,7 @@ COPY = "COPY public.runs (id) FROM stdin;\n"
 
 
 def filtered(text: str) -> str:
-    """Return what psql is given, without the lines that lock it."""
+    """Return what psql is given, without the lines that disable its commands."""
     lock, *lines, unlock = b"".join(statements(io.BytesIO(text.encode()))).decode().splitlines(keepends=True)
     assert lock.startswith("\\restrict ") and unlock == lock.replace("\\restrict", "\\unrestrict")
     return "".join(lines)

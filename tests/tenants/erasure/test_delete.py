@@ -1,4 +1,4 @@
-"""Erasing a tenant: what is refused, what can be accepted, who is shut out, and what looking again finds."""
+"""Erasing a tenant: what is refused, what can be accepted, who is locked out, and what a later check finds."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_only_own_messages_and_cache_keys_are_erased(tenant_pair: tuple[Tenant, 
 
 
 def test_other_tenants_are_unchanged(make_tenant: MakeTenant, tmp_path: Path) -> None:
-    """Also those whose ids begin like the erased one's, or the other way round."""
+    """This includes tenants whose ids start with the erased one's id, or the other way round."""
     tenant = make_tenant(name="acme", tenant_id="acme-1")
     others = [make_tenant(name=f"other {one}", tenant_id=one) for one in ("acme-1-2", "acme", "acme-11")]
     for one in (tenant, *others):
@@ -279,7 +279,7 @@ def test_a_backup_out_of_reach_keeps_it_unfinished_and_closed(
             attempt()
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(tenant.database_url)
-    assert tenant_migrate(tenant_id=None).outcome == "completed"  # nobody else waits for it
+    assert tenant_migrate(tenant_id=None).outcome == "completed"  # no one else waits for it
     [recovery] = tenant_recover()
     assert (recovery.tenant_id, recovery.kind, recovery.outcome) == (tenant.id, "delete", "failed")
     settings.AWS_S3_ENDPOINT_URL = endpoint
@@ -361,7 +361,7 @@ def test_prepared_transactions_are_rolled_back(tenant: Tenant) -> None:
 
 
 def cut_off(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begin a deletion that gets no further than the list."""
+    """Start a deletion that stops after listing what exists."""
 
     def fail(_tenant_id: str) -> int:
         raise StorageError("down")
@@ -410,7 +410,7 @@ def test_open_transaction_may_end_and_its_file_is_erased(tenant: Tenant) -> None
         with tenant_context(tenant) as alias, transaction.atomic(using=alias):
             Step.objects.using(alias).select_for_update().get(run_id=run)
             writing.set()
-            # Until the tenant is closed to everybody who comes later.
+            # Until the tenant is closed to all later sessions.
             while Tenant.objects.get(pk=tenant.pk).status != TenantStatus.DELETING and not given_up.wait(0.02):
                 pass
             storage.write(path, b"late")
@@ -448,7 +448,7 @@ def test_an_erased_tenant_is_not_restored_or_imported(tenant: Tenant, tmp_path: 
     file = back_up(tenant, tmp_path / "a", with_storage=True)
     bundle = str(tmp_path / "a" / "bundle.tar")
     tenant_export(tenant_id=tenant.id, output=bundle)
-    shutil.copytree(tmp_path / "a", tmp_path / "copied")  # by somebody, by hand
+    shutil.copytree(tmp_path / "a", tmp_path / "copied")  # by hand
     file, bundle = (one.replace("/a/", "/copied/") for one in (file, bundle))
     tenant_delete(tenant_id=tenant.id)
     with pytest.raises(TenantExists, match="cannot be reused"):
@@ -534,7 +534,7 @@ def test_verify_finds_data_that_came_back(tenant: Tenant, tmp_path: Path) -> Non
     tenant_storage.erase_all(tenant.id)
     add_messages((tenant, "late"))
     cache.set(cache_key(tenant.id, "x"), 1)
-    assert [one[:28] for one in problems(tenant)] == ["The broker holds 2 messages ", "The cache holds 1 key for it"]
+    assert [one[:28] for one in problems(tenant)] == ["The broker still has 2 messa", "The cache still has 1 of the"]
     forge(row, "certificate = %s", Jsonb({**certificate_of(row), "tenant_id": "another"}))
     assert any("The certificate is not the one that was issued" in one for one in problems(tenant))
     forge(row, "certificate = %s", Jsonb(certificate_of(row)))
@@ -545,7 +545,7 @@ def test_verify_finds_data_that_came_back(tenant: Tenant, tmp_path: Path) -> Non
 def test_backups_past_their_retention_are_a_problem(tenant: Tenant, settings: Settings) -> None:
     settings.CLUSTER_BACKUP_RETENTION_DAYS = -1
     tenant_delete(tenant_id=tenant.id)
-    assert any("still contains its changes" in one for one in problems(tenant))
+    assert any("still contains the tenant's changes" in one for one in problems(tenant))
 
 
 def test_verify_requires_an_erasure(tenant: Tenant) -> None:
@@ -583,7 +583,7 @@ def test_commands(tenant: Tenant, tmp_path: Path) -> None:
 
 
 def run_elsewhere(call: object) -> None:
-    """Call it in another thread, whose connections and locks are its own; raise what it raises."""
+    """Run `call` in another thread, which has its own connections and locks; raise what it raises."""
     from concurrent.futures import ThreadPoolExecutor
 
     def act() -> None:

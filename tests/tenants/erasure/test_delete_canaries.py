@@ -1,4 +1,4 @@
-"""A tenant full of canary strings is erased; then they are looked for, everywhere, byte by byte."""
+"""Erase a tenant full of canary strings, then search for them everywhere, byte by byte."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from tests.tenants.support.backups import back_up
 from tests.tenants.support.canaries import (
     add_files,
     add_messages,
+    add_turns,
     canary,
     fill_columns,
     found_in_bucket,
@@ -49,7 +50,7 @@ BUCKET = "canaries"
 @dataclass(frozen=True)
 class Surroundings:
     server: DatabaseServer
-    # Of that server, of the control database's, and of backups: all that is on the disk.
+    # Everything on the disk: that server's files, those of the control database's server, and backups.
     server_home: Path
     control_home: Path
     folder: Path
@@ -60,7 +61,7 @@ class Surroundings:
 def around(
     request: pytest.FixtureRequest, tmp_path: Path, stack_home: stack.Home, s3_server: S3Server, settings: Settings
 ) -> Iterator[Surroundings]:
-    """A server that archives its log, a bucket that keeps versions, and storage in one of the two kinds."""
+    """A server that archives its WAL, a bucket with versioning, and storage of one of the two kinds."""
     request.getfixturevalue("s3_place")
     client = s3_client()
     if BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
@@ -94,16 +95,21 @@ def test_no_canary_survives(around: Surroundings, settings: Settings) -> None:
     base = cluster_backup(server_name=around.server.name, output=str(around.server_home / "base"))
     add_messages((tenant, text), (neighbour, "neighbours-message"))
 
-    # Where it is before: else there would be nothing to prove.
+    # Where the canary is beforehand: otherwise there would be nothing to prove.
     main = DatabaseServer.objects.get(pk=MAIN_SERVER)
     pass_time(main)
     files = found_in_files(around.server_home, text)
     assert any("/data/base/" in str(path) for path in files)
     assert any(f"/{base.name}/" in str(path) for path in files)
     assert found_in_databases(around.server, text)
-    assert len(found_in_redis(text)) >= 3
+    assert len(found_in_redis(text)) >= 6
     assert found_in_bucket(s3_client(), BUCKET, text)
     assert found_in_files(around.control_home / "postgres" / "data" / "base", text)  # its name
+    assert {name.split(".")[1] for name in found_in_databases(main, text)} >= {
+        "tenants",
+        "run_summaries",
+        "daily_costs",
+    }
 
     row = tenant_delete(tenant_id=tenant.id)
 
@@ -119,7 +125,7 @@ def test_no_canary_survives(around: Surroundings, settings: Settings) -> None:
     assert found_in_bucket(s3_client(), BUCKET, text) == []
     assert (everything_of(neighbour), neighbours_backup.read_bytes()) == before
 
-    # On the disk: in what the certificate names, and nowhere else.
+    # On the disk, it is in what the certificate names, and nowhere else.
     assert row.certificate is not None
     physical = row.certificate["remains"]["physical"]
     named = [one["path"] for one in physical["base_backups"]]
@@ -131,14 +137,14 @@ def test_no_canary_survives(around: Surroundings, settings: Settings) -> None:
     [check] = erasures_verify(tenant_id=tenant.id)
     assert check.problems == [] and len(check.remaining) >= 3
 
-    # The retention run, when its time has come.
+    # The retention run, once it is due.
     settings.CLUSTER_BACKUP_RETENTION_DAYS = 0
     cluster_backup(server_name=around.server.name, output=str(around.server_home / "base"))
     assert [one.problem for one in backup_prune() if one.problem] == []
     for server in (around.server, main):
         pass_time(server)
     assert found_in_files(around.server_home, text) == []
-    # What the S3 server's own volumes hold of deleted objects is that server's affair.
+    # How long the S3 server's own volumes keep deleted objects is up to that server.
     assert [path for path in found_in_files(around.control_home, text) if "/s3" not in str(path)] == []
     [check] = erasures_verify(tenant_id=tenant.id)
     assert (check.problems, check.remaining) == ([], [])
@@ -147,7 +153,7 @@ def test_no_canary_survives(around: Surroundings, settings: Settings) -> None:
 
 
 def fill(tenant: Tenant, around: Surroundings, text: str, audited: str) -> None:
-    """Put the canary everywhere that the product puts anything of a tenant's."""
+    """Put the canary everywhere that the product stores a tenant's data."""
     add_run(tenant, text=text)
     fill_columns(tenant, text)
     add_files(tenant, text)
@@ -158,11 +164,12 @@ def fill(tenant: Tenant, around: Surroundings, text: str, audited: str) -> None:
             back_up(tenant, place, dump_format=dump_format, with_storage=True)
     for name in (f"{around.folder}/bundle.tar", f"{around.s3}/bundle.tar"):
         tenant_export(tenant_id=tenant.id, output=name)
-    # A replaced database that is kept, and what it keeps aside.
+    # A replaced database that is kept, and the files that are set aside with it.
     [outcome] = tenant_backup(tenant_id=tenant.id, output=str(around.folder))
     assert outcome.backup is not None
     tenant_restore(tenant_id=tenant.id, backup_file=f"{outcome.backup.place}/{outcome.backup.name}")
     cache.set(cache_key(tenant.id, text), text)
+    add_turns(tenant, text)
 
 
 def wal_of(home: Path) -> Path:
@@ -170,7 +177,7 @@ def wal_of(home: Path) -> Path:
 
 
 def pass_time(server: DatabaseServer) -> None:
-    """Let the server do what it does by itself in the course of time: end a segment, make checkpoints."""
+    """Make the server do what it does over time: end a WAL segment and make checkpoints."""
     with connected(server) as connection:
         for _ in range(2):
             connection.execute("SELECT pg_logical_emit_message(true, 'test', 'x')")

@@ -1,4 +1,4 @@
-"""`kill -9` of a deletion at each of its steps, then again: the same end, and one certificate."""
+"""Kill a deletion with `kill -9` at each of its steps, then continue: the end is the same, with one certificate."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ STEPS = [
     *("close", "mark", "archive", "list", "storage", "backups", "messages", "databases", "roles"),
     *("certificate", "done"),
 ]
-# More of them: `make chaos`.
+# `make chaos` runs more of them.
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "2"))
-# What two erasures of like tenants differ in.
+# What differs between the erasures of two similar tenants.
 VOLATILE = {
     *("certificate", "tenant_id", "identity", "requested_at", "requested_by", "completed_at", "until", "sha256"),
     *("list_sha256", "head_hash", "digest", "operators_entries", "restore_point", "wal_until_lsn", "id", "file"),
@@ -49,7 +49,7 @@ VOLATILE = {
 
 
 def fill(tenant: Tenant, folder: Path) -> None:
-    """Give it something of everything that a deletion removes."""
+    """Give the tenant some of everything that a deletion removes."""
     add_run(tenant)
     file = back_up(tenant, folder)
     tenant_export(tenant_id=tenant.id, output=str(folder / "bundle.tar"))
@@ -59,14 +59,14 @@ def fill(tenant: Tenant, folder: Path) -> None:
 
 
 def steady(document: Any) -> Any:
-    """Return the certificate without what no two have in common."""
+    """Return the certificate without the values that differ between any two."""
     if isinstance(document, dict):
         return {name: steady(value) for name, value in document.items() if name not in VOLATILE}
     return [steady(one) for one in document] if isinstance(document, list) else document
 
 
 def assert_erased(tenant: Tenant, folder: Path, neighbour: Tenant, before: object) -> Erasure:
-    """Check the end state of a deletion that was given up to `recover`, or to a second call."""
+    """Check the end state of a deletion that `recover` or a second call has continued."""
     assert tenant_recover() == []
     row = Erasure.objects.get(tenant_id=tenant.id)  # there is one
     assert row.certificate is not None
@@ -109,7 +109,7 @@ def test_killed_at_a_step(make_tenant: MakeTenant, undisturbed: Any, tmp_path: P
     die_at(step, "tenant_delete", tenant_id=tenant.id)
     if step != "done":
         assert TenantOperation.objects.get(tenant_id=tenant.id, kind="delete").status == OperationStatus.RUNNING
-    # Until it is over, and from then on, nobody reaches the tenant.
+    # No one can reach the tenant, neither during the deletion nor afterwards.
     with pytest.raises(TenantNotActive):
         tenant_context(tenant).__enter__()
     with pytest.raises(TenantError):
@@ -124,7 +124,7 @@ def test_killed_at_a_step(make_tenant: MakeTenant, undisturbed: Any, tmp_path: P
 
 
 def test_killed_at_random_moments_until_finished(make_tenant: MakeTenant, tmp_path: Path) -> None:
-    """The kill falls into a statement, a removal, a write to the control database, as chance has it."""
+    """The kill may hit a statement, a removal, or a write to the control database."""
     chance = random.Random(os.environ.get("CHAOS_SEED", "5"))
     neighbour = make_tenant()
     before = everything_of(neighbour)

@@ -1,4 +1,4 @@
-"""The ledger of erasures: no one can change or remove its rows, and changes past its guards are reported."""
+"""The ledger of erasures: no one can change or remove its rows, and changes that bypass its guards are reported."""
 
 from __future__ import annotations
 
@@ -32,8 +32,16 @@ def erased(control_log: Log) -> Iterator[Erasure]:
         forget_erasure(row)
 
 
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Erasure]:
+    """An erasure for tests that can change nothing: what they try is refused, or rolled back."""
+    row = tenant_delete(tenant_id=tenant_create(name="guarded").id)
+    yield row
+    forget_erasure(row)
+
+
 def told() -> list[str]:
-    """Return what `audit verify` says of the control log, its guards and the ledger."""
+    """Return what `audit verify` reports about the control log, its guards and the ledger."""
     [control] = [one for one in audit_verify() if one.log == "control"]
     return [one.message for one in control.problems]
 
@@ -53,10 +61,10 @@ def test_untouched_ledger_has_no_problems(erased: Erasure) -> None:
         "SET session_replication_role = replica",
     ],
 )
-def test_the_application_has_no_privilege_to(erased: Erasure, control_log: Log, statement: str) -> None:
+def test_the_application_has_no_privilege_to(guarded: Erasure, control_log: Log, statement: str) -> None:
     with control_log.as_app() as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
         app.execute(statement)
-    assert Erasure.objects.get(pk=erased.pk).digest == erased.digest
+    assert Erasure.objects.get(pk=guarded.pk).digest == guarded.digest
 
 
 @pytest.mark.parametrize(
@@ -68,16 +76,16 @@ def test_the_application_has_no_privilege_to(erased: Erasure, control_log: Log, 
     ],
 )
 def test_application_cannot_change_a_completed_erasure(
-    erased: Erasure, control_log: Log, column: str, value: str | None
+    guarded: Erasure, control_log: Log, column: str, value: str | None
 ) -> None:
-    assert Erasure.objects.get(pk=erased.pk).rewritten_at is not None
+    assert Erasure.objects.get(pk=guarded.pk).rewritten_at is not None
     change = sql.SQL("UPDATE erasures SET {} = %s WHERE operation_id = %s").format(sql.Identifier(column))
     with control_log.as_app() as app, pytest.raises(psycopg.errors.RaiseException, match="does not allow UPDATE"):
-        app.execute(change, [value, erased.pk])
+        app.execute(change, [value, guarded.pk])
 
 
-def test_no_column_is_forgotten(erased: Erasure, control_log: Log) -> None:
-    """A column that somebody adds is either the application's to change, or not."""
+def test_no_column_is_forgotten(guarded: Erasure, control_log: Log) -> None:
+    """Each column, even one that is added later, is listed as changeable by the application or as fixed."""
     columns = {field.column for field in Erasure._meta.get_fields() if hasattr(field, "column")}
     with control_log.as_app() as app:
         mine = app.execute(
@@ -100,7 +108,7 @@ def test_no_column_is_forgotten(erased: Erasure, control_log: Log) -> None:
     ],
 )
 def test_plain_statements_of_a_superuser_are_refused(
-    erased: Erasure, control_log: Log, statement: str, message: str, role: str
+    guarded: Erasure, control_log: Log, statement: str, message: str, role: str
 ) -> None:
     with control_log.as_superuser() as superuser:
         superuser.execute(f"SET session_replication_role = {role}")
@@ -110,7 +118,7 @@ def test_plain_statements_of_a_superuser_are_refused(
 
 
 def test_unfinished_deletion_is_in_the_ledger(erased: Erasure, control_log: Log) -> None:
-    """As `tenants.erasure.steps` does it; what the deletion is about stays as it is."""
+    """Its progress can be recorded, as `tenants.erasure.steps` does; what the deletion covers never changes."""
     forge(erased, "completed_at = NULL")
     with control_log.as_app() as app:
         app.execute("UPDATE erasures SET phase = 'listed', found = '{}' WHERE operation_id = %s", [erased.pk])
@@ -120,12 +128,12 @@ def test_unfinished_deletion_is_in_the_ledger(erased: Erasure, control_log: Log)
 @pytest.mark.parametrize("what", ["deleted", "renamed", "certificate", "digest", "reopened", "forged"])
 def test_changes_past_the_guards_are_reported(erased: Erasure, what: str) -> None:
     expected = {
-        "deleted": f"the erasure of {erased.tenant_id} is missing from the ledger",
-        "renamed": f"the erasure of {erased.tenant_id} is missing from the ledger",
-        "certificate": f"the certificate of {erased.tenant_id} is not the one that was issued",
-        "digest": f"the certificate of {erased.tenant_id} is not the one that was issued",
-        "reopened": f"the control log and the ledger disagree on whether {erased.tenant_id} was erased",
-        "forged": "the control log has no entry for the erasure of nobody",
+        "deleted": f"The erasure of {erased.tenant_id} is missing from the ledger.",
+        "renamed": f"The erasure of {erased.tenant_id} is missing from the ledger.",
+        "certificate": f"The certificate of {erased.tenant_id} is not the one that was issued.",
+        "digest": f"The certificate of {erased.tenant_id} is not the one that was issued.",
+        "reopened": f"The control log and the ledger disagree on whether {erased.tenant_id} was erased.",
+        "forged": "The control log has no entry for the erasure of nobody.",
     }[what]
     if what == "deleted":
         with as_superuser() as superuser:
@@ -147,7 +155,7 @@ def test_changes_past_the_guards_are_reported(erased: Erasure, what: str) -> Non
 
 
 def _insert_by_the_application(like: Erasure) -> None:
-    """What the application may do: add one that refuses a tenant's return; nobody asked for it."""
+    """Insert a row, as the application may. It blocks a tenant's return, although no one asked for an erasure."""
     from uuid import uuid4
 
     from tenants.models import TenantOperation

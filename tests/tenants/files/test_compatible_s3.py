@@ -1,9 +1,8 @@
-"""Servers that are compatible with S3 but for something: it is done without, or their own words are shown."""
+"""S3-compatible servers that lack something: we do without it, or show the server's own message."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,6 +22,7 @@ from tenants.files.locations import PlaceError, place_at, reason_of_place
 from tenants.models import Backup, BackupStatus, Erasure, Tenant
 from tenants.restore.verify_backup import backups_verify
 from tenants.transfer.export import tenant_export
+from tests.support import preloaded
 from tests.support.odd_s3 import (
     Oddity,
     OddS3,
@@ -46,7 +46,7 @@ Odd = Callable[..., AbstractContextManager[OddS3]]
 
 @pytest.fixture
 def odd(s3_server: S3Server, s3_place: str, settings: Settings) -> Odd:
-    """Make storage and backups go through an odd server, as production's settings would have it."""
+    """Make storage and backups use an odd server, as settings in production would."""
 
     @contextmanager
     def through(*oddities: Oddity) -> Iterator[OddS3]:
@@ -76,7 +76,7 @@ def odd(s3_server: S3Server, s3_place: str, settings: Settings) -> Odd:
 
 
 def left_of(tenant: Tenant, server: S3Server) -> list[str]:
-    """Return the keys of everything of the tenant's, asked of the server itself."""
+    """Return the keys of all of the tenant's objects, as listed by the server itself."""
     import boto3
 
     client = boto3.client(
@@ -118,7 +118,7 @@ def test_a_tenant_is_stored_backed_up_verified_and_erased(
         [check] = erasures_verify(tenant_id=tenant.id)
         assert check.problems == []
     assert left_of(tenant, s3_server) == []
-    # Nothing that only such a server refuses is tried, but what tells whether it knows it.
+    # The only refused requests are those that find out whether the server knows them.
     assert {one.status for one in server.refused} <= {501}
 
 
@@ -165,7 +165,7 @@ def test_the_settings_reach_the_storage_and_the_places(chosen: str) -> None:
         "AWS_S3_REGION_NAME": "y",
         **dict.fromkeys(names, chosen),
     }
-    found = subprocess.run(
+    found = preloaded.run(
         [sys.executable, "-c", program], cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True
     )
     assert found.stdout.split() == [chosen or "when_required"] * 4

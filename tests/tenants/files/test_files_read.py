@@ -1,4 +1,4 @@
-"""Files that people gave the product to read: recorded before they are used, removed or named by an erasure."""
+"""Files that people gave the product to read: recorded before use, and removed or listed by an erasure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sha256(path: Path | str) -> str:
 
 
 def brought(file: str, folder: Path, name: str = "brought.dump", *, manifest: bool = True) -> Path:
-    """Return a copy of the backup that somebody made by hand."""
+    """Return a copy of the backup, as if someone had made it by hand."""
     folder.mkdir(exist_ok=True)
     shutil.copy(file, folder / name)
     if manifest:
@@ -48,7 +48,7 @@ def brought(file: str, folder: Path, name: str = "brought.dump", *, manifest: bo
 
 
 def named(row: Erasure) -> dict[str, dict[str, Any]]:
-    """Return the files that the certificate names as remaining, by path."""
+    """Return the files that the certificate lists as remaining, by path."""
     assert row.certificate is not None
     remaining = row.certificate["remains"]["files"]
     return {one["file"]: one for one in remaining["files"]} if remaining else {}
@@ -86,7 +86,7 @@ def test_what_a_restore_was_given_is_named_by_the_certificate_and_left(tenant: T
 
 
 def test_two_who_read_at_once_are_not_mixed_up(tenant_pair: tuple[Tenant, Tenant], tmp_path: Path) -> None:
-    """One is cut off; then something else lies at the same path, and is read for the other."""
+    """One reader is interrupted; then the path contains another file, which is read for the other tenant."""
     first, second = tenant_pair
     file = brought(back_up(first, tmp_path / "backups"), tmp_path / "backups")
     given = sources.backup_find(str(file), None).given(with_storage=False)
@@ -158,7 +158,7 @@ def test_a_file_that_another_tenant_was_made_of_is_known_to_both(tenant: Tenant,
     tenant_clone(tenant_id=tenant.id, new_id=new_id, backup_file=backup)
     tenant_clone(tenant_id=tenant.id, new_id=f"{new_id}2"[-41:], backup_file=str(copy))
     row = tenant_delete(tenant_id=new_id)
-    # It is the catalogue's, of a tenant that is here.
+    # It is in the catalogue, as the backup of a tenant that exists here.
     assert set(named(row)) == {backup, f"{backup}.json", backup.replace(".dump", ".storage.tar")}
     assert Path(backup).exists()
     row = tenant_delete(tenant_id=tenant.id)
@@ -214,7 +214,7 @@ def test_a_redirected_file_is_known_by_its_path(tenant: Tenant, tmp_path: Path) 
 
 
 def test_it_is_recorded_before_it_is_used(tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed while it reads: the path is known, and the digest is what is there when the tenant is erased."""
+    """Kill the reader: the path is recorded, and the digest is that of the file when the tenant is erased."""
     file = brought(back_up(tenant, tmp_path / "backups"), tmp_path / "backups")
     seen: list[str] = []
 
@@ -232,7 +232,7 @@ def test_it_is_recorded_before_it_is_used(tenant: Tenant, tmp_path: Path, monkey
             backups_verify(file=str(file))
     assert seen and set(seen) == {file.name, f"{file.name}.json"}
     row = tenant_delete(tenant_id=tenant.id)
-    # What was read of it is not known, so it is not taken away.
+    # How much of it was read is not known, so it is not removed.
     assert named(row)[str(file)]["sha256"] == sha256(file) and file.exists()
 
 
@@ -246,7 +246,7 @@ def test_a_file_that_is_read_again_has_one_row_for_each_content(tenant: Tenant, 
         (path.name, sha256(path), "verify") for path in (file, Path(f"{file}.json"))
     ]
     assert rows[0].size_bytes == file.stat().st_size and rows[0].user_id == "system"
-    # Two dumps of the same content within one second are the same to the byte.
+    # Two dumps of the same content within one second are identical, byte for byte.
     add_run(tenant)
     brought(back_up(tenant, tmp_path / "backups"), tmp_path / "home")
     tenant_drill(tenant_id=tenant.id, backup_file=str(file))
@@ -269,7 +269,7 @@ def test_a_file_in_a_bucket_is_removed_with_its_versions(tenant: Tenant, s3_plac
 
 
 def test_files_read_for_a_failed_new_tenant_belong_to_no_one(tenant: Tenant, tmp_path: Path) -> None:
-    """The next one of that id is another customer, whose certificate must not name the file."""
+    """The next tenant with that id belongs to another customer; its certificate must not list the file."""
     damaged = brought(back_up(tenant, tmp_path / "backups"), tmp_path / "home")
     damaged.write_bytes(damaged.read_bytes()[:-10] + b"0123456789")
     new_id = f"never-{tenant.id}"[:41]

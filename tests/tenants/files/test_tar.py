@@ -1,4 +1,4 @@
-"""Extracting a tar archive by the standard library's filter, and on a Python that lacks it."""
+"""Extract a tar file with the standard library's filter, and on a Python without it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture(params=["filter", "no filter"], autouse=True)
 def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Python 3.11.4 and newer, and as before."""
+    """Run on Python 3.11.4 and newer, and as if on an older one."""
     if request.param == "no filter":
         monkeypatch.delattr(tarfile, "data_filter", raising=False)
     elif not hasattr(tarfile, "data_filter"):
@@ -23,7 +23,7 @@ def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def archive(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarFile:
-    """Return an archive, to be read as a stream, of one member."""
+    """Return a tar file with one member, to be read as a stream."""
     member = tarfile.TarInfo(name)
     member.type, member.linkname, member.mode, member.uid = kind, link, 0o4777, 12345
     content = b"content" if kind == tarfile.REGTYPE else b""

@@ -1,4 +1,4 @@
-"""Migrating all tenants or none: what it does, and what it refuses or takes back."""
+"""Migrating all tenants or none: what it does, what it refuses, and what it rolls back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.superuser import superuser_url
 from tests.support.tenant_fixtures import MakeTenant, remove
 from tests.tenants.support.fleets import as_owner, batch, catalog_of, history_of, leftovers, state_of, states_of
 
-# Fails where the tenant has a run.
+# Fails if the tenant has a run.
 FAILS_ON_ROWS = """
 def refuse(apps, schema_editor):
     if apps.get_model("runs", "Run").objects.using(schema_editor.connection.alias).exists():
@@ -120,7 +120,7 @@ class TestAllGoesWell:
             report = tenant_migrate(tenant_id=chosen.id)
             assert report.pending_count == 1
             assert release().is_complete(history_of(chosen)) and not release().is_complete(history_of(other))
-            # The rest of the fleet follows, whatever its tenants come from.
+            # The rest of the fleet follows, whatever version each tenant comes from.
             assert tenant_migrate().pending_count == 1
             assert catalog_of(chosen) == catalog_of(other)
 
@@ -226,7 +226,7 @@ class TestAllGoesWell:
 
 
 class TestFiftyTenantsOneOfThemSabotaged:
-    """The first line of what the issue asks for."""
+    """The specification's first requirement."""
 
     def test_a_conflicting_table(self, fifty: list[Tenant], next_release: NextRelease) -> None:
         victim = fifty[17]
@@ -238,7 +238,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
         assert (result.returncode, result.stdout) == (1, "")
         assert "No tenant was changed" in result.stderr
         assert f"Tenant {victim.id}: Its schema differs from what its migrations create:" in result.stderr
-        assert "table run_notes is not from our migrations" in result.stderr
+        assert "table run_notes was not created by our migrations" in result.stderr
         assert_unchanged(before, fifty)
         assert Tenant.objects.get(pk=victim.pk).schema_drift is not None
         with as_owner(victim) as connection:
@@ -260,7 +260,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
             report = tenant_migrate(on_progress=sabotage)
         with as_owner(victim) as connection:
             connection.execute("DROP TABLE run_notes")
-        # Before anything is run in it: what is there is not what was proven.
+        # Before anything is run in it, since its contents are not what was proven.
         assert report.problems == [f"Tenant {victim.id}: Its schema has changed since it was checked."]
         others = [tenant for tenant in fifty if tenant != victim]
         assert_unchanged({tenant.id: before[tenant.id] for tenant in others}, others)
@@ -300,7 +300,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
             report = tenant_migrate(lock_timeout_s=0.5)
             pid = holder.info.backend_pid
         [problem] = report.problems
-        assert problem.startswith(f"Tenant {victim.id}, migration runs.0003_plain: It was busy: no lock within 0.5 s")
+        assert problem.startswith(f"Tenant {victim.id}, migration runs.0003_plain: Table ")
         assert f"process {pid} (seo_gen_owner" in problem
         assert_unchanged(before, fifty)
 
@@ -314,7 +314,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
 
 @pytest.mark.usefixtures("empty_fleet")
 class TestRefusals:
-    """Whatever is wrong is named before anything is changed."""
+    """Everything that is wrong is reported before anything is changed."""
 
     def refused(self, next_release: NextRelease, tenants: list[Tenant]) -> list[str]:
         before = states_of(tenants)
@@ -334,14 +334,17 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("statement", "reason"),
         [
-            ("REVOKE CONNECT ON DATABASE {name} FROM {name}", "may not connect to its database"),
+            ("REVOKE CONNECT ON DATABASE {name} FROM {name}", "is not allowed to connect to its database"),
             (
                 "REVOKE seo_gen_tenant FROM {name} GRANTED BY seo_gen_admin",
                 "has lost the privileges of the tenants' group role",
             ),
             ("ALTER ROLE {name} NOLOGIN", "does not exist or cannot log in"),
             ("ALTER DATABASE {name} ALLOW_CONNECTIONS false", "accepts no connections"),
-            ("GRANT CONNECT ON DATABASE {name} TO PUBLIC", "Other roles may connect to its database: PUBLIC"),
+            (
+                "GRANT CONNECT ON DATABASE {name} TO PUBLIC",
+                "Other roles are allowed to connect to its database: PUBLIC",
+            ),
         ],
     )
     def test_changed_access_is_reported(
@@ -358,7 +361,7 @@ class TestRefusals:
         with as_owner(tenant) as connection:
             connection.execute("UPDATE tenant_identity SET tenant_id = 'somebody-else'")
         [problem] = self.refused(next_release.add("0003_plain"), [tenant])
-        assert f"Database {database_of(tenant)} is not its own, but belongs to somebody-else" in problem
+        assert f"Database {database_of(tenant)} does not belong to this tenant, but to somebody-else" in problem
 
     def test_a_tenant_ahead_of_the_code(self, tenant: Tenant, next_release: NextRelease) -> None:
         next_release.add("0003_plain")
@@ -540,7 +543,7 @@ def _wait_for_waiting_lock() -> None:
 
 @pytest.mark.usefixtures("empty_fleet")
 def test_an_administrator_of_another_name_suffices(next_release: NextRelease, tmp_path: Path) -> None:
-    """With the rights that no server can do without, and not those for recovery."""
+    """The rights that every server must grant are enough, without those for recovery."""
     next_release.add("0003_plain")
     with second_postgres(tmp_path / "second") as url:
         with psycopg.connect(superuser_url(url), autocommit=True) as connection:

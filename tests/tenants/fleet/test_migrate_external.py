@@ -1,4 +1,4 @@
-"""A server that we did not start: the machine's own, as it comes (`make external`)."""
+"""Migrations on a server that the tests did not start: the machine's own, unmodified (`make external`)."""
 
 from __future__ import annotations
 

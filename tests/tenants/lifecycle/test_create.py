@@ -1,4 +1,3 @@
-import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from tenants.routing.context import tenant_context
 from tenants.schema.inspection import database_of
 from tenants.servers.session import ServerSession, parse_location
 from tenants.types import Progress
+from tests.support import preloaded
 from tests.support.tenant_fixtures import MakeTenant
 from tests.tenants.support.created import new_id, tenants_objects
 
@@ -234,7 +234,7 @@ def test_busy_tenant_is_left_alone(make_tenant: MakeTenant) -> None:
         "except TenantBusy as refusal: print(refusal)\n"
     )
     with tenant_lock(tenant.id, "test"):
-        result = subprocess.run([sys.executable, "-c", program, tenant.id], capture_output=True, text=True, check=True)
+        result = preloaded.run([sys.executable, "-c", program, tenant.id], capture_output=True, text=True, check=True)
     assert f"Tenant {tenant.id}: another process is working on it" in result.stdout
     assert Tenant.objects.get(pk=tenant.id).status == TenantStatus.ACTIVE
 

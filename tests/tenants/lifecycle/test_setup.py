@@ -1,18 +1,27 @@
-"""What `control setup` notes about the server that new tenants go to."""
+"""What `control setup` checks, and what it records about migrations and the main server."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from django.core.checks import Error
+
 from audit.control.models import ControlAuditLog
+from tenants.checks import keys_are_usable
+from tenants.errors import EncryptionKeyError
 from tenants.lifecycle.setup import MAIN_SERVER, control_setup
 from tenants.models import DatabaseServer
+from tests.support.program import seo_gen
+
+NO_KEY = "SEO_GEN_ENCRYPTION_KEYS contains a value that is not a Fernet key."
+TO_GENERATE = "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
 
 
 def test_wal_archive_is_stored_unless_set(settings: Any) -> None:
     server = DatabaseServer.objects.filter(pk=MAIN_SERVER)
     server.update(wal_archive="")
-    # Other tests change this server too, and nobody can remove their entries.
+    # Other tests change this server too, and no one can remove their entries.
     before = ControlAuditLog.objects.order_by("-id").values_list("id", flat=True)[0]
     try:
         for archive in ("s3://archive/main", "s3://archive/other"):
@@ -26,10 +35,30 @@ def test_wal_archive_is_stored_unless_set(settings: Any) -> None:
 
 
 def test_the_migrations_that_were_applied_are_recorded() -> None:
-    """The session's first set-up made the log itself."""
+    """The session's first set-up created the log itself."""
     first = ControlAuditLog.objects.filter(action="control.setup").earliest("id")
     assert first.details is not None
     assert {"audit_control.0001_initial", "tenants.0001_initial"} <= set(first.details["migrations"])
     before = ControlAuditLog.objects.filter(action="control.setup").count()
     control_setup()
     assert ControlAuditLog.objects.filter(action="control.setup").count() == before, "nothing was left to apply"
+
+
+@pytest.mark.parametrize("keys", [["not-a-key"], []])
+def test_unusable_encryption_keys_are_refused_before_anything_is_changed(settings: Any, keys: list[str]) -> None:
+    before = ControlAuditLog.objects.count()
+    settings.ENCRYPTION_KEYS = keys
+    problem = NO_KEY if keys else "SEO_GEN_ENCRYPTION_KEYS is empty."
+    with pytest.raises(EncryptionKeyError) as refusal:
+        control_setup()
+    assert (refusal.value.message, refusal.value.code) == (problem, "encryption_keys_invalid")
+    assert refusal.value.hint.endswith(TO_GENERATE)
+    assert ControlAuditLog.objects.count() == before
+    assert keys_are_usable() == [Error(problem, hint=refusal.value.hint, id="tenants.E001")]
+
+
+def test_a_malformed_encryption_key_is_one_sentence_with_the_next_step() -> None:
+    refused = seo_gen("control", "setup", SEO_GEN_ENCRYPTION_KEYS="hunter2")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(f"{NO_KEY} Set it to Fernet keys, separated by commas. To generate one, run: ")
+    assert "hunter2" not in refused.stderr and len(refused.stderr.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Base backups of a whole server: made, continued, cut off, removed; and its log received."""
+"""Base backups of a whole server: made, incremental, interrupted and removed; and WAL that is received."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.tenants.support.archives import (
     switch,
 )
 
-# Dies the hard way at the step named by its third argument.
+# Kills itself at the step named by its third argument.
 BACK_UP_AND_DIE = """
 from tenants.pitr.base_backup import cluster_backup
 def die(progress):
@@ -69,14 +69,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]
 
 @pytest.fixture
 def unknown(server: DatabaseServer) -> None:
-    """Nothing is known of earlier base backups."""
+    """Forget earlier base backups."""
     BaseBackup.objects.filter(server=server).exclude(parent=None).delete()
     BaseBackup.objects.filter(server=server).delete()
 
 
 @pytest.fixture
 def database(server: DatabaseServer, unknown: None) -> Iterator[str]:
-    """Dropped afterwards: every database makes every base backup slower."""
+    """A database that is dropped afterwards, since each one makes every base backup slower."""
     name = new_database(server)
     yield name
     with connected(server) as connection:
@@ -234,7 +234,7 @@ class TestPrune:
 
 @pytest.fixture
 def received(server: DatabaseServer) -> Iterator[DatabaseServer]:
-    """The same server under another name, of whose archive nothing is known."""
+    """The same server under another name, without a known WAL archive."""
     other = server_register(name="received", admin_url=server.admin_url)
     yield other
     with connected(server) as connection:

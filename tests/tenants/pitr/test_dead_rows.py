@@ -1,4 +1,4 @@
-"""Former versions of the control database's rows are called gone only when they are."""
+"""Superseded rows of the control database are reported as removed only if they are."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ with recovered_server(server, target, work=sys.argv[3], database=sys.argv[4]) as
 """
 
 
-# Dies the hard way in the middle of the replay, when the server asks for a segment.
+# Kills itself in the middle of the replay, when the server asks for a segment.
 RECOVER_AND_DIE = """
 from datetime import datetime
 from tenants.pitr import replay
@@ -64,12 +64,12 @@ with recovered_server(server, target, work=sys.argv[3], database=sys.argv[4]):
 
 @dataclass(frozen=True)
 class History:
-    """What was done on a server, in this order, with times right after each."""
+    """What was done on a server, in this order, with the time right after each action."""
 
     server: DatabaseServer
     database: str
     neighbour: str
-    # Before the base backup a transaction was prepared that adds the row "prepared".
+    # Before the base backup, a transaction that adds the row "prepared" was prepared.
     begun: datetime
     first: datetime
     second: datetime
@@ -115,7 +115,7 @@ class TestTarget:
         assert rows_at(history.server, Target(time=history.first), history.database) == ["first"]
 
     def test_a_home_that_does_not_exist_is_made(self, history: History, settings: Settings, tmp_path: Path) -> None:
-        """On servers of one's own, nothing else may have made it."""
+        """On an operator's own servers, nothing else may have created the home."""
         settings.HOME = tmp_path / "not" / "there"
         require_reachable(history.server, Target(time=history.first))
         assert rows_at(history.server, Target(time=history.first), history.database) == ["first"]
@@ -165,7 +165,7 @@ class TestTarget:
 
 
 def _commit_time(server: DatabaseServer, transaction: int) -> datetime:
-    """Return when the transaction was committed, as the log has it."""
+    """Return when the transaction was committed, according to the WAL."""
     segment = switch(server)
     waldump = programs.program("pg_waldump", 18, exact=True)
     printed = programs.run([waldump, "--xid", str(transaction), f"{server.wal_archive}/{segment}"], {"TZ": "UTC"})

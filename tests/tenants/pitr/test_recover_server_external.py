@@ -1,4 +1,4 @@
-"""Base backup, log and recovery of a PostgreSQL of the machine, older than the embedded one (`make external`)."""
+"""Base backup, WAL and recovery of a PostgreSQL on this machine, older than the embedded one (`make external`)."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ pytestmark = [
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[OwnServer]:
-    """A PostgreSQL 15 of the test's own with the manual's roles, which archives with a command."""
+    """A PostgreSQL 15 of the test's own, with the manual's roles, which archives with a command."""
     with own_server(tmp_path / "own", BINARIES_15, script=manual_script()) as server:
         yield server
 
 
 @pytest.fixture
 def older(own: OwnServer) -> Iterator[DatabaseServer]:
-    """The same as it is registered: with an administrator who is no superuser, as "older"."""
+    """The same server, registered as "older" with an administrator that is not a superuser."""
     server = server_register(name="older", admin_url=own.url())
     yield server
     forget(server)
@@ -83,7 +83,7 @@ def test_a_restore_command_that_is_not_there_is_named(own: OwnServer, older: Dat
 
 
 def recover(server: DatabaseServer, folder: Path) -> None:
-    """Recover to between two commits, and to before a drop."""
+    """Recover to a time between two commits, and to a time before a drop."""
     database, neighbour = new_database(server), new_database(server)
     backup = cluster_backup(server_name=server.name, output=str(folder / "base"))
     assert backup.server_version == 15
@@ -112,7 +112,7 @@ def test_one_tenant_on_it_is_backed_up_restored_and_goes_back_in_time(
     before = without_audit(everything_of(tenant))
     with connected(older) as connection:
         moment = now(connection)
-    # With the programs of its own version, and with newer ones alone, as where only ours are installed.
+    # With the programs of its own version, and with newer ones only, as if only ours were installed.
     for folder in (BINARIES_15, binaries_folder()):
         monkeypatch.setenv("PG_BIN_DIR", str(folder))
         for dump_format in ("custom", "plain"):

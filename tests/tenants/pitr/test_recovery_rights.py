@@ -1,4 +1,4 @@
-"""An administrator who lacks one right each: it is named with the statement that grants it, and nothing is changed."""
+"""An administrator that lacks a right: the right is named with the statement that grants it, and nothing is changed."""
 
 from __future__ import annotations
 

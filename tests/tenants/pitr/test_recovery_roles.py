@@ -1,4 +1,4 @@
-"""Recovery on a server with the manual's roles alone, to moments before and after these roles changed."""
+"""Recovery on a server with only the manual's roles, to times before and after these roles changed."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ VERSIONS = [
 def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     binaries: Callable[[], Path] = request.param
     with own_server(tmp_path_factory.mktemp("own"), binaries(), script=manual_script()) as server:
-        # What is made here belongs to the administrator, as on a server whose superuser nobody has.
+        # What is created here belongs to the administrator, as on a server without access to the superuser.
         superuser.forget(server.port)
         yield server
 
 
 @pytest.fixture(scope="module")
 def server(own: OwnServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
-    """The server as it is registered; its base backup is older than all that follows."""
+    """The server as it is registered. Its base backup is older than everything else."""
     registered = server_register(name="by-the-manual", admin_url=own.url())
     registered.wal_archive = str(own.archive)
     registered.save()
@@ -70,7 +70,7 @@ def test_administrator_is_not_a_superuser(server: DatabaseServer) -> None:
 
 
 def test_before_and_after_the_roles_changed(own: OwnServer, server: DatabaseServer) -> None:
-    """The roles of today are unknown at the first moment, those of then at the last; even the superuser is another."""
+    """Today's roles do not exist at the first time, nor the old ones at the last time; even the superuser differs."""
     database = new_database(server)
     moments = {"at first": commit(server, database, "a")}
     password = own.passwords[SUPERUSER]
@@ -112,7 +112,7 @@ def _expect(server: DatabaseServer, database: str, moments: dict[str, datetime],
 
 
 def test_a_database_that_was_closed_and_had_settings_of_its_own(own: OwnServer, server: DatabaseServer) -> None:
-    """A swap of names closes a database for a moment, and its owner may set what he likes."""
+    """A swap closes a database briefly, and its owner may set anything."""
     database = new_database(server)
     commit(server, database, "a")
     with own.as_superuser() as superuser:
@@ -128,7 +128,7 @@ def test_a_database_that_was_closed_and_had_settings_of_its_own(own: OwnServer, 
 
 
 def test_rows_that_policies_hide_and_what_is_prepared(own: OwnServer, server: DatabaseServer) -> None:
-    """Nothing of the database is run to read it, and another's prepared transaction is left alone."""
+    """Reading the database runs none of its code; another database's prepared transaction is left alone."""
     database, other = new_database(server), new_database(server)
     commit(server, database, "a")
     with connected(server, database) as connection:

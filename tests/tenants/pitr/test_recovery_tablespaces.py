@@ -1,4 +1,4 @@
-"""A recovery never touches a live file: tablespaces are refused, and a scratch server could not write there anyway."""
+"""A recovery never touches live files: tablespaces are refused, and a scratch server could not write to them anyway."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tests.tenants.support.archives import archived_postgres, connected, new_dat
 from tests.tenants.support.own_server import own_server
 
 WAL_SEGMENT_BYTES = 2**20
-# How much the statement writes before that record, about; it is less once its pages have been written whole.
+# Roughly how much the statement writes before that record; less, once its pages have been written whole.
 BEFORE_RECORD = 600
 ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
 class Live:
-    """A server with a tablespace that was made after its base backup, on this machine."""
+    """A server on this machine with a tablespace that was created after its base backup."""
 
     server: DatabaseServer
     database: str
@@ -46,7 +46,7 @@ class Live:
     digest: str
 
     def files(self) -> str:
-        """Return a digest of all that is in the tablespace."""
+        """Return a digest of everything in the tablespace."""
         digest = hashlib.sha256()
         for path in sorted(self.space.rglob("*")):
             digest.update(f"{path} {path.stat().st_mode}".encode())
@@ -91,7 +91,7 @@ def _make_space(space: Path) -> None:
 
 
 def gone(server: DatabaseServer) -> DatabaseServer:
-    """Return the server as one that does not answer any more, so that only its log tells of tablespaces."""
+    """Return the server with an address that does not answer, so that only its WAL reveals tablespaces."""
     away = DatabaseServer.objects.get(pk=server.pk)
     away.admin_url = "postgresql://postgres@127.0.0.1:9/postgres"
     return away
@@ -125,7 +125,7 @@ def test_nor_is_one_whose_log_makes_one(live: Live) -> None:
 
 @pytest.fixture
 def unchecked(live: Live, monkeypatch: pytest.MonkeyPatch) -> Live:
-    """Nothing is refused; what protects the live files is how the scratch server runs."""
+    """Disable all refusals, so that only the scratch server's confinement protects the live files."""
     monkeypatch.setattr("tenants.pitr.recover_server._require_no_tablespaces", lambda server, live: None)
     monkeypatch.setattr("tenants.pitr.wal_check.LogCheck.of_folder", lambda check, folder: None)
     monkeypatch.setattr("tenants.pitr.wal_check.LogCheck.of_segment", lambda check, path, name: None)
@@ -133,7 +133,7 @@ def unchecked(live: Live, monkeypatch: pytest.MonkeyPatch) -> Live:
 
 
 def run_as_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have scratch servers run as the account that the live server runs as."""
+    """Make scratch servers run as the live server's account."""
     monkeypatch.setattr("config.stack.system_user.RECOVERY_NAME", system_user.NAME)
 
 
@@ -161,7 +161,7 @@ def test_a_base_backup_with_a_tablespace_is_not_unpacked(live: Live, tmp_path: P
 
 
 def test_a_record_that_reaches_into_the_next_segment_is_found(tmp_path: Path) -> None:
-    """Neither of the two segments alone shows it."""
+    """Neither segment alone shows the record."""
     settings = "autovacuum = off\nwal_keep_size = 1GB"
     with own_server(tmp_path / "own", binaries_folder(), initdb=["--wal-segsize=1"], settings=settings) as server:
         # A long path makes a long record.
@@ -182,7 +182,7 @@ def test_a_record_that_reaches_into_the_next_segment_is_found(tmp_path: Path) ->
 
 
 def _across_segments(connection: psycopg.Connection, space: Path) -> tuple[str, str] | None:
-    """Try to have a tablespace's record begin in one segment and end in the next; return their names."""
+    """Try to make a tablespace's record start in one segment and end in the next; return their names, or None."""
     connection.execute("SELECT pg_switch_wal()")
     while (left := _bytes_left(connection)) > BEFORE_RECORD:
         size = min(left - BEFORE_RECORD, 7000)
@@ -201,18 +201,18 @@ def _across_segments(connection: psycopg.Connection, space: Path) -> tuple[str, 
 
 
 def _bytes_left(connection: psycopg.Connection) -> int:
-    """Return how much fits into the present segment."""
+    """Return how many bytes fit into the current segment."""
     [(lsn,)] = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()
     return WAL_SEGMENT_BYTES - position(lsn) % WAL_SEGMENT_BYTES
 
 
 def test_without_either_they_are_overwritten(unchecked: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So the tests above say something. It comes last, since the live server is damaged by it."""
+    """This proves that the tests above can fail. It comes last, since it damages the live server."""
     monkeypatch.setattr("config.stack.landlock.version", lambda: 0)
     run_as_live(monkeypatch)
     target = Target(time=unchecked.old)
     with (
-        suppress(RecoveryError),  # it may stumble over what it meets there
+        suppress(RecoveryError),  # it may fail on what it finds there
         recovered_server(unchecked.server, target, work=str(uuid4()), database=unchecked.database),
     ):
         pass

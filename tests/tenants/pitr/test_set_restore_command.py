@@ -1,4 +1,4 @@
-"""The command that fetches another tool's archive is set by operators alone, and its entry does not repeat it."""
+"""Only operators can set the command that fetches another tool's archive, and the audit entry omits it."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_it_is_set_once_and_removed_with_entries_that_do_not_hold_it() -> None:
     [
         ("cp /archive/%f somewhere", "must contain %f"),
         ("cp /archive/file %p", "must contain %f"),
-        ("fetch %f %p %x", "and otherwise only"),
-        ("fetch %f %p %", "and otherwise only"),
+        ("fetch %f %p %x", "The only other placeholder allowed is %r"),
+        ("fetch %f %p %", "The only other placeholder allowed is %r"),
         ("fetch %f %p\nrm -r /", "one line"),
     ],
 )

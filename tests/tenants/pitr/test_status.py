@@ -1,4 +1,4 @@
-"""Which times can be recovered to, and what stands in the way."""
+"""Which times a server can be restored to, and what prevents a restore."""
 
 from __future__ import annotations
 

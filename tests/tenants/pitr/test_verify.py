@@ -1,4 +1,4 @@
-"""Base backups and archived log that changed after they were written are found, whole ones are marked so."""
+"""Base backups and archived WAL that changed after they were written are reported; intact ones count as verified."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ cluster_verify(server_name=sys.argv[1], on_progress=lambda progress: (print("beg
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BaseBackup, Path]]:
-    """A base backup, and the log since: small records across the borders of segments, and one longer than those."""
+    """A base backup and the WAL since: small records across segment boundaries, and one longer than those."""
     emit = "SELECT pg_logical_emit_message(true, 'test', repeat('x', %s)) FROM generate_series(1, %s)"
     with archived_postgres(tmp_path_factory.mktemp("verify"), NAME) as server:
         backup = cluster_backup(server_name=NAME, output=str(tmp_path_factory.mktemp("base")))
@@ -46,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BaseBackup,
 
 @pytest.fixture
 def backup(made: tuple[BaseBackup, Path], tmp_path: Path) -> BaseBackup:
-    """The only base backup, as a copy that a test may damage."""
+    """The only base backup, copied so that a test may damage it."""
     original, archive = made
     backup = BaseBackup.objects.get(pk=original.pk)
     backup.place = str(tmp_path / "base")
@@ -78,7 +78,7 @@ def overwrite(path: Path, position: int, content: bytes) -> None:
 
 
 def damaged_segments() -> list[str]:
-    """Return what the newest entry names."""
+    """Return the segments that the newest entry names."""
     entry = ControlAuditLog.objects.filter(action="cluster.wal.verify").latest("sequence")
     assert entry.details is not None
     return list(entry.details["damaged"])
@@ -142,7 +142,7 @@ def test_a_damaged_record_of_the_log_is_found(segments: list[Path]) -> None:
 
 @pytest.mark.parametrize("content", [bytes(8192), b""], ids=["header", "empty"])
 def test_a_segment_that_cannot_be_read_at_all_is_found(segments: list[Path], content: bytes) -> None:
-    """Nor can a record be that begins in the segment before."""
+    """A record that starts in the segment before cannot be read either."""
     if content:
         overwrite(segments[2], 0, content)
     else:

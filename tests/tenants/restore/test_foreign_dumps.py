@@ -1,4 +1,4 @@
-"""Nothing of a dump runs as anybody but its guest, whatever it holds and whichever way it comes in."""
+"""Nothing in a dump ever runs as a role other than its guest, whatever it contains and however it comes in."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from tests.tenants.support.fleets import as_owner
 from tests.tenants.support.killed import die_at
 from tests.tenants.support.restores import scratch_things
 
-# Ways in: each is given a dump with a tail, and returns what was said.
+# Ways in: each takes a dump with a tail, and returns the message.
 WAYS = ("restore", "--as", "import", "verify", "drill")
 RUN = "11111111-1111-4111-8111-111111111111"
 # {case: the rows that it adds}
@@ -65,9 +65,9 @@ def canary(stack_home: stack.Home, tmp_path: Path) -> Canary:
 
 
 def told(way: str, tenant: Tenant, folder: Path, tail: str, **added: int) -> str:
-    """Bring the tenant's own dump in with something added, by one of the WAYS, and return the refusal.
+    """Bring in the tenant's own dump with additions, in one of the WAYS; return the refusal.
 
-    `added` is how many rows of which table that brings: a manifest is made to fit.
+    `added` maps tables to the number of rows that this adds, for a matching manifest.
     """
     file, new_id = plain_dump(tenant, folder, tail=tail), f"new-{uuid.uuid4().hex[:8]}"
     if way == "verify":
@@ -88,7 +88,7 @@ def told(way: str, tenant: Tenant, folder: Path, tail: str, **added: int) -> str
 
 
 def assert_guests_alone(canary: Canary) -> None:
-    """Whatever was called, was so by a role that had nothing but that dump."""
+    """Assert that no role except the dump's guests has called anything."""
     strangers = {role for role in canary.callers() if not re.search(r"_(restore|check)_", role)}
     assert strangers == set() and not canary.file.exists()
 
@@ -97,7 +97,7 @@ def assert_guests_alone(canary: Canary) -> None:
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        ("operator", r"The backup holds objects that no migration creates: operator \(1\)"),
+        ("operator", r"The backup contains objects that no migration creates: operator \(1\)"),
         ("function", r"The backup's schema differs from what its migrations create: function quote_ident\(name\)"),
         ("prepared", "Loading the backup left 1 prepared transaction behind"),
         (
@@ -122,7 +122,7 @@ def test_no_better_fitting_function_or_operator_is_called(
     tenant: Tenant, tmp_path: Path, canary: Canary, way: str
 ) -> None:
     said = told(way, tenant, tmp_path, planted(canary))
-    assert "The backup holds objects that no migration creates: operator (" in said
+    assert "The backup contains objects that no migration creates: operator (" in said
     assert canary.calls() == [] and not canary.file.exists()
 
 
@@ -130,7 +130,7 @@ def test_no_better_fitting_function_or_operator_is_called(
 def test_no_better_fitting_function_is_called_where_there_is_no_operator(
     tenant: Tenant, tmp_path: Path, canary: Canary, way: str
 ) -> None:
-    """What is refused last is looked at longest."""
+    """The dump that is refused last goes through the most checks."""
     without = planted(canary, operators=False)
     said = told(way, tenant, tmp_path, without)
     assert "The backup's schema differs from what its migrations create: function" in said
@@ -140,7 +140,7 @@ def test_no_better_fitting_function_is_called_where_there_is_no_operator(
 def test_what_is_planted_would_be_called_where_names_are_looked_for_in_public(
     tenant: Tenant, tmp_path: Path, canary: Canary
 ) -> None:
-    """Else the tests above would prove nothing."""
+    """Otherwise the tests above would prove nothing."""
     assert tenant.server is not None
     assert {"quote_ident", "concat_ws", "encode", "acldefault", "pg_get_viewdef", "count"} <= set(names_used())
     with (
@@ -149,7 +149,7 @@ def test_what_is_planted_would_be_called_where_names_are_looked_for_in_public(
     ):
         scratch.create()
         with psycopg.connect(scratch.url, autocommit=True) as connection:
-            # As a dump has it; the planting would else be done by what was planted.
+            # As in a dump; otherwise, planting would already call what was planted.
             connection.execute("SET search_path = pg_catalog")
             connection.execute(planted(canary).encode())
             connection.execute("SET search_path = public")
@@ -162,7 +162,7 @@ def test_what_is_planted_would_be_called_where_names_are_looked_for_in_public(
 def test_no_look_into_a_live_database_calls_what_its_owner_has_planted(
     tenant: Tenant, tmp_path: Path, canary: Canary
 ) -> None:
-    """From its creation to its erasure: what is asked of it is asked of PostgreSQL."""
+    """From the tenant's creation to its erasure, only PostgreSQL's own functions are called in its database."""
     add_run(tenant)
     with as_owner(tenant) as connection:
         connection.execute("SET search_path = pg_catalog")
@@ -197,17 +197,17 @@ INSTEAD = "DROP TABLE public.{table} CASCADE; CREATE VIEW public.{table} AS SELE
         pytest.param(
             CALL.format(type="uuid", options="")
             + INSTEAD.format(table="tenant_identity", columns="'x'::text AS tenant_id, public.called() AS identity"),
-            "The backup does not hold a tenant's database",
+            "The backup does not contain a tenant's database",
             id="view tenant_identity",
         ),
         pytest.param(
             VALUE + INSTEAD.format(table="audit_logs", columns="1 AS sequence, public.called() AS entry_hash"),
-            "The backup does not hold a tenant's database",
+            "The backup does not contain a tenant's database",
             id="view audit_logs",
         ),
         pytest.param(
             VALUE + INSTEAD.format(table="django_migrations", columns="public.called() AS app, 'x'::text AS name"),
-            "The backup does not hold a tenant's database",
+            "The backup does not contain a tenant's database",
             id="view django_migrations",
         ),
         pytest.param(
@@ -230,7 +230,7 @@ INSTEAD = "DROP TABLE public.{table} CASCADE; CREATE VIEW public.{table} AS SELE
         pytest.param(
             VALUE + "ALTER TABLE public.tenant_identity ADD COLUMN g text GENERATED ALWAYS AS (public.called())"
             " STORED;\n",
-            "The backup does not hold a tenant's database",
+            "The backup does not contain a tenant's database",
             id="generated column of tenant_identity",
         ),
         pytest.param(
@@ -308,7 +308,7 @@ def test_a_path_of_another_tenant_is_refused(tenant_pair: tuple[Tenant, Tenant],
 
 
 def test_foreign_path_in_our_own_backup_is_reported_missing_and_never_read(tenant: Tenant, tmp_path: Path) -> None:
-    """The tenant's role can write such a row: that must not keep its backups from being restored."""
+    """The tenant's role can write such a row, which must not keep its backups from being restored."""
     run = add_run(tenant)
     for path in ("../../../../../etc/passwd", "storage/another/x"):
         with psycopg.connect(tenant.database_url) as connection:
@@ -368,7 +368,7 @@ def test_a_program_that_is_frozen_is_ended(tenant: Tenant, tmp_path: Path, monke
 
 
 def test_recover_cleans_up_after_a_killed_restore(tenant: Tenant, tmp_path: Path, canary: Canary) -> None:
-    """Killed while it loads: then what the dump does next is done by nobody but this test."""
+    """Kill it while it loads: after that, only this test decides what the dump does next."""
     file = plain_dump(tenant, tmp_path, tail=canary.case("prepared"))
     die_at("load", "tenant_restore", tenant_id=tenant.id, backup_file=str(file))
     row = Restore.objects.get(tenant_id=tenant.id)
@@ -378,7 +378,7 @@ def test_recover_cleans_up_after_a_killed_restore(tenant: Tenant, tmp_path: Path
         scratch.create()
         with psycopg.connect(scratch.url, autocommit=True) as connection:
             connection.execute(canary.case("prepared").encode())
-            # And everything by which it could keep others out.
+            # And everything that could keep others out.
             name = sql.Identifier(row.scratch)
             connection.execute(sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE true CONNECTION LIMIT 0").format(name))
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {0} FROM PUBLIC, {0}").format(name))
@@ -392,7 +392,7 @@ def test_recover_cleans_up_after_a_killed_restore(tenant: Tenant, tmp_path: Path
 
 @pytest.fixture
 def mallory(tenant: Tenant, canary: Canary) -> Iterator[str]:
-    """A database on the same server that is somebody else's, with a view that claims to be a tenant's."""
+    """Someone else's database on the same server, with a view that claims to be a tenant's."""
     assert tenant.server is not None
     admin = tenant.server.admin_url
     own = re.sub(r"//.*@", "//mallory:secret@", admin.rpartition("/")[0]) + "/mallory"

@@ -1,4 +1,4 @@
-"""Backup, destroy, restore, undo: with real dumps, on a real server."""
+"""Back up, destroy, restore and undo, with real dumps on a real server."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from tenants.schema.inspection import database_of
 from tenants.schema.releases import release
 from tenants.servers.programs import connection_arguments
 from tenants.transfer.clone import tenant_clone
-from tests.support import superuser
+from tests.support import preloaded, superuser
 from tests.support.releases import NextRelease
 from tests.support.superuser import superuser_url
 from tests.support.tenant_fixtures import MakeTenant, remove
@@ -131,7 +131,7 @@ def test_a_warm_connection_of_another_process_never_reads_the_replaced_database(
         "print(count(), flush=True)\n"
     )
     add_run(tenant)
-    with subprocess.Popen(
+    with preloaded.Popen(
         [sys.executable, "-c", program, tenant.id], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdin is not None
@@ -158,7 +158,7 @@ def test_files_of_the_backup_are_brought_back_and_newer_ones_are_listed(tenant: 
     assert report.lost_runs == [str(newer)] and all(str(newer) in path for path in report.orphans)
     orphans = set(report.orphans)
     assert {path: digest for path, digest in files_of(tenant).items() if path not in orphans} == before
-    # What was replaced was kept aside, and comes back with the rows that know it.
+    # The replaced file was set aside, and comes back with the rows that refer to it.
     report = tenant_restore_undo(tenant_id=tenant.id)
     assert report.restored_files == [changed] and report.missing_files == []
     assert tenant_storage.read(changed) == anew
@@ -169,7 +169,7 @@ def test_running_runs_block_a_restore_unless_stopped(tenant: Tenant, tmp_path: P
     with tenant_context(tenant) as alias:
         Step.objects.using(alias).filter(run_id=run).update(lease_expires_at="2999-01-01T00:00Z")
     file = back_up(tenant, tmp_path)
-    with pytest.raises(RestoreRefused, match=f"Runs are still running: {run}. Wait for them, or pass --stop-runs"):
+    with pytest.raises(RestoreRefused, match=f"Runs are still in progress: {run}. Wait for them, or pass --stop-runs"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     report = tenant_restore(tenant_id=tenant.id, backup_file=file, stop_runs=True)
     assert report.failed_runs == [str(run)]
@@ -177,7 +177,7 @@ def test_running_runs_block_a_restore_unless_stopped(tenant: Tenant, tmp_path: P
         step = Step.objects.using(alias).get(run_id=run)
         assert Run.objects.using(alias).get(pk=run).status == RunStatus.FAILED
         assert step.error_message == "The tenant was restored to a point in time at which this run had not finished."
-        # Whoever held the claim in the replaced database holds none here.
+        # A claim in the replaced database is not valid here.
         assert step.lease_token > 1_000_000
 
 
@@ -239,7 +239,7 @@ ALTER TABLE public.runs OWNER TO somebody;
 
 
 def test_foreign_dump_without_manifest_is_restored(tenant: Tenant, tmp_path: Path) -> None:
-    """As the specification has it: what plain pg_dump writes, owners and grants included."""
+    """As in the specification: what plain pg_dump writes, owners and grants included."""
     add_run(tenant)
     before = everything_of(tenant)
     assert tenant.server is not None
@@ -257,7 +257,7 @@ def test_foreign_dump_without_manifest_is_restored(tenant: Tenant, tmp_path: Pat
 
 
 def test_text_that_looks_like_commands_comes_back_as_it_was(tenant: Tenant, tmp_path: Path) -> None:
-    """With --inserts text stands in quotes over several lines, where COPY would have escaped it."""
+    """With --inserts, quoted text spans several lines; COPY would have escaped it."""
     add_run(tenant, text=LOOKS_LIKE_COMMANDS)
     before = everything_of(tenant)
     assert tenant.server is not None
@@ -302,7 +302,7 @@ def has_manifest(request: pytest.FixtureRequest) -> bool:
         (
             "plain",
             "truncated",
-            "truncated or replaced|psql failed|in the middle|does not hold a tenant's|differs from what its",
+            "truncated or replaced|psql failed|in the middle|does not contain a tenant's|differs from what its",
         ),
         ("plain", "text", "truncated or replaced|neither pg_dump's custom format nor plain SQL"),
     ],
@@ -328,11 +328,11 @@ def test_a_damaged_backup_is_refused_and_the_live_database_untouched(
 def test_a_backup_of_another_tenant_is_refused(tenant_pair: tuple[Tenant, Tenant], tmp_path: Path) -> None:
     one, other = tenant_pair
     file = back_up(other, tmp_path)
-    with pytest.raises(RestoreRefused, match=f"The backup is of tenant {other.id}"):
+    with pytest.raises(RestoreRefused, match=f"The backup belongs to tenant {other.id}"):
         tenant_restore(tenant_id=one.id, backup_file=file)
-    # Also where nothing but the rows says so.
+    # Even if only the rows say so.
     renamed = Path(file).rename(tmp_path / "renamed.dump")
-    with pytest.raises(RestoreRefused, match=f"The backup is of tenant {other.id}"):
+    with pytest.raises(RestoreRefused, match=f"The backup belongs to tenant {other.id}"):
         tenant_restore(tenant_id=one.id, backup_file=str(renamed))
 
 
@@ -382,7 +382,7 @@ def test_an_encrypted_backup_needs_its_own_identity(tenant: Tenant, tmp_path: Pa
         tenant_restore(tenant_id=tenant.id, backup_file=file, age_identity_file=str(tmp_path / "none"))
 
 
-# By psql itself.
+# Refused by psql itself.
 RESTRICTED = "psql failed: .*backslash commands are restricted"
 HOSTILE = r"""
 CREATE FUNCTION public.harm() RETURNS text LANGUAGE plpgsql AS $$
@@ -414,7 +414,7 @@ SELECT public.harm();
         ),
         (
             "CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = texteq);\n",
-            r"The backup holds objects that no migration creates: operator \(1\)",
+            r"The backup contains objects that no migration creates: operator \(1\)",
         ),
         ("SELECT lo_create(0);\n", "psql failed: .*permission denied for function lo_create"),
     ],
@@ -426,7 +426,7 @@ SELECT public.harm();
 def test_what_a_dump_does_beyond_its_own_database_is_refused(
     tenant: Tenant, tmp_path: Path, added: str, reason: str
 ) -> None:
-    """A dump is code, and may come from anybody."""
+    """A dump is code, and may come from anyone."""
     file = Path(back_up(tenant, tmp_path, dump_format="plain")).rename(tmp_path / "from somebody.sql")
     canary = tmp_path / "canary"
     text = added.replace("{canary}", str(canary)).replace("{live}", database_of(tenant))
@@ -440,7 +440,7 @@ def test_what_a_dump_does_beyond_its_own_database_is_refused(
 def test_what_a_dump_does_to_its_own_database_does_not_survive(
     tenant_pair: tuple[Tenant, Tenant], tmp_path: Path
 ) -> None:
-    """As the owner of the scratch database the guest may let others into it, for as long as it is one."""
+    """As the scratch database's owner, the guest may let others in, but only while it is the owner."""
     tenant, other = tenant_pair
     file = Path(back_up(tenant, tmp_path, dump_format="plain")).rename(tmp_path / "from somebody.sql")
     file.write_text(
@@ -478,7 +478,7 @@ def test_waiting_run_continues_unless_it_already_did(tenant: Tenant, tmp_path: P
             assert Run.objects.using(alias).get(pk=waits).status == RunStatus.PENDING
             tokens.add(Step.objects.using(alias).get(run_id=waits).lease_token)
         tenant_restore(tenant_id=tenant.id, backup_file=file)
-    # The same backup, and yet no claim of the one database holds in the other.
+    # The same backup, and yet no claim in one database is valid in the other.
     assert tokens == {1_000_001, 2_000_001}
 
 
@@ -487,7 +487,7 @@ def test_drift_recorded_in_our_own_manifest_is_restored_and_reported(tenant: Ten
         connection.execute("CREATE INDEX by_hand ON runs (updated_at)")
     file = back_up(tenant, tmp_path)
     report = tenant_restore(tenant_id=tenant.id, backup_file=file)
-    assert report.drift == ["index by_hand is not from our migrations"]
+    assert report.drift == ["index by_hand was not created by our migrations"]
     copied = tmp_path / "elsewhere"
     copied.mkdir()
     shutil.copy(file, copied)
@@ -557,7 +557,7 @@ def test_a_copy_has_an_id_an_identity_and_files_of_its_own(tenant: Tenant, tmp_p
     assert copy.identity != tenant.identity and chain_is_whole(copy)
     assert report.missing_files == [] and len(files_of(copy)) == 4
     with tenant_context(copy) as alias:
-        # Nothing goes on by itself in a copy.
+        # Nothing continues by itself in a copy.
         assert set(Run.objects.using(alias).values_list("status", flat=True)) == {"completed", "failed"}
     assert everything_of(tenant) == live
     with pytest.raises(TenantExists, match="already exists"):

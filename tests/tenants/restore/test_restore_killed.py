@@ -1,6 +1,6 @@
-"""`kill -9` of restore, undo, clone, backup, export and import at each of their steps, then `tenant recover`.
+"""Kill restore, undo, clone, backup, export and import at each of their steps, then run `tenant recover`.
 
-A tenant then has the old state or the new one, whole, and nothing else is left anywhere.
+Afterwards, a tenant has either the old state or the new one, complete, and nothing else is left anywhere.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ RESTORE_STEPS = [
     ("open", True),
     ("reconcile", True),
 ]
-# More of them: `make chaos`.
+# `make chaos` runs more of them.
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "2"))
 
 
@@ -85,7 +85,7 @@ def test_restore_killed_at_a_step(tenant: Tenant, tmp_path: Path, step: str, res
     now = without_audit(everything_of(tenant))
     assert {**now, "files": None} == {**(old if restored else new), "files": None}
     assert kept_databases(tenant) == kept + restored
-    # And the way is free again.
+    # And the next operation is possible again.
     tenant_restore_undo(tenant_id=tenant.id) if restored else tenant_restore(tenant_id=tenant.id, backup_file=file)
 
 
@@ -160,7 +160,7 @@ def test_clone_killed_at_a_step(tenant: Tenant, tmp_path: Path, step: str) -> No
 
 
 def test_restore_killed_at_random_moments(tenant: Tenant, tmp_path: Path) -> None:
-    """The kill falls into a statement, the rename, a write to the control database, as chance has it."""
+    """The kill may hit a statement, the rename, or a write to the control database."""
     chance = random.Random(os.environ.get("CHAOS_SEED", "4"))
     add_run(tenant)
     file = back_up(tenant, tmp_path)

@@ -1,4 +1,4 @@
-"""One tenant goes back in time, on a server that others work on meanwhile."""
+"""One tenant is restored to a point in time on a server that others are using."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.tenants.support.restores import chain_is_whole, scratch_things
 
 @pytest.fixture(scope="module")
 def archived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
-    """A server whose log is archived; its base backup is older than all its tenants."""
+    """A server whose WAL is archived; its base backup is older than all its tenants."""
     folder = tmp_path_factory.mktemp("archived")
     with archived_postgres(folder, "in-time") as server:
         cluster_backup(server_name=server.name, output=str(folder / "base"))
@@ -59,7 +59,7 @@ def moment(server: DatabaseServer) -> datetime:
 
 @contextmanager
 def at_work(tenant: Tenant) -> Iterator[list[int]]:
-    """Have somebody write and read a tenant all the while; yields how many rows were seen, each time."""
+    """Write to and read from a tenant in the background; yield the number of rows seen by each read."""
     seen: list[int] = []
     failures: list[BaseException] = []
     stop = threading.Event()
@@ -121,15 +121,15 @@ def test_each_moment_comes_back_to_the_transaction_while_the_others_work(
 
 
 def runs_of(tenant: Tenant) -> list[object]:
-    """Return the runs' ids; a migration may have added columns."""
+    """Return the runs' ids, reading only that column, since a migration may have added others."""
     with as_owner(tenant) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY created_at")]
 
 
 def test_the_moment_before_a_table_was_emptied(archived: DatabaseServer, trio: list[Tenant]) -> None:
-    """The next commit after the moment is the fatal one itself, so its locks are held where recovery stops.
+    """The next commit after the target is the fatal one itself, so its locks are still held when recovery stops.
 
-    A transaction that was prepared and never ended keeps its own, too.
+    A prepared transaction that was never ended keeps its locks, too.
     """
     tenant = trio[0]
     add_run(tenant)
@@ -173,7 +173,7 @@ def test_before_and_after_a_migration_and_a_dropped_neighbour(
             report = tenant_restore(tenant_id=tenant.id, to_time=time)
             assert runs_of(tenant) == rows and report.migrations == migrations
             assert chain_is_whole(tenant)
-        # And what was replaced last is what the one before had made.
+        # And the last restore replaced what the one before had made.
         tenant_restore_undo(tenant_id=tenant.id)
         assert runs_of(tenant) == after_migration[1]
 

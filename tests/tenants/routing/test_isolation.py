@@ -1,4 +1,4 @@
-"""The separation holds in PostgreSQL itself, and in Python under any interleaving."""
+"""Tenants are isolated in PostgreSQL itself, and in Python under any interleaving."""
 
 import asyncio
 import random
@@ -53,7 +53,7 @@ FORBIDDEN_WRITES = [
 
 @pytest.fixture
 def own_connection(tenant: Tenant) -> Iterator[psycopg.Connection]:
-    """A connection with the tenant's own credentials, past all of our Python."""
+    """A connection with the tenant's own credentials that bypasses our Python code."""
     with psycopg.connect(tenant.database_url, autocommit=True) as connection:
         yield connection
 

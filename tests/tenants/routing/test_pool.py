@@ -6,6 +6,7 @@ import pytest
 from django.db import connections, transaction
 from pytest_django import Settings
 
+from config.stack.process import wait_until
 from runs.models import Run
 from tenants.errors import (
     InvalidDatabaseURL,
@@ -27,7 +28,7 @@ def empty_pool() -> None:
 
 
 def close_idle() -> None:
-    """Close what earlier tests have left warm."""
+    """Close the connections that earlier tests have left warm."""
     for idle in list(pool._idle):
         pool.discard(idle.alias)
 
@@ -60,6 +61,52 @@ def test_the_least_recently_used_is_closed_first(make_tenant: MakeTenant, settin
     backend_pid(third)
     assert backend_pid(first) == pids[first.id]
     assert backend_pid(second) != pids[second.id]
+
+
+def test_a_thread_waits_for_its_tenants_connection_before_it_closes_anothers(
+    tenant_pair: tuple[Tenant, Tenant], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.TENANT_CONNECTIONS_MAX = 2
+    monkeypatch.setattr("tenants.routing.pool.EVICTION_WAIT_S", 30.0)
+    first, second = tenant_pair
+    idle = backend_pid(second)
+    found: list[int] = []
+
+    def other() -> None:
+        found.append(backend_pid(first))
+        connections["default"].close()
+
+    thread = threading.Thread(target=other)
+    with tenant_context(first):
+        Run.objects.count()
+        thread.start()
+        assert wait_until(lambda: bool(pool._condition._waiters), 30)  # type: ignore[attr-defined]
+    thread.join(30)
+    assert found == [backend_pid(first)]
+    assert backend_pid(second) == idle
+
+
+def test_after_that_wait_the_idle_connection_is_closed(
+    tenant_pair: tuple[Tenant, Tenant], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.TENANT_CONNECTIONS_MAX = 2
+    monkeypatch.setattr("tenants.routing.pool.EVICTION_WAIT_S", 0.01)
+    first, second = tenant_pair
+    backend_pid(second)
+    found: list[int] = []
+
+    def other() -> None:
+        found.append(backend_pid(first))
+        connections["default"].close()
+
+    thread = threading.Thread(target=other)
+    with tenant_context(first), connections[first.alias].cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        mine = cursor.fetchone()[0]
+        thread.start()
+        thread.join(30)
+    assert found and found != [mine]
+    assert {idle.alias for idle in pool._idle} == {first.alias}
 
 
 def test_if_all_are_in_use_the_next_waits_and_then_gets_one(

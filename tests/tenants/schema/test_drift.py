@@ -1,5 +1,6 @@
-"""Every kind of change that somebody can make to a tenant's schema by hand is found and named."""
+"""Every kind of manual change to a tenant's schema is found and named."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -42,7 +43,9 @@ DRIFT = {
     ),
     "view": (
         "CREATE OR REPLACE VIEW run_costs AS SELECT id AS run_id, 0::numeric AS total_llm_cost,"
-        " 0::bigint AS total_input_tokens, 0::bigint AS total_output_tokens, 0::bigint AS unpriced_steps FROM runs",
+        " 0::bigint AS total_input_tokens, 0::bigint AS total_output_tokens, 0::bigint AS unpriced_steps,"
+        " 0::bigint AS unknown_calls, 0::numeric AS unknown_cost_limit,"
+        " NULL::jsonb AS unpriced_tokens, NULL::jsonb AS tokens_by_unit FROM runs",
         ["view run_costs"],
     ),
     "row security": ("ALTER TABLE runs ENABLE ROW LEVEL SECURITY", ["table runs"]),
@@ -80,7 +83,7 @@ def shared_tenant() -> Iterator[Tenant]:
 
 @pytest.mark.parametrize(("statement", "objects"), DRIFT.values(), ids=DRIFT.keys())
 def test_a_change_by_hand_is_named(shared_tenant: Tenant, statement: str, objects: list[str] | None) -> None:
-    """Made and looked at inside a transaction of a superuser's, then taken back."""
+    """Make and inspect the change in a superuser's transaction, then roll it back."""
     server = shared_tenant.server
     assert server is not None
     expected = catalog_of(shared_tenant)
@@ -94,8 +97,8 @@ def test_a_change_by_hand_is_named(shared_tenant: Tenant, statement: str, object
         connection.rollback()
         connection.set_autocommit(True)
         assert catalog_fingerprint(connection) == before and catalog_stamp(connection) == stamp
-    names = [difference.partition(" is ")[0] for difference in found]
-    # Whose the objects are is told as compared with the database, so that each of ours is somebody else's then.
+    names = [re.split(" is | was ", difference)[0] for difference in found]
+    # Owners are compared with the database's owner, so if that changes, each of our objects has another owner.
     assert names == objects if objects is not None else {"database owner", "table runs"} <= set(names)
 
 
@@ -118,7 +121,9 @@ def test_missing_reference_is_rebuilt(tenant: Tenant) -> None:
 def test_status_stores_and_shows_the_last_check(tenant: Tenant) -> None:
     with as_owner(tenant) as connection:
         connection.execute("DROP INDEX runs_newest")
-    assert health_of(tenant).problem == "index runs_newest is missing"
+    assert health_of(tenant).problem == (
+        "Its schema differs from what its migrations create: index runs_newest is missing."
+    )
     Tenant.objects.filter(pk=tenant.pk).update(database_url="postgresql://u:secret@127.0.0.1:9/d")
     [health] = tenant_statuses(tenant_id=tenant.id)
     assert (health.reachable, health.drift) == (None, ["index runs_newest is missing"])
@@ -133,10 +138,10 @@ def test_drift_is_found_without_pending_migrations(make_tenant: MakeTenant) -> N
     report = tenant_migrate()
     assert report.problems == [
         f"Tenant {ill.id}: Its schema differs from what its migrations create: "
-        "column runs.extra is not from our migrations."
+        "column runs.extra was not created by our migrations."
     ]
     assert Tenant.objects.get(pk=well.pk).schema_drift == []
-    assert Tenant.objects.get(pk=ill.pk).schema_drift == ["column runs.extra is not from our migrations"]
+    assert Tenant.objects.get(pk=ill.pk).schema_drift == ["column runs.extra was not created by our migrations"]
 
 
 def test_long_lists_are_cut() -> None:

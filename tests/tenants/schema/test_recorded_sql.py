@@ -1,4 +1,4 @@
-"""What is worked out once and repeated in every tenant is what Django itself would have done there."""
+"""SQL that is recorded once and replayed in every tenant does what Django itself would have done there."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.tenants.support.fleets import as_owner, catalog_of, history_of
 
 pytestmark = pytest.mark.usefixtures("empty_fleet")
 
-# One of each sort: schema, SQL with a percent sign and a comment at its end, rows, a moment's value, a deferred
-# constraint whose events wait, and a rename on top of all that.
+# One of each sort: schema, SQL with a percent sign and a comment at its end, rows, a value computed at run time, a
+# deferred constraint with pending events, and a rename on top of all that.
 MIXED = {
     "0003_schema": """
     operations = [
@@ -125,7 +125,7 @@ def test_sql_is_repeated_and_python_is_run() -> None:
     assert not is_same_everywhere(migrations.SeparateDatabaseAndState([migrations.RunPython(lambda *_: None)]))
 
     class Surprising(migrations.AddField):
-        """Does we do not know what."""
+        """Does something unknown."""
 
     assert not is_same_everywhere(Surprising("Run", "a", field))
 
@@ -178,7 +178,7 @@ def test_grants_follow_the_models(tenant: Tenant) -> None:
 
 
 def migrate_with_django(tenant: Tenant) -> None:
-    """Do what `manage.py migrate` does, one transaction per migration."""
+    """Do what `manage.py migrate` does: one transaction per migration."""
     assert tenant.server is not None
     with owner_connection(tenant.server, database_of(tenant), "test") as connection:
         executor = MigrationExecutor(connection)

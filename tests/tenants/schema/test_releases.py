@@ -1,4 +1,4 @@
-"""What histories mean to a release: pure functions."""
+"""How a release interprets migration histories; tests of pure functions."""
 
 import pytest
 

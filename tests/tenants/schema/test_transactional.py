@@ -1,4 +1,4 @@
-"""Which tenant migrations are refused, by the system check and by the batch."""
+"""Which tenant migrations are refused, by the system check and by a batch."""
 
 import pytest
 from django.core import checks

@@ -1,4 +1,4 @@
-"""An administrator's URL may hold user, host and TLS parameters; everything else that libpq accepts is refused."""
+"""An administrator's URL may contain user, host and TLS parameters; anything else that libpq accepts is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tenants.models import DatabaseServer
 from tenants.servers.admin_url import TLS_PARAMETERS, ServerURLRefused, require_server_url
 
 PLAIN = "postgresql://admin:sesame@db.example.com:5432/postgres"
-# libpq's own list ("Parameter Key Words" in PostgreSQL's manual), but those about TLS.
+# libpq's own list ("Parameter Key Words" in PostgreSQL's manual), except those about TLS.
 OTHERS = (
     *("host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service", "servicefile", "options"),
     *("require_auth", "connect_timeout", "client_encoding", "application_name", "fallback_application_name"),
@@ -53,7 +53,7 @@ def test_every_other_parameter_is_refused(name: str, form: str) -> None:
         ("postgresql://admin:sesa me@db/postgres", "a space"),
         ("postgresql://admin:sesame@db/postgres?sslmode=require#&host=x", "a space, a #"),
         ("postgresql://admin:sesame@db/postgres?sslmode=require\n&ho\nst=x", "control character"),
-        ("postgresql://admin:sesa%zzme@db/postgres", "must start a code"),
+        ("postgresql://admin:sesa%zzme@db/postgres", "must be followed by two hexadecimal digits"),
         ("postgresql:///postgres", "has no host"),
         ("postgresql://admin:sesame@/postgres", "has no host"),
         ("postgresql://admin:sesame@[::1/postgres", "has no host"),

@@ -1,4 +1,4 @@
-"""Somebody holds a lock on a table of a tenant's: it is named, and the other tenants are served."""
+"""If someone holds a lock on a tenant's table, the holder is named and other tenants are served."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tenants.routing.context import tenant_context
 from tenants.schema.inspection import database_of
 from tenants.servers.lock_holders import reason_for
 from tenants.unfinished import tenant_recover
+from tests.support import preloaded
 from tests.support.program import seo_gen
 from tests.support.releases import NextRelease
 from tests.support.superuser import superuser_url
@@ -34,13 +35,13 @@ from tests.tenants.support.fleets import as_owner, state_of
 
 pytestmark = pytest.mark.usefixtures("empty_fleet")
 
-# So that the tests take no longer than they must.
+# To keep the tests short.
 SHORT = {"DATABASE_LOCK_TIMEOUT_S": "0.5"}
 
 
 @contextmanager
 def stuck(tenant: Tenant, table: str = "runs") -> Iterator[str]:
-    """Hold the strongest lock on a table by a prepared transaction, as the case has it; yield its name."""
+    """Hold the strongest lock on a table with a prepared transaction during the block; yield the transaction's name."""
     gid = f"foreign-{uuid.uuid4().hex[:8]}"
     with as_owner(tenant) as connection:
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
@@ -55,11 +56,15 @@ def stuck(tenant: Tenant, table: str = "runs") -> Iterator[str]:
 
 
 def named(text: str, tenant: Tenant, table: str, gid: str) -> bool:
-    return f"enant {tenant.id}" in text and f"table {table} is locked by the prepared transaction {gid} (" in text
+    return (
+        f"enant {tenant.id}" in text
+        and f"Table {table} could not be locked within " in text
+        and f"prepared transaction {gid} (" in text
+    )
 
 
 class TestCommands:
-    """Each with one tenant whose table is locked and one that is well."""
+    """Each command has one tenant whose table is locked and one without problems."""
 
     @pytest.mark.parametrize("table", ["runs", "tenant_identity", "django_migrations"])
     def test_migrate_stops_before_any_change(
@@ -104,7 +109,7 @@ class TestCommands:
         assert result.returncode == 1
         health = {one["id"]: one for one in json.loads(result.stdout)}
         assert (health[well.id]["problem"], health[well.id]["reachable"]) == (None, True)
-        assert f"prepared transaction {gid}" in health[ill.id]["problem"]
+        assert f"Prepared transaction {gid}" in health[ill.id]["problem"]
         if table in ("tenant_identity", "django_migrations"):
             assert named(health[ill.id]["problem"], ill, table, gid)
 
@@ -117,7 +122,9 @@ class TestCommands:
         assert logs[well.id]["problems"] == [] and logs[well.id]["entries"] > 0
         if logs[ill.id]["problems"]:
             assert result.returncode == 1
-            assert f"table {table} is locked by the prepared transaction {gid}" in str(logs[ill.id]["problems"])
+            assert f"Table {table} could not be locked within 0.5 s: prepared transaction {gid}" in str(
+                logs[ill.id]["problems"]
+            )
         assert bool(logs[ill.id]["problems"]) == (table == "audit_logs")
 
     @pytest.mark.parametrize("table", ["audit_logs"])
@@ -140,12 +147,14 @@ class TestCommands:
         assert listed.returncode == 0, listed.stderr
         if table in ("runs", "tenant_identity"):
             assert refused.returncode == 1
-            assert refused.stderr.startswith(f"Tenant {ill.id} is busy: no lock within 0.5 s: table {table}")
+            assert refused.stderr.startswith(
+                f"Tenant {ill.id} is busy. Table {table} could not be locked within 0.5 s:"
+            )
             assert named(refused.stderr, ill, table, gid)
 
 
 def test_backup_verify_continues(tenant_pair: tuple[Tenant, Tenant], tmp_path: Path) -> None:
-    """It restores elsewhere, so a lock in the tenant's own database is nothing to it."""
+    """The backup is restored elsewhere, so a lock in the tenant's own database does not matter."""
     ill, _well = tenant_pair
     assert [one.problem for one in tenant_backup(tenant_id=ill.id, output=str(tmp_path))] == [""]
     [file] = tmp_path.glob("*.dump")
@@ -162,12 +171,12 @@ def test_a_process_that_holds_the_lock_is_named(tenant: Tenant, limits: Callable
             add_run(tenant)
         pid = holder.info.backend_pid
     text = str(caught.value)
-    assert f"Tenant {tenant.id} is busy: no lock within 0.3 s: table runs is locked by process {pid} (" in text
-    assert "idle in transaction; AccessExclusiveLock" in text and f"pg_terminate_backend({pid}) ends it" in text
+    assert f"Tenant {tenant.id} is busy. Table runs could not be locked within 0.3 s: process {pid} (" in text
+    assert "idle in transaction; AccessExclusiveLock" in text and f"End it with pg_terminate_backend({pid})." in text
 
 
 def test_a_holder_that_has_gone_is_not_invented() -> None:
-    assert reason_for(None, 10.0) == "could not get the lock within 10 s; its holder has since ended"
+    assert reason_for(None, 10.0) == "A lock was not granted within 10 s. The session that held it has ended since."
 
 
 class TestPreparedTransactions:
@@ -187,8 +196,8 @@ class TestPreparedTransactions:
             [health] = [one for one in tenant_statuses() if one.id == tenant.id]
             shown = seo_gen("tenant", "status")
         assert health.problem is not None and health.reachable is None
-        assert health.problem.startswith(f"prepared transaction {gid} in database {database_of(tenant)} (")
-        assert health.problem.endswith("COMMIT PREPARED or ROLLBACK PREPARED ends it")
+        assert health.problem.startswith(f"Prepared transaction {gid} in database {database_of(tenant)} (")
+        assert health.problem.endswith("End it with COMMIT PREPARED or ROLLBACK PREPARED.")
         assert shown.returncode == 1 and gid in shown.stdout
         assert [one.problem for one in tenant_statuses() if one.id == tenant.id] == [None]
 
@@ -201,7 +210,7 @@ class TestPreparedTransactions:
             connection.execute("LOCK TABLE artifacts IN SHARE MODE")
             connection.execute(sql.SQL("PREPARE TRANSACTION {}").format(sql.Literal(batch.gid(tenant.id))))
         assert [one.problem for one in tenant_statuses() if one.id == tenant.id] == [None]
-        # A stray of a batch that is over: ended by `recover`.
+        # A stray of a finished batch, which `recover` ends.
         tenant_recover()
         with as_owner(tenant) as connection:
             assert (
@@ -219,7 +228,7 @@ class TestPreparedTransactions:
             connection.execute(sql.SQL("PREPARE TRANSACTION {}").format(sql.Literal(gid)))
         try:
             [health] = [one for one in tenant_statuses() if one.id == tenant.id]
-            assert health.problem is not None and f"prepared transaction {gid} in" in health.problem
+            assert health.problem is not None and f"Prepared transaction {gid} in" in health.problem
             assert tenant_recover() == []
         finally:
             with psycopg.connect(tenant.database_url, autocommit=True) as connection:
@@ -231,7 +240,7 @@ class TestAdvisoryLocks:
         with fleet_lock():
             refused = seo_gen("tenant", "migrate", "--all")
         assert refused.returncode == 1
-        assert "Another process is migrating tenants, or creating one. It is held by: " in refused.stderr
+        assert "Another process is migrating tenants, or creating one. The lock is held by: " in refused.stderr
         assert refused.stderr.rstrip().endswith("Wait for it to finish, then try again.")
 
     def test_the_name_is_that_of_the_command(self, tenant: Tenant) -> None:
@@ -244,13 +253,13 @@ class TestAdvisoryLocks:
             "    print('held', flush=True); sys.stdin.read()\n"
         )
 
-        with subprocess.Popen(
+        with preloaded.Popen(
             [sys.executable, "-c", waiting], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(os.environ)
         ) as holder:
             assert holder.stdin is not None and holder.stdout is not None
             assert holder.stdout.readline() == b"held\n"
             with (
-                pytest.raises(FleetBusy, match=r"It is held by: seo-gen tenant migrate on \S+ \(\d+\)\."),
+                pytest.raises(FleetBusy, match=r"The lock is held by: seo-gen tenant migrate on \S+ \(\d+\)\."),
                 advisory_lock(name, wait_s=0.05, busy=FleetBusy, shared=True),
             ):
                 pass

@@ -1,4 +1,4 @@
-"""Roles are made, changed and bounded by an administrator who is no superuser, as docs/configuration.md has it."""
+"""An administrator without superuser rights creates, changes and limits roles, as in docs/configuration.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PREFIX, ADMIN = "lowly", "lowly_admin"
 
 @pytest.fixture
 def lowly() -> Iterator[ServerSession]:
-    """A session of an administrator with CREATEDB, CREATEROLE, pg_signal_backend and its owner role, no more."""
+    """A session of an administrator with CREATEDB, CREATEROLE, pg_signal_backend and its owner role, and no more."""
     url = DatabaseServer.objects.get(pk="main").admin_url
     with psycopg.connect(superuser_url(url), autocommit=True) as superuser:
         superuser.execute(f"CREATE ROLE {ADMIN} LOGIN CREATEDB CREATEROLE PASSWORD 'x'")

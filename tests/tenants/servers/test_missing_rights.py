@@ -1,4 +1,4 @@
-"""No operation begins on a server whose administrator lacks a right; what is missing is named with what gives it."""
+"""No operation starts if the server's administrator lacks a right; the message names it and how to grant it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NEEDED = {
 
 @pytest.fixture
 def resident(second_server: DatabaseServer, make_tenant: MakeTenant) -> Tenant:
-    """A tenant on a server whose rights are taken away."""
+    """A tenant on a server whose administrator's rights are revoked."""
     return make_tenant(server_name=second_server.name)
 
 
@@ -59,7 +59,7 @@ def roles_on(server: DatabaseServer) -> list[str]:
 
 
 def changed(tenant: Tenant) -> tuple[object, ...]:
-    """Return what none of the operations may change before it is known that they can be done."""
+    """Return everything that an operation must not change until it is known to be possible."""
     assert tenant.server is not None
     return (
         list(Tenant.objects.filter(server=tenant.server).order_by("pk").values_list("pk", "status")),
@@ -107,7 +107,7 @@ def test_no_operation_begins_without_a_right(
 def test_roles_of_another_administrator_are_named_with_what_gives_them_to_this_one(
     resident: Tenant, second_server: DatabaseServer, superuser: psycopg.Connection
 ) -> None:
-    """After a change of administrator, on PostgreSQL 16 and newer."""
+    """This happens after a change of administrator, on PostgreSQL 16 and newer."""
     superuser.execute("CREATE ROLE successor LOGIN CREATEDB CREATEROLE PASSWORD 'p'")
     superuser.execute("GRANT pg_signal_backend, pg_monitor TO successor")
     superuser.execute("GRANT CONNECT ON DATABASE postgres TO successor")

@@ -1,6 +1,6 @@
-"""A tenant's whole life on a PostgreSQL 15 that has the manual's roles and no others (`make external`).
+"""A tenant's whole life on a PostgreSQL 15 that has only the manual's roles (`make external`).
 
-Nothing here is a superuser but the tests themselves, who look at what came out.
+Only the tests themselves are superusers, to inspect the outcome.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def test_the_rest_of_a_tenants_life(
 
 
 def _change_roles(own: OwnServer, server: DatabaseServer) -> None:
-    """The administrator gets another password, and the owner of the tenants' tables too."""
+    """Give the administrator and the owner of the tenants' tables new passwords."""
     with own.as_superuser() as superuser:
         set_password(superuser, ADMINISTRATOR, own.passwords["postgres"])
     server_register(name="own", admin_url=own.url(password=own.passwords["postgres"]))
@@ -150,7 +150,7 @@ def _change_roles(own: OwnServer, server: DatabaseServer) -> None:
 
 
 def test_the_control_database_is_set_up_on_it_and_customers_live_there(own: OwnServer, tmp_path: Path) -> None:
-    """By the commands of the manual, in processes that know this server alone."""
+    """Use the manual's commands, in processes that know only this server."""
     environment = {
         "DATABASE_URL": own.url(APP, CONTROL_DATABASE),
         "SECRET_KEY": secrets.token_urlsafe(48),

@@ -1,4 +1,4 @@
-"""Marks in a server's log."""
+"""Restore points in a server's WAL."""
 
 from __future__ import annotations
 

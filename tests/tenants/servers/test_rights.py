@@ -64,7 +64,7 @@ CONTROL = {
 
 @pytest.fixture(scope="module")
 def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the manual's roles that is registered nowhere."""
+    """A server with the manual's roles that is not registered."""
     with second_postgres(tmp_path_factory.mktemp("bare")) as url:
         yield url
 
@@ -127,11 +127,11 @@ def registered(bare_server: str) -> Iterator[DatabaseServer]:
 
 @pytest.mark.parametrize("taken", [*NEEDED, *USEFUL])
 def test_setup_and_status_report_each_missing_right(registered: DatabaseServer, taken: str) -> None:
-    """And by what needs it: below, and in test_recovery_rights.py."""
+    """Operations that need the right report it too: see below, and test_recovery_rights.py."""
     right, grant = {**NEEDED, **USEFUL}[taken]
     said = f"Its administrator lacks {right}. As a superuser there, run: {grant}"
     with without(registered.admin_url, "postgres", taken, grant):
-        # Without what is needed set-up does not go on with that server, so it says it in other words.
+        # Without the rights that it needs, set-up does not continue with that server, so its message differs.
         assert right in (told := call_setup()) and grant in told
         [status] = cluster_statuses(server_name="half")
         assert said in status.problems
@@ -185,14 +185,14 @@ def test_the_manual_shows_the_file_that_makes_the_roles() -> None:
 
 
 def call_setup() -> str:
-    """Return what set-up complains of, on stderr."""
+    """Return what set-up reports on stderr."""
     complaints = io.StringIO()
     call_command("control_setup", stdout=io.StringIO(), stderr=complaints)
     return complaints.getvalue()
 
 
 def test_no_session_of_the_product_can_become_more_than_its_role(tenant: Tenant) -> None:
-    """Whoever makes one of them run code gets what the role has, whatever SET ROLE or RESET ROLE is tried."""
+    """Anyone who makes a session run code gets only its role's rights, whatever SET ROLE or RESET ROLE they try."""
     assert tenant.server is not None
     own, owner = parse_location(tenant.database_url), owner_url(tenant.server, database_of(tenant))
     may_become = {
@@ -201,7 +201,7 @@ def test_no_session_of_the_product_can_become_more_than_its_role(tenant: Tenant)
         settings_url("default"): {APP},
         settings_url("control-owner"): {CONTROL_OWNER},
     }
-    # Those of PostgreSQL's own that give no power over data.
+    # PostgreSQL's own roles that give no power over data.
     harmless = ["pg_database_owner", "pg_use_reserved_connections"]
     query = "SELECT rolname FROM pg_roles WHERE pg_has_role(session_user, oid, 'MEMBER') AND rolname <> ALL(%s)"
     for url, expected in may_become.items():

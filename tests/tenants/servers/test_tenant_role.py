@@ -1,4 +1,4 @@
-"""Whoever has the password of a tenant's role can hurt that tenant's database, and no other's; and status tells."""
+"""Someone with a tenant's password can harm only that tenant's database, and `tenant status` reports it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tenants.servers.session import ServerSession, parse_location
 from tests.support.tenant_fixtures import MakeTenant
 from tests.tenants.support.filled import add_run
 
-# All that every role of a server may read in its shared catalogs and statistics, one text a row.
+# Everything that any role may read in a server's shared catalogs and statistics, one text per row.
 VISIBLE = """
 SELECT datname || coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database
 UNION ALL SELECT rolname || coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles
@@ -44,12 +44,12 @@ def health_of(tenant: Tenant) -> TenantHealth:
 
 
 def as_role(tenant: Tenant) -> psycopg.Connection:
-    """What someone with the role's password can do, without our Python code."""
+    """Connect as someone with the role's password, without our Python code."""
     return psycopg.connect(tenant.database_url, autocommit=True)
 
 
 def assert_unharmed(neighbour: Tenant, folder: Path) -> None:
-    """Check that another tenant and the control database work, from new connections on."""
+    """Check that another tenant and the control database work with new connections."""
     connections[CONTROL].close()
     add_run(neighbour)
     with tenant_context(neighbour) as alias:
@@ -63,7 +63,7 @@ def assert_unharmed(neighbour: Tenant, folder: Path) -> None:
 
 @contextmanager
 def connected_often(tenant: Tenant, attempts: int) -> Iterator[int]:
-    """Try to connect so often as the tenant's role; yield how many connections that gave."""
+    """Open this many connections as the tenant's role; yield how many succeeded."""
     with ExitStack() as stack:
         opened = 0
         for _ in range(attempts):
@@ -83,7 +83,7 @@ def test_five_hundred_connections(tenant_pair: tuple[Tenant, Tenant], tmp_path: 
         health = health_of(tenant)
         assert health.reachable is False and health.problem is not None
         assert "too many connections for role" in health.problem
-        # Its database can still be entered by those who must.
+        # Those who must can still enter its database.
         assert health.large_objects == 0
         tenant_rotate(tenant_id=tenant.id, grace_s=0)
         assert health_of(tenant).problem is None
@@ -119,7 +119,7 @@ def test_a_password_of_its_own(tenant_pair: tuple[Tenant, Tenant], tmp_path: Pat
     ],
 )
 def test_what_takes_from_all_or_hides_data_is_not_for_it(tenant: Tenant, call: str) -> None:
-    """Advisory locks of all databases stand in one table; large objects stand in none of ours."""
+    """Advisory locks of all databases share one table; large objects are in none of our tables."""
     with as_role(tenant) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(f"SELECT {call}".encode())
 
@@ -130,7 +130,7 @@ def test_a_prepared_transaction_that_holds_locks(tenant_pair: tuple[Tenant, Tena
         connection.execute("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE")
         connection.execute("PREPARE TRANSACTION 'foreign-1'")
     assert_unharmed(neighbour, tmp_path)
-    assert health_of(tenant).role_changes == ["it has prepared transactions (1)"]
+    assert health_of(tenant).role_changes == ["The role has prepared transactions (1)."]
     tenant_rotate(tenant_id=tenant.id)
     with tenant_context(tenant) as alias:
         assert not Run.objects.using(alias).exists()
@@ -139,15 +139,24 @@ def test_a_prepared_transaction_that_holds_locks(tenant_pair: tuple[Tenant, Tena
 @pytest.mark.parametrize(
     ("statement", "change"),
     [
-        ("ALTER ROLE CURRENT_USER SET statement_timeout = 0", "it has set statement_timeout=0"),
-        ("ALTER ROLE CURRENT_USER SET search_path = evil", "it has set search_path=evil"),
-        ("ALTER ROLE CURRENT_USER SET role = seo_gen_tenant", "it has set role=seo_gen_tenant"),
-        ("ALTER ROLE CURRENT_USER SET statement_timeout = '1ms'", "it has set statement_timeout=1ms"),
+        (
+            "ALTER ROLE CURRENT_USER SET statement_timeout = 0",
+            "The role has an unexpected setting: statement_timeout=0.",
+        ),
+        ("ALTER ROLE CURRENT_USER SET search_path = evil", "The role has an unexpected setting: search_path=evil."),
+        (
+            "ALTER ROLE CURRENT_USER SET role = seo_gen_tenant",
+            "The role has an unexpected setting: role=seo_gen_tenant.",
+        ),
+        (
+            "ALTER ROLE CURRENT_USER SET statement_timeout = '1ms'",
+            "The role has an unexpected setting: statement_timeout=1ms.",
+        ),
         (
             "ALTER ROLE CURRENT_USER SET default_transaction_read_only = on",
-            "it has set default_transaction_read_only=on",
+            "The role has an unexpected setting: default_transaction_read_only=on.",
         ),
-        ("ALTER ROLE CURRENT_USER RESET ALL", "the setting lock_timeout=60000ms is missing"),
+        ("ALTER ROLE CURRENT_USER RESET ALL", "The role lacks the setting lock_timeout=60000ms."),
     ],
 )
 def test_defaults_of_its_own(tenant_pair: tuple[Tenant, Tenant], tmp_path: Path, statement: str, change: str) -> None:
@@ -193,7 +202,7 @@ def test_what_only_an_administrator_may(tenant: Tenant, statement: str) -> None:
 
 
 def test_it_reads_the_name_of_no_other_tenant(make_tenant: MakeTenant) -> None:
-    """Neither in the shared catalogs nor in what they show of the other tenant's running sessions."""
+    """Neither the shared catalogs nor the other tenant's running sessions show the name."""
     tenant, neighbour = make_tenant(), make_tenant(name="Quite Unmistakable", tenant_id="quite-unmistakable")
     server = DatabaseServer.objects.get(pk="main")
     with (

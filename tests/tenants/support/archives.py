@@ -1,4 +1,4 @@
-"""Servers whose log is archived, what was committed on them when, and what recoveries leave behind."""
+"""Servers whose WAL is archived, what was committed on them and when, and what recoveries leave behind."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tenants.models import BaseBackup, DatabaseServer, database_prefix
 from tenants.pitr.recover_server import Target, recovered_server
 from tenants.pitr.scratch_server import home
 from tenants.servers.session import ServerSession
+from tests.support import preloaded
 from tests.support.servers import second_postgres
 from tests.support.superuser import superuser_url
 
@@ -28,7 +29,7 @@ ARCHIVING = "archive_mode=on summarize_wal=on"
 
 @contextmanager
 def archived_postgres(folder: Path, name: str) -> Iterator[DatabaseServer]:
-    """Run a server of its own that archives, registered under that name."""
+    """Run a server that archives its WAL, registered under that name."""
     with second_postgres(folder, ARCHIVING) as url:
         server = server_register(name=name, admin_url=url)
         server.wal_archive = str(folder / "postgres" / "wal")
@@ -51,7 +52,7 @@ def connected(server: DatabaseServer, database: str = "postgres") -> psycopg.Con
 
 
 def new_database(server: DatabaseServer) -> str:
-    """Create a database with an empty table `rows`, and return its name."""
+    """Create a database with an empty table `rows`; return its name."""
     name = f"history_{uuid4().hex[:8]}"
     with connected(server) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -79,13 +80,13 @@ def rows_of(server: DatabaseServer, database: str) -> list[str]:
 
 
 def rows_at(server: DatabaseServer, target: Target, database: str) -> list[str]:
-    """Return the rows that the database held at the target."""
+    """Return the rows that the database contained at the target."""
     with recovered_server(server, target, work=str(uuid4()), database=database) as recovered:
         return rows_of(recovered, database)
 
 
 def switch(server: DatabaseServer) -> str:
-    """Fill a segment of the log with a commit, and return its name when it is archived."""
+    """Fill a segment of the WAL with a commit; return its name once it is archived."""
     with ServerSession(server, database_prefix()) as server_session:
         server_session.heartbeat()
         name = server_session.switch_wal()
@@ -94,16 +95,16 @@ def switch(server: DatabaseServer) -> str:
 
 
 def remains() -> list[str]:
-    """Return what recoveries have left: folders and processes."""
+    """Return the folders and processes that recoveries have left behind."""
     folders = [path.name for path in home().iterdir()] if home().exists() else []
     return folders + [str(found.pid) for found, _mark in process.marked(f"{home()}|")]
 
 
 @contextmanager
 def program(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run Python code with our settings beside the block; it is killed at the end."""
+    """Run Python code with our settings for the duration of the block; kill it at the end."""
     command = [sys.executable, "-c", f"import django, os, signal, sys\ndjango.setup()\n{code}", *arguments]
-    running = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = preloaded.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with running:
         try:
             yield running

@@ -1,4 +1,4 @@
-"""Strings that must not be found anywhere once their tenant is erased; and where to look for them, byte by byte."""
+"""Strings that must not be found anywhere once their tenant is erased, and where to search for them, byte by byte."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from celery import current_app
 from django.conf import settings
 from psycopg import sql
 
+from runs import turns
 from runs.messages.sending import send_wake_up
 from tenants.files import tenant_storage
 from tenants.models import DatabaseServer, Tenant
@@ -24,20 +25,27 @@ COLUMNS = """
 SELECT c.table_name, c.column_name, c.data_type
   FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
  WHERE c.table_schema = 'public' AND t.table_type = 'BASE TABLE' AND c.data_type IN ('text', 'jsonb')
-   AND c.table_name IN ('runs', 'steps', 'artifacts', 'prompts')
+   AND c.table_name IN ('runs', 'steps', 'calls', 'artifacts', 'prompts', 'step_overrides')
  ORDER BY 1, 2
 """
-# What a constraint leaves no room in.
-CONSTRAINED = {("runs", "status"), ("steps", "status")}
+# Columns whose constraints leave no room for the string.
+CONSTRAINED = {
+    ("runs", "status"),
+    ("runs", "pause_cause"),
+    ("steps", "status"),
+    ("steps", "on_truncation"),
+    ("calls", "status"),
+    ("step_overrides", "model_class"),
+}
 
 
 def canary() -> str:
-    """Return a string that is nowhere else; short, so that nothing compresses it away."""
+    """Return a string that occurs nowhere else, too short to be compressed."""
     return f"canary{uuid4().hex[:16]}"
 
 
 def fill_columns(tenant: Tenant, text: str) -> None:
-    """Put it into every text and JSON column of every row of the tenant's contents."""
+    """Put the string into every text and JSON column of every row of the tenant's contents."""
     with as_superuser(tenant) as connection:
         columns = {(table, column): kind for table, column, kind in connection.execute(COLUMNS).fetchall()}
         assert len(columns) > 20
@@ -52,7 +60,7 @@ def fill_columns(tenant: Tenant, text: str) -> None:
 
 
 def add_files(tenant: Tenant, text: str) -> None:
-    """Files that rows refer to or not, kept and unfinished ones, and former versions where the storage keeps them."""
+    """Add files with and without rows, kept and unfinished ones, and older versions if the storage keeps them."""
     prefix = tenant_storage.prefix_of(tenant.id)
     for name in (f"{text}/a.md", f".kept/{uuid4()}/{text}.md", "b.md"):
         for version in ("old", "new"):
@@ -60,22 +68,31 @@ def add_files(tenant: Tenant, text: str) -> None:
 
 
 def add_messages(*texts: tuple[Tenant, str]) -> None:
-    """Of each tenant one that waits, and one that a worker has taken and not answered for; nothing else is left."""
+    """Queue two messages for each tenant, one of them taken by a worker but not acknowledged; remove all others."""
     current_app.control.purge()
     connection: Any = current_app.connection_for_read()
     queue = connection.SimpleQueue(current_app.conf.task_default_queue)
     for tenant, text in texts:
         send_wake_up(tenant.id, uuid4(), f"{text}-taken")
         assert f"{text}-taken" in str(queue.get(timeout=10).headers)
-    # The broker keeps them until they are answered for; a process that was killed never does.
+    # The broker keeps them until they are acknowledged, which a killed process never does.
     queue.consumer.channel.qos._delivered.clear()
     connection.transport.cycle.close()
     for tenant, text in texts:
         send_wake_up(tenant.id, uuid4(), f"{text}-waiting")
 
 
+def add_turns(tenant: Tenant, text: str) -> None:
+    """Add two steps to the queue for turns, one of them in flight, and a delayed one."""
+    steps = [turns.Waiting(tenant.id, str(uuid4()), f"{text}-{number}", f"openai/{text}") for number in range(3)]
+    turns.enqueue(steps[0])
+    turns.enqueue(steps[1])
+    turns.enqueue(steps[2], delay_s=3600)
+    assert turns.take().turn is not None
+
+
 def found_in_files(folder: Path, text: str) -> list[Path]:
-    """Return the files whose bytes hold the text, in any encoding of ASCII; nothing is left out."""
+    """Return all files whose bytes contain the text in any ASCII-compatible encoding."""
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and _holds(path, text.encode())]
 
 
@@ -86,12 +103,12 @@ def _holds(path: Path, needle: bytes) -> bool:
                 return False
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 return content.find(needle) >= 0
-    except (FileNotFoundError, ValueError):  # the server removed it, or cut it, meanwhile
+    except (FileNotFoundError, ValueError):  # the server has removed or truncated it meanwhile
         return False
 
 
 def found_in_databases(server: DatabaseServer, text: str) -> list[str]:
-    """Return "database.table" of every table with a row that holds the text, in every database of the server."""
+    """Return "database.table" for every table with a row that contains the text, in every database of the server."""
     found = []
     with psycopg.connect(server.admin_url) as connection:
         names = [row[0] for row in connection.execute("SELECT datname FROM pg_database WHERE datallowconn")]
@@ -110,7 +127,7 @@ def _tables_with(connection: psycopg.Connection, text: str) -> Iterator[str]:
 
 
 def found_in_redis(text: str) -> list[str]:
-    """Return the keys, of broker and cache, that hold the text in name or value."""
+    """Return the broker's and the cache's keys that contain the text in their name or value."""
     found = []
     for url in {settings.CELERY_BROKER_URL, settings.CACHES["default"]["LOCATION"]}:
         client = redis.Redis.from_url(url)
@@ -132,7 +149,7 @@ def _value(client: Any, key: bytes) -> object:
 
 
 def found_in_bucket(client: Any, bucket: str, text: str) -> list[str]:
-    """Return the versions of objects whose name or content holds the text."""
+    """Return the versions of objects whose name or content contains the text."""
     found = []
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
         for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:

@@ -1,4 +1,4 @@
-"""What there is of tenants on the main server, and ids that nobody has."""
+"""The tenants' objects on the main server, and ids that no tenant has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tenants.models import DatabaseServer, database_prefix
 
 
 def tenants_objects(name: str = "[0-9a-f]{16}") -> list[str]:
-    """Return the databases and roles of tenants on the main server, or the database and the role of that name."""
+    """Return the tenants' databases and roles on the main server, or the database and the role with that name."""
     query = """
         SELECT datname FROM pg_database WHERE datname ~ %(name)s
         UNION ALL

@@ -1,4 +1,4 @@
-"""Erasures in tests: what other tests must not meet is removed, and the ledger changed as no product may."""
+"""Erasures in tests: remove what other tests must not find, and change the ledger as no product code may."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.audit.audited import as_superuser
 
 
 def forget_erasure(row: Erasure) -> None:
-    """Remove the tombstone; ledger and archived log stay, since the control log says that there are any."""
+    """Remove the tombstone. Ledger and archived log stay, since the control log says that they exist."""
     Tenant.objects.filter(pk=row.tenant_id).delete()
 
 
 def forge(row: Erasure, change: LiteralString, *values: object) -> None:
-    """Change a row of the ledger past its guards ("phase = %s"), as its server's administrator can."""
+    """Change a row of the ledger, bypassing its guards ("phase = %s"), as the server's administrator can."""
     with as_superuser() as connection:
         connection.execute("ALTER TABLE erasures DISABLE TRIGGER freeze_erasure")
         connection.execute("UPDATE erasures SET " + change + " WHERE operation_id = %s", [*values, row.pk])

@@ -1,4 +1,4 @@
-"""Tenants with something in them, and everything that a backup must give back of it."""
+"""Tenants with data, and everything that a backup must restore."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from django.db import transaction
 from audit.log.entries import record
 from prompts.models import Prompt
 from runs import storage
-from runs.models import Artifact, Run, RunStatus, Step, StepStatus
+from runs.models import Artifact, Call, CallStatus, Run, RunStatus, Step, StepOverride, StepStatus
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
 from tests.support.superuser import superuser_url
 from tests.tenants.support.fleets import as_owner, catalog_of
 
-TABLES = ("runs", "steps", "artifacts", "prompts", "audit_logs", "audit_chain_heads", "tenant_identity")
-# Text that a careless loader would trip over: what COPY escapes, what psql takes for commands, quotes, other scripts.
+TABLES = (
+    *("runs", "steps", "calls", "spending", "artifacts", "prompts", "step_overrides"),
+    *("audit_logs", "audit_chain_heads", "tenant_identity"),
+)
+# Text on which a careless loader would stumble: what COPY escapes, what psql takes for commands, quotes, other scripts.
 AWKWARD = "a\tb\nc\\d\r\\. \\! echo\n\\.\n'\"$$ $1 é 記事 😀"
 
 
@@ -31,7 +34,7 @@ def add_run(tenant: Tenant, *, status: str = RunStatus.COMPLETED, text: str = AW
         run = Run.objects.using(alias).create(status=status, current_step="draft", config={"keyword": text})
         output = storage.write(storage.output_path(run.pk, "draft"), text.encode())
         file = storage.write(storage.artifact_path(run.pk, "draft", "draft.md"), f"# {text}".encode())
-        Step.objects.using(alias).create(
+        step = Step.objects.using(alias).create(
             run=run,
             step="draft",
             status=StepStatus.COMPLETED if status == RunStatus.COMPLETED else StepStatus.RUNNING,
@@ -47,6 +50,19 @@ def add_run(tenant: Tenant, *, status: str = RunStatus.COMPLETED, text: str = AW
             metrics={"size_bytes": output.size_bytes},
             lease_token=1,
         )
+        Call.objects.using(alias).create(
+            run=run,
+            step=step,
+            version=1,
+            attempt=1,
+            lease_token=1,
+            llm_provider="openai",
+            llm_model="m",
+            status=CallStatus.SETTLED,
+            token_usage={"input": 1000, "output": 500},
+            max_input_tokens=1000,
+            max_output_tokens=500,
+        )
         Artifact.objects.using(alias).create(
             run=run,
             step="draft",
@@ -55,12 +71,13 @@ def add_run(tenant: Tenant, *, status: str = RunStatus.COMPLETED, text: str = AW
             digest=file.digest,
             metadata={"size_bytes": file.size_bytes},
         )
+        StepOverride.objects.using(alias).get_or_create(step="draft", defaults={"llm_provider": "local"})
         record(using=alias, action="run.create", resource_type="run", resource_id=str(run.pk))
     return uuid.UUID(str(run.pk))
 
 
 def rows_of(tenant: Tenant) -> dict[str, list[str]]:
-    """Return every row of every table, and of the view, as text."""
+    """Return every row of every table and of the view, as text."""
     with as_owner(tenant) as connection:
         [(has_view,)] = connection.execute("SELECT to_regclass('run_costs') IS NOT NULL").fetchall()
         return {
@@ -70,7 +87,7 @@ def rows_of(tenant: Tenant) -> dict[str, list[str]]:
 
 
 def everything_of(tenant: Tenant) -> dict[str, object]:
-    """Return rows, view, schema with triggers and grants, sequences, files with their digests."""
+    """Return rows, view, schema with triggers and grants, sequences, and files with their digests."""
     with as_owner(tenant) as connection:
         sequences = connection.execute(
             "SELECT sequencename, coalesce(last_value, 0) FROM pg_sequences ORDER BY 1"
@@ -88,7 +105,7 @@ def files_of(tenant: Tenant) -> dict[str, str]:
 
 
 def without_audit(everything: dict[str, object]) -> dict[str, object]:
-    """Leave out what a restore itself adds: its entry in the audit log, and so the chain's head."""
+    """Return the state without what a restore itself adds: its audit entry, and the new head of the chain."""
     rows = everything["rows"]
     assert isinstance(rows, dict)
     left = {table: lines for table, lines in rows.items() if not table.startswith("audit_")}
@@ -104,10 +121,11 @@ def as_superuser(tenant: Tenant) -> Iterator[psycopg.Connection]:
 
 
 def destroy_rows(tenant: Tenant) -> None:
-    """Do what an operator fears: empty the tables, drop the view, take a trigger away."""
+    """Do what operators fear: empty the tables, and drop the view and a trigger."""
     with as_superuser(tenant) as connection:
         connection.execute("DROP VIEW run_costs")
         connection.execute("DROP TRIGGER touch_run ON runs")
         connection.execute("DELETE FROM artifacts")
+        connection.execute("DELETE FROM calls")
         connection.execute("DELETE FROM steps")
         connection.execute("DELETE FROM runs")

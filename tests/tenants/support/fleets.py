@@ -1,4 +1,4 @@
-"""Several tenants at once, what state their databases are in, and programs that die while they migrate them."""
+"""Fleets of tenants, the state of their databases, and programs that die while migrating them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ORDER BY 1, 2, 4
 
 @contextmanager
 def as_owner(tenant: Tenant) -> Iterator[psycopg.Connection]:
-    """A transaction in the tenant's database as the owner of its tables; committed at the end."""
+    """Open a transaction in the tenant's database as the owner of its tables; it is committed at the end."""
     assert tenant.server is not None
     with psycopg.connect(owner_url(tenant.server, database_of(tenant))) as connection:
         yield connection
@@ -66,7 +66,7 @@ def history_of(tenant: Tenant) -> History:
 
 
 def leftovers(server_name: str = "main") -> list[str]:
-    """Return the prepared transactions and the scratch databases on a server: there should be none."""
+    """Return the prepared transactions and scratch databases on a server; there should be none."""
     query = """
         SELECT gid FROM pg_prepared_xacts
         UNION ALL
@@ -77,12 +77,12 @@ def leftovers(server_name: str = "main") -> list[str]:
 
 
 def batch() -> MigrationBatch:
-    """Return the newest one."""
+    """Return the newest batch."""
     return MigrationBatch.objects.order_by("-started_at")[0]
 
 
 def migrate_and_die(release: NextRelease, phase: str, done: int) -> None:
-    """Migrate all tenants to that release in a process of its own, and `kill -9` it when `done` of a phase are done."""
+    """Migrate all tenants to that release in a separate process; `kill -9` it when `done` items of a phase are done."""
     with forked(_migrate_and_die, release, phase, done) as (process, heard):
         process.join()
         problem = heard.recv() if process.exitcode != -signal.SIGKILL and heard.poll() else ""

@@ -1,4 +1,4 @@
-"""Processes that die the hard way at a chosen step of an operation on a tenant."""
+"""Processes that are killed at a chosen step of an operation on a tenant."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.forked import forked
 
 
 def die_at(step: str, service: str, **keywords: Any) -> None:
-    """Call the service in a process of its own, and `kill -9` it at the step."""
+    """Call the service in a separate process, and `kill -9` it at the step."""
     with forked(_call_and_die, step, service, keywords) as (process, heard):
         process.join()
         problem = heard.recv() if process.exitcode != -signal.SIGKILL and heard.poll() else ""
@@ -27,7 +27,7 @@ def die_at(step: str, service: str, **keywords: Any) -> None:
 
 @contextmanager
 def begun(service: str, **keywords: Any) -> Iterator[ForkServerProcess]:
-    """Yield a process that has begun with the service; it is killed at the end at the latest."""
+    """Yield a process that has started the service; kill it at the end of the block."""
     with forked(_call_and_say, service, keywords) as (process, heard):
         assert heard.recv() == "begun"
         yield process
@@ -46,7 +46,7 @@ def _call_and_die(said: Connection, step: str, service: str, keywords: dict[str,
 
 
 def _call_and_say(said: Connection, service: str, keywords: dict[str, Any]) -> None:
-    """Say that it has begun, and go on."""
+    """Report the start, then continue."""
     begun: list[Progress] = []
 
     def say(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL servers like those of operators: of any version, with the roles of docs/configuration.md and no others."""
+"""PostgreSQL servers like operators' own: of any version, with only the roles of docs/configuration.md."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ archive_command = 'test ! -f "{archive}/%f" && cp "%p" "{archive}/%f"'
 
 @dataclass(frozen=True)
 class OwnServer:
-    """One that runs; its log is archived in `archive`."""
+    """A running server; its WAL is archived in `archive`."""
 
     data: Path
     archive: Path
@@ -47,7 +47,7 @@ class OwnServer:
         return f"postgresql://{role}:{password or self.passwords[role]}@127.0.0.1:{self.port}/{database}"
 
     def as_superuser(self, database: str = "postgres", role: str = SUPERUSER) -> psycopg.Connection:
-        """Return a session (autocommit) that no session of the product has."""
+        """Return a superuser's session (autocommit), which the product never has."""
         url = self.url(role, database, self.passwords[SUPERUSER])
         return psycopg.connect(url, autocommit=True)
 
@@ -56,7 +56,7 @@ class OwnServer:
 def own_server(
     folder: Path, binaries: Path, *, script: str = "", settings: str = "", initdb: Sequence[str] = ()
 ) -> Iterator[OwnServer]:
-    """Run a server from these programs in `folder`, on which its superuser has run `script` (psql)."""
+    """Run a server from these programs in `folder`; its superuser has run `script` with psql."""
     account = system_user.ensure_account() if system_user.needed() else None
     identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
     data, archive, key = folder / "data", folder / "archive", folder / "password"
@@ -91,12 +91,12 @@ def own_server(
 
 
 def manual_script() -> str:
-    """Return what the manual has an operator run as the superuser; a test holds that it shows this file."""
+    """Return the script that the manual tells operators to run as the superuser; a test ensures that the two agree."""
     return ROLES.read_text()
 
 
 def with_passwords(script: str) -> tuple[str, dict[str, str]]:
-    """Return the script with passwords for the roles that it makes, and those, the superuser's included."""
+    """Return the script with passwords for the roles that it creates, and the passwords, the superuser's included."""
     made = sorted(set(re.findall(r"^ALTER ROLE (\w+) LOGIN", script, re.MULTILINE)))
     passwords = {role: secrets.token_hex(8) for role in made}
     given = "".join(f"ALTER ROLE {role} PASSWORD '{password}';\n" for role, password in passwords.items())

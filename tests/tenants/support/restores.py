@@ -1,4 +1,4 @@
-"""What a restore leaves: a whole chain, and nothing that was only there meanwhile."""
+"""What a restore leaves: an intact chain, and nothing that was needed only during the restore."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def chain_is_whole(tenant: Tenant) -> bool:
 
 
 def scratch_things(server_url: str) -> list[str]:
-    """Return databases and roles that only exist while something is being restored."""
+    """Return the databases and roles that exist only during a restore."""
     pattern = r"_(restore|check)_"
     with psycopg.connect(server_url) as connection:
         query = "SELECT datname FROM pg_database UNION ALL SELECT rolname FROM pg_roles"

@@ -1,4 +1,4 @@
-"""The specification's tables, written down from its text: what both kinds of database must hold, and may exceed.
+"""The specification's tables, transcribed from its text: the minimum that both kinds of database must contain.
 
 Types are those of `format_type`. `TIMESTAMP` is `timestamp with time zone` everywhere (docs/adr/0001).
 """

@@ -1,4 +1,4 @@
-"""A bundle from anybody is examined to its end, in pieces, before anything is made of it."""
+"""A bundle from a stranger is examined to its end, in pieces, before anything is created from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Write = Callable[[tarfile.TarFile], None]
 
 
 def archive(write: Write, mode: str = "w") -> bytes:
-    """Return a tar archive as the function fills it."""
+    """Return the bytes of a tar file that `write` has filled."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode=mode) as made:  # type: ignore[call-overload]
         write(made)
@@ -38,7 +38,7 @@ def archive(write: Write, mode: str = "w") -> bytes:
 
 
 def sparse(name: str, size: int) -> bytes:
-    """Return a member in GNU's sparse form: one byte that claims to be `size` of them."""
+    """Return a member in GNU's sparse format: one byte that claims to be `size` bytes."""
     header = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
     header[124:136] = b"%011o\0" % 1
     header[156:157] = tarfile.GNUTYPE_SPARSE
@@ -77,30 +77,33 @@ NAME = "11111111-1111-4111-8111-111111111111/draft/output.json"
 STORAGES: dict[str, tuple[Callable[[], bytes], str]] = {
     "symlink": (
         lambda: archive(lambda made: add(made, NAME, type=tarfile.SYMTYPE, linkname="/etc/passwd")),
-        f"The tar file contains '{NAME}', which is not a file of a tenant",
+        f"The tar file contains '{NAME}', which is not a tenant's file",
     ),
     "hard link": (
         lambda: archive(lambda made: add(made, NAME, type=tarfile.LNKTYPE, linkname="/etc/passwd")),
-        "which is not a file of a tenant",
+        "which is not a tenant's file",
     ),
     "device": (
         lambda: archive(lambda made: add(made, NAME, type=tarfile.CHRTYPE, devmajor=1, devminor=5)),
-        "which is not a file of a tenant",
+        "which is not a tenant's file",
     ),
-    "fifo": (lambda: archive(lambda made: add(made, NAME, type=tarfile.FIFOTYPE)), "which is not a file of a tenant"),
-    "folder": (lambda: archive(lambda made: add(made, "x", type=tarfile.DIRTYPE)), "which is not a file of a tenant"),
-    "sparse file": (lambda: sparse(NAME, 10 * GIGABYTE), f"The tar file contains '{NAME}', which is not a file"),
-    "sparse file by a header": (lambda: sparse_by_header(NAME, 10 * GIGABYTE), "which is not a file of a tenant"),
+    "fifo": (lambda: archive(lambda made: add(made, NAME, type=tarfile.FIFOTYPE)), "which is not a tenant's file"),
+    "folder": (lambda: archive(lambda made: add(made, "x", type=tarfile.DIRTYPE)), "which is not a tenant's file"),
+    "sparse file": (
+        lambda: sparse(NAME, 10 * GIGABYTE),
+        f"The tar file contains '{NAME}', which is not a tenant's file",
+    ),
+    "sparse file by a header": (lambda: sparse_by_header(NAME, 10 * GIGABYTE), "which is not a tenant's file"),
     "absolute name": (
         lambda: archive(lambda made: add(made, "/etc/passwd", b"x")),
-        "'/etc/passwd', which is not a file",
+        "'/etc/passwd', which is not a tenant's file",
     ),
-    "name that leads out": (lambda: archive(lambda made: add(made, "a/../../b", b"x")), "which is not a file"),
+    "name that leads out": (lambda: archive(lambda made: add(made, "a/../../b", b"x")), "which is not a tenant's file"),
     "name twice": (
         lambda: archive(twice),
         f"The tar file contains '{NAME}' twice",
     ),
-    "long name": (long_name, "which is not a file of a tenant"),
+    "long name": (long_name, "which is not a tenant's file"),
     "100,000 files": (lambda: archive(many), "The tar file contains more files than its manifest allows (10002)"),
     "no archive": (lambda: b"x" * 5000, "The tar file is damaged: ReadError"),
 }
@@ -119,7 +122,7 @@ def refusal_of(file: Path, new_id: str) -> str:
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The parts of a whole bundle, of a tenant with a run."""
+    """The parts of an intact bundle of a tenant with a run."""
     tenant = tenant_create(name="moving out")
     add_run(tenant)
     try:
@@ -143,13 +146,13 @@ def test_intact_bundle_is_imported_with_its_files(parts: dict[str, bytes], tmp_p
 
 
 def members(parts: dict[str, bytes], file: Path) -> list[tuple[str, bytes]]:
-    """Return a bundle's members with a manifest that fits them."""
+    """Return a bundle's members with a matching manifest."""
     with tarfile.open(bundle(parts, file)) as made:
         return [(name, made.extractfile(name).read()) for name in BUNDLE_PARTS]  # type: ignore[union-attr]
 
 
 def unended(members: Sequence[tuple[str, bytes]], file: Path) -> bytes:
-    """Return an archive of the members without the blocks that end one, and what fills the last record up."""
+    """Return a tar file of the members without its end-of-file blocks and padding."""
     with tarfile.open(file, "w") as made:
         for name, content in members:
             add(made, name, content)
@@ -170,16 +173,16 @@ def test_part_that_is_not_a_regular_file_is_refused(
                 add(made, name, type=kind, linkname="/etc/passwd")
             else:
                 add(made, name, content)
-    assert f"The tar file contains '{part}', which is not a file of a tenant" in refusal_of(file, "never")
+    assert f"The tar file contains '{part}', which is not a tenant's file" in refusal_of(file, "never")
 
 
 @pytest.mark.parametrize("part", BUNDLE_PARTS)
 def test_a_sparse_part_is_refused_unread(parts: dict[str, bytes], tmp_path: Path, part: str) -> None:
-    """It would take up no place in the bundle, and ten gigabytes where it is read."""
+    """Such a part takes almost no space in the bundle, but ten gigabytes when it is read."""
     before = itertools.takewhile(lambda member: member[0] != part, members(parts, tmp_path / "whole"))
     file = tmp_path / "forged"
     file.write_bytes(unended(list(before), file) + sparse(part, 10 * GIGABYTE))
-    assert f"The tar file contains '{part}', which is not a file of a tenant" in refusal_of(file, "never")
+    assert f"The tar file contains '{part}', which is not a tenant's file" in refusal_of(file, "never")
 
 
 def test_duplicate_and_extra_parts_are_refused(parts: dict[str, bytes], tmp_path: Path) -> None:
@@ -205,7 +208,7 @@ def test_many_parts_are_refused_at_the_first_unknown_one(parts: dict[str, bytes]
 
 
 def test_a_part_of_another_size_is_not_read(parts: dict[str, bytes], tmp_path: Path) -> None:
-    """A file with a hole: ten gigabytes that cost nothing, and would take long to read."""
+    """A file with a hole of ten gigabytes costs nothing, but would take long to read."""
     file, size = tmp_path / "forged", 10 * GIGABYTE
     written = unended(members(parts, tmp_path / "whole")[:3], file)
     with file.open("wb") as target:
@@ -228,7 +231,7 @@ def test_a_line_of_the_audit_log_is_bounded(parts: dict[str, bytes], tmp_path: P
 def test_a_large_part_is_read_in_pieces(
     parts: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """Whatever is read of it passes through a tally, which says how large each piece was."""
+    """Everything that is read passes through a tally, which records the size of each piece."""
     large = bytes(LARGE_BYTES)
     content = archive(lambda made: add(made, "large", large)) if part == "storage.tar" else parts[part] + large
     file = bundle({**parts, part: content}, tmp_path / "forged", format="custom")

@@ -1,0 +1,1 @@
+"""The pages of the admin, compared with plain Django's."""

@@ -1,0 +1,115 @@
+"""Two people for what cannot be undone: what the services of all apps call in the transaction of their change.
+
+TWO_PERSON_OPERATIONS names the kinds of operations that need the approval of a second person. The table of approvals
+and the rules are in `tenants.approvals`, which registers itself here: the apps below it must not import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+
+from config.base.errors import SeoGenError
+
+DELETE, EXPORT, COPY_ALL, PRICE = "delete", "export", "prompt-copy-all", "price-by-hand"
+KINDS = (DELETE, EXPORT, COPY_ALL, PRICE)
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Given:
+    """An approval that a person passed, and the id of the request that it was used for, if there is one."""
+
+    approval_id: UUID
+    used_for: UUID | None = None
+
+
+class ApprovalRequired(SeoGenError):
+    """The operation needs the approval of a second person, and none was passed. `arguments` are its exact ones."""
+
+    code = "approval_required"
+
+    def __init__(self, kind: str, tenant_id: str, arguments: Arguments) -> None:
+        super().__init__(
+            _("This (%(kind)s) needs the approval of a second person.") % {"kind": kind},
+            hint=_("Request it with “Set prices” on the model's page.")
+            if kind == PRICE
+            else _(
+                "Request it in the admin, or run the command with --request-approval REASON; once approved, pass"
+                " --approval ID."
+            ),
+        )
+        self.kind, self.tenant_id, self.arguments = kind, tenant_id, arguments
+
+
+_given: ContextVar[Given | None] = ContextVar("approval_given", default=None)
+_wanted: ContextVar[bool] = ContextVar("approval_wanted", default=False)
+_registered: dict[str, str] = {}
+
+
+def register(*, use: str, request: str) -> None:
+    """Register, by their dotted paths, the function that uses an approval and the one that requests it."""
+    _registered.update(use=use, request=request)
+
+
+@contextmanager
+def approval_given(approval_id: UUID | None, *, used_for: UUID | None = None) -> Iterator[None]:
+    """Pass the approval to the services that are called in the block."""
+    token = _given.set(Given(approval_id, used_for) if approval_id else None)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+@contextmanager
+def approval_wanted(wanted: bool) -> Iterator[None]:
+    """Demand an approval in the block whatever the settings say: it is only to be requested."""
+    token = _wanted.set(wanted)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
+def is_demanded(kind: str) -> bool:
+    return _wanted.get() or kind in settings.TWO_PERSON_OPERATIONS
+
+
+def require_approval(kind: str, tenant_id: str, arguments: Arguments) -> None:
+    """Use up the approval of exactly this; do nothing if the settings demand none and none was passed.
+
+    Call this in the control database's transaction that records the operation, so that neither a crash nor a race uses
+    an approval twice. Raises `ApprovalRequired`, or an error that says why the approval does not count.
+    """
+    _decide(kind, tenant_id, arguments, uses=True)
+
+
+def check_approval(kind: str, tenant_id: str, arguments: Arguments) -> None:
+    """Raise what `require_approval` would raise, and use nothing up: before a person is asked to confirm."""
+    _decide(kind, tenant_id, arguments, uses=False)
+
+
+def request_approval(wanted: ApprovalRequired, reason: str, user: Any = None) -> UUID:
+    """Request the approval of what an operator's command, or a `user` of the admin, was refused; return its id."""
+    made: UUID = import_string(_registered["request"])(
+        kind=wanted.kind, tenant_id=wanted.tenant_id, arguments=wanted.arguments, reason=reason, user=user
+    ).pk
+    return made
+
+
+def _decide(kind: str, tenant_id: str, arguments: Arguments, *, uses: bool) -> None:
+    given = _given.get()
+    if given is not None:
+        import_string(_registered["use"])(kind, tenant_id, arguments, given, uses=uses)
+    elif is_demanded(kind):
+        raise ApprovalRequired(kind, tenant_id, arguments)

@@ -1,0 +1,1 @@
+"""The worker's database backend for the control database."""

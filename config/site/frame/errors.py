@@ -1,0 +1,72 @@
+"""The responses of both sites to what cannot be shown: one page each, in words, with a way back.
+
+None of the pages queries a database or needs the request's user, since either may be what failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from http import HTTPStatus
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
+
+from tenants.routing.context import current_tenant_or_none
+from tenants.routing.site_urls import control_url, tenant_url
+
+FAVICON = "config/favicon.svg"
+# A restarted or promoted server is back by then.
+RETRY_AFTER_S = 10
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    title, text = _("This request cannot be understood"), _("Go back and try again.")
+    return error_response(HTTPStatus.BAD_REQUEST, title, text)
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    text = _("Your account may not see or do this. An administrator can give it a role.")
+    return error_response(HTTPStatus.FORBIDDEN, _("Not allowed"), text)
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    text = _("There is nothing at this address. It may have been deleted, or the address may be mistyped.")
+    return error_response(HTTPStatus.NOT_FOUND, _("Page not found"), text)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Handle a server error (Django's `handler500`): an unavailable database is not a bug."""
+    if not isinstance(sys.exc_info()[1], (OperationalError, InterfaceError)):
+        text = _("Something went wrong here. The error was logged; nothing else is known about what was saved.")
+        return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, _("Server error"), text)
+    text = _("The database is unavailable right now; nothing was changed. Try again in a minute.")
+    response = error_response(HTTPStatus.SERVICE_UNAVAILABLE, _("Not available at the moment"), text)
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Refuse a form without a valid token: usually one that was open while its user logged in again elsewhere."""
+    text = _(
+        "This form was opened before you last logged in, so nothing was saved. Go back, reload the page and send it"
+        " again. The browser must accept cookies of this site."
+    )
+    return error_response(HTTPStatus.FORBIDDEN, _("The form has expired"), text)
+
+
+def error_response(status: HTTPStatus, title: str, text: str, hint: str = "") -> HttpResponse:
+    """Return the page, with links to the overviews."""
+    tenant = current_tenant_or_none()
+    context = {
+        "status": status.value,
+        "title": title,
+        "text": text,
+        "hint": hint,
+        "favicon": FAVICON,
+        "control_url": control_url("admin:index"),
+        "tenant_url": tenant_url(tenant.id, "admin:index") if tenant else "",
+        "tenant_id": tenant.id if tenant else "",
+    }
+    return HttpResponse(render_to_string("error.html", context), status=status)

@@ -1,0 +1,39 @@
+"""Template tags of the frame (`{% load seo_gen %}`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.template import RequestContext
+from django.utils.text import capfirst
+
+from config.site.navigation import sidebar
+from runs.models import Run
+
+register = template.Library()
+Part = dict[str, Any]
+
+
+@register.simple_tag(takes_context=True)
+def breadcrumb(context: RequestContext, parts: list[Part]) -> list[Part]:
+    """Return the theme's breadcrumb in the words of the menu, without the app, which the menu does not know.
+
+    Names of rows stay as they are: an id is not a sentence.
+    """
+    entries = {item["link"]: item["title"] for group in sidebar(context["request"]) for item in group["items"]}
+    models = [part for part in parts[1:] if str(part.get("link", "")) in entries]
+    if not models:
+        return [{**part, "title": capfirst(str(part["title"]))} for part in parts[-1:]]
+    known = models[0]
+    rest = parts[parts.index(known) + 1 :]
+    return [
+        {**known, "title": entries[str(known["link"])]},
+        *({**part, "title": name_of(part["title"])} for part in rest),
+    ]
+
+
+def name_of(row: object) -> str:
+    """Return what people call the row: a run by its keyword, others as they name themselves."""
+    keyword = row.config.get("keyword") if isinstance(row, Run) and isinstance(row.config, dict) else None
+    return str(keyword or row)

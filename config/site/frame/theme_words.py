@@ -1,0 +1,46 @@
+"""Texts of django-unfold and Django that have no Japanese of their own, or a wrong one.
+
+Nothing imports this: `make messages` finds the texts here and keeps them in our translation, which Django prefers to
+theirs. Remove a line if the theme changes or translates its text.
+"""
+
+from django.utils.translation import gettext_noop
+
+UNFOLD = (
+    gettext_noop("Filters"),
+    gettext_noop("Apply Filters"),
+    gettext_noop("Type to search"),
+    gettext_noop("No results found"),
+    gettext_noop("Reset filters"),
+    gettext_noop("Select value"),
+    gettext_noop("Select record"),
+    gettext_noop("Select action"),
+    gettext_noop("Select action to run"),
+    gettext_noop("Select all rows"),
+    gettext_noop("Expand row"),
+    gettext_noop("Cancel"),
+    gettext_noop("Submit"),
+    gettext_noop("Welcome back to"),
+    gettext_noop("Forgotten your password or username?"),
+    gettext_noop("You have been successfully logged out from the administration"),
+    gettext_noop("No data"),
+    gettext_noop("Not enough data."),
+    gettext_noop("More actions"),
+    gettext_noop("True"),
+    gettext_noop("False"),
+    gettext_noop("This item will be deleted."),
+    gettext_noop("Click to cancel"),
+    gettext_noop("Go back"),
+    gettext_noop("Previous"),
+    gettext_noop("Next"),
+    gettext_noop("General"),
+    gettext_noop("Light"),
+    gettext_noop("Dark"),
+    gettext_noop("System"),
+    gettext_noop("Return to site"),
+    gettext_noop("Choose file to upload"),
+    gettext_noop("Toggle password visibility"),
+    gettext_noop("Date"),
+    gettext_noop("Welcome"),
+    gettext_noop("After you've created a user, you’ll be able to edit more user options."),
+)

@@ -1,0 +1,1 @@
+"""The first page of each site: what needs attention, and what was spent."""

@@ -1,0 +1,248 @@
+"""What needs attention in the whole installation, from the control database alone.
+
+Each function makes at most two queries, and counts only tenants that the person may see.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib.postgres.aggregates import ArrayAgg
+from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery, Sum, TextField, Value, Window
+from django.db.models.functions import Cast, Now
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from config.base.databases import CONTROL
+from config.site.home.sections import ROWS_MAX, Row, Section
+from llm.models import LLMModel
+from runs.models import PauseCause, RunStatus
+from runs.summaries.models import RunSummary
+from runs.workers_seen import KEPT_S, seconds_since_worker
+from tenants.models import Backup, BackupKind, BackupStatus, Tenant, TenantStatus
+from tenants.routing.site_urls import tenant_url
+from tenants.schema.releases import SchemaState, release
+from tenants.selectors import batches_unfinished, operations_unfinished
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+# A failed run that was not retried for so long is history.
+FAILED_FOR = timedelta(days=7)
+# After this time without a backup, one is overdue: with daily backups, and without them.
+OVERDUE_DAILY = timedelta(hours=26)
+OVERDUE = timedelta(days=7)
+# A worker is seen every few seconds.
+WORKER_LATE_S = 60.0
+RETIRES_WITHIN = timedelta(days=90)
+REVIEW = Q(status=RunStatus.PAUSED, pause_cause=PauseCause.REVIEW)
+CAUSES: dict[str | None, _StrPromise] = {
+    PauseCause.PERSON: gettext_lazy("Paused by a person."),
+    PauseCause.HOLD: gettext_lazy("Created on hold."),
+    PauseCause.BUDGET: gettext_lazy("The budget does not allow the next call."),
+}
+OPERATIONS: dict[str, _StrPromise] = {
+    "create": gettext_lazy("Creation"),
+    "suspend": gettext_lazy("Suspension"),
+    "resume": gettext_lazy("Resumption"),
+    "rotate": gettext_lazy("Change of its password"),
+    "backup": gettext_lazy("Backup"),
+    "restore": gettext_lazy("Restore"),
+    "undo": gettext_lazy("Undo of a restore"),
+    "clone": gettext_lazy("Clone"),
+    "import": gettext_lazy("Import"),
+    "export": gettext_lazy("Export"),
+    "delete": gettext_lazy("Deletion"),
+    "migrate": gettext_lazy("Migration"),
+    "prompt_copy": gettext_lazy("Copy of prompts"),
+}
+
+
+def run_sections(visible: QuerySet[Tenant]) -> list[Section]:
+    """Return the runs that failed or are paused, and those that wait for a review."""
+    summaries = RunSummary.objects.using(CONTROL).filter(tenant__in=visible)
+    failed = Q(status=RunStatus.FAILED, updated_at__gte=Now() - FAILED_FOR)
+    paused = Q(status=RunStatus.PAUSED) & (Q(pause_cause__isnull=True) | ~Q(pause_cause=PauseCause.REVIEW))
+    stopped = _counted(summaries.filter(failed | paused)).order_by("-updated_at", "run_id")[:ROWS_MAX]
+    # Those that have waited longest come first.
+    reviews = _counted(summaries.filter(REVIEW)).order_by("updated_at", "run_id")[:ROWS_MAX]
+    found = sorted(stopped.union(reviews, all=True), key=lambda run: run.updated_at)
+    waiting = [_run_row(run) for run in found if run.pause_cause == PauseCause.REVIEW]
+    others = [_run_row(run) for run in reversed(found) if run.pause_cause != PauseCause.REVIEW]
+    return [
+        _section("stopped", _("Runs that failed or are paused"), _("No run needs attention."), others),
+        _section("reviews", _("Reviews that wait"), _("No review waits."), waiting),
+    ]
+
+
+def fleet_totals(visible: QuerySet[Tenant]) -> list[dict[str, Any]]:
+    """Return, for each schema version, how many tenants have it, the drifted ones, and the sum of their budgets."""
+    drifted = Q(schema_drift__isnull=False) & ~Q(schema_drift=[])
+    totals = visible.order_by().values("schema_version")
+    counted = totals.annotate(
+        count=Count("pk"), drifted=ArrayAgg("pk", filter=drifted), budget=Sum("monthly_budget_usd")
+    )
+    return [dict(one) for one in counted]
+
+
+def operations_section(visible: QuerySet[Tenant]) -> Section:
+    """Return the operations that have not finished: those that are running, and those that were interrupted."""
+    columns = ("key", "kind", "about", "user_id", "error", "started_at")
+    alone = (
+        operations_unfinished()
+        .filter(tenant_id__in=visible.values("pk"))
+        .order_by()
+        .values_list(Value("", output_field=TextField()), "kind", "tenant_id", "user_id", "error", "started_at")
+    )
+    batches = (
+        batches_unfinished()
+        .filter(Q(tenant_id="") | Q(tenant_id__in=visible.values("pk")))
+        .order_by()
+        .values_list(Cast("pk", TextField()), "kind", "tenant_id", "user_id", "error", "started_at")
+    )
+    found = [dict(zip(columns, values, strict=True)) for values in alone.union(batches, all=True)]
+    found.sort(key=lambda one: one["started_at"])
+    rows = [(_operation_row(**one), len(found)) for one in found[:ROWS_MAX]]
+    return _section("operations", _("Unfinished operations"), _("No operation is unfinished."), rows)
+
+
+def schema_section(totals: list[dict[str, Any]]) -> Section:
+    """Return the tenants whose schema was changed by hand, and how many are behind the code (`fleet_totals`)."""
+    code = release()
+    page = reverse("admin:tenants_tenantschema_changelist")
+    rows = [
+        Row(
+            text=tenant_id,
+            url=reverse("admin:tenants_tenantschema_change", args=[tenant_id]),
+            badge=_("drift"),
+            color="danger",
+            detail=_("Its schema differs from what its migrations create."),
+        )
+        for one in totals
+        for tenant_id in one["drifted"] or []
+    ]
+    behind = sum(one["count"] for one in totals if code.state_of(one["schema_version"]) == SchemaState.BEHIND)
+    if behind:
+        text = ngettext("%(count)d tenant is behind this code", "%(count)d tenants are behind this code", behind)
+        rows.insert(0, Row(text % {"count": behind}, f"{page}?state=behind", _("behind"), "warning"))
+    counted = [(row, len(rows)) for row in rows[:ROWS_MAX]]
+    return _section("schema", _("Schemas"), _("Every schema is as its migrations create it."), counted, page)
+
+
+def backups_section(visible: QuerySet[Tenant]) -> Section:
+    """Return the active tenants without a recent backup, longest first."""
+    since = OVERDUE_DAILY if settings.BACKUP_DAILY_OUTPUT else OVERDUE
+    newest = (
+        Backup.objects.using(CONTROL)
+        .filter(tenant_id=OuterRef("pk"), status=BackupStatus.COMPLETED, kind=BackupKind.BACKUP)
+        .order_by()
+        .values("tenant_id")
+        .annotate(newest=Max("started_at"))
+        .values("newest")
+    )
+    overdue = (
+        visible.select_related(None)
+        .only("name")
+        .filter(status=TenantStatus.ACTIVE, created_at__lt=Now() - since)
+        .annotate(backed_up_at=Subquery(newest))
+        .filter(Q(backed_up_at__isnull=True) | Q(backed_up_at__lt=Now() - since))
+        .order_by(F("backed_up_at").asc(nulls_first=True), "pk")
+    )
+    rows = [(_backup_row(tenant), vars(tenant)["total"]) for tenant in _counted(overdue)[:ROWS_MAX]]
+    page = reverse("admin:tenants_backup_changelist")
+    return _section("backups", _("Backups overdue"), _("Every active tenant has a recent backup."), rows, page)
+
+
+def models_section() -> Section:
+    """Return the active models that their providers retire, soonest first."""
+    soon = timezone.localdate() + RETIRES_WITHIN
+    retiring = LLMModel.objects.using(CONTROL).filter(Q(is_deprecated=True) | Q(retires_on__lte=soon), is_active=True)
+    found = retiring.order_by(F("retires_on").asc(nulls_last=True), "provider_id", "model_name")
+    rows = [(_model_row(model), vars(model)["total"]) for model in _counted(found)[:ROWS_MAX]]
+    page = reverse("admin:llm_llmmodel_changelist")
+    return _section("models", _("Retiring models"), _("No active model is being retired."), rows, page)
+
+
+def queue_facts(visible: QuerySet[Tenant]) -> dict[str, Any]:
+    """Return how many runs wait or run, and when a worker was last seen."""
+    working = RunSummary.objects.using(CONTROL).filter(
+        tenant__in=visible, status__in=(RunStatus.PENDING, RunStatus.RUNNING)
+    )
+    counts = dict(working.order_by().values_list("status").annotate(count=Count("run_id")))
+    seconds = seconds_since_worker()
+    return {
+        "pending": counts.get(RunStatus.PENDING, 0),
+        "running": counts.get(RunStatus.RUNNING, 0),
+        "worker": _worker_sentence(seconds),
+        "is_late": seconds is None or seconds > WORKER_LATE_S,
+    }
+
+
+def _worker_sentence(seconds: float | None) -> str:
+    if seconds is None:
+        return _("The cache cannot be read, so no one knows when a worker was last seen.")
+    if seconds >= KEPT_S:
+        return _("No worker was seen for a day.")
+    if seconds > WORKER_LATE_S:
+        minutes = round(seconds / 60)
+        return ngettext(
+            "A worker was last seen %(minutes)d minute ago.", "A worker was last seen %(minutes)d minutes ago.", minutes
+        ) % {"minutes": minutes}
+    return _("A worker is running.")
+
+
+def _counted(found: QuerySet[Any]) -> QuerySet[Any]:
+    """Annotate each row with the number of all rows, so that a limited list needs no second query."""
+    counted: QuerySet[Any] = found.annotate(total=Window(Count(Value(1))))
+    return counted
+
+
+def _section(key: str, title: str, empty: str, rows: list[tuple[Row, int]], more_url: str = "") -> Section:
+    total = rows[0][1] if rows else 0
+    return Section(key, title, empty, [row for row, _total in rows], total, more_url)
+
+
+def _run_row(run: Any) -> tuple[Row, int]:
+    failed = run.status == RunStatus.FAILED
+    where = run.error_step or run.current_step or ""
+    detail = f"{where}: {run.error}" if failed and run.error else str(CAUSES.get(run.pause_cause, where))
+    row = Row(
+        text=str(run.run_id)[:8],
+        url=tenant_url(run.tenant_id, "admin:runs_run_change", run.run_id),
+        badge=str(RunStatus(run.status).label),
+        color="danger" if failed else "warning",
+        tenant=run.tenant_id,
+        detail=detail,
+        at=run.updated_at,
+    )
+    return row, run.total
+
+
+def _operation_row(*, key: str, kind: str, about: str, user_id: str, error: str, started_at: Any) -> Row:
+    name = str(OPERATIONS.get(kind, kind))
+    if key:
+        url = reverse("admin:tenants_migrationbatch_change", args=[key])
+    else:
+        url = reverse("admin:tenants_tenant_change", args=[about])
+    by = _("Started by %(user)s.") % {"user": user_id}
+    detail = f"{error} {by}" if error else by
+    return Row(name, url, tenant=about or str(_("all")), detail=detail, at=started_at)
+
+
+def _backup_row(tenant: Any) -> Row:
+    url = f"{reverse('admin:tenants_backup_changelist')}?q={tenant.pk}"
+    never = _("Never backed up.")
+    detail = never if tenant.backed_up_at is None else _("The last backup is too old.")
+    return Row(tenant.name, url, tenant=tenant.pk, detail=detail, at=tenant.backed_up_at)
+
+
+def _model_row(model: Any) -> Row:
+    if model.retires_on is None:
+        detail = _("The provider is retiring it; no date is announced.")
+    else:
+        detail = _("The provider stops serving it on %(day)s.") % {"day": model.retires_on.isoformat()}
+    return Row(str(model), reverse("admin:llm_llmmodel_change", args=[model.pk]), detail=detail)

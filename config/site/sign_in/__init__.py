@@ -1,0 +1,1 @@
+"""How staff sign in: throttled passwords, a second factor, OpenID Connect, and sessions that can be ended."""

@@ -1,0 +1,69 @@
+"""What operators do by command when the usual way to sign in is closed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit.log.entries import record
+from config.base.errors import SeoGenError
+from config.site.sign_in.models import PasswordPermit
+
+MINUTES = 60
+MINUTES_MAX = 24 * 60
+
+
+class AccountUnsuitable(SeoGenError):
+    """There is no such account, or it cannot be used for this."""
+
+    code = "account_unsuitable"
+
+
+def account_named(username: str) -> User:
+    """Return the account; raise `AccountUnsuitable` if there is none with this name."""
+    user = User.objects.using("default").filter(username=username).first()
+    if user is None:
+        raise AccountUnsuitable(
+            _("There is no account '%(username)s'.") % {"username": username},
+            hint=_("The admin lists all accounts under Users."),
+        )
+    return user
+
+
+def password_permit(*, username: str, minutes: int) -> PasswordPermit:
+    """Let a superuser use a password for some minutes although PASSWORD_LOGIN is off.
+
+    Raises `AccountUnsuitable` for anyone else, for an account that cannot log in, and for more than a day.
+    """
+    user = account_named(username)
+    if not (user.is_superuser and user.is_active and user.is_staff):
+        raise AccountUnsuitable(
+            _("%(username)s is not an active superuser.") % {"username": username},
+            hint=_("Name one; others log in through the OpenID provider."),
+        )
+    if not user.has_usable_password():
+        raise AccountUnsuitable(
+            _("%(username)s has no password.") % {"username": username},
+            hint=_("Set one with `manage.py changepassword`."),
+        )
+    if not 1 <= minutes <= MINUTES_MAX:
+        raise AccountUnsuitable(
+            _("A password can be allowed for a time from one minute to a day."),
+            hint=_("Pass another number with --minutes."),
+        )
+    with transaction.atomic(using="default"):
+        permit, _made = PasswordPermit.objects.using("default").update_or_create(
+            user=user, defaults={"expires_at": timezone.now() + timedelta(minutes=minutes)}
+        )
+        record(
+            using="default",
+            action="login.permit",
+            resource_type="user",
+            resource_id=str(user.pk),
+            details={"minutes": minutes},
+        )
+    return permit

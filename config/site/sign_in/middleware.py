@@ -1,0 +1,35 @@
+"""Refuse a session that was ended, that is too old, or that lacks the second factor: on both sites, before any view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib.auth import SESSION_KEY
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest, HttpResponseBase
+
+from audit.log.actor import acting_as
+from config.site.sign_in.sessions import serving, session_check, session_id
+
+# The key in the browser's new session that holds why its old one ended, for the login page.
+ENDED = "sign_in_ended"
+
+
+class SessionMiddleware:
+    """Serve a request as its user only while the session is open; otherwise as a visitor, who has to log in."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if SESSION_KEY not in request.session or not request.user.is_authenticated:
+            return self.get_response(request)
+        with acting_as(f"staff:{request.user.get_username()}"):
+            reason = session_check(request, user_id=request.user.pk)
+        if reason is not None:
+            request.session.flush()
+            request.session[ENDED] = str(reason)
+            request.user = AnonymousUser()
+            return self.get_response(request)
+        with serving(session_id(request)):
+            return self.get_response(request)

@@ -1,0 +1,13 @@
+"""Why a sign-in through the OpenID provider was refused; the login page shows the sentence."""
+
+from config.base.errors import SeoGenError
+
+
+class OpenIDRefused(SeoGenError):
+    """The provider, its answer or its account was refused. `reason` is for the audit log."""
+
+    code = "openid_refused"
+
+    def __init__(self, message: str, *, reason: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason

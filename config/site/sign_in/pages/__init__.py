@@ -1,0 +1,1 @@
+"""The pages of signing in, in the look of the control site."""

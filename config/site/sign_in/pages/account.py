@@ -1,0 +1,265 @@
+"""The pages about sign-ins: one's own account, and those of others for administrators."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import Count, Max, Q
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+
+from audit.log.entries import record
+from config.site.admin_base import as_badge, as_link
+from config.site.sign_in.models import LinkedIdentity, SecondFactor, StaffSession
+from config.site.sign_in.openid.provider import is_configured
+from config.site.sign_in.pages.browser_names import browser_name
+from config.site.sign_in.pages.forms import AnyCodeForm, PasswordAndCodeForm
+from config.site.sign_in.pages.login import recovery_codes_page
+from config.site.sign_in.second_factor import (
+    CodeRefused,
+    factor_disable,
+    factor_reset,
+    recovery_codes_left,
+    recovery_codes_replace,
+)
+from config.site.sign_in.sessions import EndReason, session_id, sessions_end, sessions_of
+from config.site.sign_in.throttle import logins_unlock
+from config.site.staff_rights import may_manage_user
+
+if TYPE_CHECKING:
+    from django.contrib.admin import AdminSite
+
+MANAGE = "sign_in.manage_sign_ins"
+
+
+def account_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
+    """Show one's own sessions and second factor, and end sessions."""
+    user = _own_account(request)
+    here = reverse("admin:account")
+    if request.method == "POST":
+        current = session_id(request)
+        rows = sessions_of(user).exclude(pk=current) if current else sessions_of(user)
+        if "end" in request.POST:
+            rows = rows.filter(pk=_uuid(request.POST["end"]))
+        _say_ended(request, sessions_end(rows, reason=EndReason.OWNER))
+        return HttpResponseRedirect(here)
+    return _page(site, request, user, title=_("My account"), is_own=True)
+
+
+def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
+    """Turn one's own second factor off: with the password and a code."""
+    user = _own_account(request)
+    form = PasswordAndCodeForm(user, request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            factor_disable(user=user, code=form.cleaned_data["code"])
+        except CodeRefused as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, _("Your second factor is off."))
+            return HttpResponseRedirect(reverse("admin:account"))
+    is_required = settings.SECOND_FACTOR == "required"
+    return _form_page(
+        site,
+        request,
+        form,
+        title=_("Replace the second factor") if is_required else _("Turn off the second factor"),
+        submit=_("Log out and set up a new one") if is_required else _("Turn off"),
+        explanation=_("You will be logged out everywhere. The next login asks you to set up a new second factor.")
+        if is_required
+        else _("Afterwards, your password alone will be enough to log in."),
+    )
+
+
+def new_codes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
+    """Replace one's own recovery codes."""
+    user = _own_account(request)
+    form = AnyCodeForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            codes = recovery_codes_replace(user=user, code=form.cleaned_data["code"])
+        except CodeRefused as error:
+            form.add_error(None, str(error))
+        else:
+            return recovery_codes_page(site, request, codes, next_url=reverse("admin:account"))
+    return _form_page(
+        site,
+        request,
+        form,
+        title=_("New recovery codes"),
+        submit=_("Show new codes"),
+        explanation=_("The old recovery codes stop working."),
+    )
+
+
+def sign_ins_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
+    """List how each member of staff signs in."""
+    _require_manager(request)
+    now = timezone.now()
+    is_open = Q(staff_sessions__ended_at=None, staff_sessions__opened_at__gt=now - _age())
+    users = (
+        User.objects.using("default")
+        .filter(is_staff=True)
+        .annotate(open_count=Count("staff_sessions", filter=is_open), seen=Max("staff_sessions__seen_at"))
+        .order_by("username")
+    )
+    with_factor = set(SecondFactor.objects.using("default").values_list("user_id", flat=True))
+    linked = set(LinkedIdentity.objects.using("default").values_list("user_id", flat=True))
+    rows = [
+        [
+            as_link(reverse("admin:sign_ins_user", args=[user.pk]), user.get_username()),
+            _yes(user.is_active, _("active"), _("inactive")),
+            _yes(user.pk in with_factor, _("on"), _("off")),
+            _("linked") if user.pk in linked else "-",
+            user.open_count,
+            _moment(user.seen),
+        ]
+        for user in users
+    ]
+    headers = [_("User"), _("Account"), _("Second factor"), _("OpenID"), _("Sessions"), _("Last seen")]
+    context = {
+        **site.each_context(request),
+        "title": _("Sign-ins"),
+        "table": {"headers": headers, "rows": rows},
+    }
+    return TemplateResponse(request, "admin/sign_in/list.html", context)
+
+
+def sign_ins_user_page(site: AdminSite, request: HttpRequest, user_id: int) -> HttpResponse:
+    """Show how one person signs in; end their sessions, reset their second factor, unlock their logins."""
+    _require_manager(request)
+    user = get_object_or_404(User.objects.using("default").filter(is_staff=True), pk=user_id)
+    if request.method == "POST":
+        if not may_manage_user(request.user, user):
+            raise PermissionDenied
+        _manage(request, user)
+        return HttpResponseRedirect(request.path)
+    title = _("Sign-ins of %(user)s") % {"user": user.get_username()}
+    return _page(site, request, user, title=title, is_own=False)
+
+
+def _manage(request: HttpRequest, user: User) -> None:
+    if "reset" in request.POST:
+        factor_reset(user=user)
+        messages.success(request, _("The second factor of %(user)s was reset.") % {"user": user.get_username()})
+    elif "unlock" in request.POST:
+        logins_unlock(username=user.get_username())
+        messages.success(request, _("%(user)s can log in again.") % {"user": user.get_username()})
+    elif "unlink" in request.POST:
+        _unlink(user)
+        messages.success(request, _("%(user)s has no OpenID account any more.") % {"user": user.get_username()})
+    else:
+        rows = sessions_of(user)
+        if "end" in request.POST:
+            rows = rows.filter(pk=_uuid(request.POST["end"]))
+        _say_ended(request, sessions_end(rows, reason=EndReason.ADMINISTRATOR))
+
+
+def _unlink(user: User) -> None:
+    with transaction.atomic(using="default"):
+        if LinkedIdentity.objects.using("default").filter(user=user).delete()[0]:
+            record(using="default", action="openid.unlink", resource_type="user", resource_id=str(user.pk))
+
+
+def _page(site: AdminSite, request: HttpRequest, user: User, *, title: str, is_own: bool) -> TemplateResponse:
+    factor = SecondFactor.objects.using("default").filter(user=user).first()
+    current = session_id(request)
+    sessions = list(sessions_of(user))
+    context = {
+        **site.each_context(request),
+        "title": title,
+        "account": user,
+        "is_own": is_own,
+        "may_change": is_own or may_manage_user(request.user, user),
+        "table": {
+            "headers": [_("Browser"), _("Address"), _("Logged in"), _("Last seen"), _("Action")],
+            "rows": [_session_row(request, row, current) for row in sessions],
+        },
+        "has_others": any(row.pk != current for row in sessions),
+        "factor": factor,
+        "codes_left": recovery_codes_left(factor) if factor else 0,
+        "second_factor": settings.SECOND_FACTOR,
+        "openid_name": settings.OIDC_NAME if is_configured() else "",
+        "identities": LinkedIdentity.objects.using("default").filter(user=user).order_by("linked_at"),
+    }
+    return TemplateResponse(request, "admin/sign_in/account.html", context)
+
+
+def _session_row(request: HttpRequest, row: StaffSession, current: UUID | None) -> list[Any]:
+    is_current = row.pk == current
+    end = as_badge(_("this session"), "success") if is_current else _end_button(request, row)
+    return [
+        browser_name(row.browser),
+        row.address or "-",
+        _moment(row.opened_at),
+        _("now") if is_current else _moment(row.seen_at),
+        end,
+    ]
+
+
+def _end_button(request: HttpRequest, row: StaffSession) -> str:
+    label = _("End the session in %(browser)s") % {"browser": browser_name(row.browser)}
+    return render_to_string("admin/sign_in/end_button.html", {"row": row, "label": label}, request)
+
+
+def _form_page(
+    site: AdminSite, request: HttpRequest, form: Any, *, title: str, submit: str, explanation: str
+) -> TemplateResponse:
+    context = {
+        **site.each_context(request),
+        "title": title,
+        "form": form,
+        "submit_text": submit,
+        "explanation": explanation,
+        "cancel_url": reverse("admin:account"),
+    }
+    return TemplateResponse(request, "admin/sign_in/form.html", context)
+
+
+def _own_account(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # the site lets no one else in
+    return request.user
+
+
+def _require_manager(request: HttpRequest) -> None:
+    if not request.user.has_perm(MANAGE):
+        raise PermissionDenied
+
+
+def _say_ended(request: HttpRequest, count: int) -> None:
+    if count:
+        messages.success(request, _("Sessions ended: %(count)s.") % {"count": count})
+    else:
+        messages.info(request, _("The session had ended already."))
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise Http404 from error
+
+
+def _yes(is_so: bool, yes: str, no: str) -> str:
+    return as_badge(yes, "success") if is_so else as_badge(no, "warning")
+
+
+def _moment(moment: Any) -> str:
+    return date_format(timezone.localtime(moment), "SHORT_DATETIME_FORMAT") if moment else "-"
+
+
+def _age() -> timedelta:
+    return timedelta(seconds=settings.SESSION_COOKIE_AGE)

@@ -1,0 +1,19 @@
+"""Return a browser to the login page with one sentence."""
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from config.base.errors import SeoGenError
+
+# The key in the browser's session that holds the sentence.
+REFUSED = "sign_in_refused"
+
+
+def refuse(request: HttpRequest, error: SeoGenError) -> HttpResponse:
+    request.session[REFUSED] = str(error)
+    return HttpResponseRedirect(reverse("admin:login"))
+
+
+def refusal_of(request: HttpRequest) -> str:
+    """Return the sentence for the login page, once; "" if there is none."""
+    return str(request.session.pop(REFUSED)) if REFUSED in request.session else ""

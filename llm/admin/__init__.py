@@ -1,0 +1,1 @@
+"""Admin pages for providers, models with their prices, and the pipeline."""

@@ -1,0 +1,128 @@
+"""The admin page of the pipeline: which provider and model class each step uses."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from config.site.admin_base import NO_TENANT, StaffAdmin
+from llm.errors import LLMError, MissingKey
+from llm.models import LLMModel, StepLLMDefault
+from llm.prices.retirement import retirement_text
+from llm.selectors import require_fallbacks, require_route, resolve_model
+from llm.types import Fallback
+
+# What a step's route consists of.
+ROUTE = frozenset({"provider", "model_class", "key_at_workers"})
+
+
+def _missing_key_hint() -> str:
+    return _("Set it for this server, or mark on the step's page that only workers have it.")
+
+
+class StepLLMDefaultForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Rejects a route that no run could use, if it is new."""
+
+    class Meta:
+        help_texts: ClassVar = {
+            "key_at_workers": gettext_lazy("Accept the provider even if this server does not have its key."),
+        }
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        provider, model_class = cleaned.get("provider"), cleaned.get("model_class")
+        if "provider" in self.changed_data and "key_at_workers" not in self.fields:
+            self.instance.key_at_workers = False  # it was about the other provider's key
+        if provider and model_class and not ROUTE.isdisjoint(self.changed_data):
+            key_at_workers = cleaned.get("key_at_workers", self.instance.key_at_workers)
+            try:
+                require_route(provider.pk, model_class, key_at_workers=key_at_workers)
+            except MissingKey as error:
+                raise ValidationError(f"{error.message} {_missing_key_hint()}") from error
+            except LLMError as error:
+                raise ValidationError(str(error)) from error
+        return cleaned
+
+
+class FallbacksField(forms.CharField):
+    """A list of fallbacks, one a line, as "provider:class"."""
+
+    def prepare_value(self, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return "\n".join(str(Fallback.from_document(document)) for document in value)
+
+    def to_python(self, value: Any) -> Any:
+        lines = [line.strip() for line in str(value or "").splitlines() if line.strip()]
+        if not all(":" in line for line in lines):
+            raise ValidationError(_("Each line must be a provider and a class, such as claude:pro."))
+        found = dict.fromkeys(Fallback.parse(line, model_class="") for line in lines)
+        return [fallback.as_document() for fallback in found]
+
+
+class StepPageForm(StepLLMDefaultForm):
+    """The form of a step's own page; the list does not show fallbacks."""
+
+    fallbacks = FallbacksField(
+        label=gettext_lazy("Fallbacks"),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        required=False,
+        help_text=gettext_lazy(
+            "What runs use instead, in this order, while the provider keeps failing or once the model is retired. One a"
+            " line, as provider:class, such as claude:pro."
+        ),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        if "fallbacks" in cleaned and not {"fallbacks", "key_at_workers"}.isdisjoint(self.changed_data):
+            fallbacks = map(Fallback.from_document, cleaned["fallbacks"])
+            try:
+                require_fallbacks(fallbacks, key_at_workers=bool(cleaned.get("key_at_workers")))
+            except MissingKey as error:
+                self.add_error("fallbacks", f"{error.message} {_missing_key_hint()}")
+            except LLMError as error:
+                self.add_error("fallbacks", str(error))
+        return cleaned
+
+
+class StepLLMDefaultAdmin(StaffAdmin):
+    """The pipeline. Providers can be changed directly in the list."""
+
+    audit_noun = "step_default"
+    tenant_path = NO_TENANT
+    audit_values = (
+        *("step", "position", "provider", "model_class", "key_at_workers", "fallbacks", "review", "on_truncation"),
+    )
+    form = StepPageForm
+    list_display = ("step", "position", "provider", "model_class", "model_now", "review")
+    list_editable = ("position", "provider", "model_class")
+    list_select_related = ("provider",)
+    ordering = ("position", "step")
+    fields = (
+        *("step", "position", "provider", "model_class", "key_at_workers", "fallbacks", "review", "on_truncation"),
+    )
+
+    def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().get_changelist_form(request, **{**kwargs, "form": StepLLMDefaultForm})
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        # Prompts and finished runs refer to the step by name.
+        return ("step",) if obj else ()
+
+    @admin.display(description=gettext_lazy("model for new runs"))
+    def model_now(self, default: StepLLMDefault) -> str:
+        try:
+            model = resolve_model(default.provider_id, default.model_class)
+        except LLMError as error:
+            return str(error)
+        row = LLMModel.objects.using("default").get(provider_id=model.provider_id, model_name=model.model_name)
+        return retirement_text(row) or model.model_name

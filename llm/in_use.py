@@ -1,0 +1,128 @@
+"""Refuse to delete or rename what the pipeline or unfinished runs use.
+
+Runs are in tenants' databases and belong to an app above this one, which registers how to find them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Q
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+
+from llm.errors import LLMError, LLMPermanentError
+from llm.models import LLMModel, LLMProvider, StepLLMDefault
+from llm.selectors import resolve_model
+
+
+class ProviderInPipeline(LLMPermanentError):
+    code = "llm_provider_in_pipeline"
+
+    def __init__(self, provider_id: str, steps: list[str]) -> None:
+        super().__init__(
+            _("The pipeline uses the LLM provider %(provider)s for %(steps)s.")
+            % {"provider": provider_id, "steps": ", ".join(steps)},
+            hint=_("Route these steps to another provider first. To keep new runs from using this one, deactivate it."),
+        )
+
+
+class ProviderWithModels(LLMPermanentError):
+    code = "llm_provider_has_models"
+
+    def __init__(self, provider_id: str, models: list[str]) -> None:
+        super().__init__(
+            _("The LLM provider %(provider)s still has models: %(models)s.")
+            % {"provider": provider_id, "models": ", ".join(models)},
+            hint=_("Delete them first. To keep new runs from using the provider, deactivate it."),
+        )
+
+
+class ModelInPipeline(LLMPermanentError):
+    code = "llm_model_in_pipeline"
+
+    def __init__(self, provider_id: str, model: str, steps: list[str]) -> None:
+        super().__init__(
+            _("New runs use the model %(model)s of %(provider)s for %(steps)s.")
+            % {"provider": provider_id, "model": model, "steps": ", ".join(steps)},
+            hint=_(
+                "Route these steps elsewhere, or deactivate the model so that they use another, and then delete it."
+            ),
+        )
+
+
+class ModelInRuns(LLMPermanentError):
+    code = "llm_model_in_runs"
+
+    def __init__(self, provider_id: str, model: str, *, tenant_id: str, run_id: str) -> None:
+        super().__init__(
+            _("An unfinished run uses the model %(model)s of %(provider)s: run %(run)s of tenant %(tenant)s.")
+            % {"provider": provider_id, "model": model, "run": run_id, "tenant": tenant_id},
+            hint=_("Wait until such runs end, or cancel them. To keep new runs from using the model, deactivate it."),
+        )
+
+
+@dataclass(frozen=True)
+class Use:
+    """A step that is not completed, of a run that has not ended."""
+
+    tenant_id: str
+    run_id: str
+    step: str
+
+
+class FindUses(Protocol):
+    def __call__(self, *, provider_id: str, model_name: str) -> Iterator[Use]:
+        """Yield the uses of a model, tenant by tenant. Raises `SeoGenError` if a tenant cannot be asked."""
+        ...
+
+
+_registered: list[str] = []
+
+
+def register(dotted_path: str) -> None:
+    """Register a `FindUses`; it is imported when it is first needed."""
+    _registered.append(dotted_path)
+
+
+def require_provider_unused(provider: LLMProvider) -> None:
+    """Raise `ProviderInPipeline` if a step uses it, or `ProviderWithModels`, since runs use a provider through its
+    models.
+    """
+    pipeline = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS).order_by("position", "step")
+    steps = pipeline.filter(Q(provider=provider) | Q(fallbacks__contains=[{"provider": provider.pk}]))
+    if steps:
+        raise ProviderInPipeline(provider.pk, [row.step for row in steps])
+    names = LLMModel.objects.using(DEFAULT_DB_ALIAS).filter(provider=provider).order_by("pk")
+    if models := list(names.values_list("model_name", flat=True)):
+        raise ProviderWithModels(provider.pk, models)
+
+
+def require_model_unused(model: LLMModel) -> None:
+    """Raise `ModelInPipeline` if a step uses the model, or `ModelInRuns` if an unfinished run does."""
+    steps = [row.step for row in _steps_of(model.provider) if _model_of(row) == model.model_name]
+    if steps:
+        raise ModelInPipeline(model.provider_id, model.model_name, steps)
+    require_no_runs(model)
+
+
+def require_no_runs(model: LLMModel) -> None:
+    """Raise `ModelInRuns` if an unfinished run has the model pinned by its name."""
+    for dotted_path in _registered:
+        find: FindUses = import_string(dotted_path)
+        for use in find(provider_id=model.provider_id, model_name=model.model_name):
+            raise ModelInRuns(model.provider_id, model.model_name, tenant_id=use.tenant_id, run_id=use.run_id)
+
+
+def _steps_of(provider: LLMProvider) -> list[StepLLMDefault]:
+    steps = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS).filter(provider=provider)
+    return list(steps.order_by("position", "step"))
+
+
+def _model_of(row: StepLLMDefault) -> str | None:
+    """Return the model that new runs use for the step; None if there is none."""
+    try:
+        return resolve_model(row.provider_id, row.model_class).model_name
+    except LLMError:
+        return None

@@ -1,0 +1,1 @@
+"""The prices of models: their history, and the public price list."""

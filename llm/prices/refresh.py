@@ -1,0 +1,132 @@
+"""Compare the prices with the public price list, and apply what the list says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+from django.db import DEFAULT_DB_ALIAS, transaction
+from genai_prices.data_snapshot import DataSnapshot
+
+from audit.log.entries import Details, record
+from llm.errors import PriceByHand, UnknownModel
+from llm.models import LLMModel, LLMPrice, PriceSource
+from llm.prices.history import price_add, today
+from llm.prices.price_list import ListedModel, current_list, installed_list, listed
+from llm.prices.types import PriceChange, PricesReport
+from llm.types import ModelPrices
+
+
+def prices_compare(*, online: bool = False) -> PricesReport:
+    """Compare all models' prices with the list, and change nothing; `online` fetches today's list.
+
+    Raises `PricesUnavailable`.
+    """
+    return compare_with(current_list() if online else installed_list())
+
+
+def prices_apply(
+    *, models: Collection[str] | None = None, online: bool = False, overwrite: bool = False
+) -> PricesReport:
+    """Add the list's prices to the history of these models ("provider/model"; None: all), in one transaction.
+
+    Prices set by hand are kept unless `overwrite`. Recorded costs do not change. Raises `PricesUnavailable`,
+    `UnknownModel`, or `PriceByHand` if a model named in `models` has such prices.
+    """
+    return apply_from(current_list() if online else installed_list(), models=models, overwrite=overwrite)
+
+
+def compare_with(price_list: DataSnapshot) -> PricesReport:
+    """Compare all models' prices with this list."""
+    changes: list[PriceChange] = []
+    unchanged: list[str] = []
+    unknown: list[str] = []
+    deprecated: list[str] = []
+    for model in LLMModel.objects.using(DEFAULT_DB_ALIAS).order_by("provider_id", "model_name"):
+        entry = listed(price_list, model.provider_id, model.model_name)
+        if entry is not None and entry.is_deprecated:
+            deprecated.append(str(model))
+        if entry is None or not entry.has_prices:
+            unknown.append(str(model))
+            continue
+        found = list(_differences(model, entry))
+        changes += found
+        unchanged += [] if found else [str(model)]
+    return PricesReport(tuple(changes), tuple(unchanged), tuple(unknown), tuple(deprecated))
+
+
+def apply_from(price_list: DataSnapshot, *, models: Collection[str] | None, overwrite: bool) -> PricesReport:
+    """Apply this list; see `prices_apply`."""
+    with transaction.atomic(using=DEFAULT_DB_ALIAS):
+        rows = {str(row): row for row in LLMModel.objects.using(DEFAULT_DB_ALIAS).select_for_update().order_by("pk")}
+        missing = sorted(set(models or ()) - rows.keys())
+        if missing:
+            raise UnknownModel(missing[0], sorted(rows))
+        report = compare_with(price_list)
+        changes = [_decided(change, models, overwrite=overwrite) for change in report.changes]
+        applied = [change for change in changes if change.outcome == "applied"]
+        for change in applied:
+            price_add(model=rows[change.name], prices=change.new, source=PriceSource.LIST, valid_from=change.valid_from)
+        flagged = _flag_deprecated(rows, report, models)
+        if applied or flagged:
+            record(
+                using=DEFAULT_DB_ALIAS,
+                action="llm.prices.refresh",
+                resource_type="llm_catalogue",
+                resource_id="prices",
+                details={"changes": [_details(change) for change in applied], **flagged},
+            )
+    return replace(report, changes=tuple(changes))
+
+
+def _flag_deprecated(
+    rows: Mapping[str, LLMModel], report: PricesReport, models: Collection[str] | None
+) -> dict[str, list[str]]:
+    """Mark the models that the list says are being retired, and no others; return what changed."""
+    chosen = [row for name, row in sorted(rows.items()) if models is None or name in models]
+    changed = [row for row in chosen if row.is_deprecated != (str(row) in report.deprecated)]
+    for row in changed:
+        LLMModel.objects.using(DEFAULT_DB_ALIAS).filter(pk=row.pk).update(is_deprecated=not row.is_deprecated)
+    return {"deprecation": [str(row) for row in changed]} if changed else {}
+
+
+def _differences(model: LLMModel, entry: ListedModel) -> Iterator[PriceChange]:
+    """Yield the differences on each day, from today on, on which the list's or our prices begin."""
+    now = today()
+    rows = list(LLMPrice.objects.using(DEFAULT_DB_ALIAS).filter(model=model).order_by("valid_from", "id"))
+    schedule = dict(entry.schedule(now))
+    for day in sorted({*schedule, *(row.valid_from for row in rows if row.valid_from > now)}):
+        held = next((row for row in reversed(rows) if row.valid_from <= day), None)
+        old = ModelPrices.from_document(held.prices if held else None)
+        new = schedule[max(begins for begins in schedule if begins <= day)]
+        if old != new:
+            yield PriceChange(model.provider_id, model.model_name, day, old, new, _by_hand(held, old, new))
+
+
+def _by_hand(held: LLMPrice | None, old: ModelPrices, new: ModelPrices) -> bool:
+    """Return whether a person set the prices. Earlier releases did not record that: then they count if they differ."""
+    if held is None or held.source == PriceSource.LIST:
+        return False
+    if held.source == PriceSource.HAND:
+        return True
+    return any(old.column(unit) not in (None, new.column(unit)) for unit in ("input", "output"))
+
+
+def _decided(change: PriceChange, models: Collection[str] | None, *, overwrite: bool) -> PriceChange:
+    if models is not None and change.name not in models:
+        return change
+    if not change.by_hand or overwrite:
+        return replace(change, outcome="applied")
+    if models is not None:
+        raise PriceByHand(change.name)
+    return replace(change, outcome="kept")
+
+
+def _details(change: PriceChange) -> Details:
+    return {
+        "provider": change.provider_id,
+        "model": change.model_name,
+        "valid_from": change.valid_from.isoformat(),
+        "old": change.old.as_document(),
+        "new": change.new.as_document(),
+    }

@@ -1,0 +1,39 @@
+"""Frozen values: how our prices differ from the price list's, and which were applied."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from llm.types import ModelPrices
+
+
+@dataclass(frozen=True)
+class PriceChange:
+    """Prices of a model from a day on, if they differ from those that the history has for that day."""
+
+    provider_id: str
+    model_name: str
+    valid_from: date
+    old: ModelPrices
+    new: ModelPrices
+    # The old ones were set by hand, and are only overwritten on demand.
+    by_hand: bool
+    # "kept": they were to be applied, but the old ones were set by hand.
+    outcome: Literal["listed", "applied", "kept"] = "listed"
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider_id}/{self.model_name}"
+
+
+@dataclass(frozen=True)
+class PricesReport:
+    """How our prices differ from the list's, and which of the list's were applied."""
+
+    changes: tuple[PriceChange, ...]
+    # "provider/model"
+    unchanged: tuple[str, ...]
+    # Models that are not in the list, or without prices for input and output that we can use.
+    unknown: tuple[str, ...]
+    # Models that are being retired, according to the list.
+    deprecated: tuple[str, ...] = ()

@@ -1,0 +1,43 @@
+"""Hooks through which the app above this one reports how its runs used prompts. It registers when Django starts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from typing import Protocol
+
+from django.utils.module_loading import import_string
+
+from prompts.types import PastRun, PromptVariable, VersionUsage
+
+
+class PastRuns(Protocol):
+    def usage(self, *, alias: str, prompt_ids: Collection[int]) -> Mapping[int, VersionUsage]:
+        """Return {version id: usage} without the versions with which no step has begun."""
+
+    def newest(self, *, alias: str) -> list[PastRun]:
+        """Return the newest runs, to choose inputs from."""
+
+    def values(
+        self, *, alias: str, run_id: str, step: str, variables: Iterable[PromptVariable]
+    ) -> Mapping[str, object]:
+        """Return the values that the step's prompt would get in this run: its inputs, and its other steps' outputs.
+
+        Call this in the tenant's context. Raises `UnknownRun`, `StorageError` or `DigestMismatch`.
+        """
+
+
+_registered: list[str] = []
+
+
+def register(dotted_path: str) -> None:
+    """Register a class that implements `PastRuns`; it is imported on first use."""
+    _registered.append(dotted_path)
+
+
+@cache
+def past_runs() -> PastRuns:
+    """Return an instance of the registered class."""
+    [only] = _registered
+    made: PastRuns = import_string(only)()
+    return made

@@ -1,0 +1,1 @@
+"""Copy versions of prompts to all tenants or none."""

@@ -1,0 +1,408 @@
+"""What staff can do with runs in a tenant's admin: on one run's page, and with the runs selected in the list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from unfold.enums import ActionVariant
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from config.base.errors import SeoGenError
+from config.site.admin_base import ReadOnlyAdmin, action, finished, form_page
+from runs.config import MAX_BUDGET_USD, is_budget
+from runs.errors import InvalidReviewComment
+from runs.models import PauseCause, Run, Step
+from runs.services.approve import checked_comment, run_approve, run_send_back
+from runs.services.bulk import runs_change
+from runs.services.cancel import run_cancel
+from runs.services.pause import run_pause
+from runs.services.resume import run_resume
+from runs.services.retry import run_retry
+from runs.services.transition import (
+    APPROVE,
+    CANCEL,
+    PAUSE,
+    RESUME,
+    RETRY,
+    RETRY_FROM,
+    SEND_BACK,
+    Transition,
+)
+from runs.types import RunsReport
+from tenants.routing.context import current_alias, current_tenant
+
+if TYPE_CHECKING:
+
+    class DialogForm(forms.Form):
+        object_id: str
+
+else:
+    from unfold.forms import BaseDialogForm as DialogForm
+
+# The parameter of the start form's URL: the run whose configuration it is filled in with.
+FROM = "from"
+# Who may approve and send back, and who may do everything else.
+REVIEW, CONTROL = "runs.review_run", "runs.change_run"
+# How many refusals of a bulk action are shown; the rest are counted.
+SHOWN_REFUSALS = 5
+# The request attribute that caches the state of the page's run.
+STATE = "seo_gen_run_state"
+
+
+class StepsForm(DialogForm):
+    """A dialog in which one of the run's steps is chosen."""
+
+    step = forms.ChoiceField(label=gettext_lazy("Step"), widget=UnfoldAdminSelectWidget)
+
+    # Whether the step before which the run is waiting can be chosen, too.
+    includes_current = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        names = _reached_steps(self.object_id, includes_current=self.includes_current)
+        self.fields["step"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
+        self.fields["step"].initial = names[-1] if names else None
+
+
+class SendBackForm(StepsForm):
+    includes_current = False
+
+    comment = forms.CharField(
+        label=gettext_lazy("Comment"),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 6}),
+        help_text=gettext_lazy("What the model should do differently. The step's prompt gets it as review_comment."),
+    )
+
+    def clean_comment(self) -> str:
+        try:
+            return checked_comment(self.cleaned_data["comment"])
+        except InvalidReviewComment as error:
+            raise ValidationError(str(error)) from error
+
+
+class BudgetForm(DialogForm):
+    """A dialog in which the run's own budget is changed."""
+
+    budget_usd = forms.DecimalField(
+        label=gettext_lazy("Budget of this run (USD)"),
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text=gettext_lazy("What all its calls together may cost, including those already made."),
+    )
+
+    def clean_budget_usd(self) -> Decimal:
+        amount: Decimal = self.cleaned_data["budget_usd"]
+        if not is_budget(amount):
+            raise ValidationError(
+                _("Enter an amount above 0 and up to %(limit)d, with at most six decimal places.")
+                % {"limit": MAX_BUDGET_USD}
+            )
+        return amount
+
+
+class CancelSelectedForm(forms.Form):
+    """Repeats the selection of the list, which Django reads from the POST of the confirmation."""
+
+    action = forms.CharField(widget=forms.HiddenInput)
+    select_across = forms.CharField(widget=forms.HiddenInput, required=False)
+    confirmed = forms.CharField(widget=forms.HiddenInput)
+
+    def __init__(self, selected: Sequence[str], select_across: str) -> None:
+        initial = {"action": "cancel_selected", "select_across": select_across, "confirmed": "on"}
+        super().__init__(initial=initial)
+        choices = [(pk, pk) for pk in selected]
+        self.fields[ACTION_CHECKBOX_NAME] = forms.MultipleChoiceField(
+            choices=choices, initial=selected, widget=forms.MultipleHiddenInput
+        )
+
+
+class RunActions(ReadOnlyAdmin):
+    """The actions of runs. Each is one call of a service, which decides whether the run's state allows it."""
+
+    actions: Any = ("pause_selected", "resume_selected", "approve_selected", "retry_selected", "cancel_selected")
+    actions_detail = (
+        "approve",
+        "send_back",
+        "pause",
+        "raise_budget",
+        "resume",
+        "retry",
+        "retry_from",
+        "cancel",
+        "start_again",
+    )
+
+    def has_start_again_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self.has_add_permission(request)
+
+    def has_control_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perm(CONTROL)
+
+    def has_review_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perm(REVIEW)
+
+    def has_approve_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self._may(request, object_id, APPROVE, REVIEW)
+
+    def has_send_back_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self._may(request, object_id, SEND_BACK, REVIEW)
+
+    def has_raise_budget_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        if not self._may(request, object_id, RESUME):
+            return False
+        return request.method == "POST" or _state_of(request, object_id)[1] == PauseCause.BUDGET
+
+    def has_pause_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self._may(request, object_id, PAUSE)
+
+    def has_resume_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self._may(request, object_id, RESUME)
+
+    def has_retry_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self._may(request, object_id, RETRY)
+
+    def has_retry_from_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self._may(request, object_id, RETRY_FROM)
+
+    def has_cancel_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self._may(request, object_id, CANCEL)
+
+    # -- one run ---------------------------------------------------------------------------------------------------
+
+    @action(
+        description=gettext_lazy("Approve"),
+        permissions=["approve"],
+        variant=ActionVariant.PRIMARY,
+        dialog={
+            "title": gettext_lazy("Approve the next step?"),
+            "description": gettext_lazy("The run continues with its next step."),
+            "form_submit_text": gettext_lazy("Approve"),
+        },
+    )
+    def approve(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
+        return self._change(request, object_id, run_approve, _("The run was approved."))
+
+    @action(
+        description=gettext_lazy("Send back"),
+        permissions=["send_back"],
+        dialog={
+            "title": gettext_lazy("Send this run back?"),
+            "description": gettext_lazy(
+                "The chosen step and those after it run again. The run then waits for a review again. Replaced outputs"
+                " are kept."
+            ),
+            "form_class": SendBackForm,
+            "form_submit_text": gettext_lazy("Send back"),
+        },
+    )
+    def send_back(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
+        service = partial(run_send_back, comment=form.cleaned_data["comment"], from_step=form.cleaned_data["step"])
+        return self._change(request, object_id, service, _("The run was sent back."))
+
+    @action(
+        description=gettext_lazy("Pause"),
+        permissions=["pause"],
+        dialog={
+            "title": gettext_lazy("Pause this run?"),
+            "description": gettext_lazy(
+                "A call in progress is completed, and its output is kept. No new call starts until the run is resumed."
+            ),
+            "form_submit_text": gettext_lazy("Pause"),
+        },
+    )
+    def pause(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
+        return self._change(request, object_id, run_pause, _("The run was paused."))
+
+    @action(
+        description=gettext_lazy("Resume"),
+        permissions=["resume"],
+        variant=ActionVariant.PRIMARY,
+        dialog={
+            "title": gettext_lazy("Resume this run?"),
+            "description": gettext_lazy("It continues with its current step."),
+            "form_submit_text": gettext_lazy("Resume"),
+        },
+    )
+    def resume(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
+        return self._change(request, object_id, run_resume, _("The run was resumed."))
+
+    @action(
+        description=gettext_lazy("Raise budget"),
+        permissions=["raise_budget"],
+        variant=ActionVariant.PRIMARY,
+        dialog={
+            "title": gettext_lazy("Raise this run's budget?"),
+            "description": gettext_lazy(
+                "The run is resumed with the new budget. A budget of the tenant's month is raised on the tenant's page."
+            ),
+            "form_class": BudgetForm,
+            "form_submit_text": gettext_lazy("Raise and resume"),
+        },
+    )
+    def raise_budget(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
+        service = partial(run_resume, budget_usd=form.cleaned_data["budget_usd"])
+        return self._change(request, object_id, service, _("The run was resumed with the new budget."))
+
+    @action(
+        description=gettext_lazy("Retry"),
+        permissions=["retry"],
+        variant=ActionVariant.PRIMARY,
+        dialog={
+            "title": gettext_lazy("Retry this run?"),
+            "description": gettext_lazy("It continues with the step that failed."),
+            "form_submit_text": gettext_lazy("Retry"),
+        },
+    )
+    def retry(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
+        return self._change(request, object_id, run_retry, _("The run was retried."))
+
+    @action(
+        description=gettext_lazy("Retry from a step"),
+        permissions=["retry_from"],
+        dialog={
+            "title": gettext_lazy("Retry from which step?"),
+            "description": gettext_lazy("That step and those after it run again. Replaced outputs are kept."),
+            "form_class": StepsForm,
+            "form_submit_text": gettext_lazy("Retry"),
+        },
+    )
+    def retry_from(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
+        service = partial(run_retry, from_step=form.cleaned_data["step"])
+        return self._change(request, object_id, service, _("The run was retried."))
+
+    @action(
+        description=gettext_lazy("Cancel run"),
+        permissions=["cancel"],
+        variant=ActionVariant.DANGER,
+        dialog={
+            "title": gettext_lazy("Cancel this run?"),
+            "description": gettext_lazy(
+                "The run is marked as failed. A call in progress is abandoned; its cost is still recorded."
+            ),
+            "form_submit_text": gettext_lazy("Cancel run"),
+        },
+    )
+    def cancel(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
+        return self._change(request, object_id, run_cancel, _("The run was cancelled."))
+
+    @action(description=gettext_lazy("Start again"), permissions=["start_again"])
+    def start_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Open the form that starts a run, filled in with this run's configuration."""
+        return HttpResponseRedirect(f"{reverse('admin:runs_run_add')}?{urlencode({FROM: object_id})}")
+
+    # -- the runs selected in the list -----------------------------------------------------------------------------
+
+    @admin.action(description=gettext_lazy("Pause selected runs"), permissions=["control"])
+    def pause_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        report = self._change_selected(request, queryset, run_pause)
+        done = ngettext("%(n)d run was paused.", "%(n)d runs were paused.", report["done"])
+        _tell(request, report, done)
+
+    @admin.action(description=gettext_lazy("Resume selected runs"), permissions=["control"])
+    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        report = self._change_selected(request, queryset, run_resume)
+        done = ngettext("%(n)d run was resumed.", "%(n)d runs were resumed.", report["done"])
+        _tell(request, report, done)
+
+    @admin.action(description=gettext_lazy("Approve selected runs"), permissions=["review"])
+    def approve_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        report = self._change_selected(request, queryset, run_approve)
+        done = ngettext("%(n)d run was approved.", "%(n)d runs were approved.", report["done"])
+        _tell(request, report, done)
+
+    @admin.action(description=gettext_lazy("Retry selected runs"), permissions=["control"])
+    def retry_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        report = self._change_selected(request, queryset, run_retry)
+        done = ngettext("%(n)d run was retried.", "%(n)d runs were retried.", report["done"])
+        _tell(request, report, done)
+
+    @admin.action(description=gettext_lazy("Cancel selected runs"), permissions=["control"])
+    def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        """Ask for a confirmation, then cancel."""
+        if "confirmed" not in request.POST:
+            count = queryset.count()
+            return form_page(
+                self,
+                request,
+                CancelSelectedForm(request.POST.getlist(ACTION_CHECKBOX_NAME), request.POST.get("select_across", "0")),
+                title=ngettext("Cancel %(n)d run?", "Cancel %(n)d runs?", count) % {"n": count},
+                submit=_("Cancel runs"),
+                explanation=_(
+                    "The runs are marked as failed. Calls in progress are abandoned; their cost is still recorded."
+                ),
+            )
+        report = self._change_selected(request, queryset, run_cancel)
+        done = ngettext("%(n)d run was cancelled.", "%(n)d runs were cancelled.", report["done"])
+        _tell(request, report, done)
+        return None
+
+    def _may(
+        self, request: HttpRequest, object_id: str | None, transition: Transition, permission: str = CONTROL
+    ) -> bool:
+        """Offer a transition only if the run's state allows it; the service decides."""
+        if not request.user.has_perm(permission):
+            return False
+        return request.method == "POST" or transition.allows(*_state_of(request, object_id))
+
+    def _change(self, request: HttpRequest, run_id: str, service: Callable[..., Run], done: str) -> HttpResponse:
+        try:
+            service(tenant_id=current_tenant().id, run_id=run_id)
+        except SeoGenError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, done)
+        return finished(request, reverse("admin:runs_run_change", args=[run_id]))
+
+    def _change_selected(
+        self, request: HttpRequest, queryset: QuerySet[Run], service: Callable[..., Run]
+    ) -> RunsReport:
+        tenant_id = current_tenant().id
+
+        def change(run_id: str) -> Run:
+            return service(tenant_id=tenant_id, run_id=run_id)
+
+        ids = [str(pk) for pk in queryset.order_by("created_at", "pk").values_list("pk", flat=True)]
+        return runs_change(tenant_id=tenant_id, change=change, run_ids=ids)
+
+
+def _tell(request: HttpRequest, report: RunsReport, done: str) -> None:
+    """Show what a bulk action did; `done` is the sentence about the runs that were changed."""
+    if report["done"]:
+        messages.success(request, done % {"n": report["done"]})
+    refusals = [run["message"] for run in report["runs"] if run["outcome"] == "refused"]
+    for refusal in refusals[:SHOWN_REFUSALS]:
+        messages.error(request, str(refusal))
+    if (more := len(refusals) - SHOWN_REFUSALS) > 0:
+        messages.error(
+            request, ngettext("%(n)d more run was refused.", "%(n)d more runs were refused.", more) % {"n": more}
+        )
+
+
+def _state_of(request: HttpRequest, run_id: str | None) -> tuple[str, str | None]:
+    """Return the run's status and pause cause, read once per request; ("", None) if there is no such run."""
+    states: dict[str | None, tuple[str, str | None]] = request.__dict__.setdefault(STATE, {})
+    if run_id not in states:
+        runs = Run.objects.using(current_alias()).filter(pk__in=[run_id] if run_id else [])
+        states[run_id] = runs.values_list("status", "pause_cause").first() or ("", None)
+    return states[run_id]
+
+
+def _reached_steps(run_id: str, *, includes_current: bool) -> list[str]:
+    """Return the steps of the run up to its current one, in order."""
+    steps = Step.objects.using(current_alias()).filter(run_id=run_id).order_by("position", "id")
+    names = list(steps.values_list("step", flat=True))
+    current = Run.objects.using(current_alias()).filter(pk=run_id).values_list("current_step", flat=True).first()
+    reached = names.index(current) + int(includes_current) if current in names else len(names)
+    return names[:reached]

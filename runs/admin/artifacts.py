@@ -1,0 +1,101 @@
+"""Admin pages for the artifacts of a tenant's runs; staff can download them."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import FileResponse, Http404, HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
+
+from config.site.admin_base import (
+    ReadOnlyAdmin,
+    as_json,
+)
+from runs.admin.cells import (
+    download_link,
+    file_name_of,
+    input_of,
+    is_truncated,
+    marked,
+    replaced_version,
+    run_link,
+    size_of,
+    with_truncation,
+)
+from runs.models import Artifact
+from runs.services.read_texts import artifact_read
+from tenants.routing.context import current_alias
+
+DOWNLOAD_BLOCK_BYTES = 64 * 1024
+
+
+class ArtifactAdmin(ReadOnlyAdmin):
+    audit_resource = "artifact"
+    list_display = ("file_name", "step", "replaced", "run_link", "file_type", "size", "created_at", "download_link")
+    list_filter = ("step", "file_type", "created_at")
+    list_select_related = ("run",)
+    search_fields = ("=run__id", "file_path")
+    search_help_text = gettext_lazy("A run's id, or part of a path")
+    ordering = ("-id",)
+    fields = (
+        *("file_name", "download_link", "run_link", "step", "replaced", "file_type", "file_path", "digest", "size"),
+        *("shown_metadata", "created_at"),
+    )
+
+    def get_custom_urls(self) -> Any:
+        return (("<int:artifact_id>/download/", "runs_artifact_download", self.download),)
+
+    def download(self, request: HttpRequest, artifact_id: int, model_admin: object) -> HttpResponseBase:
+        """Send the file once its digest is verified and the download is recorded in the audit log.
+
+        Always sent as an attachment: text that an LLM wrote must not run in a staff member's browser.
+        """
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        alias = current_alias()
+        artifact = Artifact.objects.using(alias).filter(pk=artifact_id).first()
+        if artifact is None:
+            raise Http404
+        content = artifact_read(alias=alias, artifact=artifact)
+        response = FileResponse(
+            BytesIO(content),
+            as_attachment=True,
+            filename=file_name_of(artifact),
+            content_type="application/octet-stream",
+        )
+        response.block_size = DOWNLOAD_BLOCK_BYTES
+        return response
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Artifact]:
+        return with_truncation(super().get_queryset(request))
+
+    @admin.display(description=gettext_lazy("file"), ordering="file_path")
+    def file_name(self, artifact: Artifact) -> SafeString:
+        return marked(format_html("{}", file_name_of(artifact)), is_truncated(artifact))
+
+    @admin.display(description=gettext_lazy("replaced version"))
+    def replaced(self, artifact: Artifact) -> str | None:
+        return replaced_version(artifact)
+
+    @admin.display(description=gettext_lazy("run"))
+    def run_link(self, artifact: Artifact) -> SafeString:
+        return run_link(artifact.run_id, input_of(artifact.run, "keyword"))
+
+    @admin.display(description=gettext_lazy("size"))
+    def size(self, artifact: Artifact) -> str | None:
+        return size_of(artifact)
+
+    @admin.display(description=gettext_lazy("content"))
+    def download_link(self, artifact: Artifact) -> SafeString:
+        return download_link(artifact)
+
+    @admin.display(description=gettext_lazy("metadata"))
+    def shown_metadata(self, artifact: Artifact) -> SafeString | None:
+        return as_json(artifact.metadata)

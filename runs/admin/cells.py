@@ -1,0 +1,141 @@
+"""What the pages of runs, steps, artifacts and costs show in their cells."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import PurePosixPath
+
+from django.db.models import Exists, OuterRef, QuerySet
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+
+from config.site.admin_base import (
+    as_badge,
+    as_link,
+)
+from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
+from runs.presentation.cost import units_text
+
+RUN_COLORS = {
+    RunStatus.PENDING: "info",
+    RunStatus.RUNNING: "primary",
+    RunStatus.PAUSED: "warning",
+    RunStatus.COMPLETED: "success",
+    RunStatus.FAILED: "danger",
+}
+# Of a keyword, in another row's list.
+LINK_CHARS = 30
+STEP_COLORS = {
+    StepStatus.PENDING: "info",
+    StepStatus.RUNNING: "primary",
+    StepStatus.COMPLETED: "success",
+    StepStatus.FAILED: "danger",
+}
+
+
+def count(number: int | None) -> str | None:
+    """Format a count with thousands separators."""
+    return None if number is None else f"{number:,}"
+
+
+def money(amount: Decimal | None, unpriced_steps: int, unknown_calls: int) -> str | None:
+    """Format US dollars to a hundredth of a cent. An unknown cost is never shown as 0; None is shown as "-"."""
+    if amount is None:
+        return _("unknown") if unpriced_steps or unknown_calls else None
+    shown = f"{amount:,.4f}"
+    return _("at least %(amount)s") % {"amount": shown} if unpriced_steps or unknown_calls else shown
+
+
+def exact_usd(amount: Decimal | None) -> str | None:
+    """Format US dollars with all decimal places."""
+    return None if amount is None else f"{amount.normalize():f}"
+
+
+def units(tokens: dict[str, int] | None) -> str | None:
+    return units_text(tokens) if tokens else None
+
+
+def input_of(run: Run, name: str) -> str | None:
+    value = run.config.get(name) if isinstance(run.config, dict) else None
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def cost_of(run: Run) -> RunCost | None:
+    return getattr(run, "cost", None)
+
+
+def model_of(step: Step) -> str:
+    return f"{step.llm_provider or '?'}/{step.llm_model or '?'}"
+
+
+def step_badge(step: Step) -> SafeString:
+    badge = as_badge(step.get_status_display(), STEP_COLORS[StepStatus(step.status)])
+    return marked(badge, step.is_truncated)
+
+
+def marked(shown: SafeString, is_truncated: bool) -> SafeString:
+    """Mark a text that was truncated because the output limit was reached."""
+    return format_html("{} {}", shown, as_badge(_("truncated"), "warning")) if is_truncated else shown
+
+
+def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:
+    """Add whether the step's current output was truncated."""
+    truncated = Step.objects.filter(run=OuterRef("run"), step=OuterRef("step"), is_truncated=True)
+    return artifacts.annotate(is_truncated=Exists(truncated))
+
+
+def is_truncated(artifact: Artifact) -> bool:
+    """Return whether the text was truncated at a limit; a replaced version records that itself."""
+    if isinstance(artifact.metadata, dict) and "version" in artifact.metadata:
+        return artifact.metadata.get("is_truncated") is True
+    return bool(vars(artifact).get("is_truncated"))
+
+
+def tokens_of(step: Step, kind: str) -> str | None:
+    return count(step.token_usage.get(kind)) if isinstance(step.token_usage, dict) else None
+
+
+def seconds_of(step: Step) -> str | None:
+    if step.started_at is None or step.completed_at is None:
+        return None
+    return f"{(step.completed_at - step.started_at).total_seconds():,.1f}"
+
+
+def file_name_of(artifact: Artifact) -> str:
+    return PurePosixPath(artifact.file_path).name
+
+
+def size_of(artifact: Artifact) -> str | None:
+    size_bytes = artifact.metadata.get("size_bytes") if isinstance(artifact.metadata, dict) else None
+    return f"{size_bytes:,} B" if isinstance(size_bytes, int) else None
+
+
+def run_link(run_id: object, text: str | None = None) -> SafeString:
+    """Link to a run by its keyword, or by its id if `text` is None."""
+    return as_link(reverse("admin:runs_run_change", args=[run_id]), shortened(text or str(run_id), LINK_CHARS))
+
+
+def shortened(text: str, limit: int) -> SafeString:
+    """Show the beginning of a text, all of it as its title. Whatever its direction, the text around keeps its own."""
+    return format_html('<bdi title="{}">{}</bdi>', text, Truncator(text).chars(limit))
+
+
+def shown_id(key: object) -> SafeString:
+    """Show the beginning of a UUID, all of it as its title, to be copied by a click."""
+    return format_html(
+        '<button type="button" class="seo-gen-id" data-copy-text="{}" title="{}">{}</button>', key, key, str(key)[:8]
+    )
+
+
+def download_link(artifact: Artifact) -> SafeString:
+    return as_link(reverse("admin:runs_artifact_download", args=[artifact.pk]), _("Download"))
+
+
+def replaced_version(artifact: Artifact) -> str | None:
+    """Return the version of the step that the file belonged to; None if it is the current one."""
+    version = artifact.metadata.get("version") if isinstance(artifact.metadata, dict) else None
+    return str(version) if version is not None else None

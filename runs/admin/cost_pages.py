@@ -1,0 +1,213 @@
+"""The pages of costs over time: of one tenant on its site, and of all visible tenants on the control site.
+
+They read the control database's daily costs only.
+"""
+
+from __future__ import annotations
+
+import json
+from calendar import monthrange
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from itertools import accumulate
+from typing import Any
+
+from django import forms
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.http import content_disposition_header, urlencode
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from audit.log.entries import record
+from runs.costs.show import GROUPS, Chosen, costs_chosen, total_of
+from runs.presentation.costs import cost_cells, cost_columns, cost_csv, cost_text
+from runs.steps.budget import usd
+from runs.types import CostRow
+
+# More bars than this are not legible; the table has all rows.
+MAX_BARS = 62
+TEMPLATE = "admin/costs.html"
+
+
+class CostsForm(forms.Form):
+    """Which costs are shown, and by what they are summed. Without days: the present month (UTC)."""
+
+    by = forms.ChoiceField(
+        label=gettext_lazy("By"),
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+        choices=[
+            ("day", gettext_lazy("day")),
+            ("month", gettext_lazy("month")),
+            ("step", gettext_lazy("step")),
+            ("model", gettext_lazy("model")),
+            ("tenant", gettext_lazy("tenant")),
+        ],
+    )
+    first = forms.DateField(
+        label=gettext_lazy("From"),
+        required=False,
+        input_formats=["%Y-%m-%d"],
+        widget=UnfoldAdminTextInputWidget(attrs={"type": "date"}),
+    )
+    last = forms.DateField(
+        label=gettext_lazy("To"),
+        required=False,
+        input_formats=["%Y-%m-%d"],
+        widget=UnfoldAdminTextInputWidget(attrs={"type": "date"}),
+    )
+    tenant = forms.ChoiceField(label=gettext_lazy("Tenant"), required=False, widget=UnfoldAdminSelectWidget)
+    step = forms.ChoiceField(label=gettext_lazy("Step"), required=False, widget=UnfoldAdminSelectWidget)
+    model = forms.ChoiceField(label=gettext_lazy("Model"), required=False, widget=UnfoldAdminSelectWidget)
+
+    def __init__(self, data: Any, *, scope: Chosen, is_fleet: bool) -> None:
+        super().__init__({"by": "day", "first": str(scope.first), "last": str(scope.last), **data})
+        self.scope = scope
+        self._offer("tenant", scope.tenant_ids or ())
+        self._offer("step", [row["name"] for row in costs_chosen(Chosen(scope.tenant_ids), by="step")])
+        self._offer("model", [row["name"] for row in costs_chosen(Chosen(scope.tenant_ids), by="model")])
+        if not is_fleet:
+            del self.fields["tenant"]
+            by: Any = self.fields["by"]
+            by.choices = [choice for choice in by.choices if choice[0] != "tenant"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        first, last = cleaned.get("first"), cleaned.get("last")
+        if first and last and first > last:
+            self.add_error("last", _("The last day is before the first one."))
+        return cleaned
+
+    def chosen(self) -> Chosen:
+        """Return the chosen costs; what is not valid is left as if it were not given."""
+        if not self.is_valid():
+            return self.scope
+        given = self.cleaned_data
+        return replace(
+            self.scope,
+            tenant_ids=[given["tenant"]] if given.get("tenant") else self.scope.tenant_ids,
+            first=given["first"],
+            last=given["last"],
+            step=given["step"] or None,
+            model=given["model"] or None,
+        )
+
+    @property
+    def group(self) -> str:
+        by = self.cleaned_data.get("by") if self.is_valid() else ""
+        return by if by in GROUPS else "day"
+
+    def _offer(self, name: str, values: Sequence[str]) -> None:
+        field: Any = self.fields[name]
+        field.choices = [("", _("all")), *((value, value) for value in values)]
+
+
+def costs_page(
+    request: HttpRequest, *, context: dict[str, Any], budgets: Mapping[str, Decimal | None], using: str, is_fleet: bool
+) -> HttpResponse:
+    """Return the page, or its table as CSV, of what the calls of some tenants cost.
+
+    `budgets` holds the monthly budget of each of them by id. `using` is the database whose audit log records a
+    download.
+    """
+    today = datetime.now(UTC).date()
+    month = Chosen(list(budgets), first=today.replace(day=1), last=today)
+    form = CostsForm(request.GET.dict(), scope=month, is_fleet=is_fleet)
+    chosen, by = form.chosen(), form.group
+    rows = costs_chosen(chosen, by=by)
+    if request.GET.get("format") == "csv" and form.is_valid():
+        return _download(by, rows, chosen, using)
+    ids = chosen.tenant_ids or ()
+    budget = budgets[ids[0]] if len(ids) == 1 else None
+    spent = total_of(costs_chosen(Chosen(chosen.tenant_ids, month.first, today), by="month"))
+    query = urlencode({**request.GET.dict(), "format": "csv"})
+    shown = {
+        "title": _("Costs"),
+        "form": form,
+        "total": cost_text(_rounded(total_of(rows))) if rows else None,
+        "calls": f"{total_of(rows)['calls']:,}",
+        "columns": cost_columns(by),
+        "rows": cost_cells([_rounded(row) for row in rows]),
+        "chart": json.dumps(_chart(rows, by, _budget_line(budget, chosen, by, today))) if rows else None,
+        "is_cut": len(rows) > MAX_BARS,
+        "month": f"{today:%Y-%m}",
+        "spent": cost_text(_rounded(spent)) if spent["calls"] else usd(Decimal(0)),
+        "budget": usd(budget) if budget is not None else None,
+        "forecast": forecast_text(spent, today),
+        "csv_url": f"?{query}",
+    }
+    return TemplateResponse(request, TEMPLATE, {**context, **shown})
+
+
+def _rounded(row: CostRow) -> CostRow:
+    """Round the cost to what fits on a page; the CSV is exact. A cost is never rounded to 0."""
+    amount = row["cost_usd"]
+    rounded = None if amount is None else amount.quantize(Decimal("0.000001"))
+    return {**row, "cost_usd": rounded or amount}
+
+
+def forecast_text(spent: CostRow, today: date) -> str:
+    """Return what the month will cost if its other days cost as much as those so far, today included."""
+    if spent["cost_usd"] is None:
+        return _("unknown") if spent["calls"] else usd(Decimal(0))
+    days = monthrange(today.year, today.month)[1]
+    amount = usd((spent["cost_usd"] * days / today.day).quantize(Decimal("0.0001")))
+    is_least = spent["unknown_calls"] or spent["unpriced_calls"]
+    return _("at least %(amount)s") % {"amount": amount} if is_least else amount
+
+
+def _budget_line(budget: Decimal | None, chosen: Chosen, by: str, today: date) -> Decimal | None:
+    """Return the budget if the chart shows the days of the present month, from its first one on."""
+    is_month = chosen.first == today.replace(day=1) and chosen.last is not None and chosen.last >= today
+    is_whole = chosen.step is None and chosen.model is None
+    return budget if by == "day" and is_month and is_whole else None
+
+
+def _chart(rows: Sequence[CostRow], by: str, budget: Decimal | None) -> dict[str, Any]:
+    shown = rows[-MAX_BARS:] if by in ("day", "month") else _dearest(rows)
+    amounts = [row["cost_usd"] for row in shown]
+    bars: list[dict[str, Any]] = [
+        {
+            "label": _("Cost (USD)"),
+            # An unknown cost has no bar; it is not 0.
+            "data": [None if amount is None else float(amount) for amount in amounts],
+            "backgroundColor": "var(--color-primary-600)",
+        }
+    ]
+    if budget is not None:
+        sums = accumulate(amount or Decimal(0) for amount in amounts)
+        bars += [
+            _line(_("Sum of the month (USD)"), [float(one) for one in sums], "var(--color-primary-300)"),
+            _line(_("Monthly budget (USD)"), [float(budget)] * len(shown), "var(--color-red-600)"),
+        ]
+    return {"labels": [row["name"] for row in shown], "datasets": bars}
+
+
+def _line(label: str, data: list[float], color: str) -> dict[str, Any]:
+    return {"type": "line", "label": label, "data": data, "borderColor": color, "backgroundColor": color}
+
+
+def _dearest(rows: Sequence[CostRow]) -> list[CostRow]:
+    return sorted(rows, key=lambda row: row["cost_usd"] or Decimal(0), reverse=True)[:MAX_BARS]
+
+
+def _download(by: str, rows: Sequence[CostRow], chosen: Chosen, using: str) -> HttpResponse:
+    details: dict[str, object] = {
+        "by": by,
+        "from": str(chosen.first or ""),
+        "until": str(chosen.last or ""),
+        "rows": len(rows),
+    }
+    with transaction.atomic(using=using):
+        record(using=using, action="cost.export", resource_type="costs", resource_id=by, details=details)
+    name = f"costs-{by}-{chosen.first or 'all'}-{chosen.last or 'all'}.csv"
+    return HttpResponse(
+        cost_csv(by, rows),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": content_disposition_header(True, name) or ""},
+    )

@@ -1,0 +1,108 @@
+"""The admin page of a tenant's own providers, models and limits, step by step."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from config.site.admin_base import StaffAdmin
+from llm.errors import LLMError, UnknownStep
+from llm.selectors import active_providers, pipeline
+from llm.types import ResolvedModel
+from runs.models import StepOverride
+from runs.services.plan import model_of
+
+CHANGES = ("llm_provider", "model_class", "llm_model", "output_limit")
+
+
+class StepOverrideForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Refuses what no run could use, with the pipeline as it is now."""
+
+    class Meta:
+        help_texts: ClassVar = {
+            "llm_provider": gettext_lazy("Empty: the pipeline's provider."),
+            "model_class": gettext_lazy("Empty: the pipeline's class."),
+            "llm_model": gettext_lazy("The name of one model of the provider, if it is not to be chosen by its class."),
+            "output_limit": gettext_lazy(
+                "At most the model's own limit. If a reply reaches this limit, the call is not retried with a larger"
+                " one."
+            ),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "llm_provider" not in self.fields:
+            return  # The page is shown to someone who may not change it.
+        self._offer("llm_provider", ["", *active_providers()])
+        if "step" in self.fields:
+            taken = set(StepOverride.objects.values_list("step", flat=True))
+            self._offer("step", [row.step for row in pipeline() if row.step not in taken])
+        limit = self.fields["output_limit"]
+        limit.validators = [
+            MinValueValidator(
+                1, gettext_lazy("A limit must be at least 1. Leave the field empty to use the model's own limit.")
+            )
+        ]
+        limit.widget.attrs["min"] = 1
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if self.errors:
+            return cleaned
+        for name in CHANGES:
+            cleaned[name] = cleaned[name] or None
+        override = StepOverride(**{"step": self.instance.step, **cleaned})
+        if not any(getattr(override, name) for name in CHANGES):
+            raise ValidationError(_("This changes nothing: enter a provider, a class, a model or a limit."))
+        try:
+            model = model_now(override)
+        except LLMError as error:
+            raise ValidationError(str(error)) from error
+        if override.output_limit and override.output_limit > model.max_output_tokens:
+            message = _("Enter at most %(limit)d, the output limit of model %(model)s.")
+            values = {"model": model.model_name, "limit": model.max_output_tokens}
+            raise ValidationError({"output_limit": message % values})
+        return cleaned
+
+    def _offer(self, name: str, values: list[str]) -> None:
+        present = self.initial.get(name)
+        offered = values if not present or present in values else [*values, present]
+        self.fields[name].widget = UnfoldAdminSelectWidget(choices=[(value, value or "-") for value in offered])
+
+
+class StepOverrideAdmin(StaffAdmin):
+    audit_noun = "step_override"
+    # They decide what the tenant's articles cost.
+    audit_values = ("step", *CHANGES)
+    form = StepOverrideForm
+    list_display = ("step", *CHANGES, "model_used")
+    fields = ("step", *CHANGES)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        return ("step",) if obj else ()
+
+    @admin.display(description=gettext_lazy("model for new runs"))
+    def model_used(self, override: StepOverride) -> str:
+        try:
+            found = model_now(override)
+        except LLMError as error:
+            return str(error)
+        return f"{found.provider_id}/{found.model_name}"
+
+
+def model_now(override: StepOverride) -> ResolvedModel:
+    """Return the model that new runs of the tenant use for the step. Raises `LLMError`."""
+    steps = pipeline()
+    step = next((row for row in steps if row.step == override.step), None)
+    if step is None:
+        raise UnknownStep(override.step, [row.step for row in steps])
+    return model_of(step, override, None)

@@ -1,0 +1,232 @@
+"""The page that starts several runs: a list is read and shown with an estimate of the cost, and then started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget
+
+from config.base.errors import SeoGenError
+from config.site.admin_base import StaffAdmin
+from runs.admin.cells import exact_usd
+from runs.admin.start import INPUT, RunCreateForm
+from runs.config import config_from_document
+from runs.errors import InvalidRunConfig, InvalidRunList
+from runs.series.estimate import Estimate, estimate
+from runs.series.inputs import COMMON, declared_inputs
+from runs.series.rows import MAX_BYTES, MAX_ROWS, SHOWN_PROBLEMS, ListedRow, decoded, listed_rows, repeated
+from runs.series.start import SeriesReport, series_id_of, series_start
+from runs.steps.budget import usd
+from tenants.routing.context import current_alias, current_tenant
+
+FILTER = "series"
+
+
+class SeriesForm(RunCreateForm):
+    """The list, and what all its runs have in common."""
+
+    text = forms.CharField(
+        label=gettext_lazy("List"),
+        required=False,
+        strip=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
+        help_text=gettext_lazy(
+            "One keyword a line. Or a CSV, such as cells pasted from a spreadsheet: its first line names the columns,"
+            " among them keyword."
+        ),
+    )
+    file = forms.FileField(
+        label=gettext_lazy("Or a CSV file"),
+        required=False,
+        widget=UnfoldAdminFileFieldWidget(attrs={"accept": ".csv,.tsv,.txt,text/csv"}),
+        help_text=gettext_lazy("UTF-8 or Shift_JIS, as Excel saves it."),
+    )
+
+    rows: list[ListedRow]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        del self.fields["keyword"]
+        own = (INPUT + name for name in self.inputs)
+        self.order_fields(["nonce", "text", "file", "language", *own, "hold", "advanced"])
+
+    def clean(self) -> dict[str, Any]:
+        given = forms.Form.clean(self) or {}
+        if self.errors:
+            return given
+        if bool(given["text"].strip()) == bool(given["file"]):
+            raise ValidationError(_("Enter a list or choose a file, not both."))
+        try:
+            text = decoded(given["file"].read(MAX_BYTES + 1)) if given["file"] else given["text"]
+            self.rows = listed_rows(text, inputs=self.inputs.values(), common=self._common())
+        except InvalidRunList as error:
+            raise ValidationError(_shown(error)) from error
+        return given
+
+    def _common(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        values = {name: given[INPUT + name] for name in self.inputs if given[INPUT + name] not in (None, "", [])}
+        return {**given["advanced"], **values, "language": given["language"]}
+
+
+class PreviewForm(forms.Form):
+    """The rows of a list that was understood, to be started."""
+
+    nonce = forms.UUIDField(widget=forms.HiddenInput)
+    hold = forms.BooleanField(widget=forms.HiddenInput, required=False)
+    rows = forms.CharField(widget=forms.HiddenInput, strip=False, max_length=MAX_BYTES)
+
+    def clean_rows(self) -> list[ListedRow]:
+        """Check the rows again: they come from the browser."""
+        try:
+            rows = [
+                ListedRow(int(line), config_from_document(config))
+                for line, config in json.loads(self.cleaned_data["rows"])
+            ]
+        except (ValueError, TypeError, InvalidRunConfig) as error:
+            raise ValidationError(_("The list is no longer readable. Enter it again.")) from error
+        if not 0 < len(rows) <= MAX_ROWS or len({row.line for row in rows}) < len(rows):
+            raise ValidationError(_("The list is no longer readable. Enter it again."))
+        return rows
+
+
+def series_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
+    """Show the form; or, once it is sent, the rows as they were understood; or start those."""
+    if request.method == "POST" and "rows" in request.POST:
+        return _start(admin, request)
+    inputs = declared_inputs(alias=current_alias())
+    form = SeriesForm(request.POST or None, request.FILES or None, inputs=inputs, initial={"nonce": uuid4()})
+    if request.method == "POST" and form.is_valid():
+        try:
+            return _preview(admin, request, form)
+        except SeoGenError as error:
+            form.add_error(None, str(error))
+    columns = ", ".join([*COMMON, *(one.name for one in inputs)])
+    context = {"form": form, "columns": columns, "max_rows": MAX_ROWS, "max_kib": MAX_BYTES // 1024}
+    return _page(admin, request, "admin/run_series.html", {**context, "media": admin.media + form.media})
+
+
+def _preview(admin: StaffAdmin, request: HttpRequest, form: SeriesForm) -> HttpResponse:
+    text = json.dumps([[row.line, row.config.document()] for row in form.rows], ensure_ascii=False)
+    if len(text) > MAX_BYTES:
+        raise InvalidRunList(
+            [_("The list is larger than %(limit)d KiB.") % {"limit": MAX_BYTES // 1024}], hint=_("Divide the list.")
+        )
+    found = estimate(alias=current_alias(), config=form.rows[0].config, runs=len(form.rows))
+    given = form.cleaned_data
+    sent = PreviewForm(initial={"nonce": given["nonce"] or uuid4(), "hold": given["hold"], "rows": text})
+    return _page(admin, request, "admin/run_series_preview.html", _previewed(sent, form.rows, found, given["hold"]))
+
+
+def _previewed(form: PreviewForm, rows: Sequence[ListedRow], found: Estimate, hold: bool) -> dict[str, Any]:
+    columns = list(dict.fromkeys(name for row in rows for name in row.config.inputs))
+    return {
+        "form": form,
+        "columns": columns,
+        "rows": [(row.line, [_cell(row.config.inputs.get(name)) for name in columns]) for row in rows],
+        "repeated": repeated(rows),
+        "estimate": found,
+        "steps": [
+            (step, _tokens(step.input_tokens), _tokens(step.output_tokens), _money(step.cost)) for step in found.steps
+        ],
+        "all_runs": ngettext("%(n)d run", "%(n)d runs", found.runs) % {"n": found.runs},
+        "per_run": _sum(found.known, found),
+        "total": _sum(found.total, found),
+        "used": usd(found.used),
+        "monthly_budget": usd(found.monthly_budget) if found.monthly_budget is not None else None,
+        "run_budget": usd(found.run_budget) if found.run_budget is not None else None,
+        "hold": hold,
+        "submit_text": ngettext("Start %(n)d run", "Start %(n)d runs", len(rows)) % {"n": len(rows)},
+    }
+
+
+def _start(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
+    form = PreviewForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, " ".join(str(text) for texts in form.errors.values() for text in texts))
+        return HttpResponseRedirect(reverse("admin:runs_run_series"))
+    nonce: UUID = form.cleaned_data["nonce"]
+    rows: list[ListedRow] = form.cleaned_data["rows"]
+    hold: bool = form.cleaned_data["hold"]
+    series_id = series_id_of(nonce, rows, hold=hold)
+    report = series_start(tenant_id=current_tenant().id, series_id=series_id, rows=rows, hold=hold)
+    if report.left == 0:
+        messages.success(request, _all_started(report))
+        return HttpResponseRedirect(f"{reverse('admin:runs_run_changelist')}?{FILTER}={series_id}")
+    context = {
+        "form": form,
+        "report": report,
+        "said": _partly_started(report, len(rows)),
+        "runs_url": f"{reverse('admin:runs_run_changelist')}?{FILTER}={series_id}",
+        "submit_text": ngettext("Start the other run", "Start the other %(n)d runs", report.left) % {"n": report.left},
+    }
+    return _page(admin, request, "admin/run_series_stopped.html", context)
+
+
+def _all_started(report: SeriesReport) -> str:
+    if not report.started:
+        return _("These runs had been started before, so none was started again.")
+    started = ngettext("%(n)d run was started.", "%(n)d runs were started.", report.started) % {"n": report.started}
+    if not report.earlier:
+        return started
+    earlier = ngettext("%(n)d had been started before.", "%(n)d had been started before.", report.earlier) % {
+        "n": report.earlier
+    }
+    return f"{started} {earlier}"
+
+
+def _partly_started(report: SeriesReport, count: int) -> str:
+    done = report.started + report.earlier
+    return ngettext("%(done)d of %(count)d run was started.", "%(done)d of %(count)d runs were started.", count) % {
+        "done": done,
+        "count": count,
+    }
+
+
+def _shown(error: InvalidRunList) -> list[str]:
+    """Return the sentences about the first wrong lines, how many more there are, and what to do."""
+    shown = error.problems[:SHOWN_PROBLEMS]
+    more = len(error.problems) - len(shown)
+    if more:
+        shown.append(ngettext("%(n)d more line is wrong.", "%(n)d more lines are wrong.", more) % {"n": more})
+    return [*shown, *([error.hint] if error.hint else []), _("No run was started.")]
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _tokens(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
+
+
+def _money(amount: Any) -> str:
+    return _("unknown") if amount is None else str(exact_usd(round(amount, 6)))
+
+
+def _sum(amount: Any, found: Estimate) -> str:
+    """Return an amount in which nothing unknown counts as 0."""
+    if amount is None or found.is_complete:
+        return _money(amount)
+    return _("at least %(amount)s") % {"amount": _money(amount)}
+
+
+def _page(admin: StaffAdmin, request: HttpRequest, template: str, context: dict[str, Any]) -> TemplateResponse:
+    common = {
+        **admin.admin_site.each_context(request),
+        "title": _("Start several runs"),
+        "opts": admin.opts,
+        "media": admin.media,
+    }
+    return TemplateResponse(request, template, {**common, **context})

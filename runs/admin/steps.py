@@ -1,0 +1,104 @@
+"""Admin pages for the steps of a tenant's runs."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
+
+from config.site.admin_base import (
+    as_json,
+)
+from runs.admin.cells import (
+    exact_usd,
+    input_of,
+    model_of,
+    run_link,
+    seconds_of,
+    step_badge,
+    units,
+)
+from runs.admin.page import RunPageAdmin
+from runs.models import Step
+from runs.presentation.fallback import rerouted_text
+
+
+class StepAdmin(RunPageAdmin):
+    audit_resource = "step"
+    list_display = ("step", "run_link", "shown_status", "shown_model", "retry_count", "started_at", "seconds")
+    list_filter = ("status", "step", "started_at")
+    list_select_related = ("run",)
+    search_fields = ("=run__id",)
+    search_help_text = gettext_lazy("A run's id")
+    ordering = ("-id",)
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("step", "run_link", "shown_status"),
+                    ("llm_provider", "llm_model", "prompt"),
+                    "shown_rerouted",
+                    ("started_at", "completed_at", "seconds"),
+                    ("retry_count", "lease_owner", "lease_expires_at"),
+                    ("version", "on_truncation", "is_truncated"),
+                    "error_message",
+                )
+            },
+        ),
+        (gettext_lazy("Review"), {"fields": (("review", "approved_by", "approved_at"), "review_comment")}),
+        (
+            gettext_lazy("Result"),
+            {
+                "fields": (
+                    "summary",
+                    "output_path",
+                    "output_digest",
+                    ("shown_cost", "shown_unpriced"),
+                    ("shown_usage", "shown_prices"),
+                    ("cost_per_1k_input_tokens", "cost_per_1k_output_tokens"),
+                    "shown_metrics",
+                )
+            },
+        ),
+    )
+
+    @admin.display(description=gettext_lazy("run"))
+    def run_link(self, step: Step) -> SafeString:
+        return run_link(step.run_id, input_of(step.run, "keyword"))
+
+    @admin.display(description=gettext_lazy("status"), ordering="status")
+    def shown_status(self, step: Step) -> SafeString:
+        return step_badge(step)
+
+    @admin.display(description=gettext_lazy("model"), ordering="llm_model")
+    def shown_model(self, step: Step) -> str:
+        return model_of(step)
+
+    @admin.display(description=gettext_lazy("seconds"))
+    def seconds(self, step: Step) -> str | None:
+        return seconds_of(step)
+
+    @admin.display(description=gettext_lazy("fallback"))
+    def shown_rerouted(self, step: Step) -> str | None:
+        return rerouted_text(step=step.step, status=step.status, route=model_of(step), rerouted=step.rerouted)
+
+    @admin.display(description=gettext_lazy("token usage"))
+    def shown_usage(self, step: Step) -> SafeString | None:
+        return as_json(step.token_usage)
+
+    @admin.display(description=gettext_lazy("prices (USD per 1,000 tokens)"))
+    def shown_prices(self, step: Step) -> SafeString | None:
+        return as_json(step.prices)
+
+    @admin.display(description=gettext_lazy("cost (USD)"))
+    def shown_cost(self, step: Step) -> str | None:
+        return exact_usd(step.cost.llm_cost)
+
+    @admin.display(description=gettext_lazy("tokens without a price"))
+    def shown_unpriced(self, step: Step) -> str | None:
+        return units(step.cost.unpriced_tokens)
+
+    @admin.display(description=gettext_lazy("metrics"))
+    def shown_metrics(self, step: Step) -> SafeString | None:
+        return as_json(step.metrics)

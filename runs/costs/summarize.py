@@ -1,0 +1,59 @@
+"""Keep the control database's daily costs up to date with the calls.
+
+1. a transaction that begins or ends a call commits; the table's trigger (`runs` migration 0007) notes in it that the
+daily costs are outdated; 2. the sweep replaces the rows of the days of such calls; 3. the notes are removed, unless a
+call has changed again. A sweep that dies in between leaves the notes, and the next one repeats the same.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date
+from typing import LiteralString
+
+from django.db import connections
+from django.db.models import QuerySet
+
+from runs.costs.days import locked_tenant, read_days, replace_days
+from runs.errors import TenantReplaced
+from runs.models import Call, CallStatus
+
+# How many calls of one tenant are handled together, and in how many batches before the sweep moves to other tenants.
+BATCH = 2000
+BATCHES = 10
+
+# A call never returns to an earlier status, so the same status means that the call has not changed.
+NOTE_SUMMARIZED: LiteralString = """
+UPDATE public.calls SET is_summarized = true
+ WHERE id IN (
+       SELECT call.id FROM public.calls AS call
+         JOIN unnest(%s::integer[], %s::text[]) AS seen (id, status) ON call.id = seen.id AND call.status = seen.status
+          FOR UPDATE OF call SKIP LOCKED)
+"""
+
+
+def outdated_calls(alias: str) -> QuerySet[Call]:
+    """Return the ended calls that the daily costs do not contain in their current state."""
+    return Call.objects.using(alias).filter(is_summarized=False).exclude(status=CallStatus.OPEN)
+
+
+def costs_summarize(*, alias: str, tenant_id: str) -> bool:
+    """Bring the tenant's daily costs up to date; return False if some days remain for the next sweep."""
+    for _batch in range(BATCHES):
+        calls = list(outdated_calls(alias).order_by("id").values_list("id", "status", "started_at")[:BATCH])
+        if not calls:
+            return True
+        days = {started_at.astimezone(UTC).date() for _id, _status, started_at in calls}
+        try:
+            _replace(alias, tenant_id, days)
+        except TenantReplaced:
+            return False
+        with connections[alias].cursor() as cursor:
+            cursor.execute(NOTE_SUMMARIZED, [[call[0] for call in calls], [call[1] for call in calls]])
+            if cursor.rowcount < len(calls):
+                return False
+    return False
+
+
+def _replace(alias: str, tenant_id: str, days: set[date]) -> None:
+    with locked_tenant(alias, tenant_id) as tenant:
+        replace_days(tenant, days, read_days(alias, since=tenant.created_at, days=days))

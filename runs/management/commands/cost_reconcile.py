@@ -1,0 +1,55 @@
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from config.base.command import OperatorCommand, Refusal
+from config.base.output import print_table
+from runs.costs.reconcile import CostReconciliation, cost_reconcile
+
+
+class Command(OperatorCommand):
+    help = "Rebuild the control database's daily costs from the calls in the tenants' databases, or compare them."
+
+    found: list[CostReconciliation]
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--tenant-id", help="Only the costs of this tenant.")
+        which.add_argument("--all", action="store_true", help="The costs of all tenants.")
+        parser.add_argument("--check", action="store_true", help="Only compare; exit 1 if there are differences.")
+        super().add_arguments(parser)
+
+    def perform(self, **options: Any) -> Any:
+        self.is_check = bool(options["check"])
+        self.found = cost_reconcile(tenant_id=options["tenant_id"], check=self.is_check)
+        return [asdict(one) for one in self.found]
+
+    def present(self, document: Any) -> None:
+        columns = [_("tenant"), _("days"), _("differences"), _("waiting")]
+        rows = [(one["tenant_id"], one["days"], len(one["differing"]), one["waiting"]) for one in document]
+        print_table(columns, rows, right=range(1, len(columns)))
+        differing = [(one["tenant_id"], ", ".join(one["differing"])) for one in document if one["differing"]]
+        if differing:
+            self.stdout.write("")
+            print_table([_("tenant"), _("days whose costs differ")], differing)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
+        problems = [f"{one.tenant_id}: {one.problem}" for one in self.found if one.problem]
+        if problems:
+            raise Refusal("\n".join(problems), code="costs_not_reconciled")
+        count = sum(len(one.differing) for one in self.found)
+        if count and self.is_check:
+            raise Refusal(
+                ngettext(
+                    "The costs of %(count)d day differ from the calls in the tenant's database.",
+                    "The costs of %(count)d days differ from the calls in the tenants' databases.",
+                    count,
+                )
+                % {"count": count},
+                hint=_("Run the command without --check to rebuild them."),
+                code="daily_costs_differ",
+            )

@@ -1,0 +1,1 @@
+"""Present runs in commands: tables and sentences on stdout, progress on stderr."""

@@ -1,0 +1,86 @@
+"""Present what calls cost, as a table and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from django.utils.translation import gettext as _
+
+from runs.costs.show import total_of
+from runs.steps.budget import usd
+from runs.types import CostRow
+
+# The first characters of what spreadsheets treat as a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# In the order of the columns; further units follow by name.
+UNITS = ("input", "output", "cached_read", "cache_write_5m", "cache_write_1h", "reasoning")
+# Without it, Excel reads the file in the computer's legacy code page.
+BYTE_ORDER_MARK = "\ufeff"
+
+
+def cost_columns(by: str) -> list[str]:
+    """Return the headings of the table."""
+    names = {"day": _("day"), "month": _("month"), "step": _("step"), "model": _("model"), "tenant": _("tenant")}
+    figures = [_("calls"), _("input tokens"), _("output tokens"), _("cost (USD)")]
+    return [names[by], *figures, _("calls with unknown cost"), _("calls without a price")]
+
+
+def cost_cells(rows: Sequence[CostRow]) -> list[list[str]]:
+    """Return the cells of the table, with the total as its last row if there are several."""
+    total = [{**total_of(rows), "name": _("total")}] if len(rows) > 1 else []
+    return [_cells(row) for row in (*rows, *total)]  # type: ignore[arg-type]
+
+
+def cost_text(row: CostRow) -> str:
+    """Return the known cost as text; an unknown one is never shown as 0."""
+    if row["cost_usd"] is None:
+        return _("unknown")
+    if row["unknown_calls"] or row["unpriced_calls"]:
+        return _("at least %(amount)s") % {"amount": usd(row["cost_usd"])}
+    return usd(row["cost_usd"])
+
+
+def cost_csv(by: str, rows: Sequence[CostRow]) -> str:
+    """Return the rows for a spreadsheet: names are text and never formulas, numbers are plain, unknown is empty.
+
+    The columns have the names of the JSON document, so that programs can rely on them.
+    """
+    units = _units(rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    figures = ("calls", "unknown_calls", "unpriced_calls")
+    writer.writerow([by, *figures, *(f"{inert(unit)}_tokens" for unit in units), "cost_usd", "possible_usd"])
+    for row in rows:
+        tokens = [row["token_usage"].get(unit, 0) for unit in units]
+        amounts = [_plain(row["cost_usd"]), _plain(row["possible_usd"])]
+        counts = [row["calls"], row["unknown_calls"], row["unpriced_calls"]]
+        writer.writerow([inert(row["name"]), *counts, *tokens, *amounts])
+    return BYTE_ORDER_MARK + text.getvalue()
+
+
+def inert(text: str) -> str:
+    """Return the text, quoted if a spreadsheet would treat it as a formula."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _cells(row: CostRow) -> list[str]:
+    tokens = (f"{row['token_usage'].get(unit, 0):,}" for unit in UNITS[:2])
+    return [row["name"], f"{row['calls']:,}", *tokens, cost_text(row), _unknown(row), f"{row['unpriced_calls']:,}"]
+
+
+def _unknown(row: CostRow) -> str:
+    if not row["unknown_calls"] or row["possible_usd"] is None:
+        return f"{row['unknown_calls']:,}"
+    return _("%(n)d (at most %(amount)s)") % {"n": row["unknown_calls"], "amount": usd(row["possible_usd"])}
+
+
+def _units(rows: Iterable[CostRow]) -> list[str]:
+    found = {unit for row in rows for unit in row["token_usage"]}
+    return [*UNITS[:2], *(unit for unit in UNITS[2:] if unit in found), *sorted(found - {*UNITS})]
+
+
+def _plain(amount: Decimal | None) -> str:
+    return "" if amount is None else f"{amount.normalize():f}"

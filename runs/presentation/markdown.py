@@ -1,0 +1,58 @@
+"""Articles as HTML. An LLM wrote them, so they hold no script, style, form, image or link into this site."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import nh3
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+
+TAGS = {
+    *("a", "blockquote", "br", "code", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre"),
+    *("s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"),
+}
+ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
+SCHEMES = {"http", "https", "mailto"}
+# Longer texts are shown as they are: rendering is for articles.
+MAX_CHARS = 1024 * 1024
+
+
+def article_html(text: str) -> SafeString:
+    """Return the Markdown text as HTML that contains only the elements, attributes and schemes above.
+
+    Markup in the text is shown, not interpreted; an image is shown as its description. Links go to other sites only,
+    and open in a tab that knows nothing of this page. Alpine ignores everything inside.
+    """
+    body = nh3.clean(
+        _parser().render(text[:MAX_CHARS]),
+        tags=TAGS,
+        attributes=ATTRIBUTES,
+        url_schemes=SCHEMES,
+        attribute_filter=_only_elsewhere,
+        link_rel="noopener noreferrer nofollow",
+        set_tag_attribute_values={"a": {"target": "_blank"}},
+    )
+    return mark_safe(f'<div class="seo-gen-article" dir="auto" x-ignore>{body}</div>')
+
+
+def _only_elsewhere(element: str, attribute: str, value: str) -> str | None:
+    """Drop the address of a link that is relative, and so leads to this site."""
+    if (element, attribute) == ("a", "href") and value.partition(":")[0].lower() not in SCHEMES:
+        return None
+    return value
+
+
+@cache
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser.add_render_rule("image", _image)
+    return parser
+
+
+def _image(renderer: RendererHTML, tokens: Any, index: int, options: Any, env: Any) -> str:
+    description = nh3.clean_text(renderer.renderInlineAsText(tokens[index].children or [], options, env))
+    return _("[image: %(description)s]") % {"description": description}

@@ -1,0 +1,148 @@
+"""What happened in a run, step by step and call by call, for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from runs.models import Call, CallStatus, Step, StepStatus
+from runs.presentation.fallback import rerouted_text
+
+MINUTE_S, HOUR_S = 60, 3600
+
+
+@dataclass(frozen=True)
+class CallEntry:
+    """One request to a provider."""
+
+    version: int
+    attempt: int
+    status: str
+    label: str
+    route: str
+    started: str
+    took: str
+    tokens_in: int | None
+    tokens_out: int | None
+    cost: str
+    # The error's code, or why the provider ended the reply.
+    ended: str
+    # Where its bar begins and how long it is, in per cent of the run.
+    begins: float
+    lasts: float
+
+
+@dataclass(frozen=True)
+class StepEntry:
+    """One step, with its calls in order."""
+
+    step: Step
+    route: str
+    started: str
+    took: str
+    tokens_in: int | None
+    tokens_out: int | None
+    cost: str
+    rerouted: str | None
+    calls: Sequence[CallEntry]
+
+
+def timeline(
+    *, steps: Iterable[Step], calls: Iterable[Call], costs: Mapping[int, Decimal | None], now: datetime
+) -> list[StepEntry]:
+    """Return the steps in order. `costs` are US dollars by step; `now` is the database's time."""
+    of_step: dict[int, list[Call]] = {}
+    for call in calls:
+        of_step.setdefault(call.step_id, []).append(call)
+    steps = list(steps)
+    moments = [call.started_at for each in of_step.values() for call in each]
+    begin = min([*moments, *(step.started_at for step in steps if step.started_at)], default=now)
+    ends = [call.ended_at or now for each in of_step.values() for call in each]
+    ends += [step.completed_at for step in steps if step.completed_at]
+    span_s = max(1.0, (max(ends, default=now) - begin).total_seconds())
+    return [
+        StepEntry(
+            step,
+            f"{step.llm_provider or '?'}/{step.llm_model or '?'}",
+            moment(step.started_at),
+            _took(step, now),
+            *_tokens(step.token_usage),
+            _usd(costs.get(step.pk), bool(step.token_usage)),
+            rerouted_text(
+                step=step.step,
+                status=step.status,
+                route=f"{step.llm_provider}/{step.llm_model}",
+                rerouted=step.rerouted,
+            ),
+            [_call(call, begin, span_s, now) for call in of_step.get(step.pk, [])],
+        )
+        for step in steps
+    ]
+
+
+def lasting(seconds: float) -> str:
+    """Return a duration such as "4.2 s", "3 min 12 s" or "2 h 5 min"."""
+    if seconds < MINUTE_S:
+        return _("%(seconds).1f s") % {"seconds": max(0.0, seconds)}
+    minutes, rest = divmod(int(seconds), MINUTE_S)
+    if seconds < HOUR_S:
+        return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": rest}
+    return _("%(hours)d h %(minutes)d min") % {"hours": minutes // 60, "minutes": minutes % 60}
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time of the local time zone, with its date; "" for None."""
+    return f"{localtime(at):%Y-%m-%d %H:%M:%S}" if at else ""
+
+
+def _call(call: Call, begin: datetime, span_s: float, now: datetime) -> CallEntry:
+    end = call.ended_at or (now if call.status == CallStatus.OPEN else call.started_at)
+    took_s = (end - call.started_at).total_seconds()
+    begins = 100 * (call.started_at - begin).total_seconds() / span_s
+    return CallEntry(
+        call.version,
+        call.attempt,
+        call.status,
+        call.get_status_display(),
+        f"{call.llm_provider}/{call.llm_model}",
+        f"{localtime(call.started_at):%H:%M:%S}",
+        lasting(took_s),
+        *_tokens(call.token_usage),
+        _call_cost(call),
+        call.error_code or call.finish_reason or "",
+        round(min(99.0, max(0.0, begins)), 2),
+        round(min(100.0 - begins, max(0.5, 100 * took_s / span_s)), 2),
+    )
+
+
+def _call_cost(call: Call) -> str:
+    """Return US dollars; what a call may have cost is never shown as what it did cost, or as 0."""
+    if call.status == CallStatus.SETTLED:
+        known = _usd(call.cost_usd, True)
+        return _("at least %(amount)s") % {"amount": known} if call.is_unpriced and call.cost_usd is not None else known
+    if call.bound_usd is None:
+        return _("unknown")
+    return _("at most %(amount)s") % {"amount": _usd(call.bound_usd, True)}
+
+
+def _usd(amount: Decimal | None, is_used: bool) -> str:
+    if amount is None:
+        return _("unknown") if is_used else ""
+    return f"{round(amount, 6).normalize():f}"
+
+
+def _tokens(usage: Mapping[str, int] | None) -> tuple[int | None, int | None]:
+    return (usage.get("input"), usage.get("output")) if usage else (None, None)
+
+
+def _took(step: Step, now: datetime) -> str:
+    if step.started_at is None:
+        return ""
+    if step.completed_at is not None:
+        return lasting((step.completed_at - step.started_at).total_seconds())
+    return lasting((now - step.started_at).total_seconds()) if step.status == StepStatus.RUNNING else ""

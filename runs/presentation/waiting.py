@@ -1,0 +1,47 @@
+"""Describe why a run is waiting."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from runs.presentation.times import duration, local, local_time, seconds_between
+from runs.types import WaitDocument
+
+
+def waiting_text(wait: WaitDocument, *, now: str) -> str:
+    """Return a phrase such as "waiting for a worker; last seen 3 s ago". `now` is when the document was read."""
+    route, before = wait["route"] or "-", max(0, (wait["position"] or 1) - 1)
+    seen_at = wait["worker_seen_at"]
+    phrases = {
+        "paused": _("paused by %(by)s since %(since)s"),
+        "hold": _("created on hold by %(by)s at %(since)s"),
+        "review": _("has been waiting for a review before step %(step)s since %(since)s"),
+        "budget": _("paused before step %(step)s since %(since)s: %(error)s"),
+        "retry": _("retry at %(until)s (%(error)s)"),
+        "worker": _("waiting for a worker; last seen %(ago)s ago") if seen_at else _("waiting for a worker"),
+        "no worker": _("waiting for a worker; none has been seen for a day"),
+        "lost worker": _("the worker of step %(step)s was lost; another one will take over"),
+        "turn": ngettext(
+            "waiting for the tenant's turn (%(n)d step before it)",
+            "waiting for the tenant's turn (%(n)d steps before it)",
+            before,
+        ),
+        "tenant_limit": _("limit of the tenant reached"),
+        "provider_limit": _("limit of provider %(provider)s reached"),
+        "model_limit": _("limit of model %(route)s reached"),
+        "requests_per_minute": _("requests-per-minute limit of %(route)s reached until %(until)s"),
+        "tokens_per_minute": _("tokens-per-minute limit of %(route)s reached until %(until)s"),
+        "breaker": _("%(route)s has failed repeatedly and will not be called until %(until)s"),
+    }
+    return phrases[wait["reason"]] % {
+        "step": wait["step"],
+        "by": wait["by"] or "-",
+        "since": local(wait["since"]),
+        "until": local_time(wait["until"], day=now) or "-",
+        "error": (wait["error"] or "-").rstrip(".。"),
+        "ago": duration(seconds_between(seen_at, now)) if seen_at else "",
+        "n": before,
+        "route": route,
+        "provider": route.partition("/")[0],
+    }

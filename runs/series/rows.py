@@ -1,0 +1,210 @@
+"""Read a list of runs that a person pasted or uploaded: keywords, one a line, or a CSV with a column for each input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from config.base.text import is_blank, strip_invisible
+from runs.config import RunConfig, config_from_document
+from runs.errors import InvalidRunConfig, InvalidRunList
+from runs.series.inputs import COMMON, DeclaredInput
+
+MAX_ROWS = 200
+MAX_BYTES = 1024 * 1024
+# As many problems as a person corrects at once.
+SHOWN_PROBLEMS = 10
+# Excel in Japan saves CSV in the last one. Its own "CSV UTF-8" begins with a byte order mark.
+ENCODINGS = ("utf-8-sig", "cp932")
+# Its "Unicode text" begins with another one; a workbook is a ZIP file.
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+ZIP = b"PK\x03\x04"
+# Commas, what a paste from a spreadsheet has, and what Excel writes where the comma is the decimal sign.
+DELIMITERS = ",\t;"
+YES, NO = frozenset({"true", "yes", "1", "はい"}), frozenset({"false", "no", "0", "いいえ"})
+WANTED = {
+    "integer": gettext_lazy("Line %(line)d: %(name)s must be a whole number, not %(value)s."),
+    "boolean": gettext_lazy("Line %(line)d: %(name)s must be yes or no, not %(value)s."),
+    "list": gettext_lazy("Line %(line)d: %(name)s must be items with ; between them, or a JSON list, not %(value)s."),
+}
+
+
+@dataclass(frozen=True)
+class ListedRow:
+    """One run of the list."""
+
+    # Where it begins, from 1.
+    line: int
+    config: RunConfig
+
+
+def decoded(content: bytes) -> str:
+    """Return the text of an uploaded file. Raises `InvalidRunList`."""
+    if len(content) > MAX_BYTES:
+        raise _too_large()
+    encodings = ("utf-16",) if content.startswith(UTF_16) else () if content.startswith(ZIP) else ENCODINGS
+    for encoding in encodings:
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise InvalidRunList(
+        [_("The file is neither UTF-8 nor Shift_JIS text.")], hint=_("Save it as CSV, not as an Excel workbook.")
+    )
+
+
+def listed_rows(text: str, *, inputs: Iterable[DeclaredInput], common: Mapping[str, object]) -> list[ListedRow]:
+    """Return the runs that the text lists.
+
+    It is a CSV if its first line has a column "keyword"; otherwise each line is a keyword. `common` is what all
+    configurations have in common; a CSV's cell that is not empty replaces its value. Raises `InvalidRunList`, which
+    names each wrong line.
+    """
+    if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
+        raise _too_large()
+    declared = {one.name: one for one in inputs}
+    records = _records(text.removeprefix("\ufeff"), declared)
+    if not records:
+        raise InvalidRunList([_("The list is empty.")], hint=_("Enter at least one keyword."))
+    if len(records) > MAX_ROWS:
+        raise InvalidRunList(
+            [
+                _("The list is longer than the %(limit)d runs that can be started at once: it has %(count)d.")
+                % {"count": len(records), "limit": MAX_ROWS}
+            ],
+            hint=_("Divide the list."),
+        )
+    rows, problems = [], list[str]()
+    for line, cells in records:
+        try:
+            rows.append(ListedRow(line, _config(line, cells, declared, common)))
+        except InvalidRunConfig as error:
+            problems.append(error.message)
+    if problems:
+        raise InvalidRunList(problems)
+    return rows
+
+
+def repeated(rows: Sequence[ListedRow]) -> list[tuple[int, int]]:
+    """Return the lines that ask for the same as an earlier one, each with that one."""
+    first: dict[str, int] = {}
+    found = []
+    for row in rows:
+        earlier = first.setdefault(json.dumps(row.config.document(), sort_keys=True), row.line)
+        found += [(row.line, earlier)] if earlier != row.line else []
+    return found
+
+
+def _records(text: str, declared: Mapping[str, DeclaredInput]) -> list[tuple[int, dict[str, str]]]:
+    """Return the cells of each row that is not empty, by the name of their column."""
+    lines = text.splitlines()
+    delimiter = _delimiter(lines[0]) if lines else None
+    if delimiter is None:
+        return [(number, {"keyword": line}) for number, line in enumerate(lines, 1) if not is_blank(line)]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [strip_invisible(name) for name in next(reader)]
+        _check_header(header, declared)
+        return list(_csv_records(reader, header))
+    except csv.Error as error:
+        raise InvalidRunList(
+            [_("Line %(line)d is not valid CSV: %(reason)s.") % {"line": reader.line_num, "reason": error}],
+            hint=_("Check that each quotation mark is closed."),
+        ) from error
+
+
+def _csv_records(reader: Iterator[list[str]], header: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    before = 1
+    for cells in reader:
+        line, before = before + 1, reader.line_num  # type: ignore[attr-defined]
+        if all(is_blank(cell) for cell in cells):
+            continue
+        if len(cells) > len(header) and not all(is_blank(cell) for cell in cells[len(header) :]):
+            raise InvalidRunList(
+                [
+                    _("Line %(line)d has %(count)d cells, but the first line names %(columns)d columns.")
+                    % {"line": line, "count": len(cells), "columns": len(header)}
+                ]
+            )
+        yield line, {name: cell for name, cell in zip(header, cells, strict=False) if not is_blank(cell)}
+
+
+def _delimiter(first: str) -> str | None:
+    """Return what separates the names in a CSV's first line; None if the text is not a CSV."""
+    for delimiter in DELIMITERS:
+        cells = next(csv.reader([first], delimiter=delimiter), [])
+        if "keyword" in [strip_invisible(cell) for cell in cells]:
+            return delimiter
+    return None
+
+
+def _check_header(header: Sequence[str], declared: Mapping[str, DeclaredInput]) -> None:
+    known = [*COMMON, *declared]
+    for name in header:
+        if name not in known:
+            raise InvalidRunList(
+                [_("Line 1: there is no input %(name)s.") % {"name": repr(name)[:60]}],
+                hint=_("Its columns can be: %(names)s.") % {"names": ", ".join(known)},
+            )
+        if header.count(name) > 1:
+            raise InvalidRunList([_("Line 1 names the column %(name)s twice.") % {"name": name}])
+
+
+def _config(
+    line: int, cells: Mapping[str, str], declared: Mapping[str, DeclaredInput], common: Mapping[str, object]
+) -> RunConfig:
+    given = {name: _value(line, declared.get(name), name, cell) for name, cell in cells.items()}
+    document = {**common, **given}
+    for one in declared.values():
+        if one.required and "steps" not in common and document.get(one.name) in (None, "", []):
+            raise InvalidRunConfig(_("Line %(line)d: %(name)s is required.") % {"line": line, "name": one.name})
+    try:
+        return config_from_document(document)
+    except InvalidRunConfig as error:
+        raise InvalidRunConfig(
+            _("Line %(line)d: %(problem)s") % {"line": line, "problem": error.message}, hint=error.hint
+        ) from error
+
+
+def _value(line: int, one: DeclaredInput | None, name: str, cell: str) -> object:
+    kind = one.type if one else "string"
+    if kind == "string":
+        return strip_invisible(cell) if name in COMMON else cell
+    text = strip_invisible(cell)
+    try:
+        return {"integer": _integer, "boolean": _boolean, "list": _items}[kind](text)
+    except ValueError as error:
+        raise InvalidRunConfig(WANTED[kind] % {"line": line, "name": name, "value": repr(text)[:60]}) from error
+
+
+def _integer(text: str) -> int:
+    if len(text) > len(str(2**63)):
+        raise ValueError(text)
+    return int(text)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in YES | NO:
+        raise ValueError(text)
+    return text.lower() in YES
+
+
+def _items(text: str) -> list[object]:
+    if not text.startswith("["):
+        return [item.strip() for item in text.replace("\n", ";").split(";") if item.strip()]
+    items = json.loads(text)
+    if not isinstance(items, list):
+        raise ValueError(text)
+    return items
+
+
+def _too_large() -> InvalidRunList:
+    return InvalidRunList(
+        [_("The list is larger than %(limit)d KiB.") % {"limit": MAX_BYTES // 1024}], hint=_("Divide the list.")
+    )

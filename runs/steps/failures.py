@@ -1,0 +1,83 @@
+"""Decide whether a failed attempt is followed by another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import ngettext
+
+from llm.errors import LLMError
+from llm.models import OnTruncation
+from prompts.errors import SandboxUnavailable
+from runs.errors import OutputTruncated
+from runs.models import Call
+from runs.types import Claim
+from tenants.errors import StorageError
+
+# The provider sent, and may have billed, a reply that cannot be used. Each retry may be billed again, so these are
+# limited by number; everything else is limited by time.
+ANSWERED = ("llm_reply_malformed", "llm_reply_empty")
+OUTPUT_LIMIT = "llm_output_limit_reached"
+
+
+def may_pass(error: Exception) -> bool:
+    """Return whether a retry may succeed."""
+    if isinstance(error, LLMError):
+        return not error.permanent
+    return isinstance(error, (StorageError, SandboxUnavailable))
+
+
+def given_up(alias: str, claim: Claim, error: Exception) -> str | None:
+    """Return the reason why a transient error is not retried any more; None if it is still retried."""
+    reason = str(error).rstrip(".")
+    if _code(error) in ANSWERED:
+        answered = _answered_calls(alias, claim) + 1
+        if answered >= settings.RUN_MAX_ATTEMPTS:
+            return ngettext(
+                "%(reason)s (given up after %(n)d attempt)", "%(reason)s (given up after %(n)d attempts)", answered
+            ) % {"reason": reason, "n": answered}
+    budget_s = retry_budget_s(claim)
+    if claim.failing_since is not None and (timezone.now() - claim.failing_since).total_seconds() >= budget_s:
+        return ngettext(
+            "%(reason)s (given up after %(seconds)d s and %(n)d attempt)",
+            "%(reason)s (given up after %(seconds)d s and %(n)d attempts)",
+            claim.failures + 1,
+        ) % {"reason": reason, "seconds": budget_s, "n": claim.failures + 1}
+    return None
+
+
+def larger_limit(claim: Claim, error: Exception) -> int | None:
+    """Return the output limit for another try after a truncated reply.
+
+    Returns None for any other error, or if no larger limit is possible. A step gets one more try, with twice the limit,
+    if it is configured that way and the model's context has room for that.
+    """
+    truncated = isinstance(error, OutputTruncated) or _code(error) == OUTPUT_LIMIT
+    if not truncated or claim.on_truncation != OnTruncation.RETRY or claim.max_output_tokens is not None:
+        return None
+    model = claim.resolved
+    if model is None:
+        return None
+    larger = 2 * model.max_output_tokens
+    fits = model.context_window is None or larger < model.context_window
+    return larger if fits else None
+
+
+def retry_budget_s(claim: Claim) -> float:
+    """Return the seconds for which a step is retried after its first failure: the run's own limit or the setting."""
+    own = claim.config.get("retry_budget_s") if isinstance(claim.config, Mapping) else None
+    return float(own) if isinstance(own, (int, float)) else settings.RUN_RETRY_BUDGET_S
+
+
+def _answered_calls(alias: str, claim: Claim) -> int:
+    """Return the number of earlier calls in this series of failures that returned something unusable."""
+    if claim.failing_since is None:
+        return 0
+    calls = Call.objects.using(alias).filter(step_id=claim.step_id, version=claim.version, error_code__in=ANSWERED)
+    return calls.filter(ended_at__gte=claim.failing_since).count()
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, LLMError) else ""

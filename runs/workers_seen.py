@@ -1,0 +1,54 @@
+"""Record and read when a worker was last seen: each worker refreshes a Valkey key (CACHE_URL) every few seconds.
+
+The key's remaining lifetime shows the time, so no machine's clock matters but Valkey's.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import caches
+
+logger = logging.getLogger(__name__)
+
+# After this time, no worker counts as seen.
+KEPT_S = 24 * 60 * 60
+ANSWER_S = 2.0
+
+
+def worker_seen() -> None:
+    """Record that a worker is running; call this every few seconds. A failure is only logged."""
+    from redis import RedisError  # slow to import, and most commands do not need it
+
+    try:
+        _client().set(_key(), 1, ex=KEPT_S)
+    except RedisError as error:
+        logger.warning("worker not noted", extra={"action": "worker.seen", "error": type(error).__name__})
+
+
+def seconds_since_worker() -> float | None:
+    """Return how long ago any worker was last seen, at most `KEPT_S`; None if that cannot be read."""
+    from redis import RedisError
+
+    try:
+        remaining_ms = _client().pttl(_key())
+    except RedisError:
+        return None
+    # Negative: there is no such key.
+    return float(KEPT_S) if remaining_ms < 0 else max(0.0, KEPT_S - remaining_ms / 1000)
+
+
+def _key() -> str:
+    # Installations that share a server have queues of their own.
+    return caches["default"].make_key(f"worker-seen:{settings.CELERY_TASK_DEFAULT_QUEUE}")
+
+
+@cache
+def _client() -> Any:
+    import redis
+
+    url = settings.CACHES["default"]["LOCATION"]
+    return redis.Redis.from_url(url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)

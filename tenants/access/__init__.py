@@ -1,0 +1,1 @@
+"""Which tenants a member of staff may see."""

@@ -1,0 +1,47 @@
+"""What each role may do, in words: a table for pages on which roles are given, made from the permissions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from tenants.access.roles import is_about_tenants, roles_with
+from tenants.models import Role
+
+# A line of the table, and one of the permissions that it stands for.
+LINES = (
+    (_("See runs, articles, prompts, costs, backups and the audit log"), "runs.view_run"),
+    (_("Start and steer runs"), "runs.change_run"),
+    (_("Edit, test and activate prompts; override steps"), "prompts.change_prompt"),
+    (_("Approve runs and send them back"), "runs.review_run"),
+    (_("Suspend and resume tenants, set limits and budgets"), "tenants.change_tenant"),
+    (_("Back up, restore, copy and export tenants"), "tenants.restore_tenant"),
+    (_("Open another tenant for an hour, for a reason"), "tenants.open_other_tenant"),
+    (_("Delete tenants"), "tenants.delete_tenant"),
+    (_("Approve what another person requests"), "tenants.approve_operation"),
+    (_("Manage users whose roles are all for these tenants"), "auth.change_user"),
+    (_("See the pipeline, models, prices, providers and servers"), "llm.view_llmmodel"),
+    (_("Change the pipeline, models and prices, copy prompts to all tenants"), "llm.change_stepllmdefault"),
+    (_("Create tenants, migrate all tenants, check providers"), "tenants.add_tenant"),
+    (_("Change providers and groups of tenants"), "llm.change_llmprovider"),
+)
+
+
+def roles_explained() -> dict[str, Any]:
+    """Return the table's head, and its lines for single tenants and for roles that are for all tenants."""
+    lines = [(text, permission, roles_with(permission)) for text, permission in LINES]
+    return {
+        "roles": [role.label for role in Role],
+        "parts": [
+            (
+                title,
+                [
+                    (text, [role in held for role in Role])
+                    for text, name, held in lines
+                    if is_about_tenants(name) is about
+                ],
+            )
+            for title, about in ((_("For its tenants"), True), (_("Only if it is for all tenants"), False))
+        ],
+    }

@@ -1,0 +1,55 @@
+"""The tenants that a member of staff may see: every page, list, search and count asks here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db.models import QuerySet
+
+from tenants.access.grants import Grants, grants_of
+from tenants.models import Tenant
+from tenants.selectors import tenants_existing
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+
+
+def tenants_visible(user: User | AnonymousUser) -> QuerySet[Tenant]:
+    """Return the tenants that `user` may see, those suspended or being deleted included; none for visitors."""
+    return tenants_permitted(user)
+
+
+def tenants_permitted(user: User | AnonymousUser, *permissions: str) -> QuerySet[Tenant]:
+    """Return the tenants for which `user` has one of the permissions, or any role if none is given."""
+    grants = grants_of(user)
+    if grants is None or not user.is_staff:
+        return Tenant.objects.none()
+    ids = grants.tenant_ids(*permissions)
+    return tenants_existing() if ids is None else tenants_existing().filter(pk__in=ids)
+
+
+def sees_tenant(user: User | AnonymousUser, tenant_id: str) -> bool:
+    """Return whether `user` may see the tenant, if there is one of that id."""
+    grants = grants_of(user)
+    if grants is None or not user.is_staff:
+        return False
+    return grants.has_everything or bool(grants.roles_for(tenant_id))
+
+
+def still_sees_tenant(user_id: int | None, tenant_id: str) -> bool:
+    """Return whether the user sees the tenant now, past every cache: for a response that takes long to send."""
+    from django.contrib.auth.models import User
+
+    if user_id is None:
+        return False
+    user = User.objects.using("default").filter(pk=user_id, is_active=True, is_staff=True).first()
+    return user is not None and sees_tenant(user, tenant_id)
+
+
+def sees_all_tenants(user: User | AnonymousUser) -> bool:
+    """Return whether any role of `user` is for all tenants, or the account is a superuser's."""
+    grants = grants_of(user)
+    return grants is not None and (grants.has_everything or bool(grants.everything))
+
+
+__all__ = ["Grants", "sees_all_tenants", "sees_tenant", "still_sees_tenant", "tenants_permitted", "tenants_visible"]

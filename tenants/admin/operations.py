@@ -1,0 +1,246 @@
+"""Admin pages for the operations that staff requested: the list, and each one's progress and end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from config.base.errors import SeoGenError
+from config.site.admin_base import OWN_SCOPE, ReadOnlyAdmin, as_badge, as_link
+from tenants.access.visible import sees_all_tenants, tenants_visible
+from tenants.models import OperationRequest, RequestKind, RequestStatus
+from tenants.requests.kinds import KINDS, step_name
+from tenants.requests.request import may, request_recover
+
+REQUEST_COLORS = {
+    RequestStatus.REQUESTED: "info",
+    RequestStatus.RUNNING: "info",
+    RequestStatus.DONE: "success",
+    RequestStatus.FAILED: "danger",
+    RequestStatus.REFUSED: "warning",
+    RequestStatus.UNFINISHED: "danger",
+}
+# If no worker has taken a request for this long, its page says so.
+NO_WORKER = timedelta(seconds=30)
+
+
+class OperationRequestAdmin(ReadOnlyAdmin):
+    # `requests_visible`: those for all tenants, too, if a person sees all of them.
+    tenant_path = OWN_SCOPE
+    audit_resource = "tenant"
+    list_display = ("requested_at", "shown_kind", "shown_tenant", "shown_status", "progress", "took", "requested_by")
+    list_filter = ("status", "kind", "requested_at")
+    search_fields = ("=tenant_id", "=requested_by", "=id")
+    search_help_text = gettext_lazy("Full tenant id, or who requested it, such as staff:ann")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OperationRequest]:
+        found: QuerySet[OperationRequest] = super().get_queryset(request)
+        return requests_visible(request, found)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Allow it to anyone who may request an operation."""
+        return super().has_view_permission(request, obj) or any(
+            request.user.has_perm(kind.permission) for kind in KINDS.values()
+        )
+
+    def get_custom_urls(self) -> Any:
+        return (
+            ("<uuid:request_id>/progress/", "tenants_operationrequest_progress", self.progress_view),
+            ("<uuid:request_id>/recover/", "tenants_operationrequest_recover", self.recover_view),
+        )
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if request.method not in ("GET", "HEAD") or not self.has_view_permission(request):
+            raise PermissionDenied
+        row = self.get_object(request, object_id)
+        if row is None:
+            raise Http404
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title_of(row),
+            "opts": self.opts,
+            "original": row,
+            "media": self.media,
+            **self._context(request, row),
+        }
+        return TemplateResponse(request, "admin/operation.html", {**context, **(extra_context or {})})
+
+    def progress_view(self, request: HttpRequest, request_id: UUID, model_admin: object) -> HttpResponse:
+        """Return the part of the page that changes; the page asks for it until the operation is over."""
+        row = self._row(request, request_id)
+        return TemplateResponse(request, "admin/operation_progress.html", self._context(request, row))
+
+    def recover_view(self, request: HttpRequest, request_id: UUID, model_admin: object) -> HttpResponse:
+        row = self._row(request, request_id)
+        if request.method != "POST" or not may(request.user, RequestKind(row.kind), row.tenant_id):
+            raise PermissionDenied
+        try:
+            request_recover(user=request.user, request_id=row.pk)
+        except SeoGenError as error:
+            messages.error(request, str(error))
+        return HttpResponseRedirect(operation_url(row))
+
+    @admin.display(description=gettext_lazy("operation"), ordering="kind")
+    def shown_kind(self, row: OperationRequest) -> str:
+        return kind_of(row)
+
+    @admin.display(description=gettext_lazy("tenant"), ordering="tenant_id")
+    def shown_tenant(self, row: OperationRequest) -> str:
+        return row.tenant_id or _("all")
+
+    @admin.display(description=gettext_lazy("status"), ordering="status")
+    def shown_status(self, row: OperationRequest) -> SafeString:
+        return status_badge(row)
+
+    @admin.display(description=gettext_lazy("step"))
+    def progress(self, row: OperationRequest) -> str | None:
+        return step_name(row.step) if row.status == RequestStatus.RUNNING and row.step else None
+
+    @admin.display(description=gettext_lazy("duration"))
+    def took(self, row: OperationRequest) -> str | None:
+        return duration_of(row)
+
+    def _row(self, request: HttpRequest, request_id: UUID) -> OperationRequest:
+        row = self.get_queryset(request).filter(pk=request_id).first()
+        if not self.has_view_permission(request) or row is None:
+            raise Http404
+        return row
+
+    def _context(self, request: HttpRequest, row: OperationRequest) -> dict[str, Any]:
+        return {
+            "row": row,
+            "badge": status_badge(row),
+            "kind": kind_of(row),
+            "step": step_name(row.step) if row.step else "",
+            "percent": percent_of(row),
+            "duration": duration_of(row),
+            "facts": facts_of(row),
+            "links": links_of(request, row),
+            "problems": row.error.splitlines(),
+            "no_worker": row.status == RequestStatus.REQUESTED and timezone.now() - row.requested_at > NO_WORKER,
+            "progress_url": reverse("admin:tenants_operationrequest_progress", args=[row.pk]),
+            "recover_url": reverse("admin:tenants_operationrequest_recover", args=[row.pk])
+            if row.status == RequestStatus.UNFINISHED and may(request.user, RequestKind(row.kind), row.tenant_id)
+            else "",
+        }
+
+
+def requests_visible(request: HttpRequest, found: QuerySet[OperationRequest]) -> QuerySet[OperationRequest]:
+    """Return those about tenants that the person may see, about the fleet if they may migrate it, and their own."""
+    user = request.user
+    if sees_all_tenants(user):
+        return found
+    theirs = Q(tenant_id__in=tenants_visible(user).values("pk")) | Q(requester_id=user.pk)
+    return found.filter(theirs | Q(tenant_id="") if user.has_perm("tenants.migrate_fleet") else theirs)
+
+
+def operation_url(row: OperationRequest) -> str:
+    return reverse("admin:tenants_operationrequest_change", args=[row.pk])
+
+
+def title_of(row: OperationRequest) -> str:
+    if not row.tenant_id:
+        return kind_of(row)
+    return _("%(operation)s: tenant %(id)s") % {"operation": kind_of(row), "id": row.tenant_id}
+
+
+def kind_of(row: OperationRequest) -> str:
+    """Return what is done, as a heading."""
+    names = {
+        RequestKind.BACKUP: _("Backup"),
+        RequestKind.RESTORE: _("Restore"),
+        RequestKind.UNDO: _("Undo of a restore"),
+        RequestKind.COPY: _("Copy to a new tenant"),
+        RequestKind.DRILL: _("Restore drill"),
+        RequestKind.EXPORT: _("Export"),
+        RequestKind.DELETE: _("Deletion"),
+        RequestKind.MIGRATE: _("Migration of all tenants"),
+    }
+    if row.kind == RequestKind.MIGRATE and row.arguments.get("dry_run"):
+        return _("Migration of all tenants (dry run)")
+    return names[RequestKind(row.kind)]
+
+
+def status_badge(row: OperationRequest) -> SafeString:
+    return as_badge(row.get_status_display(), REQUEST_COLORS[RequestStatus(row.status)])
+
+
+def percent_of(row: OperationRequest) -> int:
+    if row.status == RequestStatus.DONE:
+        return 100
+    return min(100, round(100 * row.done / row.total)) if row.total else 0
+
+
+def duration_of(row: OperationRequest) -> str | None:
+    """Return how long it has been running, or ran, such as "12 s"; None before it began."""
+    if row.started_at is None:
+        return None
+    seconds = ((row.finished_at or timezone.now()) - row.started_at) / timedelta(seconds=1)
+    if seconds < 60:
+        return _("%(seconds).1f s") % {"seconds": max(0.0, seconds)}
+    minutes, rest = divmod(round(seconds), 60)
+    return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": rest}
+
+
+def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
+    """Return what was asked for, and what came of it, as (label, text)."""
+    given, result = row.arguments, row.result or {}
+    facts = [
+        (_("Moment"), given.get("to_time")),
+        (_("New tenant"), given.get("new_id")),
+        (_("File"), given.get("output")),
+        (_("With files"), _yes_or_no(given.get("with_storage"))),
+        (_("Runs in progress"), _("fail") if given.get("stop_runs") else None),
+        (_("Reason"), row.reason),
+        (_("Tenants checked"), result.get("tenants")),
+        (_("Tenants with migrations"), result.get("migrated")),
+        (_("Rows restored"), result.get("rows")),
+        (_("Missing files"), result.get("missing_files") or None),
+    ]
+    timing = result.get("timing_s") or {}
+    facts += [(step_name(step), _("%(seconds).1f s") % {"seconds": seconds}) for step, seconds in timing.items()]
+    return [(label, str(text)) for label, text in facts if text not in (None, "")]
+
+
+def _yes_or_no(value: object) -> str | None:
+    return None if value is None else _("yes") if value else _("no")
+
+
+def links_of(request: HttpRequest, row: OperationRequest) -> list[SafeString]:
+    """Return links to what the operation made, as far as the person may see it."""
+    result = row.result or {}
+    pages = [
+        ("backup", "backup", _("Backup")),
+        ("operation", "restore", _("Report of the restore")),
+        ("erasure", "erasure", _("Certificate of erasure")),
+        ("batch", "migrationbatch", _("Report of the migration")),
+        ("tenant", "tenant", _("New tenant")),
+    ]
+    links = [
+        as_link(reverse(f"admin:tenants_{model}_change", args=[result[key]]), text)
+        for key, model, text in pages
+        if key in result and request.user.has_perm(f"tenants.view_{model}")
+    ]
+    if row.arguments.get("backup") and request.user.has_perm("tenants.view_backup"):
+        links.append(as_link(reverse("admin:tenants_backup_change", args=[row.arguments["backup"]]), _("Source")))
+    if row.tenant_id and request.user.has_perm("tenants.view_tenant"):
+        links.append(as_link(reverse("admin:tenants_tenant_change", args=[row.tenant_id]), _("Tenant")))
+    if request.user.has_perm("audit_control.view_controlauditlog"):
+        page = reverse("admin:audit_control_controlauditlog_changelist")
+        links.append(as_link(f"{page}?{urlencode({'operation_id__exact': str(row.pk)})}", _("Audit log")))
+    return links

@@ -1,0 +1,164 @@
+"""The pages on which staff request an operation: what it does, what goes, the form; a worker does the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from config.base.approvals import ApprovalRequired
+from config.base.errors import SeoGenError
+from config.site.admin_base import StaffAdmin
+from tenants.admin.operations import operation_url
+from tenants.admin.request_forms import OperationForm
+from tenants.approvals.decide import approval_request
+from tenants.models import RequestKind, Tenant
+from tenants.requests.request import operation_request
+
+
+@dataclass(frozen=True)
+class Page:
+    title: str
+    explanation: str
+    submit: str
+    # Whether the button is red.
+    destroys: bool = False
+
+
+def request_page(
+    admin: StaffAdmin,
+    request: HttpRequest,
+    form_class: type[OperationForm],
+    tenant: Tenant | None,
+    page: Page,
+    *,
+    loss: tuple[str, ...] = (),
+) -> HttpResponse:
+    """Show the form and what exactly is lost; on POST, request the operation and go to its page."""
+    form = form_class(tenant, request.POST or None)
+    if request.method == "POST" and _is_valid(form):
+        arguments, reason = form.arguments(), form.cleaned_data["reason"]
+        try:
+            made = operation_request(
+                user=request.user,
+                kind=form_class.kind,
+                tenant_id=tenant.id if tenant else "",
+                arguments=arguments,
+                reason=reason,
+            )
+        except ApprovalRequired as wanted:
+            return approval_wanted_page(request, wanted, reason)
+        except SeoGenError as error:
+            form.add_error(None, str(error))
+        else:
+            return HttpResponseRedirect(operation_url(made))
+    context = {
+        **admin.admin_site.each_context(request),
+        "title": page.title,
+        "page": page,
+        "loss": loss,
+        "form": form,
+        "opts": admin.opts,
+        "original": tenant,
+        "media": admin.media + form.media,
+    }
+    return TemplateResponse(request, "admin/operation_request.html", context)
+
+
+def approval_wanted_page(request: HttpRequest, wanted: ApprovalRequired, reason: str) -> HttpResponse:
+    """Ask for the approval of a second person, and go to its page."""
+    approval = approval_request(
+        kind=wanted.kind,
+        tenant_id=wanted.tenant_id,
+        arguments=wanted.arguments,
+        reason=reason,
+        user=request.user,
+    )
+    messages.info(request, _("A second person has to approve this. Nothing has been done yet."))
+    return HttpResponseRedirect(reverse("admin:tenants_approval_change", args=[approval.pk]))
+
+
+def _is_valid(form: OperationForm) -> bool:
+    try:
+        return form.is_valid()
+    except SeoGenError as error:
+        # A service's rule, such as that for ids.
+        form.add_error(None, str(error))
+        return False
+
+
+def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
+    """Return the words of the kind's page."""
+    name = {"id": tenant.id, "name": tenant.name} if tenant else {}
+    match kind:
+        case RequestKind.BACKUP:
+            page = Page(
+                _("Back up tenant %(id)s") % name,
+                _("The backup of %(name)s goes to the configured place. The tenant stays in use.") % name,
+                _("Back up"),
+            )
+        case RequestKind.RESTORE:
+            page = Page(
+                _("Restore tenant %(id)s") % name,
+                _(
+                    "The database of %(name)s is replaced by the chosen state, once that is loaded and verified. The"
+                    " replaced one is kept for some days, and can be put back."
+                )
+                % name,
+                _("Restore"),
+                destroys=True,
+            )
+        case RequestKind.UNDO:
+            page = Page(
+                _("Undo the last restore of tenant %(id)s") % name,
+                _("The database of %(name)s that the last restore replaced is put back. This can be undone too.")
+                % name,
+                _("Undo the restore"),
+                destroys=True,
+            )
+        case RequestKind.COPY:
+            page = Page(
+                _("Copy tenant %(id)s") % name,
+                _("A new, independent tenant is made from a state of %(name)s, with its runs, files and prompts.")
+                % name,
+                _("Copy"),
+            )
+        case RequestKind.DRILL:
+            page = Page(
+                _("Rehearse a restore of tenant %(id)s") % name,
+                _(
+                    "The newest backup, or the chosen state, is loaded into a scratch database, verified, timed and"
+                    " dropped. %(name)s is not touched."
+                )
+                % name,
+                _("Start the drill"),
+            )
+        case RequestKind.EXPORT:
+            page = Page(
+                _("Export tenant %(id)s") % name,
+                _(
+                    "All data of %(name)s is written into one file, which another installation can import. It can be"
+                    " downloaded from the backup's page until it expires."
+                )
+                % name,
+                _("Export"),
+            )
+        case RequestKind.DELETE:
+            page = Page(
+                _("Delete tenant %(id)s") % name,
+                _("Everything of %(name)s is erased for good. There is no way back, and its id is never used again.")
+                % name,
+                _("Delete for good"),
+                destroys=True,
+            )
+        case RequestKind.MIGRATE:
+            page = Page(
+                _("Migrate all tenants"),
+                _("This release's migrations are applied to every tenant, or to none."),
+                _("Start"),
+            )
+    return page

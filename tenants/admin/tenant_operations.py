@@ -1,0 +1,144 @@
+"""What staff can request on a tenant's page: each button leads to a form, and the form to the operation's page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext_lazy
+from unfold.enums import ActionVariant
+
+from config.base.errors import SeoGenError
+from config.site.admin_base import StaffAdmin, action
+from tenants.access.visible import tenants_visible
+from tenants.admin.request_forms import (
+    BackupForm,
+    CopyForm,
+    DeleteForm,
+    DrillForm,
+    ExportForm,
+    OperationForm,
+    RestoreForm,
+    UndoForm,
+)
+from tenants.admin.request_pages import page_of, request_page
+from tenants.backup.backup import BACKED_UP
+from tenants.erasure.delete import DELETABLE, tenant_delete_check, tenant_loss
+from tenants.erasure.loss import loss_lines
+from tenants.models import RequestKind, Restore, Tenant
+from tenants.requests.kinds import KINDS
+from tenants.restore.undo import replaced_last
+from tenants.restore.workflow import RESTORABLE
+
+Check = Callable[[str], object]
+# The request attribute that caches the status of the page's tenant.
+STATUS = "seo_gen_tenant_status"
+
+if TYPE_CHECKING:
+    Base = StaffAdmin
+else:
+    Base = object
+
+
+class TenantOperations(Base):
+    """Buttons that request operations."""
+
+    def has_back_up_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return _offers(request, object_id, RequestKind.BACKUP, BACKED_UP)
+
+    def has_restore_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return _offers(request, object_id, RequestKind.RESTORE, RESTORABLE)
+
+    def has_undo_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        if not _offers(request, object_id, RequestKind.UNDO, RESTORABLE):
+            return False
+        kept = Restore.objects.filter(tenant_id=object_id, kept_until__isnull=False)
+        return request.method == "POST" or kept.exists()
+
+    def has_copy_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return _offers(request, object_id, RequestKind.COPY, BACKED_UP)
+
+    def has_drill_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return _offers(request, object_id, RequestKind.DRILL, RESTORABLE)
+
+    def has_export_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return _offers(request, object_id, RequestKind.EXPORT, BACKED_UP)
+
+    def has_erase_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return _offers(request, object_id, RequestKind.DELETE, DELETABLE)
+
+    @action(description=gettext_lazy("Back up"), permissions=["back_up"], icon="backup", url_path="back-up")
+    def back_up(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._page(request, object_id, BackupForm)
+
+    @action(
+        description=gettext_lazy("Restore …"),
+        permissions=["restore"],
+        icon="settings_backup_restore",
+        url_path="restore",
+    )
+    def restore(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._page(request, object_id, RestoreForm)
+
+    @action(description=gettext_lazy("Undo the last restore …"), permissions=["undo"], icon="undo", url_path="undo")
+    def undo(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._page(request, object_id, UndoForm, check=replaced_last)
+
+    @action(description=gettext_lazy("Rehearse a restore …"), permissions=["drill"], icon="verified", url_path="drill")
+    def drill(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._page(request, object_id, DrillForm)
+
+    @action(
+        description=gettext_lazy("Copy to a new tenant …"), permissions=["copy"], icon="content_copy", url_path="copy"
+    )
+    def copy(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._page(request, object_id, CopyForm)
+
+    @action(description=gettext_lazy("Export …"), permissions=["export"], icon="ios_share", url_path="export")
+    def export(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._page(request, object_id, ExportForm)
+
+    @action(description=gettext_lazy("Delete …"), permissions=["erase"], variant=ActionVariant.DANGER, url_path="erase")
+    def erase(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show exactly what goes, as the command does before it asks."""
+
+        def check(tenant_id: str) -> tuple[str, ...]:
+            tenant_delete_check(tenant_id=tenant_id, accept_audit_loss=True)
+            return tuple(loss_lines(tenant_loss(tenant_id=tenant_id)))
+
+        return self._page(request, object_id, DeleteForm, check=check)
+
+    def _page(
+        self, request: HttpRequest, tenant_id: str, form_class: type[OperationForm], check: Check | None = None
+    ) -> HttpResponse:
+        tenant = tenants_visible(request.user).filter(pk=tenant_id).first()
+        if tenant is None:
+            raise Http404
+        page = page_of(form_class.kind, tenant)
+        try:
+            found = check(tenant.id) if check and request.method != "POST" else ()
+        except SeoGenError as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(reverse("admin:tenants_tenant_change", args=[tenant.id]))
+        loss = found if isinstance(found, tuple) else ()
+        return request_page(self, request, form_class, tenant, page, loss=loss)
+
+
+def _offers(request: HttpRequest, tenant_id: object, kind: RequestKind, statuses: Collection[str]) -> bool:
+    """Return whether the person may do that, and the tenant's status allows it; on POST, the service decides."""
+    # On a page of one tenant, the question is about that one (`config.site.scope`).
+    if not request.user.has_perm(KINDS[kind].permission):
+        return False
+    return tenant_id is None or request.method == "POST" or status_of(request, tenant_id) in statuses
+
+
+def status_of(request: HttpRequest, tenant_id: object) -> str | None:
+    """Return the tenant's status, read once per request for all buttons; None if there is no such tenant."""
+    known: dict[str, str | None] = request.__dict__.setdefault(STATUS, {})
+    key = str(tenant_id)
+    if key not in known:
+        known[key] = Tenant.objects.filter(pk=key).values_list("status", flat=True).first()
+    return known[key]

@@ -1,0 +1,114 @@
+"""What a tenant's page shows above its fields, from the control database only: no tenant's database is asked."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+
+from audit.control.models import ControlAuditLog
+from config.base.output import size
+from tenants.admin.operations import duration_of, kind_of, operation_url, requests_visible, status_badge
+from tenants.app_hooks import contents
+from tenants.models import (
+    UNFINISHED,
+    Backup,
+    BackupKind,
+    BackupStatus,
+    MigrationBatch,
+    OperationRequest,
+    RequestStatus,
+    Tenant,
+    TenantStatus,
+)
+from tenants.schema.releases import SchemaState, release, short
+from tenants.selectors import operations_unfinished
+
+NEWEST = 5
+STATE_COLORS = {
+    SchemaState.CURRENT: "success",
+    SchemaState.BEHIND: "warning",
+    SchemaState.AHEAD: "danger",
+    SchemaState.UNKNOWN: "info",
+}
+
+
+def tenant_overview(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
+    """Return the cards that the person may see."""
+    user = request.user
+    overview: dict[str, Any] = {"unfinished": _unfinished(tenant)}
+    if user.has_perm("tenants.view_backup"):
+        overview["backup"] = _backup(tenant)
+    if tenant.status != TenantStatus.DELETED:
+        overview["schema"] = _schema(tenant)
+        overview["spending"] = _spending(tenant)
+    made = requests_visible(request, OperationRequest.objects.filter(tenant_id=tenant.id))
+    overview["operations"] = [
+        (row, kind_of(row), status_badge(row), duration_of(row), operation_url(row)) for row in made[:NEWEST]
+    ]
+    if user.has_perm("audit_control.view_controlauditlog"):
+        entries = ControlAuditLog.objects.filter(resource_type="tenant", resource_id=tenant.id)
+        page = reverse("admin:audit_control_controlauditlog_changelist")
+        query = urlencode({"resource_type__exact": "tenant", "resource_id__exact": tenant.id})
+        overview |= {"entries": entries.order_by("-sequence")[: NEWEST + 3], "entries_url": f"{page}?{query}"}
+    return overview
+
+
+def _backup(tenant: Tenant) -> dict[str, Any]:
+    completed = Backup.objects.filter(tenant_id=tenant.id, status=BackupStatus.COMPLETED, kind=BackupKind.BACKUP)
+    last = completed.order_by("-started_at").first()
+    drill = ControlAuditLog.objects.filter(action="tenant.drill", resource_type="tenant", resource_id=tenant.id)
+    drilled = OperationRequest.objects.filter(tenant_id=tenant.id, kind="drill", status=RequestStatus.DONE).first()
+    return {
+        "last": last,
+        "size": size(last.size_bytes) if last else "",
+        "url": reverse("admin:tenants_backup_change", args=[last.pk]) if last else "",
+        "proof": _proof(last) if last else None,
+        "drilled_at": drilled.finished_at
+        if drilled
+        else drill.order_by("-sequence").values_list("created_at", flat=True).first(),
+    }
+
+
+def _proof(backup: Backup) -> tuple[str, str]:
+    """Return (words, colour)."""
+    if backup.verified_at is None:
+        return _("not verified yet"), "info"
+    return (_("damaged"), "danger") if backup.verify_error else (_("intact"), "success")
+
+
+def _schema(tenant: Tenant) -> dict[str, Any]:
+    state = release().state_of(tenant.schema_version)
+    return {
+        "state": state.label,
+        "color": STATE_COLORS[state],
+        "version": short(tenant.schema_version),
+        "drift": None if tenant.schema_drift is None else len(tenant.schema_drift),
+        "checked_at": tenant.schema_checked_at,
+        "url": reverse("admin:tenants_tenantschema_change", args=[tenant.pk]),
+    }
+
+
+def _spending(tenant: Tenant) -> dict[str, Any]:
+    spent = contents().spent_this_month(tenant.id)
+    budget = tenant.monthly_budget_usd
+    percent = min(100, round(100 * (spent or Decimal(0)) / budget)) if budget else 0
+    return {
+        "spent": "0" if spent is None else f"{spent:.4f}",
+        "budget": None if budget is None else f"{budget.normalize():f}",
+        "percent": percent,
+    }
+
+
+def _unfinished(tenant: Tenant) -> list[str]:
+    found = [
+        _("An operation (%(kind)s) has not finished; it is running, or was interrupted.") % {"kind": one.kind}
+        for one in operations_unfinished().filter(tenant_id=tenant.id)
+    ]
+    if MigrationBatch.objects.filter(status__in=UNFINISHED, tenants__tenant_id=tenant.id).exists():
+        found.append(_("A migration of the fleet has not finished."))
+    return found

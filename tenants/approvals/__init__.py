@@ -1,0 +1,1 @@
+"""Two people for what cannot be undone: request, decide, use once."""

@@ -1,0 +1,71 @@
+"""Why an approval does not count. Each sentence names the approval."""
+
+from django.utils.translation import gettext as _
+
+from config.base.errors import SeoGenError
+
+
+class ApprovalRefused(SeoGenError):
+    """The approval does not count; `code` says why."""
+
+
+def unknown(approval_id: object) -> ApprovalRefused:
+    return ApprovalRefused(_("There is no approval %(id)s.") % {"id": approval_id}, code="approval_unknown")
+
+
+def of_something_else(approval_id: object) -> ApprovalRefused:
+    return ApprovalRefused(
+        _("Approval %(id)s is for another operation or another tenant.") % {"id": approval_id},
+        code="approval_of_something_else",
+    )
+
+
+def changed(approval_id: object) -> ApprovalRefused:
+    return ApprovalRefused(
+        _("Approval %(id)s is for other arguments: what was approved is not what is asked for now.")
+        % {"id": approval_id},
+        hint=_("Request an approval of exactly this."),
+        code="approval_changed",
+    )
+
+
+def used(approval_id: object) -> ApprovalRefused:
+    return ApprovalRefused(
+        _("Approval %(id)s was used already; it counts once.") % {"id": approval_id}, code="approval_used"
+    )
+
+
+def expired(approval_id: object) -> ApprovalRefused:
+    return ApprovalRefused(_("Approval %(id)s has expired.") % {"id": approval_id}, code="approval_expired")
+
+
+def undecided(approval_id: object) -> ApprovalRefused:
+    return ApprovalRefused(_("Approval %(id)s is not approved.") % {"id": approval_id}, code="approval_missing")
+
+
+def same_person(approval_id: object) -> ApprovalRefused:
+    return ApprovalRefused(
+        _("Approval %(id)s needs a second person: no one approves what they asked for.") % {"id": approval_id},
+        code="approval_same_person",
+    )
+
+
+def not_an_approver(approval_id: object, who: str) -> ApprovalRefused:
+    return ApprovalRefused(
+        _("Approval %(id)s does not count: %(who)s may not approve this.") % {"id": approval_id, "who": who},
+        code="approval_approver_not_allowed",
+    )
+
+
+def not_a_requester(approval_id: object, who: str) -> ApprovalRefused:
+    return ApprovalRefused(
+        _("Approval %(id)s does not count: %(who)s may not do this.") % {"id": approval_id, "who": who},
+        code="approval_requester_not_allowed",
+    )
+
+
+def of_another_person(approval_id: object, who: str) -> ApprovalRefused:
+    return ApprovalRefused(
+        _("Approval %(id)s was given to someone else than %(who)s.") % {"id": approval_id, "who": who},
+        code="approval_of_another_person",
+    )

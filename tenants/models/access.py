@@ -1,0 +1,123 @@
+"""Who may do what for which tenants: roles, groups of tenants, and tenants that are open to someone for an hour."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from config.base.fields import SqlNow
+from tenants.models.tenants import Tenant
+
+
+class Role(models.TextChoices):
+    """What a role may do is in `tenants.access.roles`."""
+
+    VIEWER = "viewer", _("viewer")
+    EDITOR = "editor", _("editor")
+    REVIEWER = "reviewer", _("reviewer")
+    OPERATOR = "operator", _("operator")
+    ADMINISTRATOR = "administrator", _("administrator")
+
+
+class RoleScope(models.TextChoices):
+    ALL = "all", _("all tenants")
+    GROUP = "group", _("a group of tenants")
+    TENANT = "tenant", _("one tenant")
+
+
+class TenantGroup(models.Model):
+    """Tenants that roles are given for together, such as those of one team."""
+
+    name = models.TextField(_("name"), unique=True)
+    tenants = models.ManyToManyField(Tenant, verbose_name=_("tenants"), related_name="groups", blank=True)
+
+    class Meta:
+        db_table = "tenant_groups"
+        verbose_name = _("group of tenants")
+        verbose_name_plural = _("groups of tenants")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RoleAssignment(models.Model):
+    """A role that a member of staff has for all tenants, for a group of them, or for one."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, verbose_name=_("user"), on_delete=models.CASCADE, related_name="role_assignments"
+    )
+    role = models.TextField(_("role"), choices=Role)
+    scope = models.TextField(_("for"), choices=RoleScope)
+    group = models.ForeignKey(
+        TenantGroup, verbose_name=_("group of tenants"), null=True, blank=True, on_delete=models.PROTECT
+    )
+    tenant = models.ForeignKey(Tenant, verbose_name=_("tenant"), null=True, blank=True, on_delete=models.CASCADE)
+
+    class Meta:
+        db_table = "role_assignments"
+        verbose_name = _("role")
+        verbose_name_plural = _("roles")
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="role_assignments_role_is_known"),
+            models.CheckConstraint(
+                condition=(
+                    Q(scope="all", group=None, tenant=None)
+                    | Q(scope="group", group__isnull=False, tenant=None)
+                    | Q(scope="tenant", group=None, tenant__isnull=False)
+                ),
+                name="role_assignments_scope_is_one",
+            ),
+            models.UniqueConstraint(
+                fields=["user", "role", "scope", "group", "tenant"],
+                nulls_distinct=False,
+                name="role_assignments_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Return for which tenants it is, in the form of audit entries: "all", "group Tokyo" or "tenant customer-a"."""
+        if self.scope == RoleScope.GROUP:
+            return f"group {self.group}"
+        return f"tenant {self.tenant_id}" if self.scope == RoleScope.TENANT else "all"
+
+
+class TemporaryAccess(models.Model):
+    """A tenant that is open to someone outside whose tenants it is, for a reason that both audit logs hold."""
+
+    # The name outlives the account.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="temporary_access"
+    )
+    user_name = models.TextField(_("user"))
+    tenant = models.ForeignKey(Tenant, verbose_name=_("tenant"), on_delete=models.CASCADE)
+    role = models.TextField(_("role"), choices=Role)
+    reason = models.TextField(_("reason"))
+    opened_at = models.DateTimeField(_("opened"), db_default=SqlNow())
+    expires_at = models.DateTimeField(_("open until"))
+    # Set once both audit logs have the entry: until then, and after `closed_at`, nothing is open.
+    recorded_at = models.DateTimeField(null=True, editable=False)
+    closed_at = models.DateTimeField(_("closed"), null=True)
+
+    class Meta:
+        db_table = "temporary_access"
+        verbose_name = _("temporary access")
+        verbose_name_plural = _("temporary access")
+        ordering = ["-opened_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="temporary_access_role_is_known"),
+            models.CheckConstraint(
+                condition=Q(expires_at__gt=models.F("opened_at")), name="temporary_access_ends_after_it_began"
+            ),
+        ]
+        indexes = [models.Index(fields=["user", "expires_at"], name="temporary_access_of_user")]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} {self.user_name}"

@@ -1,0 +1,110 @@
+"""Operations that staff requested in the admin, and that workers carry out."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib.postgres.functions import RandomUUID
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from config.base.fields import SqlNow
+
+
+class RequestKind(models.TextChoices):
+    BACKUP = "backup", _("backup")
+    RESTORE = "restore", _("restore")
+    UNDO = "undo", _("undo of a restore")
+    COPY = "copy", _("copy to a new tenant")
+    DRILL = "drill", _("restore drill")
+    EXPORT = "export", _("export")
+    DELETE = "delete", _("deletion")
+    MIGRATE = "migrate", _("migration")
+
+
+class RequestStatus(models.TextChoices):
+    """requested → running → done, failed, refused or unfinished; running → requested if a worker has to wait.
+
+    refused: nothing was changed. unfinished: it began and stopped; it can be recovered, which makes it running again.
+    """
+
+    REQUESTED = "requested", _("waiting")
+    RUNNING = "running", _("running")
+    DONE = "done", _("done")
+    FAILED = "failed", _("failed")
+    REFUSED = "refused", _("refused")
+    UNFINISHED = "unfinished", _("unfinished")
+
+
+# A request in one of these states will be taken by a worker, or has been.
+OPEN = (RequestStatus.REQUESTED, RequestStatus.RUNNING)
+
+
+class OperationRequest(models.Model):
+    """One operation on a tenant, or on the fleet, that a member of staff asked for.
+
+    A worker holds it by a lease with a fencing token, as it holds a step. The operation itself is recorded as always
+    (`TenantOperation`, `Backup`, `MigrationBatch`): its entries in the audit log have this request's id.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
+    kind = models.TextField(_("operation"), choices=RequestKind)
+    # "" for the fleet. Not a foreign key: the record outlives the tenant.
+    tenant_id = models.TextField(_("tenant"), db_default="")
+    # What the service is called with: ids, times and switches, never secrets.
+    arguments = models.JSONField(_("arguments"), default=dict)
+    status = models.TextField(_("status"), choices=RequestStatus, db_default=RequestStatus.REQUESTED)
+    # As in the audit log, such as "staff:ann", and the id of that account.
+    requested_by = models.TextField(_("by"))
+    requester_id = models.BigIntegerField(null=True, editable=False)
+    reason = models.TextField(_("reason"), db_default="")
+    # The approval by a second person that it used; None if none was necessary.
+    approval_id = models.UUIDField(_("approval"), null=True)
+    # The step that it has reached, and how many of `total` are done; 0 of 0 if that is unknown.
+    step = models.TextField(_("step"), db_default="")
+    done = models.IntegerField(db_default=0)
+    total = models.IntegerField(db_default=0)
+    # {"backup": id}, {"operation": id}, …: the records that it made.
+    result = models.JSONField(_("result"), null=True)
+    error_code = models.TextField(db_default="")
+    error = models.TextField(_("error"), db_default="")
+    requested_at = models.DateTimeField(_("requested"), db_default=SqlNow())
+    # No worker takes it earlier: another operation on the tenant is still running.
+    due_at = models.DateTimeField(db_default=SqlNow())
+    started_at = models.DateTimeField(_("started"), null=True)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+    # The worker that holds it, until when, and the token that only its newest claim has.
+    owner = models.TextField(_("worker"), db_default="")
+    lease_until = models.DateTimeField(null=True)
+    fence = models.IntegerField(db_default=0)
+    # How many claims ended without a word, because their worker was lost.
+    lost_workers = models.IntegerField(db_default=0)
+
+    class Meta:
+        db_table = "operation_requests"
+        verbose_name = _("operation")
+        verbose_name_plural = _("operations")
+        ordering = ["-requested_at"]
+        constraints = [
+            # A second click, or a second tab.
+            models.UniqueConstraint(
+                fields=["tenant_id", "kind"],
+                condition=models.Q(status__in=("requested", "running")),
+                name="operation_requests_once",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["tenant_id", "-requested_at"], name="operation_requests_of_tenant"),
+            models.Index(
+                fields=["due_at"],
+                condition=models.Q(status__in=("requested", "running")),
+                name="operation_requests_open",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.tenant_id}".strip()
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in OPEN

@@ -1,0 +1,1 @@
+"""Operations that staff request in the admin: recorded, carried out by a worker, continued after a crash."""

@@ -1,0 +1,86 @@
+"""Errors of operations that staff request."""
+
+from django.utils.translation import gettext as _
+
+from tenants.errors import TenantError
+
+
+class OperationNotAllowed(TenantError):
+    """The member of staff may not do that, or no longer may."""
+
+    code = "operation_not_allowed"
+
+    def __init__(self, who: str) -> None:
+        super().__init__(
+            _("%(who)s may not do this.") % {"who": who}, hint=_("An administrator can grant the permission.")
+        )
+
+
+class OperationAlreadyRequested(TenantError):
+    """The same operation on the same tenant is waiting or running."""
+
+    code = "operation_requested"
+
+    def __init__(self, tenant_id: str, kind: str) -> None:
+        super().__init__(
+            _("The same operation (%(kind)s) on tenant %(id)s is already waiting or running.")
+            % {"kind": kind, "id": tenant_id or "*"},
+            hint=_("Follow it under Operations."),
+        )
+
+
+class OperationInterrupted(TenantError):
+    """The worker was lost, and recovery has undone what it had begun."""
+
+    code = "operation_interrupted"
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(
+            _("The operation was interrupted and undone; nothing was changed. %(reason)s").strip() % {"reason": reason},
+            hint=_("Request it again."),
+        )
+
+
+class OperationUnfinished(TenantError):
+    """The operation has begun and stopped, and recovery could not finish it yet."""
+
+    code = "operation_unfinished"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, hint=_("Fix the cause, then press Recover on the operation's page."))
+
+
+class OperationBusy(TenantError):
+    """Another process is still at the operation."""
+
+    code = "operation_busy"
+
+    def __init__(self) -> None:
+        super().__init__(_("Another process is still carrying out this operation."))
+
+
+class OperationLost(TenantError):
+    """Its worker was lost again and again."""
+
+    code = "operation_lost"
+
+    def __init__(self) -> None:
+        super().__init__(
+            _("The workers that carried out this operation were lost again and again."),
+            hint=_("Look into the workers' logs, then request it again."),
+        )
+
+
+class InvalidOperation(TenantError):
+    """What was requested cannot be done."""
+
+    code = "operation_invalid"
+
+
+class FleetNotMigrated(TenantError):
+    """The migration of the fleet was rolled back, or could not be finished everywhere."""
+
+    code = "fleet_migration_failed"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))

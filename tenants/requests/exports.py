@@ -1,0 +1,83 @@
+"""Exports that staff requested: their download, and their end."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.timezone import now
+from django.utils.translation import gettext as _
+
+from audit.log.entries import record
+from config.base.databases import CONTROL
+from config.base.errors import SeoGenError
+from tenants.files.locations import PlaceError, place_at
+from tenants.files.streams import CHUNK_BYTES
+from tenants.models import Backup, BackupKind, BackupStatus
+from tenants.requests.places import export_place
+from tenants.retention.prune import backup_remove
+
+logger = logging.getLogger(__name__)
+
+
+def export_read(backup: Backup) -> Iterator[bytes]:
+    """Record the download, and return the file's content.
+
+    The last part is returned only if the file is what the catalogue says, so no one gets a whole file that is damaged.
+    Raises `PlaceError`.
+    """
+    place = place_at(backup.place)
+    expected = str((backup.manifest or {}).get("file", {}).get("sha256", ""))
+    if place.size(backup.name) != backup.size_bytes:
+        raise _damaged(place.path(backup.name))
+    with transaction.atomic(using=CONTROL):
+        record(
+            using=CONTROL,
+            action="backup.download",
+            resource_type="tenant",
+            resource_id=backup.tenant_id,
+            details={"backup": str(backup.pk), "file": backup.name, "sha256": expected},
+        )
+    file = place.open(backup.name)
+
+    def content() -> Iterator[bytes]:
+        digest, held = hashlib.sha256(), b""
+        with file, place.reading(backup.name):
+            while part := file.read(CHUNK_BYTES):
+                digest.update(part)
+                if held:
+                    yield held
+                held = part
+        if digest.hexdigest() != expected:
+            raise _damaged(place.path(backup.name))
+        yield held
+
+    return content()
+
+
+def exports_expire() -> int:
+    """Remove the exports that staff requested and that are older than EXPORT_RETENTION_DAYS; return how many."""
+    before = now() - timedelta(days=settings.EXPORT_RETENTION_DAYS)
+    expired = Backup.objects.using(CONTROL).filter(
+        kind=BackupKind.EXPORT,
+        status=BackupStatus.COMPLETED,
+        place=place_at(export_place()).url,
+        started_at__lt=before,
+    )
+    removed = 0
+    for backup in expired:
+        try:
+            backup_remove(backup)
+            removed += 1
+        except SeoGenError as error:
+            extra = {"action": "export.expire", "tenant": backup.tenant_id, "error": error.code}
+            logger.warning("expired export not removed", extra=extra)
+    return removed
+
+
+def _damaged(path: str) -> PlaceError:
+    return PlaceError(_("%(path)s is damaged or gone.") % {"path": path}, code="export_damaged")

@@ -1,0 +1,26 @@
+"""Where backups and exports go that staff request. Settings name these places; no one types a path in the admin."""
+
+from __future__ import annotations
+
+import secrets
+
+from django.conf import settings
+from django.utils.timezone import now
+
+from tenants.files.age_encryption import SUFFIX, recipient_for
+from tenants.files.locations import place_at
+
+
+def backup_place() -> str:
+    return str(settings.BACKUP_OUTPUT)
+
+
+def export_place() -> str:
+    return str(settings.EXPORT_OUTPUT)
+
+
+def export_file(tenant_id: str) -> str:
+    """Return a new file's path or URL in the place for exports."""
+    sealed = SUFFIX if recipient_for(None) else ""
+    name = f"{tenant_id}-{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.tar{sealed}"
+    return place_at(export_place()).path(name)

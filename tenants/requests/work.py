@@ -1,0 +1,103 @@
+"""A worker's side of requested operations: claim one, carry it out under the requester's name, and end it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from audit.log.actor import acting_as
+from config.base.approvals import approval_given
+from config.base.errors import SeoGenError
+from tenants.models import OperationRequest, RequestStatus
+from tenants.requests.claim import Progress, request_claim, request_end, request_put_back
+from tenants.requests.errors import OperationBusy, OperationLost, OperationUnfinished
+from tenants.requests.interrupted import is_unfinished, made_by, recovered
+from tenants.requests.kinds import Result, carry_out
+from tenants.requests.request import require_still_allowed
+
+logger = logging.getLogger(__name__)
+
+# Another process works on the tenant, or on the fleet: the operation waits for its turn, up to an hour.
+BUSY = frozenset({"tenant_busy", "fleet_busy", OperationBusy.code})
+BUSY_WAIT = timedelta(seconds=5)
+PATIENCE = timedelta(hours=1)
+# With an operation whose workers keep dying, something is wrong that another try does not cure.
+MAX_LOST_WORKERS = 5
+
+
+def operations_work(
+    owner: str, request_id: UUID | None = None, *, is_stopping: Callable[[], bool] = lambda: False
+) -> int:
+    """Carry out this request, then others that are due, and return how many.
+
+    A process carries out WORKER_OPERATIONS_MAX at a time, so that they leave its threads to the steps of runs. If all
+    places are taken, this returns at once: the thread that frees one takes the next request.
+    """
+    if not _places().acquire(blocking=False):
+        return 0
+    number, wanted = 0, request_id
+    try:
+        while not is_stopping():
+            claimed = request_claim(owner, wanted)
+            if claimed is None:
+                return number
+            request_work(claimed)
+            number, wanted = number + 1, None
+        return number
+    finally:
+        _places().release()
+
+
+@cache
+def _places() -> threading.BoundedSemaphore:
+    return threading.BoundedSemaphore(max(1, settings.WORKER_OPERATIONS_MAX))
+
+
+def request_work(claimed: OperationRequest) -> None:
+    """Carry out a claimed request to its end. Its entries name the member of staff, and have the request's id."""
+    progress = Progress(claimed)
+    with acting_as(claimed.requested_by, operation_id=str(claimed.pk)):
+        try:
+            with progress.kept():
+                result = _attempt(claimed, progress)
+        except SeoGenError as error:
+            _stopped(claimed, error)
+        except Exception as error:
+            logger.exception("operation failed", extra={"action": "operation.fail", "operation": str(claimed.pk)})
+            name = type(error).__name__
+            _stopped(claimed, SeoGenError(_("An unexpected error: %(name)s.") % {"name": name}, code="unexpected"))
+        else:
+            request_end(claimed, RequestStatus.DONE, result=result)
+
+
+def _attempt(claimed: OperationRequest, progress: Progress) -> Result:
+    # The first claim has the first token.
+    if claimed.fence > 1:
+        result = recovered(claimed, progress.on_step)
+        if result is not None:
+            return result
+    if claimed.lost_workers >= MAX_LOST_WORKERS:
+        raise OperationLost
+    require_still_allowed(claimed)
+    with approval_given(claimed.approval_id, used_for=claimed.pk):
+        return carry_out(claimed, progress.on_step)
+
+
+def _stopped(claimed: OperationRequest, error: SeoGenError) -> None:
+    """End a request whose operation raised, or let it wait: the records say what was begun."""
+    if error.code in BUSY and timezone.now() - claimed.requested_at < PATIENCE:
+        request_put_back(claimed, BUSY_WAIT)
+        return
+    if isinstance(error, OperationUnfinished) or is_unfinished(claimed):
+        status = RequestStatus.UNFINISHED
+    else:
+        status = RequestStatus.FAILED if made_by(claimed) else RequestStatus.REFUSED
+    request_end(claimed, status, code=error.code, error=str(error))

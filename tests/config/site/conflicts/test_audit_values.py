@@ -1,0 +1,116 @@
+"""Audit entries hold old and new values of plain settings, and pages show them as sentences."""
+
+from __future__ import annotations
+
+from html import unescape
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client, RequestFactory
+
+from audit.control.models import ControlAuditLog
+from audit.log.action_titles import TITLES
+from audit.log.actions import ACTIONS
+from audit.log.sentences import sentences
+from config.site.sites import control_site, tenant_site
+from llm.models import LLMModel
+from tenants.models import Tenant
+from tenants.routing.context import tenant_context
+from tests.config.site.forms import Browser
+from tests.support.staff import roles_form
+
+
+def test_every_action_has_a_title() -> None:
+    assert TITLES.keys() == ACTIONS
+
+
+def test_every_field_of_a_form_is_shown_or_hidden(superuser: User, tenant: Tenant) -> None:
+    request = RequestFactory().get("/")
+    request.user = superuser
+    for site in (control_site, tenant_site):
+        admins: list[Any] = list(site._registry.values())
+        for admin in admins:
+            if not admin.audit_noun:
+                continue
+            with tenant_context(tenant):
+                declared = getattr(admin.form, "base_fields", {})
+                made = admin.get_form(request)
+                # A form of Django's for all of a model's fields declares more than the page shows.
+                declared = {name: field for name, field in declared.items() if name in made.base_fields}
+                fields = {*made.base_fields, *declared, *admin.list_editable}
+            shown, hidden = set(admin.audit_values), set(admin.audit_hidden)
+            assert fields <= shown | hidden, (admin, fields - shown - hidden)
+            assert not shown & hidden, admin
+            secret = {field.name for field in admin.opts.get_fields() if not getattr(field, "searchable", True)}
+            assert not shown & secret, admin
+
+
+@pytest.mark.parametrize(
+    ("details", "sentence"),
+    [
+        ({"name": "a/b", "changes": {"price": ["1.25", "1.5"]}}, "price of a/b changed from 1.25 to 1.5."),
+        ({"name": "a/b", "changes": {"is_active": [True, False]}}, "is_active of a/b changed from yes to no."),
+        ({"changes": {"limit": [None, 3]}}, "limit of 7 was set to 3."),
+        ({"monthly_budget_usd": {"from": "5", "to": None}}, "monthly_budget_usd of 7 was removed; it was 5."),
+        ({"from": {"provider": "a"}, "to": {"provider": "b"}}, "provider of 7 changed from a to b."),
+        ({"model": "a/b", "old": {"input": "1"}, "new": {"input": "2"}}, "input price of a/b changed from 1 to 2."),
+        ({"name": "x", "values": {"name": "x"}}, "name of x was x."),
+    ],
+)
+def test_sentences(details: dict[str, object], sentence: str) -> None:
+    assert sentences(details, resource_id="7", label=str) == [sentence]
+
+
+def test_a_change_is_shown_with_values_and_found_by_name_and_person(browser: Browser, superuser: User) -> None:
+    name = f"shown-{uuid4().hex[:8]}"
+    model = LLMModel.objects.create(provider_id="openai", model_name=name, model_class="pro")
+    page = f"/admin/llm/llmmodel/{model.pk}/change/"
+    form = {"provider": "openai", "model_name": name, "model_class": "standard", "cost_per_1k_input_tokens": "0.0125"}
+    assert browser.post(page, form).status_code == 302
+    log = "/admin/audit_control/controlauditlog/"
+    for query in (name[:-2], superuser.get_username()[:-1]):
+        html = unescape(browser.get(log, {"q": query}).content.decode())
+        assert f"USD per 1,000 input tokens of openai/{name} was set to 0.0125." in html, query
+        assert f"class of openai/{name} changed from pro to standard." in html and "Model changed" in html
+    entry = ControlAuditLog.objects.get(resource_id=str(model.pk), action="llm.model.change")
+    assert f'href="{page}"' in browser.get(f"{log}{entry.pk}/change/").content.decode()
+    assert browser.post(f"/admin/llm/llmmodel/{model.pk}/delete/", {"post": "yes"}).status_code == 302
+    last = ControlAuditLog.objects.get(resource_id=str(model.pk), action="llm.model.delete")
+    assert last.details is not None and last.details["values"]["model_class"] == "standard"
+    assert f'href="{page}"' not in browser.get(f"{log}{last.pk}/change/").content.decode()
+
+
+def test_roles_are_kept_with_names_and_a_person_without_personal_data(browser: Browser, superuser: User) -> None:
+    user = User.objects.create_user(f"values-{uuid4().hex[:8]}", is_staff=True)
+    form = {"username": user.username, "is_active": "on", "is_staff": "on", "first_name": "Hanako", "email": "h@a.jp"}
+    assert (
+        browser.post(
+            f"/admin/auth/user/{user.pk}/change/", form | roles_form({"role": "viewer", "scope": "all"})
+        ).status_code
+        == 302
+    )
+    entries = {one.action: one.details for one in ControlAuditLog.objects.filter(resource_id=str(user.pk))}
+    assert entries["user.roles"] == {"name": user.username, "from": [], "to": ["viewer all"]}
+    assert "Hanako" not in str(entries) and "h@a.jp" not in str(entries)
+    user.delete()
+
+
+def test_reads_are_hidden_unless_asked_for(browser: Browser, tenant: Tenant) -> None:
+    from django.db import transaction
+
+    from audit.log.actor import acting_as
+    from audit.log.entries import record
+
+    with tenant_context(tenant) as alias, transaction.atomic(using=alias), acting_as("staff:reader"):
+        record(
+            using=alias, action="run.read", resource_type="run", resource_id="read-by-test", details={"read": "page"}
+        )
+    log = f"/t/{tenant.pk}/admin/audit/auditlog/"
+    shown = {
+        query: "read-by-test" in browser.get(f"{log}{query}").content.decode()
+        for query in ("", "?reads=all", "?reads=only")
+    }
+    assert shown == {"": False, "?reads=all": True, "?reads=only": True}
+    assert "read-by-test" in Client.get(browser, f"{log}?event=run.read").content.decode()

@@ -1,0 +1,54 @@
+"""Every error has a page in the person's language, with a way back, the icon, and no secret."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from tests.support.staff import Filled, give_role
+
+TITLES = {
+    "en": {403: "Not allowed", 404: "Page not found", 500: "Server error"},
+    "ja": {403: "権限がありません", 404: "ページが見つかりません", 500: "サーバーエラー"},
+}
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_refused_missing_and_broken_pages(
+    staff: User, filled: Filled, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(raise_request_exception=False, headers={"accept-language": language})
+    client.force_login(staff)
+    give_role(staff, "viewer", filled.tenant)
+    answers = {
+        403: [client.get("/admin/tenants/databaseserver/"), client.get(f"{filled.site}runs/run/series/")],
+        404: [client.get("/admin/nothing/here/"), client.get(f"{filled.site}nothing/here/"), client.get("/nothing")],
+    }
+
+    def broken(*_arguments: object, **_keywords: object) -> None:
+        raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr("django.contrib.auth.middleware.get_user", broken)
+    answers[500] = [client.get("/admin/")]
+    for status, found in answers.items():
+        for answer in found:
+            text = answer.content.decode()
+            assert answer.status_code == status
+            assert TITLES[language][status] in text and f'<html lang="{language}">' in text
+            assert 'href="/admin/"' in text and 'href="/static/config/favicon.svg"' in text
+            assert "secret" not in text
+    assert f'href="{filled.site}"' in answers[404][1].content.decode()
+
+
+def test_a_form_without_its_token_is_refused_in_words(superuser: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(superuser)
+    answer = client.post("/admin/logout/")
+    assert answer.status_code == 403
+    assert "The form has expired" in answer.content.decode()
+
+
+def test_browsers_find_the_icon() -> None:
+    answer = Client().get("/favicon.ico")
+    assert answer["Location"] == "/static/config/favicon.svg"

@@ -1,0 +1,67 @@
+"""Pages make few queries, and those of the control site none to a tenant's database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import psycopg
+import pytest
+from django.test import Client
+
+from tests.config.site.test_pages import CONTROL_PAGES, TENANT_PAGES
+from tests.support.staff import Filled
+
+# So that a page takes a few milliseconds with any number of tenants and runs.
+MAX_QUERIES = 12
+# The pipeline asks five times for each of its four steps; a tenant's page has a part for each kind of fact.
+EXCEPTIONS = {"/admin/llm/stepllmdefault/": 26, "tenant": 18}
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Record (database, statement) of each statement that this process executes."""
+    seen: list[tuple[str, str]] = []
+    execute = psycopg.Cursor.execute
+
+    def record(cursor: Any, query: Any, *values: Any, **options: Any) -> Any:
+        seen.append((cursor.connection.info.dbname, str(query)))
+        return execute(cursor, query, *values, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", record)
+    return seen
+
+
+def test_pages_of_the_control_site_ask_little_and_no_tenants_database(
+    browser: Client, filled: Filled, statements: list[tuple[str, str]]
+) -> None:
+    control = control_database()
+    excess = {}
+    for page in [*CONTROL_PAGES, f"/admin/tenants/tenant/{filled.tenant.id}/change/"]:
+        statements.clear()
+        assert browser.get(page, follow=True).status_code == 200, page
+        asked = Counter(database for database, _statement in statements)
+        allowed = EXCEPTIONS.get("tenant" if filled.tenant.id in page else page, MAX_QUERIES)
+        if set(asked) - {control} or asked[control] > allowed:
+            excess[page] = dict(asked)
+    assert excess == {}
+
+
+def test_pages_of_a_tenant_ask_no_other_tenants_database(
+    browser: Client, filled: Filled, statements: list[tuple[str, str]]
+) -> None:
+    ids = {"run": filled.run.pk, "step": filled.step.pk, "artifact": filled.artifact.pk}
+    excess = {}
+    for page in TENANT_PAGES:
+        statements.clear()
+        assert browser.get(filled.site + page.format(**ids)).status_code == 200, page
+        asked = Counter(database for database, _statement in statements)
+        if len(asked) > 2:
+            excess[page] = dict(asked)
+    assert excess == {}
+
+
+def control_database() -> str:
+    from django.db import connections
+
+    return str(connections["default"].settings_dict["NAME"])

@@ -1,0 +1,57 @@
+"""Reviews are decided one after another, and never about something that was not read."""
+
+from __future__ import annotations
+
+from html import unescape
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from runs.errors import RunStateConflict
+from runs.models import Run, RunStatus
+from runs.services.approve import run_approve
+from tenants.models import Tenant
+from tenants.routing.context import tenant_context
+from tests.config.site.forms import form_in
+from tests.support.staff import give_role, run_in_review
+
+
+def test_runs_are_decided_one_after_another(browser: Client, tenant: Tenant) -> None:
+    first, second = run_in_review(tenant), run_in_review(tenant)
+    url = f"/t/{tenant.id}/admin/runs/run/reviews/"
+    html = browser.get(url).content.decode()
+    assert f"?run={second.pk}" in html and "Waits before step outline." in html and "<kbd>j</kbd>" in html
+    form = form_in(html, "")
+    assert form["run"] == [str(first.pk)] and form["from_step"] == ["keyword_analysis"]
+    refused = browser.post(url, {**form, "send_back": "1"}).content.decode()
+    assert "The comment is empty." in refused
+    answer = browser.post(url, {**form, "approve": "1"})
+    assert answer["Location"] == f"{url}?run={second.pk}"
+    late = browser.post(url, {**form, "approve": "1"}, follow=True).content.decode()
+    assert "someone else was faster" in late
+    form = form_in(late, "")
+    sent = browser.post(url, {**form, "comment": "Shorter.", "send_back": "1"}, follow=True).content.decode()
+    assert "The run was sent back." in sent and "No run of this tenant waits for a review." in sent
+    with tenant_context(tenant):
+        assert {run.status for run in Run.objects.all()} == {RunStatus.RUNNING}
+
+
+def test_another_review_than_the_one_that_was_read_is_not_approved(browser: Client, tenant: Tenant) -> None:
+    run = run_in_review(tenant)
+    url = f"/t/{tenant.id}/admin/runs/run/reviews/"
+    form = form_in(browser.get(url).content.decode(), "")
+    with pytest.raises(RunStateConflict):
+        run_approve(tenant_id=tenant.id, run_id=run.pk, seen="draft 2026-01-01T00:00:00+00:00")
+    html = browser.post(url, {**form, "seen": "draft 2026-01-01T00:00:00+00:00", "approve": "1"}).content.decode()
+    assert "has come to another review since you opened it" in unescape(html)
+    with tenant_context(tenant):
+        assert Run.objects.get(pk=run.pk).status == RunStatus.PAUSED
+
+
+def test_only_reviewers_have_the_queue(staff: User, tenant: Tenant) -> None:
+    give_role(staff, "editor", tenant)
+    client = Client()
+    client.force_login(staff)
+    for answer in (client.get, client.post):
+        assert answer(f"/t/{tenant.id}/admin/runs/run/reviews/").status_code == 403

@@ -1,0 +1,101 @@
+"""The table of roles: what is in it exists, and what existing accounts get."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
+
+from tenants.access.explained import LINES
+from tenants.access.roles import ABOUT_TENANTS, ABOUT_THE_INSTALLATION, roles_with
+from tenants.models import Role, RoleAssignment
+from tests.support.staff import make_user
+
+# Permissions that are not Django's four of a model; code that asks for one has it from here.
+OWN = {
+    "tenants.view_costs",
+    "runs.review_run",
+    *(f"tenants.{verb}_tenant" for verb in ("export", "backup", "restore", "drill", "copy", "open_other")),
+    "tenants.approve_operation",
+    "tenants.migrate_fleet",
+    "tenants.view_operationrequest",
+    "prompts.copy_prompt",
+    "llm.check_provider",
+    "llm.set_prices",
+    "audit_control.export_controlauditlog",
+    "sign_in.manage_sign_ins",
+}
+MIGRATION = importlib.import_module("tenants.migrations.0016_roles_of_accounts")
+
+
+def test_every_permission_of_a_role_exists() -> None:
+    djangos = {
+        f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
+        for model in apps.get_models()
+        for verb in model._meta.default_permissions
+    }
+    given = set().union(*ABOUT_TENANTS.values(), *ABOUT_THE_INSTALLATION.values())
+    assert given - djangos - OWN == set()
+
+
+def test_a_permission_is_about_a_tenant_or_about_the_installation() -> None:
+    assert set().union(*ABOUT_TENANTS.values()) & set().union(*ABOUT_THE_INSTALLATION.values()) == set()
+    for table in (ABOUT_TENANTS, ABOUT_THE_INSTALLATION):
+        assert set(table) == set(Role.values)
+        assert all(table[Role.VIEWER] <= table[role] <= table[Role.ADMINISTRATOR] for role in Role)
+
+
+def test_each_line_of_the_explanation_is_a_permission() -> None:
+    assert [name for _text, name in LINES if not roles_with(name)] == []
+
+
+# -- accounts of an earlier release ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def account() -> Iterator[User]:
+    user = make_user(is_superuser=False)
+    yield user
+    user.delete()
+
+
+def role_after_migration(user: User, *permissions: str) -> str | None:
+    """Give a user Django's permissions, half of them by a group, and return the role that the migration gives."""
+    RoleAssignment.objects.filter(user=user).delete()
+    wanted = {tuple(name.split(".", 1)) for name in permissions}
+    found = [
+        permission
+        for permission in Permission.objects.select_related("content_type")
+        if (permission.content_type.app_label, permission.codename) in wanted
+    ]
+    assert len(found) == len(wanted)
+    group, _created = Group.objects.get_or_create(name="earlier")
+    group.permissions.set(found[::2])
+    user.groups.set([group])
+    user.user_permissions.set(found[1::2])
+    MIGRATION.give_roles(apps, SimpleNamespace(connection=connection))
+    group.delete()
+    assigned = RoleAssignment.objects.filter(user=user).first()
+    return f"{assigned.role} {assigned.scope}" if assigned else None
+
+
+def test_an_account_gets_the_greatest_role_that_it_had_all_permissions_of(account: User) -> None:
+    viewer = set(MIGRATION.VIEWER)
+    assert role_after_migration(account) is None
+    assert role_after_migration(account, "runs.view_run", "runs.change_run") is None
+    assert role_after_migration(account, *viewer - {"runs.view_run"}) is None
+    assert role_after_migration(account, *viewer) == "viewer all"
+    assert role_after_migration(account, *viewer, "runs.change_run") == "viewer all"
+    assert role_after_migration(account, *MIGRATION.EDITOR) == "editor all"
+    assert role_after_migration(account, *MIGRATION.EDITOR, *MIGRATION.OPERATOR) == "operator all"
+    assert role_after_migration(account, *MIGRATION.ADMINISTRATOR) == "administrator all"
+
+
+def test_superusers_and_visitors_get_no_role(account: User) -> None:
+    User.objects.filter(pk=account.pk).update(is_staff=False)
+    assert role_after_migration(account, *MIGRATION.ADMINISTRATOR) is None
