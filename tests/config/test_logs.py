@@ -28,7 +28,7 @@ from tests.runs.fake_llm import Answer, FakeLLM
 from tests.runs.worker import wait_for
 from tests.support import preloaded
 from tests.support.program import seo_gen
-from tests.support.staff import PASSWORD, make_user
+from tests.support.staff import PASSWORD, give_role, make_user
 
 NAMES = [service.name for service in WORKERS]
 SECRET = "sk-very-secret-value"
@@ -205,9 +205,10 @@ def test_beat_and_the_web_server_log_as_the_worker_does(running: stack.Home, log
 def test_a_request_is_one_line(running: stack.Home, log_format: str, tenant: Tenant) -> None:
     """Refused requests are also logged without a traceback, no matter what refused them."""
     user = make_user(is_superuser=False)
+    give_role(user, "viewer")
     visitor = Visitor(f"http://127.0.0.1:{port_of(running, 'web')}")
     visitor.submit("/admin/login/", username=user.username, password=PASSWORD)
-    refused = f"/t/{tenant.id}/admin/runs/run/"
+    refused = f"/t/{tenant.id}/admin/runs/run/add/"
     pages = {"/admin/password_change/": 200, refused: 403, "/nowhere/": 404}
     for path, status in pages.items():
         assert visitor.status(f"{path}?secret=query") == status

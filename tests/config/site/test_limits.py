@@ -15,7 +15,7 @@ from audit.control.models import ControlAuditLog
 from llm.admin.providers import LIMITS
 from llm.models import LLMModel, LLMProvider
 from tenants.models import Tenant, TenantStatus
-from tests.config.site.forms import Browser, Fields, form_in
+from tests.config.site.forms import HIDDEN, Browser, Fields, form_in, hidden_fields
 from tests.support.staff import give_role, make_user
 
 REFUSED = "A limit must be at least 1. Leave the field empty for no limit."
@@ -145,8 +145,9 @@ def test_who_may_not_change_tenants_may_not_limit_them(tenant: Tenant) -> None:
 def test_the_limit_of_a_tenant_that_was_deleted_is_not_offered(tenant: Tenant, browser: Client) -> None:
     url = f"/admin/tenants/tenant/{tenant.id}"
     assert "/limit/" in browser.get(f"{url}/change/").content.decode()
+    opened_before = hidden_fields(browser.get(f"{url}/limit/").content.decode(), HIDDEN)
     Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.DELETED)
     assert "/limit/" not in browser.get(f"{url}/change/").content.decode()
-    answer = browser.post(f"{url}/limit/", {"_form_submitted": "on", "steps": "1"}, follow=True)
+    answer = browser.post(f"{url}/limit/", {"_form_submitted": "on", "steps": "1", **opened_before}, follow=True)
     assert f"Tenant {tenant.id} is deleted." in unescape(answer.content.decode())
     Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.ACTIVE)

@@ -227,7 +227,7 @@ def test_a_failure_of_ours_keeps_its_traceback(browser: Client, written: Any, mo
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("config.site.sites.tenants_existing", fail)
+    monkeypatch.setattr("config.site.sites.control_home", fail)
     browser.raise_request_exception = False
     assert browser.get("/admin/").status_code == 500
     lines = written()
