@@ -16,10 +16,13 @@ from tenants.requests.work import operations_work
 from tenants.retention.daily import backup_daily
 from tenants.task_names import BACKUP_DAILY, OPERATION_RUN, OPERATIONS_SWEEP
 
+# Tasks that may take hours acknowledge their message before they begin: RabbitMQ closes the channel of a consumer that
+# keeps one for 30 minutes (consumer_timeout), and the worker would end. Nothing is lost with a message: what is due is
+# in the control database, and beat sends the next wake-up.
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name=BACKUP_DAILY, bind=True, ignore_result=True)
+@shared_task(name=BACKUP_DAILY, bind=True, ignore_result=True, acks_late=False)
 def daily(self: Any) -> None:
     """Back up every tenant and remove expired backups, at most once a day, however often this is called."""
     with acting_as("worker:backup", operation_id=self.request.id):
@@ -33,7 +36,7 @@ def daily(self: Any) -> None:
         logger.error("daily backup: %s", problem, extra={"action": "backup.daily"})
 
 
-@shared_task(name=OPERATION_RUN, bind=True, ignore_result=True)
+@shared_task(name=OPERATION_RUN, bind=True, ignore_result=True, acks_late=False)
 def operation_run(self: Any, request_id: str) -> None:
     """Carry out the requested operation, or another that is due. Repeated and late wake-ups do nothing."""
     operations_work(f"{self.request.hostname or 'local'}/{os.getpid()}", UUID(request_id), is_stopping=_is_stopping)

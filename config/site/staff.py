@@ -13,7 +13,8 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Count, Model, QuerySet
 from django.forms.models import BaseInlineFormSet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -214,6 +215,9 @@ class UserAdmin(_UserAdmin, _ExplainsRoles):  # type: ignore[misc]
             )
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+        if str(request.user.pk) == id:
+            # That page asks for the present password; this one would let an open screen set a new one.
+            return HttpResponseRedirect(reverse("admin:password_change"))
         # Django's view opens no transaction; the change and its audit entry must share one.
         with transaction.atomic(using="default"):
             return super().user_change_password(request, id, form_url)

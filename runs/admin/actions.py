@@ -25,7 +25,7 @@ from config.site.admin_base import ReadOnlyAdmin, action, finished, form_page
 from runs.config import MAX_BUDGET_USD, is_budget
 from runs.errors import InvalidReviewComment
 from runs.models import PauseCause, Run, Step
-from runs.services.approve import checked_comment, run_approve, run_send_back
+from runs.services.approve import checked_comment, review_of, run_approve, run_send_back
 from runs.services.bulk import runs_change
 from runs.services.cancel import run_cancel
 from runs.services.pause import run_pause
@@ -62,6 +62,17 @@ SHOWN_REFUSALS = 5
 STATE = "seo_gen_run_state"
 
 
+class ReviewForm(DialogForm):
+    """A dialog that decides on a review; it sends along which one was waiting when it was opened."""
+
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        run = Run.objects.using(current_alias()).filter(pk=self.object_id).first()
+        self.fields["seen"].initial = review_of(run) if run else ""
+
+
 class StepsForm(DialogForm):
     """A dialog in which one of the run's steps is chosen."""
 
@@ -77,7 +88,7 @@ class StepsForm(DialogForm):
         self.fields["step"].initial = names[-1] if names else None
 
 
-class SendBackForm(StepsForm):
+class SendBackForm(ReviewForm, StepsForm):
     includes_current = False
 
     comment = forms.CharField(
@@ -188,11 +199,13 @@ class RunActions(ReadOnlyAdmin):
         dialog={
             "title": gettext_lazy("Approve the next step?"),
             "description": gettext_lazy("The run continues with its next step."),
+            "form_class": ReviewForm,
             "form_submit_text": gettext_lazy("Approve"),
         },
     )
     def approve(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
-        return self._change(request, object_id, run_approve, _("The run was approved."))
+        service = partial(run_approve, seen=form.cleaned_data["seen"])
+        return self._change(request, object_id, service, _("The run was approved."))
 
     @action(
         description=gettext_lazy("Send back"),
@@ -208,7 +221,8 @@ class RunActions(ReadOnlyAdmin):
         },
     )
     def send_back(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
-        service = partial(run_send_back, comment=form.cleaned_data["comment"], from_step=form.cleaned_data["step"])
+        given = form.cleaned_data
+        service = partial(run_send_back, comment=given["comment"], from_step=given["step"], seen=given["seen"])
         return self._change(request, object_id, service, _("The run was sent back."))
 
     @action(

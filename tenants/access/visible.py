@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.db.models import QuerySet
 
 from tenants.access.grants import Grants, grants_of
+from tenants.access.roles import roles_with
 from tenants.models import Tenant
 from tenants.selectors import tenants_existing
 
@@ -28,6 +29,19 @@ def tenants_permitted(user: User | AnonymousUser, *permissions: str) -> QuerySet
     return tenants_existing() if ids is None else tenants_existing().filter(pk__in=ids)
 
 
+def is_permitted(user: User | AnonymousUser, permission: str, tenant_id: str) -> bool:
+    """Return whether `user` may do something to the tenant that exists, or, with "", to all tenants at once.
+
+    What concerns all tenants needs a role that has the permission and is itself for all of them.
+    """
+    grants = grants_of(user)
+    if grants is None or not user.is_staff:
+        return False
+    if not tenant_id:
+        return grants.has_everything or not roles_with(permission).isdisjoint(grants.everything)
+    return tenants_permitted(user, permission).filter(pk=tenant_id).exists()
+
+
 def sees_tenant(user: User | AnonymousUser, tenant_id: str) -> bool:
     """Return whether `user` may see the tenant, if there is one of that id."""
     grants = grants_of(user)
@@ -38,12 +52,20 @@ def sees_tenant(user: User | AnonymousUser, tenant_id: str) -> bool:
 
 def still_sees_tenant(user_id: int | None, tenant_id: str) -> bool:
     """Return whether the user sees the tenant now, past every cache: for a response that takes long to send."""
+    user = _user_now(user_id)
+    return user is not None and sees_tenant(user, tenant_id)
+
+
+def is_still_permitted(user_id: int | None, permission: str, tenant_id: str) -> bool:
+    """Return what `is_permitted` says now, past every cache."""
+    user = _user_now(user_id)
+    return user is not None and is_permitted(user, permission, tenant_id)
+
+
+def _user_now(user_id: int | None) -> User | None:
     from django.contrib.auth.models import User
 
-    if user_id is None:
-        return False
-    user = User.objects.using("default").filter(pk=user_id, is_active=True, is_staff=True).first()
-    return user is not None and sees_tenant(user, tenant_id)
+    return User.objects.using("default").filter(pk=user_id, is_active=True, is_staff=True).first()
 
 
 def sees_all_tenants(user: User | AnonymousUser) -> bool:
@@ -52,4 +74,13 @@ def sees_all_tenants(user: User | AnonymousUser) -> bool:
     return grants is not None and (grants.has_everything or bool(grants.everything))
 
 
-__all__ = ["Grants", "sees_all_tenants", "sees_tenant", "still_sees_tenant", "tenants_permitted", "tenants_visible"]
+__all__ = [
+    "Grants",
+    "is_permitted",
+    "is_still_permitted",
+    "sees_all_tenants",
+    "sees_tenant",
+    "still_sees_tenant",
+    "tenants_permitted",
+    "tenants_visible",
+]

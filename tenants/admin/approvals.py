@@ -11,7 +11,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -28,8 +28,8 @@ from llm.models import LLMModel
 from llm.prices.by_hand import prices_set
 from llm.prices.history import prices_in_force
 from llm.types import ModelPrices
-from tenants.access.visible import sees_all_tenants, tenants_visible
-from tenants.admin.operations import operation_url
+from tenants.access.visible import sees_all_tenants
+from tenants.admin.operations import about_visible, operation_url
 from tenants.approvals.decide import approval_approve, approval_reject, approval_withdraw
 from tenants.approvals.people import ASK, is_requester, may_approve
 from tenants.erasure.delete import tenant_loss
@@ -81,9 +81,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
         found: QuerySet[Approval] = super().get_queryset(request)
         if sees_all_tenants(request.user):
             return found
-        return found.filter(
-            Q(tenant_id__in=tenants_visible(request.user).values("pk")) | Q(requester_id=request.user.pk)
-        )
+        return found.filter(about_visible(request.user))
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Allow it to anyone who may approve something, or ask for an approval."""
@@ -108,6 +106,8 @@ class ApprovalAdmin(ReadOnlyAdmin):
             raise Http404
         is_alive = row.status in OPEN and row.expires_at > timezone.now()
         own = row.requester_id == request.user.pk
+        decides = is_alive and row.status == ApprovalStatus.REQUESTED and _decides(request, row)
+        starts = is_alive and row.status == ApprovalStatus.APPROVED and own and row.kind in STARTS
         context = {
             **self.admin_site.each_context(request),
             "title": capfirst(row.get_kind_display()),
@@ -116,10 +116,11 @@ class ApprovalAdmin(ReadOnlyAdmin):
             "media": self.media,
             "row": row,
             "badge": _badge(row),
-            "lines": _consequences(row) if is_alive else [],
+            # What a deletion destroys is counted in the tenant's database: only for whoever is about to act.
+            "lines": _consequences(row) if decides or starts else [],
             "arguments": _arguments(row),
-            "decides": is_alive and row.status == ApprovalStatus.REQUESTED and _decides(request, row),
-            "starts": is_alive and row.status == ApprovalStatus.APPROVED and own and row.kind in STARTS,
+            "decides": decides,
+            "starts": starts,
             "withdraws": is_alive and own,
             "own": own,
             "links": _links(request, row),
@@ -267,7 +268,7 @@ def _start_operation(kind: RequestKind) -> Callable[[HttpRequest, Approval], str
 
 def _start_price(request: HttpRequest, row: Approval) -> str:
     model = _model(row.arguments)
-    if model is None or not request.user.has_perm("llm.change_llmmodel"):
+    if model is None or not request.user.has_perm("llm.set_prices"):
         raise PermissionDenied
     with approval_given(row.pk), transaction.atomic(using="default"):
         prices_set(

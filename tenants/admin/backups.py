@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,13 +19,14 @@ from django.utils.translation import gettext_lazy
 from config.base.errors import SeoGenError
 from config.base.output import size
 from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, as_badge, as_json
-from tenants.access.visible import tenants_permitted
+from tenants.access.visible import is_permitted, is_still_permitted
 from tenants.files.locations import place_at
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, OperationStatus, Restore
 from tenants.requests.exports import export_read
 from tenants.requests.places import export_place
 from tenants.schema.releases import short
 
+EXPORT_TENANT = "tenants.export_tenant"
 BACKUP_COLORS = {
     BackupStatus.RUNNING: "info",
     BackupStatus.COMPLETED: "success",
@@ -63,13 +65,15 @@ class BackupAdmin(ReadOnlyAdmin):
 
     def download(self, request: HttpRequest, object_id: UUID, model_admin: object) -> HttpResponseBase:
         """Send an export that staff requested. Its end is sent only once the whole file has proved intact."""
-        if not request.user.has_perm("tenants.export_tenant"):
+        if not request.user.has_perm(EXPORT_TENANT):
             raise PermissionDenied
         backup = self.get_queryset(request).filter(pk=object_id).first()
         if backup is None or not is_downloadable(request, backup):
             raise Http404
         try:
-            content = export_read(backup)
+            content = export_read(
+                backup, is_allowed=partial(is_still_permitted, request.user.pk, EXPORT_TENANT, backup.tenant_id)
+            )
         except SeoGenError as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(reverse("admin:tenants_backup_change", args=[object_id]))
@@ -123,8 +127,7 @@ def is_downloadable(request: HttpRequest, backup: Backup) -> bool:
     """Return whether it is an export in the place of staff's exports, which the person may download."""
     if backup.kind != BackupKind.EXPORT or backup.status != BackupStatus.COMPLETED:
         return False
-    permitted = tenants_permitted(request.user, "tenants.export_tenant")
-    return backup.place == place_at(export_place()).url and permitted.filter(pk=backup.tenant_id).exists()
+    return backup.place == place_at(export_place()).url and is_permitted(request.user, EXPORT_TENANT, backup.tenant_id)
 
 
 class RestoreAdmin(ReadOnlyAdmin):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -24,6 +24,10 @@ from tenants.access.visible import sees_all_tenants, tenants_visible
 from tenants.models import OperationRequest, RequestKind, RequestStatus
 from tenants.requests.kinds import KINDS, step_name
 from tenants.requests.request import may, request_recover
+from tenants.selectors import tenants_existing
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
 
 REQUEST_COLORS = {
     RequestStatus.REQUESTED: "info",
@@ -141,12 +145,17 @@ class OperationRequestAdmin(ReadOnlyAdmin):
 
 
 def requests_visible(request: HttpRequest, found: QuerySet[OperationRequest]) -> QuerySet[OperationRequest]:
-    """Return those about tenants that the person may see, about the fleet if they may migrate it, and their own."""
-    user = request.user
-    if sees_all_tenants(user):
-        return found
-    theirs = Q(tenant_id__in=tenants_visible(user).values("pk")) | Q(requester_id=user.pk)
-    return found.filter(theirs | Q(tenant_id="") if user.has_perm("tenants.migrate_fleet") else theirs)
+    """Return those about tenants that the person may see, and those about the fleet for whoever sees all tenants."""
+    return found if sees_all_tenants(request.user) else found.filter(about_visible(request.user))
+
+
+def about_visible(user: User | AnonymousUser) -> Q:
+    """Select the rows about tenants that `user` may see, and what they themselves requested for a tenant that is gone.
+
+    So the person who deletes a tenant can read how it ended, but nobody reads on about a tenant they lost the role for.
+    """
+    own_and_gone = Q(requester_id=user.pk) & ~Q(tenant_id="") & ~Q(tenant_id__in=tenants_existing().values("pk"))
+    return Q(tenant_id__in=tenants_visible(user).values("pk")) | own_and_gone
 
 
 def operation_url(row: OperationRequest) -> str:

@@ -130,7 +130,8 @@ class TenantOperations(Base):
 def _offers(request: HttpRequest, tenant_id: object, kind: RequestKind, statuses: Collection[str]) -> bool:
     """Return whether the person may do that, and the tenant's status allows it; on POST, the service decides."""
     # On a page of one tenant, the question is about that one (`config.site.scope`).
-    if not request.user.has_perm(KINDS[kind].permission):
+    needed = filter(None, (KINDS[kind].permission, KINDS[kind].also))
+    if not all(request.user.has_perm(permission) for permission in needed):
         return False
     return tenant_id is None or request.method == "POST" or status_of(request, tenant_id) in statuses
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,8 +20,9 @@ from config.base.databases import CONTROL
 from config.base.text import has_control_characters
 from tenants.approvals import errors
 from tenants.approvals.digest import digest_of
-from tenants.approvals.people import is_requester, may_approve, may_ask
-from tenants.models import Approval, ApprovalStatus, Tenant, TenantStatus
+from tenants.approvals.people import depends_on_requester, is_requester, may_approve, may_ask
+from tenants.errors import TenantUnreachable
+from tenants.models import Approval, ApprovalKind, ApprovalStatus, Tenant, TenantStatus
 from tenants.routing.context import tenant_context
 from tenants.selectors import tenant_get
 
@@ -94,6 +96,8 @@ def _decide(approval_id: UUID, user: User | AnonymousUser, digest: str, status: 
         raise errors.same_person(approval_id)
     if not may_approve(user, approval):
         raise errors.not_an_approver(approval_id, user.get_username())
+    if status == ApprovalStatus.APPROVED and depends_on_requester(user, approval):
+        raise errors.dependent(approval_id, user.get_username())
     if digest != approval.digest or digest != digest_of(approval.kind, approval.tenant_id, approval.arguments):
         raise errors.changed(approval_id)
     with transaction.atomic(using=CONTROL):
@@ -117,7 +121,8 @@ def _decide(approval_id: UUID, user: User | AnonymousUser, digest: str, status: 
 def _audit(approval: Approval, action: str, **details: object) -> None:
     """Write the entry into the control log, and into the tenant's as long as it has one.
 
-    The tenant's transaction ends first: there may be one entry too many, but never one too few.
+    The tenant's transaction ends first: there may be one entry too many, but never one too few. A tenant whose database
+    is lost can still be deleted: then the control log's entry says that the tenant's log has none.
     """
     given = {
         "approval": str(approval.pk),
@@ -129,10 +134,24 @@ def _audit(approval: Approval, action: str, **details: object) -> None:
     with ExitStack() as stack:
         living = Tenant.objects.using(CONTROL).filter(pk=approval.tenant_id, status__in=WITH_LOG)
         if approval.tenant_id and living.exists():
-            alias = stack.enter_context(tenant_context(tenant_get(approval.tenant_id), statuses=WITH_LOG))
-            stack.enter_context(transaction.atomic(using=alias))
-            _entry(alias, approval, action, dict(given))
+            try:
+                stack.enter_context(_tenants_entry(approval, action, dict(given)))
+            except TenantUnreachable:
+                if approval.kind != ApprovalKind.DELETE:
+                    raise
+                given["tenant_log"] = "unreachable"
         _entry(CONTROL, approval, action, dict(given))
+
+
+@contextmanager
+def _tenants_entry(approval: Approval, action: str, details: dict[str, object]) -> Iterator[None]:
+    """Write the entry into the tenant's log; it is committed after the block."""
+    with (
+        tenant_context(tenant_get(approval.tenant_id), statuses=WITH_LOG) as alias,
+        transaction.atomic(using=alias),
+    ):
+        _entry(alias, approval, action, details)
+        yield
 
 
 def _entry(using: str, approval: Approval, action: str, details: dict[str, object]) -> None:

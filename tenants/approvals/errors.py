@@ -50,6 +50,15 @@ def same_person(approval_id: object) -> ApprovalRefused:
     )
 
 
+def dependent(approval_id: object, who: str) -> ApprovalRefused:
+    return ApprovalRefused(
+        _("Approval %(id)s needs a second person: whoever asked for it has made or changed the account %(who)s lately.")
+        % {"id": approval_id, "who": who},
+        hint=_("Have somebody else approve it."),
+        code="approval_same_person",
+    )
+
+
 def not_an_approver(approval_id: object, who: str) -> ApprovalRefused:
     return ApprovalRefused(
         _("Approval %(id)s does not count: %(who)s may not approve this.") % {"id": approval_id, "who": who},

@@ -6,12 +6,15 @@ the same name (an operator's is that of the operating system's account), or the 
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.contrib.auth import get_user_model
+from django.db.models.functions import Now
 
+from audit.control.models import ControlAuditLog
 from config.base.databases import CONTROL
-from tenants.access.visible import sees_all_tenants, tenants_permitted
+from tenants.access.visible import is_permitted
 from tenants.models import Approval, ApprovalKind
 
 if TYPE_CHECKING:
@@ -22,9 +25,12 @@ APPROVE = "tenants.approve_operation"
 ASK = {
     ApprovalKind.DELETE: "tenants.delete_tenant",
     ApprovalKind.EXPORT: "tenants.export_tenant",
-    ApprovalKind.COPY_ALL: "prompts.add_prompt",
-    ApprovalKind.PRICE: "llm.change_llmmodel",
+    ApprovalKind.COPY_ALL: "prompts.copy_prompt",
+    ApprovalKind.PRICE: "llm.set_prices",
 }
+# How long an account does not count as another person for whoever made it, set its password or gave it a role.
+INDEPENDENT_AFTER_DAYS = 30
+ACCESS_CHANGED = ("user.create", "user.change", "user.roles", "second_factor.reset")
 OPERATOR, STAFF = "operator:", "staff:"
 
 
@@ -38,15 +44,11 @@ def user_of(user_id: int | None) -> User | None:
 
 def may_approve(user: User | AnonymousUser | None, approval: Approval) -> bool:
     """Return whether the account may approve such a thing now; whether it asked for it is another question."""
-    if user is None or not (user.is_active and user.is_staff):
-        return False
-    return _has(user, APPROVE, approval.tenant_id) and (bool(approval.tenant_id) or sees_all_tenants(user))
+    return user is not None and is_permitted(user, APPROVE, approval.tenant_id)
 
 
 def may_ask(user: User | AnonymousUser | None, approval: Approval) -> bool:
-    if user is None or not (user.is_active and user.is_staff):
-        return False
-    return _has(user, ASK[ApprovalKind(approval.kind)], approval.tenant_id)
+    return user is not None and is_permitted(user, ASK[ApprovalKind(approval.kind)], approval.tenant_id)
 
 
 def is_requester(user: User | AnonymousUser, approval: Approval) -> bool:
@@ -61,6 +63,19 @@ def is_requester(user: User | AnonymousUser, approval: Approval) -> bool:
     return bool(requester and email and requester.email.casefold() == email.casefold())
 
 
+def depends_on_requester(user: User | AnonymousUser, approval: Approval) -> bool:
+    """Return whether the person who asked made the account, or changed its access, not long ago.
+
+    Else an administrator would be two people: one who asks, and one whose password they have just set.
+    """
+    return (
+        ControlAuditLog.objects.using(CONTROL)
+        .filter(user_id=approval.requested_by, resource_type="user", resource_id=str(user.pk))
+        .filter(action__in=ACCESS_CHANGED, created_at__gt=Now() - timedelta(days=INDEPENDENT_AFTER_DAYS))
+        .exists()
+    )
+
+
 def may_use(actor: str, approval: Approval) -> bool:
     """Return whether the actor asked for it; an operator may also use what other staff asked for and approved."""
     if actor == approval.requested_by:
@@ -69,9 +84,3 @@ def may_use(actor: str, approval: Approval) -> bool:
         return False
     approver = approval.decided_by.removeprefix(STAFF)
     return actor.removeprefix(OPERATOR).casefold() != approver.casefold()
-
-
-def _has(user: User | AnonymousUser, permission: str, tenant_id: str) -> bool:
-    if not tenant_id:
-        return user.has_perm(permission)
-    return tenants_permitted(user, permission).filter(pk=tenant_id).exists()

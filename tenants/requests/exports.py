@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from django.conf import settings
@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
+from tenants.errors import UnknownTenant
 from tenants.files.locations import PlaceError, place_at
 from tenants.files.streams import CHUNK_BYTES
 from tenants.models import Backup, BackupKind, BackupStatus
@@ -24,11 +25,11 @@ from tenants.retention.prune import backup_remove
 logger = logging.getLogger(__name__)
 
 
-def export_read(backup: Backup) -> Iterator[bytes]:
+def export_read(backup: Backup, *, is_allowed: Callable[[], bool]) -> Iterator[bytes]:
     """Record the download, and return the file's content.
 
-    The last part is returned only if the file is what the catalogue says, so no one gets a whole file that is damaged.
-    Raises `PlaceError`.
+    The last part is returned only if the file is what the catalogue says, so no one gets a whole file that is damaged,
+    and each part only as long as `is_allowed` says so. Raises `PlaceError`; the iterator, `UnknownTenant` as well.
     """
     place = place_at(backup.place)
     expected = str((backup.manifest or {}).get("file", {}).get("sha256", ""))
@@ -42,12 +43,14 @@ def export_read(backup: Backup) -> Iterator[bytes]:
             resource_id=backup.tenant_id,
             details={"backup": str(backup.pk), "file": backup.name, "sha256": expected},
         )
-    file = place.open(backup.name)
 
     def content() -> Iterator[bytes]:
         digest, held = hashlib.sha256(), b""
-        with file, place.reading(backup.name):
+        with place.open(backup.name) as file, place.reading(backup.name):
+            yield b""
             while part := file.read(CHUNK_BYTES):
+                if not is_allowed():
+                    raise UnknownTenant(backup.tenant_id)
                 digest.update(part)
                 if held:
                     yield held
@@ -56,7 +59,10 @@ def export_read(backup: Backup) -> Iterator[bytes]:
             raise _damaged(place.path(backup.name))
         yield held
 
-    return content()
+    parts = content()
+    # It opens the file now, when a failure can still be shown. From here on, closing the generator closes the file.
+    next(parts)
+    return parts
 
 
 def exports_expire() -> int:

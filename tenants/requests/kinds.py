@@ -39,6 +39,8 @@ class Kind:
     # The steps that its service reports, in order.
     steps: tuple[str, ...]
     run: Callable[[OperationRequest, OnStep], Result]
+    # What else it needs, of a role for all tenants.
+    also: str = ""
 
 
 def carry_out(request: OperationRequest, on_step: OnStep) -> Result:
@@ -162,6 +164,7 @@ KINDS = {
         "tenants.copy_tenant",
         ("begin", "role", "database", "access", "recover", "load", "verify", "migrate", "identity", "files", "active"),
         _copy,
+        also="tenants.add_tenant",
     ),
     RequestKind.DRILL: Kind("tenants.drill_tenant", ("recover", "load", "verify", "migrate", "done"), _drill),
     RequestKind.EXPORT: Kind(

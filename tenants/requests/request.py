@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -15,7 +17,7 @@ from audit.log.actor import current_actor
 from config.base.approvals import DELETE, EXPORT, approval_given, require_approval
 from config.base.databases import CONTROL
 from config.base.text import has_control_characters
-from tenants.access.visible import tenants_permitted, tenants_visible
+from tenants.access.visible import is_permitted, tenants_visible
 from tenants.errors import UnknownTenant
 from tenants.models import OperationRequest, RequestKind, RequestStatus
 from tenants.requests.claim import request_audit
@@ -33,12 +35,8 @@ APPROVED = {RequestKind.DELETE: DELETE, RequestKind.EXPORT: EXPORT}
 
 def may(user: User | AnonymousUser, kind: RequestKind, tenant_id: str) -> bool:
     """Return whether the user may have this done to the tenant ("": to the fleet)."""
-    permission = KINDS[kind].permission
-    if not (user.is_active and user.is_staff):
-        return False
-    if tenant_id:
-        return tenants_permitted(user, permission).filter(pk=tenant_id).exists()
-    return user.has_perm(permission)
+    also = KINDS[kind].also
+    return is_permitted(user, KINDS[kind].permission, tenant_id) and (not also or is_permitted(user, also, ""))
 
 
 def operation_request(
@@ -60,26 +58,21 @@ def operation_request(
         raise UnknownTenant(tenant_id)
     if not may(user, kind, tenant_id):
         raise OperationNotAllowed(user.get_username())
-    try:
-        with transaction.atomic(using=CONTROL):
-            made = OperationRequest.objects.using(CONTROL).create(
-                kind=kind,
-                tenant_id=tenant_id,
-                arguments=arguments,
-                reason=clean_reason(reason),
-                requested_by=current_actor().user_id,
-                requester_id=user.pk,
-                approval_id=approval_id,
-            )
-            if kind in APPROVED:
-                with approval_given(approval_id, used_for=made.pk):
-                    require_approval(APPROVED[kind], tenant_id, arguments)
-            request_audit(made, "operation.request", arguments=arguments, reason=made.reason)
-            transaction.on_commit(partial(send_wake_up, made.pk), using=CONTROL)
-    except IntegrityError as error:
-        if "operation_requests_once" not in str(error):
-            raise
-        raise OperationAlreadyRequested(tenant_id, str(kind.label)) from error
+    with _once(tenant_id, kind), transaction.atomic(using=CONTROL):
+        made = OperationRequest.objects.using(CONTROL).create(
+            kind=kind,
+            tenant_id=tenant_id,
+            arguments=arguments,
+            reason=clean_reason(reason),
+            requested_by=current_actor().user_id,
+            requester_id=user.pk,
+            approval_id=approval_id,
+        )
+        if kind in APPROVED:
+            with approval_given(approval_id, used_for=made.pk):
+                require_approval(APPROVED[kind], tenant_id, arguments)
+        request_audit(made, "operation.request", arguments=arguments, reason=made.reason)
+        transaction.on_commit(partial(send_wake_up, made.pk), using=CONTROL)
     return made
 
 
@@ -89,7 +82,7 @@ def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> Operatio
     found = rows.get(pk=request_id)
     if not may(user, RequestKind(found.kind), found.tenant_id):
         raise OperationNotAllowed(user.get_username())
-    with transaction.atomic(using=CONTROL):
+    with _once(found.tenant_id, found.kind), transaction.atomic(using=CONTROL):
         again = rows.filter(pk=request_id, status=RequestStatus.UNFINISHED).update(
             status=RequestStatus.REQUESTED, due_at=Now(), finished_at=None, error="", error_code=""
         )
@@ -104,6 +97,17 @@ def require_still_allowed(request: OperationRequest) -> None:
     user = get_user_model().objects.using(CONTROL).filter(pk=request.requester_id or 0).first()
     if user is None or not may(user, RequestKind(request.kind), request.tenant_id):
         raise OperationNotAllowed(request.requested_by)
+
+
+@contextmanager
+def _once(tenant_id: str, kind: str) -> Iterator[None]:
+    """Say in words that such an operation waits already; the database refuses the second one."""
+    try:
+        yield
+    except IntegrityError as error:
+        if "operation_requests_once" not in str(error):
+            raise
+        raise OperationAlreadyRequested(tenant_id, str(RequestKind(kind).label)) from error
 
 
 def clean_reason(reason: str) -> str:

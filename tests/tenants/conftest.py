@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
+def no_other_requests() -> None:
+    """Forget operations that other tests requested: a worker that is woken carries out all that are due."""
+    from tenants.models import OperationRequest
+
+    OperationRequest.objects.all().delete()
+
+
+@pytest.fixture
 def empty_fleet() -> None:
     """Delete all tenants: a migration of all tenants must not include those that other tests left."""
     from tenants.models import Tenant

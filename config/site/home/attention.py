@@ -89,8 +89,11 @@ def fleet_totals(visible: QuerySet[Tenant]) -> list[dict[str, Any]]:
     return [dict(one) for one in counted]
 
 
-def operations_section(visible: QuerySet[Tenant]) -> Section:
-    """Return the operations that have not finished: those that are running, and those that were interrupted."""
+def operations_section(visible: QuerySet[Tenant], *, sees_batches: bool) -> Section:
+    """Return the operations that have not finished: those that are running, and those that were interrupted.
+
+    Migrations of the whole fleet are among them only with `sees_batches`.
+    """
     columns = ("key", "kind", "about", "user_id", "error", "started_at")
     alone = (
         operations_unfinished()
@@ -100,7 +103,7 @@ def operations_section(visible: QuerySet[Tenant]) -> Section:
     )
     batches = (
         batches_unfinished()
-        .filter(Q(tenant_id="") | Q(tenant_id__in=visible.values("pk")))
+        .filter(Q(tenant_id__in=visible.values("pk")) | (Q(tenant_id="") if sees_batches else Q()))
         .order_by()
         .values_list(Cast("pk", TextField()), "kind", "tenant_id", "user_id", "error", "started_at")
     )

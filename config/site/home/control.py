@@ -31,7 +31,7 @@ def control_home(request: HttpRequest) -> dict[str, Any]:
         home["queue"] = queue_facts(visible)
         sections += run_sections(visible)
     if may("tenants.view_tenant"):
-        sections.append(operations_section(visible))
+        sections.append(operations_section(visible, sees_batches=may("tenants.view_migrationbatch")))
     if may("runs.view_runcost"):
         home["spending"] = spending_of(visible, budget_of(totals))
         sections.append(budgets_section(visible))

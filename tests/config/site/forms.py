@@ -10,7 +10,8 @@ from django.test import Client
 
 from config.site.conflicts import SEEN, SEEN_ROWS
 
-HIDDEN = (SEEN, f"form-{SEEN_ROWS}")
+# "seen": the review that a dialog of a run decides on.
+HIDDEN = (SEEN, f"form-{SEEN_ROWS}", "seen")
 UNSENT = ("submit", "button", "image", "file", "reset")
 Fields = dict[str, list[str]]
 

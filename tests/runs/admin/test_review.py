@@ -6,6 +6,7 @@ from html import unescape
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models.functions import Now
 from django.test import Client
 
 from runs.errors import RunStateConflict
@@ -13,7 +14,7 @@ from runs.models import Run, RunStatus
 from runs.services.approve import run_approve
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
-from tests.config.site.forms import form_in
+from tests.config.site.forms import form_in, hidden_fields
 from tests.support.staff import give_role, run_in_review
 
 
@@ -47,6 +48,25 @@ def test_another_review_than_the_one_that_was_read_is_not_approved(browser: Clie
     assert "has come to another review since you opened it" in unescape(html)
     with tenant_context(tenant):
         assert Run.objects.get(pk=run.pk).status == RunStatus.PAUSED
+
+
+@pytest.mark.parametrize("action", ["approve", "send_back"])
+def test_a_dialog_decides_only_on_the_review_that_it_was_opened_for(
+    action: str, browser: Client, tenant: Tenant
+) -> None:
+    """The run is sent back and comes to the same review again while somebody's dialog is open."""
+    run = run_in_review(tenant)
+    url = f"/t/{tenant.id}/admin/runs/run/{run.pk}/{action}/"
+    opened = hidden_fields(browser.get(url).content.decode(), ["seen"])
+    given = {"_form_submitted": "on", "step": "keyword_analysis", "comment": "Shorter."}
+    with tenant_context(tenant):
+        Run.objects.filter(pk=run.pk).update(paused_at=Now())
+    for stale in (opened, {"seen": ""}):
+        html = browser.post(url, {**given, **stale}, follow=True).content.decode()
+        assert "has come to another review since you opened it" in unescape(html)
+    browser.post(url, {**given, **hidden_fields(browser.get(url).content.decode(), ["seen"])})
+    with tenant_context(tenant):
+        assert Run.objects.get(pk=run.pk).status == RunStatus.RUNNING
 
 
 def test_only_reviewers_have_the_queue(staff: User, tenant: Tenant) -> None:

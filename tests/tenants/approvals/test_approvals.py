@@ -22,6 +22,7 @@ from pytest_django import Settings
 
 from audit.control.models import ControlAuditLog
 from audit.log.actor import acting_as
+from audit.log.entries import record
 from audit.models import AuditLog
 from config.base.approvals import DELETE, EXPORT, KINDS, approval_given, require_approval
 from config.base.command import operator_name
@@ -32,12 +33,24 @@ from llm.types import ModelPrices
 from prompts.fleet.copy import prompt_copy
 from tenants.approvals.decide import approval_approve, approval_reject, approval_request, approval_withdraw
 from tenants.approvals.digest import digest_of
+from tenants.approvals.people import may_approve, may_ask
 from tenants.erasure.delete import tenant_delete
-from tenants.models import Approval, ApprovalStatus, OperationRequest, RequestStatus, RoleAssignment, Tenant
+from tenants.errors import TenantUnreachable
+from tenants.models import (
+    Approval,
+    ApprovalKind,
+    ApprovalStatus,
+    OperationRequest,
+    RequestStatus,
+    RoleAssignment,
+    Tenant,
+)
 from tenants.requests.work import operations_work
 from tenants.routing.context import tenant_context
 from tests.config.site.forms import Browser
 from tests.support.staff import give_role, make_user
+
+pytestmark = pytest.mark.usefixtures("no_other_requests")
 
 PLAIN = {"accept_audit_loss": False, "accept_lost_backups": False}
 
@@ -247,6 +260,60 @@ def test_no_one_approves_what_they_asked_for(world: World) -> None:
     approval.refresh_from_db()
     assert approval.status == ApprovalStatus.REQUESTED
     second.delete()
+
+
+def test_an_account_that_the_requester_made_or_changed_is_no_second_person(world: World) -> None:
+    """Else one administrator makes a second account, or sets a colleague's password, and is two people."""
+    approval = world.ask()
+    page = f"/admin/tenants/approval/{approval.pk}/"
+    with acting_as(f"staff:{world.asks.username}"), transaction.atomic(using="default"):
+        record(using="default", action="user.roles", resource_type="user", resource_id=str(world.approves.pk))
+    answer = world.browser(world.approves).post(f"{page}approve/", {"digest": approval.digest}, follow=True)
+    assert "has made or changed the account" in answer.content.decode()
+    approval.refresh_from_db()
+    assert approval.status == ApprovalStatus.REQUESTED
+    # They may reject it, and others approve it.
+    third = person("administrator")
+    world.browser(third).post(f"{page}approve/", {"digest": approval.digest})
+    approval.refresh_from_db()
+    assert approval.status == ApprovalStatus.APPROVED
+    third.delete()
+
+
+def test_what_concerns_all_tenants_needs_a_role_for_all_of_them(world: World) -> None:
+    """An administrator of one tenant who reads all of them is no administrator of all."""
+    one = make_user(is_superuser=False)
+    give_role(one, "administrator", tenant=world.tenant)
+    give_role(one, "viewer")
+    approval = Approval(kind=ApprovalKind.PRICE, tenant_id="", requested_by="staff:ann")
+    assert not may_approve(one, approval) and may_approve(world.approves, approval)
+    editor = make_user(is_superuser=False)
+    give_role(editor, "editor", tenant=world.tenant)
+    for kind in (ApprovalKind.PRICE, ApprovalKind.COPY_ALL):
+        approval = Approval(kind=kind, tenant_id="", requested_by="staff:ann")
+        assert not may_ask(editor, approval) and may_ask(world.asks, approval)
+    one.delete()
+    editor.delete()
+
+
+def test_the_deletion_of_a_lost_database_is_still_approved(world: World) -> None:
+    lost = world.tenant.database_url.rsplit("/", 1)[0] + "/no_such_database"
+    Tenant.objects.filter(pk=world.tenant.pk).update(database_url=lost)
+    connections.close_all()
+    try:
+        approval = world.approve(world.ask(arguments={**PLAIN, "accept_audit_loss": True}))
+        with pytest.raises(TenantUnreachable):
+            world.ask(EXPORT, {"output": "/x.tar", "recipient": ""})
+    finally:
+        Tenant.objects.filter(pk=world.tenant.pk).update(database_url=world.tenant.database_url)
+        connections.close_all()
+    entries = ControlAuditLog.objects.filter(details__approval=str(approval.pk))
+    assert set(entries.values_list("action", "details__tenant_log")) == {
+        ("approval.request", "unreachable"),
+        ("approval.approve", "unreachable"),
+    }
+    with tenant_context(world.tenant):
+        assert not AuditLog.objects.filter(resource_id=str(approval.pk)).exists()
 
 
 def test_an_operator_approves_nothing_of_theirs_in_the_admin(world: World) -> None:

@@ -23,7 +23,7 @@ from tests.tenants.support.killed import files_in
 __all__ = ["broker_queue"]
 LEASE_S = 2.0
 
-pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("broker_queue")]
+pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("broker_queue", "no_other_requests")]
 
 
 def test_another_worker_ends_what_a_killed_one_began(

@@ -30,6 +30,8 @@ from tests.tenants.support.erased import forget_erasure
 
 WORKER = "worker@test/1"
 
+pytestmark = pytest.mark.usefixtures("no_other_requests")
+
 
 @pytest.fixture(autouse=True)
 def places(settings: Settings, tmp_path: Path) -> None:

@@ -143,7 +143,8 @@ def sign_ins_user_page(site: AdminSite, request: HttpRequest, user_id: int) -> H
     _require_manager(request)
     user = get_object_or_404(User.objects.using("default").filter(is_staff=True), pk=user_id)
     if request.method == "POST":
-        if not may_manage_user(request.user, user):
+        # One's own account has a page that asks for the code; nobody resets their own factor past it.
+        if user.pk == request.user.pk or not may_manage_user(request.user, user):
             raise PermissionDenied
         _manage(request, user)
         return HttpResponseRedirect(request.path)
@@ -183,7 +184,7 @@ def _page(site: AdminSite, request: HttpRequest, user: User, *, title: str, is_o
         "title": title,
         "account": user,
         "is_own": is_own,
-        "may_change": is_own or may_manage_user(request.user, user),
+        "may_change": is_own or (user.pk != request.user.pk and may_manage_user(request.user, user)),
         "table": {
             "headers": [_("Browser"), _("Address"), _("Logged in"), _("Last seen"), _("Action")],
             "rows": [_session_row(request, row, current) for row in sessions],

@@ -44,7 +44,9 @@ ABOUT_TENANTS: Mapping[str, str] = {
     "tenants_tenant_resume": OPERATORS,
     "tenants_tenant_limit": OPERATORS,
     "tenants_tenant_budget": OPERATORS,
-    **{f"tenants_tenant_{name}": OPERATORS for name in ("back_up", "restore", "undo", "drill", "copy", "export")},
+    **{f"tenants_tenant_{name}": OPERATORS for name in ("back_up", "restore", "undo", "drill", "export")},
+    # It makes a new tenant, so the role must be for all tenants (`test_only_a_role_for_all_tenants_copies_one`).
+    "tenants_tenant_copy": NONE,
     "tenants_tenant_erase": ADMINISTRATORS,
     **pages("tenants_tenantschema", ALL),
     **pages("tenants_backup", ALL),

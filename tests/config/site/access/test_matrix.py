@@ -40,6 +40,7 @@ from tests.config.site.access.access_table import (
     ABOUT_TENANTS,
     ABOUT_THE_INSTALLATION,
     EVERYONE,
+    OPERATORS,
     POSTED,
     TENANT_SITE,
 )
@@ -224,7 +225,10 @@ def _installation() -> dict[str, object]:
 
 
 def ask(client: Client, name: str, address: str) -> Any:
-    return client.post(address) if name in POSTED else client.get(address)
+    response = client.post(address) if name in POSTED else client.get(address)
+    if response.streaming:
+        response.close()
+    return response
 
 
 def address_of(name: str, route: str, ids: Mapping[str, object], prefix: str = "/") -> str | None:
@@ -305,6 +309,11 @@ def test_views_about_the_installation(world: World, role: str) -> None:
     wanted = expected(ABOUT_THE_INSTALLATION, role)
     assert got == {name: wanted[name] for name in got}
     assert [name for name, opened in none.items() if opened] == []
+
+
+def test_only_a_role_for_all_tenants_copies_one(world: World) -> None:
+    address = f"/admin/tenants/tenant/{world.ours.tenant.id}/copy/"
+    assert [role for role, client in world.every.items() if may(client.get(address))] == OPERATORS.split()
 
 
 @pytest.mark.parametrize("role", Role.values)

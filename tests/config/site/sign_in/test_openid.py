@@ -17,6 +17,7 @@ from config.site.sign_in.emergency import password_permit
 from config.site.sign_in.models import LinkedIdentity, PasswordPermit
 from tests.config.site.sign_in.logging_in import actions, alerts, code_of, enrol, is_logged_in, log_in
 from tests.config.site.sign_in.provider_server import CLIENT_ID, CLIENT_SECRET, OTHER_KEY, OpenIDServer, running
+from tests.support.staff import make_user
 
 START, CALLBACK = "/admin/sign-in/openid/", "/admin/sign-in/openid/callback/"
 NO_ACCESS = "Your account at Example has no access here. Ask an administrator."
@@ -205,7 +206,13 @@ def test_a_superuser_links_their_account_themselves(provider: OpenIDServer, supe
     provider.claims = {"sub": "another"}
     page = browser.get(sign_in(provider, browser, f"{START}?link=1")["Location"]).content.decode()
     assert NO_ACCESS in page
-    browser.post(f"/admin/sign-ins/{superuser.pk}/", {"unlink": "1"})
+    # Somebody else unlinks it: an open screen must not be enough to link another account.
+    assert browser.post(f"/admin/sign-ins/{superuser.pk}/", {"unlink": "1"}).status_code == 403
+    colleague = make_user(is_superuser=True)
+    other = Client()
+    other.force_login(colleague)
+    other.post(f"/admin/sign-ins/{superuser.pk}/", {"unlink": "1"})
+    colleague.delete()
     assert not LinkedIdentity.objects.filter(user=superuser).exists()
 
 
