@@ -136,6 +136,11 @@ def _offers(request: HttpRequest, tenant_id: object, kind: RequestKind, statuses
     return tenant_id is None or request.method == "POST" or status_of(request, tenant_id) in statuses
 
 
+def status_is_known(request: HttpRequest, tenant_id: str, status: str | None) -> None:
+    """Keep what has been read anyway for `status_of`."""
+    request.__dict__.setdefault(STATUS, {})[tenant_id] = status
+
+
 def status_of(request: HttpRequest, tenant_id: object) -> str | None:
     """Return the tenant's status, read once per request for all buttons; None if there is no such tenant."""
     known: dict[str, str | None] = request.__dict__.setdefault(STATUS, {})
