@@ -25,6 +25,8 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
+from config.base.json_text import parse_json
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -116,7 +118,7 @@ def text_of(values: object) -> str:
 def digests_in(text: object) -> dict[str, Any] | None:
     """Return the digests that a form sent; None if it sent none, or something else."""
     try:
-        found = json.loads(text) if isinstance(text, str) and text else None
+        found = parse_json(text) if isinstance(text, str) and text else None
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget
 
 from config.base.errors import SeoGenError
+from config.base.json_text import parse_json
 from config.site.admin_base import StaffAdmin
 from runs.admin.cells import exact_usd
 from runs.admin.start import INPUT, RunCreateForm
@@ -92,9 +93,9 @@ class PreviewForm(forms.Form):
         try:
             rows = [
                 ListedRow(int(line), config_from_document(config))
-                for line, config in json.loads(self.cleaned_data["rows"])
+                for line, config in parse_json(self.cleaned_data["rows"])
             ]
-        except (ValueError, TypeError, InvalidRunConfig) as error:
+        except (ValueError, TypeError, OverflowError, InvalidRunConfig) as error:
             raise ValidationError(_("The list is no longer readable. Enter it again.")) from error
         if not 0 < len(rows) <= MAX_ROWS or len({row.line for row in rows}) < len(rows):
             raise ValidationError(_("The list is no longer readable. Enter it again."))

@@ -20,6 +20,7 @@ from unfold.widgets import (
 )
 
 from config.base.errors import SeoGenError
+from config.base.json_text import parse_json
 from config.site.admin_base import (
     IndentedJSONField,
 )
@@ -42,7 +43,7 @@ class ItemsField(forms.CharField):
         text = super().to_python(value) or ""
         if text.startswith("["):
             try:
-                items = json.loads(text)
+                items = parse_json(text)
             except ValueError as error:
                 raise ValidationError(_("Enter one item a line, or a JSON list.")) from error
             return items

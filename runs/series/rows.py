@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from config.base.json_text import parse_json
 from config.base.text import is_blank, strip_invisible
 from runs.config import RunConfig, config_from_document
 from runs.errors import InvalidRunConfig, InvalidRunList
@@ -198,7 +199,7 @@ def _boolean(text: str) -> bool:
 def _items(text: str) -> list[object]:
     if not text.startswith("["):
         return [item.strip() for item in text.replace("\n", ";").split(";") if item.strip()]
-    items = json.loads(text)
+    items = parse_json(text)
     if not isinstance(items, list):
         raise ValueError(text)
     return items

@@ -26,7 +26,6 @@ from config.base.errors import SeoGenError
 from config.site.admin_base import OWN_SCOPE, ReadOnlyAdmin, as_badge, as_link
 from llm.models import LLMModel
 from llm.prices.by_hand import prices_set
-from llm.prices.history import prices_in_force
 from llm.types import ModelPrices
 from tenants.access.visible import sees_all_tenants
 from tenants.admin.operations import about_visible, operation_url
@@ -222,8 +221,7 @@ def _consequences(row: Approval) -> list[str]:
 
 
 def _price_lines(given: dict[str, Any]) -> list[str]:
-    model = _model(given)
-    now = prices_in_force(model.pk).as_document() if model else {}
+    now: dict[str, Any] = given.get("replaces", {})
     new: dict[str, Any] = given["prices"]
     changes = [
         f"{unit}: {now.get(unit, '–')} → {new.get(unit, '–')}"

@@ -93,7 +93,7 @@ def _attempt(claimed: OperationRequest, progress: Progress) -> Result:
 
 def _stopped(claimed: OperationRequest, error: SeoGenError) -> None:
     """End a request whose operation raised, or let it wait: the records say what was begun."""
-    if error.code in BUSY and timezone.now() - claimed.requested_at < PATIENCE:
+    if error.code in BUSY and timezone.now() - (claimed.started_at or timezone.now()) < PATIENCE:
         request_put_back(claimed, BUSY_WAIT)
         return
     if isinstance(error, OperationUnfinished) or is_unfinished(claimed):
