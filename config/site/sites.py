@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from django.contrib.auth import REDIRECT_FIELD_NAME, logout
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import router, transaction
+from django.db import router
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -36,6 +37,7 @@ from config.site.home.tenant import tenant_home
 from config.site.navigation import menu_entries
 from config.site.requests import wellformed
 from config.site.scope import Scoped, scoped_view
+from config.site.sign_in.pages.account import own_password_page
 from config.site.sign_in.pages.site import SignInPages
 from config.site.staff import TenantGroupAdmin, UserAdmin
 from llm.admin.models import LLMModelAdmin
@@ -250,17 +252,7 @@ class ControlSite(SignInPages, StaffSite):
         return super().login(request, extra_context)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        with transaction.atomic(using="default"):
-            response = super().password_change(request, extra_context)
-            if request.method == "POST" and isinstance(response, HttpResponseRedirect):
-                record(
-                    using="default",
-                    action="user.change",
-                    resource_type="user",
-                    resource_id=str(request.user.pk),
-                    details={"fields": ["password"]},
-                )
-        return response
+        return own_password_page(request, partial(super().password_change, request, extra_context))
 
 
 class TenantSite(StaffSite):
