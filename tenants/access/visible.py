@@ -65,6 +65,8 @@ def is_still_permitted(user_id: int | None, permission: str, tenant_id: str) -> 
 def _user_now(user_id: int | None) -> User | None:
     from django.contrib.auth.models import User
 
+    if user_id is None:
+        return None
     return User.objects.using("default").filter(pk=user_id, is_active=True, is_staff=True).first()
 
 
