@@ -174,7 +174,7 @@ def kind_of(row: OperationRequest) -> str:
         RequestKind.BACKUP: _("Backup"),
         RequestKind.RESTORE: _("Restore"),
         RequestKind.UNDO: _("Undo of a restore"),
-        RequestKind.COPY: _("Copy to a new tenant"),
+        RequestKind.COPY: _("Clone to a new tenant"),
         RequestKind.DRILL: _("Restore drill"),
         RequestKind.EXPORT: _("Export"),
         RequestKind.DELETE: _("Deletion"),
@@ -210,7 +210,7 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
     """Return what was asked for, and what came of it, as (label, text)."""
     given, result = row.arguments, row.result or {}
     facts = [
-        (_("Moment"), given.get("to_time")),
+        (_("Point in time"), given.get("to_time")),
         (_("New tenant"), given.get("new_id")),
         (_("File"), given.get("output")),
         (_("With files"), _yes_or_no(given.get("with_storage"))),

@@ -90,7 +90,7 @@ def _erasure(certificate: Certificate) -> Iterator[Fact]:
     yield Fact(_("Tenant"), certificate["tenant_id"], (_("Identity: %(identity)s") % certificate,))
     yield Fact(_("Certificate"), certificate["certificate"], (_("Issued by %(product)s") % certificate,))
     yield Fact(
-        _("Requested"),
+        _("Erasure requested"),
         _("%(time)s by %(by)s") % {"time": moment(certificate["requested_at"]), "by": certificate["requested_by"]},
     )
     accepted = {

@@ -12,7 +12,7 @@ class OperationNotAllowed(TenantError):
 
     def __init__(self, who: str) -> None:
         super().__init__(
-            _("%(who)s may not do this.") % {"who": who}, hint=_("An administrator can grant the permission.")
+            _("%(who)s may not do this.") % {"who": who}, hint=_("An administrator can give you a role that allows it.")
         )
 
 

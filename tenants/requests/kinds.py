@@ -193,7 +193,7 @@ def step_name(step: str) -> str:
         "bundle": _("writing the bundle"),
         "done": _("done"),
         "prepared": _("preparing"),
-        "recover": _("recovering the moment from the base backup"),
+        "recover": _("recovering the point in time from the base backup"),
         "load": _("loading the data"),
         "verify": _("verifying the data"),
         "migrate": _("migrating the schema"),
