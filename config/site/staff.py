@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from audit.log.entries import record
+from audit.log.values import changes
 from config.site.admin_base import NO_TENANT, OWN_SCOPE, StaffAdmin, UnfoldTabularInline
 from config.site.staff_rights import (
     Administrated,
@@ -211,7 +212,7 @@ class UserAdmin(_UserAdmin, _ExplainsRoles):  # type: ignore[misc]
                 action="user.roles",
                 resource_type="user",
                 resource_id=str(form.instance.pk),
-                details={"name": form.instance.get_username(), "from": before, "to": after},
+                details={"name": form.instance.get_username(), "changes": changes({"roles": before}, {"roles": after})},
             )
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
