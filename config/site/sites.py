@@ -84,7 +84,6 @@ else:
 
 # A page of Django that is left out: it looks up tenant models in the control database.
 LEFT_OUT = frozenset({"view_on_site"})
-NEWEST = 8
 
 
 class StaffSite(AdminSite):

@@ -95,10 +95,6 @@ def is_truncated(artifact: Artifact) -> bool:
     return bool(vars(artifact).get("is_truncated"))
 
 
-def tokens_of(step: Step, kind: str) -> str | None:
-    return count(step.token_usage.get(kind)) if isinstance(step.token_usage, dict) else None
-
-
 def seconds_of(step: Step) -> str | None:
     if step.started_at is None or step.completed_at is None:
         return None

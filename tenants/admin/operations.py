@@ -22,7 +22,7 @@ from config.base.errors import SeoGenError
 from config.site.admin_base import OWN_SCOPE, ReadOnlyAdmin, as_badge, as_link
 from tenants.access.visible import sees_all_tenants, tenants_visible
 from tenants.models import OperationRequest, RequestKind, RequestStatus
-from tenants.requests.kinds import KINDS, step_name
+from tenants.requests.kinds import step_name
 from tenants.requests.request import may, request_recover
 from tenants.selectors import tenants_existing
 
@@ -53,12 +53,6 @@ class OperationRequestAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[OperationRequest]:
         found: QuerySet[OperationRequest] = super().get_queryset(request)
         return requests_visible(request, found)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow it to anyone who may request an operation."""
-        return super().has_view_permission(request, obj) or any(
-            request.user.has_perm(kind.permission) for kind in KINDS.values()
-        )
 
     def get_custom_urls(self) -> Any:
         return (

@@ -40,7 +40,6 @@ class EndReason(StrEnum):
     SECOND_FACTOR = "second_factor"
     IDLE = "idle"
     AGE = "age"
-    REPLACED = "replaced"
     UNKNOWN = "unknown"
 
 
