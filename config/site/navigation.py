@@ -1,4 +1,4 @@
-"""The frame of every admin page: whose data it shows, links to the other sites, the menu."""
+"""The frame of every admin page: whose data it shows, its colour and scripts, links to other sites, and the menu."""
 
 from __future__ import annotations
 
