@@ -35,7 +35,7 @@ OPERATOR, STAFF = "operator:", "staff:"
 
 
 def user_of(user_id: int | None) -> User | None:
-    """Return the account as it is now, with none of the permissions that an earlier object remembers."""
+    """Return the account as it is now, without the permissions that an earlier object has cached."""
     if user_id is None:
         return None
     found: User | None = get_user_model().objects.using(CONTROL).filter(pk=user_id).first()
@@ -43,7 +43,7 @@ def user_of(user_id: int | None) -> User | None:
 
 
 def may_approve(user: User | AnonymousUser | None, approval: Approval) -> bool:
-    """Return whether the account may approve such a thing now; whether it asked for it is another question."""
+    """Return whether the account may approve this now. Whether it asked for it is checked separately."""
     return user is not None and is_permitted(user, APPROVE, approval.tenant_id)
 
 
@@ -52,7 +52,7 @@ def may_ask(user: User | AnonymousUser | None, approval: Approval) -> bool:
 
 
 def is_requester(user: User | AnonymousUser, approval: Approval) -> bool:
-    """Return whether the account is the person who asked, as far as accounts can tell."""
+    """Return whether the account belongs to the person who asked, as far as accounts can tell."""
     if user.pk == approval.requester_id:
         return True
     asked = approval.requested_by.removeprefix(OPERATOR).removeprefix(STAFF)
@@ -77,7 +77,7 @@ def depends_on_requester(user: User | AnonymousUser, approval: Approval) -> bool
 
 
 def may_use(actor: str, approval: Approval) -> bool:
-    """Return whether the actor asked for it; an operator may also use what other staff asked for and approved."""
+    """Return whether the actor may use it: who asked for it, or an operator if staff asked and another approved."""
     if actor == approval.requested_by:
         return True
     if not (actor.startswith(OPERATOR) and approval.requested_by.startswith(STAFF)):
