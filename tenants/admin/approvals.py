@@ -110,7 +110,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
             "media": self.media,
             "row": row,
             "badge": _badge(row),
-            # What a deletion destroys is counted in the tenant's database: only for whoever is about to act.
+            # What a deletion destroys is counted in the tenant's database: only for the person who is about to act.
             "lines": _consequences(row) if decides or starts else [],
             "arguments": _arguments(row),
             "decides": decides,

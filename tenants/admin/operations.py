@@ -139,14 +139,14 @@ class OperationRequestAdmin(ReadOnlyAdmin):
 
 
 def requests_visible(request: HttpRequest, found: QuerySet[OperationRequest]) -> QuerySet[OperationRequest]:
-    """Return those about tenants that the person may see, and those about the fleet for whoever sees all tenants."""
+    """Return those about tenants that the person may see, and those about the fleet if they see all tenants."""
     return found if sees_all_tenants(request.user) else found.filter(about_visible(request.user))
 
 
 def about_visible(user: User | AnonymousUser) -> Q:
     """Select the rows about tenants that `user` may see, and what they themselves requested for a tenant that is gone.
 
-    So the person who deletes a tenant can read how it ended, but nobody reads on about a tenant they lost the role for.
+    So a person who deletes a tenant can read how that ended, but no one reads about a tenant after losing their role.
     """
     own_and_gone = Q(requester_id=user.pk) & ~Q(tenant_id="") & ~Q(tenant_id__in=tenants_existing().values("pk"))
     return Q(tenant_id__in=tenants_visible(user).values("pk")) | own_and_gone

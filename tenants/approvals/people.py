@@ -28,7 +28,7 @@ ASK = {
     ApprovalKind.COPY_ALL: "prompts.copy_prompt",
     ApprovalKind.PRICE: "llm.set_prices",
 }
-# How long an account does not count as another person for whoever made it, set its password or gave it a role.
+# For how long an account does not count as another person than the one who made it, set its password or gave it a role.
 INDEPENDENT_AFTER_DAYS = 30
 ACCESS_CHANGED = ("user.create", "user.change", "user.roles", "second_factor.reset")
 OPERATOR, STAFF = "operator:", "staff:"
@@ -64,9 +64,9 @@ def is_requester(user: User | AnonymousUser, approval: Approval) -> bool:
 
 
 def depends_on_requester(user: User | AnonymousUser, approval: Approval) -> bool:
-    """Return whether the person who asked made the account, or changed its access, not long ago.
+    """Return whether the person who asked recently created the account or changed its access.
 
-    Else an administrator would be two people: one who asks, and one whose password they have just set.
+    Otherwise an administrator could act as two people: themselves, and an account whose password they have just set.
     """
     return (
         ControlAuditLog.objects.using(CONTROL)
