@@ -84,9 +84,8 @@ if TYPE_CHECKING:
 else:
     from unfold.sites import UnfoldAdminSite as AdminSite
 
-# A page of Django that is left out: it looks up tenant models in the control database.
+# A view of Django that we leave out, because it looks up tenant models in the control database.
 LEFT_OUT = frozenset({"view_on_site"})
-NEWEST = 8
 
 
 class StaffSite(AdminSite):
@@ -98,7 +97,7 @@ class StaffSite(AdminSite):
 
     def __init__(self) -> None:
         super().__init__(name="admin")
-        # Objects are only deleted on their own page, one at a time and audited.
+        # Objects are deleted only on their own page, one at a time and audited.
         self.disable_action("delete_selected")
 
     def register(self, model_or_iterable: Any, admin_class: type[Any] | None = None, **options: Any) -> None:
@@ -126,14 +125,14 @@ class StaffSite(AdminSite):
     def call(
         self, view: Callable[..., Any], request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Call a view of the site. Every one passes here."""
+        """Call a view of the site. Every request for one comes through here."""
         return view(request, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         return [url for url in super().get_urls() if getattr(url, "name", None) not in LEFT_OUT]
 
     def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Answer the search of every page with a list of links; unfold's own would cache it for all tenants."""
+        """Answer the search with a list of links. Unfold's own view would share its cache between tenants."""
         return render(request, "admin/search_results.html", context_of(request, menu_entries(request)))
 
     def audit_url(self, resource_type: str, resource_id: str) -> str:
@@ -191,7 +190,7 @@ class Audited(StaffAdmin):
         return HttpResponseRedirect(site.audit_url(self.resource_type, object_id))
 
     def get_changelist_formset(self, request: HttpRequest, **kwargs: Any) -> Any:
-        """Name each input of an editable list: its column's title is no label to a screen reader."""
+        """Label each input of an editable list, since a screen reader does not take its column's title as a label."""
         formset = super().get_changelist_formset(request, **kwargs)
         for field in formset.form.base_fields.values():
             field.widget.attrs.setdefault("aria-label", capfirst(str(field.label)))
@@ -236,7 +235,7 @@ class ControlSite(SignInPages, StaffSite):
         return [path("costs/", self.admin_view(self.costs), name="costs"), *super().get_urls()]
 
     def costs(self, request: HttpRequest) -> HttpResponse:
-        """Show what the tenants that the person may see cost."""
+        """Show the costs of the tenants that the person may see."""
         if not request.user.has_perm("tenants.view_costs"):
             raise PermissionDenied
         seen = tenants_permitted(request.user, "tenants.view_costs")

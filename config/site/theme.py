@@ -1,6 +1,6 @@
 """How the admin looks (django-unfold).
 
-Functions, given by name, are called with the request (`config.site.navigation`).
+Functions are given by name (`config.site.navigation`) and called with the request.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The page that starts several runs: a list is read and shown with an estimate of the cost, and then started."""
+"""The page that starts several runs: it reads a list, shows it with an estimate of the cost, then starts it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class PreviewForm(forms.Form):
 
 
 def series_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
-    """Show the form; or, once it is sent, the rows as they were understood; or start those."""
+    """Show the form; after it is sent, show the rows as they were understood; after those are sent, start them."""
     if request.method == "POST" and "rows" in request.POST:
         return _start(admin, request)
     inputs = declared_inputs(alias=current_alias())
@@ -217,7 +217,7 @@ def _money(amount: Any) -> str:
 
 
 def _sum(amount: Any, found: Estimate) -> str:
-    """Return an amount in which nothing unknown counts as 0."""
+    """Return an amount in words: "at least" so much if a part of it is not known."""
     if amount is None or found.is_complete:
         return _money(amount)
     return _("at least %(amount)s") % {"amount": _money(amount)}

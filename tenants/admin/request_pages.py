@@ -122,14 +122,14 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
             )
         case RequestKind.COPY:
             page = Page(
-                _("Copy tenant %(id)s") % name,
+                _("Clone tenant %(id)s") % name,
                 _("A new, independent tenant is made from a state of %(name)s, with its runs, files and prompts.")
                 % name,
-                _("Copy"),
+                _("Clone"),
             )
         case RequestKind.DRILL:
             page = Page(
-                _("Rehearse a restore of tenant %(id)s") % name,
+                _("Restore drill of tenant %(id)s") % name,
                 _(
                     "The newest backup, or the chosen state, is loaded into a scratch database, verified, timed and"
                     " dropped. %(name)s is not touched."

@@ -87,12 +87,12 @@ class TenantOperations(Base):
     def undo(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._page(request, object_id, UndoForm, check=replaced_last)
 
-    @action(description=gettext_lazy("Rehearse a restore …"), permissions=["drill"], icon="verified", url_path="drill")
+    @action(description=gettext_lazy("Restore drill …"), permissions=["drill"], icon="verified", url_path="drill")
     def drill(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._page(request, object_id, DrillForm)
 
     @action(
-        description=gettext_lazy("Copy to a new tenant …"), permissions=["copy"], icon="content_copy", url_path="copy"
+        description=gettext_lazy("Clone to a new tenant …"), permissions=["copy"], icon="content_copy", url_path="copy"
     )
     def copy(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._page(request, object_id, CopyForm)

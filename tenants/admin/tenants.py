@@ -203,7 +203,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
             "icon": "backup",
             "items": ["back_up", "restore", "undo", "drill"],
         },
-        {"title": gettext_lazy("Copy and export"), "icon": "content_copy", "items": ["copy", "export"]},
+        {"title": gettext_lazy("Clone and export"), "icon": "content_copy", "items": ["copy", "export"]},
         {"title": gettext_lazy("Limits"), "icon": "speed", "items": ["limit", "budget"]},
         *("suspend", "resume", "erase"),
     )

@@ -67,9 +67,6 @@ class Browser:
             field.clear()
             field.send_keys(text)
 
-    def fill_focused(self, text: str) -> None:
-        self.driver.switch_to.active_element.send_keys(text)
-
     def click(self, css: str) -> None:
         self.find(css).click()
 

@@ -83,7 +83,7 @@ def _link(request: HttpRequest, user_id: int, *, issuer: str, subject: str) -> H
 
 
 def _record_refusal(error: OpenIDRefused) -> None:
-    # Answers that were not asked for are not recorded: anyone could fill the log with them.
+    # Redirects that no one asked for are not recorded: anyone could fill the log with them.
     if error.reason in ("state", "too late", "provider"):
         return
     with transaction.atomic(using="default"), acting_as("openid"):
