@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.contrib.auth import get_user_model
 from django.db import transaction
@@ -12,7 +12,7 @@ from audit.log.entries import record
 from audit.log.values import changes
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
-from tenants.models import Role, RoleAssignment, RoleScope, Tenant, TenantGroup
+from tenants.models import Role, RoleAssignment, RoleScope, TenantGroup
 from tenants.selectors import tenant_get
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def record_roles(user: User, before: list[str]) -> None:
         )
 
 
-def _place(role: str, group: str | None, tenant_id: str | None) -> dict[str, RoleScope | TenantGroup | Tenant | None]:
+def _place(role: str, group: str | None, tenant_id: str | None) -> dict[str, Any]:
     if role not in Role.values:
         raise InvalidRole(
             _("There is no role '%(role)s'.") % {"role": role},

@@ -15,7 +15,7 @@ from django.test import Client
 
 from audit.log.actor import acting_as
 from audit.log.entries import record
-from llm.models import LLMPrice
+from llm.models import LLMModel, LLMPrice
 from llm.types import Fallback
 from tenants.routing.context import tenant_context
 from tests.config.site.access.rows import World, address_of, views, world
@@ -155,8 +155,12 @@ def fill(text: str, using: str, *, of_tenant: bool) -> list[str]:
         if label == "llm.LLMPrice":
             # A row that never changes.
             if not of_tenant:
-                model = apps.get_model("llm.LLMModel").objects.order_by("pk")[0]
-                prices = {"model_id": model.pk, "valid_from": date(2020, 1, 1), "prices": {"input": "1"}}
+                priced = LLMModel.objects.order_by("pk")[0]
+                prices: dict[str, Any] = {
+                    "model_id": priced.pk,
+                    "valid_from": date(2020, 1, 1),
+                    "prices": {"input": "1"},
+                }
                 LLMPrice.objects.create(source="hand", **dict.fromkeys(names.split(), text), **prices)
             continue
         if (label.split(".")[0] in OF_TENANTS) != of_tenant:
@@ -298,5 +302,5 @@ def test_no_text_acts_on_any_page(text: str, world: World, reader: Client) -> No
 def write_entries(text: str, using: str) -> None:
     for action, resource in (("prompt.create", "prompt"), ("tenant.suspend", "tenant"), ("run.fail", "run")):
         with acting_as(text), transaction.atomic(using=using):
-            details = {"name": text, "reason": text, "error": text, "changes": {text: [text, text]}}
+            details: dict[str, object] = {"name": text, "reason": text, "error": text, "changes": {text: [text, text]}}
             record(using=using, action=action, resource_type=resource, resource_id=text, details=details)
