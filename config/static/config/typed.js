@@ -4,7 +4,7 @@
 // still has what was typed, and none of it is saved.
 addEventListener("load", () => {
     const form = document.querySelector("form.warn-unsaved-form");
-    const failed = document.querySelector(".errornote, form.warn-unsaved-form [aria-invalid=true]");
+    const failed = form?.querySelector(".errornote, [aria-invalid=true]");
     // Once the theme listens, which it begins on the same event.
-    if (form && failed) setTimeout(() => form.querySelector("input, textarea, select")?.dispatchEvent(new Event("input")));
+    if (failed) setTimeout(() => form.querySelector("input, textarea, select")?.dispatchEvent(new Event("input")));
 });
