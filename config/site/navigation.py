@@ -77,6 +77,10 @@ def labels_script(request: HttpRequest) -> str:
     return static("config/labels.js")
 
 
+def typed_script(request: HttpRequest) -> str:
+    return static("config/typed.js")
+
+
 def stylesheet(request: HttpRequest) -> str:
     return static("config/admin.css")
 

@@ -117,14 +117,17 @@ class TenantOperations(Base):
         tenant = tenants_visible(request.user).filter(pk=tenant_id).first()
         if tenant is None:
             raise Http404
-        page = page_of(form_class.kind, tenant)
+        page, tenant_id = page_of(form_class.kind, tenant), tenant.id
+
+        def loss() -> tuple[str, ...]:
+            found = check(tenant_id) if check else ()
+            return found if isinstance(found, tuple) else ()
+
         try:
-            found = check(tenant.id) if check and request.method != "POST" else ()
+            return request_page(self, request, form_class, tenant, page, loss=loss)
         except SeoGenError as error:
             messages.error(request, str(error))
-            return HttpResponseRedirect(reverse("admin:tenants_tenant_change", args=[tenant.id]))
-        loss = found if isinstance(found, tuple) else ()
-        return request_page(self, request, form_class, tenant, page, loss=loss)
+            return HttpResponseRedirect(reverse("admin:tenants_tenant_change", args=[tenant_id]))
 
 
 def _offers(request: HttpRequest, tenant_id: object, kind: RequestKind, statuses: Collection[str]) -> bool:

@@ -11,6 +11,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from audit.control.models import ControlAuditLog
+from audit.log.action_titles import title_of
 from config.base.output import size
 from tenants.admin.operations import duration_of, kind_of, operation_url, requests_visible, status_badge
 from tenants.app_hooks import contents
@@ -54,7 +55,11 @@ def tenant_overview(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
         entries = ControlAuditLog.objects.filter(resource_type="tenant", resource_id=tenant.id)
         page = reverse("admin:audit_control_controlauditlog_changelist")
         query = urlencode({"resource_type__exact": "tenant", "resource_id__exact": tenant.id})
-        overview |= {"entries": entries.order_by("-sequence")[: NEWEST + 3], "entries_url": f"{page}?{query}"}
+        newest = entries.order_by("-sequence")[: NEWEST + 3]
+        overview |= {
+            "entries": [(title_of(one.action), one.user_id.removeprefix("staff:"), one.created_at) for one in newest],
+            "entries_url": f"{page}?{query}",
+        }
     return overview
 
 
