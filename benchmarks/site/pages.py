@@ -12,6 +12,7 @@ from benchmarks.site.fill import RUNS, TENANTS, fill
 from benchmarks.tables import Row, Table
 
 ROUNDS = 15
+USERNAME = "pages"
 # One that the settings allow.
 HOST = {"host": "localhost"}
 AT_MOST = 1.5
@@ -25,7 +26,6 @@ OTHER_PAGES = ("/admin/", "/t/{tenant}/admin/")
 
 def pages(environment: Environment) -> list[Table]:
     """Compare each list with plain Django's, and the overviews with its list of tenants."""
-    from django.conf import settings
     from django.contrib.auth.models import User
     from django.test import Client
 
@@ -34,8 +34,7 @@ def pages(environment: Environment) -> list[Table]:
     tenant = tenant_create(name="Pages")
     fill(environment, tenant)
     client = Client(headers=HOST)
-    client.force_login(User.objects.create_user("pages", is_staff=True, is_superuser=True))
-    session = client.cookies[settings.SESSION_COOKIE_NAME].value
+    client.force_login(User.objects.create_user(USERNAME, is_staff=True, is_superuser=True))
     site = f"/t/{tenant.id}/admin/"
     compared = {f"/admin/{page}": f"/admin/{page}" for page in CONTROL_LISTS}
     compared |= {f"{site}{page}": f"/admin/{page}" for page in TENANT_LISTS}
@@ -48,7 +47,7 @@ def pages(environment: Environment) -> list[Table]:
 
     variables = {"DJANGO_SETTINGS_MODULE": "benchmarks.site.plain.settings", "PLAIN_TENANT_URL": tenant.database_url}
     log = environment.log("plain_admin")
-    with child(["-m", "benchmarks.site.plain", session], log=log, environment=variables) as plain:
+    with child(["-m", "benchmarks.site.plain", USERNAME], log=log, environment=variables) as plain:
         plain.answer()
 
         def plainly(page: str) -> float:
