@@ -1,5 +1,6 @@
 """The session's servers and databases. Tests share them and are not rolled back, so each uses its own ids."""
 
+import gc
 import signal
 import sys
 import threading
@@ -80,6 +81,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left = [item for item in items if item.get_closest_marker("unit") is None]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
+
+
+def pytest_collection_finish() -> None:
+    """Never again look for garbage among what stays loaded until the end: that takes a tenth of the session's time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
