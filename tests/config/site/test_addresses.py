@@ -55,7 +55,7 @@ def test_no_address_of_a_tenants_site_breaks(browser: Client, filled: Filled, pa
 @pytest.fixture
 def no_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Render as the product does: the test client would copy the context of each of a page's templates."""
-    monkeypatch.setattr(Template, "_render", _TestState.saved_data.template_render)
+    monkeypatch.setattr(Template, "_render", _TestState.saved_data.template_render)  # type: ignore[attr-defined]
 
 
 def check(browser: Client, prefix: str, page: str, site: object) -> None:
