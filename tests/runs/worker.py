@@ -31,7 +31,7 @@ def worker(*options: str, **environment: str) -> Iterator[subprocess.Popen[bytes
         start_new_session=True,
     )
     try:
-        wait_for(lambda: bool(current_app.control.ping(timeout=0.5)))
+        wait_for(lambda: bool(current_app.control.ping(timeout=0.5, limit=1)))
         yield process
     finally:
         kill(process)

@@ -2,11 +2,13 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.db import connections as django_connections
+from psycopg import sql
 from pytest_django import Settings
 
 from config.stack.process import wait_until
@@ -26,7 +28,8 @@ def make_tenant() -> Iterator[MakeTenant]:
     made: list[Tenant] = []
 
     def make(**keywords: Any) -> Tenant:
-        tenant = tenant_create(**{"name": f"test {uuid.uuid4().hex[:12]}", **keywords})
+        with cloning_fast():
+            tenant = tenant_create(**{"name": f"test {uuid.uuid4().hex[:12]}", **keywords})
         made.append(tenant)
         return tenant
 
@@ -43,6 +46,22 @@ def tenant(make_tenant: MakeTenant) -> Tenant:
 @pytest.fixture
 def tenant_pair(make_tenant: MakeTenant) -> tuple[Tenant, Tenant]:
     return make_tenant(), make_tenant()
+
+
+@contextmanager
+def cloning_fast() -> Iterator[None]:
+    """Let PostgreSQL copy the template's files instead of its pages through the log.
+
+    That is right for a server whose checkpoints cost nothing. Tests of creation itself call `tenant_create`.
+    """
+
+    def clone(self: ServerSession, template: str, name: str) -> None:
+        statement = "CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY file_copy ALLOW_CONNECTIONS false"
+        self._execute(sql.SQL(statement).format(*map(sql.Identifier, (name, self.owner, template))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ServerSession, "clone", clone)
+        yield
 
 
 def remove(tenant: Tenant) -> None:

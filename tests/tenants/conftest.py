@@ -38,10 +38,11 @@ def fifty() -> Iterator[list[Tenant]]:
     """A fleet that tests of failed migrations can share, since these change nothing."""
     from tenants.lifecycle.create import tenant_create
     from tenants.models import Tenant
-    from tests.support.tenant_fixtures import remove
+    from tests.support.tenant_fixtures import cloning_fast, remove
 
     Tenant.objects.all().delete()
-    tenants = [tenant_create(name=f"fleet {number:02}") for number in range(50)]
+    with cloning_fast():
+        tenants = [tenant_create(name=f"fleet {number:02}") for number in range(50)]
     yield tenants
     for tenant in tenants:
         remove(tenant)

@@ -11,6 +11,7 @@ from celery import current_app
 from kombu.exceptions import OperationalError
 
 from runs.errors import MessageTooLarge, NoWorker
+from runs.messages import sending
 from runs.messages.format import MAX_MESSAGE_BYTES
 from runs.messages.sending import (
     _countdown,
@@ -82,7 +83,8 @@ def test_a_quorum_queue_delays_by_a_second_at_least(
     assert _countdown(delay_s) == asked_s
 
 
-def test_without_a_worker_waiting_is_refused() -> None:
+def test_without_a_worker_waiting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "WORKER_ANSWERS_S", (0.1, 0.4))
     require_broker()
     with pytest.raises(NoWorker, match="No worker is listening on the queue seo-gen, so nothing was started"):
         require_worker()

@@ -160,6 +160,7 @@ def chrome(profile: Path) -> Iterator[Chrome]:
     options.binary_location = str(CHROMIUM)
     for flag in (
         *("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-dev-shm-usage", "lang=en"),
+        *("disable-extensions", "disable-software-rasterizer", "disable-features=SpareRendererForSitePerProcess"),
         *("disable-background-networking", "disable-component-update", "disable-sync", "window-size=1440,1000"),
         f"user-data-dir={profile}",
     ):

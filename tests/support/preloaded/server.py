@@ -21,6 +21,19 @@ PACKAGES = (
     *("celery.apps.worker", "celery.bin.worker", "celery.bin.celery", "celery.concurrency.thread"),
     *("celery.backends.redis", "kombu.transport.redis", "psycopg.types.json", "psycopg_pool", "psutil", "rich.table"),
     *("cryptography.fernet", "environ", "jinja2.sandbox", "openai.resources.chat", "pydantic"),
+    # What commands load while they set Django up, read backups and write tables.
+    *("django.core.mail", "django.views.generic", "django.views.debug", "django.middleware.csrf", "django.utils.log"),
+    *("django.contrib.auth.hashers", "django.contrib.auth.password_validation", "django.contrib.auth.validators"),
+    *("django.contrib.auth.apps", "django.contrib.contenttypes.apps", "django.contrib.postgres.operations"),
+    *("django.contrib.postgres.functions", "django.db.migrations.executor", "django.utils.translation.reloader"),
+    *("rich.console", "rich._emoji_codes", "botocore.exceptions", "pyrage", "tarfile", "email.policy"),
+    # What workers and web servers load.
+    *("kombu.transport.pyamqp", "celery.fixups.django", "celery.app.log", "celery.contrib.django.task"),
+    *("celery.worker.components", "celery.worker.autoscale", "celery.worker.consumer.agent", "billiard.pool"),
+    *("django.contrib.admin", "django.contrib.postgres.aggregates", "django.contrib.staticfiles.storage"),
+    *("django.contrib.sessions.middleware", "django.contrib.messages.middleware", "django.middleware.locale"),
+    *("django.core.management.commands.migrate", "django.views.defaults", "whitenoise.middleware", "jwt"),
+    *("cryptography.hazmat.primitives.twofactor.totp", "segno", "nh3", "markdown_it"),
 )
 
 

@@ -267,8 +267,9 @@ class TestAdvisoryLocks:
 
 
 def test_a_migration_that_finds_a_lock_leaves_no_batch_behind(
-    tenant_pair: tuple[Tenant, Tenant], next_release: NextRelease
+    tenant_pair: tuple[Tenant, Tenant], next_release: NextRelease, limits: Callable[..., None]
 ) -> None:
+    limits(lock_timeout_s=0.5)
     ill, _well = tenant_pair
     next_release.add("0003_plain")
     with stuck(ill), next_release.active():

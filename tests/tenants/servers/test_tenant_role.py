@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -124,7 +124,10 @@ def test_what_takes_from_all_or_hides_data_is_not_for_it(tenant: Tenant, call: s
         connection.execute(f"SELECT {call}".encode())
 
 
-def test_a_prepared_transaction_that_holds_locks(tenant_pair: tuple[Tenant, Tenant], tmp_path: Path) -> None:
+def test_a_prepared_transaction_that_holds_locks(
+    tenant_pair: tuple[Tenant, Tenant], tmp_path: Path, limits: Callable[..., None]
+) -> None:
+    limits(lock_timeout_s=0.5)
     tenant, neighbour = tenant_pair
     with psycopg.connect(tenant.database_url) as connection:
         connection.execute("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE")
