@@ -40,6 +40,8 @@ CONTROL_PAGES = [
     "/admin/tenants/basebackup/",
     "/admin/tenants/erasure/",
     "/admin/tenants/erasure/?q=nobody",
+    "/admin/audit_control/auditanchor/",
+    "/admin/audit_control/auditanchor/?log=control&q=nobody",
     "/admin/audit_control/auditarchive/",
     "/admin/audit_control/auditarchive/?q=nobody",
     "/admin/audit_control/archivedauditlog/",

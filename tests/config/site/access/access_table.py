@@ -64,6 +64,7 @@ ABOUT_TENANTS: Mapping[str, str] = {
     **pages("tenants_temporaryaccess", ALL, add=OPERATORS),
     "tenants_temporaryaccess_close": ADMINISTRATORS,
     **pages("audit_control_controlauditlog", ALL),
+    **pages("audit_control_auditanchor", ALL),
     **pages("audit_control_auditarchive", ALL),
     **pages("audit_control_archivedauditlog", ALL),
     # Users whose roles are all for one's tenants.
