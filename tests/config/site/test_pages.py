@@ -20,6 +20,7 @@ CONTROL_PAGES = [
     "/admin/llm/llmprovider/local/delete/",
     "/admin/llm/llmmodel/",
     "/admin/llm/llmmodel/add/",
+    "/admin/llm/llmmodel/import_prices/",
     "/admin/llm/stepllmdefault/",
     "/admin/llm/stepllmdefault/add/",
     "/admin/llm/stepllmdefault/draft/change/",

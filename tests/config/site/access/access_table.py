@@ -78,6 +78,7 @@ ABOUT_THE_INSTALLATION: Mapping[str, str] = {
     "llm_llmprovider_check_provider": OPERATORS,
     **pages("llm_llmmodel", ALL, add=EDITORS, delete=EDITORS),
     "llm_llmmodel_set_prices": EDITORS,
+    "llm_llmmodel_import_prices": EDITORS,
     **pages("llm_stepllmdefault", ALL, add=EDITORS, delete=EDITORS),
     # Superusers alone add and change servers.
     **pages("tenants_databaseserver", ALL),
