@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from django.db import DEFAULT_DB_ALIAS, transaction
@@ -45,24 +45,7 @@ def prices_apply(
 
 def compare_with(price_list: DataSnapshot) -> PricesReport:
     """Compare all models' prices with this list."""
-    changes: list[PriceChange] = []
-    unchanged: list[str] = []
-    unknown: list[str] = []
-    deprecated: list[str] = []
-    deprecation: list[str] = []
-    history = _history()
-    for model in LLMModel.objects.using(DEFAULT_DB_ALIAS).order_by("provider_id", "model_name"):
-        entry = listed(price_list, model.provider_id, model.model_name)
-        is_deprecated = entry is not None and entry.is_deprecated
-        deprecated += [str(model)] if is_deprecated else []
-        deprecation += [str(model)] if is_deprecated != model.is_deprecated else []
-        if entry is None or not entry.has_prices:
-            unknown.append(str(model))
-            continue
-        found = list(_differences(model, entry, history.get(model.pk, [])))
-        changes += found
-        unchanged += [] if found else [str(model)]
-    return PricesReport(tuple(changes), tuple(unchanged), tuple(unknown), tuple(deprecated), tuple(deprecation))
+    return _compared(price_list, LLMModel.objects.using(DEFAULT_DB_ALIAS))
 
 
 def apply_from(
@@ -78,7 +61,8 @@ def apply_from(
         missing = sorted(set(models or ()) - rows.keys())
         if missing:
             raise UnknownModel(missing[0], sorted(rows))
-        report = compare_with(price_list)
+        # The locked rows: a model that is being added is left to the next comparison.
+        report = _compared(price_list, rows.values())
         if expected is not None and expected != report.digest:
             raise ComparisonOutdated()
         changes = [_decided(change, models, overwrite=overwrite) for change in report.changes]
@@ -95,6 +79,27 @@ def apply_from(
                 details={"changes": [_details(change) for change in applied], **flagged},
             )
     return replace(report, changes=tuple(changes))
+
+
+def _compared(price_list: DataSnapshot, models: Iterable[LLMModel]) -> PricesReport:
+    changes: list[PriceChange] = []
+    unchanged: list[str] = []
+    unknown: list[str] = []
+    deprecated: list[str] = []
+    deprecation: list[str] = []
+    history = _history()
+    for model in sorted(models, key=lambda model: (model.provider_id, model.model_name)):
+        entry = listed(price_list, model.provider_id, model.model_name)
+        is_deprecated = entry is not None and entry.is_deprecated
+        deprecated += [str(model)] if is_deprecated else []
+        deprecation += [str(model)] if is_deprecated != model.is_deprecated else []
+        if entry is None or not entry.has_prices:
+            unknown.append(str(model))
+            continue
+        found = list(_differences(model, entry, history.get(model.pk, [])))
+        changes += found
+        unchanged += [] if found else [str(model)]
+    return PricesReport(tuple(changes), tuple(unchanged), tuple(unknown), tuple(deprecated), tuple(deprecation))
 
 
 def _flag_deprecated(
