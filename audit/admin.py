@@ -12,7 +12,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.urls import reverse
 from django.utils.formats import date_format
 from django.utils.html import format_html_join
-from django.utils.http import content_disposition_header
+from django.utils.http import content_disposition_header, urlencode
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 from django.utils.translation import gettext, ngettext
@@ -108,7 +108,8 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         page: Any = super().get_changelist_instance(request)
         if self.list_before_template:
-            page.log_state = _state_of(router.db_for_read(self.model).rpartition(":")[2])
+            log = router.db_for_read(self.model).rpartition(":")[2]
+            page.log_state = {**log_state(log), "anchors_url": self._anchors_url(request, log)}
         return page
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
@@ -156,6 +157,14 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     def shown_details(self, entry: AuditEntry) -> SafeString | None:
         return as_json(entry.details)
 
+    def _anchors_url(self, request: HttpRequest, log: str) -> str:
+        """Return the URL of the list of the log's anchors; "" for people who may not open it."""
+        if not request.user.has_perm("audit_control.view_auditanchor"):
+            return ""
+        site: Any = self.admin_site
+        page: str = site.anchors_url()
+        return page if log == DEFAULT_DB_ALIAS else f"{page}?{urlencode({'q': log})}"
+
     def _sentences(self, entry: AuditEntry) -> list[str]:
         return sentences(entry.details, resource_id=entry.resource_id, label=self._label_of(entry))
 
@@ -196,7 +205,7 @@ class AuditLogAdmin(AuditEntryAdmin):
     """A tenant's own log."""
 
 
-def _state_of(log: str) -> dict[str, Any]:
+def log_state(log: str) -> dict[str, Any]:
     """Return when the log was anchored and verified last, from the control database; `log` is "default" or a tenant."""
     tenant_id = "" if log == DEFAULT_DB_ALIAS else log
     anchors = AuditAnchor.objects.using(DEFAULT_DB_ALIAS).filter(tenant_id=tenant_id)

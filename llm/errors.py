@@ -289,6 +289,18 @@ class PricesChanged(LLMPermanentError):
         )
 
 
+class ComparisonOutdated(LLMPermanentError):
+    """The prices or the price list changed after a person had compared them."""
+
+    code = "llm_prices_comparison_outdated"
+
+    def __init__(self) -> None:
+        super().__init__(
+            _("The prices or the price list changed after this comparison was shown, so nothing was imported."),
+            hint=_("Check the new comparison and import it."),
+        )
+
+
 class PriceByHand(LLMPermanentError):
     """The price list would overwrite prices that a person set."""
 

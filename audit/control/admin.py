@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -12,13 +13,16 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from unfold.contrib.filters.admin import RangeDateTimeFilter
 
-from audit.admin import AuditEntryAdmin
-from audit.control.models import ArchivedAuditLog, AuditArchive
+from audit.admin import AuditEntryAdmin, log_state
+from audit.control.models import ArchivedAuditLog, AuditAnchor, AuditArchive
 from config.site.admin_base import ReadOnlyAdmin, as_badge, as_link
 
 # How many tenants the filter lists. Search by id for any other.
 NEWEST = 20
+# How much of a hash a list shows; the row's page shows all of it.
+SHORT = 16
 
 
 class ControlAuditLogAdmin(AuditEntryAdmin):
@@ -95,3 +99,53 @@ class AuditArchiveAdmin(ReadOnlyAdmin):
         page = reverse("admin:audit_control_archivedauditlog_changelist")
         query: dict[str, Any] = {ArchivedTenantFilter.parameter_name: archive.tenant_id}
         return as_link(f"{page}?{urlencode(query)}", _("Show"))
+
+
+class LogFilter(admin.SimpleListFilter):
+    """Filter by the kind of log. Search by tenant id for one tenant's anchors."""
+
+    title = gettext_lazy("log")
+    parameter_name = "log"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("control", _("control log")), ("tenants", _("tenants' logs"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditAnchor]) -> QuerySet[AuditAnchor]:
+        match self.value():
+            case "control":
+                return queryset.filter(tenant_id="")
+            case "tenants":
+                return queryset.exclude(tenant_id="")
+        return queryset
+
+
+class AuditAnchorAdmin(ReadOnlyAdmin):
+    """The anchors of the logs. Those of the control log are shown to those who see all tenants."""
+
+    audit_resource = "audit_anchor"
+    tenant_path = "tenant_id"
+    list_display = ("shown_log", "created_at", "sequence", "short_hash", "short_guards")
+    list_filter = (LogFilter, ("created_at", RangeDateTimeFilter))
+    list_filter_submit = True
+    list_before_template = "admin/audit_anchors.html"
+    search_fields = ("=tenant_id", "=identity", "=hash", "=run")
+    search_help_text = gettext_lazy("Exact tenant id, identity, hash or run")
+    show_full_result_count = False
+    fields = (("shown_log", "created_at"), ("sequence", "identity"), "hash", "guard_hash", "run")
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        page: Any = super().get_changelist_instance(request)
+        page.log_state = log_state(DEFAULT_DB_ALIAS)
+        return page
+
+    @admin.display(description=gettext_lazy("log"), ordering="tenant_id")
+    def shown_log(self, anchor: AuditAnchor) -> str:
+        return anchor.tenant_id or _("control log")
+
+    @admin.display(description=gettext_lazy("hash"))
+    def short_hash(self, anchor: AuditAnchor) -> str:
+        return anchor.hash[:SHORT]
+
+    @admin.display(description=gettext_lazy("guards"))
+    def short_guards(self, anchor: AuditAnchor) -> str:
+        return anchor.guard_hash[:SHORT]

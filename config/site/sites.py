@@ -23,8 +23,8 @@ from django.utils.http import urlencode
 from django.utils.text import capfirst
 
 from audit.admin import AuditLogAdmin
-from audit.control.admin import ArchivedAuditLogAdmin, AuditArchiveAdmin, ControlAuditLogAdmin
-from audit.control.models import ArchivedAuditLog, AuditArchive, ControlAuditLog
+from audit.control.admin import ArchivedAuditLogAdmin, AuditAnchorAdmin, AuditArchiveAdmin, ControlAuditLogAdmin
+from audit.control.models import ArchivedAuditLog, AuditAnchor, AuditArchive, ControlAuditLog
 from audit.log.actor import acting_as
 from audit.log.entries import record
 from audit.log.values import changes, plain
@@ -139,6 +139,10 @@ class StaffSite(AdminSite):
         """Return the URL of the audit log's entries about one object."""
         page = reverse(f"admin:{self.audit_log._meta.app_label}_{self.audit_log._meta.model_name}_changelist")
         return f"{page}?{urlencode({'resource_type__exact': resource_type, 'resource_id__exact': resource_id})}"
+
+    def anchors_url(self) -> str:
+        """Return the URL of the anchors of the audit logs, which are on the control site."""
+        return control_url("admin:audit_control_auditanchor_changelist")
 
 
 class Audited(StaffAdmin):
@@ -312,6 +316,7 @@ control_site.register(Restore, RestoreAdmin)
 control_site.register(BaseBackup, BaseBackupAdmin)
 control_site.register(Erasure, ErasureAdmin)
 control_site.register(ControlAuditLog, ControlAuditLogAdmin)
+control_site.register(AuditAnchor, AuditAnchorAdmin)
 control_site.register(AuditArchive, AuditArchiveAdmin)
 control_site.register(ArchivedAuditLog, ArchivedAuditLogAdmin)
 control_site.register(User, UserAdmin)

@@ -15,6 +15,7 @@ from llm.admin.providers import LIMITS, LIMITS_HELP, LimitsForm, RefusesDeletion
 from llm.in_use import require_model_unused, require_no_runs
 from llm.models import LLMModel
 from llm.prices.by_hand import COLUMNS, columns_set
+from llm.prices.import_page import PricesImport
 from llm.prices.page import PricesOnPage
 
 
@@ -45,7 +46,7 @@ class LLMModelForm(LimitsForm):
             raise ValidationError(str(error)) from error
 
 
-class LLMModelAdmin(PricesOnPage, RefusesDeletion):
+class LLMModelAdmin(PricesImport, PricesOnPage, RefusesDeletion):
     audit_noun = "llm.model"
     tenant_path = NO_TENANT
     audit_values = (

@@ -9,6 +9,9 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminTextareaWidget
@@ -95,7 +98,7 @@ class StepPageForm(StepLLMDefaultForm):
 
 
 class StepLLMDefaultAdmin(StaffAdmin):
-    """The pipeline. Providers can be changed directly in the list."""
+    """The pipeline. Its order and the providers can be changed directly in the list."""
 
     audit_noun = "step_default"
     tenant_path = NO_TENANT
@@ -103,12 +106,29 @@ class StepLLMDefaultAdmin(StaffAdmin):
         *("step", "position", "provider", "model_class", "key_at_workers", "fallbacks", "review", "on_truncation"),
     )
     form = StepPageForm
-    list_display = ("step", "position", "provider", "model_class", "model_now", "review")
+    list_display = (
+        *("step", "order", "position", "provider", "model_class", "model_now", "shown_fallbacks", "shown_review"),
+    )
     list_editable = ("position", "provider", "model_class")
+    # Rows are only moved among those of this order.
     ordering = ("position", "step")
+    sortable_by = ()
+    list_before_template = "admin/pipeline_help.html"
     fields = (
         *("step", "position", "provider", "model_class", "key_at_workers", "fallbacks", "review", "on_truncation"),
     )
+
+    class Media:
+        js = ("config/order.js",)
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        columns = super().get_list_display(request)
+        return columns if self.has_change_permission(request) else [name for name in columns if name != "order"]
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        page: Any = super().get_changelist_instance(request)
+        page.is_reorderable = self.has_change_permission(request)
+        return page
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[StepLLMDefault]:
         found: QuerySet[StepLLMDefault] = super().get_queryset(request)
@@ -120,6 +140,20 @@ class StepLLMDefaultAdmin(StaffAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         # Prompts and finished runs refer to the step by name.
         return ("step",) if obj else ()
+
+    @admin.display(description=gettext_lazy("move"))
+    def order(self, default: StepLLMDefault) -> SafeString:
+        return render_to_string("admin/pipeline_order.html", {"step": default.step})
+
+    @admin.display(description=gettext_lazy("fallbacks"))
+    def shown_fallbacks(self, default: StepLLMDefault) -> SafeString | None:
+        """Return what the step uses instead, in order, one a line; None if it has no fallback."""
+        names = [(str(Fallback.from_document(document)),) for document in default.fallbacks]
+        return format_html_join("", "<div>{}</div>", names) if names else None
+
+    @admin.display(description=gettext_lazy("review"), boolean=True)
+    def shown_review(self, default: StepLLMDefault) -> bool:
+        return default.review
 
     @admin.display(description=gettext_lazy("model for new runs"))
     def model_now(self, default: StepLLMDefault) -> str:

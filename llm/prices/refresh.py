@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 from genai_prices.data_snapshot import DataSnapshot
 
 from audit.log.entries import Details, record
-from llm.errors import PriceByHand, UnknownModel
+from llm.errors import ComparisonOutdated, PriceByHand, UnknownModel
 from llm.models import LLMModel, LLMPrice, PriceSource
 from llm.prices.history import price_add, today
 from llm.prices.price_list import ListedModel, current_list, installed_list, listed
@@ -26,43 +26,45 @@ def prices_compare(*, online: bool = False) -> PricesReport:
 
 
 def prices_apply(
-    *, models: Collection[str] | None = None, online: bool = False, overwrite: bool = False
+    *,
+    models: Collection[str] | None = None,
+    online: bool = False,
+    overwrite: bool | Collection[str] = False,
+    expected: str | None = None,
 ) -> PricesReport:
     """Add the list's prices to the history of these models ("provider/model"; None: all), in one transaction.
 
-    Prices set by hand are kept unless `overwrite`. Recorded costs do not change. Raises `PricesUnavailable`,
-    `UnknownModel`, or `PriceByHand` if a model named in `models` has such prices.
+    Prices set by hand are kept, unless `overwrite` is true or names their model. Recorded costs do not change.
+    `expected` is the digest of the comparison, if nothing but what it showed may be applied. Raises
+    `PricesUnavailable`, `UnknownModel`, `PriceByHand` if a model named in `models` has such prices, or
+    `ComparisonOutdated`.
     """
-    return apply_from(current_list() if online else installed_list(), models=models, overwrite=overwrite)
+    price_list = current_list() if online else installed_list()
+    return apply_from(price_list, models=models, overwrite=overwrite, expected=expected)
 
 
 def compare_with(price_list: DataSnapshot) -> PricesReport:
     """Compare all models' prices with this list."""
-    changes: list[PriceChange] = []
-    unchanged: list[str] = []
-    unknown: list[str] = []
-    deprecated: list[str] = []
-    for model in LLMModel.objects.using(DEFAULT_DB_ALIAS).order_by("provider_id", "model_name"):
-        entry = listed(price_list, model.provider_id, model.model_name)
-        if entry is not None and entry.is_deprecated:
-            deprecated.append(str(model))
-        if entry is None or not entry.has_prices:
-            unknown.append(str(model))
-            continue
-        found = list(_differences(model, entry))
-        changes += found
-        unchanged += [] if found else [str(model)]
-    return PricesReport(tuple(changes), tuple(unchanged), tuple(unknown), tuple(deprecated))
+    return _compared(price_list, LLMModel.objects.using(DEFAULT_DB_ALIAS))
 
 
-def apply_from(price_list: DataSnapshot, *, models: Collection[str] | None, overwrite: bool) -> PricesReport:
+def apply_from(
+    price_list: DataSnapshot,
+    *,
+    models: Collection[str] | None,
+    overwrite: bool | Collection[str],
+    expected: str | None = None,
+) -> PricesReport:
     """Apply this list; see `prices_apply`."""
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
         rows = {str(row): row for row in LLMModel.objects.using(DEFAULT_DB_ALIAS).select_for_update().order_by("pk")}
         missing = sorted(set(models or ()) - rows.keys())
         if missing:
             raise UnknownModel(missing[0], sorted(rows))
-        report = compare_with(price_list)
+        # The locked rows: a model that is being added is left to the next comparison.
+        report = _compared(price_list, rows.values())
+        if expected is not None and expected != report.digest:
+            raise ComparisonOutdated()
         changes = [_decided(change, models, overwrite=overwrite) for change in report.changes]
         applied = [change for change in changes if change.outcome == "applied"]
         for change in applied:
@@ -79,21 +81,48 @@ def apply_from(price_list: DataSnapshot, *, models: Collection[str] | None, over
     return replace(report, changes=tuple(changes))
 
 
+def _compared(price_list: DataSnapshot, models: Iterable[LLMModel]) -> PricesReport:
+    changes: list[PriceChange] = []
+    unchanged: list[str] = []
+    unknown: list[str] = []
+    deprecated: list[str] = []
+    deprecation: list[str] = []
+    history = _history()
+    for model in sorted(models, key=lambda model: (model.provider_id, model.model_name)):
+        entry = listed(price_list, model.provider_id, model.model_name)
+        is_deprecated = entry is not None and entry.is_deprecated
+        deprecated += [str(model)] if is_deprecated else []
+        deprecation += [str(model)] if is_deprecated != model.is_deprecated else []
+        if entry is None or not entry.has_prices:
+            unknown.append(str(model))
+            continue
+        found = list(_differences(model, entry, history.get(model.pk, [])))
+        changes += found
+        unchanged += [] if found else [str(model)]
+    return PricesReport(tuple(changes), tuple(unchanged), tuple(unknown), tuple(deprecated), tuple(deprecation))
+
+
 def _flag_deprecated(
     rows: Mapping[str, LLMModel], report: PricesReport, models: Collection[str] | None
 ) -> dict[str, list[str]]:
     """Mark the models that the list says are being retired, and no others; return what changed."""
-    chosen = [row for name, row in sorted(rows.items()) if models is None or name in models]
-    changed = [row for row in chosen if row.is_deprecated != (str(row) in report.deprecated)]
+    changed = [rows[name] for name in sorted(report.deprecation) if models is None or name in models]
     for row in changed:
         LLMModel.objects.using(DEFAULT_DB_ALIAS).filter(pk=row.pk).update(is_deprecated=not row.is_deprecated)
     return {"deprecation": [str(row) for row in changed]} if changed else {}
 
 
-def _differences(model: LLMModel, entry: ListedModel) -> Iterator[PriceChange]:
+def _history() -> dict[int, list[LLMPrice]]:
+    """Return the prices of each model by its id, earliest first."""
+    found: dict[int, list[LLMPrice]] = {}
+    for row in LLMPrice.objects.using(DEFAULT_DB_ALIAS).order_by("valid_from", "id"):
+        found.setdefault(row.model_id, []).append(row)
+    return found
+
+
+def _differences(model: LLMModel, entry: ListedModel, rows: Sequence[LLMPrice]) -> Iterator[PriceChange]:
     """Yield the differences on each day, from today on, on which the list's or our prices begin."""
     now = today()
-    rows = list(LLMPrice.objects.using(DEFAULT_DB_ALIAS).filter(model=model).order_by("valid_from", "id"))
     schedule = dict(entry.schedule(now))
     for day in sorted({*schedule, *(row.valid_from for row in rows if row.valid_from > now)}):
         held = next((row for row in reversed(rows) if row.valid_from <= day), None)
@@ -112,10 +141,11 @@ def _by_hand(held: LLMPrice | None, old: ModelPrices, new: ModelPrices) -> bool:
     return any(old.column(unit) not in (None, new.column(unit)) for unit in ("input", "output"))
 
 
-def _decided(change: PriceChange, models: Collection[str] | None, *, overwrite: bool) -> PriceChange:
+def _decided(change: PriceChange, models: Collection[str] | None, *, overwrite: bool | Collection[str]) -> PriceChange:
     if models is not None and change.name not in models:
         return change
-    if not change.by_hand or overwrite:
+    overwrites = overwrite if isinstance(overwrite, bool) else change.name in overwrite
+    if not change.by_hand or overwrites:
         return replace(change, outcome="applied")
     if models is not None:
         raise PriceByHand(change.name)

@@ -1,5 +1,7 @@
 """Frozen values: how our prices differ from the price list's, and which were applied."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -37,3 +39,15 @@ class PricesReport:
     unknown: tuple[str, ...]
     # Models that are being retired, according to the list.
     deprecated: tuple[str, ...] = ()
+    # Models whose mark as being retired is not what the list says.
+    deprecation: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all that applying the list could change, so that a person applies what they saw."""
+        changes = [
+            (change.name, change.valid_from.isoformat(), change.old.as_document(), change.new.as_document())
+            for change in self.changes
+        ]
+        by_hand = [change.by_hand for change in self.changes]
+        return hashlib.sha256(json.dumps([changes, by_hand, self.deprecation], sort_keys=True).encode()).hexdigest()

@@ -23,7 +23,7 @@ VIEW = _of(
     "view",
     *("runs.run", "runs.step", "runs.artifact", "runs.runcost", "runs.stepoverride", "prompts.prompt"),
     *("audit.auditlog", "audit_control.controlauditlog"),
-    *("audit_control.auditarchive", "audit_control.archivedauditlog"),
+    *("audit_control.auditanchor", "audit_control.auditarchive", "audit_control.archivedauditlog"),
     *(
         "tenants.tenant",
         "tenants.tenantschema",

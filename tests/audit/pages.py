@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +22,10 @@ from django.utils import timezone
 
 from config.site.sites import StaffSite, control_site, tenant_site
 from llm.keys import KEY_VARIABLES
-from llm.models import LLMModel, LLMProvider, StepLLMDefault
+from llm.models import LLMModel, LLMProvider, PriceSource, StepLLMDefault
+from llm.prices.history import price_add
+from llm.prices.refresh import prices_apply, prices_compare
+from llm.types import ModelPrices
 from prompts.models import Prompt
 from prompts.services import prompt_activate
 from runs import storage
@@ -297,6 +301,16 @@ def _(staff: Staff) -> Callable[[], object]:
     made = staff.model()
     form = {"valid_from": "2100-01-01", "input": "0.0125"}
     return lambda: staff.post(f"/admin/llm/llmmodel/{made.pk}/set_prices/", form)
+
+
+@change("control/llmmodel/action import_prices", "llm.prices.refresh")
+def _(staff: Staff) -> Callable[[], object]:
+    model = LLMModel.objects.get(provider_id="openai", model_name="gpt-6.1-sol")
+    prices = ModelPrices({"input": Decimal("0.5"), "output": Decimal("0.5")})
+    price_add(model=model, prices=prices, source=PriceSource.LIST)
+    staff.afterwards(prices_apply)
+    form = {"source": "installed", "comparison": prices_compare().digest}
+    return lambda: staff.post("/admin/llm/llmmodel/import_prices/", form)
 
 
 @change("control/stepllmdefault/add", "step_default.create")

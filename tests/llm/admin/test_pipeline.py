@@ -7,6 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from audit.control.models import ControlAuditLog
 from llm.errors import MissingKey
 from llm.keys import KEY_VARIABLES
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
@@ -16,6 +17,7 @@ from runs.services.create import run_create
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
 from tests.config.site.forms import form_in
+from tests.support.staff import give_role, make_user
 
 
 @pytest.fixture
@@ -147,6 +149,65 @@ class TestFallbacks:
         form = self.form(draft_default, "gemini:pro", key_at_workers="on")
         assert browser.post(self.PAGE, form).status_code == 302
         assert self.rows() == [{"provider": "gemini", "model_class": "pro"}]
+
+
+class TestOrder:
+    """Steps are moved by their positions, which the list saves."""
+
+    PAGE = "/admin/llm/stepllmdefault/"
+
+    @pytest.fixture
+    def positions(self, draft_default: StepLLMDefault) -> Iterator[dict[str, int]]:
+        rows = list(StepLLMDefault.objects.all())
+        yield {row.step: row.position for row in rows}
+        for row in rows:
+            StepLLMDefault.objects.filter(pk=row.pk).update(position=row.position)
+
+    def exchanged(self, browser: Client, positions: dict[str, int]) -> dict[str, list[str]]:
+        """Return the list's form after "draft" was moved before "outline", as the page's script does it."""
+        form = form_in(browser.get(self.PAGE).content.decode(), "changelist-form")
+        number = {step: next(n for n, v in form.items() if v == [step]).split("-")[1] for step in ("draft", "outline")}
+        form[f"form-{number['draft']}-position"] = [str(positions["outline"])]
+        form[f"form-{number['outline']}-position"] = [str(positions["draft"])]
+        return {**form, "_save": ["Save"]}
+
+    def test_each_moved_step_has_an_entry_with_both_positions(
+        self, browser: Client, positions: dict[str, int], draft_default: StepLLMDefault
+    ) -> None:
+        last = ControlAuditLog.objects.latest("id").pk
+        assert browser.post(self.PAGE, self.exchanged(browser, positions)).status_code == 302
+        now = dict(StepLLMDefault.objects.values_list("step", "position"))
+        assert now == {**positions, "draft": positions["outline"], "outline": positions["draft"]}
+        found = ControlAuditLog.objects.filter(id__gt=last, action="step_default.change").order_by("resource_id")
+        changes = {entry.resource_id: (entry.details or {})["changes"]["position"] for entry in found}
+        old_and_new = {"draft": ("draft", "outline"), "outline": ("outline", "draft")}
+        assert changes == {step: [positions[old], positions[new]] for step, (old, new) in old_and_new.items()}
+
+    def test_an_order_that_somebody_changed_meanwhile_is_not_replaced(
+        self, browser: Client, positions: dict[str, int]
+    ) -> None:
+        form = self.exchanged(browser, positions)
+        StepLLMDefault.objects.filter(pk="draft").update(position=77)
+        response = browser.post(self.PAGE, form)
+        assert response.status_code == 200
+        assert "Nothing was saved: draft was changed after you opened this page." in response.content.decode()
+        now = dict(StepLLMDefault.objects.values_list("step", "position"))
+        assert now == {**positions, "draft": 77}
+
+    def test_who_may_not_change_the_pipeline_cannot_move_a_step(self, browser: Client) -> None:
+        assert 'aria-label="Move draft up"' in browser.get(self.PAGE).content.decode()
+        user = make_user(is_superuser=False)
+        give_role(user, "viewer")
+        browser.force_login(user)
+        html = browser.get(self.PAGE).content.decode()
+        assert "draft" in html and "Move draft up" not in html and "x-sort" not in html
+        user.delete()
+
+    def test_the_list_shows_fallbacks_in_order(self, browser: Client, draft_default: StepLLMDefault) -> None:
+        fallbacks = [{"provider": "openai", "model_class": "pro"}, {"provider": "gemini", "model_class": "standard"}]
+        StepLLMDefault.objects.filter(pk="draft").update(fallbacks=fallbacks)
+        html = browser.get(self.PAGE).content.decode()
+        assert "<div>openai:pro</div><div>gemini:standard</div>" in html
 
 
 class TestInUse:

@@ -64,6 +64,7 @@ ABOUT_TENANTS: Mapping[str, str] = {
     **pages("tenants_temporaryaccess", ALL, add=OPERATORS),
     "tenants_temporaryaccess_close": ADMINISTRATORS,
     **pages("audit_control_controlauditlog", ALL),
+    **pages("audit_control_auditanchor", ALL),
     **pages("audit_control_auditarchive", ALL),
     **pages("audit_control_archivedauditlog", ALL),
     # Users whose roles are all for one's tenants.
@@ -77,6 +78,7 @@ ABOUT_THE_INSTALLATION: Mapping[str, str] = {
     "llm_llmprovider_check_provider": OPERATORS,
     **pages("llm_llmmodel", ALL, add=EDITORS, delete=EDITORS),
     "llm_llmmodel_set_prices": EDITORS,
+    "llm_llmmodel_import_prices": EDITORS,
     **pages("llm_stepllmdefault", ALL, add=EDITORS, delete=EDITORS),
     # Superusers alone add and change servers.
     **pages("tenants_databaseserver", ALL),

@@ -15,8 +15,9 @@ from django.test import Client
 from django.urls import get_resolver
 from django.urls.resolvers import URLPattern, URLResolver
 
-from audit.control.models import ArchivedAuditLog, AuditArchive, ControlAuditLog
+from audit.control.models import ArchivedAuditLog, AuditAnchor, AuditArchive, ControlAuditLog
 from audit.models import AuditLog
+from audit.verification.anchor import audit_anchor
 from prompts.models import Prompt
 from runs.models import StepOverride
 from tenants.models import (
@@ -148,6 +149,7 @@ def _rows(tenant: Tenant, gone: Tenant, users: list[User]) -> Rows:
         recorded_at=Now(),
         expires_at=Now() + timedelta(hours=1),
     )
+    audit_anchor()
     control: dict[str, object] = {
         "tenants_tenant": tenant.id,
         "tenants_tenantschema": tenant.id,
@@ -168,6 +170,7 @@ def _rows(tenant: Tenant, gone: Tenant, users: list[User]) -> Rows:
         "tenants_erasure": erasure.pk,
         "tenants_temporaryaccess": access.pk,
         "audit_control_controlauditlog": _last(ControlAuditLog, resource_type="tenant", resource_id=tenant.id),
+        "audit_control_auditanchor": _last(AuditAnchor, tenant_id=tenant.id),
         "audit_control_auditarchive": _last(AuditArchive, tenant_id=gone.id),
         "audit_control_archivedauditlog": _last(ArchivedAuditLog, tenant_id=gone.id),
         "auth_user": colleague.pk,

@@ -13,6 +13,7 @@ from django.http import StreamingHttpResponse
 from django.test import Client, RequestFactory
 
 from audit.log.entries import record
+from audit.verification.anchor import audit_anchor
 from tenants.access.visible import tenants_permitted, tenants_visible
 from tenants.errors import UnknownTenant
 from tenants.models import RoleAssignment, Tenant, TenantGroup, TenantStatus
@@ -148,10 +149,11 @@ def test_no_page_of_the_control_site_names_a_foreign_tenant(desk: Desk) -> None:
     for tenant in (ours, theirs):
         with transaction.atomic(using="default"):
             record(using="default", action="tenant.suspend", resource_type="tenant", resource_id=tenant.id)
+    audit_anchor()
     for page in (
         *("", "tenants/", "tenants/tenant/", f"tenants/tenant/?q={theirs.id}", "tenants/tenantschema/"),
         *("tenants/backup/", "tenants/restore/", "tenants/erasure/", "audit_control/controlauditlog/"),
-        *("audit_control/auditarchive/", "audit_control/archivedauditlog/"),
+        *("audit_control/auditarchive/", "audit_control/archivedauditlog/", "audit_control/auditanchor/"),
     ):
         html = desk.client.get(f"/admin/{page}").content.decode().replace(f'value="{theirs.id}"', "")
         assert theirs.name not in html and f">{theirs.id}<" not in html and f"/{theirs.id}/" not in html, page
