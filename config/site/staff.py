@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -95,6 +96,11 @@ class RoleInline(UnfoldTabularInline):
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         widget = field.widget if field else None
+        if field is not None:
+            # The columns' titles are no labels to a screen reader.
+            for one in (widget, getattr(widget, "widget", None)):
+                if one is not None:
+                    one.attrs["aria-label"] = capfirst(str(field.label))
         if isinstance(widget, RelatedFieldWidgetWrapper):
             # Groups and tenants have their own pages, as in `StaffAdmin`.
             widget.can_add_related = widget.can_change_related = False

@@ -226,7 +226,7 @@ class PromptAdmin(StaffAdmin):
     def shown_note(self, prompt: Prompt) -> str | None:
         return prompt.note
 
-    @admin.display(description=gettext_lazy("used"))
+    @admin.display(description=gettext_lazy("uses"))
     def used(self, prompt: Prompt) -> int:
         return _usage_of(prompt).used
 

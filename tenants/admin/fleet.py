@@ -171,12 +171,16 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
     fields = (
         ("started_at", "finished_at", "took"),
         ("scope", "shown_status", "user_id"),
-        ("tenant_count", "pending_count", "id"),
+        ("tenant_count", "pending_count", "shown_id"),
         ("kind", "undoes"),
         "version",
         "phases",
         "problems",
     )
+
+    @admin.display(description="ID")
+    def shown_id(self, batch: MigrationBatch) -> str:
+        return str(batch.pk)
 
     @admin.display(description=gettext_lazy("scope"))
     def scope(self, batch: MigrationBatch) -> str:

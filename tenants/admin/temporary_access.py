@@ -62,11 +62,11 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
 
     audit_resource = "tenant"
     tenant_path = OWN_SCOPE
-    list_display = ("opened_at", "user_name", "tenant_id", "role", "reason", "expires_at", "state")
+    list_display = ("opened_at", "user_name", "shown_tenant", "role", "reason", "expires_at", "state")
     list_filter = ("role", "opened_at")
     search_fields = ("=tenant__id", "=user_name")
     search_help_text = gettext_lazy("Full tenant id or user name")
-    fields = (("user_name", "tenant_id", "role"), "reason", ("opened_at", "expires_at", "closed_at"), "state")
+    fields = (("user_name", "shown_tenant", "role"), "reason", ("opened_at", "expires_at", "closed_at"), "state")
     actions_detail = ("close",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TemporaryAccess]:
@@ -126,11 +126,15 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
         )
         return finished(request, reverse("admin:tenants_temporaryaccess_changelist"))
 
+    @admin.display(description=gettext_lazy("tenant"), ordering="tenant_id")
+    def shown_tenant(self, row: TemporaryAccess) -> str:
+        return row.tenant_id
+
     @admin.display(description=gettext_lazy("status"))
     def state(self, row: TemporaryAccess) -> SafeString:
         match _state(row):
             case "closed":
-                return as_badge(_("closed"), "info")
+                return as_badge(_("over"), "info")
             case "open":
                 return as_badge(_("open"), "warning")
         return as_badge(_("expired"), "info")

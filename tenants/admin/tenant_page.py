@@ -5,12 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from audit.control.models import ControlAuditLog
+from audit.log.action_titles import title_of
 from config.base.output import size
 from tenants.admin.operations import duration_of, kind_of, operation_url, requests_visible, status_badge
 from tenants.app_hooks import contents
@@ -54,8 +56,16 @@ def tenant_overview(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
         entries = ControlAuditLog.objects.filter(resource_type="tenant", resource_id=tenant.id)
         page = reverse("admin:audit_control_controlauditlog_changelist")
         query = urlencode({"resource_type__exact": "tenant", "resource_id__exact": tenant.id})
-        overview |= {"entries": entries.order_by("-sequence")[: NEWEST + 3], "entries_url": f"{page}?{query}"}
+        overview |= {"entries": _titled(entries.order_by("-sequence")[: NEWEST + 3]), "entries_url": f"{page}?{query}"}
     return overview
+
+
+def _titled(entries: QuerySet[ControlAuditLog]) -> list[ControlAuditLog]:
+    """Return the entries, each with its event in words."""
+    found = list(entries)
+    for entry in found:
+        entry.title = title_of(entry.action)  # type: ignore[attr-defined]
+    return found
 
 
 def _backup(tenant: Tenant) -> dict[str, Any]:

@@ -43,4 +43,8 @@ UNFOLD = (
     gettext_noop("Date"),
     gettext_noop("Welcome"),
     gettext_noop("After you've created a user, you’ll be able to edit more user options."),
+    gettext_noop(
+        "Raw passwords are not stored, so there is no way to see this user’s password, but you can change the password"
+        ' using <a href="{}" class="text-primary-600 dark:text-primary-500">this form</a>.'
+    ),
 )
