@@ -178,6 +178,10 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
         "problems",
     )
 
+    def get_inlines(self, request: HttpRequest, obj: MigrationBatch | None) -> Any:
+        """Leave the table out if it would be empty."""
+        return self.inlines if obj is not None and obj.tenants.exists() else ()
+
     @admin.display(description="ID")
     def shown_id(self, batch: MigrationBatch) -> str:
         return str(batch.pk)

@@ -17,7 +17,7 @@ LETTERS = re.compile("[A-Za-z]{3,}")
 # Three words of Latin letters in a row, and nothing else but signs.
 SENTENCE = re.compile(r"[A-Z][a-z]+(?: [a-z]+){2,}[^\u3000-\u9fff]*\Z")
 # What is called the same in both languages: steps of the pipeline, a provider's answer.
-NAMES = {"draft", "final", "outline", "keyword", "Local LLM", "English", "system"}
+NAMES = {"draft", "final", "outline", "keyword", "language", "Local LLM", "English", "system"}
 # The elements that stick out name the cause.
 SIDEWAYS = """
 const width = document.documentElement.clientWidth;

@@ -109,6 +109,7 @@ def _tenant_rows(tenant: Tenant) -> dict[str, str]:
         )
         Run.objects.using(alias).filter(pk=failed.pk).update(status=RunStatus.FAILED, current_step=STEPS[1])
         Run.objects.using(alias).filter(pk=broke.pk).update(pause_cause=PauseCause.BUDGET)
+        steps.filter(run=broke, step=STEPS[0]).update(error_message="予算に達しました。")
         override, _made = StepOverride.objects.using(alias).get_or_create(
             step=STEPS[2], defaults={"output_limit": 4096}
         )
@@ -175,7 +176,7 @@ def _control_rows(tenant: Tenant, user: User, made: Made) -> dict[str, str]:
         **_operations(tenant, user, made),
         **_approvals(tenant, user, other, made),
         **_access(tenant, user, other, made),
-        **_batches(made),
+        **_batches(tenant, made),
         **_model(made),
     }
 
@@ -446,8 +447,8 @@ def _access(tenant: Tenant, user: User, other: User, made: Made) -> dict[str, st
     return {"access": str(access.pk), "group": str(group.pk)}
 
 
-def _batches(made: Made) -> dict[str, str]:
-    from tenants.models import BatchStatus, MigrationBatch
+def _batches(tenant: Tenant, made: Made) -> dict[str, str]:
+    from tenants.models import BatchStatus, BatchTenant, MigrationBatch
 
     batch = MigrationBatch.objects.create(
         status=BatchStatus.COMPLETED,
@@ -461,6 +462,15 @@ def _batches(made: Made) -> dict[str, str]:
         finished_at=_ago(minutes=1),
     )
     made.rows.append(batch)
+    BatchTenant.objects.create(
+        batch=batch,
+        tenant_id=tenant.pk,
+        server=str(tenant.server_id),
+        from_version="runs.0011",
+        migrations=["runs.0012_example"],
+        prepared_ms=240,
+        locked_ms=12,
+    )
     return {"batch": str(batch.pk)}
 
 

@@ -81,6 +81,7 @@ def _take(given: argparse.Namespace) -> str:
     from django.conf import settings
 
     from tests.support.browser.chromium import Browser, chrome, serving
+    from tests.support.browser.visits import visits
 
     pictures = 0
     with (
@@ -95,7 +96,9 @@ def _take(given: argparse.Namespace) -> str:
             folder.mkdir(parents=True, exist_ok=True)
             browser.prefer(scheme)
             browser.set_cookie(settings.LANGUAGE_COOKIE_NAME, language)
-            for name, visit in _visits(known, given.only):
+            for name, visit in visits(known):
+                if not re.search(given.only, name):
+                    continue
                 browser.set_cookie(*session)
                 browser.resize(width, HEIGHT)
                 visit(browser)
@@ -134,27 +137,6 @@ def _filled(home: Path) -> Iterator[tuple[Known, tuple[str, str]]]:
     tenant = Tenant.objects.get(pk=CUSTOMERS[0].tenant_id)
     with filled_pages(tenant, user) as known:
         yield known, (settings.SESSION_COOKIE_NAME, client.cookies[settings.SESSION_COOKIE_NAME].value)
-
-
-def _visits(known: Known, only: str) -> Iterator[tuple[str, Callable[[Browser], object]]]:
-    from tests.support.browser.pages import control_pages, tenant_pages
-    from tests.support.browser.visits import VISITS
-
-    for path in (*control_pages(known), *tenant_pages(known)):
-        name = _without_ids(path, known)
-        if re.search(only, name):
-            yield name, lambda browser, path=path: browser.open(path)  # type: ignore[misc]
-    for name, visit in VISITS.items():
-        if re.search(only, name):
-            yield name, lambda browser, visit=visit: visit(browser, known)  # type: ignore[misc]
-
-
-def _without_ids(path: str, known: Known) -> str:
-    """Return the address with names in place of ids, so that the same page has the same picture every time."""
-    for name, value in known.ids.items():
-        if len(value) > 4:
-            path = path.replace(value, name)
-    return path
 
 
 def _picture(browser: Browser, name: str, width: int, folder: Path) -> None:

@@ -5,14 +5,14 @@ A visit may log out, so the caller sets the session's cookie again before the ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.support.browser.pages import Known
+from tests.support.browser.pages import Known, control_pages, tenant_pages
 
 if TYPE_CHECKING:
     from tests.support.browser.chromium import Browser
@@ -208,6 +208,23 @@ VISITS: dict[str, Visit] = {
         *(server_error_page, unavailable_page, forbidden_page, expired_form),
     )
 }
+
+
+def visits(known: Known) -> Iterator[tuple[str, Callable[[Browser], object]]]:
+    """Yield every page of both sites: a name that is the same every time, and what brings a browser to the page.
+
+    The caller sets the cookie of the session before each.
+    """
+    for path in (*control_pages(known), *tenant_pages(known)):
+        yield _without_ids(path, known), lambda browser, path=path: browser.open(path)  # type: ignore[misc]
+    for name, visit in VISITS.items():
+        yield name, lambda browser, visit=visit: visit(browser, known)  # type: ignore[misc]
+
+
+def _without_ids(path: str, known: Known) -> str:
+    """Return the address with the names of rows in place of their ids."""
+    names = {value: name for name, value in known.ids.items()}
+    return "/".join(names.get(part, part) for part in path.split("/"))
 
 
 def _tenant_dialog(browser: Browser, known: Known, name: str) -> None:
