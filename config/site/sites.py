@@ -28,7 +28,6 @@ from audit.log.actor import acting_as
 from audit.log.entries import record
 from audit.log.values import changes, plain
 from audit.models import AuditLog
-from config.base.errors import shown_on_page
 from config.site.admin_base import StaffAdmin
 from config.site.conflicts import stored_objects
 from config.site.frame.search import context_of
@@ -114,7 +113,6 @@ class StaffSite(AdminSite):
         def act(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             with (
                 acting_as(f"staff:{request.user.get_username()}", operation_id=uuid4().hex),
-                shown_on_page(),
                 wellformed(request, model, kwargs),
             ):
                 return self.call(view, request, args, kwargs)

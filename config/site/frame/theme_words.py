@@ -1,8 +1,8 @@
 """Texts of django-unfold and Django that have no Japanese of their own, or a wrong one.
 
 Nothing imports this: `make messages` finds the texts here and keeps them in our translation, which Django prefers to
-theirs. Remove a line if the theme changes or translates its text. `STORED` is what migrations store in English, and pages
-translate.
+theirs. Remove a line if the theme changes or translates its text. `STORED` is what migrations store in English, and
+pages translate.
 """
 
 from django.utils.translation import gettext_noop

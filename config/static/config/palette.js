@@ -50,6 +50,8 @@
       } else {
         list.innerHTML = text;
       }
+      /* A list without options says something; it has nothing to choose. */
+      list.setAttribute("role", options().length ? "listbox" : "status");
       choose(0);
     };
 

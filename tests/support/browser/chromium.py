@@ -95,6 +95,10 @@ class Browser:
     def wait_for_text(self, text: str) -> None:
         self._wait.until(expect.text_to_be_present_in_element((By.TAG_NAME, "body"), text))
 
+    def wait_for_element(self, css: str) -> None:
+        """Wait until the page has it, even if it is replaced all the time."""
+        self._wait.until(lambda driver: driver.execute_script("return !!document.querySelector(arguments[0])", css))
+
     def wait_until_gone(self, element: WebElement) -> None:
         self._wait.until(expect.staleness_of(element))
 

@@ -162,11 +162,11 @@ def open_tenant_form(browser: Browser, known: Known) -> None:
 
 
 def palette(browser: Browser, known: Known) -> None:
-    _search(browser, "/admin/", known.ids["tenant"])
+    _search(browser, "/admin/", known.ids["tenant"], known.ids["tenant"])
 
 
 def palette_of_a_tenant(browser: Browser, known: Known) -> None:
-    _search(browser, known.site, "緑茶")
+    _search(browser, known.site, "緑茶", known.ids["run"])
 
 
 def palette_without_result(browser: Browser, known: Known) -> None:
@@ -233,11 +233,12 @@ def _tenant_dialog(browser: Browser, known: Known, name: str) -> None:
     browser.find("#dialog button[type=submit]")
 
 
-def _search(browser: Browser, page: str, text: str) -> None:
+def _search(browser: Browser, page: str, text: str, part: str = "") -> None:
+    """Type `text` into the search of a page, and wait for a link with `part` in its address, or for none."""
     browser.open(page)
     ActionChains(browser.driver).key_down(Keys.CONTROL).send_keys("k").key_up(Keys.CONTROL).perform()
     browser.find(".seo-gen-palette input").send_keys(text)
-    browser.find('.seo-gen-palette [role="option"], .seo-gen-palette-empty')
+    browser.wait_for_element(f'.seo-gen-palette [href*="{part}"], .seo-gen-palette-empty')
 
 
 def _send(browser: Browser, form: str = "") -> None:
