@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[3]
 WIDTHS = (1366, 820)
 PLACEHOLDER = re.compile(r"%\(\w+\)[#0\- +]?[\d.]*[a-z]|%%|\{\w+\}")
-LETTERS = re.compile("[A-Za-z]{3,}")
+LETTERS = re.compile("[A-Za-z]")
+# A message with fewer letters beside its placeholders would match too much.
+MIN_LETTERS = 8
 # Three words of Latin letters in a row, and nothing else but signs.
 SENTENCE = re.compile(r"[A-Z][a-z]+(?: [a-z]+){2,}[^\u3000-\u9fff]*\Z")
 # What is called the same in both languages: steps of the pipeline, a provider's answer.
-NAMES = {"draft", "final", "outline", "keyword", "language", "Local LLM", "English", "system"}
+NAMES = {"draft", "final", "outline", "keyword", "language", "control", "Local LLM", "English", "system"}
 # The elements that stick out name the cause.
 SIDEWAYS = """
 const width = document.documentElement.clientWidth;
@@ -58,12 +60,11 @@ def sideways(browser: Browser) -> list[str]:
 
 def untranslated(browser: Browser) -> list[str]:
     """Return what the open page, in Japanese, says in English: messages with a translation, and whole sentences."""
-    texts: list[str] = browser.driver.execute_script(TEXTS)
-    return [
-        f"in English: {text}"
-        for text in texts
-        if text not in NAMES and (messages().match(text) or SENTENCE.match(text))
-    ]
+    return [f"in English: {text}" for text in browser.driver.execute_script(TEXTS) if is_english(text)]
+
+
+def is_english(text: str) -> bool:
+    return text not in NAMES and bool(messages().match(text) or SENTENCE.match(text))
 
 
 @cache
@@ -76,7 +77,11 @@ def messages() -> re.Pattern[str]:
         plural = entry.msgstr_plural.get(0, "") if entry.msgid_plural else ""
         for english, japanese in ((entry.msgid, entry.msgstr or plural), (entry.msgid_plural, plural)):
             parts = PLACEHOLDER.split(" ".join(english.split()))
-            if japanese and japanese != english and len(LETTERS.findall(" ".join(parts))) >= len(parts):
+            if (
+                japanese
+                and japanese != english
+                and len(LETTERS.findall(" ".join(parts))) >= (MIN_LETTERS if len(parts) > 1 else 3)
+            ):
                 first = (
                     f"[{english[0].lower()}{english[0].upper()}]" if english[0].isalpha() else re.escape(parts[0][:1])
                 )

@@ -215,16 +215,14 @@ def visits(known: Known) -> Iterator[tuple[str, Callable[[Browser], object]]]:
 
     The caller sets the cookie of the session before each.
     """
-    for path in (*control_pages(known), *tenant_pages(known)):
-        yield _without_ids(path, known), lambda browser, path=path: browser.open(path)  # type: ignore[misc]
+    names = Known({name: name for name in known.ids})
+    pages = [
+        (one, path) for of in (control_pages, tenant_pages) for one, path in zip(of(names), of(known), strict=True)
+    ]
+    for name, path in pages:
+        yield name, lambda browser, path=path: browser.open(path)  # type: ignore[misc]
     for name, visit in VISITS.items():
         yield name, lambda browser, visit=visit: visit(browser, known)  # type: ignore[misc]
-
-
-def _without_ids(path: str, known: Known) -> str:
-    """Return the address with the names of rows in place of their ids."""
-    names = {value: name for name, value in known.ids.items()}
-    return "/".join(names.get(part, part) for part in path.split("/"))
 
 
 def _tenant_dialog(browser: Browser, known: Known, name: str) -> None:

@@ -33,4 +33,4 @@ def test_no_page_keeps_anyone_out(staffed: Browser, browser: Client, superuser: 
             # With other rows, the same page has the same structure.
             wrong = [*untranslated(staffed), *sideways(staffed), *([] if "?" in name else violations(staffed))]
             found += [f"{name}: {one}" for one in wrong]
-    assert found == []
+    assert found == [], "\n".join(found)
