@@ -119,7 +119,8 @@
       if (kept !== null && !group.querySelector("a.active")) {
         group.open = kept === "1";
       }
-      group.addEventListener("toggle", () => localStorage.setItem(key, group.open ? "1" : "0"));
+      /* Not "toggle": a group that the page itself opens tells so, too. A click comes before the change. */
+      group.querySelector("summary").addEventListener("click", () => localStorage.setItem(key, group.open ? "0" : "1"));
     }
   };
 

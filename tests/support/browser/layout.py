@@ -19,7 +19,7 @@ MIN_LETTERS = 8
 # Three words of Latin letters in a row, and nothing else but signs.
 SENTENCE = re.compile(r"[A-Z][a-z]+(?: [a-z]+){2,}[^\u3000-\u9fff]*\Z")
 # What is called the same in both languages: steps of the pipeline, a provider's answer.
-NAMES = {"draft", "final", "outline", "keyword", "language", "control", "Local LLM", "English", "system"}
+NAMES = {"draft", "final", "outline", "keyword", "language", "control", "tenant", "Local LLM", "English", "system"}
 # The elements that stick out name the cause.
 SIDEWAYS = """
 const width = document.documentElement.clientWidth;
