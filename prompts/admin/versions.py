@@ -235,7 +235,8 @@ class PromptAdmin(StaffAdmin):
     @admin.display(description=gettext_lazy("note"))
     def shown_note(self, prompt: Prompt) -> str | None:
         # That of the default prompts is stored in English.
-        return _(prompt.note) if prompt.note else None
+        note = prompt.note
+        return _(note) if note else None
 
     @admin.display(description=gettext_lazy("uses"))
     def used(self, prompt: Prompt) -> int:

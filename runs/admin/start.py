@@ -189,7 +189,8 @@ def _initial(config: dict[str, Any], inputs: list[DeclaredInput]) -> dict[str, A
 
 def _help_of(one: DeclaredInput) -> str:
     # Those of the default prompts are stored in English.
-    texts = [_(one.description)] if one.description else []
+    description = one.description
+    texts = [_(description)] if description else []
     if one.required:
         texts.append(_("Required."))
     elif one.default not in (None, ""):

@@ -121,7 +121,7 @@ def _tenant_rows(tenant: Tenant) -> dict[str, str]:
         artifacts = Artifact.objects.using(alias).filter(run=completed)
         artifact = artifacts.order_by("pk").last()
         drafts = list(artifacts.filter(step=STEPS[2], file_path__endswith=".md").order_by("pk"))
-        step = steps.get(run=completed, step=STEPS[-1])
+        last = steps.get(run=completed, step=STEPS[-1])
         failed_step = steps.get(run=failed, step=STEPS[1])
         assert artifact is not None
     return {
@@ -133,7 +133,7 @@ def _tenant_rows(tenant: Tenant) -> dict[str, str]:
         "broke_run": str(broke.pk),
         "review_run": str(review.pk),
         "series": series,
-        "step": str(step.pk),
+        "step": str(last.pk),
         "failed_step": str(failed_step.pk),
         "artifact": str(artifact.pk),
         "old_text": f"a{drafts[0].pk}",
