@@ -38,10 +38,22 @@ from tenants.routing.context import current_alias
 DOWNLOAD_BLOCK_BYTES = 64 * 1024
 
 
+class TypeFilter(admin.SimpleListFilter):
+    title = gettext_lazy("type")
+    parameter_name = "file_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        types = model_admin.get_queryset(request).order_by("file_type").values_list("file_type", flat=True).distinct()
+        return [(one, _type_name(one)) for one in types]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Artifact]) -> QuerySet[Artifact]:
+        return queryset.filter(file_type=self.value()) if self.value() else queryset
+
+
 class ArtifactAdmin(ReadOnlyAdmin):
     audit_resource = "artifact"
     list_display = ("file_name", "step", "replaced", "run_link", "shown_type", "size", "created_at", "download_link")
-    list_filter = ("step", "file_type", "created_at")
+    list_filter = ("step", TypeFilter, "created_at")
     list_select_related = ("run",)
     search_fields = ("=run__id", "file_path")
     search_help_text = gettext_lazy("A run's id, or part of a path")
@@ -92,7 +104,7 @@ class ArtifactAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("type"), ordering="file_type")
     def shown_type(self, artifact: Artifact) -> str:
-        return _("output") if artifact.file_type == OUTPUT else artifact.file_type
+        return _type_name(artifact.file_type)
 
     @admin.display(description=gettext_lazy("size"))
     def size(self, artifact: Artifact) -> str | None:
@@ -105,3 +117,7 @@ class ArtifactAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("metadata"))
     def shown_metadata(self, artifact: Artifact) -> SafeString | None:
         return as_json(artifact.metadata)
+
+
+def _type_name(file_type: str) -> str:
+    return _("output") if file_type == OUTPUT else file_type
