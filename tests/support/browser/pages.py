@@ -58,7 +58,7 @@ MORE_CONTROL_PAGES = [
     "/admin/llm/stepllmdefault/final/change/",
     "/admin/llm/stepllmdefault/final/delete/",
     "/admin/auth/user/{user}/change/",
-    "/admin/auth/user/{user}/password/",
+    "/admin/auth/user/{colleague}/password/",
     "/admin/auth/user/{user}/delete/",
     "/admin/auth/user/{colleague}/change/",
     "/admin/sign-ins/{user}/",
