@@ -30,6 +30,8 @@ from config.site.admin_base import ReadOnlyAdmin, action, as_json, as_link
 # What one entry in a list says at most; its page says all.
 SENTENCES_IN_LIST = 4
 READS = ".read"
+# Names in entries that are no fields of the model.
+OTHER_FIELDS = {"roles": _("roles")}
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -167,7 +169,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
             try:
                 return str(found.model._meta.get_field(field).verbose_name) if found else field
             except FieldDoesNotExist:
-                return field
+                return str(OTHER_FIELDS.get(field, field))
 
         return label
 

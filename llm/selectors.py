@@ -1,7 +1,7 @@
 """Read the catalogue: the pipeline, and the model that a step uses."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from typing import LiteralString
@@ -60,15 +60,21 @@ def resolve_model(provider_id: str, model_class: str) -> ResolvedModel:
     provider does not distinguish classes, like the local server with its one model. Raises `UnknownProvider`,
     `InactiveProvider`, `InvalidModelClass` or `NoActiveModel`.
     """
-    provider = _active_provider(provider_id)
+    provider = _provider(provider_id)
+    return _resolved(provider, newest_model(provider, list(_models(provider_id)), model_class))
+
+
+def newest_model(provider: LLMProvider, models: Sequence[LLMModel], model_class: str) -> LLMModel:
+    """Choose from all of a provider's models as `resolve_model` does, and raise what it raises."""
+    if not provider.is_active:
+        raise InactiveProvider(provider.pk)
     if model_class not in ModelClass.values:
         raise InvalidModelClass(model_class, ModelClass.values)
-    models = _models(provider_id)
-    of_class = models.filter(model_class=model_class)
-    model = (of_class if of_class.exists() else models).filter(is_active=True).order_by("-id").first()
-    if model is None:
-        raise NoActiveModel(provider_id, model_class)
-    return _resolved(provider, model)
+    of_class = [model for model in models if model.model_class == model_class]
+    active = [model for model in of_class or models if model.is_active]
+    if not active:
+        raise NoActiveModel(provider.pk, model_class)
+    return max(active, key=lambda model: model.pk)
 
 
 def resolve_named_model(provider_id: str, model_name: str) -> ResolvedModel:

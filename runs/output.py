@@ -5,6 +5,7 @@ import re
 from dataclasses import asdict
 from uuid import UUID
 
+from config.base.json_text import parse_json
 from runs.storage import digest_of
 from runs.types import StepOutput
 
@@ -24,7 +25,7 @@ def encode(output: StepOutput) -> bytes:
 def decode(content: bytes) -> StepOutput | None:
     """Return the output that `encode` wrote; None if `content` is truncated or is not such an output."""
     try:
-        document = json.loads(content)
+        document = parse_json(content)
         text_digest = document.pop("text_digest")
         output = StepOutput(**{**document, "run_id": UUID(document["run_id"])})
         return output if digest_of(output.text.encode()) == text_digest else None

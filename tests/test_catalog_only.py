@@ -31,7 +31,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     "audit.log.archive": {"archived_lines": CONTROL},
     "audit.log.safe_search_path": {"catalog_only": "is the way itself"},
     "runs.messages.sending": {"erase_messages": NOT_SQL},
-    "runs.costs.show": {"costs_chosen": CONTROL, "short_budgets": CONTROL},
+    "runs.costs.show": {"costs_chosen": CONTROL},
     "runs.costs.summarize": {"costs_summarize": PROVEN},
     "runs.steps.budget": {"_used": PROVEN, "_warn": PROVEN},
     "runs.steps.call": {"_insert": PROVEN, "call_settle": PROVEN, "call_mark_unknown": PROVEN},

@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from audit.log.chain_check import ChainHead, genesis_of
 from audit.log.chain_sql import HASHED_FIELDS
 from audit.log.safe_search_path import catalog_only
+from config.base.json_text import parse_json
 
 FIELDS = (
     "sequence",
@@ -80,7 +81,7 @@ def parse_line(line: bytes) -> tuple[list[str | None], str]:
 
     Raises ValueError, KeyError or TypeError if the line is not an entry.
     """
-    document = json.loads(line)
+    document = parse_json(line)
     return [document[name] for name in FIELDS], document["entry_hash"]
 
 

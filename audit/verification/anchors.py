@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from audit.control.models import AuditAnchor
+from config.base.json_text import parse_json
 
 FORMAT = "seo-gen audit anchors 1"
 
@@ -78,7 +79,7 @@ class Document:
     @classmethod
     def parse(cls, content: bytes) -> Document:
         """Parse a document. Raises ValueError, KeyError or TypeError if it is not one."""
-        found = json.loads(content)
+        found = parse_json(content)
         if found["format"] != FORMAT:
             raise ValueError(found["format"])
         previous = found["previous"]

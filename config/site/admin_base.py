@@ -55,7 +55,8 @@ __all__ = [
 ]
 
 
-# For `StaffAdmin.tenant_path`: the rows belong to no tenant, or the class itself limits them to what a person may see.
+# Values of `StaffAdmin.tenant_path`: the rows belong to no tenant; or the class itself limits them to what a person may
+# see.
 NO_TENANT = ""
 OWN_SCOPE = "*"
 
@@ -83,11 +84,11 @@ class StaffAdmin(ConflictAdmin):
     audit_resource: ClassVar[str] = ""
 
     # The lookup of the id of a row's tenant, such as "tenant_id": the control site shows a person only rows of their
-    # tenants. `NO_TENANT` or `OWN_SCOPE` otherwise. Each class on the control site says one (`config.site.scope`).
+    # tenants. Otherwise `NO_TENANT` or `OWN_SCOPE`. Every class on the control site must set it (`config.site.scope`).
     tenant_path: ClassVar[str | None] = None
 
-    # The fields whose old and new values audit entries hold: plain settings. And those whose values they never hold:
-    # secrets, content, and what belongs to a person. Every field of a form is in one of the two (a test).
+    # The fields whose old and new values audit entries hold: plain settings. `audit_hidden` are those whose values they
+    # never hold: secrets, content and personal data. A test checks that every field of a form is in one of the two.
     audit_values: ClassVar[tuple[str, ...]] = ()
     audit_hidden: ClassVar[tuple[str, ...]] = ()
 
@@ -150,7 +151,7 @@ class StaffAdmin(ConflictAdmin):
 
 
 def _refusals_shown(request: HttpRequest, view: Callable[[], Any]) -> Any:
-    """Return the view's response; if a service refuses what was posted, the page with stored values and the message."""
+    """Return the view's response. If a service refuses what was posted, reload the page with its message."""
     try:
         return view()
     except SeoGenError as error:

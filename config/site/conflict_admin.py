@@ -1,4 +1,4 @@
-"""The base class of all admin classes, which refuses a save or a deletion over somebody's newer save."""
+"""The base class of all admin classes. It refuses to overwrite or delete what someone else saved in the meantime."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 else:
     from unfold.admin import ModelAdmin as UnfoldModelAdmin
 
-# Attributes of a request: the row as it is stored, which this transaction has locked, and the conflict with it.
+# Attributes of a request: the stored row, which this transaction has locked, and the conflict with it.
 LOCKED = "locked_row"
 CONFLICT = "conflict"
 
 
 class ConflictAdmin(UnfoldModelAdmin):
-    """A form's page carries digests of what it shows; whatever was changed since then is not saved over unasked."""
+    """A form's page carries digests of what it shows. What has changed since is not overwritten without asking."""
 
     # Columns that the form replaces under another name.
     also_watched: ClassVar[tuple[str, ...]] = ()
@@ -117,7 +117,7 @@ class ConflictAdmin(UnfoldModelAdmin):
         return super().render_delete_form(request, context)
 
     def _lock(self, request: HttpRequest, object_id: str, *, deletes: bool = False) -> Conflict | None:
-        """Lock the object until the end of the transaction, and note its conflict with what the page showed, if any.
+        """Lock the object until the transaction ends, and note whether it conflicts with what the page showed.
 
         An object that may not be changed or deleted is left alone: Django refuses that.
         """

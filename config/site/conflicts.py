@@ -1,4 +1,4 @@
-"""Refuse a save over somebody's newer save.
+"""Refuse to overwrite what someone else saved in the meantime.
 
 A form carries a digest of each stored value as it was when the page was shown. Before a save, the row is locked and the
 digests are compared. The digests are keyed, so they reveal nothing about a secret.
@@ -25,6 +25,8 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
+from config.base.json_text import parse_json
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -48,7 +50,7 @@ class Difference:
     label: str
     stored: str
     typed: str
-    # Somebody else changed it after the page was shown.
+    # Someone else changed it after the page was shown.
     is_newer: bool
 
 
@@ -83,7 +85,7 @@ class Conflict:
 
 
 def digest(name: str, value: object) -> str:
-    """Return the keyed digest of a value; values that a form does not distinguish have the same one."""
+    """Return the keyed digest of a value. Values that look the same in a form have the same digest."""
     return salted_hmac(f"{SALT}.{name}", _canonical(value), algorithm="sha256").hexdigest()[:LENGTH]
 
 
@@ -92,7 +94,7 @@ def digests(values: Mapping[str, object]) -> Digests:
 
 
 def stored_values(row: Model, names: Iterable[str]) -> dict[str, object]:
-    """Return these columns and many-to-many relations of a row, as they are stored."""
+    """Return the stored values of these columns and many-to-many relations of a row."""
     values: dict[str, object] = {}
     for name in names:
         field = row._meta.get_field(name)
@@ -116,7 +118,7 @@ def text_of(values: object) -> str:
 def digests_in(text: object) -> dict[str, Any] | None:
     """Return the digests that a form sent; None if it sent none, or something else."""
     try:
-        found = json.loads(text) if isinstance(text, str) and text else None
+        found = parse_json(text) if isinstance(text, str) and text else None
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
@@ -185,7 +187,7 @@ class SeenForm(forms.Form):
         self.fields[SEEN] = CurrentField(initial=text_of(digests(stored)))
 
     def render_before_template(self) -> str:
-        """Return the errors of no field, for a dialog, whose template shows only those of its fields."""
+        """Return the errors that belong to no field, because the template of a dialog shows only those of fields."""
         context = {"errors": self.non_field_errors()}
         return render_to_string("unfold/helpers/messages/error.html", context) if context["errors"] else ""
 
@@ -215,7 +217,7 @@ class SeenForm(forms.Form):
 
 
 class RefusedForm:
-    """Mixed into the form of a page whose object was changed meanwhile: it refuses what would replace a value."""
+    """Mixed into a form whose object was changed in the meantime: refuses input that would overwrite a newer value."""
 
     conflict: Conflict
 
@@ -234,7 +236,7 @@ def refusing(form: type[Any], conflict: Conflict) -> type[Any]:
 
 
 class SeenFormSet(RowFormSet):
-    """The rows of an editable list. A row that somebody changed meanwhile is refused only if it was edited here, too.
+    """The rows of an editable list. A row that someone else changed is refused only if it was edited here too.
 
     The values of a row that was not edited here are not saved, although they differ from what is stored.
     """
@@ -258,7 +260,7 @@ class SeenFormSet(RowFormSet):
         return text_of({str(form.instance.pk): _digests_of(form) for form in self.initial_forms})
 
     def _compare(self, form: Any, conflict: Conflict) -> None:
-        # A row that does not exist, as only a forged form names one, has its own error.
+        # Only a forged form names a row that does not exist; that has an error of its own.
         if form.instance._state.adding or conflict.seen == conflict.stored or not form.has_changed():
             return
         typed = {name: digest(name, form.cleaned_data.get(name)) for name in conflict.stored}

@@ -1,4 +1,4 @@
-"""The frame of every admin page: whose data it shows, links to the other sites, the menu."""
+"""The frame of every admin page: whose data it shows, its colour and scripts, links to other sites, and the menu."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def title(request: HttpRequest) -> str:
 
 
 def tab_prefix(request: HttpRequest) -> str:
-    """Return the start of a browser tab's title, which even a narrow tab shows."""
+    """Return the beginning of the browser tab's title, which is visible even in a narrow tab."""
     tenant = _tenant(request)
     return f"{tenant.id}:" if tenant else ""
 
@@ -61,7 +61,7 @@ def environment(request: HttpRequest) -> list[str]:
 def primary_colors(request: HttpRequest) -> dict[str, str]:
     """Return the tenant's own palette, so that tabs on different tenants are easy to tell apart."""
     tenant = _tenant(request)
-    # A copy: the theme converts the values in place.
+    # Copied, because the theme converts the values in place.
     return dict(palette(hue_of(_rank(tenant.identity, tenant.created_at)) if tenant else CONTROL_HUE))
 
 
@@ -77,6 +77,10 @@ def labels_script(request: HttpRequest) -> str:
     return static("config/labels.js")
 
 
+def typed_script(request: HttpRequest) -> str:
+    return static("config/typed.js")
+
+
 def stylesheet(request: HttpRequest) -> str:
     return static("config/admin.css")
 
@@ -88,7 +92,7 @@ def favicon(request: HttpRequest) -> str:
 def sidebar(request: HttpRequest) -> list[Item]:
     if _tenant(request):
         return _tenant_menu(request)
-    # The menu is the same on every page, also on those about one tenant.
+    # The menu is the same on every page, including those about one tenant.
     with about_tenant(None):
         return _control_menu(request)
 
@@ -206,7 +210,7 @@ def _item(request: HttpRequest, label: str, icon: str, name: str) -> Item:
 
 @cache
 def _rank(identity: UUID, created_at: datetime) -> int:
-    """Return how many tenants were created before this one, erased ones included, so that its colour stays."""
+    """Return how many tenants were created before this one. Erased ones count, so that its colour never changes."""
     return Tenant.objects.using(CONTROL).filter(created_at__lt=created_at).count()
 
 

@@ -1,4 +1,4 @@
-"""The control site shows a person only their tenants: rows, pages and actions, in the one place that each passes."""
+"""Limit the rows, pages and actions of the control site to a person's tenants, in the one place that all pass."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def model_admin_of(view: Callable[..., Any], kwargs: dict[str, Any]) -> StaffAdm
 
 
 def rendered(response: HttpResponseBase) -> HttpResponseBase:
-    """Render a page now: later, its template would ask for permissions in another context."""
+    """Render a page now; later, its template would check permissions outside the tenant's context."""
     return response.render() if isinstance(response, SimpleTemplateResponse) else response
 
 
@@ -64,7 +64,7 @@ def _row_of(admin: StaffAdmin, request: HttpRequest, kwargs: dict[str, Any]) -> 
     named = {name: value for name, value in kwargs.items() if name not in NO_ROW and value is not None}
     if admin.tenant_path in (NO_TENANT, OWN_SCOPE) or not named:
         return None
-    # A URL that names a row in another way would not be checked.
+    # A row that a URL names in another way would not be checked.
     assert list(named) == ["object_id"], f"{admin}: the URL must name its row as object_id, not {list(named)}"
     row: Model | None = admin.get_object(request, unquote(str(named["object_id"])))
     if row is None:

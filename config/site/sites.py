@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from django.contrib.auth import REDIRECT_FIELD_NAME, logout
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import router, transaction
+from django.db import router
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -36,6 +37,7 @@ from config.site.home.tenant import tenant_home
 from config.site.navigation import menu_entries
 from config.site.requests import wellformed
 from config.site.scope import Scoped, scoped_view
+from config.site.sign_in.pages.account import own_password_page
 from config.site.sign_in.pages.site import SignInPages
 from config.site.staff import TenantGroupAdmin, UserAdmin
 from llm.admin.models import LLMModelAdmin
@@ -82,9 +84,8 @@ if TYPE_CHECKING:
 else:
     from unfold.sites import UnfoldAdminSite as AdminSite
 
-# A page of Django that is left out: it looks up tenant models in the control database.
+# A view of Django that we leave out, because it looks up tenant models in the control database.
 LEFT_OUT = frozenset({"view_on_site"})
-NEWEST = 8
 
 
 class StaffSite(AdminSite):
@@ -96,7 +97,7 @@ class StaffSite(AdminSite):
 
     def __init__(self) -> None:
         super().__init__(name="admin")
-        # Objects are only deleted on their own page, one at a time and audited.
+        # Objects are deleted only on their own page, one at a time and audited.
         self.disable_action("delete_selected")
 
     def register(self, model_or_iterable: Any, admin_class: type[Any] | None = None, **options: Any) -> None:
@@ -124,14 +125,14 @@ class StaffSite(AdminSite):
     def call(
         self, view: Callable[..., Any], request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Call a view of the site. Every one passes here."""
+        """Call a view of the site. Every request for one comes through here."""
         return view(request, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         return [url for url in super().get_urls() if getattr(url, "name", None) not in LEFT_OUT]
 
     def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Answer the search of every page with a list of links; unfold's own would cache it for all tenants."""
+        """Answer the search with a list of links. Unfold's own view would share its cache between tenants."""
         return render(request, "admin/search_results.html", context_of(request, menu_entries(request)))
 
     def audit_url(self, resource_type: str, resource_id: str) -> str:
@@ -189,7 +190,7 @@ class Audited(StaffAdmin):
         return HttpResponseRedirect(site.audit_url(self.resource_type, object_id))
 
     def get_changelist_formset(self, request: HttpRequest, **kwargs: Any) -> Any:
-        """Name each input of an editable list: its column's title is no label to a screen reader."""
+        """Label each input of an editable list, since a screen reader does not take its column's title as a label."""
         formset = super().get_changelist_formset(request, **kwargs)
         for field in formset.form.base_fields.values():
             field.widget.attrs.setdefault("aria-label", capfirst(str(field.label)))
@@ -234,7 +235,7 @@ class ControlSite(SignInPages, StaffSite):
         return [path("costs/", self.admin_view(self.costs), name="costs"), *super().get_urls()]
 
     def costs(self, request: HttpRequest) -> HttpResponse:
-        """Show what the tenants that the person may see cost."""
+        """Show the costs of the tenants that the person may see."""
         if not request.user.has_perm("tenants.view_costs"):
             raise PermissionDenied
         seen = tenants_permitted(request.user, "tenants.view_costs")
@@ -250,17 +251,7 @@ class ControlSite(SignInPages, StaffSite):
         return super().login(request, extra_context)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        with transaction.atomic(using="default"):
-            response = super().password_change(request, extra_context)
-            if request.method == "POST" and isinstance(response, HttpResponseRedirect):
-                record(
-                    using="default",
-                    action="user.change",
-                    resource_type="user",
-                    resource_id=str(request.user.pk),
-                    details={"fields": ["password"]},
-                )
-        return response
+        return own_password_page(request, partial(super().password_change, request, extra_context))
 
 
 class TenantSite(StaffSite):

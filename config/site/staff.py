@@ -22,16 +22,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from audit.log.entries import record
 from config.site.admin_base import NO_TENANT, OWN_SCOPE, StaffAdmin, UnfoldTabularInline
 from config.site.staff_rights import (
     Administrated,
     administrated_by,
     is_superuser,
     may_manage_user,
-    roles_of,
     users_seen_by,
 )
+from tenants.access.assign import record_roles, roles_of
 from tenants.access.explained import roles_explained
 from tenants.models import RoleAssignment, RoleScope, TenantGroup
 
@@ -46,7 +45,7 @@ else:
 
 
 class RoleForm(_Form):
-    """One role. What the scope does not need is dropped; what it needs is required."""
+    """One role. The group or tenant is required if the scope needs it, and dropped if not."""
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -138,7 +137,7 @@ class RoleInline(UnfoldTabularInline):
         return self._may_give(request, obj)
 
     def _may_give(self, request: HttpRequest, user: Model | None) -> bool:
-        """Return whether the page's user gets roles here: for oneself, only a superuser gives them."""
+        """Return whether roles can be given to the page's user: only a superuser gives roles to themselves."""
         if not request.user.has_perm("auth.change_user"):
             return False
         if not isinstance(user, User) or user.pk is None or is_superuser(request.user):
@@ -147,7 +146,7 @@ class RoleInline(UnfoldTabularInline):
 
 
 class _ExplainsRoles(StaffAdmin):
-    """A page on which roles are given also says what each role may do."""
+    """Adds a table of what each role may do to a page on which roles are given."""
 
     change_form_after_template = "admin/roles_explained.html"
 
@@ -167,7 +166,7 @@ class UserAdmin(_UserAdmin, _ExplainsRoles):  # type: ignore[misc]
     # Limited to the users that the person manages (`config.site.staff_rights`).
     tenant_path = OWN_SCOPE
     audit_values = ("username", "is_active", "is_staff", "is_superuser")
-    # No entry can ever be changed, so what belongs to a person does not belong there.
+    # Entries can never be changed, so they must not contain personal data.
     audit_hidden = (
         *("first_name", "last_name", "email", "password", "password1", "password2", "usable_password"),
         *("last_login", "date_joined"),
@@ -187,11 +186,11 @@ class UserAdmin(_UserAdmin, _ExplainsRoles):  # type: ignore[misc]
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        # Not Django's own manager: rows that the person does not see are as if they did not exist.
+        # Rows that the person may not see must not exist for them, so Django's own manager is not used.
         return users_seen_by(request.user).prefetch_related("role_assignments__group").order_by("username")
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        # Both are facts, not settings; also, a form would drop the fractions of their seconds.
+        # Both are facts, not settings. A form would also drop the fractions of their seconds.
         facts = (*super().get_readonly_fields(request, obj), "last_login", "date_joined")
         return facts if is_superuser(request.user) else (*facts, "is_staff", "is_superuser")
 
@@ -210,15 +209,7 @@ class UserAdmin(_UserAdmin, _ExplainsRoles):  # type: ignore[misc]
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         before = roles_of(form.instance.pk)
         super().save_related(request, form, formsets, change)
-        after = roles_of(form.instance.pk)
-        if before != after:
-            record(
-                using="default",
-                action="user.roles",
-                resource_type="user",
-                resource_id=str(form.instance.pk),
-                details={"name": form.instance.get_username(), "from": before, "to": after},
-            )
+        record_roles(form.instance, before)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         if str(request.user.pk) == id:
@@ -237,10 +228,10 @@ class UserAdmin(_UserAdmin, _ExplainsRoles):  # type: ignore[misc]
 
 
 class TenantGroupAdmin(_ExplainsRoles):
-    """Only administrators of all tenants change groups: whoever has a role for a group has it for each new tenant."""
+    """Only administrators of all tenants change groups: a role for a group also holds for each tenant that joins it."""
 
     audit_noun = "tenant_group"
-    # The tenants: `audit_change` names those added and removed.
+    # `audit_change` names the tenants added and removed.
     audit_values = ("name",)
     audit_hidden = ("tenants",)
     tenant_path = NO_TENANT
@@ -281,7 +272,7 @@ def _may_manage(request: HttpRequest, user: User | None) -> bool:
 
 
 def _place(assignment: RoleAssignment) -> str:
-    """Return for which tenants a role is."""
+    """Return in words for which tenants a role is."""
     if assignment.scope == RoleScope.GROUP:
         return str(assignment.group)
     return assignment.tenant_id or str(RoleScope.ALL.label)

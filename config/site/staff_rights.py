@@ -2,8 +2,8 @@
 
 Django lets anyone with `auth.change_user` become a superuser, or set a superuser's password. Here only a superuser may
 do that. Administrators manage the users whose roles are all for tenants that they administrate, and give such roles
-only. Access for a reason counts on one side alone: it does not make an administrator, but a user who has it may see a
-tenant that the administrator may not, so their password is out of reach until it ends.
+only. Temporary access counts on one side only: it makes no one an administrator of the tenant, but a user who has it
+may see a tenant that their administrator may not, so the administrator cannot set their password until it ends.
 """
 
 from __future__ import annotations
@@ -99,9 +99,3 @@ def users_seen_by(user: Account) -> QuerySet[User]:
     if administrated_by(user).everything:
         return User.objects.using("default").all()
     return User.objects.using("default").filter(Q(pk__in=users_managed_by(user).values("pk")) | Q(pk=user.pk))
-
-
-def roles_of(user_id: int) -> list[str]:
-    """Return a user's roles as audit entries hold them: "editor group Tokyo"."""
-    assigned = RoleAssignment.objects.using("default").filter(user_id=user_id).select_related("group")
-    return sorted(str(assignment) for assignment in assigned)

@@ -1,6 +1,6 @@
 """How the admin looks (django-unfold).
 
-Functions, given by name, are called with the request (`config.site.navigation`).
+Functions are given by name (`config.site.navigation`) and called with the request.
 """
 
 from typing import Any
@@ -16,7 +16,11 @@ UNFOLD: dict[str, Any] = {
     "ENVIRONMENT_TITLE_PREFIX": "config.site.navigation.tab_prefix",
     "COLORS": {"primary": "config.site.navigation.primary_colors"},
     "STYLES": ["config.site.navigation.stylesheet"],
-    "SCRIPTS": ["config.site.navigation.palette_script", "config.site.navigation.labels_script"],
+    "SCRIPTS": [
+        "config.site.navigation.palette_script",
+        "config.site.navigation.labels_script",
+        "config.site.navigation.typed_script",
+    ],
     "SHOW_LANGUAGES": True,
     "LANGUAGES": {"action": "config.site.navigation.language_action"},
     "SIDEBAR": {"navigation": "config.site.navigation.sidebar"},

@@ -45,7 +45,7 @@ class ContentSecurityPolicyMiddleware:
 
 
 def on_loopback_alone(allowed_hosts: Iterable[str]) -> bool:
-    """Return whether the admin only answers to this machine's own names, so that no traffic crosses a network."""
+    """Return whether the admin answers only to this machine's own names, so that no request crosses a network."""
     return all(_is_loopback(host.strip()) for host in allowed_hosts)
 
 

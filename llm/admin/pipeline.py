@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -15,9 +15,9 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from config.site.admin_base import NO_TENANT, StaffAdmin
 from llm.errors import LLMError, MissingKey
-from llm.models import LLMModel, StepLLMDefault
+from llm.models import StepLLMDefault
 from llm.prices.retirement import retirement_text
-from llm.selectors import require_fallbacks, require_route, resolve_model
+from llm.selectors import newest_model, require_fallbacks, require_route
 from llm.types import Fallback
 
 # What a step's route consists of.
@@ -105,11 +105,14 @@ class StepLLMDefaultAdmin(StaffAdmin):
     form = StepPageForm
     list_display = ("step", "position", "provider", "model_class", "model_now", "review")
     list_editable = ("position", "provider", "model_class")
-    list_select_related = ("provider",)
     ordering = ("position", "step")
     fields = (
         *("step", "position", "provider", "model_class", "key_at_workers", "fallbacks", "review", "on_truncation"),
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[StepLLMDefault]:
+        found: QuerySet[StepLLMDefault] = super().get_queryset(request)
+        return found.select_related("provider").prefetch_related("provider__models")
 
     def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> Any:
         return super().get_changelist_form(request, **{**kwargs, "form": StepLLMDefaultForm})
@@ -121,8 +124,7 @@ class StepLLMDefaultAdmin(StaffAdmin):
     @admin.display(description=gettext_lazy("model for new runs"))
     def model_now(self, default: StepLLMDefault) -> str:
         try:
-            model = resolve_model(default.provider_id, default.model_class)
+            model = newest_model(default.provider, list(default.provider.models.all()), default.model_class)
         except LLMError as error:
             return str(error)
-        row = LLMModel.objects.using("default").get(provider_id=model.provider_id, model_name=model.model_name)
-        return retirement_text(row) or model.model_name
+        return retirement_text(model) or model.model_name

@@ -73,8 +73,9 @@ def columns_set(*, model: LLMModel, columns: Mapping[str, Decimal | None]) -> No
 
 
 def approved_arguments(model: LLMModel, prices: ModelPrices, valid_from: date) -> dict[str, object]:
-    """Return what a second person approves, if the settings demand one."""
+    """Return what a second person approves, if the settings demand one: the new prices, and those they replace."""
     return {
+        "replaces": prices_in_force(model.pk).as_document(),
         "model": str(model),
         "model_id": model.pk,
         "valid_from": valid_from.isoformat(),

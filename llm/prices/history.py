@@ -53,12 +53,6 @@ def prices_in_force(model_id: int) -> ModelPrices:
     return ModelPrices.from_document(row.prices if row else None)
 
 
-def prices_to_come(model_id: int) -> list[LLMPrice]:
-    """Return the rows that begin after today, earliest first; if several begin on one day, only the last of them."""
-    rows = _of(model_id).filter(valid_from__gt=today()).order_by("valid_from", "id")
-    return list({row.valid_from: row for row in rows}.values())
-
-
 def price_add(
     *, model: LLMModel, prices: ModelPrices, source: PriceSource, valid_from: date | None = None, note: str = ""
 ) -> LLMPrice:

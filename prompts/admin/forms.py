@@ -156,8 +156,8 @@ class TryForm(forms.Form):
 class CompareForm(forms.Form):
     """Two versions of a step's prompt; each is chosen by its id."""
 
-    old = forms.ChoiceField(label=gettext_lazy("Older version"), widget=UnfoldAdminSelectWidget)
-    new = forms.ChoiceField(label=gettext_lazy("Newer version"), widget=UnfoldAdminSelectWidget)
+    old = forms.ChoiceField(label=gettext_lazy("Compare version"), widget=UnfoldAdminSelectWidget)
+    new = forms.ChoiceField(label=gettext_lazy("With version"), widget=UnfoldAdminSelectWidget)
 
     def __init__(self, *args: Any, versions: list[Prompt], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -238,7 +238,7 @@ class PromptAdmin(StaffAdmin):
         note = prompt.note
         return _(note) if note else None
 
-    @admin.display(description=gettext_lazy("uses"))
+    @admin.display(description=gettext_lazy("times used"))
     def used(self, prompt: Prompt) -> int:
         return _usage_of(prompt).used
 

@@ -52,11 +52,11 @@ if TYPE_CHECKING:
 else:
     from unfold.forms import BaseDialogForm as DialogForm
 
-# The parameter of the start form's URL: the run whose configuration it is filled in with.
+# The parameter of the start form's URL that names the run whose configuration fills it in.
 FROM = "from"
-# Who may approve and send back, and who may do everything else.
+# The permission to approve and send back, and the one for everything else.
 REVIEW, CONTROL = "runs.review_run", "runs.change_run"
-# How many refusals of a bulk action are shown; the rest are counted.
+# How many refusals of a bulk action are shown; the rest are only counted.
 SHOWN_REFUSALS = 5
 # The request attribute that caches the state of the page's run.
 STATE = "seo_gen_run_state"
@@ -78,7 +78,7 @@ class StepsForm(DialogForm):
 
     step = forms.ChoiceField(label=gettext_lazy("Step"), widget=UnfoldAdminSelectWidget)
 
-    # Whether the step before which the run is waiting can be chosen, too.
+    # Whether the step that the run waits before can also be chosen.
     includes_current = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -124,7 +124,7 @@ class BudgetForm(DialogForm):
 
 
 class CancelSelectedForm(forms.Form):
-    """Repeats the selection of the list, which Django reads from the POST of the confirmation."""
+    """Carries the list's selection, which Django reads from the POST of the confirmation."""
 
     action = forms.CharField(widget=forms.HiddenInput)
     select_across = forms.CharField(widget=forms.HiddenInput, required=False)

@@ -27,7 +27,7 @@ RUN_COLORS = {
     RunStatus.COMPLETED: "success",
     RunStatus.FAILED: "danger",
 }
-# Of a keyword, in another row's list.
+# The length of a keyword in a list of other rows.
 LINK_CHARS = 30
 STEP_COLORS = {
     StepStatus.PENDING: "info",
@@ -83,7 +83,7 @@ def marked(shown: SafeString, is_truncated: bool) -> SafeString:
 
 
 def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:
-    """Add whether the step's current output was truncated."""
+    """Annotate artifacts with whether their step's current output was truncated."""
     truncated = Step.objects.filter(run=OuterRef("run"), step=OuterRef("step"), is_truncated=True)
     return artifacts.annotate(is_truncated=Exists(truncated))
 
@@ -93,10 +93,6 @@ def is_truncated(artifact: Artifact) -> bool:
     if isinstance(artifact.metadata, dict) and "version" in artifact.metadata:
         return artifact.metadata.get("is_truncated") is True
     return bool(vars(artifact).get("is_truncated"))
-
-
-def tokens_of(step: Step, kind: str) -> str | None:
-    return count(step.token_usage.get(kind)) if isinstance(step.token_usage, dict) else None
 
 
 def seconds_of(step: Step) -> str | None:
@@ -120,12 +116,12 @@ def run_link(run_id: object, text: str | None = None) -> SafeString:
 
 
 def shortened(text: str, limit: int) -> SafeString:
-    """Show the beginning of a text, all of it as its title. Whatever its direction, the text around keeps its own."""
+    """Show the beginning of a text, with all of it as the title. Its direction does not affect the text around it."""
     return format_html('<bdi title="{}">{}</bdi>', text, Truncator(text).chars(limit))
 
 
 def shown_id(key: object) -> SafeString:
-    """Show the beginning of a UUID, all of it as its title, to be copied by a click."""
+    """Show the beginning of a UUID, with all of it as the title; a click copies it."""
     return format_html(
         '<button type="button" class="seo-gen-id" data-copy-text="{}" title="{}">{}</button>', key, key, str(key)[:8]
     )

@@ -1,6 +1,6 @@
-"""The pages of costs over time: of one tenant on its site, and of all visible tenants on the control site.
+"""Pages of costs over time: one tenant's on its site, and all visible tenants' on the control site.
 
-They read the control database's daily costs only.
+They read only the control database's daily costs.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from runs.presentation.costs import cost_cells, cost_columns, cost_csv, cost_tex
 from runs.steps.budget import usd
 from runs.types import CostRow
 
-# More bars than this are not legible; the table has all rows.
+# A chart with more bars is not legible; the table has all rows.
 MAX_BARS = 62
 TEMPLATE = "admin/costs.html"
 COLOR = "var(--color-"
 
 
 class CostsForm(forms.Form):
-    """Which costs are shown, and by what they are summed. Without days: the present month (UTC)."""
+    """Which costs are shown, and how they are grouped. Without days, those of the current month (UTC)."""
 
     by = forms.ChoiceField(
         label=gettext_lazy("By"),
@@ -85,7 +85,7 @@ class CostsForm(forms.Form):
         return cleaned
 
     def chosen(self) -> Chosen:
-        """Return the chosen costs; what is not valid is left as if it were not given."""
+        """Return what was chosen; invalid values are ignored."""
         if not self.is_valid():
             return self.scope
         given = self.cleaned_data
@@ -148,7 +148,7 @@ def costs_page(
 
 
 def _rounded(row: CostRow) -> CostRow:
-    """Round the cost to what fits on a page; the CSV is exact. A cost is never rounded to 0."""
+    """Round the cost so that it fits on the page; the CSV is exact. A cost is never rounded to 0."""
     amount = row["cost_usd"]
     rounded = None if amount is None else amount.quantize(Decimal("0.000001"))
     return {**row, "cost_usd": rounded or amount}
@@ -165,7 +165,7 @@ def forecast_text(spent: CostRow, today: date) -> str:
 
 
 def _budget_line(budget: Decimal | None, chosen: Chosen, by: str, today: date) -> Decimal | None:
-    """Return the budget if the chart shows the days of the present month, from its first one on."""
+    """Return the budget if the chart shows the current month by day, from its first day on."""
     is_month = chosen.first == today.replace(day=1) and chosen.last is not None and chosen.last >= today
     is_whole = chosen.step is None and chosen.model is None
     return budget if by == "day" and is_month and is_whole else None

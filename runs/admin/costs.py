@@ -80,7 +80,7 @@ class RunCostAdmin(ReadOnlyAdmin):
 
 
 def _totals(costs: QuerySet[RunCost]) -> dict[str, str | None]:
-    """Return the sums of the costs that a list's filters leave, all its pages included."""
+    """Return the sums of the costs that match a list's filters, on all its pages."""
     totals = costs.order_by().aggregate(
         cost=Sum("total_llm_cost"),
         input_tokens=Sum("total_input_tokens"),

@@ -31,12 +31,12 @@ from runs.waiting import wait_of
 from tenants.routing.context import current_alias, current_tenant
 from tenants.routing.site_urls import control_url
 
-# Between two polls, in seconds. A paused run waits for a person, so nothing is urgent.
+# Seconds between two polls. A paused run waits for a person, so it is polled less often.
 WORKING_S, PAUSED_S = 3, 10
 
 
 def live_response(request: HttpRequest, run_id: object, actions: Sequence[Any]) -> HttpResponse:
-    """Answer a poll with the fragment. It is not recorded as a read: the page that polls was."""
+    """Answer a poll with the fragment. It is not recorded as a read, since opening the page was."""
     context = live_context(run_id, actions)
     if context is None:
         raise Http404

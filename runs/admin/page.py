@@ -1,4 +1,4 @@
-"""Base for pages that show what a run was given, or wrote."""
+"""Base for pages that show the inputs or outputs of runs."""
 
 from __future__ import annotations
 

@@ -47,12 +47,12 @@ from runs.selectors import cache_saving_of, run_get
 from runs.services.read import run_read_record
 from tenants.routing.context import current_alias
 
-# So much of a text fits into a list.
+# How many characters of a text fit into a list.
 KEYWORD_CHARS, ERROR_CHARS = 40, 60
 
 
 class SeriesFilter(admin.SimpleListFilter):
-    """Shows the runs that were started together with the one that the URL names; staff come here by a link."""
+    """Shows the runs that were started together with the one that the URL names. Staff reach it by a link."""
 
     title = gettext_lazy("series")
     parameter_name = FILTER
@@ -68,7 +68,7 @@ class SeriesFilter(admin.SimpleListFilter):
 
 
 class CurrentStepFilter(admin.SimpleListFilter):
-    """Offers the pipeline's steps; those of earlier pipelines would have to be searched for in all runs."""
+    """Offers the pipeline's steps. Finding those of earlier pipelines would mean reading all runs."""
 
     title = gettext_lazy("current step")
     parameter_name = "current_step"
@@ -138,7 +138,7 @@ class RunAdmin(RunActions, RunPageAdmin):
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         run = kwargs.get("obj")
         if isinstance(run, Run):
-            # The fragment has the actions, so that they change with the run's state.
+            # The fragment shows the actions, so that they change with the run's state.
             offered = context.pop("actions_detail", None) or self._actions_of(request, str(run.pk))
             context |= {"actions_detail": [], "title": input_of(run, "keyword") or str(run.pk)}
             context |= live_context(run.pk, offered) or {}
@@ -216,7 +216,7 @@ class RunAdmin(RunActions, RunPageAdmin):
 
     @admin.display(description=gettext_lazy("since"), ordering="updated_at")
     def age(self, run: Run) -> str:
-        """Return how long the run has had its status; if it is working, how long ago it was created."""
+        """Return how long the run has had its status, or, if it is working, how long ago it was created."""
         since = run.created_at if run.status in WORKING else run.paused_at or run.updated_at
         return duration(max(0.0, (timezone.now() - since).total_seconds()))
 

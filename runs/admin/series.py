@@ -1,4 +1,4 @@
-"""The page that starts several runs: a list is read and shown with an estimate of the cost, and then started."""
+"""The page that starts several runs: it reads a list, shows it with an estimate of the cost, then starts it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget
 
 from config.base.errors import SeoGenError
+from config.base.json_text import parse_json
 from config.site.admin_base import StaffAdmin
 from runs.admin.cells import exact_usd
 from runs.admin.start import INPUT, RunCreateForm
@@ -92,9 +93,9 @@ class PreviewForm(forms.Form):
         try:
             rows = [
                 ListedRow(int(line), config_from_document(config))
-                for line, config in json.loads(self.cleaned_data["rows"])
+                for line, config in parse_json(self.cleaned_data["rows"])
             ]
-        except (ValueError, TypeError, InvalidRunConfig) as error:
+        except (ValueError, TypeError, OverflowError, InvalidRunConfig) as error:
             raise ValidationError(_("The list is no longer readable. Enter it again.")) from error
         if not 0 < len(rows) <= MAX_ROWS or len({row.line for row in rows}) < len(rows):
             raise ValidationError(_("The list is no longer readable. Enter it again."))
@@ -102,7 +103,7 @@ class PreviewForm(forms.Form):
 
 
 def series_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
-    """Show the form; or, once it is sent, the rows as they were understood; or start those."""
+    """Show the form; after it is sent, show the rows as they were understood; after those are sent, start them."""
     if request.method == "POST" and "rows" in request.POST:
         return _start(admin, request)
     inputs = declared_inputs(alias=current_alias())
@@ -216,7 +217,7 @@ def _money(amount: Any) -> str:
 
 
 def _sum(amount: Any, found: Estimate) -> str:
-    """Return an amount in which nothing unknown counts as 0."""
+    """Return an amount in words: "at least" so much if a part of it is not known."""
     if amount is None or found.is_complete:
         return _money(amount)
     return _("at least %(amount)s") % {"amount": _money(amount)}

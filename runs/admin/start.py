@@ -20,6 +20,7 @@ from unfold.widgets import (
 )
 
 from config.base.errors import SeoGenError
+from config.base.json_text import parse_json
 from config.site.admin_base import (
     IndentedJSONField,
 )
@@ -29,20 +30,20 @@ from runs.series.inputs import COMMON, DeclaredInput, declared_inputs
 from runs.services.create import run_create
 from tenants.routing.context import current_alias, current_tenant
 
-# In front of a declared name, so that no prompt's variable takes the name of another field.
+# The prefix of declared inputs, so that no prompt's variable has the name of another field.
 INPUT = "input-"
 # What the form asks for beside the declared inputs, or sets itself.
 OWN = (*COMMON, "series_id")
 
 
 class ItemsField(forms.CharField):
-    """A list of texts, one a line; or a JSON list, for other items."""
+    """A list of texts, one per line, or a JSON list for other items."""
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value) or ""
         if text.startswith("["):
             try:
-                items = json.loads(text)
+                items = parse_json(text)
             except ValueError as error:
                 raise ValidationError(_("Enter one item a line, or a JSON list.")) from error
             return items
@@ -75,9 +76,9 @@ class YesNoField(forms.TypedChoiceField):
 
 
 class RunCreateForm(forms.Form):
-    """Form with a field for each input, and JSON for what few runs need."""
+    """A form with a field for each input, and a JSON field for what only few runs need."""
 
-    # The id that the run gets: a form that is sent twice starts one run.
+    # The id of the new run, so that a form that is sent twice starts only one.
     nonce = forms.UUIDField(widget=forms.HiddenInput, required=False)
     keyword = forms.CharField(
         label=gettext_lazy("Keyword"),
@@ -115,7 +116,7 @@ class RunCreateForm(forms.Form):
 
     @property
     def is_advanced(self) -> bool:
-        """Whether the collapsed part has something to show."""
+        """Return whether the collapsed part has something to show."""
         return bool(self["advanced"].value() or self["advanced"].errors)
 
     def clean_advanced(self) -> dict[str, Any]:
@@ -129,7 +130,7 @@ class RunCreateForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
-        # A run of some steps needs only their inputs; which these are, the service knows.
+        # A run of some steps needs only their inputs; the service knows which those are.
         if "steps" not in (given.get("advanced") or {}):
             for one in self.inputs.values():
                 if one.required and _is_missing(given.get(INPUT + one.name)) and INPUT + one.name not in self.errors:
@@ -145,7 +146,7 @@ class RunCreateForm(forms.Form):
 
 
 def input_field(one: DeclaredInput) -> forms.Field:
-    """Return the form field of a declared input. None is required: a run of some steps may not need it."""
+    """Return the form field of a declared input. No input is required, since a run of some steps may not need it."""
     # The theme writes help texts unescaped, and this one contains a description from the prompt.
     options: dict[str, Any] = {"label": one.name, "required": False, "help_text": escape(_help_of(one))}
     if one.type == "integer":
@@ -165,7 +166,7 @@ def start_form(*, data: Any = None, config: object = None) -> RunCreateForm:
 
 
 def start_run(form: RunCreateForm) -> tuple[Run, bool] | None:
-    """Start the run, unless the same form has started it; return it, and whether it is new. None if it was refused."""
+    """Start the run unless the same form already did; return it and whether it is new, or None if it was refused."""
     nonce: UUID | None = form.cleaned_data["nonce"]
     known = nonce is not None and Run.objects.using(current_alias()).filter(pk=nonce).exists()
     try:
@@ -179,7 +180,7 @@ def start_run(form: RunCreateForm) -> tuple[Run, bool] | None:
 
 
 def _initial(config: dict[str, Any], inputs: list[DeclaredInput]) -> dict[str, Any]:
-    """Return a configuration as the form's fields hold it. What has no field is in the JSON."""
+    """Return a configuration as values of the form's fields. What has no field goes into the JSON."""
     declared = {one.name for one in inputs}
     values = {INPUT + name: value for name, value in config.items() if name in declared}
     rest = {name: value for name, value in config.items() if name not in declared and name not in OWN}

@@ -24,7 +24,7 @@ from runs.services.versions import OUTPUT
 from tenants.routing.context import current_alias
 
 MARKDOWN = ".md"
-# A comparison takes time that grows with the product of both.
+# In characters. Comparing takes time in proportion to the product of both lengths.
 MAX_COMPARED_CHARS = 200_000
 
 
@@ -34,7 +34,7 @@ class Text:
 
     key: str
     step: str
-    # Of the step; None: it is the current one.
+    # The version of the step; None for the current one.
     version: str | None
     is_article: bool
     is_truncated: bool
@@ -47,7 +47,7 @@ class Text:
 
 
 def texts_of(*, alias: str, run: Run) -> list[Text]:
-    """Return the run's texts: of each step, from the last, the current one and then those that it replaced."""
+    """Return the run's texts, from the last step to the first: of each, the current text, then those it replaced."""
     steps = list(Step.objects.using(alias).filter(run=run).order_by("position", "id"))
     artifacts = with_truncation(Artifact.objects.using(alias).filter(run=run)).order_by("id")
     found = {(one.step, one.version): one for one in map(_of_artifact, artifacts) if one is not None}
@@ -84,7 +84,7 @@ def texts_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpR
 
 
 def compare_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpResponse:
-    """Show two of the run's texts side by side; at first, the newest two versions of the same step."""
+    """Show two of the run's texts side by side; by default, the newest two versions of one step."""
     alias, run = current_alias(), _run_or_404(run_id)
     texts = {text.key: text for text in texts_of(alias=alias, run=run)}
     new = texts.get(request.GET.get("new", "")) or next(iter(texts.values()), None)
@@ -116,7 +116,7 @@ def _versions_of(chosen: Text | None, texts: list[Text]) -> list[Text]:
 
 
 def _one_before(new: Text | None, texts: list[Text]) -> Text | None:
-    """Return the version that `new` replaced, or else another text."""
+    """Return the version that `new` replaced; if there is none, another text."""
     others = [text for text in texts if new is not None and text.key != new.key]
     earlier = [text for text in others if new is not None and text.step == new.step]
     return next(iter([*earlier, *others]), None)

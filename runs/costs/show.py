@@ -9,7 +9,6 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, LiteralString, cast
 
-from django.conf import settings
 from django.db import connections
 
 from config.base.databases import CONTROL
@@ -46,35 +45,6 @@ SELECT name, calls, unknown, unpriced, coalesce(token_usage, '{}')::text, cost, 
   FROM summed LEFT JOIN used USING (name) ORDER BY name
 """,
 )
-
-
-# Possibly spent amounts count too, as in the comparison of a call with the budget.
-SHORT: LiteralString = """
-SELECT tenant.id, tenant.monthly_budget_usd, sum(coalesce(cost.cost_usd, 0) + coalesce(cost.possible_usd, 0)) AS used
-  FROM public.tenants AS tenant JOIN public.daily_costs AS cost ON cost.tenant_id = tenant.id
- WHERE tenant.monthly_budget_usd IS NOT NULL
-   AND cost.day >= date_trunc('month', statement_timestamp() AT TIME ZONE 'UTC')::date
- GROUP BY tenant.id
-HAVING sum(coalesce(cost.cost_usd, 0) + coalesce(cost.possible_usd, 0)) >= tenant.monthly_budget_usd * %s / 100
- ORDER BY tenant.id
-"""
-
-
-@dataclass(frozen=True)
-class ShortBudget:
-    """A tenant with little left of its monthly budget; amounts are in US dollars."""
-
-    tenant_id: str
-    budget: Decimal
-    # Spent and possibly spent in this month.
-    used: Decimal
-
-
-def short_budgets() -> list[ShortBudget]:
-    """Return the tenants that have used `BUDGET_WARNING_PERCENT` of this month's budget, as of the last sweep."""
-    with connections[CONTROL].cursor() as cursor:
-        cursor.execute(SHORT, [Decimal(str(settings.BUDGET_WARNING_PERCENT))])
-        return [ShortBudget(*row) for row in cursor.fetchall()]
 
 
 @dataclass(frozen=True)

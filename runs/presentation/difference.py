@@ -8,8 +8,8 @@ from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import Literal
 
-# Longer lines are compared as wholes.
-MAX_LINE_CHARS = 2_000
+# Longer lines are compared as wholes: marking the characters takes time with the square of their number.
+MAX_LINE_CHARS = 600
 # Below this similarity, marked characters are noise.
 SIMILAR = 0.4
 # As many equal lines as are shown around a change.

@@ -17,7 +17,7 @@ from runs.services.plan import plan_run
 from runs.types import PinnedStep
 from tenants.routing.context import current_tenant
 
-# Of a step whose prompt is new, as many of the newest as say something about the next.
+# If a step's prompt is new, this many of the newest steps are averaged instead.
 NEWEST = 50
 
 
@@ -36,18 +36,18 @@ class StepEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What runs of the same steps and models will probably cost, in US dollars."""
+    """What runs with the same steps and models will probably cost, in US dollars."""
 
     steps: list[StepEstimate]
     runs: int
-    # What the tenant's calls of this month may have cost so far, and its budgets; None: it has no budget.
+    # What the tenant's calls of this month may have cost so far, and its budgets; None if it has no budget.
     used: Decimal
     monthly_budget: Decimal | None
     run_budget: Decimal | None
 
     @property
     def known(self) -> Decimal | None:
-        """What one run's steps with a known cost add up to; None if there are none."""
+        """Return the sum of one run's known costs of steps; None if none is known."""
         known = [step.cost for step in self.steps if step.cost is not None]
         return sum(known, Decimal(0)) if known else None
 
@@ -61,7 +61,7 @@ class Estimate:
 
     @property
     def exceeds_month(self) -> bool:
-        """Whether what is known already exceeds what is left of the month's budget."""
+        """Return whether the known costs alone exceed what is left of the month's budget."""
         return self.monthly_budget is not None and self.used + (self.total or 0) > self.monthly_budget
 
     @property
@@ -98,7 +98,7 @@ def _estimated(step: PinnedStep, tokens: tuple[int, int] | None) -> StepEstimate
 
 
 def _mean_tokens(alias: str, steps: Iterable[PinnedStep]) -> dict[str, tuple[int, int]]:
-    """Return the mean input and output of past steps: of those with the same prompt, or else of the newest."""
+    """Return the mean input and output tokens of past steps with the same prompt, or else of the newest ones."""
     used = prompt_usage(alias=alias, prompt_ids=[step.prompt_id for step in steps])
     found = {}
     for step in steps:

@@ -34,7 +34,7 @@ def declared_inputs(*, alias: str) -> list[DeclaredInput]:
     """Return the inputs other than keyword and language, in the order in which the pipeline's steps first use them.
 
     Outputs of earlier steps and the reviewer's comment are not inputs. A prompt with invalid declarations is left out:
-    the run that it prevents is refused with a sentence about it.
+    a run that uses it is refused with a message about it.
     """
     steps = [step.step for step in pipeline()]
     prompts = active_prompts(alias=alias, steps=steps)

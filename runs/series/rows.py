@@ -1,4 +1,4 @@
-"""Read a list of runs that a person pasted or uploaded: keywords, one a line, or a CSV with a column for each input."""
+"""Read a list of runs that was pasted or uploaded: one keyword per line, or a CSV with a column for each input."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from config.base.json_text import parse_json
 from config.base.text import is_blank, strip_invisible
 from runs.config import RunConfig, config_from_document
 from runs.errors import InvalidRunConfig, InvalidRunList
@@ -18,14 +19,14 @@ from runs.series.inputs import COMMON, DeclaredInput
 
 MAX_ROWS = 200
 MAX_BYTES = 1024 * 1024
-# As many problems as a person corrects at once.
+# How many problems are shown: as many as a person corrects at once.
 SHOWN_PROBLEMS = 10
-# Excel in Japan saves CSV in the last one. Its own "CSV UTF-8" begins with a byte order mark.
+# Japanese Excel saves CSV in the last one; its "CSV UTF-8" begins with a byte order mark.
 ENCODINGS = ("utf-8-sig", "cp932")
-# Its "Unicode text" begins with another one; a workbook is a ZIP file.
+# Excel's "Unicode Text" begins with one of UTF-16; a workbook is a ZIP file.
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 ZIP = b"PK\x03\x04"
-# Commas, what a paste from a spreadsheet has, and what Excel writes where the comma is the decimal sign.
+# Commas; tabs, as in text pasted from a spreadsheet; and what Excel writes if the comma is the decimal sign.
 DELIMITERS = ",\t;"
 YES, NO = frozenset({"true", "yes", "1", "はい"}), frozenset({"false", "no", "0", "いいえ"})
 WANTED = {
@@ -39,7 +40,7 @@ WANTED = {
 class ListedRow:
     """One run of the list."""
 
-    # Where it begins, from 1.
+    # The number of its first line, from 1.
     line: int
     config: RunConfig
 
@@ -92,7 +93,7 @@ def listed_rows(text: str, *, inputs: Iterable[DeclaredInput], common: Mapping[s
 
 
 def repeated(rows: Sequence[ListedRow]) -> list[tuple[int, int]]:
-    """Return the lines that ask for the same as an earlier one, each with that one."""
+    """Return the lines that repeat an earlier one, each with the line that it repeats."""
     first: dict[str, int] = {}
     found = []
     for row in rows:
@@ -136,7 +137,7 @@ def _csv_records(reader: Iterator[list[str]], header: Sequence[str]) -> Iterator
 
 
 def _delimiter(first: str) -> str | None:
-    """Return what separates the names in a CSV's first line; None if the text is not a CSV."""
+    """Return the delimiter of a CSV's first line; None if the text is not a CSV."""
     for delimiter in DELIMITERS:
         cells = next(csv.reader([first], delimiter=delimiter), [])
         if "keyword" in [strip_invisible(cell) for cell in cells]:
@@ -198,7 +199,7 @@ def _boolean(text: str) -> bool:
 def _items(text: str) -> list[object]:
     if not text.startswith("["):
         return [item.strip() for item in text.replace("\n", ";").split(";") if item.strip()]
-    items = json.loads(text)
+    items = parse_json(text)
     if not isinstance(items, list):
         raise ValueError(text)
     return items

@@ -1,4 +1,4 @@
-"""Start the runs of a series. Each has an id that follows from the series and its line, so that none starts twice."""
+"""Start the runs of a series. Each run's id is derived from the series and its line, so that none starts twice."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from runs.series.rows import ListedRow
 from runs.services.create import run_create
 from tenants.routing.context import tenant_context
 
-# Seconds of one request, after which the rest is left to the next one.
+# How many seconds one request may take; the rest is left to the next one.
 ENOUGH_S = 15.0
 
 
 @dataclass(frozen=True)
 class SeriesReport:
-    """What became of a series."""
+    """The outcome of starting a series."""
 
     series_id: str
     # Runs that this call started, and those that had been started before.
@@ -28,7 +28,7 @@ class SeriesReport:
     earlier: int
     # Rows whose runs have not been started.
     left: int
-    # Why the first of them was refused; None if none was, and the time was up.
+    # Why the first of them was refused; None if the time was up instead, or if there are none.
     error: SeoGenError | None
 
 
@@ -42,7 +42,7 @@ def series_start(
 ) -> SeriesReport:
     """Start the runs of the rows in order, each in its own transaction, and return how many were started.
 
-    Stop at the first that is refused, or after `enough_s` seconds. Called again, it starts those that are left. Raises
+    Stops at the first that is refused, or after `enough_s` seconds; call it again to start the rest. Raises
     `TenantError`.
     """
     end = time.monotonic() + enough_s

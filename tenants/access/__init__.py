@@ -1,1 +1,1 @@
-"""Which tenants a member of staff may see."""
+"""What each role may do, and which tenants and permissions a member of staff has."""

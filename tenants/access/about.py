@@ -1,4 +1,4 @@
-"""Which tenant a page of the control site is about: permissions asked for meanwhile are those for that tenant."""
+"""Which tenant a page of the control site is about, so that permissions are checked for that tenant."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

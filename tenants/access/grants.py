@@ -16,9 +16,9 @@ from tenants.models import Role, RoleAssignment, RoleScope, TemporaryAccess, Ten
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
-# The attribute of a user that caches the grants. Each request loads its user anew, so a change counts from the next.
+# The attribute of a user that caches the grants. Each request loads its user again, so changes count from the next one.
 CACHE = "_seo_gen_grants"
-# The roles that open other tenants for a reason.
+# The roles that may open other tenants for a reason.
 OPENERS = frozenset({Role.OPERATOR.value, Role.ADMINISTRATOR.value})
 
 
@@ -30,7 +30,7 @@ class Grants:
         self.everything: set[str] = set()
         self.groups: dict[str, set[int]] = defaultdict(set)
         self.tenants: dict[str, set[str]] = defaultdict(set)
-        # Tenants that are open for a reason; their roles are in `tenants`, too.
+        # Tenants that were opened for a reason. The roles they were opened with are in `tenants` too.
         self.opened: set[str] = set()
         self._groups_of: dict[str, set[int]] = {}
         if not has_everything:
@@ -52,7 +52,7 @@ class Grants:
                 self.opened.add(tenant)
 
     def roles_for(self, tenant_id: str) -> set[str]:
-        """Return the roles that hold for one tenant."""
+        """Return the roles that the person has for one tenant."""
         held = self.everything | {role for role, ids in self.tenants.items() if tenant_id in ids}
         wanted = {role for role in self.groups if role not in held}
         if wanted:
@@ -61,7 +61,7 @@ class Grants:
         return held
 
     def is_assigned(self, tenant_id: str) -> bool:
-        """Return whether a role is assigned that covers the tenant, rather than opened for a reason."""
+        """Return whether an assigned role covers the tenant; one that was opened for a reason is not assigned."""
         return bool(self.everything or tenant_id in self._assigned or (self.groups and self._groups_with(tenant_id)))
 
     def roles_anywhere(self) -> set[str]:
@@ -77,7 +77,7 @@ class Grants:
         return not roles_with(permission).isdisjoint(held)
 
     def permissions(self, tenant_id: str | None) -> set[str]:
-        """Return all that `allows` would allow; unlike it, a superuser's list has what roles know and no more."""
+        """Return the permissions that `allows` allows; for a superuser, only those that some role has."""
         if self.has_everything:
             return set().union(*ABOUT_TENANTS.values(), *ABOUT_THE_INSTALLATION.values())
         held = self.roles_anywhere() if tenant_id is None else self.roles_for(tenant_id)
@@ -86,9 +86,9 @@ class Grants:
         return set().union(*about_tenants, *others)
 
     def tenant_ids(self, *permissions: str) -> QuerySet[Tenant, str] | None:
-        """Return the ids of the tenants that one of the permissions is held for, tombstones too; None for all.
+        """Return the ids of the tenants for which one of the permissions is held, tombstones included; None means all.
 
-        Without permissions: the tenants that any role is held for.
+        Without permissions, any role counts.
         """
         roles = frozenset().union(*map(roles_with, permissions)) if permissions else self.roles_anywhere()
         if self.has_everything or self.everything & roles:
@@ -123,7 +123,7 @@ def grants_of(user: User | AnonymousUser) -> Grants | None:
 
 
 def access_open_now() -> QuerySet[TemporaryAccess]:
-    """Return the temporary access that holds at this moment, of people who could still open a tenant themselves."""
+    """Return the temporary access that is open now, of people whose roles would still let them open a tenant."""
     openers = RoleAssignment.objects.using(CONTROL).filter(user=OuterRef("user"), role__in=OPENERS)
     return TemporaryAccess.objects.using(CONTROL).filter(
         Exists(openers), recorded_at__isnull=False, closed_at__isnull=True, expires_at__gt=Now()
@@ -131,7 +131,7 @@ def access_open_now() -> QuerySet[TemporaryAccess]:
 
 
 def access_open_to(user: User | AnonymousUser, tenant_id: str) -> TemporaryAccess | None:
-    """Return the access by which alone `user` sees the tenant now; None if a role covers it, or if none is open."""
+    """Return the temporary access to which `user` owes seeing the tenant; None if a role covers it or none is open."""
     grants = grants_of(user)
     if grants is None or grants.has_everything or grants.is_assigned(tenant_id):
         return None

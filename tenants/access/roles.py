@@ -13,7 +13,7 @@ from tenants.models import Role
 
 
 def _of(verbs: str, *models: str) -> frozenset[str]:
-    """Return Django's names: `_of("add view", "runs.run")` is runs.add_run and runs.view_run."""
+    """Return Django's names: `_of("add view", "runs.run")` gives runs.add_run and runs.view_run."""
     pairs = [model.split(".") for model in models]
     return frozenset(f"{app}.{verb}_{name}" for app, name in pairs for verb in verbs.split())
 
@@ -87,7 +87,7 @@ ABOUT_THE_INSTALLATION: Mapping[str, frozenset[str]] = {
 
 
 def roles_with(permission: str) -> frozenset[str]:
-    """Return the roles that have a permission, whichever it is about."""
+    """Return the roles that have a permission of either kind."""
     return frozenset(role.value for role in Role if permission in ABOUT_TENANTS[role] | ABOUT_THE_INSTALLATION[role])
 
 

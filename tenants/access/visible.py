@@ -1,4 +1,4 @@
-"""The tenants that a member of staff may see: every page, list, search and count asks here."""
+"""The tenants that a member of staff may see. Every page, list, search and count uses these functions."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def sees_tenant(user: User | AnonymousUser, tenant_id: str) -> bool:
 
 
 def still_sees_tenant(user_id: int | None, tenant_id: str) -> bool:
-    """Return whether the user sees the tenant now, past every cache: for a response that takes long to send."""
+    """Return whether the user may see the tenant now, without any cache: for responses that take long to send."""
     user = _user_now(user_id)
     return user is not None and sees_tenant(user, tenant_id)
 
 
 def is_still_permitted(user_id: int | None, permission: str, tenant_id: str) -> bool:
-    """Return what `is_permitted` says now, past every cache."""
+    """Return what `is_permitted` returns now, without any cache."""
     user = _user_now(user_id)
     return user is not None and is_permitted(user, permission, tenant_id)
 
@@ -65,6 +65,8 @@ def is_still_permitted(user_id: int | None, permission: str, tenant_id: str) -> 
 def _user_now(user_id: int | None) -> User | None:
     from django.contrib.auth.models import User
 
+    if user_id is None:
+        return None
     return User.objects.using("default").filter(pk=user_id, is_active=True, is_staff=True).first()
 
 

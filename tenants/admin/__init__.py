@@ -1,4 +1,4 @@
-"""Admin pages for tenants, servers, backups, migrations and erasures."""
+"""Admin pages for tenants, servers, backups, migrations, erasures, requested operations, approvals and access."""
 
 from tenants.admin import (  # noqa: F401  (each registers its pages)
     approvals,

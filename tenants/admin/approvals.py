@@ -26,12 +26,11 @@ from config.base.errors import SeoGenError
 from config.site.admin_base import OWN_SCOPE, ReadOnlyAdmin, as_badge, as_link
 from llm.models import LLMModel
 from llm.prices.by_hand import prices_set
-from llm.prices.history import prices_in_force
 from llm.types import ModelPrices
 from tenants.access.visible import sees_all_tenants
 from tenants.admin.operations import about_visible, operation_url
 from tenants.approvals.decide import approval_approve, approval_reject, approval_withdraw
-from tenants.approvals.people import ASK, is_requester, may_approve
+from tenants.approvals.people import is_requester, may_approve
 from tenants.erasure.delete import tenant_loss
 from tenants.erasure.loss import loss_lines
 from tenants.models import Approval, ApprovalKind, ApprovalStatus, OperationRequest, RequestKind
@@ -83,11 +82,6 @@ class ApprovalAdmin(ReadOnlyAdmin):
             return found
         return found.filter(about_visible(request.user))
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow it to anyone who may approve something, or ask for an approval."""
-        needed = ("tenants.approve_operation", *ASK.values())
-        return super().has_view_permission(request, obj) or any(request.user.has_perm(one) for one in needed)
-
     def get_custom_urls(self) -> Any:
         return (
             ("<uuid:approval_id>/approve/", "tenants_approval_approve", self.approve_view),
@@ -116,7 +110,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
             "media": self.media,
             "row": row,
             "badge": _badge(row),
-            # What a deletion destroys is counted in the tenant's database: only for whoever is about to act.
+            # What a deletion destroys is counted in the tenant's database: only for the person who is about to act.
             "lines": _consequences(row) if decides or starts else [],
             "arguments": _arguments(row),
             "decides": decides,
@@ -222,8 +216,7 @@ def _consequences(row: Approval) -> list[str]:
 
 
 def _price_lines(given: dict[str, Any]) -> list[str]:
-    model = _model(given)
-    now = prices_in_force(model.pk).as_document() if model else {}
+    now: dict[str, Any] = given.get("replaces", {})
     new: dict[str, Any] = given["prices"]
     changes = [
         f"{unit}: {now.get(unit, '–')} → {new.get(unit, '–')}"

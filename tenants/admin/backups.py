@@ -1,4 +1,4 @@
-"""Admin pages for backups, restores and base backups. Read-only: only commands change them."""
+"""Admin pages for backups, restores and base backups, read-only; exports that staff requested are downloaded here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forms with which tenants are created, and their limits and budgets set."""
+"""Forms for creating and suspending tenants, and for setting their limits and budgets."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from config.base.errors import SeoGenError
 from config.site.admin_base import OWN_SCOPE, ReadOnlyAdmin, as_badge, as_link
 from tenants.access.visible import sees_all_tenants, tenants_visible
 from tenants.models import OperationRequest, RequestKind, RequestStatus
-from tenants.requests.kinds import KINDS, step_name
+from tenants.requests.kinds import step_name
 from tenants.requests.request import may, request_recover
 from tenants.selectors import tenants_existing
 
@@ -53,12 +53,6 @@ class OperationRequestAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[OperationRequest]:
         found: QuerySet[OperationRequest] = super().get_queryset(request)
         return requests_visible(request, found)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow it to anyone who may request an operation."""
-        return super().has_view_permission(request, obj) or any(
-            request.user.has_perm(kind.permission) for kind in KINDS.values()
-        )
 
     def get_custom_urls(self) -> Any:
         return (
@@ -145,14 +139,14 @@ class OperationRequestAdmin(ReadOnlyAdmin):
 
 
 def requests_visible(request: HttpRequest, found: QuerySet[OperationRequest]) -> QuerySet[OperationRequest]:
-    """Return those about tenants that the person may see, and those about the fleet for whoever sees all tenants."""
+    """Return those about tenants that the person may see, and those about the fleet if they see all tenants."""
     return found if sees_all_tenants(request.user) else found.filter(about_visible(request.user))
 
 
 def about_visible(user: User | AnonymousUser) -> Q:
     """Select the rows about tenants that `user` may see, and what they themselves requested for a tenant that is gone.
 
-    So the person who deletes a tenant can read how it ended, but nobody reads on about a tenant they lost the role for.
+    So a person who deletes a tenant can read how that ended, but no one reads about a tenant after losing their role.
     """
     own_and_gone = Q(requester_id=user.pk) & ~Q(tenant_id="") & ~Q(tenant_id__in=tenants_existing().values("pk"))
     return Q(tenant_id__in=tenants_visible(user).values("pk")) | own_and_gone
@@ -174,7 +168,7 @@ def kind_of(row: OperationRequest) -> str:
         RequestKind.BACKUP: _("Backup"),
         RequestKind.RESTORE: _("Restore"),
         RequestKind.UNDO: _("Undo of a restore"),
-        RequestKind.COPY: _("Copy to a new tenant"),
+        RequestKind.COPY: _("Clone to a new tenant"),
         RequestKind.DRILL: _("Restore drill"),
         RequestKind.EXPORT: _("Export"),
         RequestKind.DELETE: _("Deletion"),
@@ -210,7 +204,7 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
     """Return what was asked for, and what came of it, as (label, text)."""
     given, result = row.arguments, row.result or {}
     facts = [
-        (_("Moment"), given.get("to_time")),
+        (_("Point in time"), given.get("to_time")),
         (_("New tenant"), given.get("new_id")),
         (_("File"), given.get("output")),
         (_("With files"), _yes_or_no(given.get("with_storage"))),

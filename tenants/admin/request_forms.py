@@ -97,7 +97,7 @@ class SourceForm(OperationForm):
                 label=_("Backup"), queryset=catalogue, required=False, widget=UnfoldAdminSelectWidget
             ),
             "to_time": forms.DateTimeField(
-                label=_("Or a moment"),
+                label=_("Or a point in time"),
                 required=False,
                 input_formats=MOMENT,
                 widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local", "step": "1"}),
@@ -111,7 +111,7 @@ class SourceForm(OperationForm):
         cleaned = super().clean() or {}
         chosen = [name for name in ("backup", "to_time") if cleaned.get(name)]
         if len(chosen) > 1 or (self.source_required and not chosen and not self.errors):
-            raise ValidationError(_("Choose a backup or a moment, one of the two."))
+            raise ValidationError(_("Choose either a backup or a point in time."))
         return cleaned
 
     def source(self) -> dict[str, Any]:

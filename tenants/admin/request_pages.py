@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.contrib import messages
@@ -36,9 +37,12 @@ def request_page(
     tenant: Tenant | None,
     page: Page,
     *,
-    loss: tuple[str, ...] = (),
+    loss: Callable[[], tuple[str, ...]] = tuple,
 ) -> HttpResponse:
-    """Show the form and what exactly is lost; on POST, request the operation and go to its page."""
+    """Show the form and what exactly is lost; on POST, request the operation and go to its page.
+
+    `loss` may refuse the operation with a `SeoGenError`, which is raised if nothing was posted.
+    """
     form = form_class(tenant, request.POST or None)
     if request.method == "POST" and _is_valid(form):
         arguments, reason = form.arguments(), form.cleaned_data["reason"]
@@ -60,7 +64,7 @@ def request_page(
         **admin.admin_site.each_context(request),
         "title": page.title,
         "page": page,
-        "loss": loss,
+        "loss": _loss_beside(form, loss),
         "form": form,
         "opts": admin.opts,
         "original": tenant,
@@ -80,6 +84,16 @@ def approval_wanted_page(request: HttpRequest, wanted: ApprovalRequired, reason:
     )
     messages.info(request, _("A second person has to approve this. Nothing has been done yet."))
     return HttpResponseRedirect(reverse("admin:tenants_approval_change", args=[approval.pk]))
+
+
+def _loss_beside(form: OperationForm, loss: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    if not form.is_bound:
+        return loss()
+    # What was posted stays, with the error that it has.
+    try:
+        return loss()
+    except SeoGenError:
+        return ()
 
 
 def _is_valid(form: OperationForm) -> bool:
@@ -122,14 +136,14 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
             )
         case RequestKind.COPY:
             page = Page(
-                _("Copy tenant %(id)s") % name,
+                _("Clone tenant %(id)s") % name,
                 _("A new, independent tenant is made from a state of %(name)s, with its runs, files and prompts.")
                 % name,
-                _("Copy"),
+                _("Clone"),
             )
         case RequestKind.DRILL:
             page = Page(
-                _("Rehearse a restore of tenant %(id)s") % name,
+                _("Restore drill of tenant %(id)s") % name,
                 _(
                     "The newest backup, or the chosen state, is loaded into a scratch database, verified, timed and"
                     " dropped. %(name)s is not touched."

@@ -134,9 +134,9 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
     def state(self, row: TemporaryAccess) -> SafeString:
         match _state(row):
             case "closed":
-                return as_badge(_("over"), "info")
+                return as_badge(_("closed early"), "info")
             case "open":
-                return as_badge(_("open"), "warning")
+                return as_badge(_("open now"), "warning")
         return as_badge(_("expired"), "info")
 
     def _may_close(self, request: HttpRequest, row: TemporaryAccess) -> bool:

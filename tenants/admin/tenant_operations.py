@@ -87,12 +87,12 @@ class TenantOperations(Base):
     def undo(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._page(request, object_id, UndoForm, check=replaced_last)
 
-    @action(description=gettext_lazy("Rehearse a restore …"), permissions=["drill"], icon="verified", url_path="drill")
+    @action(description=gettext_lazy("Restore drill …"), permissions=["drill"], icon="verified", url_path="drill")
     def drill(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._page(request, object_id, DrillForm)
 
     @action(
-        description=gettext_lazy("Copy to a new tenant …"), permissions=["copy"], icon="content_copy", url_path="copy"
+        description=gettext_lazy("Clone to a new tenant …"), permissions=["copy"], icon="content_copy", url_path="copy"
     )
     def copy(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._page(request, object_id, CopyForm)
@@ -117,14 +117,17 @@ class TenantOperations(Base):
         tenant = tenants_visible(request.user).filter(pk=tenant_id).first()
         if tenant is None:
             raise Http404
-        page = page_of(form_class.kind, tenant)
+        page, tenant_id = page_of(form_class.kind, tenant), tenant.id
+
+        def loss() -> tuple[str, ...]:
+            found = check(tenant_id) if check else ()
+            return found if isinstance(found, tuple) else ()
+
         try:
-            found = check(tenant.id) if check and request.method != "POST" else ()
+            return request_page(self, request, form_class, tenant, page, loss=loss)
         except SeoGenError as error:
             messages.error(request, str(error))
-            return HttpResponseRedirect(reverse("admin:tenants_tenant_change", args=[tenant.id]))
-        loss = found if isinstance(found, tuple) else ()
-        return request_page(self, request, form_class, tenant, page, loss=loss)
+            return HttpResponseRedirect(reverse("admin:tenants_tenant_change", args=[tenant_id]))
 
 
 def _offers(request: HttpRequest, tenant_id: object, kind: RequestKind, statuses: Collection[str]) -> bool:
@@ -134,6 +137,11 @@ def _offers(request: HttpRequest, tenant_id: object, kind: RequestKind, statuses
     if not all(request.user.has_perm(permission) for permission in needed):
         return False
     return tenant_id is None or request.method == "POST" or status_of(request, tenant_id) in statuses
+
+
+def status_is_known(request: HttpRequest, tenant_id: str, status: str | None) -> None:
+    """Keep what has been read anyway for `status_of`."""
+    request.__dict__.setdefault(STATUS, {})[tenant_id] = status
 
 
 def status_of(request: HttpRequest, tenant_id: object) -> str | None:

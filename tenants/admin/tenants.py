@@ -28,7 +28,7 @@ from config.base.errors import SeoGenError
 from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, StaffAdmin, action, as_badge, as_link, finished, form_page
 from tenants.admin.dialogs import TenantBudgetForm, TenantCreateForm, TenantLimitForm, TenantSuspendForm
 from tenants.admin.erasures import erasure_link
-from tenants.admin.tenant_operations import TenantOperations, status_of
+from tenants.admin.tenant_operations import TenantOperations, status_is_known, status_of
 from tenants.admin.tenant_page import tenant_overview
 from tenants.errors import InvalidTenant, TenantExists
 from tenants.files.locations import place_at
@@ -43,6 +43,8 @@ from tenants.routing.site_urls import tenant_url
 from tenants.servers.admin_url import require_server_url
 from tenants.servers.session import ServerSession
 
+# The request attribute that caches the tenants of a page.
+SHOWN = "seo_gen_tenants_shown"
 STATUS_COLORS = {
     TenantStatus.PROVISIONING: "info",
     TenantStatus.ACTIVE: "success",
@@ -190,7 +192,6 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
     tenant_path = "id"
     list_display = ("id", "name", "shown_status", "server", "created_at", "site")
     list_filter = ("status", ("server", admin.RelatedOnlyFieldListFilter))
-    list_select_related = ("server",)
     search_fields = ("id", "name")
     fields = (
         *("id", "name", "shown_status", "site", "server", "masked_url", "identity", "created_at"),
@@ -202,7 +203,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
             "icon": "backup",
             "items": ["back_up", "restore", "undo", "drill"],
         },
-        {"title": gettext_lazy("Copy and export"), "icon": "content_copy", "items": ["copy", "export"]},
+        {"title": gettext_lazy("Clone and export"), "icon": "content_copy", "items": ["copy", "export"]},
         {"title": gettext_lazy("Limits"), "icon": "speed", "items": ["limit", "budget"]},
         *("suspend", "resume", "erase"),
     )
@@ -210,7 +211,17 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
         tenants: QuerySet[Tenant] = super().get_queryset(request)
         erasure = Erasure.objects.filter(tenant_id=OuterRef("pk")).values("pk")
-        return tenants.annotate(erasure_id=Subquery(erasure[:1]))
+        return tenants.annotate(erasure_id=Subquery(erasure[:1])).select_related("server")
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Tenant | None:
+        """Read the tenant once for a page: the check of who may see it, the page and its buttons all ask for it."""
+        if request.method != "GET":
+            return super().get_object(request, object_id, from_field)
+        known: dict[str, Tenant | None] = request.__dict__.setdefault(SHOWN, {})
+        if object_id not in known:
+            tenant = known[object_id] = super().get_object(request, object_id, from_field)
+            status_is_known(request, object_id, tenant.status if tenant else None)
+        return known[object_id]
 
     change_form_outer_before_template = "admin/tenant_overview.html"
 

@@ -1,1 +1,1 @@
-"""Two people for what cannot be undone: request, decide, use once."""
+"""Approvals by a second person for what cannot be undone: request one, decide it, use it once."""

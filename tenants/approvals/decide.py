@@ -1,4 +1,4 @@
-"""Request an approval, approve or reject it, withdraw it. Each is recorded in the control log and in the tenant's."""
+"""Request, approve, reject and withdraw approvals. Each is recorded in the control log and in the tenant's log."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WITH_LOG = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 def approval_request(
     *, kind: str, tenant_id: str, arguments: dict[str, Any], reason: str, user: User | AnonymousUser | None = None
 ) -> Approval:
-    """Ask for the approval of exactly this. `user` is the account that asks; None: an operator's command.
+    """Ask for the approval of exactly this. `user` is the account that asks, or None for an operator's command.
 
     Raises `ApprovalRefused` if the reason is missing or the account may not do it itself.
     """
@@ -61,7 +61,7 @@ def approval_request(
 
 
 def approval_approve(*, approval_id: UUID, user: User | AnonymousUser, digest: str, note: str = "") -> Approval:
-    """Approve what the approver saw: `digest` is that of the page. Raises `ApprovalRefused`."""
+    """Approve what the approver saw: `digest` is the one that the page showed. Raises `ApprovalRefused`."""
     return _decide(approval_id, user, digest, ApprovalStatus.APPROVED, note)
 
 
@@ -121,8 +121,9 @@ def _decide(approval_id: UUID, user: User | AnonymousUser, digest: str, status: 
 def _audit(approval: Approval, action: str, **details: object) -> None:
     """Write the entry into the control log, and into the tenant's as long as it has one.
 
-    The tenant's transaction ends first: there may be one entry too many, but never one too few. A tenant whose database
-    is lost can still be deleted: then the control log's entry says that the tenant's log has none.
+    The tenant's transaction is committed first: after a crash, its log may have one entry too many, but never too few.
+    A tenant whose database is lost can still be deleted; the control log's entry then says that the tenant's log has
+    none.
     """
     given = {
         "approval": str(approval.pk),

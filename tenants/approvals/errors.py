@@ -52,9 +52,9 @@ def same_person(approval_id: object) -> ApprovalRefused:
 
 def dependent(approval_id: object, who: str) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s needs a second person: whoever asked for it has made or changed the account %(who)s lately.")
+        _("Approval %(id)s needs a second person: the one who asked has made or changed the account %(who)s recently.")
         % {"id": approval_id, "who": who},
-        hint=_("Have somebody else approve it."),
+        hint=_("Have someone else approve it."),
         code="approval_same_person",
     )
 

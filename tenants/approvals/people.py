@@ -28,14 +28,14 @@ ASK = {
     ApprovalKind.COPY_ALL: "prompts.copy_prompt",
     ApprovalKind.PRICE: "llm.set_prices",
 }
-# How long an account does not count as another person for whoever made it, set its password or gave it a role.
+# For how long an account does not count as another person than the one who made it, set its password or gave it a role.
 INDEPENDENT_AFTER_DAYS = 30
 ACCESS_CHANGED = ("user.create", "user.change", "user.roles", "second_factor.reset")
 OPERATOR, STAFF = "operator:", "staff:"
 
 
 def user_of(user_id: int | None) -> User | None:
-    """Return the account as it is now, with none of the permissions that an earlier object remembers."""
+    """Return the account as it is now, without the permissions that an earlier object has cached."""
     if user_id is None:
         return None
     found: User | None = get_user_model().objects.using(CONTROL).filter(pk=user_id).first()
@@ -43,7 +43,7 @@ def user_of(user_id: int | None) -> User | None:
 
 
 def may_approve(user: User | AnonymousUser | None, approval: Approval) -> bool:
-    """Return whether the account may approve such a thing now; whether it asked for it is another question."""
+    """Return whether the account may approve this now. Whether it asked for it is checked separately."""
     return user is not None and is_permitted(user, APPROVE, approval.tenant_id)
 
 
@@ -52,7 +52,7 @@ def may_ask(user: User | AnonymousUser | None, approval: Approval) -> bool:
 
 
 def is_requester(user: User | AnonymousUser, approval: Approval) -> bool:
-    """Return whether the account is the person who asked, as far as accounts can tell."""
+    """Return whether the account belongs to the person who asked, as far as accounts can tell."""
     if user.pk == approval.requester_id:
         return True
     asked = approval.requested_by.removeprefix(OPERATOR).removeprefix(STAFF)
@@ -64,9 +64,9 @@ def is_requester(user: User | AnonymousUser, approval: Approval) -> bool:
 
 
 def depends_on_requester(user: User | AnonymousUser, approval: Approval) -> bool:
-    """Return whether the person who asked made the account, or changed its access, not long ago.
+    """Return whether the person who asked recently created the account or changed its access.
 
-    Else an administrator would be two people: one who asks, and one whose password they have just set.
+    Otherwise an administrator could act as two people: themselves, and an account whose password they have just set.
     """
     return (
         ControlAuditLog.objects.using(CONTROL)
@@ -77,7 +77,7 @@ def depends_on_requester(user: User | AnonymousUser, approval: Approval) -> bool
 
 
 def may_use(actor: str, approval: Approval) -> bool:
-    """Return whether the actor asked for it; an operator may also use what other staff asked for and approved."""
+    """Return whether the actor may use it: who asked for it, or an operator if staff asked and another approved."""
     if actor == approval.requested_by:
         return True
     if not (actor.startswith(OPERATOR) and approval.requested_by.startswith(STAFF)):

@@ -1,4 +1,4 @@
-"""Use an approval: once, for exactly what was approved, while both people still have their rights."""
+"""Use an approval: once, for exactly what was approved, and only while both people still have the role for it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tenants.models import Approval, ApprovalStatus
 def approval_use(kind: str, tenant_id: str, arguments: dict[str, Any], given: Given, *, uses: bool) -> None:
     """Check the approval, and use it up if `uses`. `config.base.approvals.require_approval` calls this.
 
-    A request that already used it may continue: its worker was killed, or carries it out after the web server recorded
-    it. Raises `ApprovalRefused`.
+    A request that has already used it may use it again: the web server uses it when it records the request, and each
+    worker that carries the request out checks it again. Raises `ApprovalRefused`.
     """
     approval, digest = approval_get(given.approval_id), digest_of(kind, tenant_id, arguments)
     if (approval.kind, approval.tenant_id) != (kind, tenant_id):
@@ -46,7 +46,7 @@ def _require_good(approval: Approval) -> None:
     actor = current_actor().user_id
     if not may_use(actor, approval):
         raise errors.of_another_person(approval.pk, actor)
-    # Both as they are now: an account may be closed, and a role taken back, after the approval.
+    # Both are read again: since the approval, an account may have been closed or a role taken away.
     approver = user_of(approval.decider_id)
     if approver is None or not may_approve(approver, approval):
         raise errors.not_an_approver(approval.pk, approval.decided_by)
@@ -57,7 +57,7 @@ def _require_good(approval: Approval) -> None:
 
 
 def _use_up(approval: Approval, digest: str, used_for: str) -> None:
-    """Compare and set, in the caller's transaction: of two that use it at the same time, one finds it used."""
+    """Compare and set, in the caller's transaction: of two uses at the same time, one is refused."""
     rows = Approval.objects.using(CONTROL).filter(
         pk=approval.pk, status=ApprovalStatus.APPROVED, digest=digest, used_at=None, expires_at__gt=Now()
     )

@@ -90,7 +90,7 @@ def _erasure(certificate: Certificate) -> Iterator[Fact]:
     yield Fact(_("Tenant"), certificate["tenant_id"], (_("Identity: %(identity)s") % certificate,))
     yield Fact(_("Certificate"), certificate["certificate"], (_("Issued by %(product)s") % certificate,))
     yield Fact(
-        _("Requested"),
+        _("Erasure requested"),
         _("%(time)s by %(by)s") % {"time": moment(certificate["requested_at"]), "by": certificate["requested_by"]},
     )
     accepted = {
@@ -151,7 +151,7 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
         yield Fact(_("Standard output"), one["file"], (*_streamed_notes(one), _translated(streamed["why"])))
     copies = remains["copies"]
     if copies:
-        yield Fact(_("Copies"), ", ".join(copies["tenants"]), (_translated(copies["why"]),))
+        yield Fact(_("Clones"), ", ".join(copies["tenants"]), (_translated(copies["why"]),))
     tombstone = remains["tombstone"]
     yield Fact(_("Id"), tombstone["tenant_id"], (_translated(tombstone["why"]),))
     yield Fact(_("Control database"), _("old versions of rows"), (_translated(remains["superseded"]["why"]),))

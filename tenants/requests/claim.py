@@ -27,14 +27,14 @@ WAITING = Q(status=RequestStatus.REQUESTED, due_at__lte=Now())
 # Its worker no longer renews the lease.
 LAPSED = Q(status=RequestStatus.RUNNING, lease_until__lt=Now())
 DUE = WAITING | LAPSED
-# How often the page of a running operation can show something new.
+# How often progress is written, in seconds, so that the page of a running operation can show it.
 REPORT_S = 0.5
 
 
 def request_claim(owner: str, request_id: UUID | None = None) -> OperationRequest | None:
-    """Claim this request for `owner`, or else the oldest that is due; None if there is none.
+    """Claim this request for `owner`, or else the oldest one that is due; None if there is none.
 
-    Operations on one tenant follow each other: a request waits while another on its tenant is running.
+    Operations on one tenant run one after another: a request waits while another one on its tenant is running.
     """
     due = OperationRequest.objects.using(CONTROL).filter(DUE)
     busy = OperationRequest.objects.using(CONTROL).filter(status=RequestStatus.RUNNING, lease_until__gte=Now())
@@ -89,7 +89,7 @@ class Progress:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Renew the lease, and write what has been reached, while the block runs."""
+        """Renew the lease and write the progress while the block runs."""
         thread = threading.Thread(target=self._keep, name="operation", daemon=True)
         thread.start()
         try:
@@ -108,7 +108,7 @@ class Progress:
                 self._write()
                 renewed = time.monotonic()
             except (DatabaseError, InterfaceError) as error:
-                # Another worker may take it, and will find the tenant locked by this one.
+                # If another worker takes it, it will find the tenant locked by this one.
                 extra = {"action": "operation.lease", "operation": str(self._claimed.pk), "error": type(error).__name__}
                 logger.warning("lease not renewed", extra=extra)
             finally:
@@ -145,7 +145,7 @@ def request_end(
 
 
 def request_put_back(claimed: OperationRequest, wait: timedelta) -> None:
-    """Let it wait for its turn again, for at least this long."""
+    """Let the request wait again, for at least this long."""
     held(claimed).update(status=RequestStatus.REQUESTED, due_at=Now() + wait, owner="", lease_until=None)
 
 

@@ -12,7 +12,7 @@ class OperationNotAllowed(TenantError):
 
     def __init__(self, who: str) -> None:
         super().__init__(
-            _("%(who)s may not do this.") % {"who": who}, hint=_("An administrator can grant the permission.")
+            _("%(who)s may not do this.") % {"who": who}, hint=_("An administrator can give you a role that allows it.")
         )
 
 
@@ -42,7 +42,7 @@ class OperationInterrupted(TenantError):
 
 
 class OperationUnfinished(TenantError):
-    """The operation has begun and stopped, and recovery could not finish it yet."""
+    """The operation stopped half-way, and recovery could neither finish nor undo it yet."""
 
     code = "operation_unfinished"
 
@@ -51,7 +51,7 @@ class OperationUnfinished(TenantError):
 
 
 class OperationBusy(TenantError):
-    """Another process is still at the operation."""
+    """Another process is still carrying out the operation."""
 
     code = "operation_busy"
 
@@ -60,7 +60,7 @@ class OperationBusy(TenantError):
 
 
 class OperationLost(TenantError):
-    """Its worker was lost again and again."""
+    """Too many workers were lost while they carried it out."""
 
     code = "operation_lost"
 

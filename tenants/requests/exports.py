@@ -1,4 +1,4 @@
-"""Exports that staff requested: their download, and their end."""
+"""Exports that staff requested: download them, and remove those that have expired."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 def export_read(backup: Backup, *, is_allowed: Callable[[], bool]) -> Iterator[bytes]:
     """Record the download, and return the file's content.
 
-    The last part is returned only if the file is what the catalogue says, so no one gets a whole file that is damaged,
-    and each part only as long as `is_allowed` says so. Raises `PlaceError`; the iterator, `UnknownTenant` as well.
+    The last part is yielded only if the digest matches the catalogue's, so a damaged file never arrives whole. Each
+    part is yielded only while `is_allowed` returns True. Raises `PlaceError`; the iterator also raises `UnknownTenant`.
     """
     place = place_at(backup.place)
     expected = str((backup.manifest or {}).get("file", {}).get("sha256", ""))

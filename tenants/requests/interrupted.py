@@ -1,4 +1,4 @@
-"""What an earlier claim of a request left behind: finished, undone, or not begun. Recovery does it (`unfinished`).
+"""Find what an earlier claim of a request left behind, and let recovery finish or undo it (`tenants.unfinished`).
 
 Everything that an operation records has the request's id in the audit log, so nothing is done twice.
 """
@@ -56,10 +56,10 @@ def is_unfinished(request: OperationRequest) -> bool:
 
 
 def recovered(request: OperationRequest, on_step: OnStep) -> Result | None:
-    """Finish or undo what an earlier claim began; return its result, or None if it can be done from the start.
+    """Finish or undo what an earlier claim began; return its result, or None if it has to begin from the start.
 
-    Raises `OperationBusy` if the earlier worker is still at it, `OperationInterrupted` if it was undone and staff have
-    to decide, and `OperationUnfinished` if recovery failed.
+    Raises `OperationBusy` if the earlier worker is still carrying it out, `OperationInterrupted` if it was undone and
+    staff have to decide what to do, and `OperationUnfinished` if recovery failed.
     """
     made = made_by(request)
     match made:

@@ -28,7 +28,7 @@ from tenants.transfer.clone import tenant_clone
 from tenants.transfer.export import tenant_export
 from tenants.types import PHASES, BatchProgress, OnProgress, Progress
 
-# Called with the step that was reached, and how many of how many are done.
+# Called with the step that was reached, how many are done, and how many there are.
 OnStep = Callable[[str, int, int], None]
 Result = dict[str, Any]
 
@@ -131,7 +131,7 @@ def _migrate(request: OperationRequest, on_step: OnStep) -> Result:
 
 
 def _source(request: OperationRequest) -> dict[str, Any]:
-    """Return the backup or the moment that the request names, as the services take them."""
+    """Return the backup or the point in time that the request names, as arguments of the services."""
     given = request.arguments
     if given.get("backup"):
         backup = Backup.objects.using(CONTROL).get(pk=given["backup"], tenant_id=request.tenant_id)
@@ -145,7 +145,7 @@ def _listener(request: OperationRequest, on_step: OnStep) -> OnProgress:
     steps = KINDS[RequestKind(request.kind)].steps
 
     def listen(progress: Progress) -> None:
-        # A restore from a moment has steps that one from a file has not.
+        # A restore to a point in time has steps that a restore from a file does not have.
         done = steps.index(progress.step) if progress.step in steps else 0
         on_step(progress.step, done, len(steps))
 
@@ -183,7 +183,7 @@ KINDS = {
 
 
 def step_name(step: str) -> str:
-    """Return a step in words; an unknown one as it is."""
+    """Return a step in words, or its name if it is unknown."""
     names = {
         "snapshot": _("opening a snapshot"),
         "dump": _("dumping the database"),
@@ -193,7 +193,7 @@ def step_name(step: str) -> str:
         "bundle": _("writing the bundle"),
         "done": _("done"),
         "prepared": _("preparing"),
-        "recover": _("recovering the moment from the base backup"),
+        "recover": _("recovering the point in time from the base backup"),
         "load": _("loading the data"),
         "verify": _("verifying the data"),
         "migrate": _("migrating the schema"),

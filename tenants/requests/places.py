@@ -1,4 +1,4 @@
-"""Where backups and exports go that staff request. Settings name these places; no one types a path in the admin."""
+"""Where the backups and exports that staff request are written. Settings name the places; the admin takes no paths."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ APPROVED = {RequestKind.DELETE: DELETE, RequestKind.EXPORT: EXPORT}
 
 
 def may(user: User | AnonymousUser, kind: RequestKind, tenant_id: str) -> bool:
-    """Return whether the user may have this done to the tenant ("": to the fleet)."""
+    """Return whether the user may request this for the tenant, or for the fleet if `tenant_id` is ""."""
     also = KINDS[kind].also
     return is_permitted(user, KINDS[kind].permission, tenant_id) and (not also or is_permitted(user, also, ""))
 
@@ -77,7 +77,7 @@ def operation_request(
 
 
 def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> OperationRequest:
-    """Let a worker finish or undo an operation that stopped half-way."""
+    """Let a worker finish or undo an operation that stopped half-way. Raises `OperationNotAllowed`."""
     rows = OperationRequest.objects.using(CONTROL)
     found = rows.get(pk=request_id)
     if not may(user, RequestKind(found.kind), found.tenant_id):
@@ -93,7 +93,7 @@ def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> Operatio
 
 
 def require_still_allowed(request: OperationRequest) -> None:
-    """Raise `OperationNotAllowed` if the requester may no longer have this done: a worker asks before it begins."""
+    """Raise `OperationNotAllowed` if the requester may no longer request this. A worker checks before it begins."""
     user = get_user_model().objects.using(CONTROL).filter(pk=request.requester_id or 0).first()
     if user is None or not may(user, RequestKind(request.kind), request.tenant_id):
         raise OperationNotAllowed(request.requested_by)

@@ -13,13 +13,13 @@ from tenants.requests.claim import DUE
 from tenants.task_names import OPERATION_RUN
 
 logger = logging.getLogger(__name__)
-# Requests that a sweep wakes a worker for; the workers take the others when they have finished these.
+# For how many requests a sweep wakes workers; they take the others when they have finished these.
 WOKEN = 20
 
 
 def send_wake_up(request_id: UUID) -> None:
     """Wake a worker. If the broker cannot be reached, log it: the sweep sends the wake-up again."""
-    from kombu.exceptions import OperationalError  # slow to import, as Celery
+    from kombu.exceptions import OperationalError  # slow to import, like Celery
 
     from config.celery import app
 
@@ -31,7 +31,7 @@ def send_wake_up(request_id: UUID) -> None:
 
 
 def operations_sweep() -> int:
-    """Wake workers for requests that wait, or whose worker was lost; return for how many."""
+    """Wake workers for requests that are due or whose worker was lost; return for how many."""
     due = list(_due().values_list("pk", flat=True)[:WOKEN])
     for request_id in due:
         send_wake_up(request_id)

@@ -25,11 +25,11 @@ from tenants.requests.request import require_still_allowed
 
 logger = logging.getLogger(__name__)
 
-# Another process works on the tenant, or on the fleet: the operation waits for its turn, up to an hour.
+# If another process has locked the tenant or the fleet, the operation waits, for up to an hour.
 BUSY = frozenset({"tenant_busy", "fleet_busy", OperationBusy.code})
 BUSY_WAIT = timedelta(seconds=5)
 PATIENCE = timedelta(hours=1)
-# With an operation whose workers keep dying, something is wrong that another try does not cure.
+# If an operation has lost so many workers, another try will not help.
 MAX_LOST_WORKERS = 5
 
 
@@ -62,7 +62,7 @@ def _places() -> threading.BoundedSemaphore:
 
 
 def request_work(claimed: OperationRequest) -> None:
-    """Carry out a claimed request to its end. Its entries name the member of staff, and have the request's id."""
+    """Carry out a claimed request and end it. Its audit entries name the member of staff and the request's id."""
     progress = Progress(claimed)
     with acting_as(claimed.requested_by, operation_id=str(claimed.pk)):
         try:
@@ -79,7 +79,7 @@ def request_work(claimed: OperationRequest) -> None:
 
 
 def _attempt(claimed: OperationRequest, progress: Progress) -> Result:
-    # The first claim has the first token.
+    # The first claim has the fencing token 1; there is nothing to recover.
     if claimed.fence > 1:
         result = recovered(claimed, progress.on_step)
         if result is not None:
@@ -92,8 +92,8 @@ def _attempt(claimed: OperationRequest, progress: Progress) -> Result:
 
 
 def _stopped(claimed: OperationRequest, error: SeoGenError) -> None:
-    """End a request whose operation raised, or let it wait: the records say what was begun."""
-    if error.code in BUSY and timezone.now() - claimed.requested_at < PATIENCE:
+    """End a request whose operation raised an error, or put it back; its records show how far it had come."""
+    if error.code in BUSY and timezone.now() - (claimed.started_at or timezone.now()) < PATIENCE:
         request_put_back(claimed, BUSY_WAIT)
         return
     if isinstance(error, OperationUnfinished) or is_unfinished(claimed):

@@ -1,4 +1,4 @@
-"""Rehearse a restore: do everything except the swap, and time each step."""
+"""Try out a restore: do everything except the swap, and time each step."""
 
 from __future__ import annotations
 

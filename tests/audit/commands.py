@@ -42,7 +42,7 @@ from tests.config.site.sign_in.logging_in import enrol
 from tests.llm.wire import allow_server
 from tests.runs.fake_llm import Answer, FakeLLM
 from tests.support import preloaded
-from tests.support.staff import make_user, run_in_review
+from tests.support.staff import give_role, make_user, run_in_review
 from tests.support.tenant_fixtures import remove_all
 from tests.tenants.support.erased import forget_erasure
 
@@ -57,6 +57,7 @@ READ_ONLY: dict[str, Callable[[World], Arguments]] = {
     "cluster_status": lambda world: [],
     "erasure_list": lambda world: [],
     "erasure_show": lambda world: ["--tenant-id", world.tenant.id],
+    "staff_list": lambda world: [],
     "tenant_list": lambda world: [],
     "tenant_status": lambda world: ["--tenant-id", world.tenant.id],
     # Shows what runs are about; inputs and outputs are shown by `run show`, which is recorded.
@@ -486,6 +487,18 @@ def staff_reset_factor(world: World) -> Arguments:
     username = _account(world, is_superuser=False)
     enrol(User.objects.get(username=username))
     return ["--username", username]
+
+
+@command("user.roles")
+def staff_grant(world: World) -> Arguments:
+    return ["--username", _account(world, is_superuser=False), "--role", "viewer", "--tenant-id", world.tenant.id]
+
+
+@command("user.roles")
+def staff_revoke(world: World) -> Arguments:
+    username = _account(world, is_superuser=False)
+    give_role(User.objects.get(username=username), "viewer")
+    return ["--username", username, "--role", "viewer", "--all-tenants"]
 
 
 @command("login.unlock")

@@ -5,8 +5,8 @@ from django.conf import settings
 
 from llm import catalogue
 from llm.errors import NoActiveModel, UnknownStep
-from llm.models import LLMModel, LLMProvider, ModelClass, StepLLMDefault
-from llm.prices.history import prices_to_come
+from llm.models import LLMModel, LLMPrice, LLMProvider, ModelClass, StepLLMDefault
+from llm.prices.history import today
 from llm.prices.price_list import installed_list, listed
 from llm.prices.refresh import prices_compare
 from llm.selectors import pipeline, resolve_model
@@ -80,7 +80,12 @@ class TestCatalogueSeed:
         empty_catalogue()
         catalogue_seed()
         announced = {
-            str(model): [row.valid_from for row in prices_to_come(model.pk)] for model in LLMModel.objects.all()
+            str(model): list(
+                LLMPrice.objects.filter(model_id=model.pk, valid_from__gt=today())
+                .order_by("valid_from")
+                .values_list("valid_from", flat=True)
+            )
+            for model in LLMModel.objects.all()
         }
         listed_days = {
             str(model): [day for day, _prices in entry.to_come]

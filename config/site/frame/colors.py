@@ -1,4 +1,4 @@
-"""The colour of each tenant's site: tenants created one after the other can be told apart, and text is readable.
+"""The colour of each tenant's site. Tenants created one after another differ clearly, and text stays readable.
 
 A site's palette is one hue in the shades of the theme. Lightness differs by hue, because a yellow of the same lightness
 as a blue has less contrast. The colours are computed with CSS Color 4's matrices for OKLCH.
@@ -10,17 +10,17 @@ import math
 from collections.abc import Callable
 from functools import cache
 
-# Far apart to the eye, and from the control site's blue and the red of what deletes.
+# Easy to tell apart, and far from the control site's blue and from the red of destructive actions.
 HUES = (48, 75, 105, 135, 165, 195, 225, 290, 320, 345)
 CONTROL_HUE = 262
-# Coprime to the number of hues: neighbours in time are three places apart in the circle.
+# Coprime to the number of hues, so every hue is used; consecutive tenants are three places apart in the circle.
 STRIDE = 3
 # WCAG 2.2, 1.4.3, with a little in reserve for rounding.
 CONTRAST = 4.6
 # Behind text in the primary colour: an active menu entry, light and dark.
 LIGHT_GROUND = "#f3f4f6"
 DARK_GROUND = "#1e2939"
-# Chroma of the shades, if the screen has it, and the lightness of those that carry no text.
+# The chroma of the shades, as far as the screen can show it, and the lightness of those without text.
 CHROMA = {
     "50": 0.014,
     "100": 0.033,

@@ -1,6 +1,6 @@
-"""The responses of both sites to what cannot be shown: one page each, in words, with a way back.
+"""The error pages of both sites. Each says what is wrong and links back to the overviews.
 
-None of the pages queries a database or needs the request's user, since either may be what failed.
+They query no database and do not need the request's user, since either may be what failed.
 """
 
 from __future__ import annotations

@@ -31,14 +31,14 @@ QUERY_MAX = 100
 # The first characters of a run's id; fewer would find too many.
 ID_START = re.compile(r"[0-9a-f]{4}[0-9a-f-]{0,32}")
 ID_LENGTH = 32
-# What staff look at on each tenant's site: a list. Single rows exist on one site only.
+# A list, which every tenant's site has: switching tenants keeps it open. A single row exists on one site only.
 LIST_PAGE = re.compile(r"/admin/(?P<app>\w+)/(?P<model>\w+)/")
 
 
 @dataclass(frozen=True)
 class Hit:
     text: str
-    # "" for something that has no page at the moment.
+    # "" for something that has no page now.
     url: str
     detail: str = ""
     icon: str = ""
@@ -84,7 +84,7 @@ def tenants_found(request: HttpRequest, query: str, most: int) -> list[Hit]:
 def _tenant_hit(tenant: Tenant, page: str, may_manage: bool) -> Hit:
     if tenant.status == TenantStatus.ACTIVE:
         return Hit(tenant.name, tenant_url(tenant.pk, page), tenant.pk, "domain")
-    # It has no site at the moment; its page on the control site says why, and can resume it.
+    # It has no site now; its page on the control site says why, and can resume it.
     url = control_url("admin:tenants_tenant_change", tenant.pk) if may_manage else ""
     return Hit(tenant.name, url, f"{tenant.pk} · {TenantStatus(tenant.status).label}", "domain_disabled")
 

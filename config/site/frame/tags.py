@@ -18,9 +18,9 @@ Part = dict[str, Any]
 
 @register.simple_tag(takes_context=True)
 def breadcrumb(context: RequestContext, parts: list[Part]) -> list[Part]:
-    """Return the theme's breadcrumb in the words of the menu, without the app, which the menu does not know.
+    """Return the theme's breadcrumb with the names of the menu, and without the app, which the menu does not show.
 
-    Names of rows stay as they are: an id is not a sentence.
+    Names of rows are not capitalized: an id is not a sentence.
     """
     entries = {item["link"]: item["title"] for group in sidebar(context["request"]) for item in group["items"]}
     models = [part for part in parts[1:] if str(part.get("link", "")) in entries]
@@ -35,7 +35,7 @@ def breadcrumb(context: RequestContext, parts: list[Part]) -> list[Part]:
 
 
 def name_of(row: object) -> str:
-    """Return what people call the row: a run by its keyword, others as they name themselves."""
+    """Return the name that people know a row by: a run's keyword, or the `str` of any other row."""
     if isinstance(row, (OperationRequest, Approval)):
         # They call themselves by what is done.
         return capfirst(str(row))

@@ -32,12 +32,12 @@ from tenants.selectors import batches_unfinished, operations_unfinished
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
-# A failed run that was not retried for so long is history.
+# A run that failed longer ago than this needs no attention any more.
 FAILED_FOR = timedelta(days=7)
-# After this time without a backup, one is overdue: with daily backups, and without them.
+# A backup is overdue after this time: with daily backups, and without them.
 OVERDUE_DAILY = timedelta(hours=26)
 OVERDUE = timedelta(days=7)
-# A worker is seen every few seconds.
+# Workers report every few seconds, so one that is silent for this long is not running.
 WORKER_LATE_S = 60.0
 RETIRES_WITHIN = timedelta(days=90)
 REVIEW = Q(status=RunStatus.PAUSED, pause_cause=PauseCause.REVIEW)

@@ -1,4 +1,4 @@
-"""The first page of the control site: everything that needs attention, and not one tenant's database is asked."""
+"""The first page of the control site: everything that needs attention. Reads no tenant's database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tenants.access.visible import tenants_visible
 
 
 def control_home(request: HttpRequest) -> dict[str, Any]:
-    """Return the context of the page: only the parts that the person may see, for the tenants they may see."""
+    """Return the context of the page: the parts that the person may see, about tenants that they may see."""
     may, visible = request.user.has_perm, tenants_visible(request.user)
     home: dict[str, Any] = {"title": _("Overview")}
     sections: list[Section] = []
@@ -41,6 +41,6 @@ def control_home(request: HttpRequest) -> dict[str, Any]:
         sections.append(schema_section(totals))
     if may("llm.view_llmmodel"):
         sections.append(models_section())
-    # What needs something done comes first.
+    # Sections that need action come first.
     home["sections"] = sorted(sections, key=lambda section: not section.rows)
     return home

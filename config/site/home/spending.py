@@ -1,4 +1,4 @@
-"""What all visible tenants' calls cost lately, against their budgets, from the control database alone."""
+"""What the calls of all visible tenants cost lately, compared with their budgets. Reads only the control database."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Day:
 
 @dataclass(frozen=True)
 class Spending:
-    """US dollars. Days and months are UTC's, as in budgets."""
+    """Amounts in US dollars. Days and months are in UTC, as for budgets."""
 
     today: Decimal
     month: Decimal
-    # Each of the last days, oldest first, with those without a call.
+    # One entry for each of the last days, oldest first, days without calls included.
     days: list[Day]
     # The sum of the tenants' monthly budgets; None if no tenant has one.
     budget: Decimal | None
@@ -70,7 +70,7 @@ def budget_of(totals: list[dict[str, Any]]) -> Decimal | None:
 
 
 def budgets_section(visible: QuerySet[Tenant]) -> Section:
-    """Return the tenants that used most of this month's budget, the shortest first."""
+    """Return the tenants that have used most of this month's budget, those with the least left first."""
     month = datetime.now(UTC).date().replace(day=1)
     costs = DailyCost.objects.using(CONTROL).filter(tenant=OuterRef("pk"), day__gte=month).order_by()
     used = costs.values("tenant").annotate(usd=_used()).values("usd")
@@ -103,5 +103,5 @@ def _budget_row(*, id: str, name: str, used: Decimal, monthly_budget_usd: Decima
 
 
 def _used() -> Coalesce:
-    """Return the sum of what calls cost and of what they may have cost beyond that, as budgets count."""
+    """Return what calls cost plus what they may have cost beyond that, as budgets count it."""
     return Coalesce(Sum(Coalesce("cost_usd", Value(ZERO)) + Coalesce("possible_usd", Value(ZERO))), Value(ZERO))

@@ -25,7 +25,7 @@ NEWEST = 8
 
 
 def tenant_home(request: HttpRequest) -> dict[str, Any]:
-    """Return the context of the page; without the right to see runs, its title alone."""
+    """Return the context of the page; only its title if the person may not see runs."""
     home: dict[str, Any] = {"title": _("Overview")}
     if request.user.has_perm("runs.view_run"):
         home |= _runs()

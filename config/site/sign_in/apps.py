@@ -8,5 +8,5 @@ class SignInConfig(AppConfig):
     verbose_name = _("Sign-in")
 
     def ready(self) -> None:
-        # Each registers what it defines: system checks and receivers.
+        # Importing them registers the system checks and the signal receivers.
         from config.site.sign_in import checks, signals  # noqa: F401

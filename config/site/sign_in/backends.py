@@ -20,7 +20,7 @@ ATTEMPT = "sign_in_attempt"
 class ThrottleBackend:
     """Refuses logins that are locked (`config.site.sign_in.throttle`), and passwords if PASSWORD_LOGIN is off.
 
-    It accepts no one. It has no `get_user` and no permissions, so sessions never name it.
+    It never authenticates anyone and gives no permissions. It has no `get_user`, so no session refers to it.
     """
 
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:
@@ -39,7 +39,7 @@ def attempt_of(request: HttpRequest | None) -> Attempt | None:
 
 
 def may_use_password(username: str) -> bool:
-    """Return whether this name may use a password: every name if PASSWORD_LOGIN is on, or a superuser with a permit."""
+    """Return whether this name may use a password: any name if PASSWORD_LOGIN is on, else a superuser with a permit."""
     return bool(settings.PASSWORD_LOGIN) or _permits().filter(user__username=username, user__is_superuser=True).exists()
 
 

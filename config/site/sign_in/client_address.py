@@ -8,7 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 Address = IPv4Address | IPv6Address
-# A household or a company has a whole network of this size, so one of its addresses means nothing.
+# A household or a company has a whole network of this size and can use any of its addresses.
 IPV6_PREFIX = 64
 
 
@@ -21,7 +21,7 @@ def client_address(request: HttpRequest) -> str:
     for hop in hops:
         address = _parsed(hop)
         if address is None:
-            # This comes from the client itself, directly or not.
+            # Not an address: a Unix socket, or something that the client made up.
             break
         nearest = str(address)
         if not _is_trusted(address):
@@ -30,7 +30,7 @@ def client_address(request: HttpRequest) -> str:
 
 
 def throttled_address(request: HttpRequest) -> str:
-    """Return the address under which failed logins are counted: of IPv6, the network."""
+    """Return the address under which failed logins are counted: for IPv6, its network."""
     address = client_address(request)
     parsed = _parsed(address)
     if isinstance(parsed, IPv6Address):

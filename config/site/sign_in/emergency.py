@@ -1,4 +1,4 @@
-"""What operators do by command when the usual way to sign in is closed."""
+"""What operators can do by command if people cannot sign in as usual."""
 
 from __future__ import annotations
 

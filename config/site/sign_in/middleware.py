@@ -1,4 +1,4 @@
-"""Refuse a session that was ended, that is too old, or that lacks the second factor: on both sites, before any view."""
+"""Refuse a session that was ended, is too old or lacks the second factor, before any view of either site."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENDED = "sign_in_ended"
 
 
 class SessionMiddleware:
-    """Serve a request as its user only while the session is open; otherwise as a visitor, who has to log in."""
+    """Serve a request as its user only while the session is open, otherwise as a visitor, who has to log in."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

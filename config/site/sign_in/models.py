@@ -13,7 +13,7 @@ from tenants.credentials import EncryptedTextField
 
 
 class StaffSession(models.Model):
-    """A login of one person in one browser. The browser's own session holds this row's id, and ends with the row."""
+    """A login of one person in one browser. Django's session holds this row's id, and ends when the row ends."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="staff_sessions")
@@ -41,7 +41,7 @@ class StaffSession(models.Model):
 class FailedLogins(models.Model):
     """Recent failed logins from an address: with one name, or with any name if `name_digest` is empty."""
 
-    # A keyed digest of the typed name, because people type passwords into the wrong field.
+    # A keyed digest of the typed name, because people sometimes type their password into the wrong field.
     name_digest = models.CharField(max_length=64, blank=True)
     address = models.CharField(max_length=45)
     failures = models.PositiveIntegerField(default=0)
@@ -73,7 +73,7 @@ class SecondFactor(models.Model):
 
 
 class RecoveryCode(models.Model):
-    """A code that replaces the authenticator app once. 80 random bits need no slow or salted digest."""
+    """A code that replaces the authenticator app once. With 80 random bits, it needs no slow or salted digest."""
 
     factor = models.ForeignKey(SecondFactor, on_delete=models.CASCADE, related_name="recovery_codes")
     digest = models.CharField(max_length=64)

@@ -18,16 +18,16 @@ from config.site.sign_in.signals import METHOD, VERIFIED
 
 KEY = "sign_in_pending"
 SECRET = "sign_in_secret"
-# How long a person may take to find their phone.
+# How many seconds a person has to find their phone.
 LASTS_S = 600
 
 
 @dataclass(frozen=True)
 class Pending:
-    """Someone whose password, or whose OpenID provider, was accepted."""
+    """Someone whose password or OpenID login was accepted, but not yet the second factor."""
 
     user_id: int
-    # Changes with the password, so that a changed one ends this too.
+    # Changes with the password, so that a new password ends this too.
     password_hash: str
     method: str
     begun_at: float
@@ -45,7 +45,7 @@ def sign_in_proceed(request: HttpRequest, user: User, *, method: str, next_url: 
     has_factor = factor_of(user) is not None
     if not has_factor and settings.SECOND_FACTOR != "required":
         return sign_in_complete(request, user, method=method, next_url=next_url, is_verified=False)
-    # A new key, so that no one who knew the old one can finish this login.
+    # With a new session key, no one who knew the old one can finish this login.
     request.session.flush()
     pending = Pending(user.pk, user.get_session_auth_hash(), method, time.time(), next_url)
     request.session[KEY] = asdict(pending)

@@ -1,4 +1,4 @@
-"""Return a browser to the login page with one sentence."""
+"""Send a browser back to the login page with one sentence."""
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse

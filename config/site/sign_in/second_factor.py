@@ -26,7 +26,7 @@ from config.site.sign_in.sessions import EndReason, sessions_end_of
 ISSUER = "seo-gen"
 STEP_S = 30
 DIGITS = 6
-# How many steps a phone's clock may be early or late.
+# By how many time steps a phone's clock may be fast or slow.
 DRIFT = 1
 SECRET_BYTES = 20
 RECOVERY_CODES = 10
@@ -41,7 +41,7 @@ class CodeRefused(SeoGenError):
 
 @dataclass(frozen=True)
 class Enrolled:
-    """A new second factor; this is the only time that its recovery codes are known."""
+    """A new second factor. Its recovery codes are never known again."""
 
     factor: SecondFactor
     recovery_codes: list[str]
@@ -55,17 +55,17 @@ def factor_of(user: User) -> SecondFactor | None:
 
 
 def new_secret() -> str:
-    """Return a random secret, as authenticator apps take it."""
+    """Return a random secret in the form that authenticator apps expect."""
     return base64.b32encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 def provisioning_uri(*, secret: str, username: str) -> str:
-    """Return what the QR code says."""
+    """Return the URI that the QR code holds."""
     return _totp(secret).get_provisioning_uri(username, ISSUER)
 
 
 def factor_enrol(*, user: User, secret: str, code: str) -> Enrolled:
-    """Give a user a second factor, proven by a code of it; end the user's other sessions, which never used it.
+    """Give a user a second factor, proven by one of its codes; end the user's other sessions, which never used it.
 
     Raises `CodeRefused` if the code is wrong, or if the user has a second factor already.
     """
@@ -90,7 +90,7 @@ def factor_verify(*, user: User, code: str) -> None:
 
     Raises `CodeRefused`; after LOGIN_FAILURES_MAX wrong codes, all are refused for LOGIN_LOCK_S.
     """
-    # The transaction commits what a refusal counts, so the error is raised outside.
+    # The transaction must commit the count of a refusal, so the error is raised outside.
     with transaction.atomic(using="default"):
         refusal = _verify(user, code)
     if refusal is not None:
@@ -98,7 +98,7 @@ def factor_verify(*, user: User, code: str) -> None:
 
 
 def factor_disable(*, user: User, code: str) -> None:
-    """Remove the user's own second factor, proven by a code of it. The caller has checked the password.
+    """Remove the user's own second factor, proven by one of its codes. The caller has checked the password.
 
     If SECOND_FACTOR is required, the user's sessions end, and the next login asks for a new one.
     """
@@ -120,7 +120,7 @@ def factor_reset(*, user: User) -> bool:
 
 
 def recovery_codes_replace(*, user: User, code: str) -> list[str]:
-    """Return new recovery codes, proven by a code; the old ones are void."""
+    """Replace the recovery codes, proven by a code; return the new ones. The old ones no longer work."""
     factor_verify(user=user, code=code)
     with transaction.atomic(using="default"):
         factor = SecondFactor.objects.using("default").select_for_update().get(user=user)
@@ -168,7 +168,7 @@ def _count_failure(factor: SecondFactor, now: datetime) -> None:
 
 
 def _matching_step(secret: str, code: str, *, after: int) -> int | None:
-    """Return the time step that `code` belongs to, if its code was not accepted before; otherwise None."""
+    """Return the time step of `code`; None if it is wrong, or if it or a later code was accepted before."""
     typed = "".join(code.split())
     if not (typed.isascii() and typed.isdigit() and len(typed) == DIGITS):
         return None

@@ -22,9 +22,9 @@ from config.site.sign_in.models import StaffSession
 
 # The key in the browser's session that holds the id of its row.
 SESSION_ID = "sign_in_session"
-# How exactly "last seen" is kept: a page that polls must not write with every request.
+# How exact "last seen" is: a page that polls must not cause a write with every request.
 SEEN_EVERY = timedelta(seconds=60)
-# How long ended sessions are kept, for questions about them.
+# How long ended sessions are kept, to answer questions about them.
 KEPT = timedelta(days=30)
 
 _current: ContextVar[UUID | None] = ContextVar("sign_in_session", default=None)
@@ -40,7 +40,6 @@ class EndReason(StrEnum):
     SECOND_FACTOR = "second_factor"
     IDLE = "idle"
     AGE = "age"
-    REPLACED = "replaced"
     UNKNOWN = "unknown"
 
 
@@ -161,7 +160,7 @@ def _expired(row: StaffSession) -> EndReason | None:
 
 
 def _forget_old(user: User) -> None:
-    """Delete the user's rows that are kept no longer, and those of browsers that never came back."""
+    """Delete the user's rows that have expired, including those of browsers that never came back."""
     now = timezone.now()
     mine = StaffSession.objects.using("default").filter(user=user)
     mine.filter(opened_at__lt=now - KEPT - timedelta(seconds=settings.SESSION_COOKIE_AGE)).delete()

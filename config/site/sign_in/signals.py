@@ -1,4 +1,4 @@
-"""Open and end sessions, and record failed logins, whatever code logs someone in, out, or changes an account."""
+"""Open and end sessions and record failed logins, whatever code logs someone in or out or changes an account."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def end_session(request: HttpRequest, user: User | None, **kwargs: Any) -> None:
 @receiver(user_login_failed)
 def record_failure(credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any) -> None:
     attempt = attempt_of(request)
-    # While a lock lasts, attempts are not recorded: anyone could fill the log.
+    # During a lock, attempts are not recorded: anyone could fill the log.
     if attempt is None or attempt.locked_until:
         return
     found = User.objects.using("default").filter(username=attempt.username).values_list("pk", flat=True).first()

@@ -1,7 +1,7 @@
 """Count failed logins by name and address, and by address alone, and lock both for a while.
 
-The counts are in the control database, so that they survive a restart of Valkey. A name is never locked for every
-address: otherwise anyone could lock out a person whose name they know.
+The counts are in the control database, so that they survive a restart of Valkey. No lock on a name
+holds for every address: otherwise anyone could lock out a person whose name they know.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Attempt:
 
     username: str
     address: str
-    # How many failed, this one included: with the name from the address, and from the address.
+    # The failures so far, this one included: with this name from this address, and with any name from it.
     failures: int = 0
     address_failures: int = 0
     # Set if the attempt is refused; then it was not counted.
@@ -35,7 +35,7 @@ class Attempt:
 
     @property
     def minutes_locked(self) -> int:
-        """The minutes until the next attempt, rounded up."""
+        """Return the minutes until the next attempt, rounded up."""
         left = (self.locked_until - timezone.now()).total_seconds() if self.locked_until else 0
         return max(1, -int(-left // 60))
 
@@ -47,7 +47,7 @@ def attempt_begin(*, username: str, address: str) -> Attempt:
     """
     now = timezone.now()
     with transaction.atomic(using="default"):
-        # In this order everywhere, so that two attempts cannot wait for each other.
+        # Always locked in this order, so that two attempts cannot deadlock.
         by_address, by_name = _locked_row(ANY_NAME, address, now), _locked_row(name_digest(username), address, now)
         locks = [row.locked_until for row in (by_address, by_name) if row.locked_until]
         if locks:
@@ -76,7 +76,7 @@ def attempt_failed(attempt: Attempt, *, user_id: int | None) -> None:
 
 
 def attempt_succeeded(attempt: Attempt) -> None:
-    """Forget the failed logins with this name from this address, and take back this attempt from the address."""
+    """Forget the failed logins with this name from this address, and no longer count this attempt for the address."""
     with transaction.atomic(using="default"):
         row = _locked_row(ANY_NAME, attempt.address, timezone.now())
         row.failures = max(0, row.failures - 1)
@@ -88,7 +88,7 @@ def attempt_succeeded(attempt: Attempt) -> None:
 
 
 def logins_unlock(*, username: str | None = None, address: str | None = None) -> int:
-    """Forget the failed logins with a name, from an address, or all; return the number of locks that this opens."""
+    """Forget the failed logins with a name, from an address, or all; return how many locks this ends."""
     rows = FailedLogins.objects.using("default").all()
     if username is not None:
         rows = rows.filter(name_digest=name_digest(username))
@@ -135,7 +135,7 @@ def _count(row: FailedLogins, limit: int, now: datetime) -> None:
 
 
 def _forget_old(now: datetime) -> None:
-    """Delete rows that no longer count, which nothing else would do for names and addresses that never return."""
+    """Delete rows that no longer count. Nothing else deletes those of names and addresses that never come back."""
     old = FailedLogins.objects.using("default").filter(since__lt=now - 3 * _span())
     unused = old.select_for_update(skip_locked=True).values_list("pk", flat=True)
     FailedLogins.objects.using("default").filter(pk__in=list(unused)).delete()

@@ -14,7 +14,16 @@ from prompts.management.commands._given import money
 
 
 def print_versions(prompts: Sequence[Any]) -> None:
-    columns = [_("step"), _("version"), _("state"), _("author"), _("created"), _("uses"), _("failed"), _("mean cost")]
+    columns = [
+        _("step"),
+        _("version"),
+        _("state"),
+        _("author"),
+        _("created"),
+        _("times used"),
+        _("failed"),
+        _("mean cost"),
+    ]
     print_table([*columns, _("note")], [_row(prompt) for prompt in prompts])
 
 

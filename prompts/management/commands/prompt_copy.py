@@ -83,7 +83,7 @@ class Command(PromptCommand):
                 (one["tenant_id"], one["step"], _version(one["before"]), _version(one["after"]))
                 for one in document["differences"]
             ]
-            print_table([_("tenant"), _("step"), _("before"), _("now")], rows)
+            print_table([_("tenant"), _("step"), _("version before"), _("version now")], rows)
         done = ngettext(
             "%(pending_count)d of %(tenant_count)d tenant was changed (batch %(batch_id)s).",
             "%(pending_count)d of %(tenant_count)d tenants were changed (batch %(batch_id)s).",

@@ -12,7 +12,7 @@ from audit.control.models import ControlAuditLog
 from audit.log.actor import acting_as
 from llm.errors import InvalidPrice
 from llm.models import LLMModel, LLMPrice, PriceSource
-from llm.prices.history import price_add, price_in_force, prices_begin, prices_in_force, prices_to_come, today
+from llm.prices.history import price_add, price_in_force, prices_begin, prices_in_force, today
 from llm.selectors import find_model
 from llm.types import ModelPrices
 
@@ -48,7 +48,6 @@ class TestWhatHolds:
         add(model, "4", today() + 2 * DAY)
         add(model, "3", today() + DAY)
         assert prices_in_force(model.pk) == prices_of("2")
-        assert [row.prices["input"] for row in prices_to_come(model.pk)] == ["3", "4"]
         found = find_model("openai", "ours")
         assert found is not None and found.prices == prices_of("2")
 

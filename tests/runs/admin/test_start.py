@@ -161,3 +161,17 @@ def test_who_may_only_look_starts_nothing(filled: Filled, staff: User) -> None:
         assert client.get(page(filled.tenant, rest)).status_code == 403
         assert client.post(page(filled.tenant, rest), {**FIELDS, "text": "tea"}).status_code == 403
     assert client.get(page(filled.tenant, f"{filled.run.pk}/start_again/")).status_code == 403
+
+
+@pytest.mark.parametrize("rows", ["[" * 100_000, '[[Infinity, {"keyword": "tea"}]]', "[[1]]", "{}"])
+def test_a_forged_list_of_rows_starts_nothing(rows: str, browser: Client, tenant: Tenant) -> None:
+    answer = browser.post(page(tenant, "series/"), {"nonce": uuid4(), "rows": rows}, follow=True)
+    assert answer.status_code == 200 and "The list is no longer readable." in unescape(answer.content.decode())
+    assert configs(tenant) == []
+
+
+def test_items_that_are_nested_too_deeply_are_refused(browser: Client, declaring: Tenant) -> None:
+    form = {**fields_of(browser.get(page(declaring)).content.decode()), **FIELDS, "input-brand": "b"}
+    answer = browser.post(page(declaring), {**form, "input-headings": "[" * 100_000})
+    assert answer.status_code == 200 and "Enter one item a line, or a JSON list." in unescape(answer.content.decode())
+    assert configs(declaring) == []

@@ -9,13 +9,14 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -41,7 +42,8 @@ class Browser:
     def __init__(self, driver: Chrome, server: str) -> None:
         self.driver = driver
         self.server = server
-        self._wait = WebDriverWait(driver, WAIT_S, poll_frequency=0.05)
+        # A page that follows something replaces parts of itself while they are looked at.
+        self._wait = WebDriverWait(driver, WAIT_S, 0.05, [StaleElementReferenceException])
 
     def open(self, path: str) -> str:
         """Visit a page and return its HTML."""
@@ -69,9 +71,6 @@ class Browser:
             field.clear()
             field.send_keys(text)
 
-    def fill_focused(self, text: str) -> None:
-        self.driver.switch_to.active_element.send_keys(text)
-
     def click(self, css: str) -> None:
         self.find(css).click()
 
@@ -91,6 +90,9 @@ class Browser:
             return element if places[-2:-1] == places[-1:] else False
 
         return self._wait.until(stands)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        self._wait.until(lambda _driver: condition())
 
     def wait_for_text(self, text: str) -> None:
         self._wait.until(expect.text_to_be_present_in_element((By.TAG_NAME, "body"), text))

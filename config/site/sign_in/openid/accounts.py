@@ -23,8 +23,8 @@ SUBJECT_MAX = 255
 def account_of(claims: dict[str, Any]) -> User:
     """Return the account that the provider's account is linked to; link it first if it names exactly one.
 
-    A superuser is never found by a name or an address: they link their account themselves. A new account is created if
-    OIDC_NEW_USERS says so, without any rights. Raises `OpenIDRefused`.
+    A superuser is never found by a name or an address; they link their account themselves. If OIDC_NEW_USERS allows
+    it, a new account is created, without any rights. Raises `OpenIDRefused`.
     """
     issuer, subject = str(claims["iss"]), str(claims["sub"])
     if len(subject) > SUBJECT_MAX:
@@ -46,7 +46,7 @@ def identity_link(*, user: User, issuer: str, subject: str) -> None:
             Q(issuer=issuer, subject=subject) | Q(issuer=issuer, user=user)
         )
         if taken.exists():
-            # For example an address that was given to another person, whose subject differs.
+            # For example, the address now belongs to another person, whose subject differs.
             raise _refused("linked otherwise")
         LinkedIdentity.objects.using("default").create(
             user=user, issuer=issuer, subject=subject, linked_at=timezone.now()
@@ -112,7 +112,7 @@ def _created(name: str, claims: dict[str, Any]) -> User:
 
 
 def _refused(reason: str) -> OpenIDRefused:
-    """Return one sentence for all: the page must not say which accounts exist."""
+    """Return the same sentence for every reason: the page must not reveal which accounts exist."""
     return OpenIDRefused(
         _("Your account at %(provider)s has no access here.") % {"provider": settings.OIDC_NAME},
         hint=_("Ask an administrator."),

@@ -1,4 +1,4 @@
-"""The two halves of a sign-in through the provider: the way there, and the way back."""
+"""The two halves of a sign-in through the provider: to the provider, and back."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from config.site.sign_in.openid.tokens import claims_of
 
 # The key in the browser's session: {state: begun login}.
 KEY = "sign_in_openid"
-# How many logins a browser may have begun, in several tabs, and how long they are valid.
+# How many logins a browser may begin at a time, in several tabs, and for how many seconds they are valid.
 BEGUN_MAX = 5
 LASTS_S = 600
 
 
 @dataclass(frozen=True)
 class Begun:
-    """What this browser must bring back."""
+    """What the provider's redirect must match in this browser."""
 
     nonce: str
     verifier: str
@@ -69,7 +69,7 @@ def returned_claims(request: HttpRequest, *, redirect_uri: str) -> tuple[Begun, 
     begun = _take(request)
     found = provider()
     if request.GET.get("iss", found.issuer) != found.issuer:
-        # RFC 9207: the answer of another provider.
+        # RFC 9207: this is the response of another provider.
         raise OpenIDRefused(_not_begun(), reason="issuer")
     code = request.GET.get("code", "")
     if not code:

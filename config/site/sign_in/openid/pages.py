@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.crypto import constant_time_compare, salted_hmac
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 
@@ -25,13 +26,17 @@ from config.site.sign_in.refusals import refuse
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
 
+LINK_SALT = "config.site.sign_in.openid.link"
+
 
 def start_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Send the browser to the provider: to log in, or with `?link` to link the account that is logged in."""
+    """Send the browser to the provider: to log in, or with `?link=…` to link the account that is logged in."""
     _require_configured()
     is_link = "link" in request.GET
     if is_link and not site.has_permission(request):
         return HttpResponseRedirect(reverse("admin:login"))
+    if is_link and not constant_time_compare(request.GET["link"], link_token(request)):
+        return HttpResponseRedirect(reverse("admin:account"))
     try:
         url = authorization_url(
             request,
@@ -42,6 +47,14 @@ def start_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
     except OpenIDRefused as error:
         return refuse(request, error)
     return HttpResponseRedirect(url)
+
+
+def link_token(request: HttpRequest) -> str:
+    """Return what the link on one's own page carries, so that no other site can have an account linked.
+
+    It is a link, not a form: browsers apply the CSP's form-action to redirects too, and the provider is another site.
+    """
+    return salted_hmac(LINK_SALT, request.session.session_key or "", algorithm="sha256").hexdigest()
 
 
 def callback_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
@@ -70,7 +83,7 @@ def _link(request: HttpRequest, user_id: int, *, issuer: str, subject: str) -> H
 
 
 def _record_refusal(error: OpenIDRefused) -> None:
-    # Answers that were not asked for are not recorded: anyone could fill the log with them.
+    # Redirects that no one asked for are not recorded: anyone could fill the log with them.
     if error.reason in ("state", "too late", "provider"):
         return
     with transaction.atomic(using="default"), acting_as("openid"):

@@ -17,14 +17,14 @@ from config.site.sign_in.openid.errors import OpenIDRefused
 logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 10.0
-# No provider's answer is nearly as long.
+# In bytes; no provider's response comes close to it.
 SIZE_MAX = 1024 * 1024
 OK = 200
 
 
 @dataclass(frozen=True)
 class Provider:
-    """Where the provider answers."""
+    """The provider's addresses."""
 
     issuer: str
     authorization_endpoint: str
@@ -39,7 +39,7 @@ def is_configured() -> bool:
 
 
 def provider() -> Provider:
-    """Return the provider of the settings, with addresses from its discovery document unless they are set.
+    """Return the provider in the settings. Addresses that are not set come from its discovery document.
 
     Raises `OpenIDRefused` if it cannot be reached, or if the document is not about this issuer.
     """
@@ -96,7 +96,7 @@ def id_token_of(provider: Provider, *, code: str, verifier: str, redirect_uri: s
 
 
 def keys_of(provider: Provider) -> list[dict[str, Any]]:
-    """Return the provider's public keys, fetched anew: keys are replaced, and logins are rare."""
+    """Fetch the provider's public keys. They are not cached, because keys are replaced and logins are rare."""
     keys = _fetch("GET", provider.jwks_uri).get("keys")
     return [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
 

@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from config.site.sign_in.openid.errors import OpenIDRefused
 from config.site.sign_in.openid.provider import Provider, keys_of
 
-# Signatures with the provider's private key alone: no "none", and no HMAC, whose key would be public or the secret.
+# Only signatures made with the provider's private key: neither "none" nor HMAC, whose key the client also knows.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-# How far the clocks of provider and server may differ.
+# How far the clocks of the provider and this server may differ.
 LEEWAY_S = 60
 
 
@@ -57,7 +57,7 @@ def _key(token: str, provider: Provider) -> jwt.PyJWK:
 
 
 def _require_party(claims: dict[str, Any]) -> None:
-    """Refuse a token for several clients, or made for another one."""
+    """Refuse a token that is for several clients, or was issued to another one."""
     audience = claims["aud"]
     if isinstance(audience, list) and len(audience) > 1 and claims.get("azp") != settings.OIDC_CLIENT_ID:
         raise _invalid("audience")

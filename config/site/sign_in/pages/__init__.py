@@ -1,1 +1,1 @@
-"""The pages of signing in, in the look of the control site."""
+"""The pages for signing in, which look like the control site."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -23,10 +24,12 @@ from django.utils.translation import gettext as _
 
 from audit.log.entries import record
 from config.site.admin_base import as_badge, as_link
+from config.site.sign_in.client_address import throttled_address
 from config.site.sign_in.models import LinkedIdentity, SecondFactor, StaffSession
+from config.site.sign_in.openid.pages import link_token
 from config.site.sign_in.openid.provider import is_configured
 from config.site.sign_in.pages.browser_names import browser_name
-from config.site.sign_in.pages.forms import AnyCodeForm, PasswordAndCodeForm
+from config.site.sign_in.pages.forms import AnyCodeForm, PasswordAndCodeForm, locked
 from config.site.sign_in.pages.login import recovery_codes_page
 from config.site.sign_in.second_factor import (
     CodeRefused,
@@ -36,7 +39,7 @@ from config.site.sign_in.second_factor import (
     recovery_codes_replace,
 )
 from config.site.sign_in.sessions import EndReason, session_id, sessions_end, sessions_of
-from config.site.sign_in.throttle import logins_unlock
+from config.site.sign_in.throttle import attempt_begin, attempt_failed, attempt_succeeded, logins_unlock
 from config.site.staff_rights import may_manage_user
 
 if TYPE_CHECKING:
@@ -103,6 +106,38 @@ def new_codes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
         submit=_("Show new codes"),
         explanation=_("The old recovery codes stop working."),
     )
+
+
+def own_password_page(request: HttpRequest, change: Callable[[], Any]) -> Any:
+    """Run Django's page, and count wrong old passwords as failed logins: an open screen is no place to guess."""
+    if request.method != "POST":
+        return change()
+    user = _own_account(request)
+    attempt = attempt_begin(username=user.get_username(), address=throttled_address(request))
+    if attempt.locked_until:
+        messages.error(request, locked(attempt).messages[0])
+        return HttpResponseRedirect(request.path)
+    # Django's page opens no transaction; the change and its audit entry must share one.
+    with transaction.atomic(using="default"):
+        response = change()
+        if "old_password" in _errors_of(response):
+            attempt_failed(attempt, user_id=user.pk)
+        else:
+            attempt_succeeded(attempt)
+        if isinstance(response, HttpResponseRedirect):
+            record(
+                using="default",
+                action="user.change",
+                resource_type="user",
+                resource_id=str(user.pk),
+                details={"fields": ["password"]},
+            )
+    return response
+
+
+def _errors_of(response: HttpResponse) -> Any:
+    context = getattr(response, "context_data", None) or {}
+    return context["form"].errors if "form" in context else {}
 
 
 def sign_ins_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
@@ -194,6 +229,7 @@ def _page(site: AdminSite, request: HttpRequest, user: User, *, title: str, is_o
         "codes_left": recovery_codes_left(factor) if factor else 0,
         "second_factor": settings.SECOND_FACTOR,
         "openid_name": settings.OIDC_NAME if is_configured() else "",
+        "link_token": link_token(request),
         "identities": LinkedIdentity.objects.using("default").filter(user=user).order_by("linked_at"),
     }
     return TemplateResponse(request, "admin/sign_in/account.html", context)

@@ -1,10 +1,10 @@
-"""The browser and the system in a User-Agent header, in words that a person recognises."""
+"""Name the browser and the system of a User-Agent header in words that people know."""
 
 from __future__ import annotations
 
 from django.utils.translation import gettext as _
 
-# The first that matches: most browsers also name those that they imitate.
+# The first match counts, since most browsers also name those that they imitate.
 BROWSERS = (
     ("Edg", "Edge"),
     ("OPR/", "Opera"),

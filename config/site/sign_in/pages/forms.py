@@ -1,4 +1,4 @@
-"""The forms of signing in."""
+"""The forms for signing in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ else:
 
 
 class LoginForm(AuthenticationForm):
-    """Name and password; says so if logins are locked or passwords are not accepted."""
+    """Name and password. Its errors say if logins are locked or passwords are not accepted."""
 
     def clean(self) -> dict[str, Any]:
         try:

@@ -1,4 +1,4 @@
-"""The pages before the login: password, second factor, and setting up one if it is required."""
+"""The pages before the login: password, second factor, and setting one up if it is required."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 
 class _LoginView(LoginView):
-    """Django's, but the second factor comes before the session."""
+    """Django's view, except that the second factor is asked for before there is a session."""
 
     def form_valid(self, form: Any) -> HttpResponse:
         return sign_in_proceed(self.request, form.get_user(), method="password", next_url=self.get_success_url())
 
 
 def login_page(site: AdminSite, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-    """Ask for name and password, or show the way to the OpenID provider, or both."""
+    """Ask for name and password, or link to the OpenID provider, or both."""
     next_url = request.POST.get(REDIRECT_FIELD_NAME, request.GET.get(REDIRECT_FIELD_NAME, ""))
     context = {
         **site.each_context(request),
@@ -126,7 +126,7 @@ def enrol_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def recovery_codes_page(site: AdminSite, request: HttpRequest, codes: list[str], *, next_url: str) -> TemplateResponse:
-    """Show recovery codes, this once."""
+    """Show recovery codes, only this once."""
     context = {**_context(site, request, _("Recovery codes")), "codes": codes, "next_url": next_url}
     return TemplateResponse(request, "admin/sign_in/recovery_codes.html", context)
 
@@ -167,7 +167,7 @@ def _qr_code(text: str) -> SafeString:
 
 
 def _notice(request: HttpRequest) -> str:
-    """Return why this browser has to log in again; "" if it is not again."""
+    """Return why this browser has to log in again; "" if its session has not ended."""
     if request.method != "GET" or ENDED not in request.session:
         return ""
     sentences = {

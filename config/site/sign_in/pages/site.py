@@ -1,4 +1,4 @@
-"""The pages of signing in, as part of the control site."""
+"""The pages for signing in, as part of the control site."""
 
 from __future__ import annotations
 

@@ -224,8 +224,7 @@ def test_a_colleague_inside_ones_own_tenants_is_managed(client: Client, office: 
     assert entry.user_id == f"staff:{office.manager.username}"
     assert entry.details == {
         "name": colleague.username,
-        "from": [f"viewer tenant {office.ours.pk}"],
-        "to": given,
+        "changes": {"roles": [[f"viewer tenant {office.ours.pk}"], given]},
     }
     assert client.post(page(colleague, "password"), NEW_PASSWORD).status_code == 302
     assert client.post(page(colleague, "delete"), {"post": "yes"}).status_code == 302

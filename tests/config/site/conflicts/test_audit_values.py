@@ -56,6 +56,9 @@ def test_every_field_of_a_form_is_shown_or_hidden(superuser: User, tenant: Tenan
         ({"monthly_budget_usd": {"from": "5", "to": None}}, "monthly_budget_usd of 7 was removed; it was 5."),
         ({"from": {"provider": "a"}, "to": {"provider": "b"}}, "provider of 7 changed from a to b."),
         ({"model": "a/b", "old": {"input": "1"}, "new": {"input": "2"}}, "input price of a/b changed from 1 to 2."),
+        ({"name": "ann", "changes": {"roles": [["viewer all"], []]}}, "roles of ann was removed; it was viewer all."),
+        # As role changes were written at first.
+        ({"name": "ann", "from": [], "to": ["viewer all"]}, "value of ann was set to viewer all."),
         ({"name": "x", "values": {"name": "x"}}, "name of x was x."),
     ],
 )
@@ -92,7 +95,7 @@ def test_roles_are_kept_with_names_and_a_person_without_personal_data(browser: B
         == 302
     )
     entries = {one.action: one.details for one in ControlAuditLog.objects.filter(resource_id=str(user.pk))}
-    assert entries["user.roles"] == {"name": user.username, "from": [], "to": ["viewer all"]}
+    assert entries["user.roles"] == {"name": user.username, "changes": {"roles": [[], ["viewer all"]]}}
     assert "Hanako" not in str(entries) and "h@a.jp" not in str(entries)
     user.delete()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -57,6 +58,11 @@ def sign_in(provider: OpenIDServer, client: Client, start: str = START) -> Any:
     """Go to the provider and come back."""
     code, query = provider.authorize(client.get(start)["Location"])
     return client.get(CALLBACK, {"code": code, "state": query["state"]})
+
+
+def link_on_page(client: Client) -> str:
+    [link] = re.findall(rf'href="({START}\?link=[0-9a-f]+)"', client.get("/admin/account/").content.decode())
+    return str(link)
 
 
 def refusal(client: Client) -> str:
@@ -197,14 +203,18 @@ def test_whose_account_it_is(provider: OpenIDServer, person: User, superuser: Us
 def test_a_superuser_links_their_account_themselves(provider: OpenIDServer, superuser: User, browser: Client) -> None:
     provider.claims = {"sub": f"boss-{uuid4().hex}"}
     assert Client().get(f"{START}?link")["Location"] == "/admin/login/"
-    assert sign_in(provider, browser, f"{START}?link=1")["Location"] == "/admin/account/"
+    # Another site cannot send a browser to link an account: it does not know what the link on the page carries.
+    for forged in ("", "1", "0" * 64):
+        assert browser.get(f"{START}?link={forged}")["Location"] == "/admin/account/"
+    link = link_on_page(browser)
+    assert sign_in(provider, browser, link)["Location"] == "/admin/account/"
     assert "Linked with an account of" in browser.get("/admin/account/").content.decode()
     client = Client()
     assert sign_in(provider, client)["Location"] == "/admin/" and is_logged_in(client)
     assert "openid.link" in actions(superuser)
     # Once linked, to no other.
     provider.claims = {"sub": "another"}
-    page = browser.get(sign_in(provider, browser, f"{START}?link=1")["Location"]).content.decode()
+    page = browser.get(sign_in(provider, browser, link)["Location"]).content.decode()
     assert NO_ACCESS in page
     # Somebody else unlinks it: an open screen must not be enough to link another account.
     assert browser.post(f"/admin/sign-ins/{superuser.pk}/", {"unlink": "1"}).status_code == 403

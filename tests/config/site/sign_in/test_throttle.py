@@ -17,6 +17,7 @@ from audit.control.models import ControlAuditLog
 from config.site.sign_in.models import FailedLogins
 from config.site.sign_in.throttle import logins_unlock, name_digest
 from tests.config.site.sign_in.logging_in import actions, alerts, entries, is_logged_in, log_in
+from tests.support.staff import PASSWORD
 
 LOCKED = "Too many logins failed. Wait 15 minutes, then try again."
 
@@ -112,3 +113,22 @@ def test_unlocking_by_name_by_address_and_for_all(staff: User, address: str) -> 
 def test_a_person_who_is_not_staff_is_refused_like_a_wrong_password(staff: User, address: str) -> None:
     User.objects.filter(pk=staff.pk).update(is_staff=False)
     assert "correct" in alerts(log_in(Client(), staff.username, address=address))[0]
+
+
+def test_an_open_screen_is_no_place_to_guess_the_password(staff: User, address: str) -> None:
+    """Wrong old passwords count as failed logins do; a right one forgets them."""
+    client = Client(REMOTE_ADDR=address)
+    client.force_login(staff)
+
+    def change(old: str) -> str:
+        given = {"old_password": old, "new_password1": "a newer password 77", "new_password2": "no match"}
+        return str(client.post("/admin/password_change/", given, follow=True).content.decode())
+
+    for _time in range(4):
+        change("wrong")
+    assert LOCKED not in change(PASSWORD)
+    for _time in range(5):
+        assert LOCKED not in change("wrong")
+    assert LOCKED in change(PASSWORD)
+    assert actions(staff) == ["login.complete"] + ["login.fail"] * 9 + ["login.lock"]
+    assert alerts(log_in(Client(), staff.username, address=address)) == [LOCKED]

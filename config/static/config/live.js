@@ -1,8 +1,9 @@
 "use strict";
 
-// A run's page polls for a fragment of itself. Anything else that comes back stops it, or is waited out.
+// The part of a page marked `data-live` polls for itself. Anything else that comes back stops it, or is waited out.
 (() => {
-    const notice = () => document.getElementById("run-live-notice");
+    const isLive = (element) => element.hasAttribute("data-live");
+    const notice = () => document.getElementById("live-notice");
 
     function show(kind) {
         notice().textContent = kind ? notice().dataset[kind] : "";
@@ -19,7 +20,7 @@
 
     // A button that is opening a dialog must still be there when the dialog comes.
     let opening = 0;
-    const isButton = (element) => element.id !== "run-live" && element.closest("#run-live") !== null;
+    const isButton = (element) => !isLive(element) && element.closest("[data-live]") !== null;
     document.addEventListener("htmx:beforeRequest", (event) => {
         if (isButton(event.detail.elt)) opening += 1;
     });
@@ -29,7 +30,7 @@
 
     document.addEventListener("htmx:beforeSwap", (event) => {
         const part = event.detail.target;
-        if (part.id !== "run-live") return;
+        if (!isLive(part)) return;
         if (opening) {
             event.detail.shouldSwap = false;
             return;
@@ -37,7 +38,7 @@
         const { xhr } = event.detail;
         const asked = new URL(event.detail.pathInfo.requestPath, location.href).pathname;
         const answered = new URL(xhr.responseURL || asked, location.href).pathname;
-        if (xhr.status === 200 && answered === asked && xhr.responseText.includes('id="run-live"')) {
+        if (xhr.status === 200 && answered === asked && xhr.responseText.includes(`id="${part.id}"`)) {
             show(null);
             return;
         }
@@ -49,18 +50,19 @@
     });
 
     document.addEventListener("htmx:sendError", (event) => {
-        if (event.detail.target.id === "run-live") show("silent");
+        if (isLive(event.detail.target)) show("silent");
     });
 
     // Read out what has changed, and only that.
+    const status = () => document.querySelector("[data-live]")?.dataset.status ?? null;
     let before = null;
     document.addEventListener("htmx:afterSettle", () => {
-        const part = document.getElementById("run-live");
-        if (!part || part.dataset.status === before) return;
-        if (before !== null) document.getElementById("run-live-status").textContent = part.dataset.status;
-        before = part.dataset.status;
+        const now = status();
+        if (now === null || now === before) return;
+        if (before !== null) document.getElementById("live-status").textContent = now;
+        before = now;
     });
     document.addEventListener("DOMContentLoaded", () => {
-        before = document.getElementById("run-live")?.dataset.status ?? null;
+        before = status();
     });
 })();

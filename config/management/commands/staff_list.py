@@ -1,0 +1,32 @@
+from typing import Any
+
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from config.base.command import OperatorCommand
+from config.base.output import print_table
+from tenants.access.assign import staff_documents
+
+
+class Command(OperatorCommand):
+    help = "List the members of staff and their roles."
+
+    def perform(self, **options: Any) -> Any:
+        return staff_documents()
+
+    def present(self, document: Any) -> None:
+        if not document:
+            self.stdout.write(_("There are no accounts yet; `manage.py createsuperuser` creates the first."))
+            return
+        print_table(
+            [_("name"), _("account"), _("last login"), _("roles")],
+            [
+                (
+                    row["username"],
+                    _("active") if row["active"] else _("inactive"),
+                    f"{localtime(row['last_login']):%Y-%m-%d %H:%M}" if row["last_login"] else "",
+                    ", ".join([_("superuser")] * row["superuser"] + row["roles"]),
+                )
+                for row in document
+            ],
+        )

@@ -1,0 +1,1 @@
+"""What staff do all day, in a real browser."""
