@@ -46,3 +46,23 @@ def test_what_is_wrong_is_found(staffed: Browser) -> None:
 )
 def test_messages_and_sentences_are_told_from_names(text: str, wrong: bool) -> None:
     assert is_english(text) == wrong
+
+
+def test_the_whole_menu_fits_on_a_small_laptop(staffed: Browser) -> None:
+    staffed.resize(1366, 768)
+    staffed.open("/admin/")
+    below = """
+        const box = document.getElementById("nav-sidebar-apps").getBoundingClientRect();
+        return [...document.querySelectorAll(".seo-gen-menu-group")]
+            .filter((one) => one.getBoundingClientRect().bottom > box.bottom).map((one) => one.textContent);
+    """
+    assert staffed.driver.execute_script(below) == []
+    # A group that is closed at first opens on its own pages, and stays as a person left it.
+    staffed.open("/admin/auth/user/")
+    assert staffed.driver.execute_script("return document.querySelector('a.active').closest('details').open")
+    staffed.open("/admin/")
+    is_open = "return [...document.querySelectorAll('details[data-menu-group]')].at(-1).open"
+    assert not staffed.driver.execute_script(is_open)
+    staffed.click("div:last-of-type > details[data-menu-group] > summary")
+    staffed.open("/admin/costs/")
+    assert staffed.driver.execute_script(is_open)
