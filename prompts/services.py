@@ -97,6 +97,7 @@ def prompt_activate_previous(*, alias: str, step: str) -> Prompt:
             raise NoPreviousVersion(
                 _("No other version of step %(step)s was active before.") % {"step": step},
                 hint=_("Name the version to activate; `seo-gen prompt list` shows them."),
+                page_hint=_("Activate a version on its page; “Prompts” lists them."),
             )
         return prompt_activate(alias=alias, prompt_id=previous.pk)
 

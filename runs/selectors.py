@@ -136,6 +136,7 @@ def _found(runs: QuerySet[Run], run_id: UUID | str) -> Run:
         raise UnknownRun(
             _("There is no run %(id)s.") % {"id": repr(str(run_id))[:60]},
             hint=_("List the tenant's runs with `seo-gen run list`."),
+            page_hint=_("“Runs” lists the tenant's runs."),
         )
     return run
 

@@ -19,6 +19,11 @@ def because(outcome: str, reason: str) -> str:
     return f"{outcome} {reason if reason.endswith(('.', '。')) else reason + '.'}"
 
 
+def recover_on_page() -> str:
+    """Return where the admin recovers an operation; only those that staff requested have the button."""
+    return _("“Recover” on its page under “Operations” continues it; `seo-gen tenant recover` continues any.")
+
+
 class TenantError(SeoGenError):
     """Base class of errors about one tenant, or about the servers that tenants are on."""
 
@@ -64,6 +69,7 @@ class UnknownTenant(TenantError):
         super().__init__(
             _("There is no tenant %(id)s.") % {"id": repr(tenant_id)},
             hint=_("`seo-gen tenant list` shows all tenants."),
+            page_hint=_("“Tenants” lists all tenants."),
         )
 
 
@@ -82,8 +88,15 @@ class TenantNotActive(TenantError):
             "deleting": _("`seo-gen tenant recover` continues its deletion."),
             "deleted": _("`seo-gen erasure show --tenant-id %(id)s` shows the certificate.") % {"id": tenant_id},
         }
+        page_hints = {
+            "suspended": _("“Resume” on its page makes it active again."),
+            "deleting": recover_on_page(),
+            "deleted": _("“Erasures” has the certificate."),
+        }
         super().__init__(
-            _("Tenant %(id)s is %(status)s.") % {"id": tenant_id, "status": status}, hint=hints.get(status, "")
+            _("Tenant %(id)s is %(status)s.") % {"id": tenant_id, "status": status},
+            hint=hints.get(status, ""),
+            page_hint=page_hints.get(status, ""),
         )
         self.status = status
 
@@ -99,6 +112,7 @@ class InvalidStepLimit(TenantError):
             % {"id": tenant_id, "most": most, "steps": steps},
             hint=_("To stop its runs altogether, suspend it: `seo-gen tenant suspend --tenant-id %(id)s`.")
             % {"id": tenant_id},
+            page_hint=_("To stop its runs altogether, suspend it: “Suspend” on its page."),
         )
 
 
@@ -164,6 +178,7 @@ class TenantUnfinished(TenantError):
         super().__init__(
             _("Tenant %(id)s: an earlier %(operation)s did not finish.") % {"id": tenant_id, "operation": operation},
             hint=_("Run `seo-gen tenant recover` first."),
+            page_hint=recover_on_page(),
         )
 
 
@@ -258,6 +273,7 @@ class RestoreUnfinished(TenantError):
                 reason,
             ),
             hint=_("Fix this, then run `seo-gen tenant recover`."),
+            page_hint=recover_on_page(),
         )
 
 
@@ -357,6 +373,7 @@ class DeletionUnfinished(TenantError):
         super().__init__(
             because(_("Tenant %(id)s is closed, but not deleted yet.") % {"id": tenant_id}, reason),
             hint=hint or _("Fix this, then repeat the command or run `seo-gen tenant recover`."),
+            page_hint="" if hint else recover_on_page(),
             code=code,
         )
 
@@ -381,6 +398,7 @@ class UnknownErasure(TenantError):
         super().__init__(
             _("No erasure of tenant %(id)s is recorded.") % {"id": repr(tenant_id)},
             hint=_("`seo-gen erasure list` shows all erasures."),
+            page_hint=_("“Erasures” lists all erasures."),
         )
 
 

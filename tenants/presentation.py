@@ -110,3 +110,23 @@ def show_progress(progress: TenantProgress) -> None:
     """Print the step on stderr, if it is a terminal."""
     if sys.stderr.isatty():
         print(f"{progress.tenant_id}: {progress.step}", file=sys.stderr)
+
+
+def operation_name(kind: str) -> str:
+    """Return the kind of a `TenantOperation` in words; an unknown one as it is."""
+    names = {
+        "create": _("Creation"),
+        "suspend": _("Suspension"),
+        "resume": _("Resumption"),
+        "rotate": _("Change of its password"),
+        "backup": _("Backup"),
+        "restore": _("Restore"),
+        "undo": _("Undo of a restore"),
+        "clone": _("Clone"),
+        "import": _("Import"),
+        "export": _("Export"),
+        "delete": _("Deletion"),
+        "migrate": _("Migration"),
+        "prompt_copy": _("Copy of prompts"),
+    }
+    return names.get(kind, kind)

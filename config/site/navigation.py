@@ -125,6 +125,7 @@ def _control_menu(request: HttpRequest) -> list[Item]:
             _item(request, "tenants.backup", "backup", _("Backups")),
             _item(request, "tenants.restore", "settings_backup_restore", _("Restores")),
             _item(request, "tenants.basebackup", "storage", _("Base backups")),
+            closed=True,
         ),
         _group(
             _("LLM"),
@@ -139,6 +140,7 @@ def _control_menu(request: HttpRequest) -> list[Item]:
             _item(request, "tenants.erasure", "delete_forever", _("Erasures")),
             _item(request, "audit_control.auditarchive", "inventory_2", _("Archived audit logs")),
             _item(request, "audit_control.archivedauditlog", "manage_history", _("Archived entries")),
+            closed=True,
         ),
         _group(
             _("Staff"),
@@ -151,6 +153,7 @@ def _control_menu(request: HttpRequest) -> list[Item]:
                 "link": reverse("admin:sign_ins"),
                 "permission": lambda request: request.user.has_perm("sign_in.manage_sign_ins"),
             },
+            closed=True,
         ),
     ]
 
@@ -176,8 +179,9 @@ def _tenant_menu(request: HttpRequest) -> list[Item]:
     ]
 
 
-def _group(name: str, *items: Item) -> Item:
-    return {"title": name, "items": list(items)}
+def _group(name: str, *items: Item, closed: bool = False) -> Item:
+    """Return a group of the menu. A closed one is open on its own pages, and once a person has opened it."""
+    return {"title": name, "items": list(items), "closed": closed}
 
 
 def _overview() -> Item:

@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -94,6 +95,11 @@ class RoleInline(UnfoldTabularInline):
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         widget = field.widget if field else None
+        if field is not None:
+            # The columns' titles are no labels to a screen reader.
+            for one in (widget, getattr(widget, "widget", None)):
+                if one is not None:
+                    one.attrs["aria-label"] = capfirst(str(field.label))
         if isinstance(widget, RelatedFieldWidgetWrapper):
             # Groups and tenants have their own pages, as in `StaffAdmin`.
             widget.can_add_related = widget.can_change_related = False
@@ -237,6 +243,14 @@ class TenantGroupAdmin(_ExplainsRoles):
     def get_queryset(self, request: HttpRequest) -> QuerySet[TenantGroup]:
         groups: QuerySet[TenantGroup] = super().get_queryset(request)
         return groups.annotate(tenant_count=Count("tenants"))
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        # Each of the chosen has its own cross; select2's cross for all of them is no item of its list.
+        widget: Any = field.widget if field else None
+        if widget is not None:
+            getattr(widget, "widget", widget).is_required = True
+        return field
 
     def audit_details(self, obj: TenantGroup) -> dict[str, object]:
         return {"name": obj.name}

@@ -48,7 +48,17 @@ class PromptAdmin(StaffAdmin):
     # Content: an entry holds the version and the template's digest.
     audit_hidden = ("content", "variables", "note")
     form = DraftForm
-    list_display = ("step", "version", "shown_state", "author", "note", "used", "failed", "mean_cost", "created_at")
+    list_display = (
+        "step",
+        "version",
+        "shown_state",
+        "author",
+        "shown_note",
+        "used",
+        "failed",
+        "mean_cost",
+        "created_at",
+    )
     list_display_links = ("step", "version")
     list_filter = ("step", "is_active")
     search_fields = ("content", "note")
@@ -224,7 +234,9 @@ class PromptAdmin(StaffAdmin):
 
     @admin.display(description=gettext_lazy("note"))
     def shown_note(self, prompt: Prompt) -> str | None:
-        return prompt.note
+        # That of the default prompts is stored in English.
+        note = prompt.note
+        return _(note) if note else None
 
     @admin.display(description=gettext_lazy("times used"))
     def used(self, prompt: Prompt) -> int:

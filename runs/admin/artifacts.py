@@ -12,6 +12,7 @@ from django.http import FileResponse, Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from config.site.admin_base import (
@@ -31,21 +32,34 @@ from runs.admin.cells import (
 )
 from runs.models import Artifact
 from runs.services.read_texts import artifact_read
+from runs.services.versions import OUTPUT
 from tenants.routing.context import current_alias
 
 DOWNLOAD_BLOCK_BYTES = 64 * 1024
 
 
+class TypeFilter(admin.SimpleListFilter):
+    title = gettext_lazy("type")
+    parameter_name = "file_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        types = model_admin.get_queryset(request).order_by("file_type").values_list("file_type", flat=True).distinct()
+        return [(one, _type_name(one)) for one in types]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Artifact]) -> QuerySet[Artifact]:
+        return queryset.filter(file_type=self.value()) if self.value() else queryset
+
+
 class ArtifactAdmin(ReadOnlyAdmin):
     audit_resource = "artifact"
-    list_display = ("file_name", "step", "replaced", "run_link", "file_type", "size", "created_at", "download_link")
-    list_filter = ("step", "file_type", "created_at")
+    list_display = ("file_name", "step", "replaced", "run_link", "shown_type", "size", "created_at", "download_link")
+    list_filter = ("step", TypeFilter, "created_at")
     list_select_related = ("run",)
     search_fields = ("=run__id", "file_path")
     search_help_text = gettext_lazy("A run's id, or part of a path")
     ordering = ("-id",)
     fields = (
-        *("file_name", "download_link", "run_link", "step", "replaced", "file_type", "file_path", "digest", "size"),
+        *("file_name", "download_link", "run_link", "step", "replaced", "shown_type", "file_path", "digest", "size"),
         *("shown_metadata", "created_at"),
     )
 
@@ -88,6 +102,10 @@ class ArtifactAdmin(ReadOnlyAdmin):
     def run_link(self, artifact: Artifact) -> SafeString:
         return run_link(artifact.run_id, input_of(artifact.run, "keyword"))
 
+    @admin.display(description=gettext_lazy("type"), ordering="file_type")
+    def shown_type(self, artifact: Artifact) -> str:
+        return _type_name(artifact.file_type)
+
     @admin.display(description=gettext_lazy("size"))
     def size(self, artifact: Artifact) -> str | None:
         return size_of(artifact)
@@ -99,3 +117,7 @@ class ArtifactAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("metadata"))
     def shown_metadata(self, artifact: Artifact) -> SafeString | None:
         return as_json(artifact.metadata)
+
+
+def _type_name(file_type: str) -> str:
+    return _("output") if file_type == OUTPUT else file_type

@@ -32,6 +32,7 @@ from runs.types import CostRow
 # A chart with more bars is not legible; the table has all rows.
 MAX_BARS = 62
 TEMPLATE = "admin/costs.html"
+COLOR = "var(--color-"
 
 
 class CostsForm(forms.Form):
@@ -126,6 +127,7 @@ def costs_page(
     budget = budgets[ids[0]] if len(ids) == 1 else None
     spent = total_of(costs_chosen(Chosen(chosen.tenant_ids, month.first, today), by="month"))
     query = urlencode({**request.GET.dict(), "format": "csv"})
+    chart = _chart(rows, by, _budget_line(budget, chosen, by, today))
     shown = {
         "title": _("Costs"),
         "form": form,
@@ -133,7 +135,8 @@ def costs_page(
         "calls": f"{total_of(rows)['calls']:,}",
         "columns": cost_columns(by),
         "rows": cost_cells([_rounded(row) for row in rows]),
-        "chart": json.dumps(_chart(rows, by, _budget_line(budget, chosen, by, today))) if rows else None,
+        "chart": json.dumps(chart) if rows else None,
+        "legend": [(one["label"], one["backgroundColor"].removeprefix(COLOR)[:-1]) for one in chart["datasets"]],
         "is_cut": len(rows) > MAX_BARS,
         "month": f"{today:%Y-%m}",
         "spent": cost_text(_rounded(spent)) if spent["calls"] else usd(Decimal(0)),
@@ -177,6 +180,9 @@ def _chart(rows: Sequence[CostRow], by: str, budget: Decimal | None) -> dict[str
             # An unknown cost has no bar; it is not 0.
             "data": [None if amount is None else float(amount) for amount in amounts],
             "backgroundColor": "var(--color-primary-600)",
+            "displayYAxis": True,
+            "suffixYAxis": "USD",
+            "maxBarThickness": 28,
         }
     ]
     if budget is not None:

@@ -95,7 +95,7 @@ class RunAdmin(RunActions, RunPageAdmin):
                 "fields": (
                     "shown_pause",
                     ("shown_units", "shown_saving", "shown_unpriced"),
-                    ("created_at", "updated_at", "id"),
+                    ("created_at", "updated_at", "whole_id"),
                     "shown_config",
                 )
             },
@@ -233,6 +233,10 @@ class RunAdmin(RunActions, RunPageAdmin):
     @admin.display(description=gettext_lazy("ID"), ordering="id")
     def short_id(self, run: Run) -> SafeString:
         return shown_id(run.pk)
+
+    @admin.display(description="ID")
+    def whole_id(self, run: Run) -> str:
+        return str(run.pk)
 
     @admin.display(description=gettext_lazy("paused"))
     def shown_pause(self, run: Run) -> str | None:

@@ -189,7 +189,9 @@ def _initial(config: dict[str, Any], inputs: list[DeclaredInput]) -> dict[str, A
 
 
 def _help_of(one: DeclaredInput) -> str:
-    texts = [one.description] if one.description else []
+    # Those of the default prompts are stored in English.
+    description = one.description
+    texts = [_(description)] if description else []
     if one.required:
         texts.append(_("Required."))
     elif one.default not in (None, ""):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -22,6 +26,7 @@ from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, as_badge, as_json
 from tenants.access.visible import is_permitted, is_still_permitted
 from tenants.files.locations import place_at
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, OperationStatus, Restore
+from tenants.presentation import operation_name
 from tenants.requests.exports import export_read
 from tenants.requests.places import export_place
 from tenants.schema.releases import short
@@ -130,11 +135,22 @@ def is_downloadable(request: HttpRequest, backup: Backup) -> bool:
     return backup.place == place_at(export_place()).url and is_permitted(request.user, EXPORT_TENANT, backup.tenant_id)
 
 
+class OperationFilter(admin.SimpleListFilter):
+    title = gettext_lazy("operation")
+    parameter_name = "operation__kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(kind, operation_name(kind)) for kind in ("restore", "undo", "clone", "import")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Restore]) -> QuerySet[Restore]:
+        return queryset.filter(operation__kind=self.value()) if self.value() else queryset
+
+
 class RestoreAdmin(ReadOnlyAdmin):
     audit_resource = "tenant"
     tenant_path = "tenant_id"
     list_display = ("started_at", "tenant_id", "kind", "shown_status", "source", "kept_until", "user_id")
-    list_filter = ("operation__kind", "operation__status", "operation__started_at")
+    list_filter = (OperationFilter, "operation__status", "operation__started_at")
     list_select_related = ("operation",)
     search_fields = ("=tenant_id", "source")
     search_help_text = gettext_lazy("Full tenant id, or part of a file name")
@@ -152,12 +168,12 @@ class RestoreAdmin(ReadOnlyAdmin):
     )
 
     @admin.display(description=gettext_lazy("started"), ordering="operation__started_at")
-    def started_at(self, row: Restore) -> object:
-        return row.operation.started_at
+    def started_at(self, row: Restore) -> str:
+        return _moment(row.operation.started_at)
 
     @admin.display(description=gettext_lazy("finished"))
-    def finished_at(self, row: Restore) -> object:
-        return row.operation.finished_at
+    def finished_at(self, row: Restore) -> str | None:
+        return _moment(row.operation.finished_at) if row.operation.finished_at else None
 
     @admin.display(description=gettext_lazy("by"))
     def user_id(self, row: Restore) -> str:
@@ -165,7 +181,7 @@ class RestoreAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("operation"), ordering="operation__kind")
     def kind(self, row: Restore) -> str:
-        return row.operation.kind
+        return operation_name(row.operation.kind)
 
     @admin.display(description=gettext_lazy("status"), ordering="operation__status")
     def shown_status(self, row: Restore) -> SafeString:
@@ -228,6 +244,10 @@ class BaseBackupAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("incremental"), boolean=True)
     def incremental(self, backup: BaseBackup) -> bool:
         return backup.parent_id is not None
+
+
+def _moment(moment: datetime) -> str:
+    return date_format(localtime(moment), "DATETIME_FORMAT")
 
 
 def _lines(row: Restore, name: str) -> SafeString | None:

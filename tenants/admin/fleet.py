@@ -171,12 +171,20 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
     fields = (
         ("started_at", "finished_at", "took"),
         ("scope", "shown_status", "user_id"),
-        ("tenant_count", "pending_count", "id"),
+        ("tenant_count", "pending_count", "shown_id"),
         ("kind", "undoes"),
         "version",
         "phases",
         "problems",
     )
+
+    def get_inlines(self, request: HttpRequest, obj: MigrationBatch | None) -> Any:
+        """Leave the table out if it would be empty."""
+        return self.inlines if obj is not None and obj.tenants.exists() else ()
+
+    @admin.display(description="ID")
+    def shown_id(self, batch: MigrationBatch) -> str:
+        return str(batch.pk)
 
     @admin.display(description=gettext_lazy("scope"))
     def scope(self, batch: MigrationBatch) -> str:

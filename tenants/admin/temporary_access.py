@@ -62,11 +62,11 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
 
     audit_resource = "tenant"
     tenant_path = OWN_SCOPE
-    list_display = ("opened_at", "user_name", "tenant_id", "role", "reason", "expires_at", "state")
+    list_display = ("opened_at", "user_name", "shown_tenant", "role", "reason", "expires_at", "state")
     list_filter = ("role", "opened_at")
     search_fields = ("=tenant__id", "=user_name")
     search_help_text = gettext_lazy("Full tenant id or user name")
-    fields = (("user_name", "tenant_id", "role"), "reason", ("opened_at", "expires_at", "closed_at"), "state")
+    fields = (("user_name", "shown_tenant", "role"), "reason", ("opened_at", "expires_at", "closed_at"), "state")
     actions_detail = ("close",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TemporaryAccess]:
@@ -125,6 +125,10 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
             request, _("Tenant %(id)s is closed to %(user)s.") % {"id": row.tenant_id, "user": row.user_name}
         )
         return finished(request, reverse("admin:tenants_temporaryaccess_changelist"))
+
+    @admin.display(description=gettext_lazy("tenant"), ordering="tenant_id")
+    def shown_tenant(self, row: TemporaryAccess) -> str:
+        return row.tenant_id
 
     @admin.display(description=gettext_lazy("status"))
     def state(self, row: TemporaryAccess) -> SafeString:

@@ -145,6 +145,7 @@ def _pending(
             _("The backup's schema version differs from the fleet's (%(fleet)s), and the fleet is behind this code.")
             % {"fleet": short(expected.fleet_version)},
             hint=_("Run `seo-gen tenant migrate --all` first."),
+            page_hint=_("Migrate all tenants first, under “Fleet”."),
             code="fleet_outdated",
         )
     return rehearse(reference, history, code, work)

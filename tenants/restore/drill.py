@@ -97,6 +97,7 @@ def _default(tenant: Tenant, server: DatabaseServer) -> tuple[str | None, dateti
         raise TenantError(
             _("Tenant %(id)s has no backup, and its server has no base backup.") % {"id": tenant.id},
             hint=_("Make one with `seo-gen tenant backup` or `seo-gen cluster backup`."),
+            page_hint=_("“Back up” on the tenant's page makes one."),
             code="backup_none",
         )
     return f"{newest.place}/{newest.name}", None

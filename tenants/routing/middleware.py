@@ -10,7 +10,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import render
 
-from config.base.errors import SeoGenError
+from config.base.errors import SeoGenError, shown_on_page
 from tenants.access.visible import sees_tenant, still_sees_tenant
 from tenants.errors import (
     TenantConnectionsExhausted,
@@ -46,6 +46,10 @@ class TenantMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with shown_on_page():
+            return self._answer(request)
+
+    def _answer(self, request: HttpRequest) -> HttpResponseBase:
         found = split_path(request.path_info)
         if found is None:
             return self.get_response(request)

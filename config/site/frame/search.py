@@ -21,6 +21,7 @@ from runs.models import Run, RunStatus
 from runs.summaries.models import RunSummary
 from tenants.access.visible import tenants_visible
 from tenants.models import Tenant, TenantOperation, TenantStatus
+from tenants.presentation import operation_name
 from tenants.routing.context import current_tenant_or_none
 from tenants.routing.site_urls import TENANT_URLCONF, control_url, split_path, tenant_url
 
@@ -164,7 +165,7 @@ def _operation_hit(operation: TenantOperation) -> Hit:
     started = f"{operation.started_at:%Y-%m-%d}"
     detail = f"{operation.tenant_id} · {operation.get_status_display()} · {started}"
     url = control_url("admin:tenants_tenant_change", operation.tenant_id)
-    return Hit(operation.kind, url, detail, "manufacturing")
+    return Hit(operation_name(operation.kind), url, detail, "manufacturing")
 
 
 def _id_range(query: str) -> tuple[UUID, UUID] | None:

@@ -10,6 +10,7 @@ from django.utils.text import capfirst
 
 from config.site.navigation import sidebar
 from runs.models import Run
+from tenants.models import Approval, OperationRequest
 
 register = template.Library()
 Part = dict[str, Any]
@@ -35,5 +36,8 @@ def breadcrumb(context: RequestContext, parts: list[Part]) -> list[Part]:
 
 def name_of(row: object) -> str:
     """Return the name that people know a row by: a run's keyword, or the `str` of any other row."""
+    if isinstance(row, (OperationRequest, Approval)):
+        # They call themselves by what is done.
+        return capfirst(str(row))
     keyword = row.config.get("keyword") if isinstance(row, Run) and isinstance(row.config, dict) else None
     return str(keyword or row)

@@ -1,7 +1,8 @@
 """Texts of django-unfold and Django that have no Japanese of their own, or a wrong one.
 
 Nothing imports this: `make messages` finds the texts here and keeps them in our translation, which Django prefers to
-theirs. Remove a line if the theme changes or translates its text.
+theirs. Remove a line if the theme changes or translates its text. `STORED` is what migrations store in English, and
+pages translate.
 """
 
 from django.utils.translation import gettext_noop
@@ -43,4 +44,16 @@ UNFOLD = (
     gettext_noop("Date"),
     gettext_noop("Welcome"),
     gettext_noop("After you've created a user, you’ll be able to edit more user options."),
+    gettext_noop(
+        "Raw passwords are not stored, so there is no way to see this user’s password, but you can change the password"
+        ' using <a href="{}" class="text-primary-600 dark:text-primary-500">this form</a>.'
+    ),
+)
+
+STORED = (
+    gettext_noop("Default prompt of seo-gen."),
+    gettext_noop("For whom the article is."),
+    gettext_noop("How the article should sound."),
+    gettext_noop("The company that publishes the article, and how it writes."),
+    gettext_noop("The search keyword."),
 )

@@ -24,6 +24,7 @@ from runs.models import PauseCause, RunStatus
 from runs.summaries.models import RunSummary
 from runs.workers_seen import KEPT_S, seconds_since_worker
 from tenants.models import Backup, BackupKind, BackupStatus, Tenant, TenantStatus
+from tenants.presentation import operation_name
 from tenants.routing.site_urls import tenant_url
 from tenants.schema.releases import SchemaState, release
 from tenants.selectors import batches_unfinished, operations_unfinished
@@ -44,21 +45,6 @@ CAUSES: dict[str | None, _StrPromise] = {
     PauseCause.PERSON: gettext_lazy("Paused by a person."),
     PauseCause.HOLD: gettext_lazy("Created on hold."),
     PauseCause.BUDGET: gettext_lazy("The budget does not allow the next call."),
-}
-OPERATIONS: dict[str, _StrPromise] = {
-    "create": gettext_lazy("Creation"),
-    "suspend": gettext_lazy("Suspension"),
-    "resume": gettext_lazy("Resumption"),
-    "rotate": gettext_lazy("Change of its password"),
-    "backup": gettext_lazy("Backup"),
-    "restore": gettext_lazy("Restore"),
-    "undo": gettext_lazy("Undo of a restore"),
-    "clone": gettext_lazy("Clone"),
-    "import": gettext_lazy("Import"),
-    "export": gettext_lazy("Export"),
-    "delete": gettext_lazy("Deletion"),
-    "migrate": gettext_lazy("Migration"),
-    "prompt_copy": gettext_lazy("Copy of prompts"),
 }
 
 
@@ -226,7 +212,7 @@ def _run_row(run: Any) -> tuple[Row, int]:
 
 
 def _operation_row(*, key: str, kind: str, about: str, user_id: str, error: str, started_at: Any) -> Row:
-    name = str(OPERATIONS.get(kind, kind))
+    name = operation_name(kind)
     if key:
         url = reverse("admin:tenants_migrationbatch_change", args=[key])
     else:

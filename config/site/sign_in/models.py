@@ -6,6 +6,7 @@ import uuid
 
 from django.conf import settings
 from django.db import models
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from tenants.credentials import EncryptedTextField
@@ -32,6 +33,9 @@ class StaffSession(models.Model):
         default_permissions = ()
         permissions = [("manage_sign_ins", "Can end others' sessions, unlock logins and reset second factors")]
         indexes = [models.Index(fields=["user", "ended_at"], name="staff_sessions_user")]
+
+    def __str__(self) -> str:
+        return f"{localtime(self.opened_at):%Y-%m-%d %H:%M}"
 
 
 class FailedLogins(models.Model):

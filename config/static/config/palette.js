@@ -50,6 +50,8 @@
       } else {
         list.innerHTML = text;
       }
+      /* A list without options says something; it has nothing to choose. */
+      list.setAttribute("role", options().length ? "listbox" : "status");
       choose(0);
     };
 
@@ -117,7 +119,8 @@
       if (kept !== null && !group.querySelector("a.active")) {
         group.open = kept === "1";
       }
-      group.addEventListener("toggle", () => localStorage.setItem(key, group.open ? "1" : "0"));
+      /* Not "toggle": a group that the page itself opens tells so, too. A click comes before the change. */
+      group.querySelector("summary").addEventListener("click", () => localStorage.setItem(key, group.open ? "0" : "1"));
     }
   };
 

@@ -23,6 +23,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions as expect
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.support.browser.error_pages import with_error_pages
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 WAIT_S = 60
@@ -95,6 +97,13 @@ class Browser:
     def wait_for_text(self, text: str) -> None:
         self._wait.until(expect.text_to_be_present_in_element((By.TAG_NAME, "body"), text))
 
+    def wait_for_element(self, css: str) -> None:
+        """Wait until the page has it, even if it is replaced all the time."""
+        self._wait.until(lambda driver: driver.execute_script("return !!document.querySelector(arguments[0])", css))
+
+    def wait_until_gone(self, element: WebElement) -> None:
+        self._wait.until(expect.staleness_of(element))
+
     def confirm(self) -> None:
         """Submit the open dialog."""
         self.click("#dialog button[type=submit]")
@@ -128,6 +137,9 @@ class Browser:
             "Network.setCookie", {"name": name, "value": value, "url": self.server, "httpOnly": True}
         )
 
+    def remove_cookie(self, name: str) -> None:
+        self.driver.execute_cdp_cmd("Network.deleteCookies", {"name": name, "url": self.server})
+
     def forget(self) -> None:
         """Leave the page, and remove what it stored."""
         # Whatever the page has begun must end before the next test.
@@ -142,7 +154,7 @@ class Browser:
 def serving() -> Iterator[str]:
     """Serve the project's WSGI application on a free port; yield its address."""
     httpd = ThreadedWSGIServer(("127.0.0.1", 0), QuietHandler)
-    httpd.set_app(get_wsgi_application())
+    httpd.set_app(with_error_pages(get_wsgi_application()))
     thread = threading.Thread(target=httpd.serve_forever, daemon=True)
     thread.start()
     try:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +34,7 @@ HEIGHT = 900
 # A taller page is cut.
 HEIGHT_MAX = 4000
 USER = "screenshots"
+PROGRAM = (sys.executable, "-c", "import sys; from config.cli import main; sys.exit(main())")
 
 
 def main() -> None:
@@ -41,8 +43,9 @@ def main() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
     _fill(given.home)
     home = stack.Home(given.home)
-    # The worker is needed for none of the pages, but the first one says whether a worker is running.
-    stack.start(home, ["worker"])
+    # No worker: it would go on with the runs whose states are shown.
+    stack.start(home, ["postgres", "valkey"])
+    stack.stop(home, ["worker", "beat"])
     try:
         print(_take(given), file=sys.stderr)
     finally:
@@ -66,7 +69,7 @@ def _fill(home: Path) -> None:
     if (home / "filled").exists():
         return
     home.mkdir(parents=True, exist_ok=True)
-    program = [sys.executable, "-m", "config.cli", "demo", "--no-serve", "--json"]
+    program = [*PROGRAM, "demo", "--no-serve", "--json"]
     subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
     (home / "filled").touch()
 
@@ -75,18 +78,31 @@ def _take(given: argparse.Namespace) -> str:
     import django
 
     django.setup()
+    from django.conf import settings
+
     from tests.support.browser.chromium import Browser, chrome, serving
+    from tests.support.browser.visits import visits
 
     pictures = 0
-    with serving() as server, tempfile.TemporaryDirectory() as profile, chrome(Path(profile)) as driver:
+    with (
+        _filled(given.home) as (known, session),
+        serving() as server,
+        tempfile.TemporaryDirectory() as profile,
+        chrome(Path(profile)) as driver,
+    ):
         browser = Browser(driver, server)
         for language, scheme, width in _kinds(given):
             folder = given.output / f"{language}-{scheme}-{width}"
             folder.mkdir(parents=True, exist_ok=True)
-            known = _log_in(browser, language)
             browser.prefer(scheme)
-            for path in _pages(known, given.only):
-                _picture(browser, path, width, folder)
+            browser.set_cookie(settings.LANGUAGE_COOKIE_NAME, language)
+            for name, visit in visits(known):
+                if not re.search(given.only, name):
+                    continue
+                browser.set_cookie(*session)
+                browser.resize(width, HEIGHT)
+                visit(browser)
+                _picture(browser, name, width, folder)
                 pictures += 1
             browser.forget()
     return f"{pictures} pictures are in {given.output}."
@@ -99,47 +115,35 @@ def _kinds(given: argparse.Namespace) -> Iterator[tuple[str, Literal["light", "d
             yield language, scheme, width
 
 
-def _log_in(browser: Browser, language: str) -> Known:
-    """Give the browser a session and a language; return the rows to visit."""
+@contextmanager
+def _filled(home: Path) -> Iterator[tuple[Known, tuple[str, str]]]:
+    """Fill the rows of all pages; yield their ids and the cookie of a session."""
     from django.conf import settings
     from django.contrib.auth.models import User
     from django.test import Client
 
     from config.demo import CUSTOMERS
-    from runs.models import Artifact, Run, Step
-    from tenants.routing.context import tenant_context
-    from tests.support.browser.pages import Known
+    from runs.workers_seen import worker_seen
+    from tenants.models import Tenant
+    from tests.support.browser.rows import filled_pages
 
     user, _created = User.objects.get_or_create(
         username=USER, defaults={"is_staff": True, "is_superuser": True, "is_active": True}
     )
     client = Client()
     client.force_login(user)
-    browser.set_cookie(settings.SESSION_COOKIE_NAME, client.cookies[settings.SESSION_COOKIE_NAME].value)
-    browser.set_cookie(settings.LANGUAGE_COOKIE_NAME, language)
-    tenant_id = CUSTOMERS[0].tenant_id
-    with tenant_context(tenant_id):
-        run = Run.objects.order_by("created_at")[0]
-        step = Step.objects.filter(run=run).order_by("-position")[0]
-        artifact = Artifact.objects.filter(run=run).order_by("pk")[0]
-        return Known(tenant_id, str(user.pk), str(run.pk), str(step.pk), str(artifact.pk))
+    # The first page says whether a worker is running.
+    worker_seen()
+    tenant = Tenant.objects.get(pk=CUSTOMERS[0].tenant_id)
+    with filled_pages(tenant, user) as known:
+        yield known, (settings.SESSION_COOKIE_NAME, client.cookies[settings.SESSION_COOKIE_NAME].value)
 
 
-def _pages(known: Known, only: str) -> Iterator[str]:
-    from tests.support.browser.pages import control_pages, tenant_pages
-
-    for path in (*control_pages(known), *tenant_pages(known)):
-        if re.search(only, path):
-            yield path
-
-
-def _picture(browser: Browser, path: str, width: int, folder: Path) -> None:
-    browser.resize(width, HEIGHT)
-    browser.open(path)
+def _picture(browser: Browser, name: str, width: int, folder: Path) -> None:
     height = browser.driver.execute_script("return document.documentElement.scrollHeight")
     browser.resize(width, min(max(int(height), HEIGHT), HEIGHT_MAX))
-    name = re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-") or "root"
-    browser.driver.save_screenshot(str(folder / f"{name[:120]}.png"))
+    file = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "root"
+    browser.driver.save_screenshot(str(folder / f"{file[:120]}.png"))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from tenants.errors import TenantNotActive
+from tenants.models import Tenant, TenantStatus
 from tests.support.staff import Filled, give_role
 
 TITLES = {
@@ -52,3 +54,12 @@ def test_a_form_without_its_token_is_refused_in_words(superuser: User) -> None:
 def test_browsers_find_the_icon() -> None:
     answer = Client().get("/favicon.ico")
     assert answer["Location"] == "/static/config/favicon.svg"
+
+
+def test_hints_name_buttons_on_pages_and_commands_elsewhere(browser: Client, filled: Filled) -> None:
+    assert "`seo-gen tenant resume" in str(TenantNotActive(filled.tenant.pk, "suspended"))
+    Tenant.objects.filter(pk=filled.tenant.pk).update(status=TenantStatus.SUSPENDED)
+    page = browser.get(filled.site).content.decode()
+    assert "“Resume” on its page makes it active again." in page and "seo-gen tenant" not in page
+    missing = browser.get("/t/no-such-tenant/admin/").content.decode()
+    assert "“Tenants” lists all tenants." in missing and "seo-gen tenant" not in missing

@@ -1,0 +1,271 @@
+"""What only a form, another login or a failure leads to: each visit brings the browser to one page.
+
+A visit may log out, so the caller sets the session's cookie again before the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.support.browser.pages import Known, control_pages, tenant_pages
+
+if TYPE_CHECKING:
+    from tests.support.browser.chromium import Browser
+
+Visit = Callable[["Browser", Known], None]
+# The browser's own check of required fields is not what is looked at.
+SEND = """
+const forms = [arguments[0], "#content form", "#login-form", "form"].filter(Boolean)
+    .flatMap((css) => [...document.querySelectorAll(css)]);
+const form = forms.find((one) => one.method === "post" && !/logout|language/.test(one.action));
+HTMLFormElement.prototype.submit.call(form);
+"""
+
+
+def login_page(browser: Browser, known: Known) -> None:
+    _log_out(browser)
+    browser.open("/admin/login/")
+
+
+def login_refused(browser: Browser, known: Known) -> None:
+    login_page(browser, known)
+    browser.fill(username="nobody", password="not the password")
+    _send(browser)
+
+
+def second_factor(browser: Browser, known: Known) -> None:
+    _half_way(browser, known.ids["operator"])
+    browser.open("/admin/sign-in/code/")
+
+
+def second_factor_refused(browser: Browser, known: Known) -> None:
+    second_factor(browser, known)
+    browser.fill(code="000000")
+    _send(browser)
+
+
+def recovery_code(browser: Browser, known: Known) -> None:
+    _half_way(browser, known.ids["operator"])
+    browser.open("/admin/sign-in/code/?recovery")
+
+
+def enrolment_required(browser: Browser, known: Known) -> None:
+    _half_way(browser, known.ids["colleague"])
+    browser.open("/admin/sign-in/set-up/")
+
+
+def enrolment_refused(browser: Browser, known: Known) -> None:
+    browser.open("/admin/sign-in/set-up/")
+    browser.fill(code="000000")
+    _send(browser)
+
+
+def operation_refused(browser: Browser, known: Known) -> None:
+    browser.open(f"/admin/tenants/tenant/{known.ids['tenant']}/erase/")
+    browser.fill(typed_id="another")
+    _send(browser)
+
+
+def user_refused(browser: Browser, known: Known) -> None:
+    browser.open("/admin/auth/user/add/")
+    _send(browser)
+
+
+def tenant_refused(browser: Browser, known: Known) -> None:
+    browser.open("/admin/tenants/tenant/add/")
+    _send(browser)
+
+
+def provider_refused(browser: Browser, known: Known) -> None:
+    browser.open("/admin/llm/llmprovider/add/")
+    _send(browser)
+
+
+def run_refused(browser: Browser, known: Known) -> None:
+    browser.open(f"{known.site}runs/run/add/")
+    _send(browser)
+
+
+def series_refused(browser: Browser, known: Known) -> None:
+    browser.open(f"{known.site}runs/run/series/")
+    _send(browser)
+
+
+def series_preview(browser: Browser, known: Known) -> None:
+    browser.open(f"{known.site}runs/run/series/")
+    browser.fill(text="番茶 効能\nジャスミン茶 香り\n緑茶 健康効果\n")
+    _send(browser)
+
+
+def bulk_confirmation(browser: Browser, known: Known) -> None:
+    browser.open(f"{known.site}runs/run/?q=")
+    browser.driver.execute_script(
+        "document.querySelectorAll('input.action-select').forEach(one => one.checked = true);"
+        "document.querySelector('select[name=action]').value = 'cancel_selected'"
+    )
+    _send(browser, form="#changelist-form")
+
+
+def suspend_dialog(browser: Browser, known: Known) -> None:
+    _tenant_dialog(browser, known, "suspend")
+
+
+def limit_dialog(browser: Browser, known: Known) -> None:
+    _tenant_dialog(browser, known, "limit")
+
+
+def budget_dialog(browser: Browser, known: Known) -> None:
+    _tenant_dialog(browser, known, "budget")
+
+
+def send_back_dialog(browser: Browser, known: Known) -> None:
+    browser.open(f"{known.site}runs/run/{known.ids['review_run']}/change/")
+    browser.driver.execute_script('document.querySelector(\'[hx-get$="send_back/"], a[href$="send_back/"]\').click()')
+    browser.find("#dialog button[type=submit]")
+
+
+def prompt_refused(browser: Browser, known: Known) -> None:
+    browser.open(f"{known.site}prompts/prompt/{known.ids['draft']}/change/")
+    browser.fill(content="{{ nobody_declared_this }}")
+    _send(browser)
+
+
+def prompt_conflict(browser: Browser, known: Known) -> None:
+    """Save a draft that someone else saved meanwhile."""
+    from prompts.models import Prompt
+    from tenants.routing.context import tenant_context
+
+    browser.open(f"{known.site}prompts/prompt/{known.ids['draft']}/change/")
+    browser.fill(note="My own note")
+    with tenant_context(known.ids["tenant"]) as alias:
+        draft = Prompt.objects.using(alias).get(pk=known.ids["draft"])
+        note = (draft.note or "") + "+"
+        Prompt.objects.using(alias).filter(pk=draft.pk).update(note=note, content=draft.content + "\nTheir line.\n")
+    _send(browser)
+
+
+def open_tenant_form(browser: Browser, known: Known) -> None:
+    """Show the form to someone who does not see all tenants."""
+    from django.conf import settings
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    client = Client()
+    client.force_login(User.objects.get(pk=known.ids["operator"]))
+    browser.set_cookie(settings.SESSION_COOKIE_NAME, client.cookies[settings.SESSION_COOKIE_NAME].value)
+    browser.open("/admin/tenants/temporaryaccess/add/")
+
+
+def palette(browser: Browser, known: Known) -> None:
+    _search(browser, "/admin/", known.ids["tenant"], known.ids["tenant"])
+
+
+def palette_of_a_tenant(browser: Browser, known: Known) -> None:
+    _search(browser, known.site, "緑茶", known.ids["run"])
+
+
+def palette_without_result(browser: Browser, known: Known) -> None:
+    _search(browser, "/admin/", "nothing-has-this-name")
+
+
+def server_error_page(browser: Browser, known: Known) -> None:
+    browser.open("/error-page/500/")
+
+
+def unavailable_page(browser: Browser, known: Known) -> None:
+    browser.open("/error-page/503/")
+
+
+def forbidden_page(browser: Browser, known: Known) -> None:
+    browser.open("/error-page/403/")
+
+
+def expired_form(browser: Browser, known: Known) -> None:
+    browser.open("/error-page/csrf/")
+
+
+VISITS: dict[str, Visit] = {
+    one.__name__: one
+    for one in (
+        *(login_page, login_refused, second_factor, second_factor_refused, recovery_code, enrolment_required),
+        *(enrolment_refused, operation_refused, user_refused, tenant_refused, provider_refused, run_refused),
+        *(
+            series_refused,
+            series_preview,
+            bulk_confirmation,
+            suspend_dialog,
+            limit_dialog,
+            budget_dialog,
+            send_back_dialog,
+        ),
+        *(send_back_dialog, prompt_refused, prompt_conflict, open_tenant_form, palette, palette_of_a_tenant),
+        *(palette_without_result,),
+        *(server_error_page, unavailable_page, forbidden_page, expired_form),
+    )
+}
+
+
+def visits(known: Known) -> Iterator[tuple[str, Callable[[Browser], object]]]:
+    """Yield every page of both sites: a name that is the same every time, and what brings a browser to the page.
+
+    The caller sets the cookie of the session before each.
+    """
+    names = Known({name: name for name in known.ids})
+    pages = [
+        (one, path) for of in (control_pages, tenant_pages) for one, path in zip(of(names), of(known), strict=True)
+    ]
+    for name, path in pages:
+        yield name, lambda browser, path=path: browser.open(path)  # type: ignore[misc]
+    for name, visit in VISITS.items():
+        yield name, lambda browser, visit=visit: visit(browser, known)  # type: ignore[misc]
+
+
+def _tenant_dialog(browser: Browser, known: Known, name: str) -> None:
+    browser.open(f"/admin/tenants/tenant/{known.ids['tenant']}/change/")
+    browser.driver.execute_script(f"document.querySelector('[hx-get$=\"/{name}/\"]').click()")
+    browser.find("#dialog button[type=submit]")
+
+
+def _search(browser: Browser, page: str, text: str, part: str = "") -> None:
+    """Type `text` into the search of a page, and wait for a link with `part` in its address, or for none."""
+    browser.open(page)
+    ActionChains(browser.driver).key_down(Keys.CONTROL).send_keys("k").key_up(Keys.CONTROL).perform()
+    browser.find(".seo-gen-palette input").send_keys(text)
+    browser.wait_for_element(f'.seo-gen-palette [href*="{part}"], .seo-gen-palette-empty')
+
+
+def _send(browser: Browser, form: str = "") -> None:
+    """Send the page's form as it is."""
+    before = browser.driver.find_element(By.TAG_NAME, "html")
+    browser.driver.execute_script(SEND, form)
+    browser.wait_until_gone(before)
+    browser.page()
+
+
+def _log_out(browser: Browser) -> None:
+    from django.conf import settings
+
+    browser.remove_cookie(settings.SESSION_COOKIE_NAME)
+
+
+def _half_way(browser: Browser, user_id: str) -> None:
+    """Give the browser the session of someone whose password was accepted, and nothing else yet."""
+    import time
+    from dataclasses import asdict
+
+    from django.conf import settings
+    from django.contrib.auth.models import User
+    from django.contrib.sessions.backends.db import SessionStore
+
+    from config.site.sign_in.pending import KEY, Pending
+
+    user = User.objects.get(pk=user_id)
+    session = SessionStore()
+    session[KEY] = asdict(Pending(user.pk, user.get_session_auth_hash(), "password", time.time(), "/admin/"))
+    session.save()
+    browser.set_cookie(settings.SESSION_COOKIE_NAME, str(session.session_key))
