@@ -22,7 +22,6 @@ from config.site.admin_base import (
     as_badge,
     as_json,
 )
-from llm.selectors import pipeline
 from runs.admin.actions import FROM, REVIEW, RunActions
 from runs.admin.cells import (
     RUN_COLORS,
@@ -34,6 +33,7 @@ from runs.admin.cells import (
     shown_id,
     units,
 )
+from runs.admin.filters import CurrentStepFilter
 from runs.admin.live import live_context, live_response
 from runs.admin.page import RunPageAdmin
 from runs.admin.review import review_page
@@ -67,19 +67,6 @@ class SeriesFilter(admin.SimpleListFilter):
         return queryset.filter(config__series_id=self.value()) if self.value() else queryset
 
 
-class CurrentStepFilter(admin.SimpleListFilter):
-    """Offers the pipeline's steps. Finding those of earlier pipelines would mean reading all runs."""
-
-    title = gettext_lazy("current step")
-    parameter_name = "current_step"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(step.step, step.step) for step in pipeline()]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
-        return queryset.filter(current_step=self.value()) if self.value() else queryset
-
-
 class RunAdmin(RunActions, RunPageAdmin):
     audit_resource = "run"
     list_display = ("keyword", "shown_status", "progress", "age", "error", "shown_cost", "created", "short_id")
@@ -87,6 +74,7 @@ class RunAdmin(RunActions, RunPageAdmin):
     search_fields = ("id", "config__keyword")
     search_help_text = gettext_lazy("Id or keyword")
     ordering = ("-created_at",)
+    show_full_result_count = False
     change_form_template = "admin/run_change.html"
     fieldsets = (
         (

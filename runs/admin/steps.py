@@ -18,6 +18,7 @@ from runs.admin.cells import (
     step_badge,
     units,
 )
+from runs.admin.filters import StepFilter
 from runs.admin.page import RunPageAdmin
 from runs.models import Step
 from runs.presentation.fallback import rerouted_text
@@ -26,7 +27,8 @@ from runs.presentation.fallback import rerouted_text
 class StepAdmin(RunPageAdmin):
     audit_resource = "step"
     list_display = ("step", "run_link", "shown_status", "shown_model", "retry_count", "started_at", "seconds")
-    list_filter = ("status", "step", "started_at")
+    list_filter = ("status", StepFilter, "started_at")
+    show_full_result_count = False
     list_select_related = ("run",)
     search_fields = ("=run__id",)
     search_help_text = gettext_lazy("A run's id")
