@@ -113,12 +113,12 @@ def own_password_page(request: HttpRequest, change: Callable[[], Any]) -> Any:
     if request.method != "POST":
         return change()
     user = _own_account(request)
-    attempt = attempt_begin(username=user.get_username(), address=throttled_address(request))
-    if attempt.locked_until:
-        messages.error(request, locked(attempt).messages[0])
-        return HttpResponseRedirect(request.path)
-    # Django's page opens no transaction; the change and its audit entry must share one.
+    # Django's page opens no transaction; the change, its audit entry and the count must share one.
     with transaction.atomic(using="default"):
+        attempt = attempt_begin(username=user.get_username(), address=throttled_address(request))
+        if attempt.locked_until:
+            messages.error(request, locked(attempt).messages[0])
+            return HttpResponseRedirect(request.path)
         response = change()
         if "old_password" in _errors_of(response):
             attempt_failed(attempt, user_id=user.pk)
