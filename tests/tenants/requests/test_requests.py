@@ -150,7 +150,7 @@ def assert_export_is_downloaded_and_expires(browser: Client, bundle: Backup, set
 def test_a_tenants_page_shows_its_state_without_asking_its_database(browser: Client, tenant: Tenant) -> None:
     work(ask(browser, tenant, "back-up"))
     with CaptureQueriesContext(connections["default"]) as queries:
-        for language, ended in (("en", "Operation ended"), ("ja", "操作を終了")):
+        for language, ended in (("en", "Operation ended"), ("ja", "オペレーションを終了")):
             page = browser.get(
                 f"/admin/tenants/tenant/{tenant.id}/change/", headers={"accept-language": language}
             ).content.decode()

@@ -33,6 +33,9 @@ def alerts(response: Any) -> list[str]:
 def entries(user: User | None = None, *, resource_id: str = "") -> list[ControlAuditLog]:
     """Return the control log's entries about a user, oldest first."""
     found = ControlAuditLog.objects.filter(resource_id=resource_id or str(user.pk if user else ""))
+    if user:
+        # Entries about something else may have the same number.
+        found = found.filter(resource_type="user")
     return list(found.order_by("sequence"))
 
 
