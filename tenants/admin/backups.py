@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -29,8 +30,11 @@ from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, Operati
 from tenants.presentation import operation_name
 from tenants.requests.exports import export_read
 from tenants.requests.places import export_place
+from tenants.restore.workflow import UNDO
 from tenants.schema.releases import short
 
+# In the stored source of an undo.
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.+-]+")
 EXPORT_TENANT = "tenants.export_tenant"
 BACKUP_COLORS = {
     BackupStatus.RUNNING: "info",
@@ -149,7 +153,7 @@ class OperationFilter(admin.SimpleListFilter):
 class RestoreAdmin(ReadOnlyAdmin):
     audit_resource = "tenant"
     tenant_path = "tenant_id"
-    list_display = ("started_at", "tenant_id", "kind", "shown_status", "source", "kept_until", "user_id")
+    list_display = ("started_at", "tenant_id", "kind", "shown_status", "shown_source", "kept_until", "user_id")
     list_filter = (OperationFilter, "operation__status", "operation__started_at")
     list_select_related = ("operation",)
     search_fields = ("=tenant_id", "source")
@@ -157,7 +161,7 @@ class RestoreAdmin(ReadOnlyAdmin):
     fields = (
         ("started_at", "finished_at", "user_id"),
         ("tenant_id", "kind", "shown_status"),
-        "source",
+        "shown_source",
         ("kept", "kept_until"),
         "error",
         "closed_for",
@@ -187,6 +191,14 @@ class RestoreAdmin(ReadOnlyAdmin):
     def shown_status(self, row: Restore) -> SafeString:
         operation = row.operation
         return as_badge(operation.get_status_display(), OPERATION_COLORS[OperationStatus(operation.status)])
+
+    @admin.display(description=gettext_lazy("source"), ordering="source")
+    def shown_source(self, row: Restore) -> str:
+        """Return the file or point in time; of an undo, which database came back, in the reader's language."""
+        replaced_at = TIMESTAMP.search(row.source) if row.operation.kind == UNDO else None
+        if replaced_at is None:
+            return row.source
+        return _("the database replaced at %(time)s") % {"time": _moment(datetime.fromisoformat(replaced_at[0]))}
 
     @admin.display(description=gettext_lazy("error"))
     def error(self, row: Restore) -> str | None:

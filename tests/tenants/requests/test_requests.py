@@ -98,6 +98,9 @@ def test_restore_undo_copy_drill_and_export(browser: Client, tenant: Tenant, set
 
     undone = work(ask(browser, tenant, "undo", typed_id=tenant.id))
     assert undone.status == RequestStatus.DONE
+    # Stored in the worker's language, shown in the reader's.
+    restores = browser.get("/admin/tenants/restore/", headers={"accept-language": "ja"}).content.decode()
+    assert "the database replaced at" not in restores and "に置き換えられたデータベース" in restores
 
     drilled = work(ask(browser, tenant, "drill"))
     assert drilled.status == RequestStatus.DONE and drilled.result is not None and drilled.result["timing_s"]
