@@ -195,7 +195,7 @@ def _one_line(text: str) -> str:
 
 
 def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the values of variables with names like those of secrets, longest first."""
+    """Return the values of variables whose names look like those of secrets, longest first."""
     named = (value for name, value in environment.items() if SECRET_VARIABLE.search(name))
     parts = {part for value in named for part in (value, *value.split(",")) if len(part) >= SECRET_MIN_LENGTH}
     return tuple(sorted(parts, key=len, reverse=True))

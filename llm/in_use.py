@@ -65,7 +65,7 @@ class ModelInRuns(LLMPermanentError):
 
 @dataclass(frozen=True)
 class Use:
-    """A step that is not completed, of a run that has not ended."""
+    """A use of a model: by a step that is not completed, in a run that has not ended."""
 
     tenant_id: str
     run_id: str

@@ -57,7 +57,7 @@ def clean_note(note: str) -> str:
 
 
 def disagreement(content: str, document: object) -> Disagreement:
-    """Compare a template with the JSON of its variables. Raises `InvalidPrompt` if one of them is invalid."""
+    """Compare a template with the JSON of its variables. Raises `InvalidPrompt` if either is invalid."""
     variables = declared_variables(document)
     return Disagreement(
         ", ".join(sorted(undeclared(content, variables))), ", ".join(sorted(unused(content, variables)))

@@ -56,7 +56,7 @@ def budgets_warn_in_time(**kwargs: Any) -> list[checks.CheckMessage]:
 
 @checks.register()
 def second_people_are_asked_for_what_exists(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Reject a kind of operation that nothing asks about: a misspelt one would let everything pass."""
+    """Reject unknown kinds in TWO_PERSON_OPERATIONS: a misspelt kind would silently need no approval."""
     unknown = sorted(set(settings.TWO_PERSON_OPERATIONS) - set(KINDS))
     if not unknown:
         return []

@@ -42,7 +42,7 @@ def tenant_get(tenant_id: str) -> Tenant:
 
 
 def tenants_existing() -> QuerySet[Tenant]:
-    """Return every tenant except tombstones, by id."""
+    """Return every tenant except tombstones, ordered by id."""
     return Tenant.objects.using("default").exclude(status=TenantStatus.DELETED).select_related("server")
 
 

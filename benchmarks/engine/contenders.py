@@ -93,7 +93,7 @@ class BareCelery:
         )
 
     def finished(self) -> int:
-        """Return the number derived from the calls of the model's server, since nothing else counts runs; the server is
-        reset between rounds.
+        """Return how many runs have finished, derived from the calls that the model's server received since the round
+        began: nothing else counts runs.
         """
         return len(self._environment.llm.times()) // len(self._steps)

@@ -1,4 +1,4 @@
-"""Two people for what cannot be undone: what the services of all apps call in the transaction of their change.
+"""The approval of irreversible operations by a second person: services of all apps call this in their transaction.
 
 TWO_PERSON_OPERATIONS names the kinds of operations that need the approval of a second person. The table of approvals
 and the rules are in `tenants.approvals`, which registers itself here: the apps below it must not import it.

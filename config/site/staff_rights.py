@@ -29,7 +29,7 @@ def is_superuser(user: Account) -> bool:
 
 @dataclass(frozen=True)
 class Administrated:
-    """The tenants that someone administrates: all of them, or those of some groups and single ones."""
+    """The tenants that someone administers: all of them, or those of certain groups and individual tenants."""
 
     everything: bool
     groups: frozenset[int] = frozenset()

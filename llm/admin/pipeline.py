@@ -56,7 +56,7 @@ class StepLLMDefaultForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class FallbacksField(forms.CharField):
-    """A list of fallbacks, one a line, as "provider:class"."""
+    """A list of fallbacks, one per line, as "provider:class"."""
 
     def prepare_value(self, value: Any) -> Any:
         if not isinstance(value, list):

@@ -190,7 +190,7 @@ def storable(text: str) -> str:
 
 
 def redacted(text: str, call: Call) -> str:
-    """Return a provider's message on one line, shortened, without the key and without quotes from the request."""
+    """Return a provider's message on one line, shortened, without the key and without text from the request."""
     texts = [call.request.prompt, call.request.system]
     quotable = [*texts, *(line.strip() for whole in texts for line in whole.splitlines())]
     secrets = [call.key, *(quote for quote in quotable if len(quote) >= MIN_REDACTED_CHARS)]

@@ -1,4 +1,4 @@
-"""Read a tenant's daily costs from its calls and from the control database, and replace the latter."""
+"""Read a tenant's daily costs from its calls and from the control database, and replace those stored in the latter."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _budget_field(label: Any) -> forms.DecimalField:
 
 
 class TenantSuspendForm(BaseDialogForm):  # type: ignore[misc]
-    """The dialog names the tenant, and asks why."""
+    """The dialog names the tenant and asks for a reason."""
 
     reason = forms.CharField(
         label=gettext_lazy("Reason"),

@@ -37,9 +37,9 @@ WITH_LOG = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 def approval_request(
     *, kind: str, tenant_id: str, arguments: dict[str, Any], reason: str, user: User | AnonymousUser | None = None
 ) -> Approval:
-    """Ask for the approval of exactly this. `user` is the account that asks, or None for an operator's command.
+    """Request approval for exactly this operation and these arguments.
 
-    Raises `ApprovalRefused` if the reason is missing or the account may not do it itself.
+    `user` is the account that asks, or None for an operator's command. Raises `ApprovalRefused` if the reason is missing or the account may not do it itself.
     """
     approval = Approval(
         kind=kind,

@@ -279,7 +279,7 @@ def _file_notes(file: Certificate) -> tuple[str, ...]:
 
 
 def _streamed_notes(file: Certificate) -> tuple[str, ...]:
-    """Return what was written to standard output, and when."""
+    """Describe a backup or an export that was streamed to standard output: what it was, and when."""
     time = {"time": moment(file["read_at"])}
     facts = [
         _("exported at %(time)s") % time if file["purpose"] == BackupKind.EXPORT else _("dumped at %(time)s") % time

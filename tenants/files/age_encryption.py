@@ -64,7 +64,7 @@ def unsealed(source: IO[bytes], age_identity_file: str | None) -> Iterator[IO[by
 
 
 def age_identity_require(age_identity_file: str | None, *, needed: bool = False) -> None:
-    """Raise `SealError` if the given age identity file, or the configured one if one is `needed`, cannot be used."""
+    """Raise `SealError` if the age identity file cannot be used: the given one, or the configured one if `needed`."""
     path = age_identity_file or (settings.BACKUP_AGE_IDENTITY_FILE if needed else None)
     if (path or needed) and not _identities(path or ""):
         raise _no_identity(path or "")

@@ -94,7 +94,7 @@ def _arguments(server: DatabaseServer, version: int, folder: Path) -> tuple[list
 
 
 def _note(server: DatabaseServer, folder: str) -> None:
-    """Record that we start to receive the server's WAL; store the folder as its WAL archive if it has none."""
+    """Record that we are starting to receive the server's WAL; store the folder as its WAL archive if it has none."""
     with transaction.atomic(using=CONTROL):
         record(
             using=CONTROL,

@@ -65,7 +65,7 @@ def provisioning_uri(*, secret: str, username: str) -> str:
 
 
 def factor_enrol(*, user: User, secret: str, code: str) -> Enrolled:
-    """Give a user a second factor, proven by one of its codes; end the user's other sessions, which never used it.
+    """Give a user a second factor after checking one of its codes; end the user's other sessions, which never used it.
 
     Raises `CodeRefused` if the code is wrong, or if the user has a second factor already.
     """
@@ -98,7 +98,7 @@ def factor_verify(*, user: User, code: str) -> None:
 
 
 def factor_disable(*, user: User, code: str) -> None:
-    """Remove the user's own second factor, proven by one of its codes. The caller has checked the password.
+    """Remove the user's own second factor after checking one of its codes. The caller has checked the password.
 
     If SECOND_FACTOR is required, the user's sessions end, and the next login asks for a new one.
     """

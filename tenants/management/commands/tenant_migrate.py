@@ -135,7 +135,7 @@ def _before(row: Any) -> str:
 
 
 def _summary(document: Any) -> list[tuple[object, ...]]:
-    """Return one row per server and previous version, with the times of its slowest tenant."""
+    """Return one row per server, previous version and migrations, with the longest times of its tenants."""
     groups: dict[tuple[str, str, str], list[Any]] = {}
     for row in document["tenants"]:
         groups.setdefault((row["server"], _before(row), ", ".join(row["migrations"])), []).append(row)

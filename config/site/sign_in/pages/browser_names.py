@@ -27,7 +27,7 @@ SYSTEMS = (
 
 
 def browser_name(user_agent: str) -> str:
-    """Return for example "Chrome on Windows"."""
+    """Return a readable name, such as "Chrome on Windows"."""
     browser, system = _first(BROWSERS, user_agent), _first(SYSTEMS, user_agent)
     if browser and system:
         return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}

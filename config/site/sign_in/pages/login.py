@@ -97,7 +97,7 @@ def code_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def enrol_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Set up the authenticator app: for someone who is logged in, or who must do so before they are."""
+    """Set up the authenticator app, for someone who is logged in or whose login is not complete without it."""
     pending, user = _enrolling(request)
     if user is None or settings.SECOND_FACTOR == "off":
         return _start_again()
