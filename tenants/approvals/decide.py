@@ -39,7 +39,8 @@ def approval_request(
 ) -> Approval:
     """Request approval for exactly this operation and these arguments.
 
-    `user` is the account that asks, or None for an operator's command. Raises `ApprovalRefused` if the reason is missing or the account may not do it itself.
+    `user` is the account that asks, or None for an operator's command. Raises `ApprovalRefused` if the
+    reason is missing or the account may not do it itself.
     """
     approval = Approval(
         kind=kind,
