@@ -64,7 +64,9 @@ class ArchivedAuditLogAdmin(AuditEntryAdmin):
     list_display = ("tenant_id", *AuditEntryAdmin.list_display)
     list_filter = (ArchivedTenantFilter, *AuditEntryAdmin.list_filter)
     search_fields = ("=tenant_id", *AuditEntryAdmin.search_fields)
-    search_help_text = gettext_lazy("Exact tenant id; part of a person or of a name; exact id, resource or operation")
+    search_help_text = gettext_lazy(
+        "Exact tenant id; part of the name of a person or of an object; exact id, resource, operation or action"
+    )
     fields = ("tenant_id", "identity", *AuditEntryAdmin.fields)
     # The inherited action would export the control database's own log; `seo-gen audit export` exports one tenant's.
     actions_list = ()

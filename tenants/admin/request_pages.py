@@ -164,7 +164,10 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
         case RequestKind.DELETE:
             page = Page(
                 _("Delete tenant %(id)s") % name,
-                _("Everything of %(name)s is erased for good. There is no way back, and its id is never used again.")
+                _(
+                    "All data of %(name)s will be erased for good. This cannot be undone, and the id will never be used"
+                    " again."
+                )
                 % name,
                 _("Delete for good"),
                 destroys=True,

@@ -170,5 +170,7 @@ def _entry(using: str, approval: Approval, action: str, details: dict[str, objec
 def _text(text: str, *, required: bool = False) -> str:
     cleaned = " ".join(text.split())
     if (required and not cleaned) or len(cleaned) > MAX_TEXT or has_control_characters(cleaned):
-        raise errors.ApprovalRefused(_("An approval needs a reason of one line."), code="approval_reason_invalid")
+        raise errors.ApprovalRefused(
+            _("Give a reason of at most 500 characters, without control characters."), code="approval_reason_invalid"
+        )
     return cleaned

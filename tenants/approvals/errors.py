@@ -24,7 +24,7 @@ def changed(approval_id: object) -> ApprovalRefused:
     return ApprovalRefused(
         _("Approval %(id)s is for other arguments: what was approved is not what is asked for now.")
         % {"id": approval_id},
-        hint=_("Request an approval of exactly this."),
+        hint=_("Request a new approval for exactly these arguments."),
         code="approval_changed",
     )
 

@@ -33,7 +33,7 @@ def test_runs_are_decided_one_after_another(browser: Client, tenant: Tenant) -> 
     assert "someone else was faster" in late
     form = form_in(late, "")
     sent = browser.post(url, {**form, "comment": "Shorter.", "send_back": "1"}, follow=True).content.decode()
-    assert "The run was sent back." in sent and "No run of this tenant waits for a review." in sent
+    assert "The run was sent back." in sent and "No runs of this tenant are waiting for review." in sent
     with tenant_context(tenant):
         assert {run.status for run in Run.objects.all()} == {RunStatus.RUNNING}
 
