@@ -10,13 +10,19 @@ from uuid import uuid4
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import User
 from django.db import DatabaseError, models, transaction
 from django.test import Client
+from django.utils import timezone
 
 from audit.log.actor import acting_as
 from audit.log.entries import record
+from config.site.sign_in.models import LinkedIdentity
 from llm.models import LLMModel, LLMPrice
 from llm.types import Fallback
+from runs.models import Call, CallStatus
+from runs.summaries.models import DailyCost, RunSummary
+from tenants.models import BaseBackup, BatchKind, BatchStatus, BatchTenant, MigrationBatch, TenantGroup
 from tenants.routing.context import tenant_context
 from tests.config.site.access.rows import World, address_of, views, world
 from tests.support.staff import make_user
@@ -120,6 +126,8 @@ SHAPES: Mapping[str, Callable[[str], object]] = {
     "rerouted": lambda text: {"reason": "model_inactive", "from": text},
     "prices": lambda text: {text: "0.1"},
     "token_usage": lambda text: {text: 3},
+    "changes": lambda text: [{"step": text, "before": 1, "before_id": 1, "after": 2, "after_id": 2}],
+    "variables": lambda text: [{"name": text, "required": True, "type": text, "description": text}],
 }
 TEXTS = (models.CharField, models.TextField, models.JSONField)
 # The tables of a tenant's database.
@@ -145,6 +153,66 @@ def test_every_text_column_is_filled_or_said_to_be_the_products_own() -> None:
     assert not columns_in(FILLABLE) & columns_in(FIXED)
 
 
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def add_control_rows(world: World) -> dict[str, object]:
+    """Add a row to each control table of `FILLABLE` that the world leaves empty; return the ids of those with pages."""
+    tenant = world.ours.tenant
+    now = timezone.now()
+    batch = MigrationBatch.objects.create(
+        kind=BatchKind.PROMPT_COPY, status=BatchStatus.COMPLETED, user_id="x", version="x", tenant_count=1
+    )
+    BatchTenant.objects.create(
+        batch=batch, tenant_id=tenant.id, server="default", database="x", from_version="x", migrations=[], changes=[]
+    )
+    base = BaseBackup.objects.create(server=tenant.server, place="/x", name=uuid4().hex, user_id="x")
+    group = TenantGroup.objects.create(name=uuid4().hex)
+    user = User.objects.get(pk=str(world.ours.control["auth_user"]))
+    LinkedIdentity.objects.create(user=user, issuer="x", subject=uuid4().hex, linked_at=now)
+    RunSummary.objects.create(
+        tenant=tenant,
+        run_id=world.ours.filled.run.pk,
+        status="failed",
+        current_step="x",
+        error_step="x",
+        error="x",
+        is_truncated=True,
+        created_at=now,
+        updated_at=now,
+        ended_at=now,
+    )
+    counts = {"calls": 3, "unknown_calls": 1, "unpriced_calls": 1, "possible_usd": 1, "cost_usd": 1}
+    DailyCost.objects.create(
+        tenant=tenant, day=now.date(), step="x", provider="x", model="x", token_usage={"input": 1}, **counts
+    )
+    return {
+        "tenants_migrationbatch": batch.pk,
+        "tenants_basebackup": base.pk,
+        "tenants_tenantgroup": group.pk,
+        "sign_ins": user.pk,
+    }
+
+
+def add_call(world: World) -> None:
+    """Add a call of the step; call in the tenant's context."""
+    filled = world.ours.filled
+    Call.objects.create(
+        run=filled.run,
+        step=filled.step,
+        version=1,
+        attempt=1,
+        lease_token=1,
+        llm_provider="x",
+        llm_model="x",
+        status=CallStatus.UNKNOWN,
+        error_code="x",
+        finish_reason="x",
+        max_input_tokens=1,
+        max_output_tokens=1,
+    )
+
+
 # -- filling ---------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +234,7 @@ def fill(text: str, using: str, *, of_tenant: bool) -> list[str]:
         if (label.split(".")[0] in OF_TENANTS) != of_tenant:
             continue
         model = apps.get_model(label)
+        assert model._base_manager.using(using).exists(), f"{label} has no row that could be filled."
         for name in names.split():
             for row in model._base_manager.using(using).all()[:200]:
                 value = planted(getattr(row, name), text, model._meta.get_field(name))
@@ -263,9 +332,9 @@ def reader() -> Iterator[Client]:
     user.delete()
 
 
-def pages(world: World) -> Iterator[str]:
+def pages(world: World, added: Mapping[str, object]) -> Iterator[str]:
     for urlconf, prefix, ids in (
-        ("config.urls", "/", {**world.ours.control, **world.installation}),
+        ("config.urls", "/", {**world.ours.control, **world.installation, **added}),
         ("config.urls_tenant", f"/t/{world.ours.tenant.id}/", world.ours.own_site),
     ):
         for name, route in views(urlconf).items():
@@ -280,14 +349,16 @@ def test_no_text_acts_on_any_page(text: str, world: World, reader: Client) -> No
     """The control database's rows are filled in a transaction that is undone: other tests use them too."""
     tenant = world.ours.tenant
     with tenant_context(tenant) as alias:
+        add_call(world)
         refused = fill(text, alias, of_tenant=True)
         write_entries(text, alias)
     acted: dict[str, list[str]] = {}
     opened = 0
     with transaction.atomic(using="default"):
+        added = add_control_rows(world)
         refused += fill(text, "default", of_tenant=False)
         write_entries(text, "default")
-        for address in pages(world):
+        for address in pages(world, added):
             response = reader.get(address)
             opened += response.status_code == 200
             assert response.status_code < 500, address
