@@ -48,11 +48,19 @@ def run_snapshot(*, alias: str, run_id: UUID | str) -> Run | None:
 
 
 def run_list(
-    *, alias: str, tenant_id: str, statuses: Collection[str] = (), limit: int | None = None
+    *,
+    alias: str,
+    tenant_id: str,
+    statuses: Collection[str] = (),
+    series_id: str | None = None,
+    limit: int | None = None,
 ) -> list[ListedRun]:
-    """Return the tenant's newest runs as lists show them: at most `limit`, only with one of `statuses`, if given."""
+    """Return the tenant's newest runs as lists show them: at most `limit`, only with one of `statuses` and only of the
+    series, if given.
+    """
     runs = Run.objects.using(alias).order_by("-created_at", "id")
     runs = runs.filter(status__in=statuses) if statuses else runs
+    runs = runs.filter(config__series_id=series_id) if series_id else runs
     return [_listed(tenant_id, run) for run in _with_steps(runs)[:limit]]
 
 

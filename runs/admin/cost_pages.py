@@ -9,12 +9,13 @@ import json
 from calendar import monthrange
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -123,11 +124,14 @@ def costs_page(
     rows = costs_chosen(chosen, by=by)
     if request.GET.get("format") == "csv" and form.is_valid():
         return _download(by, rows, chosen, using)
-    ids = chosen.tenant_ids or ()
-    budget = budgets[ids[0]] if len(ids) == 1 else None
+    limits = [budgets[tenant_id] for tenant_id in chosen.tenant_ids or ()]
+    set_limits = [limit for limit in limits if limit is not None]
+    # A sum that leaves tenants out is no limit for what all of them spend.
+    budget = sum(set_limits, Decimal(0)) if set_limits and len(set_limits) == len(limits) else None
     spent = total_of(costs_chosen(Chosen(chosen.tenant_ids, month.first, today), by="month"))
     query = urlencode({**request.GET.dict(), "format": "csv"})
-    chart = _chart(rows, by, _budget_line(budget, chosen, by, today))
+    bars = _with_empty_days(rows, chosen, today) if by == "day" else rows
+    chart = _chart(bars, by, _budget_line(budget, chosen, by, today))
     shown = {
         "title": _("Costs"),
         "form": form,
@@ -137,10 +141,12 @@ def costs_page(
         "rows": cost_cells([_rounded(row) for row in rows]),
         "chart": json.dumps(chart) if rows else None,
         "legend": [(one["label"], one["backgroundColor"].removeprefix(COLOR)[:-1]) for one in chart["datasets"]],
-        "is_cut": len(rows) > MAX_BARS,
+        "is_cut": len(bars) > MAX_BARS,
         "month": f"{today:%Y-%m}",
         "spent": cost_text(_rounded(spent)) if spent["calls"] else usd(Decimal(0)),
-        "budget": usd(budget) if budget is not None else None,
+        "budget": usd(sum(set_limits, Decimal(0))) if set_limits else None,
+        "without_budget": len(limits) - len(set_limits),
+        "sweep_s": settings.RUN_SWEEP_INTERVAL_S,
         "forecast": forecast_text(spent, today),
         "csv_url": f"?{query}",
     }
@@ -169,6 +175,18 @@ def _budget_line(budget: Decimal | None, chosen: Chosen, by: str, today: date) -
     is_month = chosen.first == today.replace(day=1) and chosen.last is not None and chosen.last >= today
     is_whole = chosen.step is None and chosen.model is None
     return budget if by == "day" and is_month and is_whole else None
+
+
+def _with_empty_days(rows: Sequence[CostRow], chosen: Chosen, today: date) -> Sequence[CostRow]:
+    """Add the days without calls, as far as the chart can show them; none after today."""
+    if not rows:
+        return rows
+    first = chosen.first or date.fromisoformat(rows[0]["name"])
+    last = max(min(chosen.last or today, today), date.fromisoformat(rows[-1]["name"]))
+    found = {row["name"]: row for row in rows}
+    # One day more than fits shows that the chart is cut.
+    days = [last - timedelta(days=number) for number in range(min((last - first).days, MAX_BARS), -1, -1)]
+    return [found.get(str(day), {**total_of(()), "name": str(day), "cost_usd": Decimal(0)}) for day in days]
 
 
 def _chart(rows: Sequence[CostRow], by: str, budget: Decimal | None) -> dict[str, Any]:

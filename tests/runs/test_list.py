@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from runs.models import Run, RunStatus, Step
+from runs.services.create import run_create
 from runs.summaries.models import RunSummary
 from tenants.models import Tenant, TenantStatus
 from tenants.routing.context import tenant_context
@@ -55,6 +56,19 @@ def test_a_failure_has_its_error_and_age(
     shown = capsys.readouterr().out
     assert re.search(rf"{failed.pk} +failed \d+ s ago .*no such model", shown)
     assert re.search(rf"{waiting.pk} +pending for \d+ s ", shown)
+
+
+def test_a_list_is_narrowed_to_a_series(tenant: Tenant) -> None:
+    for series in ("a", "b", None):
+        config = {"keyword": "tea", "language": "en"} | ({"series_id": series} if series else {})
+        run_create(tenant_id=tenant.pk, config=config)
+    found = listed("--tenant-id", tenant.pk, "--series-id", "a")
+    assert len(found) == 1
+    with tenant_context(tenant):
+        assert (Run.objects.get(pk=found[0]["id"]).config or {})["series_id"] == "a"
+    assert listed("--tenant-id", tenant.pk, "--series-id", "c") == []
+    with pytest.raises(CommandError, match="--series-id needs --tenant-id"):
+        listed("--all-tenants", "--series-id", "a")
 
 
 def test_a_list_is_narrowed_to_several_statuses(tenant: Tenant) -> None:

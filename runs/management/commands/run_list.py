@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.base.command import OperatorCommand
+from config.base.command import OperatorCommand, Refusal
 from runs.models import RunStatus
 from runs.presentation.tables import print_runs
 from runs.selectors import run_list, run_list_all_tenants
@@ -34,6 +34,9 @@ class Command(OperatorCommand):
             "--status", choices=RunStatus.values, nargs="+", default=[], help="Only runs with one of these statuses."
         )
         parser.add_argument(
+            "--series-id", metavar="ID", help="Only the tenant's runs that were started together under this id."
+        )
+        parser.add_argument(
             "--limit", type=_positive, default=DEFAULT_LIMIT, help="Maximum number of runs (default: 50)."
         )
         super().add_arguments(parser)
@@ -41,9 +44,11 @@ class Command(OperatorCommand):
     def perform(self, **options: Any) -> list[ListedRun]:
         narrowed: Mapping[str, Any] = {"statuses": options["status"], "limit": options["limit"]}
         if options["all_tenants"]:
+            if options["series_id"]:
+                raise Refusal(_("--series-id needs --tenant-id."), code="options_conflict")
             return run_list_all_tenants(**narrowed)
         with tenant_context(options["tenant_id"]) as alias:
-            return run_list(alias=alias, tenant_id=options["tenant_id"], **narrowed)
+            return run_list(alias=alias, tenant_id=options["tenant_id"], series_id=options["series_id"], **narrowed)
 
     def present(self, document: list[ListedRun]) -> None:
         if document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -13,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from audit.control.models import ControlAuditLog
 from audit.models import AuditLog
-from runs.admin.cost_pages import forecast_text
+from runs.admin.cost_pages import MAX_BARS, forecast_text
 from runs.costs.show import Chosen, costs_chosen, total_of
 from runs.summaries.models import DailyCost
 from tenants.models import Tenant
@@ -87,6 +88,41 @@ def test_the_control_page_asks_no_tenants_database(spent: Tenant, browser: Brows
     give_role(nobody, "viewer", spent)
     assert spent.pk in browser.get("/admin/costs/", {"by": "tenant"}).content.decode()
     nobody.delete()
+
+
+def test_days_without_calls_are_empty_bars(spent: Tenant, browser: Browser) -> None:
+    cost(spent, TODAY - timedelta(days=4), "outline", "big", "2")
+    cost(spent, TODAY, "outline", "big", "1.5")
+    query = {"first": str(TODAY - timedelta(days=5)), "last": str(TODAY + timedelta(days=9)), "step": "outline"}
+    page = browser.get(f"/t/{spent.pk}/admin/costs/", query)
+    chart = json.loads(page.context["chart"])
+    assert chart["labels"] == [str(TODAY - timedelta(days=number)) for number in range(5, -1, -1)]
+    amounts = chart["datasets"][0]["data"]
+    assert amounts[0] == amounts[2] == 0 and amounts[1] == 2 and amounts[5] == 1.5
+    # The table has only days with calls.
+    assert len(page.context["rows"]) < len(amounts)
+    # Each day of a long time would be too many bars.
+    long = browser.get(f"/t/{spent.pk}/admin/costs/", {**query, "first": "2001-01-01"})
+    assert len(json.loads(long.context["chart"])["labels"]) == MAX_BARS and long.context["is_cut"]
+
+
+def test_several_tenants_have_the_sum_of_their_budgets(spent: Tenant, browser: Browser) -> None:
+    other = Tenant.objects.create(id=f"other-{spent.pk}", name="other", server=spent.server, monthly_budget_usd=7)
+    reader = make_user(is_superuser=False)
+    for tenant in (spent, other):
+        give_role(reader, "viewer", tenant)
+    browser.force_login(reader)
+    page = browser.get("/admin/costs/")
+    assert page.context["budget"] == "57.00" and page.context["without_budget"] == 0
+    assert json.loads(page.context["chart"])["datasets"][2]["data"][0] == 57
+    # A line for some of the tenants would look like a limit for all.
+    Tenant.objects.filter(pk=other.pk).update(monthly_budget_usd=None)
+    page = browser.get("/admin/costs/")
+    assert page.context["budget"] == "50.00" and page.context["without_budget"] == 1
+    assert "1 tenant has none." in page.content.decode()
+    assert len(json.loads(page.context["chart"])["datasets"]) == 1
+    reader.delete()
+    other.delete()
 
 
 def test_a_forecast_continues_the_days_so_far(spent: Tenant) -> None:

@@ -166,6 +166,7 @@ def add_control_rows(world: World) -> dict[str, object]:
     BatchTenant.objects.create(
         batch=batch, tenant_id=tenant.id, server="default", database="x", from_version="x", migrations=[], changes=[]
     )
+    assert tenant.server is not None
     base = BaseBackup.objects.create(server=tenant.server, place="/x", name=uuid4().hex, user_id="x")
     group = TenantGroup.objects.create(name=uuid4().hex)
     user = User.objects.get(pk=str(world.ours.control["auth_user"]))
