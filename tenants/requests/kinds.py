@@ -152,7 +152,7 @@ def _listener(request: OperationRequest, on_step: OnStep) -> OnProgress:
     return listen
 
 
-RESTORING = ("prepared", "recover", "load", "verify", "migrate", "settle", "close", "swap", "open", "reconcile", "done")
+RESTORING = ("recover", "load", "verify", "migrate", "settle", "close", "swap", "open", "reconcile", "done")
 
 KINDS = {
     RequestKind.BACKUP: Kind(
@@ -162,7 +162,7 @@ KINDS = {
     RequestKind.UNDO: Kind("tenants.restore_tenant", RESTORING, _undo),
     RequestKind.COPY: Kind(
         "tenants.copy_tenant",
-        ("begin", "role", "database", "access", "recover", "load", "verify", "migrate", "identity", "files", "active"),
+        ("recover", "load", "verify", "migrate", "identity", "files", "access", "open", "done"),
         _copy,
         also="tenants.add_tenant",
     ),
@@ -192,7 +192,6 @@ def step_name(step: str) -> str:
         "manifest": _("writing the manifest"),
         "bundle": _("writing the bundle"),
         "done": _("done"),
-        "prepared": _("preparing"),
         "recover": _("recovering the point in time from the base backup"),
         "load": _("loading the data"),
         "verify": _("verifying the data"),
@@ -202,13 +201,9 @@ def step_name(step: str) -> str:
         "swap": _("swapping the databases"),
         "open": _("opening the tenant"),
         "reconcile": _("comparing files and runs"),
-        "begin": _("beginning"),
-        "role": _("creating the role"),
-        "database": _("creating the database"),
         "access": _("granting access"),
         "identity": _("binding the identity"),
         "files": _("copying files"),
-        "active": _("activating the tenant"),
         "mark": _("setting a restore point"),
         "archive": _("archiving the audit log"),
         "list": _("listing what exists"),
