@@ -79,7 +79,7 @@ def check(browser: Client, prefix: str, page: str, site: object) -> None:
 
 
 def follow(browser: Client, response: HttpResponseBase, seen: set[str]) -> None:
-    """Open what the response leads to, if anything: once, since most lead to the same few addresses."""
+    """Open the address that the response redirects to, if any, unless it is in `seen`: most lead to the same few."""
     address = response.headers.get("Location", "")
     if address and address not in seen:
         seen.add(address)

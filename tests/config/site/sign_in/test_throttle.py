@@ -116,7 +116,7 @@ def test_a_person_who_is_not_staff_is_refused_like_a_wrong_password(staff: User,
 
 
 def test_an_open_screen_is_no_place_to_guess_the_password(staff: User, address: str) -> None:
-    """Wrong old passwords count as failed logins do; a right one forgets them."""
+    """Wrong old passwords count as failed logins do; the right one resets the count."""
     client = Client(REMOTE_ADDR=address)
     client.force_login(staff)
 
