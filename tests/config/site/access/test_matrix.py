@@ -58,7 +58,7 @@ def said(response: Any, own_id: object) -> tuple[object, ...]:
     """Return a response's status, location and content; `own_id`, which they may contain, is replaced by "ID"."""
 
     def anonymous(text: str) -> str:
-        # A whole word: a short id is also a digit of others, such as "utf-8".
+        # A whole word: a short id may also be a digit in another word, such as "utf-8".
         return re.sub(rf"(?<![\w-]){re.escape(str(own_id))}(?![\w-])", "ID", text)
 
     return response.status_code, anonymous(response.headers.get("Location", "")), anonymous(response.content.decode())

@@ -198,7 +198,7 @@ def test_users_with_more_rights_do_not_exist_for_the_manager(kind: str, client: 
 
 
 def said(response: Any, user: User) -> tuple[object, ...]:
-    # As a part of an address: a short id is also a digit of other words, such as "utf-8".
+    # As a part of an address: a short id may also be a digit in another word, such as "utf-8".
     text, location = (
         one.replace(f"/{user.pk}/", "/ID/") for one in (response.content.decode(), response.headers.get("Location", ""))
     )

@@ -1,4 +1,4 @@
-"""The commands about staff, and the checks of the sign-in settings."""
+"""The `staff` commands, and the checks of the sign-in settings."""
 
 from __future__ import annotations
 
