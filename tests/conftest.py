@@ -104,7 +104,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Never again look for garbage among what stays loaded until the end: that takes a tenth of the session's time."""
+    """Keep the garbage collector from searching what stays loaded, which takes a tenth of the session's time."""
     gc.collect()
     gc.freeze()
 
@@ -122,7 +122,7 @@ def stack_home() -> stack.Home:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker: DjangoDbBlocker) -> None:
-    """Use the stack's control database itself: it is temporary already, and roles and grants belong to the test."""
+    """Use the stack's control database itself: it is temporary already, and its roles and grants are tested too."""
     from django.core.management import call_command
 
     with django_db_blocker.unblock():
@@ -131,7 +131,7 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> None:
 
 @pytest.fixture(scope="session")
 def logins(stack_home: stack.Home) -> Iterator[privileges.Watch]:
-    """Check that the session never logs in as a superuser, and as the administrator only if allowed."""
+    """Check that the product never logs in as a superuser, and as the administrator only if allowed."""
     watch = privileges.Watch(stack_home)
     yield watch
     assert watch.overstepped() == []
@@ -140,7 +140,7 @@ def logins(stack_home: stack.Home) -> Iterator[privileges.Watch]:
 
 @pytest.fixture(scope="session", autouse=True)
 def databases(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Let every test use databases. None is wrapped in a transaction, which would hide changes from other processes."""
+    """Let every test use databases. No test runs in a transaction, which would hide changes from other processes."""
     if request.config.option.unit:
         yield
         return

@@ -1,4 +1,4 @@
-"""Every query of a tenant's or guest's database goes through the one function that trusts nothing in it.
+"""Every query in a tenant's or guest's database goes through the one function that trusts nothing in it.
 
 `audit.log.safe_search_path.catalog_only` looks names up in pg_catalog alone. Each of our SQL statements must be
 executed inside it, or be listed here with the reason why it need not be. This test does not find queries by Django's

@@ -56,7 +56,7 @@ class Installation:
         return json.loads(ended.stdout)
 
     def do_all(self, *lines: str) -> list[Any]:
-        """Run commands that do not get in each other's way."""
+        """Run commands, two at a time, and return their documents; the commands must not affect each other."""
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(lambda line: self.do(*line.split()), lines))
 

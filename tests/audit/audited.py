@@ -115,7 +115,7 @@ def log_refused(tenant: Tenant | None = None, *, action: str | None = None) -> I
 
 @contextmanager
 def as_superuser(tenant: Tenant | None = None) -> Iterator[psycopg.Connection]:
-    """Connect to the control database, or the tenant's."""
+    """Yield a superuser's connection to the tenant's database, if a tenant is given, or to the control database."""
     path = urlsplit(tenant.database_url).path if tenant else f"/{settings.DATABASES['default']['NAME']}"
     url = superuser_url(DatabaseServer.objects.get(pk="main").admin_url, path.lstrip("/"))
     with psycopg.connect(url) as connection:

@@ -177,7 +177,7 @@ def cluster_verify(world: World) -> Arguments:
 
 
 def _receive(name: str, arguments: Arguments) -> None:
-    """Run the command as a program until it has started."""
+    """Run the command as a program, and stop it once it is receiving."""
     words = [sys.executable, "-c", PROGRAM, *name.replace("_", " ", 1).replace("_", "-").split(), *arguments]
     with preloaded.Popen(words, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as receiving:
         assert receiving.stderr is not None
@@ -220,7 +220,7 @@ def control_setup(world: World) -> Arguments:
 
 
 def _demo(name: str, arguments: Arguments) -> None:
-    """Run the demo without a worker and a web server."""
+    """Run the demo without a worker or a web server."""
 
     def follow(home: object, runs: list[tuple[str, str]], on_progress: object) -> object:
         return [run_document(tenant_id=tenant_id, run_id=run_id) for tenant_id, run_id in runs]
@@ -259,7 +259,7 @@ def llm_check(world: World) -> Arguments:
 
 
 def provider_answering(request: pytest.FixtureRequest) -> None:
-    """Put a server that answers in the place of the provider "openai"."""
+    """Let a fake server answer in place of the provider "openai"."""
     fake = FakeLLM()
     request.addfinalizer(fake.close)
     patch = pytest.MonkeyPatch()

@@ -40,7 +40,7 @@ class Log:
 
     @property
     def insert(self) -> str:
-        """The plain SQL that inserts an entry and names only the specified columns."""
+        """The plain SQL that inserts an entry, naming only the specification's columns."""
         return INSERT.format(self.table)
 
 

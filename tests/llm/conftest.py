@@ -18,7 +18,7 @@ SYSTEM = "You are the customer's own editor."
 
 
 class Wire:
-    """A provider's fake server together with our client of it."""
+    """A provider's fake server together with our client for it."""
 
     def __init__(self, provider: Provider, server: WireServer, *, streams: bool = True) -> None:
         self.provider = provider

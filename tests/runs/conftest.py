@@ -1,4 +1,4 @@
-"""Runs for tests: on real databases, broker and storage, with a fake paid provider that gives prepared answers.
+"""Runs for tests: with real databases, broker and storage, and a fake paid provider that gives prepared answers.
 
 Models are imported inside the fixtures: pytest may load this file before Django is set up.
 """
@@ -33,7 +33,7 @@ def fake_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
 
 @contextmanager
 def fake_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
-    """Replace the provider by a fake, with a key that `monkeypatch` removes again."""
+    """Replace the provider with a fake, with a key that `monkeypatch` removes again."""
     from llm.models import LLMProvider
 
     fake = FakeLLM()
@@ -49,7 +49,7 @@ def fake_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
 
 @pytest.fixture
 def make_run(fake_llm: FakeLLM) -> Callable[..., Run]:
-    """Return a function that creates a run whose steps call the fake provider; keywords go into its configuration."""
+    """Return a function that creates a run whose steps call the fake provider; `config` goes into its configuration."""
     from runs.services.create import run_create
 
     def make(tenant: Tenant, *, steps: tuple[str, ...] = STEPS, **config: object) -> Run:

@@ -91,7 +91,7 @@ class FakeLLM:
 
     @property
     def host_url(self) -> str:
-        """The base URL for Claude's and Gemini's wire protocols."""
+        """The base URL for Claude's and Gemini's wires."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from config.stack import process
 
 @contextmanager
 def without_servers() -> Iterator[None]:
-    """Fail a test that connects to anything but its own socket, or starts a server of the stack."""
+    """Fail a test that opens a connection, or starts a server of the stack."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(psycopg, "connect", _refuse)
         patch.setattr(psycopg.Connection, "connect", _refuse)

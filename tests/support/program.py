@@ -13,7 +13,7 @@ PROGRAM = (sys.executable, "-c", "import sys; from config.cli import main; sys.e
 
 
 def seo_gen(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the program with nothing to read, on the session's servers unless `environment` says otherwise."""
+    """Run the program without any input, on the session's servers unless `environment` says otherwise."""
     return preloaded.run(
         [*PROGRAM, *words],
         cwd=CHECKOUT,
@@ -26,7 +26,7 @@ def seo_gen(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def seo_gen_piped(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run the program with a pipe to read, and return its output as bytes."""
+    """Run the program with `given` on a pipe as its standard input; the result's output is in bytes."""
     return preloaded.run([*PROGRAM, *words], cwd=CHECKOUT, input=given, capture_output=True, check=False)
 
 

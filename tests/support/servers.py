@@ -1,4 +1,4 @@
-"""More PostgreSQL servers for tests, in addition to the session's own."""
+"""More servers for tests, in addition to the session's own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

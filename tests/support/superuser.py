@@ -18,7 +18,7 @@ _passwords: dict[int, str] = {}
 
 
 def know(home: stack.Home) -> None:
-    """Remember the superuser's password of the server in that home."""
+    """Let tests connect to the server in that home as its superuser."""
     secrets = load_secrets(home)
     assert secrets is not None
     remember(load_state(home).services["postgres"].port, secrets.postgres_password)
@@ -34,9 +34,9 @@ def forget(port: int) -> None:
 
 
 def superuser_url(url: str, database: str | None = None) -> str:
-    """Return the superuser's URL of the server that `url` leads to; of the same database unless `database` is given.
+    """Return `url` with the superuser in place of its role, and with `database`, if given, in place of its database.
 
-    Keeps the role in `url` if the superuser is unknown or the server is a scratch server.
+    The role stays if the superuser is unknown or the server is a scratch server.
     """
     parts = urlsplit(url)
     path = parts.path if database is None else f"/{quote(database, safe='')}"

@@ -24,7 +24,7 @@ MakeTenant = Callable[..., Tenant]
 
 @pytest.fixture
 def make_tenant() -> Iterator[MakeTenant]:
-    """Create tenants; keywords are passed to `tenant_create`, with a new name unless one is given."""
+    """Yield a function that creates a tenant like `tenant_create`, but needs no name."""
     made: list[Tenant] = []
 
     def make(**keywords: Any) -> Tenant:
@@ -85,7 +85,7 @@ def remove_all(tenant_ids: list[str]) -> None:
 
 @pytest.fixture
 def limits(settings: Settings) -> Callable[..., None]:
-    """Change the time limits of sessions that are opened from now on; keywords as for `Limits`."""
+    """Return a function that changes the limits of sessions opened after it; its arguments are those of `Limits`."""
 
     def change(**changes: float) -> None:
         settings.DATABASE_LIMITS = replace(settings.DATABASE_LIMITS, **changes)

@@ -162,7 +162,7 @@ def mark(canary: Canary) -> str:
 
 
 def planted(canary: Canary, *, operators: bool = True) -> str:
-    """Return SQL that plants better-fitting functions and operators for all those that our SQL uses."""
+    """Return SQL that plants a better-fitting function or operator for each of those that our SQL uses."""
     names, signs = ("ARRAY[" + ", ".join(f"'{one}'" for one in found) + "]" for found in (names_used(), signs_used()))
     functions, others = FUNCTIONS.replace("@NAMES@", names), OPERATORS.replace("@SIGNS@", signs)
     return mark(canary) + PLANT + functions + (others if operators else "") + "DROP FUNCTION public.plant;\n"

@@ -18,7 +18,7 @@ ANCHORS = "/admin/audit_control/auditanchor/"
 
 @pytest.fixture
 def superuser() -> Iterator[User]:
-    """A member of staff, unlike the connection of this name for the other tests of the logs."""
+    """A superuser among the staff; in other tests of the logs, `superuser` is a database connection."""
     user = make_user(is_superuser=True)
     yield user
     user.delete()

@@ -114,7 +114,7 @@ WHERE entry_hash <> computed OR previous_hash <> before OR sequence <> number_be
 
 
 def _write_at_random(log: Log, chance: random.Random) -> int:
-    """Append in transactions of random size, isolation and outcome; return how many entries were committed."""
+    """Append in transactions of random size, isolation level and outcome; return how many entries were committed."""
     written = 0
     with log.as_app() as app:
         for _ in range(TRANSACTIONS_EACH):

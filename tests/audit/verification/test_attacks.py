@@ -33,7 +33,7 @@ def _as_before(control_log: Log) -> Iterator[None]:
 
 @pytest.fixture
 def victim(log: Log, tenant: Tenant) -> Victim:
-    """A log of at least 12 entries, anchored at its end and again three entries later."""
+    """A log of at least 15 entries, anchored three entries before its end and at its end."""
     victim = Victim(log, tenant)
     victim.append(12)
     audit_anchor()
@@ -45,7 +45,7 @@ def victim(log: Log, tenant: Tenant) -> Victim:
 
 
 def kinds(report: LogReport) -> list[tuple[Kind, int | None]]:
-    """Return the problems found, except anchors and erasures whose control log entries were removed too."""
+    """Return (kind, sequence number) of each problem, except anchors and erasures that the control log lacks too."""
     return [(one.kind, one.sequence) for one in report.problems if one.kind not in (Kind.ANCHOR, Kind.LEDGER)]
 
 
@@ -112,7 +112,7 @@ def test_an_edit_of_any_column_is_reported(victim: Victim, change: str) -> None:
 
 
 def test_planted_functions_are_not_called(victim: Victim) -> None:
-    """Plant functions that would fit better than PostgreSQL's `convert_to(text, name)` if "public" were searched."""
+    """Plant functions that would be preferred to PostgreSQL's `convert_to(text, name)` if "public" were searched."""
     forged = """
         CREATE FUNCTION public.convert_to(text, text) RETURNS bytea LANGUAGE sql AS $$
             SELECT pg_catalog.convert_to(
@@ -179,7 +179,7 @@ def test_a_duplicate_entry_is_reported(tenant: Tenant, tenant_log: Log) -> None:
 
 
 def test_another_tenants_log_is_reported(tenant: Tenant, tenant_log: Log, make_tenant: MakeTenant) -> None:
-    """The log is consistent, head included, but its chain starts with another tenant."""
+    """The log is consistent, head included, but its chain starts from another tenant's identity."""
     victim, other = Victim(tenant_log, tenant), make_tenant()
     url = urlsplit(tenant_log.superuser_url)._replace(path=f"/{database_of(other)}").geturl()
     with psycopg.connect(url) as source, victim.triggers_off() as superuser:

@@ -305,7 +305,7 @@ def test_only_listed_modules_build_arguments_for_programs() -> None:
 
 
 def test_every_alias_is_bounded() -> None:
-    """Any other caller of `add_alias` gets its options from these two modules."""
+    """Only these two modules call `add_alias`, and both set limits."""
     found = {path for path, tree in sources() for node in ast.walk(tree) if called(node).endswith("add_alias")}
     assert found == {"tenants/routing/pool.py", "tenants/routing/owner_connection.py"}
     for name in ("default", "control-owner"):

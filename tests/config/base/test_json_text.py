@@ -1,4 +1,4 @@
-"""JSON from elsewhere is read, or refused as any other text that is none."""
+"""JSON from elsewhere is read, or refused like any other text that is not JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_document_is_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1,]", DEEP, DEEP + "]" * 100_000])
-def test_what_is_none_is_a_value_error(text: str) -> None:
+def test_what_is_not_json_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         parse_json(text)
 

@@ -34,7 +34,7 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stac
 
 
 def run(name: str, *arguments: str) -> int:
-    """Run `seo-gen noun verb` in this process, which has already loaded Django."""
+    """Run `seo-gen noun verb` in this process, which has already loaded Django; return the exit status."""
     try:
         return cli.main([*name.split("_", 1), *arguments])
     except SystemExit as ending:

@@ -41,7 +41,7 @@ def gates(fake_llm: FakeLLM) -> Iterator[Gates]:
 
 @pytest.fixture
 def worker(gates: Gates, tmp_path: Path) -> Iterator[Watched]:
-    """A worker whose heartbeat meets the outage, too."""
+    """A worker whose lease is so short that it must be renewed during the outage, too."""
     started = Watched(tmp_path, RUN_LEASE_S="9", WORKER_CONTROL_CONNECTION_WAIT_S="2")
     yield started
     kill(started.process)

@@ -40,7 +40,7 @@ def gates(fake_llm: FakeLLM) -> Iterator[Gates]:
 
 @pytest.fixture
 def start_worker(tmp_path: Path, gates: Gates) -> Iterator[StartWorker]:
-    """Start workers that are killed at the end.
+    """Yield a function that starts a worker; all of them are killed after the test.
 
     They start after the provider, because they must be allowed to call its host.
     """
@@ -74,7 +74,7 @@ def calls_of(tenant: Tenant) -> list[Call]:
 
 
 def assert_returned(tenant: Tenant, runs: list[Run]) -> None:
-    """Check that each step was returned immediately for another worker, and has spent no attempt."""
+    """Check that each step was immediately returned for another worker, without spending an attempt."""
     for run in runs:
         step = steps_of(tenant, run)[FIRST]
         assert (step.status, step.retry_count, step.lost_count) == (StepStatus.PENDING, 0, 0)

@@ -1,4 +1,4 @@
-"""One server and one Chromium for all browser tests of a process: their start takes longer than most of the tests."""
+"""One server and one Chromium for all browser tests of a process: starting them takes longer than most of the tests."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def form_in(html: str, form_id: str) -> Fields:
 
 
 def hidden_fields(html: str, names: Iterable[str]) -> dict[str, str]:
-    """Return those of these fields that a form of the page has."""
+    """Return the fields among `names` that the page's forms contain, with their values."""
     parser = _Forms()
     parser.feed(html)
     sent = {name: values[0] for form in parser.forms.values() for name, values in form.items() if values}
@@ -81,7 +81,7 @@ def hidden_fields(html: str, names: Iterable[str]) -> dict[str, str]:
 
 
 class Browser(Client):
-    """Before a form is sent without the fields that say what its page showed, the page is opened."""
+    """Adds the fields that say what a form's page showed if a test sends none of them; opens the page first."""
 
     def post(self, path: Any, data: Any = None, *args: Any, **kwargs: Any) -> Any:
         if isinstance(data, dict) and not any(name in data for name in HIDDEN) and _is_form(str(path), data):

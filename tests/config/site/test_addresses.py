@@ -12,7 +12,7 @@ from django.urls.resolvers import URLPattern, URLResolver
 from config.site.sites import control_site, tenant_site
 from tests.support.staff import PASSWORD, Filled
 
-# Ids that no key can have: NUL, no number, no UUID, too large for a number, half an escape of Django's admin.
+# Ids that no key can have: NUL, not a number, not a UUID, too large for a number, half an escape of Django's admin.
 NO_IDS = ("%00", "abc", "a%00b", "99999999999999999999999", "-1", "_5F", "%FF", "1%2F2", "%E2%80%8B")
 QUERIES = ("q=%00", "status__exact=%00", "%00=1", "p=%00", "o=%00", "e=%00", "all=%00", "_changelist_filters=q%3D%2500")
 OTHER_QUERIES = ("p=abc", "p=99999999999", "o=abc", "o=99.-1", "q=%FF", "nonsense=1", "nonsense__x=%00")
@@ -79,7 +79,7 @@ def check(browser: Client, prefix: str, page: str, site: object) -> None:
 
 
 def follow(browser: Client, response: HttpResponseBase, seen: set[str]) -> None:
-    """Open what the response leads to, if anything: once, since most lead to the same few addresses."""
+    """Open the address that the response redirects to, if any, unless it is in `seen`: most lead to the same few."""
     address = response.headers.get("Location", "")
     if address and address not in seen:
         seen.add(address)

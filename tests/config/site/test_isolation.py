@@ -82,7 +82,7 @@ def test_nothing_of_a_request_stays_behind(browser: Client, filled: Filled) -> N
 def test_a_streamed_response_is_made_in_its_tenants_context_and_leaves_none(
     superuser: User, tenant_pair: tuple[Tenant, Tenant]
 ) -> None:
-    """One thread reads two responses in turns, as a server may."""
+    """One thread reads two responses alternately, as a server may."""
 
     def chunks() -> Iterator[str]:
         for _number in range(3):

@@ -20,7 +20,7 @@ MAX_QUERIES_OF_A_TENANT = 15
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Record (database, statement) of each statement that this process executes."""
+    """A list that collects (database, statement) of each statement that this process executes."""
     seen: list[tuple[str, str]] = []
     execute = psycopg.Cursor.execute
 

@@ -115,7 +115,7 @@ def test_a_truncated_output_is_marked_on_every_list(browser: Client, filled: Fil
 
 
 def _shown(browser: Client, filled: Filled, page: str) -> str:
-    """Return the page's texts, without the classes of its elements."""
+    """Return the page's text without its tags, whose attributes may contain the same words."""
     return re.sub(r"<[^>]*>", " ", browser.get(filled.site + page).content.decode())
 
 

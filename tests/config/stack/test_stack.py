@@ -1,4 +1,4 @@
-"""The embedded stack on real processes: start, repair, stop, side by side."""
+"""The embedded stack with real processes: start, repair, stop, side by side."""
 
 import json
 import os
@@ -26,7 +26,7 @@ SERVERS = ["postgres", "valkey", "llm"]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A temporary folder. In pytest's own ones, PostgreSQL's account would lose access when another session starts."""
+    """A temporary folder. In pytest's own, PostgreSQL's account would lose access when another session starts."""
     with tempfile.TemporaryDirectory(prefix="seo-gen-stack-") as folder:
         yield Path(folder)
 

@@ -1,4 +1,4 @@
-"""A certificate for a test's server on 127.0.0.1, which is its own authority."""
+"""A self-signed certificate for a test's server on 127.0.0.1."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address

@@ -57,7 +57,7 @@ def read_reply(provider_id: str, body: Iterable[bytes]) -> LLMReply:
 
 
 def made(rng: random.Random) -> Made:
-    """Make a reply of a random wire format: whole or streamed, with and without cached input, reasoning and noise."""
+    """Make a reply in a random wire format: whole or streamed, with and without cached input, reasoning and noise."""
     provider = rng.choice(PAID)
     text = "".join(rng.choices(TEXTS, k=rng.randint(1, 6)))
     usage = _usage(rng, provider)
@@ -69,7 +69,7 @@ def made(rng: random.Random) -> Made:
 
 
 def _usage(rng: random.Random, provider: Provider) -> TokenUsage:
-    """Return counts with the units that the provider's wire format can state."""
+    """Return random counts of the units that the provider's wire format can state."""
     new, output = rng.choice([0, 1, 999, 10**6]), rng.randint(1, 10**5)
     cached = rng.choice([0, 1, 4096, 10**6])
     written_5m, written_1h = (rng.choice([0, 600]), rng.choice([0, 400])) if provider.id == "claude" else (0, 0)

@@ -1,4 +1,4 @@
-"""Made replies that are broken at random, as a faulty server might send them."""
+"""Generated replies that are randomly damaged, as a faulty server might send them."""
 
 import copy
 import json

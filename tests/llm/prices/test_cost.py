@@ -1,4 +1,4 @@
-"""Costs of one call, by hand."""
+"""Costs of one call, compared with sums calculated by hand."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""The history of prices: what is in effect when, that it only grows, and that specified columns follow and lead it."""
+"""The history of prices: what is in effect when, that it only grows, and that the price columns agree with it."""
 
 from datetime import date, timedelta
 from decimal import Decimal

@@ -216,8 +216,8 @@ def test_it_needs_the_right_to_set_prices(client: Client, entries: NewEntries) -
     assert (input_price(OPUS), entries()) == ("0.25", [])
 
 
-def test_two_people_are_needed_as_for_the_command(client: Client, settings: Any) -> None:
-    """Prices of the list are nobody's own: the command imports them without an approval, and so does the page."""
+def test_no_second_person_is_needed_as_for_the_command(client: Client, settings: Any) -> None:
+    """No one chooses the list's prices: the command imports them without an approval, and so does the page."""
     settings.TWO_PERSON_OPERATIONS = list(KINDS)
     from_list(OPUS)
     prices_apply(models=[OPUS])

@@ -236,7 +236,7 @@ def test_killed_at_a_boundary(trio: list[Tenant], phase: str, done: int, decided
     actions = {"prompt.copy", "prompt.copy.commit", "prompt.copy.complete"}
     entries = ControlAuditLog.objects.filter(resource_id=str(newest_batch().pk)).values_list("action", flat=True)
     assert set(entries) == (actions if decided else {"prompt.copy", "prompt.copy.undo"})
-    # And the way is free again.
+    # And the next copy is possible again.
     assert prompt_copy(from_tenant_id=source.id, tenant_ids=ids(others)).outcome == "completed"
 
 

@@ -1,4 +1,4 @@
-"""`prompt copy --undo`: each tenant of a copy returns to its version before, or none does."""
+"""`prompt copy --undo`: each tenant of a copy returns to its previous version, or none does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that customers, models and staff could enter to make a page act."""
+"""Texts that customers, models or staff could enter to run code in a page."""
 
 # In each of them, so that a test finds what became of it.
 MARK = "zqx"

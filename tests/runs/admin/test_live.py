@@ -1,4 +1,4 @@
-"""A run's page follows the run, and nothing that was written into a run acts on any page."""
+"""A run's page follows the run, and no text of a run is executed as code on any page."""
 
 from __future__ import annotations
 

@@ -4,6 +4,4 @@
 lets a paid provider fail, and kills or freezes processes. Then it resumes everything, waits until every run has ended,
 and compares the databases, the files and the provider's ledger. It prints a report, and exits with 1 if anything
 disagrees.
-
-
 """

@@ -1,4 +1,4 @@
-"""What must hold once everything has come to rest. Each check returns problems, one sentence each."""
+"""What must hold once everything has come to rest. Each problem that a check finds is one sentence."""
 
 from __future__ import annotations
 
@@ -191,9 +191,7 @@ class _Tenant:
 
 
 def _control() -> Iterator[str]:
-    """Yield a problem for each summary that does not match the runs, cost that does not match the calls, or bad audit
-    log.
-    """
+    """Yield what is wrong with the run summaries, the daily costs and the audit logs."""
     for found in run_reconcile(tenant_id=None, check=True):
         if found.problem or found.difference_count or found.waiting:
             yield f"summaries of {found.tenant_id}: {found}"

@@ -30,7 +30,7 @@ NO_BROKER = "does not answer"
 
 @dataclass
 class Member:
-    """One worker or beat, with all its successors' logs in one folder."""
+    """The process of a worker or of beat, and its log."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -147,7 +147,7 @@ class System:
         self._note_gap(name, begun)
 
     def _processes(self, name: str) -> Iterator[psutil.Process]:
-        """Yield the server's main process first, so that it starts no others meanwhile."""
+        """Yield the server's processes, the main one first: once it is killed or frozen, it starts no others."""
         record = load_state(self.home).services[name].process
         assert record is not None
         main = psutil.Process(record.pid)

@@ -36,7 +36,7 @@ def add_step(tenant: Tenant, step: str = "draft", *, prices: tuple[str | None, s
 def add_call(
     tenant: Tenant, step: Step, at: str, usage: dict[str, int] | None, *, model: str = MODEL, status: str = ""
 ) -> int:
-    """Insert a call that began at this time, of at most 1,000 tokens each; `usage` None: its outcome is unknown."""
+    """Insert a call of at most 1,000 tokens in and out; return its id. Without `usage`, its outcome is unknown."""
     with tenant_context(tenant) as alias:
         call = Call.objects.using(alias).create(
             run_id=step.run_id,

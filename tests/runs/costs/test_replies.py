@@ -118,7 +118,7 @@ def random_prices(rng: random.Random) -> dict[str, Any]:
 
 
 def prices_of(rng: random.Random, original: Made) -> dict[str, Any]:
-    """Return the list's prices of a model of the reply's provider, or some of our own."""
+    """Return the price list's prices of a model of the reply's provider, or random ones."""
     names = LLMModel.objects.filter(provider_id=original.provider.id).values_list("model_name", flat=True)
     entry = listed(installed_list(), original.provider.id, rng.choice(sorted(names)))
     return entry.prices.as_document() if entry and rng.random() < 0.4 else random_prices(rng)

@@ -135,7 +135,7 @@ def broken_envelopes() -> list[dict[str, Any]]:
 
 
 def broken_tasks() -> list[dict[str, Any]]:
-    """Return messages that Celery can read, but that ask for unknown tasks."""
+    """Return messages that have all parts, but contents that the application never sends."""
     run, args = str(uuid4()), ("tenant-a", str(uuid4()), "draft")
     return [
         *[message(headers=value) for value in ({}, {"task": None}, {"id": run})],
@@ -167,7 +167,7 @@ def raw_body(message: dict[str, Any]) -> bytes:
 
 
 def unpickled(path: str) -> list[dict[str, Any]]:
-    """Return pickles, each of which creates `path` when it is loaded."""
+    """Return messages with pickles, each of which creates `path` when it is loaded."""
     text = pickle.dumps([Planted(path), {}, NOTHING_FOLLOWS])
     kinds = ("application/x-python-serialize", JSON, "application/data")
     return [message(text, **{"content-type": kind, "content-encoding": "binary"}) for kind in kinds]

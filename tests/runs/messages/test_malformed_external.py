@@ -1,4 +1,4 @@
-"""The same with RabbitMQ, whose messages come in parts: EXTERNAL_AMQP_URL, or the machine's own on port 5672."""
+"""`test_malformed` with RabbitMQ, whose messages come in parts: EXTERNAL_AMQP_URL, or this machine's on port 5672."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def calls_that_must_not_have_begun(tenant: Tenant) -> list[tuple[object, ...]]:
 
 
 def read_every_file(tenant: Tenant) -> None:
-    """Read the files that rows refer to; raises if one is missing or altered."""
+    """Read the files that rows refer to; raise if one is missing or altered."""
     with tenant_context(tenant) as alias:
         for artifact in Artifact.objects.using(alias).all():
             read(artifact.file_path, artifact.digest)

@@ -1,4 +1,4 @@
-"""`kill -9` at each statement, commit and file of `run retry --from`: everything happened, or only copying."""
+"""`kill -9` at each statement, commit and file of `run retry --from`: everything happened, or nothing but copying."""
 
 from __future__ import annotations
 

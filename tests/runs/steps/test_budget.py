@@ -43,7 +43,7 @@ BOUND = Decimal("0.225")
 
 @pytest.fixture(autouse=True)
 def model() -> Iterator[Callable[..., None]]:
-    """Give the model that `make_run` pins known prices, of input and output alone, and a small output limit."""
+    """Give the pinned model prices for input and output alone, and a small limit; yield what changes the prices."""
     row = standard_model()
     prices, limit = prices_in_force(row.pk), row.max_output_tokens
     units = {"input": INPUT_PRICE, "output": OUTPUT_PRICE}
@@ -76,7 +76,7 @@ def begin(tenant: Tenant, run: Run) -> tuple[Claim, int]:
 
 
 def spending(tenant: Tenant) -> tuple[object, ...]:
-    """Return what is spent, reserved and possibly spent in this month, and how many calls have no price."""
+    """Return what is spent, reserved and possibly spent this month, and how many calls have no price."""
     with tenant_context(tenant) as alias:
         row = Spending.objects.using(alias).get(month=datetime.now(UTC).date().replace(day=1))
     return row.spent_usd, row.reserved_usd, row.possible_usd, row.unpriced_calls

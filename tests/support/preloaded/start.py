@@ -48,7 +48,7 @@ class Popen(subprocess.Popen[Any]):
 
 
 def run(args: Sequence[str], **keywords: Any) -> subprocess.CompletedProcess[Any]:
-    """Do what `subprocess.run` does; of its own keywords, know all but `timeout`."""
+    """Do what `subprocess.run` does, with all its keyword arguments except `timeout`."""
     given, check = keywords.pop("input", None), keywords.pop("check", False)
     if given is not None:
         keywords["stdin"] = subprocess.PIPE

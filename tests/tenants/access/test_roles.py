@@ -65,7 +65,7 @@ def account() -> Iterator[User]:
 
 
 def role_after_migration(user: User, *permissions: str) -> str | None:
-    """Give a user Django's permissions, half of them by a group, and return the role that the migration gives."""
+    """Give a user Django's permissions, half of them through a group, and return the role that the migration gives."""
     RoleAssignment.objects.filter(user=user).delete()
     wanted = {tuple(name.split(".", 1)) for name in permissions}
     found = [

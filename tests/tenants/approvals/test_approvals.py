@@ -1,4 +1,4 @@
-"""Two people for what cannot be undone: 0 of many tries pass without the second, and what is approved passes once."""
+"""Two people for what cannot be undone: no attempt passes without the second, and what is approved passes once."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _of_other_arguments(world: World) -> UUID:
 
 
 def _arguments_changed(world: World) -> UUID:
-    """Someone with access to the table approves one thing and means another."""
+    """Return an approval whose arguments were changed in the table after it was given."""
     approval = world.approve(world.ask(arguments={**PLAIN, "accept_audit_loss": True}))
     Approval.objects.filter(pk=approval.pk).update(arguments=PLAIN)
     return approval.pk
@@ -244,7 +244,7 @@ def test_an_approval_that_does_not_count_is_refused_everywhere(world: World, nam
 
 
 def test_no_one_approves_what_they_asked_for(world: World) -> None:
-    """With the same account, by the page, under another name, or with another account of theirs."""
+    """Neither with the same account nor with another one that has the same e-mail address or name."""
     world.asks.email = "ann@example.com"
     world.asks.save()
     approval = world.ask()
@@ -263,7 +263,7 @@ def test_no_one_approves_what_they_asked_for(world: World) -> None:
 
 
 def test_an_account_that_the_requester_made_or_changed_is_no_second_person(world: World) -> None:
-    """Else one administrator makes a second account, or sets a colleague's password, and is two people."""
+    """Otherwise, an administrator could create a second account, or set a colleague's password, and be two people."""
     approval = world.ask()
     page = f"/admin/tenants/approval/{approval.pk}/"
     with acting_as(f"staff:{world.asks.username}"), transaction.atomic(using="default"):
@@ -353,7 +353,7 @@ def test_an_approver_approves_what_they_saw_and_only_what_they_may(world: World)
 
 
 def test_an_approval_is_started_once_by_the_person_who_asked(world: World) -> None:
-    """By another person, by the approver, without the form, and from a second tab."""
+    """Nothing is started before the approval, by another person, without the form, or from a second tab."""
     browser = world.browser(world.asks)
     form = {"typed_id": world.tenant.id, "reason": "the contract has ended"}
     response = browser.post(f"/admin/tenants/tenant/{world.tenant.id}/erase/", form)

@@ -1,4 +1,4 @@
-"""Backups and bundles damaged at random places: the live database never changes, and every failure is one sentence."""
+"""Backups and bundles damaged in random places: the live database never changes, and every failure is one sentence."""
 
 from __future__ import annotations
 

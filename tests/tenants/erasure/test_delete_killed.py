@@ -59,7 +59,7 @@ def fill(tenant: Tenant, folder: Path) -> None:
 
 
 def steady(document: Any) -> Any:
-    """Return the certificate without the values that differ between any two."""
+    """Return the certificate without the values that differ from one certificate to the next."""
     if isinstance(document, dict):
         return {name: steady(value) for name, value in document.items() if name not in VOLATILE}
     return [steady(one) for one in document] if isinstance(document, list) else document

@@ -115,7 +115,7 @@ class TestTarget:
         assert rows_at(history.server, Target(time=history.first), history.database) == ["first"]
 
     def test_a_home_that_does_not_exist_is_made(self, history: History, settings: Settings, tmp_path: Path) -> None:
-        """On an operator's own servers, nothing else may have created the home."""
+        """On an operator's own servers, the home might not exist yet."""
         settings.HOME = tmp_path / "not" / "there"
         require_reachable(history.server, Target(time=history.first))
         assert rows_at(history.server, Target(time=history.first), history.database) == ["first"]

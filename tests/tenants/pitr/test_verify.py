@@ -33,7 +33,7 @@ cluster_verify(server_name=sys.argv[1], on_progress=lambda progress: (print("beg
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BaseBackup, Path]]:
-    """A base backup and the WAL since: small records across segment boundaries, and one longer than those."""
+    """A base backup and the WAL since: small records across segment boundaries, and one longer than a segment."""
     emit = "SELECT pg_logical_emit_message(true, 'test', repeat('x', %s)) FROM generate_series(1, %s)"
     with archived_postgres(tmp_path_factory.mktemp("verify"), NAME) as server:
         backup = cluster_backup(server_name=NAME, output=str(tmp_path_factory.mktemp("base")))

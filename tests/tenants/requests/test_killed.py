@@ -1,4 +1,4 @@
-"""`kill -9` a real worker in the middle of a backup and of a deletion that staff requested: another one ends both."""
+"""`kill -9` a real worker in the middle of a backup and of a deletion that staff requested: another finishes both."""
 
 from __future__ import annotations
 

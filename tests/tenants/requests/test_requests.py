@@ -1,4 +1,4 @@
-"""Operations that staff request in the admin, and that a worker carries out under their name."""
+"""Operations that staff request in the admin, and that a worker executes in their name."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def canary(stack_home: stack.Home, tmp_path: Path) -> Canary:
 
 
 def told(way: str, tenant: Tenant, folder: Path, tail: str, **added: int) -> str:
-    """Bring in the tenant's own dump with additions, in one of the WAYS; return the refusal.
+    """Read the tenant's own dump, with additions, in one of the WAYS; return the refusal.
 
     `added` maps tables to the number of rows that this adds, for a matching manifest.
     """

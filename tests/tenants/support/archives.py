@@ -86,7 +86,7 @@ def rows_at(server: DatabaseServer, target: Target, database: str) -> list[str]:
 
 
 def switch(server: DatabaseServer) -> str:
-    """Fill a segment of the WAL with a commit; return its name once it is archived."""
+    """Commit a transaction and end the WAL segment; return the segment's name once it is archived."""
     with ServerSession(server, database_prefix()) as server_session:
         server_session.heartbeat()
         name = server_session.switch_wal()

@@ -1,7 +1,8 @@
 """Which roles may open which page: every view of both sites, by the name of its URL.
 
-A new view belongs here (`test_matrix.py` fails until it is): the roles that may open it for their tenants, in a view
-about tenants or of a tenant's site, or that may open it if they are for all tenants, in a view about the installation.
+Every new view must be added here; until then, `test_matrix.py` fails. For a view about tenants or on a tenant's site,
+list the roles that may open it for their tenants; for a view about the installation, list those that may open it if
+they are for all tenants.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ STANDARD = ("changelist", "history", "change", "add", "delete")
 
 
 def pages(model: str, see: str, *, add: str = NONE, delete: str = NONE) -> dict[str, str]:
-    """Return the standard views of one model; a page that one may not change is shown read-only."""
+    """Return the roles that may open each standard view of a model; a page that one may not change is read-only."""
     roles = {"changelist": see, "change": see, "history": ALL, "add": add, "delete": delete}
     return {f"{model}_{view}": roles[view] for view in STANDARD}
 

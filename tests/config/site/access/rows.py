@@ -68,7 +68,7 @@ def address_of(name: str, route: str, ids: Mapping[str, object], prefix: str = "
 
 @dataclass
 class Rows:
-    """One tenant with a row of each model, and another one that was erased; the ids by "app_model"."""
+    """A tenant with a row of each model, the erasure of another one, and the rows' ids by "app_model"."""
 
     tenant: Tenant
     filled: Filled

@@ -45,7 +45,7 @@ def ask(client: Client, name: str, address: str) -> Any:
 
 
 def may(response: Any) -> bool:
-    """Return whether the view was opened: 403 is a refusal, and so is the way back to the overview."""
+    """Return whether the view was opened: 403 is a refusal; a redirect is not."""
     assert response.status_code in (200, 302, REFUSED), response.status_code
     return bool(response.status_code != REFUSED)
 
@@ -55,10 +55,10 @@ def unknown(ids: Mapping[str, object]) -> dict[str, object]:
 
 
 def said(response: Any, own_id: object) -> tuple[object, ...]:
-    """Return a response without the id in its address, which it may repeat."""
+    """Return a response's status, location and content; `own_id`, which they may contain, is replaced by "ID"."""
 
     def anonymous(text: str) -> str:
-        # A whole word: a short id is also a digit of others, such as "utf-8".
+        # A whole word: a short id may also be a digit in another word, such as "utf-8".
         return re.sub(rf"(?<![\w-]){re.escape(str(own_id))}(?![\w-])", "ID", text)
 
     return response.status_code, anonymous(response.headers.get("Location", "")), anonymous(response.content.decode())
@@ -73,7 +73,7 @@ def expected(table: Mapping[str, str], role: str) -> dict[str, bool]:
 
 @pytest.mark.parametrize("role", Role.values)
 def test_views_about_tenants(world: World, role: str) -> None:
-    """On the control site, by a role for our tenants alone."""
+    """On the control site, with a role for our tenants alone."""
     routes = views("config.urls")
     got, client = {}, world.some[role]
     for name in ABOUT_TENANTS:
@@ -102,7 +102,7 @@ def same_as_unknown(client: Client, name: str, route: str, world: World) -> None
 
 @pytest.mark.parametrize("role", Role.values)
 def test_views_about_the_installation(world: World, role: str) -> None:
-    """A role for some tenants opens none of them, whatever the role."""
+    """A role for only some tenants opens none of them, whichever role it is."""
     routes = views("config.urls")
     got, none = {}, {}
     for name in ABOUT_THE_INSTALLATION:
@@ -142,7 +142,7 @@ def test_views_of_a_tenants_site(world: World, role: str) -> None:
 
 
 def test_without_a_role_no_view_opens(world: World) -> None:
-    """And none that everyone has names a tenant."""
+    """And none of the views that everyone may open names a tenant."""
     for urlconf, prefix, ids in (
         ("config.urls", "/", {**world.ours.control, **world.installation}),
         ("config.urls_tenant", f"/t/{world.ours.tenant.id}/", world.ours.own_site),

@@ -26,7 +26,7 @@ UNKNOWN = "no-such-tenant"
 
 @dataclass
 class Desk:
-    """Someone with roles for one of two tenants at most; each test assigns its own."""
+    """A person with roles for at most one of two tenants; each test assigns the roles that it needs."""
 
     user: User
     client: Client
@@ -34,7 +34,7 @@ class Desk:
     theirs: Filled
 
     def same_as_unknown(self, address: str) -> str:
-        """Open the address for the foreign tenant and for none; return the page, which must be the same."""
+        """Open the address for the foreign tenant and for an unknown one; return the page, the same for both."""
         foreign, unknown = self.theirs.tenant.id, UNKNOWN
         got = [(self.client.get(address.format(tenant)), tenant) for tenant in (foreign, unknown)]
         seen = [

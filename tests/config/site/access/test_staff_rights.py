@@ -1,4 +1,4 @@
-"""No one except a superuser can gain or grant more rights than they have; every way into users and roles is tried."""
+"""Only a superuser can gain or grant more rights than they have; all ways to change users and roles are tried."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFUSED = "You can give roles only for tenants that you administrate."
 
 
 class Office:
-    """Two groups of one tenant each; the manager administrates the first group."""
+    """Two groups of one tenant each; the manager is an administrator of the first group."""
 
     def __init__(self, ours: Tenant, theirs: Tenant) -> None:
         self.ours, self.theirs = ours, theirs
@@ -75,7 +75,7 @@ def row(**values: object) -> dict[str, str]:
 
 
 def existing(assignment: RoleAssignment, **values: object) -> dict[str, str]:
-    """Return an assignment's row in the form, with other values."""
+    """Return an existing assignment's row in the form, changed to these values."""
     now = {
         "id": assignment.pk,
         "user": assignment.user_id,
@@ -122,7 +122,7 @@ def test_no_one_gives_themselves_anything(client: Client, office: Office) -> Non
 
 
 def test_djangos_own_permissions_count_for_nothing(office: Office, client: Client) -> None:
-    """Neither raw permissions nor Django's groups, and no page gives them."""
+    """Neither individual permissions nor Django's groups count, and no page grants them."""
     staff, group = make_user(is_superuser=False), Group.objects.create(name=f"group-{uuid4().hex[:8]}")
     group.permissions.set(Permission.objects.all())
     staff.groups.add(group)
@@ -198,7 +198,7 @@ def test_users_with_more_rights_do_not_exist_for_the_manager(kind: str, client: 
 
 
 def said(response: Any, user: User) -> tuple[object, ...]:
-    # As a part of an address: a short id is also a digit of other words, such as "utf-8".
+    # As a part of an address: a short id may also be a digit in another word, such as "utf-8".
     text, location = (
         one.replace(f"/{user.pk}/", "/ID/") for one in (response.content.decode(), response.headers.get("Location", ""))
     )

@@ -1,4 +1,4 @@
-"""A tenant is opened for an hour to someone who has no role for it, by a reason that both logs hold first."""
+"""A tenant is opened for an hour to someone who has no role for it, once both logs have recorded their reason."""
 
 from __future__ import annotations
 

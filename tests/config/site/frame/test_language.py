@@ -1,4 +1,4 @@
-"""Staff choose their language, the theme's own words included, and see when something happened in which zone."""
+"""Staff choose their language, which applies to the theme's own words too, and see times with their time zone."""
 
 from __future__ import annotations
 

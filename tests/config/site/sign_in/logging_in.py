@@ -26,7 +26,7 @@ def is_logged_in(client: Client) -> bool:
 
 
 def alerts(response: Any) -> list[str]:
-    """Return the sentences of the form that apply to all of it."""
+    """Return the form's errors that belong to no single field."""
     return list(response.context["form"].non_field_errors())
 
 

@@ -1,4 +1,4 @@
-"""A small OpenID provider: discovery, keys, and ID tokens that a test can spoil."""
+"""A small OpenID provider: discovery, keys, and ID tokens that a test can tamper with."""
 
 from __future__ import annotations
 

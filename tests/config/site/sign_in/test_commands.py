@@ -1,4 +1,4 @@
-"""The commands of staff, and the checks of the settings."""
+"""The `staff` commands, and the checks of the sign-in settings."""
 
 from __future__ import annotations
 

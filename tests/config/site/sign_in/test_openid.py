@@ -55,7 +55,7 @@ def person(staff: User, provider: OpenIDServer) -> User:
 
 
 def sign_in(provider: OpenIDServer, client: Client, start: str = START) -> Any:
-    """Go to the provider and come back."""
+    """Go to the provider and come back; return the response."""
     code, query = provider.authorize(client.get(start)["Location"])
     return client.get(CALLBACK, {"code": code, "state": query["state"]})
 

@@ -42,7 +42,7 @@ def test_a_name_is_locked_at_one_address_and_open_at_others(staff: User, address
     assert log_in(client, staff.username, address="192.0.2.77").status_code == 302
     assert is_logged_in(client)
     assert actions(staff) == ["login.fail"] * 5 + ["login.lock", "login.complete"]
-    # The name of no account looks the same.
+    # A name without an account looks the same.
     fail("no-such-person", address, 5)
     assert alerts(log_in(Client(), "no-such-person", address=address)) == [LOCKED]
 
@@ -116,7 +116,7 @@ def test_a_person_who_is_not_staff_is_refused_like_a_wrong_password(staff: User,
 
 
 def test_an_open_screen_is_no_place_to_guess_the_password(staff: User, address: str) -> None:
-    """Wrong old passwords count as failed logins do; a right one forgets them."""
+    """Wrong old passwords count as failed logins do; the right one resets the count."""
     client = Client(REMOTE_ADDR=address)
     client.force_login(staff)
 

@@ -133,7 +133,7 @@ class Day:
         self.see(*texts)
 
     def open_until(self, path: str, css: str) -> None:
-        """Open a page again and again until it has such an element."""
+        """Open a page again and again until it has an element that matches `css`."""
 
         def has_it() -> bool:
             self.open(path)
@@ -142,11 +142,11 @@ class Day:
         self.browser.wait_until(has_it)
 
     def follow(self, href: str, *texts: str) -> None:
-        """Click the link whose address ends like this, and look at its page."""
+        """Click the link whose address ends with `href`, and check the page that it opens."""
         self.click(f"a[href$='{href}']", *texts)
 
     def click(self, css: str, *texts: str) -> None:
-        """Click what leads to another document, and look at that."""
+        """Click an element that opens another page, and check that page."""
         self.browser.driver.execute_script(MARK)
         self.browser.click(css)
         self.browser.wait_until(lambda: not self.is_same_page)
@@ -156,7 +156,7 @@ class Day:
         self.click(button, *texts)
 
     def see(self, *texts: str) -> None:
-        """Check the page that is open: these texts, its language, no error of a script, nothing beside the window."""
+        """Check the open page: these texts, its language, no browser errors, and nothing wider than the window."""
         self.browser.page()
         for text in texts:
             self.browser.wait_for_text(text)
@@ -166,7 +166,7 @@ class Day:
         assert self.browser.driver.execute_script(OVERFLOW) <= 0, f"{path} is wider than {WIDTH} pixels"
 
     def watch(self, *texts: str) -> None:
-        """Wait until the open page says this by itself, without being loaded again."""
+        """Wait until the open page shows these texts without being loaded again."""
         self.browser.driver.execute_script(MARK)
         for text in texts:
             self.browser.wait_for_text(text)
@@ -189,13 +189,13 @@ class Day:
         self.browser.driver.find_element(By.NAME, name).send_keys(text)
 
     def switch_on(self, name: str) -> None:
-        """Switch on what looks like a switch: its checkbox is covered."""
+        """Turn on a switch; a script does it, since the switch covers its checkbox."""
         box = self.browser.driver.find_element(By.NAME, name)
         if not box.is_selected():
             self.browser.driver.execute_script("arguments[0].click()", box)
 
     def download(self, css: str) -> str:
-        """Return the sha256 of what a link of the page leads to, as the browser gets it."""
+        """Return the sha256 of what a link on the page leads to, as the browser gets it."""
         href = self.browser.find(css).get_attribute("href")
         return hashlib.sha256(self.browser.driver.execute_async_script(FETCH, href).encode()).hexdigest()
 

@@ -50,7 +50,7 @@ def test_a_comment_is_written_and_sent_by_keys(staffed: Browser, tenant: Tenant)
     run = run_in_review(tenant)
     staffed.open(f"/t/{tenant.id}/admin/runs/run/reviews/")
     press(staffed, "s")
-    # Letters are text now, and no keys.
+    # Letters are text now, not keys.
     press(staffed, "jak")
     press(staffed, Keys.CONTROL + Keys.ENTER)
     staffed.wait_for_text("The run was sent back.")

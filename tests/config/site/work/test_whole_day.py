@@ -120,7 +120,7 @@ def create_tenant(day: Day, tenant_id: str) -> None:
 
 
 def set_up_pipeline(day: Day) -> None:
-    """Give the local model, which every step uses without keys, a price; let the last step wait for a review."""
+    """Give the local model a price (without keys, every step uses it), and make the last step wait for a review."""
     model = LLMModel.objects.get(model_name=MODEL)
     day.open(f"/admin/llm/llmmodel/{model.pk}/change/")
     day.browser.fill(cost_per_1k_input_tokens="0.5", cost_per_1k_output_tokens="1.5", max_output_tokens=str(TOKENS))
@@ -182,7 +182,7 @@ def write_an_article(day: Day, tenant_id: str) -> None:
 
 
 def limit_output(day: Day, site: str) -> None:
-    """Plain settings of the tenant, so that its log has an old and a new value."""
+    """Set and change a step's output limit for the tenant, so that its log has an old and a new value."""
     day.follow(f"{site}/runs/stepoverride/")
     day.follow(f"{site}/runs/stepoverride/add/")
     day.choose("step", "outline")
