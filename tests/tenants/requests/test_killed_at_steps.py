@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
+from unittest.mock import patch
 from uuid import UUID
 
 import pytest
@@ -160,13 +161,8 @@ def _work_and_die(said: Connection, request_id: UUID, step: str, release: NextRe
 
         return carry_out(claimed, die)
 
-    work.carry_out = dying  # type: ignore[attr-defined]
-    carry: Callable[[], int] = lambda: work.operations_work("worker@test/1", request_id)  # noqa: E731
-    if release is None:
-        carry()
-    else:
-        with release.active():
-            carry()
+    with patch.object(work, "carry_out", dying), release.active() if release else nullcontext():
+        work.operations_work("worker@test/1", request_id)
 
 
 def completions(request: OperationRequest, action: str) -> int:
