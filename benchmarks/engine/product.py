@@ -30,7 +30,7 @@ class Product:
         return [self.add(next(self._next_tenant), steps=steps)[:2] for _ in range(runs)]
 
     def add(self, tenant_id: str, *, steps: Sequence[str] | None = None, hold: bool = False) -> tuple[str, UUID, int]:
-        """Add a run; return its tenant, its id, and the number in its prompts by which the model's server knows it."""
+        """Add a run; return its tenant, its id, and the number in its prompts that the model's server knows it by."""
         from runs.services.create import run_create
 
         number = next(self._numbers)

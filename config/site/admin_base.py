@@ -63,7 +63,7 @@ OWN_SCOPE = "*"
 
 
 class LineField(forms.CharField):
-    """One line of text, such as a name, an id or a URL. Invisible characters are trimmed; a blank one is empty."""
+    """One line of text, such as a name, an id or a URL. Invisible characters at its ends are removed."""
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
@@ -131,7 +131,7 @@ class StaffAdmin(ConflictAdmin):
         return {}
 
     def audit_change(self, form: Any) -> dict[str, object]:
-        """Return what else the audit entry of a change by `form` holds."""
+        """Return what else the audit entry about a change made with `form` holds."""
         return {}
 
     def audit_value(self, name: str, value: object) -> object:

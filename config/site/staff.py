@@ -62,7 +62,7 @@ class RoleForm(_Form):
 
 
 class RoleFormSet(_FormSet):
-    """Accepts only roles for tenants that the member of staff administrates."""
+    """Accepts only roles for tenants that the member of staff administers."""
 
     administrated: Administrated
 
@@ -77,7 +77,7 @@ class RoleFormSet(_FormSet):
             kept += 1
             given = form.instance
             if not self.administrated.covers(scope=given.scope, group_id=given.group_id, tenant_id=given.tenant_id):
-                raise ValidationError(_("You can give roles only for tenants that you administrate."))
+                raise ValidationError(_("You can give roles only for tenants that you administer."))
         if not kept and not self.administrated.everything:
             raise ValidationError(_("Give the user at least one role for your tenants."))
 
@@ -272,7 +272,7 @@ def _may_manage(request: HttpRequest, user: User | None) -> bool:
 
 
 def _place(assignment: RoleAssignment) -> str:
-    """Return in words for which tenants a role is."""
+    """Return in words which tenants a role is for."""
     if assignment.scope == RoleScope.GROUP:
         return str(assignment.group)
     return assignment.tenant_id or str(RoleScope.ALL.label)

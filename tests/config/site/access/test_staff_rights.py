@@ -19,11 +19,11 @@ from tests.support.staff import PASSWORD, give_role, make_user, roles_form
 
 NewUser = Callable[..., User]
 NEW_PASSWORD = {"password1": "x" + PASSWORD, "password2": "x" + PASSWORD, "usable_password": "true"}
-REFUSED = "You can give roles only for tenants that you administrate."
+REFUSED = "You can give roles only for tenants that you administer."
 
 
 class Office:
-    """Two groups of one tenant each; the manager administrates the first group."""
+    """Two groups of one tenant each; the manager administers the first group."""
 
     def __init__(self, ours: Tenant, theirs: Tenant) -> None:
         self.ours, self.theirs = ours, theirs
