@@ -149,7 +149,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("page"))
     def link(self, entry: Any) -> SafeString | None:
-        """Link the entry's object, if it still exists and the reader may see it."""
+        """Link to the entry's object, if it still exists and the reader may see it."""
         url = getattr(entry, "resource_url", None)
         return as_link(url, _name_in(entry) or self.resource(entry)) if url else None
 
@@ -206,7 +206,7 @@ class AuditLogAdmin(AuditEntryAdmin):
 
 
 def log_state(log: str) -> dict[str, Any]:
-    """Return the log's last anchor and verification, by the control database; `log`: "default" or a tenant's id."""
+    """Read the log's last anchor and verification from the control database; `log` is "default" or a tenant's id."""
     tenant_id = "" if log == DEFAULT_DB_ALIAS else log
     anchors = AuditAnchor.objects.using(DEFAULT_DB_ALIAS).filter(tenant_id=tenant_id)
     about = Q(resource_type="audit_log", resource_id="*")

@@ -120,7 +120,7 @@ def _seconds_per_step(
 
 
 def _processor_ms(looks: list[_Look], first: int, last: int) -> dict[str, float]:
-    """Return each service's milliseconds of CPU per step, from the looks nearest to these numbers of calls."""
+    """Return each service's CPU milliseconds per step, between the measurements nearest to these numbers of calls."""
     begin = min(looks, key=lambda look: abs(look.calls - first))
     end = min(looks, key=lambda look: abs(look.calls - last))
     if end.calls <= begin.calls:
@@ -131,7 +131,7 @@ def _processor_ms(looks: list[_Look], first: int, last: int) -> dict[str, float]
 
 
 def _wait(environment: Environment, contender: Contender, finished: int, watch: Watch | None) -> list[_Look]:
-    """Wait until this many runs are finished; return the looks taken. Raise if no more calls arrive before that."""
+    """Wait until this many runs are finished; return the measurements. Raise if no more calls arrive before that."""
     calls, since, looks = 0, time.monotonic(), []
     while contender.finished() < finished:
         time.sleep(POLL_S)

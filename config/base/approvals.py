@@ -34,7 +34,7 @@ class Given:
 
 
 class ApprovalRequired(SeoGenError):
-    """The operation needs the approval of a second person, and none was passed. `arguments` are what to approve."""
+    """The operation needs the approval of a second person, and none was passed. `arguments` say of what exactly."""
 
     code = "approval_required"
 
@@ -100,7 +100,7 @@ def check_approval(kind: str, tenant_id: str, arguments: Arguments) -> None:
 
 
 def request_approval(wanted: ApprovalRequired, reason: str, user: Any = None) -> UUID:
-    """Request the approval that an operator's command, or a `user` of the admin, was refused without; return its id."""
+    """Request the approval that was missing, for an operator's command or a `user` of the admin; return its id."""
     made: UUID = import_string(_registered["request"])(
         kind=wanted.kind, tenant_id=wanted.tenant_id, arguments=wanted.arguments, reason=reason, user=user
     ).pk

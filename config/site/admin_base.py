@@ -262,14 +262,14 @@ def finished(request: HttpRequest, url: str) -> HttpResponse:
 
 
 def as_json(document: object) -> SafeString | None:
-    """Show a JSON document indented; None (shown as "-") if there is none."""
+    """Return a JSON document as indented HTML; None (shown as "-") if there is none."""
     if document is None:
         return None
     return as_code(json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
 
 
 def as_badge(text: object, color: str) -> SafeString:
-    """Show a word in one of the theme's colours: info, primary, success, warning or danger."""
+    """Return a word as a badge in one of the theme's colours: info, primary, success, warning or danger."""
     return _badge(str(text), color)
 
 

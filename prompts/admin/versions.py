@@ -279,7 +279,7 @@ def usage_sentences(usage: VersionUsage) -> list[str]:
 
 
 def _with_usage(prompts: Iterable[Prompt]) -> list[Prompt]:
-    """Read how the versions were used, all at once, and keep it with each of them."""
+    """Return the versions, each with how it was used, which is read for all at once."""
     found = list(prompts)
     usage = past_runs().usage(alias=current_alias(), prompt_ids=[prompt.pk for prompt in found])
     for prompt in found:

@@ -51,7 +51,7 @@ class Group:
 
 
 def search(request: HttpRequest, entries: list[Hit]) -> list[Group]:
-    """Return what the request's `q` finds, in groups without empty ones. `entries` are the menu's."""
+    """Return what the request's `q` finds, in groups; empty groups are left out. `entries` are the menu's."""
     query = request.GET.get("q", "").strip()[:QUERY_MAX]
     if request.GET.get("scope") == "tenants":
         return [Group(_("Tenants"), tenants_found(request, query, TENANTS_MAX))]

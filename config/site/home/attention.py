@@ -123,7 +123,7 @@ def schema_section(totals: list[dict[str, Any]]) -> Section:
 
 
 def backups_section(visible: QuerySet[Tenant]) -> Section:
-    """Return the section with the active tenants without a recent backup, those without one for longest first."""
+    """Return the section with the active tenants without a recent backup, the longest overdue first."""
     since = OVERDUE_DAILY if settings.BACKUP_DAILY_OUTPUT else OVERDUE
     newest = (
         Backup.objects.using(CONTROL)
