@@ -27,10 +27,10 @@ from audit.log.sentences import sentences
 from audit.models import AuditEntry
 from config.site.admin_base import ReadOnlyAdmin, action, as_json, as_link
 
-# What one entry in a list says at most; its page says all.
+# The most sentences that a list shows of an entry; the entry's page shows all.
 SENTENCES_IN_LIST = 4
 READS = ".read"
-# Names in entries that are no fields of the model.
+# Names in entries that are not fields of the model.
 OTHER_FIELDS = {"roles": _("roles")}
 
 

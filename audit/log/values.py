@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db.models import Manager, Model, QuerySet
 
-# Longer texts are no plain settings.
+# Longer texts are not plain settings.
 MAX_CHARS = 500
 
 Changes = dict[str, list[object]]

@@ -32,7 +32,7 @@ from tenants.selectors import batches_unfinished, operations_unfinished
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
-# A run that failed longer ago than this needs no attention any more.
+# A run that failed longer ago than this no longer needs attention.
 FAILED_FOR = timedelta(days=7)
 # A backup is overdue after this time: with daily backups, and without them.
 OVERDUE_DAILY = timedelta(hours=26)
