@@ -27,10 +27,10 @@ from audit.log.sentences import sentences
 from audit.models import AuditEntry
 from config.site.admin_base import ReadOnlyAdmin, action, as_json, as_link
 
-# What one entry in a list says at most; its page says all.
+# The most sentences that a list shows of an entry; the entry's page shows all.
 SENTENCES_IN_LIST = 4
 READS = ".read"
-# Names in entries that are no fields of the model.
+# Names in entries that are not fields of the model.
 OTHER_FIELDS = {"roles": _("roles")}
 
 
@@ -64,7 +64,7 @@ class ReadsFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
         if self.value() == "only":
             return queryset.filter(action__endswith=READS)
-        # Whoever asks for one action, such as "run.read", asks for its reads.
+        # Anyone who asks for one action, such as "run.read", asks for its reads.
         is_asked = self.value() == "all" or ActionFilter.parameter_name in request.GET
         return queryset if is_asked else queryset.exclude(action__endswith=READS)
 
@@ -77,7 +77,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     search_fields: ClassVar[tuple[str, ...]] = (
         *("user_id", "details__name", "details__model", "=resource_id", "=resource_type", "=operation_id", "=action"),
     )
-    search_help_text = _("Part of a person or of a name; exact id, resource, operation or action")
+    search_help_text = _("Part of the name of a person or of an object; exact id, resource, operation or action")
     fields: ClassVar[tuple[str, ...]] = (
         *("time", "user_id", "shown_action", "action", "all_sentences", "link", "resource_type", "resource_id"),
         *("shown_details", "operation_id", "sequence", "previous_hash", "entry_hash"),
@@ -86,7 +86,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     list_before_template: str | None = "admin/audit_state.html"
     actions_list: ClassVar[tuple[str, ...]] = ("export",)
 
-    # Whoever sees each entry of a log may export it; a log that people see parts of needs a permission for all of it.
+    # Anyone who sees all entries of a log may export it; a log that people see in parts needs a permission for it.
     export_permission: ClassVar[str] = ""
 
     def has_export_permission(self, request: HttpRequest) -> bool:
@@ -149,7 +149,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("page"))
     def link(self, entry: Any) -> SafeString | None:
-        """Link the entry's object, if it still exists and the reader may see it."""
+        """Link to the entry's object, if it still exists and the reader may see it."""
         url = getattr(entry, "resource_url", None)
         return as_link(url, _name_in(entry) or self.resource(entry)) if url else None
 
@@ -187,7 +187,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         return str(found.opts.verbose_name) if found else entry.resource_type
 
     def _admin_of(self, entry: AuditEntry) -> Any:
-        """Return the page class of the entry's object; None if this site has no such page."""
+        """Return the admin class of the entry's object; None if this site has none."""
         admins = self.admin_site._registry.values()
         return next((one for one in admins if getattr(one, "resource_type", None) == entry.resource_type), None)
 
@@ -206,7 +206,7 @@ class AuditLogAdmin(AuditEntryAdmin):
 
 
 def log_state(log: str) -> dict[str, Any]:
-    """Return when the log was anchored and verified last, from the control database; `log` is "default" or a tenant."""
+    """Read the log's last anchor and verification from the control database; `log` is "default" or a tenant's id."""
     tenant_id = "" if log == DEFAULT_DB_ALIAS else log
     anchors = AuditAnchor.objects.using(DEFAULT_DB_ALIAS).filter(tenant_id=tenant_id)
     about = Q(resource_type="audit_log", resource_id="*")

@@ -35,8 +35,9 @@ BENCHMARKS: dict[str, Callable[[environment.Environment], list[Table]]] = {
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHMARKS)}; all if none is given")
-    parser.add_argument("--verbose", action="store_true", help="tell the seconds of every measurement, on stderr")
+    which = f"which to run: {', '.join(BENCHMARKS)}; all if none is given"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=which)
+    parser.add_argument("--verbose", action="store_true", help="report the seconds of every measurement on stderr")
     options = parser.parse_args(arguments)
     if options.verbose:
         _log_seconds()

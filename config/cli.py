@@ -149,7 +149,7 @@ def _execute(name: str, typed: list[str], arguments: list[str]) -> int:
 
 
 def _prepare(name: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
-    """Start servers, load Django and set up the control database, each only if the command needs it.
+    """Load Django; if the command needs them, start the servers first, and set up the control database afterwards.
 
     Returns 0, or the exit status for wrong usage, which is reported before anything is started.
     """

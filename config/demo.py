@@ -108,7 +108,7 @@ def article_file(document: RunDocument) -> str:
 
 
 def new_login() -> Login:
-    """Set a new password for the demo's staff member and return it; only its hash is stored."""
+    """Set a new password for the demo's staff member, and return the login; only the password's hash is stored."""
     password = secrets.token_urlsafe(9)
     with transaction.atomic(using="default"):
         user, created = User.objects.using("default").get_or_create(username=LOGIN)

@@ -39,7 +39,7 @@ class InvalidLogSetting(SeoGenError):
 
 
 def configuration(*, log_format: str, level: str) -> dict[str, Any]:
-    """Return the settings for `logging.config.dictConfig`; raise `InvalidLogSetting`."""
+    """Return the settings for `logging.config.dictConfig`. Raises `InvalidLogSetting`."""
     if log_format not in FORMATS:
         raise InvalidLogSetting(f"LOG_FORMAT is invalid: {log_format!r}.", hint=f"Use one of {', '.join(FORMATS)}.")
     if level.upper() not in LEVELS:

@@ -284,7 +284,7 @@ CLUSTER_BACKUP_OUTPUT = env.str("CLUSTER_BACKUP_OUTPUT", default="") or str(HOME
 CLUSTER_BACKUP_RETENTION_DAYS = env.int("CLUSTER_BACKUP_RETENTION_DAYS", default=14)
 
 # -- Operations requested in the admin -------------------------------------------------------------------------------
-# How long a worker holds an operation without a sign of life, and how many it carries out at a time.
+# How long a worker holds an operation without a sign of life, and how many it runs at a time.
 OPERATION_LEASE_S = env.float("OPERATION_LEASE_S", default=60.0)
 WORKER_OPERATIONS_MAX = env.int("WORKER_OPERATIONS_MAX", default=2)
 # What needs the approval of a second person, of "delete", "export", "prompt-copy-all" and "price-by-hand", and how long

@@ -57,7 +57,7 @@ def check(lines, genesis=None):
         try:
             entry = entry_of(line)
             if entry["sequence"] != str(number):
-                raise Bad(f"it is entry {entry['sequence']}: entries are missing, doubled or out of order")
+                raise Bad(f"it is entry {entry['sequence']}: entries are missing, duplicated or out of order")
             if head is not None and entry["previous_hash"] != head:
                 raise Bad("it does not start this chain" if number == 1 else "it does not follow the entry before it")
             if entry["entry_hash"] != hash_of(entry):
@@ -71,7 +71,7 @@ def check(lines, genesis=None):
 def main():
     parser = argparse.ArgumentParser(description="Verify an audit log that `seo-gen audit export` wrote.")
     parser.add_argument("file")
-    parser.add_argument("--identity", help="prove that it begins with this tenant (or: control_audit_logs)")
+    parser.add_argument("--identity", help="prove that it begins this tenant's log (or: control_audit_logs)")
     parser.add_argument("--head", type=str.lower, help="prove that it ends with the entry that has this hash")
     options = parser.parse_args()
     if options.head and not re.fullmatch("[0-9a-f]{64}", options.head):

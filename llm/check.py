@@ -19,7 +19,7 @@ TIMEOUT_S = 30.0
 
 
 def llm_check(*, provider_id: str | None = None) -> list[ProviderCheck]:
-    """Call the cheapest active model of one provider, active or not, or of each active provider.
+    """Call the cheapest active model of one provider, active or not, or of each active provider; return the results.
 
     A failed call is reported in its result. Raises `UnknownProvider`.
     """

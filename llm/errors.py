@@ -103,7 +103,7 @@ class InvalidKey(LLMPermanentError):
 
 
 class InvalidKeyVariable(LLMPermanentError):
-    """The variable may not be sent to a server as a key. The message omits it, because it may be a key itself."""
+    """The variable's value may not be sent as a key. The message omits the name, because it may be a key itself."""
 
     code = "llm_key_variable_invalid"
 
@@ -285,7 +285,7 @@ class PricesChanged(LLMPermanentError):
         super().__init__(
             _("Model %(model)s: somebody changed its prices at the same time, so nothing was saved.")
             % {"model": model},
-            hint=_("Check the present prices and save again."),
+            hint=_("Check the current prices and save again."),
         )
 
 

@@ -90,7 +90,7 @@ def resolve_named_model(provider_id: str, model_name: str) -> ResolvedModel:
 
 
 def cheapest_model(provider_id: str) -> ResolvedModel:
-    """Return the provider's cheapest active model, one without prices last, even if the provider is not active.
+    """Return the provider's cheapest active model, even if the provider is not active. Models without prices come last.
 
     Raises `UnknownProvider` or `NoModels`.
     """

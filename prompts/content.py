@@ -14,7 +14,7 @@ MAX_NOTE_CHARS = 500
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Sorted names, separated by commas; "" if there are none."""
+    """The names that a template and its variables disagree about: sorted, comma-separated, "" if there are none."""
 
     undeclared: str
     unused: str

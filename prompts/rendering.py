@@ -85,7 +85,7 @@ class Rendered:
 
 
 def render(content: str, variables: Iterable[PromptVariable], values: Mapping[str, object], *, prompt: str) -> str:
-    """Return the text of `render_with_cache_points`."""
+    """Render as `render_with_cache_points` does; return only the text."""
     return render_with_cache_points(content, variables, values, prompt=prompt).text
 
 

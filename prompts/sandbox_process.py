@@ -46,7 +46,7 @@ JINJA = environment()
 
 
 def main() -> None:
-    """Serve requests until stdin ends, which happens when the parent process ends, however it ends."""
+    """Serve requests until stdin ends: the kernel closes it however the parent process ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Meant for the worker, which may still need this process to finish its current work.
         signal.signal(number, signal.SIG_IGN)

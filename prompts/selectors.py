@@ -29,7 +29,7 @@ def prompt_versions(*, alias: str, step: str | None = None) -> QuerySet[Prompt]:
 
 
 def prompt_get(*, alias: str, step: str, version: int | None = None) -> Prompt:
-    """Return a version of a step's prompt, the active one if `version` is None; raise `UnknownPrompt`."""
+    """Return a version of a step's prompt, the active one if `version` is None. Raises `UnknownPrompt`."""
     versions = Prompt.objects.using(alias).filter(step=known_name(step))
     prompt = (versions.filter(is_active=True) if version is None else versions.filter(version=version)).first()
     if prompt is None and version is None:

@@ -1,7 +1,7 @@
 """Try a version before it is activated: render it, or call its model with it once.
 
-A call writes two audit entries: the most that it can cost before it begins, and what it used afterwards. So what was
-paid is known even if the process dies. Its output is returned and stored nowhere.
+A call writes two audit entries: the most that it can cost before it begins, and what it used afterwards. So the most
+that was paid is known even if the process dies. Its output is returned and stored nowhere.
 """
 
 from __future__ import annotations

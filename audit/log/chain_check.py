@@ -52,7 +52,7 @@ def chain_head(connection: BaseDatabaseWrapper) -> ChainHead | None:
 
 
 def chain_last(connection: BaseDatabaseWrapper, identity: UUID) -> ChainHead:
-    """Return the end of the log according to its own rows, or the genesis hash if there are none."""
+    """Return the end of the log according to its own rows; number 0 and the genesis hash if there are none."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(LAST)
         row = cursor.fetchone()

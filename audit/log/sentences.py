@@ -12,7 +12,7 @@ Label = Callable[[str], str]
 
 
 def sentences(details: object, *, resource_id: str, label: Label) -> list[str]:
-    """Return what changed from what to what, one sentence a value; [] if the details hold no values."""
+    """Return sentences that say what changed from what to what, one per value; [] if the details hold no values."""
     if not isinstance(details, dict):
         return []
     name = str(details.get("name") or details.get("model") or resource_id)

@@ -9,14 +9,14 @@ from uuid import UUID
 
 from django.db.models import Manager, Model, QuerySet
 
-# Longer texts are no plain settings.
+# Longer texts are not plain settings.
 MAX_CHARS = 500
 
 Changes = dict[str, list[object]]
 
 
 def changes(old: Mapping[str, object], new: Mapping[str, object]) -> Changes:
-    """Return `{name: [old, new]}` of the values that differ, as JSON."""
+    """Return `{name: [old, new]}` for the values that differ, as JSON."""
     found: Changes = {}
     for name in sorted({*old, *new}):
         pair = [plain(old.get(name)), plain(new.get(name))]

@@ -143,7 +143,7 @@ class LogRoles:
 
 
 def control_roles() -> LogRoles:
-    """Return the control database's roles. The owner is the role that migrates it or, if none is set, its owner."""
+    """Return the control database's roles. The owner is the role that migrates it or else owns it."""
     connection = connections[CONTROL]
     owner = settings.DATABASES.get(CONTROL_OWNER, {}).get("USER")
     with catalog_only(connection), connection.cursor() as cursor:

@@ -26,11 +26,11 @@ class Product:
         self._numbers = count()
 
     def enqueue(self, runs: int, *, steps: Sequence[str] | None = None) -> list[tuple[str, UUID]]:
-        """Add runs, of all tenants in turn; return (tenant id, run id) for each."""
+        """Add runs, to each tenant in turn; return (tenant id, run id) for each."""
         return [self.add(next(self._next_tenant), steps=steps)[:2] for _ in range(runs)]
 
     def add(self, tenant_id: str, *, steps: Sequence[str] | None = None, hold: bool = False) -> tuple[str, UUID, int]:
-        """Add a run; return its tenant, its id, and the number in its prompts by which the model's server knows it."""
+        """Add a run; return its tenant, its id, and the number in its prompts that the model's server knows it by."""
         from runs.services.create import run_create
 
         number = next(self._numbers)

@@ -104,7 +104,7 @@ class _Look:
 def _seconds_per_step(
     environment: Environment, contender: Contender, runs: int, steps: int, measured: _Measured | None = None
 ) -> float:
-    """Add runs, execute them, and measure at the model's server how fast the calls arrived."""
+    """Add runs, execute them, and return the seconds per step, by the times at which the model's server was called."""
     environment.llm.forget()
     before = contender.finished()
     contender.enqueue(runs)
@@ -120,7 +120,7 @@ def _seconds_per_step(
 
 
 def _processor_ms(looks: list[_Look], first: int, last: int) -> dict[str, float]:
-    """Return the milliseconds per step between the looks that are nearest to these numbers of calls."""
+    """Return each service's CPU milliseconds per step, between the measurements nearest to these numbers of calls."""
     begin = min(looks, key=lambda look: abs(look.calls - first))
     end = min(looks, key=lambda look: abs(look.calls - last))
     if end.calls <= begin.calls:
@@ -131,7 +131,7 @@ def _processor_ms(looks: list[_Look], first: int, last: int) -> dict[str, float]
 
 
 def _wait(environment: Environment, contender: Contender, finished: int, watch: Watch | None) -> list[_Look]:
-    """Wait until this many runs are finished; raise if no more calls arrive before that."""
+    """Wait until this many runs are finished; return the measurements. Raise if no more calls arrive before that."""
     calls, since, looks = 0, time.monotonic(), []
     while contender.finished() < finished:
         time.sleep(POLL_S)

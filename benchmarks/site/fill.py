@@ -1,6 +1,6 @@
 """Rows for the pages: a thousand tenants, and 200,000 runs of one of them.
 
-Written as a superuser with SQL, because creating them as people do would take hours. No page reads more than rows.
+Written as a superuser with SQL, because creating them as people do would take hours. Pages read nothing but rows.
 """
 
 from __future__ import annotations

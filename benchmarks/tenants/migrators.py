@@ -49,12 +49,12 @@ class Product:
         return [database_of(tenant) for tenant in tenants_existing()]
 
     def migrate(self) -> launch.Ended:
-        """Bring every tenant to the next release."""
+        """Migrate every tenant to the next release; return the command's measurements."""
         self._release += 1
         return self._command(pending=self._tenants)
 
     def idle(self) -> launch.Ended:
-        """Migrate again, with nothing to do."""
+        """Migrate again, with nothing to do; return the command's measurements."""
         return self._command(pending=0)
 
     def _command(self, *, pending: int) -> launch.Ended:

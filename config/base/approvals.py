@@ -27,20 +27,20 @@ Arguments = dict[str, Any]
 
 @dataclass(frozen=True)
 class Given:
-    """An approval that a person passed, and the id of the request that it was used for, if there is one."""
+    """An approval passed to an operation, and the id of the operation's request, if it was requested in the admin."""
 
     approval_id: UUID
     used_for: UUID | None = None
 
 
 class ApprovalRequired(SeoGenError):
-    """The operation needs the approval of a second person, and none was passed. `arguments` are its exact ones."""
+    """The operation needs the approval of a second person, and none was passed. `arguments` say of what exactly."""
 
     code = "approval_required"
 
     def __init__(self, kind: str, tenant_id: str, arguments: Arguments) -> None:
         super().__init__(
-            _("This (%(kind)s) needs the approval of a second person.") % {"kind": kind},
+            _("This operation (%(kind)s) needs the approval of a second person.") % {"kind": kind},
             hint=_("Request it with “Set prices” on the model's page.")
             if kind == PRICE
             else _(
@@ -73,7 +73,7 @@ def approval_given(approval_id: UUID | None, *, used_for: UUID | None = None) ->
 
 @contextmanager
 def approval_wanted(wanted: bool) -> Iterator[None]:
-    """Demand an approval in the block whatever the settings say: it is only to be requested."""
+    """With `wanted`, demand an approval in the block whatever the settings say, so that one can be requested."""
     token = _wanted.set(wanted)
     try:
         yield
@@ -86,7 +86,7 @@ def is_demanded(kind: str) -> bool:
 
 
 def require_approval(kind: str, tenant_id: str, arguments: Arguments) -> None:
-    """Use up the approval of exactly this; do nothing if the settings demand none and none was passed.
+    """Use up the approval of exactly this operation; do nothing if none was passed and the settings demand none.
 
     Call this in the control database's transaction that records the operation, so that neither a crash nor a race uses
     an approval twice. Raises `ApprovalRequired`, or an error that says why the approval does not count.
@@ -95,12 +95,12 @@ def require_approval(kind: str, tenant_id: str, arguments: Arguments) -> None:
 
 
 def check_approval(kind: str, tenant_id: str, arguments: Arguments) -> None:
-    """Raise what `require_approval` would raise, and use nothing up: before a person is asked to confirm."""
+    """Raise what `require_approval` would raise, but use nothing up. For use before a person is asked to confirm."""
     _decide(kind, tenant_id, arguments, uses=False)
 
 
 def request_approval(wanted: ApprovalRequired, reason: str, user: Any = None) -> UUID:
-    """Request the approval of what an operator's command, or a `user` of the admin, was refused; return its id."""
+    """Request the approval that was missing, for an operator's command or a `user` of the admin; return its id."""
     made: UUID = import_string(_registered["request"])(
         kind=wanted.kind, tenant_id=wanted.tenant_id, arguments=wanted.arguments, reason=reason, user=user
     ).pk

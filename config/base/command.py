@@ -62,9 +62,11 @@ class OperatorCommand(BaseCommand):
         if self.supports_json:
             parser.add_argument("--json", action="store_true", help="Print one JSON document on stdout.")
         if self.asks_second_person:
-            parser.add_argument("--approval", metavar="ID", type=uuid.UUID, help="The approval of a second person.")
             parser.add_argument(
-                "--request-approval", metavar="REASON", help="Only ask for the approval of exactly this command."
+                "--approval", metavar="ID", type=uuid.UUID, help="The id of a second person's approval."
+            )
+            parser.add_argument(
+                "--request-approval", metavar="REASON", help="Only request approval of exactly this command."
             )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -11,7 +11,7 @@ _on_page: ContextVar[bool] = ContextVar("on_page", default=False)
 
 @contextmanager
 def shown_on_page() -> Iterator[None]:
-    """Inside the block, errors are read on a page of the admin: their hints name its buttons, not commands."""
+    """Give errors made in the block the hints for a page of the admin, which name its buttons instead of commands."""
     token = _on_page.set(True)
     try:
         yield
@@ -23,7 +23,7 @@ class SeoGenError(Exception):
     """An error that an operator or staff member can act on.
 
     `message` is one translated sentence with the offending id; `hint`, if any, is a sentence with the next step, and
-    `page_hint` is what the admin says in its place, if a page of it has that step. `code`
+    `page_hint` is shown in the admin instead, if one of its pages offers that step. `code`
     identifies the kind of error for scripts (docs/manual/errors.md) and is set on the class or at each raise site.
     It is handled once, at the boundary: a command raises ``CommandError``, the admin shows a message, a task retries or
     fails. Anything else is a bug and crashes.

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return the document in `text`. Raises ValueError if it is none, or if it is nested too deeply to be read."""
+    """Return the document in `text`. Raises `ValueError` if it is not JSON, or is nested too deeply to be read."""
     try:
         return json.loads(text)
     except RecursionError:

@@ -37,7 +37,7 @@ def register() -> None:
 
 
 def log_dropped(reason: object, queue: str, size_bytes: int | None = None) -> None:
-    """Log that a message was dropped and why, without its content, which comes from a stranger."""
+    """Log that a message was dropped and why, without its content, which anyone may have written."""
     logger.warning(
         "malformed message dropped: %s",
         reason,
@@ -46,7 +46,7 @@ def log_dropped(reason: object, queue: str, size_bytes: int | None = None) -> No
 
 
 def log_unacknowledged(error: Exception) -> None:
-    """Log that the connection was lost before a message was acknowledged. It is delivered again, which does nothing."""
+    """Log that the connection was lost before a message was acknowledged. It is delivered again, which is harmless."""
     extra = {"action": "message.ack", "error": type(error).__name__}
     logger.info("message not acknowledged, the broker was lost", extra=extra)
 

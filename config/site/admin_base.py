@@ -63,7 +63,7 @@ OWN_SCOPE = "*"
 
 
 class LineField(forms.CharField):
-    """One line of text, such as a name, an id or a URL. Invisible characters are trimmed; a blank one is empty."""
+    """One line of text, such as a name, an id or a URL. Invisible characters at its ends are removed."""
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
@@ -131,7 +131,7 @@ class StaffAdmin(ConflictAdmin):
         return {}
 
     def audit_change(self, form: Any) -> dict[str, object]:
-        """Return what else the audit entry of a change by `form` holds."""
+        """Return what else the audit entry about a change made with `form` holds."""
         return {}
 
     def audit_value(self, name: str, value: object) -> object:
@@ -262,14 +262,14 @@ def finished(request: HttpRequest, url: str) -> HttpResponse:
 
 
 def as_json(document: object) -> SafeString | None:
-    """Show a JSON document indented; None (shown as "-") if there is none."""
+    """Return a JSON document as indented HTML; None (shown as "-") if there is none."""
     if document is None:
         return None
     return as_code(json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
 
 
 def as_badge(text: object, color: str) -> SafeString:
-    """Show a word in one of the theme's colours: info, primary, success, warning or danger."""
+    """Return a word as a badge in one of the theme's colours: info, primary, success, warning or danger."""
     return _badge(str(text), color)
 
 

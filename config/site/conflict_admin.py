@@ -117,7 +117,7 @@ class ConflictAdmin(UnfoldModelAdmin):
         return super().render_delete_form(request, context)
 
     def _lock(self, request: HttpRequest, object_id: str, *, deletes: bool = False) -> Conflict | None:
-        """Lock the object until the transaction ends, and note whether it conflicts with what the page showed.
+        """Lock the object until the transaction ends; note and return its conflict with what the page showed, if any.
 
         An object that may not be changed or deleted is left alone: Django refuses that.
         """

@@ -217,7 +217,7 @@ class SeenForm(forms.Form):
 
 
 class RefusedForm:
-    """Mixed into a form whose object was changed in the meantime: refuses input that would overwrite a newer value."""
+    """Mixed into a form whose object was changed in the meantime: refuses every change."""
 
     conflict: Conflict
 
@@ -229,7 +229,7 @@ class RefusedForm:
 
 
 def refusing(form: type[Any], conflict: Conflict) -> type[Any]:
-    """Return a form class like `form` that accepts no change."""
+    """Return a form class like `form` that refuses every change because of the conflict."""
     made: Any = type(form)
     refused: type[Any] = made(form.__name__, (RefusedForm, form), {"conflict": conflict, "__module__": form.__module__})
     return refused

@@ -180,7 +180,7 @@ def _tenant_menu(request: HttpRequest) -> list[Item]:
 
 
 def _group(name: str, *items: Item, closed: bool = False) -> Item:
-    """Return a group of the menu. A closed one is open on its own pages, and once a person has opened it."""
+    """Return a group of the menu. With `closed`, it is open only on its own pages, and once a person has opened it."""
     return {"title": name, "items": list(items), "closed": closed}
 
 

@@ -1,4 +1,4 @@
-"""Limit the rows, pages and actions of the control site to a person's tenants, in the one place that all pass."""
+"""Limit the rows, pages and actions of the control site to a person's tenants, in one place for all requests."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class RoleForm(_Form):
 
 
 class RoleFormSet(_FormSet):
-    """Accepts only roles for tenants that the member of staff administrates."""
+    """Accepts only roles for tenants that the member of staff administers."""
 
     administrated: Administrated
 
@@ -77,7 +77,7 @@ class RoleFormSet(_FormSet):
             kept += 1
             given = form.instance
             if not self.administrated.covers(scope=given.scope, group_id=given.group_id, tenant_id=given.tenant_id):
-                raise ValidationError(_("You can give roles only for tenants that you administrate."))
+                raise ValidationError(_("You can give roles only for tenants that you administer."))
         if not kept and not self.administrated.everything:
             raise ValidationError(_("Give the user at least one role for your tenants."))
 
@@ -96,7 +96,7 @@ class RoleInline(UnfoldTabularInline):
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         widget = field.widget if field else None
         if field is not None:
-            # The columns' titles are no labels to a screen reader.
+            # A screen reader does not take the columns' titles as labels.
             for one in (widget, getattr(widget, "widget", None)):
                 if one is not None:
                     one.attrs["aria-label"] = capfirst(str(field.label))
@@ -213,7 +213,7 @@ class UserAdmin(_UserAdmin, _ExplainsRoles):  # type: ignore[misc]
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         if str(request.user.pk) == id:
-            # That page asks for the present password; this one would let an open screen set a new one.
+            # That page asks for the current password; this one would let an open screen set a new one.
             return HttpResponseRedirect(reverse("admin:password_change"))
         # Django's view opens no transaction; the change and its audit entry must share one.
         with transaction.atomic(using="default"):
@@ -246,7 +246,7 @@ class TenantGroupAdmin(_ExplainsRoles):
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
-        # Each of the chosen has its own cross; select2's cross for all of them is no item of its list.
+        # Each of the chosen has its own cross; select2's cross for all of them is not an item of its list.
         widget: Any = field.widget if field else None
         if widget is not None:
             getattr(widget, "widget", widget).is_required = True
@@ -272,7 +272,7 @@ def _may_manage(request: HttpRequest, user: User | None) -> bool:
 
 
 def _place(assignment: RoleAssignment) -> str:
-    """Return in words for which tenants a role is."""
+    """Return in words which tenants a role is for."""
     if assignment.scope == RoleScope.GROUP:
         return str(assignment.group)
     return assignment.tenant_id or str(RoleScope.ALL.label)

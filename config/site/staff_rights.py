@@ -1,9 +1,9 @@
 """What a member of staff may change about another: nothing that grants more than they have themselves.
 
 Django lets anyone with `auth.change_user` become a superuser, or set a superuser's password. Here only a superuser may
-do that. Administrators manage the users whose roles are all for tenants that they administrate, and give such roles
-only. Temporary access counts on one side only: it makes no one an administrator of the tenant, but a user who has it
-may see a tenant that their administrator may not, so the administrator cannot set their password until it ends.
+do that. Administrators manage the users whose roles are all for tenants that they administer, and can give only
+such roles. Temporary access counts on one side only: it makes no one an administrator of the tenant, but a user who has
+it may see a tenant that their administrator may not, so the administrator cannot set their password until it ends.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Administrated:
         return tenants.filter(Q(pk__in=self.tenants) | Q(pk__in=members.values("tenant_id")))
 
     def covers(self, *, scope: str, group_id: int | None, tenant_id: str | None) -> bool:
-        """Return whether a role for this scope reaches no other tenant, now or later."""
+        """Return whether a role for this scope reaches only these tenants, now and later."""
         if self.everything:
             return True
         if scope == RoleScope.GROUP:
@@ -73,7 +73,7 @@ def users_managed_by(user: Account) -> QuerySet[User]:
     """Return the users whom `user` may change, delete and set the password of.
 
     Anyone who sets a password can log in with it, so the other's rights must all be rights of `user`. Someone without
-    any role is managed by those who administrate all tenants, since no one else can tell whose colleague they are.
+    any role is managed by those who administer all tenants, since no one else can tell whose colleague they are.
     """
     users = User.objects.using("default")
     if is_superuser(user):
@@ -95,7 +95,9 @@ def may_manage_user(user: Account, other: User) -> bool:
 
 
 def users_seen_by(user: Account) -> QuerySet[User]:
-    """Return the users that the list shows `user`: those they manage, themselves, and all to administrators of all."""
+    """Return the users that the list shows to `user`: themselves and those they manage, or, to administrators of
+    all tenants, everyone.
+    """
     if administrated_by(user).everything:
         return User.objects.using("default").all()
     return User.objects.using("default").filter(Q(pk__in=users_managed_by(user).values("pk")) | Q(pk=user.pk))

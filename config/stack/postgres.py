@@ -275,7 +275,7 @@ def _initdb(binaries: Path, scratch: Path, password: Path, identity: tuple[int, 
     )
     if made.returncode:
         complaints = [line for line in made.stderr.splitlines() if "FATAL" in line or "error:" in line]
-        reason = (complaints or [made.stderr.strip() or "it left no message"])[0]
+        reason = (complaints or [made.stderr.strip() or "initdb left no message"])[0]
         raise StackError(
             f"PostgreSQL's data directory {scratch} cannot be created: {reason}", code="postgres_data_not_made"
         )

@@ -125,7 +125,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     except PermissionError as error:
         message = f"{path} belongs to another user."
-        raise StackError(message, hint="Use that user, or another SEO_GEN_HOME.", code="stack_state_foreign") from error
+        hint = "Run the command as that user, or set another SEO_GEN_HOME."
+        raise StackError(message, hint=hint, code="stack_state_foreign") from error
     except ValueError as error:
         raise StackError(
             f"{path} is damaged.", hint="Restore it, or remove it if it is stack.json.", code="stack_state_damaged"

@@ -20,7 +20,7 @@ from llm.prices.page import PricesOnPage
 
 
 class LLMModelForm(LimitsForm):
-    """Refuses a negative price with one sentence, as `llm.prices.history` would, and another name while runs use it."""
+    """Refuses a negative price, as `llm.prices.history` would, and a new name or provider while runs use the model."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -39,7 +39,7 @@ class LLMModelForm(LimitsForm):
         return cleaned
 
     def _require_no_runs(self) -> None:
-        """Unfinished runs know the model by provider and name."""
+        """Refuse the change while unfinished runs use the model, which they know by provider and name."""
         try:
             require_no_runs(LLMModel.objects.get(pk=self.instance.pk))
         except SeoGenError as error:
@@ -89,7 +89,7 @@ class LLMModelAdmin(PricesImport, PricesOnPage, RefusesDeletion):
         return super().get_changelist_form(request, **{**kwargs, "form": LLMModelForm})
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save the model, and its prices in the history as those of this person."""
+        """Save the model, and add its prices to the history as set by this person."""
         prices = {column: getattr(obj, column) for column in COLUMNS if column in form.changed_data}
         if not change:
             for column in prices:

@@ -79,8 +79,8 @@ class StepPageForm(StepLLMDefaultForm):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         required=False,
         help_text=gettext_lazy(
-            "What runs use instead, in this order, while the provider keeps failing or once the model is retired. One a"
-            " line, as provider:class, such as claude:pro."
+            "What runs use instead, in this order, while the provider keeps failing or once the model is retired. One"
+            " per line, as provider:class, such as claude:pro."
         ),
     )
 
@@ -147,7 +147,7 @@ class StepLLMDefaultAdmin(StaffAdmin):
 
     @admin.display(description=gettext_lazy("fallbacks"))
     def shown_fallbacks(self, default: StepLLMDefault) -> SafeString | None:
-        """Return what the step uses instead, in order, one a line; None if it has no fallback."""
+        """Return what the step uses instead, in order, one per line; None if it has no fallback."""
         names = [(str(Fallback.from_document(document)),) for document in default.fallbacks]
         return format_html_join("", "<div>{}</div>", names) if names else None
 

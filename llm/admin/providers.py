@@ -57,7 +57,7 @@ class LimitsForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class LLMProviderForm(LimitsForm):
-    """Refuses what could never be called, and where no key may be sent."""
+    """Refuses a provider that could never be called, and an address to which its key may not be sent."""
 
     class Meta:
         help_texts: ClassVar = {
@@ -149,7 +149,7 @@ class LLMProviderAdmin(RefusesDeletion):
         require_provider_unused(row)
 
     def has_check_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        """The call costs money, so it takes the right to change providers."""
+        """Return whether the person may make the test call, which costs money."""
         return request.user.has_perm("llm.check_provider")
 
     @action(

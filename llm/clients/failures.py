@@ -1,4 +1,4 @@
-"""Translate whatever goes wrong in a call to `LLMTransientError` or `LLMPermanentError`.
+"""Translate whatever goes wrong in a call into `LLMTransientError` or `LLMPermanentError`.
 
 No error is chained to its cause: that may repeat the provider's body, which may quote the prompt and the key, and would
 appear in every logged traceback.
@@ -97,7 +97,8 @@ def malformed(call: Call, *, usage: TokenUsage | None = None, request_id: str = 
 def incomplete(call: Call, *, request_id: str) -> LLMTransientError:
     """Return the error for a stream that ended properly, but before the reply was complete."""
     return LLMTransientError(
-        _("The provider %(provider)s ended the stream before the reply of model %(model)s was complete.") % call.names,
+        _("The provider %(provider)s ended the stream before the reply from model %(model)s was complete.")
+        % call.names,
         code="llm_reply_incomplete",
         may_be_billed=True,
         request_id=request_id,
@@ -108,8 +109,8 @@ def too_large(call: Call, *, request_id: str) -> LLMPermanentError:
     """Return the error for a reply several times larger than its token limit allows: no model wrote that."""
     return LLMPermanentError(
         _(
-            "The reply of the provider %(provider)s for model %(model)s is far larger than its output limit (%(limit)d)"
-            " allows."
+            "The reply from the provider %(provider)s for model %(model)s is far larger than its output limit"
+            " (%(limit)d) allows."
         )
         % {**call.names, "limit": call.request.max_output_tokens},
         hint=_("Check the provider's API base URL."),
@@ -212,7 +213,7 @@ def _late(call: Call, facts: _Facts) -> LLMTransientError:
 def _stalled(call: Call, facts: _Facts) -> LLMTransientError:
     return LLMTransientError(
         _(
-            "The provider %(provider)s stopped in the middle of a reply of model %(model)s: it sent nothing for"
+            "The provider %(provider)s stopped in the middle of a reply from model %(model)s: it sent nothing for"
             " %(stall)g s."
         )
         % call.names,

@@ -103,7 +103,7 @@ def prices_begin() -> list[str]:
 
 
 def require_valid(model: str, prices: ModelPrices) -> None:
-    """Raise `InvalidPrice` unless each price can be stored exactly and counted with. `model` is its name."""
+    """Raise `InvalidPrice` unless units, prices and threshold are valid. `model` is the model's name."""
     for unit, price in prices.units.items():
         if unit not in KNOWN_UNITS:
             raise InvalidPrice(_("Model %(model)s: there is no unit %(unit)s.") % {"model": model, "unit": repr(unit)})

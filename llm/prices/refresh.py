@@ -133,7 +133,7 @@ def _differences(model: LLMModel, entry: ListedModel, rows: Sequence[LLMPrice]) 
 
 
 def _by_hand(held: LLMPrice | None, old: ModelPrices, new: ModelPrices) -> bool:
-    """Return whether a person set the prices. Earlier releases did not record that: then they count if they differ."""
+    """Return whether a person set the prices. Earlier releases did not record it; theirs count if they differ."""
     if held is None or held.source == PriceSource.LIST:
         return False
     if held.source == PriceSource.HAND:

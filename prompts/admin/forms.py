@@ -1,4 +1,4 @@
-"""Forms for a prompt's versions. Each check of the services has its error beside the field that it is about."""
+"""Forms for a prompt's versions. Errors of the services' checks are shown beside the fields that they are about."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class NewVersionForm(VersionFields):
 
 
 class TryForm(forms.Form):
-    """Which values to try a version with."""
+    """The values to try a version with."""
 
     run = forms.ChoiceField(label=gettext_lazy("Values of a run"), required=False, widget=UnfoldAdminSelectWidget)
     inputs = IndentedJSONField(

@@ -1,4 +1,4 @@
-"""Pages about one version that no form of Django's shows: compare it with another, and try it out."""
+"""Pages for comparing a version with another one, and for trying it out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def compare_page(admin: StaffAdmin, request: HttpRequest, prompt: Prompt) -> Htt
 
 
 def try_page(admin: StaffAdmin, request: HttpRequest, prompt: Prompt) -> HttpResponse:
-    """Render the version with chosen values; on request, call its model with it and show what came, and its cost."""
+    """Render the version with chosen values; on request, call its model with it and show the reply and its cost."""
     form = TryForm(request.POST or None, shows_runs=request.user.has_perm("runs.view_run"))
     context: dict[str, Any] = {"form": form}
     if request.method == "POST" and form.is_valid():
@@ -51,7 +51,7 @@ def try_page(admin: StaffAdmin, request: HttpRequest, prompt: Prompt) -> HttpRes
 
 
 def as_diff(difference: str) -> SafeString:
-    """Show a unified diff with its lines in colours."""
+    """Return a unified diff as HTML, with its lines in colours."""
     lines = ((LINE_CLASSES.get(line[:1], ""), line) for line in difference.splitlines(keepends=True))
     return format_html('<pre class="seo-gen-code">{}</pre>', format_html_join("", '<span class="{}">{}</span>', lines))
 

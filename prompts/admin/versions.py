@@ -87,7 +87,7 @@ class PromptAdmin(StaffAdmin):
         return False
 
     def has_activate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        """A draft's page has a form, whose button also saves what was typed (`save_and_activate`)."""
+        """Return whether to offer this: not for a draft, whose form has a button that also saves what was typed."""
         if not request.user.has_perm("prompts.change_prompt"):
             return False
         used = Prompt.objects.filter(pk=object_id, is_active=False, used_at__isnull=False)
@@ -214,7 +214,7 @@ class PromptAdmin(StaffAdmin):
     def try_out(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return try_page(self, request, _prompt(object_id))
 
-    @action(description=gettext_lazy("New version from this"), permissions=["copy"])
+    @action(description=gettext_lazy("New version from this one"), permissions=["copy"])
     def copy(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(f"{reverse('admin:prompts_prompt_add')}?from={int(object_id)}")
 
@@ -259,7 +259,7 @@ class PromptAdmin(StaffAdmin):
 
 
 def usage_sentences(usage: VersionUsage) -> list[str]:
-    """Return in words how a version was used."""
+    """Return sentences about how a version was used."""
     if not usage.used:
         return [_("No step has used it yet.")]
     lines = [ngettext("%(n)d step has used it.", "%(n)d steps have used it.", usage.used) % {"n": usage.used}]
@@ -279,7 +279,7 @@ def usage_sentences(usage: VersionUsage) -> list[str]:
 
 
 def _with_usage(prompts: Iterable[Prompt]) -> list[Prompt]:
-    """Read how the versions were used, all at once, and keep it with each of them."""
+    """Return the versions, each with how it was used, which is read for all at once."""
     found = list(prompts)
     usage = past_runs().usage(alias=current_alias(), prompt_ids=[prompt.pk for prompt in found])
     for prompt in found:

@@ -1,1 +1,1 @@
-"""Copy versions of prompts to all tenants or none."""
+"""Copy versions of prompts to several tenants, all or nothing."""

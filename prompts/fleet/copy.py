@@ -97,7 +97,7 @@ def _approved_arguments(from_tenant_id: str, sources: Sequence[Source]) -> dict[
 
 
 def looks_for_change(phases: Phases, tenants: Sequence[Tenant], *, work: str, workers: int) -> list[Look]:
-    """Inspect the tenants; record a problem for each whose prompts cannot be changed, or that is not yet migrated."""
+    """Inspect the tenants, and return the results; record a problem for each that cannot be changed yet."""
     code = release()
     with phases.phase("check", len(tenants)) as one_more:
         groups, problems = check_tenants(tenants, code=code, work=work, workers=workers, on_look=one_more)
@@ -139,7 +139,7 @@ def _sources(tenant_id: str, steps: Sequence[str], version: int | None) -> list[
 def _dry_run(
     sources: Sequence[Source], tenants: Sequence[Tenant], workers: int, on_progress: OnBatchProgress
 ) -> CopyReport:
-    """Check and compare, and change nothing."""
+    """Return the report of checking and comparing, which changes nothing."""
     phases, work = Phases(on_progress=on_progress), f"copy {uuid4()}"
     looks = looks_for_change(phases, tenants, work=work, workers=workers)
     found = [] if phases.problems else _compare(phases, looks, sources, work=work, workers=workers)
@@ -180,7 +180,7 @@ def _plan(batch: Batch, *, tenants: Sequence[Tenant], sources: Sequence[Source])
 def _compare(
     phases: Phases, looks: Sequence[Look], sources: Sequence[Source], *, work: str, workers: int
 ) -> list[tuple[Look, Active]]:
-    """Read each tenant's active versions of the steps; record a problem for each database that cannot be read."""
+    """Return each tenant with its active versions of the steps; record a problem for each that cannot be read."""
     steps = [source.step for source in sources]
 
     def read(look: Look) -> Active:

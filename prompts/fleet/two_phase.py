@@ -140,7 +140,7 @@ def _prepare(batch: Batch) -> None:
 
 
 def _changed(alias: str, batch: MigrationBatch, job: Job) -> list[Change]:
-    """Make the tenant's changes, and write its entry last. The entry shows recovery that they were committed."""
+    """Make and return the tenant's changes; write its entry last, which shows recovery that they were committed."""
     changes = job.change(alias)
     record(
         using=alias,

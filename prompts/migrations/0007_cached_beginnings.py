@@ -1,4 +1,4 @@
-"""A better first version of each step's prompt for new tenants: what a step has read, later ones read from the cache.
+"""A better first version of each step's prompt for new tenants: later steps read from the cache what one has read.
 
 A database that belongs to a tenant is left alone: which prompts its runs use is the tenant's decision.
 """

@@ -21,7 +21,7 @@ def add_role_arguments(parser: CommandParser) -> None:
 
 
 def role_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `role_grant` and `role_revoke`."""
+    """Return the arguments for `role_grant` and `role_revoke`."""
     return {
         "user": account_named(options["username"]),
         "role": options["role"],
@@ -35,7 +35,7 @@ def document_of(options: dict[str, Any], **done: bool) -> dict[str, object]:
 
 
 def place_in_words(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document with "for" as people read it."""
+    """Return the document with the value of "for" in words."""
     kind, _space, name = document["for"].partition(" ")
     words = {
         "all": _("all tenants"),

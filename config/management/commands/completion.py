@@ -9,7 +9,7 @@ from config.command_line import completion
 
 
 class Command(OperatorCommand):
-    help = "Print a script with which your shell completes commands and options."
+    help = "Print a script that makes your shell complete commands and options."
     supports_json = False
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -13,7 +13,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--username", required=True, help="The superuser's name at login.")
         parser.add_argument(
-            "--minutes", type=int, default=MINUTES, help=f"For how long, at most a day; {MINUTES} unless given."
+            "--minutes", type=int, default=MINUTES, help=f"How long, at most a day (default: {MINUTES})."
         )
         super().add_arguments(parser)
 

@@ -9,7 +9,7 @@ from tenants.access.assign import role_revoke
 
 
 class Command(OperatorCommand):
-    help = "Take a role back. It counts from the person's next request."
+    help = "Take a role back, with effect from the person's next request."
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_role_arguments(parser)

@@ -1,1 +1,1 @@
-"""Formats of dates and times, one module a language (Django names them so)."""
+"""Formats of dates and times: one package per language, named as Django expects."""

@@ -39,7 +39,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def server_error(request: HttpRequest) -> HttpResponse:
     """Handle a server error (Django's `handler500`): an unavailable database is not a bug."""
     if not isinstance(sys.exc_info()[1], (OperationalError, InterfaceError)):
-        text = _("Something went wrong here. The error was logged; nothing else is known about what was saved.")
+        text = _("Something went wrong here. The error was logged. Check whether your change was saved.")
         return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, _("Server error"), text)
     text = _("The database is unavailable right now; nothing was changed. Try again in a minute.")
     response = error_response(HTTPStatus.SERVICE_UNAVAILABLE, _("Not available at the moment"), text)
@@ -57,7 +57,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def error_response(status: HTTPStatus, title: str, text: str, hint: str = "") -> HttpResponse:
-    """Return the page, with links to the overviews."""
+    """Return the error page, with links to the overviews."""
     tenant = current_tenant_or_none()
     context = {
         "status": status.value,

@@ -51,7 +51,7 @@ class Group:
 
 
 def search(request: HttpRequest, entries: list[Hit]) -> list[Group]:
-    """Return what the request's `q` finds, in groups without empty ones. `entries` are the menu's."""
+    """Return what the request's `q` finds, in groups; empty groups are left out. `entries` are the menu's."""
     query = request.GET.get("q", "").strip()[:QUERY_MAX]
     if request.GET.get("scope") == "tenants":
         return [Group(_("Tenants"), tenants_found(request, query, TENANTS_MAX))]
@@ -68,7 +68,10 @@ def search(request: HttpRequest, entries: list[Hit]) -> list[Group]:
 
 
 def tenants_found(request: HttpRequest, query: str, most: int) -> list[Hit]:
-    """Return visible tenants by id or name, those that start with the query first, each with the page that was open."""
+    """Return at most `most` visible tenants whose id or name contains the query; those that start with it come first.
+
+    Each links to the page that was open when the search began.
+    """
     visible = tenants_visible(request.user).select_related(None).only("id", "name", "status")
     found = visible.filter(Q(pk__icontains=query) | Q(name__icontains=query)) if query else visible
     starting = found.filter(Q(pk__istartswith=query) | Q(name__istartswith=query)).order_by("name", "pk")[:most]
@@ -131,7 +134,7 @@ def _runs_found(request: HttpRequest, query: str) -> list[Hit]:
 
 
 def _own_runs(query: str, ids: tuple[UUID, UUID] | None) -> list[Hit]:
-    """Return the active tenant's runs by keyword or id."""
+    """Return the active tenant's newest runs whose keyword contains the query, or whose id begins with it."""
     wanted = Q(config__keyword__icontains=query)
     if ids is not None:
         wanted |= Q(pk__gte=ids[0], pk__lte=ids[1])
@@ -148,7 +151,7 @@ def _own_runs(query: str, ids: tuple[UUID, UUID] | None) -> list[Hit]:
 
 
 def _operations_found(request: HttpRequest, query: str) -> list[Hit]:
-    """Return operations by tenant, kind or id, newest first."""
+    """Return the newest operations whose tenant id, kind or own id matches the query."""
     if not request.user.has_perm("tenants.view_tenant"):
         return []
     ids = _id_range(query)

@@ -32,7 +32,7 @@ from tenants.selectors import batches_unfinished, operations_unfinished
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
-# A run that failed longer ago than this needs no attention any more.
+# A run that failed longer ago than this no longer needs attention.
 FAILED_FOR = timedelta(days=7)
 # A backup is overdue after this time: with daily backups, and without them.
 OVERDUE_DAILY = timedelta(hours=26)
@@ -49,7 +49,7 @@ CAUSES: dict[str | None, _StrPromise] = {
 
 
 def run_sections(visible: QuerySet[Tenant]) -> list[Section]:
-    """Return the runs that failed or are paused, and those that wait for a review."""
+    """Return two sections: the runs that failed or are paused, and those that are waiting for review."""
     summaries = RunSummary.objects.using(CONTROL).filter(tenant__in=visible)
     failed = Q(status=RunStatus.FAILED, updated_at__gte=Now() - FAILED_FOR)
     paused = Q(status=RunStatus.PAUSED) & (Q(pause_cause__isnull=True) | ~Q(pause_cause=PauseCause.REVIEW))
@@ -61,7 +61,7 @@ def run_sections(visible: QuerySet[Tenant]) -> list[Section]:
     others = [_run_row(run) for run in reversed(found) if run.pause_cause != PauseCause.REVIEW]
     return [
         _section("stopped", _("Runs that failed or are paused"), _("No run needs attention."), others),
-        _section("reviews", _("Reviews that wait"), _("No review waits."), waiting),
+        _section("reviews", _("Runs waiting for review"), _("No run is waiting for review."), waiting),
     ]
 
 
@@ -76,9 +76,9 @@ def fleet_totals(visible: QuerySet[Tenant]) -> list[dict[str, Any]]:
 
 
 def operations_section(visible: QuerySet[Tenant], *, sees_batches: bool) -> Section:
-    """Return the operations that have not finished: those that are running, and those that were interrupted.
+    """Return the section with the operations that are running or were interrupted.
 
-    Migrations of the whole fleet are among them only with `sees_batches`.
+    It includes migrations of the whole fleet only with `sees_batches`.
     """
     columns = ("key", "kind", "about", "user_id", "error", "started_at")
     alone = (
@@ -100,7 +100,7 @@ def operations_section(visible: QuerySet[Tenant], *, sees_batches: bool) -> Sect
 
 
 def schema_section(totals: list[dict[str, Any]]) -> Section:
-    """Return the tenants whose schema was changed by hand, and how many are behind the code (`fleet_totals`)."""
+    """Return the section with the tenants whose schema drifted, and how many are behind the code (`fleet_totals`)."""
     code = release()
     page = reverse("admin:tenants_tenantschema_changelist")
     rows = [
@@ -119,11 +119,11 @@ def schema_section(totals: list[dict[str, Any]]) -> Section:
         text = ngettext("%(count)d tenant is behind this code", "%(count)d tenants are behind this code", behind)
         rows.insert(0, Row(text % {"count": behind}, f"{page}?state=behind", _("behind"), "warning"))
     counted = [(row, len(rows)) for row in rows[:ROWS_MAX]]
-    return _section("schema", _("Schemas"), _("Every schema is as its migrations create it."), counted, page)
+    return _section("schema", _("Schemas"), _("Every schema matches its migrations."), counted, page)
 
 
 def backups_section(visible: QuerySet[Tenant]) -> Section:
-    """Return the active tenants without a recent backup, longest first."""
+    """Return the section with the active tenants without a recent backup, the longest overdue first."""
     since = OVERDUE_DAILY if settings.BACKUP_DAILY_OUTPUT else OVERDUE
     newest = (
         Backup.objects.using(CONTROL)
@@ -147,7 +147,7 @@ def backups_section(visible: QuerySet[Tenant]) -> Section:
 
 
 def models_section() -> Section:
-    """Return the active models that their providers retire, soonest first."""
+    """Return the section with the active models that their providers are retiring, soonest first."""
     soon = timezone.localdate() + RETIRES_WITHIN
     retiring = LLMModel.objects.using(CONTROL).filter(Q(is_deprecated=True) | Q(retires_on__lte=soon), is_active=True)
     found = retiring.order_by(F("retires_on").asc(nulls_last=True), "provider_id", "model_name")
@@ -157,7 +157,7 @@ def models_section() -> Section:
 
 
 def queue_facts(visible: QuerySet[Tenant]) -> dict[str, Any]:
-    """Return how many runs wait or run, and when a worker was last seen."""
+    """Return how many runs are pending or running, and when a worker was last seen."""
     working = RunSummary.objects.using(CONTROL).filter(
         tenant__in=visible, status__in=(RunStatus.PENDING, RunStatus.RUNNING)
     )
@@ -175,7 +175,7 @@ def _worker_sentence(seconds: float | None) -> str:
     if seconds is None:
         return _("The cache cannot be read, so no one knows when a worker was last seen.")
     if seconds >= KEPT_S:
-        return _("No worker was seen for a day.")
+        return _("No worker has been seen for a day.")
     if seconds > WORKER_LATE_S:
         minutes = round(seconds / 60)
         return ngettext(
@@ -231,7 +231,7 @@ def _backup_row(tenant: Any) -> Row:
 
 def _model_row(model: Any) -> Row:
     if model.retires_on is None:
-        detail = _("The provider is retiring it; no date is announced.")
+        detail = _("The provider is retiring it; no date has been announced.")
     else:
         detail = _("The provider stops serving it on %(day)s.") % {"day": model.retires_on.isoformat()}
     return Row(str(model), reverse("admin:llm_llmmodel_change", args=[model.pk]), detail=detail)

@@ -39,5 +39,5 @@ class Section:
 
     @property
     def hidden(self) -> int:
-        """Return how many are not among the rows."""
+        """Return how many rows are not shown."""
         return max(0, self.total - len(self.rows))

@@ -1,4 +1,4 @@
-"""What the calls of all visible tenants cost lately, compared with their budgets. Reads only the control database."""
+"""The recent costs of all visible tenants, compared with their budgets. Reads only the control database."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Spending:
 
     @property
     def chart(self) -> str:
-        """Return the data of the bar chart, as the theme's script reads it."""
+        """Return the data of the bar chart as the JSON that the theme's script reads."""
         bars = {
             "label": "USD",
             "data": [float(round(one.usd, 6)) for one in self.days],
@@ -70,7 +70,7 @@ def budget_of(totals: list[dict[str, Any]]) -> Decimal | None:
 
 
 def budgets_section(visible: QuerySet[Tenant]) -> Section:
-    """Return the tenants that have used most of this month's budget, those with the least left first."""
+    """Return the section with the tenants whose monthly budget is running low, those with the least left first."""
     month = datetime.now(UTC).date().replace(day=1)
     costs = DailyCost.objects.using(CONTROL).filter(tenant=OuterRef("pk"), day__gte=month).order_by()
     used = costs.values("tenant").annotate(usd=_used()).values("usd")

@@ -25,7 +25,7 @@ NEWEST = 8
 
 
 def tenant_home(request: HttpRequest) -> dict[str, Any]:
-    """Return the context of the page; only its title if the person may not see runs."""
+    """Return the context of the page: the parts that the person may see."""
     home: dict[str, Any] = {"title": _("Overview")}
     if request.user.has_perm("runs.view_run"):
         home |= _runs()
@@ -63,8 +63,8 @@ def _sections() -> list[Section]:
         ),
         Section(
             "reviews",
-            _("Reviews that wait"),
-            _("No review waits."),
+            _("Runs waiting for review"),
+            _("No run is waiting for review."),
             [_row(run, _waits_before(run)) for run in reviews[:ROWS_MAX]],
             len(reviews),
             f"{runs}?status__exact={RunStatus.PAUSED.value}",
@@ -73,7 +73,7 @@ def _sections() -> list[Section]:
 
 
 def _errors(runs: list[Run]) -> dict[Any, str]:
-    """Return the failed step of each run, with the beginning of its message."""
+    """Return {run: its failed step and the beginning of the error message}."""
     steps = Step.objects.filter(run__in=runs, error_message__isnull=False)
     named = steps.annotate(message=Left("error_message", MAX_ERROR_CHARS)).values_list("run", "step", "message")
     return {run: f"{step}: {message}" for run, step, message in named.order_by("position")}
@@ -91,7 +91,7 @@ def _row(run: Run, detail: str) -> Row:
 
 
 def _spending() -> dict[str, Any]:
-    """Return what the month cost so far, and how much of the budget that is, if there is one."""
+    """Return what this month has cost so far, and how much of the budget that is, if there is one."""
     tenant = current_tenant()
     spent = spending_document(tenant_id=tenant.id)
     used = sum((Decimal(str(spent[name])) for name in ("spent_usd", "reserved_usd", "possible_usd")), Decimal(0))

@@ -77,7 +77,10 @@ def _limits() -> Iterator[checks.CheckMessage]:
     least = min(settings.LOGIN_FAILURES_MAX, settings.LOGIN_ADDRESS_FAILURES_MAX, settings.LOGIN_LOCK_S)
     if least < 1 or settings.LOGIN_ADDRESS_FAILURES_MAX < settings.LOGIN_FAILURES_MAX:
         yield _error(
-            _("LOGIN_FAILURES_MAX and LOGIN_LOCK_S must be at least 1, and LOGIN_ADDRESS_FAILURES_MAX not smaller."),
+            _(
+                "LOGIN_FAILURES_MAX and LOGIN_LOCK_S must be at least 1, and LOGIN_ADDRESS_FAILURES_MAX at least"
+                " LOGIN_FAILURES_MAX."
+            ),
             6,
             _("The defaults are 5, 900 and 50."),
         )
@@ -89,7 +92,7 @@ def _limits() -> Iterator[checks.CheckMessage]:
         )
     if settings.SESSION_IDLE_TIMEOUT_S and settings.SESSION_IDLE_TIMEOUT_S < 2 * 60:
         yield _error(
-            _("SESSION_IDLE_TIMEOUT_S is less than two minutes, but is kept by the minute."),
+            _("SESSION_IDLE_TIMEOUT_S is less than two minutes, but the use of a session is recorded once a minute."),
             8,
             _("Use at least 120, or 0 for none."),
         )

@@ -37,7 +37,7 @@ def account_named(username: str) -> User:
 def password_permit(*, username: str, minutes: int) -> PasswordPermit:
     """Let a superuser use a password for some minutes although PASSWORD_LOGIN is off.
 
-    Raises `AccountUnsuitable` for anyone else, for an account that cannot log in, and for more than a day.
+    Raises `AccountUnsuitable` for anyone else, for an account that cannot log in, and for too many or too few minutes.
     """
     user = account_named(username)
     if not (user.is_superuser and user.is_active and user.is_staff):

@@ -41,7 +41,7 @@ class CodeRefused(SeoGenError):
 
 @dataclass(frozen=True)
 class Enrolled:
-    """A new second factor. Its recovery codes are never known again."""
+    """A new second factor. Its recovery codes cannot be shown again later."""
 
     factor: SecondFactor
     recovery_codes: list[str]
@@ -86,7 +86,7 @@ def factor_enrol(*, user: User, secret: str, code: str) -> Enrolled:
 
 
 def factor_verify(*, user: User, code: str) -> None:
-    """Accept a code of the authenticator app, or a recovery code, once.
+    """Accept a code from the authenticator app, or a recovery code, once.
 
     Raises `CodeRefused`; after LOGIN_FAILURES_MAX wrong codes, all are refused for LOGIN_LOCK_S.
     """
@@ -110,7 +110,10 @@ def factor_disable(*, user: User, code: str) -> None:
 
 
 def factor_reset(*, user: User) -> bool:
-    """Remove another person's second factor, for example after they lost their phone, and end their sessions."""
+    """Remove another person's second factor, for example after they lost their phone, and end their sessions.
+
+    Returns whether there was one.
+    """
     with transaction.atomic(using="default"):
         removed, _rows = SecondFactor.objects.using("default").filter(user=user).delete()
         if removed:
@@ -120,7 +123,7 @@ def factor_reset(*, user: User) -> bool:
 
 
 def recovery_codes_replace(*, user: User, code: str) -> list[str]:
-    """Replace the recovery codes, proven by a code; return the new ones. The old ones no longer work."""
+    """Replace the recovery codes after checking a code; return the new ones. The old ones no longer work."""
     factor_verify(user=user, code=code)
     with transaction.atomic(using="default"):
         factor = SecondFactor.objects.using("default").select_for_update().get(user=user)

@@ -98,7 +98,7 @@ def sessions_of(user: User) -> QuerySet[StaffSession]:
 
 
 def sessions_end(rows: QuerySet[StaffSession], *, reason: EndReason) -> int:
-    """End these sessions: their browsers must log in again with the next request. Return their number."""
+    """End these sessions: their browsers must log in again with the next request. Return how many were open."""
     with transaction.atomic(using="default"):
         found = list(rows.select_for_update().filter(ended_at=None))
         for row in found:
@@ -116,7 +116,7 @@ def sessions_end(rows: QuerySet[StaffSession], *, reason: EndReason) -> int:
 
 
 def sessions_end_of(user_id: int, *, reason: EndReason, except_current: bool = False) -> int:
-    """End a user's sessions; with `except_current`, not the one whose request is being answered."""
+    """End a user's sessions (with `except_current`, not that of the current request); return how many were open."""
     rows, current = _open().filter(user_id=user_id), _current.get()
     return sessions_end(rows.exclude(pk=current) if except_current and current else rows, reason=reason)
 

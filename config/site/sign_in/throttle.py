@@ -41,7 +41,7 @@ class Attempt:
 
 
 def attempt_begin(*, username: str, address: str) -> Attempt:
-    """Count an attempt as failed, or return the lock that refuses it.
+    """Count an attempt as failed, unless a lock refuses it. Return the attempt, with the lock if there is one.
 
     Counting before the password is checked means that attempts in parallel cannot exceed the limit.
     """

@@ -11,7 +11,7 @@ from llm.types import ProviderCheck
 
 
 class Command(OperatorCommand):
-    help = "Make one tiny call to each active LLM provider, or to one, and say what came; it costs a few tokens."
+    help = "Make one tiny call to each active LLM provider, or to one, and report the results; it costs a few tokens."
 
     checks: list[ProviderCheck]
 

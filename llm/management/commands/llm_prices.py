@@ -21,7 +21,7 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--online", action="store_true", help="Fetch today's list instead of the installed one.")
-        parser.add_argument("--apply", action="store_true", help="Apply the list's prices: of --model, or of --all.")
+        parser.add_argument("--apply", action="store_true", help="Apply the list's prices; needs --model or --all.")
         which = parser.add_mutually_exclusive_group()
         which.add_argument("--model", action="append", metavar="PROVIDER/MODEL", help="A model; may be repeated.")
         which.add_argument("--all", action="store_true", help="Every model.")

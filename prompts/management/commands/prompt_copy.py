@@ -29,14 +29,16 @@ class Command(PromptCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--from", dest="source", metavar="ID", help="The tenant whose prompts are copied.")
-        which.add_argument("--undo", metavar="BATCH", help="Bring each tenant of this copy back to its version before.")
+        which.add_argument(
+            "--undo", metavar="BATCH", help="Return each tenant to the versions that it had before this copy."
+        )
         to = parser.add_mutually_exclusive_group()
         to.add_argument("--to", nargs="+", action="extend", metavar="ID", help="The tenants that get them.")
         to.add_argument("--all", action="store_true", help="Every other tenant, suspended ones included.")
         parser.add_argument(
             "--step", nargs="+", action="extend", default=[], help="Only the prompts of these steps; all unless given."
         )
-        add_version(parser, "Of one step: this version instead of the active one.")
+        add_version(parser, "With one step: this version instead of the active one.")
         parser.add_argument("--dry-run", action="store_true", help="Show each tenant's difference; change nothing.")
         super().add_arguments(parser)
 

@@ -1,4 +1,4 @@
-"""Dates and times in English, with the zone of TIME_ZONE: 2026-11-26 21:31 JST. They sort as they read."""
+"""Dates and times in English, with the zone of TIME_ZONE: 2026-11-26 21:31 JST. As text, they sort by time."""
 
 DATE_FORMAT = SHORT_DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i"

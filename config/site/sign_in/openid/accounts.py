@@ -112,7 +112,7 @@ def _created(name: str, claims: dict[str, Any]) -> User:
 
 
 def _refused(reason: str) -> OpenIDRefused:
-    """Return the same sentence for every reason: the page must not reveal which accounts exist."""
+    """Return an error with the same sentence for every reason: the page must not reveal which accounts exist."""
     return OpenIDRefused(
         _("Your account at %(provider)s has no access here.") % {"provider": settings.OIDC_NAME},
         hint=_("Ask an administrator."),

@@ -62,7 +62,7 @@ def authorization_url(
 
 
 def returned_claims(request: HttpRequest, *, redirect_uri: str) -> tuple[Begun, dict[str, Any]]:
-    """Return the verified claims that the provider's redirect brings, and the login that it belongs to.
+    """Return the login that the provider's redirect belongs to, and the verified claims that it brings.
 
     The login is forgotten first, so that no redirect is accepted twice. Raises `OpenIDRefused`.
     """

@@ -50,7 +50,7 @@ def start_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def link_token(request: HttpRequest) -> str:
-    """Return what the link on one's own page carries, so that no other site can have an account linked.
+    """Return the token of the link on one's own page, so that no other site can have an account linked.
 
     It is a link, not a form: browsers apply the CSP's form-action to redirects too, and the provider is another site.
     """

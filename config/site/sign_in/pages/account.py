@@ -63,7 +63,7 @@ def account_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Turn one's own second factor off: with the password and a code."""
+    """Turn off one's own second factor, which takes the password and a code."""
     user = _own_account(request)
     form = PasswordAndCodeForm(user, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
@@ -109,7 +109,7 @@ def new_codes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def own_password_page(request: HttpRequest, change: Callable[[], Any]) -> Any:
-    """Run Django's page, and count wrong old passwords as failed logins: an open screen is no place to guess."""
+    """Run Django's page, and count wrong old passwords as failed logins, so that no one can guess at an open screen."""
     if request.method != "POST":
         return change()
     user = _own_account(request)
@@ -178,7 +178,7 @@ def sign_ins_user_page(site: AdminSite, request: HttpRequest, user_id: int) -> H
     _require_manager(request)
     user = get_object_or_404(User.objects.using("default").filter(is_staff=True), pk=user_id)
     if request.method == "POST":
-        # One's own account has a page that asks for the code; nobody resets their own factor past it.
+        # One's own account has a page that asks for the code; no one resets their own factor without it.
         if user.pk == request.user.pk or not may_manage_user(request.user, user):
             raise PermissionDenied
         _manage(request, user)
@@ -196,7 +196,7 @@ def _manage(request: HttpRequest, user: User) -> None:
         messages.success(request, _("%(user)s can log in again.") % {"user": user.get_username()})
     elif "unlink" in request.POST:
         _unlink(user)
-        messages.success(request, _("%(user)s has no OpenID account any more.") % {"user": user.get_username()})
+        messages.success(request, _("The OpenID account of %(user)s was unlinked.") % {"user": user.get_username()})
     else:
         rows = sessions_of(user)
         if "end" in request.POST:

@@ -47,7 +47,7 @@ class LoginForm(AuthenticationForm):
 
 
 class CodeForm(forms.Form):
-    """A code of the authenticator app."""
+    """A code from the authenticator app."""
 
     code = forms.CharField(
         label=_("Six-digit code"),
@@ -75,17 +75,17 @@ class RecoveryCodeForm(forms.Form):
 
 
 class AnyCodeForm(forms.Form):
-    """A code of the authenticator app, or a recovery code."""
+    """A code from the authenticator app, or a recovery code."""
 
     code = forms.CharField(
-        label=_("Code of the app, or a recovery code"),
+        label=_("Code from the app, or a recovery code"),
         max_length=40,
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "one-time-code", "autocapitalize": "none"}),
     )
 
 
 class PasswordAndCodeForm(AnyCodeForm):
-    """Both, so that an unlocked computer is not enough to turn the second factor off."""
+    """The password and a code, so that an unlocked computer is not enough to turn the second factor off."""
 
     password = forms.CharField(
         label=_("Password"),

@@ -126,7 +126,7 @@ def enrol_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def recovery_codes_page(site: AdminSite, request: HttpRequest, codes: list[str], *, next_url: str) -> TemplateResponse:
-    """Show recovery codes, only this once."""
+    """Show recovery codes, which cannot be shown again."""
     context = {**_context(site, request, _("Recovery codes")), "codes": codes, "next_url": next_url}
     return TemplateResponse(request, "admin/sign_in/recovery_codes.html", context)
 
@@ -152,7 +152,7 @@ def _enrolling(request: HttpRequest) -> tuple[Pending | None, User | None]:
 
 
 def _secret_of(request: HttpRequest) -> str:
-    """Return the secret that this browser's session offers; encrypted there, because sessions are in the database."""
+    """Return the new factor's secret, which the browser's session keeps encrypted; make one if there is none."""
     try:
         return decrypt(request.session[SECRET])
     except (KeyError, EncryptionKeyError):
@@ -171,7 +171,7 @@ def _notice(request: HttpRequest) -> str:
     if request.method != "GET" or ENDED not in request.session:
         return ""
     sentences = {
-        EndReason.IDLE: _("You were logged out because you did nothing for a while."),
+        EndReason.IDLE: _("You were logged out because you were inactive for a while."),
         EndReason.AGE: _("You were logged out because your session had reached its maximum age."),
         EndReason.SECOND_FACTOR: _("You were logged out because your second factor was changed, or is required now."),
         EndReason.PASSWORD: _("You were logged out because your password was changed."),

@@ -1,4 +1,4 @@
-"""Only a superuser can gain or grant more rights than they have; all ways to change users and roles are tried."""
+"""No one except a superuser can gain or grant more rights than they have; every way into users and roles is tried."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.support.staff import PASSWORD, give_role, make_user, roles_form
 
 NewUser = Callable[..., User]
 NEW_PASSWORD = {"password1": "x" + PASSWORD, "password2": "x" + PASSWORD, "usable_password": "true"}
-REFUSED = "You can give roles only for tenants that you administrate."
+REFUSED = "You can give roles only for tenants that you administer."
 
 
 class Office:
-    """Two groups of one tenant each; the manager is an administrator of the first group."""
+    """Two groups of one tenant each; the manager administers the first group."""
 
     def __init__(self, ours: Tenant, theirs: Tenant) -> None:
         self.ours, self.theirs = ours, theirs
@@ -75,7 +75,7 @@ def row(**values: object) -> dict[str, str]:
 
 
 def existing(assignment: RoleAssignment, **values: object) -> dict[str, str]:
-    """Return an existing assignment's row in the form, changed to these values."""
+    """Return an assignment's row in the form, with other values."""
     now = {
         "id": assignment.pk,
         "user": assignment.user_id,
@@ -122,7 +122,7 @@ def test_no_one_gives_themselves_anything(client: Client, office: Office) -> Non
 
 
 def test_djangos_own_permissions_count_for_nothing(office: Office, client: Client) -> None:
-    """Neither individual permissions nor Django's groups count, and no page grants them."""
+    """Neither raw permissions nor Django's groups, and no page gives them."""
     staff, group = make_user(is_superuser=False), Group.objects.create(name=f"group-{uuid4().hex[:8]}")
     group.permissions.set(Permission.objects.all())
     staff.groups.add(group)
@@ -198,7 +198,7 @@ def test_users_with_more_rights_do_not_exist_for_the_manager(kind: str, client: 
 
 
 def said(response: Any, user: User) -> tuple[object, ...]:
-    # As a part of an address: a short id may also be a digit in another word, such as "utf-8".
+    # As a part of an address: a short id is also a digit of other words, such as "utf-8".
     text, location = (
         one.replace(f"/{user.pk}/", "/ID/") for one in (response.content.decode(), response.headers.get("Location", ""))
     )

@@ -22,7 +22,7 @@ from tests.support.staff import make_user
 
 START, CALLBACK = "/admin/sign-in/openid/", "/admin/sign-in/openid/callback/"
 NO_ACCESS = "Your account at Example has no access here. Ask an administrator."
-INVALID = "The answer of Example is not valid for this login."
+INVALID = "The response from Example is not valid for this login."
 NOT_BEGUN = "This login was not started in this browser, or was used already."
 
 

@@ -84,7 +84,7 @@ def test_a_session_that_someone_adds_to_the_browsers_data_is_refused(staff: User
 @pytest.mark.parametrize(
     ("column", "age", "says"),
     [
-        ("seen_at", timedelta(hours=2, seconds=1), "did nothing for a while"),
+        ("seen_at", timedelta(hours=2, seconds=1), "were inactive for a while"),
         ("opened_at", timedelta(hours=12, seconds=1), "maximum age"),
     ],
 )
