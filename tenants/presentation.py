@@ -118,7 +118,7 @@ def operation_name(kind: str) -> str:
         "create": _("Creation"),
         "suspend": _("Suspension"),
         "resume": _("Resumption"),
-        "rotate": _("Change of its password"),
+        "rotate": _("Password change"),
         "backup": _("Backup"),
         "restore": _("Restore"),
         "undo": _("Undo of a restore"),

@@ -111,7 +111,7 @@ class Place(ABC):
             return file.read()
 
     def require_readable(self, name: str) -> None:
-        """Raise `PlaceError` if the file exists but cannot be opened; do not read it."""
+        """Raise `PlaceError` if an existing file in a folder cannot be opened, without reading it."""
         return
 
     @abstractmethod

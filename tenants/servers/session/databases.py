@@ -181,6 +181,6 @@ class Databases(Logins):
         return maximum, used
 
     def doors(self, names: Sequence[str]) -> dict[str, Door]:
-        """Return {database: who may connect}, without databases that are gone. A database's role has its name."""
+        """Return {database: who may connect} for those that exist. A tenant's role has the name of its database."""
         parameters = {"group": self.group, "names": list(names)}
         return {row[0]: Door(*row[1:]) for row in self._rows(DOORS, parameters)}

@@ -1,4 +1,4 @@
-"""Roles: the owner of all tables, the tenants' group, each tenant's login."""
+"""Roles: the owner of all tables, the tenants' group, and each tenant's login."""
 
 from __future__ import annotations
 

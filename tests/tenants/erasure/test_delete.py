@@ -530,7 +530,7 @@ def test_verify_finds_data_that_came_back(tenant: Tenant, tmp_path: Path) -> Non
     file.unlink()
     copy.unlink()
     tenant_storage.write_all({f"{tenant_storage.prefix_of(tenant.id)}x": b"x"})
-    assert "1 file version under its prefix" in problems(tenant)[0]
+    assert "1 file version under the tenant's prefix" in problems(tenant)[0]
     tenant_storage.erase_all(tenant.id)
     add_messages((tenant, "late"))
     cache.set(cache_key(tenant.id, "x"), 1)
