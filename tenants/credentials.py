@@ -33,7 +33,7 @@ def decrypt(stored: str) -> str:
 
 
 def mask_url(url: str) -> str:
-    """Return `url` with its password, and anything secret in its query, replaced by ****."""
+    """Return `url` with ****, in place of its password, and of its query if that names a password."""
     parts = urlsplit(url)
     credentials, at, host = parts.netloc.rpartition("@")
     user, colon, _password = credentials.partition(":")

@@ -302,7 +302,7 @@ class TenantLocked(TenantError):
 
 
 class TenantIdentityMismatch(TenantError):
-    """The tenant's URL leads to a database that is not the tenant's; refused before any row is read."""
+    """The tenant's URL leads to a database that is not the tenant's; refused before any of its data is read."""
 
     code = "tenant_identity_mismatch"
 

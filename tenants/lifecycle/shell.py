@@ -49,7 +49,7 @@ def tenant_dbshell(*, tenant_id: str, owner: bool, arguments: Sequence[str]) -> 
 
 
 def _session() -> dict[str, str]:
-    """Return the variables for the operator's session: our limits, unless the operator's PGOPTIONS override them."""
+    """Return the session's environment variables: our limits, unless the operator's PGOPTIONS override them."""
     patient = replace(
         settings.DATABASE_LIMITS,
         idle_in_transaction_timeout_s=max(

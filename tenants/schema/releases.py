@@ -65,7 +65,7 @@ class Release:
         return _version((applied - superseded) | (history - applied - covered))
 
     def state_of(self, version: str) -> SchemaState:
-        """Compare a version, such as `tenants.schema_version`, with this code's."""
+        """Return how a version, such as `tenants.schema_version`, compares with this code's."""
         if not version:
             return SchemaState.UNKNOWN
         if version == self.version:

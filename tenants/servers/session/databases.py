@@ -152,7 +152,7 @@ class Databases(Logins):
         return dict(self._rows(query))
 
     def databases_named(self, prefix: str) -> list[str]:
-        """Return the names of the databases that start with `prefix`."""
+        """Return the database names that start with `prefix`."""
         return [
             row[0] for row in self._rows("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix])
         ]

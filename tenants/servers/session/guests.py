@@ -57,7 +57,7 @@ class Guests(Databases):
 
     @contextmanager
     def deputy(self, database: str, name: str, *roles: str) -> Iterator[psycopg.Connection]:
-        """Yield a session (autocommit) in `database` as a login called `name` that is only a member of `roles`.
+        """Yield a session (autocommit) in `database` as a login called `name` that is a member of `roles` only.
 
         Database errors in the block become `ServerError`. The login is dropped afterwards; one left behind by a killed
         process is replaced.
