@@ -89,7 +89,7 @@ class Contents(Protocol):
         """Delete the control database's rows about the tenant's runs and costs; return how many there were."""
 
     def spent_this_month(self, tenant_id: str) -> Decimal | None:
-        """Return what the tenant's calls of this month (UTC) cost, by the control database; None if it has no costs."""
+        """Return the cost of the tenant's calls this month (UTC) from the control database; None if it has none."""
 
     def count_summaries(self, tenant_id: str) -> int:
         """Return the number of the control database's rows about the tenant's runs and costs."""

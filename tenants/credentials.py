@@ -33,7 +33,7 @@ def decrypt(stored: str) -> str:
 
 
 def mask_url(url: str) -> str:
-    """Return `url` with ****, in place of its password, and of its query if that names a password."""
+    """Return `url` with its password, and its query if that contains a password, replaced by ****."""
     parts = urlsplit(url)
     credentials, at, host = parts.netloc.rpartition("@")
     user, colon, _password = credentials.partition(":")

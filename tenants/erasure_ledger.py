@@ -26,7 +26,7 @@ def canonical(document: Mapping[str, Any]) -> bytes:
 
 
 def digest_of(document: Mapping[str, Any]) -> str:
-    """Return the sha256 (hex) of the document's canonical form, as `sha256sum` prints it for a file of it."""
+    """Return the sha256 (hex) of the document's canonical form, as `sha256sum` prints it for a file in that form."""
     return hashlib.sha256(canonical(document)).hexdigest()
 
 

@@ -63,7 +63,7 @@ def validate_id(tenant_id: str) -> str:
 
 
 def id_from_name(name: str) -> str | None:
-    """Derive the id from the name: "Customer A" → "customer-a". None if it has letters without an ASCII form, or none.
+    """Derive the id from the name: "Customer A" → "customer-a". None if letters lack an ASCII form, or there are none.
 
     An id is permanent, and the few Latin letters of a name in another script say too little. Automatic transliteration
     does not help: the reading of a Japanese name does not follow from its characters.

@@ -80,7 +80,7 @@ class Place(ABC):
 
     @abstractmethod
     def names(self, prefix: str = "") -> Iterator[str]:
-        """Yield the names that start with `prefix`, of complete files only."""
+        """Yield the names of complete files, limited to names that start with `prefix`."""
 
     @abstractmethod
     def remove(self, name: str) -> None:

@@ -62,7 +62,7 @@ def _session() -> dict[str, str]:
 
 
 def psql_program() -> str:
-    """Return the path of psql, from PG_BIN_DIR, PATH or the embedded PostgreSQL; raise `TenantError` without one."""
+    """Return the path of psql (PG_BIN_DIR, PATH, embedded PostgreSQL); raise `TenantError` if it is not installed."""
     configured = os.environ.get("PG_BIN_DIR")
     found = str(Path(configured) / "psql") if configured else shutil.which("psql")
     if found and Path(found).exists():

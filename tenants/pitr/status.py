@@ -52,7 +52,7 @@ class ClusterHealth:
 
 
 def cluster_statuses(*, server_name: str | None = None) -> list[ClusterHealth]:
-    """Return the health of each server, or of the given one; it reports failures, which are not raised."""
+    """Return the health of each server, or of the given one; failures are reported in it, not raised."""
     servers = DatabaseServer.objects.using(CONTROL).order_by("name")
     return [_health(server) for server in (servers.filter(pk=server_name) if server_name else servers)]
 
@@ -123,7 +123,7 @@ def _state(backup: BaseBackup, after: BaseBackup | None, archive: Archive | None
 
 
 def _earliest(states: Sequence[BaseBackupState]) -> datetime | None:
-    """Return the end time of the oldest base backup with no segment missing after it; None if there is no such one."""
+    """Return the end time of the oldest base backup with no segment missing after it; None if there is none."""
     earliest = None
     for state in reversed(states):
         if state.missing_wal:

@@ -98,7 +98,7 @@ class Guests(Databases):
                 connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 
     def _prepared_in(self, database: str) -> list[tuple[str, str, bool]]:
-        """Return (gid, owner, whether the owner is a superuser) of each transaction prepared in the database."""
+        """Return (gid, owner, whether the owner is a superuser) for each transaction prepared in the database."""
         query = (
             "SELECT x.gid, x.owner::text, r.rolsuper"
             "  FROM pg_prepared_xacts AS x JOIN pg_roles AS r ON r.rolname = x.owner"
