@@ -39,7 +39,7 @@ class ForeignPath:
 
 @dataclass(frozen=True)
 class RunDifferences:
-    """Ids of runs only in the replaced database, only in the restored one, and in both with different statuses."""
+    """Ids of the runs that only the replaced database has, only the restored one, or both with different statuses."""
 
     lost: list[str]
     returned: list[str]
@@ -67,13 +67,13 @@ class Contents(Protocol):
         """Return the ids of the runs that may still write files."""
 
     def compare(self, alias: str, replaced_alias: str) -> RunDifferences:
-        """Compare the runs of a restored database with those of the one that it replaced."""
+        """Return how the runs of a restored database differ from those of the one that it replaced."""
 
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
-        """Fail the runs that were in progress or continued elsewhere, with `reason` as the error; return their ids.
+        """Mark runs that were in progress, or may have continued elsewhere, as failed with `reason`; return their ids.
 
         `number` counts the tenant's databases, this one included: claims from earlier ones become invalid. `replaced`
-        is {run id: status} from the database that it replaces; None for a copy, in which no run continues.
+        is {run id: status} from the database that this one replaces; None for a copy, in which no run continues.
         """
 
     def move(self, alias: str, old_prefix: str, new_prefix: str) -> None:
@@ -89,7 +89,7 @@ class Contents(Protocol):
         """Delete the control database's rows about the tenant's runs and costs; return how many there were."""
 
     def spent_this_month(self, tenant_id: str) -> Decimal | None:
-        """Return what the tenant's calls of this month (UTC) cost, as the control database knows; None if unknown."""
+        """Return the cost of the tenant's calls this month (UTC) from the control database; None if it has none."""
 
     def count_summaries(self, tenant_id: str) -> int:
         """Return the number of the control database's rows about the tenant's runs and costs."""

@@ -42,13 +42,13 @@ def tenants_may_run(**kwargs: Any) -> list[checks.CheckMessage]:
 
 @checks.register()
 def budgets_warn_in_time(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Reject a threshold for budget warnings that is not above 0 and up to 100 percent."""
+    """Reject a threshold for budget warnings that is not above 0 and at most 100 percent."""
     percent = settings.BUDGET_WARNING_PERCENT
     if 0 < percent <= 100:
         return []
     return [
         checks.Error(
-            _("BUDGET_WARNING_PERCENT is %(percent)s; it must be above 0 and up to 100.") % {"percent": percent},
+            _("BUDGET_WARNING_PERCENT is %(percent)s; it must be above 0 and at most 100.") % {"percent": percent},
             id="tenants.E004",
         )
     ]
@@ -62,7 +62,7 @@ def second_people_are_asked_for_what_exists(**kwargs: Any) -> list[checks.CheckM
         return []
     return [
         checks.Error(
-            _("TWO_PERSON_OPERATIONS has unknown operations: %(unknown)s. Possible are: %(known)s.")
+            _("TWO_PERSON_OPERATIONS contains unknown operations: %(unknown)s. Known operations: %(known)s.")
             % {"unknown": ", ".join(unknown), "known": ", ".join(KINDS)},
             id="tenants.E005",
         )

@@ -33,7 +33,7 @@ def decrypt(stored: str) -> str:
 
 
 def mask_url(url: str) -> str:
-    """Return `url` with its password, and anything secret in its query, replaced by ****."""
+    """Return `url` with its password, and its query if that contains a password, replaced by ****."""
     parts = urlsplit(url)
     credentials, at, host = parts.netloc.rpartition("@")
     user, colon, _password = credentials.partition(":")

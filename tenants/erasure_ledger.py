@@ -26,7 +26,7 @@ def canonical(document: Mapping[str, Any]) -> bytes:
 
 
 def digest_of(document: Mapping[str, Any]) -> str:
-    """Return the sha256 (hex) of the document's canonical form, as `sha256sum` prints it for such a file."""
+    """Return the sha256 (hex) of the document's canonical form, as `sha256sum` prints it for a file in that form."""
     return hashlib.sha256(canonical(document)).hexdigest()
 
 
@@ -36,7 +36,7 @@ def erasures() -> QuerySet[Erasure]:
 
 
 def erasure_get(tenant_id: str) -> Erasure:
-    """Return the tenant's erasure, finished or not; raise `UnknownErasure`."""
+    """Return the tenant's erasure, finished or not; raise `UnknownErasure` if there is none."""
     found = erasures().filter(tenant_id=tenant_id).first()
     if found is None:
         raise UnknownErasure(tenant_id)

@@ -1,4 +1,4 @@
-"""Errors about tenants and servers, worded for operators. Every message contains the tenant's or the server's id."""
+"""Errors about tenants and servers, worded for operators. A message about one tenant or server names it."""
 
 import re
 from collections.abc import Iterator
@@ -15,13 +15,16 @@ def bare(reason: str) -> str:
 
 
 def because(outcome: str, reason: str) -> str:
-    """Return two sentences: what failed, and why. Adds a full stop if another program's message lacks it."""
+    """Return two sentences: what failed, and why. Adds a full stop if another program's message lacks one."""
     return f"{outcome} {reason if reason.endswith(('.', '。')) else reason + '.'}"
 
 
 def recover_on_page() -> str:
-    """Return where the admin recovers an operation; only those that staff requested have the button."""
-    return _("“Recover” on its page under “Operations” continues it; `seo-gen tenant recover` continues any.")
+    """Return a hint on how to recover an operation in the admin; only operations that staff requested have a button."""
+    return _(
+        "“Recover” on the operation's page under “Operations” continues it; `seo-gen tenant recover` continues any"
+        " operation."
+    )
 
 
 class TenantError(SeoGenError):
@@ -74,7 +77,7 @@ class UnknownTenant(TenantError):
 
 
 class AccessNotOpened(TenantError):
-    """A tenant was not opened to someone who has no role for it."""
+    """Temporary access to a tenant was refused."""
 
 
 class TenantNotActive(TenantError):
@@ -102,13 +105,13 @@ class TenantNotActive(TenantError):
 
 
 class InvalidStepLimit(TenantError):
-    """A tenant's limit of steps at a time is not in the permitted range."""
+    """A tenant's step limit is not in the permitted range."""
 
     code = "tenant_limit_invalid"
 
     def __init__(self, tenant_id: str, steps: int, most: int) -> None:
         super().__init__(
-            _("Tenant %(id)s: the limit of steps at a time must be between 1 and %(most)d, not %(steps)d.")
+            _("Tenant %(id)s: the step limit must be between 1 and %(most)d, not %(steps)d.")
             % {"id": tenant_id, "most": most, "steps": steps},
             hint=_("To stop its runs altogether, suspend it: `seo-gen tenant suspend --tenant-id %(id)s`.")
             % {"id": tenant_id},
@@ -125,20 +128,20 @@ class InvalidBudget(TenantError):
         super().__init__(
             _("Tenant %(id)s: a budget must be an amount in USD above 0 and up to %(most)s, not %(amount)s.")
             % {"id": tenant_id, "most": most, "amount": amount},
-            hint=_("To have no budget, leave the field empty in the admin, or give `none` on the command line."),
+            hint=_("For no budget, leave the field empty in the admin, or pass `none` on the command line."),
         )
 
 
 class SettingsChanged(TenantError):
-    """Somebody changed the settings after the person who replaces them had read them."""
+    """Someone else changed the settings after the person who is saving them had read them."""
 
     code = "tenant_settings_changed"
 
     def __init__(self, tenant_id: str) -> None:
         super().__init__(
-            _("Tenant %(id)s: somebody changed these settings at the same time, so nothing was saved.")
+            _("Tenant %(id)s: someone else changed these settings in the meantime, so nothing was saved.")
             % {"id": tenant_id},
-            hint=_("Check the present values and save again."),
+            hint=_("Check the current values, then save again."),
         )
 
 
@@ -299,7 +302,7 @@ class TenantLocked(TenantError):
 
 
 class TenantIdentityMismatch(TenantError):
-    """The tenant's URL leads to a database that is not the tenant's; refused before any row is read."""
+    """The tenant's URL leads to a database that is not the tenant's; refused before any of its data is read."""
 
     code = "tenant_identity_mismatch"
 
@@ -409,7 +412,7 @@ class EncryptionKeyError(TenantError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of the driver's message (host, user, database), with credentials removed."""
+    """Return the first line of the driver's message, which may name host, user and database but no credentials."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return re.sub(r"//[^@\s]*@", "//", first).rstrip(".")
 

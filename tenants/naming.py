@@ -30,9 +30,9 @@ def alias_of(tenant_id: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    """Return `name` normalised, or raise `InvalidTenant`.
+    """Return `name` normalized, or raise `InvalidTenant`.
 
-    Normalising means NFC, with whitespace and invisible characters trimmed from both ends.
+    Normalizing means NFC, with whitespace and invisible characters trimmed from both ends.
     """
     cleaned = strip_invisible(unicodedata.normalize("NFC", name))
     if not cleaned:
@@ -52,7 +52,7 @@ def clean_name(name: str) -> str:
 
 
 def validate_id(tenant_id: str) -> str:
-    """Return `tenant_id` if it has the specified form, or raise `InvalidTenant`."""
+    """Return `tenant_id` if it is valid; otherwise raise `InvalidTenant`."""
     if not re.fullmatch(ID_PATTERN, tenant_id):
         raise InvalidTenant(
             _("%(id)r is not a tenant id: use 1 to 41 of a-z, 0-9 and -, not starting with -.")
@@ -63,7 +63,7 @@ def validate_id(tenant_id: str) -> str:
 
 
 def id_from_name(name: str) -> str | None:
-    """Derive the id from the name: "Customer A" → "customer-a". None if the name has too few Latin letters for one.
+    """Derive the id from the name: "Customer A" → "customer-a". None if letters lack an ASCII form, or there are none.
 
     An id is permanent, and the few Latin letters of a name in another script say too little. Automatic transliteration
     does not help: the reading of a Japanese name does not follow from its characters.

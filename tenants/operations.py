@@ -97,7 +97,7 @@ def advisory_lock(
 
 
 def _held_by(name: str) -> str:
-    """Return a sentence that names the sessions holding the lock (`command_name`); "" if no one holds it any more."""
+    """Return a sentence that names the sessions holding the lock; "" if no one holds it any more."""
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(HOLDERS, [name])
         holders = ", ".join(f"{application or '?'} ({pid})" for pid, application in cursor.fetchall())
@@ -105,7 +105,7 @@ def _held_by(name: str) -> str:
 
 
 def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:
-    """Record the operation; call this in the transaction that makes the first change."""
+    """Record the operation and return the record; call this in the transaction that makes the first change."""
     return TenantOperation.objects.using(CONTROL).create(
         tenant_id=tenant_id, kind=kind, user_id=current_actor().user_id, status=OperationStatus.RUNNING
     )

@@ -113,12 +113,12 @@ def show_progress(progress: TenantProgress) -> None:
 
 
 def operation_name(kind: str) -> str:
-    """Return the kind of a `TenantOperation` in words; an unknown one as it is."""
+    """Return the kind of a `TenantOperation` in words; an unknown kind is returned as it is."""
     names = {
         "create": _("Creation"),
         "suspend": _("Suspension"),
         "resume": _("Resumption"),
-        "rotate": _("Change of its password"),
+        "rotate": _("Password change"),
         "backup": _("Backup"),
         "restore": _("Restore"),
         "undo": _("Undo of a restore"),

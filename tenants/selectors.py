@@ -33,7 +33,7 @@ SELECT id, name, database_url, created_at, is_active, status, server_id, identit
 
 
 def tenant_get(tenant_id: str) -> Tenant:
-    """Return the tenant, whatever its status; raise `UnknownTenant`."""
+    """Return the tenant, whatever its status; raise `UnknownTenant` if there is none."""
     # This query runs on every entry into a tenant's context.
     values = fetch_one(CONTROL, TENANT, [tenant_id])
     if values is None:
@@ -76,19 +76,19 @@ def require_finished(tenant_id: str) -> None:
 
 
 def batches_unfinished() -> QuerySet[MigrationBatch]:
-    """Return the migration of tenants that has not finished: at most one."""
+    """Return the batches that have not finished; there is at most one."""
     return MigrationBatch.objects.using("default").filter(status__in=UNFINISHED)
 
 
 def require_fleet_finished() -> None:
-    """Raise `FleetUnfinished` if a migration of tenants has not finished."""
+    """Raise `FleetUnfinished` if a batch has not finished."""
     batch = batches_unfinished().first()
     if batch is not None:
         raise FleetUnfinished(batch.pk)
 
 
 def backups(*, tenant_id: str | None = None, every: bool = False) -> QuerySet[Backup]:
-    """Return the catalogue, newest first: of one tenant or of all; with `every`, include failed and removed backups."""
+    """Return the catalogued backups of one tenant or all, newest first; with `every`, failed and removed ones too."""
     found = Backup.objects.using("default").order_by("-started_at")
     if tenant_id:
         found = found.filter(tenant_id=tenant_id)
@@ -115,7 +115,7 @@ def server_get(name: str | None) -> DatabaseServer:
 
 
 def server_for_new_tenant(name: str | None) -> DatabaseServer:
-    """Return the named server, or the default one; raise `ServerError` if it does not accept new tenants."""
+    """Return the named server, or the default one; raise `ServerError` if it cannot take another tenant."""
     server = server_get(name)
     if not server.is_active:
         raise ServerError(

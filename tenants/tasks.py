@@ -38,13 +38,13 @@ def daily(self: Any) -> None:
 
 @shared_task(name=OPERATION_RUN, bind=True, ignore_result=True, acks_late=False)
 def operation_run(self: Any, request_id: str) -> None:
-    """Carry out the requested operation, or another that is due. Repeated and late wake-ups do nothing."""
+    """Run the requested operation, or another that is due. Repeated and late wake-ups do nothing."""
     operations_work(f"{self.request.hostname or 'local'}/{os.getpid()}", UUID(request_id), is_stopping=_is_stopping)
 
 
 @shared_task(name=OPERATIONS_SWEEP, ignore_result=True)
 def sweep() -> None:
-    """Wake workers for operations that wait, or whose worker was lost; remove exports that have expired."""
+    """Wake workers for operations that are waiting or whose worker was lost; remove expired exports."""
     operations_sweep()
     with acting_as("worker:sweep"):
         exports_expire()

@@ -10,7 +10,7 @@ from uuid import UUID
 
 @dataclass(frozen=True)
 class ActiveTenant:
-    """The tenant that the current code works for."""
+    """The tenant that the current code is working for."""
 
     id: str
     # Django's database alias, "tenant:<id>".
@@ -194,6 +194,6 @@ class Target:
 
 
 def utc(moment: datetime | None) -> str:
-    """Format a time with microseconds and its UTC offset, as PostgreSQL reads it."""
+    """Format a time in UTC, with microseconds and the offset +00, for PostgreSQL."""
     assert moment is not None
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"

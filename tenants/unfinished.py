@@ -64,8 +64,7 @@ def tenant_recover(
     """Finish or undo every unfinished operation, and return the outcome of each.
 
     Safe to repeat, and to run alongside running operations. `age_identity_file` decrypts the backup of a restore that
-    still needs files from it. Migrations of tenants come first, since their prepared transactions block everything
-    else.
+    still needs files from it. Batches come first, since their prepared transactions block everything else.
     """
     age_identity_require(age_identity_file)
     batches = [batch_recover(batch) for batch in batches_unfinished()]
@@ -82,7 +81,7 @@ def tenant_recover(
 
 
 def batch_recover(batch: MigrationBatch) -> Recovery:
-    """Commit the batch everywhere if that was decided; otherwise roll it back everywhere."""
+    """Commit the batch everywhere if that was decided, otherwise roll it back everywhere; return the outcome."""
     tenant_id = batch.tenant_id or "*"
     try:
         with fleet_lock():
@@ -125,7 +124,7 @@ def _end_strays() -> None:
 
 
 def backup_recover(backup: Backup) -> Recovery:
-    """Remove the files of an interrupted backup."""
+    """Remove the files of an interrupted backup; return the outcome."""
     try:
         # Exclusive, since a process that is still making the backup holds the lock in shared mode.
         with tenant_lock(backup.tenant_id, backup.kind):

@@ -132,7 +132,7 @@ def tenant_delete(
 
 
 def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
-    """Record the deletion while no fleet migration is running; migrations that start later skip the tenant."""
+    """Record the deletion, and return its record, while no fleet migration runs; later migrations skip the tenant."""
     with fleet_shared(wait_s=settings.OPERATION_WAIT_S):
         require_finished(tenant.id)
         server = _require_deletable(tenant)

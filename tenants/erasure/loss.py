@@ -60,5 +60,5 @@ def loss_lines(loss: Loss) -> list[str]:
 
 
 def _shown(rows: dict[str, int]) -> list[tuple[str, int]]:
-    """Pick the tables that operators know."""
+    """Return (table, rows) for the tables that operators know."""
     return [(table, rows[table]) for table in ("runs", "steps", "artifacts", "prompts") if table in rows]

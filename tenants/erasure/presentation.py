@@ -243,7 +243,7 @@ def _rows(rows: dict[str, int]) -> str:
 
 
 def _backup_notes(backup: Certificate) -> tuple[str, ...]:
-    """Return a backup's time, size and checksum, and whether its files were found."""
+    """Return a backup's time, size and digest, and whether its files were found."""
     facts = [_made(backup["made_at"])]
     if backup["size_bytes"] is not None:
         facts.append(exactly(backup["size_bytes"]))
@@ -254,10 +254,10 @@ def _backup_notes(backup: Certificate) -> tuple[str, ...]:
 
 
 def _file_notes(file: Certificate) -> tuple[str, ...]:
-    """Return why a supplied file was read, its size and checksum, and what happened to it."""
+    """Return why a supplied file was read, its size and digest, and what happened to it."""
     read = {
         RESTORE: _("read for a restore at %(time)s"),
-        CLONE: _("read to make another tenant at %(time)s"),
+        CLONE: _("read for a clone at %(time)s"),
         IMPORT: _("read for an import at %(time)s"),
         VERIFY: _("read for a verification at %(time)s"),
         DRILL: _("read for a drill at %(time)s"),

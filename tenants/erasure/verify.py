@@ -60,10 +60,10 @@ class ErasureCheck:
 
 
 def erasures_verify(*, tenant_id: str | None = None) -> list[ErasureCheck]:
-    """Check again for everything that the tenant's erasure (default: every erasure) removed. Raises `UnknownErasure`.
+    """Check again for everything that the tenant's erasure removed (default: every erasure); return the findings.
 
     Checks the tenant's row, databases and roles on every server, storage with versions, the locations of its backups,
-    messages and cache, the archived audit log, the certificate, base backups and WAL.
+    messages and cache, the archived audit log, the certificate, base backups and WAL. Raises `UnknownErasure`.
     """
     rows = [erasure_get(tenant_id)] if tenant_id else list(erasures())
     return [_verify(row) for row in rows]
@@ -137,8 +137,8 @@ def _storage(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     held = storage_held(row.tenant_id)
     if held.versions:
         yield ngettext(
-            "The storage holds %(count)d file version under its prefix.",
-            "The storage holds %(count)d file versions under its prefix.",
+            "The storage holds %(count)d file version under the tenant's prefix.",
+            "The storage holds %(count)d file versions under the tenant's prefix.",
             held.versions,
         ) % {"count": held.versions}
 
@@ -229,7 +229,7 @@ def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
 
 
 def _known_databases(server: DatabaseServer) -> set[str]:
-    """Return other tenants' databases; their identities need no check here, since they are checked at every use."""
+    """Return the names of tenants' databases on the server; their identities are checked at every use, not here."""
     tenants = Tenant.objects.using(CONTROL).filter(server=server)
     return {database_of(tenant) for tenant in tenants}
 
@@ -283,7 +283,7 @@ def _physical(row: Erasure, promised: dict[str, Any], check: ErasureCheck) -> No
     server = DatabaseServer.objects.using(CONTROL).filter(pk=promised["server"]).first()
     if server is None:
         check.remaining.append(
-            _("Server %(name)s is no longer registered, so what its files, logs and backups contain is unknown.")
+            _("Server %(name)s is no longer registered, so it is unknown what its files, logs and backups contain.")
             % {"name": promised["server"]}
         )
         return
@@ -341,7 +341,7 @@ def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
         oldest = server_session.oldest_segment()
         if oldest is not None and oldest[8:] <= last[8:]:
             yield _(
-                "The live WAL of server %(name)s still contains the tenant's changes until the"
+                "The live WAL of server %(name)s contains the tenant's changes until the"
                 " server has completed its next checkpoints."
             ) % {"name": server.name}
 

@@ -80,7 +80,7 @@ class Place(ABC):
 
     @abstractmethod
     def names(self, prefix: str = "") -> Iterator[str]:
-        """Yield the names of complete files that start with `prefix`."""
+        """Yield the names of complete files, limited to names that start with `prefix`."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
@@ -111,7 +111,7 @@ class Place(ABC):
             return file.read()
 
     def require_readable(self, name: str) -> None:
-        """Raise `PlaceError` if the file exists but cannot be opened; do not read it."""
+        """Raise `PlaceError` if an existing file in a folder cannot be opened, without reading it."""
         return
 
     @abstractmethod
@@ -452,7 +452,7 @@ def _require_no_stream(url: str) -> None:
 
 
 def s3_client() -> Any:
-    """Return a client for the S3 service in the environment's AWS_* variables."""
+    """Return a client for the S3 service that the AWS_* settings describe."""
     import boto3  # slow to load, and not needed for folders
     from botocore.config import Config
 

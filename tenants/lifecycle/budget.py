@@ -25,11 +25,11 @@ BUDGETS = ("monthly_budget_usd", "run_budget_usd")
 def tenant_budget_set(
     *, tenant_id: str, budgets: Mapping[str, Decimal | None], expected: Mapping[str, object] | None = None
 ) -> Tenant:
-    """Set the given budgets, keyed by column name; None: no budget. Calls in progress are not interrupted.
+    """Set the given budgets, keyed by column name (None: no budget), and return the tenant.
 
-    The next call of each run is compared with the new budget. `expected` holds the budgets that these replace, if only
-    those may be replaced. Raises `InvalidBudget`, `UnknownTenant`, `SettingsChanged`, or `TenantNotActive` for a tenant
-    that was deleted.
+    Calls in progress are not interrupted; the next call of each run is checked against the new budget. Raises
+    `SettingsChanged` if `expected` is given and the present budgets differ from it; `InvalidBudget`, `UnknownTenant`;
+    `TenantNotActive` for a tenant that was deleted.
     """
     for amount in budgets.values():
         _require_amount(tenant_id, amount)

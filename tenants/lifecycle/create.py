@@ -151,7 +151,7 @@ def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | N
 def _begin(
     server_session: ServerSession, tenant_id: str, name: str, identity: uuid.UUID
 ) -> tuple[Tenant, TenantOperation]:
-    """Record the tenant with its future credentials, and the operation, before anything is created."""
+    """Record the tenant with its future credentials, and the operation, before anything is created; return both."""
     location = server_session.location(database_name(database_prefix()), secrets.token_urlsafe(32))
     tenant = Tenant(
         id=tenant_id,

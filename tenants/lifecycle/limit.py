@@ -15,10 +15,10 @@ ENDED = (TenantStatus.DELETING, TenantStatus.DELETED)
 
 
 def tenant_limit_set(*, tenant_id: str, steps: int | None, expected: tuple[object] | None = None) -> Tenant:
-    """Set the limit; None for the default, RUN_TENANT_CONCURRENCY. Steps that are running are not interrupted.
+    """Set the limit (None: the default, RUN_TENANT_CONCURRENCY), and return the tenant.
 
-    Workers apply the new limit after a few seconds. `expected` holds the limit that the new one replaces, if only that
-    one may be replaced. Raises `InvalidStepLimit`, `UnknownTenant`, `SettingsChanged`, or `TenantNotActive` for a
+    Running steps are not interrupted, and workers apply the new limit after a few seconds. Raises `SettingsChanged` if
+    `expected` is given and the present limit is another; `InvalidStepLimit`, `UnknownTenant`; `TenantNotActive` for a
     tenant that was deleted.
     """
     if steps is not None and not 1 <= steps <= MAX_STEPS:

@@ -39,7 +39,7 @@ def tenant_rotate(
 ) -> list[Rotation]:
     """Give the role of the named tenant, or of every tenant, a new password, and reset its limit and settings.
 
-    Sessions that were opened with the old password are ended: idle ones immediately, others when they become idle, or
+    Sessions that were opened with the old password are ended: idle ones within seconds, others when they become idle or
     after `grace_s` seconds. Prepared transactions of the role are rolled back. A failure is reported in that tenant's
     outcome and does not stop the others. Raises `UnknownTenant`, and `TenantNotActive` if the named tenant currently
     has no role.

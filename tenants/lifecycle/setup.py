@@ -1,4 +1,4 @@
-"""Prepare the control database: its tables, the servers that tenants live on, the catalogue of models."""
+"""Prepare the control database: its tables, the servers that tenants live on, and the catalogue of models."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def control_setup(*, verbosity: int = 0) -> list[str]:
 
 
 def server_register(*, name: str, admin_url: str) -> DatabaseServer:
-    """Record a server, or its new address; the URLs of the tenants on it are updated.
+    """Record a server, or its new address, and return it; the URLs of the tenants on it are updated.
 
     Raises `ServerURLRefused`, or `ServerError` if the server cannot be used.
     """

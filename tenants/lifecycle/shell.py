@@ -49,7 +49,7 @@ def tenant_dbshell(*, tenant_id: str, owner: bool, arguments: Sequence[str]) -> 
 
 
 def _session() -> dict[str, str]:
-    """Return the variables for the operator's session: our limits, unless the operator's PGOPTIONS override them."""
+    """Return the session's environment variables: our limits, unless the operator's PGOPTIONS override them."""
     patient = replace(
         settings.DATABASE_LIMITS,
         idle_in_transaction_timeout_s=max(
@@ -62,7 +62,7 @@ def _session() -> dict[str, str]:
 
 
 def psql_program() -> str:
-    """Return psql's path: PG_BIN_DIR, then PATH, then the embedded PostgreSQL's."""
+    """Return the path of psql (PG_BIN_DIR, PATH, embedded PostgreSQL); raise `TenantError` if it is not installed."""
     configured = os.environ.get("PG_BIN_DIR")
     found = str(Path(configured) / "psql") if configured else shutil.which("psql")
     if found and Path(found).exists():

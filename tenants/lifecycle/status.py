@@ -67,7 +67,7 @@ class TenantHealth:
 
 @dataclass(frozen=True)
 class Checked:
-    """The results of checking one tenant's database and server; None if not checked or not answered."""
+    """The results of checking one tenant's database and server; None if not checked, or if there was no answer."""
 
     size: int | TenantError | None = None
     look: Look | None = None
@@ -77,7 +77,7 @@ class Checked:
 
 
 def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> list[TenantHealth]:
-    """Return the health of each tenant, or of the named one. Raises `UnknownTenant`; an unhealthy tenant is no error.
+    """Return the health of each tenant, or the named one. Raises `UnknownTenant`; an unhealthy tenant is not an error.
 
     With `check`, connect to each, several at a time: as the tenant, to prove that it can be reached, and as the owner,
     to compare its schema. The comparison is skipped during a migration, whose locks it would wait for. Also looks for

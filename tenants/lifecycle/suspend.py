@@ -12,7 +12,7 @@ from tenants.selectors import require_finished, tenant_get
 
 
 def tenant_suspend(*, tenant_id: str, reason: str = "") -> Tenant:
-    """Suspend an active tenant; its runs pause where they are. The audit log keeps the reason.
+    """Suspend an active tenant and return it; its runs pause where they are. The audit log keeps the reason.
 
     Raises `TenantNotActive` if it is not active.
     """
@@ -20,7 +20,7 @@ def tenant_suspend(*, tenant_id: str, reason: str = "") -> Tenant:
 
 
 def tenant_resume(*, tenant_id: str) -> Tenant:
-    """Resume a suspended tenant. Raises `TenantNotActive` if it is not suspended."""
+    """Resume a suspended tenant and return it. Raises `TenantNotActive` if it is not suspended."""
     return _move(tenant_id, TenantStatus.SUSPENDED, TenantStatus.ACTIVE, action="tenant.resume")
 
 

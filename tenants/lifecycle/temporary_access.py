@@ -1,6 +1,6 @@
-"""Open a tenant to a member of staff who has no role for it: for an hour, and for a reason that both logs hold.
+"""Open a tenant, for one hour, to a member of staff who has no role for it and states a reason.
 
-The reason is recorded before anything is revealed, and nothing is open before the tenant's own log has its entry.
+The reason is recorded before anything is revealed, and access starts only once the tenant's own log has its entry.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ OPEN_FOR = timedelta(hours=1)
 
 
 def roles_to_open_with(user: User) -> list[Role]:
-    """Return the roles that `user` may open another tenant with: viewer, and those they have; none if they may not.
+    """Return the roles with which `user` may open another tenant: viewer and their own; [] if they may open none.
 
-    Never administrator: managing users of a tenant, or deleting it, takes a role for it.
+    Administrators may choose any role except administrator: to manage a tenant's users, or delete it, takes a role for
+    it.
     """
     held = set(RoleAssignment.objects.using(CONTROL).filter(user=user).values_list("role", flat=True))
     if held.isdisjoint(OPENERS):
@@ -39,10 +40,11 @@ def roles_to_open_with(user: User) -> list[Role]:
 
 
 def access_open(*, user: User, tenant_id: str, role: str, reason: str) -> TemporaryAccess:
-    """Open the tenant to `user` with a role for an hour.
+    """Open the tenant to `user` with `role` for one hour, and return the access.
 
-    Raises `AccessNotOpened` for a tenant that is not there or not active, in the same words, and for one that `user`
-    sees already; the attempt stays in the control log. If the tenant's database cannot be reached, nothing is open.
+    Raises `AccessNotOpened` if `user` may not choose that role or already sees the tenant, and, with one message for
+    both, if the tenant does not exist or is not active; the control log keeps such an attempt. If the tenant's database
+    cannot be reached, no access is given.
     """
     if role not in roles_to_open_with(user):
         raise AccessNotOpened(
@@ -52,7 +54,7 @@ def access_open(*, user: User, tenant_id: str, role: str, reason: str) -> Tempor
         )
     if sees_tenant(user, tenant_id):
         raise AccessNotOpened(
-            _("You can see tenant %(id)s already.") % {"id": tenant_id},
+            _("You already have access to tenant %(id)s.") % {"id": tenant_id},
             hint=_("Its site is in the list of tenants."),
             code="access_not_needed",
         )
@@ -92,7 +94,7 @@ def access_open(*, user: User, tenant_id: str, role: str, reason: str) -> Tempor
 
 
 def access_close(*, access_id: int) -> TemporaryAccess:
-    """End the access now; nothing happens if it is over already. Raises `TemporaryAccess.DoesNotExist`."""
+    """End the access now, unless it has already ended, and return it. Raises `TemporaryAccess.DoesNotExist`."""
     with transaction.atomic(using=CONTROL):
         access = TemporaryAccess.objects.using(CONTROL).select_for_update().get(pk=access_id)
         ended = TemporaryAccess.objects.using(CONTROL).filter(

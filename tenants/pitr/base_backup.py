@@ -100,7 +100,7 @@ def cluster_backups_recover() -> list[BaseBackup]:
 
 @contextmanager
 def server_lock(server: DatabaseServer) -> Iterator[None]:
-    """Lock the server's base backups for making or removing; raise `ServerError` if another process holds the lock."""
+    """Hold the lock under which base backups are made and removed; raise `ServerError` if another process holds it."""
 
     def busy() -> ServerError:
         return ServerError(

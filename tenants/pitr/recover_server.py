@@ -161,7 +161,7 @@ def _point(server: DatabaseServer, target: Target) -> RestorePoint:
 
 
 def _require_means(backup: BaseBackup) -> None:
-    """Raise, before anything is copied, if a server program is missing or there is not enough disk space."""
+    """Raise `ToolError` or `RecoveryError` if a server program or disk space is missing, before anything is copied."""
     for name in ("postgres", "pg_ctl", "pg_controldata", "pg_waldump"):
         programs.program(name, _version(backup), exact=True)
     needed = sum(link.size_bytes or 0 for link in chain(backup))

@@ -24,7 +24,7 @@ _PLACEHOLDER = re.compile("%(.?)")
 def cluster_set_restore_command(*, server_name: str, command: str) -> bool:
     """Set the server's restore command, or remove it if `command` is ""; return whether it changed.
 
-    Raises `ServerError` if there is no such server, or if the command lacks a required placeholder.
+    Raises `ServerError` if there is no such server, or if the command is invalid.
     """
     server = server_get(server_name)
     if command:

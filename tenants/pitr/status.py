@@ -52,7 +52,7 @@ class ClusterHealth:
 
 
 def cluster_statuses(*, server_name: str | None = None) -> list[ClusterHealth]:
-    """Report on every server, or on the given one; failures of a server or archive are reported, not raised."""
+    """Return the health of each server, or of the given one; failures are reported in it, not raised."""
     servers = DatabaseServer.objects.using(CONTROL).order_by("name")
     return [_health(server) for server in (servers.filter(pk=server_name) if server_name else servers)]
 
@@ -123,7 +123,7 @@ def _state(backup: BaseBackup, after: BaseBackup | None, archive: Archive | None
 
 
 def _earliest(states: Sequence[BaseBackupState]) -> datetime | None:
-    """Return when the oldest base backup finished after which no segments are missing; None if there is none."""
+    """Return the end time of the oldest base backup with no segment missing after it; None if there is none."""
     earliest = None
     for state in reversed(states):
         if state.missing_wal:
@@ -187,7 +187,7 @@ def _about_backups(
             }
     newest = list(completed(server))[-1:]
     if newest and facts and newest[0].system_identifier != facts.system_identifier:
-        yield _("Its base backups are of another PostgreSQL cluster, which was previously at this address.")
+        yield _("Its base backups are from another PostgreSQL cluster, which was previously at this address.")
     failed = BaseBackup.objects.using(CONTROL).filter(server=server, status=BackupStatus.FAILED).first()
     if failed and (not newest or failed.started_at > newest[0].started_at):
         yield _("The last base backup failed: %(reason)s") % {"reason": failed.error}

@@ -48,7 +48,7 @@ class Verified:
 
 
 def cluster_verify(*, server_name: str | None = None, on_progress: OnProgress = ignore_progress) -> list[Verified]:
-    """Verify all base backups of the server (default: the default server), and the WAL that they need.
+    """Verify all base backups of the server (default: the default one) and the WAL that they need; return the results.
 
     Each base backup's files are compared with their checksums, and its own WAL is read; intact backups are marked as
     verified. Then the archived WAL is read, starting at the oldest base backup. Missing segments are not reported here
@@ -104,7 +104,7 @@ def _verify_archive(server: DatabaseServer, oldest: BaseBackup) -> Verified:
         problem = str(error.message)
     if damaged:
         name = min(damaged)
-        problem = _("Damaged segments: %(count)d of %(total)d, first %(name)s: %(reason)s") % {
+        problem = _("Damaged segments: %(count)d of %(total)d; the first is %(name)s: %(reason)s") % {
             "count": len(damaged),
             "total": count,
             "name": name,

@@ -77,7 +77,10 @@ class LoadGuard:
                 progress, since = now, time.monotonic()
             if self._limit_bytes is not None and now[1] > self._limit_bytes:
                 self._end(
-                    _("The dump uses more than %(limit)d MiB on disk, which is too much for a dump of its size.")
+                    _(
+                        "The loaded dump takes up more than %(limit)d MiB on disk, which is too much for a dump file"
+                        " of its size."
+                    )
                     % {"limit": self._limit_bytes // MEBIBYTE}
                 )
                 return

@@ -55,7 +55,7 @@ def _belongs(path: str, runs: list[str]) -> bool:
 
 
 def _remove(tenant: Tenant, found: list[StoredObject]) -> None:
-    """Remove the files, after recording it: file removal is not transactional, and no file may disappear unrecorded."""
+    """Record the removal, then remove the files: removal is not transactional, and no file may disappear unrecorded."""
     with transaction.atomic(using=CONTROL):
         record(
             using=CONTROL,

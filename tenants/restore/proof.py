@@ -204,7 +204,7 @@ def _require_chain(connection: BaseDatabaseWrapper, census: Census, source: Sour
         raise Unfit(_("The backup's audit chain is broken at entry %(sequence)d.") % {"sequence": bad})
     head = chain_head(connection)
     if census.audit.sequence and head != census.audit:
-        raise Unfit(_("The backup's audit log does not end where its chain ends."))
+        raise Unfit(_("The backup's audit log does not end where its chain head says."))
     manifest = source.manifest
     if manifest and ChainHead(manifest.audit.sequence, manifest.audit.hash) != census.audit:
         raise Unfit(_("The backup's audit log does not end where the manifest says."))

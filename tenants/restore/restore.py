@@ -40,7 +40,7 @@ def tenant_restore(
     stop_runs: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> RestoreReport:
-    """Replace the tenant's database with the backup, or with its state at `to_time` (aware); keep the old database.
+    """Replace the tenant's database with the backup, or with its state at `to_time` (aware); keep the replaced one.
 
     Pass exactly one of `backup_file` and `to_time`. Runs in progress block the restore unless `stop_runs` is set, which
     makes them fail. Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, or
@@ -123,7 +123,7 @@ def _file(tenant: Tenant, backup_file: str, age_identity_file: str | None) -> Ba
 
 
 def _settle(tenant: Tenant, server_session: ServerSession, row: Restore, built: Built, on_progress: OnProgress) -> None:
-    """Fail the runs that were in progress in the restored state; save the results so that `recover` can continue."""
+    """Mark the restored state's runs in progress as failed; save the results so that `recover` can continue."""
     on_progress(Progress(tenant.id, "settle"))
     number = Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).count()
     with owner_connection(server_session.server, row.scratch, work_of(tenant)) as connection:

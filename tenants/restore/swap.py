@@ -60,7 +60,7 @@ def is_swapped(server_session: ServerSession, row: Restore) -> bool:
 
 
 def reopen(server_session: ServerSession, tenant: Tenant) -> None:
-    """Allow the tenant's role to connect to its old database again."""
+    """Allow the tenant's role to connect to its database again."""
     location = parse_location(tenant.database_url)
     server_session.open_to(location.database, location.role)
 

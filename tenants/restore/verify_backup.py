@@ -52,7 +52,7 @@ def backups_verify(
 
 
 def _require_known(url: str) -> None:
-    """Raise if the path does not exist and is not catalogued; a missing catalogued backup is reported as a result."""
+    """Raise `MissingFromPlace` if the file is missing, unless it is catalogued: then the result reports that."""
     place, name = source_file(url)
     catalogued = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
     if place.size(name) is None and not catalogued.exists():
@@ -94,7 +94,7 @@ def backup_verify(
 def build_throwaway(
     server_session: ServerSession, source: Source, expected: Expected, *, on_step: Callable[[str], None]
 ) -> Built:
-    """Build the database as a restore would, then drop it."""
+    """Build the database as a restore would, drop it, and return what was built."""
     with throwaway(server_session) as scratch:
         return build(scratch, source, expected, release(), work=f"check {scratch.database[-12:]}", on_step=on_step)
 
@@ -129,7 +129,7 @@ def _announcing(tenant_id: str, on_progress: OnProgress) -> Callable[[str], None
 
 
 def _newest() -> list[str]:
-    """Return the newest completed backup of each tenant."""
+    """Return the path of each tenant's newest completed backup."""
     completed = Backup.objects.using(CONTROL).filter(status=BackupStatus.COMPLETED, kind="backup")
     newest = completed.order_by("tenant_id", "-started_at").distinct("tenant_id")
     return [f"{backup.place}/{backup.name}" for backup in newest]

@@ -116,7 +116,7 @@ def statuses_of(tenant: Tenant, server_session: ServerSession, runs: Collection[
 
 
 def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "", given: Given | None = None) -> Restore:
-    """Record an operation before it starts, with the databases that it will create and the files that it will read."""
+    """Record an operation before it starts, with the databases to create and the files to read; return the record."""
     with transaction.atomic(using=CONTROL):
         operation = operation_begin(tenant_id=tenant.id, kind=kind)
         row = Restore.objects.using(CONTROL).create(

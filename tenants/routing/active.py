@@ -21,7 +21,7 @@ OWNER_PREFIX = "owner:"
 
 @dataclass(frozen=True)
 class Frame:
-    """One entered `tenant_context`."""
+    """A `tenant_context` that has been entered."""
 
     tenant: ActiveTenant
     parent: Frame | None

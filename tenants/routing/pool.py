@@ -47,7 +47,7 @@ def use_tenant(tenant: Tenant) -> None:
 
 
 def connection_settings(tenant: Tenant) -> dict[str, Any]:
-    """Return Django's settings for the tenant's URL; raise `InvalidDatabaseURL`, whose message never repeats it."""
+    """Return Django's settings for the tenant's URL; raise `InvalidDatabaseURL`, without quoting it, if invalid."""
     if not tenant.database_url.startswith(("postgresql://", "postgres://")):
         raise InvalidDatabaseURL(tenant.id)
     try:
@@ -103,7 +103,7 @@ class Idle:
 
 @dataclass(frozen=True)
 class InUse:
-    """A connection that a thread uses."""
+    """A connection that a thread is using."""
 
     alias: str
     # Frees the place if the thread drops the connection without returning it.

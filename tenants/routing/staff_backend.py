@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class RolesBackend(ModelBackend):
     """Django's own permissions and groups count for nothing here (`tenants.access.roles`).
 
-    The tenant that is meant is the object's, or else the active tenant, or else the one that the page is about. Without
-    any, a permission about tenants is held if it is held for some tenant; the page's rows are then limited to those.
+    The tenant in question is the object's, or else the active tenant, or else the one that the page is about. If there
+    is none, a permission is granted if the user has it for any tenant; the page shows only those tenants' rows.
     """
 
     def has_perm(self, user_obj: Account, perm: str, obj: Any = None) -> bool:

@@ -132,7 +132,7 @@ def record_script(connection: BaseDatabaseWrapper, on_step: Callable[[str], None
 
 
 def _record_step(connection: BaseDatabaseWrapper, migration: Migration, state: ProjectState) -> ScriptStep:
-    """Apply one migration and record its statements; advances `state`."""
+    """Apply one migration, advance `state`, and return the recorded statements."""
     parts: list[str | PythonPart] = []
     with _recording_editor(connection, parts) as editor:
         for operation in migration.operations:

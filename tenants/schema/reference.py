@@ -41,7 +41,7 @@ def template_version(server_name: str | None, template: str) -> str:
 def reference_record(
     server: DatabaseServer, connection: BaseDatabaseWrapper, release: Release, *, template: str = ""
 ) -> SchemaReference:
-    """Store the schema of a database built from the migrations alone, as that of `template` if given."""
+    """Store and return the schema of a database built from the migrations alone, as that of `template` if given."""
     history = history_read(connection)
     values = {
         "version": release.version_of(history),

@@ -58,14 +58,14 @@ class Release:
         return all(self.is_applied(key, history) for key in self.migrations)
 
     def version_of(self, history: History) -> str:
-        """Name a state by the newest applied migration of each app: "audit.0001_initial prompts.0003_x"."""
+        """Return the version: the newest applied migration of each app, such as "audit.0001_initial prompts.0003_x"."""
         applied = {key for key in self.migrations if self.is_applied(key, history)}
         superseded = {parent for key in applied for parent in self.parents[key] if parent[0] == key[0]}
         covered = {one for key in applied for one in self.migrations[key]}
         return _version((applied - superseded) | (history - applied - covered))
 
     def state_of(self, version: str) -> SchemaState:
-        """Compare a version, such as `tenants.schema_version`, with this code's."""
+        """Return how a version, such as `tenants.schema_version`, compares with this code's."""
         if not version:
             return SchemaState.UNKNOWN
         if version == self.version:
@@ -125,7 +125,7 @@ def label(key: Key) -> str:
 
 
 def short(version: str) -> str:
-    """Shorten a state's name for display: "runs.0002_guards_and_costs" to "runs.0002"."""
+    """Shorten a version for display: "runs.0002_guards_and_costs" to "runs.0002"."""
     return " ".join(re.sub(r"(\.\d+)_.*", r"\1", name) for name in version.split())
 
 

@@ -67,7 +67,7 @@ def owner_of(connection: BaseDatabaseWrapper) -> tuple[str, UUID] | None:
 
 
 def census_take(connection: BaseDatabaseWrapper) -> Census | None:
-    """Take a census in the connection's transaction; None if it is not a tenant's database."""
+    """Return a census taken in the connection's transaction; None if it is not a tenant's database."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(TABLES)
         tables = [row[0] for row in cursor.fetchall()]

@@ -93,7 +93,7 @@ def control_rights_require() -> None:
     missing = control_rights_missing()
     if missing:
         raise ServerError(
-            _("The roles of the control database %(name)s lack %(count)d of their rights.")
+            _("The roles of the control database %(name)s lack %(count)d of the rights that they need.")
             % {"name": settings.DATABASES[CONTROL]["NAME"], "count": len(missing)},
             hint=_("As a superuser, run in that database: %(statements)s;") % {"statements": "; ".join(missing)},
             code="control_rights_missing",

@@ -96,7 +96,7 @@ def running(
     """Run a program for the duration of the block, then wait for it; raise `ToolError` if it failed.
 
     If the block fails, the program is terminated and the block's error is raised, unless that error only shows that the
-    program has exited. `user` and `group` are the ids to run as if PostgreSQL's files belong to another account.
+    program has exited. To work with files of another account, pass its ids as `user` and `group`.
     """
     name = Path(arguments[0]).name
     with tempfile.TemporaryFile() as complaints:
@@ -139,7 +139,7 @@ def run(
     group: int | None = None,
     cwd: str | Path | None = None,
 ) -> str:
-    """Run a program to completion and return its output; raise `ToolError`."""
+    """Run a program to completion and return its output; raise `ToolError` if it fails."""
     with tempfile.TemporaryFile() as output:
         with running(arguments, environment, stdout=output, user=user, group=group, cwd=cwd):
             pass

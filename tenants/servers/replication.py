@@ -17,7 +17,7 @@ NOT_LET_IN = "no pg_hba.conf entry for replication"
 
 @contextmanager
 def replicating(server: DatabaseServer) -> Iterator[None]:
-    """Explain an error of the block by the line that pg_hba.conf lacks for replication, which "all" does not cover."""
+    """If the block fails because pg_hba.conf has no line for replication ("all" does not cover it), name the line."""
     try:
         yield
     except ToolError as error:

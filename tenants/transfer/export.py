@@ -111,7 +111,7 @@ def _require_new(place: Place, name: str) -> None:
 def _parts(
     tenant: Tenant, backup: Backup, stack: ExitStack, on_progress: OnProgress
 ) -> tuple[Manifest, list[BundlePart]]:
-    """Collect each part in an unnamed file, which a killed process cannot leave behind."""
+    """Return the manifest and the parts, each in an unnamed file, which a killed process cannot leave behind."""
     work = f"export {backup.pk}"
     on_progress(Progress(tenant.id, "snapshot"))
     with snapshot(tenant, work=work) as taken:

@@ -121,7 +121,7 @@ def newcomer(
 
 
 def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
-    """Build the database from the source, and give it the new tenant's identity and paths."""
+    """Build the database from the source, with the new tenant's identity and paths; return what was built."""
     built = build(made.scratch, source, expected, release(), work=made.work, on_step=made.at)
     made.at("identity")
     with (
@@ -131,7 +131,7 @@ def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
         head = chain_head(connection)
         TenantIdentity.objects.using(connection.alias).update(tenant_id=made.tenant.id, identity=made.tenant.identity)
         contents().move(connection.alias, prefix_of(expected.tenant_id), prefix_of(made.tenant.id))
-        reason = _("The tenant was cloned before this run ended.")
+        reason = _("The tenant was cloned or exported before this run ended.")
         contents().settle(connection.alias, reason=reason, number=1, replaced=None)
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
@@ -165,7 +165,7 @@ def take_files(made: Newcomer, files: Iterable[File]) -> list[str]:
 
 
 def activate(made: Newcomer, built: Built) -> Tenant:
-    """Summarize the new tenant's runs, give its role access, and activate the tenant."""
+    """Summarize the new tenant's runs, give its role access, activate the tenant and return it."""
     location = parse_location(made.tenant.database_url)
     with owner_connection(made.server_session.server, made.database, made.work) as connection:
         contents().summarize(made.tenant.id, connection.alias)

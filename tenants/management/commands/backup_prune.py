@@ -12,7 +12,7 @@ from tenants.retention.prune import backup_prune
 
 
 class Command(OperatorCommand):
-    help = "Remove expired backups, and databases that restores replaced and no one put back in time."
+    help = "Remove expired backups, and expired databases that restores replaced."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -13,7 +13,7 @@ DEFAULT = "default"
 
 
 class Command(OperatorCommand):
-    help = "Set how many of a tenant's steps may run at a time, over all workers together."
+    help = "Set how many of a tenant's steps may run at a time, across all workers."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")

@@ -30,7 +30,9 @@ class Command(OperatorCommand):
         which.add_argument("--all", action="store_true", help="Every tenant, suspended ones included.")
         which.add_argument("--tenant-id", help="Only this one.")
         parser.add_argument(
-            "--dry-run", action="store_true", help="Prepare everything, report time and locks per tenant, roll it back."
+            "--dry-run",
+            action="store_true",
+            help="Prepare everything, report time and locks per tenant, then roll back.",
         )
         parser.add_argument(
             "--workers", type=at_least(1), default=WORKERS, metavar="N", help=f"Tenants at a time ({WORKERS})."
@@ -40,7 +42,7 @@ class Command(OperatorCommand):
             type=at_least(0.1),
             default=LOCK_TIMEOUT_S,
             metavar="S",
-            help=f"Seconds to wait for a lock in a busy tenant before all is rolled back ({LOCK_TIMEOUT_S:g}).",
+            help=f"Seconds to wait for a lock in a busy tenant before everything is rolled back ({LOCK_TIMEOUT_S:g}).",
         )
         super().add_arguments(parser)
 

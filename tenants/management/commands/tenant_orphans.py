@@ -16,7 +16,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
         parser.add_argument("--remove", action="store_true", help="Remove the files.")
-        parser.add_argument("--confirm", action="store_true", help="Do not ask to type the tenant's id.")
+        parser.add_argument("--confirm", action="store_true", help="Skip the prompt for the tenant's id.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:

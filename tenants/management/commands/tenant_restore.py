@@ -38,8 +38,8 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--age-identity-file", metavar="FILE", help="The age identity that decrypts an encrypted backup."
         )
-        parser.add_argument("--stop-runs", action="store_true", help="Restore even if runs are running; they fail.")
-        parser.add_argument("--confirm", action="store_true", help="Do not ask to type the tenant's id in a terminal.")
+        parser.add_argument("--stop-runs", action="store_true", help="Restore even if runs are in progress; they fail.")
+        parser.add_argument("--confirm", action="store_true", help="Skip the prompt for the tenant's id.")
         super().add_arguments(parser)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
@@ -109,7 +109,7 @@ class Command(OperatorCommand):
             )
         self._list(_("Migrations applied"), document["migrations"])
         self._list(_("Schema differences, as in the backup"), document["drift"])
-        self._list(_("Runs that were running and are now marked as failed"), document["failed_runs"])
+        self._list(_("Runs that were in progress and are now marked as failed"), document["failed_runs"])
         self._list(_("Lost runs (newer than the restored state)"), document["lost_runs"])
         self._list(_("Runs that are back"), document["returned_runs"])
         self._list(_("Restored files"), document["restored_files"])

@@ -1,4 +1,4 @@
-"""Everything that needs the administrator's rights on a PostgreSQL server. The only package that uses psycopg directly.
+"""Everything that needs the administrator's rights on a PostgreSQL server, through psycopg instead of Django.
 
 Every statement can be repeated: it keeps what already exists, or brings it to the desired state, so an interrupted
 operation can simply run again. Names go through `psycopg.sql.Identifier`; passwords reach the server only as verifiers.

@@ -50,7 +50,7 @@ def application_name(work: str) -> str:
 class Session:
     """An autocommit session in the maintenance database of the server's admin URL, the only database that it enters.
 
-    `work` says what the session is for, such as a tenant's id, so that sessions of a killed process can be recognised.
+    `work` says what the session is for, such as a tenant's id, so that sessions of a killed process can be recognized.
     """
 
     def __init__(self, server: DatabaseServer, prefix: str, work: str = "") -> None:

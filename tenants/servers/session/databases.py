@@ -152,7 +152,7 @@ class Databases(Logins):
         return dict(self._rows(query))
 
     def databases_named(self, prefix: str) -> list[str]:
-        """Return the names of the databases that start with `prefix`."""
+        """Return the database names that start with `prefix`."""
         return [
             row[0] for row in self._rows("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix])
         ]
@@ -181,6 +181,6 @@ class Databases(Logins):
         return maximum, used
 
     def doors(self, names: Sequence[str]) -> dict[str, Door]:
-        """Return {database: who may connect}, without databases that are gone. A database's role has its name."""
+        """Return {database: who may connect} for those that exist. A tenant's role has the name of its database."""
         parameters = {"group": self.group, "names": list(names)}
         return {row[0]: Door(*row[1:]) for row in self._rows(DOORS, parameters)}

@@ -57,7 +57,7 @@ class Guests(Databases):
 
     @contextmanager
     def deputy(self, database: str, name: str, *roles: str) -> Iterator[psycopg.Connection]:
-        """Yield a session (autocommit) in `database` as a login called `name` that is only a member of `roles`.
+        """Yield a session (autocommit) in `database` as a login called `name` that is a member of `roles` only.
 
         Database errors in the block become `ServerError`. The login is dropped afterwards; one left behind by a killed
         process is replaced.
@@ -98,7 +98,7 @@ class Guests(Databases):
                 connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 
     def _prepared_in(self, database: str) -> list[tuple[str, str, bool]]:
-        """Return (gid, role, whether the role is a superuser)."""
+        """Return (gid, owner, whether the owner is a superuser) for each transaction prepared in the database."""
         query = (
             "SELECT x.gid, x.owner::text, r.rolsuper"
             "  FROM pg_prepared_xacts AS x JOIN pg_roles AS r ON r.rolname = x.owner"

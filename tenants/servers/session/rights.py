@@ -108,7 +108,7 @@ class Rights(Session):
         self._require_none(self.missing_rights(wanted))
 
     def _missing_roles(self) -> list[MissingRight]:
-        """Return one right that covers all of our roles that the administrator cannot alter."""
+        """Return one right that covers all of our roles that the administrator cannot alter; [] if there are none."""
         if self._connection.info.server_version < RULED_SINCE_VERSION:
             return []
         roles = [name for (name,) in self._rows(BEYOND_REACH, {"owner": self.owner, "group": self.group})]

@@ -1,4 +1,4 @@
-"""Roles: the owner of all tables, the tenants' group, each tenant's login."""
+"""Roles: the owner of all tables, the tenants' group, and each tenant's login."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Roles(Rights):
             self._execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
     def roles_named(self, prefix: str) -> list[str]:
-        """Return the names of the roles that start with `prefix`."""
+        """Return the role names that start with `prefix`."""
         return [row[0] for row in self._rows("SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", [prefix])]
 
     def location(self, role: str, password: str, *, database: str | None = None) -> DatabaseLocation:

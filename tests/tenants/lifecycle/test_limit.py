@@ -39,9 +39,7 @@ def test_what_no_tenant_could_work_with_is_refused(steps: int, tenant: Tenant) -
     with pytest.raises(InvalidStepLimit) as refusal:
         tenant_limit_set(tenant_id=tenant.id, steps=steps)
     assert refusal.value.code == "tenant_limit_invalid"
-    assert refusal.value.message == (
-        f"Tenant {tenant.id}: the limit of steps at a time must be between 1 and 5000, not {steps}."
-    )
+    assert refusal.value.message == f"Tenant {tenant.id}: the step limit must be between 1 and 5000, not {steps}."
     assert "suspend" in refusal.value.hint
     assert Tenant.objects.get(pk=tenant.id).max_concurrent_steps is None and entries(tenant) == []
 

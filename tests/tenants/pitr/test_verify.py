@@ -135,7 +135,7 @@ def test_a_damaged_record_of_the_log_is_found(segments: list[Path]) -> None:
     overwrite(segments[1], 8_000_000, b"?" * 10)
     of_backup, of_log = cluster_verify(server_name=NAME)
     assert of_backup.problem == ""
-    begins = f"Damaged segments: 1 of {len(segments)}, first {segments[1].name}: pg_waldump failed: "
+    begins = f"Damaged segments: 1 of {len(segments)}; the first is {segments[1].name}: pg_waldump failed: "
     assert of_log.problem.startswith(begins) and "incorrect resource manager data checksum" in of_log.problem
     assert damaged_segments() == [segments[1].name]
 

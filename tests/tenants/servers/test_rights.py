@@ -172,7 +172,7 @@ def test_setup_is_refused_without_a_right_in_the_control_database(taken: str) ->
     with without(url, name, taken, back), pytest.raises(CommandError) as refused:
         call_command("control_setup")
     assert str(refused.value) == (
-        f"The roles of the control database {name} lack 1 of their rights."
+        f"The roles of the control database {name} lack 1 of the rights that they need."
         f" As a superuser, run in that database: {CONTROL[taken]};"
     )
     assert call_setup() == ""

@@ -92,7 +92,7 @@ def test_a_reason_opens_the_tenant_and_stands_in_both_logs(desk: Desk) -> None:
 def test_it_expires_by_itself_and_is_not_prolonged(desk: Desk) -> None:
     foreign = desk.theirs.tenant.id
     desk.ask(foreign)
-    assert "You can see tenant" in unescape(desk.ask(foreign).content.decode())
+    assert "You already have access to tenant" in unescape(desk.ask(foreign).content.decode())
     assert TemporaryAccess.objects.filter(user=desk.user).count() == 1
     past = timezone.now() - timedelta(seconds=1)
     TemporaryAccess.objects.filter(user=desk.user).update(opened_at=past - timedelta(hours=1), expires_at=past)
