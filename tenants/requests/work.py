@@ -38,8 +38,8 @@ def operations_work(
 ) -> int:
     """Carry out this request, then others that are due, and return how many.
 
-    A process carries out WORKER_OPERATIONS_MAX at a time, so that they leave its threads to the steps of runs. If all
-    places are taken, this returns at once: the thread that frees one takes the next request.
+    A process carries out at most WORKER_OPERATIONS_MAX at a time, so that its other threads stay free for the steps of
+    runs. If all places are taken, this returns at once: the thread that frees one takes the next request.
     """
     if not _places().acquire(blocking=False):
         return 0
