@@ -23,7 +23,7 @@ class SeriesReport:
     """The outcome of starting a series."""
 
     series_id: str
-    # Runs that this call started, and those that had been started before.
+    # Runs that this call started, and those that had already been started.
     started: int
     earlier: int
     # Rows whose runs have not been started.

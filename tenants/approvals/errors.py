@@ -31,7 +31,8 @@ def changed(approval_id: object) -> ApprovalRefused:
 
 def used(approval_id: object) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s was already used or decided; it counts only once.") % {"id": approval_id}, code="approval_used"
+        _("Approval %(id)s was already used or decided; it counts only once.") % {"id": approval_id},
+        code="approval_used",
     )
 
 

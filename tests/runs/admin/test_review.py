@@ -22,7 +22,7 @@ def test_runs_are_decided_one_after_another(browser: Client, tenant: Tenant) -> 
     first, second = run_in_review(tenant), run_in_review(tenant)
     url = f"/t/{tenant.id}/admin/runs/run/reviews/"
     html = browser.get(url).content.decode()
-    assert f"?run={second.pk}" in html and "Waits before step outline." in html and "<kbd>j</kbd>" in html
+    assert f"?run={second.pk}" in html and "Waiting before step outline." in html and "<kbd>j</kbd>" in html
     form = form_in(html, "")
     assert form["run"] == [str(first.pk)] and form["from_step"] == ["keyword_analysis"]
     refused = browser.post(url, {**form, "send_back": "1"}).content.decode()
@@ -30,7 +30,7 @@ def test_runs_are_decided_one_after_another(browser: Client, tenant: Tenant) -> 
     answer = browser.post(url, {**form, "approve": "1"})
     assert answer["Location"] == f"{url}?run={second.pk}"
     late = browser.post(url, {**form, "approve": "1"}, follow=True).content.decode()
-    assert "someone else was faster" in late
+    assert "no longer waiting for a review" in late
     form = form_in(late, "")
     sent = browser.post(url, {**form, "comment": "Shorter.", "send_back": "1"}, follow=True).content.decode()
     assert "The run was sent back." in sent and "No runs of this tenant are waiting for review." in sent
