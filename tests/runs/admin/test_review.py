@@ -45,7 +45,7 @@ def test_another_review_than_the_one_that_was_read_is_not_approved(browser: Clie
     with pytest.raises(RunStateConflict):
         run_approve(tenant_id=tenant.id, run_id=run.pk, seen="draft 2026-01-01T00:00:00+00:00")
     html = browser.post(url, {**form, "seen": "draft 2026-01-01T00:00:00+00:00", "approve": "1"}).content.decode()
-    assert "has come to another review since you opened it" in unescape(html)
+    assert "has reached another review since you opened it" in unescape(html)
     with tenant_context(tenant):
         assert Run.objects.get(pk=run.pk).status == RunStatus.PAUSED
 
@@ -63,7 +63,7 @@ def test_a_dialog_decides_only_on_the_review_that_it_was_opened_for(
         Run.objects.filter(pk=run.pk).update(paused_at=Now())
     for stale in (opened, {"seen": ""}):
         html = browser.post(url, {**given, **stale}, follow=True).content.decode()
-        assert "has come to another review since you opened it" in unescape(html)
+        assert "has reached another review since you opened it" in unescape(html)
     browser.post(url, {**given, **hidden_fields(browser.get(url).content.decode(), ["seen"])})
     with tenant_context(tenant):
         assert Run.objects.get(pk=run.pk).status == RunStatus.RUNNING
