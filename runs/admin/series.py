@@ -201,7 +201,7 @@ def _shown(error: InvalidRunList) -> list[str]:
     shown = error.problems[:SHOWN_PROBLEMS]
     more = len(error.problems) - len(shown)
     if more:
-        shown.append(ngettext("%(n)d more line is wrong.", "%(n)d more lines are wrong.", more) % {"n": more})
+        shown.append(ngettext("%(n)d more line has an error.", "%(n)d more lines have errors.", more) % {"n": more})
     return [*shown, *([error.hint] if error.hint else []), _("No run was started.")]
 
 

@@ -122,10 +122,10 @@ class ApprovalAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/approval.html", {**context, **(extra_context or {})})
 
     def approve_view(self, request: HttpRequest, approval_id: UUID, model_admin: object) -> HttpResponse:
-        return self._decide(request, approval_id, approval_approve, _("You have approved it."))
+        return self._decide(request, approval_id, approval_approve, _("You have approved the request."))
 
     def reject_view(self, request: HttpRequest, approval_id: UUID, model_admin: object) -> HttpResponse:
-        return self._decide(request, approval_id, approval_reject, _("You have rejected it."))
+        return self._decide(request, approval_id, approval_reject, _("You have rejected the request."))
 
     def withdraw_view(self, request: HttpRequest, approval_id: UUID, model_admin: object) -> HttpResponse:
         row = self._row(request, approval_id)

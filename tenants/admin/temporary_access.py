@@ -35,7 +35,7 @@ class OpenTenantForm(forms.Form):
         max_length=ID_MAX_LENGTH,
         validators=[RegexValidator(ID_PATTERN, gettext_lazy("Only a-z, 0-9 and - are allowed."))],
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
-        help_text=gettext_lazy("The whole id, as in the address of its site."),
+        help_text=gettext_lazy("The full id, as in the address of the tenant's site."),
     )
     role = forms.ChoiceField(
         label=gettext_lazy("Role"),

@@ -73,7 +73,7 @@ def request_work(claimed: OperationRequest) -> None:
         except Exception as error:
             logger.exception("operation failed", extra={"action": "operation.fail", "operation": str(claimed.pk)})
             name = type(error).__name__
-            _stopped(claimed, SeoGenError(_("An unexpected error: %(name)s.") % {"name": name}, code="unexpected"))
+            _stopped(claimed, SeoGenError(_("Unexpected error: %(name)s.") % {"name": name}, code="unexpected"))
         else:
             request_end(claimed, RequestStatus.DONE, result=result)
 
