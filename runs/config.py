@@ -3,7 +3,7 @@
     {"keyword": "…", "language": "ja", "audience": "…",      inputs, under the names that the prompts declare
      "steps": ["outline", "draft"],                          only these steps of the pipeline
      "retry_budget_s": 3600,                                 give up a step that keeps failing for this long
-     "budget_usd": 2.5,                                      all its calls together may cost that many US dollars
+     "budget_usd": 2.5,                                      all its calls together may cost at most this, in US dollars
      "on_truncation": "accept",                              what to do with truncated replies: retry, fail, accept
      "series_id": "0b9f…",                                   the runs that were started together from one list
      "models": {"draft": {"provider": "claude", "model_class": "pro"}}}
@@ -162,7 +162,7 @@ class RunConfig(BaseModel):
 
 
 def config_from_text(text: str) -> RunConfig:
-    """Return the configuration in a JSON text; raise `InvalidRunConfig` with one sentence."""
+    """Return the configuration that a JSON text contains, checked. Raises `InvalidRunConfig`."""
     if len(text.encode(errors="surrogatepass")) > MAX_CONFIG_BYTES:
         raise InvalidRunConfig(
             _("The run's configuration is larger than %(limit)d KiB.") % {"limit": MAX_CONFIG_BYTES // 1024}
@@ -179,7 +179,7 @@ def config_from_text(text: str) -> RunConfig:
 
 
 def config_from_document(document: object) -> RunConfig:
-    """Return a decoded configuration after checking it; raise `InvalidRunConfig` with one sentence."""
+    """Return the configuration that a decoded JSON document contains, checked. Raises `InvalidRunConfig`."""
     if not isinstance(document, dict):
         raise InvalidRunConfig(
             _("The run's configuration must be a JSON object, not %(input)s.") % {"input": shown(document)},

@@ -77,7 +77,7 @@ def _route(request: Any) -> str:
 
 @shared_task(name=SWEEP, ignore_result=True)
 def sweep() -> None:
-    """Wake workers for steps that have none, and put prices into effect whose first day has come."""
+    """Wake workers for steps that have none, and put prices whose first day has come into effect."""
     with acting_as("worker:sweep"):
         try:
             prices_begin()

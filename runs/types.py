@@ -120,7 +120,7 @@ class StepOutput:
     is_truncated: bool = False
 
 
-# The outcome of one wake-up. "returned": the step is due again, without having spent an attempt.
+# The outcome of one wake-up. "returned": the step is due again, without using up an attempt.
 StepOutcome = Literal["not claimed", "completed", "retried", "failed", "lost", "returned"]
 
 

@@ -33,7 +33,7 @@ COUNTED_ALWAYS_MANY = {
     "The comment is longer than %(limit)d characters.",
     "The template is longer than %(limit)d characters.",
     "The note is longer than %(limit)d characters.",
-    "The list is longer than the %(limit)d runs that can be started at once: it has %(count)d.",
+    "The list has %(count)d runs, but at most %(limit)d can be started at once.",
     "The file %(path)s is too large: a template has at most %(limit)d characters.",
     "The text is longer than %(limit)d characters.",
     "is longer than %(limit)d characters",
@@ -104,7 +104,7 @@ def japanese() -> polib.POFile:
 
 
 def test_messages_are_found() -> None:
-    plain = {("There is no tenant %(id)s.", ""), ("Backups overdue", ""), ("To the control site", "")}
+    plain = {("There is no tenant %(id)s.", ""), ("Backups overdue", ""), ("Go to the control site", "")}
     assert {*plain, ("Removed: %(count)d file.", "Removed: %(count)d files.")} <= messages()
 
 

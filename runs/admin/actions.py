@@ -63,7 +63,7 @@ STATE = "seo_gen_run_state"
 
 
 class ReviewForm(DialogForm):
-    """A dialog that decides on a review; it sends along which one was waiting when it was opened."""
+    """A dialog that decides on a review. It also sends which review was waiting when it was opened."""
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
@@ -140,7 +140,7 @@ class CancelSelectedForm(forms.Form):
 
 
 class RunActions(ReadOnlyAdmin):
-    """The actions of runs. Each is one call of a service, which decides whether the run's state allows it."""
+    """The actions of runs. Each calls one service, which decides whether the run's state allows it."""
 
     actions: Any = ("pause_selected", "resume_selected", "approve_selected", "retry_selected", "cancel_selected")
     actions_detail = (
@@ -259,7 +259,7 @@ class RunActions(ReadOnlyAdmin):
         dialog={
             "title": gettext_lazy("Raise this run's budget?"),
             "description": gettext_lazy(
-                "The run is resumed with the new budget. A budget of the tenant's month is raised on the tenant's page."
+                "The run is resumed with the new budget. The tenant's monthly budget is raised on the tenant's page."
             ),
             "form_class": BudgetForm,
             "form_submit_text": gettext_lazy("Raise and resume"),
@@ -365,7 +365,7 @@ class RunActions(ReadOnlyAdmin):
     def _may(
         self, request: HttpRequest, object_id: str | None, transition: Transition, permission: str = CONTROL
     ) -> bool:
-        """Offer a transition only if the run's state allows it; the service decides."""
+        """Return whether to offer a transition. For a POST, the run's state is left to the service to check."""
         if not request.user.has_perm(permission):
             return False
         return request.method == "POST" or transition.allows(*_state_of(request, object_id))

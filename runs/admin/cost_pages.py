@@ -112,7 +112,7 @@ class CostsForm(forms.Form):
 def costs_page(
     request: HttpRequest, *, context: dict[str, Any], budgets: Mapping[str, Decimal | None], using: str, is_fleet: bool
 ) -> HttpResponse:
-    """Return the page, or its table as CSV, of what the calls of some tenants cost.
+    """Return the page that shows what the calls of some tenants cost, or its table as CSV.
 
     `budgets` holds the monthly budget of each of them by id. `using` is the database whose audit log records a
     download.
@@ -171,7 +171,7 @@ def forecast_text(spent: CostRow, today: date) -> str:
 
 
 def _budget_line(budget: Decimal | None, chosen: Chosen, by: str, today: date) -> Decimal | None:
-    """Return the budget if the chart shows the current month by day, from its first day on."""
+    """Return the budget if the chart shows all costs of the current month by day, from its first day on."""
     is_month = chosen.first == today.replace(day=1) and chosen.last is not None and chosen.last >= today
     is_whole = chosen.step is None and chosen.model is None
     return budget if by == "day" and is_month and is_whole else None
@@ -206,7 +206,7 @@ def _chart(rows: Sequence[CostRow], by: str, budget: Decimal | None) -> dict[str
     if budget is not None:
         sums = accumulate(amount or Decimal(0) for amount in amounts)
         bars += [
-            _line(_("Sum of the month (USD)"), [float(one) for one in sums], "var(--color-primary-300)"),
+            _line(_("Month to date (USD)"), [float(one) for one in sums], "var(--color-primary-300)"),
             _line(_("Monthly budget (USD)"), [float(budget)] * len(shown), "var(--color-red-600)"),
         ]
     return {"labels": [row["name"] for row in shown], "datasets": bars}

@@ -50,7 +50,7 @@ class RunCostAdmin(ReadOnlyAdmin):
     def cached_tokens(self, cost: RunCost) -> str | None:
         return count(cost.tokens_by_unit.get("cached_read"))
 
-    @admin.display(description=gettext_lazy("of these"))
+    @admin.display(description=gettext_lazy("token breakdown"))
     def shown_units(self, cost: RunCost) -> str | None:
         return units(cost.tokens_by_unit)
 

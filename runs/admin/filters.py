@@ -1,4 +1,4 @@
-"""Filters of the lists of runs, steps and artifacts that read no large table to offer their choices."""
+"""Filters for the lists of runs, steps and artifacts. They offer their choices without reading a large table."""
 
 from __future__ import annotations
 

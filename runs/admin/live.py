@@ -117,7 +117,7 @@ def _is_article(artifact: Artifact) -> bool:
 
 
 def _budget_url(run: Run) -> str | None:
-    """Return the page on which the tenant's own budgets are set, if the run waits for one."""
+    """Return the URL of the page that sets the tenant's budgets; None unless the run waits for a budget."""
     if run.pause_cause != PauseCause.BUDGET:
         return None
     return control_url("admin:tenants_tenant_change", current_tenant().id)

@@ -31,7 +31,7 @@ class StepOverrideForm(forms.ModelForm):  # type: ignore[type-arg]
         help_texts: ClassVar = {
             "llm_provider": gettext_lazy("Empty: the pipeline's provider."),
             "model_class": gettext_lazy("Empty: the pipeline's class."),
-            "llm_model": gettext_lazy("The name of one model of the provider, if it is not to be chosen by its class."),
+            "llm_model": gettext_lazy("The name of one of the provider's models, instead of choosing one by class."),
             "output_limit": gettext_lazy(
                 "At most the model's own limit. If a reply reaches this limit, the call is not retried with a larger"
                 " one."

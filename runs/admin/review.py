@@ -30,7 +30,7 @@ SHOWN = 50
 
 
 class ReviewForm(forms.Form):
-    """A decision about what was read: the step and the time of the wait say which."""
+    """A decision about a run as it was read; `seen` names the review by its step and time."""
 
     run = forms.UUIDField(widget=forms.HiddenInput)
     seen = forms.CharField(widget=forms.HiddenInput)
@@ -64,7 +64,8 @@ def review_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
         form = _form(alias, run, request.POST)
         if run is None or (form.is_valid() and _decide(request, run, form)):
             if run is None:
-                messages.warning(request, _("This run no longer waits for a review: someone else was faster."))
+                late = _("This run is no longer waiting for a review; it may have been decided already.")
+                messages.warning(request, late)
             return HttpResponseRedirect(_url(_neighbour(queue, run, 1)))
     else:
         run = run or (queue[0] if queue else None)
@@ -85,7 +86,7 @@ def review_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _decide(request: HttpRequest, run: Run, form: ReviewForm) -> bool:
-    """Approve or send back, unless the run has come to another review since it was read; return whether it was done."""
+    """Approve the run or send it back, unless it has reached another review since; return whether it was changed."""
     given = form.cleaned_data
     tenant_id, seen = current_tenant().id, given["seen"]
     try:

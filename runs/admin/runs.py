@@ -52,7 +52,7 @@ KEYWORD_CHARS, ERROR_CHARS = 40, 60
 
 
 class SeriesFilter(admin.SimpleListFilter):
-    """Shows the runs that were started together with the one that the URL names. Staff reach it by a link."""
+    """Shows the runs of the series that the URL names. Staff reach it by a link."""
 
     title = gettext_lazy("series")
     parameter_name = FILTER
@@ -152,7 +152,7 @@ class RunAdmin(RunActions, RunPageAdmin):
             started = start_run(form)
             if started is not None:
                 run, is_new = started
-                messages.success(request, _started(run) if is_new else _("This run had been started before."))
+                messages.success(request, _started(run) if is_new else _("This run had already been started."))
                 return HttpResponseRedirect(reverse("admin:runs_run_change", args=[run.pk]))
         context = {
             **self.admin_site.each_context(request),
@@ -171,7 +171,7 @@ class RunAdmin(RunActions, RunPageAdmin):
             raise PermissionDenied
 
     def _earlier_config(self, request: HttpRequest) -> object:
-        """Return the configuration of the run that the URL names, once that is recorded; None if there is none."""
+        """Return the configuration of the run that the URL names, and record the read; None if there is no such run."""
         if request.method == "POST" or not self.has_view_permission(request):
             return None
         alias = current_alias()
@@ -202,7 +202,7 @@ class RunAdmin(RunActions, RunPageAdmin):
         done = _("%(finished)d of %(count)d") % {"finished": finished, "count": len(steps)}
         return f"{run.current_step} ({done})" if run.current_step else done
 
-    @admin.display(description=gettext_lazy("since"), ordering="updated_at")
+    @admin.display(description=gettext_lazy("elapsed"), ordering="updated_at")
     def age(self, run: Run) -> str:
         """Return how long the run has had its status, or, if it is working, how long ago it was created."""
         since = run.created_at if run.status in WORKING else run.paused_at or run.updated_at
@@ -247,7 +247,7 @@ class RunAdmin(RunActions, RunPageAdmin):
         cost = cost_of(run)
         return money(cost.total_llm_cost, cost.unpriced_steps, cost.unknown_calls) if cost else None
 
-    @admin.display(description=gettext_lazy("of these"))
+    @admin.display(description=gettext_lazy("token breakdown"))
     def shown_units(self, run: Run) -> str | None:
         cost = cost_of(run)
         return units(cost.tokens_by_unit) if cost else None

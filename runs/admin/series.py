@@ -1,4 +1,4 @@
-"""The page that starts several runs: it reads a list, shows it with an estimate of the cost, then starts it."""
+"""The page that starts several runs: it reads a list, shows it with an estimate of the cost, then starts the runs."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class SeriesForm(RunCreateForm):
         strip=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
         help_text=gettext_lazy(
-            "One keyword a line. Or a CSV, such as cells pasted from a spreadsheet: its first line names the columns,"
-            " among them keyword."
+            "One keyword per line, or a CSV, such as cells pasted from a spreadsheet. A CSV's first line names the"
+            " columns, which must include keyword."
         ),
     )
     file = forms.FileField(
@@ -82,7 +82,7 @@ class SeriesForm(RunCreateForm):
 
 
 class PreviewForm(forms.Form):
-    """The rows of a list that was understood, to be started."""
+    """The rows of a valid list, whose runs are to be started."""
 
     nonce = forms.UUIDField(widget=forms.HiddenInput)
     hold = forms.BooleanField(widget=forms.HiddenInput, required=False)
@@ -122,7 +122,7 @@ def _preview(admin: StaffAdmin, request: HttpRequest, form: SeriesForm) -> HttpR
     text = json.dumps([[row.line, row.config.document()] for row in form.rows], ensure_ascii=False)
     if len(text) > MAX_BYTES:
         raise InvalidRunList(
-            [_("The list is larger than %(limit)d KiB.") % {"limit": MAX_BYTES // 1024}], hint=_("Divide the list.")
+            [_("The list is larger than %(limit)d KiB.") % {"limit": MAX_BYTES // 1024}], hint=_("Split the list.")
         )
     found = estimate(alias=current_alias(), config=form.rows[0].config, runs=len(form.rows))
     given = form.cleaned_data
@@ -170,18 +170,19 @@ def _start(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
         "report": report,
         "said": _partly_started(report, len(rows)),
         "runs_url": f"{reverse('admin:runs_run_changelist')}?{FILTER}={series_id}",
-        "submit_text": ngettext("Start the other run", "Start the other %(n)d runs", report.left) % {"n": report.left},
+        "submit_text": ngettext("Start the remaining run", "Start the remaining %(n)d runs", report.left)
+        % {"n": report.left},
     }
     return _page(admin, request, "admin/run_series_stopped.html", context)
 
 
 def _all_started(report: SeriesReport) -> str:
     if not report.started:
-        return _("These runs had been started before, so none was started again.")
+        return _("These runs had already been started, so none was started again.")
     started = ngettext("%(n)d run was started.", "%(n)d runs were started.", report.started) % {"n": report.started}
     if not report.earlier:
         return started
-    earlier = ngettext("%(n)d had been started before.", "%(n)d had been started before.", report.earlier) % {
+    earlier = ngettext("%(n)d had already been started.", "%(n)d had already been started.", report.earlier) % {
         "n": report.earlier
     }
     return f"{started} {earlier}"
@@ -200,7 +201,7 @@ def _shown(error: InvalidRunList) -> list[str]:
     shown = error.problems[:SHOWN_PROBLEMS]
     more = len(error.problems) - len(shown)
     if more:
-        shown.append(ngettext("%(n)d more line is wrong.", "%(n)d more lines are wrong.", more) % {"n": more})
+        shown.append(ngettext("%(n)d more line has an error.", "%(n)d more lines have errors.", more) % {"n": more})
     return [*shown, *([error.hint] if error.hint else []), _("No run was started.")]
 
 
@@ -217,7 +218,7 @@ def _money(amount: Any) -> str:
 
 
 def _sum(amount: Any, found: Estimate) -> str:
-    """Return an amount in words: "at least" so much if a part of it is not known."""
+    """Return an amount as text: "at least" that much if part of it is unknown."""
     if amount is None or found.is_complete:
         return _money(amount)
     return _("at least %(amount)s") % {"amount": _money(amount)}

@@ -32,7 +32,7 @@ from tenants.routing.context import current_alias, current_tenant
 
 # The prefix of declared inputs, so that no prompt's variable has the name of another field.
 INPUT = "input-"
-# What the form asks for beside the declared inputs, or sets itself.
+# What the form asks for in addition to the declared inputs, or sets itself.
 OWN = (*COMMON, "series_id")
 
 

@@ -30,7 +30,7 @@ MAX_COMPARED_CHARS = 200_000
 
 @dataclass(frozen=True)
 class Text:
-    """A text that a run wrote: a Markdown file, or a step's output if there is no such file of it."""
+    """A text that a run wrote: a Markdown file, or a step's output if the step has no such file."""
 
     key: str
     step: str
@@ -47,7 +47,7 @@ class Text:
 
 
 def texts_of(*, alias: str, run: Run) -> list[Text]:
-    """Return the run's texts, from the last step to the first: of each, the current text, then those it replaced."""
+    """Return the run's texts, from the last step to the first: for each, the current text, then those it replaced."""
     steps = list(Step.objects.using(alias).filter(run=run).order_by("position", "id"))
     artifacts = with_truncation(Artifact.objects.using(alias).filter(run=run)).order_by("id")
     found = {(one.step, one.version): one for one in map(_of_artifact, artifacts) if one is not None}

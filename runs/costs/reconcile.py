@@ -37,8 +37,8 @@ class CostReconciliation:
 def cost_reconcile(*, tenant_id: str | None, check: bool = False) -> list[CostReconciliation]:
     """Rebuild the daily costs of the given tenant, or of all; with `check`, only compare.
 
-    A tenant that cannot be reached does not stop the others; its `problem` says why. Raises `TenantError` if it was
-    given as `tenant_id`.
+    A tenant that cannot be reached does not stop the others; its `problem` says why. If it was given as `tenant_id`,
+    raises `TenantError` instead.
     """
     return reconciled(tenant_id, lambda tenant: _tenant_reconcile(tenant, check=check), CostReconciliation)
 

@@ -2,7 +2,7 @@
 
 1. a transaction that begins or ends a call commits; the table's trigger (`runs` migration 0007) notes in it that the
 daily costs are outdated; 2. the sweep replaces the rows of the days of such calls; 3. the notes are removed, unless a
-call has changed again. A sweep that dies in between leaves the notes, and the next one repeats the same.
+call has changed again. A sweep that dies in between leaves the notes, and the next one repeats the work.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Present runs in commands: tables and sentences on stdout, progress on stderr."""
+"""Present runs in commands and on pages: tables and sentences, progress, articles and comparisons."""

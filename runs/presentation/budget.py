@@ -34,7 +34,7 @@ def budget_lines(document: Mapping[str, Any]) -> Iterator[str]:
 def _spending_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield _(
         "In %(month)s (UTC): USD %(spent)s spent, up to USD %(reserved)s reserved by calls in progress, up to USD"
-        " %(possible)s possibly spent by calls whose end no one saw."
+        " %(possible)s possibly spent by calls whose outcome is unknown."
     ) % {
         "month": document["month"],
         "spent": _usd(document["spent_usd"]),

@@ -62,7 +62,7 @@ def _tokens(cost: CostDocument) -> str:
     }
     if not cost["tokens_by_unit"]:
         return tokens
-    return _("%(tokens)s; of these %(units)s") % {"tokens": tokens, "units": units_text(cost["tokens_by_unit"])}
+    return _("%(tokens)s, including %(units)s") % {"tokens": tokens, "units": units_text(cost["tokens_by_unit"])}
 
 
 def units_text(tokens: Mapping[str, int]) -> str:

@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import Literal
 
-# Longer lines are compared as wholes: marking the characters takes time with the square of their number.
+# Longer lines are compared as wholes: the time to mark the characters grows with the square of their number.
 MAX_LINE_CHARS = 600
 # Below this similarity, marked characters are noise.
 SIMILAR = 0.4

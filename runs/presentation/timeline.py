@@ -96,7 +96,7 @@ def lasting(seconds: float) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """Return a time of the local time zone, with its date; "" for None."""
+    """Return a time in the local time zone, with its date; "" for None."""
     return f"{localtime(at):%Y-%m-%d %H:%M:%S}" if at else ""
 
 
@@ -121,7 +121,7 @@ def _call(call: Call, begin: datetime, span_s: float, now: datetime) -> CallEntr
 
 
 def _call_cost(call: Call) -> str:
-    """Return US dollars; what a call may have cost is never shown as what it did cost, or as 0."""
+    """Return the call's cost in US dollars; what it may have cost is never shown as its cost, or as 0."""
     if call.status == CallStatus.SETTLED:
         known = _usd(call.cost_usd, True)
         return _("at least %(amount)s") % {"amount": known} if call.is_unpriced and call.cost_usd is not None else known

@@ -23,8 +23,8 @@ def waiting_text(wait: WaitDocument, *, now: str) -> str:
         "no worker": _("waiting for a worker; none has been seen for a day"),
         "lost worker": _("the worker of step %(step)s was lost; another one will take over"),
         "turn": ngettext(
-            "waiting for the tenant's turn (%(n)d step before it)",
-            "waiting for the tenant's turn (%(n)d steps before it)",
+            "waiting for its turn (%(n)d step of the tenant ahead of it)",
+            "waiting for its turn (%(n)d steps of the tenant ahead of it)",
             before,
         ),
         "tenant_limit": _("limit of the tenant reached"),

@@ -1,1 +1,1 @@
-"""Start runs from forms and lists: the inputs that they need, what they will cost, and many of them at once."""
+"""Start runs from forms and lists: find their inputs, estimate their cost, and start many at once."""

@@ -47,7 +47,7 @@ class Estimate:
 
     @property
     def known(self) -> Decimal | None:
-        """Return the sum of one run's known costs of steps; None if none is known."""
+        """Return the sum of the known costs of one run's steps; None if none is known."""
         known = [step.cost for step in self.steps if step.cost is not None]
         return sum(known, Decimal(0)) if known else None
 

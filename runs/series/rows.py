@@ -23,7 +23,7 @@ MAX_BYTES = 1024 * 1024
 SHOWN_PROBLEMS = 10
 # Japanese Excel saves CSV in the last one; its "CSV UTF-8" begins with a byte order mark.
 ENCODINGS = ("utf-8-sig", "cp932")
-# Excel's "Unicode Text" begins with one of UTF-16; a workbook is a ZIP file.
+# Excel's "Unicode Text" begins with a UTF-16 byte order mark; a workbook is a ZIP file.
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 ZIP = b"PK\x03\x04"
 # Commas; tabs, as in text pasted from a spreadsheet; and what Excel writes if the comma is the decimal sign.
@@ -32,7 +32,7 @@ YES, NO = frozenset({"true", "yes", "1", "はい"}), frozenset({"false", "no", "
 WANTED = {
     "integer": gettext_lazy("Line %(line)d: %(name)s must be a whole number, not %(value)s."),
     "boolean": gettext_lazy("Line %(line)d: %(name)s must be yes or no, not %(value)s."),
-    "list": gettext_lazy("Line %(line)d: %(name)s must be items with ; between them, or a JSON list, not %(value)s."),
+    "list": gettext_lazy("Line %(line)d: %(name)s must be items separated by ; or a JSON list, not %(value)s."),
 }
 
 
@@ -64,7 +64,7 @@ def listed_rows(text: str, *, inputs: Iterable[DeclaredInput], common: Mapping[s
     """Return the runs that the text lists.
 
     It is a CSV if its first line has a column "keyword"; otherwise each line is a keyword. `common` is what all
-    configurations have in common; a CSV's cell that is not empty replaces its value. Raises `InvalidRunList`, which
+    configurations have in common; a CSV's cell replaces its value unless it is empty. Raises `InvalidRunList`, which
     names each wrong line.
     """
     if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
@@ -76,10 +76,10 @@ def listed_rows(text: str, *, inputs: Iterable[DeclaredInput], common: Mapping[s
     if len(records) > MAX_ROWS:
         raise InvalidRunList(
             [
-                _("The list is longer than the %(limit)d runs that can be started at once: it has %(count)d.")
+                _("The list has %(count)d runs, but at most %(limit)d can be started at once.")
                 % {"count": len(records), "limit": MAX_ROWS}
             ],
-            hint=_("Divide the list."),
+            hint=_("Split the list."),
         )
     rows, problems = [], list[str]()
     for line, cells in records:
@@ -151,7 +151,7 @@ def _check_header(header: Sequence[str], declared: Mapping[str, DeclaredInput]) 
         if name not in known:
             raise InvalidRunList(
                 [_("Line 1: there is no input %(name)s.") % {"name": repr(name)[:60]}],
-                hint=_("Its columns can be: %(names)s.") % {"names": ", ".join(known)},
+                hint=_("The list can have these columns: %(names)s.") % {"names": ", ".join(known)},
             )
         if header.count(name) > 1:
             raise InvalidRunList([_("Line 1 names the column %(name)s twice.") % {"name": name}])
@@ -207,5 +207,5 @@ def _items(text: str) -> list[object]:
 
 def _too_large() -> InvalidRunList:
     return InvalidRunList(
-        [_("The list is larger than %(limit)d KiB.") % {"limit": MAX_BYTES // 1024}], hint=_("Divide the list.")
+        [_("The list is larger than %(limit)d KiB.") % {"limit": MAX_BYTES // 1024}], hint=_("Split the list.")
     )

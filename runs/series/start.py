@@ -23,7 +23,7 @@ class SeriesReport:
     """The outcome of starting a series."""
 
     series_id: str
-    # Runs that this call started, and those that had been started before.
+    # Runs that this call started, and those that had already been started.
     started: int
     earlier: int
     # Rows whose runs have not been started.
@@ -33,14 +33,14 @@ class SeriesReport:
 
 
 def series_id_of(nonce: UUID, rows: Sequence[ListedRow], *, hold: bool) -> str:
-    """Return the id of the series that a form's list makes: the same for the same form and list."""
+    """Return the id of a series that a form starts: the same for the same form and list."""
     return str(uuid5(nonce, json.dumps([_documents(rows), hold], sort_keys=True)))
 
 
 def series_start(
     *, tenant_id: str, series_id: str, rows: Sequence[ListedRow], hold: bool = False, enough_s: float = ENOUGH_S
 ) -> SeriesReport:
-    """Start the runs of the rows in order, each in its own transaction, and return how many were started.
+    """Start the runs of the rows in order, each in its own transaction, and return the outcome.
 
     Stops at the first that is refused, or after `enough_s` seconds; call it again to start the rest. Raises
     `TenantError`.

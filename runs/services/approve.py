@@ -83,15 +83,15 @@ def run_send_back(
 
 
 def review_of(run: Run) -> str:
-    """Return what identifies the review that a run is waiting for: the step before it, and since when it waits."""
+    """Return what identifies the review that a run is waiting for: the step that is next, and since when it waits."""
     return f"{run.current_step} {run.paused_at.isoformat() if run.paused_at else ''}"
 
 
 def _require_seen(run: Run, seen: str | None) -> None:
-    """Raise `RunStateConflict` if the run has come to another review since a person read it."""
+    """Raise `RunStateConflict` if the run has reached another review since a person read it."""
     if seen is not None and seen != review_of(run):
         raise RunStateConflict(
-            _("Run %(id)s has come to another review since you opened it, so nothing was decided.") % {"id": run.pk},
+            _("Run %(id)s has reached another review since you opened it, so nothing was decided.") % {"id": run.pk},
             status=run.status,
             hint=_("Read it again."),
         )

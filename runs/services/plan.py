@@ -87,8 +87,8 @@ def _require_known(asked: Iterable[str], known: Sequence[str]) -> None:
 def model_of(step: PipelineStep, override: StepOverride | None, choice: ModelChoice | None) -> ResolvedModel:
     """Return a step's model, after checking the provider's key, unless only the workers have it.
 
-    The run's choice has precedence over the tenant's override, and that over the pipeline's default. The override's
-    model is meant for its own provider and class, so a choice of another one leaves it out. Raises `LLMError`.
+    The run's choice has precedence over the tenant's override, and the override over the pipeline's default. The
+    override's model is ignored if the run chooses a provider or a class. Raises `LLMError`.
     """
     override = override or StepOverride(step=step.step)
     provider = (choice and choice.provider) or override.llm_provider or step.provider_id

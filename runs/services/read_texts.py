@@ -1,4 +1,4 @@
-"""Read what a run wrote for a person, and record who read it. Apart from `read`, since storage is slow to load."""
+"""Read what a run wrote for a person, and record who read it. Not in `read`, since storage is slow to import."""
 
 from django.db import transaction
 

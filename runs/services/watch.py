@@ -17,7 +17,7 @@ POLL_S = 1.0
 def run_watch(
     *, tenant_id: str, run_id: UUID | str, on_progress: Callable[[RunDocument], None], poll_s: float = POLL_S
 ) -> RunDocument:
-    """Poll until the run is neither waiting nor running, and return its document; call `on_progress` on every poll."""
+    """Poll until the run is neither pending nor running, and return its document; call `on_progress` on every poll."""
     while True:
         document = run_document(tenant_id=tenant_id, run_id=run_id)
         on_progress(document)

@@ -1,4 +1,4 @@
-"""Enforce budgets: the most that a tenant's calls of a month, and the calls of a run, may cost together (ADR 0018).
+"""Enforce budgets: the most that a tenant's calls in a month, and the calls of a run, may cost together (ADR 0018).
 
 A call's row reserves the most that it can cost. The trigger that adds it to the month's row of `spending` locks that
 row, so calls that begin at the same time are compared one after the other.
@@ -147,7 +147,7 @@ def _unpriced(claim: Claim) -> BudgetReached:
 
 def _run_reached(claim: Claim, bound: Decimal, used: _Used, budget: Decimal) -> BudgetReached:
     amounts = {"run": claim.run_id, "bound": usd(bound), "budget": usd(budget), "used": usd(used.run - bound)}
-    hint = _("Give it a larger one with `seo-gen run resume --budget-usd`.")
+    hint = _("Give the run a larger budget with `seo-gen run resume --budget-usd`.")
     if bound > budget:
         return BudgetReached(
             _("Run %(run)s: its next call may cost USD %(bound)s, more than its whole budget of USD %(budget)s.")
@@ -192,12 +192,12 @@ def _month_reached(claim: Claim, call: BegunCall, used: _Used, budget: Decimal) 
             " USD %(reserved)s is reserved or possibly spent, and the next call may cost USD %(bound)s."
         )
         % amounts,
-        hint=_("Raise the budget with `seo-gen tenant budget`, or wait for the next month; then resume the run."),
+        hint=_("Raise the budget with `seo-gen tenant budget`, or wait until next month; then resume the run."),
     )
 
 
 def month_of(moment: datetime) -> str:
-    """Return the month, in UTC, in which a call counts that begins at this moment: "2026-11"."""
+    """Return the month, in UTC, in which a call that begins at this moment counts: "2026-11"."""
     return f"{moment.astimezone(UTC):%Y-%m}"
 
 

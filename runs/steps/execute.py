@@ -202,7 +202,7 @@ def _store(flight: Flight, output: StepOutput, *, llm_seconds: float, adopted: b
     """Store the output and complete the step.
 
     The reply is paid for, so it is kept while the tenant cannot be used (`_persisted`). If the tenant was suspended,
-    only its call is settled and its file stored, which the next attempt adopts. Raises `LeaseLost` if another worker
+    only the call is settled and the file stored, which the next attempt adopts. Raises `LeaseLost` if another worker
     has taken over.
     """
 

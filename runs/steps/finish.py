@@ -146,7 +146,7 @@ def step_retry(
 
 
 def step_return(*, alias: str, claim: Claim, reason: str, call: EndedCall | None = None) -> None:
-    """Make the step due again without having spent an attempt, and wake a worker. Raises `LeaseLost`.
+    """Make the step due again without using up an attempt, and wake a worker. Raises `LeaseLost`.
 
     `reason` ("worker stopped", "run paused") is recorded in the audit entry.
     """

@@ -42,7 +42,7 @@ class Flight:
     outcome: Outcome = NO_CALL
     # Seconds from `time.monotonic` when the claim was found lost; None while it is current.
     lost_at: float | None = None
-    # The worker is stopping: the step goes back without having spent an attempt.
+    # The worker is stopping: the step is returned without using up an attempt.
     returning: threading.Event = field(default_factory=threading.Event)
 
     def return_step(self) -> None:
@@ -154,7 +154,7 @@ class InFlight:
 
 
 def _lose(flight: Flight) -> None:
-    """Note that the claim was lost. The call may end within a lease, so that its cost becomes known; then abort it.
+    """Note that the claim was lost. The call has one lease's time to end, so that its cost is known; then abort it.
 
     Logs only the latter: a step that has just been completed is no longer claimed either, and the code that
     discards a result logs it (`runs.steps.execute`).

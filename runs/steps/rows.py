@@ -116,7 +116,7 @@ def is_current(alias: str, claim: Claim) -> bool:
 
 
 def earlier_outputs(alias: str, claim: Claim, steps: Collection[str]) -> list[tuple[str, str, str | None]]:
-    """Return (step, path, digest) of the outputs of these steps of the claim's run."""
+    """Return (step, path, digest) for each output of these steps of the claim's run."""
     with connections[alias].cursor() as cursor:
         cursor.execute(OUTPUTS, {"run": claim.run_id, "steps": list(steps)})
         return list(cursor.fetchall())

@@ -1,4 +1,4 @@
-"""Find steps without a worker, because a wake-up or a worker was lost, and wake one."""
+"""Find steps that have no worker because a wake-up or a worker was lost, and wake a worker for each."""
 
 import logging
 from datetime import datetime, timedelta

@@ -67,8 +67,8 @@ class Reconciliation:
 def run_reconcile(*, tenant_id: str | None, check: bool = False) -> list[Reconciliation]:
     """Rebuild the summaries of the given tenant, or of all; with `check`, only compare.
 
-    A tenant that cannot be reached does not stop the others; its `problem` says why. Raises `TenantError` if it was
-    given as `tenant_id`.
+    A tenant that cannot be reached does not stop the others; its `problem` says why. If it was given as `tenant_id`,
+    raises `TenantError` instead.
     """
     return reconciled(tenant_id, lambda tenant: _tenant_reconcile(tenant, check=check), Reconciliation)
 
@@ -76,7 +76,7 @@ def run_reconcile(*, tenant_id: str | None, check: bool = False) -> list[Reconci
 def reconciled(
     tenant_id: str | None, reconcile: Callable[[Tenant], Found], failed: Callable[..., Found]
 ) -> list[Found]:
-    """Reconcile one tenant, or all; among all, the result for an unreachable one is `failed(id, problem=…)`."""
+    """Reconcile one tenant, or all, and return the results; if all, an unreachable one's is `failed(id, problem=…)`."""
     if tenant_id:
         return [reconcile(tenant_get(tenant_id))]
     found = []

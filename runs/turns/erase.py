@@ -21,7 +21,7 @@ def erase(tenant_id: str) -> int:
     """Remove everything that names the tenant; return how many of its steps were waiting or in flight.
 
     A worker that is still calling a model for the tenant may record that call again until it finds the tenant closed;
-    the record ends with a lease. Raises `CacheUnavailable`.
+    that record expires after the length of a lease. Raises `CacheUnavailable`.
     """
     with _reporting_unavailable():
         number = int(ask_anyway("erase", tenant=tenant_id)["number"])

@@ -67,9 +67,9 @@ def role_grant(*, user: User, role: str, group: str | None = None, tenant_id: st
 
 
 def role_revoke(*, user: User, role: str, group: str | None = None, tenant_id: str | None = None) -> bool:
-    """Take back a role that was given for exactly this; return False if the user did not have it.
+    """Take back the role for the group, for the tenant, or else for all; return False if the user did not have it.
 
-    It counts from the next request. Raises `InvalidRole` or `UnknownTenant`.
+    It takes effect with the next request. Raises `InvalidRole` or `UnknownTenant`.
     """
     place = _place(role, group, tenant_id)
     with transaction.atomic(using=CONTROL):
@@ -87,7 +87,7 @@ def roles_of(user_id: int) -> list[str]:
 
 
 def record_roles(user: User, before: list[str]) -> None:
-    """Record that the roles of a user are not what they were, in the transaction that changed them."""
+    """Record how a user's roles differ from `before`, if they do, in the transaction that changed them."""
     after = roles_of(user.pk)
     if before != after:
         record(
@@ -115,6 +115,6 @@ def _place(role: str, group: str | None, tenant_id: str | None) -> dict[str, Any
         names = ", ".join(groups.order_by("name").values_list("name", flat=True)) or _("none")
         raise InvalidRole(
             _("There is no group of tenants named '%(name)s'.") % {"name": group},
-            hint=_("The groups are: %(names)s. The admin creates one.") % {"names": names},
+            hint=_("The groups are: %(names)s. Create groups in the admin.") % {"names": names},
         )
     return {"scope": RoleScope.GROUP, "group": found, "tenant": None}

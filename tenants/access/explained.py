@@ -12,12 +12,12 @@ from tenants.models import Role
 # A line of the table, and one of the permissions that it stands for.
 LINES = (
     (_("See runs, articles, prompts, costs, backups and the audit log"), "runs.view_run"),
-    (_("Start and steer runs"), "runs.change_run"),
+    (_("Start and control runs"), "runs.change_run"),
     (_("Edit, test and activate prompts; override steps"), "prompts.change_prompt"),
     (_("Approve runs and send them back"), "runs.review_run"),
     (_("Suspend and resume tenants, set limits and budgets"), "tenants.change_tenant"),
     (_("Back up, restore, clone and export tenants"), "tenants.restore_tenant"),
-    (_("Open another tenant for an hour, for a reason"), "tenants.open_other_tenant"),
+    (_("Open another tenant for an hour, stating a reason"), "tenants.open_other_tenant"),
     (_("Delete tenants"), "tenants.delete_tenant"),
     (_("Approve what another person requests"), "tenants.approve_operation"),
     (_("Manage users whose roles are all for these tenants"), "auth.change_user"),
@@ -29,7 +29,7 @@ LINES = (
 
 
 def roles_explained() -> dict[str, Any]:
-    """Return the table's head, and its lines for single tenants and for roles that are for all tenants."""
+    """Return the table's headings, and its lines: those for any role, and those only for roles for all tenants."""
     lines = [(text, permission, roles_with(permission)) for text, permission in LINES]
     return {
         "roles": [role.label for role in Role],
@@ -42,6 +42,6 @@ def roles_explained() -> dict[str, Any]:
                     if is_about_tenants(name) is about
                 ],
             )
-            for title, about in ((_("For its tenants"), True), (_("Only if it is for all tenants"), False))
+            for title, about in ((_("For the role's tenants"), True), (_("Only if the role is for all tenants"), False))
         ],
     }

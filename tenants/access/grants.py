@@ -112,7 +112,7 @@ class Grants:
 
 
 def grants_of(user: User | AnonymousUser) -> Grants | None:
-    """Return the roles of an active user, cached with the user; None for visitors and closed accounts."""
+    """Return the roles of an active user, cached with the user; None for visitors and inactive users."""
     if not user.is_active or user.pk is None:
         return None
     grants: Grants | None = getattr(user, CACHE, None)
@@ -131,7 +131,7 @@ def access_open_now() -> QuerySet[TemporaryAccess]:
 
 
 def access_open_to(user: User | AnonymousUser, tenant_id: str) -> TemporaryAccess | None:
-    """Return the temporary access to which `user` owes seeing the tenant; None if a role covers it or none is open."""
+    """Return the temporary access by which `user` sees the tenant; None if a role covers it or none is open."""
     grants = grants_of(user)
     if grants is None or grants.has_everything or grants.is_assigned(tenant_id):
         return None

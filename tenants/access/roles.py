@@ -92,5 +92,5 @@ def roles_with(permission: str) -> frozenset[str]:
 
 
 def is_about_tenants(permission: str) -> bool:
-    """Return whether a permission counts for single tenants; False for an unknown one, which no role has."""
+    """Return whether a permission is about a tenant; False for an unknown one, which no role has."""
     return permission in ABOUT_TENANTS[Role.ADMINISTRATOR]

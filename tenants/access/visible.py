@@ -30,9 +30,9 @@ def tenants_permitted(user: User | AnonymousUser, *permissions: str) -> QuerySet
 
 
 def is_permitted(user: User | AnonymousUser, permission: str, tenant_id: str) -> bool:
-    """Return whether `user` may do something to the tenant that exists, or, with "", to all tenants at once.
+    """Return whether `user` has the permission for the tenant, which must exist, or, with "", for all tenants at once.
 
-    What concerns all tenants needs a role that has the permission and is itself for all of them.
+    The latter needs a role that has the permission and is itself for all tenants.
     """
     grants = grants_of(user)
     if grants is None or not user.is_staff:

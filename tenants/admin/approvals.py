@@ -122,10 +122,10 @@ class ApprovalAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/approval.html", {**context, **(extra_context or {})})
 
     def approve_view(self, request: HttpRequest, approval_id: UUID, model_admin: object) -> HttpResponse:
-        return self._decide(request, approval_id, approval_approve, _("You have approved it."))
+        return self._decide(request, approval_id, approval_approve, _("You have approved the request."))
 
     def reject_view(self, request: HttpRequest, approval_id: UUID, model_admin: object) -> HttpResponse:
-        return self._decide(request, approval_id, approval_reject, _("You have rejected it."))
+        return self._decide(request, approval_id, approval_reject, _("You have rejected the request."))
 
     def withdraw_view(self, request: HttpRequest, approval_id: UUID, model_admin: object) -> HttpResponse:
         row = self._row(request, approval_id)
@@ -204,14 +204,14 @@ def _consequences(row: Approval) -> list[str]:
             except SeoGenError as error:
                 return [str(error)]
         case ApprovalKind.EXPORT:
-            sealed = given.get("recipient") or _("no one: it is not encrypted")
+            sealed = given.get("recipient") or _("no one (it is not encrypted)")
             return [
                 _("All data of tenant %(id)s is written to %(file)s.") % {"id": row.tenant_id, "file": given["output"]},
                 _("Encrypted to: %(recipient)s") % {"recipient": sealed},
             ]
         case ApprovalKind.PRICE:
             return _price_lines(given)
-    lines = [_("Every tenant gets, from tenant %(id)s, and uses from then on:") % {"id": given["from"]}]
+    lines = [_("Every tenant gets these prompts of tenant %(id)s, and uses them from then on:") % {"id": given["from"]}]
     return lines + [f"{one['step']} v{one['version']}" for one in given["prompts"]]
 
 

@@ -133,7 +133,7 @@ class BackupAdmin(ReadOnlyAdmin):
 
 
 def is_downloadable(request: HttpRequest, backup: Backup) -> bool:
-    """Return whether it is an export in the place of staff's exports, which the person may download."""
+    """Return whether the backup is an export in the place for staff's exports, and the person may download it."""
     if backup.kind != BackupKind.EXPORT or backup.status != BackupStatus.COMPLETED:
         return False
     return backup.place == place_at(export_place()).url and is_permitted(request.user, EXPORT_TENANT, backup.tenant_id)
@@ -194,7 +194,7 @@ class RestoreAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("source"), ordering="source")
     def shown_source(self, row: Restore) -> str:
-        """Return the file or point in time; of an undo, which database came back, in the reader's language."""
+        """Return the file or point in time; for an undo, which database came back, in the reader's language."""
         replaced_at = TIMESTAMP.search(row.source) if row.operation.kind == UNDO else None
         if replaced_at is None:
             return row.source

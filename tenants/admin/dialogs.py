@@ -82,7 +82,7 @@ class TenantSuspendForm(BaseDialogForm):  # type: ignore[misc]
 
 
 class TenantLimitForm(SeenForm, BaseDialogForm):  # type: ignore[misc]
-    """The dialog of the limit; an empty one means the default."""
+    """The dialog for the limit; an empty field means the default."""
 
     steps = forms.IntegerField(
         label=gettext_lazy("Steps at a time"),
@@ -106,7 +106,7 @@ class TenantLimitForm(SeenForm, BaseDialogForm):  # type: ignore[misc]
 
 
 class TenantBudgetForm(SeenForm, BaseDialogForm):  # type: ignore[misc]
-    """The dialog of the budgets; an empty field means that there is none."""
+    """The dialog for the budgets; an empty field means no budget."""
 
     monthly_budget_usd = _budget_field(gettext_lazy("Monthly budget (USD)"))
     run_budget_usd = _budget_field(gettext_lazy("Budget per run (USD)"))

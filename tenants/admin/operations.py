@@ -211,7 +211,7 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
         (_("Runs in progress"), _("fail") if given.get("stop_runs") else None),
         (_("Reason"), row.reason),
         (_("Tenants checked"), result.get("tenants")),
-        (_("Tenants with migrations"), result.get("migrated")),
+        (_("Tenants migrated"), result.get("migrated")),
         (_("Rows restored"), result.get("rows")),
         (_("Missing files"), result.get("missing_files") or None),
     ]

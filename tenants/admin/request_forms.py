@@ -82,7 +82,7 @@ class TypedIdForm(OperationForm):
 
 
 class SourceForm(OperationForm):
-    """A backup from the catalogue, or a moment."""
+    """A request with a source: a backup from the catalogue, or a point in time."""
 
     source_required = True
 
@@ -203,12 +203,12 @@ class DeleteForm(TypedIdForm):
     reason_required = True
 
     accept_audit_loss = forms.BooleanField(
-        label=gettext_lazy("Continue even if its audit log is broken or missing"),
+        label=gettext_lazy("Continue even if the tenant's audit log is broken or missing"),
         required=False,
         widget=UnfoldBooleanSwitchWidget,
     )
     accept_lost_backups = forms.BooleanField(
-        label=gettext_lazy("Continue even if its backups cannot be reached"),
+        label=gettext_lazy("Continue even if the tenant's backups cannot be reached"),
         required=False,
         widget=UnfoldBooleanSwitchWidget,
     )

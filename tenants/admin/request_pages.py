@@ -1,4 +1,4 @@
-"""The pages on which staff request an operation: what it does, what goes, the form; a worker does the rest."""
+"""The pages on which staff request an operation: what it does, what is lost, the form; a worker does the rest."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _is_valid(form: OperationForm) -> bool:
 
 
 def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
-    """Return the words of the kind's page."""
+    """Return the texts of the page for this kind of operation."""
     name = {"id": tenant.id, "name": tenant.name} if tenant else {}
     match kind:
         case RequestKind.BACKUP:

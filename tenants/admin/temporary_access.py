@@ -35,12 +35,12 @@ class OpenTenantForm(forms.Form):
         max_length=ID_MAX_LENGTH,
         validators=[RegexValidator(ID_PATTERN, gettext_lazy("Only a-z, 0-9 and - are allowed."))],
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
-        help_text=gettext_lazy("The whole id, as in the address of its site."),
+        help_text=gettext_lazy("The full id, as in the address of the tenant's site."),
     )
     role = forms.ChoiceField(
         label=gettext_lazy("Role"),
         widget=UnfoldAdminSelectWidget,
-        help_text=gettext_lazy("Choose the one that may do least of those that you need."),
+        help_text=gettext_lazy("Choose the least privileged role that is enough for the task."),
     )
     reason = LineField(
         label=gettext_lazy("Reason"),
@@ -48,7 +48,7 @@ class OpenTenantForm(forms.Form):
         validators=[MinLengthValidator(REASON_MIN)],
         widget=UnfoldAdminTextInputWidget,
         help_text=gettext_lazy(
-            "Such as the number of a ticket. The tenant's audit log and the control audit log keep it."
+            "Such as a ticket number. It is kept in the tenant's audit log and in the control audit log."
         ),
     )
 
@@ -58,7 +58,7 @@ class OpenTenantForm(forms.Form):
 
 
 class TemporaryAccessAdmin(ReadOnlyAdmin):
-    """What was opened: to those who see the tenant, and to the person themselves."""
+    """Lists what was opened, for those who see the tenant and for the person themselves."""
 
     audit_resource = "tenant"
     tenant_path = OWN_SCOPE
@@ -79,7 +79,7 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
         return request.user.has_perm("tenants.open_other_tenant") and not sees_all_tenants(request.user)
 
     def has_close_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        """Offer it to the person themselves, and to those who administrate the tenant."""
+        """Return whether to offer it: to the person themselves, and to those who administer the tenant."""
         row = self.get_object(request, str(object_id)) if object_id else None
         if row is None or _state(row) != "open":
             return request.method == "POST" and row is not None and self._may_close(request, row)
@@ -105,8 +105,8 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
             title=_("Open another tenant"),
             submit=_("Open for an hour"),
             explanation=_(
-                "You see a tenant that you have no role for, for one hour. What you enter here is recorded first,"
-                " whether or not there is such a tenant."
+                "This gives you access for one hour to a tenant that you have no role for. What you enter is recorded"
+                " beforehand, whether or not the tenant exists."
             ),
         )
 

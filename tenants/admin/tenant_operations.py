@@ -103,7 +103,7 @@ class TenantOperations(Base):
 
     @action(description=gettext_lazy("Delete …"), permissions=["erase"], variant=ActionVariant.DANGER, url_path="erase")
     def erase(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Show exactly what goes, as the command does before it asks."""
+        """Show exactly what will be lost, as the command does before it asks for confirmation."""
 
         def check(tenant_id: str) -> tuple[str, ...]:
             tenant_delete_check(tenant_id=tenant_id, accept_audit_loss=True)
@@ -140,7 +140,7 @@ def _offers(request: HttpRequest, tenant_id: object, kind: RequestKind, statuses
 
 
 def status_is_known(request: HttpRequest, tenant_id: str, status: str | None) -> None:
-    """Keep what has been read anyway for `status_of`."""
+    """Keep a status that has been read anyway, so that `status_of` need not read it."""
     request.__dict__.setdefault(STATUS, {})[tenant_id] = status
 
 

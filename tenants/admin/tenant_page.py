@@ -1,4 +1,4 @@
-"""What a tenant's page shows above its fields, from the control database only: no tenant's database is asked."""
+"""What a tenant's page shows above its fields, from the control database only: no tenant's database is opened."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _backup(tenant: Tenant) -> dict[str, Any]:
 
 
 def _proof(backup: Backup) -> tuple[str, str]:
-    """Return (words, colour)."""
+    """Return (text, colour) for whether the backup was verified, and what that found."""
     if backup.verified_at is None:
         return _("not verified yet"), "info"
     return (_("damaged"), "danger") if backup.verify_error else (_("intact"), "success")

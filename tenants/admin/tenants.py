@@ -113,7 +113,7 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
     def _get_validation_exclusions(self) -> set[str]:
-        """Do not validate that only one server is the default: saving unmarks the previous one."""
+        """Leave out the check that only one server is the default: saving unmarks the previous one."""
         exclusions: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
         return exclusions | {"is_default"}
 
@@ -241,7 +241,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         return self._may_change_status(request, object_id, TenantStatus.SUSPENDED)
 
     def has_limit_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        """Offer the change for a tenant whose steps may run; the service decides."""
+        """Return whether to offer the change: only for a tenant whose steps may run. The service decides."""
         if not request.user.has_perm("tenants.change_tenant"):
             return False
         return request.method == "POST" or status_of(request, object_id) not in (None, *ENDED)
@@ -310,7 +310,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         description=gettext_lazy("Set budget"),
         permissions=["limit"],
         dialog={
-            "title": gettext_lazy("What may its calls cost?"),
+            "title": gettext_lazy("How much may this tenant's calls cost?"),
             "description": gettext_lazy(
                 "Before each call, the most that it can cost is reserved. A run pauses if its next call does not fit in"
                 " the budget."
@@ -384,7 +384,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         return finished(request, reverse("admin:tenants_tenant_change", args=[tenant_id]))
 
     def _may_change_status(self, request: HttpRequest, object_id: object, status: TenantStatus) -> bool:
-        """Offer the change only if it is possible; the service decides."""
+        """Return whether to offer the change: only for a tenant with that status. The service decides."""
         if not request.user.has_perm("tenants.change_tenant"):
             return False
         return request.method == "POST" or status_of(request, object_id) == status

@@ -31,7 +31,8 @@ def changed(approval_id: object) -> ApprovalRefused:
 
 def used(approval_id: object) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s was used already; it counts once.") % {"id": approval_id}, code="approval_used"
+        _("Approval %(id)s was already used or decided; it counts only once.") % {"id": approval_id},
+        code="approval_used",
     )
 
 
@@ -45,14 +46,14 @@ def undecided(approval_id: object) -> ApprovalRefused:
 
 def same_person(approval_id: object) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s needs a second person: no one approves what they asked for.") % {"id": approval_id},
+        _("Approval %(id)s needs a second person: no one can approve their own request.") % {"id": approval_id},
         code="approval_same_person",
     )
 
 
 def dependent(approval_id: object, who: str) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s needs a second person: the one who asked has made or changed the account %(who)s recently.")
+        _("Approval %(id)s needs a second person: the requester recently created or changed the account %(who)s.")
         % {"id": approval_id, "who": who},
         hint=_("Have someone else approve it."),
         code="approval_same_person",
@@ -75,6 +76,6 @@ def not_a_requester(approval_id: object, who: str) -> ApprovalRefused:
 
 def of_another_person(approval_id: object, who: str) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s was given to someone else than %(who)s.") % {"id": approval_id, "who": who},
+        _("Approval %(id)s was given to someone other than %(who)s.") % {"id": approval_id, "who": who},
         code="approval_of_another_person",
     )

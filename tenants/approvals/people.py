@@ -28,7 +28,7 @@ ASK = {
     ApprovalKind.COPY_ALL: "prompts.copy_prompt",
     ApprovalKind.PRICE: "llm.set_prices",
 }
-# For how long an account does not count as another person than the one who made it, set its password or gave it a role.
+# For how long an account counts as the same person as the one who created it, set its password or gave it a role.
 INDEPENDENT_AFTER_DAYS = 30
 ACCESS_CHANGED = ("user.create", "user.change", "user.roles", "second_factor.reset")
 OPERATOR, STAFF = "operator:", "staff:"
@@ -77,7 +77,7 @@ def depends_on_requester(user: User | AnonymousUser, approval: Approval) -> bool
 
 
 def may_use(actor: str, approval: Approval) -> bool:
-    """Return whether the actor may use it: who asked for it, or an operator if staff asked and another approved."""
+    """Return whether the actor may use it: the requester, or, if staff asked, an operator who is not the approver."""
     if actor == approval.requested_by:
         return True
     if not (actor.startswith(OPERATOR) and approval.requested_by.startswith(STAFF)):

@@ -75,7 +75,7 @@ def copy_begin(
 ) -> MigrationBatch:
     """Record a copy of prompts before any tenant is touched; `details` are those of its audit entry.
 
-    `to_all` is what a second person approves of a copy to all tenants, if the settings demand one.
+    `to_all` is what a second person must approve of a copy to all tenants, if the settings demand that.
     """
     with transaction.atomic(using=CONTROL):
         if to_all is not None:

@@ -76,7 +76,7 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
     """Migrate the tenant in one transaction and prepare it. Raises `MigrationFailed`, with nothing changed.
 
     1. check that history and schema are unchanged since the inspection, so that migrations call only our code; 2. run
-    the script; 3. write the tenant's own audit entry, last as always; 4. check that the schema matches the rehearsal's;
+    the script; 3. write the tenant's own audit entry; 4. check that the schema matches the rehearsal's;
     5. run PREPARE TRANSACTION.
     """
     begun = time.perf_counter()
@@ -113,7 +113,7 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
 def prepare_change(
     look: Look, change: Callable[[str], Result], *, gid: str, work: str, lock_timeout_s: float
 ) -> Result:
-    """Make a change of rows in one transaction, as the owner, and prepare it; return what `change(alias)` returns.
+    """Change rows in one transaction, as the owner, and prepare it; return what `change(alias)` returns.
 
     Raises `MigrationFailed`, with nothing changed. As before a migration, the schema must be the one that was checked,
     so that the change calls only our code.

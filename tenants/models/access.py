@@ -83,14 +83,14 @@ class RoleAssignment(models.Model):
 
     @property
     def place(self) -> str:
-        """Return for which tenants it is, in the form of audit entries: "all", "group Tokyo" or "tenant customer-a"."""
+        """Return which tenants the role is for, as in audit entries: "all", "group Tokyo" or "tenant customer-a"."""
         if self.scope == RoleScope.GROUP:
             return f"group {self.group}"
         return f"tenant {self.tenant_id}" if self.scope == RoleScope.TENANT else "all"
 
 
 class TemporaryAccess(models.Model):
-    """A tenant that is open to someone outside whose tenants it is, for a reason that both audit logs hold."""
+    """A tenant that is open for a while to someone without a role for it, for a reason that both audit logs hold."""
 
     # The name outlives the account.
     user = models.ForeignKey(

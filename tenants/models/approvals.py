@@ -21,7 +21,7 @@ class ApprovalKind(models.TextChoices):
 
 
 class ApprovalStatus(models.TextChoices):
-    """requested → approved → used; requested → rejected or withdrawn; approved → withdrawn. Each also ends by time."""
+    """requested → approved → used; requested → rejected or withdrawn; approved → withdrawn. Open ones also expire."""
 
     REQUESTED = "requested", _("waits for a decision")
     APPROVED = "approved", _("approved")

@@ -1,4 +1,4 @@
-"""Backups of single tenants, and the restores that replaced their databases."""
+"""Backups of individual tenants, and the restores that replaced their databases."""
 
 from __future__ import annotations
 

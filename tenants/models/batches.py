@@ -1,4 +1,4 @@
-"""Changes of many tenants, all or none, recorded before they start."""
+"""Changes to many tenants, all or none, recorded before they start."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class MigrationBatch(models.Model):
 
     @property
     def work(self) -> str:
-        """The name of the batch's sessions on the servers."""
+        """Return the name of the batch's sessions on the servers."""
         return f"{'migrate' if self.kind == BatchKind.MIGRATE else 'copy'} {self.pk}"
 
     def gid(self, database: str = "") -> str:

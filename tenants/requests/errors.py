@@ -66,8 +66,8 @@ class OperationLost(TenantError):
 
     def __init__(self) -> None:
         super().__init__(
-            _("The workers that carried out this operation were lost again and again."),
-            hint=_("Look into the workers' logs, then request it again."),
+            _("Too many workers were lost while carrying out this operation."),
+            hint=_("Check the workers' logs, then request it again."),
         )
 
 

@@ -86,4 +86,4 @@ def exports_expire() -> int:
 
 
 def _damaged(path: str) -> PlaceError:
-    return PlaceError(_("%(path)s is damaged or gone.") % {"path": path}, code="export_damaged")
+    return PlaceError(_("%(path)s is damaged or missing.") % {"path": path}, code="export_damaged")

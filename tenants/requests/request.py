@@ -101,7 +101,7 @@ def require_still_allowed(request: OperationRequest) -> None:
 
 @contextmanager
 def _once(tenant_id: str, kind: str) -> Iterator[None]:
-    """Say in words that such an operation waits already; the database refuses the second one."""
+    """Raise `OperationAlreadyRequested` if the database refuses a second open request of the kind for the tenant."""
     try:
         yield
     except IntegrityError as error:

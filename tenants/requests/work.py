@@ -38,8 +38,8 @@ def operations_work(
 ) -> int:
     """Carry out this request, then others that are due, and return how many.
 
-    A process carries out WORKER_OPERATIONS_MAX at a time, so that they leave its threads to the steps of runs. If all
-    places are taken, this returns at once: the thread that frees one takes the next request.
+    A process carries out at most WORKER_OPERATIONS_MAX at a time, so that its other threads stay free for the steps of
+    runs. If all places are taken, this returns at once: the thread that frees one takes the next request.
     """
     if not _places().acquire(blocking=False):
         return 0
@@ -73,7 +73,7 @@ def request_work(claimed: OperationRequest) -> None:
         except Exception as error:
             logger.exception("operation failed", extra={"action": "operation.fail", "operation": str(claimed.pk)})
             name = type(error).__name__
-            _stopped(claimed, SeoGenError(_("An unexpected error: %(name)s.") % {"name": name}, code="unexpected"))
+            _stopped(claimed, SeoGenError(_("Unexpected error: %(name)s.") % {"name": name}, code="unexpected"))
         else:
             request_end(claimed, RequestStatus.DONE, result=result)
 

@@ -69,8 +69,8 @@ class RunsCommand(OperatorCommand):
         if document["skipped"] or not document["runs"]:
             self.stdout.write(
                 ngettext(
-                    "%(n)d run was skipped, since its state does not allow it.",
-                    "%(n)d runs were skipped, since their state does not allow it.",
+                    "%(n)d run was skipped, since its state does not allow the change.",
+                    "%(n)d runs were skipped, since their state does not allow the change.",
                     document["skipped"],
                 )
                 % {"n": document["skipped"]}

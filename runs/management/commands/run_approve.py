@@ -12,7 +12,7 @@ from runs.services.transition import APPROVE, SEND_BACK, Transition
 
 
 class Command(RunsCommand):
-    help = "Approve the step that runs wait before, or send the runs back with a comment."
+    help = "Approve runs that are waiting for a review, or send them back with a comment."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

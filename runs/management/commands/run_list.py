@@ -22,7 +22,7 @@ def _positive(text: str) -> int:
 
 
 class Command(OperatorCommand):
-    help = "List the runs of a tenant, newest first, or of all tenants, the one that changed last first."
+    help = "List the runs of a tenant, newest first, or of all tenants, most recently changed first."
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)

@@ -17,7 +17,7 @@ class Command(RunsCommand):
             "--from",
             dest="from_step",
             metavar="STEP",
-            help="Run this step and all later ones again, also of a paused run; replaced outputs are kept.",
+            help="Run this step and all later ones again, even if the run is paused; replaced outputs are kept.",
         )
         super().add_arguments(parser)
 

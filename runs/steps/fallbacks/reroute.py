@@ -19,7 +19,7 @@ from runs.types import PinnedFallback, ReroutedDocument, RerouteReason
 
 
 def open_routes() -> frozenset[str]:
-    """Return the routes whose breaker is open; none if that is not known.
+    """Return the routes whose breaker is open; an empty set if that is not known.
 
     A breaker is open after faults in a row, and for the time that the provider asked us to wait.
     """
@@ -28,7 +28,7 @@ def open_routes() -> frozenset[str]:
 
 
 def step_reroute(*, alias: str, tenant_id: str, row: Step, reason: RerouteReason, open_routes: Collection[str]) -> bool:
-    """Move the step to its first usable fallback, and wake a worker after the commit; return whether there was one.
+    """Move the step to its first usable fallback, and wake a worker after the commit; return whether it was moved.
 
     The caller has locked the run and the step, which is pending. A step is moved only if its calls certainly used no
     tokens: it has one set of prices, which its next claim pins anew, so tokens that were used before would get the

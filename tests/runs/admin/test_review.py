@@ -22,7 +22,7 @@ def test_runs_are_decided_one_after_another(browser: Client, tenant: Tenant) -> 
     first, second = run_in_review(tenant), run_in_review(tenant)
     url = f"/t/{tenant.id}/admin/runs/run/reviews/"
     html = browser.get(url).content.decode()
-    assert f"?run={second.pk}" in html and "Waits before step outline." in html and "<kbd>j</kbd>" in html
+    assert f"?run={second.pk}" in html and "Waiting before step outline." in html and "<kbd>j</kbd>" in html
     form = form_in(html, "")
     assert form["run"] == [str(first.pk)] and form["from_step"] == ["keyword_analysis"]
     refused = browser.post(url, {**form, "send_back": "1"}).content.decode()
@@ -30,7 +30,7 @@ def test_runs_are_decided_one_after_another(browser: Client, tenant: Tenant) -> 
     answer = browser.post(url, {**form, "approve": "1"})
     assert answer["Location"] == f"{url}?run={second.pk}"
     late = browser.post(url, {**form, "approve": "1"}, follow=True).content.decode()
-    assert "someone else was faster" in late
+    assert "no longer waiting for a review" in late
     form = form_in(late, "")
     sent = browser.post(url, {**form, "comment": "Shorter.", "send_back": "1"}, follow=True).content.decode()
     assert "The run was sent back." in sent and "No runs of this tenant are waiting for review." in sent
@@ -45,7 +45,7 @@ def test_another_review_than_the_one_that_was_read_is_not_approved(browser: Clie
     with pytest.raises(RunStateConflict):
         run_approve(tenant_id=tenant.id, run_id=run.pk, seen="draft 2026-01-01T00:00:00+00:00")
     html = browser.post(url, {**form, "seen": "draft 2026-01-01T00:00:00+00:00", "approve": "1"}).content.decode()
-    assert "has come to another review since you opened it" in unescape(html)
+    assert "has reached another review since you opened it" in unescape(html)
     with tenant_context(tenant):
         assert Run.objects.get(pk=run.pk).status == RunStatus.PAUSED
 
@@ -63,7 +63,7 @@ def test_a_dialog_decides_only_on_the_review_that_it_was_opened_for(
         Run.objects.filter(pk=run.pk).update(paused_at=Now())
     for stale in (opened, {"seen": ""}):
         html = browser.post(url, {**given, **stale}, follow=True).content.decode()
-        assert "has come to another review since you opened it" in unescape(html)
+        assert "has reached another review since you opened it" in unescape(html)
     browser.post(url, {**given, **hidden_fields(browser.get(url).content.decode(), ["seen"])})
     with tenant_context(tenant):
         assert Run.objects.get(pk=run.pk).status == RunStatus.RUNNING

@@ -83,7 +83,7 @@ def test_the_same_form_sent_twice_starts_one_run(browser: Client, tenant: Tenant
     form = {**FIELDS, "nonce": str(uuid4())}
     first, second = (browser.post(page(tenant), form, follow=True) for _time in range(2))
     assert first.redirect_chain == second.redirect_chain
-    assert "This run had been started before." in second.content.decode()
+    assert "This run had already been started." in second.content.decode()
     assert len(configs(tenant)) == 1
 
 

@@ -130,7 +130,7 @@ def test_people_read_the_units_and_what_has_no_price(tenant: Tenant) -> None:
         document = cost_document(RunCost.objects.using(alias).get(run=step.run_id), [step], {})
     assert document["exact_llm_cost"] == "0.000000029998"
     assert cost_text(document) == (
-        "at least USD 0.000000 (300000 tokens in, 9 out; of these cached input 20, reasoning 3,"
+        "at least USD 0.000000 (300000 tokens in, 9 out, including cached input 20, reasoning 3,"
         " input (long context) 300000, output (long context) 9; without a known price: output (long context) 6,"
         " cached input (long context) 20, reasoning (long context) 3)"
     )

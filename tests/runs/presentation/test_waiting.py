@@ -37,7 +37,7 @@ CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
         {"until": "2026-11-24T03:03:10+00:00", "error": "HTTP 503 from openai."},
         "retry at 12:03:10 (HTTP 503 from openai)",
     ),
-    "turn": ({"position": 4}, "waiting for the tenant's turn (3 steps before it)"),
+    "turn": ({"position": 4}, "waiting for its turn (3 steps of the tenant ahead of it)"),
     "tenant_limit": ({}, "limit of the tenant reached"),
     "provider_limit": ({"route": "openai/a/b"}, "limit of provider openai reached"),
     "model_limit": ({"route": "openai/a/b"}, "limit of model openai/a/b reached"),
@@ -77,7 +77,7 @@ def test_a_reason_is_one_phrase(reason: WaitReason) -> None:
 
 def test_the_first_in_the_queue_has_none_before_it_and_an_unknown_worker_is_not_invented() -> None:
     first = document(reason="turn", position=2)
-    assert waiting_text(first, now=NOW) == "waiting for the tenant's turn (1 step before it)"
+    assert waiting_text(first, now=NOW) == "waiting for its turn (1 step of the tenant ahead of it)"
     unknown = document(reason="worker")
     assert waiting_text(unknown, now=NOW) == "waiting for a worker"
 

@@ -83,7 +83,7 @@ def test_all_wrong_lines_are_named() -> None:
         ('keyword\n"tea', "Line 2 is not valid CSV: unexpected end of data."),
         ("tea\x00", "Line 1: "),
         ("tea\u202ecoffee", "Line 1: "),
-        ("\n".join(["tea"] * (MAX_ROWS + 1)), "The list is longer than the 200 runs that can be started"),
+        ("\n".join(["tea"] * (MAX_ROWS + 1)), "The list has 201 runs, but at most 200 can be started at once"),
         ("x" * (MAX_BYTES + 1), "The list is larger than 1024 KiB."),
     ],
     ids=range(10),

@@ -112,7 +112,7 @@ def test_all_runs_whose_state_allows_it_are_changed_and_the_others_counted(tenan
     assert {run["run_id"] for run in report["runs"]} == {str(pending.pk), str(running.pk)}
     assert (report["done"], report["refused"], report["skipped"]) == (2, 0, 3)
     assert [reload(tenant, run).status for run in others] == before
-    assert "5 runs were skipped, since their state does not allow it." in command("run_pause", tenant, "--all")
+    assert "5 runs were skipped, since their state does not allow the change." in command("run_pause", tenant, "--all")
 
 
 def test_a_status_narrows_all_runs_down(tenant: Tenant, in_state: InState) -> None:

@@ -269,7 +269,7 @@ def test_an_account_that_the_requester_made_or_changed_is_no_second_person(world
     with acting_as(f"staff:{world.asks.username}"), transaction.atomic(using="default"):
         record(using="default", action="user.roles", resource_type="user", resource_id=str(world.approves.pk))
     answer = world.browser(world.approves).post(f"{page}approve/", {"digest": approval.digest}, follow=True)
-    assert "has made or changed the account" in answer.content.decode()
+    assert "recently created or changed the account" in answer.content.decode()
     approval.refresh_from_db()
     assert approval.status == ApprovalStatus.REQUESTED
     # They may reject it, and others approve it.

@@ -92,7 +92,7 @@ def test_the_command_shows_what_the_month_has_cost(tenant: Tenant) -> None:
         )
     assert run(tenant).splitlines()[2:] == [
         f"In {month:%Y-%m} (UTC): USD 1.50 spent, up to USD 0.25 reserved by calls in progress, up to USD 0.125"
-        " possibly spent by calls whose end no one saw.",
+        " possibly spent by calls whose outcome is unknown.",
         "This does not include 2 calls without a known price.",
     ]
 
