@@ -22,8 +22,8 @@ from tenants.routing.site_urls import control_url
 from tenants.selectors import tenant_get
 
 PRODUCT = "seo-gen"
-# The request attribute that caches its tenant.
-TENANT = "seo_gen_tenant"
+# The request attributes that cache its tenant and its menu.
+TENANT, MENU = "seo_gen_tenant", "seo_gen_menu"
 
 Item = dict[str, Any]
 
@@ -90,6 +90,15 @@ def favicon(request: HttpRequest) -> str:
 
 
 def sidebar(request: HttpRequest) -> list[Item]:
+    """Return the menu, which is built once per request: the breadcrumb needs it too."""
+    found: list[Item] | None = getattr(request, MENU, None)
+    if found is None:
+        found = _menu(request)
+        setattr(request, MENU, found)
+    return found
+
+
+def _menu(request: HttpRequest) -> list[Item]:
     if _tenant(request):
         return _tenant_menu(request)
     # The menu is the same on every page, including those about one tenant.

@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 from pathlib import PurePosixPath
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -29,6 +29,8 @@ RUN_COLORS = {
 }
 # The length of a keyword in a list of other rows.
 LINK_CHARS = 30
+# The attribute of a run that holds its steps with truncated outputs (`with_truncation`).
+TRUNCATED = "truncated_steps"
 STEP_COLORS = {
     StepStatus.PENDING: "info",
     StepStatus.RUNNING: "primary",
@@ -83,16 +85,19 @@ def marked(shown: SafeString, is_truncated: bool) -> SafeString:
 
 
 def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:
-    """Annotate artifacts with whether their step's current output was truncated."""
-    truncated = Step.objects.filter(run=OuterRef("run"), step=OuterRef("step"), is_truncated=True)
-    return artifacts.annotate(is_truncated=Exists(truncated))
+    """Read with the artifacts which steps' current outputs were truncated.
+
+    Prefetched, so that only the steps of the artifacts shown are read; for a subquery, PostgreSQL reads all steps.
+    """
+    truncated = Step.objects.using(artifacts.db).filter(is_truncated=True).only("run", "step")
+    return artifacts.select_related("run").prefetch_related(Prefetch("run__steps", truncated, to_attr=TRUNCATED))
 
 
 def is_truncated(artifact: Artifact) -> bool:
     """Return whether the text was truncated at a limit; a replaced version records that itself."""
     if isinstance(artifact.metadata, dict) and "version" in artifact.metadata:
         return artifact.metadata.get("is_truncated") is True
-    return bool(vars(artifact).get("is_truncated"))
+    return any(step.step == artifact.step for step in getattr(artifact.run, TRUNCATED, ()))
 
 
 def seconds_of(step: Step) -> str | None:

@@ -1,11 +1,16 @@
-"""Admin pages for what a tenant's runs cost."""
+"""Admin pages for what a tenant's runs cost.
+
+Each row of the view `run_costs` adds up a run's steps, so nothing here reads more of its rows than it needs.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.db.models import QuerySet, Sum
+from django.contrib.admin.utils import build_q_object_from_lookup_parameters
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import F, Lookup, OrderBy, OuterRef, QuerySet, Subquery, Sum
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
@@ -14,6 +19,7 @@ from config.site.admin_base import (
     ReadOnlyAdmin,
 )
 from runs.admin.cells import (
+    cost_of,
     count,
     exact_usd,
     input_of,
@@ -21,16 +27,98 @@ from runs.admin.cells import (
     run_link,
     units,
 )
-from runs.models import RunCost
+from runs.models import Run, RunCost
+
+if TYPE_CHECKING:
+    from django.contrib.admin.views.main import ChangeList
+
+    BoolLookup = Lookup[bool]
+else:
+    from unfold.views import ChangeList
+
+    BoolLookup = Lookup
+
+# As many runs are added up on each page, which takes a fraction of a second; more only if somebody asks for it.
+MAX_TOTALLED = 5_000
+RUN = "run__"
+
+
+class AnyOf(BoolLookup):
+    """Whether a value is in an array. PostgreSQL applies it inside the view, and `IN (SELECT …)` only outside."""
+
+    lookup_name = "any_of"
+    prepare_rhs = False
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        value, value_params = self.process_lhs(compiler, connection)
+        array, array_params = self.process_rhs(compiler, connection)
+        return f"{value} = ANY ({array})", [*value_params, *array_params]
+
+
+class TotalsFilter(admin.SimpleListFilter):
+    """Whether the costs of all runs listed are added up, however many they are. Staff reach it by a link."""
+
+    title = gettext_lazy("totals")
+    parameter_name = "totals"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return []
+
+    def has_output(self) -> bool:
+        return False
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[RunCost]) -> QuerySet[RunCost]:
+        return queryset
+
+
+class RunCostList(ChangeList):
+    """Pages through the runs, and then reads the costs of those on the page."""
+
+    # What the URL filters by in addition to the list's own filters.
+    other_lookups: Any
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        found = super().get_filters(request)
+        self.other_lookups = found[2]
+        return found
+
+    def get_results(self, request: HttpRequest) -> None:
+        if self.other_lookups:
+            super().get_results(request)
+            return
+        costs = self.queryset
+        self.queryset: Any = self.runs().order_by(*map(_run_order, costs.query.order_by)).prefetch_related("cost")
+        super().get_results(request)
+        self.result_list: Any = [cost_of(run) or _no_cost(run) for run in self.result_list]
+        self.queryset = costs
+
+    def runs(self) -> QuerySet[Run]:
+        """Return the runs that match the list's filters."""
+        runs = Run.objects.using(self.root_queryset.db)
+        for spec in self.filter_specs:
+            found: dict[str, Any] = {name.removeprefix(RUN): values for name, values in spec.used_parameters.items()}
+            runs = runs.filter(build_q_object_from_lookup_parameters(found))
+        return runs
+
+    def totals(self) -> dict[str, str | None]:
+        """Return the sums of the costs that match the list's filters, on all its pages."""
+        if self.other_lookups:
+            return _totals(self.queryset)
+        costs = RunCost.objects.using(self.root_queryset.db)
+        runs = self.runs()
+        if runs.query.where:
+            costs = costs.filter(AnyOf(F("run_id"), ArraySubquery(runs.order_by().values("pk"))))
+        return _totals(costs)
 
 
 class RunCostAdmin(ReadOnlyAdmin):
     audit_resource = "run"
     list_display = ("run_link", "created_at", "input_tokens", "cached_tokens", "output_tokens", "shown_cost")
     list_display_links = None
-    list_filter = ("run__created_at", "run__status")
+    list_filter = ("run__created_at", "run__status", TotalsFilter)
     list_select_related = ("run",)
     ordering = ("-run__created_at",)
+    show_full_result_count = False
     fields = (
         *("run_link", "input_tokens", "output_tokens", "shown_units", "shown_cost", "exact_cost", "shown_unpriced"),
         *("unpriced_steps", "unknown_calls", "unknown_cost_limit"),
@@ -39,8 +127,14 @@ class RunCostAdmin(ReadOnlyAdmin):
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         page: Any = super().get_changelist_instance(request)
-        page.totals = _totals(page.queryset)
+        # No link of the page keeps it, so that nobody waits for the same totals on each page of the list.
+        is_asked = page.filter_params.pop(TotalsFilter.parameter_name, None) is not None
+        page.totals = page.totals() if is_asked or page.result_count <= MAX_TOTALLED else None
+        page.totals_url = page.get_query_string({TotalsFilter.parameter_name: "all"})
         return page
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return RunCostList
 
     @admin.display(description=gettext_lazy("input tokens"), ordering="total_input_tokens")
     def input_tokens(self, cost: RunCost) -> str | None:
@@ -80,7 +174,6 @@ class RunCostAdmin(ReadOnlyAdmin):
 
 
 def _totals(costs: QuerySet[RunCost]) -> dict[str, str | None]:
-    """Return the sums of the costs that match a list's filters, on all its pages."""
     totals = costs.order_by().aggregate(
         cost=Sum("total_llm_cost"),
         input_tokens=Sum("total_input_tokens"),
@@ -93,3 +186,18 @@ def _totals(costs: QuerySet[RunCost]) -> dict[str, str | None]:
         "input_tokens": count(totals["input_tokens"]),
         "output_tokens": count(totals["output_tokens"]),
     }
+
+
+def _run_order(part: Any) -> str | OrderBy:
+    """Return the order of runs for a part of the order of their costs."""
+    name = str(part).removeprefix("-")
+    is_descending = name != part
+    if name.startswith("total_"):
+        cost = Subquery(RunCost.objects.filter(run=OuterRef("pk")).values(name))
+        return cost.desc() if is_descending else cost.asc()
+    return f"-{name.removeprefix(RUN)}" if is_descending else name.removeprefix(RUN)
+
+
+def _no_cost(run: Run) -> RunCost:
+    """Return what a run without steps costs, which has no row in the view."""
+    return RunCost(run=run, unpriced_steps=0, unknown_calls=0, tokens_by_unit={})

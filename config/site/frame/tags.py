@@ -8,6 +8,7 @@ from django import template
 from django.template import RequestContext
 from django.utils.text import capfirst
 
+from config.site.frame.rows import row_context
 from config.site.navigation import sidebar
 from runs.models import Run
 from tenants.models import Approval, OperationRequest
@@ -32,6 +33,14 @@ def breadcrumb(context: RequestContext, parts: list[Part]) -> list[Part]:
         {**known, "title": entries[str(known["link"])]},
         *({**part, "title": name_of(part["title"])} for part in rest),
     ]
+
+
+@register.inclusion_tag("admin/change_list_results.html", takes_context=True)
+def list_rows(context: RequestContext, cl: Any) -> Part:
+    """Write a list's headers and rows."""
+    request = context["request"]
+    shared = {"request": request, "actions_row": context.get("actions_row")}
+    return {**row_context(cl), **shared, "has_add_permission": cl.model_admin.has_add_permission(request)}
 
 
 def name_of(row: object) -> str:

@@ -62,6 +62,15 @@ def test_pages_of_a_tenant_ask_no_other_tenants_database(
     assert excess == {}
 
 
+def test_the_list_of_artifacts_reads_the_steps_of_its_own_runs_alone(
+    browser: Client, filled: Filled, statements: list[tuple[str, str]]
+) -> None:
+    assert browser.get(f"{filled.site}runs/artifact/").status_code == 200
+    about_steps = [statement for _database, statement in statements if '"steps"' in statement]
+    assert about_steps
+    assert [one for one in about_steps if '"run_id" IN (%s)' not in one and '"id" IN (%s)' not in one] == []
+
+
 def control_database() -> str:
     from django.db import connections
 
