@@ -17,19 +17,20 @@ from tests.support import alone, environment, privileges
 from tests.support.s3 import s3_server as s3_server
 
 TESTS = Path(__file__).parent
-# Files that take half a minute or more.
+# Files that take a quarter of a minute or more, by their processor time with that of their servers and programs.
 LONGEST_FIRST = {
     f"{name}.py": place
     for place, name in enumerate(
         (
-            "config/site/frame/test_accessibility",
-            *("tenants/restore/test_restore_to_time", "tenants/erasure/test_delete", "config/site/test_addresses"),
-            *("tenants/restore/test_foreign_dumps", "audit/test_everything_is_audited"),
-            *("tenants/restore/test_restore_killed", "tenants/pitr/test_recover_server", "runs/test_worker"),
-            *("tenants/fleet/test_migrate_killed", "tenants/fleet/test_migrate", "tenants/test_inputs"),
-            *("tenants/erasure/test_delete_killed", "tenants/files/test_compatible_s3", "tenants/pitr/test_verify"),
-            *("test_upgrade", "tenants/restore/test_restore", "config/stack/test_stack"),
-            *("tenants/servers/test_lock_holders", "config/site/test_browser", "runs/chaos/test_chaos"),
+            *("config/site/frame/test_accessibility", "audit/test_everything_is_audited", "config/site/test_addresses"),
+            *("tenants/restore/test_restore_to_time", "tenants/restore/test_foreign_dumps"),
+            *("tenants/fleet/test_migrate", "tenants/restore/test_restore_killed", "tenants/erasure/test_delete"),
+            *("tenants/fleet/test_migrate_killed", "runs/test_worker", "runs/chaos/test_chaos", "test_upgrade"),
+            *("tenants/restore/test_restore", "tenants/erasure/test_delete_killed", "tenants/pitr/test_recover_server"),
+            *("tenants/files/test_files_read", "tenants/test_inputs", "tenants/files/test_compatible_s3"),
+            *("tenants/erasure/test_delete_canaries", "tenants/backup/test_backup", "runs/messages/test_malformed"),
+            *("tenants/pitr/test_verify", "runs/services/test_transition", "tenants/servers/test_lock_holders"),
+            *("config/stack/test_stack", "tenants/pitr/test_base_backup", "config/site/test_browser"),
         )
     )
 }

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from enum import Enum, auto
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -300,7 +301,11 @@ class Bucket(Place):
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self.url = f"{S3_SCHEME}{bucket}/{prefix}".rstrip("/")
-        self._client = s3_client()
+
+    @cached_property
+    def _client(self) -> Any:
+        # Made only to contact the bucket: it takes far longer than the names and paths that most callers want.
+        return s3_client()
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:

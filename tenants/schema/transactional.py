@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 from django.contrib.postgres.operations import NotInTransactionMixin
 from django.db.migrations.loader import MigrationLoader
@@ -52,19 +53,24 @@ def _obstacles(operation: Operation) -> Iterator[str]:
     ):
         yield _("%(operation)s runs outside transactions") % {"operation": type(operation).__name__}
     elif isinstance(operation, RunSQL):
-        for statement in _statements(operation.sql):
-            if _is_forbidden(statement):
-                words = " ".join(token.value for token in statement[:SHOWN_WORDS])
+        for part in [operation.sql] if isinstance(operation.sql, str) else operation.sql:
+            for words in _forbidden_in(part if isinstance(part, str) else part[0]):
                 yield _("its SQL cannot be part of a prepared transaction: %(statement)s …") % {"statement": words}
 
 
-def _statements(sql: object) -> Iterator[list[Token]]:
-    """Yield each statement of RunSQL's argument as tokens, without comments."""
-    for part in [sql] if isinstance(sql, str) else sql:  # type: ignore[attr-defined]
-        for statement in FilterStack().run(part if isinstance(part, str) else part[0]):  # type: ignore[no-untyped-call]
-            tokens = [token for token in statement.flatten() if not token.is_whitespace and token.ttype not in Comment]
-            if tokens:
-                yield tokens
+@cache
+def _forbidden_in(sql: str) -> tuple[str, ...]:
+    """Return the first words of each statement that is forbidden. Parsing is slow, so each text is parsed once."""
+    forbidden = (statement for statement in _statements(sql) if _is_forbidden(statement))
+    return tuple(" ".join(token.value for token in statement[:SHOWN_WORDS]) for statement in forbidden)
+
+
+def _statements(sql: str) -> Iterator[list[Token]]:
+    """Yield each statement as tokens, without comments."""
+    for statement in FilterStack().run(sql):  # type: ignore[no-untyped-call]
+        tokens = [token for token in statement.flatten() if not token.is_whitespace and token.ttype not in Comment]
+        if tokens:
+            yield tokens
 
 
 def _is_forbidden(statement: Sequence[Token]) -> bool:

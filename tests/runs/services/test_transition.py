@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -15,11 +16,13 @@ from runs.models import PauseCause, Run, RunStatus, StepStatus
 from runs.steps.finish import PIPELINE
 from runs.summaries.models import RunSummary
 from tenants.errors import TenantNotActive
+from tenants.lifecycle.create import tenant_create
 from tenants.lifecycle.suspend import tenant_suspend
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
 from tests.runs.driving import messages_sent, reload
-from tests.runs.services.states import ACTIONS, FIRST, REVIEWED, STATES, InState, in_state, steps_of
+from tests.runs.services.states import ACTIONS, FIRST, REVIEWED, STATES, InState, MakeRun, in_state, steps_of
+from tests.support.tenant_fixtures import MakeTenant, cloning_fast, remove
 
 __all__ = ["in_state"]
 
@@ -54,6 +57,15 @@ POSSIBLE: dict[tuple[str, str], tuple[str, str | None]] = {
     ("failed", "retry from"): ("running", FIRST),
 }
 REFUSED = sorted(set(product(STATES, ACTIONS)) - set(POSSIBLE))
+
+
+@pytest.fixture(scope="module")
+def tenant() -> Iterator[Tenant]:
+    """One tenant for all tests, each of which has a run of its own."""
+    with cloning_fast():
+        made = tenant_create(name="transitions")
+    yield made
+    remove(made)
 
 
 def rows_of(tenant: Tenant, run: Run) -> list[object]:
@@ -123,21 +135,25 @@ def test_an_unknown_run_is_refused(action: str, run_id: str, tenant: Tenant) -> 
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_run_of_another_tenant_is_unknown(action: str, tenant_pair: tuple[Tenant, Tenant], in_state: InState) -> None:
-    ours, theirs = tenant_pair
+def test_a_run_of_another_tenant_is_unknown(
+    action: str, tenant: Tenant, make_tenant: MakeTenant, in_state: InState
+) -> None:
+    theirs = make_tenant()
     state = next(state for state, possible in POSSIBLE if possible == action)
     run = in_state(state, theirs)
     before = rows_of(theirs, run)
     with pytest.raises(UnknownRun):
-        ACTIONS[action](tenant_id=ours.pk, run_id=run.pk)
+        ACTIONS[action](tenant_id=tenant.pk, run_id=run.pk)
     assert rows_of(theirs, run) == before
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_suspended_tenant_is_refused(action: str, tenant: Tenant, run: Run) -> None:
-    tenant_suspend(tenant_id=tenant.pk)
+def test_a_suspended_tenant_is_refused(action: str, make_tenant: MakeTenant, make_run: MakeRun) -> None:
+    suspended = make_tenant()
+    run = make_run(suspended)
+    tenant_suspend(tenant_id=suspended.pk)
     with pytest.raises(TenantNotActive):
-        ACTIONS[action](tenant_id=tenant.pk, run_id=run.pk)
+        ACTIONS[action](tenant_id=suspended.pk, run_id=run.pk)
 
 
 @pytest.mark.parametrize(

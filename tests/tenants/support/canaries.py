@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,11 @@ from tenants.files import tenant_storage
 from tenants.models import DatabaseServer, Tenant
 from tests.support.superuser import superuser_url
 from tests.tenants.support.filled import as_superuser
+
+# What opening says of a file that the server has removed meanwhile, and of a socket.
+NO_FILE = {errno.ENOENT, errno.ENXIO}
+# Smaller files are read faster than mapped.
+LARGE_BYTES = 2**20
 
 COLUMNS = """
 SELECT c.table_name, c.column_name, c.data_type
@@ -93,18 +101,30 @@ def add_turns(tenant: Tenant, text: str) -> None:
 
 def found_in_files(folder: Path, text: str) -> list[Path]:
     """Return all files whose bytes contain the text in any ASCII-compatible encoding."""
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and _holds(path, text.encode())]
+    paths = (os.path.join(parent, name) for parent, _folders, names in os.walk(folder) for name in names)
+    return sorted(Path(path) for path in paths if _holds(path, text.encode()))
 
 
-def _holds(path: Path, needle: bytes) -> bool:
+def _holds(path: str, needle: bytes) -> bool:
     try:
-        with path.open("rb") as file:
-            if path.stat().st_size == 0:
-                return False
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return content.find(needle) >= 0
-    except (FileNotFoundError, ValueError):  # the server has removed or truncated it meanwhile
+        # A pipe without a writer would otherwise never be opened.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in NO_FILE:
+            return False
+        raise
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+            return False
+        if status.st_size < LARGE_BYTES:
+            return needle in os.read(file, LARGE_BYTES)
+        with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
+            return content.find(needle) >= 0
+    except ValueError:  # the server has truncated it meanwhile
         return False
+    finally:
+        os.close(file)
 
 
 def found_in_databases(server: DatabaseServer, text: str) -> list[str]:

@@ -62,9 +62,17 @@ def long_name() -> bytes:
     return archive(lambda made: add(made, "a/" * 100_000 + "b", b"x"))
 
 
-def many(made: tarfile.TarFile) -> None:
+def many() -> bytes:
+    """Return a tar file of 100,000 empty files, as tarfile writes them, but ten times as fast."""
+    empty = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)
+    unnamed = empty[100:148]
+    behind = empty[156:]
+    others = sum(empty) - sum(empty[148:156]) + 8 * ord(" ")
+    headers = []
     for number in range(100_000):
-        add(made, f"{number}")
+        name = b"%d" % number
+        headers += [name.ljust(100, b"\0"), unnamed, b"%06o\0 " % (others + sum(name)), behind]
+    return b"".join([*headers, bytes(1024)])
 
 
 def twice(made: tarfile.TarFile) -> None:
@@ -104,7 +112,7 @@ STORAGES: dict[str, tuple[Callable[[], bytes], str]] = {
         f"The tar file contains '{NAME}' twice",
     ),
     "long name": (long_name, "which is not a tenant's file"),
-    "100,000 files": (lambda: archive(many), "The tar file contains more files than its manifest allows (10002)"),
+    "100,000 files": (many, "The tar file contains more files than its manifest allows (10002)"),
     "no archive": (lambda: b"x" * 5000, "The tar file is damaged: ReadError"),
 }
 
@@ -202,8 +210,7 @@ def test_duplicate_and_extra_parts_are_refused(parts: dict[str, bytes], tmp_path
 
 def test_many_parts_are_refused_at_the_first_unknown_one(parts: dict[str, bytes], tmp_path: Path) -> None:
     file = tmp_path / "forged"
-    with tarfile.open(file, "w") as made:
-        many(made)
+    file.write_bytes(many())
     assert "manifest.json is missing" in refusal_of(file, "never")
 
 
