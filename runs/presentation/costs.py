@@ -13,8 +13,10 @@ from runs.costs.show import total_of
 from runs.steps.budget import usd
 from runs.types import CostRow
 
-# The first characters of what spreadsheets treat as a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# The first characters of what spreadsheets treat as a formula; the wide ones are treated so in Japanese.
+FORMULA = (*"=+-@", *"＝＋－＠")
+# A cell that begins with one of these can be moved, or lose it, and begin with what follows.
+CONTROLS = ("\t", "\r", "\n")
 # In the order of the columns; further units follow by name.
 UNITS = ("input", "output", "cached_read", "cache_write_5m", "cache_write_1h", "reasoning")
 # Without it, Excel reads the file in the computer's legacy code page.
@@ -44,7 +46,7 @@ def cost_text(row: CostRow) -> str:
 
 
 def cost_csv(by: str, rows: Sequence[CostRow]) -> str:
-    """Return the rows as CSV: names are text and never formulas, numbers are plain, unknown amounts are empty.
+    """Return the rows for a spreadsheet: names are text and never formulas, numbers are plain, unknown is empty.
 
     The columns have the names of the JSON document, so that programs can rely on them.
     """
@@ -63,7 +65,7 @@ def cost_csv(by: str, rows: Sequence[CostRow]) -> str:
 
 def inert(text: str) -> str:
     """Return the text, after an apostrophe if a spreadsheet would treat it as a formula."""
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return f"'{text}" if text.startswith(CONTROLS) or text.lstrip().startswith(FORMULA) else text
 
 
 def _cells(row: CostRow) -> list[str]:
@@ -74,7 +76,7 @@ def _cells(row: CostRow) -> list[str]:
 def _unknown(row: CostRow) -> str:
     if not row["unknown_calls"] or row["possible_usd"] is None:
         return f"{row['unknown_calls']:,}"
-    return _("%(n)d (at most USD %(amount)s)") % {"n": row["unknown_calls"], "amount": usd(row["possible_usd"])}
+    return _("%(n)d (at most %(amount)s)") % {"n": row["unknown_calls"], "amount": usd(row["possible_usd"])}
 
 
 def _units(rows: Iterable[CostRow]) -> list[str]:

@@ -9,97 +9,52 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser.pages import Known, control_pages, tenant_pages
+from tests.support.browser.sign_in_visits import SIGN_IN_VISITS, log_in
 
 if TYPE_CHECKING:
     from tests.support.browser.chromium import Browser
 
 Visit = Callable[["Browser", Known], None]
-# The browser's own check of required fields is not what is looked at.
-SEND = """
-const forms = [arguments[0], "#content form", "#login-form", "form"].filter(Boolean)
-    .flatMap((css) => [...document.querySelectorAll(css)]);
-const form = forms.find((one) => one.method === "post" && !/logout|language/.test(one.action));
-HTMLFormElement.prototype.submit.call(form);
-"""
-
-
-def login_page(browser: Browser, known: Known) -> None:
-    _log_out(browser)
-    browser.open("/admin/login/")
-
-
-def login_refused(browser: Browser, known: Known) -> None:
-    login_page(browser, known)
-    browser.fill(username="nobody", password="not the password")
-    _send(browser)
-
-
-def second_factor(browser: Browser, known: Known) -> None:
-    _half_way(browser, known.ids["operator"])
-    browser.open("/admin/sign-in/code/")
-
-
-def second_factor_refused(browser: Browser, known: Known) -> None:
-    second_factor(browser, known)
-    browser.fill(code="000000")
-    _send(browser)
-
-
-def recovery_code(browser: Browser, known: Known) -> None:
-    _half_way(browser, known.ids["operator"])
-    browser.open("/admin/sign-in/code/?recovery")
-
-
-def enrolment_required(browser: Browser, known: Known) -> None:
-    _half_way(browser, known.ids["colleague"])
-    browser.open("/admin/sign-in/set-up/")
-
-
-def enrolment_refused(browser: Browser, known: Known) -> None:
-    browser.open("/admin/sign-in/set-up/")
-    browser.fill(code="000000")
-    _send(browser)
 
 
 def operation_refused(browser: Browser, known: Known) -> None:
     browser.open(f"/admin/tenants/tenant/{known.ids['tenant']}/erase/")
     browser.fill(typed_id="another")
-    _send(browser)
+    browser.send()
 
 
 def user_refused(browser: Browser, known: Known) -> None:
     browser.open("/admin/auth/user/add/")
-    _send(browser)
+    browser.send()
 
 
 def tenant_refused(browser: Browser, known: Known) -> None:
     browser.open("/admin/tenants/tenant/add/")
-    _send(browser)
+    browser.send()
 
 
 def provider_refused(browser: Browser, known: Known) -> None:
     browser.open("/admin/llm/llmprovider/add/")
-    _send(browser)
+    browser.send()
 
 
 def run_refused(browser: Browser, known: Known) -> None:
     browser.open(f"{known.site}runs/run/add/")
-    _send(browser)
+    browser.send()
 
 
 def series_refused(browser: Browser, known: Known) -> None:
     browser.open(f"{known.site}runs/run/series/")
-    _send(browser)
+    browser.send()
 
 
 def series_preview(browser: Browser, known: Known) -> None:
     browser.open(f"{known.site}runs/run/series/")
     browser.fill(text="番茶 効能\nジャスミン茶 香り\n緑茶 健康効果\n")
-    _send(browser)
+    browser.send()
 
 
 def bulk_confirmation(browser: Browser, known: Known) -> None:
@@ -108,7 +63,7 @@ def bulk_confirmation(browser: Browser, known: Known) -> None:
         "document.querySelectorAll('input.action-select').forEach(one => one.checked = true);"
         "document.querySelector('select[name=action]').value = 'cancel_selected'"
     )
-    _send(browser, form="#changelist-form")
+    browser.send("#changelist-form")
 
 
 def suspend_dialog(browser: Browser, known: Known) -> None:
@@ -132,7 +87,7 @@ def send_back_dialog(browser: Browser, known: Known) -> None:
 def prompt_refused(browser: Browser, known: Known) -> None:
     browser.open(f"{known.site}prompts/prompt/{known.ids['draft']}/change/")
     browser.fill(content="{{ nobody_declared_this }}")
-    _send(browser)
+    browser.send()
 
 
 def prompt_conflict(browser: Browser, known: Known) -> None:
@@ -146,31 +101,25 @@ def prompt_conflict(browser: Browser, known: Known) -> None:
         draft = Prompt.objects.using(alias).get(pk=known.ids["draft"])
         note = (draft.note or "") + "+"
         Prompt.objects.using(alias).filter(pk=draft.pk).update(note=note, content=draft.content + "\nTheir line.\n")
-    _send(browser)
+    browser.send()
 
 
 def open_tenant_form(browser: Browser, known: Known) -> None:
     """Show the form to someone who does not see all tenants."""
-    from django.conf import settings
-    from django.contrib.auth.models import User
-    from django.test import Client
-
-    client = Client()
-    client.force_login(User.objects.get(pk=known.ids["operator"]))
-    browser.set_cookie(settings.SESSION_COOKIE_NAME, client.cookies[settings.SESSION_COOKIE_NAME].value)
+    log_in(browser, known.ids["operator"])
     browser.open("/admin/tenants/temporaryaccess/add/")
 
 
 def palette(browser: Browser, known: Known) -> None:
-    _search(browser, "/admin/", known.ids["tenant"], known.ids["tenant"])
+    search_for(browser, "/admin/", known.ids["tenant"], known.ids["tenant"])
 
 
 def palette_of_a_tenant(browser: Browser, known: Known) -> None:
-    _search(browser, known.site, "緑茶", known.ids["run"])
+    search_for(browser, known.site, "緑茶", known.ids["run"])
 
 
 def palette_without_result(browser: Browser, known: Known) -> None:
-    _search(browser, "/admin/", "nothing-has-this-name")
+    search_for(browser, "/admin/", "nothing-has-this-name")
 
 
 def server_error_page(browser: Browser, known: Known) -> None:
@@ -185,6 +134,10 @@ def forbidden_page(browser: Browser, known: Known) -> None:
     browser.open("/error-page/403/")
 
 
+def bad_request_page(browser: Browser, known: Known) -> None:
+    browser.open("/error-page/400/")
+
+
 def expired_form(browser: Browser, known: Known) -> None:
     browser.open("/error-page/csrf/")
 
@@ -192,8 +145,8 @@ def expired_form(browser: Browser, known: Known) -> None:
 VISITS: dict[str, Visit] = {
     one.__name__: one
     for one in (
-        *(login_page, login_refused, second_factor, second_factor_refused, recovery_code, enrolment_required),
-        *(enrolment_refused, operation_refused, user_refused, tenant_refused, provider_refused, run_refused),
+        *SIGN_IN_VISITS,
+        *(operation_refused, user_refused, tenant_refused, provider_refused, run_refused),
         *(
             series_refused,
             series_preview,
@@ -203,9 +156,9 @@ VISITS: dict[str, Visit] = {
             budget_dialog,
             send_back_dialog,
         ),
-        *(send_back_dialog, prompt_refused, prompt_conflict, open_tenant_form, palette, palette_of_a_tenant),
+        *(prompt_refused, prompt_conflict, open_tenant_form, palette, palette_of_a_tenant),
         *(palette_without_result,),
-        *(server_error_page, unavailable_page, forbidden_page, expired_form),
+        *(server_error_page, unavailable_page, forbidden_page, bad_request_page, expired_form),
     )
 }
 
@@ -231,41 +184,9 @@ def _tenant_dialog(browser: Browser, known: Known, name: str) -> None:
     browser.find("#dialog button[type=submit]")
 
 
-def _search(browser: Browser, page: str, text: str, part: str = "") -> None:
+def search_for(browser: Browser, page: str, text: str, part: str = "") -> None:
     """Type `text` into the search of a page, and wait for a link with `part` in its address, or for none."""
     browser.open(page)
     ActionChains(browser.driver).key_down(Keys.CONTROL).send_keys("k").key_up(Keys.CONTROL).perform()
     browser.find(".seo-gen-palette input").send_keys(text)
     browser.wait_for_element(f'.seo-gen-palette [href*="{part}"], .seo-gen-palette-empty')
-
-
-def _send(browser: Browser, form: str = "") -> None:
-    """Send the page's form as it is."""
-    before = browser.driver.find_element(By.TAG_NAME, "html")
-    browser.driver.execute_script(SEND, form)
-    browser.wait_until_gone(before)
-    browser.page()
-
-
-def _log_out(browser: Browser) -> None:
-    from django.conf import settings
-
-    browser.remove_cookie(settings.SESSION_COOKIE_NAME)
-
-
-def _half_way(browser: Browser, user_id: str) -> None:
-    """Give the browser the session of someone whose password was accepted, and nothing else yet."""
-    import time
-    from dataclasses import asdict
-
-    from django.conf import settings
-    from django.contrib.auth.models import User
-    from django.contrib.sessions.backends.db import SessionStore
-
-    from config.site.sign_in.pending import KEY, Pending
-
-    user = User.objects.get(pk=user_id)
-    session = SessionStore()
-    session[KEY] = asdict(Pending(user.pk, user.get_session_auth_hash(), "password", time.time(), "/admin/"))
-    session.save()
-    browser.set_cookie(settings.SESSION_COOKIE_NAME, str(session.session_key))
