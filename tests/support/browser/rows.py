@@ -395,6 +395,7 @@ def _operations(tenant: Tenant, user: User, made: Made) -> dict[str, str]:
 def _copies(tenant: Tenant, operation: Any, made: Made) -> dict[str, Any]:
     """Create the preview of a copy of prompts to the tenant itself and others, and a copy."""
     from prompts.fleet.compare import digest_of
+    from prompts.models import Prompt
     from prompts.selectors import active_prompts
     from tenants.models import BatchKind, BatchStatus, BatchTenant, MigrationBatch, RequestKind, RequestStatus
     from tenants.requests.prompt_copies import copy_arguments, preview_arguments
@@ -402,7 +403,11 @@ def _copies(tenant: Tenant, operation: Any, made: Made) -> dict[str, Any]:
 
     with tenant_context(tenant) as alias:
         active = active_prompts(alias=alias, steps=STEPS)
-    versions = [{"step": step, "version": active[step].version, "sha256": digest_of(active[step])} for step in STEPS]
+        # The draft, so that its step has a difference to show.
+        copied = active | {
+            STEPS[1]: Prompt.objects.using(alias).get(step=STEPS[1], version=active[STEPS[1]].version + 1)
+        }
+    versions = [{"step": step, "version": copied[step].version, "sha256": digest_of(copied[step])} for step in STEPS]
 
     def batch(*, dry_run: bool) -> MigrationBatch:
         row = MigrationBatch.objects.create(
