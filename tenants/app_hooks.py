@@ -1,17 +1,18 @@
 """Hooks through which the apps above this one tell backups and restores what they store in a tenant's database.
 
-The apps register their hooks when Django starts (`runs.apps`), since this app may not import them. Each method gets the
+The apps register their hooks when Django starts (`runs.apps`), since this app may not import them. They also register
+what carries out the operations that staff request about their tables. Each method of `Contents` gets the
 alias of a connection made as the owner (`tenants.routing.owner_connection`), and must name the columns that it reads:
 the database may be older than the code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
@@ -121,3 +122,26 @@ def contents() -> Contents:
     [only] = _registered
     made: Contents = import_string(only)()
     return made
+
+
+# Called with the step that was reached, how many are done, and how many there are.
+OnStep = Callable[[str, int, int], None]
+
+
+class Operation(Protocol):
+    def __call__(self, *, tenant_id: str, arguments: Mapping[str, Any], on_step: OnStep) -> dict[str, Any]:
+        """Carry out what staff requested, and return the records that it made: ids and counts, never content."""
+
+
+_operations: dict[str, str] = {}
+
+
+def register_operation(kind: str, dotted_path: str) -> None:
+    """Register the function, an `Operation`, that carries out a kind of request; it is imported on first use."""
+    _operations[kind] = dotted_path
+
+
+def operation(kind: str) -> Operation:
+    """Return the function that is registered for the kind."""
+    found: Operation = import_string(_operations[kind])
+    return found

@@ -87,6 +87,7 @@ TITLES = {
     "prompt.test.complete": _("Prompt test completed"),
     "prompt.test.fail": _("Prompt test failed"),
     "prompt.copy": _("Prompt copied"),
+    "prompt.copy.preview": _("Copy of prompts previewed"),
     "prompt.copy.commit": _("Copy of prompts committed"),
     "prompt.copy.complete": _("Copy of prompts completed"),
     "prompt.copy.undo": _("Copy of prompts undone"),

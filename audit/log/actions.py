@@ -145,6 +145,7 @@ PROMPT_ACTIONS = frozenset(
         "prompt.test.complete",
         "prompt.test.fail",
         "prompt.copy",
+        "prompt.copy.preview",
         "prompt.copy.commit",
         "prompt.copy.complete",
         "prompt.copy.undo",

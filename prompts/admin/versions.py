@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
@@ -20,6 +21,7 @@ from unfold.enums import ActionVariant
 from audit.log.actor import current_actor
 from config.base.errors import SeoGenError
 from config.site.admin_base import StaffAdmin, action, as_badge, as_code, as_json, finished, form_page
+from prompts.admin.copies import choose_page, report_page
 from prompts.admin.forms import DraftForm, NewVersionForm
 from prompts.admin.pages import compare_page, try_page
 from prompts.app_hooks import past_runs
@@ -34,7 +36,9 @@ from prompts.services import (
     prompt_create_active,
 )
 from prompts.types import UNUSED, VersionUsage
-from tenants.routing.context import current_alias
+from tenants.models import RequestKind
+from tenants.requests.request import may
+from tenants.routing.context import current_alias, current_tenant
 
 # The attribute of a version that holds its `VersionUsage`.
 USAGE = "version_usage"
@@ -63,7 +67,8 @@ class PromptAdmin(StaffAdmin):
     list_filter = ("step", "is_active")
     search_fields = ("content", "note")
     actions = None
-    actions_detail = ("activate", "roll_back", "compare", "try_out", "copy")
+    actions_list = ("copy_all_to_tenants",)
+    actions_detail = ("activate", "roll_back", "compare", "try_out", "copy", "copy_to_tenants")
     actions_submit_line = ("save_and_activate",)
     readonly_fields = (
         *("step", "version", "shown_state", "shown_content", "shown_variables", "shown_note", "usage"),
@@ -116,6 +121,17 @@ class PromptAdmin(StaffAdmin):
 
     def has_copy_permission(self, request: HttpRequest, object_id: object = None) -> bool:
         return self.has_add_permission(request)
+
+    def has_copy_to_tenants_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return may(request.user, RequestKind.PROMPT_COPY, current_tenant().id)
+
+    def get_custom_urls(self) -> Any:
+        return (("copies/<uuid:request_id>/", "prompts_copy_report", self.copy_report),)
+
+    def copy_report(self, request: HttpRequest, request_id: UUID, model_admin: object) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return report_page(self, request, request_id)
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         editable = obj is not None and self.has_change_permission(request, obj)
@@ -217,6 +233,14 @@ class PromptAdmin(StaffAdmin):
     @action(description=gettext_lazy("New version from this one"), permissions=["copy"])
     def copy(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(f"{reverse('admin:prompts_prompt_add')}?from={int(object_id)}")
+
+    @action(description=gettext_lazy("Copy to tenants …"), permissions=["copy_to_tenants"])
+    def copy_to_tenants(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return choose_page(self, request, _prompt(object_id))
+
+    @action(description=gettext_lazy("Copy to tenants …"), permissions=["copy_to_tenants"], icon="content_copy")
+    def copy_all_to_tenants(self, request: HttpRequest) -> HttpResponse:
+        return choose_page(self, request, None)
 
     @admin.display(description=gettext_lazy("state"), ordering="is_active")
     def shown_state(self, prompt: Prompt) -> SafeString:

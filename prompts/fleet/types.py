@@ -19,6 +19,13 @@ class Change(TypedDict):
     after_id: int | None
 
 
+class PreviewedChange(Change):
+    """What a copy would change: `after` is the number that the new version would get, which has no id yet."""
+
+    # Of the active version's template and variables.
+    before_sha256: str | None
+
+
 @dataclass(frozen=True)
 class Source:
     """A version that is copied. Its id means nothing in another tenant."""
@@ -59,3 +66,27 @@ class CopyReport:
     differences: list[StepDifference]
     problems: list[str]
     timing_ms: dict[str, int]
+
+
+@dataclass(frozen=True)
+class CopyPreview:
+    """What a copy would change. The record of the batch has each tenant's `PreviewedChange`s."""
+
+    # The record of the preview; None if there are problems.
+    batch_id: UUID | None
+    # How many tenants were compared, and how many of them would change.
+    tenant_count: int
+    pending_count: int
+    # The versions that would be copied: [{"step", "version", "sha256"}].
+    prompts: list[dict[str, object]]
+    # Whether no other tenant is left out.
+    to_all: bool
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class Previewed:
+    """What a copy has to find again: a preview's record, and the versions that it compared."""
+
+    preview_id: str
+    prompts: list[dict[str, object]]

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from config.base.databases import CONTROL
 from prompts.errors import CopyNotUndone, PromptChanged
-from prompts.fleet.copy import looks_for_change
+from prompts.fleet.compare import looks_for_change
 from prompts.fleet.two_phase import Batch, Job, batch_run, require_room
 from prompts.fleet.types import Change, CopyReport
 from prompts.selectors import active_prompts
@@ -61,7 +61,9 @@ def prompt_copy_undo(
 
 def _copy(batch_id: str) -> MigrationBatch:
     """Return the copy's record; raise `CopyNotUndone` if there is nothing to undo."""
-    copies = MigrationBatch.objects.using(CONTROL).filter(kind=BatchKind.PROMPT_COPY, status=BatchStatus.COMPLETED)
+    copies = MigrationBatch.objects.using(CONTROL).filter(
+        kind=BatchKind.PROMPT_COPY, status=BatchStatus.COMPLETED, dry_run=False
+    )
     try:
         copy = copies.filter(pk=UUID(batch_id)).first()
     except ValueError:

@@ -46,7 +46,7 @@ def cost_text(row: CostRow) -> str:
 
 
 def cost_csv(by: str, rows: Sequence[CostRow]) -> str:
-    """Return the rows for a spreadsheet: names are text and never formulas, numbers are plain, unknown is empty.
+    """Return the rows as CSV: names are text and never formulas, numbers are plain, unknown amounts are empty.
 
     The columns have the names of the JSON document, so that programs can rely on them.
     """
@@ -76,7 +76,7 @@ def _cells(row: CostRow) -> list[str]:
 def _unknown(row: CostRow) -> str:
     if not row["unknown_calls"] or row["possible_usd"] is None:
         return f"{row['unknown_calls']:,}"
-    return _("%(n)d (at most %(amount)s)") % {"n": row["unknown_calls"], "amount": usd(row["possible_usd"])}
+    return _("%(n)d (at most USD %(amount)s)") % {"n": row["unknown_calls"], "amount": usd(row["possible_usd"])}
 
 
 def _units(rows: Iterable[CostRow]) -> list[str]:

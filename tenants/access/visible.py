@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from django.db.models import QuerySet
 
+from config.base.databases import CONTROL
 from tenants.access.grants import Grants, grants_of
 from tenants.access.roles import roles_with
-from tenants.models import Tenant
+from tenants.models import Tenant, TenantGroup
 from tenants.selectors import tenants_existing
 
 if TYPE_CHECKING:
@@ -27,6 +28,17 @@ def tenants_permitted(user: User | AnonymousUser, *permissions: str) -> QuerySet
         return Tenant.objects.none()
     ids = grants.tenant_ids(*permissions)
     return tenants_existing() if ids is None else tenants_existing().filter(pk__in=ids)
+
+
+def groups_permitted(user: User | AnonymousUser, permission: str) -> QuerySet[TenantGroup]:
+    """Return the groups for all tenants of which `user` has the permission: by a role for the group, or for all."""
+    grants, roles = grants_of(user), roles_with(permission)
+    groups = TenantGroup.objects.using(CONTROL).order_by("name")
+    if grants is None or not user.is_staff:
+        return groups.none()
+    if grants.has_everything or grants.everything & roles:
+        return groups
+    return groups.filter(pk__in=set().union(*(grants.groups[role] for role in roles if role in grants.groups)))
 
 
 def is_permitted(user: User | AnonymousUser, permission: str, tenant_id: str) -> bool:
@@ -78,6 +90,7 @@ def sees_all_tenants(user: User | AnonymousUser) -> bool:
 
 __all__ = [
     "Grants",
+    "groups_permitted",
     "is_permitted",
     "is_still_permitted",
     "sees_all_tenants",

@@ -28,12 +28,14 @@ from llm.models import LLMModel
 from llm.prices.by_hand import prices_set
 from llm.types import ModelPrices
 from tenants.access.visible import sees_all_tenants
-from tenants.admin.operations import about_visible, operation_url
+from tenants.admin.operations import about_visible, operation_url, report_url
 from tenants.approvals.decide import approval_approve, approval_reject, approval_withdraw
 from tenants.approvals.people import is_requester, may_approve
 from tenants.erasure.delete import tenant_loss
 from tenants.erasure.loss import loss_lines
 from tenants.models import Approval, ApprovalKind, ApprovalStatus, OperationRequest, RequestKind
+from tenants.requests.errors import InvalidOperation
+from tenants.requests.prompt_copies import copy_arguments, preview_of
 from tenants.requests.request import operation_request
 
 APPROVAL_COLORS = {
@@ -236,6 +238,9 @@ def _links(request: HttpRequest, row: Approval) -> list[SafeString]:
     made = OperationRequest.objects.filter(approval_id=row.pk).first()
     if made is not None:
         links.append(as_link(operation_url(made), _("Operation")))
+    preview = preview_of(row.arguments["preview"]) if row.arguments.get("preview") else None
+    if preview is not None:
+        links.append(as_link(report_url(preview), _("Preview")))
     if row.tenant_id and request.user.has_perm("tenants.view_tenant"):
         links.append(as_link(reverse("admin:tenants_tenant_change", args=[row.tenant_id]), _("Tenant")))
     return links
@@ -273,6 +278,24 @@ def _start_price(request: HttpRequest, row: Approval) -> str:
     return reverse("admin:llm_llmmodel_change", args=[model.pk])
 
 
+def _start_copy(request: HttpRequest, row: Approval) -> str:
+    """Copy what the preview showed; the preview is one of the approved arguments."""
+    preview = preview_of(row.arguments.get("preview", ""))
+    if preview is None:
+        raise InvalidOperation(
+            _("The preview of this copy no longer exists."), hint=_("Preview the copy again, and ask for approval.")
+        )
+    made = operation_request(
+        user=request.user,
+        kind=RequestKind.PROMPT_COPY,
+        tenant_id=preview.tenant_id,
+        arguments=copy_arguments(preview),
+        reason=row.reason,
+        approval_id=row.pk,
+    )
+    return operation_url(made)
+
+
 def _model(given: dict[str, Any]) -> LLMModel | None:
     return LLMModel.objects.filter(pk=given["model_id"]).first()
 
@@ -280,5 +303,6 @@ def _model(given: dict[str, Any]) -> LLMModel | None:
 STARTS: dict[str, Callable[[HttpRequest, Approval], str]] = {
     ApprovalKind.DELETE: _start_operation(RequestKind.DELETE),
     ApprovalKind.EXPORT: _start_operation(RequestKind.EXPORT),
+    ApprovalKind.COPY_ALL: _start_copy,
     ApprovalKind.PRICE: _start_price,
 }

@@ -16,14 +16,15 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from config.base.errors import SeoGenError
 from config.site.admin_base import OWN_SCOPE, ReadOnlyAdmin, as_badge, as_link
 from tenants.access.visible import sees_all_tenants, tenants_visible
-from tenants.models import OperationRequest, RequestKind, RequestStatus
+from tenants.models import ABOUT_SEVERAL, OperationRequest, RequestKind, RequestStatus
 from tenants.requests.kinds import step_name
 from tenants.requests.request import may, request_recover
+from tenants.routing.site_urls import control_url, tenant_url
 from tenants.selectors import tenants_existing
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ REQUEST_COLORS = {
 }
 # If no worker has taken a request for this long, its page says so.
 NO_WORKER = timedelta(seconds=30)
+# If there are more tenants than these, their number is shown.
+NAMED_MAX = 20
 
 
 class OperationRequestAdmin(ReadOnlyAdmin):
@@ -127,6 +130,9 @@ class OperationRequestAdmin(ReadOnlyAdmin):
             "step": step_name(row.step) if row.step else "",
             "percent": percent_of(row),
             "duration": duration_of(row),
+            "counts_tenants": row.kind in (RequestKind.MIGRATE, *ABOUT_SEVERAL),
+            "report_url": report_url(row),
+            "is_preview": bool(row.arguments.get("dry_run")),
             "facts": facts_of(row),
             "links": links_of(request, row),
             "problems": row.error.splitlines(),
@@ -140,7 +146,12 @@ class OperationRequestAdmin(ReadOnlyAdmin):
 
 def requests_visible(request: HttpRequest, found: QuerySet[OperationRequest]) -> QuerySet[OperationRequest]:
     """Return those about tenants that the person may see, and those about the fleet if they see all tenants."""
-    return found if sees_all_tenants(request.user) else found.filter(about_visible(request.user))
+    if sees_all_tenants(request.user):
+        return found
+    # Of what changes several tenants, only those who see all of these read anything.
+    visible = list(tenants_visible(request.user).values_list("pk", flat=True))
+    about_these = ~Q(kind__in=ABOUT_SEVERAL) | Q(arguments__tenants__contained_by=visible)
+    return found.filter(about_visible(request.user)).filter(about_these)
 
 
 def about_visible(user: User | AnonymousUser) -> Q:
@@ -153,7 +164,8 @@ def about_visible(user: User | AnonymousUser) -> Q:
 
 
 def operation_url(row: OperationRequest) -> str:
-    return reverse("admin:tenants_operationrequest_change", args=[row.pk])
+    """Return the URL of the operation's page, which is on the control site, from either site."""
+    return control_url("admin:tenants_operationrequest_change", row.pk)
 
 
 def title_of(row: OperationRequest) -> str:
@@ -173,9 +185,13 @@ def kind_of(row: OperationRequest) -> str:
         RequestKind.EXPORT: _("Export"),
         RequestKind.DELETE: _("Deletion"),
         RequestKind.MIGRATE: _("Migration of all tenants"),
+        RequestKind.PROMPT_COPY: _("Copy of prompts"),
+        RequestKind.PROMPT_UNDO: _("Undo of a copy of prompts"),
     }
     if row.kind == RequestKind.MIGRATE and row.arguments.get("dry_run"):
         return _("Migration of all tenants (dry run)")
+    if row.kind == RequestKind.PROMPT_COPY and row.arguments.get("dry_run"):
+        return _("Preview of a copy of prompts")
     return names[RequestKind(row.kind)]
 
 
@@ -209,8 +225,11 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
         (_("File"), given.get("output")),
         (_("With files"), _yes_or_no(given.get("with_storage"))),
         (_("Runs in progress"), _("fail") if given.get("stop_runs") else None),
+        (_("Prompts"), _chosen(row)),
+        (_("Copied to"), _targets(row)),
         (_("Reason"), row.reason),
         (_("Tenants checked"), result.get("tenants")),
+        (_("Tenants that change"), result.get("changed")),
         (_("Tenants migrated"), result.get("migrated")),
         (_("Rows restored"), result.get("rows")),
         (_("Missing files"), result.get("missing_files") or None),
@@ -218,6 +237,33 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
     timing = result.get("timing_s") or {}
     facts += [(step_name(step), _("%(seconds).1f s") % {"seconds": seconds}) for step, seconds in timing.items()]
     return [(label, str(text)) for label, text in facts if text not in (None, "")]
+
+
+def _chosen(row: OperationRequest) -> str | None:
+    if row.kind not in ABOUT_SEVERAL:
+        return None
+    return row.arguments["text"] or _("the active versions of all steps")
+
+
+def _targets(row: OperationRequest) -> str | None:
+    if row.kind not in ABOUT_SEVERAL:
+        return None
+    tenants = row.arguments["tenants"]
+    if tenants is None:
+        return _("all tenants")
+    if len(tenants) <= NAMED_MAX:
+        return ", ".join(tenants)
+    return ngettext("%(n)d tenant", "%(n)d tenants", len(tenants)) % {"n": len(tenants)}
+
+
+def report_url(row: OperationRequest) -> str:
+    """Return the page, on the site of the tenant that is copied from, with what a copy of prompts changes; "" if none.
+
+    It shows the prompts of tenants, so it belongs to the app of prompts.
+    """
+    if row.kind not in ABOUT_SEVERAL or row.status != RequestStatus.DONE:
+        return ""
+    return tenant_url(row.tenant_id, "admin:prompts_copy_report", row.pk)
 
 
 def _yes_or_no(value: object) -> str | None:
@@ -231,7 +277,7 @@ def links_of(request: HttpRequest, row: OperationRequest) -> list[SafeString]:
         ("backup", "backup", _("Backup")),
         ("operation", "restore", _("Report of the restore")),
         ("erasure", "erasure", _("Certificate of erasure")),
-        ("batch", "migrationbatch", _("Report of the migration")),
+        ("batch", "migrationbatch", _("Batch") if row.kind in ABOUT_SEVERAL else _("Report of the migration")),
         ("tenant", "tenant", _("New tenant")),
     ]
     links = [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from config.base.approvals import ApprovalRequired
@@ -19,6 +19,7 @@ from tenants.admin.request_forms import OperationForm
 from tenants.approvals.decide import approval_request
 from tenants.models import RequestKind, Tenant
 from tenants.requests.request import operation_request
+from tenants.routing.site_urls import control_url
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,18 @@ class Page:
 def request_page(
     admin: StaffAdmin,
     request: HttpRequest,
-    form_class: type[OperationForm],
+    form_class: Callable[..., OperationForm],
     tenant: Tenant | None,
     page: Page,
     *,
     loss: Callable[[], tuple[str, ...]] = tuple,
+    template: str = "admin/operation_request.html",
+    more_context: Mapping[str, Any] | None = None,
 ) -> HttpResponse:
     """Show the form and what exactly is lost; on POST, request the operation and go to its page.
 
-    `loss` may refuse the operation with a `SeoGenError`, which is raised if nothing was posted.
+    `loss` may refuse the operation with a `SeoGenError`, which is raised if nothing was posted. `template` is a page
+    that shows more, from `more_context`.
     """
     form = form_class(tenant, request.POST or None)
     if request.method == "POST" and _is_valid(form):
@@ -49,7 +53,7 @@ def request_page(
         try:
             made = operation_request(
                 user=request.user,
-                kind=form_class.kind,
+                kind=form.kind,
                 tenant_id=tenant.id if tenant else "",
                 arguments=arguments,
                 reason=reason,
@@ -69,8 +73,9 @@ def request_page(
         "opts": admin.opts,
         "original": tenant,
         "media": admin.media + form.media,
+        **(more_context or {}),
     }
-    return TemplateResponse(request, "admin/operation_request.html", context)
+    return TemplateResponse(request, template, context)
 
 
 def approval_wanted_page(request: HttpRequest, wanted: ApprovalRequired, reason: str) -> HttpResponse:
@@ -83,7 +88,7 @@ def approval_wanted_page(request: HttpRequest, wanted: ApprovalRequired, reason:
         user=request.user,
     )
     messages.info(request, _("A second person has to approve this. Nothing has been done yet."))
-    return HttpResponseRedirect(reverse("admin:tenants_approval_change", args=[approval.pk]))
+    return HttpResponseRedirect(control_url("admin:tenants_approval_change", approval.pk))
 
 
 def _loss_beside(form: OperationForm, loss: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
@@ -178,4 +183,7 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
                 _("This release's migrations are applied to every tenant, or to none."),
                 _("Start"),
             )
+        case RequestKind.PROMPT_COPY | RequestKind.PROMPT_UNDO:
+            # These have pages of their own (`prompts.admin.copies`).
+            raise ValueError(kind)
     return page

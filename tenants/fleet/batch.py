@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -18,7 +19,7 @@ from audit.log.entries import record
 from config.base.approvals import COPY_ALL, require_approval
 from config.base.databases import CONTROL
 from tenants.errors import FleetBusy, TenantNotActive, TenantUnfinished
-from tenants.models import UNFINISHED, BatchKind, BatchStatus, MigrationBatch, Tenant, TenantStatus
+from tenants.models import UNFINISHED, BatchKind, BatchStatus, BatchTenant, MigrationBatch, Tenant, TenantStatus
 from tenants.operations import advisory_lock
 from tenants.selectors import operations_unfinished, require_fleet_finished, tenant_get, tenants_existing
 
@@ -89,6 +90,43 @@ def copy_begin(
             undoes=undoes,
         )
         _audit("", batch, details)
+    return batch
+
+
+def copy_approval(*, source: str, prompts: list[dict[str, object]], preview: str | None) -> dict[str, object]:
+    """Return what a second person approves of a copy to all tenants: the versions, and the preview if there was one."""
+    approved: dict[str, object] = {"from": source, "prompts": prompts}
+    return approved | ({"preview": preview} if preview else {})
+
+
+def copy_previewed(
+    *,
+    version: str,
+    started_at: datetime,
+    tenant_count: int,
+    timing_ms: dict[str, int],
+    rows: Sequence[BatchTenant],
+    details: dict[str, object],
+) -> MigrationBatch:
+    """Record a preview of a copy of prompts, which is over and has changed nothing; `rows` are what would change."""
+    with transaction.atomic(using=CONTROL):
+        batch = MigrationBatch.objects.using(CONTROL).create(
+            tenant_id="",
+            version=version,
+            dry_run=True,
+            status=BatchStatus.COMPLETED,
+            tenant_count=tenant_count,
+            pending_count=len(rows),
+            timing_ms=timing_ms,
+            user_id=current_actor().user_id,
+            kind=BatchKind.PROMPT_COPY,
+            started_at=started_at,
+            finished_at=Now(),
+        )
+        for row in rows:
+            row.batch = batch
+        BatchTenant.objects.using(CONTROL).bulk_create(rows)
+        _audit(".preview", batch, details)
     return batch
 
 

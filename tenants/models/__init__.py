@@ -18,11 +18,12 @@ from tenants.models.erasures import Erasure, ErasurePhase
 from tenants.models.files_read import FileRead
 from tenants.models.operations import OperationStatus, TenantOperation
 from tenants.models.references import SchemaReference
-from tenants.models.requested import OPEN, OperationRequest, RequestKind, RequestStatus
+from tenants.models.requested import ABOUT_SEVERAL, OPEN, OperationRequest, RequestKind, RequestStatus
 from tenants.models.servers import DatabaseServer, database_prefix
 from tenants.models.tenants import Tenant, TenantSchema, TenantStatus
 
 __all__ = [
+    "ABOUT_SEVERAL",
     "GID_PREFIX",
     "OPEN",
     "UNFINISHED",

@@ -20,6 +20,9 @@ class RequestKind(models.TextChoices):
     EXPORT = "export", _("export")
     DELETE = "delete", _("deletion")
     MIGRATE = "migrate", _("migration")
+    # The app above registers what carries these out (`tenants.app_hooks`).
+    PROMPT_COPY = "prompt_copy", _("copy of prompts")
+    PROMPT_UNDO = "prompt_undo", _("undo of a copy of prompts")
 
 
 class RequestStatus(models.TextChoices):
@@ -36,6 +39,8 @@ class RequestStatus(models.TextChoices):
     UNFINISHED = "unfinished", _("unfinished")
 
 
+# What changes other tenants than the request's own: its `arguments["tenants"]` names them; None means all.
+ABOUT_SEVERAL = (RequestKind.PROMPT_COPY, RequestKind.PROMPT_UNDO)
 # A request in one of these states will be taken by a worker, or has been.
 OPEN = (RequestStatus.REQUESTED, RequestStatus.RUNNING)
 
@@ -49,7 +54,8 @@ class OperationRequest(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     kind = models.TextField(_("operation"), choices=RequestKind)
-    # "" for the fleet. Not a foreign key: the record outlives the tenant.
+    # "" for the fleet; of `ABOUT_SEVERAL`, the tenant that is copied from. Not a foreign key: the record outlives the
+    # tenant.
     tenant_id = models.TextField(_("tenant"), db_default="")
     # What the service is called with: ids, times and switches, never secrets.
     arguments = models.JSONField(_("arguments"), default=dict)

@@ -19,7 +19,7 @@ from django.db.models.functions import Coalesce, Now
 from audit.log.actor import acting_as
 from audit.log.entries import record
 from config.base.databases import CONTROL
-from tenants.models import OperationRequest, RequestStatus
+from tenants.models import ABOUT_SEVERAL, OperationRequest, RequestStatus
 
 logger = logging.getLogger(__name__)
 
@@ -155,6 +155,7 @@ def request_audit(request: OperationRequest, action: str, **details: object) -> 
         using=CONTROL,
         action=action,
         resource_type="tenant",
-        resource_id=request.tenant_id or "*",
+        # An entry about one tenant is shown to its people, who may not see the others.
+        resource_id="*" if request.kind in ABOUT_SEVERAL else request.tenant_id or "*",
         details={"operation": str(request.pk), "kind": request.kind, **details},
     )

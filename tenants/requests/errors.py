@@ -77,6 +77,12 @@ class InvalidOperation(TenantError):
     code = "operation_invalid"
 
 
+class PromptsNotCopied(TenantError):
+    """A copy of prompts, its preview or its undo was rolled back, or could not be finished everywhere."""
+
+    code = "prompt_copy_rolled_back"
+
+
 class FleetNotMigrated(TenantError):
     """The migration of the fleet was rolled back, or could not be finished everywhere."""
 

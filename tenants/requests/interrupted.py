@@ -11,10 +11,12 @@ from uuid import UUID
 
 from audit.control.models import ControlAuditLog
 from config.base.databases import CONTROL
+from tenants.app_hooks import OnStep
 from tenants.models import (
     UNFINISHED,
     Backup,
     BackupStatus,
+    BatchKind,
     BatchStatus,
     MigrationBatch,
     OperationRequest,
@@ -22,8 +24,14 @@ from tenants.models import (
     RequestKind,
     TenantOperation,
 )
-from tenants.requests.errors import FleetNotMigrated, OperationBusy, OperationInterrupted, OperationUnfinished
-from tenants.requests.kinds import OnStep, Result
+from tenants.requests.errors import (
+    FleetNotMigrated,
+    OperationBusy,
+    OperationInterrupted,
+    OperationUnfinished,
+    PromptsNotCopied,
+)
+from tenants.requests.kinds import Result
 from tenants.types import Progress
 from tenants.unfinished import Recovery, backup_recover, batch_recover, operation_recover
 
@@ -35,6 +43,9 @@ def made_by(request: OperationRequest) -> TenantOperation | Backup | MigrationBa
     match request.kind:
         case RequestKind.MIGRATE:
             batches = [resource_id for kind, resource_id, _details in found if kind == "migration_batch"]
+            return MigrationBatch.objects.using(CONTROL).filter(pk__in=batches[:1]).first()
+        case RequestKind.PROMPT_COPY | RequestKind.PROMPT_UNDO:
+            batches = [resource_id for kind, resource_id, _details in found if kind == "prompt_copy"]
             return MigrationBatch.objects.using(CONTROL).filter(pk__in=batches[:1]).first()
         case RequestKind.BACKUP | RequestKind.EXPORT:
             backups = _named("backup", (details for _kind, _id, details in found))
@@ -68,7 +79,7 @@ def recovered(request: OperationRequest, on_step: OnStep) -> Result | None:
         case Backup():
             return _backup(made)
         case MigrationBatch():
-            return _batch(made)
+            return _copy(made) if made.kind == BatchKind.PROMPT_COPY else _batch(made)
     return None
 
 
@@ -102,15 +113,29 @@ def _backup(backup: Backup) -> Result | None:
     return {"backup": str(backup.pk)} if backup.status == BackupStatus.COMPLETED else None
 
 
+def _copy(batch: MigrationBatch) -> Result | None:
+    """Return the result of a committed copy of prompts; None for one that was rolled back, and for a preview."""
+    _end_batch(batch)
+    if batch.dry_run or batch.status == BatchStatus.ROLLED_BACK:
+        return None
+    if batch.error:
+        raise PromptsNotCopied(batch.error, code="tenants_not_changed")
+    return {"batch": str(batch.pk), "tenants": batch.tenant_count, "changed": batch.pending_count}
+
+
 def _batch(batch: MigrationBatch) -> Result:
+    _end_batch(batch)
+    if batch.status == BatchStatus.ROLLED_BACK:
+        raise FleetNotMigrated([batch.error])
+    return {"batch": str(batch.pk), "tenants": batch.tenant_count, "migrated": batch.pending_count}
+
+
+def _end_batch(batch: MigrationBatch) -> None:
     if batch.status in UNFINISHED:
         reason = _reason(batch_recover(batch))
         batch.refresh_from_db(using=CONTROL)
         if batch.status in UNFINISHED:
             raise OperationUnfinished(reason)
-    if batch.status == BatchStatus.ROLLED_BACK:
-        raise FleetNotMigrated([batch.error])
-    return {"batch": str(batch.pk), "tenants": batch.tenant_count, "migrated": batch.pending_count}
 
 
 def _reason(recovery: Recovery) -> str:

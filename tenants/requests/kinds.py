@@ -10,6 +10,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from config.base.databases import CONTROL
+from tenants.app_hooks import OnStep, operation
 from tenants.backup.backup import BACKED_UP, backup_make
 from tenants.backup.dump import DumpFormat
 from tenants.erasure.delete import tenant_delete
@@ -17,7 +18,7 @@ from tenants.errors import TenantNotActive
 from tenants.files.age_encryption import recipient_for
 from tenants.files.locations import place_at
 from tenants.fleet.migrate import tenant_migrate
-from tenants.models import Backup, OperationRequest, RequestKind
+from tenants.models import ABOUT_SEVERAL, Backup, OperationRequest, RequestKind
 from tenants.requests.errors import FleetNotMigrated
 from tenants.requests.places import backup_place
 from tenants.restore.drill import tenant_drill
@@ -28,8 +29,6 @@ from tenants.transfer.clone import tenant_clone
 from tenants.transfer.export import tenant_export
 from tenants.types import PHASES, BatchProgress, OnProgress, Progress
 
-# Called with the step that was reached, how many are done, and how many there are.
-OnStep = Callable[[str, int, int], None]
 Result = dict[str, Any]
 
 
@@ -41,6 +40,8 @@ class Kind:
     run: Callable[[OperationRequest, OnStep], Result]
     # What else it needs, of a role for all tenants.
     also: str = ""
+    # What it needs, of a role for all tenants, to change all of them at once.
+    everywhere: str = ""
 
 
 def carry_out(request: OperationRequest, on_step: OnStep) -> Result:
@@ -130,6 +131,11 @@ def _migrate(request: OperationRequest, on_step: OnStep) -> Result:
     return {"batch": str(report.batch_id), "tenants": report.tenant_count, "migrated": report.pending_count}
 
 
+def _by_app_above(request: OperationRequest, on_step: OnStep) -> Result:
+    carries_out = operation(request.kind)
+    return carries_out(tenant_id=request.tenant_id, arguments=request.arguments, on_step=on_step)
+
+
 def _source(request: OperationRequest) -> dict[str, Any]:
     """Return the backup or the point in time that the request names, as arguments of the services."""
     given = request.arguments
@@ -179,6 +185,10 @@ KINDS = {
         _delete,
     ),
     RequestKind.MIGRATE: Kind("tenants.migrate_fleet", PHASES, _migrate),
+    **{
+        kind: Kind("prompts.change_prompt", PHASES, _by_app_above, everywhere="prompts.copy_prompt")
+        for kind in ABOUT_SEVERAL
+    },
 }
 
 
@@ -215,6 +225,7 @@ def step_name(step: str) -> str:
         "check": _("checking every tenant"),
         "rehearse": _("rehearsing the migrations"),
         "compare": _("comparing schemas"),
+        "compare versions": _("comparing versions"),
         "prepare": _("preparing every tenant"),
         "decide": _("deciding"),
         "commit": _("committing"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from audit.log.actor import current_actor
-from config.base.approvals import DELETE, EXPORT, approval_given, require_approval
+from config.base.approvals import COPY_ALL, DELETE, EXPORT, approval_given, require_approval
 from config.base.databases import CONTROL
 from config.base.text import has_control_characters
-from tenants.access.visible import is_permitted, tenants_visible
+from tenants.access.visible import is_permitted, tenants_permitted, tenants_visible
 from tenants.errors import UnknownTenant
-from tenants.models import OperationRequest, RequestKind, RequestStatus
+from tenants.models import ABOUT_SEVERAL, OperationRequest, RequestKind, RequestStatus
 from tenants.requests.claim import request_audit
 from tenants.requests.errors import InvalidOperation, OperationAlreadyRequested, OperationNotAllowed
 from tenants.requests.kinds import KINDS
@@ -34,7 +34,10 @@ APPROVED = {RequestKind.DELETE: DELETE, RequestKind.EXPORT: EXPORT}
 
 
 def may(user: User | AnonymousUser, kind: RequestKind, tenant_id: str) -> bool:
-    """Return whether the user may request this for the tenant, or for the fleet if `tenant_id` is ""."""
+    """Return whether the user may request this for the tenant, or for the fleet if `tenant_id` is "".
+
+    Of what changes several tenants, this says it for the one that is copied from.
+    """
     also = KINDS[kind].also
     return is_permitted(user, KINDS[kind].permission, tenant_id) and (not also or is_permitted(user, also, ""))
 
@@ -56,8 +59,7 @@ def operation_request(
     """
     if tenant_id and not tenants_visible(user).filter(pk=tenant_id).exists():
         raise UnknownTenant(tenant_id)
-    if not may(user, kind, tenant_id):
-        raise OperationNotAllowed(user.get_username())
+    _require_allowed(user, kind, tenant_id, arguments)
     with _once(tenant_id, kind), transaction.atomic(using=CONTROL):
         made = OperationRequest.objects.using(CONTROL).create(
             kind=kind,
@@ -68,9 +70,9 @@ def operation_request(
             requester_id=user.pk,
             approval_id=approval_id,
         )
-        if kind in APPROVED:
+        for approved in _to_approve(kind, tenant_id, arguments):
             with approval_given(approval_id, used_for=made.pk):
-                require_approval(APPROVED[kind], tenant_id, arguments)
+                require_approval(*approved)
         request_audit(made, "operation.request", arguments=arguments, reason=made.reason)
         transaction.on_commit(partial(send_wake_up, made.pk), using=CONTROL)
     return made
@@ -80,8 +82,7 @@ def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> Operatio
     """Let a worker finish or undo an operation that stopped half-way. Raises `OperationNotAllowed`."""
     rows = OperationRequest.objects.using(CONTROL)
     found = rows.get(pk=request_id)
-    if not may(user, RequestKind(found.kind), found.tenant_id):
-        raise OperationNotAllowed(user.get_username())
+    _require_allowed(user, RequestKind(found.kind), found.tenant_id, found.arguments)
     with _once(found.tenant_id, found.kind), transaction.atomic(using=CONTROL):
         again = rows.filter(pk=request_id, status=RequestStatus.UNFINISHED).update(
             status=RequestStatus.REQUESTED, due_at=Now(), finished_at=None, error="", error_code=""
@@ -93,10 +94,46 @@ def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> Operatio
 
 
 def require_still_allowed(request: OperationRequest) -> None:
-    """Raise `OperationNotAllowed` if the requester may no longer request this. A worker checks before it begins."""
+    """Raise an error if the requester may no longer request this. A worker checks before it begins."""
     user = get_user_model().objects.using(CONTROL).filter(pk=request.requester_id or 0).first()
-    if user is None or not may(user, RequestKind(request.kind), request.tenant_id):
+    if user is None:
         raise OperationNotAllowed(request.requested_by)
+    _require_allowed(user, RequestKind(request.kind), request.tenant_id, request.arguments)
+
+
+def _require_allowed(
+    user: User | AnonymousUser, kind: RequestKind, tenant_id: str, arguments: Mapping[str, Any]
+) -> None:
+    """Raise `OperationNotAllowed` unless the user may request this.
+
+    Of what changes several tenants, the same permission is needed for each. Raises `UnknownTenant` for one that the
+    user may not see, as for one that does not exist.
+    """
+    if not may(user, kind, tenant_id):
+        raise OperationNotAllowed(user.get_username())
+    if kind not in ABOUT_SEVERAL:
+        return
+    targets = arguments["tenants"]
+    if targets is None:
+        if not is_permitted(user, KINDS[kind].everywhere, ""):
+            raise OperationNotAllowed(user.get_username())
+        return
+    seen = set(tenants_visible(user).filter(pk__in=targets).values_list("pk", flat=True))
+    for target in targets:
+        if target not in seen:
+            raise UnknownTenant(target)
+    if tenants_permitted(user, KINDS[kind].permission).filter(pk__in=seen).count() < len(seen):
+        raise OperationNotAllowed(user.get_username())
+
+
+def _to_approve(
+    kind: RequestKind, tenant_id: str, arguments: dict[str, Any]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield what a second person has to approve: its kind, tenant and arguments, as the service will ask for it."""
+    if kind in APPROVED:
+        yield APPROVED[kind], tenant_id, arguments
+    if kind == RequestKind.PROMPT_COPY and arguments["to_all"]:
+        yield COPY_ALL, "", arguments["to_all"]
 
 
 @contextmanager

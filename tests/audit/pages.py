@@ -35,17 +35,20 @@ from runs.services.cancel import run_cancel
 from runs.services.create import run_create
 from runs.services.versions import files_to_keep, keep
 from tenants.approvals.digest import digest_of
+from tenants.lifecycle.create import tenant_create
 from tenants.lifecycle.suspend import tenant_suspend
 from tenants.models import (
     Approval,
     Backup,
     DatabaseServer,
+    MigrationBatch,
     OperationRequest,
     TemporaryAccess,
     Tenant,
     TenantGroup,
     TenantStatus,
 )
+from tenants.requests.prompt_copies import preview_arguments
 from tenants.routing.context import tenant_context
 from tenants.transfer.export import tenant_export
 from tests.audit.commands import provider_answering
@@ -98,6 +101,11 @@ WITHOUT_ENTRY = {
 }
 
 # Pages of the control site that also write into the tenant's log.
+# Pages of a tenant's site that request an operation on others: the operation writes into their logs.
+IN_CONTROL_LOG = {
+    *("tenant/prompt/action copy_to_tenants", "tenant/prompt/action copy_all_to_tenants"),
+    "tenant/prompt/url prompts_copy_report",
+}
 IN_BOTH_LOGS = {f"control/approval/url tenants_approval_{decision}" for decision in ("approve", "reject", "withdraw")}
 
 
@@ -462,6 +470,43 @@ def _(staff: Staff) -> Callable[[], object]:
 def _(staff: Staff) -> Callable[[], object]:
     staff.afterwards(lambda: OperationRequest.objects.filter(tenant_id="").delete())
     return lambda: staff.post("/admin/tenants/tenantschema/migrate/", {"dry_run": "on", "reason": ""})
+
+
+def _copied_to(staff: Staff) -> dict[str, Any]:
+    """Return the form that copies prompts to another tenant of the test's own."""
+    other = tenant_create(name="copied to")
+    staff.afterwards(lambda: remove_all([other.pk]))
+    staff.afterwards(lambda: OperationRequest.objects.filter(tenant_id=staff.tenant.id).delete())
+    return {"what": "", "to": "some", "tenants": [other.pk], "reason": ""}
+
+
+@change("tenant/prompt/action copy_to_tenants", "operation.request")
+def _(staff: Staff) -> Callable[[], object]:
+    form, draft = _copied_to(staff), staff.draft()
+    return lambda: staff.post(f"prompts/prompt/{draft.pk}/copy_to_tenants/", form)
+
+
+@change("tenant/prompt/action copy_all_to_tenants", "operation.request")
+def _(staff: Staff) -> Callable[[], object]:
+    form = _copied_to(staff)
+    return lambda: staff.post("prompts/prompt/copy_all_to_tenants/", form)
+
+
+@change("tenant/prompt/url prompts_copy_report", "operation.request")
+def _(staff: Staff) -> Callable[[], object]:
+    batch = MigrationBatch.objects.create(
+        kind="prompt_copy", status="completed", user_id="x", version="x", dry_run=True
+    )
+    row = OperationRequest.objects.create(
+        kind="prompt_copy",
+        tenant_id=staff.tenant.id,
+        status="done",
+        arguments=preview_arguments(steps=[], version=None, tenants=[], text=""),
+        result={"batch": str(batch.pk), "tenants": 1, "changed": 1, "prompts": [], "to_all": False},
+    )
+    staff.afterwards(lambda: MigrationBatch.objects.filter(pk=batch.pk).delete())
+    staff.afterwards(lambda: OperationRequest.objects.filter(tenant_id=staff.tenant.id).delete())
+    return lambda: staff.post(f"prompts/prompt/copies/{row.pk}/", {"reason": "agreed"})
 
 
 @change("control/operationrequest/url tenants_operationrequest_recover", "operation.recover")

@@ -30,7 +30,7 @@ MORE_CONTROL_PAGES = [
     "/admin/tenants/tenantschema/migrate/",
     *(
         "/admin/tenants/operationrequest/{" + state + "_operation}/change/"
-        for state in ("waiting", "running", "done", "failed", "refused", "unfinished")
+        for state in ("waiting", "running", "done", "failed", "refused", "unfinished", "preview", "copy")
     ),
     "/admin/tenants/operationrequest/?status__exact=failed&q={tenant}",
     *(
@@ -95,6 +95,12 @@ MORE_TENANT_PAGES = [
     "prompts/prompt/{draft}/compare/",
     "prompts/prompt/{draft}/try_out/",
     "prompts/prompt/add/?from={prompt}",
+    "prompts/prompt/{draft}/copy_to_tenants/",
+    "prompts/prompt/copy_all_to_tenants/",
+    "prompts/prompt/copies/{preview_operation}/",
+    "prompts/prompt/copies/{preview_operation}/?tenant={tenant}&step=outline",
+    "prompts/prompt/copies/{preview_operation}/?tenant={tenant}&step=draft",
+    "prompts/prompt/copies/{copy_operation}/",
     "runs/stepoverride/{override}/change/",
     "runs/stepoverride/{override}/delete/",
     "audit/auditlog/?q=nothing-has-this-name",

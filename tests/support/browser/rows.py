@@ -389,7 +389,79 @@ def _operations(tenant: Tenant, user: User, made: Made) -> dict[str, str]:
             **over,
         ),
     }
-    return {name: str(row.pk) for name, row in rows.items()}
+    return {name: str(row.pk) for name, row in (rows | _copies(tenant, operation, made)).items()}
+
+
+def _copies(tenant: Tenant, operation: Any, made: Made) -> dict[str, Any]:
+    """Create the preview of a copy of prompts to the tenant itself and others, and a copy."""
+    from prompts.fleet.compare import digest_of
+    from prompts.models import Prompt
+    from prompts.selectors import active_prompts
+    from tenants.models import BatchKind, BatchStatus, BatchTenant, MigrationBatch, RequestKind, RequestStatus
+    from tenants.requests.prompt_copies import copy_arguments, preview_arguments
+    from tenants.routing.context import tenant_context
+
+    with tenant_context(tenant) as alias:
+        active = active_prompts(alias=alias, steps=STEPS)
+        # The draft, so that its step has a difference to show.
+        copied = active | {
+            STEPS[1]: Prompt.objects.using(alias).get(step=STEPS[1], version=active[STEPS[1]].version + 1)
+        }
+    versions = [{"step": step, "version": copied[step].version, "sha256": digest_of(copied[step])} for step in STEPS]
+
+    def batch(*, dry_run: bool) -> MigrationBatch:
+        row = MigrationBatch.objects.create(
+            kind=BatchKind.PROMPT_COPY,
+            status=BatchStatus.COMPLETED,
+            dry_run=dry_run,
+            user_id="staff:hanako",
+            version="outline v1, draft v1",
+            tenant_count=120,
+            pending_count=61,
+            finished_at=_ago(seconds=2),
+        )
+        made.rows.append(row)
+        for number in range(61):
+            changes = [
+                {
+                    "step": step,
+                    "before": 1 + number % 2,
+                    "before_id": active[step].pk,
+                    "after": 2,
+                    "after_id": None,
+                    "before_sha256": digest_of(active[step]) if number % 3 == 0 and step == "outline" else "0" * 64,
+                }
+                for step in ("outline", "draft")
+            ]
+            target = f"customer-{number:02}" if number else tenant.pk
+            BatchTenant.objects.create(
+                batch=row,
+                tenant_id=target,
+                server="x",
+                database="x",
+                from_version="x",
+                migrations=[],
+                changes=changes,
+            )
+        return row
+
+    over = {"started_at": _ago(seconds=12), "finished_at": _ago(seconds=2)}
+    result = {"tenants": 120, "changed": 61}
+    preview = operation(
+        RequestKind.PROMPT_COPY,
+        RequestStatus.DONE,
+        arguments=preview_arguments(steps=[], version=None, tenants=None, text=""),
+        result={"batch": str(batch(dry_run=True).pk), **result, "prompts": versions, "to_all": True},
+        **over,
+    )
+    copy = operation(
+        RequestKind.PROMPT_COPY,
+        RequestStatus.DONE,
+        arguments={**copy_arguments(preview), "preview": str(uuid4())},
+        result={"batch": str(batch(dry_run=False).pk), **result},
+        **over,
+    )
+    return {"preview_operation": preview, "copy_operation": copy}
 
 
 def _approvals(tenant: Tenant, user: User, other: User, made: Made) -> dict[str, str]:

@@ -21,9 +21,10 @@ from pytest_django import Settings
 
 from audit.control.models import ControlAuditLog
 from runs.models import Run
+from tenants.app_hooks import OnStep
 from tenants.models import Backup, BackupStatus, MigrationBatch, OperationRequest, RequestStatus, Tenant, TenantStatus
 from tenants.requests import work
-from tenants.requests.kinds import OnStep, Result, carry_out
+from tenants.requests.kinds import Result, carry_out
 from tenants.routing.context import tenant_context
 from tenants.unfinished import tenant_recover
 from tests.runs.worker import wait_for

@@ -120,6 +120,10 @@ TENANT_SITE: Mapping[str, str] = {
     "prompts_prompt_compare": ALL,
     "prompts_prompt_try_out": EDITORS,
     "prompts_prompt_copy": EDITORS,
+    "prompts_prompt_copy_to_tenants": EDITORS,
+    "prompts_prompt_copy_all_to_tenants": EDITORS,
+    # Who sees the source and all targets; who may copy then depends on the targets (`tests/prompts/admin/test_copies`).
+    "prompts_copy_report": ALL,
     **pages("runs_stepoverride", ALL, add=EDITORS, delete=EDITORS),
     **pages("audit_auditlog", ALL),
     "audit_auditlog_export": ALL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.apps import apps
 from django.contrib.auth.models import User
@@ -72,7 +72,9 @@ SHAPES: Mapping[str, Callable[[str], object]] = {
     "rerouted": lambda text: {"reason": "model_inactive", "from": text},
     "prices": lambda text: {text: "0.1"},
     "token_usage": lambda text: {text: 3},
-    "changes": lambda text: [{"step": text, "before": 1, "before_id": 1, "after": 2, "after_id": 2}],
+    "changes": lambda text: [
+        {"step": text, "before": 1, "before_id": 1, "before_sha256": "x", "after": 2, "after_id": 2}
+    ],
     "variables": lambda text: [{"name": text, "required": True, "type": text, "description": text}],
 }
 # The tables of a tenant's database.
@@ -202,7 +204,15 @@ def _in_json(value: object, text: str) -> object:
         return {**{name: _in_json(one, text) for name, one in value.items()}, text: text}
     if isinstance(value, list):
         return [_in_json(one, text) for one in value]
-    return text if isinstance(value, str) else value
+    # Only the product writes ids, and a page that could not read one would show nothing else.
+    return text if isinstance(value, str) and not _is_id(value) else value
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _write_entries(text: str, using: str) -> None:

@@ -25,7 +25,11 @@ from tenants.models import (
     ApprovalKind,
     Backup,
     BackupKind,
+    BatchKind,
+    BatchStatus,
+    BatchTenant,
     Erasure,
+    MigrationBatch,
     OperationRequest,
     RequestKind,
     RequestStatus,
@@ -35,6 +39,7 @@ from tenants.models import (
     Tenant,
     TenantOperation,
 )
+from tenants.requests.prompt_copies import preview_arguments
 from tenants.routing.context import tenant_context
 from tests.config.site.access.access_table import ABOUT_THE_INSTALLATION
 from tests.support.staff import Filled, fill_tenant, give_role, make_user
@@ -125,6 +130,7 @@ def world() -> Iterator[World]:
         Restore.objects.filter(tenant_id=rows.tenant.id).delete()
         Approval.objects.filter(tenant_id=rows.tenant.id).delete()
         OperationRequest.objects.filter(tenant_id=rows.tenant.id).delete()
+        MigrationBatch.objects.filter(tenants__tenant_id=rows.tenant.id, kind=BatchKind.PROMPT_COPY).delete()
         forget_erasure(rows.erasure)
         remove(rows.tenant)
 
@@ -184,10 +190,31 @@ def _rows(tenant: Tenant, gone: Tenant, users: list[User]) -> Rows:
             "prompts_prompt": Prompt.objects.create(
                 step="draft", version=77, content="x", variables=[], is_active=False, note="n"
             ).pk,
+            "prompts_copy": copy_previewed_at(tenant).pk,
             "runs_stepoverride": StepOverride.objects.create(step="draft", llm_provider="claude").pk,
             "audit_auditlog": _last(AuditLog),
         }
     return Rows(tenant, filled, erasure, control, own_site)
+
+
+def copy_previewed_at(tenant: Tenant) -> OperationRequest:
+    """Return a request for the preview of a copy from the tenant that would change the tenant itself."""
+    batch = MigrationBatch.objects.create(
+        kind=BatchKind.PROMPT_COPY, status=BatchStatus.COMPLETED, dry_run=True, user_id="x", version="draft v1"
+    )
+    change = {"step": "draft", "before": 1, "before_id": 1, "before_sha256": "x", "after": 2, "after_id": None}
+    BatchTenant.objects.create(
+        batch=batch, tenant_id=tenant.id, server="x", database="x", from_version="x", migrations=[], changes=[change]
+    )
+    versions = [{"step": "draft", "version": 1, "sha256": "x"}]
+    return OperationRequest.objects.create(
+        kind=RequestKind.PROMPT_COPY,
+        tenant_id=tenant.id,
+        requested_by="operator:x",
+        status=RequestStatus.DONE,
+        arguments=preview_arguments(steps=["draft"], version=None, tenants=[tenant.id], text="draft v1"),
+        result={"batch": str(batch.pk), "tenants": 2, "changed": 1, "prompts": versions, "to_all": False},
+    )
 
 
 def _export(tenant: Tenant) -> object:
