@@ -113,7 +113,7 @@ def test_staff_see_only_the_parts_that_they_may_see(staff: User, troubled: Tenan
     client.force_login(staff)
     page = client.get("/admin/")
     assert page.context["sections"] == []
-    assert "An administrator can give it a role." in page.content.decode()
+    assert "An administrator can give you a role." in page.content.decode()
     give_role(staff, "viewer", troubled)
     page = client.get("/admin/")
     keys = {section.key for section in page.context["sections"]}
