@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery, Sum, TextField, Value, Window
-from django.db.models.functions import Cast, Now
+from django.db.models.functions import Cast, Coalesce, Now
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -23,7 +24,17 @@ from llm.models import LLMModel
 from runs.models import PauseCause, RunStatus
 from runs.summaries.models import RunSummary
 from runs.workers_seen import KEPT_S, seconds_since_worker
-from tenants.models import Backup, BackupKind, BackupStatus, Tenant, TenantStatus
+from tenants.models import (
+    OPEN,
+    Backup,
+    BackupKind,
+    BackupStatus,
+    OperationRequest,
+    RequestKind,
+    RequestStatus,
+    Tenant,
+    TenantStatus,
+)
 from tenants.presentation import operation_name
 from tenants.routing.site_urls import tenant_url
 from tenants.schema.releases import SchemaState, release
@@ -75,25 +86,48 @@ def fleet_totals(visible: QuerySet[Tenant]) -> list[dict[str, Any]]:
     return [dict(one) for one in counted]
 
 
-def operations_section(visible: QuerySet[Tenant], *, sees_batches: bool) -> Section:
-    """Return the section with the operations that are running or were interrupted.
+def operations_section(visible: QuerySet[Tenant], *, sees_batches: bool, sees_requests: bool) -> Section:
+    """Return the section with the operations that are waiting, are running or were interrupted.
 
-    It includes migrations of the whole fleet only with `sees_batches`.
+    It includes those of the whole fleet only with `sees_batches`, and those that staff requested with `sees_requests`.
     """
-    columns = ("key", "kind", "about", "user_id", "error", "started_at")
+    columns = ("key", "kind", "about", "user_id", "error", "started_at", "state")
+    fleet = Q(tenant_id="") if sees_batches else Q()
+    of_visible = Q(tenant_id__in=visible.values("pk")) | fleet
+    no_state = Value("", output_field=TextField())
     alone = (
         operations_unfinished()
         .filter(tenant_id__in=visible.values("pk"))
         .order_by()
-        .values_list(Value("", output_field=TextField()), "kind", "tenant_id", "user_id", "error", "started_at")
+        .values_list(
+            Value("", output_field=TextField()), "kind", "tenant_id", "user_id", "error", "started_at", no_state
+        )
     )
     batches = (
         batches_unfinished()
-        .filter(Q(tenant_id__in=visible.values("pk")) | (Q(tenant_id="") if sees_batches else Q()))
+        .filter(of_visible)
         .order_by()
-        .values_list(Cast("pk", TextField()), "kind", "tenant_id", "user_id", "error", "started_at")
+        .values_list(Cast("pk", TextField()), "kind", "tenant_id", "user_id", "error", "started_at", no_state)
     )
-    found = [dict(zip(columns, values, strict=True)) for values in alone.union(batches, all=True)]
+    requests = (
+        OperationRequest.objects.using(CONTROL)
+        .filter(of_visible, status__in=(*OPEN, RequestStatus.UNFINISHED))
+        .order_by()
+        .values_list(
+            Cast("pk", TextField()),
+            "kind",
+            "tenant_id",
+            "requested_by",
+            "error",
+            Coalesce("started_at", "requested_at"),
+            "status",
+        )
+    )
+    parts = (batches, requests) if sees_requests else (batches,)
+    found = [dict(zip(columns, values, strict=True)) for values in alone.union(*parts, all=True)]
+    requested = {(one["about"], one["kind"]) for one in found if one["state"]}
+    # A request's own page says more than that of the operation that it began.
+    found = [one for one in found if one["state"] or (one["about"], one["kind"]) not in requested]
     found.sort(key=lambda one: one["started_at"])
     rows = [(_operation_row(**one), len(found)) for one in found[:ROWS_MAX]]
     return _section("operations", _("Unfinished operations"), _("No operation is unfinished."), rows)
@@ -211,15 +245,20 @@ def _run_row(run: Any) -> tuple[Row, int]:
     return row, run.total
 
 
-def _operation_row(*, key: str, kind: str, about: str, user_id: str, error: str, started_at: Any) -> Row:
-    name = operation_name(kind)
-    if key:
+def _operation_row(*, key: str, kind: str, about: str, user_id: str, error: str, started_at: Any, state: str) -> Row:
+    name, badge, color = operation_name(kind), "", ""
+    if state:
+        name, badge = capfirst(str(RequestKind(kind).label)), str(RequestStatus(state).label)
+        color = "danger" if state == RequestStatus.UNFINISHED else "info"
+        url = reverse("admin:tenants_operationrequest_change", args=[key])
+    elif key:
         url = reverse("admin:tenants_migrationbatch_change", args=[key])
     else:
         url = reverse("admin:tenants_tenant_change", args=[about])
-    by = _("Started by %(user)s.") % {"user": user_id}
+    # No one has started what is still waiting.
+    by = user_id if state == RequestStatus.REQUESTED else _("Started by %(user)s.") % {"user": user_id}
     detail = f"{error} {by}" if error else by
-    return Row(name, url, tenant=about or str(_("all")), detail=detail, at=started_at)
+    return Row(name, url, badge, color, tenant=about or str(_("all")), detail=detail, at=started_at)
 
 
 def _backup_row(tenant: Any) -> Row:

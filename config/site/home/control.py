@@ -31,7 +31,8 @@ def control_home(request: HttpRequest) -> dict[str, Any]:
         home["queue"] = queue_facts(visible)
         sections += run_sections(visible)
     if may("tenants.view_tenant"):
-        sections.append(operations_section(visible, sees_batches=may("tenants.view_migrationbatch")))
+        sees_batches, sees_requests = may("tenants.view_migrationbatch"), may("tenants.view_operationrequest")
+        sections.append(operations_section(visible, sees_batches=sees_batches, sees_requests=sees_requests))
     if may("runs.view_runcost"):
         home["spending"] = spending_of(visible, budget_of(totals))
         sections.append(budgets_section(visible))

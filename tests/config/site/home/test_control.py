@@ -20,11 +20,12 @@ from llm.models import LLMModel
 from runs.models import PauseCause, RunStatus
 from runs.summaries.models import DailyCost, RunSummary
 from runs.workers_seen import worker_seen
-from tenants.models import OperationStatus, Tenant, TenantOperation
+from tenants.models import OperationRequest, OperationStatus, Tenant, TenantOperation
 from tenants.routing.pool import pool
 from tests.support.staff import give_role
 
 QUERIES_MAX = 12
+LATER = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -99,6 +100,24 @@ def test_everything_that_needs_attention_has_a_row_that_leads_to_it(browser: Cli
     assert page.context["queue"]["worker"] == "A worker is running."
     text = page.content.decode()
     assert all(row.url in text for section in sections.values() for row in section.rows)
+
+
+@pytest.mark.parametrize("status", ["requested", "running", "unfinished", "done"])
+def test_requested_operations_stand_there_until_they_are_over(browser: Client, tenant: Tenant, status: str) -> None:
+    request = OperationRequest.objects.create(
+        kind="restore", status=status, tenant_id=tenant.pk, requested_by="staff:ann", due_at=LATER, lease_until=LATER
+    )
+    begun = TenantOperation.objects.create(tenant_id=tenant.pk, kind="restore", user_id="staff:ann")
+    try:
+        page = browser.get("/admin/")
+    finally:
+        OperationRequest.objects.filter(pk=request.pk).delete()
+        TenantOperation.objects.filter(pk=begun.pk).update(status=OperationStatus.COMPLETED)
+    sections = {section.key: section for section in page.context["sections"]}
+    rows = [row for row in sections["operations"].rows if row.tenant == tenant.pk]
+    of_request = f"/admin/tenants/operationrequest/{request.pk}/change/"
+    of_tenant = f"/admin/tenants/tenant/{tenant.pk}/change/"
+    assert [row.url for row in rows] == [of_tenant if status == "done" else of_request]
 
 
 def test_a_page_without_trouble_says_so_in_words(browser: Client) -> None:
