@@ -351,7 +351,7 @@ def test_a_dump_that_fills_the_disk_is_ended(tenant: Tenant, tmp_path: Path, mon
     # Each row is written as it is made: numbers in FROM would all be made first, which fills temporary files instead.
     tail = "CREATE TABLE public.big AS SELECT repeat(md5(generate_series(1, 1000000000)::text), 30);\n"
     said = told("restore", tenant, tmp_path, tail)
-    assert re.search(r"The dump uses more than \d+ MiB on disk", said)
+    assert re.search(r"The loaded dump takes up more than \d+ MiB on disk", said)
     assert tenant.server is not None and scratch_things(tenant.server.admin_url) == []
 
 
