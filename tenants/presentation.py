@@ -121,7 +121,7 @@ def operation_name(kind: str) -> str:
         "rotate": _("Password change"),
         "backup": _("Backup"),
         "restore": _("Restore"),
-        "undo": _("Undo of a restore"),
+        "restore undo": _("Undo of a restore"),
         "clone": _("Clone"),
         "import": _("Import"),
         "export": _("Export"),

@@ -144,7 +144,7 @@ class OperationFilter(admin.SimpleListFilter):
     parameter_name = "operation__kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(kind, operation_name(kind)) for kind in ("restore", "undo", "clone", "import")]
+        return [(kind, operation_name(kind)) for kind in ("restore", UNDO, "clone", "import")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Restore]) -> QuerySet[Restore]:
         return queryset.filter(operation__kind=self.value()) if self.value() else queryset

@@ -23,6 +23,7 @@ from config.site.admin_base import OWN_SCOPE, ReadOnlyAdmin, as_badge, as_link
 from tenants.access.visible import sees_all_tenants, tenants_visible
 from tenants.models import ABOUT_SEVERAL, OperationRequest, RequestKind, RequestStatus
 from tenants.requests.kinds import step_name
+from tenants.requests.prompt_copies import all_visible
 from tenants.requests.request import may, request_recover
 from tenants.routing.site_urls import control_url, tenant_url
 from tenants.selectors import tenants_existing
@@ -148,10 +149,7 @@ def requests_visible(request: HttpRequest, found: QuerySet[OperationRequest]) ->
     """Return those about tenants that the person may see, and those about the fleet if they see all tenants."""
     if sees_all_tenants(request.user):
         return found
-    # Of what changes several tenants, only those who see all of these read anything.
-    visible = list(tenants_visible(request.user).values_list("pk", flat=True))
-    about_these = ~Q(kind__in=ABOUT_SEVERAL) | Q(arguments__tenants__contained_by=visible)
-    return found.filter(about_visible(request.user)).filter(about_these)
+    return found.filter(about_visible(request.user)).filter(all_visible(tenants_visible(request.user)))
 
 
 def about_visible(user: User | AnonymousUser) -> Q:

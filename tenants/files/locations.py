@@ -461,7 +461,8 @@ def s3_client() -> Any:
     import boto3  # slow to load, and not needed for folders
     from botocore.config import Config
 
-    return boto3.client(
+    # Threads may do this at the same time, which boto3's shared session does not allow.
+    return boto3.session.Session().client(
         "s3",
         endpoint_url=settings.AWS_S3_ENDPOINT_URL,
         region_name=settings.AWS_S3_REGION_NAME,

@@ -8,11 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from config.base.databases import CONTROL
 from tenants.fleet.batch import copy_approval
-from tenants.models import BatchStatus, MigrationBatch, OperationRequest, RequestKind, RequestStatus
+from tenants.models import (
+    ABOUT_SEVERAL,
+    BatchStatus,
+    MigrationBatch,
+    OperationRequest,
+    RequestKind,
+    RequestStatus,
+    Tenant,
+)
 from tenants.selectors import tenants_existing
 
 
@@ -44,6 +52,12 @@ def undo_arguments(copy: OperationRequest) -> dict[str, Any]:
     changed = MigrationBatch.objects.using(CONTROL).get(pk=batch).tenants.values("tenant_id")
     ids = tenants_existing().filter(pk__in=changed).values_list("pk", flat=True)
     return {"batch": batch, "tenants": sorted(ids), "text": copy.arguments["text"]}
+
+
+def all_visible(visible: QuerySet[Tenant]) -> Q:
+    """Select the requests that change no other tenants than these: the others' ids stand in arguments and errors."""
+    ids = list(visible.values_list("pk", flat=True))
+    return ~Q(kind__in=ABOUT_SEVERAL) | Q(arguments__tenants__contained_by=ids)
 
 
 def preview_of(batch_id: str) -> OperationRequest | None:

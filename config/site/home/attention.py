@@ -36,13 +36,18 @@ from tenants.models import (
     TenantStatus,
 )
 from tenants.presentation import operation_name
+from tenants.requests.prompt_copies import all_visible
+from tenants.restore.workflow import UNDO
 from tenants.routing.site_urls import tenant_url
 from tenants.schema.releases import SchemaState, release
 from tenants.selectors import batches_unfinished, operations_unfinished
+from tenants.transfer.new_tenant import CLONE
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
+# The kinds of request whose operation is recorded under another kind.
+BEGUN_AS: dict[str, str] = {RequestKind.UNDO: UNDO, RequestKind.COPY: CLONE}
 # A run that failed longer ago than this no longer needs attention.
 FAILED_FOR = timedelta(days=7)
 # A backup is overdue after this time: with daily backups, and without them.
@@ -112,6 +117,7 @@ def operations_section(visible: QuerySet[Tenant], *, sees_batches: bool, sees_re
     requests = (
         OperationRequest.objects.using(CONTROL)
         .filter(of_visible, status__in=(*OPEN, RequestStatus.UNFINISHED))
+        .filter(Q() if sees_batches else all_visible(visible))
         .order_by()
         .values_list(
             Cast("pk", TextField()),
@@ -125,7 +131,7 @@ def operations_section(visible: QuerySet[Tenant], *, sees_batches: bool, sees_re
     )
     parts = (batches, requests) if sees_requests else (batches,)
     found = [dict(zip(columns, values, strict=True)) for values in alone.union(*parts, all=True)]
-    requested = {(one["about"], one["kind"]) for one in found if one["state"]}
+    requested = {(one["about"], BEGUN_AS.get(one["kind"], one["kind"])) for one in found if one["state"]}
     # A request's own page says more than that of the operation that it began.
     found = [one for one in found if one["state"] or (one["about"], one["kind"]) not in requested]
     found.sort(key=lambda one: one["started_at"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.html import strip_tags
 from pytest_django import Settings
 
 from audit.control.models import ControlAuditLog
@@ -100,6 +102,10 @@ def test_restore_undo_copy_drill_and_export(browser: Client, tenant: Tenant, set
     assert undone.status == RequestStatus.DONE
     # Stored in the worker's language, shown in the reader's.
     restores = browser.get("/admin/tenants/restore/", headers={"accept-language": "ja"}).content.decode()
+    assert "オペレーション" in restores and "restore undo" not in strip_tags(restores)
+    [undos] = set(re.findall(r'href="([^"]*operation__kind=[^"]*undo[^"]*)"', restores))
+    listed = browser.get(f"/admin/tenants/restore/{unescape(undos)}").context["cl"].result_list
+    assert {row.operation.kind for row in listed} == {"restore undo"}
     assert "the database replaced at" not in restores and "に置き換えられたデータベース" in restores
 
     drilled = work(ask(browser, tenant, "drill"))

@@ -102,12 +102,21 @@ def test_everything_that_needs_attention_has_a_row_that_leads_to_it(browser: Cli
     assert all(row.url in text for section in sections.values() for row in section.rows)
 
 
-@pytest.mark.parametrize("status", ["requested", "running", "unfinished", "done"])
-def test_requested_operations_stand_there_until_they_are_over(browser: Client, tenant: Tenant, status: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "recorded_as", "status"),
+    [
+        *(("restore", "restore", status) for status in ("requested", "running", "unfinished", "done")),
+        ("undo", "restore undo", "running"),
+        ("copy", "clone", "running"),
+    ],
+)
+def test_requested_operations_stand_there_once_until_they_are_over(
+    browser: Client, tenant: Tenant, kind: str, recorded_as: str, status: str
+) -> None:
     request = OperationRequest.objects.create(
-        kind="restore", status=status, tenant_id=tenant.pk, requested_by="staff:ann", due_at=LATER, lease_until=LATER
+        kind=kind, status=status, tenant_id=tenant.pk, requested_by="staff:ann", due_at=LATER, lease_until=LATER
     )
-    begun = TenantOperation.objects.create(tenant_id=tenant.pk, kind="restore", user_id="staff:ann")
+    begun = TenantOperation.objects.create(tenant_id=tenant.pk, kind=recorded_as, user_id="staff:ann")
     try:
         page = browser.get("/admin/")
     finally:
@@ -118,6 +127,29 @@ def test_requested_operations_stand_there_until_they_are_over(browser: Client, t
     of_request = f"/admin/tenants/operationrequest/{request.pk}/change/"
     of_tenant = f"/admin/tenants/tenant/{tenant.pk}/change/"
     assert [row.url for row in rows] == [of_tenant if status == "done" else of_request]
+
+
+def test_a_copy_of_prompts_stands_there_for_those_who_see_all_of_its_tenants(
+    staff: User, tenant_pair: tuple[Tenant, Tenant]
+) -> None:
+    source, target = tenant_pair
+    request = OperationRequest.objects.create(
+        kind="prompt_copy",
+        status="unfinished",
+        tenant_id=source.pk,
+        requested_by="staff:ann",
+        arguments={"tenants": [target.pk]},
+        error=f"Tenant {target.pk} was not changed.",
+    )
+    give_role(staff, "operator", source)
+    client = Client()
+    client.force_login(staff)
+    hidden = client.get("/admin/").content.decode()
+    give_role(staff, "viewer", target)
+    shown = client.get("/admin/").content.decode()
+    request.delete()
+    assert f"Tenant {target.pk}" not in hidden and str(request.pk) not in hidden
+    assert f"Tenant {target.pk} was not changed." in shown
 
 
 def test_a_page_without_trouble_says_so_in_words(browser: Client) -> None:
