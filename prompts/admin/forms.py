@@ -166,7 +166,8 @@ class CompareForm(forms.Form):
 
 
 def _choice(prompt: Prompt) -> str:
-    return f"v{prompt.version}: {prompt.note}" if prompt.note else f"v{prompt.version}"
+    # The note of the default prompts is stored in English.
+    return f"v{prompt.version}: {_(prompt.note)}" if prompt.note else f"v{prompt.version}"
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def costs_page(
         "spent": cost_text(_rounded(spent)) if spent["calls"] else usd(Decimal(0)),
         "budget": usd(sum(set_limits, Decimal(0))) if set_limits else None,
         "without_budget": len(limits) - len(set_limits),
-        "sweep_s": settings.RUN_SWEEP_INTERVAL_S,
+        "sweep_s": f"{settings.RUN_SWEEP_INTERVAL_S:g}",
         "forecast": forecast_text(spent, today),
         "csv_url": f"?{query}",
     }

@@ -48,7 +48,7 @@ OPERATE = frozenset(
         "tenants.open_other_tenant",
     }
 )
-# Users are managed by those who administrate all tenants that the user has a role for.
+# Users are managed by those who administer all tenants that the user has a role for.
 ADMINISTRATE = frozenset({"tenants.delete_tenant", "tenants.approve_operation"}) | _of(
     "add change delete view", "auth.user"
 )
