@@ -53,6 +53,7 @@ __all__ = [
     "as_link",
     "finished",
     "form_page",
+    "is_action",
 ]
 
 
@@ -60,6 +61,12 @@ __all__ = [
 # see.
 NO_TENANT = ""
 OWN_SCOPE = "*"
+
+
+def is_action(request: HttpRequest) -> bool:
+    """Return whether the request carries out an action, and is not a page that offers it or the page's own form."""
+    match = request.resolver_match
+    return request.method == "POST" and not (match and (match.url_name or "").endswith("_change"))
 
 
 class LineField(forms.CharField):

@@ -20,7 +20,7 @@ from unfold.enums import ActionVariant
 
 from audit.log.actor import current_actor
 from config.base.errors import SeoGenError
-from config.site.admin_base import StaffAdmin, action, as_badge, as_code, as_json, finished, form_page
+from config.site.admin_base import StaffAdmin, action, as_badge, as_code, as_json, finished, form_page, is_action
 from prompts.admin.copies import choose_page, report_page
 from prompts.admin.forms import DraftForm, NewVersionForm
 from prompts.admin.pages import compare_page, try_page
@@ -96,14 +96,14 @@ class PromptAdmin(StaffAdmin):
         if not request.user.has_perm("prompts.change_prompt"):
             return False
         used = Prompt.objects.filter(pk=object_id, is_active=False, used_at__isnull=False)
-        return request.method == "POST" or used.exists()
+        return is_action(request) or used.exists()
 
     def has_roll_back_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         if not request.user.has_perm("prompts.change_prompt"):
             return False
-        active = Prompt.objects.filter(pk=object_id, is_active=True).first()
-        if request.method == "POST":
+        if is_action(request):
             return True
+        active = Prompt.objects.filter(pk=object_id, is_active=True).first()
         return active is not None and previous_version(alias=current_alias(), step=active.step) is not None
 
     def has_save_and_activate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:

@@ -21,7 +21,7 @@ from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from config.base.errors import SeoGenError
-from config.site.admin_base import ReadOnlyAdmin, action, finished, form_page
+from config.site.admin_base import ReadOnlyAdmin, action, finished, form_page, is_action
 from runs.config import MAX_BUDGET_USD, is_budget
 from runs.errors import InvalidReviewComment
 from runs.models import PauseCause, Run, Step
@@ -173,7 +173,7 @@ class RunActions(ReadOnlyAdmin):
     def has_raise_budget_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         if not self._may(request, object_id, RESUME):
             return False
-        return request.method == "POST" or _state_of(request, object_id)[1] == PauseCause.BUDGET
+        return is_action(request) or _state_of(request, object_id)[1] == PauseCause.BUDGET
 
     def has_pause_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         return self._may(request, object_id, PAUSE)
@@ -368,7 +368,7 @@ class RunActions(ReadOnlyAdmin):
         """Return whether to offer a transition. For a POST, the run's state is left to the service to check."""
         if not request.user.has_perm(permission):
             return False
-        return request.method == "POST" or transition.allows(*_state_of(request, object_id))
+        return is_action(request) or transition.allows(*_state_of(request, object_id))
 
     def _change(self, request: HttpRequest, run_id: str, service: Callable[..., Run], done: str) -> HttpResponse:
         try:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from unfold.enums import ActionVariant
 
 from config.base.errors import SeoGenError
-from config.site.admin_base import StaffAdmin, action
+from config.site.admin_base import StaffAdmin, action, is_action
 from tenants.access.visible import tenants_visible
 from tenants.admin.request_forms import (
     BackupForm,
@@ -56,7 +56,7 @@ class TenantOperations(Base):
         if not _offers(request, object_id, RequestKind.UNDO, RESTORABLE):
             return False
         kept = Restore.objects.filter(tenant_id=object_id, kept_until__isnull=False)
-        return request.method == "POST" or kept.exists()
+        return is_action(request) or kept.exists()
 
     def has_copy_permission(self, request: HttpRequest, object_id: object = None) -> bool:
         return _offers(request, object_id, RequestKind.COPY, BACKED_UP)
@@ -136,7 +136,7 @@ def _offers(request: HttpRequest, tenant_id: object, kind: RequestKind, statuses
     needed = filter(None, (KINDS[kind].permission, KINDS[kind].also))
     if not all(request.user.has_perm(permission) for permission in needed):
         return False
-    return tenant_id is None or request.method == "POST" or status_of(request, tenant_id) in statuses
+    return tenant_id is None or is_action(request) or status_of(request, tenant_id) in statuses
 
 
 def status_is_known(request: HttpRequest, tenant_id: str, status: str | None) -> None:

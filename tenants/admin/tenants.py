@@ -25,7 +25,17 @@ from unfold.widgets import (
 )
 
 from config.base.errors import SeoGenError
-from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, StaffAdmin, action, as_badge, as_link, finished, form_page
+from config.site.admin_base import (
+    NO_TENANT,
+    ReadOnlyAdmin,
+    StaffAdmin,
+    action,
+    as_badge,
+    as_link,
+    finished,
+    form_page,
+    is_action,
+)
 from tenants.admin.dialogs import TenantBudgetForm, TenantCreateForm, TenantLimitForm, TenantSuspendForm
 from tenants.admin.erasures import erasure_link
 from tenants.admin.tenant_operations import TenantOperations, status_is_known, status_of
@@ -244,7 +254,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         """Return whether to offer the change: only for a tenant whose steps may run. The service decides."""
         if not request.user.has_perm("tenants.change_tenant"):
             return False
-        return request.method == "POST" or status_of(request, object_id) not in (None, *ENDED)
+        return is_action(request) or status_of(request, object_id) not in (None, *ENDED)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
@@ -387,7 +397,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         """Return whether to offer the change: only for a tenant with that status. The service decides."""
         if not request.user.has_perm("tenants.change_tenant"):
             return False
-        return request.method == "POST" or status_of(request, object_id) == status
+        return is_action(request) or status_of(request, object_id) == status
 
 
 def _budget(amount: Decimal | None) -> str:

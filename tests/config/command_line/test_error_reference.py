@@ -31,6 +31,10 @@ SHARED = {
     "run_failed",
     "server_has_tablespaces",
     "tenant_id_erased",
+    # The command, and the same copy when staff request it in the admin.
+    "prompt_copy_rolled_back",
+    "prompt_copy_unfinished",
+    "tenants_not_changed",
     # A class's code that raise sites of another class give as well.
     "backup_not_recognized",
     "tenant_identity_mismatch",

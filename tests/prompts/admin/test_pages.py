@@ -112,6 +112,15 @@ def test_a_version_that_replaced_none_cannot_be_rolled_back(browser: Client, ten
     assert "No other version of step draft was active before." in response.content.decode()
 
 
+def test_a_draft_that_was_not_saved_offers_no_more_than_before(browser: Client, tenant: Tenant, draft: Prompt) -> None:
+    page = f"{site(tenant)}{draft.pk}/change/"
+    before = browser.get(page).content.decode()
+    after = browser.post(page, {"content": "", "variables": "[]", "note": ""}).content.decode()
+    assert "errornote" in after or 'id="conflict"' in after
+    for html in (before, after):
+        assert "/activate/" not in html and "/roll_back/" not in html
+
+
 def test_any_two_versions_are_compared(browser: Client, tenant: Tenant, draft: Prompt) -> None:
     with tenant_context(tenant) as alias:
         third = prompt_create_active(
