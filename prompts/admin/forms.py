@@ -166,8 +166,14 @@ class CompareForm(forms.Form):
 
 
 def _choice(prompt: Prompt) -> str:
-    # The note of the default prompts is stored in English.
-    return f"v{prompt.version}: {_(prompt.note)}" if prompt.note else f"v{prompt.version}"
+    note = note_of(prompt)
+    return f"v{prompt.version}: {note}" if note else f"v{prompt.version}"
+
+
+def note_of(prompt: Prompt) -> str | None:
+    """Return a version's note; that of the default prompts, which is stored in English, in the reader's language."""
+    note = prompt.note
+    return _(note) if note else None
 
 
 @contextmanager

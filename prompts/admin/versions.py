@@ -22,7 +22,7 @@ from audit.log.actor import current_actor
 from config.base.errors import SeoGenError
 from config.site.admin_base import StaffAdmin, action, as_badge, as_code, as_json, finished, form_page, is_action
 from prompts.admin.copies import choose_page, report_page
-from prompts.admin.forms import DraftForm, NewVersionForm
+from prompts.admin.forms import DraftForm, NewVersionForm, note_of
 from prompts.admin.pages import compare_page, try_page
 from prompts.app_hooks import past_runs
 from prompts.errors import InvalidPrompt
@@ -258,9 +258,7 @@ class PromptAdmin(StaffAdmin):
 
     @admin.display(description=gettext_lazy("note"))
     def shown_note(self, prompt: Prompt) -> str | None:
-        # That of the default prompts is stored in English.
-        note = prompt.note
-        return _(note) if note else None
+        return note_of(prompt)
 
     @admin.display(description=gettext_lazy("times used"))
     def used(self, prompt: Prompt) -> int:
