@@ -50,7 +50,7 @@ class WrongTenantActive(TenantError):
 
     def __init__(self, alias: str, active: str) -> None:
         super().__init__(
-            _("The connection %(alias)s was used while %(active)s is active.") % {"alias": alias, "active": active},
+            _("The connection %(alias)s was used while %(active)s was active.") % {"alias": alias, "active": active},
             hint=_("Keep querysets and objects of one tenant inside its own tenant_context."),
         )
 

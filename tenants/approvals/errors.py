@@ -76,6 +76,6 @@ def not_a_requester(approval_id: object, who: str) -> ApprovalRefused:
 
 def of_another_person(approval_id: object, who: str) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s was given to someone other than %(who)s.") % {"id": approval_id, "who": who},
+        _("Approval %(id)s was requested by someone other than %(who)s.") % {"id": approval_id, "who": who},
         code="approval_of_another_person",
     )

@@ -286,7 +286,7 @@ def _streamed_notes(file: Certificate) -> tuple[str, ...]:
     ]
     if file["size_bytes"] is not None:
         facts.append(exactly(file["size_bytes"]))
-    checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 unknown: it was interrupted")
+    checksum = _("sha256: %(sha256)s") % file if file["sha256"] else _("sha256 unknown: the stream was interrupted")
     return (", ".join(facts), checksum)
 
 

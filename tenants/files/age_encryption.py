@@ -101,11 +101,11 @@ def _identities(path: str) -> list[pyrage.x25519.Identity]:
 
 def _no_identity(path: str, reason: str | None = None) -> SealError:
     # Never quote the file's contents, which may be a key.
-    return SealError(
-        _("The age identity file %(path)s cannot be used: %(reason)s.")
-        % {"path": path, "reason": reason or _("it contains no age identity")},
-        code="age_identity_invalid",
-    )
+    if reason:
+        message = _("The age identity file %(path)s cannot be used: %(reason)s.") % {"path": path, "reason": reason}
+    else:
+        message = _("The age identity file %(path)s contains no valid age identity.") % {"path": path}
+    return SealError(message, code="age_identity_invalid")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,26 +1,23 @@
 """Re-encrypt every stored credential with the first configured key, so that older keys can be removed."""
 
-from django.db import transaction
+from collections.abc import Iterator
+
+from django.apps import apps
+from django.db import models, transaction
 
 from audit.log.entries import record
 from config.base.databases import CONTROL
-from tenants.models import DatabaseServer, Tenant
+from tenants.credentials import EncryptedTextField
 
 
 def credentials_rotate() -> int:
-    """Re-encrypt the credentials of all servers and tenants; return how many there are.
+    """Re-encrypt the credentials of servers, tenants and staff; return the number of credentials.
 
     All or nothing: one transaction, with the rows locked. Raises `EncryptionKeyError` if no configured key can decrypt
     one of them.
     """
     with transaction.atomic(using=CONTROL):
-        count = 0
-        for server in DatabaseServer.objects.using(CONTROL).select_for_update():
-            server.save(using=CONTROL, update_fields=["admin_url", "owner_password"])
-            count += 1
-        for tenant in Tenant.objects.using(CONTROL).select_for_update(of=("self",)):
-            tenant.save(using=CONTROL, update_fields=["database_url"])
-            count += 1
+        count = sum(_rotate(model, fields) for model, fields in encrypted_fields())
         record(
             using=CONTROL,
             action="control.rotate",
@@ -28,4 +25,21 @@ def credentials_rotate() -> int:
             resource_id="all",
             details={"count": count},
         )
+    return count
+
+
+def encrypted_fields() -> Iterator[tuple[type[models.Model], list[str]]]:
+    """Yield each model that stores encrypted values, with the names of the fields. All are in the control database."""
+    for model in apps.get_models():
+        names = [field.attname for field in model._meta.concrete_fields if isinstance(field, EncryptedTextField)]
+        if names:
+            yield model, names
+
+
+def _rotate(model: type[models.Model], fields: list[str]) -> int:
+    count = 0
+    for row in model._base_manager.using(CONTROL).select_for_update(of=("self",)):
+        row.save(using=CONTROL, update_fields=fields)
+        # An empty value is not encrypted.
+        count += sum(bool(getattr(row, name)) for name in fields)
     return count

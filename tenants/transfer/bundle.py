@@ -155,7 +155,7 @@ class Bundle:
             raise Unfit(_("The file is not a seo-gen bundle, or is incomplete: %(part)s is missing.") % {"part": name})
         content = content_of(self._archive, member)
         if name in IN_MEMORY and member.size > MAX_DOCUMENT_BYTES:
-            raise Unfit(_("%(part)s is larger than any that seo-gen writes.") % {"part": name})
+            raise Unfit(_("%(part)s is larger than any such file that seo-gen writes.") % {"part": name})
         expected = self.size_of(name)
         if name != MANIFEST and member.size != expected:
             raise Unfit(
@@ -176,7 +176,7 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
         if len(rest) > MAX_LINE_BYTES:
-            raise Unfit(_("%(part)s is larger than any that seo-gen writes.") % {"part": AUDIT})
+            raise Unfit(_("%(part)s contains a line that is longer than any audit entry.") % {"part": AUDIT})
     if rest:
         yield rest
 

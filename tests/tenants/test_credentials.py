@@ -1,12 +1,15 @@
 import pytest
 from cryptography.fernet import Fernet
-from django.db import connection
+from django.contrib.auth.models import User
+from django.db import connection, models
+from django.utils.timezone import now
 from pytest_django import Settings
 
 from audit.control.models import ControlAuditLog
+from config.site.sign_in.models import SecondFactor
 from tenants.credentials import decrypt, encrypt, mask_url
 from tenants.errors import EncryptionKeyError
-from tenants.lifecycle.rotate_keys import credentials_rotate
+from tenants.lifecycle.rotate_keys import credentials_rotate, encrypted_fields
 from tenants.models import DatabaseServer, Tenant
 
 SECRET = "postgresql://role:p%40ss@db.example:5433/name?sslmode=require"
@@ -58,12 +61,19 @@ def test_the_database_never_sees_a_credential(tenant: Tenant) -> None:
     assert "****@" in DatabaseServer.objects.get(pk="main").masked_url
 
 
-def test_rotation_writes_every_credential_with_the_first_key(tenant: Tenant, settings: Settings) -> None:
+def test_rotation_writes_every_credential_with_the_first_key(
+    tenant: Tenant, staff: User, settings: Settings
+) -> None:
+    SecondFactor.objects.create(user=staff, secret="JBSWY3DPEHPK3PXP", confirmed_at=now(), last_step=0)
     old, new = settings.ENCRYPTION_KEYS[0], Fernet.generate_key().decode()
     url = tenant.database_url
     settings.ENCRYPTION_KEYS = [new, old]
-    assert credentials_rotate() == Tenant.objects.count() + DatabaseServer.objects.count()
+    rotated = credentials_rotate()
     settings.ENCRYPTION_KEYS = [new]
+    credentials = stored_credentials()
+    assert {model for model, value in credentials} >= {DatabaseServer, SecondFactor, Tenant}
+    assert rotated == len(credentials)
+    assert (SecondFactor, "JBSWY3DPEHPK3PXP") in credentials
     assert Tenant.objects.get(pk=tenant.pk).database_url == url
     assert ControlAuditLog.objects.order_by("-id")[0].action == "control.rotate"
     settings.ENCRYPTION_KEYS = [old]
@@ -71,6 +81,17 @@ def test_rotation_writes_every_credential_with_the_first_key(tenant: Tenant, set
         credentials_rotate()
     settings.ENCRYPTION_KEYS = [old, new]
     credentials_rotate()
+
+
+def stored_credentials() -> list[tuple[type[models.Model], str]]:
+    """Return every credential in the control database with its model, decrypted with the configured keys."""
+    return [
+        (model, value)
+        for model, fields in encrypted_fields()
+        for row in model._base_manager.all()
+        for value in (getattr(row, field) for field in fields)
+        if value
+    ]
 
 
 def test_a_failed_rotation_changes_nothing(tenant: Tenant, settings: Settings) -> None:

@@ -65,7 +65,7 @@ WRONG = [
     (
         "tenant_restore",
         "--tenant-id {id} --backup-file {file} --age-identity-file {text}",
-        "it contains no age identity",
+        "contains no valid age identity",
     ),
     ("tenant_restore", "--tenant-id {id} --backup-file {sealed}", "no age identity was given to decrypt it"),
     ("tenant_restore", "--tenant-id {other} --backup-file {file}", "The backup belongs to tenant {id}"),

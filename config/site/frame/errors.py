@@ -32,7 +32,7 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    text = _("There is nothing at this address. It may have been deleted, or the address may be mistyped.")
+    text = _("This page does not exist. It may have been deleted, or its address may be mistyped.")
     return error_response(HTTPStatus.NOT_FOUND, _("Page not found"), text)
 
 

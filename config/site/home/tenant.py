@@ -80,7 +80,7 @@ def _errors(runs: list[Run]) -> dict[Any, str]:
 
 
 def _waits_before(run: Run) -> str:
-    return _("Waits for a review before step %(step)s.") % {"step": run.current_step} if run.current_step else ""
+    return _("Waiting for review before step %(step)s.") % {"step": run.current_step} if run.current_step else ""
 
 
 def _row(run: Run, detail: str) -> Row:

@@ -104,7 +104,7 @@ class Command(OperatorCommand):
         if document["kept_until"]:
             until = f"{localtime(document['kept_until']):%Y-%m-%d %H:%M}"
             self.stdout.write(
-                _("To undo this until %(until)s, run `seo-gen tenant restore --tenant-id %(id)s --undo`.")
+                _("You can undo this until %(until)s: run `seo-gen tenant restore --tenant-id %(id)s --undo`.")
                 % {"until": until, "id": document["tenant_id"]}
             )
         self._list(_("Migrations applied"), document["migrations"])

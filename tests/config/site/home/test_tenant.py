@@ -23,7 +23,7 @@ def test_the_overview_begins_with_what_needs_attention(browser: Client, filled: 
     stopped, reviews = page.context["sections"]
     assert [(row.text, row.detail) for row in stopped.rows] == [("failed one", "draft: No key was given.")]
     assert [(row.text, row.detail) for row in reviews.rows] == [
-        ("waiting one", "Waits for a review before step outline.")
+        ("waiting one", "Waiting for review before step outline.")
     ]
     assert stopped.rows[0].url == f"{filled.site}runs/run/{failed.pk}/change/"
     assert reviews.rows[0].url == f"{filled.site}runs/run/{waiting.pk}/change/"
