@@ -61,9 +61,7 @@ def test_the_database_never_sees_a_credential(tenant: Tenant) -> None:
     assert "****@" in DatabaseServer.objects.get(pk="main").masked_url
 
 
-def test_rotation_writes_every_credential_with_the_first_key(
-    tenant: Tenant, staff: User, settings: Settings
-) -> None:
+def test_rotation_writes_every_credential_with_the_first_key(tenant: Tenant, staff: User, settings: Settings) -> None:
     SecondFactor.objects.create(user=staff, secret="JBSWY3DPEHPK3PXP", confirmed_at=now(), last_step=0)
     old, new = settings.ENCRYPTION_KEYS[0], Fernet.generate_key().decode()
     url = tenant.database_url
