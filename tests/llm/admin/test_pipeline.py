@@ -164,7 +164,7 @@ class TestOrder:
             StepLLMDefault.objects.filter(pk=row.pk).update(position=row.position)
 
     def exchanged(self, browser: Client, positions: dict[str, int]) -> dict[str, list[str]]:
-        """Return the list's form after moving "draft" before "outline", as the page's script would."""
+        """Return the list's form with the positions of "draft" and "outline" exchanged, as the page's script would."""
         form = form_in(browser.get(self.PAGE).content.decode(), "changelist-form")
         number = {step: next(n for n, v in form.items() if v == [step]).split("-")[1] for step in ("draft", "outline")}
         form[f"form-{number['draft']}-position"] = [str(positions["outline"])]
