@@ -102,7 +102,7 @@ class _Maker:
     # -- what is in it ---------------------------------------------------------------------------------------------
 
     def _write_prompt(self) -> None:
-        """Give one customer a prompt of its own."""
+        """Give the tenant "tea" a prompt that the others do not have."""
         import django
 
         django.setup()

@@ -62,7 +62,7 @@ class Comparer:
             self._entries[name_of(entry.prompt)].append(entry)
 
     def compare(self, mark: str, calls: list[Call], maker_of: Callable[[Call], tuple[str, Maker] | None]) -> None:
-        """Compare the calls of the step with this mark. `maker_of` returns a call's worker and its name."""
+        """Compare the calls of the step with this mark. `maker_of` returns (name, worker) of a call."""
         entries = {entry.request_id: entry for entry in self._entries.pop(mark, [])}
         unknown = []
         for call in calls:
@@ -82,7 +82,7 @@ class Comparer:
                 self.found.explained[reason] += 1
 
     def finish(self) -> Comparison:
-        """Return the result; entries left in the ledger belong to no step."""
+        """Return the result, after the last checks: entries that are left in the ledger belong to no step."""
         self.found.by_kill = +self.found.by_kill
         for name, number in self.found.by_kill.items():
             if number > self._concurrency:
