@@ -1,4 +1,4 @@
-"""Validate the administrator's URL of a database server: its only parameters may be TLS settings.
+"""Validate the administrator's URL of a database server, whose only parameters may be TLS settings.
 
 libpq accepts many more parameters: another host, a service file, a password file, session options. With these, anyone
 who can enter a URL could choose what this machine reads and where it connects, whatever host the URL shows.

@@ -1,4 +1,4 @@
-"""`llm check` reports what is wrong with a provider, for each wire, and the log has what the call used."""
+"""`llm check` reports what is wrong with a provider of any wire, and records what the call used."""
 
 import json
 import socket

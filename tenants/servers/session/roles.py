@@ -64,7 +64,7 @@ class Roles(Rights):
         return self._scalar(query, self.owner) == _digest(password)
 
     def _join(self, role: str) -> None:
-        """Make the administrator a member of `role`, unless it is a superuser, which needs no membership."""
+        """Make the administrator a member of `role`; a superuser needs no membership."""
         if not self._scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
             self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
 

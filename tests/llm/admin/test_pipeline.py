@@ -31,7 +31,7 @@ def draft_default(monkeypatch: pytest.MonkeyPatch) -> Iterator[StepLLMDefault]:
 
 
 class TestMissingKey:
-    """A route to a provider whose key only the workers have is accepted only if staff say so."""
+    """A route to a provider whose key only the workers have is accepted only with a mark that staff set."""
 
     @staticmethod
     def form(draft_default: StepLLMDefault, **more: str) -> dict[str, object]:

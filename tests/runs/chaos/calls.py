@@ -30,7 +30,7 @@ class Maker:
 
 @dataclass
 class Comparison:
-    """The result of a comparison. Each unknown call is counted once, under its explanation."""
+    """The result of a comparison. An unknown call is counted under its explanation."""
 
     problems: list[str] = field(default_factory=list)
     settled: int = 0
@@ -105,7 +105,7 @@ class Comparer:
             self._problem(mark, f"call {call.pk} used {call.token_usage}; the provider billed {billed} ({entry})")
 
     def _paired(self, mark: str, calls: list[Call], entries: list[Billed]) -> Iterator[tuple[Call, Billed | None]]:
-        """Yield each unknown call with its request; a call whose worker died early has none.
+        """Yield (call, request) for each unknown call; the request is None if the ledger has none for the call.
 
         Of several possible calls, the last that began before the request is chosen.
         """

@@ -1,4 +1,4 @@
-"""The second factor: before it, only the pages for logging in open; codes work once; it can be removed or reset."""
+"""The second factor: what is closed before it, that a code works once, and who may remove the factor."""
 
 from __future__ import annotations
 
