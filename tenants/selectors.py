@@ -66,7 +66,7 @@ def rotated_lately(tenant_id: str) -> bool:
 
 
 def require_finished(tenant_id: str) -> None:
-    """Raise `TenantUnfinished` or `FleetUnfinished` if an operation on the tenant has not finished."""
+    """Raise `TenantUnfinished` or `FleetUnfinished` if an operation or a batch on the tenant has not finished."""
     operation = operations_unfinished().filter(tenant_id=tenant_id).first()
     if operation is not None:
         raise TenantUnfinished(tenant_id, operation.kind)
@@ -115,7 +115,7 @@ def server_get(name: str | None) -> DatabaseServer:
 
 
 def server_for_new_tenant(name: str | None) -> DatabaseServer:
-    """Return the named server, or the default one; raise `ServerError` if it cannot take another tenant."""
+    """Return the named server, or the default one; raise `ServerError` if there is none or it takes no more tenants."""
     server = server_get(name)
     if not server.is_active:
         raise ServerError(

@@ -1,4 +1,4 @@
-"""Celery tasks for backups and for operations that staff request. They only set the actor and call the service."""
+"""Celery tasks for the daily backup and for operations that staff request; services do the work."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=BACKUP_DAILY, bind=True, ignore_result=True, acks_late=False)
 def daily(self: Any) -> None:
-    """Back up every tenant and remove expired backups, at most once a day, however often this is called."""
+    """Run the daily backup unless one has finished recently; log the failures."""
     with acting_as("worker:backup", operation_id=self.request.id):
         try:
             problems = backup_daily()
@@ -38,13 +38,13 @@ def daily(self: Any) -> None:
 
 @shared_task(name=OPERATION_RUN, bind=True, ignore_result=True, acks_late=False)
 def operation_run(self: Any, request_id: str) -> None:
-    """Run the requested operation, or another that is due. Repeated and late wake-ups do nothing."""
+    """Carry out this request if it is due, then others that are due. A repeated wake-up does not repeat a request."""
     operations_work(f"{self.request.hostname or 'local'}/{os.getpid()}", UUID(request_id), is_stopping=_is_stopping)
 
 
 @shared_task(name=OPERATIONS_SWEEP, ignore_result=True)
 def sweep() -> None:
-    """Wake workers for operations that are waiting or whose worker was lost; remove expired exports."""
+    """Wake workers for operations that are due or whose worker was lost; remove expired exports."""
     operations_sweep()
     with acting_as("worker:sweep"):
         exports_expire()

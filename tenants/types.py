@@ -1,4 +1,4 @@
-"""Frozen values that the tenants app returns."""
+"""Frozen values that the tenants app takes and returns."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field

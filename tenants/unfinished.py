@@ -61,7 +61,7 @@ class Recovery:
 def tenant_recover(
     *, age_identity_file: str | None = None, on_progress: OnProgress = ignore_progress
 ) -> list[Recovery]:
-    """Finish or undo every unfinished operation, and return the outcome of each.
+    """Try to finish or undo every unfinished batch, backup and operation; return the outcome of each.
 
     Safe to repeat, and to run alongside running operations. `age_identity_file` decrypts the backup of a restore that
     still needs files from it. Batches come first, since their prepared transactions block everything else.

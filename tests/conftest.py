@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the servers before anything reads the settings, which hold their addresses."""
+    """Start the servers, unless `--unit` is given, before anything reads the settings, which hold their addresses."""
     if config.option.help:
         return
     _unwind_when_terminated()
@@ -65,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _hash_passwords_fast() -> None:
-    """Hash staff's passwords in one round: Django's million takes a quarter of a second for every user and login."""
+    """Hash staff's passwords in one round: Django's default takes a quarter of a second for every user and login."""
     from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
     PBKDF2PasswordHasher.iterations = 1
@@ -141,7 +141,7 @@ def logins(stack_home: stack.Home) -> Iterator[privileges.Watch]:
 
 @pytest.fixture(scope="session", autouse=True)
 def databases(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Let every test use databases. No test runs in a transaction, which would hide changes from other processes."""
+    """Let tests use databases, without a transaction around each, which would hide changes from other processes."""
     if request.config.option.unit:
         yield
         return
@@ -174,7 +174,7 @@ def unit(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> 
 def leaves_nothing_behind(request: pytest.FixtureRequest, databases: None) -> Iterator[None]:
     """Fail the test that leaks, not those after it, which start cleanly in any case.
 
-    As every test's first fixture, it is torn down last: what other fixtures clean up is not a leak.
+    It is set up before a test's own fixtures and torn down after them: what they clean up is not a leak.
     """
     from tests.support import leaks
 

@@ -51,7 +51,7 @@ class Census:
 
 
 def is_of(connection: BaseDatabaseWrapper, identity: UUID) -> bool:
-    """Return whether the database claims that tenant identity."""
+    """Return whether the database has this tenant identity; False if its identity table cannot be read safely."""
     if not _are_plain(connection, "tenant_identity"):
         return False
     with catalog_only(connection), connection.cursor() as cursor:
@@ -60,14 +60,17 @@ def is_of(connection: BaseDatabaseWrapper, identity: UUID) -> bool:
 
 
 def owner_of(connection: BaseDatabaseWrapper) -> tuple[str, UUID] | None:
-    """Return (tenant id, identity) from the database itself, even an untrusted one; None if it is not a tenant's."""
+    """Return (tenant id, identity) from the database itself, even an untrusted one.
+
+    None if it is not a tenant's database, or its tables cannot be read safely.
+    """
     if not _are_plain(connection, *ESSENTIAL):
         return None
     return _identity(connection)
 
 
 def census_take(connection: BaseDatabaseWrapper) -> Census | None:
-    """Return a census taken in the connection's transaction; None if it is not a tenant's database."""
+    """Return a census, read in the connection's transaction; None if the database is not a tenant's."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(TABLES)
         tables = [row[0] for row in cursor.fetchall()]

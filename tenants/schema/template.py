@@ -1,7 +1,7 @@
-"""The template that new tenants are cloned from, one per server: all tenant migrations, grants and initial rows.
+"""The database that new tenants are cloned from, one per server: all tenant migrations, grants and initial rows.
 
-Its name contains a fingerprint of everything that determines its content, so that a new release has a new template and
-never uses an old template by mistake.
+Its name contains a fingerprint of everything that determines its content, so that a release with other content builds a
+new template and never uses an old one by mistake.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def drop_unused_templates() -> None:
 
 
 def fingerprint() -> str:
-    """Return the sha256 (hex) of what a template is made from: Django, migrations with their data files, and grants."""
+    """Return the sha256 (hex) of what determines a template: Django's version, migrations and their files, grants."""
     digest = hashlib.sha256(django.get_version().encode())
     for path in sorted(_sources(), key=lambda path: (path.name, str(path))):
         digest.update(path.name.encode() + b"\n" + path.read_bytes())
@@ -102,7 +102,7 @@ def _sources() -> Iterator[Path]:
 
 
 def _migrate(server_session: ServerSession, database: str, name: str) -> None:
-    """Apply the tenant apps' migrations only, as the owner; then grant privileges."""
+    """Apply only the tenant apps' migrations, as the owner; then grant privileges and record the schema."""
     code = release()
     with owner_connection(server_session.server, database, name) as connection:
         MigrationExecutor(connection).migrate(code.targets)

@@ -1,7 +1,7 @@
-"""Validate the administrator's URL of a database server: user, host and TLS parameters, nothing else.
+"""Validate the administrator's URL of a database server, whose only parameters may be TLS settings.
 
-libpq accepts much more in a URL: another host, a service file, a password file, session options. Anyone who can enter
-a URL could then choose what this machine reads and where it connects, whatever the visible part of the URL shows.
+libpq accepts many more parameters: another host, a service file, a password file, session options. With these, anyone
+who can enter a URL could choose what this machine reads and where it connects, whatever host the URL shows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ServerURLRefused(ServerError):
 
 
 def require_server_url(url: str) -> None:
-    """Raise `ServerURLRefused` unless `url` is a PostgreSQL URL whose only parameters are TLS settings."""
+    """Raise `ServerURLRefused` unless `url` is a PostgreSQL URL with a host, whose only parameters are TLS settings."""
     if not url.startswith(SCHEMES):
         raise ServerURLRefused(_("The administrator's URL must start with postgresql://."))
     if _NOT_PLAIN.search(url):

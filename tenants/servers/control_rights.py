@@ -89,7 +89,7 @@ def control_rights_problems() -> list[str]:
 
 
 def control_rights_require() -> None:
-    """Raise `ServerError`, naming every right that the control database's roles lack."""
+    """Raise `ServerError`, with the statements to run, if the control database's roles lack a right."""
     missing = control_rights_missing()
     if missing:
         raise ServerError(

@@ -17,7 +17,7 @@ from tenants.servers.session.locks import PREPARED
 def foreign_beside_control() -> list[PreparedTransaction]:
     """Return the foreign prepared transactions in all databases of the control database's server.
 
-    Uses one query and no extra connection.
+    Uses only the connection to the control database.
     """
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(PREPARED)

@@ -18,7 +18,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 class DatabaseLocked(OperationalError):
-    """A lock timeout whose message names the table and the lock holder; its cause is the driver's error."""
+    """A lock timeout. The message names the table and the lock holder, if known; the cause is the driver's error."""
 
 
 def is_lock_timeout(error: BaseException | None) -> bool:
@@ -38,7 +38,7 @@ def lock_holders_named(server: DatabaseServer, database: str) -> Iterator[None]:
 
 
 def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None = None) -> str:
-    """Return who holds the lock and how to get it released, as the server reports it to a separate session."""
+    """Return a sentence: who holds the lock, as a separate session sees it, and how to get it released."""
     holder = None
     # If the server refuses even that session, only the timeout is known.
     with suppress(ServerError, OperationalError), ServerSession(server, database_prefix(), "locks") as server_session:

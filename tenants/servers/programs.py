@@ -35,7 +35,7 @@ FAILING_WAIT_S = 1.0
 
 
 class ToolError(TenantError):
-    """One of PostgreSQL's programs is missing or failed; the message quotes its output."""
+    """One of PostgreSQL's programs is missing, or failed; then the message quotes its first error."""
 
 
 def program(name: str, major_version: int, *, exact: bool = False) -> Path:
@@ -183,7 +183,7 @@ def _close(process: subprocess.Popen[bytes]) -> None:
 
 
 def _failed_status(process: subprocess.Popen[bytes]) -> int:
-    """Return the exit status of a program that has failed, or is about to exit; 0 if it keeps running."""
+    """Wait up to `FAILING_WAIT_S` for a program to exit; return its exit status, or 0 if it keeps running."""
     try:
         return process.wait(FAILING_WAIT_S)
     except subprocess.TimeoutExpired:

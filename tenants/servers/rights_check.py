@@ -8,7 +8,7 @@ from tenants.servers.session import FOR_RECOVERY, RESERVED, ServerSession
 
 
 def rights_problems(server_session: ServerSession) -> list[str]:
-    """Return one sentence for each right that the server's administrator lacks or should not have."""
+    """Return one sentence for each right that the administrator lacks or should not have, or if the base is missing."""
     problems = [
         _("Its administrator lacks %(right)s. As a superuser there, run: %(statement)s")
         % {"right": missing.right, "statement": missing.statement}

@@ -1,7 +1,7 @@
 """Find changes to tenants' roles in the servers' shared catalogs, which do not show passwords.
 
 PostgreSQL lets a role change its own password, set defaults for its own sessions and prepare transactions, so anyone
-with a tenant's password may have done so. `tenants.lifecycle.rotate` reverts everything.
+with a tenant's password may have done so. `tenants.lifecycle.rotate` reverts such changes.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class Bundle:
             raise Unfit(_("%(part)s was damaged or altered: its sha256 differs from the manifest's.") % {"part": name})
 
     def files(self, stream: IO[bytes]) -> Iterator[File]:
-        """Yield the files in the part STORAGE; limit the number of files that no row refers to."""
+        """Yield the files in `stream`, the part STORAGE. Raises `BadArchive` for far more files than rows refer to."""
         return tar_read(stream, at_most=len(self.manifest.artifacts) + UNREFERENCED_FILES)
 
     def end(self) -> None:
@@ -149,7 +149,7 @@ class Bundle:
             raise Unfit(_("The file contains %(part)r, which is not part of a bundle.") % {"part": more.name})
 
     def _next(self, name: str) -> IO[bytes]:
-        """Return the next part's content; refuse an unexpected part without reading it."""
+        """Return the next part's content. Raises `Unfit` for an unexpected part, without reading it."""
         member = self._archive.next()
         if member is None or member.name != name:
             raise Unfit(_("The file is not a seo-gen bundle, or is incomplete: %(part)s is missing.") % {"part": name})

@@ -53,9 +53,9 @@ def tenant_clone(
     """Create the tenant `new_id` from a backup of `tenant_id`, or from its state at `to_time` (aware).
 
     The new tenant gets its own identity, role and storage paths; the files that its rows refer to are copied. Its audit
-    log continues the original's, as recorded in `chain_identity`. An erased tenant is only restored this way if
-    `from_erased` gives a reason, which is recorded. Raises `TenantExists`, `ErasedTenant`, `RestoreRefused` and what
-    `tenant_restore` raises; then nothing is left behind.
+    log continues the original's, as recorded in `chain_identity`. An erased tenant is only cloned if
+    `from_erased` gives a reason, which is recorded. Raises `UnknownTenant`, `TenantNotActive`, `TenantExists`,
+    `ErasedTenant` or `RestoreRefused`; then nothing is left behind. Raises `TenantUnfinished` if something is.
     """
     validate_id(new_id)
     origin = tenant_get(tenant_id)
@@ -110,13 +110,13 @@ def tenant_clone(
 
 
 def _former_server(erasure: Erasure | None) -> DatabaseServer | None:
-    """Return the server that an erased tenant was on, if any: its base backups may still contain the tenant."""
+    """Return an erased tenant's server, whose base backups may still contain the tenant; None if it is unknown."""
     return DatabaseServer.objects.using(CONTROL).filter(pk=erasure.server).first() if erasure else None
 
 
 @contextmanager
 def _refusing(new_id: str) -> Iterator[None]:
-    """Turn errors into a `RestoreRefused` that names the new tenant."""
+    """Turn errors into `RestoreRefused`, which names the new tenant; `TenantExists` and `TenantUnfinished` pass."""
     try:
         with disk_failures_told():
             yield

@@ -89,7 +89,7 @@ def _exportable(tenant_id: str) -> Tenant:
 
 
 def _require_new(place: Place, name: str) -> None:
-    """Require that the file name is not in use; the name of a removed export can be reused."""
+    """Raise `PlaceError` if the file name is in use; the name of an export whose file is gone can be reused."""
     if place.size(name) is not None:
         raise PlaceError(
             _("%(path)s already exists.") % {"path": place.path(name)},
@@ -111,7 +111,7 @@ def _require_new(place: Place, name: str) -> None:
 def _parts(
     tenant: Tenant, backup: Backup, stack: ExitStack, on_progress: OnProgress
 ) -> tuple[Manifest, list[BundlePart]]:
-    """Return the manifest and the parts, each in an unnamed file, which a killed process cannot leave behind."""
+    """Return the manifest and the parts. Large parts are in unnamed files, so a killed process leaves none behind."""
     work = f"export {backup.pk}"
     on_progress(Progress(tenant.id, "snapshot"))
     with snapshot(tenant, work=work) as taken:
@@ -136,7 +136,7 @@ def _write_bundle(manifest: Manifest, parts: list[BundlePart], tally: Tally, rec
 
 
 def _as_stored(manifest: Manifest, tally: Tally) -> Manifest:
-    """Return the manifest for the catalogue; there, the described file is the bundle as stored."""
+    """Return the manifest for the catalogue, with the stored bundle's digest and size in place of the dump's."""
     file = manifest.file.model_copy(update={"sha256": tally.sha256, "size_bytes": tally.size_bytes})
     return manifest.model_copy(update={"file": file, "storage": None})
 

@@ -45,12 +45,13 @@ def tenant_import(
     from_erased: str = "",
     on_progress: OnProgress = ignore_progress,
 ) -> CloneReport:
-    """Create a tenant from a bundle, under its own id or `new_id`, and return a report.
+    """Create a tenant from a bundle, under the bundle's tenant id or `new_id`, and return a report.
 
-    Under its own id, the tenant keeps its identity; under another id, it gets a new identity, and its audit log
+    Under the bundle's id, the tenant keeps its identity; under another id, it gets a new identity, and its audit log
     continues the old chain. Providers, models and steps that are missing here are added; existing ones are not changed.
     The bundle of a tenant that was erased here is refused unless `from_erased` gives a reason, which is recorded.
-    Raises `TenantExists`, or `ImportRefused` with the reason; then nothing is left behind.
+    Raises `TenantExists`, or `ImportRefused` with the reason; then no tenant is left behind. Raises `TenantUnfinished`
+    if something is.
     """
     place, name = source_file(file)
     with _refusing(place.path(name)), ExitStack() as stack:
@@ -97,7 +98,7 @@ def tenant_import(
 
 @contextmanager
 def _refusing(file: str) -> Iterator[None]:
-    """Turn errors into an `ImportRefused` that names the file."""
+    """Turn errors into `ImportRefused`, which names the file; `TenantExists` and `TenantUnfinished` pass."""
     try:
         with disk_failures_told():
             yield

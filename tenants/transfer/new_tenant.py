@@ -90,11 +90,11 @@ def newcomer(
     origin: Reader | None = None,
     on_progress: OnProgress,
 ) -> Iterator[Newcomer]:
-    """Record a tenant that the block creates; if the block fails, remove what it has created.
+    """Record a tenant, and yield it for the block to fill; if the block fails, remove everything of the tenant.
 
     `given` specifies the files that the tenant is made from, if any; `origin` is the tenant whose data they contain.
 
-    Raises `TenantExists`, and what the block raises.
+    Raises `TenantExists`, what the block raises, and `TenantUnfinished` if something could not be removed.
     """
     work = work_name(kind, identity)
     with ServerSession(server, database_prefix(), work) as server_session:
@@ -121,7 +121,7 @@ def newcomer(
 
 
 def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
-    """Build the database from the source, with the new tenant's identity and paths; return what was built."""
+    """Build the database from the source, with the new tenant's identity and paths, and settle unfinished runs."""
     built = build(made.scratch, source, expected, release(), work=made.work, on_step=made.at)
     made.at("identity")
     with (

@@ -27,7 +27,7 @@ def triggers_off(control_log: Log) -> Iterator[psycopg.Connection]:
 
 
 def forget(control_log: Log, identity: UUID) -> None:
-    """Remove what a test archived, since nothing else does."""
+    """Remove the archived log of this identity, since nothing else does."""
     with triggers_off(control_log) as superuser:
         for table in TABLES:
             superuser.execute(f"DELETE FROM {table} WHERE identity = %s", (identity,))

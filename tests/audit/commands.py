@@ -1,6 +1,7 @@
 """Every command: how to run it, and which entries the logs must have afterwards.
 
-Each function prepares what its command needs and returns the arguments; only entries written after that count.
+Each function under `@command` prepares what its command needs and returns the arguments; only entries written after
+that count.
 """
 
 from __future__ import annotations

@@ -32,7 +32,6 @@ class Log:
     genesis: str
 
     def as_app(self) -> psycopg.Connection:
-        """Connect as the application's role."""
         return psycopg.connect(self.app_url)
 
     def as_superuser(self) -> psycopg.Connection:
@@ -40,7 +39,7 @@ class Log:
 
     @property
     def insert(self) -> str:
-        """The plain SQL that inserts an entry, naming only the specification's columns."""
+        """Return plain SQL that inserts an entry, naming only columns of the specification."""
         return INSERT.format(self.table)
 
 

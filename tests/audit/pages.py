@@ -100,12 +100,12 @@ WITHOUT_ENTRY = {
     *(f"{site}/url" for site in SITES),
 }
 
-# Pages of the control site that also write into the tenant's log.
 # Pages of a tenant's site that request an operation on others: the operation writes into their logs.
 IN_CONTROL_LOG = {
     *("tenant/prompt/action copy_to_tenants", "tenant/prompt/action copy_all_to_tenants"),
     "tenant/prompt/url prompts_copy_report",
 }
+# Pages of the control site that also write into the tenant's log.
 IN_BOTH_LOGS = {f"control/approval/url tenants_approval_{decision}" for decision in ("approve", "reject", "withdraw")}
 
 
@@ -473,7 +473,7 @@ def _(staff: Staff) -> Callable[[], object]:
 
 
 def _copied_to(staff: Staff) -> dict[str, Any]:
-    """Return the form that copies prompts to another tenant of the test's own."""
+    """Create another tenant, and return the form that copies prompts to it."""
     other = tenant_create(name="copied to")
     staff.afterwards(lambda: remove_all([other.pk]))
     staff.afterwards(lambda: OperationRequest.objects.filter(tenant_id=staff.tenant.id).delete())
@@ -550,7 +550,7 @@ def _(staff: Staff) -> Callable[[], object]:
 
 
 def _approval(staff: Staff, **fields: Any) -> Approval:
-    """Return an approval of an export, by default one that someone else asked for."""
+    """Create an approval of an export, requested by someone else unless `fields` differ; return it."""
     arguments = {"output": f"/tmp/{uuid4().hex}.tar", "recipient": ""}
     kept = {
         "kind": "export",

@@ -76,7 +76,7 @@ def world(tenant: Tenant, folder: Path, request: pytest.FixtureRequest) -> World
 
 
 def require_complete(entries: list[AuditEntry], actor: str) -> None:
-    """Require that each entry has an actor, action, resource and operation, and that all share one operation."""
+    """Require that each entry has this actor, a known action and a resource, and that all share one operation."""
     for entry in entries:
         assert entry.user_id == actor
         assert entry.action in ACTIONS
@@ -142,7 +142,7 @@ def test_a_reading_command_changes_nothing(name: str, world: World) -> None:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[User, Filled]]:
-    """A staff member and a tenant, restored after each change."""
+    """A superuser and a filled tenant, which all tests of the admin share."""
     user, tenant = make_user(is_superuser=True), tenant_create(name=f"shared {uuid4().hex[:12]}")
     yield user, fill_tenant(tenant)
     remove(tenant)

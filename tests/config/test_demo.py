@@ -1,4 +1,4 @@
-"""The demo from scratch with real servers and a quick LLM, then again in the same home with the real local one."""
+"""The demo with real servers: from scratch with a fake LLM, then in the same home with the local LLM."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def environment(home: stack.Home, **further: str) -> dict[str, str]:
 
 @pytest.fixture
 def short_answers(home: stack.Home) -> None:
-    """Limit the local LLM's answers, which are most of the demo's time, to a line (`make demo` shows whole ones)."""
+    """Limit the answers of the local LLM, which take most of the demo's time, to 16 tokens."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ELSEWHERE.items():
             patch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""The log: one line per event with its context, from every kind of process, and without secrets."""
+"""The log: one line per event with its context, and a traceback after errors, but no secrets."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def lines(home: stack.Home, service: str) -> list[str]:
 
 
 def having(home: stack.Home, service: str, log_format: str, **wanted: object) -> list[str]:
-    """Return the lines that contain each of these values under its name."""
+    """Return the lines of the service's log that have all the `wanted` values."""
     return [line for line in lines(home, service) if all(_holds(line, log_format, *one) for one in wanted.items())]
 
 

@@ -102,7 +102,7 @@ class _Maker:
     # -- what is in it ---------------------------------------------------------------------------------------------
 
     def _write_prompt(self) -> None:
-        """Give one customer a prompt of its own."""
+        """Give the tenant "tea" a prompt that the others do not have."""
         import django
 
         django.setup()
@@ -141,7 +141,7 @@ class _Maker:
         self.do("tenant", "restore", "--tenant-id", "tea", "--backup-file", found["file"], "--confirm", "--stop-runs")
 
     def _leave_messages(self) -> None:
-        """Leave a run that no worker has touched, and one message of each kind in the broker."""
+        """Leave a run that no worker has touched, and messages for four tasks in the broker."""
         run_id = self.create_run("coffee", {**TEA, "keyword": "left waiting", "steps": STEPS}, wait=False)
         self.facts["waiting_run"] = run_id
         wake_up = json.dumps(["coffee", run_id, STEPS[0]])

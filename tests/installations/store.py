@@ -41,7 +41,7 @@ def program_environment(llm: FakeLLM) -> dict[str, str]:
 
 
 def revive(stored: Path, home: stack.Home, llm: FakeLLM, made_in: str) -> None:
-    """Give the home the state that it had in `made_in`, where the installation was made, and start its servers."""
+    """Restore the stored installation, which was made in the folder `made_in`, into the home, and start its servers."""
     with tarfile.open(stored / HOME) as archive:
         extract_all(archive, home.path)
     # After an upgrade, the sources are no longer those that the control database was last set up for.

@@ -53,11 +53,11 @@ class Provider(ABC):
 
     @abstractmethod
     def events(self, reply: Document) -> list[bytes]:
-        """Return the same reply as a stream."""
+        """Return a whole reply as the events of a stream."""
 
     @abstractmethod
     def error_event(self, status: int, message: str) -> bytes:
-        """Return an error in the middle of a stream."""
+        """Return an error as an event of a stream."""
 
     @abstractmethod
     def without_usage(self) -> Document: ...

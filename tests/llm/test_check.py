@@ -1,4 +1,4 @@
-"""`llm check` reports what is wrong with a provider, for each wire, and the log has what the call used."""
+"""`llm check` reports what is wrong with a provider of any wire, and records what the call used."""
 
 import json
 import socket
@@ -31,7 +31,7 @@ NewEntries = Callable[[], list[Any]]
 
 @pytest.fixture
 def pointed(wire: Wire) -> Wire:
-    """Each paid provider in turn, directed to the test's server and the only active one."""
+    """Each paid provider in turn, as the only active provider, directed to the test's server."""
     LLMProvider.objects.exclude(pk=wire.provider.id).update(is_active=False)
     LLMProvider.objects.filter(pk=wire.provider.id).update(is_active=True, api_base_url=wire.base_url)
     wire.server.answer = Answer.of(wire.provider.reply("OK"))

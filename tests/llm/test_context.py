@@ -14,7 +14,7 @@ def model(window: int | None) -> ResolvedModel:
 
 
 def test_the_bounds_are_in_order() -> None:
-    """`test_clients` compares them with a real model's counts."""
+    """`test_clients` compares the bounds with a real model's counts."""
     assert fewest_tokens("") == 0 < estimated_tokens("")
     assert fewest_tokens("傘 umbrella") < len("傘 umbrella") < estimated_tokens("傘 umbrella")
 

@@ -1,4 +1,4 @@
-"""What the database itself guarantees, checked with plain SQL that names only the specified columns."""
+"""Defaults and constraints of the catalogue's tables, mostly checked with plain SQL."""
 
 import pytest
 from django.db import IntegrityError, connections, transaction

@@ -1,4 +1,4 @@
-"""The configuration moves to another installation with its prices."""
+"""The LLM configuration moves to another installation with its prices."""
 
 import json
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Token usage as it is stored in rows."""
+"""Token usage as it is stored in rows, and which finish reasons mean a truncated reply."""
 
 import pytest
 

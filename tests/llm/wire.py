@@ -62,7 +62,7 @@ def allow_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class WireServer:
-    """Sends `answer` to every request, and records the requests."""
+    """Sends `answer` to every request, and records the POST requests in `seen`."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.answer = Answer()

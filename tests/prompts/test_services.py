@@ -1,4 +1,4 @@
-"""Versions of prompts are created, activated and used; and what the database itself refuses."""
+"""How versions of prompts are created, activated and used, and what the database itself refuses."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""`prompt test`: a version is rendered, and its model called with it once; the call's cost is kept."""
+"""`prompt test` renders a version, calls the model once unless it is a preview, and records the call's cost."""
 
 import io
 import json

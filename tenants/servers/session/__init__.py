@@ -1,7 +1,7 @@
 """Everything that needs the administrator's rights on a PostgreSQL server, through psycopg instead of Django.
 
-Every statement can be repeated: it keeps what already exists, or brings it to the desired state, so an interrupted
-operation can simply run again. Names go through `psycopg.sql.Identifier`; passwords reach the server only as verifiers.
+Most methods can be repeated, so that an interrupted operation can run again: they keep what already exists, or bring
+it to the desired state. Names go through `psycopg.sql.Identifier`; passwords reach the server only as verifiers.
 """
 
 from tenants.servers.session.base import application_name

@@ -1,4 +1,4 @@
-"""An administrator's session, and how its errors are translated."""
+"""An administrator's session, whose database errors become `ServerError`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SELECT count(pg_catalog.pg_terminate_backend(pid, 10000))
 
 
 def application_name(work: str) -> str:
-    """Return the application_name of our sessions for `work`; PostgreSQL truncates it to 63 bytes."""
+    """Return the application_name of our sessions for `work`: at most 63 characters, which is PostgreSQL's limit."""
     return f"{database_prefix()} {work}".strip()[:63]
 
 

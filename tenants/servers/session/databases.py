@@ -87,7 +87,7 @@ class Databases(Logins):
         )
 
     def open_to(self, name: str, role: str) -> None:
-        """Allow `role`, and no other tenant, to connect to the database."""
+        """Allow `role`, but not PUBLIC, to connect to the database."""
         database = sql.Identifier(name)
         with self._connection.transaction():
             self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
@@ -95,7 +95,7 @@ class Databases(Logins):
             self._execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(database))
 
     def open_to_owner(self, name: str) -> None:
-        """Allow the owner, and no tenant, to connect to the database."""
+        """Allow the owner, but not PUBLIC, to connect to the database."""
         database = sql.Identifier(name)
         with self._connection.transaction():
             self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
@@ -139,12 +139,12 @@ class Databases(Logins):
             self.open_to(live, role)
 
     def database_bytes(self, names: Sequence[str]) -> dict[str, int]:
-        """Return {name: size in bytes} for those databases that exist."""
+        """Return {name: size in bytes} of the named databases that exist."""
         query = "SELECT datname, pg_database_size(oid)::int8 FROM pg_database WHERE datname = ANY(%s) ORDER BY datname"
         return dict(self._rows(query, [list(names)]))
 
     def database_owners(self) -> dict[str, str]:
-        """Return {database: owner} for all that allow connections, except templates; read from the shared catalog."""
+        """Return {database: owner} of all databases that allow connections, except templates."""
         query = """
             SELECT datname, pg_catalog.pg_get_userbyid(datdba)
               FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname
@@ -158,7 +158,7 @@ class Databases(Logins):
         ]
 
     def drop_database(self, name: str) -> None:
-        """Drop the database, ending its connections."""
+        """Drop the database if it exists, and end its connections."""
         if self.database_exists(name):
             self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -181,6 +181,6 @@ class Databases(Logins):
         return maximum, used
 
     def doors(self, names: Sequence[str]) -> dict[str, Door]:
-        """Return {database: who may connect} for those that exist. A tenant's role has the name of its database."""
+        """Return {database: who may connect} of existing `names`. A tenant's role is named like its database."""
         parameters = {"group": self.group, "names": list(names)}
         return {row[0]: Door(*row[1:]) for row in self._rows(DOORS, parameters)}

@@ -28,7 +28,7 @@ LET_IN: tuple[LiteralString, ...] = (
 
 class Loading(Guests):
     def loaded(self, database: str, role: str) -> tuple[int, datetime | None]:
-        """Return (bytes on disk, when the guest's newest statement began; None if it has no session)."""
+        """Return (bytes on disk, when the guest's newest statement began, or None if the guest has no session)."""
         [(size_bytes, begun)] = self._rows(LOADED, [database, role])
         return size_bytes, begun
 

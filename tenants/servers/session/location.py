@@ -44,7 +44,7 @@ def location_on(server: DatabaseServer, role: str, password: str, database: str)
 def owner_url(server: DatabaseServer, database: str) -> str:
     """Return the URL by which the owner of the tenants' tables connects to a database of the server.
 
-    Raises `ServerError` if the server's owner has no login yet because it was last set up by an old release.
+    Raises `ServerError` if the server's owner has no login yet.
     """
     if not server.owner_password:
         raise ServerError(
@@ -56,7 +56,7 @@ def owner_url(server: DatabaseServer, database: str) -> str:
 
 
 def with_password(url: str, password: str) -> str:
-    """Return the tenant's URL with another password; everything else is kept, such as a host of its own."""
+    """Return the tenant's URL with another password; everything else is kept, even a host other than the server's."""
     parts = urlsplit(url)
     role, host = (parts.username or ""), parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{role}:{quote(password, safe='')}@{host}"))

@@ -1,4 +1,4 @@
-"""Who holds locks in a database, and which transactions are prepared, as seen from a session that is not waiting."""
+"""Locks: who holds them in a database, which transactions are prepared, and the lock for building templates."""
 
 from __future__ import annotations
 
@@ -109,7 +109,10 @@ class Locks(Log):
 
     @contextmanager
     def template_lock(self) -> Iterator[None]:
-        """Allow only this process to build a template on the server; raise `ServerError` if another holds the lock."""
+        """Allow only this process to build a template on the server.
+
+        Raises `ServerError` if another process still holds the lock after `TEMPLATE_WAIT`.
+        """
         self._execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(TEMPLATE_WAIT)))
         try:
             self._connection.execute(sql.SQL("SELECT pg_advisory_lock({})").format(TEMPLATE_LOCK))

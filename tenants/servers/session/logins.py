@@ -93,7 +93,7 @@ class Logins(Roles):
 
     @contextmanager
     def changing_login(self, role: str, password: str) -> Iterator[None]:
-        """Do what `ensure_login` does, but commit only if the block succeeds. Errors are raised before the block."""
+        """Do what `ensure_login` does, but commit only if the block succeeds. The statements run before the block."""
         try:
             with self._connection.transaction():
                 self.ensure_login(role, password)
@@ -120,7 +120,7 @@ class Logins(Roles):
             pids = [row[0] for row in self._rows(ENDING, {**found, "over": True})]
 
     def roll_back_prepared_of(self, role: str, url: str) -> int:
-        """Roll back the role's prepared transactions, as the role, since only it or a superuser can.
+        """Roll back the role's prepared transactions in its own database, as the role: only it or a superuser can.
 
         Returns how many there were. `url` is the role's own URL.
         """

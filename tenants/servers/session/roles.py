@@ -32,7 +32,7 @@ END $$
 
 class Roles(Rights):
     def prepare(self) -> None:
-        """Create the owner and the group role, once per server; the owner cannot log in until `let_owner_in` is called.
+        """Create the owner and the group role if missing; the owner cannot log in until `let_owner_in` is called.
 
         If the server is too old or its administrator lacks a right, raises `ServerError` and changes nothing.
         """
@@ -64,7 +64,7 @@ class Roles(Rights):
         return self._scalar(query, self.owner) == _digest(password)
 
     def _join(self, role: str) -> None:
-        """Make the administrator a member of `role`, unless it is a superuser, which needs no membership."""
+        """Make the administrator a member of `role`; a superuser needs no membership."""
         if not self._scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
             self._execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
 
@@ -107,5 +107,5 @@ class Roles(Rights):
 
 
 def _digest(password: str) -> str:
-    """Return the password's digest. It does not help to guess the password, which is 256 random bits."""
+    """Return the password's sha256 (hex), from which no one can guess the password: it is 256 random bits."""
     return sha256(password.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The list of anchors: of the logs that a person may see, linked from the logs' pages."""
+"""The list of anchors shows those of the logs that a person may see; the logs' pages link to it."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_concurrent_writers_never_fork_the_chain(log: Log) -> None:
         assert superuser.execute(_BROKEN.format(log=log.table, hash=entry_hash_sql("entry"))).fetchall() == []
 
 
-# The same in SQL: entries with a wrong hash, or that do not follow the one before.
+# The check of a chain in SQL: entries with a wrong hash, or that do not follow the one before.
 _BROKEN = """
 SELECT sequence FROM (
     SELECT sequence, entry_hash, previous_hash, {hash} AS computed,
@@ -114,7 +114,7 @@ WHERE entry_hash <> computed OR previous_hash <> before OR sequence <> number_be
 
 
 def _write_at_random(log: Log, chance: random.Random) -> int:
-    """Append in transactions of random size, isolation level and outcome; return how many entries were committed."""
+    """Append entries in transactions of random size, isolation level and outcome; return how many were committed."""
     written = 0
     with log.as_app() as app:
         for _ in range(TRANSACTIONS_EACH):

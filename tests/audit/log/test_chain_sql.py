@@ -1,4 +1,4 @@
-"""What the database refuses, whatever the role."""
+"""What the database refuses to the application's role, and what its guards refuse even to a superuser."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit

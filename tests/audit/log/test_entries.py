@@ -17,7 +17,7 @@ from tenants.routing.context import tenant_context
 
 
 class Refused(Exception):
-    """Raised to roll a test back."""
+    """Raised to roll back a transaction."""
 
 
 def test_an_entry_holds_actor_operation_and_details(tenant: Tenant) -> None:

@@ -1,4 +1,4 @@
-"""The table of attacks (docs/audit.md) names tests that exist, and every attack has one."""
+"""Every row of the table of attacks (docs/audit.md) names a test that exists, and every attack test has a row."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Every attack on a log is either refused by the database or reported by `audit verify` (docs/audit.md lists them)."""
+"""Attacks on a log that the database refuses or `audit verify` reports; docs/audit.md lists them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def victim(log: Log, tenant: Tenant) -> Victim:
 
 
 def kinds(report: LogReport) -> list[tuple[Kind, int | None]]:
-    """Return (kind, sequence number) of each problem, except anchors and erasures that the control log lacks too."""
+    """Return (kind, sequence number) of each problem, except problems of the anchors and of the ledger of erasures."""
     return [(one.kind, one.sequence) for one in report.problems if one.kind not in (Kind.ANCHOR, Kind.LEDGER)]
 
 

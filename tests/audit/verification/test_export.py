@@ -1,4 +1,4 @@
-"""`audit export`: the log unchanged, all or nothing, recorded before the file exists."""
+"""`audit export` writes the unchanged log, all or nothing, and records the export before the file exists."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def filled(tenant: Tenant) -> Tenant:
 
 @pytest.fixture
 def erased(filled: Tenant, control_log: Log) -> Iterator[AuditArchive]:
-    """A tenant whose log can only be read from the archive."""
+    """The archived log of an erased tenant."""
     assert filled.server is not None
     with owner_connection(filled.server, database_of(filled), "test") as source, transaction.atomic(using="default"):
         archive = log_archive(

@@ -1,4 +1,4 @@
-"""Our migrations create the expected guards on every server; anything else is reported."""
+"""Our migrations create the expected guards, and every difference from them in these tests is reported."""
 
 from __future__ import annotations
 

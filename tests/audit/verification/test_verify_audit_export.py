@@ -1,4 +1,4 @@
-"""The standalone script: unbroken files pass, and every change to one is reported."""
+"""The standalone script passes unbroken files, and reports changed ones with the first bad line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def verify(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def chain(texts: list[str], identity: UUID = IDENTITY) -> Lines:
-    """Return a log with one entry for each of the texts."""
+    """Return the lines of a log with one entry for each of the texts."""
     head, lines = genesis_of(identity), []
     for number, text in enumerate(texts, start=1):
         details = json.dumps({"text": text}, ensure_ascii=False) if number % 2 else None

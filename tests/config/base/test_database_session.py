@@ -1,4 +1,4 @@
-"""Every session of the product has limits on waiting, however it is opened and whatever the environment says."""
+"""The product's sessions have limits on waiting, however they are opened; only the shell takes PGOPTIONS."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
 
 
 def called(node: ast.AST) -> str:
-    """Return the name of the called function, such as "psycopg.connect"."""
+    """Return the name of the called function, such as "psycopg.connect"; "" if the node is not a call."""
     return ast.unparse(node.func) if isinstance(node, ast.Call) else ""
 
 

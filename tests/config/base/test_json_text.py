@@ -1,4 +1,4 @@
-"""JSON from elsewhere is read, or refused like any other text that is not JSON."""
+"""JSON from elsewhere is read; JSON that is nested too deeply is refused like text that is not JSON."""
 
 from __future__ import annotations
 

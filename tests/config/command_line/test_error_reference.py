@@ -1,4 +1,4 @@
-"""Every refusal has a code of its own, and the manual lists them."""
+"""Every refusal has a code, and the manual lists the codes."""
 
 import re
 from collections import Counter

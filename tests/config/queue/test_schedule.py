@@ -1,4 +1,4 @@
-"""Beat while the broker cannot be reached."""
+"""Beat: a task that cannot be sent, and the schedule of the comparison of costs."""
 
 from __future__ import annotations
 

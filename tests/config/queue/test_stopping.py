@@ -74,7 +74,7 @@ def calls_of(tenant: Tenant) -> list[Call]:
 
 
 def assert_returned(tenant: Tenant, runs: list[Run]) -> None:
-    """Check that each step was immediately returned for another worker, without spending an attempt."""
+    """Check that each run's first step was returned for another worker, without spending an attempt."""
     for run in runs:
         step = steps_of(tenant, run)[FIRST]
         assert (step.status, step.retry_count, step.lost_count) == (StepStatus.PENDING, 0, 0)

@@ -81,7 +81,10 @@ def hidden_fields(html: str, names: Iterable[str]) -> dict[str, str]:
 
 
 class Browser(Client):
-    """Adds the fields that say what a form's page showed if a test sends none of them; opens the page first."""
+    """Before it posts a form, opens the page and adds the hidden fields that say what the page showed.
+
+    It adds nothing if the test sends one of these fields.
+    """
 
     def post(self, path: Any, data: Any = None, *args: Any, **kwargs: Any) -> Any:
         if isinstance(data, dict) and not any(name in data for name in HIDDEN) and _is_form(str(path), data):

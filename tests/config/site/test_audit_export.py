@@ -118,7 +118,7 @@ def test_a_tenants_log_is_exported_by_who_sees_it_and_the_control_log_by_adminis
 
 
 def test_every_way_to_a_files_content_is_recorded(browser: Client, filled: Filled) -> None:
-    """Pages show inputs, paths, digests and the article's title; only the download contains its text."""
+    """The pages of runs, steps, artifacts and costs do not contain the article's text; its download does."""
     ids = {"run": filled.run.pk, "step": filled.step.pk, "artifact": filled.artifact.pk, "runcost": filled.run.pk}
     for model, pk in ids.items():
         for address in (f"{filled.site}runs/{model}/", f"{filled.site}runs/{model}/{pk}/change/"):

@@ -1,4 +1,4 @@
-"""The overviews warn of budgets of which little is left."""
+"""The overviews warn of budgets that are nearly used up; the page of a run that was paused says why."""
 
 from __future__ import annotations
 

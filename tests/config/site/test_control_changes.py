@@ -234,7 +234,7 @@ def test_any_provider_on_an_allowed_host_is_added(
 
 @pytest.fixture
 def openai_provider() -> Iterator[LLMProvider]:
-    """The row of the provider "openai", put back as it was."""
+    """The provider "openai", whose API address is restored afterwards."""
     provider = LLMProvider.objects.get(pk="openai")
     yield provider
     LLMProvider.objects.filter(pk="openai").update(api_base_url=provider.api_base_url)

@@ -1,4 +1,4 @@
-"""Every page of both sites opens for those who may see it."""
+"""The pages of both sites open for the people who may see them."""
 
 import pytest
 from django.contrib.auth.models import User

@@ -26,14 +26,14 @@ SERVERS = ["postgres", "valkey", "llm"]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A temporary folder. In pytest's own, PostgreSQL's account would lose access when another session starts."""
+    """A temporary folder. PostgreSQL's account loses access to pytest's folder when another session starts."""
     with tempfile.TemporaryDirectory(prefix="seo-gen-stack-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture
 def home(folder: Path) -> Iterator[stack.Home]:
-    """A home of its own; its servers are stopped afterwards."""
+    """A new home, whose servers are stopped after the test."""
     home = stack.find_home(folder / "a home")
     yield home
     stack.stop(home)

@@ -31,7 +31,7 @@ def draft_default(monkeypatch: pytest.MonkeyPatch) -> Iterator[StepLLMDefault]:
 
 
 class TestMissingKey:
-    """A route to a provider whose key only the workers have is accepted only if staff say so."""
+    """A route to a provider whose key only the workers have is accepted only with a mark that staff set."""
 
     @staticmethod
     def form(draft_default: StepLLMDefault, **more: str) -> dict[str, object]:
@@ -164,7 +164,7 @@ class TestOrder:
             StepLLMDefault.objects.filter(pk=row.pk).update(position=row.position)
 
     def exchanged(self, browser: Client, positions: dict[str, int]) -> dict[str, list[str]]:
-        """Return the list's form after moving "draft" before "outline", as the page's script would."""
+        """Return the list's form with the positions of "draft" and "outline" exchanged, as the page's script would."""
         form = form_in(browser.get(self.PAGE).content.decode(), "changelist-form")
         number = {step: next(n for n, v in form.items() if v == [step]).split("-")[1] for step in ("draft", "outline")}
         form[f"form-{number['draft']}-position"] = [str(positions["outline"])]

@@ -32,7 +32,7 @@ def tls_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire
 
 @pytest.fixture(params=PAID, ids=lambda provider: provider.id)
 def secure(request: pytest.FixtureRequest, tls_server: WireServer, monkeypatch: pytest.MonkeyPatch) -> Wire:
-    """Each of the paid providers in turn, at an encrypted address."""
+    """Each of the paid providers in turn, at an https address."""
     provider: Provider = request.param
     monkeypatch.setenv(provider.variable, KEY)
     return Wire(provider, tls_server)

@@ -1,6 +1,6 @@
 """A call is ended from another thread, wherever it is, on plain and on encrypted connections.
 
-Every call here would last for minutes: a test that ends shows that the abort ended it.
+The aborted calls would otherwise last for minutes, so a test that ends shows that the abort worked.
 """
 
 import socket
@@ -129,7 +129,7 @@ def test_one_abort_ends_all_its_calls_and_no_other(wire: Wire, pool: ThreadPoolE
 
 
 class TestConnecting:
-    """Nothing was sent, so nothing can be billed."""
+    """Aborts while connecting: nothing was sent, so nothing can be billed."""
 
     @pytest.fixture
     def begin(self, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> Begin:

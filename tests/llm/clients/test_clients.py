@@ -1,4 +1,4 @@
-"""The paid providers over HTTP, against servers that speak their wire formats; the local one for real."""
+"""The clients over HTTP: the paid providers' against fake servers, the local one also against the real local LLM."""
 
 import logging
 import socket

@@ -1,6 +1,6 @@
 """How replies are read: known cases, replies made at random, and what a broken server might send.
 
-The bytes go through the same code as those of a real connection; `test_streams` has the connections.
+The bytes go through the same code as those of a real connection; `test_streams` tests real connections.
 """
 
 import json
@@ -42,7 +42,7 @@ def openai_reply(text: Any, **message: object) -> LLMReply:
 
 
 class TestCases:
-    """The bodies in `cases`."""
+    """The replies in the folder `cases`."""
 
     @pytest.mark.parametrize(
         ("name", "usage"),

@@ -1,4 +1,4 @@
-"""The history of prices: what is in effect when, that it only grows, and that the price columns agree with it."""
+"""The history of prices: which price is in effect, that no price in it changes, and that the columns agree with it."""
 
 from datetime import date, timedelta
 from decimal import Decimal

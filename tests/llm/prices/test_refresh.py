@@ -1,4 +1,4 @@
-"""`llm prices`: how prices differ from the price list, and which of the list's are applied."""
+"""`llm prices`: how prices differ from the price list, and which prices of the list are applied."""
 
 import json
 from collections.abc import Callable

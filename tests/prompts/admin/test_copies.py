@@ -1,4 +1,4 @@
-"""Copies of prompts that staff request in the admin: the preview, the copy that is held to it, and the undo."""
+"""Copies of prompts that staff request in the admin: the preview, the copy, which must match it, and the undo."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("no_other_requests")
 
 @pytest.fixture
 def trio(make_tenant: MakeTenant) -> Iterator[list[Tenant]]:
-    """Return three tenants, the first of which has a version that the others lack."""
+    """Three tenants, the first of which has a version that the others lack."""
     tenants = [make_tenant() for _ in range(3)]
     make_source(tenants[0])
     yield tenants
@@ -86,7 +86,7 @@ def request_of(response: Any) -> OperationRequest:
 
 
 def preview(browser: Client, source: Tenant, targets: list[Tenant], **form: Any) -> OperationRequest:
-    """Send the form of the list's page, and let a worker make the preview."""
+    """Request a preview of copying all prompts, and let a worker make it; return the request."""
     chosen = {"what": "", "to": "some", "tenants": [one.pk for one in targets], "reason": ""}
     return work(request_of(browser.post(f"{site(source)}copy_all_to_tenants/", {**chosen, **form})))
 
@@ -96,7 +96,7 @@ def report(source: Tenant, request: OperationRequest) -> str:
 
 
 def follow(browser: Client, source: Tenant, request: OperationRequest) -> OperationRequest:
-    """Copy what a preview showed, or undo a copy."""
+    """Copy what a preview showed, or undo a copy; return the request."""
     return work(request_of(browser.post(report(source, request), {"reason": "as agreed"})))
 
 

@@ -143,7 +143,7 @@ def test_any_two_versions_are_compared(browser: Client, tenant: Tenant, draft: P
 
 @pytest.fixture
 def routed(fake_llm: FakeLLM) -> Iterator[FakeLLM]:
-    """Route the step to the fake provider."""
+    """Route the step "draft" to the fake provider."""
     default = StepLLMDefault.objects.get(pk="draft")
     StepLLMDefault.objects.filter(pk="draft").update(provider="openai", model_class="standard")
     yield fake_llm

@@ -1,4 +1,4 @@
-"""Fleets of tenants, one of which has prompts to copy."""
+"""Fleets of tenants for the tests of copies."""
 
 from tests.tenants.conftest import empty_fleet, fifty
 

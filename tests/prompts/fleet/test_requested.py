@@ -1,4 +1,4 @@
-"""Requested copies of prompts whose worker is killed: another one ends them, and copies nothing twice."""
+"""Requested copies of prompts whose worker is killed: another worker finishes them, and copies nothing twice."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def previewed(user: User, source: Tenant, others: list[Tenant]) -> OperationRequ
 
 
 def versions(tenant: Tenant) -> tuple[list[int], int]:
-    """Return the versions of the step, and how many entries of a copy the tenant's log has."""
+    """Return the versions of the step "draft", and how many entries of copies the tenant's log has."""
     with tenant_context(tenant) as alias:
         found = Prompt.objects.using(alias).filter(step="draft").order_by("version")
         copies = AuditLog.objects.using(alias).filter(action="prompt.copy")

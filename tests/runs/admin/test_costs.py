@@ -1,4 +1,4 @@
-"""The list of what runs cost reads the costs of the runs on its page; it adds many up only if it is asked to."""
+"""The list of run costs reads only the costs of the runs on its page, and totals a long list only on request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COST = 5
 
 @pytest.fixture
 def page(filled: Filled) -> str:
-    """The list of a tenant with runs that cost 0.0105, 0.003 (failed), 0.03, and nothing, as it has no steps."""
+    """The URL of the costs of a tenant's runs: 0.0105, 0.003 (a failed run), 0.03, and none (a run without steps)."""
     with tenant_context(filled.tenant):
         for status, tokens in ((RunStatus.FAILED, 1_000), (RunStatus.COMPLETED, 10_000)):
             run = Run.objects.create(status=status, config={"keyword": f"{tokens} tokens", "language": "en"})

@@ -1,4 +1,4 @@
-"""Reviews are decided one after another, and never about something that was not read."""
+"""Reviews are decided one after another, and a decision counts only for the review that the person opened."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_another_review_than_the_one_that_was_read_is_not_approved(browser: Clie
 def test_a_dialog_decides_only_on_the_review_that_it_was_opened_for(
     action: str, browser: Client, tenant: Tenant
 ) -> None:
-    """The run is sent back and comes to the same review again while somebody's dialog is open."""
+    """As if the run had been sent back and had reached the review again while the dialog was open."""
     run = run_in_review(tenant)
     url = f"/t/{tenant.id}/admin/runs/run/{run.pk}/{action}/"
     opened = hidden_fields(browser.get(url).content.decode(), ["seen"])

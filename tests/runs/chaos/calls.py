@@ -30,7 +30,7 @@ class Maker:
 
 @dataclass
 class Comparison:
-    """The result of a comparison. Each unknown call is counted once, under its explanation."""
+    """The result of a comparison. An unknown call is counted under its explanation."""
 
     problems: list[str] = field(default_factory=list)
     settled: int = 0
@@ -62,7 +62,7 @@ class Comparer:
             self._entries[name_of(entry.prompt)].append(entry)
 
     def compare(self, mark: str, calls: list[Call], maker_of: Callable[[Call], tuple[str, Maker] | None]) -> None:
-        """Compare the calls of the step with this mark. `maker_of` returns a call's worker and its name."""
+        """Compare the calls of the step with this mark. `maker_of` returns (name, worker) of a call."""
         entries = {entry.request_id: entry for entry in self._entries.pop(mark, [])}
         unknown = []
         for call in calls:
@@ -82,7 +82,7 @@ class Comparer:
                 self.found.explained[reason] += 1
 
     def finish(self) -> Comparison:
-        """Return the result; entries left in the ledger belong to no step."""
+        """Return the result, after the last checks: entries that are left in the ledger belong to no step."""
         self.found.by_kill = +self.found.by_kill
         for name, number in self.found.by_kill.items():
             if number > self._concurrency:
@@ -105,7 +105,7 @@ class Comparer:
             self._problem(mark, f"call {call.pk} used {call.token_usage}; the provider billed {billed} ({entry})")
 
     def _paired(self, mark: str, calls: list[Call], entries: list[Billed]) -> Iterator[tuple[Call, Billed | None]]:
-        """Yield each unknown call with its request; a call whose worker died early has none.
+        """Yield (call, request) for each unknown call; the request is None if the ledger has none for the call.
 
         Of several possible calls, the last that began before the request is chosen.
         """

@@ -39,7 +39,7 @@ class Findings:
 
 
 def check(tenant_ids: list[str], records: Records, moody: Moody, system: System) -> Findings:
-    """Check everything. Call this once all processes but the servers have ended."""
+    """Check everything, and return the findings. Call this once all processes but the servers have ended."""
     found = Findings()
     comparer = Comparer(moody.ledger, mark_of, gaps=system.database_gaps, concurrency=system.plan.concurrency)
     makers = {

@@ -1,4 +1,4 @@
-"""Kill and freeze processes at random moments, each kind at least once."""
+"""Kill and freeze processes at random moments, in each way at least once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paid provider, which fails now and then, and whose ledger is the truth about what was paid."""
+"""A fake of the paid provider, which fails now and then; its ledger is the truth about what was billed."""
 
 from __future__ import annotations
 

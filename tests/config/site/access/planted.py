@@ -124,7 +124,7 @@ def add_control_rows(world: World) -> dict[str, object]:
 
 
 def add_call(world: World) -> None:
-    """Add a call of the step; call in the tenant's context."""
+    """Add a row for a call of the tenant's step, in the tenant's context."""
     filled = world.ours.filled
     Call.objects.create(
         run=filled.run,
@@ -146,9 +146,9 @@ def add_call(world: World) -> None:
 
 
 def plant(using: str, *, of_tenant: bool) -> list[str]:
-    """Write the text into every column and into new entries of the log; return the columns that the database refused.
+    """Write TEXT into the columns of `FILLABLE` and into new log entries; return the columns that the database refused.
 
-    In the control database, do it in a transaction that is undone: its rows belong to other tests, too.
+    For the control database, call this in a transaction that is rolled back: other tests use the rows, too.
     """
     refused = _fill(TEXT, using, of_tenant=of_tenant)
     _write_entries(TEXT, using)

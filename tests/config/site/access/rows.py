@@ -49,7 +49,7 @@ SHORT_ADDRESS = "<path:object_id>/"
 
 
 def views(urlconf: str) -> dict[str, str]:
-    """Return the route of each named view; views without a name are Django's redirects."""
+    """Return {name: route} of the views, except Django's redirects from short addresses; the name may be ""."""
     return dict(_walk(get_resolver(urlconf), ""))
 
 
@@ -63,7 +63,7 @@ def _walk(resolver: URLResolver, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def address_of(name: str, route: str, ids: Mapping[str, object], prefix: str = "/") -> str | None:
-    """Return the view's address with the id of the model that it belongs to; None if there is no such row."""
+    """Return the view's address, with the id of a row of the view's model; None if `ids` has no such row."""
     if "<" not in route:
         return prefix + route
     model = max((model for model in ids if name.startswith(f"{model}_")), key=len, default=None)
@@ -73,7 +73,7 @@ def address_of(name: str, route: str, ids: Mapping[str, object], prefix: str = "
 
 @dataclass
 class Rows:
-    """A tenant with a row of each model, the erasure of another one, and the rows' ids by "app_model"."""
+    """A tenant with a row of each model, the erasure of another tenant, and the rows' ids by "app_model"."""
 
     tenant: Tenant
     filled: Filled
@@ -198,7 +198,7 @@ def _rows(tenant: Tenant, gone: Tenant, users: list[User]) -> Rows:
 
 
 def copy_previewed_at(tenant: Tenant) -> OperationRequest:
-    """Return a request for the preview of a copy from the tenant that would change the tenant itself."""
+    """Create a finished preview of a copy from the tenant that would change the tenant itself; return its request."""
     batch = MigrationBatch.objects.create(
         kind=BatchKind.PROMPT_COPY, status=BatchStatus.COMPLETED, dry_run=True, user_id="x", version="draft v1"
     )

@@ -1,4 +1,4 @@
-"""No file for spreadsheets holds a formula: every CSV that pages and commands give, with texts that would be one."""
+"""No CSV file from a page or a command holds a formula, even if names in it begin like a formula."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def staff() -> Iterator[Client]:
 
 @pytest.fixture
 def costs(world: World) -> Iterator[Tenant]:
-    """Let every name that a row of costs can have begin like a formula."""
+    """Create daily costs in which every name begins like a formula; return their tenant."""
     tenant = world.ours.tenant
     amounts = {"calls": 1, "unknown_calls": 0, "unpriced_calls": 0, "cost_usd": Decimal(1)}
     for start in STARTS:

@@ -1,4 +1,4 @@
-"""What customers, models and staff can enter acts on no page: every text column × every view of both sites."""
+"""Text that customers, models and staff enter is never run as code by a page: all fillable columns, both sites."""
 
 from __future__ import annotations
 

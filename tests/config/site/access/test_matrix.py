@@ -1,4 +1,4 @@
-"""Every view × every role × own, foreign and unknown tenant: what `access_table` says, and no view is left out."""
+"""Each view opens for the roles in `access_table`, a foreign tenant looks unknown, and no view is left out."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def unknown(ids: Mapping[str, object]) -> dict[str, object]:
 
 
 def said(response: Any, own_id: object) -> tuple[object, ...]:
-    """Return a response's status, location and content; `own_id`, which they may contain, is replaced by "ID"."""
+    """Return a response's status, location and content, with "ID" in place of `own_id`."""
 
     def anonymous(text: str) -> str:
         # A whole word: a short id may also be a digit in another word, such as "utf-8".
@@ -102,7 +102,7 @@ def same_as_unknown(client: Client, name: str, route: str, world: World) -> None
 
 @pytest.mark.parametrize("role", Role.values)
 def test_views_about_the_installation(world: World, role: str) -> None:
-    """A role for only some tenants opens none of them, whichever role it is."""
+    """A role for only some tenants opens none of these views, whichever role it is."""
     routes = views("config.urls")
     got, none = {}, {}
     for name in ABOUT_THE_INSTALLATION:
@@ -142,7 +142,7 @@ def test_views_of_a_tenants_site(world: World, role: str) -> None:
 
 
 def test_without_a_role_no_view_opens(world: World) -> None:
-    """And none of the views that everyone may open names a tenant."""
+    """Pages that everyone may open do not name the tenant."""
     for urlconf, prefix, ids in (
         ("config.urls", "/", {**world.ours.control, **world.installation}),
         ("config.urls_tenant", f"/t/{world.ours.tenant.id}/", world.ours.own_site),

@@ -26,7 +26,7 @@ UNKNOWN = "no-such-tenant"
 
 @dataclass
 class Desk:
-    """A person with roles for at most one of two tenants; each test assigns the roles that it needs."""
+    """A person and two tenants; each test gives the person the roles that it needs."""
 
     user: User
     client: Client
@@ -34,7 +34,7 @@ class Desk:
     theirs: Filled
 
     def same_as_unknown(self, address: str) -> str:
-        """Open the address for the foreign tenant and for an unknown one; return the page, the same for both."""
+        """Require the same 404 page for the foreign tenant and for an unknown one at this address; return the page."""
         foreign, unknown = self.theirs.tenant.id, UNKNOWN
         got = [(self.client.get(address.format(tenant)), tenant) for tenant in (foreign, unknown)]
         seen = [

@@ -1,4 +1,4 @@
-"""No one except a superuser can gain or grant more rights than they have; every way into users and roles is tried."""
+"""No one except a superuser can gain or grant more rights than they have."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def row(**values: object) -> dict[str, str]:
 
 
 def existing(assignment: RoleAssignment, **values: object) -> dict[str, str]:
-    """Return an assignment's row in the form, with other values."""
+    """Return an assignment's row in the form, changed by `values`."""
     now = {
         "id": assignment.pk,
         "user": assignment.user_id,
@@ -122,7 +122,7 @@ def test_no_one_gives_themselves_anything(client: Client, office: Office) -> Non
 
 
 def test_djangos_own_permissions_count_for_nothing(office: Office, client: Client) -> None:
-    """Neither raw permissions nor Django's groups, and no page gives them."""
+    """Neither raw permissions nor Django's groups give a right, and no page assigns them."""
     staff, group = make_user(is_superuser=False), Group.objects.create(name=f"group-{uuid4().hex[:8]}")
     group.permissions.set(Permission.objects.all())
     staff.groups.add(group)
@@ -140,7 +140,7 @@ def test_djangos_own_permissions_count_for_nothing(office: Office, client: Clien
 
 
 def above(office: Office, kind: str) -> User:
-    """Return a user who has something that the manager lacks."""
+    """Create a user of this kind, whom the manager may not see; return the user."""
     other = make_user(is_superuser="superuser" in kind)
     if kind == "inactive superuser":
         User.objects.filter(pk=other.pk).update(is_active=False)

@@ -61,7 +61,7 @@ def model() -> Iterator[LLMModel]:
 
 @dataclass(frozen=True)
 class Edited:
-    """A page with a form, a field of it, and how its stored value is read."""
+    """A page with a form, a field of the form, and how to read the field's stored value."""
 
     page: str
     form: str

@@ -1,6 +1,7 @@
-"""Every page of both sites in a real browser, each opened once for all checks.
+"""The pages of both sites in a real browser: each is opened once for all checks.
 
-Nothing is refused or fails in it, axe-core finds nothing in light and dark, none scrolls sideways or stays in English.
+No page has an unexpected browser error, scrolls sideways or shows English in Japanese; axe-core finds nothing, in light
+and in dark.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ EXPECTED = ("the server responded with a status of", "'beforeunload' confirmatio
 
 @pytest.fixture
 def no_other_rows() -> None:
-    """Forget what other tests left in the lists: some of it has texts in the language of whatever wrote it."""
+    """Delete rows that other tests left in some lists, because their texts may be in English."""
     for model in (OperationRequest, Approval, Restore, Backup):
         model.objects.all().delete()
 
@@ -60,5 +61,5 @@ def _wrong(browser: Browser, name: str) -> Iterator[str]:
     # With a query, it is the same page with other rows.
     if "?" not in name and SCRIPT.exists():
         yield from violations(browser)
-        # Those of the check are not the page's.
+        # Drop the complaints that the check itself caused.
         browser.complaints()

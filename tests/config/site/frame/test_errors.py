@@ -1,4 +1,4 @@
-"""Every error has a page in the person's language, with a way back, the icon, and no secret."""
+"""Error pages are in the person's language, have a way back and the icon, and contain no secret."""
 
 from __future__ import annotations
 

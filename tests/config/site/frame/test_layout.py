@@ -1,4 +1,4 @@
-"""The walk over all pages fails for a page that scrolls sideways, and for English on a Japanese page."""
+"""The checks find a page that scrolls sideways, and English on a Japanese page; the menu fits on a laptop."""
 
 from __future__ import annotations
 

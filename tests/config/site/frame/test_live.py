@@ -1,4 +1,4 @@
-"""The pages of a run and of an operation in a real browser: they follow it without being loaded again."""
+"""In a real browser, the pages of a run and of an operation show its progress without a reload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The menu: the same entries on every page, built once per request."""
+"""The menu has the entries that the person may open, and is built once per request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows are written as the theme writes them, but without what the theme does again for each row."""
+"""Rows of lists have the same HTML as the theme's, but the headers are computed once, not for each row."""
 
 from __future__ import annotations
 

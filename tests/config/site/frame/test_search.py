@@ -1,4 +1,4 @@
-"""The search finds what a person may see, on both sites, and asks at most the tenant's own database."""
+"""On both sites, the search finds only what a person may see; the switcher of tenants keeps the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stylesheets are whole: a browser says nothing about a block that is never closed, and drops what follows."""
+"""Every block in the stylesheets is closed: browsers silently drop what follows an open one."""
 
 import re
 

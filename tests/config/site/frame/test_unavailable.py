@@ -21,7 +21,7 @@ SENTENCE = "The database is unavailable right now; nothing was changed. Try agai
 
 @contextmanager
 def control_database_away() -> Iterator[None]:
-    """Make the control database unreachable: nothing listens on its old port."""
+    """Make the control database unreachable: connect to a port on which nothing listens."""
     connection.close()
     before = connection.settings_dict["PORT"]
     connection.settings_dict["PORT"] = free_port()

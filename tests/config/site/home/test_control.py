@@ -1,4 +1,4 @@
-"""The first page of the control site says what needs attention, and asks no tenant's database."""
+"""The first page of the control site shows what needs attention, and queries no tenant's database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LATER = datetime(2999, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def troubled(tenant: Tenant) -> Iterator[Tenant]:
-    """A tenant with one of everything that the page shows, and a database that cannot be reached."""
+    """A tenant that needs attention for several reasons, with an unreachable database; a model also retires soon."""
     url = re.sub(r":\d+/", f":{free_port()}/", tenant.database_url)
     before = {name: getattr(tenant, name) for name in ("database_url", "created_at", "schema_drift", "schema_version")}
     Tenant.objects.filter(pk=tenant.pk).update(

@@ -1,4 +1,4 @@
-"""The first page of a tenant's site says what needs attention, and refers to runs by their keywords."""
+"""The first page of a tenant's site shows what needs attention, and refers to runs by their keywords."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def alerts(response: Any) -> list[str]:
 
 
 def entries(user: User | None = None, *, resource_id: str = "") -> list[ControlAuditLog]:
-    """Return the control log's entries about a user, oldest first."""
+    """Return the control log's entries about a user or about `resource_id`, oldest first."""
     found = ControlAuditLog.objects.filter(resource_id=resource_id or str(user.pk if user else ""))
     if user:
         # Entries about something else may have the same number.

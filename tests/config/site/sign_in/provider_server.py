@@ -22,7 +22,7 @@ OTHER_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 class OpenIDServer(ThreadingHTTPServer):
-    """Issues one code per login; `claims` and the other attributes say what the next token holds."""
+    """Issues one code per login; its attributes, such as `claims`, determine the tokens that it issues."""
 
     daemon_threads = True
 

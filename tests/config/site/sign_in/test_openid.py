@@ -1,4 +1,4 @@
-"""Sign-in through an OpenID provider: a real flow, and everything that must be refused."""
+"""Sign-in through an OpenID provider: the whole flow, and what must be refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def provider(server: OpenIDServer, monkeypatch: pytest.MonkeyPatch) -> OpenIDSer
 
 @pytest.fixture
 def person(staff: User, provider: OpenIDServer) -> User:
-    """A member of staff with a verified address at the provider, which logs them in next."""
+    """A member of staff with a verified address, for whom the provider issues its tokens."""
     staff.email = f"{staff.username}@example.com"
     staff.save()
     provider.claims = {"sub": f"subject-{staff.pk}-{uuid4().hex}", "email": staff.email, "email_verified": True}

@@ -1,4 +1,4 @@
-"""The second factor: nothing is reachable before it, codes work once, its owner or an administrator removes it."""
+"""The second factor: what is closed before it, that a code works once, and who may remove the factor."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_before_the_code_nothing_can_be_reached_on_either_site(superuser: User, 
 
 
 def addresses() -> list[str]:
-    """Return an address for every pattern of the control site."""
+    """Return an address for each pattern of the control site, except regular expressions with groups."""
     return [re.sub(r"<[^>]+>", "1", path) for path in _paths(get_resolver("config.urls"), "/")]
 
 

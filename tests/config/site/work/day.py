@@ -1,4 +1,4 @@
-"""A member of staff at work in a real browser: each page is checked as soon as it is seen."""
+"""A member of staff who works in a real browser: each page is checked as soon as it is seen."""
 
 from __future__ import annotations
 

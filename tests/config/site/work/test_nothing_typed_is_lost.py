@@ -1,4 +1,4 @@
-"""What was typed on a page is saved with the button that was pressed, or the page asks before it is left."""
+"""What was typed on a page is saved by its buttons or kept if there is an error; the page asks before it is left."""
 
 from __future__ import annotations
 

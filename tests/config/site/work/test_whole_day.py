@@ -59,7 +59,7 @@ def served(stack_home: stack.Home, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def catalogue() -> Iterator[None]:
-    """Put the pipeline and the local model back as they were."""
+    """Restore the pipeline and the local model after the test."""
     steps, model = list(StepLLMDefault.objects.all()), LLMModel.objects.get(model_name=MODEL)
     yield
     for row in (*steps, model):
