@@ -1,8 +1,7 @@
-"""Every query in a tenant's or guest's database goes through the one function that trusts nothing in it.
+"""Our SQL statements run inside `audit.log.safe_search_path.catalog_only`, which looks names up in pg_catalog alone.
 
-`audit.log.safe_search_path.catalog_only` looks names up in pg_catalog alone. Each of our SQL statements must be
-executed inside it, or be listed here with the reason why it need not be. This test does not find queries by Django's
-models: they run only in databases that were proven (`tenants.restore.proof`) or never came from a stranger.
+Each statement must do so, or be listed here with the reason why it need not. This test does not find queries by
+Django's models: they run only in databases that were proven (`tenants.restore.proof`) or never came from a stranger.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def is_guarded(ancestors: list[ast.AST]) -> bool:
 
 
 def unguarded(path: Path) -> Iterator[str]:
-    """Yield the name of the function around each statement that is executed outside such a block."""
+    """Yield the name of the function around each statement that is executed outside `with catalog_only(…)`."""
 
     def walk(node: ast.AST, ancestors: list[ast.AST]) -> Iterator[str]:
         sends = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in SENDS

@@ -202,7 +202,7 @@ def test_files_and_modules_that_pages_name_exist() -> None:
 
 
 def _is_there(code: str) -> bool:
-    """Return whether "tests/x.py::test_y" or "tenants/x.py" is in the checkout."""
+    """Return whether the checkout has the file, such as "tenants/x.py", or the test, such as "tests/x.py::test_y"."""
     path, _colons, function = code.partition("::")
     file = CHECKOUT / path
     return file.exists() and (not function or f"def {function}(" in file.read_text())

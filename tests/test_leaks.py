@@ -1,4 +1,4 @@
-"""The check at the end of every test: it finds leaks that would fail other tests, and cleans them up."""
+"""The check at the end of every test: it finds leaks that would make other tests fail, and cleans them up."""
 
 import gc
 import threading

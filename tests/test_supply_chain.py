@@ -1,4 +1,4 @@
-"""Packages are installed by sha256, whatever their source, and no file names a source."""
+"""Packages are installed only with their sha256 hashes, whatever their source, and no file names a source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HASH = re.compile(r"^--hash=sha256:[0-9a-f]{64}$")
 
 
 def requirements(text: str) -> list[list[str]]:
-    """Return each requirement with its hashes."""
+    """Return a list for each requirement: its pin, then its hashes."""
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     whole = "\n".join(lines).replace("\\\n", "\n")
     found: list[list[str]] = []

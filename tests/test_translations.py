@@ -1,4 +1,6 @@
-"""Every message has a Japanese translation, compiled. Reads the sources, so that GNU gettext is not needed."""
+"""Every message has a Japanese translation, which is compiled. The tests read the sources, so they do not need GNU
+gettext.
+"""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Runs for tests: with real databases, broker and storage, and a fake paid provider that gives prepared answers.
+"""Fixtures for runs: real databases, broker and storage, and a fake paid provider that gives prepared answers.
 
 Models are imported inside the fixtures: pytest may load this file before Django is set up.
 """
@@ -26,14 +26,17 @@ STEPS = ("keyword_analysis", "outline", "draft", "final")
 
 @pytest.fixture
 def fake_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
-    """The provider "openai", at a local address."""
+    """Yield a fake that stands in for the provider "openai", at a local address."""
     with fake_provider(monkeypatch) as fake:
         yield fake
 
 
 @contextmanager
 def fake_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
-    """Replace the provider with a fake, with a key that `monkeypatch` removes again."""
+    """Point the provider "openai" to a fake, and yield the fake; restore the provider's address afterwards.
+
+    `monkeypatch` removes the key and the permission to connect again.
+    """
     from llm.models import LLMProvider
 
     fake = FakeLLM()
@@ -67,7 +70,7 @@ def run(tenant: Tenant, make_run: Callable[..., Run]) -> Run:
 
 @pytest.fixture(autouse=True)
 def broker_queue(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Empty the session's queue and the queues of turns, which nothing reads here, for each test that may use them."""
+    """Empty the session's queue and the queues of turns before and after each test that is not marked `unit`."""
     if request.node.get_closest_marker("unit") is not None:
         yield
         return
@@ -77,8 +80,8 @@ def broker_queue(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def _empty_queues() -> None:
-    """Remove all messages and waiting steps: a worker that met an earlier test's steps would use up this test's
-    messages.
+    """Remove all messages and waiting steps. A worker that finds steps of an earlier test would spend this test's
+    messages on them.
     """
     from celery import current_app
 
@@ -95,7 +98,7 @@ def short_lease(settings: Settings) -> None:
 
 @pytest.fixture
 def s3(s3_server: S3Server, settings: Settings) -> S3Server:
-    """Use a bucket as the artifacts' storage."""
+    """Store artifacts in a bucket, and return its server."""
     options = {
         "bucket_name": s3_server.bucket,
         "endpoint_url": s3_server.endpoint,

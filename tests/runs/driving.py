@@ -1,4 +1,4 @@
-"""Drive runs by hand: what workers do, one step at a time."""
+"""Execute the steps of runs in the test's own process, one at a time, as workers do."""
 
 import json
 from uuid import UUID
@@ -19,7 +19,7 @@ Message = tuple[str, str, str]
 
 
 def messages_sent() -> list[Message]:
-    """Take all wake-ups off the queue, delayed ones included, and return them."""
+    """Take all wake-ups off the queue, including delayed ones; return the arguments of each."""
     taken: list[Message] = []
     with current_app.connection_for_read() as connection:
         queue = connection.SimpleQueue(current_app.conf.task_default_queue)
@@ -38,7 +38,7 @@ def execute(tenant: Tenant, run: Run, step: str, owner: str = "worker@test") -> 
 
 
 def finish(tenant: Tenant, run: Run) -> list[StepOutcome]:
-    """Execute a run's steps in turn until it ends or one does not complete; return the outcomes."""
+    """Execute a run's steps in turn until the run ends or a step does not complete; return the outcomes."""
     outcomes: list[StepOutcome] = []
     while not outcomes or outcomes[-1] == "completed":
         step = reload(tenant, run).current_step
@@ -54,5 +54,5 @@ def reload(tenant: Tenant, run: Run | UUID) -> Run:
 
 
 def standard_model() -> LLMModel:
-    """Return the row of the model that `make_run` pins."""
+    """Return the model that the steps of `make_run` use."""
     return LLMModel.objects.get(provider_id=PROVIDER, model_name=resolve_model(PROVIDER, "standard").model_name)

@@ -1,6 +1,6 @@
-"""A paid provider for tests: the three wire formats over HTTP, with prepared answers, faults and a ledger of its calls.
+"""A paid provider for tests: the three wire formats over HTTP, with prepared answers and faults.
 
-Its `ledger` is the provider's own record of what each call would be billed, no matter what our side believes.
+Its `ledger` records what the provider would bill for each call, independently of what the product stores.
 """
 
 import itertools
@@ -62,7 +62,9 @@ class Billed:
 
 
 class FakeLLM:
-    """Answers from `answers`, the oldest first; once they are used up, from `choose`, or with a text of its own."""
+    """Gives the prepared `answers`, the oldest first; once they are used up, the answer that `choose` returns, the
+    prompt itself if `echo` is set, or a text of its own.
+    """
 
     def __init__(self) -> None:
         self.answers: deque[Answer] = deque()
@@ -86,7 +88,7 @@ class FakeLLM:
 
     @property
     def url(self) -> str:
-        """The address for OpenAI's wire."""
+        """The base URL for OpenAI's wire."""
         return f"{self.host_url}/v1"
 
     @property
@@ -101,7 +103,7 @@ class FakeLLM:
         self._thread.join()
 
     def reply_to(self, request: dict[str, Any]) -> Answer:
-        """Note the request's prompt, and return its answer."""
+        """Record the request and its prompt, and return the answer to it."""
         with self._lock:
             self.requests.append(request)
             self.prompts.append(_prompt(request))
@@ -113,7 +115,7 @@ class FakeLLM:
         return answer or Answer(text=prompt if self.echo else f"# Answer {number}\n\nText.")
 
     def wait(self, gate: threading.Event | None, seconds: float) -> None:
-        """Wait for the gate, if there is one, but not beyond the end of the test."""
+        """Wait until the fake is closed, the gate (if any) is set, or `seconds` have passed."""
         deadline = time.monotonic() + seconds
         while not self.closed.wait(0.01) and time.monotonic() < deadline:
             if gate is not None and gate.is_set():
@@ -182,13 +184,13 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 512
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print no traceback for a client that was killed in the middle of an answer."""
+        """Print no traceback for an `OSError`: the client was killed in the middle of an answer."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
 class _Sender:
-    """Sends one answer; returns whether all of it was sent."""
+    """Sends one answer; `send` returns whether all of it was sent."""
 
     def __init__(self, http: BaseHTTPRequestHandler, fake: FakeLLM, provider: Provider, call: Billed) -> None:
         self._http = http
@@ -275,7 +277,9 @@ def _prompt(request: dict[str, Any]) -> str:
 
 
 def _usage(answer: Answer) -> TokenUsage | None:
-    """Return what the provider charges: the model worked, even if the answer was lost on the way."""
+    """Return what the provider charges; None if it refused the request or failed. An answer that is lost on the way is
+    charged.
+    """
     if answer.status != 200 or answer.fault == "error":
         return None
     return answer.usage

@@ -1,4 +1,4 @@
-"""A prompt that never ends fails its own step; other tenants' runs complete meanwhile."""
+"""A prompt that needs too much time or memory fails its own step; other tenants' runs complete meanwhile."""
 
 from collections.abc import Callable
 from functools import partial

@@ -27,7 +27,7 @@ MakeRun = Callable[..., Run]
 
 @pytest.fixture(autouse=True)
 def alone() -> None:
-    """Remove the summaries of other tests' tenants."""
+    """Remove all run summaries, since other tests may have left some."""
     RunSummary.objects.all().delete()
 
 

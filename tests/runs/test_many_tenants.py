@@ -1,4 +1,4 @@
-"""One worker, many tenants, few connections; and tasks of many tenants interleaved in one worker."""
+"""One worker serves more tenants than their server allows connections, and does not mix them up."""
 
 import os
 import random
@@ -32,7 +32,7 @@ TENANTS = 12 * int(os.environ.get("CHAOS_ROUNDS", "5"))
 
 @pytest.fixture
 def small_server(tmp_path: Path) -> Iterator[DatabaseServer]:
-    """A server that allows far fewer connections than there are tenants on it."""
+    """Yield a server that allows fewer connections than the test creates tenants."""
     with second_postgres(tmp_path / "small", f"max_connections={MAX_CONNECTIONS} reserved_connections=4") as url:
         server = server_register(name="small", admin_url=url)
         yield server

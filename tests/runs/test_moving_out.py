@@ -68,7 +68,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a second, fresh installation with servers of its own."""
+    """Yield the environment of a second, fresh installation with servers of its own; stop its servers afterwards."""
     home = tmp_path_factory.mktemp("elsewhere")
     yield {
         "SEO_GEN_HOME": str(home),
@@ -80,7 +80,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
 
 
 def go_on(tenant_id: str, url: str, environment: dict[str, str]) -> dict[str, Any]:
-    """Continue the tenant's work in the other installation; return what is found there, as a JSON document."""
+    """Make a new run of the tenant in the other installation; return the document that GO_ON prints."""
     result = preloaded.run(
         [sys.executable, "-c", GO_ON, tenant_id, url],
         cwd=CHECKOUT,

@@ -21,7 +21,7 @@ def wake_up(tenant: Tenant, run: Run) -> None:
 
 
 def test_a_turn_of_no_use_does_not_use_up_the_message(tenant: Tenant, make_run: MakeRun) -> None:
-    """A worker that could not reach the queues has executed the first run's step, which is still in its queue."""
+    """A worker that could not reach the queues has executed the first run's step, which is still waiting in a queue."""
     first, second = (make_run(tenant, steps=(FIRST,)) for _ in range(2))
     assert execute(tenant, first, FIRST) == "completed"
     wake_up(tenant, second)

@@ -1,4 +1,4 @@
-"""Real Celery workers: a run from the command to the article, and a worker that is killed in between."""
+"""Real Celery workers: a run from the command to the article, and workers that are killed during a run."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def over(tenant: Tenant, run: Run) -> bool:
 
 
 def at_work(fake_llm: FakeLLM, asked_before: int, tenant: Tenant, run: Run) -> bool:
-    """Sweep once; return whether the model was called again or the run is over."""
+    """Sweep once; return whether the model was called more than `asked_before` times or the run is over."""
     runs_sweep()
     return len(fake_llm.prompts) > asked_before or over(tenant, run)
 

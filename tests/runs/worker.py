@@ -22,7 +22,7 @@ PATIENCE_S = 120.0
 
 @contextmanager
 def worker(*options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker with these Celery options; it and its children are always killed at the end."""
+    """Run a worker with these Celery options and environment variables; kill it and its children at the end."""
     command = [sys.executable, "-m", "celery", "-A", "config.celery", "worker", "--concurrency", "2"]
     process = preloaded.Popen(
         [*command, "--loglevel", "WARNING", "--without-gossip", "--without-mingle", *options],
@@ -66,14 +66,14 @@ class Watched:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Send `kill -9` to the worker and its children."""
+    """Send `kill -9` to the worker and its children, unless the worker has ended."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until `condition` holds; fail after `PATIENCE_S`."""
+    """Wait until `condition` holds; fail after `PATIENCE_S` seconds."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

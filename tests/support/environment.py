@@ -81,7 +81,7 @@ def start() -> stack.Home:
 
 
 def start_nothing() -> stack.Home:
-    """Create the session's home without starting anything."""
+    """Create the session's home without starting anything, after removing what killed sessions left behind."""
     _remove_leftovers()
     # The product's temporary files are on the same file system as the final ones.
     os.environ["TMPDIR"] = tempfile.tempdir = str(_parent())
@@ -95,7 +95,9 @@ def remove(home: stack.Home) -> None:
 
 
 def _parent() -> Path:
-    """Return a folder in memory if there is enough space and TMPDIR is not set; otherwise, the temporary folder."""
+    """Return the temporary folder, or a folder in memory if TMPDIR is not set and the latter has enough space and
+    allows programs to run.
+    """
     if os.environ.get("TMPDIR") or not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK | os.X_OK):
         return Path(tempfile.gettempdir())
     if os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:  # tests write programs, and run them

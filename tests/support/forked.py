@@ -1,4 +1,4 @@
-"""Processes that can be killed and start at once: forked from one in which Django is already set up."""
+"""Processes for tests to kill, which start fast: they are forked from one in which Django is already set up."""
 
 from __future__ import annotations
 

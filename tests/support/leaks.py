@@ -23,7 +23,9 @@ PATIENCE_S = 15.0
 
 
 def found() -> list[str]:
-    """Return one sentence for each leak, after waiting for threads that are about to end."""
+    """Return a phrase for each leak of this thread; if there is none, one phrase about all tenant connections that are
+    still in use after `PATIENCE_S` seconds.
+    """
     return list(_of_this_thread()) or _of_any_thread()
 
 

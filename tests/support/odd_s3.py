@@ -89,7 +89,10 @@ class OddS3:
 
 @contextmanager
 def odd_s3(server: S3Server, *oddities: Oddity) -> Iterator[OddS3]:
-    """Run the proxy. Signatures stay valid, since the client's Host header is passed on."""
+    """Run a proxy that refuses what one of the oddities refuses; yield it.
+
+    Signatures stay valid, since the client's Host header is passed on.
+    """
     upstream = urlsplit(server.endpoint).netloc
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Check that the product kept within its rights: the tests' servers log every login."""
+"""Check that the product stayed within its rights: the tests' servers log every login."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Watch:
         self._seen = 0
 
     def overstepped(self) -> list[str]:
-        """Return each kind of login since the last call that the product must not make."""
+        """Return the different logins since the last call that the product may not make, as the log shows them."""
         with self._log.open("rb") as log:
             log.seek(self._position)
             # A line that is still being written is read with the next test.

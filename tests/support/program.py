@@ -1,4 +1,4 @@
-"""Run `seo-gen` as a separate program: its output and its exit status."""
+"""Run `seo-gen` as a separate program, and return its output and exit status."""
 
 import os
 import pty
@@ -40,7 +40,7 @@ class AtTerminal:
 
 
 def seo_gen_at_terminal(*words: str, typed: str) -> AtTerminal:
-    """Run the program at a terminal with one typed line, and with standard output redirected to a file."""
+    """Run the program at a terminal with one typed line. Its standard output is a pipe, as if it were redirected."""
     ours, terminal = pty.openpty()
     try:
         program = preloaded.Popen(

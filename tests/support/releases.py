@@ -69,7 +69,7 @@ class NextRelease:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the environment in which another process's command belongs to this release."""
+        """The environment variables that make a command in another process belong to this release."""
         return {
             "DJANGO_SETTINGS_MODULE": "tests.support.next_release",
             "NEXT_RELEASE_FOLDER": str(self.folder),

@@ -40,14 +40,14 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """The S3 server, started on first use and stopped with the session; its bucket is empty at first."""
+    """Yield the session's S3 server, which starts on first use; its bucket is empty at first."""
     with running_s3(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
 
 @contextmanager
 def running_s3(folder: Path) -> Iterator[S3Server]:
-    """Run a server that keeps its files in the folder; remove them at the end."""
+    """Run a server that keeps its files in the folder, and yield it; remove the folder at the end."""
     port = free_port()
     server = S3Server(f"http://127.0.0.1:{port}", "tests-access", "tests-secret-key", "artifacts")
     with (folder / "weed.log").open("wb") as log:

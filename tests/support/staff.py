@@ -48,7 +48,7 @@ def superuser() -> Iterator[User]:
 
 @pytest.fixture
 def staff() -> Iterator[User]:
-    """A staff member without roles."""
+    """Yield a staff member without roles."""
     user = make_user(is_superuser=False)
     yield user
     user.delete()
@@ -56,7 +56,7 @@ def staff() -> Iterator[User]:
 
 @pytest.fixture
 def browser(superuser: User) -> Client:
-    """A client logged in as a superuser."""
+    """Return a client that is logged in as a superuser."""
     client = Browser()
     client.force_login(superuser)
     return client
@@ -80,7 +80,7 @@ def filled_pair(tenant_pair: tuple[Tenant, Tenant]) -> tuple[Filled, Filled]:
 
 @pytest.fixture
 def erased(filled: Filled) -> Iterator[Erasure]:
-    """The erasure of a tenant with data; its record is removed after the test."""
+    """Yield the erasure of a tenant with data; remove its record after the test."""
     from tenants.erasure.delete import tenant_delete
     from tests.tenants.support.erased import forget_erasure
 
@@ -98,7 +98,9 @@ def make_user(*, is_superuser: bool) -> User:
 
 
 def give_role(user: User, role: str, tenant: Tenant | None = None, group: TenantGroup | None = None) -> RoleAssignment:
-    """Assign a role for a tenant, for a group, or else for all tenants. Clients that are logged in have it at once."""
+    """Assign a role for a tenant, for a group, or else for all tenants. It holds at once for clients that are logged
+    in.
+    """
     from tenants.models import RoleAssignment, RoleScope
 
     scope = RoleScope.TENANT if tenant else RoleScope.GROUP if group else RoleScope.ALL
@@ -106,7 +108,7 @@ def give_role(user: User, role: str, tenant: Tenant | None = None, group: Tenant
 
 
 def roles_form(*rows: dict[str, str], initial: int = 0) -> dict[str, str]:
-    """Return what the page of a user sends about roles; the first `initial` rows exist and name their id."""
+    """Return the fields about roles that a user's page sends; the first `initial` rows exist and contain their ids."""
     form = {"role_assignments-TOTAL_FORMS": str(len(rows)), "role_assignments-INITIAL_FORMS": str(initial)}
     return form | {
         f"role_assignments-{number}-{name}": value for number, row in enumerate(rows) for name, value in row.items()
@@ -131,7 +133,7 @@ def run_in_review(tenant: Tenant) -> Run:
 
 
 def fill_tenant(tenant: Tenant) -> Filled:
-    """Create the rows and the file that a finished run leaves."""
+    """Create a completed run with one step, an artifact and its file."""
     from django.utils import timezone
 
     from runs import storage

@@ -51,7 +51,9 @@ def superuser_url(url: str, database: str | None = None) -> str:
 
 @contextmanager
 def superuser_connection(url: str, database: str) -> Iterator[BaseDatabaseWrapper]:
-    """Yield Django's connection to `database` as the superuser, or, if it is unknown, as `owner_connection` would."""
+    """Yield Django's connection to `database` as the superuser or, if the superuser's password is unknown, as the role
+    in `url`.
+    """
     from tenants.routing.owner_connection import SESSION, _connection
 
     with _connection(superuser_url(url, database), database, "test", SESSION) as connection:

@@ -52,7 +52,7 @@ def tenant_pair(make_tenant: MakeTenant) -> tuple[Tenant, Tenant]:
 def cloning_fast() -> Iterator[None]:
     """Let PostgreSQL copy the template's files instead of its pages through the log.
 
-    That is right for a server whose checkpoints cost nothing. Tests of creation itself call `tenant_create`.
+    This is fast on a server whose checkpoints cost nothing. Tests of creation itself call `tenant_create` without it.
     """
 
     def clone(self: ServerSession, template: str, name: str) -> None:
@@ -85,7 +85,9 @@ def remove_all(tenant_ids: list[str]) -> None:
 
 @pytest.fixture
 def limits(settings: Settings) -> Callable[..., None]:
-    """Return a function that changes the limits of sessions opened after it; its arguments are those of `Limits`."""
+    """Return a function that changes the limits of tenant sessions that are opened afterwards; its arguments are fields
+    of `Limits`.
+    """
 
     def change(**changes: float) -> None:
         settings.DATABASE_LIMITS = replace(settings.DATABASE_LIMITS, **changes)

@@ -1,4 +1,7 @@
-"""Fleets for tests of migrations. Models are imported inside the fixtures: Django may not be set up yet."""
+"""Fixtures for tests of tenants: fleets, a later release, a second server, S3 and age keys.
+
+Models are imported inside the fixtures: Django may not be set up yet.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def no_other_requests() -> None:
-    """Forget operations that other tests requested: a worker that is woken carries out all that are due."""
+    """Delete all requested operations: a worker that is woken carries out all that are due, not only the test's."""
     from tenants.models import OperationRequest
 
     OperationRequest.objects.all().delete()
@@ -27,7 +30,7 @@ def no_other_requests() -> None:
 
 @pytest.fixture
 def empty_fleet() -> None:
-    """Delete all tenants: a migration of all tenants must not include those that other tests left."""
+    """Delete the rows of all tenants: an operation on all tenants must not include those that other tests left."""
     from tenants.models import Tenant
 
     Tenant.objects.all().delete()
@@ -35,7 +38,7 @@ def empty_fleet() -> None:
 
 @pytest.fixture(scope="module")
 def fifty() -> Iterator[list[Tenant]]:
-    """A fleet that tests of failed migrations can share, since these change nothing."""
+    """Yield fifty tenants, which tests of failed migrations can share, since these change nothing."""
     from tenants.lifecycle.create import tenant_create
     from tenants.models import Tenant
     from tests.support.tenant_fixtures import cloning_fast, remove
@@ -50,7 +53,7 @@ def fifty() -> Iterator[list[Tenant]]:
 
 @pytest.fixture
 def next_release(tmp_path: Path) -> NextRelease:
-    """A later release to which the test adds migrations; tests/support/releases.py shows how to use it."""
+    """Return a later release, to which the test adds migrations."""
     from tests.support.releases import NextRelease
 
     return NextRelease(tmp_path / "release")
@@ -58,7 +61,8 @@ def next_release(tmp_path: Path) -> NextRelease:
 
 @pytest.fixture
 def second_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DatabaseServer]:
-    """A separate PostgreSQL, registered as "second"; name it before `make_tenant`, so that it outlives the tenants.
+    """Yield a separate PostgreSQL server, registered as "second". Request it before `make_tenant`, so that it outlives
+    the tenants.
 
     The parameter, if any, contains server options ("name=value …").
     """
@@ -73,7 +77,7 @@ def second_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Da
 
 @pytest.fixture
 def forgotten() -> Iterator[None]:
-    """Remove the records of what the test erased, so that other tests do not find them."""
+    """At the end, remove the records of the erasures that the test made, so that other tests do not find them."""
     from tenants.models import Erasure
     from tests.tenants.support.erased import forget_erasure
 
@@ -85,7 +89,7 @@ def forgotten() -> Iterator[None]:
 
 @pytest.fixture
 def s3_place(s3_server: S3Server, settings: Settings) -> str:
-    """A bucket and prefix, in the form in which backups take a location."""
+    """Return the URL of a folder in the S3 server's bucket, and point the settings for backups to that server."""
     settings.AWS_S3_ENDPOINT_URL = s3_server.endpoint
     settings.AWS_S3_REGION_NAME = s3_server.region
     settings.AWS_ACCESS_KEY_ID = s3_server.access_key
@@ -101,7 +105,7 @@ class AgeKey:
 
 @pytest.fixture
 def age_key(tmp_path: Path) -> AgeKey:
-    """A pair of age keys; the private one is in a file."""
+    """Return a new age recipient and the path of a file with its age identity."""
     import pyrage
 
     identity = pyrage.x25519.Identity.generate()

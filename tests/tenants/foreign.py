@@ -117,11 +117,11 @@ class Canary:
         return cls(folder / "taken over", log, log.stat().st_size)
 
     def case(self, name: str) -> str:
-        """Return one of the files in `dumps`, with the path of the file that it is to create."""
+        """Return the SQL of a file in `dumps`, which tries to create `file`."""
         return (FOLDER / f"{name}.sql").read_text().replace("@MARK@", str(self.file))
 
     def calls(self) -> list[tuple[str, str]]:
-        """Return (object, caller) for each call of a planted object."""
+        """Return (object, caller) for each logged call of a planted object since this canary was made."""
         with self.log.open("rb") as file:
             file.seek(self.offset)
             text = file.read().decode(errors="replace")
@@ -132,7 +132,9 @@ class Canary:
 
 
 def our_sql() -> Iterator[str]:
-    """Yield every string in our code, SQL or not."""
+    """Yield the strings in the code of the apps with SQL for tenants' databases, SQL or not, and the text of their SQL
+    files.
+    """
     for app in ("audit", "prompts", "runs", "tenants"):
         for path in (CHECKOUT / app).rglob("*.py"):
             nodes = ast.walk(ast.parse(path.read_text()))
@@ -142,7 +144,7 @@ def our_sql() -> Iterator[str]:
 
 
 def names_used() -> list[str]:
-    """Return every unqualified name before a parenthesis in our strings; PostgreSQL knows which are its functions."""
+    """Return the unqualified names before a parenthesis in our strings; PostgreSQL knows which are its functions."""
     return sorted({name for text in our_sql() for name in re.findall(r"(?<![\w.\"])([a-z_][a-z0-9_]+)\(", text)})
 
 
@@ -162,14 +164,14 @@ def mark(canary: Canary) -> str:
 
 
 def planted(canary: Canary, *, operators: bool = True) -> str:
-    """Return SQL that plants a better-fitting function or operator for each of those that our SQL uses."""
+    """Return SQL that plants functions and operators that fit better than those that our SQL uses."""
     names, signs = ("ARRAY[" + ", ".join(f"'{one}'" for one in found) + "]" for found in (names_used(), signs_used()))
     functions, others = FUNCTIONS.replace("@NAMES@", names), OPERATORS.replace("@SIGNS@", signs)
     return mark(canary) + PLANT + functions + (others if operators else "") + "DROP FUNCTION public.plant;\n"
 
 
 def plain_dump(tenant: Tenant, folder: Path, *, tail: str = "") -> Path:
-    """Return the tenant's own dump as a plain file that is not in the catalogue, with SQL appended."""
+    """Write the tenant's own dump to a plain file that is not in the catalogue, with SQL appended; return its path."""
     [outcome] = tenant_backup(tenant_id=tenant.id, output=str(folder / "own"), dump_format=DumpFormat.PLAIN)
     assert outcome.backup is not None, outcome.problem
     file = folder / "from somebody.sql"
@@ -179,7 +181,7 @@ def plain_dump(tenant: Tenant, folder: Path, *, tail: str = "") -> Path:
 
 
 def with_manifest(file: Path, **added: int) -> Path:
-    """Return a copy of a dump with a matching manifest beside it: anyone who can write one file can write the other.
+    """Copy a dump and write a matching manifest beside it, as anyone who can write the one can; return the copy's path.
 
     `added` maps tables to the number of rows that the appended SQL adds.
     """
@@ -195,7 +197,7 @@ def with_manifest(file: Path, **added: int) -> Path:
 
 
 def exported(tenant: Tenant, folder: Path) -> dict[str, bytes]:
-    """Return the parts of the tenant's bundle."""
+    """Return the contents of the parts of the tenant's bundle, by name."""
     file = folder / "own.bundle"
     tenant_export(tenant_id=tenant.id, output=str(file))
     with tarfile.open(file) as archive:
@@ -203,7 +205,7 @@ def exported(tenant: Tenant, folder: Path) -> dict[str, bytes]:
 
 
 def bundle(parts: dict[str, bytes], file: Path, *, rows: Mapping[str, int] | None = None, **changes: Any) -> Path:
-    """Write a bundle of the parts with a matching manifest; `changes` are made to the manifest.
+    """Write a bundle of the parts with a matching manifest, to which `changes` are made; return its path.
 
     `rows` maps tables to the dump's number of rows if it differs from the manifest's.
     """

@@ -33,7 +33,7 @@ from tests.tenants.support.filled import add_run
 
 @pytest.fixture
 def _at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that someone is at the terminal; they must not be asked."""
+    """Pretend that standard input is a terminal; fail if a question is asked."""
 
     def asked(prompt: str = "") -> str:
         raise AssertionError(f"asked: {prompt}")
@@ -43,7 +43,6 @@ def _at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(*words: str) -> str:
-    """Return the command's refusal."""
     name, *arguments = words
     with pytest.raises(CommandError) as told:
         call_command(name, *arguments, stdout=StringIO(), stderr=StringIO())
@@ -52,7 +51,7 @@ def refused(*words: str) -> str:
 
 ONE_FILE = "“-” is standard output, which takes a single file, but this operation writes several."
 BOTH = "--json and --output - both write to standard output"
-# (command, arguments, what is said); {id}, {file} (a backup), {key} (an identity), {folder} and {text} (no identity).
+# (command, arguments, part of the message), with the placeholders of `world`.
 WRONG = [
     ("tenant_restore", "--tenant-id {id} --backup-file /nope/nowhere.dump", "/nope/nowhere.dump does not exist"),
     ("tenant_restore", "--tenant-id {id} --backup-file {folder}", "cannot be read: Is a directory"),
@@ -111,7 +110,7 @@ WRONG = [
     ("tenant_export", "--tenant-id {id} --output s3://nowhere/x", "The bucket s3://nowhere does not exist."),
     ("audit_export", "--control --output {text}/x", "{text}/x cannot be written: Not a directory."),
     ("cluster_backup", "--output {text}", "{text} cannot be written: Not a directory."),
-    # An identity is not needed for a time, but if one is named, it must exist.
+    # An age identity is not needed for a point in time, but if one is named, it must exist.
     (
         "tenant_restore",
         "--tenant-id {id} --to-time 1999-01-01T00:00:00Z --age-identity-file /nope/key",
@@ -130,7 +129,10 @@ WRONG = [
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A tenant with backups and a bundle, which no refusal changes."""
+    """Create two tenants, and backups and a bundle of the first one; return ids and paths by placeholder.
+
+    No refusal changes them, so the tests share them.
+    """
     import pyrage
 
     from tenants.lifecycle.create import tenant_create
@@ -236,7 +238,7 @@ def test_a_dump_goes_from_pipe_to_pipe(tenant: Tenant, age_key: AgeKey, encrypte
 
 
 def assert_recorded(tenant: Tenant, kind: str, written: bytes) -> None:
-    """Check that the log names the file before and after, and that an erasure lists it."""
+    """Check that the control log has entries from before and after, and that the stream is recorded with its digest."""
     digest = hashlib.sha256(written).hexdigest()
     entries = ControlAuditLog.objects.filter(resource_id=tenant.id, action__startswith=f"tenant.{kind}").order_by("id")
     assert [entry.action for entry in entries] == [f"tenant.{kind}", f"tenant.{kind}.complete"]
@@ -278,7 +280,7 @@ def test_a_bundle_is_not_for_a_terminal(tenant: Tenant) -> None:
 
 
 def test_a_folder_that_may_not_be_written_is_named(tenant: Tenant, tmp_path: Path) -> None:
-    """On a file system that is mounted read-only, so that not even root may write to it."""
+    """The file system is mounted read-only, so that not even root may write to it."""
     script = 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"'
     words = [*PROGRAM, "tenant", "backup", "--tenant-id", tenant.id, "--output", f"{tmp_path}/new"]
     command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), *words]

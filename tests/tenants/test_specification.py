@@ -38,7 +38,7 @@ TABLES = [("control", name, table) for name, table in CONTROL.items()] + [
 
 @pytest.fixture(scope="module")
 def catalogs() -> Iterator[dict[str, psycopg.Connection]]:
-    """Connections to the control database and to a tenant's database, by kind."""
+    """Yield connections to the control database and to a tenant's database, by kind."""
     from tenants.lifecycle.create import tenant_create
     from tests.support.tenant_fixtures import remove
 
@@ -132,7 +132,7 @@ seo-gen tenant delete --tenant-id "xxx" --confirm
 
 
 def script(lines: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the lines as cron runs a script: without a terminal, and with nothing to read."""
+    """Run the lines in a shell as cron does: without a terminal, and with nothing to read."""
     program = folder / "bin" / "seo-gen"
     program.parent.mkdir(exist_ok=True)
     program.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n')
@@ -150,7 +150,7 @@ def script(lines: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def plain_backup(tenant_id: str, folder: Path) -> Path:
-    """Return a backup with the name that the specification uses."""
+    """Make a plain backup, and rename it as in the specification; return its path."""
     from tenants.backup.backup import tenant_backup
     from tenants.backup.dump import DumpFormat
 

@@ -1,4 +1,4 @@
-"""Kill `tenant create` with `kill -9` at each of its steps, and finish or undo it."""
+"""Kill `tenant create` with `kill -9` at one of its steps, then finish the creation."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A vhost of our own on this machine's RabbitMQ, which is removed afterwards."""
+"""A vhost for the tests on this machine's RabbitMQ; it is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Rabbit:
         return f"{ADDRESS}/{self.vhost}"
 
     def close_connections(self) -> None:
-        """Close all connections, as a restart of the server does."""
+        """Close the vhost's connections, as a restart of the server would."""
         control("close_all_connections", "--vhost", self.vhost, "the server restarts")
 
     def purge(self) -> None:
-        """Delete all waiting messages."""
+        """Delete the messages that wait in our queues."""
         for queue in self.queues():
             control("purge_queue", "--vhost", self.vhost, queue)
 
     def queues(self) -> dict[str, str]:
-        """Return the type of each of our queues; Celery's own, such as those for delayed messages, are left out."""
+        """Return the types of our queues by name, without Celery's own queues, such as those for delayed messages."""
         listed = control("list_queues", "--vhost", self.vhost, "--quiet", "--no-table-headers", "name", "type")
         found = dict(line.split("\t") for line in listed.splitlines())
         return {name: kind for name, kind in found.items() if name.startswith("seo-gen")}
@@ -54,7 +54,7 @@ def is_available() -> bool:
 
 
 def control(*words: str) -> str:
-    """Run rabbitmqctl and return its output; raise if it fails."""
+    """Run rabbitmqctl and return its output; raise `RuntimeError` if it fails."""
     done = _run(*words)
     if done.returncode:
         raise RuntimeError(f"rabbitmqctl {words[0]}: {done.stderr or done.stdout}")

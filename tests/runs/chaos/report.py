@@ -1,4 +1,4 @@
-"""Describe the chaos, and what was found, as text."""
+"""The report of a chaos run as text: what was disturbed, what happened, and which problems were found."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Report:
 
 
 def tracebacks_of(logs: Iterable[str]) -> Counter[str]:
-    """Return the last line of each traceback in the logs, with the number of its occurrences."""
+    """Return the first 160 characters of the error of each traceback in the logs, with the number of occurrences."""
     found: Counter[str] = Counter()
     for log in logs:
         inside = False

@@ -1,4 +1,4 @@
-"""Bring everything to rest: resume what is paused, retry what has failed, and wait until every run has ended."""
+"""Bring the system to rest: resume paused runs, retry failed runs that no one cancelled, and wait for all to end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BY_PEOPLE = sorted(set(AUDITED.values()))
 
 
 class NoRest(Exception):
-    """Something has not ended in time."""
+    """Runs, calls or turns did not end in time."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,11 @@ class Restless:
 
 
 def bring_to_rest(records: Records, tenant_ids: list[str], *, limit_s: float) -> None:
-    """Resume all tenants and runs, except those whose last action was to cancel them; raise `NoRest` on timeout."""
+    """Resume all tenants and paused runs, retry failed runs, and wait until no run is left to complete.
+
+    A run whose next attempt is far off is cancelled and retried. A run whose last action by a person was to cancel it
+    is not retried. Raises `NoRest` on timeout.
+    """
     for tenant in Tenant.objects.filter(status=TenantStatus.SUSPENDED):
         resume_tenant(tenant.pk)
     deadline = time.monotonic() + limit_s
@@ -75,7 +79,7 @@ def wait_for_turns(*, limit_s: float) -> None:
 
 
 def last_actions(alias: str) -> dict[str, str]:
-    """Return the last action that a person took on each run, according to the audit log."""
+    """Return the last action that a person took on each run, by the run's id, according to the audit log."""
     entries = AuditLog.objects.using(alias).filter(action__in=BY_PEOPLE, resource_type="run").order_by("sequence")
     return {entry.resource_id: entry.action for entry in entries if entry.user_id.startswith("operator:")}
 

@@ -1,4 +1,4 @@
-"""The processes of the installation: each can be killed or frozen at any moment, and is started again."""
+"""The processes of an installation: start them, kill or freeze them, and replace those that have ended."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Member:
         return self.process.poll() is None and not self.is_dismissed
 
     def dismiss(self) -> None:
-        """Tell the process to end, as an operator does."""
+        """Send the process SIGTERM, as an operator does to end it."""
         self.is_dismissed = True
         self.process.terminate()
 
 
 class System:
-    """The servers of one home, and workers and beat beside them."""
+    """The servers of one home, with the workers and beat that use them."""
 
     def __init__(self, home: stack.Home, plan: Plan) -> None:
         self.home = home
@@ -77,7 +77,10 @@ class System:
         return [one for one in self.members if one.name.startswith(kind) and one.serves]
 
     def keep_up(self) -> None:
-        """Start every process that was killed or has ended by itself; note those that ended by themselves."""
+        """Start servers that have stopped, as many workers as the plan requires, and one beat.
+
+        List in `deserters` the workers and beats that ended for no reason.
+        """
         stack.start(self.home, [])
         self.deserters = [one.name for one in self.members if self._has_deserted(one)]
         for _missing in range(self.plan.workers - len(self.living("worker"))):
@@ -86,7 +89,10 @@ class System:
             self.start_beat()
 
     def _has_deserted(self, member: Member) -> bool:
-        """Return whether the process ended for no reason. One that is starting while the broker is down may give up."""
+        """Return whether the process ended although it was neither killed nor dismissed.
+
+        One that gives up while starting because the broker is down does not count.
+        """
         if member.process.poll() is None or member.was_killed or member.is_dismissed:
             return False
         return self._ready_file(member.name).exists() or NO_BROKER not in member.log.read_text()
@@ -166,7 +172,7 @@ class System:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Dismiss all workers and beat; kill those that do not end."""
+        """Dismiss all workers and beat; kill those that do not end in time."""
         for one in self.members:
             if one.serves:
                 one.dismiss()

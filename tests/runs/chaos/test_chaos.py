@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(LIMIT_S)]
 
 
 def run_chaos(plan: Plan) -> str:
-    """Run the chaos in an installation of its own, and return its report; fail with it if a problem was found."""
+    """Run the plan in an installation of its own, and return the report; fail if a problem was found."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.runs.chaos", *plan.arguments()],
         cwd=CHECKOUT,

@@ -1,4 +1,6 @@
-"""A worker that is restarted in the middle of twenty calls: no attempt is spent, and no call is paid for twice."""
+"""A worker is stopped in the middle of twenty calls and replaced: no attempt is spent, and only the calls that outlast
+the wait are made again.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.chaos
 
 
 class Worker:
-    """A worker with room for all calls; when stopped, it waits for them unless it is told not to."""
+    """A worker with room for all calls. When stopped, it waits for them until a second signal ends the wait."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._log, ready = folder / f"{name}.log", folder / f"{name}.ready"
@@ -87,7 +89,7 @@ class Calls:
         return len(self._fake_llm.prompts)
 
     def steps(self, status: StepStatus) -> int:
-        """Return the number of steps with this status; fail if an attempt of any step was spent."""
+        """Return the number of steps with this status; fail if any step has spent an attempt or has an error."""
         with tenant_context(self._tenant) as alias:
             steps = list(Step.objects.using(alias).all())
         assert {(step.retry_count, step.lost_count, step.error_message) for step in steps} == {(0, 0, None)}

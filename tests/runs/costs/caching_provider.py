@@ -1,4 +1,4 @@
-"""A provider with a prompt cache: OpenAI's finds what prompts share by itself, Claude's keeps what is marked."""
+"""A fake provider with a prompt cache: OpenAI's reuses what prompts have in common, Claude's what requests mark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAST, STEP = 1024, 128
 
 
 class CachingProvider:
-    """Chooses the answers of a fake. What it charges depends on what it was asked before."""
+    """Chooses the answers of a fake. The usage of each depends on the earlier prompts."""
 
     def __init__(self, fake: FakeLLM, texts: dict[str, str]) -> None:
         """`texts` maps a part of the end of a prompt, which identifies the step, to the answer."""
@@ -36,12 +36,14 @@ class CachingProvider:
         return Answer(text=text, usage=usage)
 
     def _found(self, prompt: str) -> int:
-        """Return the number of tokens at the beginning of the prompt that an earlier prompt shares."""
+        """Return how many tokens OpenAI's cache supplies: those that an earlier prompt begins with too, in multiples of
+        STEP, if there are at least LEAST.
+        """
         shared = max((tokens(common(prompt, seen)) for seen in self._seen), default=0)
         return shared // STEP * STEP if shared >= LEAST else 0
 
     def _marked(self, content: list[dict[str, Any]]) -> tuple[int, int]:
-        """Return the tokens that are read, and those that are written, by the last mark of a request to Claude."""
+        """Return how many tokens the last mark of a request to Claude reads from the cache, and how many it writes."""
         ends = list(accumulate(block["text"] for block in content))
         marked = [number for number, block in enumerate(content) if "cache_control" in block]
         if not marked:

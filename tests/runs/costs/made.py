@@ -1,4 +1,4 @@
-"""Calls with costs, as workers leave them, and what the control database says about them."""
+"""Insert calls with costs, as workers leave them, and read the daily costs of the control database."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def add_step(tenant: Tenant, step: str = "draft", *, prices: tuple[str | None, s
 def add_call(
     tenant: Tenant, step: Step, at: str, usage: dict[str, int] | None, *, model: str = MODEL, status: str = ""
 ) -> int:
-    """Insert a call of at most 1,000 tokens in and out; return its id. Without `usage`, its outcome is unknown."""
+    """Insert a call of at most 1,000 tokens in and out; return its id. Without `usage` and `status`, its outcome is
+    unknown.
+    """
     with tenant_context(tenant) as alias:
         call = Call.objects.using(alias).create(
             run_id=step.run_id,
@@ -61,7 +63,7 @@ def summarize(tenant: Tenant) -> bool:
 
 
 def costs(tenant: Tenant) -> dict[tuple[str, str, str], Costs]:
-    """Return the control database's daily costs, by (day, step, model)."""
+    """Return the tenant's daily costs in the control database, by (day, step, model)."""
     return {(f"{key.day}", key.step, key.model): row for key, row in present_days(tenant.pk).items()}
 
 

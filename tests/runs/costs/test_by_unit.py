@@ -1,4 +1,6 @@
-"""The views `step_costs` and `run_costs`: each unit of usage at its own price, and what earlier releases left."""
+"""The views `step_costs` and `run_costs`: each unit of usage has its own price, and rows of earlier releases keep their
+cost.
+"""
 
 import importlib
 import json
@@ -42,7 +44,7 @@ def step_of(alias: str, usage: dict[str, int] | None, prices: dict[str, Any] | N
 
 
 def costs(alias: str, step: Step) -> tuple[Decimal | None, Any]:
-    """Return the step's cost and its unpriced tokens, after checking that its run has the same."""
+    """Return the step's cost and its unpriced tokens; fail if those of its run differ."""
     cost = StepCost.objects.using(alias).get(pk=step.pk)
     of_run = RunCost.objects.using(alias).get(run=step.run_id)
     assert (of_run.total_llm_cost, of_run.unpriced_tokens) == (cost.llm_cost, cost.unpriced_tokens)
@@ -139,7 +141,7 @@ def test_people_read_the_units_and_what_has_no_price(tenant: Tenant) -> None:
 
 
 def test_sums_of_many_calls_break_no_page(tenant: Tenant) -> None:
-    """A step may have more tokens than fit into an integer, and a run costs more than anyone would pay."""
+    """The step has more tokens than fit into a 32-bit integer, and costs more than anyone would pay."""
     usage = {"input": 9 * 2**31, "output": 9 * 2**31}
     with tenant_context(tenant) as alias:
         step = step_of(alias, usage, {"input": "9999.999999999999", "output": "0"})
@@ -177,7 +179,7 @@ def test_the_limit_of_an_unknown_call_has_the_highest_price(
 
 
 def test_what_earlier_releases_counted_keeps_its_cost_to_the_last_digit(tenant: Tenant) -> None:
-    """300 steps are inserted before the migration; all figures of all runs are compared after it."""
+    """300 steps are inserted before the migration; the figures of all runs are the same after it."""
     migration = importlib.import_module("runs.migrations.0006_prices_by_unit")
     assert tenant.server is not None
     database = tenant.database_url.rpartition("/")[2]
@@ -203,7 +205,7 @@ def test_what_earlier_releases_counted_keeps_its_cost_to_the_last_digit(tenant: 
 
 
 def _insert_earlier(admin: psycopg.Connection, rng: random.Random) -> None:
-    """Insert steps and calls as earlier releases left them: with further units, which they counted as plain input."""
+    """Insert steps and calls as earlier releases left them; these counted all units as plain input and output."""
     for _ in range(60):
         found = admin.execute("INSERT INTO runs (status) VALUES ('completed') RETURNING id").fetchone()
         assert found is not None

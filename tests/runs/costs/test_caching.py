@@ -1,4 +1,4 @@
-"""Later steps of a run read most of their input from the provider's cache, and the run's cost says so."""
+"""Later steps of a run read most of their input from the provider's cache, and the run's cost shows the saving."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make(tenant: Tenant, provider: str) -> Run:
 
 @pytest.fixture(params=["openai", "claude"])
 def provider(request: pytest.FixtureRequest, fake_llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The provider of a run; the fake stands in for it."""
+    """Yield the id of a provider for which the fake stands in."""
     row = LLMProvider.objects.filter(pk=request.param)
     before = row.values("api_base_url", "is_active").get()
     if request.param == "claude":

@@ -1,4 +1,4 @@
-"""The pages of costs over time, on both sites."""
+"""The pages of costs over time, on a tenant's site and on the control site."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ DAYS = ("2026-11-23", "2026-11-24", "2026-11-25")
 
 @pytest.fixture
 def kept(tenant: Tenant) -> Tenant:
-    """A tenant with a call on each of three days."""
+    """Return a tenant with a call on each of three days."""
     make_old(tenant)
     step = add_step(tenant)
     for day in DAYS:

@@ -1,4 +1,6 @@
-"""From the bytes of a reply to the cost of its run: parsed, counted by unit, priced in a tenant's database, shown."""
+"""A provider's reply, from its bytes to the cost of its run: it is parsed, counted by unit, priced in the database, and
+shown.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,7 @@ class Book:
 
 
 def by_hand(usages: list[TokenUsage], prices: dict[str, Any]) -> tuple[Decimal, dict[str, int]]:
-    """Add up the cost of each call; return the sum, and the tokens without a price."""
+    """Return the cost of all calls together in US dollars and, by unit, the tokens without a price."""
     cost, unpriced = Decimal(0), dict[str, int]()
     for usage in usages:
         threshold = prices.get("long_context_over")
@@ -109,7 +111,7 @@ def by_hand(usages: list[TokenUsage], prices: dict[str, Any]) -> tuple[Decimal, 
 
 
 def random_prices(rng: random.Random) -> dict[str, Any]:
-    """Return prices with up to twelve decimal places: of all units or of some, with and without a long context."""
+    """Return random prices with up to twelve decimal places, of some or all units, with or without a long context."""
     units = ["input", "output", *(unit for unit in (*UNITS, "reasoning") if rng.random() < 0.7)]
     if is_long := rng.random() < 0.5:
         units += [f"long_{unit}" for unit in units if rng.random() < 0.8]

@@ -1,4 +1,4 @@
-"""`cost show`: what calls cost, read only from the control database."""
+"""`cost show`, which reads the costs of calls from the control database alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USED = {"input": 1000, "output": 10}
 
 @pytest.fixture
 def shown(tenant: Tenant) -> Tenant:
-    """A tenant with calls in two months: of known cost, of unknown cost, and without prices."""
+    """Return a tenant with calls in two months: of known cost, of unknown cost, and without prices."""
     make_old(tenant)
     priced, unpriced = add_step(tenant), add_step(tenant, "final", prices=(None, None))
     add_call(tenant, priced, "2026-10-31T23:00:00+00:00", USED)

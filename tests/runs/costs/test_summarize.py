@@ -1,4 +1,4 @@
-"""The control database's daily costs follow the calls, whatever happens in between."""
+"""The control database's daily costs match the calls, even if calls change or the process dies during the summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a prompt's versions were used, from the steps that pinned them."""
+"""How often a prompt's versions were used, their cost and their failures, counted from the steps that used them."""
 
 from collections.abc import Callable
 from decimal import Decimal

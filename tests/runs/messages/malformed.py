@@ -1,4 +1,4 @@
-"""Messages that the application did not send: one of each kind, and random ones from a seed."""
+"""Messages for tests: well-formed ones, malformed ones of each kind, and random ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_STEP: tuple[object, ...] = ("", "Draft", "a b", "a" * 64, 5, None, {}, "draft
 
 
 class Planted:
-    """Creates the file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -30,7 +30,7 @@ class Planted:
 
 
 def headers(task: object = "runs.execute_step", **changed: object) -> dict[str, Any]:
-    """Return the headers that Celery writes for a wake-up."""
+    """Return the headers that Celery writes for a task message, with those in `changed` replaced or added."""
     return {
         "lang": "py",
         "task": task,
@@ -55,7 +55,7 @@ def body(*args: object, kwargs: object = None, embedded: object = None) -> str:
 
 
 def message(text: str | bytes | None = None, **changed: object) -> dict[str, Any]:
-    """Return a well-formed wake-up as it is stored in Redis, with `text` as its body and any part changed."""
+    """Return a wake-up as it is stored in Redis; `text` replaces its body, and `changed` any other part."""
     content = body("tenant-a", str(uuid4()), "draft") if text is None else text
     raw = content if isinstance(content, bytes) else content.encode()
     return {
@@ -75,7 +75,7 @@ def message(text: str | bytes | None = None, **changed: object) -> dict[str, Any
 
 
 def read(message: dict[str, Any] | bytes) -> TaskMessage:
-    """Read a message as a worker reads it from Redis."""
+    """Return the message as a worker reads it from Redis; raise `MalformedMessage` if the worker would drop it."""
     raw = message if isinstance(message, bytes) else json.dumps(message).encode()
     checked = json.loads(envelope(raw, QUEUE))
     return task_message(
@@ -162,7 +162,7 @@ def broken_tasks() -> list[dict[str, Any]]:
 
 
 def raw_body(message: dict[str, Any]) -> bytes:
-    """Return a message's body before it was encoded for Redis."""
+    """Return a message's body, decoded from Base64."""
     return base64.b64decode(message["body"])
 
 
@@ -198,7 +198,9 @@ VALUES: tuple[object, ...] = (
 
 
 def mutated(chance: random.Random) -> bytes:
-    """Return a message with some parts, at any depth, replaced, removed or duplicated, or with flipped bytes."""
+    """Return a message in which parts at any depth are replaced, removed or duplicated, and in which some bytes may be
+    replaced too.
+    """
     found: Any = chance.choice([message(), message(body(), headers=headers("runs.sweep"))])
     for _ in range(chance.randint(1, 3)):
         found = _changed(found, chance)

@@ -1,4 +1,4 @@
-"""Which messages workers act on: what `runs.messages.format` accepts, and that it returns nothing else."""
+"""`runs.messages.format` reads the application's own messages, and rejects everything else."""
 
 from __future__ import annotations
 

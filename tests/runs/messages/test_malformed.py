@@ -56,7 +56,9 @@ def raw(messages: Sequence[object]) -> list[bytes]:
 
 
 def assert_works(watched: Watched, valkey: Any, tenant: Tenant, make_run: MakeRun) -> None:
-    """Check that the worker is alive, completes a run, and has no message left to retry."""
+    """Check that the worker is alive, completes a run, leaves no message in the queue or unacknowledged, and logs no
+    traceback.
+    """
     run = make_run(tenant, steps=("keyword_analysis",))
     wait_for(lambda: reload(tenant, run).status == RunStatus.COMPLETED or watched.process.poll() is not None)
     assert watched.process.poll() is None, watched.log

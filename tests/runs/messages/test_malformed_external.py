@@ -1,4 +1,7 @@
-"""`test_malformed` with RabbitMQ, whose messages come in parts: EXTERNAL_AMQP_URL, or this machine's on port 5672."""
+"""A worker drops foreign messages that come through RabbitMQ, where a message's properties are separate from its body.
+
+The server is the one at EXTERNAL_AMQP_URL, or the one on port 5672 of this machine.
+"""
 
 from __future__ import annotations
 

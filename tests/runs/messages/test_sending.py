@@ -1,4 +1,4 @@
-"""Messages are wake-ups: small, ids only."""
+"""Messages are small wake-ups, which contain only ids."""
 
 import json
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""What an article may contain on a page, whatever its text is."""
+"""Which HTML an article may contain on a page, whatever its Markdown is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of runs, as people paste and save them."""
+"""Lists of runs, as people paste them or save them as CSV files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many runs at once: none twice, whatever stops in the middle."""
+"""Starting many runs at once: no run is created twice, even if the start is interrupted or repeated."""
 
 from __future__ import annotations
 

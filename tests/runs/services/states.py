@@ -1,4 +1,4 @@
-"""Runs in each state that a person may meet, made as the product makes them."""
+"""Make runs in each state in which a person can find them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ def complete_by_hand(tenant: Tenant, run: Run, step: str, text: str = "Text.") -
 def call_in_progress(
     tenant: Tenant, run: Run, fake_llm: FakeLLM, step: str = FIRST, *, gate: threading.Event | None = None
 ) -> Iterator[list[StepOutcome]]:
-    """Keep a worker waiting for the model inside the block; afterwards, the list holds how its step ended.
+    """Execute a step in a thread that waits for the model during the block; yield a list that holds its outcome
+    afterwards.
 
     The model answers at the end of the block, or once `gate` is set.
     """

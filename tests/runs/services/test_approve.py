@@ -1,4 +1,4 @@
-"""Reviews: nothing happens before a person approves, and a comment reaches the model."""
+"""Reviews: a run does not continue before a person approves it or sends it back, and a comment reaches the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cancelling: the run ends immediately, its worker can no longer change anything, and what was paid stays on record."""
+"""Cancelling: the run ends immediately, its worker can no longer store an output, and the cost of its calls is kept."""
 
 from audit.log.actor import acting_as
 from runs.models import Artifact, Call, CallStatus, RunCost, RunStatus, StepStatus

@@ -1,4 +1,6 @@
-"""Workers and people act at random on the same runs: no state is illegal, and no call begins that must not."""
+"""Workers and people act at random on the same runs: no run gets into an illegal state, and no call begins that must
+not.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ CLIENTS = 8
 # 10,000 in `make chaos`.
 ACTIONS_IN_ALL = 400 * int(os.environ.get("CHAOS_ROUNDS", "1"))
 MUST_HAPPEN = {"complete", "pause", "resume", "retry", "retry from", "approve", "send back", "cancel"}
-# Few, so that clients meet on the same run.
+# Few, so that clients often act on the same run.
 RUNS = 6
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1200)]
 
@@ -142,7 +144,9 @@ class Client:
         self.done: Counter[str] = Counter()
 
     def act(self, count: int) -> Counter[str]:
-        """Act `count` times, and return how often each action was done."""
+        """Act `count` times; return how often each action of a person was accepted, and how often each outcome of work
+        occurred.
+        """
         self.done = Counter()
         try:
             for _number in range(count):
@@ -156,7 +160,7 @@ class Client:
         return self.done
 
     def _steer(self, run_id: UUID) -> None:
-        """Act as a person on a run, if its state allows it."""
+        """Try a random action of a person on a run; count it in `done` if the run's state allows it."""
         people: dict[str, Callable[..., Run]] = {
             "pause": run_pause,
             "resume": run_resume,
@@ -215,7 +219,7 @@ class Client:
 
 @pytest.fixture
 def watched(tenant: Tenant) -> Iterator[Tenant]:
-    """The tenant; its database notes, for each call, what had last happened to the call's run."""
+    """Yield the tenant; with each call that begins, its database records the last audit entry about the call's run."""
     with as_superuser(tenant) as connection:
         connection.execute(WATCH)
     yield tenant

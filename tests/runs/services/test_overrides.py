@@ -1,4 +1,4 @@
-"""A tenant's own providers, models and limits: between the pipeline's defaults and a run's configuration."""
+"""A tenant's providers, models and limits override the pipeline's; a run's own choice of a model overrides both."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def big() -> Iterator[LLMModel]:
-    """A model that no class leads to, because a newer one of its class is active."""
+    """Yield a model that is never chosen by its class, because a newer one of that class is active."""
     provider = LLMProvider.objects.create(pk="spare", display_name="Spare", key_variable="OPENAI_API_KEY")
     model = LLMModel.objects.create(provider=provider, model_name="spare-old", model_class="pro", max_output_tokens=500)
     LLMModel.objects.create(provider=provider, model_name="spare-new", model_class="pro")
@@ -104,7 +104,7 @@ class TestPrecedence:
 
 
 class TestFallbacks:
-    """Fallbacks belong to the pipeline's route, so a run or tenant that chooses another route has none."""
+    """Fallbacks belong to the pipeline's route, so a run or tenant that chooses a provider, class or model has none."""
 
     @pytest.fixture(autouse=True)
     def of_the_pipeline(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Pausing: what is in progress ends and is kept, and nothing else begins."""
+"""Pausing: a call in progress ends and its output is kept, and no other call begins."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Retrying: from the step that failed, or from an earlier one with the replaced outputs kept."""
+"""Retrying a run from its failed step, or from an earlier one; replaced outputs are kept."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = ["in_state"]
 
 
 def texts_of(tenant: Tenant, run_id: object) -> dict[str, str]:
-    """Return {path within the run: text} for every file that a row refers to, after checking its digest."""
+    """Return the texts of the files that the tenant's rows refer to, by path in the run; raise if a digest differs."""
     with tenant_context(tenant) as alias:
         files = list(contents().files(alias))
         found = {file.path.split(f"{run_id}/")[1]: read(file.path, file.digest) for file in files}

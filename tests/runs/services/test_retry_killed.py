@@ -1,4 +1,6 @@
-"""`kill -9` at each statement, commit and file of `run retry --from`: everything happened, or nothing but copying."""
+"""`run retry --from` is killed before its statements, commits and file operations: either all of it happened, or files
+were copied and nothing else.
+"""
 
 from __future__ import annotations
 

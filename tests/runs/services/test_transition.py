@@ -61,7 +61,7 @@ REFUSED = sorted(set(product(STATES, ACTIONS)) - set(POSSIBLE))
 
 @pytest.fixture(scope="module")
 def tenant() -> Iterator[Tenant]:
-    """One tenant for all tests, each of which has a run of its own."""
+    """Yield one tenant for all tests of this module."""
     with cloning_fast():
         made = tenant_create(name="transitions")
     yield made
@@ -69,7 +69,7 @@ def tenant() -> Iterator[Tenant]:
 
 
 def rows_of(tenant: Tenant, run: Run) -> list[object]:
-    """Return everything that a transition may change."""
+    """Return the rows of the run, its steps and its artifacts."""
     with tenant_context(tenant) as alias:
         runs = list(Run.objects.using(alias).filter(pk=run.pk).values())
         steps = list(run.steps.using(alias).order_by("pk").values())
@@ -170,7 +170,7 @@ def test_a_suspended_tenant_is_refused(action: str, make_tenant: MakeTenant, mak
 def test_of_two_people_at_once_one_succeeds(
     state: str, one: str, other: str, tenant: Tenant, in_state: InState
 ) -> None:
-    """Both begin at the same time; the second meets the state that the first one left."""
+    """Both begin at the same time; the second finds the run in the state in which the first one left it."""
     run = in_state(state)
     entries = len(entries_of(tenant, run))
     together = threading.Barrier(2)

@@ -1,4 +1,4 @@
-"""`run show --follow`: in a terminal, without one, and as a document; it ends with the run and leaves no trace."""
+"""`run show --follow` in a terminal, in a pipe and with --json; it ends once the run has ended or is paused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pause(tenant: Tenant, run: Run) -> None:
 
 
 class Follower:
-    """A program that follows a run, and what it has written."""
+    """A process that follows a run, and the output that was read from it."""
 
     def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
         self.process = process
@@ -51,7 +51,7 @@ class Follower:
         self.shown = ""
 
     def until(self, wanted: str) -> str:
-        """Return what is shown from here on until the pattern appears; fail if it does not."""
+        """Read until the pattern appears in new output, and return that output; fail if it does not appear."""
         start, deadline = len(self.shown), time.monotonic() + WAIT_S
         while not re.search(wanted, self.shown[start:]):
             if time.monotonic() > deadline or not self._read():

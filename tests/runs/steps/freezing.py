@@ -1,8 +1,8 @@
-"""A Celery worker that is frozen (SIGSTOP, all its processes) at a chosen point of a step.
+"""A Celery worker whose processes are all frozen (SIGSTOP) at a chosen point of a step.
 
-A point is just before a statement or commit in a tenant's database, or an operation on the storage's files. In the
-folder FREEZE_FOLDER, `plan` says at which point to stop (a number or part of a name), `points` lists the points passed,
-`frozen` names the one reached, and each finished task adds a line to `done`.
+A point is just before a statement or commit in a tenant's database, or just before an operation on the storage's files.
+In the folder FREEZE_FOLDER, the test writes to `plan` at which point to stop (its number, or a part of its name). The
+worker writes the name of that point to `frozen`, and a line to `done` at the end of each task.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def of_files(event: str, arguments: tuple[Any, ...]) -> None:
 
 @worker_init.connect
 def watch_process(**_signal: Any) -> None:
-    """Watch commits and files, which nothing else reports."""
+    """Make each commit and each operation on the storage's files a point."""
     from tenants.routing.backend.base import DatabaseWrapper
 
     backend: Any = DatabaseWrapper

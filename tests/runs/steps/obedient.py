@@ -1,4 +1,6 @@
-"""A worker that obeys broadcasts, which the product's worker refuses: tests decide when it takes wake-ups."""
+"""A worker that obeys broadcasts, so that tests decide when it takes wake-ups; the product's worker only answers
+questions.
+"""
 
 from typing import Any
 

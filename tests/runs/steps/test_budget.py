@@ -1,4 +1,6 @@
-"""Budgets: a call begins only if the most that it can cost fits; what it did cost is counted once it has ended."""
+"""Budgets: the most that a call can cost is reserved before it begins, and what it did cost is counted once it has
+ended.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ BOUND = Decimal("0.225")
 
 @pytest.fixture(autouse=True)
 def model() -> Iterator[Callable[..., None]]:
-    """Give the pinned model prices for input and output alone, and a small limit; yield what changes the prices."""
+    """Give the model of `make_run` prices for input and output alone, and a small limit; yield a function that changes
+    its prices.
+    """
     row = standard_model()
     prices, limit = prices_in_force(row.pk), row.max_output_tokens
     units = {"input": INPUT_PRICE, "output": OUTPUT_PRICE}
@@ -66,7 +70,7 @@ def budget(tenant: Tenant, month: object = None, run: object = None) -> None:
 
 
 def begin(tenant: Tenant, run: Run) -> tuple[Claim, int]:
-    """Begin a call of the run's first step, which costs `BOUND` at most, as a worker that is then killed."""
+    """Claim the run's first step and begin a call that costs `BOUND` at most; return the claim and the call's id."""
     held = claim(tenant, run)
     assert held is not None
     with tenant_context(tenant) as alias:
@@ -76,7 +80,7 @@ def begin(tenant: Tenant, run: Run) -> tuple[Claim, int]:
 
 
 def spending(tenant: Tenant) -> tuple[object, ...]:
-    """Return what is spent, reserved and possibly spent this month, and how many calls have no price."""
+    """Return the US dollars spent, reserved and possibly spent this month, and the number of calls without a price."""
     with tenant_context(tenant) as alias:
         row = Spending.objects.using(alias).get(month=datetime.now(UTC).date().replace(day=1))
     return row.spent_usd, row.reserved_usd, row.possible_usd, row.unpriced_calls
@@ -297,7 +301,7 @@ def test_enough_that_is_left_is_not_warned_of(tenant: Tenant, run: Run) -> None:
 
 
 def test_statuses_of_calls_are_all_counted(tenant: Tenant, run: Run) -> None:
-    """The month's row matches the calls, no matter how they reached their states."""
+    """The month's row contains the sum of what the calls cost."""
     assert finish(tenant, run)[-1] == "completed"
     with tenant_context(tenant) as alias:
         calls = list(Call.objects.using(alias))
@@ -309,7 +313,7 @@ def test_statuses_of_calls_are_all_counted(tenant: Tenant, run: Run) -> None:
 def test_the_migration_gives_earlier_calls_what_the_triggers_give_to_new_ones(
     tenant: Tenant, make_run: MakeRun, model: Callable[..., None], settings: Settings
 ) -> None:
-    """Settled, refused, unknown, open and unpriced calls, as an earlier release left them."""
+    """Settled, unknown, open and unpriced calls lose their amounts, which earlier releases did not store."""
     past = import_module("runs.migrations.0007_costs_so_far")
     assert finish(tenant, make_run(tenant))[-1] == "completed"
     begin(tenant, make_run(tenant))

@@ -1,4 +1,4 @@
-"""Many workers against one budget, some of them killed: it is never exceeded, and no reservation is left in the end."""
+"""Many workers share one budget and some are killed: it is never exceeded, and no reservation is left in the end."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def prices() -> Iterator[None]:
 
 @dataclass
 class Observer:
-    """Reads the budget's state over a connection of its own, again and again, until it is stopped."""
+    """Checks repeatedly, over a connection of its own, that the budget is not exceeded, until `stopped` is set."""
 
     url: str
     stopped: threading.Event
@@ -88,7 +88,9 @@ class Observer:
 
 
 class Worker:
-    """Makes calls of one run's first step and ends them in every possible way, chosen at random by its seed."""
+    """Makes calls of one run's first step; each is settled, interrupted, or left by a killed or frozen worker, at
+    random.
+    """
 
     def __init__(self, tenant: Tenant, run: Run, seed: int) -> None:
         self.tenant, self.run, self.random = tenant, run, random.Random(seed)
@@ -153,7 +155,7 @@ class Worker:
 
 
 def sums(tenant: Tenant) -> tuple[Decimal, Decimal, Decimal]:
-    """Return the sum in the month's row, the reserved part of it, and the sum that the row must have."""
+    """Return what counts against the budget, the reserved part of it, and what should count according to the calls."""
     with psycopg.connect(tenant.database_url) as connection:
         row = connection.execute(SUMS).fetchone()
     assert row is not None
@@ -246,7 +248,7 @@ def test_a_worker_killed_at_any_point_neither_loses_nor_keeps_a_reservation(tena
 
 
 def take_over(tenant: Tenant, run: Run) -> None:
-    """Make a killed worker's lease lapse, and let another worker take over the step."""
+    """If the step is still claimed, let another worker take it over; check that the run has no open call."""
     if steps_of(tenant, run)[FIRST].lease_expires_at is not None:
         change_step(tenant, run, FIRST, lease_expires_at=timezone.now() - timedelta(seconds=1))
         assert claim(tenant, run) is not None

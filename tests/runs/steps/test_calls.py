@@ -1,4 +1,4 @@
-"""The rows of calls: committed before the request, settled once, and added up to what a run cost."""
+"""The rows of calls: committed before the request, settled once, and added up to the cost of a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PRICES = {"cost_per_1k_input_tokens": Decimal("0.5"), "cost_per_1k_output_tokens
 
 @pytest.fixture
 def model_with() -> Iterator[Callable[..., None]]:
-    """Yield a function that changes columns of the model that `make_run` pins; restore them afterwards."""
+    """Yield a function that changes columns of the model that `make_run` uses; restore them afterwards."""
     row = standard_model()
     names = ("context_window", *PRICES)
     before = {name: getattr(row, name) for name in names}
@@ -64,7 +64,7 @@ def cost_of(tenant: Tenant, run: Run) -> RunCost:
 
 
 def begin(tenant: Tenant, held: Claim | None, *, max_input_tokens: int = 50, max_output_tokens: int = 100) -> int:
-    """Record a call whose worker is then killed."""
+    """Record the beginning of a call, and return the call's id."""
     assert held is not None
     with tenant_context(tenant) as alias:
         call_id = call_begin(
@@ -77,7 +77,7 @@ def begin(tenant: Tenant, held: Claim | None, *, max_input_tokens: int = 50, max
 def test_a_call_is_committed_before_its_request_is_sent_and_settled_after_the_reply(
     tenant: Tenant, run: Run, fake_llm: FakeLLM
 ) -> None:
-    """The provider itself reads the database, over a connection of its own."""
+    """The fake provider reads the database, over a connection of its own."""
     assert tenant.server is not None
     url, seen = owner_url(tenant.server, database_of(tenant)), list[dict[str, object]]()
     reply_to = fake_llm.reply_to
@@ -234,7 +234,7 @@ def test_a_prompt_that_does_not_fit_is_refused_before_a_call_is_recorded(
 
 
 def before_the_call(monkeypatch: pytest.MonkeyPatch, event: Callable[[], object]) -> None:
-    """Make `event` happen after the step is claimed and its prompt rendered, and before its call is recorded."""
+    """Call `event` after the step is claimed and its prompt is rendered, but before its call is recorded."""
 
     def prepare_and_be_overtaken(*, alias: str, claim: Claim) -> Work:
         work = prepare(alias=alias, claim=claim)

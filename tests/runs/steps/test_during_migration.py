@@ -50,7 +50,7 @@ def test_a_worker_that_keeps_running_loses_no_run(
     ):
 
         def hold(progress: BatchProgress) -> None:
-            """Release the model's answer, and keep the transaction prepared until a worker has waited for it."""
+            """Let the model answer, and keep the transaction prepared until a worker has waited for it."""
             if (progress.phase, progress.done) == ("prepare", 1):
                 gate.set()
                 wait_for(lambda: bool(server.execute(WAITING, [database_of(tenant)]).fetchone()[0]))  # type: ignore[index]

@@ -69,7 +69,7 @@ def actions(tenant: Tenant) -> list[str]:
 
 
 def in_thread(work: Callable[[], object]) -> threading.Thread:
-    """Start `work` in a thread that leaves no connection behind."""
+    """Start `work` in a thread that closes its control connection at the end; return the thread."""
 
     def work_and_close() -> None:
         try:
@@ -339,7 +339,7 @@ def attempts(tenant: Tenant, run: Run, count: int) -> list[StepOutcome]:
 def test_an_unusable_reply_is_tried_again_until_no_attempt_is_left(
     tenant: Tenant, run: Run, fake_llm: FakeLLM, settings: Settings
 ) -> None:
-    """Each unusable reply is billed."""
+    """Each unusable reply is billed, so the number of attempts is limited."""
     settings.RUN_MAX_ATTEMPTS = 3
     fake_llm.answers.extend([Answer(text=" ")] * 3)
     assert attempts(tenant, run, 3) == ["retried", "retried", "failed"]
@@ -654,7 +654,9 @@ def test_a_suspended_tenants_step_is_not_claimed(tenant: Tenant, run: Run, fake_
 def test_what_a_call_used_is_counted_although_the_tenant_is_suspended_meanwhile(
     tenant: Tenant, run: Run, fake_llm: FakeLLM, answer: Answer
 ) -> None:
-    """The step waits until the tenant is resumed, and its output, if any, is adopted; the cost is known immediately."""
+    """The call is settled immediately, and the step continues once the tenant is resumed; a complete reply is then
+    adopted.
+    """
     gate = threading.Event()
     fake_llm.answers.append(replace(answer, gate=gate))
     errors: list[TenantError] = []

@@ -1,4 +1,6 @@
-"""A worker frozen in the middle of a step: others continue within the timeouts, and it writes nothing late."""
+"""A worker is frozen in the middle of a step: others continue within the timeouts, and it cannot change their work
+later.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,7 @@ class Frozen:
         self.process = start("tests.runs.steps.freezing", folder, self.queue, FREEZE_FOLDER=str(folder))
 
     def give(self, tenant: Tenant, run: Run, plan: str) -> bool:
-        """Execute the step and stop at the point; return False if the step ended without reaching it."""
+        """Have the worker execute the step and freeze at the point; return False if the step ended before it."""
         (self.folder / "plan").write_text(plan)
         (self.folder / "frozen").unlink(missing_ok=True)
         done = self.done()
@@ -171,9 +173,9 @@ SETTLED = "SELECT to_jsonb(row) - 'token_usage' FROM steps AS row ORDER BY id"
 
 
 def state(tenant: Tenant) -> dict[str, object]:
-    """Return everything that a late worker must not change: each row with the transaction that wrote it, and each file.
+    """Return what a late worker must not change: rows, most with the transaction that wrote them, and files.
 
-    It does settle its own call, and adds the call's tokens to its step.
+    A late worker may settle its own call, so calls, spending and the token usage of steps are left out.
     """
     with tenant_context(tenant) as alias, connections[alias].cursor() as cursor:
         rows: dict[str, object] = {}
@@ -200,7 +202,9 @@ def digests_agree(tenant: Tenant, run: Run) -> bool:
 
 
 def plans() -> Iterator[str]:
-    """Yield the points to stop at, the last of them unreachable; in `make chaos`, each statement, commit and file."""
+    """Yield the points to stop at, then one that does not exist; in `make chaos`, yield the number of every point
+    instead.
+    """
     yield from map(str, count(1)) if "CHAOS_ROUNDS" in os.environ else (*EXPECTED, "nothing has this name")
 
 
@@ -208,7 +212,7 @@ def plans() -> Iterator[str]:
 def test_others_continue_and_nothing_is_written_late(
     tenant: Tenant, make_run: MakeRun, frozen: Frozen, other: Other
 ) -> None:
-    """One worker stops at one point after another, and survives them all."""
+    """One worker is frozen at one point after another, and survives."""
     met: list[str] = []
     for plan in plans():
         run, neighbour = make_run(tenant, steps=(STEP,)), make_run(tenant, steps=(STEP,))

@@ -1,4 +1,4 @@
-"""The heartbeat: one thread renews the leases of all steps that a worker is executing, and no tenant delays another."""
+"""The heartbeat: one renews the leases of all steps that a worker is executing, and no tenant delays another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PATIENCE_S = 60.0
 
 @pytest.fixture
 def flights() -> Iterator[InFlight]:
-    """The flights of a worker that only this test uses."""
+    """Yield the flights of a worker that only this test uses; end them afterwards, and check that the thread ends."""
     worker = InFlight()
     yield worker
     for flight in worker._all():
@@ -117,7 +117,7 @@ def test_a_step_that_begins_while_the_worker_returns_its_steps_is_returned_too(
 def test_a_tenant_that_hangs_does_not_let_the_leases_of_others_lapse(
     make_tenant: Callable[..., Tenant], make_run: MakeRun, flights: InFlight, settings: Settings
 ) -> None:
-    """The tenant hangs for many beats, by which time its renewals could have occupied every thread."""
+    """One tenant hangs for so many beats that its renewals could have occupied every thread."""
     settings.RUN_LEASE_S = 3.0
     stuck, other = make_tenant(), make_tenant()
     runs = {tenant.pk: make_run(tenant) for tenant in (stuck, other)}

@@ -1,4 +1,4 @@
-"""A reply is paid for: it is kept while its tenant or its storage cannot be used, and not asked for again."""
+"""A reply that is paid for is kept for a time while its tenant or its storage cannot be used."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def calls_of(tenant: Tenant, run: Run) -> list[Call]:
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> list[TenantNotActive]:
-    """Collect the error that a worker's task logs if its tenant is suspended, in place of the step's outcome."""
+    """Give the outcome "lost" to steps whose tenant is suspended, as a worker's task does; return the list that
+    collects their errors.
+    """
     errors: list[TenantNotActive] = []
     step_execute = executing.step_execute
 
@@ -82,7 +84,7 @@ def test_a_reply_to_a_suspended_tenant_is_kept_as_a_file_and_adopted_once_it_is_
 
 
 def status_while_suspended(tenant: Tenant, run: Run) -> str:
-    """Return the status of the first step, which a suspension leaves where it is."""
+    """Return the status of the first step, although the tenant is suspended."""
     with tenant_context(tenant.pk, statuses=(TenantStatus.SUSPENDED,)) as alias:
         return Step.objects.using(alias).get(run_id=run.pk, step=FIRST).status
 
@@ -100,7 +102,7 @@ def broken_storage(settings: Settings) -> Callable[[bool], None]:
 
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> list[StepOutput]:
-    """Collect the outputs that a worker tries to store, successful or not."""
+    """Return a list that collects the outputs that a worker tries to store, whether it succeeds or not."""
     tries: list[StepOutput] = []
 
     def store_and_note(claim: Claim, output: StepOutput) -> StoredOutput:

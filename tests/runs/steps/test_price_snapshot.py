@@ -1,4 +1,4 @@
-"""A step keeps the prices of its first claim, of all units, and each of its calls is priced with them."""
+"""A step keeps the prices of all units from its first claim, and each of its calls is priced with them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG_CALL = TokenUsage(5_001, 300, cached_read=1_000)
 
 @pytest.fixture
 def model() -> Iterator[LLMModel]:
-    """The model that the run pins; its prices are restored afterwards."""
+    """Yield the model that the run pins; restore its prices afterwards."""
     row = standard_model()
     before = prices_in_force(row.pk)
     yield row

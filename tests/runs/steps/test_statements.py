@@ -1,4 +1,4 @@
-"""What a step costs the databases in a warm worker: statements, as the server logs them, and connections."""
+"""How many statements a step causes in a warm worker, according to the server's log; it opens no connection."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ LOGIN = "LOG:  connection authorized"
 
 
 class ServerLog:
-    """What the server has logged since `lines` was last called."""
+    """Reads what the server has logged since `lines` was last called."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._position = path.stat().st_size
 
     def lines(self) -> list[str]:
-        """Return the new lines. The server writes a statement before it executes it."""
+        """Return the new lines. The server logs a statement before it executes it."""
         with self._path.open("rb") as log:
             log.seek(self._position)
             found = log.read()
@@ -46,7 +46,7 @@ class ServerLog:
 
 @pytest.fixture
 def server_log(stack_home: stack.Home) -> Iterator[ServerLog]:
-    """Have the server log the statements of every connection that is opened from now on."""
+    """Make the server log all statements during the test; yield its log."""
     url = superuser_url(str(settings.TENANT_SERVER_URL))
 
     def set_to(command: str, expected: str) -> None:

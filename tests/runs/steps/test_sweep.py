@@ -1,4 +1,4 @@
-"""The sweep finds steps without a worker, and only those."""
+"""The sweep wakes workers for steps whose wake-up or worker was lost, and for no others."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,12 +24,12 @@ PAST = timedelta(hours=-1)
 
 @pytest.fixture(autouse=True)
 def only_our_tenants() -> None:
-    """Clear marks that other tests' deleted tenants may have left."""
+    """Remove the marks of all tenants, so that sweeps visit only those of the test."""
     Tenant.objects.update(work_seen_at=None)
 
 
 def overdue(tenant: Tenant, run: Run) -> None:
-    """Make the run look as if its wake-up had been sent an hour ago."""
+    """Make the wake-up of the run's first step overdue by an hour."""
     change(tenant, run, "keyword_analysis", wake_after=timezone.now() + PAST)
 
 

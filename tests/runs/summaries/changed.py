@@ -1,4 +1,4 @@
-"""Runs that change as steps and services change them: the status, and the summary after the commit."""
+"""Change runs as the product does: their rows in one transaction, and their summaries after its commit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def is_summarized(tenant: Tenant, run_id: UUID) -> bool:
 
 
 def is_exact(tenant: Tenant) -> bool:
-    """Return whether the control database has exactly what the tenant's database says."""
+    """Return whether the control database's summaries equal the tenant's runs; fail if a check finds a difference."""
     with tenant_context(tenant) as alias:
         assert tenant_rebuild(alias=alias, tenant_id=tenant.pk, check=True).difference_count == 0
         return {row.run_id: row for row in read_rows(Run.objects.using(alias))} == present_rows(tenant.pk)

@@ -44,7 +44,7 @@ from tests.tenants.support.killed import die_at
 
 
 def checked(tenant: Tenant) -> dict[str, tuple[str, list[str]]]:
-    """Return {run: (kind, columns)} of the differences."""
+    """Check the tenant's summaries; return the kind and the columns of each difference, by run id."""
     [found] = run_reconcile(tenant_id=tenant.pk, check=True)
     assert found.difference_count == len(found.differences)
     return {one.run_id: (one.kind, one.columns) for one in found.differences}

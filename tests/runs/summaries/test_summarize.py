@@ -1,4 +1,4 @@
-"""Summaries follow the runs, whatever fails and whichever process is faster."""
+"""The control database's summaries match the runs, whatever fails and whichever process is faster."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_a_lost_control_database_does_not_fail_the_transition(tenant: Tenant, ca
 
 
 def _end_control_session() -> None:
-    """End our own session, as a restart of the server does."""
+    """End the session of this process's connection to the control database, as a restart of the server does."""
     with connections["default"].cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         [pid] = cursor.fetchone()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def own_queue(settings: Settings) -> Iterator[str]:
-    """Use keys of the test's own, in a process that knows nothing yet."""
+    """Use keys of the test's own, and make this process forget earlier turns; delete the keys afterwards."""
     from runs.turns import store
     from tests.runs.turns.driving import begin_anew
 
@@ -31,7 +31,9 @@ def own_queue(settings: Settings) -> Iterator[str]:
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> Limits:
-    """The limits, by the script's names, instead of the control database's; to be changed before the first `take`."""
+    """Replace the control database's limits by a dictionary with the script's names; return it, to be changed before
+    the first `take`.
+    """
     from runs.turns import limits
 
     found = {"tenants": 48}
@@ -41,7 +43,7 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Limits:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The script's clock, which stands still until the test moves it."""
+    """Return the script's clock, which stands still until the test moves it."""
     from runs.turns import store
     from tests.runs.turns.driving import Clock
 

@@ -1,4 +1,4 @@
-"""Short forms for tests of turns."""
+"""Helpers for tests of turns."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def taken() -> Turn:
 
 
 def take_all() -> list[Turn]:
-    """Take turns until none may start."""
+    """Take turns until none may start; return them."""
     turns: list[Turn] = []
     while (turn := take().turn) is not None:
         turns.append(turn)

@@ -1,4 +1,4 @@
-"""A provider whose calls end only when the test says so."""
+"""Hold the calls of the fake provider until the test lets them end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.runs.fake_llm import Answer, FakeLLM
 
 
 class Gates:
-    """Holds each call of the fake provider, the oldest first, until it is released."""
+    """Holds calls of the fake provider until the test releases them, the oldest first."""
 
     def __init__(self, fake: FakeLLM) -> None:
         self._fake = fake
@@ -33,14 +33,14 @@ class Gates:
             self._held.pop(0).set()
 
     def open(self) -> None:
-        """Release all calls, and later ones immediately."""
+        """Release all held calls, and hold no later ones."""
         with self._lock:
             self._is_open = True
             while self._held:
                 self._held.pop().set()
 
     def forget(self) -> None:
-        """Release all held calls; their workers have left."""
+        """Release all held calls, whose workers have ended; later calls are held."""
         with self._lock:
             while self._held:
                 self._held.pop().set()

@@ -1,4 +1,4 @@
-"""A model whose provider fails again and again gets no calls for a while; then one call tries it."""
+"""A model whose provider fails again and again gets no calls for a while; then one call tests it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An erased tenant leaves no key and no member; installations and tests that share a server stay apart."""
+"""Nothing of an erased tenant is left in the keys of turns; installations and tests that share a server stay apart."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def naming(tenant_id: str) -> dict[str, object]:
 
 
 def fill(tenant_id: str, limit: Limits) -> None:
-    """Put the tenant into every state: waiting, delayed, in flight, served, limited, probing a broken model."""
+    """Put steps of the tenant into each state: waiting, delayed, in flight, served, limited, probing a broken model."""
     limit[f"tenant:{tenant_id}"] = 3
     enqueued(tenant_id, 9, "broken/model")
     for _ in range(5):

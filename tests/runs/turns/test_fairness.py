@@ -1,4 +1,6 @@
-"""Which step is next: of the tenant with the fewest in flight, served least recently; in the order of arrival."""
+"""Of the steps that may start, the next one is the oldest of the tenant with the fewest in flight; among equals, of the
+tenant that was served least recently.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losing Valkey, or its content, at any moment only makes the workers cautious."""
+"""No step is lost with Valkey or its content; without Valkey, each process starts only a few steps at a time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ NOTHING_LISTENS = "redis://127.0.0.1:9/1"
 
 
 def flush() -> None:
-    """Delete all our keys, as FLUSHALL or a restart does, but not others: the session's broker shares the server."""
+    """Delete all keys of turns, as FLUSHALL or a restart would. Other keys stay, since the session's broker uses the
+    same server.
+    """
     delete_keys("*")
 
 

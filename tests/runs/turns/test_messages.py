@@ -60,7 +60,9 @@ def test_more_room_at_once_is_filled_by_each_step_that_starts(limit: Limits, clo
 
 @dataclass
 class Workers:
-    """Any number of workers with one message queue, and a provider whose calls end at random. No sweep."""
+    """Simulates any number of workers with one message queue, and a provider whose calls end at random, without a
+    sweep.
+    """
 
     clock: Clock
     dice: random.Random

@@ -69,7 +69,7 @@ class Play:
         self.clock.advance(self.dice.choice([0.001, 0.3, 1, 10, 29.5, 61, 120]))
 
     def check(self, limit: Limits) -> None:
-        """Check that no more calls than the limit began within any 60 seconds; the oracle's own rule is stricter."""
+        """Check that no more requests than the limit began within the last minute, as the oracle counts them."""
         for name, most in limit.items():
             if name.endswith(":requests"):
                 assert self.oracle.last_minute(name) <= most

@@ -34,7 +34,9 @@ BREAKER = {"LLM_BREAKER_FAULTS": "3", "LLM_BREAKER_OPEN_S": "0.5", "LLM_BREAKER_
 
 @pytest.fixture
 def own_queue() -> Iterator[None]:
-    """Use the session's queue, which the workers read, instead of one that no worker knows; empty it first."""
+    """Use the session's queue, which the workers read, instead of the test's own; delete all keys of turns before and
+    after.
+    """
     begin_anew()
     store.delete_keys("*")
     yield
@@ -44,7 +46,7 @@ def own_queue() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def provider(databases: None) -> Iterator[FakeLLM]:
-    """One provider for all tests of the module, since the workers know its address."""
+    """Yield one provider for all tests of the module, since the workers know its address."""
     with pytest.MonkeyPatch.context() as patch, fake_provider(patch) as fake:
         LLMProvider.objects.filter(pk=PROVIDER).update(max_concurrent_calls=CALLS_AT_A_TIME)
         yield fake

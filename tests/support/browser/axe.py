@@ -1,4 +1,4 @@
-"""axe-core in the browser: what keeps a person with a screen reader, or weak eyes, from using a page."""
+"""Run axe-core in the browser: it finds what keeps people with a screen reader or weak eyesight from using a page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def script() -> str:
 
 
 def violations(browser: Browser) -> list[str]:
-    """Return what axe-core finds on the open page in light and in dark, one line for each element."""
+    """Return the violations that axe-core finds on the open page, in light and in dark: one line for each rule and
+    element.
+    """
     driver = browser.driver
     # The policy of the pages refuses scripts from elsewhere; the driver's own are not the page's.
     driver.execute_script(script())

@@ -29,7 +29,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 DRIVER = shutil.which("chromedriver")
 WAIT_S = 60
 PICTURES = os.environ.get("ADMIN_SCREENSHOTS")
-# The browser's own check of required fields is not what is looked at.
+# Submitted by script, without the browser's own check of required fields.
 SEND = """
 const forms = ["#content form", "#login-form", "form"].flatMap((css) => [...document.querySelectorAll(css)]);
 const form = document.querySelector(arguments[0] || null)
@@ -49,7 +49,7 @@ class Browser:
     def __init__(self, driver: Chrome, server: str) -> None:
         self.driver = driver
         self.server = server
-        # A page that follows something replaces parts of itself while they are looked at.
+        # A page that follows something replaces parts of itself while the driver reads them.
         self._wait = WebDriverWait(driver, WAIT_S, 0.05, [StaleElementReferenceException])
 
     def open(self, path: str) -> str:
@@ -88,7 +88,7 @@ class Browser:
         return self._still(By.CSS_SELECTOR, css)
 
     def _still(self, by: str, value: str) -> WebElement:
-        """Wait for an element that can be clicked and has stopped moving: menus and dialogs unfold."""
+        """Return the element once it can be clicked and has stopped moving; menus and dialogs unfold."""
         places: list[object] = []
 
         def stands(driver: Chrome) -> WebElement | Literal[False]:
@@ -105,7 +105,7 @@ class Browser:
         self._wait.until(expect.text_to_be_present_in_element((By.TAG_NAME, "body"), text))
 
     def wait_for_element(self, css: str) -> None:
-        """Wait until the page has it, even if it is replaced all the time."""
+        """Wait until the page has a matching element, even if that element is replaced all the time."""
         self._wait.until(lambda driver: driver.execute_script("return !!document.querySelector(arguments[0])", css))
 
     def wait_until_gone(self, element: WebElement) -> None:
@@ -116,14 +116,14 @@ class Browser:
         self.click("#dialog button[type=submit]")
 
     def send(self, form: str = "") -> None:
-        """Send the page's form as it is; `form` selects another one than the content's."""
+        """Submit the page's form as it is, and wait for the next page; with `form`, submit the form that it selects."""
         before = self.driver.find_element(By.TAG_NAME, "html")
         self.driver.execute_script(SEND, form)
         self.wait_until_gone(before)
         self.page()
 
     def wait_for_complaints(self, number: int) -> None:
-        """Wait until the policy has refused this many things."""
+        """Wait until the Content Security Policy has refused at least this many things."""
         seen: list[str] = []
 
         def refused(_driver: object) -> bool:
@@ -133,7 +133,7 @@ class Browser:
         self._wait.until(refused)
 
     def complaints(self) -> list[str]:
-        """Return the errors of the page's scripts, styles and requests since the last call."""
+        """Return the errors in the browser's log since the last call: those of scripts, styles and requests."""
         entries: list[dict[str, str]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
@@ -155,7 +155,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Network.deleteCookies", {"name": name, "url": self.server})
 
     def forget(self) -> None:
-        """Leave the page, and remove what it stored."""
+        """Leave the page, remove what it stored, and reset the colour scheme, the window's size and the log."""
         # Whatever the page has begun must end before the next test.
         self.driver.get("about:blank")
         self.driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": self.server, "storageTypes": "all"})
@@ -181,7 +181,7 @@ def serving() -> Iterator[str]:
 
 @contextmanager
 def chrome(profile: Path) -> Iterator[Chrome]:
-    """Start a headless Chromium with a profile of its own."""
+    """Start a headless Chromium with the profile in this folder; yield its driver, and quit it afterwards."""
     options = ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for flag in (

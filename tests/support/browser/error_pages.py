@@ -1,4 +1,4 @@
-"""The pages of failures, at addresses of their own: no page of the product fails so whenever it is asked to."""
+"""Pages for failures at addresses of their own, since no page of the product fails in these ways on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PREFIX = "/error-page/"
 
 
 def with_error_pages(app: App) -> App:
-    """Return `app` with a page of each failure below `/error-page/`."""
+    """Return `app` with a page for each of the failures below `/error-page/`."""
 
     def respond(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path: str = environ["PATH_INFO"]

@@ -1,4 +1,4 @@
-"""What a picture shows and axe-core does not: a page that scrolls sideways, and English on a Japanese page."""
+"""Find what axe-core does not: pages that scroll sideways, and English on Japanese pages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ return [...found];
 
 
 def sideways(browser: Browser) -> list[str]:
-    """Return what sticks out of the open page, at each width; nothing if the page does not scroll sideways."""
+    """Return, for each of the widths at which the open page scrolls sideways, up to three elements that stick out and
+    the width of the content.
+    """
     found = []
     try:
         for width in WIDTHS:
@@ -59,7 +61,9 @@ def sideways(browser: Browser) -> list[str]:
 
 
 def untranslated(browser: Browser) -> list[str]:
-    """Return what the open page, in Japanese, says in English: messages with a translation, and whole sentences."""
+    """Return the English texts on the open page, which is in Japanese: messages with a translation, and whole
+    sentences.
+    """
     return [f"in English: {text}" for text in browser.driver.execute_script(TEXTS) if is_english(text)]
 
 
@@ -69,7 +73,7 @@ def is_english(text: str) -> bool:
 
 @cache
 def messages() -> re.Pattern[str]:
-    """Return what matches one of our messages that have another text in Japanese."""
+    """Return a pattern that matches our messages whose Japanese text differs, except those with too few letters."""
     import polib
 
     found = set()

@@ -1,8 +1,8 @@
-"""Every page of both sites that the browser's checks and `make screenshots` visit. New pages are added here.
+"""The pages of both sites that the browser's checks and `make screenshots` visit by address. New pages are added here.
 
-The lists of `tests/config/site/test_pages.py` are part of it: they have a page of every registered model.
-`tests.support.browser.rows` makes the rows whose ids stand in the addresses; `tests.support.browser.visits` has what
-only a form or another login leads to.
+The lists of `tests/config/site/test_pages.py`, which have a page of every registered model, are part of them.
+`tests.support.browser.rows` makes the rows whose ids are in the addresses; `tests.support.browser.visits` has the pages
+that only a form or another login leads to.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ MORE_TENANT_PAGES = [
 
 @dataclass(frozen=True)
 class Known:
-    """The ids of the rows that the pages of single rows show."""
+    """The ids that complete the pages' addresses, by placeholder."""
 
     ids: Mapping[str, str]
 

@@ -1,6 +1,7 @@
-"""Rows for every page: a tenant with a run in each state, and what the control database has about a busy week.
+"""Rows for every page: a tenant with a run in each state, and what the control database has about busy weeks.
 
-The rows are those of one tenant, `Known.tenant`; `filled_pages` removes what the control database keeps of them.
+At the end, `filled_pages` removes the rows in `Made` from the control database. Costs, run summaries and what is in the
+tenant's own database stay.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ DAYS = 24
 
 @dataclass
 class Made:
-    """What `filled_pages` made in the control database, to remove it afterwards."""
+    """The rows of the control database that `filled_pages` removes at the end."""
 
     rows: list[Model]
     erasure: Erasure | None = None
@@ -53,7 +54,7 @@ class Made:
 
 @contextmanager
 def filled_pages(tenant: Tenant, user: User, *, erases: bool = True) -> Iterator[Known]:
-    """Fill both databases; yield the ids of the rows. With `erases`, another tenant is created and erased, too."""
+    """Fill both databases; yield the ids of the rows. With `erases`, also create another tenant and erase it."""
     made = Made([])
     try:
         ids = {"tenant": tenant.pk, "user": str(user.pk), **_tenant_rows(tenant), **_control_rows(tenant, user, made)}
@@ -182,7 +183,7 @@ def _control_rows(tenant: Tenant, user: User, made: Made) -> dict[str, str]:
 
 
 def _colleague(tenant: Tenant, made: Made) -> User:
-    """Create a member of staff with a role of each scope, a session and failed logins."""
+    """Create a member of staff with a role of each scope and a session, and the lock of a name after failed logins."""
     from django.contrib.auth.models import User
     from django.utils import timezone
 
@@ -547,7 +548,7 @@ def _batches(tenant: Tenant, made: Made) -> dict[str, str]:
 
 
 def _model(made: Made) -> dict[str, str]:
-    """Create a model with two prices and one that begins later."""
+    """Create a model with a price from today on, and one that begins 30 days later."""
     from llm.models import LLMModel, PriceSource
     from llm.prices.history import price_add
     from llm.types import ModelPrices

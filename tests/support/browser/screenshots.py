@@ -43,7 +43,7 @@ def main() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
     _fill(given.home)
     home = stack.Home(given.home)
-    # No worker: it would go on with the runs whose states are shown.
+    # No worker: it would continue the runs whose states are shown.
     stack.start(home, ["postgres", "valkey"])
     stack.stop(home, ["worker", "beat"])
     try:
@@ -117,7 +117,7 @@ def _kinds(given: argparse.Namespace) -> Iterator[tuple[str, Literal["light", "d
 
 @contextmanager
 def _filled(home: Path) -> Iterator[tuple[Known, tuple[str, str]]]:
-    """Fill the rows of all pages; yield their ids and the cookie of a session."""
+    """Insert the rows of all pages; yield their ids, and the cookie of a session as (name, value)."""
     from django.conf import settings
     from django.contrib.auth.models import User
     from django.test import Client

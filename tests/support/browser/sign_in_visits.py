@@ -1,4 +1,4 @@
-"""Pages that only someone sees who is signing in or was logged out: each visit brings the browser to one of them."""
+"""Visits to the pages that people see while they sign in or after they were logged out: each opens one page."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def enrolment_refused(browser: Browser, known: Known) -> None:
 
 
 def login_locked(browser: Browser, known: Known) -> None:
-    """Try a name that is locked for this browser's address."""
+    """Try to log in with a name that is locked for this browser's address."""
     from django.utils import timezone
 
     from config.site.sign_in.models import FailedLogins
@@ -127,7 +127,7 @@ def _log_out(browser: Browser) -> None:
 
 
 def _half_way(browser: Browser, user_id: str) -> None:
-    """Give the browser the session of someone whose password was accepted, and nothing else yet."""
+    """Give the browser the session of a user whose password was accepted, but whose login is not complete."""
     import time
     from dataclasses import asdict
 

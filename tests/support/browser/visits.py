@@ -1,4 +1,4 @@
-"""What only a form, another login or a failure leads to: each visit brings the browser to one page.
+"""Visits to pages that only a form, another login or a failure leads to: each brings the browser to one page.
 
 A visit may log out, so the caller sets the session's cookie again before the next one.
 """
@@ -91,7 +91,7 @@ def prompt_refused(browser: Browser, known: Known) -> None:
 
 
 def prompt_conflict(browser: Browser, known: Known) -> None:
-    """Save a draft that someone else saved meanwhile."""
+    """Save a draft that someone else has saved in the meantime."""
     from prompts.models import Prompt
     from tenants.routing.context import tenant_context
 
@@ -164,9 +164,9 @@ VISITS: dict[str, Visit] = {
 
 
 def visits(known: Known) -> Iterator[tuple[str, Callable[[Browser], object]]]:
-    """Yield every page of both sites: a name that is the same every time, and what brings a browser to the page.
+    """Yield each page as a name that is the same every time, and a function that brings a browser to the page.
 
-    The caller sets the cookie of the session before each.
+    The caller sets the session's cookie before each visit.
     """
     names = Known({name: name for name in known.ids})
     pages = [
@@ -185,7 +185,9 @@ def _tenant_dialog(browser: Browser, known: Known, name: str) -> None:
 
 
 def search_for(browser: Browser, page: str, text: str, part: str = "") -> None:
-    """Type `text` into the search of a page, and wait for a link with `part` in its address, or for none."""
+    """Type `text` into the search of a page, and wait for a link with `part` in its address or for the note that
+    nothing was found.
+    """
     browser.open(page)
     ActionChains(browser.driver).key_down(Keys.CONTROL).send_keys("k").key_up(Keys.CONTROL).perform()
     browser.find(".seo-gen-palette input").send_keys(text)

@@ -1,4 +1,4 @@
-"""Python programs that start fast, because slow packages are imported already."""
+"""Start Python programs fast: slow packages are already imported."""
 
 from tests.support.preloaded.start import Popen as Popen
 from tests.support.preloaded.start import run as run

@@ -38,7 +38,9 @@ PACKAGES = (
 
 
 def serve(control: socket.socket) -> None:
-    """Fork a process for each request, until the other end is closed; in that process, run the program."""
+    """Fork a process for each request until the other end is closed. In the forked process, run the program, then
+    return.
+    """
     while True:
         size, files, _flags, _address = socket.recv_fds(control, 8, 3)
         if not size:

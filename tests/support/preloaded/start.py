@@ -1,8 +1,9 @@
 """Python programs that start fast: forked from a process that has already imported the slow packages.
 
 Use `Popen` and `run` like those of `subprocess`, for a program that starts with `sys.executable`. The process is a
-child of this one, with its own arguments, environment, folder, files and session; it reads the settings and imports our
-code itself. Only packages that are not ours are there already. A start that this cannot imitate gets a new interpreter.
+child of this one, with arguments, environment, folder, files and session as asked for; it reads the settings and
+imports our code itself. Only packages that are not ours are already imported. A start that this cannot imitate gets a
+new interpreter.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class _Server:
     def start(
         self, args: Sequence[str], cwd: Any, environment: Mapping[str, str], files: list[int], new_session: bool
     ) -> int:
-        """Fork a process and return its id."""
+        """Fork a process and return its id; raise `OSError` if that fails."""
         request = {
             "args": list(args[1:]),
             "cwd": os.fspath(cwd) if cwd is not None else os.getcwd(),

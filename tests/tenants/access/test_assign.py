@@ -1,4 +1,4 @@
-"""Roles are given and taken back by command, each change with its entry."""
+"""Commands grant and revoke roles, and each change is audited."""
 
 from __future__ import annotations
 

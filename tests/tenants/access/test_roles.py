@@ -1,4 +1,4 @@
-"""The table of roles: what is in it exists, and what existing accounts get."""
+"""The table of roles has only permissions that exist, and existing accounts get roles by their permissions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def account() -> Iterator[User]:
 
 
 def role_after_migration(user: User, *permissions: str) -> str | None:
-    """Give a user Django's permissions, half of them through a group, and return the role that the migration gives."""
+    """Give a user Django's permissions, half of them through a group; return the role that the migration gives."""
     RoleAssignment.objects.filter(user=user).delete()
     wanted = {tuple(name.split(".", 1)) for name in permissions}
     found = [

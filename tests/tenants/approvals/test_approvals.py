@@ -1,4 +1,4 @@
-"""Two people for what cannot be undone: no attempt passes without the second, and what is approved passes once."""
+"""Operations that need a second person: none passes without an approval that counts, and an approval passes once."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def untouched(world: World) -> bool:
 
 @pytest.mark.parametrize("name", sorted(BAD))
 def test_an_approval_that_does_not_count_is_refused_everywhere(world: World, name: str) -> None:
-    """By the service, as the requester, and by the command."""
+    """The service, called as the requester, refuses it, and so does the command."""
     approval_id = BAD[name](world)
     with (
         acting_as(f"staff:{world.asks.username}", uuid4().hex),
@@ -244,7 +244,7 @@ def test_an_approval_that_does_not_count_is_refused_everywhere(world: World, nam
 
 
 def test_no_one_approves_what_they_asked_for(world: World) -> None:
-    """Neither with the same account nor with another one that has the same e-mail address or name."""
+    """They can use neither the same account nor another one with the same e-mail address or name."""
     world.asks.email = "ann@example.com"
     world.asks.save()
     approval = world.ask()

@@ -189,7 +189,9 @@ def test_interrupted_s3_stream_is_retried_then_reported(tenant: Tenant, s3_place
 
 @contextmanager
 def cutting_proxy(target: str, after_bytes: int) -> Iterator[str]:
-    """Forward connections to `target`, and cut each one as soon as that many bytes have come back."""
+    """Forward connections to `target`, and close each of them once it has returned that many bytes; yield the proxy's
+    URL.
+    """
     host, port = target.removeprefix("http://").split(":")
 
     class Handler(socketserver.BaseRequestHandler):
@@ -234,7 +236,7 @@ def test_a_full_disk_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("empty_fleet")
 def test_full_disk_is_reported_for_each_tenant(make_tenant: MakeTenant, tmp_path: Path) -> None:
-    """On a separate file system with room for two of the three tenants, in a separate mount namespace."""
+    """The file system, in a separate mount namespace, has room for two of the three tenants' backups."""
     if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
         pytest.skip("this account may not mount")
     large, *small = (make_tenant(tenant_id=f"{name}-{secrets.token_hex(4)}") for name in "abc")

@@ -1,4 +1,4 @@
-"""Large objects, which any role can create: backups leave them out and report them."""
+"""Large objects, which a tenant's role can create on some servers: backups leave them out and report them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.tenants.support.filled import add_run, as_superuser, everything_of, w
 
 @pytest.fixture
 def littered(make_tenant: MakeTenant) -> Tenant:
-    """A tenant with a run, whose role has created two large objects, one of them with content.
+    """Return a tenant with a run, whose role has created two large objects, one of them with content.
 
-    This is possible on a server without the base database, in which roles cannot create them.
+    Roles may do so on a server without the product's base database, which keeps them from it.
     """
     tenant = make_tenant()
     add_run(tenant)

@@ -1,4 +1,4 @@
-"""What is left out of a plain dump, and what passes unchanged: data, quoted text, and what psql itself refuses."""
+"""What is left out of a plain dump, and what passes unchanged, such as data and quoted text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COPY = "COPY public.runs (id) FROM stdin;\n"
 
 
 def filtered(text: str) -> str:
-    """Return what psql is given, without the lines that disable its commands."""
+    """Return what psql is given, without the first and the last line, which disable and enable its commands."""
     lock, *lines, unlock = b"".join(statements(io.BytesIO(text.encode()))).decode().splitlines(keepends=True)
     assert lock.startswith("\\restrict ") and unlock == lock.replace("\\restrict", "\\unrestrict")
     return "".join(lines)

@@ -61,7 +61,9 @@ class Surroundings:
 def around(
     request: pytest.FixtureRequest, tmp_path: Path, stack_home: stack.Home, s3_server: S3Server, settings: Settings
 ) -> Iterator[Surroundings]:
-    """A server that archives its WAL, a bucket with versioning, and storage of one of the two kinds."""
+    """Yield a server that archives its WAL, and two locations for backups; artifacts are in a folder or in S3, by the
+    parameter.
+    """
     request.getfixturevalue("s3_place")
     client = s3_client()
     if BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:

@@ -66,7 +66,7 @@ def steady(document: Any) -> Any:
 
 
 def assert_erased(tenant: Tenant, folder: Path, neighbour: Tenant, before: object) -> Erasure:
-    """Check the end state of a deletion that `recover` or a second call has continued."""
+    """Check the end state of a deletion that `recover` or a second call has continued; return its row in the ledger."""
     assert tenant_recover() == []
     row = Erasure.objects.get(tenant_id=tenant.id)  # there is one
     assert row.certificate is not None
@@ -87,7 +87,7 @@ def assert_erased(tenant: Tenant, folder: Path, neighbour: Tenant, before: objec
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The certificate of a similar tenant whose deletion was not interrupted."""
+    """Return the certificate of a similar tenant whose deletion was not interrupted."""
     from tenants.lifecycle.create import tenant_create
 
     tenant = tenant_create(name="undisturbed")

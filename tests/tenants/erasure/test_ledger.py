@@ -1,4 +1,6 @@
-"""The ledger of erasures: no one can change or remove its rows, and changes that bypass its guards are reported."""
+"""The ledger of erasures: its guards keep rows from being changed or removed, and changes that bypass them are
+reported.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def erased(control_log: Log) -> Iterator[Erasure]:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Erasure]:
-    """An erasure for tests that can change nothing: what they try is refused, or rolled back."""
+    """Yield an erasure for tests that change nothing: what they try is refused or rolled back."""
     row = tenant_delete(tenant_id=tenant_create(name="guarded").id)
     yield row
     forget_erasure(row)
@@ -118,7 +120,7 @@ def test_plain_statements_of_a_superuser_are_refused(
 
 
 def test_unfinished_deletion_is_in_the_ledger(erased: Erasure, control_log: Log) -> None:
-    """Its progress can be recorded, as `tenants.erasure.steps` does; what the deletion covers never changes."""
+    """The application can record the progress of an unfinished deletion, as `tenants.erasure.steps` does."""
     forge(erased, "completed_at = NULL")
     with control_log.as_app() as app:
         app.execute("UPDATE erasures SET phase = 'listed', found = '{}' WHERE operation_id = %s", [erased.pk])
@@ -155,7 +157,9 @@ def test_changes_past_the_guards_are_reported(erased: Erasure, what: str) -> Non
 
 
 def _insert_by_the_application(like: Erasure) -> None:
-    """Insert a row, as the application may. It blocks a tenant's return, although no one asked for an erasure."""
+    """Insert a row as the application, which has the right to. Such a row blocks a restore, although no one requested
+    an erasure.
+    """
     from uuid import uuid4
 
     from tenants.models import TenantOperation

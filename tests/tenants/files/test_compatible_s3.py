@@ -1,4 +1,4 @@
-"""S3-compatible servers that lack something: we do without it, or show the server's own message."""
+"""S3-compatible servers that lack something: the product does without it, or shows the server's own message."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def odd(s3_server: S3Server, s3_place: str, settings: Settings) -> Odd:
 
 
 def left_of(tenant: Tenant, server: S3Server) -> list[str]:
-    """Return the keys of all of the tenant's objects, as listed by the server itself."""
+    """Return the keys of the versions and delete markers of the tenant's objects, as the server lists them without the
+    proxy.
+    """
     import boto3
 
     client = boto3.client(

@@ -214,7 +214,7 @@ def test_a_redirected_file_is_known_by_its_path(tenant: Tenant, tmp_path: Path) 
 
 
 def test_it_is_recorded_before_it_is_used(tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kill the reader: the path is recorded, and the digest is that of the file when the tenant is erased."""
+    """The readers are interrupted: the path is recorded, and the digest is taken when the tenant is erased."""
     file = brought(back_up(tenant, tmp_path / "backups"), tmp_path / "backups")
     seen: list[str] = []
 
@@ -269,7 +269,7 @@ def test_a_file_in_a_bucket_is_removed_with_its_versions(tenant: Tenant, s3_plac
 
 
 def test_files_read_for_a_failed_new_tenant_belong_to_no_one(tenant: Tenant, tmp_path: Path) -> None:
-    """The next tenant with that id belongs to another customer; its certificate must not list the file."""
+    """The next tenant with that id may belong to another customer, so its certificate must not list the file."""
     damaged = brought(back_up(tenant, tmp_path / "backups"), tmp_path / "home")
     damaged.write_bytes(damaged.read_bytes()[:-10] + b"0123456789")
     new_id = f"never-{tenant.id}"[:41]

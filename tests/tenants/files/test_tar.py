@@ -15,7 +15,7 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture(params=["filter", "no filter"], autouse=True)
 def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run on Python 3.11.4 and newer, and as if on an older one."""
+    """Run each test as on Python 3.11.4 or newer, and again as on an older Python without tarfile's filters."""
     if request.param == "no filter":
         monkeypatch.delattr(tarfile, "data_filter", raising=False)
     elif not hasattr(tarfile, "data_filter"):

@@ -1,4 +1,4 @@
-"""Migrating all tenants or none: what it does, what it refuses, and what it rolls back."""
+"""Migrating all tenants or none: what is migrated, what is refused, and what is rolled back."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ class TestAllGoesWell:
 
 
 class TestFiftyTenantsOneOfThemSabotaged:
-    """The specification's first requirement."""
+    """One of fifty tenants cannot be migrated, so none is changed: the specification's first requirement."""
 
     def test_a_conflicting_table(self, fifty: list[Tenant], next_release: NextRelease) -> None:
         victim = fifty[17]
@@ -314,7 +314,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
 
 @pytest.mark.usefixtures("empty_fleet")
 class TestRefusals:
-    """Everything that is wrong is reported before anything is changed."""
+    """What is wrong is reported, and no tenant is changed."""
 
     def refused(self, next_release: NextRelease, tenants: list[Tenant]) -> list[str]:
         before = states_of(tenants)

@@ -1,4 +1,4 @@
-"""Kill a migration of tenants, or PostgreSQL under it: all tenants end on the new version, or all on the old one."""
+"""Kill a migration of tenants, or its PostgreSQL server: all tenants end on the new version, or all on the old one."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 def test_postgresql_is_killed_under_it(
     fragile: Postgres, make_tenant: MakeTenant, next_release: NextRelease, when: tuple[str, int], committed: bool
 ) -> None:
-    """One of two servers dies: what it had prepared survives, and is ended like the rest."""
+    """One of two servers dies: the transactions that were prepared on it survive, and are ended like the others."""
     # Others are being prepared or committed while it dies, and there are too many for all to be.
     on_fragile = 2 if when[0] == "prepare" and committed else 8
     tenants = [make_tenant(server_name="fragile") for _ in range(on_fragile)] + [make_tenant() for _ in range(2)]

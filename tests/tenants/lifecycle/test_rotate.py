@@ -1,4 +1,4 @@
-"""A tenant's role gets a new password: work continues, and every session opened with the old one ends."""
+"""A tenant's role gets a new password: work continues, and every session opened with the old password ends."""
 
 from __future__ import annotations
 

@@ -69,14 +69,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]
 
 @pytest.fixture
 def unknown(server: DatabaseServer) -> None:
-    """Forget earlier base backups."""
+    """Delete the records of the server's earlier base backups."""
     BaseBackup.objects.filter(server=server).exclude(parent=None).delete()
     BaseBackup.objects.filter(server=server).delete()
 
 
 @pytest.fixture
 def database(server: DatabaseServer, unknown: None) -> Iterator[str]:
-    """A database that is dropped afterwards, since each one makes every base backup slower."""
+    """Yield the name of a new database; drop it afterwards, since each database makes every base backup slower."""
     name = new_database(server)
     yield name
     with connected(server) as connection:
@@ -234,7 +234,9 @@ class TestPrune:
 
 @pytest.fixture
 def received(server: DatabaseServer) -> Iterator[DatabaseServer]:
-    """The same server under another name, without a known WAL archive."""
+    """Yield the same server, registered under another name and without a WAL archive; drop its replication slot
+    afterwards.
+    """
     other = server_register(name="received", admin_url=server.admin_url)
     yield other
     with connected(server) as connection:

@@ -64,7 +64,7 @@ with recovered_server(server, target, work=sys.argv[3], database=sys.argv[4]):
 
 @dataclass(frozen=True)
 class History:
-    """What was done on a server, in this order, with the time right after each action."""
+    """What was done on a server, in this order, with times between the actions."""
 
     server: DatabaseServer
     database: str

@@ -32,14 +32,14 @@ pytestmark = [
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[OwnServer]:
-    """A PostgreSQL 15 of the test's own, with the manual's roles, which archives with a command."""
+    """Yield a PostgreSQL 15 of the test's own, with the manual's roles, which archives with a command."""
     with own_server(tmp_path / "own", BINARIES_15, script=manual_script()) as server:
         yield server
 
 
 @pytest.fixture
 def older(own: OwnServer) -> Iterator[DatabaseServer]:
-    """The same server, registered as "older" with an administrator that is not a superuser."""
+    """Yield the same server, registered as "older" with an administrator that is not a superuser."""
     server = server_register(name="older", admin_url=own.url())
     yield server
     forget(server)
@@ -83,7 +83,7 @@ def test_a_restore_command_that_is_not_there_is_named(own: OwnServer, older: Dat
 
 
 def recover(server: DatabaseServer, folder: Path) -> None:
-    """Recover to a time between two commits, and to a time before a drop."""
+    """Recover to a time between two commits and, by name and by time, to a restore point before a drop."""
     database, neighbour = new_database(server), new_database(server)
     backup = cluster_backup(server_name=server.name, output=str(folder / "base"))
     assert backup.server_version == 15

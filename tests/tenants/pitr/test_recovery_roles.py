@@ -54,7 +54,7 @@ def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def server(own: OwnServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
-    """The server as it is registered. Its base backup is older than everything else."""
+    """Yield the registered server; its base backup is older than everything that the tests do."""
     registered = server_register(name="by-the-manual", admin_url=own.url())
     registered.wal_archive = str(own.archive)
     registered.save()
@@ -70,7 +70,7 @@ def test_administrator_is_not_a_superuser(server: DatabaseServer) -> None:
 
 
 def test_before_and_after_the_roles_changed(own: OwnServer, server: DatabaseServer) -> None:
-    """Today's roles do not exist at the first time, nor the old ones at the last time; even the superuser differs."""
+    """Between the times, the administrator gets another password, then another name, and the superuser another name."""
     database = new_database(server)
     moments = {"at first": commit(server, database, "a")}
     password = own.passwords[SUPERUSER]

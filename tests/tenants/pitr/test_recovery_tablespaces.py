@@ -125,7 +125,9 @@ def test_nor_is_one_whose_log_makes_one(live: Live) -> None:
 
 @pytest.fixture
 def unchecked(live: Live, monkeypatch: pytest.MonkeyPatch) -> Live:
-    """Disable all refusals, so that only the scratch server's confinement protects the live files."""
+    """Disable the checks for tablespaces, so that only the scratch server's confinement protects the live files; return
+    the live server.
+    """
     monkeypatch.setattr("tenants.pitr.recover_server._require_no_tablespaces", lambda server, live: None)
     monkeypatch.setattr("tenants.pitr.wal_check.LogCheck.of_folder", lambda check, folder: None)
     monkeypatch.setattr("tenants.pitr.wal_check.LogCheck.of_segment", lambda check, path, name: None)

@@ -1,4 +1,6 @@
-"""Only operators can set the command that fetches another tool's archive, and the audit entry omits it."""
+"""`cluster set-restore-command` sets the command that fetches WAL from another tool's archive; the audit entry omits
+it.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,9 @@ cluster_verify(server_name=sys.argv[1], on_progress=lambda progress: (print("beg
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BaseBackup, Path]]:
-    """A base backup and the WAL since: small records across segment boundaries, and one longer than a segment."""
+    """Yield a base backup and the folder with the WAL since: small records across segment boundaries, and one longer
+    than a segment.
+    """
     emit = "SELECT pg_logical_emit_message(true, 'test', repeat('x', %s)) FROM generate_series(1, %s)"
     with archived_postgres(tmp_path_factory.mktemp("verify"), NAME) as server:
         backup = cluster_backup(server_name=NAME, output=str(tmp_path_factory.mktemp("base")))
@@ -46,7 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BaseBackup,
 
 @pytest.fixture
 def backup(made: tuple[BaseBackup, Path], tmp_path: Path) -> BaseBackup:
-    """The only base backup, copied so that a test may damage it."""
+    """Return the server's only base backup, after copying it and its WAL so that a test may damage them."""
     original, archive = made
     backup = BaseBackup.objects.get(pk=original.pk)
     backup.place = str(tmp_path / "base")
@@ -63,7 +65,7 @@ def backup(made: tuple[BaseBackup, Path], tmp_path: Path) -> BaseBackup:
 
 @pytest.fixture
 def segments(backup: BaseBackup, tmp_path: Path) -> list[Path]:
-    """The archived segments that the base backup needs, oldest first."""
+    """Return the archived segments that the base backup needs, oldest first."""
     return sorted((tmp_path / "wal").iterdir())
 
 
@@ -78,7 +80,7 @@ def overwrite(path: Path, position: int, content: bytes) -> None:
 
 
 def damaged_segments() -> list[str]:
-    """Return the segments that the newest entry names."""
+    """Return the segments that the newest audit entry names as damaged."""
     entry = ControlAuditLog.objects.filter(action="cluster.wal.verify").latest("sequence")
     assert entry.details is not None
     return list(entry.details["damaged"])

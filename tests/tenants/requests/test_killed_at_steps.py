@@ -53,7 +53,7 @@ def chosen(steps: tuple[str, ...], *some: str) -> tuple[str, ...]:
 
 @pytest.fixture
 def backup(browser: Client, tenant: Tenant, settings: Settings, tmp_path: Path) -> Backup:
-    """A backup of the tenant with one run; now it has two."""
+    """Return a backup of the tenant with one run; the tenant has two by now."""
     settings.BACKUP_OUTPUT, settings.EXPORT_OUTPUT = str(tmp_path / "backups"), str(tmp_path / "exports")
     add_run(tenant)
     made = ask(browser, tenant, "back-up")
@@ -128,7 +128,7 @@ def test_a_migration_of_the_fleet(
 
 
 def killed_at(step: str, request: OperationRequest, release: NextRelease | None = None) -> OperationRequest:
-    """Carry out the request in a process that is killed at the step; let this one end it, and return it."""
+    """Carry out the request in a process that is killed at the step; then end it in this process, and return it."""
     with forked(_work_and_die, request.pk, step, release) as (process, heard):
         process.join()
         is_killed = process.exitcode == -signal.SIGKILL

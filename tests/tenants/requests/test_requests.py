@@ -41,7 +41,7 @@ def places(settings: Settings, tmp_path: Path) -> None:
 
 
 def ask(browser: Client, tenant: Tenant, page: str, **form: Any) -> OperationRequest:
-    """Send the page's form; return the request that it made."""
+    """Send the form of one of the tenant's pages; return the request that this creates."""
     response = browser.post(f"/admin/tenants/tenant/{tenant.id}/{page}/", {"reason": "a test", **form})
     assert response.status_code == 302, response.content.decode()
     return OperationRequest.objects.get(pk=response["Location"].split("/")[-3])

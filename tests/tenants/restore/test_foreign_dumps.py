@@ -88,7 +88,7 @@ def told(way: str, tenant: Tenant, folder: Path, tail: str, **added: int) -> str
 
 
 def assert_guests_alone(canary: Canary) -> None:
-    """Assert that no role except the dump's guests has called anything."""
+    """Assert that no role except the dump's guests has called a planted object, and that no file was created."""
     strangers = {role for role in canary.callers() if not re.search(r"_(restore|check)_", role)}
     assert strangers == set() and not canary.file.exists()
 
@@ -130,7 +130,7 @@ def test_no_better_fitting_function_or_operator_is_called(
 def test_no_better_fitting_function_is_called_where_there_is_no_operator(
     tenant: Tenant, tmp_path: Path, canary: Canary, way: str
 ) -> None:
-    """The dump that is refused last goes through the most checks."""
+    """Without an operator, the dump is refused later, and so goes through more checks."""
     without = planted(canary, operators=False)
     said = told(way, tenant, tmp_path, without)
     assert "The backup's schema differs from what its migrations create: function" in said
@@ -162,7 +162,7 @@ def test_what_is_planted_would_be_called_where_names_are_looked_for_in_public(
 def test_no_look_into_a_live_database_calls_what_its_owner_has_planted(
     tenant: Tenant, tmp_path: Path, canary: Canary
 ) -> None:
-    """From the tenant's creation to its erasure, only PostgreSQL's own functions are called in its database."""
+    """Checks, backups, restores and the erasure call only PostgreSQL's own functions in the tenant's database."""
     add_run(tenant)
     with as_owner(tenant) as connection:
         connection.execute("SET search_path = pg_catalog")
@@ -368,7 +368,7 @@ def test_a_program_that_is_frozen_is_ended(tenant: Tenant, tmp_path: Path, monke
 
 
 def test_recover_cleans_up_after_a_killed_restore(tenant: Tenant, tmp_path: Path, canary: Canary) -> None:
-    """Kill it while it loads: after that, only this test decides what the dump does next."""
+    """The restore is killed while it loads; after that, the test does what the dump could have done."""
     file = plain_dump(tenant, tmp_path, tail=canary.case("prepared"))
     die_at("load", "tenant_restore", tenant_id=tenant.id, backup_file=str(file))
     row = Restore.objects.get(tenant_id=tenant.id)
@@ -392,7 +392,7 @@ def test_recover_cleans_up_after_a_killed_restore(tenant: Tenant, tmp_path: Path
 
 @pytest.fixture
 def mallory(tenant: Tenant, canary: Canary) -> Iterator[str]:
-    """Someone else's database on the same server, with a view that claims to be a tenant's."""
+    """Create someone else's database on the same server, with a view that claims to be a tenant's; yield its URL."""
     assert tenant.server is not None
     admin = tenant.server.admin_url
     own = re.sub(r"//.*@", "//mallory:secret@", admin.rpartition("/")[0]) + "/mallory"

@@ -1,4 +1,4 @@
-"""Kill restore, undo, clone, backup, export and import at each of their steps, then run `tenant recover`.
+"""Kill restore, undo, clone, backup, export and import at their steps, then run `tenant recover`.
 
 Afterwards, a tenant has either the old state or the new one, complete, and nothing else is left anywhere.
 """
@@ -160,7 +160,7 @@ def test_clone_killed_at_a_step(tenant: Tenant, tmp_path: Path, step: str) -> No
 
 
 def test_restore_killed_at_random_moments(tenant: Tenant, tmp_path: Path) -> None:
-    """The kill may hit a statement, the rename, or a write to the control database."""
+    """The kill may hit a statement, a rename, or a write to the control database."""
     chance = random.Random(os.environ.get("CHAOS_SEED", "4"))
     add_run(tenant)
     file = back_up(tenant, tmp_path)

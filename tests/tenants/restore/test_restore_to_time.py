@@ -36,7 +36,7 @@ from tests.tenants.support.restores import chain_is_whole, scratch_things
 
 @pytest.fixture(scope="module")
 def archived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
-    """A server whose WAL is archived; its base backup is older than all its tenants."""
+    """Yield a server whose WAL is archived and whose base backup is older than all its tenants."""
     folder = tmp_path_factory.mktemp("archived")
     with archived_postgres(folder, "in-time") as server:
         cluster_backup(server_name=server.name, output=str(folder / "base"))
@@ -59,7 +59,10 @@ def moment(server: DatabaseServer) -> datetime:
 
 @contextmanager
 def at_work(tenant: Tenant) -> Iterator[list[int]]:
-    """Write to and read from a tenant in the background; yield the number of rows seen by each read."""
+    """Add runs to a tenant in the background; yield a list to which each read adds the number of runs that it sees.
+
+    Fails at the end if an error occurred or a run was lost.
+    """
     seen: list[int] = []
     failures: list[BaseException] = []
     stop = threading.Event()
@@ -121,7 +124,7 @@ def test_each_moment_comes_back_to_the_transaction_while_the_others_work(
 
 
 def runs_of(tenant: Tenant) -> list[object]:
-    """Return the runs' ids, reading only that column, since a migration may have added others."""
+    """Return the ids of the runs, reading only that column, since a migration may have added others."""
     with as_owner(tenant) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY created_at")]
 

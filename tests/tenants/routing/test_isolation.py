@@ -54,14 +54,14 @@ FORBIDDEN_WRITES = [
 
 @pytest.fixture
 def own_connection(tenant: Tenant) -> Iterator[psycopg.Connection]:
-    """A connection with the tenant's own credentials that bypasses our Python code."""
+    """Yield a connection with the tenant's own credentials that bypasses our Python code."""
     with psycopg.connect(tenant.database_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture(scope="module")
 def refused_connection() -> Iterator[psycopg.Connection]:
-    """The same, of a tenant that tests share, because all that they try is refused."""
+    """Yield such a connection of a tenant that tests share, because all that they try is refused."""
     with cloning_fast():
         tenant = tenant_create(name="isolated")
     with psycopg.connect(tenant.database_url, autocommit=True) as connection:
@@ -116,7 +116,7 @@ def test_a_tenants_role_can_do_its_work(own_connection: psycopg.Connection) -> N
 
 @pytest.fixture
 def marked(make_tenant: MakeTenant) -> dict[str, uuid.UUID]:
-    """Three tenants with one run each: {tenant id: run id}."""
+    """Create three tenants with one run each; return {tenant id: run id}."""
     runs = {}
     for _ in range(3):
         tenant = make_tenant()

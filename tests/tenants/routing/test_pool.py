@@ -28,7 +28,7 @@ def empty_pool() -> None:
 
 
 def close_idle() -> None:
-    """Close the connections that earlier tests have left warm."""
+    """Close the idle connections, such as those that earlier tests have left."""
     for idle in list(pool._idle):
         pool.discard(idle.alias)
 

@@ -1,4 +1,4 @@
-"""Every kind of manual change to a tenant's schema is found and named."""
+"""Manual changes of many kinds to a tenant's schema are found and named."""
 
 import re
 from collections.abc import Iterator

@@ -18,7 +18,9 @@ PREFIX, ADMIN = "lowly", "lowly_admin"
 
 @pytest.fixture
 def lowly() -> Iterator[ServerSession]:
-    """A session of an administrator with CREATEDB, CREATEROLE, pg_signal_backend and its owner role, and no more."""
+    """Yield a session of an administrator with CREATEDB, CREATEROLE, pg_signal_backend and its owner role, and no other
+    right.
+    """
     url = DatabaseServer.objects.get(pk="main").admin_url
     with psycopg.connect(superuser_url(url), autocommit=True) as superuser:
         superuser.execute(f"CREATE ROLE {ADMIN} LOGIN CREATEDB CREATEROLE PASSWORD 'x'")

@@ -1,4 +1,4 @@
-"""No operation starts if the server's administrator lacks a right; the message names it and how to grant it."""
+"""No operation starts if the server's administrator lacks a right; the message names the right and how to grant it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NEEDED = {
 
 @pytest.fixture
 def resident(second_server: DatabaseServer, make_tenant: MakeTenant) -> Tenant:
-    """A tenant on a server whose administrator's rights are revoked."""
+    """Return a tenant on a server whose administrator's rights the tests revoke."""
     return make_tenant(server_name=second_server.name)
 
 
@@ -59,7 +59,7 @@ def roles_on(server: DatabaseServer) -> list[str]:
 
 
 def changed(tenant: Tenant) -> tuple[object, ...]:
-    """Return everything that an operation must not change until it is known to be possible."""
+    """Return the rows and roles that an operation must not change until it is known to be possible."""
     assert tenant.server is not None
     return (
         list(Tenant.objects.filter(server=tenant.server).order_by("pk").values_list("pk", "status")),

@@ -142,7 +142,7 @@ def test_the_rest_of_a_tenants_life(
 
 
 def _change_roles(own: OwnServer, server: DatabaseServer) -> None:
-    """Give the administrator and the owner of the tenants' tables new passwords."""
+    """Give the administrator a new password, and register the server with it."""
     with own.as_superuser() as superuser:
         set_password(superuser, ADMINISTRATOR, own.passwords["postgres"])
     server_register(name="own", admin_url=own.url(password=own.passwords["postgres"]))

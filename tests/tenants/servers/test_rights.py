@@ -64,7 +64,7 @@ CONTROL = {
 
 @pytest.fixture(scope="module")
 def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the manual's roles that is not registered."""
+    """Yield the administrator's URL of a server that has the manual's roles but is not registered."""
     with second_postgres(tmp_path_factory.mktemp("bare")) as url:
         yield url
 
@@ -127,7 +127,7 @@ def registered(bare_server: str) -> Iterator[DatabaseServer]:
 
 @pytest.mark.parametrize("taken", [*NEEDED, *USEFUL])
 def test_setup_and_status_report_each_missing_right(registered: DatabaseServer, taken: str) -> None:
-    """Operations that need the right report it too: see below, and test_recovery_rights.py."""
+    """Operations that need the right report it too: see test_missing_rights.py and test_recovery_rights.py."""
     right, grant = {**NEEDED, **USEFUL}[taken]
     said = f"Its administrator lacks {right}. As a superuser there, run: {grant}"
     with without(registered.admin_url, "postgres", taken, grant):

@@ -29,7 +29,7 @@ ARCHIVING = "archive_mode=on summarize_wal=on"
 
 @contextmanager
 def archived_postgres(folder: Path, name: str) -> Iterator[DatabaseServer]:
-    """Run a server that archives its WAL, registered under that name."""
+    """Run a server that archives its WAL; yield it, registered under that name."""
     with second_postgres(folder, ARCHIVING) as url:
         server = server_register(name=name, admin_url=url)
         server.wal_archive = str(folder / "postgres" / "wal")
@@ -47,7 +47,7 @@ def forget(server: DatabaseServer) -> None:
 
 
 def connected(server: DatabaseServer, database: str = "postgres") -> psycopg.Connection:
-    """Return a superuser's session (autocommit)."""
+    """Return an autocommit session of the superuser or, on a scratch server, of the role in the server's URL."""
     return psycopg.connect(superuser_url(server.admin_url, database), autocommit=True)
 
 
@@ -102,7 +102,7 @@ def remains() -> list[str]:
 
 @contextmanager
 def program(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run Python code with our settings for the duration of the block; kill it at the end."""
+    """Run Python code with our settings; yield the process, and kill it at the end of the block."""
     command = [sys.executable, "-c", f"import django, os, signal, sys\ndjango.setup()\n{code}", *arguments]
     running = preloaded.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with running:

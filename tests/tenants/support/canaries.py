@@ -53,7 +53,9 @@ def canary() -> str:
 
 
 def fill_columns(tenant: Tenant, text: str) -> None:
-    """Put the string into every text and JSON column of every row of the tenant's contents."""
+    """Put the string into the text and JSON columns of the tenant's contents in all rows, unless a constraint forbids
+    it.
+    """
     with as_superuser(tenant) as connection:
         columns = {(table, column): kind for table, column, kind in connection.execute(COLUMNS).fetchall()}
         assert len(columns) > 20
@@ -68,7 +70,7 @@ def fill_columns(tenant: Tenant, text: str) -> None:
 
 
 def add_files(tenant: Tenant, text: str) -> None:
-    """Add files with and without rows, kept and unfinished ones, and older versions if the storage keeps them."""
+    """Add files without rows, one of them among the kept ones, and older versions if the storage keeps them."""
     prefix = tenant_storage.prefix_of(tenant.id)
     for name in (f"{text}/a.md", f".kept/{uuid4()}/{text}.md", "b.md"):
         for version in ("old", "new"):
@@ -100,7 +102,7 @@ def add_turns(tenant: Tenant, text: str) -> None:
 
 
 def found_in_files(folder: Path, text: str) -> list[Path]:
-    """Return all files whose bytes contain the text in any ASCII-compatible encoding."""
+    """Return the files below the folder whose bytes contain the text in any ASCII-compatible encoding."""
     paths = (os.path.join(parent, name) for parent, _folders, names in os.walk(folder) for name in names)
     return sorted(Path(path) for path in paths if _holds(path, text.encode()))
 
@@ -128,7 +130,9 @@ def _holds(path: str, needle: bytes) -> bool:
 
 
 def found_in_databases(server: DatabaseServer, text: str) -> list[str]:
-    """Return "database.table" for every table with a row that contains the text, in every database of the server."""
+    """Return "database.table" for each table in schema public with a row that contains the text, in all databases of
+    the server that accept connections.
+    """
     found = []
     with psycopg.connect(server.admin_url) as connection:
         names = [row[0] for row in connection.execute("SELECT datname FROM pg_database WHERE datallowconn")]
@@ -169,7 +173,7 @@ def _value(client: Any, key: bytes) -> object:
 
 
 def found_in_bucket(client: Any, bucket: str, text: str) -> list[str]:
-    """Return the versions of objects whose name or content contains the text."""
+    """Return "key version" for each version and delete marker of an object whose name or content contains the text."""
     found = []
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
         for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:

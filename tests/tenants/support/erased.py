@@ -14,7 +14,9 @@ def forget_erasure(row: Erasure) -> None:
 
 
 def forge(row: Erasure, change: LiteralString, *values: object) -> None:
-    """Change a row of the ledger, bypassing its guards ("phase = %s"), as the server's administrator can."""
+    """Change a row of the ledger, bypassing its guards, as a superuser can; `change` is the part after SET ("phase =
+    %s").
+    """
     with as_superuser() as connection:
         connection.execute("ALTER TABLE erasures DISABLE TRIGGER freeze_erasure")
         connection.execute("UPDATE erasures SET " + change + " WHERE operation_id = %s", [*values, row.pk])

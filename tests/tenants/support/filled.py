@@ -28,7 +28,7 @@ AWKWARD = "a\tb\nc\\d\r\\. \\! echo\n\\.\n'\"$$ $1 é 記事 😀"
 
 
 def add_run(tenant: Tenant, *, status: str = RunStatus.COMPLETED, text: str = AWKWARD) -> uuid.UUID:
-    """Give the tenant a run of one step, with its files, rows and audit entry."""
+    """Give the tenant a run of one step, with its files, rows and audit entry; return the run's id."""
     with tenant_context(tenant) as alias, transaction.atomic(using=alias):
         prompt = Prompt.objects.using(alias).get(step="draft", is_active=True)
         run = Run.objects.using(alias).create(status=status, current_step="draft", config={"keyword": text})
@@ -77,7 +77,7 @@ def add_run(tenant: Tenant, *, status: str = RunStatus.COMPLETED, text: str = AW
 
 
 def rows_of(tenant: Tenant) -> dict[str, list[str]]:
-    """Return every row of every table and of the view, as text."""
+    """Return the rows of TABLES, and of the view run_costs if it exists, as text by table."""
     with as_owner(tenant) as connection:
         [(has_view,)] = connection.execute("SELECT to_regclass('run_costs') IS NOT NULL").fetchall()
         return {
@@ -87,7 +87,7 @@ def rows_of(tenant: Tenant) -> dict[str, list[str]]:
 
 
 def everything_of(tenant: Tenant) -> dict[str, object]:
-    """Return rows, view, schema with triggers and grants, sequences, and files with their digests."""
+    """Return rows, schema with triggers and grants, sequences, and files with their digests."""
     with as_owner(tenant) as connection:
         sequences = connection.execute(
             "SELECT sequencename, coalesce(last_value, 0) FROM pg_sequences ORDER BY 1"
@@ -105,7 +105,7 @@ def files_of(tenant: Tenant) -> dict[str, str]:
 
 
 def without_audit(everything: dict[str, object]) -> dict[str, object]:
-    """Return the state without what a restore itself adds: its audit entry, and the new head of the chain."""
+    """Return the state without what a restore itself changes: rows of the audit log and its head, and sequences."""
     rows = everything["rows"]
     assert isinstance(rows, dict)
     left = {table: lines for table, lines in rows.items() if not table.startswith("audit_")}

@@ -44,7 +44,7 @@ def as_owner(tenant: Tenant) -> Iterator[psycopg.Connection]:
 
 
 def state_of(tenant: Tenant) -> list[tuple[object, ...]]:
-    """Return everything that a migration could have changed in the tenant's database, row by row."""
+    """Return the catalogs' rows, the migration history and the audit entries, which a migration would change."""
     with as_owner(tenant) as connection:
         return connection.execute(ROWS).fetchall()
 

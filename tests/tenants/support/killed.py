@@ -46,7 +46,7 @@ def _call_and_die(said: Connection, step: str, service: str, keywords: dict[str,
 
 
 def _call_and_say(said: Connection, service: str, keywords: dict[str, Any]) -> None:
-    """Report the start, then continue."""
+    """Send "begun" at the first step, and continue."""
     begun: list[Progress] = []
 
     def say(progress: Progress) -> None:

@@ -47,7 +47,7 @@ class OwnServer:
         return f"postgresql://{role}:{password or self.passwords[role]}@127.0.0.1:{self.port}/{database}"
 
     def as_superuser(self, database: str = "postgres", role: str = SUPERUSER) -> psycopg.Connection:
-        """Return a superuser's session (autocommit), which the product never has."""
+        """Return a superuser's autocommit session; the product never has one."""
         url = self.url(role, database, self.passwords[SUPERUSER])
         return psycopg.connect(url, autocommit=True)
 
@@ -56,7 +56,7 @@ class OwnServer:
 def own_server(
     folder: Path, binaries: Path, *, script: str = "", settings: str = "", initdb: Sequence[str] = ()
 ) -> Iterator[OwnServer]:
-    """Run a server from these programs in `folder`; its superuser has run `script` with psql."""
+    """Run a server from these programs in `folder`, and yield it; its superuser has run `script` with psql."""
     account = system_user.ensure_account() if system_user.needed() else None
     identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
     data, archive, key = folder / "data", folder / "archive", folder / "password"
@@ -96,7 +96,7 @@ def manual_script() -> str:
 
 
 def with_passwords(script: str) -> tuple[str, dict[str, str]]:
-    """Return the script with passwords for the roles that it creates, and the passwords, the superuser's included."""
+    """Return the script with passwords for the roles that it lets log in, and all passwords, also the superuser's."""
     made = sorted(set(re.findall(r"^ALTER ROLE (\w+) LOGIN", script, re.MULTILINE)))
     passwords = {role: secrets.token_hex(8) for role in made}
     given = "".join(f"ALTER ROLE {role} PASSWORD '{password}';\n" for role, password in passwords.items())

@@ -38,7 +38,7 @@ def archive(write: Write, mode: str = "w") -> bytes:
 
 
 def sparse(name: str, size: int) -> bytes:
-    """Return a member in GNU's sparse format: one byte that claims to be `size` bytes."""
+    """Return a tar file with one member in GNU's sparse format: one byte that claims to be `size` bytes."""
     header = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
     header[124:136] = b"%011o\0" % 1
     header[156:157] = tarfile.GNUTYPE_SPARSE
@@ -130,7 +130,7 @@ def refusal_of(file: Path, new_id: str) -> str:
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The parts of an intact bundle of a tenant with a run."""
+    """Return the parts of an intact bundle of a tenant with a run, by name."""
     tenant = tenant_create(name="moving out")
     add_run(tenant)
     try:
@@ -154,7 +154,7 @@ def test_intact_bundle_is_imported_with_its_files(parts: dict[str, bytes], tmp_p
 
 
 def members(parts: dict[str, bytes], file: Path) -> list[tuple[str, bytes]]:
-    """Return a bundle's members with a matching manifest."""
+    """Return the (name, content) pairs of a bundle of these parts with a matching manifest."""
     with tarfile.open(bundle(parts, file)) as made:
         return [(name, made.extractfile(name).read()) for name in BUNDLE_PARTS]  # type: ignore[union-attr]
 
@@ -215,7 +215,7 @@ def test_many_parts_are_refused_at_the_first_unknown_one(parts: dict[str, bytes]
 
 
 def test_a_part_of_another_size_is_not_read(parts: dict[str, bytes], tmp_path: Path) -> None:
-    """A file with a hole of ten gigabytes costs nothing, but would take long to read."""
+    """A file with a hole of ten gigabytes takes no space, but would take long to read."""
     file, size = tmp_path / "forged", 10 * GIGABYTE
     written = unended(members(parts, tmp_path / "whole")[:3], file)
     with file.open("wb") as target:
@@ -238,7 +238,7 @@ def test_a_line_of_the_audit_log_is_bounded(parts: dict[str, bytes], tmp_path: P
 def test_a_large_part_is_read_in_pieces(
     parts: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """Everything that is read passes through a tally, which records the size of each piece."""
+    """Everything that is read passes through a tally; the test records the size of each piece."""
     large = bytes(LARGE_BYTES)
     content = archive(lambda made: add(made, "large", large)) if part == "storage.tar" else parts[part] + large
     file = bundle({**parts, part: content}, tmp_path / "forged", format="custom")

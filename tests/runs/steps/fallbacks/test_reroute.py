@@ -1,4 +1,4 @@
-"""A step whose model cannot be called moves to its fallback: once, at the fallback's prices, and the run says so."""
+"""A step whose model cannot be called moves once to its fallback, at the fallback's prices; `run show` says so."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def one_fault_opens(settings: Settings) -> None:
 
 @pytest.fixture
 def spare(fake_llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMModel]:
-    """A model of another provider, which answers too."""
+    """Yield a model of another provider, for which the same fake answers."""
     provider = LLMProvider.objects.create(
         pk="spare", display_name="Spare", api_base_url=fake_llm.url, key_variable="OPENAI_API_KEY"
     )
@@ -68,7 +68,7 @@ def spare(fake_llm: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMMod
 
 @pytest.fixture
 def pinned() -> Iterator[LLMModel]:
-    """Return the model that runs pin, and make it usable again afterwards."""
+    """Yield the model that runs pin; make it active again afterwards."""
     model = standard_model()
     yield model
     LLMModel.objects.filter(pk=model.pk).update(is_active=True, retires_on=None)
@@ -76,7 +76,7 @@ def pinned() -> Iterator[LLMModel]:
 
 @pytest.fixture
 def run(tenant: Tenant, make_run: MakeRun, spare: LLMModel) -> Run:
-    """A run of one step, which has the spare model as its fallback."""
+    """Return a run of one step, whose fallback is the spare model."""
     made = make_run(tenant, steps=(FIRST,))
     change_step(tenant, made, FIRST, fallbacks=[{"provider": "spare", "model": "spare-1"}])
     return made
@@ -284,7 +284,7 @@ class TestShown:
 
 
 class TestPeople:
-    """What a person has done in the meantime takes precedence."""
+    """A person's pause or cancellation takes precedence over the move to a fallback."""
 
     def test_a_paused_run_moves_once_it_is_resumed(self, tenant: Tenant, run: Run, fake_llm: FakeLLM) -> None:
         fail_once(tenant, run, fake_llm)
