@@ -45,9 +45,11 @@ def fake_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
     provider.update(api_base_url=fake.url)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     allow_server(fake.url, monkeypatch)
-    yield fake
-    provider.update(api_base_url=before)
-    fake.close()
+    try:
+        yield fake
+    finally:
+        provider.update(api_base_url=before)
+        fake.close()
 
 
 @pytest.fixture
