@@ -40,7 +40,10 @@ class AuditEntry(models.Model):
 
 
 class ChainHeadRow(models.Model):
-    """The end of a log's hash chain: one row, which only the owner's trigger function may read or change."""
+    """The end of a log's hash chain: one row, which the application can neither read nor change.
+
+    The owner's trigger function updates it.
+    """
 
     only_row = models.BooleanField(primary_key=True, default=True, db_default=True)
     # 0: no entries yet; `hash` is then the genesis hash (see `audit.log.chain_sql.BIND_CHAIN_SQL`).

@@ -56,7 +56,10 @@ def documents_kept(place: Place) -> Iterator[Kept]:
 
 
 def link_problems(links: dict[tuple[str, str], tuple[str, str] | None]) -> Iterator[str]:
-    """Yield a problem for each broken link; `links` maps a document's (name, sha256) to its predecessor's."""
+    """Yield a sentence for each document whose predecessor is missing, and for each but the first that names none.
+
+    `links` maps a document's (name, sha256) to its predecessor's, or to None if the document names none.
+    """
     for (name, _digest), previous in sorted(links.items()):
         if previous is not None and previous not in links:
             yield _("%(name)s follows %(previous)s, which is missing or was changed.") % {
