@@ -84,7 +84,7 @@ def program_conninfo(limits: Limits, database: str = "") -> str:
 
 
 def inherited_options(url_options: Mapping[str, object]) -> str:
-    """Return the options from PGOPTIONS and the control database's URL; ours come later and win."""
+    """Return the options from PGOPTIONS and a URL, for the parameter `inherited`."""
     return " ".join(filter(None, [os.environ.get("PGOPTIONS", "").strip(), str(url_options.get("options", ""))]))
 
 

@@ -1,4 +1,4 @@
-"""What the commands that give a role and take one back have in common."""
+"""Code shared by the commands that give a role and take one back."""
 
 from __future__ import annotations
 
