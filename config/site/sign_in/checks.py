@@ -17,7 +17,7 @@ GOOGLE = "https://accounts.google.com"
 
 @checks.register()
 def sign_in_settings(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Reject settings that contradict each other, or that would keep everyone from logging in."""
+    """Return errors for settings that contradict each other, are unsafe, or would keep everyone from logging in."""
     return [*_openid(), *_passwords(), *_limits()]
 
 

@@ -34,7 +34,7 @@ RECOVERY_BYTES = 10
 
 
 class CodeRefused(SeoGenError):
-    """The code is wrong, was used already, or comes after too many wrong ones."""
+    """A code is wrong, was used already, or comes after too many wrong ones; or the account has or lacks a factor."""
 
     code = "second_factor_refused"
 
@@ -100,7 +100,8 @@ def factor_verify(*, user: User, code: str) -> None:
 def factor_disable(*, user: User, code: str) -> None:
     """Remove the user's own second factor after checking one of its codes. The caller has checked the password.
 
-    If SECOND_FACTOR is required, the user's sessions end, and the next login asks for a new one.
+    The user's other sessions end. If SECOND_FACTOR is required, the current one ends too, and the next login asks for a
+    new second factor. Raises `CodeRefused`.
     """
     factor_verify(user=user, code=code)
     with transaction.atomic(using="default"):
@@ -123,7 +124,7 @@ def factor_reset(*, user: User) -> bool:
 
 
 def recovery_codes_replace(*, user: User, code: str) -> list[str]:
-    """Replace the recovery codes after checking a code; return the new ones. The old ones no longer work."""
+    """Replace the recovery codes after checking a code; return the new ones. Raises `CodeRefused`."""
     factor_verify(user=user, code=code)
     with transaction.atomic(using="default"):
         factor = SecondFactor.objects.using("default").select_for_update().get(user=user)
