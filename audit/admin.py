@@ -35,7 +35,7 @@ OTHER_FIELDS = {"roles": _("roles")}
 
 
 class ActionFilter(admin.SimpleListFilter):
-    """Filter by action. The names come from the registry: reading them from the table would scan all of it."""
+    """Filter by action. The names come from `ACTIONS`, because reading them from the table would scan all of it."""
 
     title = _("action")
     parameter_name = "event"

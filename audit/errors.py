@@ -1,7 +1,4 @@
-"""Errors raised if an audit entry or an archived log cannot be written.
-
-Let them roll back the transaction, so that no change is committed without its entry.
-"""
+"""Errors raised if an audit entry or an archived log cannot be written. Each must roll back its transaction."""
 
 from django.utils.translation import gettext as _
 
@@ -45,7 +42,7 @@ class DetailsNotJson(AuditError):
 
 
 class ArchiveDiffers(AuditError):
-    """The archived copy of an erased tenant's log differs from the original. Let it roll back the transaction."""
+    """The archived copy of an erased tenant's log differs from the original, so it must be rolled back."""
 
     code = "audit_archive_differs"
 

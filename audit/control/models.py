@@ -90,7 +90,7 @@ class ArchivedAuditLog(models.Model):
 
 
 class AuditAnchor(models.Model):
-    """The last entry of a log at one point in time. The log must keep that entry forever, so tampering shows."""
+    """The end of a log at one point in time. The log must keep its last entry of that time forever, so changes show."""
 
     id = models.BigAutoField(primary_key=True)
     # Anchors taken together share this; the control log's "audit.anchor" entry holds their digest

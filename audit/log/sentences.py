@@ -12,7 +12,7 @@ Label = Callable[[str], str]
 
 
 def sentences(details: object, *, resource_id: str, label: Label) -> list[str]:
-    """Return a sentence for each value that the details say was set, changed, removed or there; [] if they hold none.
+    """Return a sentence for each old or new value in the details; [] if there are none.
 
     `label` returns a field's name in words.
     """

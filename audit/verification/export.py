@@ -90,10 +90,10 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
 
 
 def audit_stream(*, tenant_id: str | None, target: IO[bytes]) -> AuditExport:
-    """Export the log to the stream `target`, such as standard output. Raises what `audit_export` raises for a log.
+    """Export the log to the stream `target`, such as standard output.
 
     The log is first collected in an unnamed temporary file. That way, the entry is committed before the first line is
-    sent, and a slow reader does not block the tenant.
+    sent, and a slow reader does not block the tenant. Raises the errors of `audit_export`, except `PlaceError`.
     """
     with collecting() as collected:
         with _log(tenant_id) as log:

@@ -143,7 +143,7 @@ class LogRoles:
 
 
 def control_roles() -> LogRoles:
-    """Return the control database's roles. The owner is the role set to migrate it, or else the database's owner."""
+    """Return the control database's roles. If no role is configured to migrate it, the owner is the database's."""
     connection = connections[CONTROL]
     owner = settings.DATABASES.get(CONTROL_OWNER, {}).get("USER")
     with catalog_only(connection), connection.cursor() as cursor:

@@ -77,7 +77,7 @@ class Product:
 
 
 class Floor:
-    """The same SQL in as many databases from the same template: prepared in all, then committed in all."""
+    """The migration's SQL in clones of the tenants' template: prepared in all databases, then committed in all."""
 
     def __init__(self, environment: Environment, releases: Releases, count: int) -> None:
         self._environment = environment

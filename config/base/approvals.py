@@ -35,7 +35,7 @@ class Given:
 
 
 class ApprovalRequired(SeoGenError):
-    """The operation, identified by the attributes, needs the approval of a second person, and none was passed."""
+    """An operation needs the approval of a second person, and none was passed. The attributes name the operation."""
 
     code = "approval_required"
 

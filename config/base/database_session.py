@@ -58,7 +58,7 @@ def parameters(limits: Limits, *, session: Mapping[str, str] | None = None, inhe
 
 
 def options(limits: Limits, *, session: Mapping[str, str] | None = None, inherited: str = "") -> str:
-    """Return the server-side settings in the format of PGOPTIONS; later ones win."""
+    """Return the server-side settings in the format of PGOPTIONS. They follow `inherited`, because later ones win."""
     ours = {**_server_side(limits), **(session or {})}
     return " ".join([*([inherited] if inherited else []), *(f"-c {name}={_quoted(ours[name])}" for name in ours)])
 

@@ -64,7 +64,7 @@ OWN_SCOPE = "*"
 
 
 def is_action(request: HttpRequest) -> bool:
-    """Return whether the request is a POST, as of an action or a dialog, but not one of an object's own form."""
+    """Return whether the request is a POST from an action, a dialog or a list, not from an object's own form."""
     match = request.resolver_match
     return request.method == "POST" and not (match and (match.url_name or "").endswith("_change"))
 
@@ -188,7 +188,7 @@ def _is_searchable(model: type[Model], lookup: str) -> bool:
 
 
 class ReadOnlyAdmin(StaffAdmin):
-    """A model that the admin shows but never changes."""
+    """A model that the admin's standard forms show but never change; actions may still call services."""
 
     warn_unsaved_form = False
     actions = None

@@ -23,7 +23,7 @@ def sign_in_settings(**kwargs: Any) -> list[checks.CheckMessage]:
 
 @checks.register(checks.Tags.security, deploy=True)
 def proxies_are_named(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Warn about a proxy that is not trusted: everyone would share its address, and so its lock."""
+    """Return a warning if a proxy is used but not trusted: all logins would share its address and its locks."""
     if settings.TRUSTED_PROXIES or settings.SECURE_PROXY_SSL_HEADER is None:
         return []
     return [

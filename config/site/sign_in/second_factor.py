@@ -34,7 +34,7 @@ RECOVERY_BYTES = 10
 
 
 class CodeRefused(SeoGenError):
-    """A code is wrong, was used already, or comes after too many wrong ones; or the account has or lacks a factor."""
+    """A code is wrong, used up or locked; or the account has no second factor, or already has one."""
 
     code = "second_factor_refused"
 
@@ -113,7 +113,7 @@ def factor_disable(*, user: User, code: str) -> None:
 def factor_reset(*, user: User) -> bool:
     """Remove another person's second factor, for example after they lost their phone, and end their sessions.
 
-    Returns whether there was one.
+    Returns whether there was a second factor; without one, nothing is done.
     """
     with transaction.atomic(using="default"):
         removed, _rows = SecondFactor.objects.using("default").filter(user=user).delete()

@@ -75,8 +75,10 @@ def _found_by_name(claims: dict[str, Any]) -> User:
 
 
 def _name(claims: dict[str, Any]) -> str:
-    """Return the name that the account must have; raise `OpenIDRefused` for an address that is not verified, or an
-    address outside OIDC_ALLOWED_DOMAINS.
+    """Return the name that the account must have.
+
+    Raises `OpenIDRefused` if the claims have no name, if the name is an e-mail address that is not verified, or if
+    OIDC_ALLOWED_DOMAINS is set and lacks the domain of the verified address.
     """
     name = claims.get(settings.OIDC_USERNAME_CLAIM)
     if not isinstance(name, str) or not name.strip():
