@@ -1,4 +1,4 @@
-"""Errors raised if an audit entry or an archived log cannot be written. Each must roll back its transaction."""
+"""Errors raised if an audit entry or an archived log cannot be written. Do not catch them inside the transaction."""
 
 from django.utils.translation import gettext as _
 
