@@ -35,7 +35,7 @@ OTHER_FIELDS = {"roles": _("roles")}
 
 
 class ActionFilter(admin.SimpleListFilter):
-    """Filter by action. The names come from the registry: reading them from the table would scan all of it."""
+    """Filter by action. The names come from `ACTIONS`, because reading them from the table would scan all of it."""
 
     title = _("action")
     parameter_name = "event"
@@ -149,7 +149,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("page"))
     def link(self, entry: Any) -> SafeString | None:
-        """Link to the entry's object, if it still exists and the reader may see it."""
+        """Return a link to the entry's object; None if it is gone, has no page here, or the reader may not see it."""
         url = getattr(entry, "resource_url", None)
         return as_link(url, _name_in(entry) or self.resource(entry)) if url else None
 
@@ -206,7 +206,11 @@ class AuditLogAdmin(AuditEntryAdmin):
 
 
 def log_state(log: str) -> dict[str, Any]:
-    """Read the log's last anchor and verification from the control database; `log` is "default" or a tenant's id."""
+    """Return what the control database knows about a log: "default", or that of the tenant with this id.
+
+    The result holds the last "anchor"; "verified", the last "audit.verify" entry that covers the log; and "problems",
+    the number of problems that this verification found in all logs that it covered. Each is None if there is none yet.
+    """
     tenant_id = "" if log == DEFAULT_DB_ALIAS else log
     anchors = AuditAnchor.objects.using(DEFAULT_DB_ALIAS).filter(tenant_id=tenant_id)
     about = Q(resource_type="audit_log", resource_id="*")

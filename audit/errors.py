@@ -1,4 +1,4 @@
-"""Errors raised when an entry cannot be written. The change it would record is rolled back as well."""
+"""Errors raised if an audit entry or an archived log cannot be written. Do not catch them inside the transaction."""
 
 from django.utils.translation import gettext as _
 
@@ -6,7 +6,7 @@ from config.base.errors import SeoGenError
 
 
 class AuditError(SeoGenError):
-    """An entry could not be written."""
+    """An audit entry or an archived log could not be written."""
 
 
 class UnknownAction(AuditError):
@@ -20,7 +20,7 @@ class UnknownAction(AuditError):
 
 
 class AuditOutsideTransaction(AuditError):
-    """An entry was recorded outside a transaction, but must be committed or rolled back with the change it records."""
+    """No transaction is open, but an entry must be committed or rolled back with the change that it records."""
 
     code = "audit_outside_transaction"
 
@@ -42,7 +42,7 @@ class DetailsNotJson(AuditError):
 
 
 class ArchiveDiffers(AuditError):
-    """The log of a tenant being erased could not be archived; the archive was rolled back."""
+    """The archived copy of an erased tenant's log differs from the original, so it must be rolled back."""
 
     code = "audit_archive_differs"
 

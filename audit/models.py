@@ -11,7 +11,7 @@ from config.base.fields import SerialField, SqlNow
 class AuditEntry(models.Model):
     """One event. Never updated or deleted: the database rejects both (see `audit.log.chain_sql`).
 
-    `user_id` is text and not a foreign key, so deleting a user does not change the log.
+    `user_id` is text and not a foreign key, so deleting an account does not change the log.
     """
 
     id = SerialField(primary_key=True)
@@ -19,7 +19,7 @@ class AuditEntry(models.Model):
     action = models.TextField(_("action"))
     resource_type = models.TextField(_("resource"))
     resource_id = models.TextField(_("resource id"))
-    # Ids and digests only: neither content nor secrets.
+    # Such as ids, names, settings and digests, but neither content nor secrets.
     details = models.JSONField(_("details"), null=True)
     created_at = models.DateTimeField(_("time"), db_default=SqlNow())
     # -- Not in the specification. The trigger sets `id`, `created_at` and the first three of these in every INSERT. --
@@ -40,7 +40,10 @@ class AuditEntry(models.Model):
 
 
 class ChainHeadRow(models.Model):
-    """The end of a log's hash chain: one row, which only the owner's trigger function may read or change."""
+    """The end of a log's hash chain: one row, which the application can neither read nor change.
+
+    The owner's trigger function updates it.
+    """
 
     only_row = models.BooleanField(primary_key=True, default=True, db_default=True)
     # 0: no entries yet; `hash` is then the genesis hash (see `audit.log.chain_sql.BIND_CHAIN_SQL`).

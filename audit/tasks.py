@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=AUDIT_ANCHOR, ignore_result=True)
 def anchor() -> None:
-    """Anchor every audit log. Do nothing if another process is already doing it."""
+    """Run `audit_anchor`, and log its problems. Do nothing if another run is in progress."""
     with acting_as("worker:audit"):
         try:
             problems = audit_anchor().problems

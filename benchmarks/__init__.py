@@ -1,1 +1,1 @@
-"""Benchmarks that compare the product's speed with that of alternatives, as ratios; see `docs/benchmarks.md`."""
+"""Benchmarks that compare the product with alternatives, mostly as ratios of times; see `docs/benchmarks.md`."""

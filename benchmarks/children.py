@@ -16,11 +16,11 @@ END_WAIT_S = 10.0
 
 
 class Missing(Exception):
-    """The packages that a benchmark compares with are not installed."""
+    """The packages that the benchmarks compare the product with are not installed."""
 
 
 def require_rivals() -> None:
-    """Raise `Missing` unless requirements.txt is installed."""
+    """Raise `Missing` unless `make bench` installed benchmarks/requirements.txt. Only DBOS is looked for."""
     if not (RIVALS / "dbos").is_dir():
         raise Missing(f"{RIVALS} lacks the packages of benchmarks/requirements.txt; `make bench` installs them.")
 

@@ -53,7 +53,7 @@ class Environment:
 
 @contextmanager
 def environment() -> Iterator[Environment]:
-    """Start the servers and prepare the control database; end and remove everything afterwards."""
+    """Start the servers and prepare the control database; stop the servers and remove their files afterwards."""
     _remove_leftovers()
     home = _new_home()
     try:
@@ -77,7 +77,7 @@ def _superuser_url(home: stack.Home) -> str:
 
 
 def _isolate(home: stack.Home, llm: Observer) -> None:
-    """Point this process and its children to the temporary home."""
+    """Point this process and its children to the temporary home, and remove all other variables but `KEPT`."""
     for name in set(os.environ) - set(KEPT):
         del os.environ[name]
     os.environ.update(SEO_GEN_HOME=str(home.path), LOCAL_LLM_URL=llm.url, DJANGO_SETTINGS_MODULE="config.settings")
@@ -92,7 +92,7 @@ def _set_up() -> None:
 
 
 def _new_home() -> stack.Home:
-    """Return an empty home, on ext4 separated from the other files in the temporary folder.
+    """Return an empty home. On ext4, its files are kept apart from the others in the temporary folder.
 
     ext4 keeps a folder's files near those of its parent. It does not reuse a recently freed inode for some minutes, but
     searches past it. If other programs, or the previous benchmark, have just deleted files, creating a database's

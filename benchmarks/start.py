@@ -26,7 +26,7 @@ django.setup()
 
 
 def start(environment: Environment) -> list[Table]:
-    """Time commands that do almost nothing: list one tenant, and show a run that is waiting."""
+    """Time commands that do almost nothing: `--help`, `tenant list`, and `run show` of a waiting run."""
     from runs.services.create import run_create
     from tenants.lifecycle.create import tenant_create
 

@@ -23,7 +23,7 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        """Return whether the target is reached, to two decimals; None if there is no target."""
+        """Return whether the median, rounded to two decimals, reaches the target; None if there is no target."""
         if self.at_most is not None:
             return round(self.median, 2) <= self.at_most
         return round(self.median, 2) >= self.at_least if self.at_least is not None else None
@@ -42,7 +42,7 @@ class Table:
     notes: Sequence[str] = field(default_factory=tuple)
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of a Markdown table that is also readable in a terminal."""
+        """Yield the title, a Markdown table that is also readable in a terminal, and the notes, line by line."""
         cells = [("", "median", "quartiles", "aim", "")] + [_cells(row) for row in self.rows]
         widths = [max(len(row[column]) for row in cells) for column in range(5)]
         yield f"## {self.title}"

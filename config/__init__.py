@@ -1,5 +1,5 @@
 """Project wiring: settings, URLs, Celery, the command line and the embedded stack.
 
-Every app may import ``config.base``. ``config.stack`` runs before Django. Everything else in this package sits above
-the apps (see the import contract in ``pyproject.toml``).
+Every app may import ``config.base``; pages of apps also use ``config.site.admin_base``. ``config.stack`` runs before
+Django. The import contracts in ``pyproject.toml`` say which modules sit above the apps.
 """

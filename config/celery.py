@@ -30,7 +30,7 @@ BROKER_TIMEOUT_S = 5
 @signals.celeryd_init.connect
 @signals.beat_init.connect
 def require_broker(**_signal: Any) -> None:
-    """Exit with one sentence if the broker does not answer, instead of a traceback or endless retries."""
+    """Exit with a message if the broker does not answer, instead of a traceback or endless retries."""
     with app.connection_for_read() as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_TIMEOUT_S)

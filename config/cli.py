@@ -72,7 +72,7 @@ def manage(argv: Sequence[str]) -> int:
 
 
 def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
-    """Run, and return the exit status; report an expected failure in one sentence. A bug still shows its traceback."""
+    """Call `run`, and return the exit status. Report an expected failure as an error, without a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     if "--traceback" in words:
         with _surroundings(words):
@@ -96,7 +96,7 @@ def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
 
 
 def _surroundings(words: Sequence[str]) -> AbstractContextManager[None]:
-    """Return a context manager that stops the servers started by `demo`; other commands leave them running."""
+    """Return a context manager that stops the servers that `demo` starts; for other commands, it does nothing."""
     if words[:1] != ["demo"] or set(words) & set(HELP):
         return nullcontext()
     # Imported here: it loads the code that starts servers, which help and usage errors do not need.
@@ -149,9 +149,9 @@ def _execute(name: str, typed: list[str], arguments: list[str]) -> int:
 
 
 def _prepare(name: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
-    """Load Django; if the command needs them, start the servers first, and set up the control database afterwards.
+    """Load Django; if the command needs servers, start them first, and set up the control database afterwards.
 
-    Returns 0, or the exit status for wrong usage, which is reported before anything is started.
+    Return 0, or the exit status for wrong usage that was reported before any server was started.
     """
     needs_servers = name not in WITHOUT_SERVERS and not name.startswith((WITHOUT_SERVERS_PREFIX, "-"))
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments

@@ -1,7 +1,8 @@
-"""Logging of every process: one line per event, with its context.
+"""Logging of every process: one line per event, with its context, and in plain text a traceback after an error.
 
 `configuration` returns the logging settings for commands and Django (`config.settings`), workers and beat
-(`config.celery`), and the web server (`config.gunicorn`). Does not import Django, so that each can use it first.
+(`config.celery`), and the web server (`config.gunicorn`). This module does not import Django, so that they can use it
+before Django is loaded.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ def configuration_from_environment(default_level: str) -> dict[str, Any]:
 
 
 class Context(logging.Filter):
-    """Adds the context to each record: tenant, actor, operation and HTTP request."""
+    """Adds the context to each record: tenant, actor, operation and HTTP request.
+
+    Removes the traceback from records about requests that were rejected.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         known = {**_acting(), **_requested(record)}
@@ -101,7 +105,7 @@ def _requested(record: logging.LogRecord) -> dict[str, object]:
 
 
 def request_fields(request: Any) -> dict[str, object]:
-    """Return method, path without query, the tenant named in the path, and the user's id if it is already loaded."""
+    """Return method, path without query, the tenant named in the path, and the user's id if the user was loaded."""
     from tenants.routing.site_urls import split_path
 
     found, user = split_path(request.path), getattr(request, "_cached_user", None)
@@ -190,12 +194,15 @@ def _word(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Return the text with control characters escaped, so that no part of it looks like another line."""
+    """Return the text with unprintable characters escaped, so that no part of it looks like another line."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the values of variables whose names look like those of secrets, longest first."""
+    """Return the values of variables whose names look like those of secrets, longest first.
+
+    The items of values with commas are returned too; values and items that are too short are left out.
+    """
     named = (value for name, value in environment.items() if SECRET_VARIABLE.search(name))
     parts = {part for value in named for part in (value, *value.split(",")) if len(part) >= SECRET_MIN_LENGTH}
     return tuple(sorted(parts, key=len, reverse=True))

@@ -99,7 +99,10 @@ def _run_control_setup(home: stack.Home) -> None:
 
 
 def _fingerprint(home: stack.Home) -> str:
-    """Return a hash of the control database's address, migrations and package versions; "" if it is not embedded."""
+    """Return a hash of what the set-up of the control database depends on; "" if that database is not embedded.
+
+    It covers the database URLs, migrations, package versions, and the code that fills tables.
+    """
     provided = stack.settings_from_stack(home)
     if DATABASE_VARIABLES[0] not in provided:
         return ""

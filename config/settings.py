@@ -1,4 +1,4 @@
-"""Settings from environment variables. Unset ones come from the embedded stack (``config.stack``).
+"""Settings from environment variables; those that are unset get the embedded stack's values, if it has any.
 
 ``docs/configuration.md`` describes every variable.
 """

@@ -1,1 +1,1 @@
-"""The control database's own audit log: the same columns and guards as a tenant's."""
+"""The control database's own audit log, the archived logs of erased tenants, and the anchors of all logs."""

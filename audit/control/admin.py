@@ -1,4 +1,4 @@
-"""Read-only admin pages for the control database's audit log and the archived logs of erased tenants."""
+"""Read-only admin pages for the control database's audit log, the archived logs of erased tenants, and the anchors."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ SHORT = 16
 
 
 class ControlAuditLogAdmin(AuditEntryAdmin):
-    """Operators' commands, and configuration changes by staff.
+    """The control log: operators' commands, logins, staff's changes, and the product's own work.
 
-    Entries about a tenant are shown to those who may see the tenant; all others, to those who see all tenants.
+    An entry whose resource is a tenant is shown to those who may see that tenant; any other, to those who see all
+    tenants.
     """
 
     tenant_path = "resource_id"
@@ -42,7 +43,7 @@ class ControlAuditLogAdmin(AuditEntryAdmin):
 
 
 class ArchivedTenantFilter(admin.SimpleListFilter):
-    """Filter by erased tenant. The ids come from the archives: reading them from the entries would scan them all."""
+    """Filter by erased tenant. The ids come from the archives, because all entries would be scanned to find them."""
 
     title = gettext_lazy("tenant")
     parameter_name = "tenant"
@@ -74,7 +75,7 @@ class ArchivedAuditLogAdmin(AuditEntryAdmin):
 
 
 class AuditArchiveAdmin(ReadOnlyAdmin):
-    """The archived logs. `seo-gen erasure verify` checks that an archive is unchanged."""
+    """The archived logs. `seo-gen audit verify` and `seo-gen erasure verify` check that they are unchanged."""
 
     audit_resource = "audit_archive"
     tenant_path = "tenant_id"

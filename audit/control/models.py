@@ -14,7 +14,7 @@ from config.base.fields import SqlNow
 
 
 class ControlAuditLog(AuditEntry):
-    """Operators' commands, and configuration changes by staff."""
+    """An entry of the control log: an operator's command, a login, a change by staff, or the product's own work."""
 
     class Meta(AuditEntry.Meta):
         db_table = "control_audit_logs"
@@ -28,7 +28,8 @@ class ControlAuditChainHead(ChainHeadRow):
 class AuditArchive(models.Model):
     """The summary of an erased tenant's audit log; `ArchivedAuditLog` holds its entries.
 
-    Written once, after the entries. From then on, the database refuses to add, change or remove either.
+    It is written once, after the entries; the database then refuses further rows with the same identity in both tables.
+    Rows of both tables can never be changed or removed.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
@@ -89,7 +90,7 @@ class ArchivedAuditLog(models.Model):
 
 
 class AuditAnchor(models.Model):
-    """The end of a log at one point in time. The log must keep this entry forever, so later tampering shows."""
+    """The end of a log at one point in time. The log must keep its last entry of that time forever, so changes show."""
 
     id = models.BigAutoField(primary_key=True)
     # Anchors taken together share this; the control log's "audit.anchor" entry holds their digest

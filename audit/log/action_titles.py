@@ -157,5 +157,5 @@ TITLES = {
 
 
 def title_of(action: str) -> str:
-    """Return the action in words; another release's action keeps its name."""
+    """Return the action in words, or its name if this release does not know it."""
     return str(TITLES.get(action, action))

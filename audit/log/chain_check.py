@@ -1,4 +1,4 @@
-"""Check the chain of a tenant's audit log: every hash, every link and the head. The database does the work."""
+"""Check every hash and link of a tenant's audit log, and read where the log ends. The database does the work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONTROL_CHAIN = "control_audit_logs"
 
 @dataclass(frozen=True)
 class ChainHead:
-    """The end of a chain: the number of entries, and the last one's hash."""
+    """The end of a chain: the last entry's sequence number and hash; 0 and the genesis hash if there is no entry."""
 
     sequence: int
     hash: str
@@ -38,7 +38,7 @@ class ChainHead:
 def genesis_of(identity: UUID | str) -> str:
     """Return the hash that a log's first entry follows, given the tenant's identity or `CONTROL_CHAIN`.
 
-    `audit.log.chain_sql` computes the same in SQL.
+    `audit.log.chain_sql` computes the same hash in SQL.
     """
     return hashlib.sha256(f"seo-gen audit chain of {identity}".encode()).hexdigest()
 
@@ -62,7 +62,8 @@ def chain_last(connection: BaseDatabaseWrapper, identity: UUID) -> ChainHead:
 def chain_first_bad(connection: BaseDatabaseWrapper, identity: UUID) -> int | None:
     """Return the sequence number of the first entry that breaks the chain, or None if the chain is intact.
 
-    `identity` is the tenant identity that the chain starts with. A missing row shows up as a wrong sequence number.
+    `identity` is the tenant identity that the chain starts with. If rows are missing, the next row counts as the first
+    bad one; rows missing at the end are not noticed.
     """
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(FIRST_BAD, [genesis_of(identity)])

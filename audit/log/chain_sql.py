@@ -1,4 +1,4 @@
-"""SQL that makes an audit log append-only and chains it. The owner runs it once per log, from the migrations.
+"""SQL that makes an audit log append-only and chains it. The owner runs `guards_sql` once per log, from a migration.
 
 The application's role may SELECT and INSERT. It does not own the tables and cannot read the chain's head, so it cannot
 choose an id, sequence number, time or hash: the owner's SECURITY DEFINER trigger function sets them (PostgreSQL

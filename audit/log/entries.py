@@ -35,7 +35,7 @@ def record(
     """Append an entry by the current actor to the log of the database `using`, in its open transaction; return it.
 
     Call this last: it locks the chain's head, so every other writer of that log waits until the commit. `details` holds
-    ids, names and digests as JSON values, never content or secrets.
+    JSON values such as ids, names, settings and digests, never articles' content or secrets.
 
     Raises `UnknownAction`, `DetailsNotJson`, or `AuditOutsideTransaction` if no transaction is open.
     """

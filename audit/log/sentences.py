@@ -1,4 +1,4 @@
-"""What an entry says happened, in sentences for people."""
+"""Put the values in an audit entry's details into sentences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ Label = Callable[[str], str]
 
 
 def sentences(details: object, *, resource_id: str, label: Label) -> list[str]:
-    """Return sentences that say what changed from what to what, one per value; [] if the details hold no values."""
+    """Return a sentence for each old or new value in the details; [] if there are none.
+
+    `label` returns a field's name in words.
+    """
     if not isinstance(details, dict):
         return []
     name = str(details.get("name") or details.get("model") or resource_id)

@@ -16,7 +16,7 @@ Changes = dict[str, list[object]]
 
 
 def changes(old: Mapping[str, object], new: Mapping[str, object]) -> Changes:
-    """Return `{name: [old, new]}` for the values that differ, as JSON."""
+    """Return `{name: [old, new]}` for the values that differ, each as `plain` returns it."""
     found: Changes = {}
     for name in sorted({*old, *new}):
         pair = [plain(old.get(name)), plain(new.get(name))]
@@ -26,7 +26,10 @@ def changes(old: Mapping[str, object], new: Mapping[str, object]) -> Changes:
 
 
 def plain(value: object) -> object:
-    """Return a value as JSON: amounts as decimal text, rows by their keys, sets of rows by their names."""
+    """Return a value for JSON: a row as its key, several rows as sorted names, an amount, date or UUID as text.
+
+    Text is cut to `MAX_CHARS`, and "" becomes None. Any other value is returned unchanged.
+    """
     if isinstance(value, (QuerySet, Manager)):
         value = list(value.all())
     if isinstance(value, Model):

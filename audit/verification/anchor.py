@@ -1,7 +1,7 @@
-"""Anchor every audit log: record where it ends now, for later verifications to compare with.
+"""Anchor the control log and the logs of active and suspended tenants: record where each ends, for verifications.
 
-A run opens one short connection to each tenant's database, several at a time, and one transaction on the control
-database. A log that has not changed since its last anchor gets no new row.
+A run opens one short connection to each of these tenants' databases, several at a time. A tenant's log gets no new
+anchor if its end and its guards are those of the last one.
 """
 
 from __future__ import annotations
@@ -67,10 +67,11 @@ class _End:
 
 
 def audit_anchor() -> AnchorReport:
-    """Anchor the control log and all tenants' logs. A log that cannot be read is reported, and the run continues.
+    """Anchor the control log and the logs of active and suspended tenants.
 
-    The run's entry in the control log holds the digest of its anchors. Raises `TenantBusy` if another run is in
-    progress.
+    A log that cannot be read, or does not end where its chain head says, is reported in `problems`, and the run
+    continues. The run's entry in the control log holds the digest of its anchors. Raises `TenantBusy` if another run is
+    in progress.
     """
     with advisory_lock(LOCK, wait_s=1, busy=lambda: TenantBusy("*", "audit anchor")):
         # The order matters: list the tenants' databases, take the time, read the logs, then check that the databases
@@ -141,7 +142,7 @@ def _read_end(tenant: Tenant) -> _End:
 
 
 def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
-    """Return the end if head and last row agree; raise otherwise, because an anchor would vouch for a broken log."""
+    """Return the end if head and last row agree; otherwise raise, so that no anchor vouches for a broken log."""
     last = ends.last or ChainHead(0, genesis)
     if ends.head is None or ends.head != last:
         raise SeoGenError(
@@ -156,7 +157,9 @@ def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
 
 
 def _document(run: UUID, at: datetime, anchors: list[Anchor], problems: list[str]) -> dict[str, object] | None:
-    """Write the document, and return {"place", "name", "sha256"}; None if no place is set, or writing fails.
+    """Write the document, and return {"place", "name", "sha256"}; None if no place is set.
+
+    If writing fails, add that to `problems`, and return None.
 
     Call this before the transaction, which blocks every other writer of the control log.
     """

@@ -19,7 +19,7 @@ PREFIX = "audit-anchors-"
 
 @dataclass(frozen=True)
 class Kept:
-    """A document found in AUDIT_ANCHOR_OUTPUT."""
+    """A stored version of a document in AUDIT_ANCHOR_OUTPUT."""
 
     name: str
     sha256: str
@@ -46,7 +46,7 @@ def document_write(place: Place, run: UUID, at: datetime, anchors: list[Anchor])
 
 
 def documents_kept(place: Place) -> Iterator[Kept]:
-    """Yield every document in `place`, in each of its stored versions. Raises `PlaceError`."""
+    """Yield every stored version of every document in `place`. Raises `PlaceError`."""
     for name, content in place.versions(PREFIX):
         try:
             document = Document.parse(content)
@@ -56,7 +56,10 @@ def documents_kept(place: Place) -> Iterator[Kept]:
 
 
 def link_problems(links: dict[tuple[str, str], tuple[str, str] | None]) -> Iterator[str]:
-    """Yield a problem for each broken link; `links` maps a document's (name, sha256) to its predecessor's."""
+    """Yield a sentence for each document whose predecessor is missing or was changed, and for each without one.
+
+    `links` maps a document's (name, sha256) to its predecessor's, or to None. The first document needs no predecessor.
+    """
     for (name, _digest), previous in sorted(links.items()):
         if previous is not None and previous not in links:
             yield _("%(name)s follows %(previous)s, which is missing or was changed.") % {

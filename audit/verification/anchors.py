@@ -1,7 +1,7 @@
 """Anchors: records, kept apart from the logs, of where each log ended. Canonical form, digest and document format.
 
-The control log's "audit.anchor" entry holds each run's digest, so that neither can be changed without the other.
-Documents are linked: each holds the name and the sha256 of the one before it.
+Each run has an "audit.anchor" entry in the control log with the digest of its anchors, so changes to anchors show.
+Documents are linked: each but the first holds the name and the sha256 of the one before it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMAT = "seo-gen audit anchors 1"
 
 @dataclass(frozen=True)
 class Anchor:
-    """The end of one log."""
+    """The end of one log at one time, with the sha256 of its guards."""
 
     # "" and None for the control log.
     tenant_id: str

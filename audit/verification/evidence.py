@@ -54,7 +54,10 @@ class Evidence:
 
 
 def evidence_gather() -> Evidence:
-    """Compare anchors, documents and the control log's entries about both; return the anchors and the mismatches."""
+    """Compare anchors and documents with the control log's entries about them.
+
+    Return the mismatches as problems, and the anchors in documents that the control log does not confirm.
+    """
     # Read the entries before the documents, because a run writes its document before its entry.
     runs = _runs()
     found = Evidence(problems=list(_about_runs(runs)))
@@ -80,7 +83,7 @@ def _runs() -> dict[str, Anchoring]:
 
 
 def _about_runs(runs: dict[str, Anchoring]) -> Iterator[Problem]:
-    """Yield a problem for each run whose anchors do not match its digest. Reads the table once."""
+    """Yield a problem for each run whose anchors do not match its digest, and one if anchors have no recorded run."""
     found: dict[str, tuple[int, str]] = {}
     rows = AuditAnchor.objects.using(CONTROL).order_by("run").iterator()
     for run, group in groupby(rows, key=lambda row: str(row.run)):
@@ -110,7 +113,7 @@ def _about_runs(runs: dict[str, Anchoring]) -> Iterator[Problem]:
 
 
 def _take_documents(found: Evidence, place: Place, runs: dict[str, Anchoring]) -> None:
-    """Read every document once; keep the anchors that the control log does not confirm."""
+    """Read every document once; add problems to `found`, and the anchors that the control log does not confirm."""
     links: dict[tuple[str, str], tuple[str, str] | None] = {}
     for kept in documents_kept(place):
         if kept.document is None:

@@ -1,4 +1,4 @@
-"""The guards that each kind of log must have, in the form of `audit.verification.guard_check`.
+"""The guards that logs, archives, anchors and the ledger must have, in the form of `audit.verification.guard_check`.
 
 Update these with every migration that changes the guards. Keep older releases' hashes in KNOWN, so that their anchors
 stay valid.

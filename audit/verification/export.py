@@ -67,12 +67,13 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
 
     `audit_stream` writes to a stream instead.
 
-    1. Write the whole file under a temporary name. 2. Commit the "audit.export" entry to the control log. 3. Rename the
-    file. This way every export is recorded; a crash between 2 and 3 leaves an entry without a file.
+    1. Write the whole file under a temporary name, or upload its parts. 2. Commit the "audit.export" entry to the
+    control log. 3. Rename the file, or complete the upload. This way every export is recorded; a failure between 2 and
+    3 leaves an entry without a file.
 
-    An existing file is not replaced, and a failed export leaves nothing behind. A log whose chain is broken is exported
-    unchanged, because it is evidence. Uses constant memory. Raises `UnknownTenant`, `TenantNotActive` if the tenant's
-    log cannot be read, or `PlaceError`.
+    A log whose chain is broken is exported unchanged, because it is evidence. Uses constant memory. Raises
+    `UnknownTenant`; `TenantNotActive` if there is no log to read; `TenantBusy`, `TenantUnfinished` or `FleetUnfinished`
+    if the tenant is being changed; or `PlaceError`, also if the file exists.
     """
     place, name = split_file(output)
     if place.size(name) is not None:
@@ -89,10 +90,10 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
 
 
 def audit_stream(*, tenant_id: str | None, target: IO[bytes]) -> AuditExport:
-    """Export the log to the stream `target`, such as standard output. Raises what `audit_export` raises.
+    """Export the log to the stream `target`, such as standard output.
 
     The log is first collected in an unnamed temporary file. That way, the entry is committed before the first line is
-    sent, and a slow reader does not block the tenant.
+    sent, and a slow reader does not block the tenant. Raises the errors of `audit_export`, except `PlaceError`.
     """
     with collecting() as collected:
         with _log(tenant_id) as log:

@@ -1,7 +1,7 @@
 """Read a log's guards from the catalog: triggers, their functions, owners, privileges, rules, constraints.
 
 Role names differ between installations: "owner" stands for the expected owner, and "application" for the role (or the
-tenants' group) that the application uses; any other role is shown under its own name. PostgreSQL 14 to 18 all produce
+tenants' group) that the application uses; any other role is shown under its own name. PostgreSQL 15 to 18 all produce
 the same text, so the expected guards are a constant (`audit.verification.expected_guards`).
 """
 
@@ -143,7 +143,7 @@ class LogRoles:
 
 
 def control_roles() -> LogRoles:
-    """Return the control database's roles. The owner is the role that migrates it or else owns it."""
+    """Return the control database's roles. If no role is configured to migrate it, the owner is the database's."""
     connection = connections[CONTROL]
     owner = settings.DATABASES.get(CONTROL_OWNER, {}).get("USER")
     with catalog_only(connection), connection.cursor() as cursor:

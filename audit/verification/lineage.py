@@ -52,7 +52,7 @@ def life_begins(tenant_id: str, identity: UUID) -> datetime | None:
 
 
 def restores_of(tenant_id: str) -> list[Restored]:
-    """Return the tenant's restores, oldest first."""
+    """Return the tenant's restores and undos, oldest first; clones are not among them."""
     entries = ControlAuditLog.objects.using(CONTROL).filter(
         action="tenant.restore.complete", resource_type="tenant", resource_id=tenant_id
     )

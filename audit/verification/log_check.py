@@ -1,6 +1,6 @@
 """Verify that a log has not been altered: its chain, its end and its anchors. Find the first bad entry and the cause.
 
-Two statements read the whole log in constant memory: one recomputes every hash, in parallel if the server has several
+Two statements check the whole log in constant memory: one recomputes every hash, in parallel if the server has several
 cores; the other follows the links in index order.
 """
 
@@ -82,7 +82,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Ends:
-    """The end of a log according to its head and to its last row; None if it is missing or unknown."""
+    """The end of a log according to its head and to its last row; either is None if it is missing or unknown."""
 
     head: ChainHead | None
     last: ChainHead | None
@@ -118,7 +118,7 @@ class Deviation:
 
 
 def chain_fault(connection: BaseDatabaseWrapper, log: LiteralString, genesis: str) -> tuple[int, Problem | None]:
-    """Return (number of entries, problem with the first bad one or None).
+    """Return (number of entries, problem with the first bad entry or None).
 
     `genesis` is the hash that the first entry follows (`audit.log.chain_check.genesis_of`).
     """

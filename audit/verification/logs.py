@@ -41,10 +41,10 @@ def tenant_ends(connection: BaseDatabaseWrapper) -> Ends:
 
 
 def control_ends() -> Ends:
-    """Return the control log's ends, read as the application, which has no right to read the head.
+    """Return the control log's ends. The application may not read the head, so this appends a trial entry.
 
-    A trial entry shows which entry it would follow, and is rolled back. Without the chain trigger the head is unused:
-    the guards report that, and the log's last row is used instead.
+    The trial entry holds the head that it followed, and is rolled back. If it cannot be written, the head is unknown.
+    Without the chain trigger the head is not used: the guards show that, and the log's last row takes its place.
     """
     found: list[tuple[ChainHead, ChainHead | None]] = []
     with suppress(_Undo, Error), transaction.atomic(using=CONTROL):

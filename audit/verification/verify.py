@@ -1,4 +1,4 @@
-"""Verify audit logs: their chains, guards and anchors, and what the control log says about them."""
+"""Verify live and archived audit logs: their chains, guards and anchors, and the control log's entries about them."""
 
 from __future__ import annotations
 
@@ -72,8 +72,6 @@ class _Live:
 
 @dataclass(frozen=True)
 class _Facts:
-    """The facts by which a log is judged."""
-
     ends: Ends
     genesis: str
     anchors: list[Anchor]
@@ -177,7 +175,10 @@ def _verify_live(report: LogReport, connection: BaseDatabaseWrapper, tenant: Ten
 
 
 def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
-    """Compare the archived entries with the archive's digest, and that digest with the control log."""
+    """Compare an archived log with its digest, with the control log and with its anchors.
+
+    Skip the anchors if the log was already broken when it was archived, and the operator accepted that.
+    """
     report = LogReport("archive", archive.tenant_id, archive.identity, entries=archive.entries)
     with _reporting_errors(report):
         found = archive_problem(archive)
@@ -201,7 +202,7 @@ def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
 
 
 def _loss_accepted(tenant_id: str, identity: UUID) -> bool:
-    """Return whether, according to the control log, the tenant was erased despite a broken or missing log."""
+    """Return whether the control log records a deletion of the tenant that accepted a broken or missing log."""
     begun = ControlAuditLog.objects.using(CONTROL).filter(
         action="tenant.delete", resource_type="tenant", resource_id=tenant_id
     )
@@ -240,7 +241,7 @@ def _vanished(tenant_id: str | None, evidence: Evidence) -> list[LogReport]:
 
 
 def _history(tenant_id: str, identity: UUID, evidence: Evidence) -> tuple[list[Anchor], list[Restored]]:
-    """Return the anchors and restores since the tenant was last cloned or imported."""
+    """Return the tenant's anchors and restores; if a clone or import created it, only those since the last of these."""
     anchors, restores = evidence.anchors_of(identity), restores_of(tenant_id)
     begun = life_begins(tenant_id, identity)
     if begun is None:
@@ -335,7 +336,7 @@ def _hash_of(head: object) -> object:
 
 @contextmanager
 def _reporting_errors(report: LogReport) -> Iterator[None]:
-    """Record read failures as problems of this log and continue with the others."""
+    """Record read failures in the block as problems of this log, and continue after the block."""
     try:
         yield
     except SeoGenError as error:

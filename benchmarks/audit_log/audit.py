@@ -42,7 +42,7 @@ GRANT USAGE ON SEQUENCE unchained_sequence TO PUBLIC;
 
 
 def audit(environment: Environment) -> list[Table]:
-    """Compare the two as the tenants' roles, in plain SQL: Python's overhead would make the chain look cheaper."""
+    """Compare both tables, as the tenants' roles and with plain SQL: `record` would make the chain look cheaper."""
     return [_table(environment, 1, at_least=0.4), _table(environment, TENANTS, at_least=0.75)]
 
 
@@ -84,7 +84,7 @@ def _table(environment: Environment, count: int, *, at_least: float) -> Table:
 
 
 def dealt(urls: Sequence[str], writers: int) -> list[list[str]]:
-    """Return each writer's databases: distinct ones if there are at least as many as writers, otherwise all of them."""
+    """Return the databases of each writer: a share of them, or all of them if there are fewer than writers."""
     if len(urls) < writers:
         return [list(urls) for _ in range(writers)]
     return [list(urls[number::writers]) for number in range(writers)]

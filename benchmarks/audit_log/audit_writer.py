@@ -2,9 +2,8 @@
 
 For each input line "TABLE FLUSH SECONDS", append entries to the databases in turn for that many seconds, each entry in
 a transaction of its own. Then print the number of committed entries and the seconds taken. FLUSH says when an entry is
-flushed to disk: "first" (the default) means before another writer gets the lock on the chain's head; "after" means that
-the writer releases the lock at the commit and then waits for the flush; "later" means that it does not wait for the
-flush at all.
+flushed to disk: "first" means before another writer gets the lock on the chain's head; "after" means that the writer
+releases the lock at the commit and then waits for the flush; "later" means that it does not wait for the flush at all.
 """
 
 import sys
@@ -30,7 +29,7 @@ WAIT = "SELECT set_config('synchronous_commit', 'on', true), pg_current_xact_id(
 
 
 def work(connections: Sequence[psycopg.Connection], table: str, flush: str, seconds: float) -> tuple[int, float]:
-    """Return the number of committed entries and the seconds taken."""
+    """Append entries for this many seconds; return the number of committed entries and the seconds taken."""
     for connection in connections:
         connection.execute(f"SET synchronous_commit = {'on' if flush == 'first' else 'off'}")
     insert = sql.SQL(INSERT).format(sql.Identifier(table))

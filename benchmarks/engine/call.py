@@ -1,4 +1,4 @@
-"""The model call of every contender. It uses the product's client, so that its cost is the same for all."""
+"""The rivals' model call. It uses the product's client, so that a call costs them as much as it costs the product."""
 
 import os
 
@@ -7,7 +7,7 @@ from llm.types import LLMRequest
 
 
 def ask(step: str, previous: str) -> str:
-    """Ask the server at LOCAL_LLM_URL for the step's text, given the previous step's text."""
+    """Return the step's text from the server at LOCAL_LLM_URL, given the previous step's text."""
     request = LLMRequest(
         model="instant", prompt=f"Write the {step} from:\n\n{previous}", max_output_tokens=1000, timeout_s=30.0
     )

@@ -26,7 +26,7 @@ class Contender(Protocol):
         """Run a worker for the duration of the block."""
 
     def finished(self) -> int:
-        """Return the total number of finished runs."""
+        """Return how many runs have finished so far."""
 
 
 class Dbos:
@@ -71,7 +71,7 @@ class Dbos:
 
 
 class BareCelery:
-    """A chain of tasks on the same broker, without stored results."""
+    """A chain of Celery tasks on the product's broker, without stored results."""
 
     def __init__(self, environment: Environment, steps: list[str], *, pool: str, concurrency: int) -> None:
         self._environment = environment

@@ -20,7 +20,7 @@ PATIENCE_S = 600.0
 
 
 def fairness(environment: Environment) -> list[Table]:
-    """Time runs on an empty system, and again with a backlog of another tenant, on the same worker."""
+    """Time runs on an empty system, and again while another tenant's backlog is waiting."""
     with instant_llm(environment.log("fairness_llm"), CALL_S) as llm:
         busy = Product(environment, "Backlog", tenants=1)
         others = Product(environment, "Others", tenants=OTHERS)

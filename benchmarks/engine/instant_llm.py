@@ -41,7 +41,7 @@ RUN = re.compile(rb"run-(\d+)")
 
 @dataclass
 class Call:
-    """One call, in seconds of the monotonic clock, which all processes of the machine share."""
+    """One call. Times are in seconds of the monotonic clock, which all processes of the machine share."""
 
     began: float
     # None if it is still in progress or was abandoned.

@@ -90,7 +90,7 @@ def peak_in_flight(calls: Sequence[Call]) -> int:
 
 
 def _gaps(calls: Sequence[Call], begin: float, end: float) -> Iterator[float]:
-    """Yield the seconds between one call of a run and its next, if both fall between two times."""
+    """Yield the seconds from the end of each call to the start of its run's next one, if both are in this period."""
     of_run = defaultdict(list)
     for call in calls:
         of_run[call.run].append(call)
@@ -101,7 +101,7 @@ def _gaps(calls: Sequence[Call], begin: float, end: float) -> Iterator[float]:
 
 
 def _wait(product: Product, llm: Observer, finished: int, watch: Watch) -> None:
-    """Wait until this many runs are finished; raise if no more calls end before that."""
+    """Wait until this many runs are finished; raise if no call ends for `STALLED_S` seconds."""
     ended, since = 0, time.monotonic()
     while product.finished() < finished:
         time.sleep(POLL_S)

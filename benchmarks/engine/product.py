@@ -58,7 +58,7 @@ class Product:
         return completed
 
     def forget(self) -> None:
-        """Drop the wake-ups and turns of runs that no worker is to execute."""
+        """Drop all wake-ups in the broker, and the turns of these tenants, so that no worker continues their runs."""
         from celery import current_app
 
         from runs.turns import erase

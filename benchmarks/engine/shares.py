@@ -1,4 +1,4 @@
-"""Measure where a step's time goes: time the product's functions from outside, each excluding other timed functions."""
+"""Measure where a step's time goes: time the product's functions, each without the timed functions that it calls."""
 
 from __future__ import annotations
 

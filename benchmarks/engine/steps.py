@@ -35,7 +35,8 @@ POLL_S = 0.5
 def steps(environment: Environment) -> list[Table]:
     """Compare the product's worker with DBOS and with a bare Celery chain; all make the same calls.
 
-    Rivals run in one process with threads, as the product does, and in two processes; the better one counts.
+    The chain and DBOS with fast polling run in one process with threads, as the product does, and in two processes; in
+    each round, the faster of the two counts.
     """
     from llm.selectors import pipeline
 
@@ -131,7 +132,7 @@ def _processor_ms(looks: list[_Look], first: int, last: int) -> dict[str, float]
 
 
 def _wait(environment: Environment, contender: Contender, finished: int, watch: Watch | None) -> list[_Look]:
-    """Wait until this many runs are finished; return the measurements. Raise if no more calls arrive before that."""
+    """Wait until this many runs are finished; return the measurements. Raise if no call arrives for `STALLED_S`."""
     calls, since, looks = 0, time.monotonic(), []
     while contender.finished() < finished:
         time.sleep(POLL_S)

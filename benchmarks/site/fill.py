@@ -1,6 +1,6 @@
-"""Rows for the pages: a thousand tenants, and 200,000 runs of one of them.
+"""Rows for the pages: a tenant with 200,000 runs, and 1,000 others with 200,000 run summaries in all and with costs.
 
-Written as a superuser with SQL, because creating them as people do would take hours. Pages read nothing but rows.
+A superuser inserts them with SQL, because creating them as people do would take hours. Pages read nothing but rows.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ TENANT_ROWS = (
 
 
 def fill(environment: Environment, tenant: Tenant) -> None:
-    """Add the rows to the control database and to the tenant's."""
+    """Add the rows to the control database and to the tenant's database."""
     from django.db import connections
 
     values = {"tenant": tenant.id, "tenants": TENANTS, "runs": RUNS, "days": DAYS}

@@ -119,7 +119,7 @@ def _restores(environment: Environment, tenant_id: str) -> list[Table]:
 def in_time(environment: Environment) -> list[Table]:
     """Restore a small tenant to a point in time, on a server with many other tenants.
 
-    All tenants are in the base backup; later changes are in the WAL.
+    These tenants are in the base backup; what changes later is in the WAL.
     """
     from tenants.lifecycle.create import tenant_create
 
@@ -153,7 +153,10 @@ def in_time(environment: Environment) -> list[Table]:
 
 @contextmanager
 def _reader(environment: Environment, tenant_id: str) -> Iterator[list[float]]:
-    """Read from the tenant in another process during the block; store the longest gap between reads, in seconds."""
+    """Read from the tenant in another process during the block.
+
+    The yielded list holds the longest gap between two reads, in seconds, once the block has ended.
+    """
     gap: list[float] = []
     with child(["-c", READER, tenant_id], log=environment.log("reader"), environment=dict(os.environ)) as reader:
         reader.answer()

@@ -66,7 +66,7 @@ class BareRecovery:
         self._settings = f"{SETTINGS}restore_command = 'cp {archive}/%f %p'\nrecovery_target_time = '{target}'\n"
 
     def recover(self) -> float:
-        """Return the seconds from the first copied byte to the pause."""
+        """Return the seconds that it takes to copy the base backup, replay up to the pause, and stop the server."""
         shutil.rmtree(self._folder, ignore_errors=True)
         return seconds_of(self._recover)
 

@@ -31,7 +31,7 @@ START, REST = "start: interpreter, Django, the list of tenants", "rest: records"
 
 
 def migration(environment: Environment) -> list[Table]:
-    """In each round, migrate our tenants, as many plain databases, and as many django-tenants schemas."""
+    """Migrate our tenants, plain databases and django-tenants schemas; then time a fleet with nothing to migrate."""
     # One for each round, and one for the large fleet at the end.
     releases = Releases(environment.home.path / "releases", WARM_UP + ROUNDS + 1)
     product = Product(environment, releases)

@@ -77,7 +77,7 @@ class Product:
 
 
 class Floor:
-    """The same SQL in as many databases from the same template: prepared in all, then committed in all."""
+    """The migration's SQL in clones of the tenants' template: prepared in all databases, then committed in all."""
 
     def __init__(self, environment: Environment, releases: Releases, count: int) -> None:
         self._environment = environment
@@ -87,7 +87,7 @@ class Floor:
         self._clone_template()
 
     def migrate(self) -> float:
-        """Migrate all; return the seconds taken."""
+        """Migrate all databases; return the seconds taken."""
         self._release += 1
         statements = ";\n".join(self._statements())
 
@@ -159,7 +159,7 @@ class Schemas:
                 project.answer(f"migrate s{number}")
 
     def migrate(self) -> float:
-        """Migrate all; return the seconds from the program's start to its exit."""
+        """Migrate all schemas; return the seconds from the program's start to its exit."""
         self._release += 1
         # The faster of the two that need no process per tenant: the standard one takes almost twice as long.
         options = ["--tenant", "--executor=multiprocessing", "--verbosity=0"]

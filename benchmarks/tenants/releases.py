@@ -54,12 +54,12 @@ class Releases:
         return f"{1000 + number}_benchmark"
 
     def environment(self, number: int) -> dict[str, str]:
-        """Return the environment that makes a child process this release; its settings call `migration_modules`."""
+        """Return variables that make a child process run this release, if its settings call `migration_modules`."""
         return {FOLDER_VARIABLE: str(self._folder), PACKAGE_VARIABLE: self._package(number)}
 
     @contextmanager
     def active(self, number: int) -> Iterator[None]:
-        """Switch this process to the release."""
+        """Use the release's migrations in this process for the duration of the block."""
         from django.test import override_settings
 
         if str(self._folder) not in sys.path:
@@ -80,7 +80,7 @@ class Releases:
 
 
 def migration_modules() -> dict[str, str]:
-    """Return the setting MIGRATION_MODULES for the release that the environment names, if any."""
+    """Return the setting MIGRATION_MODULES for the release that the environment names; {} if it names none."""
     if PACKAGE_VARIABLE not in os.environ:
         return {}
     sys.path.append(os.environ[FOLDER_VARIABLE])

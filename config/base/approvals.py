@@ -1,7 +1,8 @@
-"""The approval of irreversible operations by a second person: services of all apps call this in their transaction.
+"""The approval of operations by a second person. Services of any app call `require_approval` in their transaction.
 
 TWO_PERSON_OPERATIONS names the kinds of operations that need the approval of a second person. The table of approvals
-and the rules are in `tenants.approvals`, which registers itself here: the apps below it must not import it.
+and the rules are in `tenants.approvals`, whose functions are registered here, because apps below `tenants` must not
+import it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Given:
 
 
 class ApprovalRequired(SeoGenError):
-    """The operation needs the approval of a second person, and none was passed. `arguments` say of what exactly."""
+    """An operation needs the approval of a second person, and none was passed. The attributes name the operation."""
 
     code = "approval_required"
 
@@ -86,7 +87,7 @@ def is_demanded(kind: str) -> bool:
 
 
 def require_approval(kind: str, tenant_id: str, arguments: Arguments) -> None:
-    """Use up the approval of exactly this operation; do nothing if none was passed and the settings demand none.
+    """Use up the approval of exactly this operation; do nothing if none was passed and none is demanded.
 
     Call this in the control database's transaction that records the operation, so that neither a crash nor a race uses
     an approval twice. Raises `ApprovalRequired`, or an error that says why the approval does not count.

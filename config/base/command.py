@@ -38,9 +38,9 @@ class OperatorCommand(BaseCommand):
     """A thin command: `perform` calls one service and returns a JSON-ready document.
 
     With `--json`, stdout contains only the document; otherwise `present` formats it for people. A `SeoGenError` becomes
-    a `Refusal` and exit code 1: one sentence on stderr, or with `--json` one document on stdout. Problems found after
-    the document was printed always go to stderr. Wrong usage exits 2 (argparse). Progress goes to stderr, and only if
-    that is a terminal.
+    a `Refusal` and exit code 1: a message on stderr, or with `--json` one document on stdout. Problems found after the
+    document was printed always go to stderr. Wrong usage exits 2 (argparse). Progress goes to stderr, and only if that
+    is a terminal.
     """
 
     requires_system_checks: list[str] = []
@@ -86,7 +86,7 @@ class OperatorCommand(BaseCommand):
             self.present(document)
 
     def _approved(self, options: Mapping[str, Any]) -> Any:
-        """Perform; with --request-approval, only ask for the approval that is missing."""
+        """Call `perform`; with --request-approval, only request the missing approval, and raise `Refusal`."""
         reason = options.get("request_approval")
         try:
             with approval_wanted(bool(reason)):
@@ -113,7 +113,7 @@ class OperatorCommand(BaseCommand):
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise `Refusal` for options that contradict each other.
 
-        Called before any server starts, and again by `handle`, so it may read nothing but the options.
+        `handle` calls this; the command line may call it before any server starts. So it may read only the options.
         """
         if options.get("json") and options.get("output") == STANDARD_OUTPUT:
             raise Refusal(
@@ -138,7 +138,8 @@ class OperatorCommand(BaseCommand):
     def confirm(self, tenant_id: str, consequence: str, *, confirmed: bool, can_be_undone: bool = False) -> None:
         """Require typing the tenant's id before a destructive command, unless `--confirm` was given.
 
-        Without a terminal the command cannot ask: it raises `Refusal`, unless the operation can be undone.
+        Raises `Refusal` if another text is typed. Without a terminal the command cannot ask: it raises `Refusal`,
+        unless the operation can be undone.
         """
         if confirmed:
             return
@@ -178,7 +179,10 @@ class _Decoded(io.RawIOBase):
 
 
 def usd_amount(text: str) -> Decimal:
-    """Parse an option's amount in US dollars; the service decides whether the amount is allowed."""
+    """Return an option's amount in US dollars; the service decides whether the amount is allowed.
+
+    Raises `ArgumentTypeError` if the text is not a finite decimal number.
+    """
     try:
         amount = Decimal(text)
     except ArithmeticError:
@@ -190,7 +194,7 @@ def usd_amount(text: str) -> Decimal:
 
 
 def operator_name() -> str:
-    """Return the login name of the user who runs the command."""
+    """Return the login name of the user who runs the command, or "unknown" if the user id has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in a container

@@ -19,7 +19,7 @@ def our_commands() -> dict[str, str]:
 
 
 def summary_of(name: str, app: str) -> str:
-    """Return the first line of the command's help, which is a literal in its class."""
+    """Return the first line of the command's help, if that is a string literal in its source; otherwise ""."""
     import ast  # only the list of commands needs it
 
     source = (_folder(ROOT / app) / f"{name}.py").read_text()

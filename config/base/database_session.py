@@ -58,7 +58,7 @@ def parameters(limits: Limits, *, session: Mapping[str, str] | None = None, inhe
 
 
 def options(limits: Limits, *, session: Mapping[str, str] | None = None, inherited: str = "") -> str:
-    """Return the server-side settings in the format of PGOPTIONS; later ones win."""
+    """Return the server-side settings in the format of PGOPTIONS. They follow `inherited`, because later ones win."""
     ours = {**_server_side(limits), **(session or {})}
     return " ".join([*([inherited] if inherited else []), *(f"-c {name}={_quoted(ours[name])}" for name in ours)])
 
@@ -84,7 +84,7 @@ def program_conninfo(limits: Limits, database: str = "") -> str:
 
 
 def inherited_options(url_options: Mapping[str, object]) -> str:
-    """Return the options from PGOPTIONS and the control database's URL; ours come later and win."""
+    """Return the options from PGOPTIONS and a URL, for the parameter `inherited`."""
     return " ".join(filter(None, [os.environ.get("PGOPTIONS", "").strip(), str(url_options.get("options", ""))]))
 
 

@@ -1,4 +1,4 @@
-"""The databases in the settings."""
+"""The control database's alias, and helpers for connections."""
 
 import select
 from typing import Any
@@ -10,7 +10,7 @@ CONTROL = "default"
 
 
 def return_control_connection() -> None:
-    """Put this thread's connection to the control database back into the pool, if any (`config.queue.connections`).
+    """Return this thread's connection to the control database to its pool, if it has one (`config.queue.connections`).
 
     For threads that are about to wait for something else: many of them share few connections.
     """
@@ -20,7 +20,7 @@ def return_control_connection() -> None:
 
 
 def is_quiet(connection: Any) -> bool:
-    """Return whether the server has sent nothing over an idle connection of the driver since it was last used.
+    """Return whether there is nothing to read on an idle connection of the driver, psycopg.
 
     A server that ends a session says so and hangs up, and the kernel's keepalives notice a lost peer; both leave
     something to read. So a quiet connection can be used without asking the server, which would cost a round trip. A

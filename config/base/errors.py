@@ -1,4 +1,4 @@
-"""The base class of all errors shown to people."""
+"""The base class of the errors that services raise for people to read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _on_page: ContextVar[bool] = ContextVar("on_page", default=False)
 
 @contextmanager
 def shown_on_page() -> Iterator[None]:
-    """Give errors made in the block the hints for a page of the admin, which name its buttons instead of commands."""
+    """Make errors that are created in the block use their `page_hint`, which names buttons instead of commands."""
     token = _on_page.set(True)
     try:
         yield
@@ -22,11 +22,11 @@ def shown_on_page() -> Iterator[None]:
 class SeoGenError(Exception):
     """An error that an operator or staff member can act on.
 
-    `message` is one translated sentence with the offending id; `hint`, if any, is a sentence with the next step, and
-    `page_hint` is shown in the admin instead, if one of its pages offers that step. `code`
-    identifies the kind of error for scripts (docs/manual/errors.md) and is set on the class or at each raise site.
-    It is handled once, at the boundary: a command raises ``CommandError``, the admin shows a message, a task retries or
-    fails. Anything else is a bug and crashes.
+    `message` is a translated sentence, usually with the offending id. `hint`, if there is one, names the next step;
+    `page_hint` replaces it in the admin (`shown_on_page`), if a page offers that step. `code` identifies the kind of
+    error for scripts (docs/manual/errors.md) and is set on the class or at each raise site. The error is handled once,
+    at the boundary: a command exits with its message, the admin shows it, a task retries or fails. Other exceptions are
+    bugs, and crash.
     """
 
     code: str = ""

@@ -14,7 +14,7 @@ def size(size_bytes: int | None) -> str:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Collection[int] = ()) -> None:
     """Print a table on stdout; `right` has the indexes of the columns to align to the right.
 
-    If stdout is not a terminal, do not wrap rows, so that they can be grepped.
+    If stdout is not a terminal, rows may be 400 columns wide before they are wrapped, so that they can be grepped.
     """
     from rich.console import Console  # slow to import, and --json does not need it
     from rich.table import Table

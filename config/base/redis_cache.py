@@ -17,7 +17,7 @@ class MalformedValue(Exception):
 
 
 class JSONSerializer:
-    """Accepts JSON values only; writing anything else raises `TypeError` instead of converting it silently."""
+    """Stores values as JSON; raises `TypeError` for a value that `json.dumps` cannot write."""
 
     def dumps(self, value: object) -> int | bytes:
         # Integers stay plain, so that the server can increment them.

@@ -1,4 +1,4 @@
-"""Make objects from handwritten SQL, for queries that workers make at each step.
+"""Make objects from handwritten SQL, for frequent queries, such as those that workers make at each step.
 
 Django takes longer to compose such a query than PostgreSQL takes to answer it.
 """

@@ -63,7 +63,7 @@ def bash(commands: Sequence[Command]) -> str:
 
 
 def _bash_options(command: Command) -> str:
-    """Return the statement that sets `words`; it is empty for a value without choices, so that files are completed."""
+    """Return the statement that sets `words`. A value without choices leaves `words` empty, so files are completed."""
     values = [
         f'{"|".join(option.names)}) words="{_words(option.choices)}" ;; '
         for option in command.named

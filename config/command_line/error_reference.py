@@ -91,7 +91,7 @@ def modules_read() -> dict[str, ast.Module]:
 
 
 def error_classes(modules: Mapping[str, ast.Module]) -> dict[str, ErrorClass]:
-    """Return every class of errors shown to people, by name."""
+    """Return every class of errors shown to people, by name; `CARRIER` is left out."""
     nodes = [node for module in modules.values() for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
     every = {node.name: _class(node) for node in nodes}
     found = {name: every[name] for name in ROOTS}
@@ -178,7 +178,7 @@ def _class(node: ast.ClassDef) -> ErrorClass:
 
 
 def _calls(node: ast.AST, scope: ast.AST) -> Iterator[tuple[ast.AST, ast.Call]]:
-    """Yield every call with the function around it."""
+    """Yield every call with the innermost function around it, or with `scope` if there is no function."""
     if isinstance(node, ast.Call):
         yield scope, node
     for child in ast.iter_child_nodes(node):
@@ -186,7 +186,7 @@ def _calls(node: ast.AST, scope: ast.AST) -> Iterator[tuple[ast.AST, ast.Call]]:
 
 
 def _codes(node: ast.expr, module: ast.Module) -> list[str]:
-    """Return the possible values of a `code` argument: a constant, or a dictionary's values."""
+    """Return the possible values of a `code` argument: a constant, a dictionary's values, or else `HANDED_ON`."""
     if isinstance(node, ast.Constant):
         return [str(node.value)]
     if isinstance(node, ast.Subscript):

@@ -1,4 +1,4 @@
-"""Report errors: one sentence for people on stderr, or one JSON document for scripts on stdout."""
+"""Report errors: message and hint for people on stderr, or one JSON document for scripts on stdout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Refused(SeoGenError):
 
 
 def let_refusals_pass(command: BaseCommand) -> BaseCommand:
-    """Make the command raise `Refused` instead of ``CommandError``, unless `--traceback` was given."""
+    """Make the command raise `Refused` instead of ``CommandError`` or `SeoGenError`, unless `--traceback` was given."""
     from django.core.management.base import CommandError, SystemCheckError
 
     execute = command.execute

@@ -12,7 +12,7 @@ UNDERSTOOD, NO_SUCH_COMMAND = 0, 3
 
 
 def check_usage(name: str, spoken: Sequence[str], arguments: Sequence[str]) -> int:
-    """Return `UNDERSTOOD`, `NO_SUCH_COMMAND`, or argparse's exit status after it has printed the error.
+    """Return `UNDERSTOOD`, `NO_SUCH_COMMAND`, or the exit status for wrong usage, which has then been reported.
 
     Runs in a forked child: parsing needs the command's module, and so the settings, but this process must read the
     settings after the servers have started. No other thread is running yet.

@@ -46,7 +46,7 @@ def log_dropped(reason: object, queue: str, size_bytes: int | None = None) -> No
 
 
 def log_unacknowledged(error: Exception) -> None:
-    """Log that the connection was lost before a message was acknowledged. It is delivered again, which is harmless."""
+    """Log that a message was not acknowledged because the broker was lost. It is delivered again, which is harmless."""
     extra = {"action": "message.ack", "error": type(error).__name__}
     logger.info("message not acknowledged, the broker was lost", extra=extra)
 

@@ -98,7 +98,7 @@ def _question(body: object) -> dict[str, Any]:
 
 
 def _rewrite(message: Any) -> None:
-    """Reduce the message to its task, arguments and time. Raises `MalformedMessage`."""
+    """Reduce the message to what `task_message` accepts, such as task and arguments. Raises `MalformedMessage`."""
     checked = task_message(
         message.headers,
         message.body,

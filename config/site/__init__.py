@@ -1,1 +1,1 @@
-"""The two admin sites: the frame of their pages, staff rights, appearance, browser security."""
+"""The two admin sites: the frame and the first pages of both, sign-in, staff rights, appearance, browser security."""

@@ -64,7 +64,7 @@ OWN_SCOPE = "*"
 
 
 def is_action(request: HttpRequest) -> bool:
-    """Return whether the request carries out an action, and is not a page that offers it or the page's own form."""
+    """Return whether the request is a POST from an action, a dialog or a list, not from an object's own form."""
     match = request.resolver_match
     return request.method == "POST" and not (match and (match.url_name or "").endswith("_change"))
 
@@ -83,7 +83,7 @@ class LineField(forms.CharField):
 
 
 class StaffAdmin(ConflictAdmin):
-    """A model in the admin. A service's refusal becomes a message; the site audits every change."""
+    """A model in the admin. A service's refusal becomes a message; the site audits changes if `audit_noun` is set."""
 
     # The prefix of the model's audit actions: "llm.provider" gives "llm.provider.change". Empty if the model cannot be
     # changed here, or if its services write their own entries.
@@ -127,7 +127,7 @@ class StaffAdmin(ConflictAdmin):
         return Q((f"{self.tenant_path}__in", tenant_ids))
 
     def tenant_of(self, row: Any) -> str | None:
-        """Return the id of the tenant of a row; None if the row belongs to no single tenant."""
+        """Return the id of the tenant of a row. Overrides return None for a row that belongs to no single tenant."""
         found: Any = row
         for name in (self.tenant_path or "").split("__"):
             found = getattr(found, name)
@@ -188,7 +188,7 @@ def _is_searchable(model: type[Model], lookup: str) -> bool:
 
 
 class ReadOnlyAdmin(StaffAdmin):
-    """A model that the admin shows but never changes."""
+    """A model that the admin's standard forms show but never change; actions may still call services."""
 
     warn_unsaved_form = False
     actions = None
@@ -222,7 +222,7 @@ class ReadOnlyInline(UnfoldTabularInline):
 
 
 class IndentedJSONField(forms.JSONField):
-    """Indented JSON; empty for an empty value."""
+    """Indented JSON; the field is empty for None."""
 
     def prepare_value(self, value: Any) -> Any:
         if isinstance(value, InvalidJSONInput):

@@ -117,9 +117,9 @@ class ConflictAdmin(UnfoldModelAdmin):
         return super().render_delete_form(request, context)
 
     def _lock(self, request: HttpRequest, object_id: str, *, deletes: bool = False) -> Conflict | None:
-        """Lock the object until the transaction ends; note and return its conflict with what the page showed, if any.
+        """Lock the object until the transaction ends; note its conflict with what the page showed, and return it.
 
-        An object that may not be changed or deleted is left alone: Django refuses that.
+        Return None if there is no conflict, or if the person may not change or delete the object, which Django refuses.
         """
         alias = router.db_for_write(self.model)
         found = self.get_object(request, unquote(object_id))

@@ -56,7 +56,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Conflict:
-    """What was stored after the page was shown; `seen` is None if the page does not say what it showed."""
+    """Digests of what the page showed and of what is stored; `seen` is None if the page does not say what it showed."""
 
     seen: Digests | None
     stored: Digests
@@ -106,7 +106,7 @@ def stored_values(row: Model, names: Iterable[str]) -> dict[str, object]:
 
 
 def stored_objects(row: Model, names: Iterable[str]) -> dict[str, object]:
-    """Return these columns of a row, and the rows of its many-to-many relations."""
+    """Return the values of these columns of a row, and the rows of these many-to-many relations, by name."""
     many = {field.name for field in row._meta.many_to_many}
     return {name: list(getattr(row, name).all()) if name in many else getattr(row, name) for name in names}
 
@@ -176,8 +176,8 @@ class CurrentField(forms.CharField):
 class SeenForm(forms.Form):
     """A form, such as a dialog, that changes stored values through a service.
 
-    A subclass sets `stored`, the values as they are now, in its `__init__`. The service gets them too, and compares
-    them again under its lock.
+    A subclass calls `add_seen` with the values as they are now, in its `__init__`. The service gets these values too,
+    and compares them with the database again under its lock.
     """
 
     stored: Mapping[str, object]
@@ -187,7 +187,7 @@ class SeenForm(forms.Form):
         self.fields[SEEN] = CurrentField(initial=text_of(digests(stored)))
 
     def render_before_template(self) -> str:
-        """Return the errors that belong to no field, because the template of a dialog shows only those of fields."""
+        """Return the errors that belong to no field, as HTML. A dialog's template shows only the errors of fields."""
         context = {"errors": self.non_field_errors()}
         return render_to_string("unfold/helpers/messages/error.html", context) if context["errors"] else ""
 

@@ -33,7 +33,7 @@ def title(request: HttpRequest) -> str:
 
 
 def tab_prefix(request: HttpRequest) -> str:
-    """Return the beginning of the browser tab's title, which is visible even in a narrow tab."""
+    """Return the beginning of the browser tab's title, which a narrow tab shows too; "" on the control site."""
     tenant = _tenant(request)
     return f"{tenant.id}:" if tenant else ""
 
@@ -59,7 +59,7 @@ def environment(request: HttpRequest) -> list[str]:
 
 
 def primary_colors(request: HttpRequest) -> dict[str, str]:
-    """Return the tenant's own palette, so that tabs on different tenants are easy to tell apart."""
+    """Return the palette of the tenant's hue or the control site's, so that browser tabs are easy to tell apart."""
     tenant = _tenant(request)
     # Copied, because the theme converts the values in place.
     return dict(palette(hue_of(_rank(tenant.identity, tenant.created_at)) if tenant else CONTROL_HUE))
@@ -220,7 +220,7 @@ def _item(request: HttpRequest, label: str, icon: str, name: str) -> Item:
 
 @cache
 def _rank(identity: UUID, created_at: datetime) -> int:
-    """Return how many tenants were created before this one. Erased ones count, so that its colour never changes."""
+    """Return how many tenants were created before this one, erased ones included, so that the colour never changes."""
     return Tenant.objects.using(CONTROL).filter(created_at__lt=created_at).count()
 
 

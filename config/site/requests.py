@@ -1,4 +1,4 @@
-"""Reject NUL characters and malformed ids, so that no page of either admin site has to handle them.
+"""Ignore or reject NUL characters and malformed ids, so that no page of either admin site has to handle them.
 
 PostgreSQL cannot store NUL in text, and an id must be a number or a UUID. Without these checks, both would cause a
 server error.
@@ -32,8 +32,8 @@ class InvalidRequest(SeoGenError):
 def wellformed(request: HttpRequest, model: type[Model] | None, arguments: dict[str, Any]) -> Iterator[None]:
     """Serve a request only if its URL could name an existing object; `arguments` are those of the URL pattern.
 
-    Raises `Http404` for an id that `model` cannot have. Parameters with a NUL are ignored. If a form contains a NUL,
-    its fields refuse it; if no field has that name, `InvalidRequest` is raised.
+    Raises `Http404` for an id that `model` cannot have. Parameters with a NUL are ignored. The fields of a form refuse
+    a NUL; if another value of a POST has one and causes an error, `InvalidRequest` is raised.
     """
     _require_possible(request, model, arguments)
     if _holds_nul(request.GET):

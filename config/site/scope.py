@@ -47,7 +47,7 @@ def scoped_view(view: Callable[..., Any], request: HttpRequest, args: tuple[Any,
 
 
 def model_admin_of(view: Callable[..., Any], kwargs: dict[str, Any]) -> StaffAdmin | None:
-    """Return the admin class that a view belongs to; None for a view of the site itself."""
+    """Return the model admin that a view belongs to; None for a view of the site itself."""
     for candidate in (getattr(view, "__self__", None), kwargs.get("model_admin")):
         if isinstance(candidate, StaffAdmin):
             return candidate
@@ -60,7 +60,10 @@ def rendered(response: HttpResponseBase) -> HttpResponseBase:
 
 
 def _row_of(admin: StaffAdmin, request: HttpRequest, kwargs: dict[str, Any]) -> Model | None:
-    """Return the row that a URL names; None if it names none, or if the rows belong to no tenant."""
+    """Return the row that a URL names; None if it names none, or if the rows are not limited by tenant here.
+
+    Raises `Http404` if the person may not see the row.
+    """
     named = {name: value for name, value in kwargs.items() if name not in NO_ROW and value is not None}
     if admin.tenant_path in (NO_TENANT, OWN_SCOPE) or not named:
         return None

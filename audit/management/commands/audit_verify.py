@@ -71,7 +71,7 @@ def _anchor(anchor: Any) -> str:
 
 
 def _last_good(reports: list[LogReport]) -> list[str]:
-    """Return, for each log with a problem, a line that names its last good anchor."""
+    """Return a line for each log with a problem: its last good anchor, or that it has none."""
     lines = []
     for report in reports:
         if report.problems and report.last_good_anchor:

@@ -1,4 +1,4 @@
-"""Send a tenant's models to the one tenant that is measured."""
+"""Route the tenants' models to the database of the one tenant that is measured."""
 
 from typing import Any
 

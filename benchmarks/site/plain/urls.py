@@ -1,4 +1,4 @@
-"""Each measured table in a `ModelAdmin` with the columns that the product's page shows."""
+"""Each measured table in a `ModelAdmin` with columns like those that the product's page shows."""
 
 from django.contrib import admin
 from django.urls import path

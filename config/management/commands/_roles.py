@@ -1,4 +1,4 @@
-"""What the commands that give a role and take one back have in common."""
+"""Code shared by the commands that give a role and take one back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_role_arguments(parser: CommandParser) -> None:
 
 
 def role_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments for `role_grant` and `role_revoke`."""
+    """Return the arguments for `role_grant` and `role_revoke`. Raises `AccountUnsuitable` if there is no account."""
     return {
         "user": account_named(options["username"]),
         "role": options["role"],

@@ -146,7 +146,7 @@ def _columns(cl: Any, headers: list[Any]) -> Iterator[Column]:
 
 
 def _show(admin: Any, name: Any) -> tuple[Show, bool]:
-    """Return what shows a row's value in a column, and whether the column always counts as one of times."""
+    """Return the function that shows a row's value in a column, and whether every cell is kept on one line."""
     empty = admin.get_empty_value_display()
     try:
         field = admin.opts.get_field(name)

@@ -51,7 +51,11 @@ class Group:
 
 
 def search(request: HttpRequest, entries: list[Hit]) -> list[Group]:
-    """Return what the request's `q` finds, in groups; empty groups are left out. `entries` are the menu's."""
+    """Return what the request's `q` finds, in groups. `entries` are those of the menu.
+
+    If `scope` is "tenants", return only the tenants found; if `q` is empty, return all entries; otherwise, leave out
+    empty groups.
+    """
     query = request.GET.get("q", "").strip()[:QUERY_MAX]
     if request.GET.get("scope") == "tenants":
         return [Group(_("Tenants"), tenants_found(request, query, TENANTS_MAX))]
@@ -70,7 +74,7 @@ def search(request: HttpRequest, entries: list[Hit]) -> list[Group]:
 def tenants_found(request: HttpRequest, query: str, most: int) -> list[Hit]:
     """Return at most `most` visible tenants whose id or name contains the query; those that start with it come first.
 
-    Each links to the page that was open when the search began.
+    An active tenant links to its own list of the kind that was open when the search began, or else to its overview.
     """
     visible = tenants_visible(request.user).select_related(None).only("id", "name", "status")
     found = visible.filter(Q(pk__icontains=query) | Q(name__icontains=query)) if query else visible
@@ -93,7 +97,7 @@ def _tenant_hit(tenant: Tenant, page: str, may_manage: bool) -> Hit:
 
 
 def _page_to_keep(path: str) -> str:
-    """Return the name of the page of a tenant's site that shows what `path` shows: its list, or the overview."""
+    """Return the URL name of the list that `path`, on a tenant's site, belongs to; otherwise that of the overview."""
     found = split_path(path)
     listed = LIST_PAGE.match(found[1]) if found else None
     if listed is None:
@@ -172,7 +176,7 @@ def _operation_hit(operation: TenantOperation) -> Hit:
 
 
 def _id_range(query: str) -> tuple[UUID, UUID] | None:
-    """Return the lowest and the highest id that begin with the query; None if no id does."""
+    """Return the lowest and the highest id that begin with the query; None if it is too short or no part of an id."""
     if not ID_START.fullmatch(query.lower()):
         return None
     start = query.lower().replace("-", "")[:ID_LENGTH]

@@ -19,9 +19,10 @@ Part = dict[str, Any]
 
 @register.simple_tag(takes_context=True)
 def breadcrumb(context: RequestContext, parts: list[Part]) -> list[Part]:
-    """Return the theme's breadcrumb with the names of the menu, and without the app, which the menu does not show.
+    """Return the theme's breadcrumb with the menu's names, and without the app, which the menu does not show.
 
-    Names of rows are not capitalized: an id is not a sentence.
+    Rows are shown as `name_of` returns them: an id, for example, is not capitalized. If no part is in the menu, only
+    the last part is returned.
     """
     entries = {item["link"]: item["title"] for group in sidebar(context["request"]) for item in group["items"]}
     models = [part for part in parts[1:] if str(part.get("link", "")) in entries]
@@ -44,7 +45,10 @@ def list_rows(context: RequestContext, cl: Any) -> Part:
 
 
 def name_of(row: object) -> str:
-    """Return the name that people know a row by: a run's keyword, or the `str` of any other row."""
+    """Return the name that people know a row by: a run's keyword, or else the row's `str`.
+
+    The names of requested operations and of approvals are capitalized.
+    """
     if isinstance(row, (OperationRequest, Approval)):
         # They call themselves by what is done.
         return capfirst(str(row))

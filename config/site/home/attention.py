@@ -1,4 +1,4 @@
-"""What needs attention in the whole installation, from the control database alone.
+"""What needs attention in the whole installation, from the control database and the cache.
 
 Each function makes at most two queries, and counts only tenants that the person may see.
 """
@@ -65,7 +65,7 @@ CAUSES: dict[str | None, _StrPromise] = {
 
 
 def run_sections(visible: QuerySet[Tenant]) -> list[Section]:
-    """Return two sections: the runs that failed or are paused, and those that are waiting for review."""
+    """Return two sections: the runs that failed recently or are paused, and those that are waiting for review."""
     summaries = RunSummary.objects.using(CONTROL).filter(tenant__in=visible)
     failed = Q(status=RunStatus.FAILED, updated_at__gte=Now() - FAILED_FOR)
     paused = Q(status=RunStatus.PAUSED) & (Q(pause_cause__isnull=True) | ~Q(pause_cause=PauseCause.REVIEW))
@@ -82,7 +82,9 @@ def run_sections(visible: QuerySet[Tenant]) -> list[Section]:
 
 
 def fleet_totals(visible: QuerySet[Tenant]) -> list[dict[str, Any]]:
-    """Return, for each schema version, how many tenants have it, the drifted ones, and the sum of their budgets."""
+    """Return, for each schema version, the number of tenants that have it, the sum of their monthly budgets, and the
+    ids of those that have drifted.
+    """
     drifted = Q(schema_drift__isnull=False) & ~Q(schema_drift=[])
     totals = visible.order_by().values("schema_version")
     counted = totals.annotate(
@@ -94,7 +96,8 @@ def fleet_totals(visible: QuerySet[Tenant]) -> list[dict[str, Any]]:
 def operations_section(visible: QuerySet[Tenant], *, sees_batches: bool, sees_requests: bool) -> Section:
     """Return the section with the operations that are waiting, are running or were interrupted.
 
-    It includes those of the whole fleet only with `sees_batches`, and those that staff requested with `sees_requests`.
+    It includes those of the whole fleet only with `sees_batches`, and those that staff requested only with
+    `sees_requests`.
     """
     columns = ("key", "kind", "about", "user_id", "error", "started_at", "state")
     fleet = Q(tenant_id="") if sees_batches else Q()
@@ -140,7 +143,10 @@ def operations_section(visible: QuerySet[Tenant], *, sees_batches: bool, sees_re
 
 
 def schema_section(totals: list[dict[str, Any]]) -> Section:
-    """Return the section with the tenants whose schema drifted, and how many are behind the code (`fleet_totals`)."""
+    """Return the section with the tenants whose schema drifted, and the number of tenants that are behind the code.
+
+    `totals` is the result of `fleet_totals`.
+    """
     code = release()
     page = reverse("admin:tenants_tenantschema_changelist")
     rows = [
@@ -163,7 +169,10 @@ def schema_section(totals: list[dict[str, Any]]) -> Section:
 
 
 def backups_section(visible: QuerySet[Tenant]) -> Section:
-    """Return the section with the active tenants without a recent backup, the longest overdue first."""
+    """Return the section with the active tenants without a recent backup, the longest overdue first.
+
+    A new tenant is not overdue yet.
+    """
     since = OVERDUE_DAILY if settings.BACKUP_DAILY_OUTPUT else OVERDUE
     newest = (
         Backup.objects.using(CONTROL)
@@ -187,7 +196,7 @@ def backups_section(visible: QuerySet[Tenant]) -> Section:
 
 
 def models_section() -> Section:
-    """Return the section with the active models that their providers are retiring, soonest first."""
+    """Return the section with the active models that are deprecated or retire within 90 days, soonest first."""
     soon = timezone.localdate() + RETIRES_WITHIN
     retiring = LLMModel.objects.using(CONTROL).filter(Q(is_deprecated=True) | Q(retires_on__lte=soon), is_active=True)
     found = retiring.order_by(F("retires_on").asc(nulls_last=True), "provider_id", "model_name")
@@ -197,7 +206,10 @@ def models_section() -> Section:
 
 
 def queue_facts(visible: QuerySet[Tenant]) -> dict[str, Any]:
-    """Return how many runs are pending or running, and when a worker was last seen."""
+    """Return the numbers of pending and running runs, and when a worker was last seen.
+
+    "worker" is a sentence, and "is_late" whether that was too long ago or is not known.
+    """
     working = RunSummary.objects.using(CONTROL).filter(
         tenant__in=visible, status__in=(RunStatus.PENDING, RunStatus.RUNNING)
     )

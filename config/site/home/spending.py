@@ -103,5 +103,5 @@ def _budget_row(*, id: str, name: str, used: Decimal, monthly_budget_usd: Decima
 
 
 def _used() -> Coalesce:
-    """Return what calls cost plus what they may have cost beyond that, as budgets count it."""
+    """Return the SQL expression for what calls cost, plus what they may have cost beyond that."""
     return Coalesce(Sum(Coalesce("cost_usd", Value(ZERO)) + Coalesce("possible_usd", Value(ZERO))), Value(ZERO))

@@ -1,4 +1,4 @@
-"""The first page of a tenant's site: what needs attention first, the counts, the month's spending, the newest runs."""
+"""The first page of a tenant's site: what needs attention, numbers of runs, the month's spending, the newest runs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _sections() -> list[Section]:
 
 
 def _errors(runs: list[Run]) -> dict[Any, str]:
-    """Return {run: its failed step and the beginning of the error message}."""
+    """Return {run id: the failed step and the beginning of its error message}."""
     steps = Step.objects.filter(run__in=runs, error_message__isnull=False)
     named = steps.annotate(message=Left("error_message", MAX_ERROR_CHARS)).values_list("run", "step", "message")
     return {run: f"{step}: {message}" for run, step, message in named.order_by("position")}
@@ -91,7 +91,10 @@ def _row(run: Run, detail: str) -> Row:
 
 
 def _spending() -> dict[str, Any]:
-    """Return what this month has cost so far, and how much of the budget that is, if there is one."""
+    """Return what this month has cost or may still cost, and how much of the budget that is.
+
+    "percent" is 100 without a budget.
+    """
     tenant = current_tenant()
     spent = spending_document(tenant_id=tenant.id)
     used = sum((Decimal(str(spent[name])) for name in ("spent_usd", "reserved_usd", "possible_usd")), Decimal(0))

@@ -17,13 +17,13 @@ GOOGLE = "https://accounts.google.com"
 
 @checks.register()
 def sign_in_settings(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Reject settings that contradict each other, or that would keep everyone from logging in."""
+    """Return errors for settings that contradict each other, are unsafe, or would keep everyone from logging in."""
     return [*_openid(), *_passwords(), *_limits()]
 
 
 @checks.register(checks.Tags.security, deploy=True)
 def proxies_are_named(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Warn about a proxy that is not trusted: everyone would share its address, and so its lock."""
+    """Return a warning if a proxy is used but not trusted: all logins would share its address and its locks."""
     if settings.TRUSTED_PROXIES or settings.SECURE_PROXY_SSL_HEADER is None:
         return []
     return [

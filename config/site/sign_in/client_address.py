@@ -13,7 +13,10 @@ IPV6_PREFIX = 64
 
 
 def client_address(request: HttpRequest) -> str:
-    """Return the nearest address that is not a trusted proxy's; "" if there is none, as on a Unix socket."""
+    """Return the nearest address that is not a trusted proxy's; if there is none, the farthest trusted proxy's.
+
+    Return "" if the request has no address, as on a Unix socket.
+    """
     hops = [request.META.get("REMOTE_ADDR", "")]
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "")
     hops += [hop.strip() for hop in reversed(forwarded.split(","))] if forwarded else []
@@ -39,7 +42,7 @@ def throttled_address(request: HttpRequest) -> str:
 
 
 def _parsed(text: str) -> Address | None:
-    """Return the address in "192.0.2.1", "192.0.2.1:5000", "2001:db8::1" or "[2001:db8::1]:5000"."""
+    """Return the address in "192.0.2.1", "192.0.2.1:5000", "2001:db8::1" or "[2001:db8::1]:5000"; otherwise None."""
     host = text.strip()
     if host.startswith("["):
         host = host[1:].partition("]")[0]

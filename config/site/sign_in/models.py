@@ -13,7 +13,7 @@ from tenants.credentials import EncryptedTextField
 
 
 class StaffSession(models.Model):
-    """A login of one person in one browser. Django's session holds this row's id, and ends when the row ends."""
+    """A login of one person in one browser. Django's session holds this row's id; `ended_at` makes it invalid."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="staff_sessions")

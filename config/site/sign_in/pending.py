@@ -1,4 +1,4 @@
-"""Between the password and the second factor: the browser has no session yet, so it reaches no page of either site."""
+"""A login between the password and the second factor: the browser reaches only the pages for signing in."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Pending:
 
 
 def sign_in_proceed(request: HttpRequest, user: User, *, method: str, next_url: str) -> HttpResponse:
-    """Log `user` in, or ask for the second factor first."""
+    """Log `user` in, or redirect to the page that asks for the second factor, or that sets up a required one."""
     if method == "openid" and settings.OIDC_SKIPS_SECOND_FACTOR:
         return sign_in_complete(request, user, method=method, next_url=next_url, is_verified=True)
     has_factor = factor_of(user) is not None
@@ -65,7 +65,7 @@ def sign_in_complete(
 
 
 def pending_sign_in(request: HttpRequest) -> tuple[Pending, User] | None:
-    """Return who is in the middle of signing in with this browser; None if no one is, or not any more."""
+    """Return this browser's unfinished login and its user; None if there is none, or if it is no longer valid."""
     try:
         pending = Pending(**request.session[KEY])
     except (KeyError, TypeError):

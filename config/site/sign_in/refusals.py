@@ -1,4 +1,4 @@
-"""Send a browser back to the login page with one sentence."""
+"""Send a browser back to the login page with an error's message."""
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -15,5 +15,5 @@ def refuse(request: HttpRequest, error: SeoGenError) -> HttpResponse:
 
 
 def refusal_of(request: HttpRequest) -> str:
-    """Return the sentence for the login page, once; "" if there is none."""
+    """Return the message for the login page and forget it; "" if there is none."""
     return str(request.session.pop(REFUSED)) if REFUSED in request.session else ""

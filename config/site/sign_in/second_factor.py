@@ -34,7 +34,7 @@ RECOVERY_BYTES = 10
 
 
 class CodeRefused(SeoGenError):
-    """The code is wrong, was used already, or comes after too many wrong ones."""
+    """A code is wrong, used up or locked; or the account has no second factor, or already has one."""
 
     code = "second_factor_refused"
 
@@ -100,7 +100,8 @@ def factor_verify(*, user: User, code: str) -> None:
 def factor_disable(*, user: User, code: str) -> None:
     """Remove the user's own second factor after checking one of its codes. The caller has checked the password.
 
-    If SECOND_FACTOR is required, the user's sessions end, and the next login asks for a new one.
+    The user's other sessions end. If SECOND_FACTOR is required, the current one ends too, and the next login asks for a
+    new second factor. Raises `CodeRefused`.
     """
     factor_verify(user=user, code=code)
     with transaction.atomic(using="default"):
@@ -112,7 +113,7 @@ def factor_disable(*, user: User, code: str) -> None:
 def factor_reset(*, user: User) -> bool:
     """Remove another person's second factor, for example after they lost their phone, and end their sessions.
 
-    Returns whether there was one.
+    Returns whether there was a second factor; without one, nothing is done.
     """
     with transaction.atomic(using="default"):
         removed, _rows = SecondFactor.objects.using("default").filter(user=user).delete()
@@ -123,7 +124,7 @@ def factor_reset(*, user: User) -> bool:
 
 
 def recovery_codes_replace(*, user: User, code: str) -> list[str]:
-    """Replace the recovery codes after checking a code; return the new ones. The old ones no longer work."""
+    """Replace the recovery codes after checking a code; return the new ones. Raises `CodeRefused`."""
     factor_verify(user=user, code=code)
     with transaction.atomic(using="default"):
         factor = SecondFactor.objects.using("default").select_for_update().get(user=user)

@@ -1,4 +1,4 @@
-"""Sessions of staff: opened by a login, checked with every request, ended by their owner, a timeout or a change."""
+"""Sessions of staff: opened by a login, checked with every request, ended by a person, a timeout or a change."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def session_open(*, user: User, request: HttpRequest, method: str, is_verified: 
 
 
 def session_check(request: HttpRequest, *, user_id: int) -> EndReason | None:
-    """Return why the request's session has ended; None if it may continue. A timeout ends it here."""
+    """Return why the request's session has ended; None if it may continue. An expired session is ended here."""
     row = _row_of(request)
     if row is None or row.user_id != user_id:
         return EndReason.UNKNOWN
@@ -160,7 +160,7 @@ def _expired(row: StaffSession) -> EndReason | None:
 
 
 def _forget_old(user: User) -> None:
-    """Delete the user's rows that have expired, including those of browsers that never came back."""
+    """Delete the user's rows whose sessions were over `KEPT` ago, including those of browsers that never came back."""
     now = timezone.now()
     mine = StaffSession.objects.using("default").filter(user=user)
     mine.filter(opened_at__lt=now - KEPT - timedelta(seconds=settings.SESSION_COOKIE_AGE)).delete()

@@ -1,7 +1,7 @@
-"""Count failed logins by name and address, and by address alone, and lock both for a while.
+"""Count failed logins by name and address, and by address alone; after too many, refuse logins for a while.
 
-The counts are in the control database, so that they survive a restart of Valkey. No lock on a name
-holds for every address: otherwise anyone could lock out a person whose name they know.
+The counts are in the control database, so that they survive a restart of Valkey. No lock on a name holds for every
+address: otherwise anyone could lock out a person whose name they know.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Attempt:
 
     @property
     def minutes_locked(self) -> int:
-        """Return the minutes until the next attempt, rounded up."""
+        """Return the minutes until the lock ends, rounded up; at least 1."""
         left = (self.locked_until - timezone.now()).total_seconds() if self.locked_until else 0
         return max(1, -int(-left // 60))
 

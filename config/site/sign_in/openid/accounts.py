@@ -21,10 +21,10 @@ SUBJECT_MAX = 255
 
 
 def account_of(claims: dict[str, Any]) -> User:
-    """Return the account that the provider's account is linked to; link it first if it names exactly one.
+    """Return the account that the provider's account is linked to; if there is no link, link the account it names.
 
-    A superuser is never found by a name or an address; they link their account themselves. If OIDC_NEW_USERS allows
-    it, a new account is created, without any rights. Raises `OpenIDRefused`.
+    A superuser's account is never found by name or address: superusers link their accounts themselves. If the claims
+    name no account and OIDC_NEW_USERS allows it, a new one is created, without any rights. Raises `OpenIDRefused`.
     """
     issuer, subject = str(claims["iss"]), str(claims["sub"])
     if len(subject) > SUBJECT_MAX:
@@ -39,7 +39,7 @@ def account_of(claims: dict[str, Any]) -> User:
 
 
 def identity_link(*, user: User, issuer: str, subject: str) -> None:
-    """Link an account to the provider's account; raise `OpenIDRefused` if either is linked already."""
+    """Link an account to a provider's account; raise `OpenIDRefused` if either already has a link with this issuer."""
     with transaction.atomic(using="default"), acting_as(f"staff:{user.get_username()}"):
         User.objects.using("default").select_for_update().get(pk=user.pk)
         taken = LinkedIdentity.objects.using("default").filter(
@@ -75,7 +75,11 @@ def _found_by_name(claims: dict[str, Any]) -> User:
 
 
 def _name(claims: dict[str, Any]) -> str:
-    """Return the name that the account must have; an e-mail address only if the provider has verified it."""
+    """Return the name that the account must have.
+
+    Raises `OpenIDRefused` if the claims have no name, if the name is an e-mail address that is not verified, or if
+    OIDC_ALLOWED_DOMAINS is set and lacks the domain of the verified address.
+    """
     name = claims.get(settings.OIDC_USERNAME_CLAIM)
     if not isinstance(name, str) or not name.strip():
         raise _refused("no name")

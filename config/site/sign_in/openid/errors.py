@@ -1,4 +1,4 @@
-"""Why a sign-in through the OpenID provider was refused; the login page shows the sentence."""
+"""The error of a refused sign-in through the OpenID provider. People see its message; the reason is not shown."""
 
 from config.base.errors import SeoGenError
 

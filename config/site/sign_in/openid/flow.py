@@ -27,7 +27,7 @@ LASTS_S = 600
 
 @dataclass(frozen=True)
 class Begun:
-    """What the provider's redirect must match in this browser."""
+    """A login that was begun in this browser; the provider's redirect must match it."""
 
     nonce: str
     verifier: str
@@ -40,7 +40,10 @@ class Begun:
 def authorization_url(
     request: HttpRequest, *, redirect_uri: str, next_url: str, link_user_id: int | None = None
 ) -> str:
-    """Return the provider's address for a new login, and remember in the browser's session what belongs to it."""
+    """Return the provider's URL for a new login, and remember the login in the browser's session.
+
+    Raises `OpenIDRefused`.
+    """
     found = provider()
     state = secrets.token_urlsafe(32)
     begun = Begun(secrets.token_urlsafe(32), secrets.token_urlsafe(48), next_url, time.time(), link_user_id)

@@ -1,4 +1,4 @@
-"""The addresses that send a browser to the OpenID provider and take it back."""
+"""The views that send a browser to the OpenID provider, and receive it from there."""
 
 from __future__ import annotations
 
@@ -50,15 +50,16 @@ def start_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def link_token(request: HttpRequest) -> str:
-    """Return the token of the link on one's own page, so that no other site can have an account linked.
+    """Return the token of the link to `start_page` on one's own page, so that no other site can have an account linked.
 
-    It is a link, not a form: browsers apply the CSP's form-action to redirects too, and the provider is another site.
+    The page has a link, not a form: browsers apply the CSP's form-action to redirects too, and the provider is another
+    site.
     """
     return salted_hmac(LINK_SALT, request.session.session_key or "", algorithm="sha256").hexdigest()
 
 
 def callback_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Log in the person whom the provider sends back, or link the account that asked for it."""
+    """Log in the person whom the provider sends back, or link their accounts if they started that."""
     _require_configured()
     try:
         begun, claims = returned_claims(request, redirect_uri=_redirect_uri(request))
@@ -106,7 +107,7 @@ def _redirect_uri(request: HttpRequest) -> str:
 
 
 def _next_url(request: HttpRequest) -> str:
-    """Return the page to open after the login, which must be on this host."""
+    """Return the page to open after the login: the requested one if it is on this host, or else the overview."""
     url = request.GET.get(REDIRECT_FIELD_NAME, "")
     is_ours = url_has_allowed_host_and_scheme(url, {request.get_host()}, require_https=request.is_secure())
     return url if is_ours else reverse("admin:index")

@@ -24,7 +24,7 @@ OK = 200
 
 @dataclass(frozen=True)
 class Provider:
-    """The provider's addresses."""
+    """The provider's addresses, and how it takes the client's secret."""
 
     issuer: str
     authorization_endpoint: str
@@ -41,7 +41,8 @@ def is_configured() -> bool:
 def provider() -> Provider:
     """Return the provider in the settings. Addresses that are not set come from its discovery document.
 
-    Raises `OpenIDRefused` if it cannot be reached, or if the document is not about this issuer.
+    Raises `OpenIDRefused` if the document cannot be fetched, is about another issuer, or has an address that is not
+    safe.
     """
     given = (settings.OIDC_AUTHORIZATION_ENDPOINT, settings.OIDC_TOKEN_ENDPOINT, settings.OIDC_JWKS_URI)
     if all(given):
@@ -74,7 +75,7 @@ def is_safe(url: str) -> bool:
 
 
 def id_token_of(provider: Provider, *, code: str, verifier: str, redirect_uri: str) -> str:
-    """Exchange an authorization code for an ID token, which is not verified yet."""
+    """Exchange an authorization code for an ID token, which is not verified yet. Raises `OpenIDRefused`."""
     form = {
         "grant_type": "authorization_code",
         "code": code,

@@ -21,7 +21,7 @@ LEEWAY_S = 60
 def claims_of(token: str, *, provider: Provider, nonce: str) -> dict[str, Any]:
     """Return the claims of an ID token that is genuine, for this client, not expired, and for this login.
 
-    Raises `OpenIDRefused`, whose reason says which of these it is not.
+    Raises `OpenIDRefused`, whose reason names the check that failed.
     """
     try:
         claims: dict[str, Any] = jwt.decode(
@@ -57,7 +57,7 @@ def _key(token: str, provider: Provider) -> jwt.PyJWK:
 
 
 def _require_party(claims: dict[str, Any]) -> None:
-    """Refuse a token that is for several clients, or was issued to another one."""
+    """Refuse a token that was issued to another client, or is for several clients without naming this one in `azp`."""
     audience = claims["aud"]
     if isinstance(audience, list) and len(audience) > 1 and claims.get("azp") != settings.OIDC_CLIENT_ID:
         raise _invalid("audience")

@@ -1,4 +1,4 @@
-"""The pages about sign-ins: one's own account, and those of others for administrators."""
+"""The pages about sign-ins: one's own account, and other people's accounts for administrators."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def account_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Turn off one's own second factor, which takes the password and a code."""
+    """Turn off one's own second factor, after a check of a code and, if the account has one, of the password."""
     user = _own_account(request)
     form = PasswordAndCodeForm(user, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
@@ -88,7 +88,7 @@ def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def new_codes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Replace one's own recovery codes."""
+    """Replace one's own recovery codes after a check of a code, and show the new ones."""
     user = _own_account(request)
     form = AnyCodeForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
@@ -109,7 +109,10 @@ def new_codes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def own_password_page(request: HttpRequest, change: Callable[[], Any]) -> Any:
-    """Run Django's page, and count wrong old passwords as failed logins, so that no one can guess at an open screen."""
+    """Run Django's page; count wrong old passwords as failed logins, and record a change of the password.
+
+    This way, no one can guess the password at an unlocked computer.
+    """
     if request.method != "POST":
         return change()
     user = _own_account(request)
@@ -174,7 +177,7 @@ def sign_ins_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def sign_ins_user_page(site: AdminSite, request: HttpRequest, user_id: int) -> HttpResponse:
-    """Show how one person signs in; end their sessions, reset their second factor, unlock their logins."""
+    """Show how one person signs in; end their sessions, reset their second factor, unlock logins, unlink OpenID."""
     _require_manager(request)
     user = get_object_or_404(User.objects.using("default").filter(is_staff=True), pk=user_id)
     if request.method == "POST":

@@ -85,7 +85,10 @@ class AnyCodeForm(forms.Form):
 
 
 class PasswordAndCodeForm(AnyCodeForm):
-    """The password and a code, so that an unlocked computer is not enough to turn the second factor off."""
+    """The password and a code, so that an unlocked computer is not enough to turn the second factor off.
+
+    An account without a password needs only the code.
+    """
 
     password = forms.CharField(
         label=_("Password"),

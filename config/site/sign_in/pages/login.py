@@ -1,4 +1,4 @@
-"""The pages before the login: password, second factor, and setting one up if it is required."""
+"""The pages of the login: password, second factor, and setting up a second factor, also after the login."""
 
 from __future__ import annotations
 
