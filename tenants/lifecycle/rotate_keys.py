@@ -8,7 +8,7 @@ from tenants.models import DatabaseServer, Tenant
 
 
 def credentials_rotate() -> int:
-    """Re-encrypt the credentials of all servers and tenants; return how many there are.
+    """Re-encrypt the credentials of all servers and tenants; return the number of servers and tenants together.
 
     All or nothing: one transaction, with the rows locked. Raises `EncryptionKeyError` if no configured key can decrypt
     one of them.
