@@ -30,9 +30,9 @@ def alias_of(tenant_id: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    """Return `name` normalized, or raise `InvalidTenant`.
+    """Return `name` in NFC, with whitespace and invisible characters trimmed from both ends.
 
-    Normalizing means NFC, with whitespace and invisible characters trimmed from both ends.
+    Raises `InvalidTenant` if the result is empty, too long or contains control characters.
     """
     cleaned = strip_invisible(unicodedata.normalize("NFC", name))
     if not cleaned:

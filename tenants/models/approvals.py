@@ -1,4 +1,4 @@
-"""Approvals by a second person of what cannot be undone."""
+"""Approvals of operations by a second person."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ApprovalStatus(models.TextChoices):
 
 
 class Approval(models.Model):
-    """What one person asks for, and another allows: once, with exactly these arguments, until it expires."""
+    """A request to be allowed one operation, once, with exactly these arguments; it expires, even if approved."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     kind = models.TextField(_("operation"), choices=ApprovalKind)
