@@ -72,7 +72,7 @@ class OperationLost(TenantError):
 
 
 class InvalidOperation(TenantError):
-    """What was requested cannot be done."""
+    """The request's reason is invalid, or the preview that it refers to no longer exists."""
 
     code = "operation_invalid"
 
