@@ -50,7 +50,10 @@ def throwaway(server_session: ServerSession) -> Iterator[Scratch]:
 
 
 def drop_throwaways() -> None:
-    """Drop databases and roles that killed processes left on any server; skip servers that are unreachable now."""
+    """Drop throwaway databases, and their roles, that killed processes left on any server.
+
+    Servers that are unreachable now are skipped.
+    """
     for server in DatabaseServer.objects.using(CONTROL):
         with suppress(ServerError), ServerSession(server, database_prefix(), "scratch") as server_session:
             prefix = throwaway_prefix()
