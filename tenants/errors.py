@@ -28,7 +28,7 @@ def recover_on_page() -> str:
 
 
 class TenantError(SeoGenError):
-    """Base class of errors about one tenant, or about the servers that tenants are on."""
+    """Base class of most errors about tenants, their files and the servers that they are on."""
 
 
 class NoActiveTenant(TenantError):
@@ -160,7 +160,7 @@ class TenantWithoutServer(TenantError):
 
 
 class TenantBusy(TenantError):
-    """Another process is working on this tenant right now."""
+    """Another process is working on this tenant or, if the tenant is "*", running the same job for all tenants."""
 
     code = "tenant_busy"
 
@@ -293,7 +293,7 @@ class TenantUnreachable(TenantError):
 
 
 class TenantLocked(TenantError):
-    """Another session kept one of the tenant's tables locked for longer than DATABASE_LOCK_TIMEOUT_S."""
+    """Another session held a lock in the tenant's database for longer than DATABASE_LOCK_TIMEOUT_S."""
 
     code = "tenant_locked"
 
@@ -382,7 +382,7 @@ class DeletionUnfinished(TenantError):
 
 
 class ErasedTenant(TenantError):
-    """A restore or an import was requested for an erased tenant."""
+    """Something was requested that would bring back an erased tenant's data."""
 
     code = "tenant_erased"
 

@@ -93,7 +93,7 @@ class Place(ABC):
 
     @abstractmethod
     def holds(self, name: str) -> bool:
-        """Return whether anything is left of the file: in a folder a partial file counts, in a bucket an old version."""
+        """Return whether anything is left of the file: a partial file in a folder counts, and an old version in S3."""
 
     @abstractmethod
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
@@ -104,7 +104,7 @@ class Place(ABC):
 
     @abstractmethod
     def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of every kept version, including removed and overwritten files, sorted by name."""
+        """Yield (name, content) of every kept version, including those of removed files, sorted by name."""
 
     def write(self, name: str, content: bytes) -> None:
         with self.writing(name) as file:

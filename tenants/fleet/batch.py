@@ -94,7 +94,7 @@ def copy_begin(
 
 
 def copy_approval(*, source: str, prompts: list[dict[str, object]], preview: str | None) -> dict[str, object]:
-    """Return what a second person approves of a copy to all tenants: the versions, and the preview if there was one."""
+    """Return what the approval of a copy to all tenants covers: its source, the versions, and the preview, if any."""
     approved: dict[str, object] = {"from": source, "prompts": prompts}
     return approved | ({"preview": preview} if preview else {})
 

@@ -77,7 +77,7 @@ class Checked:
 
 
 def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> list[TenantHealth]:
-    """Return the health of each tenant, or the named one. Raises `UnknownTenant`; an unhealthy tenant is not an error.
+    """Return the health of each tenant, or of the named one. Raises `UnknownTenant`; poor health is not an error.
 
     With `check`, connect to each that is active or suspended, several at a time: as the tenant, to prove that its
     database can be reached, and as the owner, to compare its schema. The comparison is skipped during a migration,

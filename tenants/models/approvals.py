@@ -21,7 +21,10 @@ class ApprovalKind(models.TextChoices):
 
 
 class ApprovalStatus(models.TextChoices):
-    """requested → approved → used; requested → rejected or withdrawn; approved → withdrawn. Open ones also expire."""
+    """requested → approved → used; requested → rejected or withdrawn; approved → withdrawn.
+
+    Approvals that are requested or approved also expire.
+    """
 
     REQUESTED = "requested", _("waits for a decision")
     APPROVED = "approved", _("approved")

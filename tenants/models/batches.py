@@ -86,7 +86,7 @@ class MigrationBatch(models.Model):
 
     @property
     def work(self) -> str:
-        """Return the part of the sessions' names on the servers that tells this batch from others."""
+        """Return the name of the batch's work, which becomes part of the names of its sessions on the servers."""
         return f"{'migrate' if self.kind == BatchKind.MIGRATE else 'copy'} {self.pk}"
 
     def gid(self, database: str = "") -> str:

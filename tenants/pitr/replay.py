@@ -184,21 +184,21 @@ class Replay:
         )
 
     def _first_missing(self) -> str:
-        """Return the first segment that is in neither the WAL archive nor the base backup; "" if none is missing."""
+        """Return the first requested segment that is in neither the WAL archive nor the base backup, or ""."""
         folder = self._scratch.folder / "missing"
         missing = sorted(path.name for path in folder.iterdir() if NAME.fullmatch(path.name))
         return next((name for name in missing if not (self._scratch.data / "pg_wal" / name).exists()), "")
 
 
 def _raised(said: list[str]) -> dict[str, str]:
-    """Return the settings that must be higher than in the base backup, because they were later raised on the server."""
+    """Return {name: value} of settings that must be higher than in the base backup, since they were raised later."""
     if not _contains(said, INSUFFICIENT):
         return {}
     return {found[1]: found[2] for line in said if (found := TOO_LOW.search(line))}
 
 
 def _reason(said: list[str]) -> str:
-    """Return PostgreSQL's own message: its first error or warning, or else its last line."""
+    """Return PostgreSQL's own message: its first fatal error or warning, or else its last line."""
     telling = [line for line in said if re.match(r"(FATAL|PANIC|WARNING):", line)] or said[-1:]
     return re.sub(r"^\w+:\s+", "", telling[0]).rstrip(".") if telling else _("PostgreSQL logged no message")
 

@@ -112,8 +112,8 @@ def _require_allowed(
 ) -> None:
     """Raise `OperationNotAllowed` unless the user may request this.
 
-    A copy of prompts or its undo needs the permission for each tenant that it changes, or a permission for all tenants.
-    Raises `UnknownTenant` for a tenant that the user may not see, as for one that does not exist.
+    A copy of prompts or its undo needs the permission for each tenant that it changes, or `Kind.everywhere` if it
+    changes all. Raises `UnknownTenant` for a tenant that the user may not see, as for one that does not exist.
     """
     if not may(user, kind, tenant_id):
         raise OperationNotAllowed(user.get_username())

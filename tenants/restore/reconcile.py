@@ -25,7 +25,7 @@ NAMED = 1000
 def reconcile(
     tenant: Tenant, server: DatabaseServer, row: Restore, *, age_identity_file: str | None = None
 ) -> dict[str, object]:
-    """Bring back files, remove stale messages, rebuild the runs' summaries; return the report's part about all this.
+    """Bring back files, remove stale messages and rebuild the runs' summaries; return items of the report, by name.
 
     Runs: lost runs are only in the replaced state, returned runs only in the restored state, and changed runs have
     different statuses in the two. Files: an orphan (newer than the restored state, or left over) is a file that no row
@@ -106,7 +106,7 @@ def _from_kept(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]
 
 
 def _replace(tenant: Tenant, row: Restore, path: str, content: Content, digest: str | None) -> None:
-    """Write the content, which has that digest, to `path`; set the current file aside if its digest differs."""
+    """Write the content, whose sha256 is `digest`, to `path`; set the current file aside if its digest differs."""
     present = tenant_storage.read(path)
     if present is not None and hashlib.sha256(present).hexdigest() != digest:
         tenant_storage.write_all({kept_path(tenant.id, row.pk, path): present})

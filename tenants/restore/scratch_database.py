@@ -83,7 +83,7 @@ class Scratch:
 
     @property
     def url(self) -> str:
-        """The database's URL, as the guest."""
+        """Return the database's URL, with the guest's name and password."""
         return self.server_session.location(self.guest, self.password, database=self.database).url
 
     def create(self) -> None:

@@ -64,13 +64,13 @@ RESTORABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def work_of(tenant: Tenant) -> str:
-    """Return the application name of our server sessions, by which sessions of a killed process are recognized."""
+    """Return the name of the work that server sessions do, by which those of a killed process are recognized."""
     return work_name(KIND, tenant.identity)
 
 
 @contextmanager
 def exclusive_access(tenant_id: str, kind: str) -> Iterator[Tenant]:
-    """Lock the tenant and block fleet migrations; errors carry the tenant id."""
+    """Lock the tenant, block batches, and yield the tenant; errors in the block carry the tenant id."""
     # A migration or tenant creation either ends soon or was interrupted: in an emergency, don't wait long for it.
     with fleet_shared(wait_s=settings.OPERATION_WAIT_S), tenant_lock(tenant_id, kind):
         require_finished(tenant_id)
@@ -105,7 +105,7 @@ def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
 
 
 def statuses_of(tenant: Tenant, server_session: ServerSession, runs: Collection[str]) -> dict[str, str]:
-    """Return {run id: status} for those of the runs in the live database; {} if it is gone or refuses connections."""
+    """Return {run id: status} for the `runs` that the live database has; {} if it is gone or refuses connections."""
     if server_session.database_exists(database_of(tenant)):
         with (
             suppress(Error),

@@ -64,7 +64,7 @@ SELECT format('%%s %%s ON %%s %%s %%s %%s', word, privilege, kind, name, directi
 
 
 def grant_as(connection: BaseDatabaseWrapper, catalog: Mapping[str, str]) -> None:
-    """Set the privileges on the database's objects, except their owners', to those in `catalog`."""
+    """Set the privileges on the database's objects, for all roles except their owners, to those in `catalog`."""
     grants = {name.removeprefix("grant "): acl for name, acl in catalog.items() if name.startswith("grant ")}
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(CHANGES, [list(grants), list(grants.values())])
