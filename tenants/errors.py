@@ -338,7 +338,7 @@ class InvalidDatabaseURL(TenantError):
 
 
 class ServerError(TenantError):
-    """A database server cannot be used: it is unknown, full or unreachable, say, or a privilege is missing."""
+    """A database server cannot be used: it may be unknown, full or unreachable, or a privilege may be missing."""
 
 
 class StorageError(SeoGenError):
