@@ -28,7 +28,7 @@ def recover_on_page() -> str:
 
 
 class TenantError(SeoGenError):
-    """Base class of errors about one tenant, or about the servers that tenants are on."""
+    """Base class of most errors about tenants, their files and the servers that they are on."""
 
 
 class NoActiveTenant(TenantError):
@@ -44,7 +44,7 @@ class NoActiveTenant(TenantError):
 
 
 class WrongTenantActive(TenantError):
-    """A tenant's connection was used while another tenant is active."""
+    """A tenant's connection was used while another tenant was active."""
 
     code = "tenant_context_wrong"
 
@@ -60,7 +60,7 @@ class InvalidTenant(TenantError):
 
 
 class TenantExists(TenantError):
-    """The id or name is taken, by a live tenant or by the tombstone of an erased one."""
+    """The id, name or identity is already taken; an id stays taken once its tenant is erased."""
 
     code = "tenant_exists"
 
@@ -81,7 +81,7 @@ class AccessNotOpened(TenantError):
 
 
 class TenantNotActive(TenantError):
-    """The tenant exists, but is suspended or was deleted."""
+    """The tenant exists, but its status does not permit the operation; it may be suspended or deleted, for example."""
 
     code = "tenant_not_active"
 
@@ -160,7 +160,7 @@ class TenantWithoutServer(TenantError):
 
 
 class TenantBusy(TenantError):
-    """Another process is working on this tenant right now."""
+    """Another process is working on this tenant or, if the tenant is "*", running the same job for all tenants."""
 
     code = "tenant_busy"
 
@@ -173,7 +173,7 @@ class TenantBusy(TenantError):
 
 
 class TenantUnfinished(TenantError):
-    """An earlier operation was interrupted; no other operation may touch the tenant until it is finished or undone."""
+    """An operation on the tenant has not finished; it must be finished or undone before another one can start."""
 
     code = "tenant_unfinished"
 
@@ -186,7 +186,7 @@ class TenantUnfinished(TenantError):
 
 
 class FleetBusy(TenantError):
-    """Another process is migrating tenants' databases, or creating a tenant."""
+    """Another process holds the fleet's lock, for a batch or for an operation that batches would disturb."""
 
     code = "fleet_busy"
 
@@ -228,7 +228,7 @@ class MigrationFailed(TenantError):
 
 
 class BackupFailed(TenantError):
-    """A backup or an export failed; its partial files are removed."""
+    """A backup or an export of the tenant failed."""
 
     code = "backup_failed"
 
@@ -238,7 +238,7 @@ class BackupFailed(TenantError):
 
 
 class RestoreRefused(TenantError):
-    """The backup is damaged or belongs to another tenant, or the tenant cannot be restored now."""
+    """A restore, an undo of a restore, or a clone was refused, or failed and was undone."""
 
     code = "restore_refused"
 
@@ -251,7 +251,7 @@ class RestoreRefused(TenantError):
 
 
 class ImportRefused(TenantError):
-    """A bundle is damaged, or does not fit this installation; nothing is left behind."""
+    """A bundle was not imported: it is damaged, say, or does not fit this installation. Nothing is left behind."""
 
     code = "import_refused"
 
@@ -293,7 +293,7 @@ class TenantUnreachable(TenantError):
 
 
 class TenantLocked(TenantError):
-    """Another session kept one of the tenant's tables locked for longer than DATABASE_LOCK_TIMEOUT_S."""
+    """Another session held a lock in the tenant's database for longer than DATABASE_LOCK_TIMEOUT_S."""
 
     code = "tenant_locked"
 
@@ -338,13 +338,13 @@ class InvalidDatabaseURL(TenantError):
 
 
 class ServerError(TenantError):
-    """A database server is unknown, full or unreachable, or its administrator lacks a privilege."""
+    """A database server cannot be used: it may be unknown, full or unreachable, or a privilege may be missing."""
 
 
 class StorageError(SeoGenError):
-    """A file cannot be written or read now: disk full, permissions, S3 unreachable. Another attempt may succeed.
+    """A file cannot be read, written or removed: the disk is full, say, or S3 is unreachable. A retry may succeed.
 
-    Not a `TenantError`, which would mean that the tenant cannot be used.
+    Also raised for an unusable path. Not a `TenantError`, which would mean that the tenant cannot be used.
     """
 
 
@@ -382,7 +382,7 @@ class DeletionUnfinished(TenantError):
 
 
 class ErasedTenant(TenantError):
-    """A restore or an import was requested for an erased tenant."""
+    """Something was requested that would bring back an erased tenant's data."""
 
     code = "tenant_erased"
 
@@ -406,13 +406,13 @@ class UnknownErasure(TenantError):
 
 
 class EncryptionKeyError(TenantError):
-    """The configured keys are invalid, or none of them decrypts a stored credential."""
+    """The configured keys are missing or invalid, or none of them decrypts a stored credential."""
 
     code = "encryption_key_missing"
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of the driver's message, which may name host, user and database but no credentials."""
+    """Return the first line of the error's message, without the credentials of URLs and without its full stop."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return re.sub(r"//[^@\s]*@", "//", first).rstrip(".")
 

@@ -30,9 +30,9 @@ def alias_of(tenant_id: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    """Return `name` normalized, or raise `InvalidTenant`.
+    """Return `name` in NFC, with whitespace and invisible characters trimmed from both ends.
 
-    Normalizing means NFC, with whitespace and invisible characters trimmed from both ends.
+    Raises `InvalidTenant` if the result is empty, too long or contains control characters.
     """
     cleaned = strip_invisible(unicodedata.normalize("NFC", name))
     if not cleaned:
@@ -63,7 +63,7 @@ def validate_id(tenant_id: str) -> str:
 
 
 def id_from_name(name: str) -> str | None:
-    """Derive the id from the name: "Customer A" → "customer-a". None if letters lack an ASCII form, or there are none.
+    """Return the id for a name: "customer-a" for "Customer A"; None if a letter has no ASCII form, or nothing is left.
 
     An id is permanent, and the few Latin letters of a name in another script say too little. Automatic transliteration
     does not help: the reading of a Japanese name does not follow from its characters.
@@ -99,9 +99,9 @@ def database_name(prefix: str) -> str:
 
 
 def work_name(verb: str, identity: UUID) -> str:
-    """Return the `application_name` of sessions that do `verb` for the tenant with that identity.
+    """Return the name of the work `verb` for the tenant with that identity, which becomes part of `application_name`.
 
-    It omits the tenant's id, since other tenants' roles can read it in pg_stat_activity. It never varies, so that the
-    sessions of a killed process can be found.
+    The name omits the tenant's id, since other tenants' roles can read it in pg_stat_activity. It is the same each
+    time, so that the sessions of a killed process can be found.
     """
     return f"{verb} {identity.hex[:12]}"

@@ -51,7 +51,7 @@ def backup_lock(tenant_id: str) -> Iterator[None]:
 
 @contextmanager
 def block_deletion(tenant_id: str) -> Iterator[None]:
-    """Hold a shared lock while a test copy of the tenant's data exists. It only makes deletions wait."""
+    """Block only deletions of the tenant while a test copy of its data exists; raise `TenantBusy` during a deletion."""
     with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "delete"), shared=True):
         yield
 

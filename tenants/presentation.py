@@ -48,7 +48,7 @@ def backup_document(backup: Backup) -> dict[str, Any]:
 
 
 def aware_time(text: str) -> datetime:
-    """Parse an ISO 8601 time; raise `TenantError` if it has no offset, since it would be ambiguous."""
+    """Parse an ISO 8601 time; raise `TenantError` if it is invalid, or ambiguous because it has no UTC offset."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:

@@ -24,9 +24,9 @@ class SealError(TenantError):
 
 
 def recipient_for(given: str | None) -> str:
-    """Return the recipient (public key) to encrypt to: `given`, or else the one in the settings; "" for none.
+    """Return the recipient (public key) to encrypt to: `given` or, if that is None, the one in the settings.
 
-    Raises `SealError`.
+    "" means that nothing is encrypted. Raises `SealError` if the recipient is invalid.
     """
     recipient = settings.BACKUP_AGE_RECIPIENT if given is None else given
     if recipient:
@@ -46,7 +46,8 @@ def seal(source: IO[bytes], target: IO[bytes], recipient: str) -> None:
 def unsealed(source: IO[bytes], age_identity_file: str | None) -> Iterator[IO[bytes]]:
     """Yield the decrypted `source`, using the age identity (private key) in the given file, or in the configured one.
 
-    Raises `SealError` if there is no age identity, or if the source is damaged or was encrypted to another recipient.
+    Raises `SealError` if there is no usable age identity, or if the source is damaged or was encrypted to another
+    recipient.
     """
     identities = _identities(age_identity_file or settings.BACKUP_AGE_IDENTITY_FILE)
 

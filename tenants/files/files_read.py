@@ -1,7 +1,8 @@
 """Records of files that operators gave the product to read (`FileRead`), made before the files' content is used.
 
-The catalogue lists the files that the product wrote. These records list the others: a dump from elsewhere, a bundle
-from another installation, standard input. docs/adr/0012-erasure.md explains what an erasure does with these files.
+The catalogue lists the backups and exports that the product wrote to files. These records list other files: a dump from
+elsewhere, a bundle from another installation, standard input. docs/adr/0012-erasure.md explains what an erasure does
+with them.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Location:
 
 
 def location_of(place: Place, name: str) -> Location:
-    """Return the file's location with links resolved, since an erasure must refer to the file itself.
+    """Return the file's location; links to a regular file are resolved, since an erasure must refer to the file itself.
 
     For a pipe, the inode number is added to the name, since all pipes have the same name.
     """

@@ -1,6 +1,6 @@
 """Places for backups, bundles and archived WAL. A place is a folder, or an S3 bucket with a prefix.
 
-A file appears under its name only once it is complete and durable.
+A file appears under its name only once it is complete.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Use(Enum):
 
 
 class PlaceError(TenantError):
-    """A place cannot be read or written now: the disk is full, access is denied, or S3 is unreachable."""
+    """A place is invalid, or cannot be read or written: the disk is full, say, or S3 is unreachable."""
 
 
 class MissingFromPlace(PlaceError):
-    """The file does not exist."""
+    """The file or the bucket does not exist."""
 
     code = "file_not_found"
 
@@ -93,15 +93,18 @@ class Place(ABC):
 
     @abstractmethod
     def holds(self, name: str) -> bool:
-        """Return whether anything is left of the file, including older versions and partial files."""
+        """Return whether anything is left of the file: a partial file in a folder counts, and an old version in S3."""
 
     @abstractmethod
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
-        """Write a small file that no one, not even its owner, can remove before `until` (None: no lock)."""
+        """Write a small file that no one, not even its owner, can remove before `until` (None: no lock).
+
+        Raises `PlaceError` if the place cannot lock files.
+        """
 
     @abstractmethod
     def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of every kept version, including removed and overwritten files, sorted by name."""
+        """Yield (name, content) of every kept version, including those of removed files, sorted by name."""
 
     def write(self, name: str, content: bytes) -> None:
         with self.writing(name) as file:
@@ -112,14 +115,15 @@ class Place(ABC):
             return file.read()
 
     def require_readable(self, name: str) -> None:
-        """Raise `PlaceError` if an existing file in a folder cannot be opened, without reading it."""
+        """Raise `PlaceError` if an existing file cannot be opened. Only folders are checked; the file is not read."""
         return
 
     @abstractmethod
     def require_writable(self, name: str = "") -> None:
-        """Raise `PlaceError` unless a file (of that name, if given) can be written to the place; leave nothing behind.
+        """Raise `PlaceError` if a quick check shows that the place (or the file, if named) cannot be written to.
 
-        Call this before asking for confirmation or starting a long operation. Free space is not checked.
+        Leaves nothing behind. Call this before asking for confirmation or starting a long operation. Free space is not
+        checked.
         """
 
     def reading(self, name: str) -> AbstractContextManager[None]:
@@ -174,7 +178,7 @@ def reason_of_place(error: Exception) -> str:
 
 
 def hint_of_place(error: Exception) -> str:
-    """Return a hint if the error means that an S3-compatible server does not support a request, otherwise ""."""
+    """Return a hint if the error may mean that an S3-compatible server does not support a request, otherwise ""."""
     if not isinstance(error, ClientError) or (
         s3_deletion.status_of(error) != s3_deletion.MALFORMED and not s3_deletion.is_unknown(error)
     ):
@@ -330,7 +334,7 @@ class Bucket(Place):
             return file
 
     def require_writable(self, name: str = "") -> None:
-        """Query the bucket. Only a "404" is a failure, since an account may be allowed to write but not to query."""
+        """Query the bucket. Of S3's error responses, only 404 is a failure: some accounts may write but not query."""
         with self._translated(name, Use.WRITE), _truncated_responses_translated():
             try:
                 self._client.head_bucket(Bucket=self._bucket)
@@ -438,7 +442,7 @@ def source_file(url: str) -> tuple[Place, str]:
 
 
 def split_file(url: str) -> tuple[Place, str]:
-    """Return (place, name) of a single file."""
+    """Return (place, name) of the file with this path or S3 URL. Raises `PlaceError` if it names no file."""
     _require_no_stream(url)
     folder, _slash, name = url.rpartition("/")
     if not name or (url.startswith(S3_SCHEME) and folder in ("s3:/", "s3:")):

@@ -74,7 +74,7 @@ def uploads(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def abort_uploads(client: Any, bucket: str, prefix: str) -> int:
-    """Abort every unfinished upload to a key that starts with `prefix`, and drop its parts; return their number."""
+    """Abort every unfinished upload to a key that starts with `prefix`, dropping its parts; return the count."""
     count = 0
     for upload in uploads(client, bucket, prefix):
         client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])

@@ -75,7 +75,7 @@ class Peeked:
 
 @contextmanager
 def collecting() -> Iterator[IO[bytes]]:
-    """Yield an unnamed temporary file in SEO_GEN_HOME; even if the process is killed, nothing is left behind."""
+    """Yield an unnamed temporary file, in SEO_GEN_HOME if that exists; even a killed process leaves nothing behind."""
     with tempfile.TemporaryFile(dir=settings.HOME if settings.HOME.is_dir() else None) as file:
         yield cast(IO[bytes], file)
 

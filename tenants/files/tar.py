@@ -1,7 +1,7 @@
 """A tenant's files in one tar file, which is written and read as a stream.
 
 A tar file may come from anyone. Only regular files are read from it, and each name only once; a size in a header is not
-trusted until that much has been read.
+trusted until that much has been read. Only `extract_all` is for other tar files, such as those of base backups.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def matching(files: Iterable[File], digests: Mapping[str, str | None]) -> Iterat
 def extract_all(tar: tarfile.TarFile, target: Path) -> None:
     """Extract everything into `target`; raise `tarfile.TarError` for a member that would end up outside it.
 
-    Uses the standard library's "data" filter if this Python has it (3.11.4 and newer). Otherwise, extracts only files
-    and folders.
+    Uses the standard library's "data" filter if this Python has it (3.11.4 and newer). Otherwise, also raises
+    `tarfile.TarError` for a member that is neither a file nor a folder.
     """
     if hasattr(tarfile, "data_filter"):
         tar.extractall(target, filter="data")

@@ -1,6 +1,7 @@
 """Tenants' files in Django's storage "artifacts" (file system or S3), by path. Each tenant has its own prefix.
 
-Code that works for one tenant uses `runs.storage`, which builds and checks paths; this module handles entire prefixes.
+Code that works for one tenant uses `runs.storage`, which builds and checks paths; this module does not check the paths
+that it is given.
 """
 
 from __future__ import annotations
@@ -95,7 +96,10 @@ class StoredVersion:
 
 
 def versions_of(tenant_id: str) -> Iterator[StoredVersion]:
-    """Yield everything under the tenant's prefix, sorted by path, including kept, unfinished and deleted files."""
+    """Yield everything stored under the tenant's prefix, sorted by path, including the files that restores replaced.
+
+    On disk, partial files are included too; in S3, older versions and delete markers.
+    """
     prefix, backend = prefix_of(tenant_id), storages[ALIAS]
     with _translated(prefix, Use.READ):
         if isinstance(backend, FileSystemStorage):
@@ -128,7 +132,10 @@ def refusal_of(tenant_id: str) -> str:
 
 
 def erase_all(tenant_id: str) -> int:
-    """Permanently remove everything `versions_of` yields; return the count. Raises `StorageError`. Safe to repeat."""
+    """Permanently remove what `versions_of` yields, and unfinished uploads to S3; return the number of versions.
+
+    Raises `StorageError`. Safe to repeat.
+    """
     prefix, backend = prefix_of(tenant_id), storages[ALIAS]
     with _translated(prefix, Use.REMOVE):
         if isinstance(backend, FileSystemStorage):
@@ -156,7 +163,7 @@ def _bucket(backend: Any) -> tuple[Any, str]:
 
 
 def write_all(files: Mapping[str, Content]) -> None:
-    """Write each content to its path, in the given order: if the last file exists, so do the others.
+    """Write each content to its path, in the given order, so that the last file is written only after the others.
 
     Each file is replaced atomically. On return, all files are durable. Raises `StorageError`; the files before the one
     that failed are then already written.
@@ -205,7 +212,10 @@ def read(path: str) -> bytes | None:
 
 
 def remove(paths: Iterable[str]) -> int:
-    """Remove the files, and folders that become empty; return the number of files. Raises `StorageError`."""
+    """Remove the files, and folders that become empty; return the number of paths. Raises `StorageError`.
+
+    A path without a file is not an error.
+    """
     backend = storages[ALIAS]
     count = 0
     for path in paths:
@@ -289,7 +299,7 @@ def _replace_file(backend: FileSystemStorage, path: str, content: Content) -> se
 
 
 def _create_file(backend: FileSystemStorage, path: str, content: bytes) -> tuple[bool, set[Path]]:
-    """Create the target unless it exists, by a hard link, which is atomic; return (created, folders to flush)."""
+    """Create the target unless it exists, atomically if hard links are possible; return (created, folders to flush)."""
     target = Path(backend.path(path))
     if target.exists():
         return False, set()
@@ -348,7 +358,7 @@ def _create_object(backend: Any, path: str, content: bytes) -> bool:
 
 
 def _make_folders(folder: Path, mode: int | None) -> set[Path]:
-    """Create missing folders, all with `mode` (unlike `os.makedirs`); return the folders in which one was created."""
+    """Create missing folders, all with `mode` (unlike `os.makedirs`); return the parent of each new folder."""
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     for new in reversed(missing):
         new.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """The lock that a batch of tenants holds, and its record. The lock dies with its process; the record stays.
 
-A batch that is `preparing` or `committing` while no one holds the lock was interrupted; `tenants.unfinished` completes
-it or rolls it back.
+A batch that has not ended while no one holds the lock was interrupted; `tenants.unfinished` completes it or rolls it
+back.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ NAMES = {
 
 @contextmanager
 def fleet_lock() -> Iterator[None]:
-    """Lock the fleet exclusively, for a migration. Raises `FleetBusy` if another process holds the lock."""
+    """Lock the fleet exclusively, for a batch. Raises `FleetBusy` if another process holds the lock."""
     with advisory_lock(FLEET, busy=FleetBusy):
         yield
 
 
 @contextmanager
 def fleet_shared(*, wait_s: float = 600.0) -> Iterator[None]:
-    """Keep fleet migrations from starting inside the block; first wait up to `wait_s` for a running one.
+    """Keep batches from starting inside the block; first wait up to `wait_s` seconds for a running one.
 
-    Raises `FleetBusy`, or `FleetUnfinished` if a migration was interrupted, which leaves the fleet's version undecided.
+    Raises `FleetBusy`, or `FleetUnfinished` if a batch was interrupted, which leaves the fleet's version undecided.
     """
     with advisory_lock(FLEET, wait_s=wait_s, busy=FleetBusy, shared=True):
         require_fleet_finished()
@@ -51,7 +51,7 @@ def fleet_shared(*, wait_s: float = 600.0) -> Iterator[None]:
 
 
 def batch_begin(*, tenant_id: str, dry_run: bool, version: str, tenant_count: int) -> MigrationBatch:
-    """Record a migration before any tenant is touched; `tenant_id` is "" for all tenants."""
+    """Record a migration before any tenant is touched, and return the record; `tenant_id` is "" for all tenants."""
     details: dict[str, object] = {"to": version, "tenant": tenant_id or "*", "dry_run": dry_run}
     with transaction.atomic(using=CONTROL):
         batch = MigrationBatch.objects.using(CONTROL).create(
@@ -74,9 +74,9 @@ def copy_begin(
     details: dict[str, object],
     to_all: dict[str, object] | None = None,
 ) -> MigrationBatch:
-    """Record a copy of prompts before any tenant is touched; `details` are those of its audit entry.
+    """Record a copy of prompts before any tenant is touched, and return the record; `details` go into its audit entry.
 
-    `to_all` is what a second person must approve of a copy to all tenants, if the settings demand that.
+    `to_all`, for a copy to all tenants, is what a second person must have approved if the settings require that.
     """
     with transaction.atomic(using=CONTROL):
         if to_all is not None:
@@ -94,7 +94,7 @@ def copy_begin(
 
 
 def copy_approval(*, source: str, prompts: list[dict[str, object]], preview: str | None) -> dict[str, object]:
-    """Return what a second person approves of a copy to all tenants: the versions, and the preview if there was one."""
+    """Return what the approval of a copy to all tenants covers: its source, the versions, and the preview, if any."""
     approved: dict[str, object] = {"from": source, "prompts": prompts}
     return approved | ({"preview": preview} if preview else {})
 
@@ -108,7 +108,7 @@ def copy_previewed(
     rows: Sequence[BatchTenant],
     details: dict[str, object],
 ) -> MigrationBatch:
-    """Record a preview of a copy of prompts, which is over and has changed nothing; `rows` are what would change."""
+    """Record a finished preview of a copy of prompts, and return the record; `rows` are what the copy would change."""
     with transaction.atomic(using=CONTROL):
         batch = MigrationBatch.objects.using(CONTROL).create(
             tenant_id="",
@@ -131,9 +131,10 @@ def copy_previewed(
 
 
 def tenants_for_batch(tenant_ids: Collection[str] | None) -> list[Tenant]:
-    """Return these tenants, or all; raise `UnknownTenant`, `TenantNotActive`, or `TenantUnfinished`.
+    """Return these tenants, or all that are not being erased; raise an error if a batch cannot change one of them.
 
-    Call this with the fleet locked. Suspended tenants take part.
+    The error is `UnknownTenant`, `TenantNotActive` or `TenantUnfinished`. Call this with the fleet locked. Suspended
+    tenants take part.
     """
     # A tenant that is being erased needs no change, and erasing it can take a long time.
     living = tenants_existing().exclude(status=TenantStatus.DELETING)
@@ -148,9 +149,10 @@ def tenants_for_batch(tenant_ids: Collection[str] | None) -> list[Tenant]:
 
 
 def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
-    """Write the decision, COMMITTING or ROLLING_BACK, durably; return False if the other decision was made first.
+    """Write the decision, COMMITTING or ROLLING_BACK, durably; return False if it comes too late.
 
-    The first decision wins, even if a process lost its connection, and with it the lock.
+    The first decision wins, even if a process lost its connection, and with it the lock. Repeating that decision before
+    the batch has ended changes nothing and returns True.
     """
     with transaction.atomic(using=CONTROL):
         row = MigrationBatch.objects.using(CONTROL).select_for_update().get(pk=batch.pk)
@@ -165,7 +167,7 @@ def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
 
 
 def batch_applied(batch: MigrationBatch, *, but: Collection[str]) -> None:
-    """Record that a migration's tenants, except those in `but`, now have its version."""
+    """Record that a migration's tenants, except those in `but`, now have its version; do nothing for other batches."""
     if batch.kind != BatchKind.MIGRATE:
         return
     Tenant.objects.using(CONTROL).filter(pk__in=set(_tenants(batch)) - set(but)).update(

@@ -65,7 +65,7 @@ class Batch(Phases):
     locked_ms: dict[str, int] = field(default_factory=dict)
 
     def note_unlocked(self, tenant_id: str) -> None:
-        """Record that the tenant's transaction has ended, which released its locks."""
+        """Record for how long the tenant's transaction, which has just ended, held its locks."""
         prepared = self.prepared.get(tenant_id)
         if prepared:
             self.locked_ms[tenant_id] = round((time.perf_counter() - prepared.locked_at) * 1000)

@@ -1,8 +1,8 @@
 """Migrate the databases of all tenants, or of one, to this code's version, all or nothing.
 
 Two-phase commit (docs/adr/0008-fleet-migrations.md): each tenant's transaction is prepared, then the decision is
-written to the control database, then all are committed. Before the decision nothing has changed anywhere; after it,
-every commit eventually succeeds.
+written to the control database, then all are committed. Before the decision no tenant has changed; after it, prepared
+transactions are only ever committed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def tenant_migrate(
 ) -> BatchReport:
     """Migrate every tenant, suspended ones included, or the named one; return a report.
 
-    Migrates `workers` tenants at a time; a lock that is not available within `lock_timeout_s` seconds fails the batch.
+    A tenant that is being erased is left out. Migrates `workers` tenants at a time; a lock that is not available within
+    `lock_timeout_s` seconds fails the batch.
     With `dry_run` everything is prepared and then rolled back. Failures are reported in `problems`.
     Raises `UnknownTenant`, `TenantNotActive`, `FleetBusy`, or `FleetUnfinished` or `TenantUnfinished` if an interrupted
     operation must be recovered first.
@@ -105,7 +106,10 @@ def _check(batch: Batch, tenants: Sequence[Tenant]) -> list[Group]:
 
 
 def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
-    """Check the server's rights and room for prepared transactions, then rehearse each group's migrations."""
+    """Check what migrations and servers must be able to do, then rehearse each group's migrations; fill `batch.jobs`.
+
+    Problems are added to the batch, and end the rehearsal.
+    """
     pending = [one for one in groups if not batch.release.is_complete(one.history)]
     for key, reason in untransactional().items():
         if any(not batch.release.is_applied(key, one.history) for one in pending):
@@ -151,7 +155,7 @@ def _record_jobs(batch: Batch) -> None:
 
 
 def _mark_servers(batch: Batch) -> None:
-    """Set a restore point on each server before the change."""
+    """Set a restore point on each server before the change; do nothing in a dry run."""
     if batch.record.dry_run:
         return
     for server in {job.look.server for job in batch.jobs}:
@@ -219,7 +223,7 @@ def _roll_back(batch: Batch) -> BatchReport:
 
 
 def _abandon(batch: Batch, error: BaseException) -> None:
-    """Roll back after Ctrl-C or a bug. Raises `FleetUnfinished` if that is not, or is no longer, possible."""
+    """Roll back after Ctrl-C or an unexpected error. Raises `FleetUnfinished` if that fails or comes too late."""
     batch.problems.append(type(error).__name__)
     # The connection itself may have failed.
     connections[CONTROL].close()

@@ -156,7 +156,7 @@ def end_all(
 
     1. end the sessions of a killed process, so that they cannot prepare another transaction; 2. ask each server what is
     prepared; 3. commit it or roll it back. Safe to repeat, even while another process does the same. `on_end` is called
-    with each tenant's id.
+    with the id of each tenant whose transaction has ended.
     """
     problems: list[str] = []
     found: list[tuple[DatabaseServer, str, str]] = []

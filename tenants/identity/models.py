@@ -4,7 +4,7 @@ from django.db import models
 
 
 class TenantIdentity(models.Model):
-    """Written once, by the owner, when the database is provisioned; read whenever a connection is opened."""
+    """The tenant that the database belongs to, checked whenever the tenant's role opens a connection."""
 
     # What the tenant's role may do with the table (see tenants.schema.template).
     database_privileges = ("SELECT",)

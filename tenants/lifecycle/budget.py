@@ -29,7 +29,7 @@ def tenant_budget_set(
 
     Calls in progress are not interrupted; the next call of each run is checked against the new budget. Raises
     `SettingsChanged` if `expected` is given and the present budgets differ from it; `InvalidBudget`, `UnknownTenant`;
-    `TenantNotActive` for a tenant that was deleted.
+    `TenantNotActive` for a tenant that is being or was deleted.
     """
     for amount in budgets.values():
         _require_amount(tenant_id, amount)

@@ -41,8 +41,9 @@ def tenant_create(
     `tenant_id` is derived from `name` unless given, or numbered ("tenant-1") if nothing can be derived; `server_name`
     names a `DatabaseServer`; without it, the default one is used. If an earlier creation with the same name and id was
     interrupted, it is finished instead. On failure, everything created so far is removed. Waits up to `fleet_wait_s`
-    seconds for a fleet migration to end, and as long again for another creation that is choosing a number.
-    Raises `InvalidTenant`, `TenantExists`, `TenantBusy`, `FleetBusy`, `FleetUnfinished` or `ServerError`.
+    seconds for a batch to end, and as long again for another creation that is choosing a number.
+    Raises `InvalidTenant`, `TenantExists`, `TenantBusy`, `FleetBusy`, `FleetUnfinished`, `ServerError`, or
+    `TenantUnfinished` if something could not be removed or a tenant with this id is being created under another name.
 
     1. record tenant and operation (control database, one transaction); 2. ensure the template exists; 3. create the
     role; 4. clone the database; 5. let the role in; 6. connect as the tenant, and bind identity and audit chain; 7.

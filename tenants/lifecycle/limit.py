@@ -19,7 +19,7 @@ def tenant_limit_set(*, tenant_id: str, steps: int | None, expected: tuple[objec
 
     Running steps are not interrupted, and workers apply the new limit after a few seconds. Raises `SettingsChanged` if
     `expected` is given and the present limit is another; `InvalidStepLimit`, `UnknownTenant`; `TenantNotActive` for a
-    tenant that was deleted.
+    tenant that is being or was deleted.
     """
     if steps is not None and not 1 <= steps <= MAX_STEPS:
         raise InvalidStepLimit(tenant_id, steps, MAX_STEPS)

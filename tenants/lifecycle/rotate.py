@@ -37,12 +37,12 @@ class Rotation:
 def tenant_rotate(
     *, tenant_id: str | None, grace_s: float = GRACE_S, on_progress: OnProgress = ignore_progress
 ) -> list[Rotation]:
-    """Give the role of the named tenant, or of every tenant, a new password, and reset its limit and settings.
+    """Give a new password to the role of the named tenant, or of every active or suspended one.
 
-    Sessions that were opened with the old password are ended: idle ones within seconds, others when they become idle or
-    after `grace_s` seconds. Prepared transactions of the role are rolled back. A failure is reported in that tenant's
-    outcome and does not stop the others. Raises `UnknownTenant`, and `TenantNotActive` if the named tenant currently
-    has no role.
+    The role's connection limit and settings are reset too. Sessions that were opened with the old password are ended:
+    idle ones within seconds, others when they become idle or after `grace_s` seconds. Prepared transactions of the role
+    are rolled back. A failure is reported in that tenant's outcome and does not stop the others. Raises
+    `UnknownTenant`, `TenantWithoutServer`, or `TenantNotActive` if the named tenant is neither active nor suspended.
     """
     tenants = list(tenants_existing().filter(status__in=ROTATED))
     if tenant_id:

@@ -28,11 +28,12 @@ MAIN_SERVER = "main"
 
 
 def control_setup(*, verbosity: int = 0) -> list[str]:
-    """Bring the control database and the servers up to this release; return what is wrong with them. Safe to repeat.
+    """Bring the control database and the servers up to this release; return what is wrong with them, as sentences.
 
     1. check the encryption keys, and the rights of the control database's roles and of the main server's administrator:
     raise `EncryptionKeyError` or `ServerError` before anything is changed; 2. apply the migrations; 3. set up the
-    servers, and report those that are down; 4. update the catalogue of models.
+    servers, and report those that are down; 4. update the catalogue of models, and drop unused templates. Safe to
+    repeat.
     """
     require_keys()
     control_rights_require()
@@ -141,7 +142,7 @@ def _record_migrations(applied: set[str]) -> None:
 
 
 def _note_archive(name: str, archive: str) -> None:
-    """Store where the server's WAL is archived, unless that is already set."""
+    """Store where the server's WAL is archived, unless its WAL archive or its restore command is already set."""
     if not archive:
         return
     with transaction.atomic(using=CONTROL):

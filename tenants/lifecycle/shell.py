@@ -31,7 +31,10 @@ REACHABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def tenant_dbshell(*, tenant_id: str, owner: bool, arguments: Sequence[str]) -> int:
-    """Run psql and return its exit status. The password is passed in the environment, never in the arguments."""
+    """Run psql in the tenant's database, as its role or as the owner, and return psql's exit status.
+
+    The password is passed in the environment, never in the arguments.
+    """
     tenant = tenant_get(tenant_id)
     require_finished(tenant_id)
     program = psql_program()

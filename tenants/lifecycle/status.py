@@ -67,7 +67,7 @@ class TenantHealth:
 
 @dataclass(frozen=True)
 class Checked:
-    """The results of checking one tenant's database and server; None if not checked, or if there was no answer."""
+    """The results of checking one tenant's database and server. What could not be checked is None."""
 
     size: int | TenantError | None = None
     look: Look | None = None
@@ -77,11 +77,11 @@ class Checked:
 
 
 def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> list[TenantHealth]:
-    """Return the health of each tenant, or the named one. Raises `UnknownTenant`; an unhealthy tenant is not an error.
+    """Return the health of each tenant, or of the named one. Raises `UnknownTenant`; poor health is not an error.
 
-    With `check`, connect to each, several at a time: as the tenant, to prove that it can be reached, and as the owner,
-    to compare its schema. The comparison is skipped during a migration, whose locks it would wait for. Also looks for
-    changes to the tenants' roles.
+    With `check`, connect to each that is active or suspended, several at a time: as the tenant, to prove that its
+    database can be reached, and as the owner, to compare its schema. The comparison is skipped during a migration,
+    whose locks it would wait for. Also look for changes to the tenants' roles.
     """
     tenants = _tenants(tenant_id)
     checked: dict[str, Checked] = {}
@@ -96,7 +96,7 @@ def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> lis
 
 
 def _with_prepared(health: list[TenantHealth], tenants: Sequence[Tenant], *, check: bool) -> list[TenantHealth]:
-    """Add warnings about foreign prepared transactions: on the control database's server or, with `check`, on all."""
+    """Add warnings about foreign prepared transactions, on the control database's server or, with `check`, on all."""
     servers = {tenant.server for tenant in tenants if tenant.server}
     foreign = foreign_on(servers) if check else foreign_beside_control()
     found: dict[str, list[str]] = defaultdict(list)
@@ -186,7 +186,7 @@ def _counted(large_objects: int) -> str:
 
 
 def _sizes(tenants: Sequence[Tenant]) -> dict[str, int | TenantError]:
-    """Connect to each database as its tenant; return {tenant id: size in bytes, or the error}."""
+    """Connect to each database as its tenant's role; return {tenant id: size in bytes, or the error}."""
     found: dict[str, int | TenantError] = {}
     for tenant, outcome in in_parallel(_size_bytes, tenants, WORKERS):
         if isinstance(outcome, BaseException) and not isinstance(outcome, TenantError):

@@ -29,8 +29,8 @@ OPEN_FOR = timedelta(hours=1)
 def roles_to_open_with(user: User) -> list[Role]:
     """Return the roles with which `user` may open another tenant: viewer and their own; [] if they may open none.
 
-    Administrators may choose any role except administrator: to manage a tenant's users, or delete it, takes a role for
-    it.
+    Administrators may choose any role except administrator: only with an assigned role may a person manage a tenant's
+    users or delete the tenant.
     """
     held = set(RoleAssignment.objects.using(CONTROL).filter(user=user).values_list("role", flat=True))
     if held.isdisjoint(OPENERS):

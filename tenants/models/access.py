@@ -12,7 +12,7 @@ from tenants.models.tenants import Tenant
 
 
 class Role(models.TextChoices):
-    """What a role may do is in `tenants.access.roles`."""
+    """The roles that staff can have; `tenants.access.roles` says what each of them may do."""
 
     VIEWER = "viewer", _("viewer")
     EDITOR = "editor", _("editor")

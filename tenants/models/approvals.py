@@ -1,4 +1,4 @@
-"""Approvals by a second person of what cannot be undone."""
+"""Approvals of operations by a second person."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ class ApprovalKind(models.TextChoices):
 
 
 class ApprovalStatus(models.TextChoices):
-    """requested → approved → used; requested → rejected or withdrawn; approved → withdrawn. Open ones also expire."""
+    """requested → approved → used; requested → rejected or withdrawn; approved → withdrawn.
+
+    Approvals that are requested or approved also expire.
+    """
 
     REQUESTED = "requested", _("waits for a decision")
     APPROVED = "approved", _("approved")
@@ -31,7 +34,7 @@ class ApprovalStatus(models.TextChoices):
 
 
 class Approval(models.Model):
-    """What one person asks for, and another allows: once, with exactly these arguments, until it expires."""
+    """A request to be allowed one operation, once, with exactly these arguments; it expires, even if approved."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     kind = models.TextField(_("operation"), choices=ApprovalKind)

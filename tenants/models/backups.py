@@ -13,7 +13,7 @@ from tenants.models.operations import TenantOperation
 
 
 class BackupStatus(models.TextChoices):
-    """running → completed → removed; or running → failed."""
+    """running → completed or failed; the files of either may be removed later."""
 
     RUNNING = "running", _("running")
     COMPLETED = "completed", _("completed")
@@ -27,7 +27,7 @@ class BackupKind(models.TextChoices):
 
 
 class Backup(models.Model):
-    """A file that holds one tenant's data. It is recorded before it is written, so that no file is forgotten."""
+    """A backup or an export of one tenant, recorded before its files are written, so that no file is forgotten."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     # Not a foreign key: the record outlives the tenant.

@@ -1,4 +1,4 @@
-"""Physical backups of whole servers, and restore points in their write-ahead logs, for point-in-time restores."""
+"""Base backups of whole servers, and restore points in their write-ahead logs, for point-in-time restores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes to many tenants, all or none, recorded before they start."""
+"""Changes to one or more tenants, all or none, recorded before they start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from config.base.fields import SqlNow
 class BatchStatus(models.TextChoices):
     """preparing → committing → completed, or preparing → rolling_back → rolled_back.
 
-    The second state is the durable decision. A successful dry run ends as `completed`, although it is rolled back.
+    The second state is the durable decision. A successful dry run ends as `completed`, although it is rolled back. If
+    there is nothing to apply, a batch goes straight from `preparing` to `completed`.
     """
 
     PREPARING = "preparing", _("preparing")
@@ -39,7 +40,10 @@ GID_PREFIX = "seo-gen:"
 
 
 class MigrationBatch(models.Model):
-    """An all-or-nothing change to tenants' databases, recorded before it starts, so that `recover` can finish it."""
+    """An all-or-nothing change to tenants' databases, recorded before it starts, so that `recover` can finish it.
+
+    A preview of a copy of prompts, which changes nothing, is recorded once it has finished.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     status = models.TextField(_("status"), choices=BatchStatus, db_default=BatchStatus.PREPARING)
@@ -82,7 +86,7 @@ class MigrationBatch(models.Model):
 
     @property
     def work(self) -> str:
-        """Return the name of the batch's sessions on the servers."""
+        """Return the name of the batch's work, which becomes part of the names of its sessions on the servers."""
         return f"{'migrate' if self.kind == BatchKind.MIGRATE else 'copy'} {self.pk}"
 
     def gid(self, database: str = "") -> str:
@@ -133,7 +137,7 @@ def parse_gid(gid: str) -> tuple[str, str]:
 
 
 def batch_of(gid: str) -> uuid.UUID | None:
-    """Return the batch that a prepared transaction's name refers to, or None. Anyone can choose such a name."""
+    """Return the id of the batch in a prepared transaction's name, or None. Anyone can choose such a name."""
     try:
         prefix, batch_id, _database = gid.split(":")
         return uuid.UUID(batch_id) if f"{prefix}:" == GID_PREFIX else None

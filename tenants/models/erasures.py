@@ -25,7 +25,7 @@ class ErasurePhase(models.TextChoices):
 
 
 class Erasure(models.Model):
-    """One tenant's complete deletion. Never removed: it blocks the tenant's return and holds the certificate."""
+    """The erasure of one tenant. The row is never removed: it blocks the tenant's return and holds the certificate."""
 
     operation = models.OneToOneField(
         TenantOperation, primary_key=True, on_delete=models.PROTECT, related_name="erasure", verbose_name=_("operation")

@@ -9,12 +9,12 @@ from config.base.fields import SqlNow
 
 
 class FileRead(models.Model):
-    """One file that a restore, an import, a verification or a drill read, and for which tenant.
+    """A file that a restore, a clone, an import, a verification or a drill read, and the tenant that it was read for.
 
-    Also records what a backup or an export wrote to standard output, which cannot be found later either.
+    A backup or an export to standard output is recorded here too.
 
-    The row is written before the content is used; the digest follows once the file has been read to its end. Reading
-    the same content again reuses the row.
+    The row is written before the content is used; the digest follows once the file has been read to its end. If the
+    same content is read again, the new row replaces the old one.
     """
 
     # Not a foreign key: the record outlives the tenant. A file from which another tenant was created has a row for

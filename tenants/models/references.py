@@ -8,7 +8,7 @@ from tenants.models.servers import DatabaseServer
 
 
 class SchemaReference(models.Model):
-    """The schema that a history of migrations creates on one server: computed once, compared often."""
+    """The schema that a history of migrations creates on one server, stored so that it is computed only once."""
 
     server = models.ForeignKey(DatabaseServer, on_delete=models.CASCADE, related_name="+")
     # PostgreSQL's major version: another version may word definitions differently.

@@ -28,7 +28,7 @@ class RequestKind(models.TextChoices):
 class RequestStatus(models.TextChoices):
     """requested → running → done, failed, refused or unfinished; running → requested if a worker has to wait.
 
-    refused: nothing was changed. unfinished: it began and stopped; it can be recovered, which makes it running again.
+    refused: nothing was changed. unfinished: the operation stopped midway; recovering it makes it requested again.
     """
 
     REQUESTED = "requested", _("waiting")
@@ -39,7 +39,7 @@ class RequestStatus(models.TextChoices):
     UNFINISHED = "unfinished", _("unfinished")
 
 
-# What changes other tenants than the request's own: its `arguments["tenants"]` names them; None means all.
+# Kinds that change tenants other than the request's own: `arguments["tenants"]` names them; None means all.
 ABOUT_SEVERAL = (RequestKind.PROMPT_COPY, RequestKind.PROMPT_UNDO)
 # A request in one of these states will be taken by a worker, or has been.
 OPEN = (RequestStatus.REQUESTED, RequestStatus.RUNNING)
@@ -49,7 +49,7 @@ class OperationRequest(models.Model):
     """One operation on a tenant, or on the fleet, that a member of staff asked for.
 
     A worker holds it by a lease with a fencing token, as it holds a step. The operation itself is recorded as always
-    (`TenantOperation`, `Backup`, `MigrationBatch`): its entries in the audit log have this request's id.
+    (`TenantOperation`, `Backup`, `MigrationBatch`), and its entries in the audit log have this request's id.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
@@ -83,7 +83,7 @@ class OperationRequest(models.Model):
     owner = models.TextField(_("worker"), db_default="")
     lease_until = models.DateTimeField(null=True)
     fence = models.IntegerField(db_default=0)
-    # How many claims ended without a word, because their worker was lost.
+    # How many claims lapsed because their worker was lost.
     lost_workers = models.IntegerField(db_default=0)
 
     class Meta:

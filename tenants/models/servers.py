@@ -52,5 +52,5 @@ class DatabaseServer(models.Model):
 
 
 def database_prefix() -> str:
-    """Return the prefix of our databases' and roles' names; it differs between two installations on one server."""
+    """Return the prefix of our databases' and roles' names; two installations on one server need different ones."""
     return str(settings.TENANT_DATABASE_PREFIX)

@@ -1,4 +1,4 @@
-"""Customers. Names and types follow the specification; extra columns come last."""
+"""Tenants. The names and types of the first columns follow the specification; extra columns come last."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tenants.naming import ID_PATTERN, alias_of
 
 
 class TenantStatus(models.TextChoices):
-    """provisioning → active ⇄ suspended; active → restoring → active; → deleting → deleted (a tombstone)."""
+    """provisioning → active ⇄ suspended; from either → restoring and back, or → deleting → deleted (a tombstone)."""
 
     PROVISIONING = "provisioning", _("provisioning")
     ACTIVE = "active", _("active")
@@ -28,7 +28,7 @@ class TenantStatus(models.TextChoices):
 
 
 class Tenant(models.Model):
-    """A customer, and where its database is."""
+    """A tenant, its settings, and where its database is."""
 
     id = models.TextField(_("id"), primary_key=True)
     name = models.TextField(_("name"))

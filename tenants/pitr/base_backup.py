@@ -57,10 +57,11 @@ def cluster_backup(
     """Make a base backup of the server (default: the default server) and return its completed record.
 
     `output` is a folder or s3://bucket/prefix (default: CLUSTER_BACKUP_OUTPUT). With `incremental`, store only the
-    changes since the newest base backup (PostgreSQL 17 or newer). On failure, only the record remains.
+    changes since the newest base backup (PostgreSQL 17 or newer). On failure, the files are removed and the record is
+    marked as failed; what cannot be done then is left for `cluster_backups_recover`.
     Raises `ServerError`, `BaseBackupError`, `ToolError` or `PlaceError`.
 
-    1. record the backup; 2. copy the server's files under a temporary name; 3. verify checksums; 4. rename the copy to
+    1. record the backup; 2. copy the server's files under a temporary name; 3. verify checksums; 4. move the copy to
     its final name; 5. complete the record.
     """
     server = server_get(server_name)
@@ -162,7 +163,7 @@ def _begin(server: DatabaseServer, facts: ServerFacts, parent: BaseBackup | None
 
 
 def _make(backup: BaseBackup, on_progress: OnProgress) -> datetime:
-    """Copy, verify and store the backup; return the server time at which the copy became consistent."""
+    """Copy, verify and store the backup; return the server's time just after the copy was made."""
     assert backup.server_version is not None  # set by `_begin`
     place = place_at(backup.place)
     staged = staging(place, backup.name)
@@ -236,7 +237,10 @@ def _fail(backup: BaseBackup, error: str) -> None:
 
 
 def _end_copying(backup: BaseBackup) -> None:
-    """End a pg_basebackup that outlived its parent process, and remove its temporary files."""
+    """End a pg_basebackup that outlived its parent process, and its session on the server.
+
+    Also remove its copy of the parent backup's manifest.
+    """
     staged = staging(place_at(backup.place), backup.name)
     for found in psutil.process_iter(["name", "cmdline"]):
         if found.info["name"] == "pg_basebackup" and str(staged) in (found.info["cmdline"] or []):

@@ -44,7 +44,7 @@ LIMITS = {
 
 
 class BaseBackupError(TenantError):
-    """A base backup cannot be made, or it does not match its record."""
+    """A base backup cannot be made, read or removed."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,17 @@ class WalRange:
 
 @contextmanager
 def files_kept(server: DatabaseServer) -> Iterator[None]:
-    """Block removal of base backups and archived WAL while a restore reads them; wait for a removal in progress."""
+    """Block removal of base backups and archived WAL while the block reads them.
+
+    Waits up to ten minutes for a removal in progress, then raises `BaseBackupError`.
+    """
     with advisory_lock(_files(server), wait_s=600, busy=lambda: _in_use(server), shared=True):
         yield
 
 
 @contextmanager
 def files_removed(server: DatabaseServer) -> Iterator[None]:
-    """Lock base backups and archived WAL for removal; raise `BaseBackupError` while a restore is reading them."""
+    """Lock base backups and archived WAL for removal; raise `BaseBackupError` if another process is using them."""
     with advisory_lock(_files(server), busy=lambda: _in_use(server)):
         yield
 
@@ -122,7 +125,7 @@ def verify(folder: Path, version: int) -> None:
 
 
 def require_self_contained(folder: Path) -> None:
-    """Refuse a backup with tablespaces or other links out of its folder: they could lead to a live server's files."""
+    """Raise `BaseBackupError` if the backup has tablespaces or links: they could lead to a live server's files."""
     leading = [*(folder / "pg_tblspc").iterdir(), *_links(folder)]
     if leading:
         raise BaseBackupError(

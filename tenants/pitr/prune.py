@@ -89,7 +89,11 @@ def _forget_restore_points(server: DatabaseServer) -> None:
 
 
 def _first_needed(server: DatabaseServer, place: Place, archive: Archive) -> int:
-    """Return the number of the first segment that a base backup needs; without base backups, the first unexpired."""
+    """Return the number of the first segment that a base backup needs.
+
+    Without base backups, return 0 for a bucket, and for a folder the number of the first unexpired segment (or else of
+    the last one).
+    """
     kept = [archive.number_of(backup.start_lsn) for backup in completed(server)]
     if kept:
         return min(kept)

@@ -36,7 +36,7 @@ def cluster_receive_wal(
     `output` defaults to the server's `wal_archive`, or, if that is empty, to a folder in the home folder. If
     `wal_archive` is empty, it is set to the folder that is used. `on_start` is called with the folder once
     pg_receivewal has started. A replication slot makes the server keep WAL that has not been received yet, even while
-    nothing is receiving it. Raises `ServerError`, or `ToolError` if pg_receivewal fails.
+    nothing is receiving it. Raises `ServerError`, `PlaceError`, or `ToolError` if pg_receivewal fails.
     """
     server = server_get(server_name)
     folder = _folder(server, output)

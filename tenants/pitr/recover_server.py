@@ -65,7 +65,10 @@ def recovered_server(
 
 
 def require_reachable(server: DatabaseServer, target: Target) -> None:
-    """Run the checks of `recovered_server` that need no copying, and raise what they raise."""
+    """Check that a base backup reaches the target, and that programs and disk space suffice for `recovered_server`.
+
+    Raises `RecoveryError` or `ToolError`.
+    """
     live = _live_facts(server)
     _require_means(_base_backup(server, target, live.now if live else datetime.now(UTC)))
 
@@ -106,7 +109,7 @@ def recoveries_remove(work: str | None = None) -> list[str]:
 
 
 def _live_facts(server: DatabaseServer) -> ServerFacts | None:
-    """Return the live server's facts; None if the server is gone, which is when a restore is needed most."""
+    """Return the live server's facts; None if it cannot be reached, which is when a restore is needed most."""
     try:
         with ServerSession(server, database_prefix()) as server_session:
             return server_session.facts()
@@ -209,7 +212,7 @@ def _is_covered(server: DatabaseServer, backup: BaseBackup, target: Target) -> b
 
 
 def _complete_archive(server: DatabaseServer) -> None:
-    """Make the server archive everything that has been committed so far.
+    """Make the server archive everything that has been committed so far; wait for that up to `ARCHIVE_WAIT_S`.
 
     A transaction is committed before the segment is switched, since recovery to a time only stops at a later commit.
     """

@@ -45,7 +45,10 @@ class Replay:
         self._check = LogCheck(scratch.folder / "archive", version)
 
     def require_harmless(self) -> None:
-        """Refuse a base backup whose WAL would write outside its folder. Call this before the server starts."""
+        """Raise `RecoveryError` if the base backup's own WAL would write outside its folder.
+
+        Call this before the server starts.
+        """
         self._refuse(self._check.of_folder(self._scratch.data / "pg_wal"))
 
     def until_paused(self) -> None:
@@ -63,11 +66,11 @@ class Replay:
             time.sleep(STEP_S)
 
     def end(self) -> None:
-        """End recovery, which rolls back the transactions that were open at the target and releases their locks.
+        """End recovery, which rolls back the transactions that were open at the target, and stop the server.
 
-        Operators often go back to just before a DROP or TRUNCATE was committed. At that point its lock is already held,
-        and a dump would wait forever. While ending recovery, the server still requests the history files of later
-        timelines, so files must be supplied until it is ready.
+        Operators often go back to just before a DROP or TRUNCATE was committed. At that point its lock is already held:
+        without the rollback, a dump would wait forever. While ending recovery, the server still requests the history
+        files of later timelines, so files must be supplied until it is ready.
         """
         self._scratch.promote()
         self._until_ready()
@@ -98,7 +101,7 @@ class Replay:
             time.sleep(STEP_S)
 
     def _serve(self) -> None:
-        """Fetch the files that the server has requested, check each one, and hand it over."""
+        """Fetch the files that the server has requested, check the WAL segments among them, and hand them over."""
         for request in (self._scratch.folder / "wanted").glob("[!.]*"):
             name, oldest = request.name, request.read_text().strip()
             request.unlink()
@@ -181,21 +184,21 @@ class Replay:
         )
 
     def _first_missing(self) -> str:
-        """Return the first segment that is in neither the WAL archive nor the base backup; "" if none is missing."""
+        """Return the first requested segment that is in neither the WAL archive nor the base backup, or ""."""
         folder = self._scratch.folder / "missing"
         missing = sorted(path.name for path in folder.iterdir() if NAME.fullmatch(path.name))
         return next((name for name in missing if not (self._scratch.data / "pg_wal" / name).exists()), "")
 
 
 def _raised(said: list[str]) -> dict[str, str]:
-    """Return the settings that must be higher than in the base backup, because they were later raised on the server."""
+    """Return {name: value} of settings that must be higher than in the base backup, since they were raised later."""
     if not _contains(said, INSUFFICIENT):
         return {}
     return {found[1]: found[2] for line in said if (found := TOO_LOW.search(line))}
 
 
 def _reason(said: list[str]) -> str:
-    """Return PostgreSQL's own message: the error that made it stop, or its last line."""
+    """Return PostgreSQL's own message: its first fatal error or warning, or else its last line."""
     telling = [line for line in said if re.match(r"(FATAL|PANIC|WARNING):", line)] or said[-1:]
     return re.sub(r"^\w+:\s+", "", telling[0]).rstrip(".") if telling else _("PostgreSQL logged no message")
 

@@ -27,7 +27,8 @@ ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: Path) -> bool:
     """Fetch the archived file `name` to `target`; return False if the command reports that the file does not exist.
 
-    Raises `RecoveryError` if the command cannot be run or is killed by a signal.
+    Also returns False if a name is not that of an archived file. Raises `RecoveryError` if the command cannot be run or
+    is killed by a signal.
 
     `oldest` is the name of the oldest file that the server still needs (%r). The command runs in its own folder beside
     the target, never as root but as the account that scratch servers run as. The placeholders are those of

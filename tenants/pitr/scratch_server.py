@@ -10,7 +10,7 @@
 
 The scratch server replays another server's WAL, so it must be kept from writing to that server's files. Either of two
 measures ensures this: if we are root, it runs as an account that owns nothing else; if the kernel has Landlock, its
-processes can write only to this folder. Neither depends on the contents of the server's catalog. See
+processes can write only to this folder and the socket's. Neither depends on the contents of the server's catalog. See
 docs/adr/0010-point-in-time-recovery.md.
 """
 
@@ -160,7 +160,7 @@ class ScratchServer:
             self._hand_over(account)
 
     def restart(self, parameters: dict[str, str]) -> None:
-        """Restart the server with these parameters changed; recovery continues where it stopped."""
+        """Restart the server with these parameters changed; recovery then continues."""
         self.stop(STOP_STEPS)
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(_lines(parameters))

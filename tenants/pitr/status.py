@@ -52,7 +52,7 @@ class ClusterHealth:
 
 
 def cluster_statuses(*, server_name: str | None = None) -> list[ClusterHealth]:
-    """Return the health of each server, or of the given one; failures are reported in it, not raised."""
+    """Return the health of each server, or of the named one; it lists failures, which are not raised."""
     servers = DatabaseServer.objects.using(CONTROL).order_by("name")
     return [_health(server) for server in (servers.filter(pk=server_name) if server_name else servers)]
 
@@ -139,8 +139,10 @@ def _latest(
     archive: Archive | None,
     problems: list[str],
 ) -> datetime | None:
-    """Return the server's current time if its WAL is being archived, else the newest archived commit's; None if
-    unknown.
+    """Return the latest time that the server can be restored to; None if unknown.
+
+    If its WAL is being archived, that is the server's current time; otherwise the newest archived commit's, or else the
+    end of the newest base backup.
     """
     if facts is not None:
         return facts.now

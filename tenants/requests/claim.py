@@ -75,7 +75,7 @@ def lease() -> timedelta:
 class Progress:
     """The step that an operation has reached. A thread writes it to the request, together with the lease.
 
-    The operation itself cannot: it may be inside a transaction, or in one of several threads.
+    The operation itself cannot write it: it may be inside a transaction, or in one of several threads.
     """
 
     def __init__(self, claimed: OperationRequest) -> None:
@@ -108,7 +108,7 @@ class Progress:
                 self._write()
                 renewed = time.monotonic()
             except (DatabaseError, InterfaceError) as error:
-                # If another worker takes it, it will find the tenant locked by this one.
+                # If another worker takes the request, that worker finds the tenant locked by this one.
                 extra = {"action": "operation.lease", "operation": str(self._claimed.pk), "error": type(error).__name__}
                 logger.warning("lease not renewed", extra=extra)
             finally:
@@ -121,7 +121,7 @@ class Progress:
 
 
 def held(claimed: OperationRequest) -> Any:
-    """Return the row if this claim still holds it, as a queryset."""
+    """Return a queryset of the request's row, which is empty if this claim no longer holds the request."""
     rows = OperationRequest.objects.using(CONTROL)
     return rows.filter(pk=claimed.pk, fence=claimed.fence, status=RequestStatus.RUNNING)
 
@@ -145,7 +145,7 @@ def request_end(
 
 
 def request_put_back(claimed: OperationRequest, wait: timedelta) -> None:
-    """Let the request wait again, for at least this long."""
+    """Let the request wait again, for at least this long, unless another worker has taken it meanwhile."""
     held(claimed).update(status=RequestStatus.REQUESTED, due_at=Now() + wait, owner="", lease_until=None)
 
 

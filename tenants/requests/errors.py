@@ -6,7 +6,7 @@ from tenants.errors import TenantError
 
 
 class OperationNotAllowed(TenantError):
-    """The member of staff may not do that, or no longer may."""
+    """The member of staff may not request the operation, or no longer may."""
 
     code = "operation_not_allowed"
 
@@ -42,7 +42,7 @@ class OperationInterrupted(TenantError):
 
 
 class OperationUnfinished(TenantError):
-    """The operation stopped half-way, and recovery could neither finish nor undo it yet."""
+    """The operation stopped midway, and recovery could neither finish nor undo it yet."""
 
     code = "operation_unfinished"
 
@@ -60,7 +60,7 @@ class OperationBusy(TenantError):
 
 
 class OperationLost(TenantError):
-    """Too many workers were lost while they carried it out."""
+    """Too many workers were lost while carrying out the operation."""
 
     code = "operation_lost"
 
@@ -72,19 +72,19 @@ class OperationLost(TenantError):
 
 
 class InvalidOperation(TenantError):
-    """What was requested cannot be done."""
+    """The request's reason is invalid, or the preview that it refers to no longer exists."""
 
     code = "operation_invalid"
 
 
 class PromptsNotCopied(TenantError):
-    """A copy of prompts, its preview or its undo was rolled back, or could not be finished everywhere."""
+    """A copy of prompts, its preview or its undo failed, or could not be finished in all tenants."""
 
     code = "prompt_copy_rolled_back"
 
 
 class FleetNotMigrated(TenantError):
-    """The migration of the fleet was rolled back, or could not be finished everywhere."""
+    """The migration of the fleet was rolled back, or could not be finished in all tenants."""
 
     code = "fleet_migration_failed"
 

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def export_read(backup: Backup, *, is_allowed: Callable[[], bool]) -> Iterator[bytes]:
-    """Record the download, and return the file's content.
+    """Record the download, and return an iterator over the file's content.
 
     The last part is yielded only if the digest matches the catalogue's, so a damaged file never arrives whole. Each
     part is yielded only while `is_allowed` returns True. Raises `PlaceError`; the iterator also raises `UnknownTenant`.
@@ -66,7 +66,10 @@ def export_read(backup: Backup, *, is_allowed: Callable[[], bool]) -> Iterator[b
 
 
 def exports_expire() -> int:
-    """Remove the exports that staff requested and that are older than EXPORT_RETENTION_DAYS; return how many."""
+    """Remove exports older than EXPORT_RETENTION_DAYS from the place for staff's exports; return their number.
+
+    An export that cannot be removed is logged and left for the next time.
+    """
     before = now() - timedelta(days=settings.EXPORT_RETENTION_DAYS)
     expired = Backup.objects.using(CONTROL).filter(
         kind=BackupKind.EXPORT,

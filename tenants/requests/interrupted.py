@@ -37,7 +37,7 @@ from tenants.unfinished import Recovery, backup_recover, batch_recover, operatio
 
 
 def made_by(request: OperationRequest) -> TenantOperation | Backup | MigrationBatch | None:
-    """Return the newest record that the request's operation made; None if it has not begun."""
+    """Return the newest record that the request's operation made; None if it has not begun or is a drill."""
     entries = ControlAuditLog.objects.using(CONTROL).filter(operation_id=str(request.pk))
     found = list(entries.order_by("-sequence").values_list("resource_type", "resource_id", "details"))
     match request.kind:
@@ -57,7 +57,7 @@ def made_by(request: OperationRequest) -> TenantOperation | Backup | MigrationBa
 
 
 def is_unfinished(request: OperationRequest) -> bool:
-    """Return whether the request's operation has begun, and was neither finished nor undone."""
+    """Return whether the request's operation has begun, and was neither finished nor undone; False for a drill."""
     match made_by(request):
         case TenantOperation(status=OperationStatus.RUNNING) | Backup(status=BackupStatus.RUNNING):
             return True
@@ -69,8 +69,9 @@ def is_unfinished(request: OperationRequest) -> bool:
 def recovered(request: OperationRequest, on_step: OnStep) -> Result | None:
     """Finish or undo what an earlier claim began; return its result, or None if it has to begin from the start.
 
-    Raises `OperationBusy` if the earlier worker is still carrying it out, `OperationInterrupted` if it was undone and
-    staff have to decide what to do, and `OperationUnfinished` if recovery failed.
+    Raises `OperationBusy` if the earlier worker is still carrying it out, `OperationInterrupted` or `FleetNotMigrated`
+    if it was undone and staff have to decide what to do, `OperationUnfinished` if recovery failed, and
+    `PromptsNotCopied` if a copy of prompts did not reach all tenants.
     """
     made = made_by(request)
     match made:

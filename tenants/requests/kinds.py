@@ -38,14 +38,17 @@ class Kind:
     # The steps that its service reports, in order.
     steps: tuple[str, ...]
     run: Callable[[OperationRequest, OnStep], Result]
-    # What else it needs, of a role for all tenants.
+    # Another permission that it needs, from a role for all tenants; "" for none.
     also: str = ""
-    # What it needs, of a role for all tenants, to change all of them at once.
+    # The permission, from a role for all tenants, that it needs to change all of them at once.
     everywhere: str = ""
 
 
 def carry_out(request: OperationRequest, on_step: OnStep) -> Result:
-    """Call the request's service; return the records that it made. Raises what the service raises."""
+    """Call the request's service; return its result, such as the ids of the records that it made.
+
+    Raises what the service raises.
+    """
     return KINDS[RequestKind(request.kind)].run(request, on_step)
 
 

@@ -1,6 +1,6 @@
 """The requests that follow each other when staff copy prompts: a preview, the copy that it leads to, and its undo.
 
-The arguments of a copy and of an undo come from the request before, never from a form.
+The arguments of a copy and of an undo come from the preceding request, never from a form.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from tenants.selectors import tenants_existing
 def preview_arguments(
     *, steps: Sequence[str], version: int | None, tenants: Sequence[str] | None, text: str
 ) -> dict[str, Any]:
-    """Return the arguments of a preview: the active versions of the steps, or of all if there are none, or `version`.
+    """Return the arguments of a preview of a copy of `version` or, if that is None, of the steps' active versions.
 
-    `tenants` is None for all tenants; `text` says for display which versions were chosen.
+    `steps` is empty for all steps; `tenants` is None for all tenants; `text` describes the chosen versions for display.
     """
     chosen = {"steps": list(steps), "version": version, "text": text}
     return {**chosen, "tenants": None if tenants is None else sorted(tenants), "dry_run": True, "to_all": None}
@@ -38,7 +38,7 @@ def preview_arguments(
 def copy_arguments(preview: OperationRequest) -> dict[str, Any]:
     """Return the arguments of the copy that does what the preview showed.
 
-    "to_all" is what a second person approves, if no tenant is left out and the settings demand an approval.
+    "to_all" is what a second person must approve if the settings demand that; None if a tenant is left out.
     """
     result = preview.result or {}
     found = {"preview": result["batch"], "prompts": result["prompts"]}
@@ -55,18 +55,21 @@ def undo_arguments(copy: OperationRequest) -> dict[str, Any]:
 
 
 def all_visible(visible: QuerySet[Tenant]) -> Q:
-    """Select the requests that change no other tenants than these: the others' ids stand in arguments and errors."""
+    """Return a filter for requests that change only these tenants: arguments and errors contain the ids of all of them.
+
+    Requests whose kind changes a single tenant all match.
+    """
     ids = list(visible.values_list("pk", flat=True))
     return ~Q(kind__in=ABOUT_SEVERAL) | Q(arguments__tenants__contained_by=ids)
 
 
 def preview_of(batch_id: str) -> OperationRequest | None:
-    """Return the request whose preview is recorded as this batch."""
+    """Return the request whose preview is recorded as this batch, or None."""
     return _done().filter(arguments__dry_run=True, result__batch=batch_id).first()
 
 
 def copy_made_from(preview: OperationRequest) -> OperationRequest | None:
-    """Return the copy that has already been made from a preview."""
+    """Return the request of the copy that has already been made from a preview, or None."""
     made = _done().filter(arguments__preview=(preview.result or {})["batch"])
     return made.filter(tenant_id=preview.tenant_id).first()
 

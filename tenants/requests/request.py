@@ -36,7 +36,7 @@ APPROVED = {RequestKind.DELETE: DELETE, RequestKind.EXPORT: EXPORT}
 def may(user: User | AnonymousUser, kind: RequestKind, tenant_id: str) -> bool:
     """Return whether the user may request this for the tenant, or for the fleet if `tenant_id` is "".
 
-    Of what changes several tenants, this says it for the one that is copied from.
+    For a copy of prompts or its undo, `tenant_id` is the tenant that is copied from; the others are not checked here.
     """
     also = KINDS[kind].also
     return is_permitted(user, KINDS[kind].permission, tenant_id) and (not also or is_permitted(user, also, ""))
@@ -51,7 +51,7 @@ def operation_request(
     reason: str = "",
     approval_id: UUID | None = None,
 ) -> OperationRequest:
-    """Record that the user wants the operation, and wake a worker.
+    """Record that the user wants the operation, wake a worker, and return the request.
 
     An approval, if the settings demand one, is used up in the transaction that records the request. Raises
     `OperationNotAllowed`, `UnknownTenant`, `OperationAlreadyRequested`, `InvalidOperation`, `ApprovalRequired`,
@@ -79,7 +79,10 @@ def operation_request(
 
 
 def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> OperationRequest:
-    """Let a worker finish or undo an operation that stopped half-way. Raises `OperationNotAllowed`."""
+    """Let a worker finish or undo an operation that stopped midway; return the request, unchanged if it did not.
+
+    Raises `OperationNotAllowed`, `UnknownTenant`, or `OperationAlreadyRequested` if there is another open request.
+    """
     rows = OperationRequest.objects.using(CONTROL)
     found = rows.get(pk=request_id)
     _require_allowed(user, RequestKind(found.kind), found.tenant_id, found.arguments)
@@ -94,7 +97,10 @@ def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> Operatio
 
 
 def require_still_allowed(request: OperationRequest) -> None:
-    """Raise an error if the requester may no longer request this. A worker checks before it begins."""
+    """Raise `OperationNotAllowed` or `UnknownTenant` if the requester may no longer request this.
+
+    A worker calls this before it begins.
+    """
     user = get_user_model().objects.using(CONTROL).filter(pk=request.requester_id or 0).first()
     if user is None:
         raise OperationNotAllowed(request.requested_by)
@@ -106,8 +112,8 @@ def _require_allowed(
 ) -> None:
     """Raise `OperationNotAllowed` unless the user may request this.
 
-    Of what changes several tenants, the same permission is needed for each. Raises `UnknownTenant` for one that the
-    user may not see, as for one that does not exist.
+    A copy of prompts or its undo needs the permission for each tenant that it changes, or `Kind.everywhere` if it
+    changes all. Raises `UnknownTenant` for a tenant that the user may not see, as for one that does not exist.
     """
     if not may(user, kind, tenant_id):
         raise OperationNotAllowed(user.get_username())
@@ -129,7 +135,7 @@ def _require_allowed(
 def _to_approve(
     kind: RequestKind, tenant_id: str, arguments: dict[str, Any]
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield what a second person has to approve: its kind, tenant and arguments, as the service will ask for it."""
+    """Yield (kind, tenant id, arguments) of each approval by a second person that the settings may demand."""
     if kind in APPROVED:
         yield APPROVED[kind], tenant_id, arguments
     if kind == RequestKind.PROMPT_COPY and arguments["to_all"]:
@@ -148,7 +154,7 @@ def _once(tenant_id: str, kind: str) -> Iterator[None]:
 
 
 def clean_reason(reason: str) -> str:
-    """Return the reason trimmed; raise `InvalidOperation` if it cannot be kept."""
+    """Return the reason, trimmed; raise `InvalidOperation` if it is too long or contains control characters."""
     text = reason.strip()
     if len(text) > REASON_MAX_LENGTH:
         raise InvalidOperation(_("The reason is too long."))

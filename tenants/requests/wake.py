@@ -31,7 +31,7 @@ def send_wake_up(request_id: UUID) -> None:
 
 
 def operations_sweep() -> int:
-    """Wake workers for requests that are due or whose worker was lost; return for how many."""
+    """Wake workers for the oldest requests that are due or whose worker was lost; return the number of requests."""
     due = list(_due().values_list("pk", flat=True)[:WOKEN])
     for request_id in due:
         send_wake_up(request_id)

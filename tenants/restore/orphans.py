@@ -21,8 +21,8 @@ from tenants.selectors import require_finished, tenant_get
 def tenant_orphans(*, tenant_id: str, remove: bool = False) -> list[StoredObject]:
     """Return the tenant's files that no row refers to; with `remove`, also remove them.
 
-    While a replaced database is kept, its rows count too: undoing the restore needs their files. Files of running
-    steps are never orphans, since a file is written before its row.
+    While a replaced database is kept, its rows count too: undoing the restore needs their files. Files of unfinished
+    runs are never orphans, since a file is written before its row.
     """
     with tenant_lock(tenant_id, "orphans"):
         require_finished(tenant_id)

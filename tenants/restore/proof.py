@@ -1,8 +1,8 @@
 """Verify a loaded database, as the guest that loaded it. Until then, nothing in the database is trusted.
 
 Everything happens in one read-only transaction with only pg_catalog in the search path
-(`audit.log.safe_search_path`). The catalog is checked first: rows are read only if every object in the database is one
-that our migrations create.
+(`audit.log.safe_search_path`). The catalog is checked before the tenant's rows: unless the source is our own, they are
+read only if every object in the database is one that our migrations create.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
     """Verify the scratch database and return what it contains; raise `Unfit` if a check fails.
 
     The checks are: 1. every object is one that a migration creates; 2. the tenant is the right one; 3. the migration
-    history is known; 4. the schema matches the history; 5. row counts, audit chain and paths are correct.
+    history is known; 4. the schema matches the history; 5. row counts, audit chain and paths are correct. For our own
+    sources, 1 and 4 accept drift, and paths are not checked.
     """
     try:
         with _reading(scratch, work) as connection:

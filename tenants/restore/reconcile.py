@@ -25,12 +25,12 @@ NAMED = 1000
 def reconcile(
     tenant: Tenant, server: DatabaseServer, row: Restore, *, age_identity_file: str | None = None
 ) -> dict[str, object]:
-    """Bring back files, rebuild the runs' summaries, and return the report's lists of runs and files. Safe to repeat.
+    """Bring back files, remove stale messages and rebuild the runs' summaries; return items of the report, by name.
 
     Runs: lost runs are only in the replaced state, returned runs only in the restored state, and changed runs have
     different statuses in the two. Files: an orphan (newer than the restored state, or left over) is a file that no row
     refers to; a missing file has a row but is gone or altered. Orphans are kept, since undoing the restore needs them
-    (`tenant orphans` removes them).
+    (`tenant orphans` removes them). Safe to repeat.
     """
     work = work_name("restore", tenant.identity)
     runs = RunDifferences([], [], [])
@@ -60,7 +60,10 @@ def reconcile(
 
 
 def broken(tenant_id: str, files: Iterable[FileRef]) -> list[FileRef]:
-    """Return the files that are missing or do not match their row's digest; never read another tenant's files."""
+    """Return the files that are missing or do not match their row's digest, or whose paths are not the tenant's.
+
+    Never reads another tenant's files.
+    """
     return [file for file in files if not (is_beneath(tenant_id, file.path) and _is_whole(file))]
 
 
@@ -70,7 +73,7 @@ def _is_whole(file: FileRef) -> bool:
 
 
 def _from_backup(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identity_file: str | None) -> list[str]:
-    """Restore files from the backup's tar file, if readable, setting the current ones aside; return their paths."""
+    """Restore files from the backup's tar file, if there is one, and set the current ones aside; return their paths."""
     try:
         file = backup_find(row.source, age_identity_file)
     except TenantError:
@@ -103,7 +106,7 @@ def _from_kept(tenant: Tenant, row: Restore, wanted: list[FileRef]) -> list[str]
 
 
 def _replace(tenant: Tenant, row: Restore, path: str, content: Content, digest: str | None) -> None:
-    """Write the content, which has that digest, to `path`; set the current file aside if its digest differs."""
+    """Write the content, whose sha256 is `digest`, to `path`; set the current file aside if its digest differs."""
     present = tenant_storage.read(path)
     if present is not None and hashlib.sha256(present).hexdigest() != digest:
         tenant_storage.write_all({kept_path(tenant.id, row.pk, path): present})

@@ -43,9 +43,9 @@ def tenant_restore(
     """Replace the tenant's database with the backup, or with its state at `to_time` (aware); keep the replaced one.
 
     Pass exactly one of `backup_file` and `to_time`. Runs in progress block the restore unless `stop_runs` is set, which
-    makes them fail. Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, or
-    `RestoreRefused` with the reason; the live database is then unchanged. Raises `RestoreUnfinished` if only step 5
-    fails.
+    makes them fail. Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `TenantWithoutServer`, `FleetBusy` or
+    `FleetUnfinished` before it starts, or `RestoreRefused` with the reason; the live database is then unchanged. Raises
+    `RestoreUnfinished` if only step 5 fails, and `TenantUnfinished` if an operation on the tenant has to be recovered.
 
     1. record the operation; 2. build a scratch database from the source and verify it; 3. mark the runs that were
     running in the restored state as failed; 4. close the tenant, swap the databases, and open the tenant again
@@ -89,9 +89,10 @@ def tenant_restore_check(
     undo: bool = False,
     age_identity_file: str | None = None,
 ) -> None:
-    """Raise what `tenant_restore` or `tenant_restore_undo` would raise before it starts; read no backup data.
+    """Check, without reading backup data, most of what would keep a restore or an undo from starting.
 
-    Call this before asking for confirmation, so that no one confirms a restore that cannot start.
+    Raises what `tenant_restore` or `tenant_restore_undo` would raise. Call this before asking for confirmation, so that
+    no one confirms a restore that cannot start.
     """
     require_finished(tenant_id)
     tenant = tenant_get(tenant_id)

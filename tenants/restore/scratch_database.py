@@ -50,7 +50,10 @@ def throwaway(server_session: ServerSession) -> Iterator[Scratch]:
 
 
 def drop_throwaways() -> None:
-    """Drop databases and roles that killed processes left on any server; skip servers that are unreachable now."""
+    """Drop throwaway databases, and their roles, that killed processes left on any server.
+
+    Servers that are unreachable now are skipped.
+    """
     for server in DatabaseServer.objects.using(CONTROL):
         with suppress(ServerError), ServerSession(server, database_prefix(), "scratch") as server_session:
             prefix = throwaway_prefix()
@@ -80,7 +83,7 @@ class Scratch:
 
     @property
     def url(self) -> str:
-        """The database's URL, as the guest."""
+        """Return the database's URL, with the guest's name and password."""
         return self.server_session.location(self.guest, self.password, database=self.database).url
 
     def create(self) -> None:

@@ -69,7 +69,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class BackupFile:
-    """A dump in a folder or bucket, with the manifest beside it, if any."""
+    """A dump in a folder, in a bucket or on standard input, with its manifest, if any."""
 
     place: Place
     name: str
@@ -161,8 +161,8 @@ def described(to_time: datetime | None) -> str:
 def backup_find(url: str, age_identity_file: str | None) -> BackupFile:
     """Return the backup at `url` ("-": standard input), with its manifest checked against the catalogue.
 
-    If the manifest is gone, the catalogue's copy is used. Raises `PlaceError` if a file cannot be read,
-    `InvalidManifest`, or `Unfit`.
+    If the manifest is gone, the catalogue's copy is used; standard input has none. Raises `PlaceError` if a file cannot
+    be read, `SealError` if the age identity is missing or unusable, `InvalidManifest`, or `Unfit`.
     """
     age_identity_require(age_identity_file)
     place, name = source_file(url)
@@ -201,8 +201,8 @@ def opened(
 ) -> Iterator[IO[bytes]]:
     """Yield the file's content, decrypted if necessary; raise `Unfit` if the file's digest is not the expected one.
 
-    The digest covers the whole file, so it is only known at the end. A mismatch replaces any error raised during
-    reading, since it is the best explanation. The caller must already have recorded the read (`BackupFile.given`).
+    The digest covers the whole file, so it is only known at the end. A mismatch replaces a `TenantError` raised during
+    reading, since it explains that best. The caller must already have recorded the read (`BackupFile.given`).
     """
     with place.open(name) as file, place.reading(name):
         tally = Tally(file)

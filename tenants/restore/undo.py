@@ -24,7 +24,7 @@ def tenant_restore_undo(
 ) -> RestoreReport:
     """Swap the databases back, and keep the one that is replaced, so that the undo can be undone too.
 
-    Runs in progress block the undo unless `stop_runs` is set; in the replaced database, they stay as they are.
+    Runs in progress block the undo unless `stop_runs` is set; the undo leaves their state as it is in both databases.
 
     Raises what `tenant_restore` raises, and `RestoreRefused` if no replaced database was kept.
     """

@@ -1,4 +1,4 @@
-"""Verify that a backup can be restored, by restoring it into a scratch database and comparing."""
+"""Verify that a backup can be restored, by restoring it into a scratch database and checking the result."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ def backups_verify(
 ) -> list[Verification]:
     """Verify the given backup, or the newest backup of each tenant; return one result per backup.
 
-    A backup is restored into a scratch database on its tenant's server. Its schema, rows and audit chain are compared
-    with the manifest, and the files that rows refer to with their digests. The result is stored in the catalogue.
+    A backup is restored into a scratch database and checked as in a restore; the files that its rows refer to are
+    compared with their digests. The result is stored in the catalogue, unless the age identity could not be used.
+    Raises `SealError` if the given age identity file cannot be used, and `MissingFromPlace` if the given backup neither
+    exists nor is in the catalogue.
     """
     age_identity_require(age_identity_file)
     if file:
@@ -136,13 +138,13 @@ def _newest() -> list[str]:
 
 
 def _server(manifest: Manifest) -> DatabaseServer:
-    """Return the tenant's server, or the default server if the tenant does not exist here."""
+    """Return the tenant's server, or the default server if the tenant does not exist here or has no server."""
     tenant = Tenant.objects.using(CONTROL).select_related("server").filter(pk=manifest.tenant_id).first()
     return tenant.server if tenant and tenant.server else server_for_new_tenant(None)
 
 
 def _require_files(file: BackupFile, manifest: Manifest, age_identity_file: str | None) -> None:
-    """Compare the files in the backup's tar file, or in the storage if there is none, with the rows' digests."""
+    """Raise `Unfit` unless the files in the backup's tar file, or else in the storage, match the rows' digests."""
     wanted = {artifact.path: artifact.digest for artifact in manifest.artifacts}
     if manifest.storage is None:
         refs = [FileRef(artifact.path, artifact.digest, artifact.size_bytes) for artifact in manifest.artifacts]

@@ -64,13 +64,13 @@ RESTORABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def work_of(tenant: Tenant) -> str:
-    """Return the application name of our server sessions, by which sessions of a killed process are recognized."""
+    """Return the name of the work that server sessions do, by which those of a killed process are recognized."""
     return work_name(KIND, tenant.identity)
 
 
 @contextmanager
 def exclusive_access(tenant_id: str, kind: str) -> Iterator[Tenant]:
-    """Lock the tenant and block fleet migrations; errors carry the tenant id."""
+    """Lock the tenant, block batches, and yield the tenant; errors in the block carry the tenant id."""
     # A migration or tenant creation either ends soon or was interrupted: in an emergency, don't wait long for it.
     with fleet_shared(wait_s=settings.OPERATION_WAIT_S), tenant_lock(tenant_id, kind):
         require_finished(tenant_id)
@@ -87,7 +87,7 @@ def exclusive_access(tenant_id: str, kind: str) -> Iterator[Tenant]:
 
 
 def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
-    """Refuse while runs are in progress; a database that is gone or refuses connections counts as having none."""
+    """Raise `RestoreRefused` if runs are in progress; a database that is gone or refuses connections counts as idle."""
     runs: list[str] = []
     if server_session.database_exists(database_of(tenant)):
         with (
@@ -105,7 +105,7 @@ def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
 
 
 def statuses_of(tenant: Tenant, server_session: ServerSession, runs: Collection[str]) -> dict[str, str]:
-    """Return {run id: status} for those of the runs in the live database; {} if it is gone or refuses connections."""
+    """Return {run id: status} for the `runs` that the live database has; {} if it is gone or refuses connections."""
     if server_session.database_exists(database_of(tenant)):
         with (
             suppress(Error),
@@ -116,7 +116,10 @@ def statuses_of(tenant: Tenant, server_session: ServerSession, runs: Collection[
 
 
 def begin(tenant: Tenant, kind: str, source: str, *, scratch: str = "", given: Given | None = None) -> Restore:
-    """Record an operation before it starts, with the databases to create and the files to read; return the record."""
+    """Record a restore or an undo before it starts, with the names of its databases and the files that it reads.
+
+    Returns the record.
+    """
     with transaction.atomic(using=CONTROL):
         operation = operation_begin(tenant_id=tenant.id, kind=kind)
         row = Restore.objects.using(CONTROL).create(
@@ -168,7 +171,8 @@ def undone_on_failure(server_session: ServerSession, tenant: Tenant, row: Restor
 def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_progress: OnProgress) -> int:
     """Set a restore point on the server, close the tenant, swap, reopen it; return how long it was closed, in ms.
 
-    If it fails before the rename, everything is undone. After the rename, `recover` has to finish the operation.
+    If it fails before the rename, everything is undone. After the rename, or if undoing fails too, raises
+    `TenantUnfinished`: `recover` has to finish or undo the operation.
     """
     with undone_on_failure(server_session, tenant, row):
         restore_point(server_session.server, reason=KIND, tenant_id=tenant.id)
@@ -247,7 +251,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, age_identity_fi
 
 
 def _undo(server_session: ServerSession, tenant: Tenant, row: Restore, reason: str) -> None:
-    """Undo a restore that has replaced nothing: drop its scratch database, and reopen the tenant if it was closed."""
+    """Undo an operation that has replaced nothing: drop a restore's scratch database; reopen the tenant if closed."""
     if row.operation.kind == KIND:
         Scratch(server_session, row.scratch, row.scratch).drop()
     if row.phase == RestorePhase.SWAPPING and server_session.database_exists(row.live):

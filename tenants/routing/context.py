@@ -29,9 +29,9 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
     """Make a tenant the active one inside the block, and yield its database alias.
 
     The tenant's row is read again on entry, so changes by other processes (suspend, move, restore, erase) take effect
-    immediately. Raises `UnknownTenant`, or `TenantNotActive` if the status is not in `statuses`, and `TenantLocked` if
-    the block times out waiting for a lock in the tenant's database. May be reused and nested, with the same tenant or
-    another. A new thread starts without a tenant: enter the context inside it.
+    at the next entry. Raises `UnknownTenant`, `InvalidDatabaseURL`, or `TenantNotActive` if the status is not in
+    `statuses`, and `TenantLocked` if the block times out waiting for a lock in the tenant's database. May be reused and
+    nested, with the same tenant or another. A new thread starts without a tenant: enter the context inside it.
     """
 
     def __init__(self, tenant: Tenant | str, *, statuses: Container[str] = (TenantStatus.ACTIVE,)) -> None:

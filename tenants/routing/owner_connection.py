@@ -1,7 +1,7 @@
-"""Connections to a database as the owner of its tables, for migrations.
+"""Connections to a database as the owner of its tables or, if the database's contents are not trusted yet, as a guest.
 
-The session logs in as the owner itself, so nothing that runs in it can become another role. The application never
-connects this way. The alias is "owner:<database>"; it exists only in the thread that entered the context.
+The session logs in as that role itself, so nothing that runs in it can become another role. The alias is
+"owner:<database>"; it exists only inside the block.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
     """Yield Django's connection to `database` as the owner role (autocommit).
 
     `work` says what the connection is for, so that the sessions of a killed process can be found
-    (`Session.end_predecessors`).
+    (`ServerSession.end_predecessors`).
     Raises `ServerError` if the server was not set up, and Django's `OperationalError` if the database rejects the
     login, or, as `DatabaseLocked`, if the block times out waiting for a lock.
     """

@@ -173,7 +173,7 @@ class TenantConnectionPool:
         self.__init__()  # type: ignore[misc]
 
     def count(self) -> int:
-        """Return how many connections are open."""
+        """Return how many connections are open or being opened."""
         with self._condition:
             return self._count()
 

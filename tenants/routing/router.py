@@ -1,4 +1,4 @@
-"""Route each model to a database by its app. A customer's model never ends up in the control database."""
+"""Route each model to a database by its app. The models of tenant apps never use the control database."""
 
 from typing import Any
 

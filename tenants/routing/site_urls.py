@@ -26,13 +26,13 @@ def split_path(path: str) -> tuple[str, str] | None:
 
 
 def control_url(name: str, *args: object) -> str:
-    """Reverse `name` on the control site, from either site."""
+    """Return the URL called `name` on the control site; works in requests to either site."""
     with script_prefix(_base()):
         return reverse(name, urlconf=settings.ROOT_URLCONF, args=args)
 
 
 def tenant_url(tenant_id: str, name: str, *args: object) -> str:
-    """Reverse `name` on the tenant's site, from either site."""
+    """Return the URL called `name` on the tenant's site; works in requests to either site."""
     with script_prefix(tenant_prefix(tenant_id)):
         return reverse(name, urlconf=TENANT_URLCONF, args=args)
 

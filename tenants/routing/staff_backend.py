@@ -1,4 +1,4 @@
-"""Who may do what, for Django: passwords are checked as usual, permissions come from roles alone."""
+"""Who may do what, for Django: passwords are checked as usual, but permissions come from roles alone."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ class RolesBackend(ModelBackend):
 
 
 def _tenant_of(obj: Any) -> str | None:
-    """Return the id of the tenant that a question is about: `obj` is a tenant, its id, or a row that names one."""
+    """Return the id of the tenant in question: the one that `obj` is or names, the active one, or the page's.
+
+    `obj` may be a tenant, its id, or a row with a `tenant_id`. Returns None if there is no tenant.
+    """
     if isinstance(obj, str):
         return obj
     if isinstance(obj, Tenant):

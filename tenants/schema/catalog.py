@@ -88,7 +88,7 @@ def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[s
 
 
 def named(found: list[str]) -> str:
-    """Return the first differences as one phrase."""
+    """Return the first differences, and how many more there are, as one phrase."""
     shown = "; ".join(found[:NAMED])
     if len(found) > NAMED:
         shown += _("; and %(count)d more") % {"count": len(found) - NAMED}

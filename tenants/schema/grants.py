@@ -64,7 +64,7 @@ SELECT format('%%s %%s ON %%s %%s %%s %%s', word, privilege, kind, name, directi
 
 
 def grant_as(connection: BaseDatabaseWrapper, catalog: Mapping[str, str]) -> None:
-    """Set everyone's privileges on the database's objects to those in `catalog`."""
+    """Set the privileges on the database's objects, for all roles except their owners, to those in `catalog`."""
     grants = {name.removeprefix("grant "): acl for name, acl in catalog.items() if name.startswith("grant ")}
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(CHANGES, [list(grants), list(grants.values())])
@@ -73,7 +73,10 @@ def grant_as(connection: BaseDatabaseWrapper, catalog: Mapping[str, str]) -> Non
 
 
 def grant_all(connection: BaseDatabaseWrapper) -> None:
-    """Grant the group role USAGE on a new database's schema, and the privileges that the models require."""
+    """Grant the group role USAGE on a new database's schema, and the privileges that the models require.
+
+    Also revoke the right to create objects in the schema from PUBLIC.
+    """
     group = sql.Identifier(_group())
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(sql.SQL("REVOKE CREATE ON SCHEMA public FROM PUBLIC").as_string(connection.connection))
@@ -96,7 +99,7 @@ def grant_statements(connection: BaseDatabaseWrapper) -> list[str]:
 
 
 def privileges() -> Iterator[tuple[str, tuple[LiteralString, ...]]]:
-    """Yield (table or view, privileges of the tenants' role) for every model of the tenant apps."""
+    """Yield (table or view, privileges of the group role) for django_migrations and every model of the tenant apps."""
     yield "django_migrations", ("SELECT",)
     for label in sorted(TENANT_APPS):
         for model in apps.get_app_config(label).get_models():

@@ -1,4 +1,4 @@
-"""Inspect tenants before any change: whether each is reachable and intact, and which migrations are pending."""
+"""Inspect tenants: whether each is reachable and has its identity, and which migrations were applied."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def look_at(
     """Inspect every tenant; return what was found, and all problems, not only the first.
 
     Asks each server once who may connect to which database, then connects to each database as its owner. `work` becomes
-    part of the sessions' names. `on_look` is called with each tenant's id.
+    part of the sessions' names. `on_look` is called with a tenant's id after its database was, or could not be, opened.
     """
     problems: list[MigrationFailed | TenantWithoutServer | ServerError] = []
     reachable: list[Tenant] = []

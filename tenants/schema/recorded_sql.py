@@ -50,7 +50,7 @@ _state_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class PythonPart:
-    """An operation that runs in each tenant."""
+    """An operation that Python carries out in each tenant's database."""
 
     operation: Operation
     app_label: str
@@ -132,7 +132,7 @@ def record_script(connection: BaseDatabaseWrapper, on_step: Callable[[str], None
 
 
 def _record_step(connection: BaseDatabaseWrapper, migration: Migration, state: ProjectState) -> ScriptStep:
-    """Apply one migration, advance `state`, and return the recorded statements."""
+    """Apply one migration, advance `state`, and return the recorded step."""
     parts: list[str | PythonPart] = []
     with _recording_editor(connection, parts) as editor:
         for operation in migration.operations:

@@ -14,7 +14,7 @@ OWNER = "control-owner"
 
 
 class Command(DjangoCommand):
-    """Django's `migrate`, for the control database only, as the role that owns it."""
+    """Django's `migrate`, for the control database only; uses DATABASE_OWNER_URL if that is set."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

@@ -36,7 +36,7 @@ IDENTITY_QUERY = "SELECT tenant_id, identity FROM public.tenant_identity"
 
 
 class DatabaseWrapper(postgresql.DatabaseWrapper):
-    """Takes its connection from the process's pool and returns it on close.
+    """Django's wrapper of a tenant's database; takes its connection from the process's pool and returns it on close.
 
     Checks the database's identity whenever a connection is opened, and the active tenant whenever a cursor is created.
     """
