@@ -212,6 +212,9 @@ def _texts(
         parts = node.values
     elif isinstance(node, ast.Call) and _name(node.func) in TRANSLATE:
         parts, translated = [node.args[0]], False
+    elif isinstance(node, ast.Call) and _name(node.func) == "ngettext":
+        # The plural, since it says how many.
+        parts, translated = [node.args[1]], False
     elif isinstance(node, ast.Call) and _name(node.func) == "because":
         parts = node.args[:1]
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and depth:

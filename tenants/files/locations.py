@@ -93,7 +93,7 @@ class Place(ABC):
 
     @abstractmethod
     def holds(self, name: str) -> bool:
-        """Return whether anything is left of the file: a partial file in a folder counts, and an old version in S3."""
+        """Return whether anything is left of the file; a partial file, old version or unfinished upload counts."""
 
     @abstractmethod
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
@@ -380,9 +380,8 @@ class Bucket(Place):
         key = self._prefix + name
         with self._translated(name, Use.REMOVE):
             self._client.delete_object(Bucket=self._bucket, Key=key)
-            for upload in s3_deletion.uploads(self._client, self._bucket, key):
-                if upload["Key"] == key:
-                    self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
+            for upload_id in self._uploads(name):
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
 
     def erase(self, name: str) -> None:
         with self._translated(name, Use.REMOVE):
@@ -395,13 +394,20 @@ class Bucket(Place):
     def holds(self, name: str) -> bool:
         try:
             with self._translated(name, Use.READ):
-                return any(True for _version in self._versions(name))
+                return any(True for _version in self._versions(name)) or any(True for _id in self._uploads(name))
         except MissingFromPlace:
             return False
 
     def _versions(self, name: str) -> Iterator[s3_deletion.ObjectVersion]:
         key = self._prefix + name
         return (found for found in s3_deletion.versions(self._client, self._bucket, key) if found.key == key)
+
+    def _uploads(self, name: str) -> Iterator[str]:
+        """Yield the ids of the file's unfinished uploads."""
+        key = self._prefix + name
+        return (
+            found["UploadId"] for found in s3_deletion.uploads(self._client, self._bucket, key) if found["Key"] == key
+        )
 
 
 def _open_object(url: str, mode: str, **options: Any) -> Any:

@@ -1,13 +1,14 @@
 """Connections to a database as the owner of its tables or, if the database's contents are not trusted yet, as a guest.
 
 The session logs in as that role itself, so nothing that runs in it can become another role. The alias is
-"owner:<database>"; it exists only inside the block.
+"owner:<database>:<number>"; it exists only inside the block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from urllib.parse import unquote
 
 import environ
@@ -34,6 +35,8 @@ SESSION = {
 }
 # The same for a guest, whose database is only read, and only with PostgreSQL's own functions.
 GUEST_SESSION = {**SESSION, "search_path": "pg_catalog,pg_temp", "default_transaction_read_only": "on"}
+
+_numbers = count()
 
 
 @contextmanager
@@ -64,7 +67,8 @@ def guest_connection(url: str, database: str, work: str) -> Iterator[BaseDatabas
 
 @contextmanager
 def _connection(url: str, database: str, work: str, session: Mapping[str, str]) -> Iterator[BaseDatabaseWrapper]:
-    alias = OWNER_PREFIX + database
+    # Another thread, or a block around this one, may be connected to the same database as another role.
+    alias = f"{OWNER_PREFIX}{database}:{next(_numbers)}"
     config = environ.Env.db_url_config(url)
     # A socket's folder is percent-encoded in the URL.
     config["HOST"] = unquote(config["HOST"])

@@ -8,8 +8,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from audit.control.models import AuditAnchor
+from audit.admin import log_state
+from audit.control.models import AuditAnchor, ControlAuditLog
 from audit.verification.anchor import audit_anchor
+from audit.verification.verify import audit_verify
 from tenants.models import Tenant
 from tests.support.staff import give_role, make_user
 
@@ -49,6 +51,12 @@ def test_it_shows_where_each_log_ended(browser: Client, anchored: tuple[Tenant, 
     assert browser.post(f"{ANCHORS}{anchor.pk}/change/", {}).status_code == 403
     for page in ("add/", f"{anchor.pk}/delete/"):
         assert browser.get(ANCHORS + page).status_code == 403, page
+
+
+def test_every_verification_covers_the_control_log(tenant: Tenant) -> None:
+    audit_verify(tenant_id=tenant.id)
+    last = ControlAuditLog.objects.filter(action="audit.verify").latest("id")
+    assert log_state("default")["verified"] == last == log_state(tenant.id)["verified"]
 
 
 def test_a_person_sees_those_of_their_tenants_alone(anchored: tuple[Tenant, Tenant]) -> None:

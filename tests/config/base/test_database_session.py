@@ -29,7 +29,7 @@ from tenants.routing.held_transaction import held_open
 from tenants.routing.owner_connection import guest_connection, owner_connection
 from tenants.schema.inspection import database_of
 from tenants.servers.programs import connection_arguments, program, replication_arguments, run
-from tenants.servers.session import ServerSession, owner_url
+from tenants.servers.session import ServerSession, owner_url, parse_location
 from tests.support.program import seo_gen
 from tests.support.superuser import superuser_url
 
@@ -106,6 +106,14 @@ def as_guest(tenant: Tenant) -> Iterator[psycopg.Connection[Any]]:
     with guest_connection(tenant.database_url, database_of(tenant), "test") as connection:
         connection.ensure_connection()
         yield connection.connection
+
+
+def test_a_guest_is_never_given_the_owners_session(tenant: Tenant) -> None:
+    """Another thread, or a block around it, may be connected to the same database as the owner."""
+    with as_owner(tenant) as owner, as_guest(tenant) as guest:
+        assert owner.info.user != guest.info.user == parse_location(tenant.database_url).role
+        guest.close()
+        assert owner.execute("SELECT 1").fetchone() == (1,)
 
 
 @contextmanager

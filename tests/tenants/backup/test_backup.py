@@ -29,7 +29,7 @@ from tenants.backup.backup import tenant_backup
 from tenants.errors import BackupFailed, RestoreRefused, TenantNotActive
 from tenants.files import tenant_storage
 from tenants.files.age_encryption import SealError
-from tenants.files.locations import MissingFromPlace, PlaceError, place_at, split_file
+from tenants.files.locations import MissingFromPlace, PlaceError, place_at, s3_client, split_file
 from tenants.models import Backup, BackupStatus, Restore, Tenant, TenantStatus
 from tenants.restore.orphans import tenant_orphans
 from tenants.restore.restore import tenant_restore
@@ -397,6 +397,17 @@ def test_a_time_without_an_offset_is_refused(tenant: Tenant, time: str, reason: 
     assert result.returncode == 1 and reason in result.stderr
 
 
+def leave_unfinished(url: str, name: str) -> None:
+    """Leave what a process that is killed while it writes the file leaves."""
+    if url.startswith("s3://"):
+        bucket, _slash, prefix = url.removeprefix("s3://").partition("/")
+        upload = s3_client().create_multipart_upload(Bucket=bucket, Key=f"{prefix}/{name}")
+        part = {"Bucket": bucket, "Key": f"{prefix}/{name}", "UploadId": upload["UploadId"], "PartNumber": 1}
+        s3_client().upload_part(**part, Body=b"x" * 100)
+    else:
+        Path(url, f".{name}.partial").write_bytes(b"x" * 100)
+
+
 class TestPlaces:
     @pytest.fixture(params=["folder", "s3"])
     def url(self, request: pytest.FixtureRequest, tmp_path: Path, s3_place: str) -> str:
@@ -421,6 +432,16 @@ class TestPlaces:
         place.remove("a/b.txt")
         with pytest.raises(MissingFromPlace, match=r"a/b\.txt does not exist\."):
             place.read("a/b.txt")
+
+    def test_an_unfinished_file_is_held_until_it_is_removed(self, url: str) -> None:
+        place = place_at(url)
+        place.write("b.dump", b"another")
+        assert not place.holds("a.dump")
+        leave_unfinished(url, "a.dump")
+        assert place.size("a.dump") is None
+        assert place.holds("a.dump") and not place.holds("a")
+        place.erase("a.dump")
+        assert not place.holds("a.dump")
 
     @pytest.mark.parametrize("url", ["s3://bucket", "s3://", "folder/"])
     def test_a_url_without_a_file_is_refused(self, url: str) -> None:

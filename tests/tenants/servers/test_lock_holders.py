@@ -172,7 +172,10 @@ def test_a_process_that_holds_the_lock_is_named(tenant: Tenant, limits: Callable
 
 
 def test_a_holder_that_has_gone_is_not_invented() -> None:
-    assert reason_for(None, 10.0) == "A lock was not granted within 10 s. The session that held it could not be determined."
+    assert (
+        reason_for(None, 10.0)
+        == "A lock was not granted within 10 s. The session that held it could not be determined."
+    )
 
 
 class TestPreparedTransactions:
