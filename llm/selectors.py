@@ -65,7 +65,7 @@ def resolve_model(provider_id: str, model_class: str) -> ResolvedModel:
 
 
 def newest_model(provider: LLMProvider, models: Sequence[LLMModel], model_class: str) -> LLMModel:
-    """Choose from all of a provider's models as `resolve_model` does, and raise what it raises."""
+    """Choose from all of a provider's models as `resolve_model` does, with the same errors."""
     if not provider.is_active:
         raise InactiveProvider(provider.pk)
     if model_class not in ModelClass.values:

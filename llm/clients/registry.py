@@ -85,7 +85,7 @@ def address_of(access: ProviderAccess) -> str:
 
 
 def _uses_local_setting(access: ProviderAccess) -> bool:
-    """Return whether LOCAL_LLM_URL applies. The operator vouches for that server, so http is allowed; it gets no key."""
+    """Return whether LOCAL_LLM_URL applies. The operator vouches for that server, so http is allowed, without a key."""
     return access.provider_id == LOCAL and not access.key_variable and not _stated(access.api_base_url)
 
 

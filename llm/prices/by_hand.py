@@ -29,8 +29,8 @@ def prices_set(
 ) -> LLMPrice:
     """Put these prices, and no others, into effect for the model from a day on (None: today).
 
-    `expected` holds the prices that these replace, if only those may be replaced. Raises `InvalidPrice` or
-    `PricesChanged`.
+    `expected` holds the prices that these replace, if only those may be replaced. Raises `InvalidPrice`,
+    `PricesChanged`, or what `require_approval` raises.
     """
     begins = valid_from or today()
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
@@ -56,9 +56,9 @@ def prices_set(
 
 
 def columns_set(*, model: LLMModel, columns: Mapping[str, Decimal | None]) -> None:
-    """Put the prices in these specified columns into effect today; other units keep theirs. The caller records it.
+    """Put the prices in these specified columns into effect today; other units keep their prices.
 
-    Raises `InvalidPrice`.
+    The caller writes the audit entry. Raises `InvalidPrice`, or what `require_approval` raises.
     """
     held = prices_in_force(model.pk)
     units = dict(held.units)
