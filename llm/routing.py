@@ -42,9 +42,9 @@ def step_route(
     """Route a step, or all steps if `step` is None, to a provider. Either all of them change or none.
 
     If `model_class` is None, each step keeps its class; if `fallbacks` ("provider:class" or "provider", in order) is
-    None, it keeps its fallbacks. Existing runs keep the models they pinned. Raises an `LLMPermanentError` if the route or
-    a fallback cannot run: a step, the provider or an active model of the class is missing, or the provider is inactive
-    or cannot be called. With `force`, a missing key does not raise, because the workers have it.
+    None, it keeps its fallbacks. Existing runs keep the models they pinned. Raises an `LLMPermanentError` if the route
+    or a fallback cannot run: a step, the provider or an active model of the class is missing, or the provider is
+    inactive or cannot be called. With `force`, a missing key does not raise, because the workers have it.
     """
     with transaction.atomic(using=CONTROL):
         steps = [step] if step is not None else [row.step for row in pipeline()]

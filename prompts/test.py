@@ -67,7 +67,7 @@ def prompt_preview(
 
     The values are those of the run `run_id`, if one is given, and `inputs`, which take precedence. The model is the one
     that new runs use for the step, unless a provider or a class is named. Showing a run's texts is audited.
-    Raises `TenantError`, `UnknownPrompt`, `UnknownRun`, `PromptRenderError`, `LLMError`.
+    Raises `TenantError`, `PromptError`, `LLMError`, or what `PastRuns.values` raises.
     """
     model = _model(step, provider_id, model_class)
     with tenant_context(tenant_id) as alias:

@@ -124,7 +124,7 @@ def _history() -> dict[int, list[LLMPrice]]:
 
 
 def _differences(model: LLMModel, entry: ListedModel, rows: Sequence[LLMPrice]) -> Iterator[PriceChange]:
-    """Compare the prices of today and of each later day on which some begin, in the list or here; yield what differs."""
+    """Compare the prices of today and of each later day on which some begin, in the list or here; yield the changes."""
     now = today()
     schedule = dict(entry.schedule(now))
     for day in sorted({*schedule, *(row.valid_from for row in rows if row.valid_from > now)}):

@@ -78,7 +78,8 @@ class Batch(Phases):
 def batch_run(batch: Batch, plan: Callable[[Batch], None]) -> CopyReport:
     """Find the batch's jobs and problems with `plan`, then change everything or nothing.
 
-    Failures are reported in `problems`. Raises `FleetUnfinished` if it was interrupted and cannot be rolled back.
+    Failures are reported in `problems`. If the batch is interrupted, it is rolled back and the exception raised again,
+    or `FleetUnfinished` if it cannot be rolled back.
     """
     try:
         plan(batch)
@@ -140,7 +141,7 @@ def _prepare(batch: Batch) -> None:
 
 
 def _changed(alias: str, batch: MigrationBatch, job: Job) -> list[Change]:
-    """Make and return the tenant's changes; write its entry last, which shows recovery that they were committed."""
+    """Make and return the tenant's changes; write its audit entry last: it shows recovery that all were committed."""
     changes = job.change(alias)
     record(
         using=alias,
@@ -166,7 +167,7 @@ def _decide(batch: Batch) -> bool:
 
 
 def _commit(batch: Batch) -> CopyReport:
-    """Commit everything that is prepared; unreachable databases are left to `tenant_recover`."""
+    """Commit everything that is prepared; unreachable databases are left to `tenant recover`."""
     problems = _end_prepared(batch, "commit", commit=True)
     if problems:
         batch.problems += problems
@@ -188,7 +189,7 @@ def _roll_back(batch: Batch) -> CopyReport:
 
 
 def _abandon(batch: Batch, error: BaseException) -> None:
-    """Roll back after Ctrl-C or a bug. Raises `FleetUnfinished` if that is not, or is no longer, possible."""
+    """Roll back after Ctrl-C or a bug. Raises `FleetUnfinished` if that is impossible, or no longer possible."""
     batch.problems.append(type(error).__name__)
     # The connection itself may have failed.
     connections[CONTROL].close()
