@@ -44,7 +44,7 @@ NO_OBJECT = {"original": None}
 
 
 def choose_page(admin: StaffAdmin, request: HttpRequest, chosen: Prompt | None) -> HttpResponse:
-    """Ask which versions go to which tenants; `chosen`, or else all active versions, are preselected.
+    """Ask which versions go to which tenants; `chosen`, or else every active version, is preselected.
 
     A worker makes the preview.
     """

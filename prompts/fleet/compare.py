@@ -71,7 +71,7 @@ def digests_of(sources: Sequence[Source]) -> list[dict[str, object]]:
 
 
 def sources_of(tenant_id: str, steps: Sequence[str], version: int | None) -> list[Source]:
-    """Return the versions to copy: of `steps`, or of all steps with an active version, the active one or `version`.
+    """Return the versions to copy: the active ones of `steps` (empty: of all steps), or `version` of a single step.
 
     Raises `UnknownPrompt` or `PromptMismatch` if a version does not exist or could not be activated, and
     `InvalidPrompt` if `version` is given without exactly one step.
