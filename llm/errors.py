@@ -105,7 +105,7 @@ class InvalidKey(LLMPermanentError):
 
 
 class InvalidKeyVariable(LLMPermanentError):
-    """The key variable is not named like one. The message omits the name, because it may be a key itself."""
+    """No key variable may have this name. The message omits the name, because it may be a key itself."""
 
     code = "llm_key_variable_invalid"
 
@@ -199,7 +199,7 @@ class InvalidBaseURL(LLMPermanentError):
 
 
 class InsecureBaseURL(LLMPermanentError):
-    """An API key must not be sent over a network unencrypted."""
+    """Keys and prompts must not be sent over a network unencrypted."""
 
     code = "llm_url_insecure"
 

@@ -74,7 +74,7 @@ class Use:
 
 class FindUses(Protocol):
     def __call__(self, *, provider_id: str, model_name: str) -> Iterator[Use]:
-        """Yield the uses of a model, tenant by tenant. Raises `SeoGenError` if a tenant cannot be checked."""
+        """Yield at least one use for each tenant that uses the model; raise `SeoGenError` if one cannot be checked."""
         ...
 
 

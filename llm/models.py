@@ -17,7 +17,7 @@ class ModelClass(models.TextChoices):
 
 
 class Wire(models.TextChoices):
-    """The API that a provider's server speaks. Each has a client (`llm.clients.registry`)."""
+    """The API that a provider's server speaks. Each wire has a client (`llm.clients.registry`)."""
 
     ANTHROPIC = "anthropic", _("Anthropic")
     GEMINI = "gemini", _("Gemini")

@@ -143,7 +143,7 @@ def require_routable(provider_id: str) -> None:
 def require_route(provider_id: str, model_class: str, *, key_at_workers: bool = False) -> ResolvedModel:
     """Return the model that a route leads to; raise if it cannot run.
 
-    Raises what `require_routable`, `resolve_model` and `require_key` raise. If only the workers have the key, it may be
+    Raises what `require_routable`, `resolve_model` and `require_key` raise. With `key_at_workers`, the key may be
     missing here, but not malformed.
     """
     require_routable(provider_id)

@@ -41,7 +41,7 @@ def step_default_set(
     force: bool = False,
     fallbacks: Sequence[str] | None = None,
 ) -> StepDefaultChange:
-    """Route a step to a provider; it keeps its class if `model_class` is None. Existing runs keep their pinned models.
+    """Route a step to a provider; if `model_class` is None, the step keeps its class. Existing runs keep their models.
 
     `fallbacks` are "provider:class", or "provider" for the step's class, in order; None: the step keeps its own. Raises
     `UnknownStep`, or what `require_route` raises if the route or a fallback cannot run. With `force`, a key that is

@@ -86,7 +86,7 @@ class _Process:
         return self._popen.pid
 
     def ask(self, request: dict[str, object], limits: Limits) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-        """Return (answer, or None if the child was killed; how the child ended). Raises `_Lost` or `_Silent`."""
+        """Return the answer, None if the child was killed, and how the child ended. Raises `_Lost` or `_Silent`."""
         deadline = time.monotonic() + limits.wall_s + GRACE_S
         content = json.dumps({**request, "limits": asdict(limits)}).encode()
         try:

@@ -1,4 +1,4 @@
-"""Try a version before it is activated: render it, or call its model with it once.
+"""Try a version before it is activated: render it, and on request send the text to its model once.
 
 A call writes two audit entries: the most that it can cost before it begins, and what it used afterwards. So the most
 that was paid is known even if the process dies. Its output is returned and stored nowhere.
@@ -89,7 +89,7 @@ def prompt_test(
     model_class: str | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> TestedPrompt:
-    """Render a version as `prompt_preview` does, and call the model with it, once.
+    """Render a version as `prompt_preview` does, and send the text to the model once.
 
     `on_trial` is called before the call begins, and may stop it by raising. No transaction and no connection is held
     during the call. Raises what `prompt_preview` raises.

@@ -161,7 +161,10 @@ class RunContents:
         return drop_wake_ups(tenant_id, exist=lambda runs: self.statuses(alias, runs).keys())
 
     def erase_messages(self, tenant_id: str) -> int | None:
-        """Remove the tenant's messages, and its waiting steps from the cache server; each step counts as a message."""
+        """Remove the tenant's messages, and its waiting steps from the cache server; return how many there were in all.
+
+        Returns None if the number of messages is unknown.
+        """
         messages = erase_messages(tenant_id)
         return _sum(messages, turns.erase(tenant_id))
 

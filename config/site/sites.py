@@ -145,7 +145,7 @@ class StaffSite(AdminSite):
         return f"{page}?{urlencode({'resource_type__exact': resource_type, 'resource_id__exact': resource_id})}"
 
     def anchors_url(self) -> str:
-        """Return the URL of the anchors of the audit logs, which are on the control site."""
+        """Return the URL of the list of anchors, which is on the control site."""
         return control_url("admin:audit_control_auditanchor_changelist")
 
 
@@ -264,7 +264,10 @@ class ControlSite(SignInPages, StaffSite):
 
 
 class TenantSite(StaffSite):
-    """One tenant's runs, prompts, costs and history. The URL names the tenant (`tenants.routing.middleware`)."""
+    """The site of one tenant: its runs, artifacts, prompts, costs and audit log.
+
+    The URL names the tenant (`tenants.routing.middleware`).
+    """
 
     index_template = "admin/tenant_index.html"
     audit_log = AuditLog

@@ -1,4 +1,4 @@
-"""Store what the stack remembers between commands: ports, processes and secrets. Hold `locked` to change it."""
+"""Store what the stack remembers between commands: ports, processes and secrets. Hold `locked` while changing any."""
 
 import base64
 import fcntl

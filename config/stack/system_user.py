@@ -69,7 +69,8 @@ def _alone() -> Iterator[None]:
 
 
 def let_through(account: pwd.struct_passwd, path: Path) -> None:
-    """Add an access list entry to those folders above `path` that the account cannot search, so that it can.
+    """Add an access list entry to those folders above `path` that the account cannot search, so that it can search
+    them.
 
     The entry is for this account alone, and does not let it list or read the folders. Raises `StackError` if that
     fails.

@@ -23,7 +23,7 @@ READY_FILE = "SEO_GEN_READY_FILE"
 
 class _PythonService(Service):
     """A process that runs this checkout's code in the environment of the command that starts it, without the variables
-    that the stack itself provides.
+    that the stack itself provides and, if it needs none, without API keys.
     """
 
     # Whether it calls providers, or at least checks whether there are keys for them.

@@ -95,7 +95,7 @@ def entries_unreadable() -> list[str]:
 
 
 def is_http(url: str) -> bool:
-    """Return whether an operator's setting is an HTTP URL with a host."""
+    """Return whether an operator's setting is an http or https URL with a host."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -29,8 +29,8 @@ def prices_set(
 ) -> LLMPrice:
     """Put these prices, and no others, into effect for the model from a day on (None: today).
 
-    `expected` holds the prices that these replace, if only those may be replaced. Raises `InvalidPrice`,
-    `PricesChanged`, or what `require_approval` raises.
+    If `expected` is given, only those prices may be replaced. Raises `InvalidPrice`, `PricesChanged` if others are in
+    effect by now, or what `require_approval` raises.
     """
     begins = valid_from or today()
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
@@ -73,7 +73,7 @@ def columns_set(*, model: LLMModel, columns: Mapping[str, Decimal | None]) -> No
 
 
 def approved_arguments(model: LLMModel, prices: ModelPrices, valid_from: date) -> dict[str, object]:
-    """Return what a second person approves, if the settings demand one: the new prices, and those they replace."""
+    """Return what a second person approves, if the settings demand that: the new prices, and those they replace."""
     return {
         "replaces": prices_in_force(model.pk).as_document(),
         "model": str(model),

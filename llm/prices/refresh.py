@@ -35,8 +35,8 @@ def prices_apply(
     """Add the list's prices to the history of these models ("provider/model"; None: all), in one transaction.
 
     Prices set by hand are kept, unless `overwrite` is true or names their model. Recorded costs do not change.
-    `expected` is the digest of the comparison, if nothing but what it showed may be applied. Raises
-    `PricesUnavailable`, `UnknownModel`, `ComparisonOutdated`, or `PriceByHand` if prices set by hand would have to be
+    `expected` is the digest of the comparison that a person saw, if any. Raises `PricesUnavailable`, `UnknownModel`,
+    `ComparisonOutdated` if the digest is another one now, or `PriceByHand` if prices set by hand would have to be
     overwritten for a model named in `models`.
     """
     price_list = current_list() if online else installed_list()

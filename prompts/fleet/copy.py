@@ -48,8 +48,8 @@ def prompt_copy(
 ) -> CopyReport:
     """Copy versions to the named tenants, or to all if `tenant_ids` is None, and activate them; return a report.
 
-    Copies the active versions of `steps`, of all steps if there are none, or for one step its `version`. A tenant whose
-    active version is the same keeps it. With `dry_run` nothing is changed, and the report has each difference. With
+    Copies the active versions of `steps` (empty: of all steps), or `version` of a single step. A tenant whose active
+    version is the same keeps it. With `dry_run` nothing is changed, and the report has each difference. With
     `previewed` nothing is changed either, unless the copy finds exactly what the preview found. Failures of tenants are
     reported in `problems`. Raises `UnknownTenant`, `TenantNotActive`, `UnknownPrompt`, `InvalidPrompt`,
     `PromptMismatch`, `PromptChanged`, `FleetBusy`, what `require_approval` raises, or `FleetUnfinished` or

@@ -141,7 +141,10 @@ def _prepare(batch: Batch) -> None:
 
 
 def _changed(alias: str, batch: MigrationBatch, job: Job) -> list[Change]:
-    """Make and return the tenant's changes; write its audit entry last: it shows recovery that all were committed."""
+    """Make and return the tenant's changes.
+
+    The audit entry is written last: recovery takes it as proof that the changes were committed.
+    """
     changes = job.change(alias)
     record(
         using=alias,
@@ -167,7 +170,7 @@ def _decide(batch: Batch) -> bool:
 
 
 def _commit(batch: Batch) -> CopyReport:
-    """Commit everything that is prepared; unreachable databases are left to `tenant recover`."""
+    """Commit everything that is prepared, and return the report; `tenant recover` ends what cannot be reached now."""
     problems = _end_prepared(batch, "commit", commit=True)
     if problems:
         batch.problems += problems
@@ -177,7 +180,7 @@ def _commit(batch: Batch) -> CopyReport:
 
 
 def _roll_back(batch: Batch) -> CopyReport:
-    """Roll back everything that is prepared."""
+    """Roll back everything that is prepared, and return the report."""
     if not batch_decide(batch.record, BatchStatus.ROLLING_BACK):
         return batch.report("unfinished")
     problems = _end_prepared(batch, "roll back", commit=False)

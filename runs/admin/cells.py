@@ -137,6 +137,6 @@ def download_link(artifact: Artifact) -> SafeString:
 
 
 def replaced_version(artifact: Artifact) -> str | None:
-    """Return the version of the step that the file belonged to; None if it is the current one."""
+    """Return the version of the step that the file belonged to; None if the file is current."""
     version = artifact.metadata.get("version") if isinstance(artifact.metadata, dict) else None
     return str(version) if version is not None else None

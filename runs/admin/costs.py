@@ -1,6 +1,6 @@
 """Admin pages for what a tenant's runs cost.
 
-Each row of the view `run_costs` adds up a run's steps, so nothing here reads more of its rows than it needs.
+Each row of the view `run_costs` adds up a run's steps, so this module reads no more rows than it needs.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class AnyOf(BoolLookup):
 
 
 class TotalsFilter(admin.SimpleListFilter):
-    """Whether the costs of all runs listed are added up, however many they are. Staff reach it by a link."""
+    """Whether the costs of all runs listed are added up, however many they are. Staff set it with a link."""
 
     title = gettext_lazy("totals")
     parameter_name = "totals"

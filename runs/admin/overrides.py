@@ -25,7 +25,7 @@ CHANGES = ("llm_provider", "model_class", "llm_model", "output_limit")
 
 
 class StepOverrideForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Refuses what no run could use, with the pipeline as it is now."""
+    """Refuses an override that no run could use with the present pipeline."""
 
     class Meta:
         help_texts: ClassVar = {

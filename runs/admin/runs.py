@@ -207,7 +207,7 @@ class RunAdmin(RunActions, RunPageAdmin):
 
     @admin.display(description=gettext_lazy("elapsed"), ordering="updated_at")
     def age(self, run: Run) -> str:
-        """Return how long ago the run was created if it is pending or running, or else paused or last changed."""
+        """Return how long ago the run was paused or last changed; if it is pending or running, how old it is."""
         since = run.created_at if run.status in WORKING else run.paused_at or run.updated_at
         return duration(max(0.0, (timezone.now() - since).total_seconds()))
 
