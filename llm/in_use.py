@@ -100,7 +100,7 @@ def require_provider_unused(provider: LLMProvider) -> None:
 
 
 def require_model_unused(model: LLMModel) -> None:
-    """Raise `ModelInPipeline` if a step's route leads to the model, or `ModelInRuns` if an unfinished run uses it."""
+    """Raise `ModelInPipeline` if a step's route leads to the model, or `ModelInRuns` if an unfinished run needs it."""
     steps = [row.step for row in _steps_of(model.provider) if _model_of(row) == model.model_name]
     if steps:
         raise ModelInPipeline(model.provider_id, model.model_name, steps)
@@ -108,7 +108,7 @@ def require_model_unused(model: LLMModel) -> None:
 
 
 def require_no_runs(model: LLMModel) -> None:
-    """Raise `ModelInRuns` if an unfinished run has pinned the model, or `SeoGenError` if a tenant cannot be checked."""
+    """Raise `ModelInRuns` if an unfinished run still needs the model, or `SeoGenError` if a tenant cannot be read."""
     for dotted_path in _registered:
         find: FindUses = import_string(dotted_path)
         for use in find(provider_id=model.provider_id, model_name=model.model_name):

@@ -248,7 +248,7 @@ class TenantGroupAdmin(_ExplainsRoles):
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
-        # Each of the chosen has its own cross; select2's cross for all of them is not an item of its list.
+        # Each chosen tenant has its own cross; select2's cross for all of them is not an item of the list.
         widget: Any = field.widget if field else None
         if widget is not None:
             getattr(widget, "widget", widget).is_required = True

@@ -184,7 +184,7 @@ def _with_empty_days(rows: Sequence[CostRow], chosen: Chosen, today: date) -> Se
     first = chosen.first or date.fromisoformat(rows[0]["name"])
     last = max(min(chosen.last or today, today), date.fromisoformat(rows[-1]["name"]))
     found = {row["name"]: row for row in rows}
-    # One day more than fits shows that the chart is cut.
+    # One day more than fits shows that the chart is truncated.
     days = [last - timedelta(days=number) for number in range(min((last - first).days, MAX_BARS), -1, -1)]
     return [found.get(str(day), {**total_of(()), "name": str(day), "cost_usd": Decimal(0)}) for day in days]
 

@@ -38,7 +38,7 @@ else:
 
     BoolLookup = Lookup
 
-# As many runs are added up on each page, which takes a fraction of a second; more only if somebody asks for it.
+# As many runs are added up on each page, which takes a fraction of a second; more only if someone asks for it.
 MAX_TOTALLED = 5_000
 RUN = "run__"
 

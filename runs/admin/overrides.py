@@ -81,7 +81,7 @@ class StepOverrideForm(forms.ModelForm):  # type: ignore[type-arg]
 
 class StepOverrideAdmin(StaffAdmin):
     audit_noun = "step_override"
-    # They decide what the tenant's articles cost.
+    # These values decide what the tenant's articles cost.
     audit_values = ("step", *CHANGES)
     form = StepOverrideForm
     list_display = ("step", *CHANGES, "model_used")

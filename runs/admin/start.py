@@ -189,7 +189,7 @@ def _initial(config: dict[str, Any], inputs: list[DeclaredInput]) -> dict[str, A
 
 
 def _help_of(one: DeclaredInput) -> str:
-    # Those of the default prompts are stored in English.
+    # The descriptions of the default prompts are stored in English.
     description = one.description
     texts = [_(description)] if description else []
     if one.required:
