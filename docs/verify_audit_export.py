@@ -5,7 +5,8 @@
 
 Each line is one entry, a JSON object whose values are text or null. Its hash is the sha256 of all fields but the last,
 in order, each as "<bytes in UTF-8>:<text>", null as "-", joined by commas; `previous_hash` is the hash of the entry
-before. Exit: 0 unbroken, 1 broken (the first bad line is reported), 2 the file cannot be read, or wrong usage.
+before it. Exit: 0 unbroken, 1 broken (the first bad line is reported), empty or not the expected log, 2 the file cannot
+be read, or wrong usage.
 """
 
 import argparse
@@ -22,7 +23,7 @@ MAY_BE_NULL = {"details", "operation_id"}
 
 
 class Bad(Exception):
-    """What is wrong with a line."""
+    """A line, or the whole log, is not as it should be; the message says what is wrong."""
 
 
 def genesis_of(identity):
@@ -30,7 +31,7 @@ def genesis_of(identity):
 
 
 def entry_of(line):
-    """Return the entry's fields; reject a line with a repeated field, or with anything that the hash does not cover."""
+    """Return the entry's fields; raise `Bad` unless the line has exactly the fields of an entry, in their order."""
     try:
         pairs = json.loads(line.decode("utf-8"), object_pairs_hook=list)
     except (ValueError, RecursionError):

@@ -27,7 +27,10 @@ def llm_check(*, provider_id: str | None = None) -> list[ProviderCheck]:
 
 
 def _check(provider_id: str) -> ProviderCheck:
-    """Make the call. Write one audit entry before it, and one with what it used, because it may be billed."""
+    """Call the provider's cheapest model and return the result.
+
+    Since the call may be billed, one audit entry is written before it, and another one with what it used after it.
+    """
     try:
         model = cheapest_model(provider_id)
     except UnknownProvider:

@@ -20,7 +20,7 @@ def estimated_tokens(text: str) -> int:
 
 
 def fewest_tokens(text: str) -> int:
-    """Return a lower bound, for refusing what cannot fit. Real counts are up to four times as high."""
+    """Return a lower bound, for refusing what cannot fit. Real counts are usually much higher."""
     return sum(1 for _ in _AT_LEAST_ONE.finditer(_RUN.sub(r"\1", text)))
 
 

@@ -1,4 +1,4 @@
-"""LLM errors. `permanent` alone decides whether a call is retried."""
+"""LLM errors. `permanent` says whether the same call would fail again."""
 
 from django.utils.translation import gettext as _
 
@@ -7,10 +7,12 @@ from llm.types import TokenUsage
 
 
 class LLMError(SeoGenError):
-    """The base class. `retry_after_s` is the wait that the provider asks for, `usage` what it counted for the failed
-    call, `request_id` its own id of the call. `may_be_billed` means that the request was sent and no one knows what it
-    cost: `usage` is None, but the provider may have worked. It is False if the provider answered with an HTTP error
-    status.
+    """The base class.
+
+    `retry_after_s` is the number of seconds that the provider asks us to wait, `usage` what it counted for the failed
+    call, and `request_id` its own id of the call. `may_be_billed` means that the request may have been sent and no one
+    knows what it cost: `usage` is None, but the provider may have worked. It is False if the provider answered with an
+    HTTP error status.
     """
 
     permanent = True
@@ -91,7 +93,7 @@ class MissingKey(LLMPermanentError):
 
 
 class InvalidKey(LLMPermanentError):
-    """A key contains characters that an HTTP header cannot carry."""
+    """A key contains spaces or characters other than printable ASCII."""
 
     code = "llm_key_invalid"
 
@@ -103,7 +105,7 @@ class InvalidKey(LLMPermanentError):
 
 
 class InvalidKeyVariable(LLMPermanentError):
-    """The variable's value may not be sent as a key. The message omits the name, because it may be a key itself."""
+    """No key variable may have this name. The message omits the name, because it may be a key itself."""
 
     code = "llm_key_variable_invalid"
 
@@ -197,7 +199,7 @@ class InvalidBaseURL(LLMPermanentError):
 
 
 class InsecureBaseURL(LLMPermanentError):
-    """An API key must not be sent over a network unencrypted."""
+    """Keys and prompts must not be sent over a network unencrypted."""
 
     code = "llm_url_insecure"
 
@@ -277,7 +279,7 @@ class InvalidPrice(LLMPermanentError):
 
 
 class PricesChanged(LLMPermanentError):
-    """Somebody changed the prices after the person who replaces them had read them."""
+    """The prices were changed after the person who is replacing them had read them."""
 
     code = "llm_prices_changed"
 

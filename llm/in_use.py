@@ -74,7 +74,7 @@ class Use:
 
 class FindUses(Protocol):
     def __call__(self, *, provider_id: str, model_name: str) -> Iterator[Use]:
-        """Yield the uses of a model, tenant by tenant. Raises `SeoGenError` if a tenant cannot be checked."""
+        """Yield at least one use for each tenant that uses the model; raise `SeoGenError` if one cannot be checked."""
         ...
 
 
@@ -87,8 +87,8 @@ def register(dotted_path: str) -> None:
 
 
 def require_provider_unused(provider: LLMProvider) -> None:
-    """Raise `ProviderInPipeline` if a step uses it, or `ProviderWithModels`, since runs use a provider through its
-    models.
+    """Raise `ProviderInPipeline` if a step uses the provider, even as a fallback, or `ProviderWithModels` if it has
+    models, since runs use a provider through them.
     """
     pipeline = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS).order_by("position", "step")
     steps = pipeline.filter(Q(provider=provider) | Q(fallbacks__contains=[{"provider": provider.pk}]))
@@ -100,7 +100,7 @@ def require_provider_unused(provider: LLMProvider) -> None:
 
 
 def require_model_unused(model: LLMModel) -> None:
-    """Raise `ModelInPipeline` if a step uses the model, or `ModelInRuns` if an unfinished run does."""
+    """Raise `ModelInPipeline` if a step's route leads to the model, or `ModelInRuns` if an unfinished run needs it."""
     steps = [row.step for row in _steps_of(model.provider) if _model_of(row) == model.model_name]
     if steps:
         raise ModelInPipeline(model.provider_id, model.model_name, steps)
@@ -108,7 +108,7 @@ def require_model_unused(model: LLMModel) -> None:
 
 
 def require_no_runs(model: LLMModel) -> None:
-    """Raise `ModelInRuns` if an unfinished run has the model pinned by its name."""
+    """Raise `ModelInRuns` if an unfinished run still needs the model, or `SeoGenError` if a tenant cannot be read."""
     for dotted_path in _registered:
         find: FindUses = import_string(dotted_path)
         for use in find(provider_id=model.provider_id, model_name=model.model_name):
@@ -121,7 +121,7 @@ def _steps_of(provider: LLMProvider) -> list[StepLLMDefault]:
 
 
 def _model_of(row: StepLLMDefault) -> str | None:
-    """Return the model that new runs use for the step; None if there is none."""
+    """Return the name of the model that new runs use for the step; None if there is no such model."""
     try:
         return resolve_model(row.provider_id, row.model_class).model_name
     except LLMError:

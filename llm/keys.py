@@ -13,7 +13,7 @@ _NAME = re.compile(r"[A-Z][A-Z0-9_]*_API_KEY", re.ASCII)
 
 
 def require_key_variable(provider_id: str, variable: str) -> None:
-    """Raise `InvalidKeyVariable` unless the variable may hold a key."""
+    """Raise `InvalidKeyVariable` unless a key variable may have this name, such as OPENAI_API_KEY."""
     if not _NAME.fullmatch(variable):
         raise InvalidKeyVariable(provider_id)
 

@@ -17,7 +17,7 @@ class ModelClass(models.TextChoices):
 
 
 class Wire(models.TextChoices):
-    """The API that a provider's server speaks. Each has a client (`llm.clients.registry`)."""
+    """The API that a provider's server speaks. Each wire has a client (`llm.clients.registry`)."""
 
     ANTHROPIC = "anthropic", _("Anthropic")
     GEMINI = "gemini", _("Gemini")
@@ -130,10 +130,10 @@ class PriceSource(models.TextChoices):
 
 
 class LLMPrice(models.Model):
-    """The prices of a model from a day on. The table only grows: the latest row that has begun is in effect.
+    """The prices of a model from a day on. The latest row that has begun is in effect.
 
-    Triggers (migration 0003) refuse every other change, and add a row if the specified columns of a model are changed
-    by anything but `llm.prices`. The rows are deleted with their model.
+    Rows are only added, and deleted only with their model: triggers (migration 0003) refuse every other change. They
+    also add a row if anything but `llm.prices` changes the specified columns of a model.
     """
 
     id = SerialField(primary_key=True)

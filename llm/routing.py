@@ -16,7 +16,7 @@ from llm.types import Fallback, SeedReport, StepDefaultChange
 
 
 def catalogue_fill() -> SeedReport:
-    """Insert what the catalogue lacks; record an entry only if something was missing."""
+    """Insert the rows of `llm.catalogue` that are missing; record an audit entry if there were any."""
     with transaction.atomic(using=CONTROL):
         report = catalogue_seed()
         inserted = {"providers": report.providers, "models": report.models, "steps": report.steps}
@@ -41,10 +41,10 @@ def step_route(
 ) -> list[StepDefaultChange]:
     """Route a step, or all steps if `step` is None, to a provider. Either all of them change or none.
 
-    If `model_class` is None, each step keeps its own, and if `fallbacks` ("provider:class" or "provider", in order) is
-    None, its fallbacks too. Existing runs keep the models they pinned. Raises an `LLMPermanentError` if the route or a
-    fallback cannot run: a step, the provider or an active model of the class is missing, or the provider is inactive or
-    cannot be called. With `force`, a missing key does not raise, because the workers have it.
+    If `model_class` is None, each step keeps its class; if `fallbacks` ("provider:class" or "provider", in order) is
+    None, it keeps its fallbacks. Existing runs keep the models they pinned. Raises an `LLMPermanentError` if the route
+    or a fallback cannot run: a step, the provider or an active model of the class is missing, or the provider is
+    inactive or cannot be called. With `force`, a missing key does not raise, because the workers have it.
     """
     with transaction.atomic(using=CONTROL):
         steps = [step] if step is not None else [row.step for row in pipeline()]

@@ -65,7 +65,7 @@ def resolve_model(provider_id: str, model_class: str) -> ResolvedModel:
 
 
 def newest_model(provider: LLMProvider, models: Sequence[LLMModel], model_class: str) -> LLMModel:
-    """Choose from all of a provider's models as `resolve_model` does, and raise what it raises."""
+    """Choose from all of a provider's models as `resolve_model` does, with the same errors."""
     if not provider.is_active:
         raise InactiveProvider(provider.pk)
     if model_class not in ModelClass.values:
@@ -143,7 +143,7 @@ def require_routable(provider_id: str) -> None:
 def require_route(provider_id: str, model_class: str, *, key_at_workers: bool = False) -> ResolvedModel:
     """Return the model that a route leads to; raise if it cannot run.
 
-    Raises what `require_routable`, `resolve_model` and `require_key` raise. If only the workers have the key, it may be
+    Raises what `require_routable`, `resolve_model` and `require_key` raise. With `key_at_workers`, the key may be
     missing here, but not malformed.
     """
     require_routable(provider_id)

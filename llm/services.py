@@ -1,4 +1,4 @@
-"""Write the catalogue. The caller records it in the control audit log, in the same transaction on `default`."""
+"""Write the catalogue. The caller records each change in the control log, in the same transaction on `default`."""
 
 import os
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _SEED_LOCK = 0x6C6C6D63
 
 
 def catalogue_seed() -> SeedReport:
-    """Insert what is missing from `llm.catalogue`. Safe to repeat; never changes existing rows.
+    """Insert the rows of `llm.catalogue` that the database lacks. Safe to repeat; never changes existing rows.
 
     This respects staff's decisions. A model whose class already has one is added inactive, so that an upgrade does not
     move runs to it. The pipeline is only written if there is none, so that a removed step does not come back.
@@ -41,7 +41,7 @@ def step_default_set(
     force: bool = False,
     fallbacks: Sequence[str] | None = None,
 ) -> StepDefaultChange:
-    """Route a step to a provider; it keeps its class if `model_class` is None. Existing runs keep their pinned models.
+    """Route a step to a provider; if `model_class` is None, the step keeps its class. Existing runs keep their models.
 
     `fallbacks` are "provider:class", or "provider" for the step's class, in order; None: the step keeps its own. Raises
     `UnknownStep`, or what `require_route` raises if the route or a fallback cannot run. With `force`, a key that is
@@ -124,7 +124,7 @@ def _seed_pipeline() -> tuple[str, ...]:
 
 
 def _first_usable_provider() -> str:
-    """Return the local server if there is one, as in the embedded stack; else the first with a key; else Claude."""
+    """Return the provider of the local server if there is one; else the first provider with a key; else Claude."""
     if settings.LOCAL_LLM_URL:
         return "local"
     return next((seed.id for seed in catalogue.PROVIDERS if os.environ.get(seed.key_variable)), "claude")

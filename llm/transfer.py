@@ -117,7 +117,7 @@ def configuration_add(configuration: LLMConfiguration) -> list[str]:
 
     A provider without a client in this release is skipped, with its models and steps. A base URL or a key variable that
     this installation does not allow is refused (see `require_callable`), because the document comes from outside. Call
-    it in a transaction on the control database, and record the change.
+    this in a transaction on the control database, and record the change.
     """
     added = []
     present = set(LLMProvider.objects.using(DEFAULT_DB_ALIAS).values_list("pk", flat=True))

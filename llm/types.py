@@ -122,7 +122,7 @@ class LLMReply:
 
     @property
     def truncated(self) -> bool:
-        """Whether the text was truncated because the output limit was reached."""
+        """Whether the text was truncated because the output limit, or the context window, was reached."""
         return self.finish_reason.lower() in _TRUNCATED
 
 

@@ -1,4 +1,4 @@
-"""Hooks through which the app above this one reports how its runs used prompts. It registers when Django starts."""
+"""Hooks through which the app above this one reports how its runs used prompts; it registers when Django starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class PastRuns(Protocol):
     def values(
         self, *, alias: str, run_id: str, step: str, variables: Iterable[PromptVariable]
     ) -> Mapping[str, object]:
-        """Return the values that the step's prompt would get in this run: its inputs, and its other steps' outputs.
+        """Return the values that the step's prompt would get in this run.
+
+        They are the run's inputs, the outputs of its other steps, and the review's comment.
 
         Call this in the tenant's context. Raises `UnknownRun`, `StorageError` or `DigestMismatch`.
         """

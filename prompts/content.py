@@ -31,7 +31,7 @@ def normalised(content: str) -> str:
 def clean_content(content: str) -> str:
     """Return the template as it is stored.
 
-    Raises `InvalidPrompt` if it is empty, too long, or cannot be compiled within the limits.
+    Raises `InvalidPrompt` if it is empty, too long, contains NUL, or cannot be compiled within the limits.
     """
     content = normalised(content)
     if not content.strip():

@@ -36,13 +36,13 @@ def unified_diff(old: Versioned | None, new: Versioned, *, old_name: str, new_na
 
 
 def declarations_text(variables: object) -> str:
-    """Return the JSON of the variables, with a line for each, its keys in a fixed order; "" if there are none."""
+    """Return the variables as JSON, one on each line, with sorted keys; "" if there are none."""
     declared = variables if isinstance(variables, list) else []
     return "".join(json.dumps(one, ensure_ascii=False, sort_keys=True) + "\n" for one in declared)
 
 
 def is_same(one: Versioned, other: Versioned) -> bool:
-    """Return whether two versions are the same; the order and formatting of the variables' keys do not matter."""
+    """Return whether two versions have the same template and variables, whatever the order of the variables' keys."""
     return one.content == other.content and declarations_text(one.variables) == declarations_text(other.variables)
 
 
@@ -51,5 +51,5 @@ def _diff(old: str, new: str, old_name: str, new_name: str) -> str:
 
 
 def _lines(text: str) -> Sequence[str]:
-    """Split at line feeds only, and end each line with one, as the format needs."""
+    """Split the text at line feeds only; end each line with one, as the format requires."""
     return [f"{line}\n" for line in text.removesuffix("\n").split("\n")] if text else []

@@ -1,4 +1,4 @@
-"""Errors about prompts; each message names the prompt or the step."""
+"""Errors about prompts."""
 
 from config.base.errors import SeoGenError
 
@@ -8,7 +8,7 @@ class PromptError(SeoGenError):
 
 
 class UnknownPrompt(PromptError):
-    """No prompt has this id in the active tenant's database."""
+    """The tenant's database has no prompt with this id, or the step has no such version or no active one."""
 
     code = "prompt_not_found"
 
@@ -20,13 +20,13 @@ class NoPreviousVersion(PromptError):
 
 
 class InvalidPrompt(PromptError):
-    """The step name, the template or the declared variables are invalid."""
+    """A step name, a template, its variables, a note or another argument is invalid, or a version is not a draft."""
 
     code = "prompt_invalid"
 
 
 class PromptChanged(PromptError):
-    """Another version of a tenant's prompt was activated, so a copy or its undo does not change it."""
+    """Prompts have changed since a copy was previewed, compared or made, so the copy or its undo changes nothing."""
 
     code = "prompt_changed"
 
@@ -38,7 +38,7 @@ class CopyNotUndone(PromptError):
 
 
 class UnreadablePromptFile(PromptError):
-    """A file with a template or with declarations cannot be read, or is not what it should be."""
+    """A file with a template or with declarations cannot be read, is too large, or is not UTF-8 text or not JSON."""
 
     code = "prompt_file_unreadable"
 

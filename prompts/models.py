@@ -1,6 +1,7 @@
 """Versioned prompt templates of one tenant.
 
-A version can be edited until a run pins it (`used_at`); from then on a trigger refuses changes (migration 0002).
+The admin lets people edit drafts only. Once a run has pinned a version (`used_at`), a trigger also refuses changes to
+its template and variables (migration 0002).
 """
 
 from typing import ClassVar

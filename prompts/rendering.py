@@ -49,8 +49,8 @@ def declared_variables(document: object) -> tuple[PromptVariable, ...]:
 def names_used(content: str) -> frozenset[str]:
     """Return the names that a template expects values for.
 
-    Raises `InvalidPrompt` if it is not a template or cannot be compiled within the limits, and `SandboxUnavailable` if
-    it cannot be checked now.
+    Raises `InvalidPrompt` if it is not a single template or cannot be compiled within the limits, and
+    `SandboxUnavailable` if it cannot be checked now.
     """
     answer = sandbox.ask({"action": "names", "content": content})
     match answer.get("problem"):
@@ -94,9 +94,9 @@ def render_with_cache_points(
 ) -> Rendered:
     """Render `content` with the declared variables only, taken from `values` or their defaults.
 
-    A comment {# cache #} in the template makes a cache point.
-    `prompt` identifies the prompt in messages. Raises `PromptRenderError` if a required value is missing, a value does
-    not have the declared type, or the template fails or exceeds a limit; `SandboxUnavailable` if a retry may succeed.
+    A comment {# cache #} in the template makes a cache point. `prompt` identifies the prompt in messages. Raises
+    `PromptRenderError` if a required value is missing, a value does not have the declared type, or the template fails
+    or exceeds a limit; `SandboxUnavailable` if a retry may succeed.
     """
     given = {variable.name: _value(variable, values, prompt) for variable in variables}
     # Random, so that no value can contain it.

@@ -39,7 +39,7 @@ GRACE_S = 3.0
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits for one template; the largest allowed template needs about a tenth of them (docs/adr/0014)."""
+    """Limits for one template. docs/adr/0014 says what the largest allowed template needs."""
 
     cpu_s: float = 1.0
     # Longer than `cpu_s`, for busy machines.
@@ -86,7 +86,7 @@ class _Process:
         return self._popen.pid
 
     def ask(self, request: dict[str, object], limits: Limits) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-        """Return (answer, or None if the child was killed; how the child ended). Raises `_Lost` or `_Silent`."""
+        """Return the answer, None if the child was killed, and how the child ended. Raises `_Lost` or `_Silent`."""
         deadline = time.monotonic() + limits.wall_s + GRACE_S
         content = json.dumps({**request, "limits": asdict(limits)}).encode()
         try:
@@ -104,7 +104,7 @@ class _Process:
         self._close()
 
     def forget(self) -> None:
-        """In a forked child: close the pipes of the parent's process, which would otherwise outlive the parent."""
+        """In a forked child: close the pipes to the sandbox process, which would otherwise outlive the parent."""
         self._close()
         self._popen.returncode = 0
 
@@ -205,8 +205,8 @@ class _Pool:
 def ask(request: dict[str, object]) -> dict[str, Any]:
     """Compile or render a template within `LIMITS`; return the answer (see `prompts.sandbox_process`).
 
-    If a limit ended the template, the answer has the problem "time", "memory" or "crash". Raises `SandboxUnavailable`
-    if there is no answer because of the machine, not the template.
+    If a limit ended the template, the answer's problem is "time", "memory", "length", "depth" or "crash". Raises
+    `SandboxUnavailable` if there is no answer because of the machine, not the template.
     """
     # Each idle process may have been killed meanwhile.
     for _attempt in range(SANDBOXES_MAX + 1):

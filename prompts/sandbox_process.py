@@ -1,16 +1,16 @@
 """The program that compiles and renders templates. It uses Jinja2 and the standard library, no Django or other code.
 
-`prompts.sandbox` starts it by path, with an empty environment and only these pipes. It reads requests from stdin. For
-each request it forks a child, which answers on stdout; when the child has ended, the program reports how. A frame is a
-length (8 bytes, big-endian) and that many bytes of JSON.
+`prompts.sandbox` starts it by path, with an empty environment and pipes as stdin and stdout. It reads requests from
+stdin. For each request it forks a child, which answers on stdout; when the child has ended, the program reports how. A
+frame is a length (8 bytes, big-endian) and that many bytes of JSON.
 
     request   {"action": "names" | "render", "content": …, "values": {…}, "max_chars": …, "limits": {…}}
     answer    {"names": […], "references": bool} | {"text": …} | {"problem": …, "reason": …, "line": …}
-              missing if the child was killed
+              missing if the child was killed or failed
     end       {"signal": 0 or the number of the signal that killed the child, "cpu_s": CPU time it used}
 
-The kernel enforces the limits. They are set before the template is parsed, and no Python code in the child can lift
-them. Each request gets a new child, so that one customer's template leaves nothing behind for the next.
+The kernel enforces the limits, which are set before the template is parsed. Each request gets a new child, so that one
+customer's template leaves nothing behind for the next.
 """
 
 import json
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _warm_up() -> None:
-    """Load what Jinja2 and Python load on first use while files can still be opened; every child inherits it."""
+    """Load what Jinja2 and Python load on first use while files can still be opened; each child inherits that."""
     for filter_name in JINJA.filters:
         for content in (f"{{{{ 'a\\n b' | {filter_name} }}}}", f"{{{{ [1, 2] | {filter_name}(1) }}}}"):
             answer({"action": "render", "content": content, "values": {}, "max_chars": 99})

@@ -1,4 +1,4 @@
-"""Write prompts. A version that a run has pinned never changes; activating a version only moves the pointer."""
+"""Write prompts. The text of a version that a run has pinned never changes; activation only moves the pointer."""
 
 import hashlib
 import re
@@ -66,8 +66,8 @@ def prompt_create_active(
 def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
     """Activate a version: new runs use it for its step.
 
-    Raises `PromptMismatch` if the template uses an undeclared name, or does not use a declared one: people fill in the
-    inputs according to the declaration. Runs that pinned another version keep it.
+    Raises `UnknownPrompt`, or `PromptMismatch` if the template uses an undeclared name or does not use a declared one:
+    people fill in the inputs according to the declaration. Runs that pinned another version keep it.
     """
     with transaction.atomic(using=alias):
         prompt = _locked(alias, prompt_id)
@@ -86,7 +86,7 @@ def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
 def prompt_activate_previous(*, alias: str, step: str) -> Prompt:
     """Activate the version that was active before the step's current one; a second call switches back.
 
-    Raises `NoPreviousVersion`, or `UnknownPrompt` if the step has no prompt.
+    Raises `NoPreviousVersion`, `UnknownPrompt` if the step has no active prompt, or `PromptMismatch`.
     """
     with transaction.atomic(using=alias):
         lock_prompts(alias)
@@ -111,7 +111,7 @@ def prompt_deactivate(*, alias: str, prompt_id: int) -> None:
 
 
 def prompt_mark_used(*, alias: str, prompt_ids: Iterable[int]) -> None:
-    """Record that a run has pinned these versions; from now on the database refuses changes to them."""
+    """Record that a run has pinned these versions; from now on the database refuses changes to their text."""
     Prompt.objects.using(alias).filter(pk__in=list(prompt_ids), used_at__isnull=True).update(used_at=Now())
 
 

@@ -1,4 +1,4 @@
-"""Try a version before it is activated: render it, or call its model with it once.
+"""Try a version before it is activated: render it, and on request send the text to its model once.
 
 A call writes two audit entries: the most that it can cost before it begins, and what it used afterwards. So the most
 that was paid is known even if the process dies. Its output is returned and stored nowhere.
@@ -67,7 +67,7 @@ def prompt_preview(
 
     The values are those of the run `run_id`, if one is given, and `inputs`, which take precedence. The model is the one
     that new runs use for the step, unless a provider or a class is named. Showing a run's texts is audited.
-    Raises `TenantError`, `UnknownPrompt`, `UnknownRun`, `PromptRenderError`, `LLMError`.
+    Raises `TenantError`, `PromptError`, `LLMError`, or what `PastRuns.values` raises.
     """
     model = _model(step, provider_id, model_class)
     with tenant_context(tenant_id) as alias:
@@ -89,7 +89,7 @@ def prompt_test(
     model_class: str | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> TestedPrompt:
-    """Render a version as `prompt_preview` does, and call the model with it, once.
+    """Render a version as `prompt_preview` does, and send the text to the model once.
 
     `on_trial` is called before the call begins, and may stop it by raising. No transaction and no connection is held
     during the call. Raises what `prompt_preview` raises.

@@ -1,4 +1,4 @@
-"""Describe pydantic's errors to users."""
+"""Describe pydantic's errors to people, and check that jsonb can store a document."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def is_storable(document: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """Quote a user's input, shortened."""
+    """Return an input as Python would write it, shortened, for a message."""
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 

@@ -27,7 +27,10 @@ from tenants.app_hooks import FileRef, ForeignPath, RunDifferences
 
 
 def _may_wait(run: str, status: str, replaced: Mapping[str, str] | None) -> bool:
-    """Return whether a run is still waiting for its first worker, also in the replaced database if it exists there."""
+    """Return whether a run is still waiting for its first worker, in the replaced database too if it exists there.
+
+    If `replaced` is None, no run counts as waiting.
+    """
     if status != RunStatus.PENDING or replaced is None:
         return False
     return replaced.get(run, RunStatus.PENDING) == RunStatus.PENDING
@@ -99,7 +102,7 @@ class RunContents:
 
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
         """Fail running runs, and waiting ones that may have started elsewhere; give every unfinished run's steps new
-        tokens.
+        tokens; return the ids of the failed runs.
 
         Without new tokens, a worker that claimed a step in the tenant's other database could hold the same token as the
         next claim here. Completed steps get one too: until its run is completed, a step may be run again.
@@ -158,7 +161,10 @@ class RunContents:
         return drop_wake_ups(tenant_id, exist=lambda runs: self.statuses(alias, runs).keys())
 
     def erase_messages(self, tenant_id: str) -> int | None:
-        """Remove the tenant's messages, and its waiting steps from the cache server; each step counts as a message."""
+        """Remove the tenant's messages, and its waiting steps from the cache server; return how many there were in all.
+
+        Returns None if the number of messages is unknown.
+        """
         messages = erase_messages(tenant_id)
         return _sum(messages, turns.erase(tenant_id))
 

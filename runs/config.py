@@ -8,7 +8,8 @@
      "series_id": "0b9f…",                                   the runs that were started together from one list
      "models": {"draft": {"provider": "claude", "model_class": "pro"}}}
 
-This module checks only its shape; `runs.services.plan` checks it against the pipeline, the prompts and the models.
+This module checks only the shape of the object; `runs.services.plan` checks it against the pipeline, the prompts and
+the models.
 """
 
 import json

@@ -101,7 +101,7 @@ class StaffSite(AdminSite):
         self.disable_action("delete_selected")
 
     def register(self, model_or_iterable: Any, admin_class: type[Any] | None = None, **options: Any) -> None:
-        """Register a model; changes by its admin class are audited automatically."""
+        """Register a model with its admin class, which also gets the classes of `adds`, such as `Audited`."""
         assert admin_class is not None and issubclass(admin_class, StaffAdmin)
         bases = (*self.adds, admin_class)
         audited = type(admin_class.__name__, bases, {"__module__": admin_class.__module__})
@@ -125,11 +125,11 @@ class StaffSite(AdminSite):
     def call(
         self, view: Callable[..., Any], request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Call a view of the site. Every request for one comes through here."""
+        """Call a view; every view that `admin_view` wraps is called through this method."""
         return view(request, *args, **kwargs)
 
     def _call_permission_callback(self, callback: Callable[[HttpRequest], bool] | None, request: HttpRequest) -> bool:
-        """Return whether a person may open an entry of the menu. The theme builds a lazy class for each of them."""
+        """Return whether a person may open a menu entry, without the lazy class that the theme would build for it."""
         return callback is None or callback(request)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
@@ -145,14 +145,15 @@ class StaffSite(AdminSite):
         return f"{page}?{urlencode({'resource_type__exact': resource_type, 'resource_id__exact': resource_id})}"
 
     def anchors_url(self) -> str:
-        """Return the URL of the anchors of the audit logs, which are on the control site."""
+        """Return the URL of the list of anchors, which is on the control site."""
         return control_url("admin:audit_control_auditanchor_changelist")
 
 
 class Audited(StaffAdmin):
-    """Write an audit entry where Django writes its own log: in the transaction of the change.
+    """Write an audit entry where Django writes its own log, in the transaction of the change.
 
-    An entry names the object and the changed fields; it holds the old and new values of those in `audit_values`.
+    Models without an `audit_noun` get no entry. The entry of a change names the object and the changed fields, with the
+    old and new values of those in `audit_values`.
     """
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
@@ -192,13 +193,13 @@ class Audited(StaffAdmin):
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the object's entries in the audit log."""
+        """Redirect to the object's entries in the audit log."""
         site = self.admin_site
         assert isinstance(site, StaffSite)
         return HttpResponseRedirect(site.audit_url(self.resource_type, object_id))
 
     def get_changelist_formset(self, request: HttpRequest, **kwargs: Any) -> Any:
-        """Label each input of an editable list, since a screen reader does not take its column's title as a label."""
+        """Return the formset of an editable list with labelled inputs: screen readers do not use the column titles."""
         formset = super().get_changelist_formset(request, **kwargs)
         for field in formset.form.base_fields.values():
             field.widget.attrs.setdefault("aria-label", capfirst(str(field.label)))
@@ -220,7 +221,7 @@ class Audited(StaffAdmin):
 
 
 class ControlSite(SignInPages, StaffSite):
-    """What staff configure for all tenants: models, prices, servers, tenants, users."""
+    """The site of the control database: models, servers, tenants, backups, audit logs, users and more."""
 
     index_template = "admin/control_index.html"
     audit_log = ControlAuditLog
@@ -243,7 +244,7 @@ class ControlSite(SignInPages, StaffSite):
         return [path("costs/", self.admin_view(self.costs), name="costs"), *super().get_urls()]
 
     def costs(self, request: HttpRequest) -> HttpResponse:
-        """Show the costs of the tenants that the person may see."""
+        """Show the costs of the tenants whose costs the person may see."""
         if not request.user.has_perm("tenants.view_costs"):
             raise PermissionDenied
         seen = tenants_permitted(request.user, "tenants.view_costs")
@@ -263,7 +264,10 @@ class ControlSite(SignInPages, StaffSite):
 
 
 class TenantSite(StaffSite):
-    """One tenant's runs, prompts, costs and history. The URL names the tenant (`tenants.routing.middleware`)."""
+    """The site of one tenant: its runs, artifacts, prompts, costs and audit log.
+
+    The URL names the tenant (`tenants.routing.middleware`).
+    """
 
     index_template = "admin/tenant_index.html"
     audit_log = AuditLog

@@ -62,7 +62,9 @@ class RoleForm(_Form):
 
 
 class RoleFormSet(_FormSet):
-    """Accepts only roles for tenants that the member of staff administers."""
+    """Accepts only roles for tenants that the person who gives them administers, and at least one, unless that person
+    administers all tenants.
+    """
 
     administrated: Administrated
 
@@ -146,7 +148,7 @@ class RoleInline(UnfoldTabularInline):
 
 
 class _ExplainsRoles(StaffAdmin):
-    """Adds a table of what each role may do to a page on which roles are given."""
+    """Adds a table of what each role allows, below the form of the page."""
 
     change_form_after_template = "admin/roles_explained.html"
 
@@ -246,7 +248,7 @@ class TenantGroupAdmin(_ExplainsRoles):
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
-        # Each of the chosen has its own cross; select2's cross for all of them is not an item of its list.
+        # Each chosen tenant has its own cross; select2's cross for all of them is not an item of the list.
         widget: Any = field.widget if field else None
         if widget is not None:
             getattr(widget, "widget", widget).is_required = True
@@ -272,7 +274,7 @@ def _may_manage(request: HttpRequest, user: User | None) -> bool:
 
 
 def _place(assignment: RoleAssignment) -> str:
-    """Return in words which tenants a role is for."""
+    """Return which tenants a role is for: a group's name, a tenant id, or the label of "all tenants"."""
     if assignment.scope == RoleScope.GROUP:
         return str(assignment.group)
     return assignment.tenant_id or str(RoleScope.ALL.label)

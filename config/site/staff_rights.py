@@ -2,8 +2,9 @@
 
 Django lets anyone with `auth.change_user` become a superuser, or set a superuser's password. Here only a superuser may
 do that. Administrators manage the users whose roles are all for tenants that they administer, and can give only
-such roles. Temporary access counts on one side only: it makes no one an administrator of the tenant, but a user who has
-it may see a tenant that their administrator may not, so the administrator cannot set their password until it ends.
+roles for those tenants. Temporary access counts on one side only: it makes no one an administrator of the tenant, but a
+user who has it may see a tenant that their administrator may not, so the administrator cannot set their password until
+it ends.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ class Administrated:
         return tenants.filter(Q(pk__in=self.tenants) | Q(pk__in=members.values("tenant_id")))
 
     def covers(self, *, scope: str, group_id: int | None, tenant_id: str | None) -> bool:
-        """Return whether a role for this scope reaches only these tenants, now and later."""
+        """Return whether a role for this scope reaches only these tenants.
+
+        A group counts only if it is administered as a group, since other tenants may be added to it later.
+        """
         if self.everything:
             return True
         if scope == RoleScope.GROUP:
@@ -70,7 +74,7 @@ def administrated_by(user: Account) -> Administrated:
 
 
 def users_managed_by(user: Account) -> QuerySet[User]:
-    """Return the users whom `user` may change, delete and set the password of.
+    """Return the users that `user` may change and delete, and whose passwords they may set.
 
     Anyone who sets a password can log in with it, so the other's rights must all be rights of `user`. Someone without
     any role is managed by those who administer all tenants, since no one else can tell whose colleague they are.

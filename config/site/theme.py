@@ -1,6 +1,6 @@
 """How the admin looks (django-unfold).
 
-Functions are given by name (`config.site.navigation`) and called with the request.
+Functions are given by their dotted paths and called with the request.
 """
 
 from typing import Any

@@ -27,9 +27,9 @@ CONTENT_SECURITY_POLICY: Mapping[str, Sequence[str]] = {
 
 
 class ContentSecurityPolicyMiddleware:
-    """Send the policy of the setting SECURE_CSP with every response, including static files and errors.
+    """Add the policy of the setting SECURE_CSP to responses that have none, including static files and errors.
 
-    Django 6 has a middleware and a setting with these names; remove this class then.
+    Django 6 has a middleware and a setting with these names; once we use it, remove this class.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -45,17 +45,17 @@ class ContentSecurityPolicyMiddleware:
 
 
 def on_loopback_alone(allowed_hosts: Iterable[str]) -> bool:
-    """Return whether the admin answers only to this machine's own names, so that no request crosses a network."""
+    """Return whether all allowed hosts are names or addresses of this machine's loopback interface."""
     return all(_is_loopback(host.strip()) for host in allowed_hosts)
 
 
 def proxy_header(name: str) -> tuple[str, str] | None:
-    """Return the setting SECURE_PROXY_SSL_HEADER for a header, such as X-Forwarded-Proto, that says "https"."""
+    """Return the setting SECURE_PROXY_SSL_HEADER for a header such as X-Forwarded-Proto; None if `name` is empty."""
     return (f"HTTP_{name.strip().upper().replace('-', '_')}", "https") if name.strip() else None
 
 
 def networks(addresses: Iterable[str]) -> list[IPv4Network | IPv6Network]:
-    """Return the setting TRUSTED_PROXIES for addresses and networks such as 10.0.0.0/8."""
+    """Return the setting TRUSTED_PROXIES for addresses and networks; raise `ImproperlyConfigured` if one is invalid."""
     try:
         return [ip_network(address.strip()) for address in addresses if address.strip()]
     except ValueError:

@@ -1,7 +1,7 @@
-"""The embedded stack: real servers from wheels, for each server that the environment does not name.
+"""The embedded stack: real servers from Python wheels, in place of those that the environment does not name.
 
 State lives under ``$SEO_GEN_HOME``, or ``var`` in the checkout. This package imports no Django, so that it can run
-before the settings, which it feeds, are read.
+before the settings are read, for which it supplies variables.
 """
 
 from config.stack.environment import settings_from_stack

@@ -20,10 +20,10 @@ SERVERS: tuple[Service, ...] = (Postgres(), Valkey(), LocalLLM())
 def settings_from_stack(home: Path | Home | None = None) -> dict[str, str]:
     """Return the variables that the embedded servers add to the environment. Only reads files; starts nothing.
 
-    Leaves out what the environment replaces; repeating the stack's own address does not replace it. Before the first
-    start the addresses lead nowhere (port 0) and the keys are temporary, which is enough for commands that need no
-    servers. If DATABASE_URL is set, the keys must be set, too: generated here, they would differ on each machine
-    that uses that database.
+    Leaves out what the environment replaces; a variable that only repeats the stack's own value replaces nothing.
+    Before the first start the addresses lead nowhere (port 0) and the keys are temporary, which is enough for commands
+    that need no servers. If DATABASE_URL names another database, the environment must have the keys too: generated
+    keys would differ on each machine that uses that database.
     """
     home = home if isinstance(home, Home) else find_home(home)
     secrets = load_secrets(home)

@@ -4,7 +4,7 @@ from config.base.errors import SeoGenError
 
 
 class StackError(SeoGenError):
-    """A server cannot be started, found or stopped."""
+    """The base class of these errors: a server, a file or a folder of the stack cannot be used."""
 
 
 class PortTaken(StackError):

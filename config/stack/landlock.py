@@ -1,4 +1,4 @@
-"""Confine programs so that they can write only to given folders: Linux's Landlock (5.13 and newer). Needs no root.
+"""Confine programs with Linux's Landlock (5.13 and newer), so that they can write only to given folders. Needs no root.
 
 Everything that a confined thread starts is confined too. Neither reading nor changing modes and owners is restricted.
 See landlock(7); docs/adr/0010-point-in-time-recovery.md says what we use it for.
@@ -35,14 +35,15 @@ _NOWHERE = Path(os.devnull)
 
 
 def version() -> int:
-    """Return the version of the kernel's Landlock interface; 0 if it has none, or if we may not ask."""
+    """Return the version of the kernel's Landlock interface; 0 if it has none, or if we may not query it."""
     return max(0, _syscall(_CREATE_RULESET, None, 0, _ASK_VERSION))
 
 
 def call_confined(function: Callable[[], T], writable: Sequence[Path]) -> T:
-    """Call `function` in a thread that, with everything it starts, can write only below `writable`, and cannot use TCP.
+    """Call `function` in a thread that, with everything it starts, can write only below `writable` (and to /dev/null).
 
-    If the kernel has no Landlock, calls it unconfined. Raises `OSError` if a folder is missing.
+    From version 4 of Landlock on, the thread cannot use TCP either. If the kernel has no Landlock, `function` is called
+    unconfined. Raises `OSError` if a folder is missing.
     """
     if not version():
         return function()

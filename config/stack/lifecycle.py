@@ -80,7 +80,7 @@ def stop(
 ) -> list[str]:
     """Stop the named services that are running, workers first; return the names of those stopped.
 
-    `wait_s` is how long a worker may wait for its calls; None: as each service says.
+    `wait_s` is how long a worker may wait for its calls; if it is None, the service's own limit applies.
     """
     chosen = set(names)
     if not home.path.exists():
@@ -100,7 +100,7 @@ def status(home: Home) -> list[ServiceStatus]:
 
 
 class _Starter:
-    """One call of `start`: holds the home's lock throughout, and records each step as it is done."""
+    """One call of `start`, made under the home's lock. Each step is recorded as soon as it is done."""
 
     def __init__(self, home: Home, ports: Mapping[str, int], on_progress: Progress) -> None:
         self.home = home
@@ -138,8 +138,8 @@ class _Starter:
         self.moved |= old is not None and old.port != new_port
 
     def _launch(self, service: Service, fixed: int | None, old: ServiceRecord | None) -> int:
-        """Launch the service, wait until it is ready, and return its port: another one if its own is taken but not
-        fixed.
+        """Launch the service, wait until it is ready, and return its port: a new one if its previous port is taken,
+        unless the port is fixed.
         """
         port = fixed or (old.port if old else 0)
         deadline = time.monotonic() + (RETRY_WAIT_S if self._is_recovering(service) else 0)
@@ -219,7 +219,10 @@ class _Starter:
 
 
 def find(home: Home, service: Service) -> tuple[psutil.Process | None, int]:
-    """Return the running server (or None) and its port: the recorded process, or else one that carries our mark."""
+    """Return the service's running process (or None) and its port (0 if unknown).
+
+    The process is the recorded one, or else one that carries our mark.
+    """
     record = load_state(home).services.get(service.name)
     running = process.alive(record.process) if record else None
     if record and running:

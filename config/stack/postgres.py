@@ -153,7 +153,10 @@ def binaries_folder() -> Path:
 
 
 def bootstrap(secrets: Secrets, port: int) -> None:
-    """Create the roles and the control database. Each step can be repeated, so a killed attempt is simply repeated."""
+    """Create the roles and the control database.
+
+    Each step can be repeated, so after an interruption, just run it again.
+    """
     _run_roles_file(secrets, port)
     passwords = {
         CONTROL_OWNER: secrets.control_owner_password,
@@ -166,7 +169,7 @@ def bootstrap(secrets: Secrets, port: int) -> None:
 
 
 def _run_roles_file(secrets: Secrets, port: int) -> None:
-    """Run roles.sql in the way that its comments tell operators to."""
+    """Run roles.sql with psql, as its comments tell operators to do."""
     address = f"host=127.0.0.1 port={port} user={SUPERUSER} dbname=postgres application_name='{APPLICATION}'"
     options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={ROLES}"]
     made = subprocess.run(
@@ -208,7 +211,7 @@ def _connect(secrets: Secrets, port: int) -> Connection:
 
 
 def _ensure_cluster(folder: Path, binaries: Path, secrets: Secrets, identity: tuple[int, int] | None) -> Path:
-    """Return the data directory. initdb creates it elsewhere and it is then moved, so a partial one is never used."""
+    """Return the data directory. initdb fills a scratch directory, which is then renamed, so no partial one is used."""
     data, password = folder / "data", folder / "initdb.password"
     password.unlink(missing_ok=True)
     for abandoned in folder.glob("data.new*"):
@@ -282,7 +285,7 @@ def _initdb(binaries: Path, scratch: Path, password: Path, identity: tuple[int, 
 
 
 def _drop_foreign_lock(data: Path) -> None:
-    """Remove a lock file whose process id now belongs to another process; PostgreSQL cannot detect that itself.
+    """Remove the lock file: its process id may now belong to another process, which PostgreSQL cannot detect itself.
 
     Call this only if no server is using this directory.
     """

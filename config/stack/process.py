@@ -1,4 +1,4 @@
-"""Detached processes: start them, recognise them later, end them. A reused process id is never mistaken for ours."""
+"""Start detached processes, recognise them later, and end them. Creation times reveal a reused process id."""
 
 import atexit
 import os
@@ -64,7 +64,7 @@ def spawn(launch: Launch, *, mark: str, log: Path) -> ProcessRecord:
 
 
 def alive(record: ProcessRecord | None) -> psutil.Process | None:
-    """Return the recorded process; None if it has ended (a zombie has) or another process has its id now."""
+    """Return the recorded process; None if it has ended, even if it is still a zombie, or if its id was reused."""
     if record is None:
         return None
     _reap(record.pid)
@@ -78,7 +78,7 @@ def alive(record: ProcessRecord | None) -> psutil.Process | None:
 
 
 def marked(mark_prefix: str) -> Iterator[tuple[psutil.Process, str]]:
-    """Yield every live process whose mark starts with `mark_prefix`, with its mark."""
+    """Yield every live process that we may inspect and whose mark starts with `mark_prefix`, with its mark."""
     for process in psutil.process_iter():
         try:
             mark = process.environ().get(MARK, "")
@@ -89,7 +89,7 @@ def marked(mark_prefix: str) -> Iterator[tuple[psutil.Process, str]]:
 
 
 def leads_session(process: psutil.Process) -> bool:
-    """Return whether this is a server itself rather than one of its children."""
+    """Return whether the process leads its session, as one that `spawn` started does, unlike most of its children."""
     try:
         return os.getsid(process.pid) == process.pid
     except ProcessLookupError:
@@ -162,7 +162,7 @@ def _created(pid: int) -> float:
 
 @atexit.register
 def _let_go() -> None:
-    """Record an exit status for each child that is to outlive us; otherwise `Popen` would warn about each at exit."""
+    """Record an exit status for every child: at exit, `Popen` would warn about those that are still running."""
     for child in _children.values():
         child.returncode = child.poll() or 0
 

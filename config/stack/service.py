@@ -38,8 +38,9 @@ class Service(ABC):
         return elsewhere >= set(self.provides)
 
     def steps_to_stop(self, wait_s: float | None) -> Sequence[tuple[signal.Signals, float]]:
-        """Return the signals that stop the server, each with the seconds to wait after it; `wait_s` is how long work in
-        progress may take.
+        """Return the signals that stop the server, each with the seconds to wait after it.
+
+        `wait_s`, if given, replaces the wait for work in progress; a server that does no such work ignores it.
         """
         return self.stop_steps
 

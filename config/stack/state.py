@@ -1,4 +1,4 @@
-"""Store what the stack remembers between commands (ports, processes, secrets), guarded by a lock."""
+"""Store what the stack remembers between commands: ports, processes and secrets. Hold `locked` while changing any."""
 
 import base64
 import fcntl
@@ -64,14 +64,17 @@ def save_state(home: Home, state: State) -> None:
 def load_secrets(home: Home) -> Secrets | None:
     """Return the secrets of this home; None if no stack was ever started in it.
 
-    A secret that an earlier release did not have is generated, and stored by `ensure_secrets`.
+    A secret that an earlier release did not have is generated anew on each call, until `ensure_secrets` stores it.
     """
     document = _read_json(home.secrets_file)
     return Secrets(**{**asdict(generate_secrets()), **document}) if document else None
 
 
 def ensure_secrets(home: Home) -> Secrets:
-    """Return the secrets; generate missing ones. Never overwrites any: the encryption key guards stored credentials."""
+    """Return the secrets; generate and store missing ones.
+
+    Never replaces a secret: stored credentials are encrypted with one of them.
+    """
     stored = _read_json(home.secrets_file)
     complete = {**asdict(generate_secrets()), **stored}
     if complete != stored:
@@ -94,7 +97,10 @@ def generate_secrets() -> Secrets:
 
 @contextmanager
 def locked(home: Home, name: str = "stack", wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
-    """Hold the home's lock with that name. The kernel releases it however the process dies."""
+    """Hold the home's lock with that name; raise `StackError` if another process holds it for longer than `wait_s`.
+
+    The kernel releases the lock however the process dies.
+    """
     home.create()
     with home.lock_file(name).open("a") as handle:
         _acquire(handle.fileno(), home, time.monotonic() + wait_s)

@@ -59,7 +59,7 @@ def ensure_account(name: str = NAME) -> pwd.struct_passwd:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Keep our other processes out: when two added the account at the same time, they got ids that did not last."""
+    """Keep our other processes out: when two of them added the account at the same time, its id did not last."""
     folder = os.open(ACCOUNTS, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -69,9 +69,11 @@ def _alone() -> Iterator[None]:
 
 
 def let_through(account: pwd.struct_passwd, path: Path) -> None:
-    """Allow the account to search the folders above `path`, by an access list entry, and only if it is locked out.
+    """Add an access list entry to those folders above `path` that the account cannot search, so that it can search
+    them.
 
-    File modes do not change, so no one else gains access, and the account can neither list nor read the folders.
+    The entry is for this account alone, and does not let it list or read the folders. Raises `StackError` if that
+    fails.
     """
     for folder in _locked_folders(account, path):
         try:
@@ -94,7 +96,7 @@ def let_run(account: pwd.struct_passwd, binaries: Path) -> None:
 
 
 def let_read(folders: Iterable[Path]) -> None:
-    """Make installed files readable for everyone, since a strict umask may have prevented that."""
+    """Make installed files readable, and programs runnable, for everyone: a strict umask may have prevented that."""
     for folder in folders:
         for path in [folder, *folder.rglob("*")]:
             mode = path.stat().st_mode

@@ -22,7 +22,9 @@ READY_FILE = "SEO_GEN_READY_FILE"
 
 
 class _PythonService(Service):
-    """A process that runs this checkout's code with the environment of the command that starts it."""
+    """A process that runs this checkout's code in the environment of the command that starts it, without the variables
+    that the stack itself provides and, if it needs none, without API keys.
+    """
 
     # Whether it calls providers, or at least checks whether there are keys for them.
     needs_api_keys = True

@@ -20,7 +20,7 @@ from llm.prices.page import PricesOnPage
 
 
 class LLMModelForm(LimitsForm):
-    """Refuses a negative price, as `llm.prices.history` would, and a new name or provider while runs use the model."""
+    """Refuses a negative price, as `llm.prices.history` would, or a new name or provider of a model that runs use."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,7 +89,7 @@ class LLMModelAdmin(PricesImport, PricesOnPage, RefusesDeletion):
         return super().get_changelist_form(request, **{**kwargs, "form": LLMModelForm})
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save the model, and add its prices to the history as set by this person."""
+        """Save the model, and add its changed prices to the history as set by this person."""
         prices = {column: getattr(obj, column) for column in COLUMNS if column in form.changed_data}
         if not change:
             for column in prices:

@@ -32,7 +32,7 @@ def _missing_key_hint() -> str:
 
 
 class StepLLMDefaultForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Rejects a route that no run could use, if it is new."""
+    """Rejects a changed route if no run could use it."""
 
     class Meta:
         help_texts: ClassVar = {
@@ -98,7 +98,7 @@ class StepPageForm(StepLLMDefaultForm):
 
 
 class StepLLMDefaultAdmin(StaffAdmin):
-    """The pipeline. Its order and the providers can be changed directly in the list."""
+    """The pipeline. Positions, providers and model classes can be changed directly in the list."""
 
     audit_noun = "step_default"
     tenant_path = NO_TENANT
@@ -147,7 +147,7 @@ class StepLLMDefaultAdmin(StaffAdmin):
 
     @admin.display(description=gettext_lazy("fallbacks"))
     def shown_fallbacks(self, default: StepLLMDefault) -> SafeString | None:
-        """Return what the step uses instead, in order, one per line; None if it has no fallback."""
+        """Return the step's fallbacks as HTML, in order, one per line; None if it has none."""
         names = [(str(Fallback.from_document(document)),) for document in default.fallbacks]
         return format_html_join("", "<div>{}</div>", names) if names else None
 

@@ -38,7 +38,7 @@ LIMITS_HELP = gettext_lazy(
 
 
 class LimitsForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Refuses a limit of 0, with which nothing would ever start."""
+    """Refuses a limit below 1, with which no call would ever start."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -174,7 +174,7 @@ class LLMProviderAdmin(RefusesDeletion):
 
     @admin.display(description=gettext_lazy("key on this server"))
     def key(self, provider: LLMProvider) -> str:
-        """Say whether the web server has the key; workers have environments of their own."""
+        """Return in words whether the web server has the key; workers have environments of their own."""
         if not provider.key_variable:
             return _("not needed")
         try:

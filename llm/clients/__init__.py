@@ -1,1 +1,1 @@
-"""Clients of LLM providers: one module for each wire protocol; `llm.clients.registry` finds them."""
+"""Clients of LLM providers, one for each wire and one for compatible servers; `llm.clients.registry` chooses one."""

@@ -25,7 +25,7 @@ class TooLarge(Exception):
 class Limits:
     """The maximum size of a reply with a given token limit: several times the normal size.
 
-    A token has about 4 characters, and the longest ones of current vocabularies, runs of one character, 128. A streamed
+    A token has about 4 characters; the longest ones of current vocabularies repeat one character 128 times. A streamed
     token comes in an event of up to about 500 bytes, and a signature of the model's reasoning may add some hundred KB.
     """
 
@@ -90,7 +90,10 @@ class BodyReader:
             yield from self._events.end()
 
     def _begin(self, chunk: bytes) -> bytes:
-        """Decide which kind of body it is; return the bytes without the white space that keeps connections alive."""
+        """Decide which kind of body it is, once its first character has arrived; return the bytes from that one on.
+
+        White space before it only keeps the connection alive.
+        """
         start = (self._start + chunk).removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
         if not start or _BYTE_ORDER_MARK.startswith(start):
             self._start = start
@@ -103,7 +106,7 @@ class BodyReader:
 
 
 class _Events:
-    """Splits a stream into events and yields the value of each one's data. Comments and other fields are ignored."""
+    """Splits a stream into events and yields the value of each event's data. Comments and other fields are ignored."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -159,7 +162,10 @@ class _Events:
 
 
 def _json(text: bytes) -> object:
-    """Return the value. Bytes that are not UTF-8 become U+FFFD: one damaged character is no reason to lose a text."""
+    """Return the JSON value, or `Mark.MALFORMED`.
+
+    Bytes that are not UTF-8 become U+FFFD: one damaged character is no reason to lose a text.
+    """
     try:
         return json.loads(text.decode(errors="replace"))
     except (ValueError, RecursionError):

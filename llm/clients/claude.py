@@ -51,10 +51,10 @@ class ClaudeClient:
 
 
 def _content(request: LLMRequest) -> "str | list[TextBlockParam]":
-    """Return the prompt in blocks that end at its cache points, with a mark on the last of them.
+    """Return the prompt; if it has cache points, in blocks that are split there, with a mark on the last but one.
 
-    The mark makes the provider cache everything before it, unless it is cached already. What earlier calls cached is
-    found at the end of any block.
+    The mark makes the provider cache everything up to the end of that block, unless it is cached already. The provider
+    also reuses what earlier calls cached up to the end of an earlier block.
     """
     if not request.cache_points:
         return request.prompt
@@ -76,7 +76,7 @@ def _sdk(base_url: str, key: str) -> "Anthropic":
 
 
 class ClaudeAssembly(Assembly):
-    """Reads the events of a stream, and the whole message. Blocks other than text, such as thinking, are left out."""
+    """Reads the events of a stream, or a whole message. Blocks other than text, such as thinking, are left out."""
 
     def read(self, document: JSONObject) -> None:
         match document.get("type"):
@@ -96,7 +96,7 @@ class ClaudeAssembly(Assembly):
                 self._read_message(document)
 
     def usage(self) -> TokenUsage | None:
-        """Return the usage with cached input, which the API counts separately, or None.
+        """Return the usage; None if input or output is not counted. The API counts cached input separately.
 
         A cache write without a lifetime counts as one for 5 minutes.
         """

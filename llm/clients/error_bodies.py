@@ -57,7 +57,7 @@ MAX_DETAILS = 5
 
 
 def retry_after_s(headers: Mapping[str, str], body: object, now: datetime) -> float | None:
-    """Return the seconds the provider asks to wait, or None.
+    """Return how many seconds the provider asks us to wait, or None.
 
     OpenAI also sends `retry-after-ms`, which is more precise. Gemini sends `google.rpc.RetryInfo` in the body and no
     header.
@@ -73,7 +73,11 @@ def retry_after_s(headers: Mapping[str, str], body: object, now: datetime) -> fl
 
 
 def request_id_of(headers: Mapping[str, str], body: object = None) -> str:
-    """Return the provider's own id of the call: `request-id` (Claude), `x-request-id` (OpenAI and most gateways)."""
+    """Return the provider's own id of the call, or "".
+
+    It is the header `request-id` (Claude) or `x-request-id` (OpenAI and most gateways), or else the body's
+    `request_id`.
+    """
     stated = headers.get("request-id") or headers.get("x-request-id")
     if not stated and isinstance(body, dict) and isinstance(body.get("request_id"), str):
         stated = body["request_id"]
@@ -81,7 +85,7 @@ def request_id_of(headers: Mapping[str, str], body: object = None) -> str:
 
 
 def sentence_of(body: object) -> str:
-    """Return the provider's own words from an error's body, "" if there are none.
+    """Return the provider's own words from an error's body, or "" if there are none.
 
     Known forms are {"error": {"message": …}}, which Gemini's streams and some gateways wrap in a list, {"error": "…"},
     {"message": "…"} and FastAPI's {"detail": "…"} or {"detail": [{"loc": …, "msg": …}]}.
@@ -162,7 +166,10 @@ def status_of(error: Mapping[str, Any]) -> int | None:
 
 
 def error_of(body: object) -> Mapping[str, Any]:
-    """Return the error object of a body: the value of "error", or the whole body."""
+    """Return the error object of a body: the value of "error" (as {"message": …} unless it is an object), or the body.
+
+    The first item of a list counts as the body. Returns {} if the body is not an object.
+    """
     if isinstance(body, list) and body:
         body = body[0]
     if not isinstance(body, dict):

@@ -76,7 +76,7 @@ def exchange(
 
 
 def _send(send: Callable[[], Iterable[object]]) -> Exception | None:
-    """Run the SDK to its end, and return the error, if any; it may raise anything, since it sees an empty body."""
+    """Let the SDK finish; return what it raised, or None. It may raise anything, since it sees an empty body."""
     try:
         for _nothing in send():
             pass
@@ -117,7 +117,7 @@ def _cut(call: Call, cut: Exception, *, interrupted: bool, stalled: bool, reques
 
 
 def _reported(call: Call, reply: Assembly, request_id: str) -> LLMError:
-    """Return our error for one that the provider sent instead of a reply or in the middle of it."""
+    """Return our error for an error that the provider sent instead of a reply or in the middle of one."""
     error = reply.error or {}
     return error_in_reply(
         error,

@@ -1,7 +1,7 @@
 """Translate whatever goes wrong in a call into `LLMTransientError` or `LLMPermanentError`.
 
-No error is chained to its cause: that may repeat the provider's body, which may quote the prompt and the key, and would
-appear in every logged traceback.
+No error is chained to its cause: a cause may repeat the provider's body, which may quote the prompt and the key, and it
+would appear in every logged traceback.
 """
 
 from collections.abc import Iterator, Mapping
@@ -42,7 +42,7 @@ MIN_REDACTED_CHARS = 12
 
 @dataclass(frozen=True)
 class Call:
-    """The call that failed, for messages, which never contain `key` or the request's texts."""
+    """A call, for error messages; `redacted` keeps `key` and the request's texts out of them."""
 
     provider_id: str
     request: LLMRequest
@@ -59,7 +59,7 @@ class Call:
 
 
 class _Facts(TypedDict):
-    """What an error says about a call whose outcome is unknown."""
+    """What an error says about the call: whether it may be billed, and the provider's id of it."""
 
     may_be_billed: bool
     request_id: str
@@ -121,7 +121,7 @@ def too_large(call: Call, *, request_id: str) -> LLMPermanentError:
 
 
 def status_failure(status: int, reason: str, headers: Mapping[str, str], body: object, call: Call) -> LLMError:
-    """Return the error for an HTTP status other than success. `body` is its JSON value, None if it has none."""
+    """Return the error for an HTTP status other than success. `body` is the parsed body, or None if it is not JSON."""
     message = _("The provider %(provider)s returned HTTP %(status)d for model %(model)s: %(said)s") % {
         **call.names,
         "status": status,
@@ -161,10 +161,10 @@ def error_in_reply(
     may_be_billed: bool,
     request_id: str,
 ) -> LLMError:
-    """Return our error for one that the provider reports in a successful response.
+    """Return our error for an error that the provider reports in a successful response.
 
-    It is treated like the HTTP status that it names or stands for. Without such a status, it is permanent if it was
-    sent instead of a reply, but transient if it ended a stream that had begun.
+    It is treated like the HTTP status that it names or stands for. Without such a status, it is transient if it came in
+    a stream and has no permanent code, and permanent otherwise.
     """
     message = _("The provider %(provider)s reported an error for model %(model)s: %(said)s") % {
         **call.names,
@@ -181,7 +181,7 @@ def error_in_reply(
 
 
 def storable(text: str) -> str:
-    """Return the text without what PostgreSQL and UTF-8 cannot hold: NUL, and half of a surrogate pair.
+    """Return the text without NUL, which PostgreSQL cannot store, and with U+FFFD for half a surrogate pair.
 
     A pair whose halves came in two parts of a stream is put together.
     """
@@ -191,7 +191,10 @@ def storable(text: str) -> str:
 
 
 def redacted(text: str, call: Call) -> str:
-    """Return a provider's message on one line, shortened, without the key and without text from the request."""
+    """Return a provider's message on one line, shortened, without the key and without whole lines of the request.
+
+    Lines shorter than `MIN_REDACTED_CHARS` are kept.
+    """
     texts = [call.request.prompt, call.request.system]
     quotable = [*texts, *(line.strip() for whole in texts for line in whole.splitlines())]
     secrets = [call.key, *(quote for quote in quotable if len(quote) >= MIN_REDACTED_CHARS)]

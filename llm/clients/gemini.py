@@ -62,7 +62,7 @@ def _sdk(base_url: str, key: str) -> "Client":
 
 
 class GeminiAssembly(Assembly):
-    """Reads the parts of a stream, and the whole response: they have the same format. Counts are cumulative."""
+    """Reads the parts of a stream, or a whole response, which has the same format. Counts are cumulative."""
 
     marks_end: ClassVar = False
 
@@ -76,7 +76,10 @@ class GeminiAssembly(Assembly):
                 self._read_candidate(candidate)
 
     def usage(self) -> TokenUsage | None:
-        """Return the usage, or None. Thoughts count as output, as they are billed; a blocked prompt has no output."""
+        """Return the usage; None if a count is missing.
+
+        Thoughts count as output, as they are billed. Without text, as for a blocked prompt, no output count is needed.
+        """
         prompt = count_of(self.counts, "promptTokenCount")
         visible, thoughts = count_of(self.counts, "candidatesTokenCount"), count_of(self.counts, "thoughtsTokenCount")
         if prompt is None or (self.has_text and visible is None):
@@ -92,9 +95,7 @@ class GeminiAssembly(Assembly):
         )
 
     def _read_feedback(self, feedback: JSONObject) -> None:
-        """Read why the prompt was refused: there is then a block reason, but no candidate. The API does not explain
-        refusals.
-        """
+        """Read the reason if the prompt was refused; there is no candidate then. The API does not explain refusals."""
         if feedback:
             self.began = True
         if reason := a_string(feedback.get("blockReason")):

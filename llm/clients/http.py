@@ -30,9 +30,9 @@ ClientT = TypeVar("ClientT")
 def http_client(base_url: str) -> httpx2.Client:
     """Return a client for all calls to one address, from any thread: no redirects, retries or cookies.
 
-    Encrypted connections are kept for a moment after a call. Plain ones are not: they lead to servers on this machine,
-    and llama.cpp's closes each one after a stream, although it promises to keep it. The client has no timeouts of its
-    own, because `Watch` limits every wait.
+    Encrypted connections are kept for a moment after a call. Plain ones are not: llama.cpp's server closes its
+    connection after each stream, although it promises to keep it open. The client has no timeouts of its own, because
+    `Watch` limits every wait.
     """
     most_kept = None if base_url.lower().startswith("https:") else 0
     client = httpx2.Client(
@@ -54,10 +54,10 @@ def http_client(base_url: str) -> httpx2.Client:
 
 
 class kept(Generic[ClientT]):  # noqa: N801  # a decorator
-    """Keep what `build(base_url, key)` returns.
+    """Keep what `build(base_url, key)` returned for the `MAX_KEPT_CLIENTS` most recently used pairs of arguments.
 
-    It is built once, however many threads ask for it: loading certificates and an SDK takes a second of CPU. A forked
-    process begins anew, because it may not share connections.
+    Threads that ask at the same time get the same object: loading certificates and an SDK takes a second of CPU. A
+    forked process builds its own, because it may not share connections.
     """
 
     def __init__(self, build: Callable[[str, str], ClientT]) -> None:
@@ -75,7 +75,7 @@ class kept(Generic[ClientT]):  # noqa: N801  # a decorator
 
 
 def keep_texts_out_of_logs(sdk: str) -> None:
-    """Keep an SDK's logger at INFO: at DEBUG, which its environment variables can also set, it logs whole prompts."""
+    """Keep an SDK's logger at INFO or above: at DEBUG, which environment variables can also set, it logs prompts."""
     logger = logging.getLogger(sdk)
     if logger.getEffectiveLevel() < logging.INFO:
         logger.setLevel(logging.INFO)
@@ -88,7 +88,7 @@ def _prepare(request: httpx2.Request) -> None:
 
 
 def _receive(response: httpx2.Response) -> None:
-    """Read the body for `exchange`, and leave nothing to the SDK."""
+    """Read the body for `exchange`, and leave the SDK an empty one."""
     watch = current()
     if not isinstance(watch, CallWatch) or not isinstance(response.stream, httpx2.SyncByteStream):
         return
@@ -100,7 +100,7 @@ def _receive(response: httpx2.Response) -> None:
     except (httpx2.RequestError, TooLarge) as exc:
         received.cut = exc
     finally:
-        # A connection whose body was not read to its end is closed, any other is kept.
+        # A connection whose body was not read to its end is closed; the pool decides whether to keep any other.
         source.close()
     response.stream = _Nothing()
     response.headers = httpx2.Headers({"content-type": response.headers.get("content-type", "")})

@@ -42,7 +42,7 @@ class WatchedBackend(httpcore2.SyncBackend):
 
 
 class WatchedStream(httpcore2.NetworkStream):
-    """A connection. It may be kept for another call, so each wait asks for the watch of the current one."""
+    """A connection. It may be kept for another call, so each wait uses the watch of the current call."""
 
     def __init__(self, stream: httpcore2.NetworkStream) -> None:
         self._stream = stream
@@ -86,7 +86,7 @@ class WatchedStream(httpcore2.NetworkStream):
 
 @contextmanager
 def _errors(timeout: type[Exception], failure: type[Exception]) -> Iterator[None]:
-    """Raise httpcore2's exceptions instead of the operating system's, and for an aborted wait."""
+    """Raise `timeout` or `failure` instead of the operating system's exceptions, and `failure` for an aborted wait."""
     try:
         yield
     except TimeoutError as exc:

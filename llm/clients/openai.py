@@ -66,7 +66,7 @@ def _messages(request: LLMRequest) -> "list[ChatCompletionMessageParam]":
 
 
 class OpenAIAssembly(Assembly):
-    """Reads chunks of a stream, whose choice has a `delta`, and the whole completion, whose choice has a `message`."""
+    """Reads the chunks of a stream, whose choice has a `delta`, or a whole completion, whose choice has a `message`."""
 
     def read(self, document: JSONObject) -> None:
         self.id = self.id or a_string(document.get("id")) or ""
@@ -112,7 +112,7 @@ class OpenAIAssembly(Assembly):
         self.finish_reason = reason or self.finish_reason
 
     def _read_content(self, content: object) -> None:
-        """Read a string, or a list of typed parts, as some servers send to separate reasoning from text."""
+        """Read a string, or a list of typed parts, with which some servers separate reasoning from text."""
         self.say(content)
         for part in objects(content):
             if part.get("type") == "text":

@@ -1,4 +1,4 @@
-"""One client per wire. A client is imported when it is created, its SDK when it is first called."""
+"""Choose a provider's client by its wire. A client is imported when it is created, and its SDK at its first call."""
 
 from importlib import import_module
 from typing import Protocol
@@ -29,7 +29,7 @@ AZURE = (".openai.azure.com", ".services.ai.azure.com")
 
 class LLMClient(Protocol):
     def complete(self, request: LLMRequest, abort: Abort | None = None) -> LLMReply:
-        """Make exactly one HTTP request and return the reply, which the provider streams.
+        """Make at most one HTTP request and return the reply; it is requested as a stream.
 
         Raises `LLMTransientError` (rate limits, 5xx, timeouts, truncated or malformed bodies, `CallAborted`) or
         `LLMPermanentError`. Thread-safe.
@@ -58,7 +58,7 @@ def load_sdk(wire: str) -> None:
 
 
 def require_callable(access: ProviderAccess) -> None:
-    """Raise if the provider cannot be called for a reason other than its key.
+    """Raise unless the provider can be called once its key variable is set.
 
     Raises `UnknownWire`, `InvalidKeyVariable` or `MissingKeyVariable`, `InvalidBaseURL`, `InsecureBaseURL`,
     `HostNotAllowed` or `ForeignKeyVariable`.
@@ -85,9 +85,7 @@ def address_of(access: ProviderAccess) -> str:
 
 
 def _uses_local_setting(access: ProviderAccess) -> bool:
-    """Return whether LOCAL_LLM_URL applies. The operator vouches for that server: it needs no encryption, but gets no
-    key.
-    """
+    """Return whether LOCAL_LLM_URL applies. The operator vouches for that server, so http is allowed, without a key."""
     return access.provider_id == LOCAL and not access.key_variable and not _stated(access.api_base_url)
 
 

@@ -29,9 +29,7 @@ class InvalidCount(Exception):
 
 
 class Assembly(ABC):
-    """The parts of one reply that have arrived. Each wire format has its own subclass, which fills these attributes in
-    `read`.
-    """
+    """The parts of one reply that have arrived. Each wire has its own subclass, whose `read` collects them here."""
 
     # Whether a stream in this wire format says where it ends; the counts come before that.
     marks_end: ClassVar = True
@@ -54,7 +52,7 @@ class Assembly(ABC):
         # Whether a reply has begun, as opposed to nothing or something else.
         self.began = False
         self.is_malformed = False
-        # Whether the error came in the middle of a stream.
+        # Whether the last part was an event of a stream.
         self.streamed = False
         # Whether the model has begun to write.
         self.has_tokens = False
@@ -87,7 +85,7 @@ class Assembly(ABC):
 
     @abstractmethod
     def usage(self) -> TokenUsage | None:
-        """Return what `counts` says, or None if it does not state the tokens. Raises `InvalidCount`."""
+        """Return what `counts` says, or None if it does not state how many tokens there were. Raises `InvalidCount`."""
 
     def end(self) -> None:
         """Note that the reply has ended."""
@@ -203,7 +201,7 @@ def _uncounted(call: Call, reply: Assembly, request_id: str) -> LLMPermanentErro
 
 
 def count_of(counts: JSONObject, name: str) -> int | None:
-    """Return a count, None if it is not stated. Raises `InvalidCount`."""
+    """Return a count, or None if it is not stated. Raises `InvalidCount`."""
     value = counts.get(name)
     if value is None:
         return None
@@ -215,13 +213,13 @@ def count_of(counts: JSONObject, name: str) -> int | None:
 
 
 def part_of(total: int, counts: JSONObject, name: str) -> int:
-    """Return the part of a total that has its own price; 0, so that the full price applies, if it cannot be a part."""
+    """Return the part of a total that has its own price, or 0 if it is invalid, so that the full price applies."""
     part = unbilled_count(counts, name)
     return part if part <= total else 0
 
 
 def unbilled_count(counts: JSONObject, name: str) -> int:
-    """Return a count that no total depends on; 0 if it is missing or impossible."""
+    """Return a count, read leniently: 0 if it is missing or impossible."""
     try:
         return count_of(counts, name) or 0
     except InvalidCount:

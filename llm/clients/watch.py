@@ -38,7 +38,7 @@ class Watch:
                 self._wake()
 
     def tokens_began(self) -> None:
-        """Require the provider to send something every `stall_timeout_s` from now on."""
+        """From now on, let each wait for the provider last at most `stall_timeout_s` seconds, if that is set."""
         self._stall_counts = True
 
     def reply_ended(self) -> None:

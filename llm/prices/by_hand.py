@@ -29,8 +29,8 @@ def prices_set(
 ) -> LLMPrice:
     """Put these prices, and no others, into effect for the model from a day on (None: today).
 
-    `expected` holds the prices that these replace, if only those may be replaced. Raises `InvalidPrice` or
-    `PricesChanged`.
+    If `expected` is given, only those prices may be replaced. Raises `InvalidPrice`, `PricesChanged` if others are in
+    effect by now, or what `require_approval` raises.
     """
     begins = valid_from or today()
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
@@ -56,9 +56,9 @@ def prices_set(
 
 
 def columns_set(*, model: LLMModel, columns: Mapping[str, Decimal | None]) -> None:
-    """Put the prices in these specified columns into effect today; other units keep theirs. The caller records it.
+    """Put the prices in these specified columns into effect today; other units keep their prices.
 
-    Raises `InvalidPrice`.
+    The caller writes the audit entry. Raises `InvalidPrice`, or what `require_approval` raises.
     """
     held = prices_in_force(model.pk)
     units = dict(held.units)
@@ -73,7 +73,7 @@ def columns_set(*, model: LLMModel, columns: Mapping[str, Decimal | None]) -> No
 
 
 def approved_arguments(model: LLMModel, prices: ModelPrices, valid_from: date) -> dict[str, object]:
-    """Return what a second person approves, if the settings demand one: the new prices, and those they replace."""
+    """Return what a second person approves, if the settings demand that: the new prices, and those they replace."""
     return {
         "replaces": prices_in_force(model.pk).as_document(),
         "model": str(model),

@@ -1,4 +1,4 @@
-"""Compute what a provider's cache saved: without it, the same input would all have been new input."""
+"""Compute what a provider's cache saved: without the cache, all of the input would have been new input."""
 
 from collections.abc import Mapping
 from decimal import Decimal

@@ -47,7 +47,7 @@ def price_of(unit: str, prices: ModelPrices, *, is_long: bool) -> Decimal | None
 
 
 def _highest(units: tuple[str, ...], prices: ModelPrices, *, is_long: bool) -> Decimal | None:
-    """Return the highest price of the units; None if the first one, which covers what the others do not, has none."""
+    """Return the highest price of the units; None if the first, which covers what the others do not, is unpriced."""
     if price_of(units[0], prices, is_long=is_long) is None:
         return None
     known = [price for unit in units if (price := price_of(unit, prices, is_long=is_long)) is not None]

@@ -43,7 +43,7 @@ def today() -> date:
 
 
 def price_in_force(model_id: int) -> LLMPrice | None:
-    """Return the row whose prices are in effect today; None if no price is known."""
+    """Return the row whose prices are in effect today; None if there is no such row."""
     return _of(model_id).filter(valid_from__lte=today()).order_by("-valid_from", "-id").first()
 
 
@@ -58,7 +58,7 @@ def price_add(
 ) -> LLMPrice:
     """Put prices into effect for a model from a day on (None: today), and update the specified columns.
 
-    The caller records it in the control audit log. Raises `InvalidPrice`.
+    The caller writes the entry of the control log. Raises `InvalidPrice`.
     """
     begins = valid_from or today()
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
@@ -78,7 +78,7 @@ def price_add(
 
 
 def columns_follow() -> list[str]:
-    """Set the specified columns of all models to the prices now in effect; return the changed models by name.
+    """Set the specified columns of all models to the prices now in effect; return the names of the changed models.
 
     A name is "provider/model". The prices themselves are unchanged: steps take them from the history.
     """
@@ -88,7 +88,10 @@ def columns_follow() -> list[str]:
 
 
 def prices_begin() -> list[str]:
-    """Copy prices that have come into effect to the specified columns, and record it; return each "provider/model"."""
+    """Copy prices that have come into effect to the specified columns; return the models' names.
+
+    A name is "provider/model". A change is recorded in the control log.
+    """
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
         names = columns_follow()
         if names:

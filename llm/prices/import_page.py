@@ -59,7 +59,7 @@ class PricesImport(StaffAdmin):
 
 
 def _import(request: HttpRequest, *, online: bool) -> None:
-    """Import what the form's page showed, and say what was done."""
+    """Import what the form's page showed, and add a message about the result."""
     from llm.prices.refresh import prices_apply
 
     report = prices_apply(
@@ -98,7 +98,7 @@ def _shown(report: PricesReport, source: str, page: str) -> dict[str, Any]:
 
 
 def _model(name: str, changes: Sequence[PriceChange]) -> dict[str, Any]:
-    """Return a model's lines: one for each unit whose price differs, under the day from which it does."""
+    """Return what the page shows of a model: for each day, the units whose prices differ from that day on."""
     days: list[dict[str, Any]] = [
         {
             "day": change.valid_from.isoformat() if change.valid_from > today() else _("now"),

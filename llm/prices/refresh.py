@@ -35,9 +35,9 @@ def prices_apply(
     """Add the list's prices to the history of these models ("provider/model"; None: all), in one transaction.
 
     Prices set by hand are kept, unless `overwrite` is true or names their model. Recorded costs do not change.
-    `expected` is the digest of the comparison, if nothing but what it showed may be applied. Raises
-    `PricesUnavailable`, `UnknownModel`, `PriceByHand` if a model named in `models` has such prices, or
-    `ComparisonOutdated`.
+    `expected` is the digest of the comparison that a person saw, if any. Raises `PricesUnavailable`, `UnknownModel`,
+    `ComparisonOutdated` if the digest is another one now, or `PriceByHand` if prices set by hand would have to be
+    overwritten for a model named in `models`.
     """
     price_list = current_list() if online else installed_list()
     return apply_from(price_list, models=models, overwrite=overwrite, expected=expected)
@@ -105,7 +105,10 @@ def _compared(price_list: DataSnapshot, models: Iterable[LLMModel]) -> PricesRep
 def _flag_deprecated(
     rows: Mapping[str, LLMModel], report: PricesReport, models: Collection[str] | None
 ) -> dict[str, list[str]]:
-    """Mark the models that the list says are being retired, and no others; return what changed."""
+    """Mark those of `models` (None: all) that the list says are being retired, and unmark the others.
+
+    Returns the audit entry's details: the names of the models that changed.
+    """
     changed = [rows[name] for name in sorted(report.deprecation) if models is None or name in models]
     for row in changed:
         LLMModel.objects.using(DEFAULT_DB_ALIAS).filter(pk=row.pk).update(is_deprecated=not row.is_deprecated)
@@ -121,7 +124,7 @@ def _history() -> dict[int, list[LLMPrice]]:
 
 
 def _differences(model: LLMModel, entry: ListedModel, rows: Sequence[LLMPrice]) -> Iterator[PriceChange]:
-    """Yield the differences on each day, from today on, on which the list's or our prices begin."""
+    """Compare the prices of today and of each later day on which some begin, in the list or here; yield the changes."""
     now = today()
     schedule = dict(entry.schedule(now))
     for day in sorted({*schedule, *(row.valid_from for row in rows if row.valid_from > now)}):
@@ -133,7 +136,10 @@ def _differences(model: LLMModel, entry: ListedModel, rows: Sequence[LLMPrice]) 
 
 
 def _by_hand(held: LLMPrice | None, old: ModelPrices, new: ModelPrices) -> bool:
-    """Return whether a person set the prices. Earlier releases did not record it; theirs count if they differ."""
+    """Return whether a person set the prices.
+
+    Earlier releases did not record that; their prices count as set by hand if they differ from the list's.
+    """
     if held is None or held.source == PriceSource.LIST:
         return False
     if held.source == PriceSource.HAND:

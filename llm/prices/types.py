@@ -1,4 +1,4 @@
-"""Frozen values: how our prices differ from the price list's, and which were applied."""
+"""Frozen values: how our prices differ from those of the price list, and which of the list's prices were applied."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ class PriceChange:
 
 @dataclass(frozen=True)
 class PricesReport:
-    """How our prices differ from the list's, and which of the list's were applied."""
+    """How our prices differ from those of the list, and which of the list's prices were applied."""
 
     changes: tuple[PriceChange, ...]
     # "provider/model"

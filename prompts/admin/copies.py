@@ -1,4 +1,7 @@
-"""Copy prompts to other tenants: choose, look at the preview, copy, and undo. Workers do each (`tenants.requests`)."""
+"""Pages for copying prompts to other tenants: choose versions, check the preview, copy, and undo the copy.
+
+Workers make the preview, the copy and the undo (`tenants.requests`).
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ NO_OBJECT = {"original": None}
 
 
 def choose_page(admin: StaffAdmin, request: HttpRequest, chosen: Prompt | None) -> HttpResponse:
-    """Ask which versions go to which tenants; at first `chosen`, or all active ones. A worker makes the preview."""
+    """Ask which versions go to which tenants; `chosen`, or else every active version, is preselected.
+
+    A worker makes the preview.
+    """
     form = partial(
         PreviewForm,
         user=request.user,
@@ -59,7 +65,8 @@ def choose_page(admin: StaffAdmin, request: HttpRequest, chosen: Prompt | None) 
 def report_page(admin: StaffAdmin, request: HttpRequest, request_id: UUID) -> HttpResponse:
     """Show what a preview, a copy or an undo changes in each tenant, and request the copy or the undo.
 
-    Read are the records of the control database; only the difference that the address names is read from a tenant's.
+    The changes are read from the control database; only the difference that the URL names is read from tenants'
+    databases.
     """
     row = requests_visible(request, OperationRequest.objects.using(CONTROL).filter(kind__in=ABOUT_SEVERAL))
     found = row.filter(pk=request_id, tenant_id=current_tenant().id).first()
@@ -84,7 +91,7 @@ def report_page(admin: StaffAdmin, request: HttpRequest, request_id: UUID) -> Ht
 
 
 def _following(request: HttpRequest, row: OperationRequest) -> tuple[Callable[..., FollowingForm], Page] | None:
-    """Return the form of what the person may do next, and its words; None if there is nothing."""
+    """Return the form for what the person may do next, with its page's texts; None if there is nothing to do."""
     changed = (row.result or {})["changed"]
     if (
         row.kind != RequestKind.PROMPT_COPY
@@ -136,7 +143,10 @@ def _context(request: HttpRequest, row: OperationRequest) -> dict[str, Any]:
 
 
 def _groups(every: list[tuple[str, Any]]) -> list[dict[str, Any]]:
-    """Return what differs, each once: tenants whose active version says the same have the same difference."""
+    """Return each distinct difference once, with the number of tenants that have it.
+
+    Tenants whose active version of a step has the same content have the same difference.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], str] = {}
     for tenant_id, changes in every:
@@ -155,7 +165,7 @@ def _shown_url(tenant_id: str, step: str) -> str:
 
 
 def _difference(request: HttpRequest, row: OperationRequest, changes_of: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the difference that the address names, as it is now; None if it names none of the preview's."""
+    """Return the difference that the URL names, or why it cannot be shown; None if it is not one of the preview's."""
     tenant_id, step = request.GET.get("tenant", ""), request.GET.get("step", "")
     change = next((one for one in changes_of.get(tenant_id) or [] if one["step"] == step), None)
     source = next((one for one in (row.result or {})["prompts"] if one["step"] == step), None)

@@ -32,8 +32,8 @@ class TenantsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
 
 
 class PreviewForm(OperationForm):
-    """Which versions are copied to which tenants. Offered are only tenants that the person may change, and groups of
-    them; another tenant is refused like one that does not exist.
+    """Which versions to copy to which tenants. Only tenants whose prompts the person may edit, and groups of such
+    tenants, are offered; any other tenant is refused like one that does not exist.
     """
 
     kind = RequestKind.PROMPT_COPY
@@ -107,7 +107,7 @@ class PreviewForm(OperationForm):
 
 
 class FollowingForm(OperationForm):
-    """What follows an operation that is done; its arguments come from that one."""
+    """A form for what follows a finished operation, from which the arguments come."""
 
     def __init__(self, tenant: Tenant, *args: Any, before: OperationRequest) -> None:
         self.before = before

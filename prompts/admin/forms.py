@@ -171,7 +171,7 @@ def _choice(prompt: Prompt) -> str:
 
 
 def note_of(prompt: Prompt) -> str | None:
-    """Return a version's note; that of the default prompts, which is stored in English, in the reader's language."""
+    """Return a version's note, or None. The note of the default prompts is stored in English and translated here."""
     note = prompt.note
     return _(note) if note else None
 

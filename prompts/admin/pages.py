@@ -39,7 +39,7 @@ def compare_page(admin: StaffAdmin, request: HttpRequest, prompt: Prompt) -> Htt
 
 
 def try_page(admin: StaffAdmin, request: HttpRequest, prompt: Prompt) -> HttpResponse:
-    """Render the version with chosen values; on request, call its model with it and show the reply and its cost."""
+    """Render the version with chosen values; on request, send the text to the model and show the reply and its cost."""
     form = TryForm(request.POST or None, shows_runs=request.user.has_perm("runs.view_run"))
     context: dict[str, Any] = {"form": form}
     if request.method == "POST" and form.is_valid():

@@ -92,7 +92,7 @@ class PromptAdmin(StaffAdmin):
         return False
 
     def has_activate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        """Return whether to offer this: not for a draft, whose form has a button that also saves what was typed."""
+        """Return whether to offer "Activate": not for a draft, whose form has a button that also saves the draft."""
         if not request.user.has_perm("prompts.change_prompt"):
             return False
         used = Prompt.objects.filter(pk=object_id, is_active=False, used_at__isnull=False)
@@ -140,7 +140,7 @@ class PromptAdmin(StaffAdmin):
         return ((None, {"fields": (*head, *shown)}),)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Add the next version of a step's prompt, starting from the version `?from=<id>`."""
+        """Add the next version of a step's prompt; the form begins with the version that `?from=<id>` names, if any."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = NewVersionForm(request.POST or None, initial=_initial(request.GET.get("from", "")))
@@ -163,7 +163,7 @@ class PromptAdmin(StaffAdmin):
         )
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save a draft, unless it stopped being one while it was being edited."""
+        """Save a draft; raise `InvalidPrompt` if it stopped being one while it was being edited."""
         stored = Prompt.objects.using(current_alias()).select_for_update().get(pk=obj.pk)
         if not is_draft(stored):
             raise InvalidPrompt(
@@ -301,7 +301,7 @@ def usage_sentences(usage: VersionUsage) -> list[str]:
 
 
 def _with_usage(prompts: Iterable[Prompt]) -> list[Prompt]:
-    """Return the versions, each with how it was used, which is read for all at once."""
+    """Return the versions, each with its `VersionUsage` as an attribute; the usage is read for all of them at once."""
     found = list(prompts)
     usage = past_runs().usage(alias=current_alias(), prompt_ids=[prompt.pk for prompt in found])
     for prompt in found:

@@ -37,7 +37,7 @@ Active = Mapping[str, Prompt]
 
 @dataclass(frozen=True)
 class Compared:
-    """What one tenant has."""
+    """One tenant's active and newest versions of the steps to copy."""
 
     look: Look
     active: Active
@@ -45,17 +45,17 @@ class Compared:
     newest: Mapping[str, int]
 
     def changing(self, sources: Sequence[Source]) -> list[Source]:
-        """Return the versions that the tenant lacks: its active one differs, or there is none."""
+        """Return the versions that would change the tenant: its active version of the step differs, or is missing."""
         return [one for one in sources if one.step not in self.active or not is_same(self.active[one.step], one)]
 
 
 def named(tenant_ids: Sequence[str] | None) -> list[str] | None:
-    """Return each id once, in order, since a tenant that is named twice is changed once."""
+    """Return each id once, in order, since a tenant that is named twice is changed once. None means all tenants."""
     return None if tenant_ids is None else list(dict.fromkeys(tenant_ids))
 
 
 def are_all(tenants: Sequence[Tenant], from_tenant_id: str) -> bool:
-    """Return whether no other tenant is left out, however they were named."""
+    """Return whether these are all existing tenants apart from the source."""
     return not tenants_existing().exclude(pk__in=[from_tenant_id, *(tenant.pk for tenant in tenants)]).exists()
 
 
@@ -66,12 +66,16 @@ def digest_of(version: Versioned) -> str:
 
 
 def digests_of(sources: Sequence[Source]) -> list[dict[str, object]]:
-    """Name each version by its content too, since a draft may still change."""
+    """Return {"step", "version", "sha256"} of each version; the digest is needed because a draft may still change."""
     return [{"step": one.step, "version": one.version, "sha256": digest_of(one)} for one in sources]
 
 
 def sources_of(tenant_id: str, steps: Sequence[str], version: int | None) -> list[Source]:
-    """Read what is to be copied; raise if a version does not exist or could not be activated."""
+    """Return the versions to copy: the active ones of `steps` (empty: of all steps), or `version` of a single step.
+
+    Raises `UnknownPrompt` or `PromptMismatch` if a version does not exist or could not be activated, and
+    `InvalidPrompt` if `version` is given without exactly one step.
+    """
     if version is not None and len(set(steps)) != 1:
         raise InvalidPrompt(
             _("A version belongs to one step: pass exactly one step with it."), code="prompt_copy_ambiguous"
@@ -94,7 +98,7 @@ def versions_text(active: Active, steps: Sequence[str]) -> str:
 
 
 def looks_for_change(phases: Phases, tenants: Sequence[Tenant], *, work: str, workers: int) -> list[Look]:
-    """Inspect the tenants, and return the results; record a problem for each that cannot be changed yet."""
+    """Inspect the tenants, and return the results; record a problem for each tenant that cannot be changed yet."""
     code = release()
     with phases.phase("check", len(tenants)) as one_more:
         groups, problems = check_tenants(tenants, code=code, work=work, workers=workers, on_look=one_more)
@@ -108,7 +112,7 @@ def looks_for_change(phases: Phases, tenants: Sequence[Tenant], *, work: str, wo
 def compare(
     phases: Phases, looks: Sequence[Look], sources: Sequence[Source], *, work: str, workers: int
 ) -> list[Compared]:
-    """Read each tenant's versions of the steps; record a problem for each database that cannot be read."""
+    """Return each tenant's active and newest versions; record a problem for each database that cannot be read."""
     steps = [source.step for source in sources]
 
     def read(look: Look) -> Compared:

@@ -48,12 +48,12 @@ def prompt_copy(
 ) -> CopyReport:
     """Copy versions to the named tenants, or to all if `tenant_ids` is None, and activate them; return a report.
 
-    Copies the active versions of `steps`, of all steps if there are none, or for one step its `version`. A tenant whose
-    active version is the same keeps it. With `dry_run` nothing is changed, and the report has each difference. With
+    Copies the active versions of `steps` (empty: of all steps), or `version` of a single step. A tenant whose active
+    version is the same keeps it. With `dry_run` nothing is changed, and the report has each difference. With
     `previewed` nothing is changed either, unless the copy finds exactly what the preview found. Failures of tenants are
-    reported in `problems`. Raises `UnknownTenant`, `TenantNotActive`, `UnknownPrompt`, `PromptMismatch`,
-    `PromptChanged`, `FleetBusy`, or `FleetUnfinished` or `TenantUnfinished` if an interrupted operation must be
-    recovered first.
+    reported in `problems`. Raises `UnknownTenant`, `TenantNotActive`, `UnknownPrompt`, `InvalidPrompt`,
+    `PromptMismatch`, `PromptChanged`, `FleetBusy`, what `require_approval` raises, or `FleetUnfinished` or
+    `TenantUnfinished` if an interrupted operation must be recovered first.
 
     1. lock and record; 2. check every tenant, before any change; 3. compare; 4. prepare: the first failure rolls
     everything back; 5. record the decision durably; 6. commit everywhere.
@@ -129,8 +129,8 @@ def _plan(batch: Batch, *, tenants: Sequence[Tenant], sources: Sequence[Source],
 
 
 def _bring(sources: Sequence[Source], expected: Active, alias: str) -> list[Change]:
-    """In the tenant's transaction, create and activate the versions; raise `PromptChanged` if the active ones have
-    changed.
+    """In the tenant's transaction, create and activate the versions; raise `PromptChanged` if the active
+    versions have changed.
     """
     lock_prompts(alias)
     now = active_prompts(alias=alias, steps=[source.step for source in sources])

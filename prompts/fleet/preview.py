@@ -40,7 +40,7 @@ def prompt_copy_preview(
     workers: int = WORKERS,
     on_progress: OnBatchProgress = ignore_batch_progress,
 ) -> CopyPreview:
-    """Record what `prompt_copy` would change with the same arguments, as a batch that is a dry run; return its id.
+    """Record what `prompt_copy` would change with the same arguments, as a batch that is a dry run.
 
     The record has versions and digests, no templates: those stay in the tenants' databases. Nothing is recorded if a
     tenant could not be changed (`problems`). Raises what `prompt_copy` raises.
@@ -81,7 +81,8 @@ def require_as_previewed(
 ) -> None:
     """Record a problem for each tenant in which the copy would not change exactly what the preview found.
 
-    Compared are the steps that change, and for each the active version: its id, and its content by the digest.
+    The steps that change are compared, and for each of them the active version (number, id and digest) and the number
+    that the new version gets.
     """
     rows = BatchTenant.objects.using(CONTROL).filter(batch=UUID(previewed.preview_id))
     then = {row.tenant_id: row.changes for row in rows}

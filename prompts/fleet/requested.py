@@ -17,7 +17,7 @@ from tenants.types import BatchProgress, OnBatchProgress
 
 
 def copy_requested(*, tenant_id: str, arguments: Mapping[str, Any], on_step: OnStep) -> dict[str, Any]:
-    """Preview a copy, or carry out one that was previewed. `tenants.requests.prompt_copies` has the arguments."""
+    """Preview a copy, or carry out one that was previewed. `tenants.requests.prompt_copies` makes the arguments."""
     chosen = {
         "from_tenant_id": tenant_id,
         "tenant_ids": arguments["tenants"],

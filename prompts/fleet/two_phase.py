@@ -78,7 +78,8 @@ class Batch(Phases):
 def batch_run(batch: Batch, plan: Callable[[Batch], None]) -> CopyReport:
     """Find the batch's jobs and problems with `plan`, then change everything or nothing.
 
-    Failures are reported in `problems`. Raises `FleetUnfinished` if it was interrupted and cannot be rolled back.
+    Failures are reported in `problems`. If the batch is interrupted, it is rolled back and the exception raised again,
+    or `FleetUnfinished` if it cannot be rolled back.
     """
     try:
         plan(batch)
@@ -140,7 +141,10 @@ def _prepare(batch: Batch) -> None:
 
 
 def _changed(alias: str, batch: MigrationBatch, job: Job) -> list[Change]:
-    """Make and return the tenant's changes; write its entry last, which shows recovery that they were committed."""
+    """Make and return the tenant's changes.
+
+    The audit entry is written last: recovery takes it as proof that the changes were committed.
+    """
     changes = job.change(alias)
     record(
         using=alias,
@@ -166,7 +170,7 @@ def _decide(batch: Batch) -> bool:
 
 
 def _commit(batch: Batch) -> CopyReport:
-    """Commit everything that is prepared; unreachable databases are left to `tenant_recover`."""
+    """Commit everything that is prepared, and return the report; `tenant recover` ends what cannot be reached now."""
     problems = _end_prepared(batch, "commit", commit=True)
     if problems:
         batch.problems += problems
@@ -176,7 +180,7 @@ def _commit(batch: Batch) -> CopyReport:
 
 
 def _roll_back(batch: Batch) -> CopyReport:
-    """Roll back everything that is prepared."""
+    """Roll back everything that is prepared, and return the report."""
     if not batch_decide(batch.record, BatchStatus.ROLLING_BACK):
         return batch.report("unfinished")
     problems = _end_prepared(batch, "roll back", commit=False)
@@ -188,7 +192,7 @@ def _roll_back(batch: Batch) -> CopyReport:
 
 
 def _abandon(batch: Batch, error: BaseException) -> None:
-    """Roll back after Ctrl-C or a bug. Raises `FleetUnfinished` if that is not, or is no longer, possible."""
+    """Roll back after Ctrl-C or a bug. Raises `FleetUnfinished` if that is impossible, or no longer possible."""
     batch.problems.append(type(error).__name__)
     # The connection itself may have failed.
     connections[CONTROL].close()

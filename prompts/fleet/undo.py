@@ -33,7 +33,8 @@ def prompt_copy_undo(
     """In each tenant of the copy, activate the versions that were active before it; return a report.
 
     The copied versions stay, inactive. A tenant whose active version is no longer the copied one fails the whole undo;
-    one that has been erased since is left out. Raises `CopyNotUndone`, and what `prompt_copy` raises.
+    one that has been erased since, or is being deleted, is left out. Raises `CopyNotUndone`, or what `prompt_copy`
+    raises.
     """
     with fleet_lock():
         require_fleet_finished()

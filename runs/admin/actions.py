@@ -140,7 +140,7 @@ class CancelSelectedForm(forms.Form):
 
 
 class RunActions(ReadOnlyAdmin):
-    """The actions of runs. Each calls one service, which decides whether the run's state allows it."""
+    """The actions of runs. Those that change runs call a service, which decides whether a run's state allows that."""
 
     actions: Any = ("pause_selected", "resume_selected", "approve_selected", "retry_selected", "cancel_selected")
     actions_detail = (
@@ -344,7 +344,7 @@ class RunActions(ReadOnlyAdmin):
 
     @admin.action(description=gettext_lazy("Cancel selected runs"), permissions=["control"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
-        """Ask for a confirmation, then cancel."""
+        """Ask for a confirmation, then cancel the selected runs."""
         if "confirmed" not in request.POST:
             count = queryset.count()
             return form_page(
@@ -365,7 +365,7 @@ class RunActions(ReadOnlyAdmin):
     def _may(
         self, request: HttpRequest, object_id: str | None, transition: Transition, permission: str = CONTROL
     ) -> bool:
-        """Return whether to offer a transition. For a POST, the run's state is left to the service to check."""
+        """Return whether to offer a transition. When it is carried out, only the service checks the run's state."""
         if not request.user.has_perm(permission):
             return False
         return is_action(request) or transition.allows(*_state_of(request, object_id))
@@ -414,7 +414,10 @@ def _state_of(request: HttpRequest, run_id: str | None) -> tuple[str, str | None
 
 
 def _reached_steps(run_id: str, *, includes_current: bool) -> list[str]:
-    """Return the steps of the run up to its current one, in order."""
+    """Return the names of the run's steps in order, up to the current one, which is included on request.
+
+    Returns all of them if the run has no current step.
+    """
     steps = Step.objects.using(current_alias()).filter(run_id=run_id).order_by("position", "id")
     names = list(steps.values_list("step", flat=True))
     current = Run.objects.using(current_alias()).filter(pk=run_id).values_list("current_step", flat=True).first()

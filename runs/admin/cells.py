@@ -80,21 +80,21 @@ def step_badge(step: Step) -> SafeString:
 
 
 def marked(shown: SafeString, is_truncated: bool) -> SafeString:
-    """Mark a text that was truncated because the output limit was reached."""
+    """Return what is shown, with a badge if the output was truncated at the output limit."""
     return format_html("{} {}", shown, as_badge(_("truncated"), "warning")) if is_truncated else shown
 
 
 def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:
-    """Read with the artifacts which steps' current outputs were truncated.
+    """Let the query also read which steps of the artifacts' runs have truncated outputs.
 
-    Prefetched, so that only the steps of the artifacts shown are read; for a subquery, PostgreSQL reads all steps.
+    They are prefetched, so that only steps of the runs shown are read; for a subquery, PostgreSQL would read all steps.
     """
     truncated = Step.objects.using(artifacts.db).filter(is_truncated=True).only("run", "step")
     return artifacts.select_related("run").prefetch_related(Prefetch("run__steps", truncated, to_attr=TRUNCATED))
 
 
 def is_truncated(artifact: Artifact) -> bool:
-    """Return whether the text was truncated at a limit; a replaced version records that itself."""
+    """Return whether the text was truncated at a limit; for a replaced version, its metadata says so."""
     if isinstance(artifact.metadata, dict) and "version" in artifact.metadata:
         return artifact.metadata.get("is_truncated") is True
     return any(step.step == artifact.step for step in getattr(artifact.run, TRUNCATED, ()))
@@ -137,6 +137,6 @@ def download_link(artifact: Artifact) -> SafeString:
 
 
 def replaced_version(artifact: Artifact) -> str | None:
-    """Return the version of the step that the file belonged to; None if it is the current one."""
+    """Return the version of the step that the file belonged to; None if the file is current."""
     version = artifact.metadata.get("version") if isinstance(artifact.metadata, dict) else None
     return str(version) if version is not None else None

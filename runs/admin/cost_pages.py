@@ -37,7 +37,7 @@ COLOR = "var(--color-"
 
 
 class CostsForm(forms.Form):
-    """Which costs are shown, and how they are grouped. Without days, those of the current month (UTC)."""
+    """Which costs are shown, and how they are grouped. If the URL has no days, the current month (UTC) is shown."""
 
     by = forms.ChoiceField(
         label=gettext_lazy("By"),
@@ -86,7 +86,7 @@ class CostsForm(forms.Form):
         return cleaned
 
     def chosen(self) -> Chosen:
-        """Return what was chosen; invalid values are ignored."""
+        """Return what was chosen; if any value is invalid, return the form's `scope`."""
         if not self.is_valid():
             return self.scope
         given = self.cleaned_data
@@ -114,8 +114,8 @@ def costs_page(
 ) -> HttpResponse:
     """Return the page that shows what the calls of some tenants cost, or its table as CSV.
 
-    `budgets` holds the monthly budget of each of them by id. `using` is the database whose audit log records a
-    download.
+    `budgets` holds the monthly budget of each of these tenants by its id. `using` is the database whose audit log
+    records a download.
     """
     today = datetime.now(UTC).date()
     month = Chosen(list(budgets), first=today.replace(day=1), last=today)
@@ -161,7 +161,7 @@ def _rounded(row: CostRow) -> CostRow:
 
 
 def forecast_text(spent: CostRow, today: date) -> str:
-    """Return what the month will cost if its other days cost as much as those so far, today included."""
+    """Return what the month will cost if the remaining days cost as much, on average, as those up to today."""
     if spent["cost_usd"] is None:
         return _("unknown") if spent["calls"] else usd(Decimal(0))
     days = monthrange(today.year, today.month)[1]
@@ -171,7 +171,7 @@ def forecast_text(spent: CostRow, today: date) -> str:
 
 
 def _budget_line(budget: Decimal | None, chosen: Chosen, by: str, today: date) -> Decimal | None:
-    """Return the budget if the chart shows all costs of the current month by day, from its first day on."""
+    """Return the budget if the chart shows all costs of the current month by day, from the first day on; else None."""
     is_month = chosen.first == today.replace(day=1) and chosen.last is not None and chosen.last >= today
     is_whole = chosen.step is None and chosen.model is None
     return budget if by == "day" and is_month and is_whole else None
@@ -184,7 +184,7 @@ def _with_empty_days(rows: Sequence[CostRow], chosen: Chosen, today: date) -> Se
     first = chosen.first or date.fromisoformat(rows[0]["name"])
     last = max(min(chosen.last or today, today), date.fromisoformat(rows[-1]["name"]))
     found = {row["name"]: row for row in rows}
-    # One day more than fits shows that the chart is cut.
+    # One day more than fits shows that the chart is truncated.
     days = [last - timedelta(days=number) for number in range(min((last - first).days, MAX_BARS), -1, -1)]
     return [found.get(str(day), {**total_of(()), "name": str(day), "cost_usd": Decimal(0)}) for day in days]
 

@@ -1,6 +1,6 @@
 """Admin pages for what a tenant's runs cost.
 
-Each row of the view `run_costs` adds up a run's steps, so nothing here reads more of its rows than it needs.
+Each row of the view `run_costs` adds up a run's steps, so this module reads no more rows than it needs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ else:
 
     BoolLookup = Lookup
 
-# As many runs are added up on each page, which takes a fraction of a second; more only if somebody asks for it.
+# As many runs are added up on each page, which takes a fraction of a second; more only if someone asks for it.
 MAX_TOTALLED = 5_000
 RUN = "run__"
 
@@ -56,7 +56,7 @@ class AnyOf(BoolLookup):
 
 
 class TotalsFilter(admin.SimpleListFilter):
-    """Whether the costs of all runs listed are added up, however many they are. Staff reach it by a link."""
+    """Whether the costs of all runs listed are added up, however many they are. Staff set it with a link."""
 
     title = gettext_lazy("totals")
     parameter_name = "totals"
@@ -127,7 +127,7 @@ class RunCostAdmin(ReadOnlyAdmin):
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         page: Any = super().get_changelist_instance(request)
-        # No link of the page keeps it, so that nobody waits for the same totals on each page of the list.
+        # No link of the page keeps it, so that no one waits for the same totals on each page of the list.
         is_asked = page.filter_params.pop(TotalsFilter.parameter_name, None) is not None
         page.totals = page.totals() if is_asked or page.result_count <= MAX_TOTALLED else None
         page.totals_url = page.get_query_string({TotalsFilter.parameter_name: "all"})
@@ -199,5 +199,5 @@ def _run_order(part: Any) -> str | OrderBy:
 
 
 def _no_cost(run: Run) -> RunCost:
-    """Return what a run without steps costs, which has no row in the view."""
+    """Return an empty cost for a run without steps, which has no row in the view."""
     return RunCost(run=run, unpriced_steps=0, unknown_calls=0, tokens_by_unit={})

@@ -36,7 +36,7 @@ WORKING_S, PAUSED_S = 3, 10
 
 
 def live_response(request: HttpRequest, run_id: object, actions: Sequence[Any]) -> HttpResponse:
-    """Answer a poll with the fragment. It is not recorded as a read, since opening the page was."""
+    """Answer a poll with the fragment. A poll is not recorded as a read, since opening the page was recorded."""
     context = live_context(run_id, actions)
     if context is None:
         raise Http404
@@ -99,7 +99,7 @@ def _problem(run: Run, steps: Sequence[Step]) -> str | None:
 
 
 def _advice(run: Run) -> str:
-    """Return what a person can do about the run's state."""
+    """Return what a person can do about the run's state; "" if there is nothing to do."""
     match run.status, run.pause_cause:
         case RunStatus.FAILED, _cause:
             return _("Correct the cause, then retry the run: it continues with the step that failed.")

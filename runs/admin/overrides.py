@@ -25,7 +25,7 @@ CHANGES = ("llm_provider", "model_class", "llm_model", "output_limit")
 
 
 class StepOverrideForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Refuses what no run could use, with the pipeline as it is now."""
+    """Refuses an override that no run could use with the present pipeline."""
 
     class Meta:
         help_texts: ClassVar = {
@@ -81,7 +81,7 @@ class StepOverrideForm(forms.ModelForm):  # type: ignore[type-arg]
 
 class StepOverrideAdmin(StaffAdmin):
     audit_noun = "step_override"
-    # They decide what the tenant's articles cost.
+    # These values decide what the tenant's articles cost.
     audit_values = ("step", *CHANGES)
     form = StepOverrideForm
     list_display = ("step", *CHANGES, "model_used")

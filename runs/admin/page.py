@@ -15,7 +15,7 @@ from tenants.routing.context import current_alias
 
 
 class RunPageAdmin(ReadOnlyAdmin):
-    """Base for pages that show a run's inputs or outputs: each view writes an audit entry before it renders."""
+    """Base for pages that show a run's inputs or outputs: each view of a run or a step is recorded first."""
 
     class Media:
         css: ClassVar = {"all": ("config/runs.css",)}

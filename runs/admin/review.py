@@ -86,7 +86,7 @@ def review_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _decide(request: HttpRequest, run: Run, form: ReviewForm) -> bool:
-    """Approve the run or send it back, unless it has reached another review since; return whether it was changed."""
+    """Approve the run or send it back; if the service refuses, add its error to the form and return False."""
     given = form.cleaned_data
     tenant_id, seen = current_tenant().id, given["seen"]
     try:
@@ -121,7 +121,7 @@ def _earlier(alias: str, run: Run) -> list[str]:
 
 
 def _shown(alias: str, run: Run) -> dict[str, Any]:
-    """Return the last text before the review, rendered."""
+    """Return the page's values for the last text before the review: the text, rendered, or why it cannot be read."""
     text = _under_review(texts_of(alias=alias, run=run), _earlier(alias, run))
     shown: dict[str, Any] = {"keyword": input_of(run, "keyword") or str(run.pk), "text": text}
     if text is None:

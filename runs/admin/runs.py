@@ -133,7 +133,7 @@ class RunAdmin(RunActions, RunPageAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def _actions_of(self, request: HttpRequest, run_id: str) -> Any:
-        """Return the links to what the run's state allows the member of staff to do."""
+        """Return the links to the actions that the run's state and the person's permissions allow."""
         theme: Any = self  # methods of unfold's, which has no types
         return theme._get_actions_navigation(self.actions_detail, theme.get_actions_detail(request, run_id), run_id)
 
@@ -171,7 +171,10 @@ class RunAdmin(RunActions, RunPageAdmin):
             raise PermissionDenied
 
     def _earlier_config(self, request: HttpRequest) -> object:
-        """Return the configuration of the run that the URL names, and record the read; None if there is no such run."""
+        """Return the configuration of the run that the URL names, and record the read.
+
+        Returns None on POST, without the permission to view runs, or if the URL names no existing run.
+        """
         if request.method == "POST" or not self.has_view_permission(request):
             return None
         alias = current_alias()
@@ -204,7 +207,7 @@ class RunAdmin(RunActions, RunPageAdmin):
 
     @admin.display(description=gettext_lazy("elapsed"), ordering="updated_at")
     def age(self, run: Run) -> str:
-        """Return how long the run has had its status, or, if it is working, how long ago it was created."""
+        """Return how long ago the run was paused or last changed; if it is pending or running, how old it is."""
         since = run.created_at if run.status in WORKING else run.paused_at or run.updated_at
         return duration(max(0.0, (timezone.now() - since).total_seconds()))
 
@@ -228,7 +231,7 @@ class RunAdmin(RunActions, RunPageAdmin):
 
     @admin.display(description=gettext_lazy("paused"))
     def shown_pause(self, run: Run) -> str | None:
-        """Return why, by whom and since when the run is paused; None if it is not."""
+        """Return why or by whom the run was paused, and when; None if it is not paused."""
         if run.pause_cause is None or run.paused_at is None:
             return None
         since = f"{localtime(run.paused_at):%Y-%m-%d %H:%M}"

@@ -103,7 +103,7 @@ class PreviewForm(forms.Form):
 
 
 def series_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
-    """Show the form; after it is sent, show the rows as they were understood; after those are sent, start them."""
+    """Show the form; once it is sent, show the rows as they were understood; once those are sent, start their runs."""
     if request.method == "POST" and "rows" in request.POST:
         return _start(admin, request)
     inputs = declared_inputs(alias=current_alias())

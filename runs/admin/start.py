@@ -59,7 +59,7 @@ class ItemsField(forms.CharField):
 
 
 class YesNoField(forms.TypedChoiceField):
-    """Yes, no, or neither, so that the prompt's default applies."""
+    """A choice of yes, no and neither; with neither, the prompt's default applies."""
 
     def __init__(self, **options: Any) -> None:
         choices = [("", "-"), ("true", gettext_lazy("Yes")), ("false", gettext_lazy("No"))]
@@ -146,7 +146,7 @@ class RunCreateForm(forms.Form):
 
 
 def input_field(one: DeclaredInput) -> forms.Field:
-    """Return the form field of a declared input. No input is required, since a run of some steps may not need it."""
+    """Return the form field of a declared input. The field is optional, since a run of some steps may not need it."""
     # The theme writes help texts unescaped, and this one contains a description from the prompt.
     options: dict[str, Any] = {"label": one.name, "required": False, "help_text": escape(_help_of(one))}
     if one.type == "integer":
@@ -159,14 +159,14 @@ def input_field(one: DeclaredInput) -> forms.Field:
 
 
 def start_form(*, data: Any = None, config: object = None) -> RunCreateForm:
-    """Return the form for the active tenant, filled in with a past run's configuration if there is one."""
+    """Return the form for the active tenant, filled in with a past run's configuration if `config` is one."""
     inputs = declared_inputs(alias=current_alias())
     initial = {"nonce": uuid4(), **(_initial(config, inputs) if isinstance(config, dict) else {})}
     return RunCreateForm(data, inputs=inputs, initial=initial)
 
 
 def start_run(form: RunCreateForm) -> tuple[Run, bool] | None:
-    """Start the run unless the same form already did; return it and whether it is new, or None if it was refused."""
+    """Start the run, unless the same form already did; return (run, whether it is new), or None if it was refused."""
     nonce: UUID | None = form.cleaned_data["nonce"]
     known = nonce is not None and Run.objects.using(current_alias()).filter(pk=nonce).exists()
     try:
@@ -189,7 +189,7 @@ def _initial(config: dict[str, Any], inputs: list[DeclaredInput]) -> dict[str, A
 
 
 def _help_of(one: DeclaredInput) -> str:
-    # Those of the default prompts are stored in English.
+    # The descriptions of the default prompts are stored in English.
     description = one.description
     texts = [_(description)] if description else []
     if one.required:

@@ -30,7 +30,7 @@ MAX_COMPARED_CHARS = 200_000
 
 @dataclass(frozen=True)
 class Text:
-    """A text that a run wrote: a Markdown file, or a step's output if the step has no such file."""
+    """A text that a run wrote: a Markdown file, or the output of a step, current or replaced."""
 
     key: str
     step: str
@@ -84,7 +84,7 @@ def texts_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpR
 
 
 def compare_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpResponse:
-    """Show two of the run's texts side by side; by default, the newest two versions of one step."""
+    """Show two of the run's texts side by side; by default, the last step's text and the version before it, if any."""
     alias, run = current_alias(), _run_or_404(run_id)
     texts = {text.key: text for text in texts_of(alias=alias, run=run)}
     new = texts.get(request.GET.get("new", "")) or next(iter(texts.values()), None)
@@ -116,7 +116,7 @@ def _versions_of(chosen: Text | None, texts: list[Text]) -> list[Text]:
 
 
 def _one_before(new: Text | None, texts: list[Text]) -> Text | None:
-    """Return the version that `new` replaced; if there is none, another text."""
+    """Return the newest other version of the same step; if there is none, another text."""
     others = [text for text in texts if new is not None and text.key != new.key]
     earlier = [text for text in others if new is not None and text.step == new.step]
     return next(iter([*earlier, *others]), None)

@@ -85,7 +85,10 @@ COLUMNS = tuple(field.name for field in fields(Costs))
 
 
 def read_days(alias: str, *, since: datetime, days: Collection[date] | None = None) -> Days:
-    """Return the costs of the tenant's calls that began on these days (None: any day), but not before `since`."""
+    """Return the costs of the tenant's calls that began on these days (None: any day), but not before `since`.
+
+    Calls in progress are left out.
+    """
     with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
         cursor.execute(DAYS, {"since": since, "days": None if days is None else list(days)})
         return {Key(*row[:4]): _costs(row[4:]) for row in cursor.fetchall()}

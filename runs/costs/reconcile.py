@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class CostReconciliation:
-    """The result for one tenant. Unless it was only checked, the differences have been corrected."""
+    """The result for one tenant. Unless the costs were only compared, the differences have been corrected."""
 
     tenant_id: str
     # Days with calls, and of these, the ones that the sweep is about to bring up to date.
@@ -37,14 +37,14 @@ class CostReconciliation:
 def cost_reconcile(*, tenant_id: str | None, check: bool = False) -> list[CostReconciliation]:
     """Rebuild the daily costs of the given tenant, or of all; with `check`, only compare.
 
-    A tenant that cannot be reached does not stop the others; its `problem` says why. If it was given as `tenant_id`,
-    raises `TenantError` instead.
+    A tenant that cannot be reached does not stop the others; its `problem` says why. If that tenant was given as
+    `tenant_id`, `TenantError` is raised instead.
     """
     return reconciled(tenant_id, lambda tenant: _tenant_reconcile(tenant, check=check), CostReconciliation)
 
 
 def costs_compare() -> list[CostReconciliation]:
-    """Compare all tenants' daily costs, as beat does each night; report differences in the log and the control log."""
+    """Compare all tenants' daily costs, for the nightly task; report differences in the log and the control log."""
     found = cost_reconcile(tenant_id=None, check=True)
     for one in found:
         if one.problem or one.differing:

@@ -41,7 +41,7 @@ def add_version(parser: Any, text: str) -> None:
 
 
 def version_number(text: str) -> int:
-    """Parse a version as people write it: 3 or v3."""
+    """Parse a version as people write it: 3 or v3. Raises `ValueError` unless it is a positive number."""
     number = int(text.removeprefix("v"))
     if not 0 < number <= MAX_VERSION:
         raise ValueError
@@ -68,9 +68,10 @@ def read_variables(path: str | None) -> list[dict[str, object]] | None:
 
 
 def parse_inputs(pairs: Iterable[str], variables: Iterable[PromptVariable]) -> dict[str, object]:
-    """Return the values of `name=value` pairs, each of the type that its variable declares.
+    """Return the values of `name=value` pairs.
 
-    A string is taken as it is; other types are written as in JSON. Raises `InvalidPrompt`.
+    For a variable that is declared as a string, or not declared, the value is the text as it is; otherwise it is parsed
+    as JSON, without a check of its type. Raises `InvalidPrompt` if that fails, or if a pair has no "=".
     """
     types = {variable.name: variable.type for variable in variables}
     return dict(_parse_input(pair, types) for pair in pairs)

@@ -57,7 +57,7 @@ class Command(OperatorCommand):
 
 
 def _active_variables(alias: str, step: str) -> Any:
-    """Return the declarations of the active version; None for a step's first version."""
+    """Return the declarations of the active version; None if the step has no active version."""
     try:
         return prompt_get(alias=alias, step=step).variables
     except UnknownPrompt:
