@@ -74,7 +74,7 @@ def step_reroute(*, alias: str, tenant_id: str, row: Step, reason: RerouteReason
 def _may_have_used_tokens(alias: str, row: Step) -> bool:
     """Return whether the step has used tokens, or has a call that may have used some.
 
-    The claim keeps a step's prices under the same condition (`TAKE` in `runs.steps.claim`).
+    Under the same condition, a claim stores no new prices (`TAKE` in `runs.steps.claim`).
     """
     certain = Q(status=CallStatus.SETTLED, token_usage={})
     return bool(row.token_usage) or Call.objects.using(alias).filter(~certain, step_id=row.pk).exists()
