@@ -1,4 +1,4 @@
-"""Shared by the transitions that people ask for: which states allow them, locks, and how a run continues."""
+"""What the transitions that people ask for have in common: the states that allow them, locks, and continuing a run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FRESH: Mapping[str, object] = {
 
 @dataclass(frozen=True)
 class Transition:
-    """The states from which a transition may start, and the sentence for all others."""
+    """The states from which a transition may start, and the message that refuses it in any other."""
 
     refusal: StrPromise
     statuses: tuple[RunStatus, ...]
