@@ -14,7 +14,7 @@ from runs.types import CostDocument
 
 
 def cost_text(cost: CostDocument) -> str:
-    """Describe a run's cost. Unknown prices, and calls whose outcome is unknown, are shown as unknown, never as 0."""
+    """Describe a run's cost; name the tokens without a known price, and count the calls whose cost is unknown."""
     known = _known(cost)
     if Decimal(cost["cache_saving"] or 0) > 0:
         saved = {"known": known, "amount": _dollars(float(cost["cache_saving"] or 0))}
