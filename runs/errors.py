@@ -78,7 +78,7 @@ class NoPrompt(RunError):
 
 
 class BrokerUnavailable(RunError):
-    """The message broker does not answer, so no worker could be woken."""
+    """The message broker does not answer."""
 
     code = "broker_unreachable"
 
@@ -102,7 +102,7 @@ class BudgetReached(RunError):
 
 
 class LeaseLost(RunError):
-    """Another worker has taken over the step; this worker's result must be discarded."""
+    """A worker's claim is no longer current, usually because another worker has taken over the step."""
 
     code = "step_lease_lost"
 

@@ -40,7 +40,7 @@ class PauseCause(models.TextChoices):
 
 
 class CallStatus(models.TextChoices):
-    """Whether the tokens that a call used are known."""
+    """Whether a call is in progress or, once it has ended, whether the tokens that it used are known."""
 
     OPEN = "open", _("in progress")
     SETTLED = "settled", _("settled")

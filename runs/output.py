@@ -17,7 +17,7 @@ ARTICLE = "article.md"
 
 
 def encode(output: StepOutput) -> bytes:
-    """Return the content of `output.json`; deterministic."""
+    """Return the content of `output.json`, always the same for the same output."""
     document = {**asdict(output), "run_id": str(output.run_id), "text_digest": digest_of(output.text.encode())}
     return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
 

@@ -55,8 +55,9 @@ def run_list(
     series_id: str | None = None,
     limit: int | None = None,
 ) -> list[ListedRun]:
-    """Return the tenant's newest runs as lists show them: at most `limit`, only with one of `statuses` and only of the
-    series, if given.
+    """Return the tenant's newest runs, at most `limit`, as lists show them.
+
+    With `statuses` or `series_id`, only runs with one of these statuses, or of this series, are returned.
     """
     runs = Run.objects.using(alias).order_by("-created_at", "id")
     runs = runs.filter(status__in=statuses) if statuses else runs

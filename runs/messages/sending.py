@@ -52,7 +52,7 @@ def send_wake_up(
 
 
 def _countdown(delay_s: float | None) -> float | None:
-    """Return the delay to request. For a quorum queue, raise it to a second, because Celery refuses shorter delays."""
+    """Return the delay to request. For a quorum queue, that is at least a second, because Celery refuses less."""
     if not delay_s or app.conf.task_default_queue_type != "quorum":
         return delay_s
     return max(delay_s, 1.0)
@@ -87,7 +87,7 @@ def count_messages(tenant_id: str) -> int | None:
 
 
 def erase_messages(tenant_id: str) -> int | None:
-    """Remove every wake-up of the tenant, including those that workers hold unacknowledged; return how many.
+    """Remove every wake-up of the tenant, including those that workers hold unacknowledged; return their number.
 
     Returns None if the broker cannot show its queue. Raises `BrokerUnavailable` if the broker does not answer.
     """

@@ -66,7 +66,7 @@ def _tokens(cost: CostDocument) -> str:
 
 
 def units_text(tokens: Mapping[str, int]) -> str:
-    """Return the units as text, such as "cached input 4864, reasoning 40"."""
+    """Return the tokens by unit as text, such as "cached input 4864, reasoning 40"."""
     order = [*NAMES, *(LONG + unit for unit in NAMES)]
     known = [unit for unit in order if unit in tokens]
     return ", ".join(f"{unit_name(unit)} {tokens[unit]}" for unit in [*known, *(tokens.keys() - set(order))])

@@ -60,8 +60,8 @@ def run_send_back(
     """Run the step before the review again with a reviewer's comment, and return the run.
 
     With `from_step`, that earlier step and all later ones are run again. The prompt of the first step that is run again
-    gets the comment as the variable `review_comment`. Approvals of the steps after it are withdrawn, so the run waits
-    for these reviews again. `seen` is as in `run_approve`. Raises `TenantError`, `UnknownRun`, `RunStateConflict`,
+    gets the comment as the variable `review_comment`. Approvals of the steps after it are withdrawn: the run waits for
+    their reviews again. `seen` is as in `run_approve`. Raises `TenantError`, `UnknownRun`, `RunStateConflict`,
     `InvalidReviewComment`, `InvalidRunStep` or `StorageError`.
     """
     text = checked_comment(comment)

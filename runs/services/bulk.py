@@ -46,7 +46,10 @@ def runs_count(*, tenant_id: str, transition: Transition, status: str | None = N
 
 
 def _candidates(alias: str, transition: Transition, status: str | None) -> tuple[list[UUID], int]:
-    """Return the ids of the runs (with `status`) whose state allows the transition, and the number of the others."""
+    """Return the ids of the tenant's runs whose state allows the transition, and the number of the others.
+
+    With `status`, only runs with that status count.
+    """
     runs = Run.objects.using(alias).order_by("created_at", "pk").values_list("pk", "status", "pause_cause")
     states = list(runs.filter(status=status) if status else runs)
     allowed = [pk for pk, met, cause in states if transition.allows(met, cause)]

@@ -106,7 +106,7 @@ def model_of(step: PipelineStep, override: StepOverride | None, choice: ModelCho
 
 
 def _limit_of(model: ResolvedModel, override: StepOverride | None) -> int | None:
-    """Return the tenant's own output limit, which cannot exceed the model's; None if it has none."""
+    """Return the tenant's own output limit for the step, at most the model's; None if the tenant has set none."""
     if override is None or override.output_limit is None:
         return None
     return min(override.output_limit, model.max_output_tokens)
@@ -115,7 +115,7 @@ def _limit_of(model: ResolvedModel, override: StepOverride | None) -> int | None
 def _fallbacks_of(
     step: PipelineStep, override: StepOverride | None, choice: ModelChoice | None, model: ResolvedModel
 ) -> tuple[PinnedFallback, ...]:
-    """Return the step's fallbacks in order, without repetitions, the step's model, and those that cannot be used now.
+    """Return the step's fallbacks that can be resolved now, in order, each once and without the step's own model.
 
     Fallbacks belong to the pipeline's own route. If the run or the tenant chose a route, the result is empty: no one
     has agreed to send the texts elsewhere. Keys are checked when a fallback is used.

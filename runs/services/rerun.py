@@ -1,4 +1,4 @@
-"""Run a step and all later ones again, keeping the outputs that are replaced: `run retry --from`, and sending back."""
+"""Run a step and all later ones again, and keep the replaced outputs, for `run retry --from` and for sending back."""
 
 from __future__ import annotations
 

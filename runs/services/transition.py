@@ -86,8 +86,8 @@ SEND_BACK = Transition(
 def lock_run(alias: str, run_id: UUID | str, transition: Transition) -> Run:
     """Lock the run until the transaction ends, so that the check of its state and the change are one step.
 
-    Every transaction locks the run before its steps. Raises `UnknownRun`, or `RunStateConflict` if the state does not
-    allow the transition.
+    Transactions that lock a run and its steps lock the run first. Raises `UnknownRun`, or `RunStateConflict` if the
+    state does not allow the transition.
     """
     known = run_get(alias=alias, run_id=run_id)
     run = Run.objects.using(alias).select_for_update().get(pk=known.pk)

@@ -80,7 +80,7 @@ def budgets_of(claim: Claim) -> Budgets:
 
 
 def require_within(*, alias: str, claim: Claim, call: BegunCall, budgets: Budgets) -> None:
-    """Raise `BudgetReached` if the call could exceed a budget; warn once a month if little is left of the month's.
+    """Raise `BudgetReached` if the call could exceed a budget; warn once a month if the monthly budget is nearly used.
 
     A call without a known price is refused as well, unless the setting BUDGET_ALLOWS_UNPRICED allows it. The caller's
     transaction has inserted the call, and is rolled back by the error.

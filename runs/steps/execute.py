@@ -204,7 +204,7 @@ def _store(flight: Flight, output: StepOutput, *, llm_seconds: float, adopted: b
 
     The reply is paid for, so it is kept while the tenant cannot be used (`_persisted`). If the tenant was suspended,
     only the call is settled and the files are stored; the next attempt adopts the output. Raises `LeaseLost` if the
-    claim is no longer current, or the error because of which the tenant cannot be used.
+    claim is no longer current, or the last error if the tenant cannot be used.
     """
 
     def complete(alias: str) -> None:
@@ -268,7 +268,7 @@ def _record_failure(alias: str, flight: Flight, error: Exception) -> StepOutcome
 
 
 def _returned(flight: Flight, reason: str) -> StepOutcome:
-    """Make the step due again. `reason` is for the audit log."""
+    """Make the step due again, and return the outcome. `reason` is for the audit log."""
     try:
         _persisted(flight, lambda alias: step_return(alias=alias, claim=flight.claim, reason=reason, call=flight.call))
     except LeaseLost:
@@ -320,7 +320,7 @@ def _count_call(flight: Flight) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason that staff see. For a bug it names only the class, since the message may quote content."""
+    """Return the reason that staff see. For a bug, it names only the error's class: the message may quote content."""
     if isinstance(error, SeoGenError):
         return str(error)
     return _("Unexpected error (%(name)s); see the worker's log.") % {"name": type(error).__name__}

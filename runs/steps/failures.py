@@ -30,7 +30,7 @@ def may_pass(error: Exception) -> bool:
 
 
 def given_up(alias: str, claim: Claim, error: Exception) -> str | None:
-    """Return the reason why a transient error is not retried any more; None if it is still retried."""
+    """Return why a step is not retried any more after a transient error; None if it is retried."""
     reason = str(error).rstrip(".")
     if _code(error) in ANSWERED:
         answered = _answered_calls(alias, claim) + 1

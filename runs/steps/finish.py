@@ -62,7 +62,7 @@ UPDATE public.steps
 
 @dataclass(frozen=True)
 class EndedCall:
-    """The call of an attempt, for the end of the attempt. `end` is None if what the call used is unknown."""
+    """What is known about an attempt's call when the attempt ends. `end` is None if what the call used is unknown."""
 
     id: int
     end: CallEnd | None
@@ -221,7 +221,7 @@ def end_call(alias: str, claim: Claim, call: EndedCall) -> None:
 
 
 def locked(alias: str, claim: Claim) -> tuple[Step, Following | None]:
-    """Lock the claimed step and its run; return the step, and the run's next one.
+    """Lock the claimed step and its run; return the step and the run's next step, which is None after the last.
 
     Raises `LeaseLost` unless the claim is current.
     """

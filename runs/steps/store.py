@@ -1,7 +1,7 @@
 """Write a step's output to the storage.
 
-Files are written outside any transaction, so that a slow disk keeps no rows locked; only foreign files are replaced
-while the step is locked.
+Files are written outside any transaction, so that a slow disk keeps no rows locked. Only files that belong to no
+attempt at the step (`StoredOutput.foreign`) are replaced while the step is locked.
 
 The first `output.json` that answers a step's question is final, whichever worker wrote it, and the article is derived
 from it. So a worker that has lost its claim can only create a file where there is none, with an answer to the same

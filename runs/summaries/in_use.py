@@ -15,7 +15,7 @@ ASKED = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def unfinished_uses(*, provider_id: str, model_name: str) -> Iterator[Use]:
-    """Yield one step per active or suspended tenant that may still call the model, if the tenant has such a step.
+    """For each active or suspended tenant that has one, yield a step that may still call the model.
 
     Raises `TenantError` if a tenant's database cannot be used.
     """

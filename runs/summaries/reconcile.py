@@ -78,7 +78,7 @@ def reconciled(
 ) -> list[Found]:
     """Call `reconcile` for one tenant, or for all active and suspended ones, and return the results.
 
-    If it fails for one of all, that tenant's result is `failed(id, problem=…)`. A single tenant's error is raised.
+    If it fails for one of all tenants, the result is `failed(id, problem=…)`. The error of a given tenant is raised.
     """
     if tenant_id:
         return [reconcile(tenant_get(tenant_id))]

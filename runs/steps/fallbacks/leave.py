@@ -1,4 +1,4 @@
-"""Move the steps that wait for a model whose breaker is open. This is part of the sweep."""
+"""Move the steps that wait for a model whose breaker is open to their fallbacks. This is part of the sweep."""
 
 from __future__ import annotations
 

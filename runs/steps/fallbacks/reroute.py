@@ -31,7 +31,7 @@ def step_reroute(*, alias: str, tenant_id: str, row: Step, reason: RerouteReason
     """Move the step to its first usable fallback, and wake a worker after the commit; return whether it was moved.
 
     The caller has locked the run and the step, which is pending. A step is moved only if its calls certainly used no
-    tokens: it has one set of prices, which its next claim pins anew, so tokens that were used before would get the
+    tokens: a step has one set of prices, which its next claim pins anew, so tokens that were used before would get the
     wrong price. The fallback is removed from the step's list, so that a step cannot move forever.
     """
     if not row.fallbacks or _may_have_used_tokens(alias, row):
