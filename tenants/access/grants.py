@@ -131,7 +131,7 @@ def access_open_now() -> QuerySet[TemporaryAccess]:
 
 
 def access_open_to(user: User | AnonymousUser, tenant_id: str) -> TemporaryAccess | None:
-    """Return the temporary access that `user` has to the tenant now; None if a role covers the tenant or none is open."""
+    """Return the temporary access by which `user` sees the tenant; None if none is open, or if `user` needs none."""
     grants = grants_of(user)
     if grants is None or grants.has_everything or grants.is_assigned(tenant_id):
         return None

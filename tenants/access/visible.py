@@ -44,7 +44,7 @@ def groups_permitted(user: User | AnonymousUser, permission: str) -> QuerySet[Te
 def is_permitted(user: User | AnonymousUser, permission: str, tenant_id: str) -> bool:
     """Return whether `user` has the permission for the tenant, which must exist, or, with "", for all tenants at once.
 
-    The latter needs a role that has the permission and is itself for all tenants, or a superuser.
+    For all tenants, `user` needs a role that has the permission and is itself for all tenants, or is a superuser.
     """
     grants = grants_of(user)
     if grants is None or not user.is_staff:

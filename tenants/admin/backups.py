@@ -133,7 +133,7 @@ class BackupAdmin(ReadOnlyAdmin):
 
 
 def is_downloadable(request: HttpRequest, backup: Backup) -> bool:
-    """Return whether this is a completed export in the place for staff's exports that the person may download."""
+    """Return whether the person may download the backup: a completed export in the place for staff's exports."""
     if backup.kind != BackupKind.EXPORT or backup.status != BackupStatus.COMPLETED:
         return False
     return backup.place == place_at(export_place()).url and is_permitted(request.user, EXPORT_TENANT, backup.tenant_id)

@@ -259,7 +259,7 @@ def _targets(row: OperationRequest) -> str | None:
 
 
 def report_url(row: OperationRequest) -> str:
-    """Return the URL of the report of a finished copy of prompts, or of its undo; "" for any other request.
+    """Return the URL of the report of a finished copy of prompts, its preview or its undo; "" for any other request.
 
     The report shows prompts of tenants, so the app `prompts` serves it, on the site of the request's tenant.
     """

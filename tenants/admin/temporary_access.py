@@ -81,7 +81,7 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
     def has_close_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         """Return whether the person may close the access: their own, or any to a tenant whose users they may change.
 
-        It is offered only while the access is open.
+        Closing is offered only while the access is open.
         """
         row = self.get_object(request, str(object_id)) if object_id else None
         if row is None or _state(row) != "open":

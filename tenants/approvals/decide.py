@@ -1,4 +1,4 @@
-"""Request, approve, reject and withdraw approvals; record this in the control log and, if possible, the tenant's."""
+"""Request, approve, reject and withdraw approvals. Entries go to the control log and, if possible, the tenant's log."""
 
 from __future__ import annotations
 

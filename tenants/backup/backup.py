@@ -107,6 +107,7 @@ def tenant_backup_stream(
     The whole dump is collected first, so that a slow reader does not hold the tenant's snapshot open. Writing starts
     only after the audit entry "tenant.backup" is committed. The catalogue does not list the dump, but an erasure
     certificate does.
+
     Raises `UnknownTenant`, `TenantNotActive`, `SealError`, `BackupFailed`.
     """
     recipient = recipient_for(recipient)

@@ -163,14 +163,14 @@ def backups_of(tenant: Tenant | str) -> list[Backup]:
 
 
 def backups_held(tenant_id: str) -> list[HeldBackup]:
-    """Return `backups_of` the tenant, each with whether any of its files is left at the catalogued location."""
+    """Return what is known about each of `backups_of`, including whether any of its files is left."""
     return [_backup_held(backup) for backup in backups_of(tenant_id)]
 
 
 def files_held(tenant_id: str, identity: UUID) -> list[HeldFile]:
-    """Return the files that were read for the tenant or contained its data, by path, and its streams.
+    """Return the files and streams that were read for the tenant, contained its data or were written with it, by path.
 
-    The files of its catalogued backups are left out.
+    The files of the tenant's catalogued backups are left out.
     """
     own = _catalogued(Backup.objects.using(CONTROL).filter(tenant_id=tenant_id))
     others = _catalogued(Backup.objects.using(CONTROL).exclude(tenant_id=tenant_id))
