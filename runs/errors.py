@@ -84,7 +84,7 @@ class BrokerUnavailable(RunError):
 
 
 class NoWorker(RunError):
-    """No Celery worker listens on our queue."""
+    """No Celery worker that listens on our queue answers."""
 
     code = "worker_missing"
 

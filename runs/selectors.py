@@ -281,7 +281,7 @@ def _calls(alias: str, run: Run) -> Calls:
 
 
 def _nothing_was_paid(cost: RunCost | None, steps: Collection[Step]) -> bool:
-    """Return whether the run certainly cost nothing: it used no tokens, and each step that was started has prices."""
+    """Return whether the known cost is 0: no tokens were used, and each step that was started has prices."""
     if cost is None or cost.unpriced_steps or cost.total_input_tokens or cost.total_output_tokens:
         return False
     return all(_has_prices(step) for step in steps if step.started_at is not None)

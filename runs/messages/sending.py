@@ -170,7 +170,7 @@ def require_broker() -> None:
 
 
 def require_worker() -> None:
-    """Raise `BrokerUnavailable` if the broker does not answer; `NoWorker` if no worker listens on our queue."""
+    """Raise `BrokerUnavailable` if the broker does not answer; `NoWorker` if no worker on our queue answers."""
     require_broker()
     queue = app.conf.task_default_queue
     if not any(_is_listened_to(queue, timeout_s) for timeout_s in WORKER_ANSWERS_S):
