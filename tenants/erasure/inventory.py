@@ -238,7 +238,6 @@ def _file_held(row: FileRead, *, goes: bool) -> HeldFile:
 
 
 def _state_and_digest(row: FileRead) -> tuple[str, str | None]:
-    """Return the file's state and its sha256."""
     if row.is_stream:
         return STREAM, row.sha256 or None
     try:
