@@ -1,4 +1,4 @@
-"""Errors of runs. Each message names the run, the step or the file."""
+"""Errors that this app raises."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,11 @@ from config.base.errors import SeoGenError
 
 
 class RunError(SeoGenError):
-    """Base of this app's errors. Raised while a step runs, it fails the step: a retry would fail the same way."""
+    """Base of this app's errors. One that is raised while a step runs fails the step: a retry would fail the same way.
+
+    Exceptions: after `OutputTruncated` the step may be retried with a larger limit, `BudgetReached` pauses the run, and
+    after `LeaseLost` the worker discards its result.
+    """
 
 
 class InvalidRunConfig(RunError):
@@ -18,7 +22,7 @@ class InvalidRunConfig(RunError):
 
 
 class InvalidRunList(RunError):
-    """A list of runs to start cannot be read, or some of its lines are wrong. `problems` has a sentence for each."""
+    """A list of runs to start cannot be read, or has wrong lines. `problems` has one message for each problem found."""
 
     code = "run_list_invalid"
 
@@ -74,19 +78,19 @@ class NoPrompt(RunError):
 
 
 class BrokerUnavailable(RunError):
-    """The message broker does not answer, so no worker could be woken."""
+    """The message broker does not answer."""
 
     code = "broker_unreachable"
 
 
 class NoWorker(RunError):
-    """No Celery worker listens on our queue."""
+    """No Celery worker that listens on our queue answers."""
 
     code = "worker_missing"
 
 
 class MessageTooLarge(RunError):
-    """A Celery message holds more than a wake-up needs."""
+    """A Celery message exceeds `MAX_MESSAGE_BYTES`, so it holds more than a wake-up needs."""
 
     code = "message_too_large"
 
@@ -98,7 +102,7 @@ class BudgetReached(RunError):
 
 
 class LeaseLost(RunError):
-    """Another worker has taken over the step; this worker's result must be discarded."""
+    """A worker's claim is no longer current, usually because another worker has taken over the step."""
 
     code = "step_lease_lost"
 
@@ -122,6 +126,6 @@ class MissingFile(RunError):
 
 
 class DigestMismatch(RunError):
-    """A stored file has been altered since it was written."""
+    """A stored file has been altered since it was written, or is not the output that it should be."""
 
     code = "storage_file_altered"

@@ -40,7 +40,7 @@ class PauseCause(models.TextChoices):
 
 
 class CallStatus(models.TextChoices):
-    """Whether the tokens that a call used are known."""
+    """Whether a call is in progress or, once it has ended, whether the tokens that it used are known."""
 
     OPEN = "open", _("in progress")
     SETTLED = "settled", _("settled")
@@ -92,7 +92,7 @@ class Run(models.Model):
 
 
 class Step(models.Model):
-    """One step of a run. Its model and prompt are pinned when the run is created; its prices, at the first claim."""
+    """One step of a run. Its prompt and model are pinned when the run is created; a fallback may replace the model."""
 
     id = SerialField(primary_key=True)
     run = models.ForeignKey(Run, verbose_name=_("run"), on_delete=models.PROTECT, related_name="steps", db_index=False)
@@ -191,7 +191,7 @@ class Step(models.Model):
 
 
 class Call(models.Model):
-    """One request to a provider. Committed before the request is sent, and settled once its end is known."""
+    """One request to a provider. The row is committed before the request is sent."""
 
     id = SerialField(primary_key=True)
     run = models.ForeignKey(Run, verbose_name=_("run"), on_delete=models.PROTECT, related_name="calls", db_index=False)
@@ -337,7 +337,7 @@ class StepCost(models.Model):
 class StepOverride(models.Model):
     """What new runs of this tenant use for a step in place of the pipeline's default. An empty column changes nothing.
 
-    A run's configuration has precedence over it.
+    A run's configuration takes precedence over an override.
     """
 
     step = models.TextField(_("step"), primary_key=True)

@@ -17,7 +17,7 @@ ARTICLE = "article.md"
 
 
 def encode(output: StepOutput) -> bytes:
-    """Return the content of `output.json`; deterministic."""
+    """Return the content of `output.json`, always the same for the same output."""
     document = {**asdict(output), "run_id": str(output.run_id), "text_digest": digest_of(output.text.encode())}
     return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
 
@@ -49,7 +49,7 @@ def article_name(step: str, *, is_last: bool) -> str:
 
 
 def summary_of(text: str) -> str:
-    """Return the first line with text, without Markdown markup, for lists and logs."""
+    """Return the first line with text, without the Markdown markup around it, cut to `SUMMARY_CHARS` characters."""
     lines = (line.strip("#*->_` \t") for line in text.splitlines())
     first = next((line for line in lines if line), "")
     printable = CONTROL_CHARACTERS.sub("", first)

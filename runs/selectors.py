@@ -55,8 +55,9 @@ def run_list(
     series_id: str | None = None,
     limit: int | None = None,
 ) -> list[ListedRun]:
-    """Return the tenant's newest runs as lists show them: at most `limit`, only with one of `statuses` and only of the
-    series, if given.
+    """Return the tenant's newest runs, at most `limit`, as lists show them.
+
+    With `statuses` or `series_id`, only runs with one of these statuses, or of this series, are returned.
     """
     runs = Run.objects.using(alias).order_by("-created_at", "id")
     runs = runs.filter(status__in=statuses) if statuses else runs
@@ -65,9 +66,9 @@ def run_list(
 
 
 def run_list_all_tenants(*, statuses: Collection[str] = (), limit: int | None = None) -> list[ListedRun]:
-    """Return all tenants' runs from the control database's summaries, most recently changed first.
+    """Return the runs of all tenants from the control database's summaries, most recently changed first.
 
-    No tenant's database is opened.
+    Tenants that are being created or deleted, or are deleted, are left out. No tenant's database is opened.
     """
     summaries = RunSummary.objects.using(CONTROL).exclude(tenant__status__in=UNUSED)
     summaries = summaries.filter(status__in=statuses) if statuses else summaries
@@ -107,7 +108,7 @@ def run_document(*, tenant_id: str, run_id: UUID | str) -> RunDocument:
 
 
 def cost_document(cost: RunCost | None, steps: Collection[Step], calls: Calls) -> CostDocument:
-    """Return a run's cost. `cost` is None for a run without steps; `steps` and `calls` are all of the run's."""
+    """Return a run's cost from all its `steps` and `calls`. `cost` is None for a run without steps."""
     known = cost.total_llm_cost if cost else None
     if known is None and _nothing_was_paid(cost, steps):
         known = Decimal(0)
@@ -205,7 +206,7 @@ def _listed_summary(run: RunSummary) -> ListedRun:
 
 
 def spending_document(*, tenant_id: str) -> SpendingDocument:
-    """Return what the tenant's calls of this month cost; the tenant may be suspended. Raises `TenantError`."""
+    """Return what the calls of a tenant, active or suspended, cost this month (UTC). Raises `TenantError`."""
     with tenant_context(tenant_id, statuses=(TenantStatus.ACTIVE, TenantStatus.SUSPENDED)) as alias:
         month = datetime.now(UTC).date().replace(day=1)
         row = Spending.objects.using(alias).filter(month=month).first() or Spending(
@@ -280,7 +281,7 @@ def _calls(alias: str, run: Run) -> Calls:
 
 
 def _nothing_was_paid(cost: RunCost | None, steps: Collection[Step]) -> bool:
-    """Return whether the run certainly cost nothing: it used no tokens, and each step that was started has prices."""
+    """Return whether the known cost is 0: no tokens were used, and each step that was started has prices."""
     if cost is None or cost.unpriced_steps or cost.total_input_tokens or cost.total_output_tokens:
         return False
     return all(_has_prices(step) for step in steps if step.started_at is not None)

@@ -2,9 +2,9 @@
 
 Outputs that were replaced are kept, under the same names, in `…/{step}/versions/{version}/`.
 
-Every path is built from the active tenant and validated parts, so that no other tenant's path can be requested. Files
-live in Django's storage "artifacts" (file system or S3). A file is written by the worker that holds its step's row
-lock, or by one that has lost the lock without knowing; `write_once` is for files that both may write.
+Every path is checked against the active tenant, so that no other tenant's file can be read or written. Files live in
+Django's storage "artifacts" (file system or S3). `write_once` is for files that several workers may write at once: the
+holder of a claim, and a worker that does not know yet that it has lost the claim.
 """
 
 import hashlib

@@ -26,10 +26,11 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=EXECUTE_STEP, bind=True, ignore_result=True)
 def execute_step(self: Any, tenant_id: str, run_id: str, step: str) -> None:
-    """Execute the step whose turn it is: this one, or another that is waiting. Repeated and late wake-ups do nothing.
+    """Execute the step whose turn it is: this one, or another that is waiting.
 
-    Each waiting step has one message. If the turn's step was already executed, by a worker that could not reach the
-    queues, take another turn with this message; otherwise its own step would be left without one.
+    A step that is not due is not executed, so repeated and late wake-ups are harmless. Each waiting step has one
+    message. If the turn's step cannot be executed, for example because a worker that could not reach the queues has
+    executed it already, this message takes another turn; otherwise the step that it names would have no message left.
     """
     own = Waiting(tenant_id, run_id, step, _route(self.request))
     while True:
@@ -71,13 +72,13 @@ def _execute(request: Any, turn: Turn) -> bool:
 
 
 def _route(request: Any) -> str:
-    """Return the route that the message names; messages from earlier releases name no route, and have no limits."""
+    """Return the route that the message names, or `UNKNOWN_ROUTE`: messages from earlier releases name none."""
     return str(request.get(ROUTE) or UNKNOWN_ROUTE)
 
 
 @shared_task(name=SWEEP, ignore_result=True)
 def sweep() -> None:
-    """Wake workers for steps that have none, and put prices whose first day has come into effect."""
+    """Apply prices that have come into effect, then wake workers for steps that have none."""
     with acting_as("worker:sweep"):
         try:
             prices_begin()

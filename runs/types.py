@@ -72,7 +72,7 @@ class Claim:
     # One of `llm.models.OnTruncation`.
     on_truncation: str
     is_last: bool
-    # The first failure of the current series; None if the last attempt did not fail.
+    # The first failure since the step was last started anew; None if no attempt has failed since then.
     failing_since: datetime | None
     # What a reviewer wants changed.
     review_comment: str | None = field(repr=False)

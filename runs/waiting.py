@@ -46,7 +46,7 @@ def _of_running(step: Step, now: datetime) -> WaitDocument | None:
 
 
 def _of_turn(tenant_id: str, run: Run, step: Step) -> WaitDocument | None:
-    """Return why the due step is not given to a worker; None if a worker could have it."""
+    """Return why the due step has no turn yet; None if its turn has come, or if that is not known."""
     found = why(tenant_id, str(run.pk), step.step, f"{step.llm_provider}/{step.llm_model}")
     if found is None or (found.kind == "turn" and found.position == 1):
         return None

@@ -1,4 +1,4 @@
-"""Record and read when a worker was last seen: each worker refreshes a Valkey key (CACHE_URL) every few seconds.
+"""Record and read when a worker was last seen: all workers refresh one Valkey key (CACHE_URL) every few seconds.
 
 The key's remaining lifetime shows the time, so no machine's clock matters but Valkey's.
 """

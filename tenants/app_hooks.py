@@ -1,9 +1,9 @@
-"""Hooks through which the apps above this one tell backups and restores what they store in a tenant's database.
+"""Hooks through which this app handles what the apps above it store about a tenant, in backups, restores and erasures.
 
 The apps register their hooks when Django starts (`runs.apps`), since this app may not import them. They also register
-what carries out the operations that staff request about their tables. Each method of `Contents` gets the
-alias of a connection made as the owner (`tenants.routing.owner_connection`), and must name the columns that it reads:
-the database may be older than the code.
+the functions that carry out operations which staff request about their tables. A method of `Contents` with an `alias`
+gets that of a connection made as the owner (`tenants.routing.owner_connection`), and must name the columns that it
+reads: the database may be older than the code.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Contents(Protocol):
         """Return the ids of the runs that a worker is processing right now."""
 
     def summarize(self, tenant_id: str, alias: str) -> None:
-        """Rebuild the control database's rows about the tenant's runs and costs from this database. Safe to repeat."""
+        """Rebuild the control database's rows about the tenant's runs and costs from the database. Safe to repeat."""
 
     def erase_summaries(self, tenant_id: str) -> int:
         """Delete the control database's rows about the tenant's runs and costs; return how many there were."""
@@ -99,13 +99,16 @@ class Contents(Protocol):
         """Return the names of the control database's tables that hold summaries of tenants' runs and costs."""
 
     def drop_messages(self, tenant_id: str, alias: str) -> int | None:
-        """Remove and count the tenant's queued wake-ups for missing runs; None if the broker cannot list messages."""
+        """Remove the tenant's queued wake-ups for missing runs; return their number, or None if it is unknown."""
 
     def erase_messages(self, tenant_id: str) -> int | None:
-        """Remove and count all messages about the tenant, claimed ones too; None if the broker cannot list messages."""
+        """Remove all messages and waiting steps of the tenant, including those that workers hold; return their number.
+
+        Returns None if the broker cannot list messages.
+        """
 
     def count_messages(self, tenant_id: str) -> int | None:
-        """Return the number of messages about the tenant; None if the broker cannot list messages."""
+        """Return the number that `erase_messages` would return now, without removing anything."""
 
 
 _registered: list[str] = []

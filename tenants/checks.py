@@ -12,7 +12,7 @@ from tenants.errors import EncryptionKeyError
 
 @checks.register()
 def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Warn if the application's role owns the control database's tables, including the audit log."""
+    """Warn if no separate owner is configured: the application's role then owns the control database's audit log."""
     if settings.DATABASE_OWNER_URL:
         return []
     return [
@@ -92,7 +92,7 @@ def tenant_migrations_are_transactional(**kwargs: Any) -> list[checks.CheckMessa
 
 @checks.register()
 def keys_are_usable(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Reject missing and malformed keys."""
+    """Reject missing and malformed encryption keys."""
     # Imported here, since the module defines a field, and so needs the apps to be loaded.
     from tenants.credentials import require_keys
 

@@ -20,7 +20,10 @@ def encrypt(value: str) -> str:
 
 
 def decrypt(stored: str) -> str:
-    """Return the plaintext; raise `EncryptionKeyError` if no configured key can decrypt it."""
+    """Return the plaintext; raise `EncryptionKeyError` if no configured key can decrypt the stored value.
+
+    A value without `MARK` is plaintext, and is returned as it is.
+    """
     if not stored.startswith(MARK):
         return stored
     try:

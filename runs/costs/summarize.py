@@ -1,8 +1,11 @@
 """Keep the control database's daily costs up to date with the calls.
 
-1. a transaction that begins or ends a call commits; the table's trigger (`runs` migration 0007) notes in it that the
-daily costs are outdated; 2. the sweep replaces the rows of the days of such calls; 3. the notes are removed, unless a
-call has changed again. A sweep that dies in between leaves the notes, and the next one repeats the work.
+1. A transaction begins or ends a call. Its row is then marked as outdated: a new row by default, a changed one by the
+   table's trigger (`runs` migration 0007).
+2. The sweep replaces the daily costs of the days on which such calls began, once the calls have ended.
+3. The marks are removed, except from calls that have changed again.
+
+If a sweep dies in between, the marks remain, and the next sweep repeats the work.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ def outdated_calls(alias: str) -> QuerySet[Call]:
 
 
 def costs_summarize(*, alias: str, tenant_id: str) -> bool:
-    """Bring the tenant's daily costs up to date; return False if some days remain for the next sweep."""
+    """Bring the tenant's daily costs up to date; return False if some days may remain for the next sweep."""
     for _batch in range(BATCHES):
         calls = list(outdated_calls(alias).order_by("id").values_list("id", "status", "started_at")[:BATCH])
         if not calls:

@@ -1,4 +1,4 @@
-"""The hooks that show how prompts were used, and that let them be tried with a past run's inputs."""
+"""The hooks with which `prompts` shows how prompts were used, and tries them with the values of a past run."""
 
 from __future__ import annotations
 

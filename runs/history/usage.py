@@ -30,7 +30,7 @@ DIGITS = Decimal("0.000000001")
 
 
 def prompt_usage(*, alias: str, prompt_ids: Collection[int]) -> dict[int, VersionUsage]:
-    """Return {version id: usage} for these versions; those that no step has begun with are left out."""
+    """Return {prompt version's id: usage}. Versions with which no step has started are left out."""
     with catalog_only(connections[alias]), connections[alias].cursor() as cursor:
         cursor.execute(USAGE, [list(prompt_ids)])
         rows = cursor.fetchall()

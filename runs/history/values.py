@@ -20,7 +20,7 @@ LABEL_CHARS = 60
 
 
 def newest_runs(*, alias: str) -> list[PastRun]:
-    """Return the newest runs, each with its keyword and the time of its creation."""
+    """Return the newest runs, at most `NEWEST`; their labels have the keyword and the time of creation."""
     runs = Run.objects.using(alias).order_by("-created_at", "id").values_list("pk", "config", "created_at")
     return [
         PastRun(str(pk), _label(config, f"{created_at:%Y-%m-%d %H:%M}")) for pk, config, created_at in runs[:NEWEST]
@@ -28,9 +28,10 @@ def newest_runs(*, alias: str) -> list[PastRun]:
 
 
 def run_values(*, alias: str, run_id: str, step: str, variables: Iterable[PromptVariable]) -> dict[str, object]:
-    """Return what the step's prompt would be rendered with: the run's inputs, and the outputs of its other steps.
+    """Return the values for a prompt of the step: the run's inputs, the step's review comment, and stored outputs.
 
-    Each output is verified against its digest. Raises `UnknownRun`, `StorageError` or `DigestMismatch`.
+    Only the outputs that `variables` names are read, and each is verified against its digest. Raises `UnknownRun`,
+    `InvalidRunConfig`, `MissingFile`, `DigestMismatch` or `StorageError`.
     """
     run = run_get(alias=alias, run_id=run_id)
     inputs = config_from_document(run.config).inputs

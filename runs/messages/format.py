@@ -4,7 +4,7 @@ Anyone who can write to the broker can put anything into the queue. Celery trust
 end the worker, so invalid messages are rejected here, before Celery parses them. Valid ones are rebuilt from the parts
 that were checked, so no other header or option of the sender has any effect.
 
-Pure functions; `config.queue.broker` and `config.queue.worker` apply them.
+`config.queue.broker` and `config.queue.worker` call these functions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NOTHING_FOLLOWS = {"callbacks": None, "errbacks": None, "chain": None, "chord": 
 
 
 class MalformedMessage(Exception):
-    """The application did not send this message. The error says what is wrong, but never quotes the message."""
+    """The message is not one that this application sends. The error says why, without quoting the message."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,8 @@ def is_uuid(text: str) -> bool:
 def envelope(raw: bytes, queue: str, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> bytes:
     """Rebuild a message as kombu stores it in Redis or Valkey, from the parts of `raw` that are safe to read.
 
-    kombu takes the body's encoding, the return queue and the delivery tag from it, so these are set here and never
-    copied from `raw`. Raises `MalformedMessage`.
+    kombu takes the body's encoding, the return queue and the delivery tag from the message's properties, so these are
+    set here and never copied from `raw`. Raises `MalformedMessage`.
     """
     if len(raw) > max_bytes:
         raise MalformedMessage(f"it is longer than {max_bytes} bytes")

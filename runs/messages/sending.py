@@ -52,17 +52,18 @@ def send_wake_up(
 
 
 def _countdown(delay_s: float | None) -> float | None:
-    """Return the delay to request: for a quorum queue, at least a second, because Celery refuses shorter delays."""
+    """Return the delay to request. For a quorum queue, that is at least a second, because Celery refuses less."""
     if not delay_s or app.conf.task_default_queue_type != "quorum":
         return delay_s
     return max(delay_s, 1.0)
 
 
 def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collection[str]]) -> int | None:
-    """Remove the tenant's queued wake-ups for runs that do not exist; return how many. `exist` returns those that do.
+    """Remove the tenant's queued wake-ups for runs that do not exist, and return how many were removed.
 
-    Returns None if the broker cannot show its queue (only Redis and Valkey can) or does not answer. That is harmless:
-    a wake-up for a run that does not exist does nothing.
+    `exist` takes run ids, and returns those of the runs that exist. Returns None if the broker cannot show its queue
+    (only Redis and Valkey can) or does not answer. That is harmless: a wake-up for a run that does not exist does
+    nothing.
     """
     with suppress(*UNREACHABLE), _channel() as channel:
         if channel is None:
@@ -76,7 +77,7 @@ def drop_wake_ups(tenant_id: str, *, exist: Callable[[Collection[str]], Collecti
 def count_messages(tenant_id: str) -> int | None:
     """Return the number of the tenant's wake-ups that `erase_messages` would remove.
 
-    Returns None if the broker cannot show its queue. Raises `BrokerUnavailable` if its content is unknown.
+    Returns None if the broker cannot show its queue. Raises `BrokerUnavailable` if the broker does not answer.
     """
     with _reporting_unreachable(), _channel() as channel:
         if channel is None:
@@ -86,9 +87,9 @@ def count_messages(tenant_id: str) -> int | None:
 
 
 def erase_messages(tenant_id: str) -> int | None:
-    """Remove every wake-up of the tenant, including those that workers hold unacknowledged; return how many.
+    """Remove every wake-up of the tenant, including those that workers hold unacknowledged; return their number.
 
-    Returns None if the broker cannot show its queue. Raises `BrokerUnavailable` if its content is unknown.
+    Returns None if the broker cannot show its queue. Raises `BrokerUnavailable` if the broker does not answer.
     """
     with _reporting_unreachable(), _channel() as channel:
         if channel is None:
@@ -169,7 +170,7 @@ def require_broker() -> None:
 
 
 def require_worker() -> None:
-    """Raise `NoWorker` if no worker that listens on our queue answers."""
+    """Raise `BrokerUnavailable` if the broker does not answer; `NoWorker` if no worker on our queue answers."""
     require_broker()
     queue = app.conf.task_default_queue
     if not any(_is_listened_to(queue, timeout_s) for timeout_s in WORKER_ANSWERS_S):

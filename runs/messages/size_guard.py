@@ -29,7 +29,7 @@ class GuardedAMQP(AMQP):
 
 
 def refuse_large(name: str, message: Any, more_headers: Any = None) -> None:
-    """Raise `MessageTooLarge` if headers and body (a Celery `task_message`) exceed the limit."""
+    """Raise `MessageTooLarge` if the headers and the body of a Celery `task_message` together exceed the limit."""
     size_bytes = len(json.dumps([message.headers, more_headers, message.body], default=str))
     if size_bytes > MAX_MESSAGE_BYTES:
         raise MessageTooLarge(

@@ -14,7 +14,7 @@ from runs.types import CostDocument
 
 
 def cost_text(cost: CostDocument) -> str:
-    """Describe a run's cost. Unknown prices, and calls whose outcome is unknown, are shown as unknown, never as 0."""
+    """Describe a run's cost; name the tokens without a known price, and count the calls whose cost is unknown."""
     known = _known(cost)
     if Decimal(cost["cache_saving"] or 0) > 0:
         saved = {"known": known, "amount": _dollars(float(cost["cache_saving"] or 0))}
@@ -66,7 +66,7 @@ def _tokens(cost: CostDocument) -> str:
 
 
 def units_text(tokens: Mapping[str, int]) -> str:
-    """Return the units as text, such as "cached input 4864, reasoning 40"."""
+    """Return the tokens by unit as text, such as "cached input 4864, reasoning 40"."""
     order = [*NAMES, *(LONG + unit for unit in NAMES)]
     known = [unit for unit in order if unit in tokens]
     return ", ".join(f"{unit_name(unit)} {tokens[unit]}" for unit in [*known, *(tokens.keys() - set(order))])

@@ -31,13 +31,13 @@ def cost_columns(by: str) -> list[str]:
 
 
 def cost_cells(rows: Sequence[CostRow]) -> list[list[str]]:
-    """Return the cells of the table, with the total as its last row if there are several."""
+    """Return the cells of the table by row. If there are several rows, a total follows as the last one."""
     total = [{**total_of(rows), "name": _("total")}] if len(rows) > 1 else []
     return [_cells(row) for row in (*rows, *total)]  # type: ignore[arg-type]
 
 
 def cost_text(row: CostRow) -> str:
-    """Return the known cost as text; an unknown one is never shown as 0."""
+    """Return the known cost as text: "at least …" if some calls have no known cost, "unknown" if none has one."""
     if row["cost_usd"] is None:
         return _("unknown")
     if row["unknown_calls"] or row["unpriced_calls"]:
@@ -48,7 +48,8 @@ def cost_text(row: CostRow) -> str:
 def cost_csv(by: str, rows: Sequence[CostRow]) -> str:
     """Return the rows as CSV: names are text and never formulas, numbers are plain, unknown amounts are empty.
 
-    The columns have the names of the JSON document, so that programs can rely on them.
+    The first column is named after `by`, and each unit has a column `UNIT_tokens`. The other columns have the names of
+    the JSON document's fields. Programs can rely on these names.
     """
     units = _units(rows)
     text = io.StringIO(newline="")
@@ -64,7 +65,7 @@ def cost_csv(by: str, rows: Sequence[CostRow]) -> str:
 
 
 def inert(text: str) -> str:
-    """Return the text, after an apostrophe if a spreadsheet would treat it as a formula."""
+    """Return the text, with an apostrophe before it if a spreadsheet could treat it as a formula."""
     return f"'{text}" if text.startswith(CONTROLS) or text.lstrip().startswith(FORMULA) else text
 
 

@@ -1,4 +1,4 @@
-"""Two texts side by side: which lines were removed, added or changed, and where in a changed line."""
+"""Compare two texts side by side: find removed, added and changed lines, and the differing parts of changed lines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of each text; None: the text has no such line."""
+    """A line of the old text and one of the new text. None: that text has no such line; both are None in a gap."""
 
     kind: Literal["same", "changed", "removed", "added", "gap"]
     old: Sequence[Part] | None = None
@@ -36,7 +36,7 @@ class Row:
 
 
 def side_by_side(old: str, new: str) -> list[Row]:
-    """Return the rows of the comparison; "gap" stands for equal lines that are left out. Empty if nothing differs."""
+    """Return the rows of the comparison, or [] if no line differs. A "gap" stands for equal lines that are left out."""
     before, after = old.splitlines(), new.splitlines()
     if before == after:
         return []

@@ -25,7 +25,7 @@ OnProgress = Callable[[RunDocument], None]
 
 @contextmanager
 def live_table() -> Iterator[OnProgress]:
-    """Redraw a table on stdout with each document; remove it at the end, even if the user interrupts it."""
+    """Yield a function that draws a document as a table on stdout; remove the table at the end or on an interrupt."""
     from rich.console import Console  # slow to import, and only people need it
     from rich.live import Live
 
@@ -52,7 +52,7 @@ class EventLines:
 
 
 def run_events(before: RunDocument | None, now: RunDocument) -> Iterator[str]:
-    """Yield what has happened to the run between two documents or, without the first, since it was created."""
+    """Yield a line for each event between two documents of a run or, if `before` is None, since the run was created."""
     if before is None:
         yield _line(now["created_at"], _("run %(id)s of tenant %(tenant_id)s was created") % now)
     earlier = {step["step"]: step for step in before["steps"]} if before else {}

@@ -1,4 +1,4 @@
-"""Articles as HTML. An LLM wrote them, so they hold no script, style, form, image or link into this site."""
+"""Articles as HTML. An LLM wrote them, so they are not trusted: the HTML has no script, style, form or image."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ TAGS = {
 }
 ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
 SCHEMES = {"http", "https", "mailto"}
-# Longer texts are shown as they are: rendering is for articles.
+# The rest of a longer text is left out: rendering is for articles.
 MAX_CHARS = 1024 * 1024
 
 
 def article_html(text: str) -> SafeString:
-    """Return the Markdown text as HTML that contains only the elements, attributes and schemes above.
+    """Return the beginning of the Markdown text (`MAX_CHARS`) as HTML, in a `div` that Alpine ignores.
 
-    Markup in the text is shown, not interpreted; an image is shown as its description. Links go to other sites only,
-    and open in a tab that knows nothing of this page. Alpine ignores everything inside.
+    The content has only the elements, attributes and schemes above. Markup in the text is shown, not interpreted; an
+    image is shown as its description. Only absolute links keep their address; they open in a new tab, which gets no
+    reference to this page.
     """
     body = nh3.clean(
         _parser().render(text[:MAX_CHARS]),
@@ -40,7 +41,7 @@ def article_html(text: str) -> SafeString:
 
 
 def _only_elsewhere(element: str, attribute: str, value: str) -> str | None:
-    """Drop the address of a link that is relative, and so leads to this site."""
+    """Return the attribute's value; None, which removes it, for a link that is relative and so leads to this site."""
     if (element, attribute) == ("a", "href") and value.partition(":")[0].lower() not in SCHEMES:
         return None
     return value

@@ -69,7 +69,7 @@ def print_runs(runs: Sequence[ListedRun], *, all_tenants: bool = False) -> None:
 
 
 def state_text(run: ListedRun) -> str:
-    """Return the run's status and how long ago it was reached: "failed 3 h ago"."""
+    """Return the run's status and age: "failed 3 h ago", or "running, created 5 min ago"."""
     age = {"age": duration(run["age_s"])}
     text = {
         RunStatus.PENDING: _("pending for %(age)s"),
@@ -138,7 +138,7 @@ def _step_row(step: StepDocument, document: RunDocument) -> tuple[object, ...]:
 
 
 def usage_text(usage: dict[str, int] | None) -> str:
-    """Return the input and output tokens, and how many input tokens were read from a cache."""
+    """Return the input and output tokens, and how many input tokens were read from a cache; "" without usage."""
     if not usage:
         return ""
     tokens = {"input": usage.get("input", 0), "output": usage.get("output", 0), "cached": usage.get("cached_read", 0)}

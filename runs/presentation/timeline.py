@@ -55,7 +55,7 @@ class StepEntry:
 def timeline(
     *, steps: Iterable[Step], calls: Iterable[Call], costs: Mapping[int, Decimal | None], now: datetime
 ) -> list[StepEntry]:
-    """Return the steps in order. `costs` are US dollars by step; `now` is the database's time."""
+    """Return an entry for each step, in order. `costs` are US dollars by step id; `now` is the database's time."""
     of_step: dict[int, list[Call]] = {}
     for call in calls:
         of_step.setdefault(call.step_id, []).append(call)
@@ -121,7 +121,7 @@ def _call(call: Call, begin: datetime, span_s: float, now: datetime) -> CallEntr
 
 
 def _call_cost(call: Call) -> str:
-    """Return the call's cost in US dollars; what it may have cost is never shown as its cost, or as 0."""
+    """Return the cost in US dollars, after "at least" or "at most" if it is not exact; "unknown" without prices."""
     if call.status == CallStatus.SETTLED:
         known = _usd(call.cost_usd, True)
         return _("at least %(amount)s") % {"amount": known} if call.is_unpriced and call.cost_usd is not None else known

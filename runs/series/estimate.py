@@ -23,7 +23,7 @@ NEWEST = 50
 
 @dataclass(frozen=True)
 class StepEstimate:
-    """A step of one run."""
+    """What a step of one run will probably use and cost."""
 
     step: str
     route: str
@@ -40,8 +40,9 @@ class Estimate:
 
     steps: list[StepEstimate]
     runs: int
-    # What the tenant's calls of this month may have cost so far, and its budgets; None if it has no budget.
+    # What the tenant's calls of this month may have cost so far.
     used: Decimal
+    # None: no budget.
     monthly_budget: Decimal | None
     run_budget: Decimal | None
 
@@ -98,7 +99,7 @@ def _estimated(step: PinnedStep, tokens: tuple[int, int] | None) -> StepEstimate
 
 
 def _mean_tokens(alias: str, steps: Iterable[PinnedStep]) -> dict[str, tuple[int, int]]:
-    """Return the mean input and output tokens of past steps with the same prompt, or else of the newest ones."""
+    """Return {step: mean input and output tokens} of past steps with the same prompt, or else of the newest steps."""
     used = prompt_usage(alias=alias, prompt_ids=[step.prompt_id for step in steps])
     found = {}
     for step in steps:

@@ -1,4 +1,4 @@
-"""The inputs that a tenant's runs take: the variables that the active prompts of its pipeline declare."""
+"""The inputs that a tenant's runs take: the variables that its active prompts declare."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ListedRow:
 
 
 def decoded(content: bytes) -> str:
-    """Return the text of an uploaded file. Raises `InvalidRunList`."""
+    """Return the text of an uploaded file. Raises `InvalidRunList` if the file is too large or is not text."""
     if len(content) > MAX_BYTES:
         raise _too_large()
     encodings = ("utf-16",) if content.startswith(UTF_16) else () if content.startswith(ZIP) else ENCODINGS
@@ -63,9 +63,9 @@ def decoded(content: bytes) -> str:
 def listed_rows(text: str, *, inputs: Iterable[DeclaredInput], common: Mapping[str, object]) -> list[ListedRow]:
     """Return the runs that the text lists.
 
-    It is a CSV if its first line has a column "keyword"; otherwise each line is a keyword. `common` is what all
-    configurations have in common; a CSV's cell replaces its value unless it is empty. Raises `InvalidRunList`, which
-    names each wrong line.
+    The text is a CSV if its first line has a column "keyword"; otherwise each line is a keyword. `common` is what all
+    configurations have in common; a cell of a CSV that is not empty replaces a value of `common`. Raises
+    `InvalidRunList` if the text is not such a list; for wrong values, it has a problem for each of these lines.
     """
     if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise _too_large()
@@ -93,7 +93,7 @@ def listed_rows(text: str, *, inputs: Iterable[DeclaredInput], common: Mapping[s
 
 
 def repeated(rows: Sequence[ListedRow]) -> list[tuple[int, int]]:
-    """Return the lines that repeat an earlier one, each with the line that it repeats."""
+    """Return (line, earlier line) for each line that has the same configuration as an earlier one."""
     first: dict[str, int] = {}
     found = []
     for row in rows:
@@ -103,7 +103,7 @@ def repeated(rows: Sequence[ListedRow]) -> list[tuple[int, int]]:
 
 
 def _records(text: str, declared: Mapping[str, DeclaredInput]) -> list[tuple[int, dict[str, str]]]:
-    """Return the cells of each row that is not empty, by the name of their column."""
+    """Return the line number and {column: cell} of each row that is not blank."""
     lines = text.splitlines()
     delimiter = _delimiter(lines[0]) if lines else None
     if delimiter is None:

@@ -1,4 +1,4 @@
-"""Start the runs of a series. Each run's id is derived from the series and its line, so that none starts twice."""
+"""Start the runs of a series. A run's id is derived from the series id and the row's line, so none starts twice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SeriesReport:
 
 
 def series_id_of(nonce: UUID, rows: Sequence[ListedRow], *, hold: bool) -> str:
-    """Return the id of a series that a form starts: the same for the same form and list."""
+    """Return the id of a series that a form starts: the same for the same form, list and `hold`."""
     return str(uuid5(nonce, json.dumps([_documents(rows), hold], sort_keys=True)))
 
 
@@ -42,7 +42,7 @@ def series_start(
 ) -> SeriesReport:
     """Start the runs of the rows in order, each in its own transaction, and return the outcome.
 
-    Stops at the first that is refused, or after `enough_s` seconds; call it again to start the rest. Raises
+    Stops at the first run that is refused, or after `enough_s` seconds; another call starts the rest. Raises
     `TenantError`.
     """
     end = time.monotonic() + enough_s

@@ -1,1 +1,1 @@
-"""Operations on runs, one per module."""
+"""Create, change and read runs."""

@@ -59,9 +59,10 @@ def run_send_back(
 ) -> Run:
     """Run the step before the review again with a reviewer's comment, and return the run.
 
-    The step's prompt gets the comment as the variable `review_comment`. With `from_step`, an earlier step is run again,
-    and those after it. The run then comes back to the same review. `seen` is as in `run_approve`. Raises `TenantError`,
-    `UnknownRun`, `RunStateConflict`, `InvalidReviewComment`, `InvalidRunStep` or `StorageError`.
+    With `from_step`, that earlier step and all later ones are run again. The prompt of the first step that is run again
+    gets the comment as the variable `review_comment`. Approvals of the steps after it are withdrawn: the run waits for
+    their reviews again. `seen` is as in `run_approve`. Raises `TenantError`, `UnknownRun`, `RunStateConflict`,
+    `InvalidReviewComment`, `InvalidRunStep` or `StorageError`.
     """
     text = checked_comment(comment)
 
@@ -83,7 +84,7 @@ def run_send_back(
 
 
 def review_of(run: Run) -> str:
-    """Return what identifies the review that a run is waiting for: the step that is next, and since when it waits."""
+    """Return what identifies the review that a run is waiting for: the next step, and when the run was paused."""
     return f"{run.current_step} {run.paused_at.isoformat() if run.paused_at else ''}"
 
 
@@ -98,7 +99,7 @@ def _require_seen(run: Run, seen: str | None) -> None:
 
 
 def checked_comment(comment: str) -> str:
-    """Return the comment as it is stored; raise `InvalidReviewComment`."""
+    """Return the comment stripped; raise `InvalidReviewComment` if it is blank, too long or cannot be stored."""
     if is_blank(comment):
         raise InvalidReviewComment(_("The comment is empty."), hint=_("Say what should change."))
     if len(comment) > MAX_COMMENT_CHARS:
@@ -132,7 +133,7 @@ def _step_to_send_back_to(run: Run, steps: Sequence[Step], name: str | None) -> 
 
 
 def _require_comment_is_used(alias: str, step: Step) -> None:
-    """Raise `InvalidReviewComment` if the step's pinned prompt would never show the comment to the model."""
+    """Raise `InvalidReviewComment` unless the step's pinned prompt declares `review_comment` as a string."""
     prompt = Prompt.objects.using(alias).filter(pk=step.prompt_id).first()
     declared = declared_variables(prompt.variables) if prompt else ()
     if not any(variable.name == REVIEW_COMMENT and variable.type == "string" for variable in declared):

@@ -29,7 +29,8 @@ def runs_change(*, tenant_id: str, change: Change, run_ids: Sequence[str]) -> Ru
 def runs_change_all(*, tenant_id: str, change: Change, transition: Transition, status: str | None = None) -> RunsReport:
     """Change all of the tenant's runs, or those with `status`, whose state allows the transition, oldest first.
 
-    The others are counted as skipped, including those whose state changes meanwhile. Raises `TenantError`.
+    Runs whose state does not allow it, or no longer allows it when they are to be changed, are counted as skipped.
+    Raises `TenantError`.
     """
     with tenant_context(tenant_id) as alias:
         allowed, skipped = _candidates(alias, transition, status)
@@ -45,7 +46,10 @@ def runs_count(*, tenant_id: str, transition: Transition, status: str | None = N
 
 
 def _candidates(alias: str, transition: Transition, status: str | None) -> tuple[list[UUID], int]:
-    """Return the ids of the runs whose state allows the transition, and the number of other runs."""
+    """Return the ids of the tenant's runs whose state allows the transition, and the number of the others.
+
+    With `status`, only runs with that status count.
+    """
     runs = Run.objects.using(alias).order_by("created_at", "pk").values_list("pk", "status", "pause_cause")
     states = list(runs.filter(status=status) if status else runs)
     allowed = [pk for pk, met, cause in states if transition.allows(met, cause)]

@@ -22,11 +22,11 @@ from runs.types import PinnedFallback, PinnedStep
 
 
 def plan_run(*, alias: str, config: RunConfig) -> list[PinnedStep]:
-    """Pin the provider, model and prompt of each step of a run, in order.
+    """Return the steps of a run in order, each with its provider, model and prompt.
 
     1. choose the steps; 2. resolve each step's model, check its provider's key, and resolve its fallbacks; 3. find each
     step's active prompt; 4. check that inputs, defaults and earlier outputs supply the variables that the prompts
-    declare. Raises `InvalidRunConfig`, `PromptError` or `LLMError`, each naming what is missing.
+    declare. Raises `InvalidRunConfig`, `PromptError` or `LLMError`.
     """
     steps = _chosen_steps(config)
     overrides = {row.step: row for row in StepOverride.objects.using(alias).all()}
@@ -106,7 +106,7 @@ def model_of(step: PipelineStep, override: StepOverride | None, choice: ModelCho
 
 
 def _limit_of(model: ResolvedModel, override: StepOverride | None) -> int | None:
-    """Return the tenant's own output limit, which cannot exceed the model's; None if it has none."""
+    """Return the tenant's own output limit for the step, at most the model's; None if the tenant has set none."""
     if override is None or override.output_limit is None:
         return None
     return min(override.output_limit, model.max_output_tokens)
@@ -115,10 +115,10 @@ def _limit_of(model: ResolvedModel, override: StepOverride | None) -> int | None
 def _fallbacks_of(
     step: PipelineStep, override: StepOverride | None, choice: ModelChoice | None, model: ResolvedModel
 ) -> tuple[PinnedFallback, ...]:
-    """Return the models of the step's fallbacks, except those that no run could use now.
+    """Return the step's fallbacks that can be resolved now, in order, each once and without the step's own model.
 
-    Fallbacks belong to the pipeline's own route. If the run or the tenant chose another one, no one has agreed to send
-    its texts elsewhere, so it has none. Keys are checked when a fallback is used.
+    Fallbacks belong to the pipeline's own route. If the run or the tenant chose a route, the result is empty: no one
+    has agreed to send the texts elsewhere. Keys are checked when a fallback is used.
     """
     if choice and (choice.provider or choice.model_class or choice.model):
         return ()

@@ -1,4 +1,4 @@
-"""Run a step and all later ones again, keeping the outputs that are replaced: `run retry --from`, and sending back."""
+"""Run a step and all later ones again, and keep the replaced outputs, for `run retry --from` and for sending back."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def rerun(
     1. lock run and steps, check the state and choose the step; 2. if files of outputs that would be replaced are not
     copied yet, unlock, copy them, and start over, since slow storage must not keep rows locked, and the run may change
     meanwhile; 3. make the rows refer to the copies, reset the steps, and record `action` with `details`; 4. wake a
-    worker after the commit. `comment` goes to the first step's next attempts. If the process is killed, either
-    everything has happened, or nothing but the copying.
+    worker after the commit. `comment` goes to the first step's next attempts. If the process is killed, either all of 3
+    has happened, and the sweep sends the wake-up, or nothing but the copying.
     """
     sizes: dict[Replaced, int | None] = {}
     with tenant_context(tenant_id) as alias:

@@ -44,7 +44,7 @@ def run_retry(*, tenant_id: str, run_id: UUID | str, from_step: str | None = Non
 
 
 def reached_step(run: Run, steps: Sequence[Step], name: str) -> Step:
-    """Return the step called `name` if the run has reached it; raise `InvalidRunStep`."""
+    """Return the step called `name`; raise `InvalidRunStep` if there is none or the run has not reached it."""
     step = next((step for step in steps if step.step == name), None)
     if step is None:
         raise InvalidRunStep(

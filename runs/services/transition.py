@@ -1,4 +1,4 @@
-"""Shared by the transitions that people ask for: which states allow them, locks, and how a run continues."""
+"""What the transitions that people ask for have in common: the states that allow them, locks, and continuing a run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FRESH: Mapping[str, object] = {
 
 @dataclass(frozen=True)
 class Transition:
-    """The states from which a transition may start, and the sentence for all others."""
+    """The states from which a transition may start, and the message that refuses it in any other."""
 
     refusal: StrPromise
     statuses: tuple[RunStatus, ...]
@@ -86,8 +86,8 @@ SEND_BACK = Transition(
 def lock_run(alias: str, run_id: UUID | str, transition: Transition) -> Run:
     """Lock the run until the transaction ends, so that the check of its state and the change are one step.
 
-    Every transaction locks the run before its steps. Raises `UnknownRun`, or `RunStateConflict` if the state does not
-    allow the transition.
+    Transactions that lock a run and its steps lock the run first. Raises `UnknownRun`, or `RunStateConflict` if the
+    state does not allow the transition.
     """
     known = run_get(alias=alias, run_id=run_id)
     run = Run.objects.using(alias).select_for_update().get(pk=known.pk)

@@ -29,7 +29,7 @@ def run_watch(
 def run_follow(
     *, tenant_id: str, run_id: UUID | str, on_progress: Callable[[RunDocument], None], poll_s: float = POLL_S
 ) -> RunDocument:
-    """Watch a run for a person: record the access once, then do as `run_watch`.
+    """Watch a run for a person: record the access once, then do what `run_watch` does.
 
     Raises `TenantError` or `UnknownRun`.
     """

@@ -80,9 +80,10 @@ def budgets_of(claim: Claim) -> Budgets:
 
 
 def require_within(*, alias: str, claim: Claim, call: BegunCall, budgets: Budgets) -> None:
-    """Raise `BudgetReached` if the call could exceed a budget; warn once a month if little is left.
+    """Raise `BudgetReached` if the call could exceed a budget; warn once a month if the monthly budget is nearly used.
 
-    The caller's transaction has inserted the call, and is rolled back by the error.
+    A call without a known price is refused as well, unless the setting BUDGET_ALLOWS_UNPRICED allows it. The caller's
+    transaction has inserted the call, and is rolled back by the error.
     """
     if call.bound_usd is None:
         if settings.BUDGET_ALLOWS_UNPRICED:

@@ -1,7 +1,7 @@
-"""Calls to providers: each has a row that is committed before the request is sent, and settled once its end is known.
+"""Calls to providers. Each has a row that is committed before the request is sent, and settled once its usage is known.
 
-So what was paid for is known even if a worker dies, and no call begins once a pause or a cancellation is committed.
-With the row, the most that the call can cost is reserved from the budgets (`runs.steps.budget`).
+So a call that may have been billed is on record even if its worker dies, and no call begins once a pause or a
+cancellation is committed. The row reserves the most that the call can cost from the budgets (`runs.steps.budget`).
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def call_settle(*, alias: str, claim: Claim, call_id: int, end: CallEnd) -> None
 
 
 def call_mark_unknown(*, alias: str, claim: Claim, call_id: int, error_code: str | None) -> None:
-    """Record that the call may have been billed, but what it used is unknown."""
+    """Record that the call may have been billed for an unknown amount, unless it is settled."""
     with connections[alias].cursor() as cursor:
         cursor.execute(
             "UPDATE public.calls SET status = 'unknown', error_code = %s, ended_at = statement_timestamp()"

@@ -68,13 +68,13 @@ RETURNING steps.prices::text
 def step_claim(
     *, alias: str, tenant_id: str, run_id: UUID, step: str, owner: str, route: str | None = None
 ) -> Claim | None:
-    """Claim the step for `owner` (a worker's name) if it is the run's current step and has no worker; else None.
+    """Claim the step for `owner` (a worker's name), and return the claim; return None if the step is not claimed.
 
-    1. lock run and step if the step is due or lapsed: a second worker waits for the lock and then finds neither;
-    2. if its model can no longer be used, but a fallback can, move it there and wake a worker instead; 3. compare and
-    set: increment the token, start the lease; 4. if too many workers in a row were lost with the step, fail it instead;
-    5. write the audit entry. `route` is that of the worker's turn: a turn of a route that the step has left gives no
-    right to execute it. None: the worker has no turn.
+    1. lock run and step if the step is the run's current one and is due or lapsed: a second worker waits for the lock,
+    and then finds that the step is neither; 2. if the step's model can no longer be used, but a fallback can, move the
+    step to the fallback and wake a worker instead; 3. compare and set: increment the token, start the lease; 4. if too
+    many workers in a row were lost with the step, fail it instead; 5. write the audit entries. `route` is that of the
+    worker's turn: a turn of a route that the step has left gives no right to execute it. None: the worker has no turn.
     """
     with transaction.atomic(using=alias):
         found = lock_claimable(alias, run_id, step)
@@ -132,7 +132,7 @@ def leases_renew(*, alias: str, claims: Collection[Claim]) -> list[Claim]:
 
 
 def _take(alias: str, row: Step, owner: str, model: ResolvedModel | None) -> bool:
-    """Give the locked step to `owner`; return False if its token has changed, since the lock alone is not trusted."""
+    """Give the locked step to `owner`; return False if its token or status has changed, despite the lock."""
     snapshot = price_snapshot(model)
     with connections[alias].cursor() as cursor:
         cursor.execute(

@@ -68,8 +68,9 @@ def step_execute(*, tenant_id: str, run_id: UUID, step: str, owner: str, turn: T
 
     1. in the tenant's context, claim the step, render its prompt and record the call; 2. outside it, call the model
     while the lease is renewed: no transaction and no connection is held; 3. in the context again, complete the step.
-    A failure is recorded on the step, which is then retried or fails. An error is raised only if it cannot be recorded
-    (`TenantError`, the database cannot be reached); then the lease lapses, and the sweep wakes another worker.
+    A failure is recorded on the step, which is then retried or fails. An error is raised if claiming the step failed or
+    the failure cannot be recorded (`TenantError`, the database cannot be reached); then the lease lapses, and the sweep
+    wakes another worker.
     """
     flight: Flight | None = None
     try:
@@ -102,7 +103,7 @@ def step_execute(*, tenant_id: str, run_id: UUID, step: str, owner: str, turn: T
 
 
 def _begin(alias: str, flight: Flight, work: Work) -> tuple[LLMClient, LLMRequest] | None:
-    """Record the call, and return what is needed to make it; None if the run was paused or ended meanwhile."""
+    """Record the call, and return what is needed to make it; None if the run or the claim no longer allows it."""
     claim, model = flight.claim, flight.claim.resolved
     if model is None:
         raise NoActiveModel(claim.provider, claim.model)
@@ -202,8 +203,8 @@ def _store(flight: Flight, output: StepOutput, *, llm_seconds: float, adopted: b
     """Store the output and complete the step.
 
     The reply is paid for, so it is kept while the tenant cannot be used (`_persisted`). If the tenant was suspended,
-    only the call is settled and the file stored, which the next attempt adopts. Raises `LeaseLost` if another worker
-    has taken over.
+    only the call is settled and the files are stored; the next attempt adopts the output. Raises `LeaseLost` if the
+    claim is no longer current, or the last error if the tenant cannot be used.
     """
 
     def complete(alias: str) -> None:
@@ -228,7 +229,10 @@ def _store(flight: Flight, output: StepOutput, *, llm_seconds: float, adopted: b
 
 
 def _settle(flight: Flight, error: Exception) -> StepOutcome:
-    """Record a failed attempt: schedule a retry if one may succeed, else fail the step."""
+    """Record a failed attempt, and return the outcome: the step is retried or fails, or a budget pauses the run.
+
+    If a stopping worker aborted the call, the step is returned.
+    """
     if isinstance(error, CallAborted) and flight.returning.is_set():
         return _returned(flight, "worker stopped")
     try:
@@ -264,7 +268,7 @@ def _record_failure(alias: str, flight: Flight, error: Exception) -> StepOutcome
 
 
 def _returned(flight: Flight, reason: str) -> StepOutcome:
-    """Make the step due again. `reason` is for the audit log."""
+    """Make the step due again, and return the outcome. `reason` is for the audit log."""
     try:
         _persisted(flight, lambda alias: step_return(alias=alias, claim=flight.claim, reason=reason, call=flight.call))
     except LeaseLost:
@@ -287,8 +291,8 @@ def _lost(flight: Flight | None) -> StepOutcome:
 def _persisted(flight: Flight, operation: Callable[[str], Result]) -> Result:
     """Run `operation(alias)` in the tenant's context; while the tenant cannot be used, try again.
 
-    Gives up after RUN_REPLY_KEPT_S, or immediately if the worker stops or the tenant is suspended or deleted, and then
-    raises the error.
+    Gives up after RUN_REPLY_KEPT_S, or immediately if the worker is stopping or the tenant is neither active nor being
+    restored, and then raises the error.
     """
     deadline, pause_s = time.monotonic() + settings.RUN_REPLY_KEPT_S, 0.1
     while True:
@@ -316,14 +320,14 @@ def _count_call(flight: Flight) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason that staff see. For a bug it names only the class, since the message may quote content."""
+    """Return the reason that staff see. For a bug, it names only the error's class: the message may quote content."""
     if isinstance(error, SeoGenError):
         return str(error)
     return _("Unexpected error (%(name)s); see the worker's log.") % {"name": type(error).__name__}
 
 
 def _log(level: int, message: str, flight: Flight, action: str, error: Exception | None = None) -> None:
-    """Log ids only, with a traceback only for a bug."""
+    """Log the message with ids and the error's class; add a traceback only for a bug."""
     claim = flight.claim
     logger.log(
         level,

@@ -17,7 +17,7 @@ from runs.types import Claim
 from tenants.errors import StorageError
 
 # The provider sent, and may have billed, a reply that cannot be used. Each retry may be billed again, so these are
-# limited by number; everything else is limited by time.
+# limited by number too; all other retries are limited only by time.
 ANSWERED = ("llm_reply_malformed", "llm_reply_empty")
 OUTPUT_LIMIT = "llm_output_limit_reached"
 
@@ -30,7 +30,7 @@ def may_pass(error: Exception) -> bool:
 
 
 def given_up(alias: str, claim: Claim, error: Exception) -> str | None:
-    """Return the reason why a transient error is not retried any more; None if it is still retried."""
+    """Return why a step is not retried any more after a transient error; None if it is retried."""
     reason = str(error).rstrip(".")
     if _code(error) in ANSWERED:
         answered = _answered_calls(alias, claim) + 1
@@ -51,8 +51,8 @@ def given_up(alias: str, claim: Claim, error: Exception) -> str | None:
 def larger_limit(claim: Claim, error: Exception) -> int | None:
     """Return the output limit for another try after a truncated reply.
 
-    Returns None for any other error, or if no larger limit is possible. A step gets one more try, with twice the limit,
-    if it is configured that way and the model's context has room for that.
+    Returns None for any other error, or if no larger limit is possible. A step without a limit of its own gets one more
+    try, with twice the model's limit, if it is configured that way and the model's context has room for that.
     """
     truncated = isinstance(error, OutputTruncated) or _code(error) == OUTPUT_LIMIT
     if not truncated or claim.on_truncation != OnTruncation.RETRY or claim.max_output_tokens is not None:
@@ -72,7 +72,7 @@ def retry_budget_s(claim: Claim) -> float:
 
 
 def _answered_calls(alias: str, claim: Claim) -> int:
-    """Return the number of earlier calls in this series of failures that returned something unusable."""
+    """Return how many of the step's calls since its first failure, before this one, got a reply that cannot be used."""
     if claim.failing_since is None:
         return 0
     calls = Call.objects.using(alias).filter(step_id=claim.step_id, version=claim.version, error_code__in=ANSWERED)

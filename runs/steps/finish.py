@@ -62,7 +62,7 @@ UPDATE public.steps
 
 @dataclass(frozen=True)
 class EndedCall:
-    """A call of the attempt that ends. `end` is None if what the call used is unknown."""
+    """What is known about an attempt's call when the attempt ends. `end` is None if what the call used is unknown."""
 
     id: int
     end: CallEnd | None
@@ -90,8 +90,8 @@ def step_complete(
     the output; 3. lock, and check the claim again; 4. settle the calls, update step, artifact and run, and write the
     audit entries; 5. send the next wake-up after the commit. `llm_seconds` is the model's response time; `adopted`
     means that an earlier attempt wrote the output. `call` is this attempt's call. If another attempt has written an
-    output meanwhile, that one is kept, and both were paid for. Raises `LeaseLost` or `StorageError`, having changed no
-    rows.
+    output in the meantime, that output is kept, and both calls are counted. Raises `LeaseLost` or `StorageError`,
+    having changed no rows.
     """
     _require_current(alias, claim)
     stored = store_output(claim, output)
@@ -148,7 +148,7 @@ def step_retry(
 def step_return(*, alias: str, claim: Claim, reason: str, call: EndedCall | None = None) -> None:
     """Make the step due again without using up an attempt, and wake a worker. Raises `LeaseLost`.
 
-    `reason` ("worker stopped", "run paused") is recorded in the audit entry.
+    If the run is paused, no worker is woken. `reason` ("worker stopped", "run paused") is recorded in the audit entry.
     """
     with transaction.atomic(using=alias):
         row, _following = locked(alias, claim)
@@ -163,7 +163,7 @@ def step_return(*, alias: str, claim: Claim, reason: str, call: EndedCall | None
 
 
 def step_pause(*, alias: str, claim: Claim, error: BudgetReached) -> None:
-    """Pause the run before the step, for which no call was made; the step shows the error. Raises `LeaseLost`.
+    """Pause the run before the step, since a budget allowed no call; the step shows the error. Raises `LeaseLost`.
 
     A run that a person has paused in the meantime stays paused for that reason.
     """
@@ -221,7 +221,7 @@ def end_call(alias: str, claim: Claim, call: EndedCall) -> None:
 
 
 def locked(alias: str, claim: Claim) -> tuple[Step, Following | None]:
-    """Lock the claimed step and its run; return the step, and the run's next one.
+    """Lock the claimed step and its run; return the step and the run's next step, which is None after the last.
 
     Raises `LeaseLost` unless the claim is current.
     """
@@ -235,7 +235,7 @@ def locked(alias: str, claim: Claim) -> tuple[Step, Following | None]:
 
 
 def _require_current(alias: str, claim: Claim) -> None:
-    """Raise `LeaseLost` unless the claim is current. Locks nothing, so that may have changed a moment later."""
+    """Raise `LeaseLost` unless the claim is current. Locks nothing, so it may be lost a moment later."""
     if not is_current(alias, claim):
         raise _lease_lost(claim)
 
@@ -247,7 +247,7 @@ def _lease_lost(claim: Claim) -> LeaseLost:
 
 
 def _destination(run: Run, following: Following | None) -> _Destination:
-    """Return where the run goes now. A run that someone paused stays paused."""
+    """Return where the run goes now. A paused run stays paused, unless the step was its last one."""
     if following is None:
         return _Destination(RunStatus.COMPLETED, None)
     step, route = following.step, route_of(following.provider, following.model)
@@ -294,7 +294,7 @@ def _complete(
 
 
 def _advance(alias: str, claim: Claim, destination: _Destination) -> None:
-    """Record where the run went, and wake a worker for its next step."""
+    """Record that the run was completed or waits for a review, or wake a worker for its next step."""
     run_id = str(claim.run_id)
     if destination.status != RunStatus.RUNNING:
         summarize_on_commit(alias=alias, tenant_id=claim.tenant_id, run_id=claim.run_id)
@@ -346,5 +346,5 @@ def _record(alias: str, action: str, claim: Claim, **details: object) -> None:
 
 
 def storable(text: str) -> str:
-    """Return a provider's message without NULs, which PostgreSQL cannot store, and truncated to 2,000 characters."""
+    """Return the text without NULs, which PostgreSQL cannot store, truncated to 2,000 characters."""
     return text.replace("\x00", "")[:2000]

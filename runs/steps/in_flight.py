@@ -46,7 +46,7 @@ class Flight:
     returning: threading.Event = field(default_factory=threading.Event)
 
     def return_step(self) -> None:
-        """End the call, so that the thread returns the step."""
+        """Abort the call, so that the thread returns the step."""
         self.returning.set()
         self.abort.abort()
 
@@ -91,7 +91,10 @@ class InFlight:
         return self._is_returning
 
     def return_all(self) -> int:
-        """End all calls, so that their steps are returned; return how many. Steps that begin later are returned too."""
+        """Abort all calls, so that their steps are returned; return the number of flights.
+
+        Steps that begin later are returned too.
+        """
         with self._lock:
             self._is_returning = True
             flights = list(self._flights)
@@ -113,7 +116,7 @@ class InFlight:
                 self._renew_all(renewers)
 
     def _wait_for_beat(self) -> bool:
-        """Wait for the next beat; return False once there are no flights, and the thread ends."""
+        """Wait for the next beat, and return True; return False once there are no flights, so that the thread ends."""
         interval_s = settings.RUN_LEASE_S / 3
         with self._lock:
             if self._lock.wait_for(lambda: not self._flights, timeout=interval_s):
@@ -156,7 +159,7 @@ class InFlight:
 def _lose(flight: Flight) -> None:
     """Note that the claim was lost. The call has one lease's time to end, so that its cost is known; then abort it.
 
-    Logs only the latter: a step that has just been completed is no longer claimed either, and the code that
+    Only the abort is logged: a step that has just been completed is no longer claimed either, and the code that
     discards a result logs it (`runs.steps.execute`).
     """
     if flight.lost_at is None:

@@ -1,4 +1,4 @@
-"""The prices that a step keeps from its first claim, so that later price changes do not alter past costs."""
+"""The prices that a claim stores on a step without prices, so that later price changes do not alter past costs."""
 
 from decimal import Decimal
 from typing import TypedDict

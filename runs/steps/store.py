@@ -1,4 +1,7 @@
-"""Write a step's output to the storage, outside any transaction, so that a slow disk keeps no rows locked.
+"""Write a step's output to the storage.
+
+Files are written outside any transaction, so that a slow disk keeps no rows locked. Only files that belong to no
+attempt at the step (`StoredOutput.foreign`) are replaced while the step is locked.
 
 The first `output.json` that answers a step's question is final, whichever worker wrote it, and the article is derived
 from it. So a worker that has lost its claim can only create a file where there is none, with an answer to the same
@@ -46,7 +49,7 @@ def store_output(claim: Claim, output: StepOutput) -> StoredOutput:
 
 
 def replace_foreign_files(output: StoredOutput, *, confirm: Callable[[], object]) -> None:
-    """Replace files that belong to no attempt at this step. The caller has locked the step.
+    """Replace files that belong to no attempt at this version of the step. The caller has locked the step.
 
     `confirm` asks the server, right before each write, whether the caller's transaction is still open: if this process
     was frozen in between, the step may belong to another worker. Raises `LeaseLost` or `StorageError`.

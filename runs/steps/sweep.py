@@ -32,11 +32,12 @@ MARK_GRACE = timedelta(minutes=10)
 
 
 def runs_sweep() -> SweepReport:
-    """Wake the due steps of every tenant marked as working, and clear the mark if the tenant has no unfinished run.
+    """Wake the due steps of every tenant marked as working, and bring its summaries and daily costs up to date.
 
-    Steps that wait for a model whose breaker is open move to their fallbacks first.
-    A tenant that cannot be swept (suspended, unreachable, or because of a bug) keeps its mark for the next sweep and
-    does not delay the others.
+    Steps that wait for a model whose breaker is open move to their fallbacks first. The mark is cleared once it is
+    older than `MARK_GRACE` and nothing is left to do: no pending or running run, no outdated summary, no call that is
+    open or missing from the daily costs. A tenant that cannot be swept (suspended, unreachable, or because of a bug)
+    keeps its mark for the next sweep and does not stop the sweep of the others.
     """
     woken = skipped = 0
     marked = _marked()
@@ -60,7 +61,7 @@ def runs_sweep() -> SweepReport:
 
 
 def _is_working(alias: str) -> bool:
-    """Return whether the tenant has a run with a worker or waiting for one, an open call, or an outdated summary."""
+    """Return whether a run is pending, running or not summarized, or a call is open or not in the daily costs."""
     running = Run.objects.using(alias).filter(Q(status__in=WORKING) | Q(is_summarized=False))
     # Open calls are among the unsummarized ones.
     return running.exists() or Call.objects.using(alias).filter(is_summarized=False).exists()
@@ -73,10 +74,10 @@ def _marked() -> list[tuple[str, datetime, datetime]]:
 
 
 def tenant_sweep(*, alias: str, tenant_id: str) -> int:
-    """Send a wake-up for each due or lapsed step of one tenant that has none pending; return how many were sent.
+    """Send a wake-up for each due or lapsed step of one tenant whose last wake-up was lost; return how many were sent.
 
-    1. lock those steps, skipping any that another sweep has locked; 2. record when each wake-up will count as lost;
-    3. send them after the commit.
+    1. lock those steps, `BATCH` at most, skipping any that another sweep has locked; 2. record when each wake-up will
+    count as lost; 3. send them after the commit.
     """
     with transaction.atomic(using=alias):
         with connections[alias].cursor() as cursor:
@@ -92,7 +93,7 @@ def tenant_sweep(*, alias: str, tenant_id: str) -> int:
 
 
 def calls_of_lost_workers(*, alias: str) -> int:
-    """Mark open calls whose claim is no longer current as unknown; return how many.
+    """Mark open calls whose claim is no longer current as unknown; return how many were marked.
 
     Their workers first have a call's timeout and a lease to settle them, and may still do so later.
     """
@@ -105,7 +106,7 @@ def calls_of_lost_workers(*, alias: str) -> int:
 
 
 def _neglected(alias: str) -> QuerySet[Step]:
-    """Return the current steps of runs that have no worker and whose wake-up is overdue.
+    """Return the runs' current steps that have no worker and whose wake-up is overdue.
 
     The first wake-up was sent when the run was created or advanced, which is when the run's row last changed.
     """

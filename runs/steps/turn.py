@@ -16,8 +16,8 @@ NO_CALL = Outcome("none")
 def take_turn(own: Waiting) -> Turn | None:
     """Return the turn to execute now; None if nothing may start.
 
-    `own` is the step that the message names. Sends a message if more steps may start than there are messages, or once a
-    limit ends.
+    `own` is the step that the message names. Sends a message if more steps may start than there are messages, or a
+    delayed one if a step may start once a limit ends.
     """
     taken = take(own=own)
     if taken.retry_in_s is not None:
@@ -26,7 +26,7 @@ def take_turn(own: Waiting) -> Turn | None:
 
 
 def end_turn(turn: Turn, outcome: Outcome) -> None:
-    """End the turn, and wake a worker for a step that may start now, or once a limit ends."""
+    """End the turn, and wake a worker for another step if one may start now or once a limit ends."""
     freed = finish(turn, outcome)
     if freed.next is not None and (freed.startable or freed.retry_in_s is not None):
         _send(freed.next, 0.0 if freed.startable else freed.retry_in_s or 0.0)

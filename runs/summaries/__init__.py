@@ -1,5 +1,4 @@
-"""The control database's summary of every run: kept up to date with the runs' transitions, rebuilt on demand.
+"""The control database's summaries of runs and calls: kept up to date, and rebuilt on demand.
 
-An app of its own, since its table belongs to the control database, and those of `runs` belong to the tenants'
-databases.
+An app of its own, because its tables belong to the control database, and those of `runs` to the tenants' databases.
 """

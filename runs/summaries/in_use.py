@@ -1,4 +1,4 @@
-"""Find the unfinished runs that use a model: the summaries name the tenants, whose databases know the steps."""
+"""Find unfinished runs that use a model: the summaries name the tenants, and the tenants' databases have the steps."""
 
 from collections.abc import Iterator
 
@@ -15,8 +15,9 @@ ASKED = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def unfinished_uses(*, provider_id: str, model_name: str) -> Iterator[Use]:
-    """Yield, for each tenant, one step that will still call the model. Raises `TenantError` if a tenant cannot be
-    asked.
+    """For each active or suspended tenant that has one, yield a step that may still call the model.
+
+    Raises `TenantError` if a tenant's database cannot be used.
     """
     unfinished = RunSummary.objects.using(CONTROL).filter(status__in=UNFINISHED, tenant__status__in=ASKED)
     for tenant_id in unfinished.order_by("tenant_id").values_list("tenant_id", flat=True).distinct():

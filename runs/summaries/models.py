@@ -1,6 +1,6 @@
 """Summaries of all tenants' runs and calls in the control database, so that lists and sums need no other database.
 
-They contain no input or output of a run; an error message is the only text.
+They contain no input or output of a run; an error message is the only free text.
 """
 
 from typing import ClassVar
@@ -11,7 +11,7 @@ from tenants.models import Tenant
 
 
 class RunSummary(models.Model):
-    """What the tenant's database said about a run when it was last read (`runs.summaries.summarize`)."""
+    """The state of a run when it was last read from the tenant's database (`runs.summaries.summarize`)."""
 
     pk = models.CompositePrimaryKey("tenant_id", "run_id")
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)

@@ -65,10 +65,10 @@ class Reconciliation:
 
 
 def run_reconcile(*, tenant_id: str | None, check: bool = False) -> list[Reconciliation]:
-    """Rebuild the summaries of the given tenant, or of all; with `check`, only compare.
+    """Rebuild the summaries of the given tenant, or of all active and suspended ones; with `check`, only compare.
 
-    A tenant that cannot be reached does not stop the others; its `problem` says why. If it was given as `tenant_id`,
-    raises `TenantError` instead.
+    If all are reconciled, a tenant that cannot be reached does not stop the others; its `problem` says why. If one is
+    given, its error is raised instead.
     """
     return reconciled(tenant_id, lambda tenant: _tenant_reconcile(tenant, check=check), Reconciliation)
 
@@ -76,7 +76,10 @@ def run_reconcile(*, tenant_id: str | None, check: bool = False) -> list[Reconci
 def reconciled(
     tenant_id: str | None, reconcile: Callable[[Tenant], Found], failed: Callable[..., Found]
 ) -> list[Found]:
-    """Reconcile one tenant, or all, and return the results; if all, an unreachable one's is `failed(id, problem=…)`."""
+    """Call `reconcile` for one tenant, or for all active and suspended ones, and return the results.
+
+    If it fails for one of all tenants, the result is `failed(id, problem=…)`. The error of a given tenant is raised.
+    """
     if tenant_id:
         return [reconcile(tenant_get(tenant_id))]
     found = []
@@ -91,9 +94,9 @@ def reconciled(
 def tenant_rebuild(*, alias: str, tenant_id: str, check: bool = False) -> Reconciliation:
     """Make the tenant's summaries match the database behind `alias`; with `check`, only compare.
 
-    1. compare, in batches by id; 2. replace each summary that differs, in one transaction of the control database.
-    Meanwhile, no other process can write the tenant's summaries, so a change is never lost. Only reads the tenant's
-    database. Raises `TenantReplaced` if that is no longer the tenant's database.
+    For each batch by id: 1. compare; 2. replace the summaries that differ, in one transaction of the control database,
+    during which no other process can write the tenant's summaries, so a change is never lost. The tenant's database is
+    only read. Raises `TenantReplaced` if `alias` is no longer the tenant's database when summaries are replaced.
     """
     found = Reconciliation(tenant_id)
     for batch in _batches(alias, tenant_id):
@@ -146,7 +149,7 @@ class _Batch:
 
 
 def _batches(alias: str, tenant_id: str) -> Iterator[_Batch]:
-    """Yield every run and every summary of the tenant exactly once, by id."""
+    """Yield batches, by id, that together contain each run and each summary of the tenant once."""
     after: UUID | None = None
     while True:
         runs = Run.objects.using(alias).order_by("pk")
@@ -161,7 +164,7 @@ def _batches(alias: str, tenant_id: str) -> Iterator[_Batch]:
 
 
 def _waiting(alias: str, run_ids: Collection[UUID]) -> set[UUID]:
-    """Return the runs whose summaries the sweep is about to write."""
+    """Return those of the runs whose summaries are outdated only since the last few sweeps; a sweep will write them."""
     if not run_ids:
         return set()
     recent = Now() - timedelta(seconds=SWEEPS * settings.RUN_SWEEP_INTERVAL_S)

@@ -95,25 +95,25 @@ def read_rows(runs: QuerySet[Run]) -> list[Row]:
 
 
 def read_outdated(alias: str, run_id: UUID) -> list[Row]:
-    """Like `read_rows`, for one run, but return [] if its summary is up to date.
+    """Return [the summary of one run], read from the tenant's database; [] if it is marked as up to date.
 
-    Workers call it for each run.
+    This is one statement in SQL, because workers call it often.
     """
     values = fetch_one(alias, READ_OUTDATED, [MAX_ERROR_CHARS, run_id])
     return [] if values is None else [_row(**dict(zip(WITHOUT_END, values, strict=True)))]
 
 
 def present_rows(tenant_id: str, **runs: object) -> dict[UUID, Row]:
-    """Return the tenant's summaries in the control database; `runs` are conditions of a filter."""
+    """Return {run id: summary} of the tenant from the control database; `runs` are conditions of a filter."""
     found = RunSummary.objects.using(CONTROL).filter(tenant_id=tenant_id, **runs)
     return {row[0]: Row(*row) for row in found.values_list(*COLUMNS)}
 
 
 def write_rows(tenant_id: str, rows: Collection[Row], *, version: int | None) -> bool:
-    """Write the summaries, unless newer ones are there; if they are obsolete, write nothing and return False.
+    """Write the summaries, but none over a newer one; return False, having written nothing, if `version` is obsolete.
 
-    `version` is that of the connection over which they were read (`tenants.routing.pool.version_of`). They are obsolete
-    if the tenant's row has a different version by now.
+    `version` is that of the connection over which the summaries were read (`tenants.routing.pool.version_of`). It is
+    obsolete if the tenant's row has a different version by now, or no longer exists.
     """
     columns: Sequence[list[object]] = [list(column) for column in zip(*map(astuple, rows), strict=True)]
     values = dict(zip(COLUMNS, columns, strict=True))

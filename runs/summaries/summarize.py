@@ -1,9 +1,11 @@
 """Keep the control database's summaries up to date with the runs.
 
-1. a transaction that changes a run commits; the trigger of the table (`runs` migration 0005) notes in it that the
-summary is outdated; 2. after the commit, the summary is written; 3. the note is removed, unless the run has changed
-again. If the process dies in between, or the control database does not answer, the note remains, and the sweep
-continues with `tenant_summarize`.
+1. A transaction changes a run. The table's trigger (`runs` migration 0005) marks the run's summary as outdated.
+2. After the commit, the summary is written.
+3. The mark is removed, unless the run has changed again.
+
+If the process dies in between, or the control database does not answer, the mark remains, and the sweep writes the
+summary with `tenant_summarize`.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def summarize_on_commit(*, alias: str, tenant_id: str, run_id: UUID) -> None:
 
 
 def tenant_summarize(*, alias: str, tenant_id: str) -> bool:
-    """Write every outdated summary of the tenant; return False if some remain for the next sweep."""
+    """Write the outdated summaries of the tenant; return False if some may remain for the next sweep."""
     outdated = Run.objects.using(alias).filter(is_summarized=False).order_by("updated_at", "pk")
     for _batch in range(BATCHES):
         rows = read_rows(outdated[:BATCH])

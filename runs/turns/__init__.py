@@ -10,7 +10,7 @@ Messages and turns go together, so that waiting steps occupy no thread and nothi
 5. Whatever happened, the worker calls `finish` once, last of all, and sends one message if the answer asks for one.
 
 The rows decide what a step may do: a turn is only a place in the queue. If anything is lost here, the sweep makes up
-for it by enqueuing the steps that have no worker. If the server cannot be reached, `take` gives a few turns per
+for it by enqueuing the steps that have no worker. If the server cannot be reached, `take` gives out a few turns per
 process.
 """
 

@@ -1,4 +1,4 @@
-"""Enqueue steps, take turns, renew and finish them. Nothing here raises if the server cannot be reached."""
+"""Enqueue steps; take, renew and finish turns. None of these functions raises if the server cannot be reached."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def renew(turns: Collection[Turn]) -> None:
 
 
 def finish(turn: Turn, outcome: Outcome) -> Freed:
-    """End a turn, note how its call ended, and return what may start now."""
+    """End a turn, note how its call ended, and return which step may start now, or when one may."""
     process.let_go(turn)
     try:
         _return_backlog()

@@ -42,9 +42,9 @@ class Process:
             return turn.token in self._held
 
     def take_locally(self, own: Waiting | None) -> Turn | None:
-        """Return a turn for `own`, or else for the oldest step in the backlog; None if this process holds enough turns.
+        """Return a turn for `own`, or else for the oldest step in the backlog.
 
-        In that case, `own` is kept in the backlog.
+        Returns None if there is no step, or if this process holds enough turns; `own` is then kept in the backlog.
         """
         with self.lock:
             if own is not None:
@@ -58,9 +58,7 @@ class Process:
             return turn
 
     def next_locally(self) -> Waiting | None:
-        """Remove and return the oldest step in the backlog, whose message must be sent again; None if no step may
-        start.
-        """
+        """Remove and return the oldest step in the backlog, to send its message again; None if no step may start."""
         with self.lock:
             if len(self._held) >= LOCAL_TURNS or not self._backlog:
                 return None

@@ -1,4 +1,4 @@
-"""Run the script in Valkey or Redis, which decides about turns atomically for all workers.
+"""Run a script in Valkey or Redis that decides about turns, atomically for all workers.
 
 limits.lua, queues.lua and operations.lua form one script; limits.lua lists the keys. All keys begin with the
 installation's prefix and its queue's name, so that tests and installations that share a server do not mix.
@@ -75,7 +75,7 @@ def ask_anyway(operation: str, **values: object) -> dict[str, Any]:
 
 
 def _reply(request: str) -> bytes:
-    """Send the request and return the reply; repeat it once after a timeout: the script obeys each nonce only once."""
+    """Send the request, once more after a timeout, and return the reply. A repeated request changes nothing more."""
     from redis.exceptions import TimeoutError as NoAnswer
 
     script = _script(_address(), os.getpid())
@@ -93,7 +93,7 @@ def prefix() -> str:
 
 
 def delete_keys(pattern: str) -> int:
-    """Delete the keys that match `pattern` below the prefix; return how many. Raises `Unavailable`."""
+    """Delete the keys that match `pattern` below the prefix; return how many were deleted. Raises `Unavailable`."""
     from redis.exceptions import RedisError
 
     try:

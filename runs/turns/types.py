@@ -118,7 +118,7 @@ class TenantLoad:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All steps that are waiting or in flight, of all workers."""
+    """How many steps are waiting and in flight, of all workers, by route and by tenant."""
 
     routes: tuple[RouteLoad, ...]
     tenants: tuple[TenantLoad, ...]

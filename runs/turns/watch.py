@@ -12,7 +12,7 @@ from runs.turns.types import RouteLoad, Snapshot, TenantLoad, WaitReason
 def why(tenant_id: str, run_id: str, step: str, route: str | None = None) -> WaitReason | None:
     """Return why a step is waiting; None if it is not waiting for a turn, or if the server cannot be reached.
 
-    A step that has left a route for another may still be in the first one's queue; `route` is the current one.
+    A step that has left a route for another may still be in the queue of the first; `route` is the current one.
     """
     try:
         reply = ask("why", tenant=tenant_id, run=run_id, step=step, route=route)

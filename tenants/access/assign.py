@@ -1,4 +1,4 @@
-"""Give a member of staff a role, or take one back, and say who has which."""
+"""Give a member of staff a role, take a role back, and list the roles of staff."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StaffDocument(TypedDict):
 
 
 def staff_documents() -> list[StaffDocument]:
-    """Return all accounts that may open the admin, by name."""
+    """Return all accounts of staff, including inactive ones, by name."""
     users = get_user_model().objects.using(CONTROL).filter(is_staff=True).order_by("username")
     return [
         {
@@ -69,7 +69,7 @@ def role_grant(*, user: User, role: str, group: str | None = None, tenant_id: st
 def role_revoke(*, user: User, role: str, group: str | None = None, tenant_id: str | None = None) -> bool:
     """Take back the role for the group, for the tenant, or else for all; return False if the user did not have it.
 
-    It takes effect with the next request. Raises `InvalidRole` or `UnknownTenant`.
+    The change takes effect with the user's next request. Raises `InvalidRole` or `UnknownTenant`.
     """
     place = _place(role, group, tenant_id)
     with transaction.atomic(using=CONTROL):

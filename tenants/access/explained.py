@@ -29,7 +29,10 @@ LINES = (
 
 
 def roles_explained() -> dict[str, Any]:
-    """Return the table's headings, and its lines: those for any role, and those only for roles for all tenants."""
+    """Return {"roles": names, "parts": [(title, lines)]}; a line is (text, whether each role allows it, in order).
+
+    The first part is about the role's tenants; the second holds only for roles for all tenants.
+    """
     lines = [(text, permission, roles_with(permission)) for text, permission in LINES]
     return {
         "roles": [role.label for role in Role],

@@ -52,7 +52,7 @@ class Grants:
                 self.opened.add(tenant)
 
     def roles_for(self, tenant_id: str) -> set[str]:
-        """Return the roles that the person has for one tenant."""
+        """Return the roles that the person has for one tenant; none for a superuser, whose roles are not read."""
         held = self.everything | {role for role, ids in self.tenants.items() if tenant_id in ids}
         wanted = {role for role in self.groups if role not in held}
         if wanted:
@@ -61,7 +61,7 @@ class Grants:
         return held
 
     def is_assigned(self, tenant_id: str) -> bool:
-        """Return whether an assigned role covers the tenant; one that was opened for a reason is not assigned."""
+        """Return whether an assigned role covers the tenant; temporary access to it does not count."""
         return bool(self.everything or tenant_id in self._assigned or (self.groups and self._groups_with(tenant_id)))
 
     def roles_anywhere(self) -> set[str]:
@@ -77,7 +77,7 @@ class Grants:
         return not roles_with(permission).isdisjoint(held)
 
     def permissions(self, tenant_id: str | None) -> set[str]:
-        """Return the permissions that `allows` allows; for a superuser, only those that some role has."""
+        """Return the permissions for which `allows` returns True; for a superuser, only those that some role has."""
         if self.has_everything:
             return set().union(*ABOUT_TENANTS.values(), *ABOUT_THE_INSTALLATION.values())
         held = self.roles_anywhere() if tenant_id is None else self.roles_for(tenant_id)
@@ -102,7 +102,7 @@ class Grants:
         return tenants.filter(Q(pk__in=ids) | Q(pk__in=members.values("tenant_id"))).values_list("pk", flat=True)
 
     def _groups_with(self, tenant_id: str) -> set[int]:
-        """Return which of the groups that roles are held for contain the tenant."""
+        """Return the ids of the groups that contain the tenant and for which the user holds a role."""
         if tenant_id not in self._groups_of:
             members = TenantGroup.tenants.through.objects.using(CONTROL).filter(
                 tenant_id=tenant_id, tenantgroup_id__in=_all_of(self.groups.values())
@@ -131,7 +131,7 @@ def access_open_now() -> QuerySet[TemporaryAccess]:
 
 
 def access_open_to(user: User | AnonymousUser, tenant_id: str) -> TemporaryAccess | None:
-    """Return the temporary access by which `user` sees the tenant; None if a role covers it or none is open."""
+    """Return the temporary access by which `user` sees the tenant; None if none is open, or if `user` needs none."""
     grants = grants_of(user)
     if grants is None or grants.has_everything or grants.is_assigned(tenant_id):
         return None

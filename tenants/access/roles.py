@@ -1,4 +1,4 @@
-"""What each role may do. This table is the only source of rights: Django's own permissions and groups are ignored.
+"""What each role may do. Django's own permissions and groups are ignored; superusers may do everything.
 
 A permission is either about a tenant or about the installation. Those about a tenant count for the tenants that the
 role is assigned for. Those about the installation, such as prices, which all tenants share, count only if the role is

@@ -1,4 +1,4 @@
-"""The tenants that a member of staff may see. Every page, list, search and count uses these functions."""
+"""The tenants that a member of staff may see, or has a permission for."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def groups_permitted(user: User | AnonymousUser, permission: str) -> QuerySet[Te
 def is_permitted(user: User | AnonymousUser, permission: str, tenant_id: str) -> bool:
     """Return whether `user` has the permission for the tenant, which must exist, or, with "", for all tenants at once.
 
-    The latter needs a role that has the permission and is itself for all tenants.
+    For all tenants, `user` needs a role that has the permission and is itself for all tenants, or is a superuser.
     """
     grants = grants_of(user)
     if grants is None or not user.is_staff:
@@ -55,7 +55,7 @@ def is_permitted(user: User | AnonymousUser, permission: str, tenant_id: str) ->
 
 
 def sees_tenant(user: User | AnonymousUser, tenant_id: str) -> bool:
-    """Return whether `user` may see the tenant, if there is one of that id."""
+    """Return whether `user` may see the tenant with this id; whether the tenant exists is not checked."""
     grants = grants_of(user)
     if grants is None or not user.is_staff:
         return False

@@ -1,4 +1,4 @@
-"""Admin pages for approvals: what waits for a second person, and the page on which it is decided or started."""
+"""Admin pages for approvals: the list, and the page on which one is decided and what was approved is started."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class WaitingFilter(admin.SimpleListFilter):
 
 
 class ApprovalAdmin(ReadOnlyAdmin):
-    # `get_queryset`: those for all tenants and one's own requests, too.
+    # `get_queryset`: also rows about all tenants, for people who see all of them, and own requests for deleted tenants.
     tenant_path = OWN_SCOPE
     audit_resource = "approval"
     list_display = (
@@ -197,7 +197,7 @@ def _badge(row: Approval) -> SafeString:
 
 
 def _consequences(row: Approval) -> list[str]:
-    """Return exactly what would happen, one line each."""
+    """Return what the requested operation would do, as lines of text."""
     given = row.arguments
     match row.kind:
         case ApprovalKind.DELETE:

@@ -50,7 +50,7 @@ OPERATION_COLORS = {
 
 
 class BackupAdmin(ReadOnlyAdmin):
-    """The catalogue: where each customer's data is stored outside its database."""
+    """The catalogue of backups and exports: where copies of the tenants' data are stored."""
 
     audit_resource = "tenant"
     tenant_path = "tenant_id"
@@ -133,7 +133,7 @@ class BackupAdmin(ReadOnlyAdmin):
 
 
 def is_downloadable(request: HttpRequest, backup: Backup) -> bool:
-    """Return whether the backup is an export in the place for staff's exports, and the person may download it."""
+    """Return whether the person may download the backup: a completed export in the place for staff's exports."""
     if backup.kind != BackupKind.EXPORT or backup.status != BackupStatus.COMPLETED:
         return False
     return backup.place == place_at(export_place()).url and is_permitted(request.user, EXPORT_TENANT, backup.tenant_id)
@@ -227,7 +227,7 @@ class RestoreAdmin(ReadOnlyAdmin):
 
 
 class BaseBackupAdmin(ReadOnlyAdmin):
-    """The base backups that a point-in-time restore can start from."""
+    """The catalogue of base backups, which point-in-time restores start from."""
 
     audit_resource = "database_server"
     tenant_path = NO_TENANT

@@ -39,7 +39,7 @@ INLINE_PAGE = 50
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Filter by how a tenant's version compares with the code's; the fleet has only a few distinct versions."""
+    """Filter by how a tenant's version compares with that of the code; the fleet has only a few distinct versions."""
 
     title = gettext_lazy("schema")
     parameter_name = "state"
@@ -74,7 +74,7 @@ class DriftFilter(admin.SimpleListFilter):
 
 
 class TenantSchemaAdmin(ReadOnlyAdmin):
-    """The fleet page: what the control database knows about each tenant's schema, and the newest migrations."""
+    """The fleet page: what the control database stores about each tenant's schema, and the newest migrations."""
 
     audit_resource = "tenant"
     tenant_path = "id"

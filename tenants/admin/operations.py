@@ -1,4 +1,4 @@
-"""Admin pages for the operations that staff requested: the list, and each one's progress and end."""
+"""Admin pages for the operations that staff requested: the list, and the progress and outcome of each."""
 
 from __future__ import annotations
 
@@ -146,16 +146,20 @@ class OperationRequestAdmin(ReadOnlyAdmin):
 
 
 def requests_visible(request: HttpRequest, found: QuerySet[OperationRequest]) -> QuerySet[OperationRequest]:
-    """Return those about tenants that the person may see, and those about the fleet if they see all tenants."""
+    """Return the requests that the person may see: all of them if they see all tenants, else those of `about_visible`.
+
+    Of the latter, those about several tenants are left out unless the person may see all of these.
+    """
     if sees_all_tenants(request.user):
         return found
     return found.filter(about_visible(request.user)).filter(all_visible(tenants_visible(request.user)))
 
 
 def about_visible(user: User | AnonymousUser) -> Q:
-    """Select the rows about tenants that `user` may see, and what they themselves requested for a tenant that is gone.
+    """Return the condition for rows about tenants that `user` may see, and for their own requests for deleted tenants.
 
-    So a person who deletes a tenant can read how that ended, but no one reads about a tenant after losing their role.
+    So a person who deletes a tenant can read how that ended, but no one reads about an existing tenant after losing the
+    role for it.
     """
     own_and_gone = Q(requester_id=user.pk) & ~Q(tenant_id="") & ~Q(tenant_id__in=tenants_existing().values("pk"))
     return Q(tenant_id__in=tenants_visible(user).values("pk")) | own_and_gone
@@ -173,7 +177,7 @@ def title_of(row: OperationRequest) -> str:
 
 
 def kind_of(row: OperationRequest) -> str:
-    """Return what is done, as a heading."""
+    """Return the name of the requested operation, as a heading."""
     names = {
         RequestKind.BACKUP: _("Backup"),
         RequestKind.RESTORE: _("Restore"),
@@ -204,7 +208,7 @@ def percent_of(row: OperationRequest) -> int:
 
 
 def duration_of(row: OperationRequest) -> str | None:
-    """Return how long it has been running, or ran, such as "12 s"; None before it began."""
+    """Return how long the operation has been running, or ran, such as "12.0 s"; None before it began."""
     if row.started_at is None:
         return None
     seconds = ((row.finished_at or timezone.now()) - row.started_at) / timedelta(seconds=1)
@@ -215,7 +219,7 @@ def duration_of(row: OperationRequest) -> str | None:
 
 
 def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
-    """Return what was asked for, and what came of it, as (label, text)."""
+    """Return (label, text) for each known fact about what was requested and what resulted."""
     given, result = row.arguments, row.result or {}
     facts = [
         (_("Point in time"), given.get("to_time")),
@@ -255,9 +259,9 @@ def _targets(row: OperationRequest) -> str | None:
 
 
 def report_url(row: OperationRequest) -> str:
-    """Return the page, on the site of the tenant that is copied from, with what a copy of prompts changes; "" if none.
+    """Return the URL of the report of a finished copy of prompts, its preview or its undo; "" for any other request.
 
-    It shows the prompts of tenants, so it belongs to the app of prompts.
+    The report shows prompts of tenants, so the app `prompts` serves it, on the site of the request's tenant.
     """
     if row.kind not in ABOUT_SEVERAL or row.status != RequestStatus.DONE:
         return ""
@@ -269,7 +273,7 @@ def _yes_or_no(value: object) -> str | None:
 
 
 def links_of(request: HttpRequest, row: OperationRequest) -> list[SafeString]:
-    """Return links to what the operation made, as far as the person may see it."""
+    """Return links to what the operation made and to what it concerns, if the person may view pages of that kind."""
     result = row.result or {}
     pages = [
         ("backup", "backup", _("Backup")),

@@ -1,4 +1,4 @@
-"""The pages on which staff request an operation: what it does, what is lost, the form; a worker does the rest."""
+"""The pages on which staff request an operation: they show what it does, what is lost, and a form."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def request_page(
     template: str = "admin/operation_request.html",
     more_context: Mapping[str, Any] | None = None,
 ) -> HttpResponse:
-    """Show the form and what exactly is lost; on POST, request the operation and go to its page.
+    """Show the form and what is lost; on a valid POST, request the operation and redirect to its page.
 
-    `loss` may refuse the operation with a `SeoGenError`, which is raised if nothing was posted. `template` is a page
-    that shows more, from `more_context`.
+    If a second person must approve, an approval is requested instead. `loss` may refuse the operation with a
+    `SeoGenError`, which is raised if nothing was posted. `template` is a page that shows more, from `more_context`.
     """
     form = form_class(tenant, request.POST or None)
     if request.method == "POST" and _is_valid(form):
@@ -79,7 +79,7 @@ def request_page(
 
 
 def approval_wanted_page(request: HttpRequest, wanted: ApprovalRequired, reason: str) -> HttpResponse:
-    """Ask for the approval of a second person, and go to its page."""
+    """Request the approval of a second person, and redirect to the page of the approval."""
     approval = approval_request(
         kind=wanted.kind,
         tenant_id=wanted.tenant_id,

@@ -58,7 +58,7 @@ class OpenTenantForm(forms.Form):
 
 
 class TemporaryAccessAdmin(ReadOnlyAdmin):
-    """Lists what was opened, for those who see the tenant and for the person themselves."""
+    """Open and close temporary access to tenants. Staff see the access to tenants that they may view, and their own."""
 
     audit_resource = "tenant"
     tenant_path = OWN_SCOPE
@@ -79,7 +79,10 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
         return request.user.has_perm("tenants.open_other_tenant") and not sees_all_tenants(request.user)
 
     def has_close_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        """Return whether to offer it: to the person themselves, and to those who administer the tenant."""
+        """Return whether the person may close the access: their own, or any to a tenant whose users they may change.
+
+        Closing is offered only while the access is open.
+        """
         row = self.get_object(request, str(object_id)) if object_id else None
         if row is None or _state(row) != "open":
             return request.method == "POST" and row is not None and self._may_close(request, row)

@@ -131,7 +131,10 @@ class TenantOperations(Base):
 
 
 def _offers(request: HttpRequest, tenant_id: object, kind: RequestKind, statuses: Collection[str]) -> bool:
-    """Return whether the person may do that, and the tenant's status allows it; on POST, the service decides."""
+    """Return whether the person may request the operation, and the tenant's status allows it.
+
+    On POST, the status is left to the service.
+    """
     # On a page of one tenant, the question is about that one (`config.site.scope`).
     needed = filter(None, (KINDS[kind].permission, KINDS[kind].also))
     if not all(request.user.has_perm(permission) for permission in needed):

@@ -39,7 +39,7 @@ STATE_COLORS = {
 
 
 def tenant_overview(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
-    """Return the cards that the person may see."""
+    """Return the template context of the cards that the person may see."""
     user = request.user
     overview: dict[str, Any] = {"unfinished": _unfinished(tenant)}
     if user.has_perm("tenants.view_backup"):

@@ -1,4 +1,4 @@
-"""Request, approve, reject and withdraw approvals. Each is recorded in the control log and in the tenant's log."""
+"""Request, approve, reject and withdraw approvals. Entries go to the control log and, if possible, the tenant's log."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def approval_request(
 ) -> Approval:
     """Request approval for exactly this operation and these arguments.
 
-    `user` is the account that asks, or None for an operator's command. Raises `ApprovalRefused` if the
-    reason is missing or the account may not do it itself.
+    `user` is the account that asks, or None for an operator's command. Raises `ApprovalRefused` if the reason is
+    missing or invalid, or if the account may not request this operation.
     """
     approval = Approval(
         kind=kind,
@@ -71,7 +71,10 @@ def approval_reject(*, approval_id: UUID, user: User | AnonymousUser, digest: st
 
 
 def approval_withdraw(*, approval_id: UUID, user: User | AnonymousUser) -> Approval:
-    """Take back what the user asked for, before it is used."""
+    """Withdraw the user's own request, even if it is approved.
+
+    Raises `ApprovalRefused` if another person asked, or if the request was rejected, withdrawn or used.
+    """
     approval = approval_get(approval_id)
     if user.pk != approval.requester_id:
         raise errors.of_another_person(approval_id, user.get_username())
@@ -120,7 +123,7 @@ def _decide(approval_id: UUID, user: User | AnonymousUser, digest: str, status: 
 
 
 def _audit(approval: Approval, action: str, **details: object) -> None:
-    """Write the entry into the control log, and into the tenant's as long as it has one.
+    """Write the entry into the control log, and into the tenant's log if the tenant is active or suspended.
 
     The tenant's transaction is committed first: after a crash, its log may have one entry too many, but never too few.
     A tenant whose database is lost can still be deleted; the control log's entry then says that the tenant's log has

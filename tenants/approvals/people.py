@@ -1,4 +1,4 @@
-"""Who may ask for an approval, who may give it, and which two accounts are one person.
+"""Who may ask for an approval, who may give it, and which accounts count as one person.
 
 Only accounts and operators' login names are known. Two of them count as one person if they are the same account, have
 the same name (an operator's is that of the operating system's account), or the same e-mail address.
@@ -43,7 +43,7 @@ def user_of(user_id: int | None) -> User | None:
 
 
 def may_approve(user: User | AnonymousUser | None, approval: Approval) -> bool:
-    """Return whether the account may approve this now. Whether it asked for it is checked separately."""
+    """Return whether the account's roles allow it to approve this. `is_requester` checks that it is a second person."""
     return user is not None and is_permitted(user, APPROVE, approval.tenant_id)
 
 
@@ -64,7 +64,7 @@ def is_requester(user: User | AnonymousUser, approval: Approval) -> bool:
 
 
 def depends_on_requester(user: User | AnonymousUser, approval: Approval) -> bool:
-    """Return whether the person who asked recently created the account or changed its access.
+    """Return whether the requester has recently created the account or changed its access.
 
     Otherwise an administrator could act as two people: themselves, and an account whose password they have just set.
     """
@@ -77,7 +77,10 @@ def depends_on_requester(user: User | AnonymousUser, approval: Approval) -> bool
 
 
 def may_use(actor: str, approval: Approval) -> bool:
-    """Return whether the actor may use it: the requester, or, if staff asked, an operator who is not the approver."""
+    """Return whether the actor may use the approval.
+
+    That is the requester or, if a member of staff asked, an operator whose name is not the approver's.
+    """
     if actor == approval.requested_by:
         return True
     if not (actor.startswith(OPERATOR) and approval.requested_by.startswith(STAFF)):

@@ -1,4 +1,4 @@
-"""Use an approval: once, for exactly what was approved, and only while both people still have the role for it."""
+"""Use an approval: once, for exactly what was approved, and only while the accounts concerned still have the roles."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tenants.models import Approval, ApprovalStatus
 def approval_use(kind: str, tenant_id: str, arguments: dict[str, Any], given: Given, *, uses: bool) -> None:
     """Check the approval, and use it up if `uses`. `config.base.approvals.require_approval` calls this.
 
-    A request that has already used it may use it again: the web server uses it when it records the request, and each
-    worker that carries the request out checks it again. Raises `ApprovalRefused`.
+    A request that has already used an approval passes again: the web server uses the approval when it records the
+    request, and each worker that carries the request out checks it again. Raises `ApprovalRefused`.
     """
     approval, digest = approval_get(given.approval_id), digest_of(kind, tenant_id, arguments)
     if (approval.kind, approval.tenant_id) != (kind, tenant_id):
@@ -57,7 +57,7 @@ def _require_good(approval: Approval) -> None:
 
 
 def _use_up(approval: Approval, digest: str, used_for: str) -> None:
-    """Compare and set, in the caller's transaction: of two uses at the same time, one is refused."""
+    """Mark the approval as used, in the caller's transaction. Of two uses at the same time, one is refused."""
     rows = Approval.objects.using(CONTROL).filter(
         pk=approval.pk, status=ApprovalStatus.APPROVED, digest=digest, used_at=None, expires_at__gt=Now()
     )

@@ -65,7 +65,7 @@ def tenant_backup(
     workers: int = WORKERS,
     on_progress: OnProgress = ignore_progress,
 ) -> list[BackupOutcome]:
-    """Back up the given tenant, or all tenants, to `output` (a folder or s3://bucket/prefix).
+    """Back up the given tenant, or all active and suspended ones, to `output` (a folder or s3://bucket/prefix).
 
     `with_storage` includes the tenant's files. The backup is encrypted to the age `recipient` (None: the one in the
     settings; "": not encrypted). `workers` tenants are backed up at a time; a failure does not stop the others, and is
@@ -107,6 +107,7 @@ def tenant_backup_stream(
     The whole dump is collected first, so that a slow reader does not hold the tenant's snapshot open. Writing starts
     only after the audit entry "tenant.backup" is committed. The catalogue does not list the dump, but an erasure
     certificate does.
+
     Raises `UnknownTenant`, `TenantNotActive`, `SealError`, `BackupFailed`.
     """
     recipient = recipient_for(recipient)
@@ -148,10 +149,11 @@ def backup_make(
     recipient: str,
     on_progress: OnProgress = ignore_progress,
 ) -> Backup:
-    """Back up one tenant and return the completed record; on failure, remove everything and raise `BackupFailed`.
+    """Back up one tenant and return the completed record; raise `BackupFailed`, `TenantBusy` or `TenantUnfinished`.
 
     1. record the backup; 2. open a snapshot; 3. dump the database; 4. copy files; 5. write the manifest (the last file,
-    since a backup without a manifest counts as incomplete); 6. complete the record.
+    since a backup without a manifest counts as incomplete); 6. complete the record. After a failure, the files are
+    removed and the record is marked as failed.
     """
     with backup_lock(tenant.id):
         require_finished(tenant.id)
@@ -167,7 +169,7 @@ def backup_make(
 def recorded(
     tenant: Tenant, place: Place, name: str, *, kind: BackupKind, made_as: str, recipient: str
 ) -> Iterator[Backup]:
-    """Record the backup that the block makes; if the block fails, remove the backup and raise `BackupFailed`."""
+    """Record the backup that the block makes; if the block fails, remove its files and raise `BackupFailed`."""
     backup = _begin(tenant, place, name, kind=kind, made_as=made_as, recipient=recipient)
     try:
         yield backup
@@ -183,7 +185,7 @@ def recorded(
 
 @contextmanager
 def failing_as(tenant: Tenant, kind: BackupKind) -> Iterator[None]:
-    """Turn errors that an operator can act on into `BackupFailed`, unless the reader of standard output went away."""
+    """Turn errors that an operator can act on into `BackupFailed`, except `TenantBusy` and `BrokenPipeError`."""
     try:
         yield
     except (BackupFailed, TenantBusy, BrokenPipeError):

@@ -60,7 +60,7 @@ def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
 
 
 def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> Account:
-    """Return the snapshot's contents: row counts, files, schema; raise `BackupFailed` if it is another tenant's."""
+    """Return the snapshot's contents: row counts, files, schema; raise `BackupFailed` if they are another tenant's."""
     connection = connections[taken.alias]
     census = census_take(connection)
     if census is None or (census.tenant_id, census.identity) != (tenant.id, tenant.identity):

@@ -37,7 +37,7 @@ ENDS = {b"/*": rb"\*/", b"e'": rb"(?<!\\)(?:\\\\)*'"}  # the rest end as they be
 
 
 class NotADump(TenantError):
-    """The file is not a pg_dump of one database."""
+    """The file is not a complete pg_dump of one database."""
 
     code = "backup_not_recognized"
 
@@ -45,7 +45,7 @@ class NotADump(TenantError):
 def statements(source: IO[bytes]) -> Iterator[bytes]:
     """Yield the dump in pieces for psql's standard input; psql commands in the dump are disabled.
 
-    Raises `NotADump` if the dump ends in the middle of a table's data.
+    Raises `NotADump` if the dump ends in the middle of a table's data, or has a line that is too long.
     """
     key = secrets.token_hex(16).encode()
     yield b"\\restrict " + key + b"\n"

@@ -104,10 +104,10 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
 
 
 def files_of(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the supplied files; `left` says why a file was not removed, and is None if it was removed.
+    """Return the listed files outside the catalogue; `left` says why a file was not removed, and is None if it was.
 
-    "there": its location is not managed by the product; "changed": another file is in its place now; the other values
-    are those of `tenants.erasure.inventory`.
+    "there": an erasure does not remove this file (`HeldFile.goes`); "changed": another file is in its place now; the
+    other values are those of `tenants.erasure.inventory`.
     """
     tried = found[ErasurePhase.BACKUPS]
 

@@ -69,7 +69,10 @@ class Loss:
 
 
 def tenant_loss(*, tenant_id: str) -> Loss:
-    """Return what deleting the tenant would remove; change nothing. Raises what `tenant_delete` would raise."""
+    """Return what deleting the tenant would remove.
+
+    Raises `UnknownTenant`, `TenantNotActive`, `ServerError` or `StorageError`.
+    """
     tenant = tenant_get(tenant_id)
     server = _require_deletable(tenant)
     database = database_of(tenant)
@@ -111,8 +114,10 @@ def tenant_delete(
     Continues an interrupted deletion. A broken or missing audit log stops the deletion unless `accept_audit_loss` is
     set, and so do backups in unreachable locations unless `accept_lost_backups` is set; the certificate records what
     was accepted.
-    Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, `ServerError` or
-    `DeletionRefused` if nothing was changed; `DeletionUnfinished` if the deletion has started: the tenant stays closed.
+
+    Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, `ServerError`,
+    `ApprovalRequired`, `ApprovalRefused` or `DeletionRefused` if nothing was changed; `DeletionUnfinished` if the
+    deletion has started: the tenant stays closed.
     """
     accepts = [AUDIT_LOSS] * accept_audit_loss + [LOST_BACKUPS] * accept_lost_backups
     tenant_get(tenant_id)

@@ -53,7 +53,10 @@ THERE, GONE, OUT_OF_REACH, STREAM = "there", "gone", "out of reach", "stream"
 
 @dataclass(frozen=True)
 class HeldFile:
-    """A file, supplied by an operator, with the tenant's data or the data that the tenant was made from."""
+    """A file or stream outside the catalogue with the tenant's data, or with the data that the tenant was made from.
+
+    An operator supplied it, or the product wrote it to standard output.
+    """
 
     file: str
     place: str
@@ -61,13 +64,13 @@ class HeldFile:
     # For the content that was read, or for the file as it is now if the read was interrupted; None if neither is known.
     sha256: str | None
     size_bytes: int | None
-    # "restore", "clone", "import", "verify" or "drill"; and when the file was last read.
+    # "restore", "clone", "import", "verify" or "drill"; "backup" or "export" for standard output. And the time of it.
     purpose: str
     read_at: str
     # THERE, GONE, OUT_OF_REACH or STREAM (standard input or another pipe).
     state: str
-    # Whether the file is erased with the tenant: only if it contains the tenant's own data, and is in a location where
-    # the product keeps backups. The certificate lists the other files.
+    # Whether the file is erased with the tenant: only if it contains the tenant's own data, was read to the end, and is
+    # in a location where the product keeps backups. The certificate lists the other files.
     goes: bool
 
 
@@ -150,7 +153,7 @@ def storage_held(tenant_id: str) -> HeldStorage:
 
 
 def backups_of(tenant: Tenant | str) -> list[Backup]:
-    """Return the tenant's backups in the catalogue that still exist, oldest first.
+    """Return the tenant's backups in the catalogue, oldest first, without removed ones whose files are gone.
 
     A bucket with versioning may still contain a backup that `backup prune` removed.
     """
@@ -160,12 +163,15 @@ def backups_of(tenant: Tenant | str) -> list[Backup]:
 
 
 def backups_held(tenant_id: str) -> list[HeldBackup]:
-    """Return the tenant's backups, each with whether its files still exist at the catalogued location."""
+    """Return what is known about each of `backups_of`, including whether any of its files is left."""
     return [_backup_held(backup) for backup in backups_of(tenant_id)]
 
 
 def files_held(tenant_id: str, identity: UUID) -> list[HeldFile]:
-    """Return the files that were read for the tenant or contained its data, by path, except its catalogued backups."""
+    """Return the files and streams that were read for the tenant, contained its data or were written with it, by path.
+
+    The files of the tenant's catalogued backups are left out.
+    """
     own = _catalogued(Backup.objects.using(CONTROL).filter(tenant_id=tenant_id))
     others = _catalogued(Backup.objects.using(CONTROL).exclude(tenant_id=tenant_id))
     managed = managed_places()
@@ -232,7 +238,6 @@ def _file_held(row: FileRead, *, goes: bool) -> HeldFile:
 
 
 def _state_and_digest(row: FileRead) -> tuple[str, str | None]:
-    """Return the file's state and its sha256."""
     if row.is_stream:
         return STREAM, row.sha256 or None
     try:

@@ -14,7 +14,7 @@ from tenants.models import BackupKind
 
 
 def loss_lines(loss: Loss) -> list[str]:
-    """Return what a deletion will remove, with sizes and the last backup, one line each."""
+    """Return lines of text about what a deletion will remove, with sizes, and what it will keep."""
     lines = [
         _("Tenant %(id)s (%(name)s) will be erased and cannot be restored:") % {"id": loss.tenant_id, "name": loss.name}
     ]

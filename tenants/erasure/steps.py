@@ -116,7 +116,7 @@ def begin(tenant: Tenant, accepts: Sequence[str]) -> Erasure:
 
 
 def approved_arguments(accepts: Sequence[str]) -> dict[str, Any]:
-    """Return what a second person approves besides the tenant, if the settings demand one."""
+    """Return what a second person approves in addition to the tenant, if the settings demand an approval."""
     return {"accept_audit_loss": AUDIT_LOSS in accepts, "accept_lost_backups": LOST_BACKUPS in accepts}
 
 
@@ -168,7 +168,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
 
 
 def _close(server_session: ServerSession, _tenant: Tenant, row: Erasure) -> Found:
-    """Lock the tenant's role out, but let open transactions finish: a worker keeps one open while it writes a file."""
+    """Lock the tenant's role out, but give open transactions `GRACE_S` to finish."""
     server_session.fence(row.database, row.role, GRACE_S)
     return {}
 
@@ -419,7 +419,7 @@ def _forget(tenant: Tenant) -> None:
 
 
 def _require_accepted(row: Erasure, what: str, reason: str) -> None:
-    """Raise `DeletionUnfinished` unless the operator passed the matching --accept option."""
+    """Raise `DeletionUnfinished` unless the operator has accepted this loss (`what`)."""
     if what in row.accepts:
         return
     raise DeletionUnfinished(row.tenant_id, reason, hint=HINTS[what]())

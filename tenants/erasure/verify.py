@@ -1,4 +1,4 @@
-"""Verify that erasures still hold by checking again, everywhere, for the tenants' data."""
+"""Verify that erasures still hold: search again for the tenants' data."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class ErasureCheck:
     problems: list[str] = field(default_factory=list)
     # What remains as certified, such as backups within their retention period.
     remaining: list[str] = field(default_factory=list)
-    # What could not be checked, one phrase each.
+    # What could not be checked.
     unseen: list[str] = field(default_factory=list)
 
 
 def erasures_verify(*, tenant_id: str | None = None) -> list[ErasureCheck]:
-    """Check again for everything that the tenant's erasure removed (default: every erasure); return the findings.
+    """Check whether the tenant's erasure, or every erasure, still holds; return the findings.
 
     Checks the tenant's row, databases and roles on every server, storage with versions, the locations of its backups,
     messages and cache, the archived audit log, the certificate, base backups and WAL. Raises `UnknownErasure`.

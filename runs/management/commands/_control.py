@@ -29,7 +29,7 @@ class RunsCommand(OperatorCommand):
         raise NotImplementedError
 
     def transition(self, options: Mapping[str, Any]) -> Transition:
-        """Return which states allow the change."""
+        """Return the transition that the options ask for; it says which states allow the change."""
         raise NotImplementedError
 
     def add_arguments(self, parser: CommandParser) -> None:

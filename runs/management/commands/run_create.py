@@ -81,7 +81,7 @@ class Command(OperatorCommand):
 
 
 def _read_config(text: str) -> RunConfig:
-    """Read the argument, or the file named after a leading @; raise `InvalidRunConfig`."""
+    """Read the configuration from the argument, or from the file named after a leading @; raise `InvalidRunConfig`."""
     if not text.startswith("@"):
         return config_from_text(text)
     path = Path(text[1:])

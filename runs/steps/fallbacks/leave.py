@@ -1,4 +1,4 @@
-"""Move the steps that wait for a model whose breaker is open. This is part of the sweep."""
+"""Move the steps that wait for a model whose breaker is open to their fallbacks. This is part of the sweep."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LOCK_TIMEOUT = "1s"
 
 
 def steps_leave(*, alias: str, tenant_id: str, open_routes: Collection[str]) -> int:
-    """Move one tenant's steps that wait for a route whose breaker is open to their fallbacks; return how many moved.
+    """Move one tenant's steps that wait for a route in `open_routes` to their fallbacks; return how many were moved.
 
-    Steps that wait for a retry are among them. Each is moved in a transaction of its own.
+    Steps that wait for a retry are among them. Each is moved in a transaction of its own, at most `BATCH` in a call.
     """
     if not open_routes:
         return 0
@@ -40,9 +40,7 @@ def steps_leave(*, alias: str, tenant_id: str, open_routes: Collection[str]) -> 
 
 
 def _leave(alias: str, tenant_id: str, run_id: UUID, step: str, open_routes: Collection[str]) -> bool:
-    """Lock run and step, and move the step if it is still waiting; do nothing if either is locked. Return whether it
-    moved.
-    """
+    """Move the step if it is still waiting and neither it nor its run is locked; return whether it was moved."""
     with transaction.atomic(using=alias):
         with connections[alias].cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")

@@ -31,7 +31,7 @@ def step_reroute(*, alias: str, tenant_id: str, row: Step, reason: RerouteReason
     """Move the step to its first usable fallback, and wake a worker after the commit; return whether it was moved.
 
     The caller has locked the run and the step, which is pending. A step is moved only if its calls certainly used no
-    tokens: it has one set of prices, which its next claim pins anew, so tokens that were used before would get the
+    tokens: a step has one set of prices, which its next claim pins anew, so tokens that were used before would get the
     wrong price. The fallback is removed from the step's list, so that a step cannot move forever.
     """
     if not row.fallbacks or _may_have_used_tokens(alias, row):
@@ -74,7 +74,7 @@ def step_reroute(*, alias: str, tenant_id: str, row: Step, reason: RerouteReason
 def _may_have_used_tokens(alias: str, row: Step) -> bool:
     """Return whether the step has used tokens, or has a call that may have used some.
 
-    The claim keeps a step's prices under the same condition (`TAKE` in `runs.steps.claim`).
+    Under the same condition, a claim stores no new prices (`TAKE` in `runs.steps.claim`).
     """
     certain = Q(status=CallStatus.SETTLED, token_usage={})
     return bool(row.token_usage) or Call.objects.using(alias).filter(~certain, step_id=row.pk).exists()
