@@ -123,7 +123,7 @@ TITLES = {
     "tenant_group.create": _("Group of tenants added"),
     "tenant_group.change": _("Group of tenants changed"),
     "tenant_group.delete": _("Group of tenants removed"),
-    "user.roles": _("Roles of a user changed"),
+    "user.roles": _("Roles of a staff member changed"),
     "tenant.access.ask": _("Access to another tenant requested"),
     "tenant.access.open": _("Access to another tenant opened"),
     "tenant.access.close": _("Access to another tenant closed"),

@@ -236,7 +236,7 @@ class RunAdmin(RunActions, RunPageAdmin):
             return None
         since = f"{localtime(run.paused_at):%Y-%m-%d %H:%M}"
         if run.pause_cause == PauseCause.REVIEW:
-            return _("has been waiting for a review before step %(step)s since %(time)s") % {
+            return _("since %(time)s, for a review before step %(step)s") % {
                 "step": run.current_step,
                 "time": since,
             }

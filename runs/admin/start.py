@@ -45,7 +45,7 @@ class ItemsField(forms.CharField):
             try:
                 items = parse_json(text)
             except ValueError as error:
-                raise ValidationError(_("Enter one item a line, or a JSON list.")) from error
+                raise ValidationError(_("Enter one item per line, or a JSON list.")) from error
             return items
         return [line.strip() for line in text.splitlines() if line.strip()]
 
@@ -197,7 +197,7 @@ def _help_of(one: DeclaredInput) -> str:
     elif one.default not in (None, ""):
         texts.append(_("If empty: %(default)s.") % {"default": _shown(one.default)})
     if one.type == "list":
-        texts.append(_("One item a line."))
+        texts.append(_("One item per line."))
     texts.append(_("Used by: %(steps)s.") % {"steps": ", ".join(one.steps)})
     return " ".join(texts)
 

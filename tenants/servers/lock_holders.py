@@ -48,9 +48,10 @@ def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None =
 
 def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
     if holder is None:
-        return _("A lock was not granted within %(timeout)g s. The session that held it could not be determined.") % {
-            "timeout": timeout_s
-        }
+        return _(
+            "A lock was not granted within %(timeout)g s. Who held it could not be determined; that session may have"
+            " ended since."
+        ) % {"timeout": timeout_s}
     words = {
         **vars(holder),
         "timeout": timeout_s,

@@ -9,7 +9,9 @@ from config.base.command import OperatorCommand, Refusal
 
 
 class Command(OperatorCommand):
-    help = "Record where every audit log ends, so that later changes are detected; exit 1 if one cannot be read."
+    help = (
+        "Record where audit logs end, so that later changes are detected; exit 1 if a log cannot be read or anchored."
+    )
 
     def perform(self, **options: Any) -> Any:
         self.report = audit_anchor()

@@ -22,6 +22,6 @@ class Command(OperatorCommand):
         message = (
             _("%(username)s no longer has the role %(role)s for %(for)s.")
             if document["revoked"]
-            else _("%(username)s did not have the role %(role)s for %(for)s; other roles may cover it.")
+            else _("%(username)s did not have the role %(role)s for %(for)s; other roles may give the same access.")
         )
         self.stdout.write(message % place_in_words(document))

@@ -50,8 +50,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Refuse a form without a valid token: usually one that was open while its user logged in again elsewhere."""
     text = _(
-        "This form was opened before you last logged in, so nothing was saved. Go back, reload the page and send it"
-        " again. The browser must accept cookies of this site."
+        "Nothing was saved, because this form is no longer valid. Usually, you have logged in again since you opened"
+        " it. Go back, reload the page and send the form again. The browser must accept cookies from this site."
     )
     return error_response(HTTPStatus.FORBIDDEN, _("The form has expired"), text)
 

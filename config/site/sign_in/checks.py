@@ -88,13 +88,13 @@ def _limits() -> Iterator[checks.CheckMessage]:
         yield _error(
             _("SESSION_IDLE_TIMEOUT_S is longer than SESSION_COOKIE_AGE_S, so it would never apply."),
             7,
-            _("Use a shorter one, or 0 for none."),
+            _("Use a shorter timeout, or 0 for none."),
         )
     if settings.SESSION_IDLE_TIMEOUT_S and settings.SESSION_IDLE_TIMEOUT_S < 2 * 60:
         yield _error(
             _("SESSION_IDLE_TIMEOUT_S is less than two minutes, but the use of a session is recorded once a minute."),
             8,
-            _("Use at least 120, or 0 for none."),
+            _("Use at least 120, or 0 for no timeout."),
         )
 
 

@@ -43,7 +43,7 @@ def password_permit(*, username: str, minutes: int) -> PasswordPermit:
     if not (user.is_superuser and user.is_active and user.is_staff):
         raise AccountUnsuitable(
             _("%(username)s is not an active superuser.") % {"username": username},
-            hint=_("Name one; others log in through the OpenID provider."),
+            hint=_("Name an active superuser; other staff log in through the OpenID provider."),
         )
     if not user.has_usable_password():
         raise AccountUnsuitable(
@@ -52,7 +52,7 @@ def password_permit(*, username: str, minutes: int) -> PasswordPermit:
         )
     if not 1 <= minutes <= MINUTES_MAX:
         raise AccountUnsuitable(
-            _("A password can be allowed for a time from one minute to a day."),
+            _("A password can be allowed for one minute to one day."),
             hint=_("Pass another number with --minutes."),
         )
     with transaction.atomic(using="default"):

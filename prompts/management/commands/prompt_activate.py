@@ -17,7 +17,7 @@ class Command(PromptCommand):
         add_tenant_and_step(parser)
         which = parser.add_mutually_exclusive_group(required=True)
         add_version(which, "The version.")
-        which.add_argument("--previous", action="store_true", help="The version that was active before this one.")
+        which.add_argument("--previous", action="store_true", help="The version that was active before.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> PromptDocument:

@@ -63,7 +63,7 @@ def test_a_form_has_a_field_for_each_declared_input(browser: Client, declaring: 
     assert "This field is required." in answer.content.decode() and not configs(declaring)
     wrong = {"input-brand": "x", "input-words": "many", "input-headings": "[1"}
     html = browser.post(page(declaring), {**FIELDS, **wrong}).content.decode()
-    assert "Enter a whole number." in html and "Enter one item a line, or a JSON list." in html
+    assert "Enter a whole number." in html and "Enter one item per line, or a JSON list." in html
     given = {"input-brand": "A\nB", "input-words": "5", "input-formal": "false", "input-headings": "one\n two \n"}
     assert browser.post(page(declaring), {**FIELDS, **given}).status_code == 302
     expected = {"brand": "A\nB", "words": 5, "formal": False, "headings": ["one", "two"]}
@@ -173,5 +173,5 @@ def test_a_forged_list_of_rows_starts_nothing(rows: str, browser: Client, tenant
 def test_items_that_are_nested_too_deeply_are_refused(browser: Client, declaring: Tenant) -> None:
     form = {**fields_of(browser.get(page(declaring)).content.decode()), **FIELDS, "input-brand": "b"}
     answer = browser.post(page(declaring), {**form, "input-headings": "[" * 100_000})
-    assert answer.status_code == 200 and "Enter one item a line, or a JSON list." in unescape(answer.content.decode())
+    assert answer.status_code == 200 and "Enter one item per line, or a JSON list." in unescape(answer.content.decode())
     assert configs(declaring) == []
