@@ -108,11 +108,30 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from searching what stays loaded, which takes a tenth of the session's time."""
     gc.collect()
     gc.freeze()
+    # Rendering a page makes many objects, few of them garbage.
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     while _homes:
         environment.remove(_homes.pop())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def contexts_of_pages_alone(django_test_environment: None) -> None:
+    """Let the test client keep the context of each page, not a copy for every template that the page includes."""
+    from django.template.base import NodeList, Template
+    from django.template.context import Context
+    from django.test.signals import template_rendered
+    from django.utils.safestring import SafeString
+
+    def render(self: Template, context: Context) -> SafeString:
+        if context.template is self:
+            template_rendered.send(sender=self, template=self, context=context)
+        nodes: NodeList = self.nodelist
+        return nodes.render(context)
+
+    Template._render = render  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from config.stack.paths import CHECKOUT
@@ -84,6 +85,7 @@ class Site:
     hints: tuple[str, ...]
 
 
+@cache
 def modules_read() -> dict[str, ast.Module]:
     """Return {path: syntax tree} of the product's modules."""
     paths = [path for app in APPS for path in sorted((CHECKOUT / app).rglob("*.py"))]
@@ -129,6 +131,7 @@ def sites(modules: Mapping[str, ast.Module], classes: Mapping[str, ErrorClass]) 
                 yield Site(f"{path}:{call.lineno}", name, code, tuple(texts), hints)
 
 
+@cache
 def rows() -> dict[str, Row]:
     """Return the messages and hints of each code."""
     modules = modules_read()

@@ -8,8 +8,9 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -131,23 +132,27 @@ class Canary:
         return {role for _what, role in self.calls()}
 
 
-def our_sql() -> Iterator[str]:
-    """Yield the strings in the code of the apps with SQL for tenants' databases, SQL or not, and the text of their SQL
+@cache
+def our_sql() -> tuple[str, ...]:
+    """Return the strings in the code of the apps with SQL for tenants' databases, SQL or not, and the text of their SQL
     files.
     """
+    texts: list[str] = []
     for app in ("audit", "prompts", "runs", "tenants"):
         for path in (CHECKOUT / app).rglob("*.py"):
             nodes = ast.walk(ast.parse(path.read_text()))
-            yield from (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
-        for path in (CHECKOUT / app).rglob("*.sql"):
-            yield re.sub(r"--.*", "", path.read_text())
+            texts += (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+        texts += (re.sub(r"--.*", "", path.read_text()) for path in (CHECKOUT / app).rglob("*.sql"))
+    return tuple(texts)
 
 
+@cache
 def names_used() -> list[str]:
     """Return the unqualified names before a parenthesis in our strings; PostgreSQL knows which are its functions."""
     return sorted({name for text in our_sql() for name in re.findall(r"(?<![\w.\"])([a-z_][a-z0-9_]+)\(", text)})
 
 
+@cache
 def signs_used() -> list[str]:
     """Return the operators that our SQL uses, limited to those that SQL can define."""
     found = {sign for text in our_sql() for sign in re.findall(r"(?<=[\s\w)'])[-+*/<>=~!@#%^&|?]+(?=[\s\w('])", text)}

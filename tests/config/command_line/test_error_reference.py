@@ -2,12 +2,15 @@
 
 import re
 from collections import Counter
+from functools import cache
 
 from config.base.errors import SeoGenError
 from config.command_line import error_reference
 from config.command_line.error_reference import (
     HANDED_ON,
     ROOTS,
+    ErrorClass,
+    Site,
     code_of,
     error_classes,
     modules_read,
@@ -17,9 +20,6 @@ from config.command_line.error_reference import (
 )
 from config.stack.paths import CHECKOUT
 
-MODULES = modules_read()
-CLASSES = error_classes(MODULES)
-SITES = list(sites(MODULES, CLASSES))
 # Codes used by more than one class or module, because they mean the same to scripts.
 SHARED = {
     "backup_of_another_tenant",
@@ -41,15 +41,25 @@ SHARED = {
 }
 
 
+@cache
+def classes() -> dict[str, ErrorClass]:
+    return error_classes(modules_read())
+
+
+@cache
+def raise_sites() -> list[Site]:
+    return list(sites(modules_read(), classes()))
+
+
 def test_every_place_that_refuses_has_a_code() -> None:
-    assert len(SITES) > 300
-    assert [f"{site.where}: {site.error}" for site in SITES if not site.code] == []
+    assert len(raise_sites()) > 300
+    assert [f"{site.where}: {site.error}" for site in raise_sites() if not site.code] == []
 
 
 def test_every_class_that_is_raised_directly_has_a_code() -> None:
     """Base classes in between need no code, since each of their raise sites sets one."""
-    between = {base for one in CLASSES.values() for base in one.bases} | {site.error for site in SITES}
-    assert [name for name in CLASSES if not code_of(name, CLASSES) and name not in between | ROOTS] == []
+    between = {base for one in classes().values() for base in one.bases} | {site.error for site in raise_sites()}
+    assert [name for name in classes() if not code_of(name, classes()) and name not in between | ROOTS] == []
 
 
 def test_codes_are_words_in_snake_case() -> None:
@@ -57,25 +67,25 @@ def test_codes_are_words_in_snake_case() -> None:
 
 
 def test_no_two_classes_have_one_code() -> None:
-    counts = Counter(one.code for one in CLASSES.values() if one.code)
+    counts = Counter(one.code for one in classes().values() if one.code)
     assert [code for code, count in counts.items() if count > 1] == []
 
 
 def test_a_code_means_one_thing() -> None:
     """Within a module or class, a code may have several sentences; elsewhere, no code is reused unless listed here."""
     given: dict[str, set[str]] = {}
-    for site in SITES:
-        own = code_of(site.error, CLASSES)
+    for site in raise_sites():
+        own = code_of(site.error, classes())
         if site.code not in (own, HANDED_ON):
             given.setdefault(site.code, set()).add(site.where.partition(":")[0])
-    owned = {one.code for one in CLASSES.values() if one.code}
+    owned = {one.code for one in classes().values() if one.code}
     several = {code for code, modules in given.items() if len(modules) > 1 or code in owned}
     assert several == SHARED
 
 
 def test_no_code_is_made_at_run_time() -> None:
     """A computed code could depend on the language; only another error's code may be handed on."""
-    handed_on = [site for site in SITES if site.code == HANDED_ON]
+    handed_on = [site for site in raise_sites() if site.code == HANDED_ON]
     assert {site.error for site in handed_on} <= {"BackupFailed", "ImportRefused", "Refusal", "RestoreRefused"}
 
 

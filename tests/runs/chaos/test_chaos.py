@@ -43,8 +43,9 @@ def test_every_run_ends_as_the_last_action_says() -> None:
 
 
 @pytest.mark.external
-@pytest.mark.skipif(not is_available(), reason="no RabbitMQ that we may administer")
 def test_rabbitmq_with_a_quorum_queue() -> None:
+    if not is_available():
+        pytest.skip("no RabbitMQ that we may administer")
     with own_vhost() as rabbit:
         run_chaos(replace(PLAN, amqp=rabbit.url))
 
