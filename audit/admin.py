@@ -10,7 +10,6 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.urls import reverse
-from django.utils.formats import date_format
 from django.utils.html import format_html_join
 from django.utils.http import content_disposition_header, urlencode
 from django.utils.safestring import SafeString
@@ -25,6 +24,7 @@ from audit.log.actions import ACTIONS
 from audit.log.entries import log_export
 from audit.log.sentences import sentences
 from audit.models import AuditEntry
+from config.base.times import to_second
 from config.site.admin_base import ReadOnlyAdmin, action, as_json, as_link
 
 # The most sentences that a list shows of an entry; the entry's page shows all.
@@ -120,7 +120,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("time"), ordering="id")
     def time(self, entry: AuditEntry) -> str:
-        return date_format(localtime(entry.created_at), "Y-m-d H:i:s")
+        return to_second(entry.created_at)
 
     @admin.display(description=_("by"), ordering="user_id")
     def person(self, entry: AuditEntry) -> str:

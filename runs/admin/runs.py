@@ -14,10 +14,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from config.base.times import to_minute
 from config.site.admin_base import (
     as_badge,
     as_json,
@@ -216,7 +216,7 @@ class RunAdmin(RunActions, RunPageAdmin):
 
     @admin.display(description=gettext_lazy("created"), ordering="created_at")
     def created(self, run: Run) -> str:
-        return f"{localtime(run.created_at):%Y-%m-%d %H:%M}"
+        return to_minute(run.created_at)
 
     @admin.display(description=gettext_lazy("ID"), ordering="id")
     def short_id(self, run: Run) -> SafeString:
@@ -231,7 +231,7 @@ class RunAdmin(RunActions, RunPageAdmin):
         """Return why, by whom and since when the run is paused; None if it is not."""
         if run.pause_cause is None or run.paused_at is None:
             return None
-        since = f"{localtime(run.paused_at):%Y-%m-%d %H:%M}"
+        since = to_minute(run.paused_at)
         if run.pause_cause == PauseCause.REVIEW:
             return _("has been waiting for a review before step %(step)s since %(time)s") % {
                 "step": run.current_step,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
+from config.base.times import clock, to_second
 from runs.models import Call, CallStatus, Step, StepStatus
 from runs.presentation.fallback import rerouted_text
 
@@ -96,8 +96,8 @@ def lasting(seconds: float) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """Return a time in the local time zone, with its date; "" for None."""
-    return f"{localtime(at):%Y-%m-%d %H:%M:%S}" if at else ""
+    """Return a time with its date and zone; "" for None."""
+    return to_second(at) if at else ""
 
 
 def _call(call: Call, begin: datetime, span_s: float, now: datetime) -> CallEntry:
@@ -110,7 +110,7 @@ def _call(call: Call, begin: datetime, span_s: float, now: datetime) -> CallEntr
         call.status,
         call.get_status_display(),
         f"{call.llm_provider}/{call.llm_model}",
-        f"{localtime(call.started_at):%H:%M:%S}",
+        clock(call.started_at),
         lasting(took_s),
         *_tokens(call.token_usage),
         _call_cost(call),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from config.base.errors import SeoGenError
+from config.base.times import to_second
 from config.site.admin_base import OWN_SCOPE, ReadOnlyAdmin, as_badge, as_link
 from tenants.access.visible import sees_all_tenants, tenants_visible
 from tenants.models import ABOUT_SEVERAL, OperationRequest, RequestKind, RequestStatus
@@ -218,7 +219,7 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
     """Return what was asked for, and what came of it, as (label, text)."""
     given, result = row.arguments, row.result or {}
     facts = [
-        (_("Point in time"), given.get("to_time")),
+        (_("Point in time"), _point(given.get("to_time"))),
         (_("New tenant"), given.get("new_id")),
         (_("File"), given.get("output")),
         (_("With files"), _yes_or_no(given.get("with_storage"))),
@@ -262,6 +263,10 @@ def report_url(row: OperationRequest) -> str:
     if row.kind not in ABOUT_SEVERAL or row.status != RequestStatus.DONE:
         return ""
     return tenant_url(row.tenant_id, "admin:prompts_copy_report", row.pk)
+
+
+def _point(text: str | None) -> str | None:
+    return to_second(datetime.fromisoformat(text)) if text else None
 
 
 def _yes_or_no(value: object) -> str | None:

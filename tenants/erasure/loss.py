@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from config.base.output import size
+from config.base.times import to_minute
 from tenants.erasure.delete import Loss
 from tenants.erasure.inventory import THERE
 from tenants.erasure.presentation import kind_of
@@ -48,8 +48,7 @@ def loss_lines(loss: Loss) -> list[str]:
     if loss.at_work:
         lines.append("  " + _("runs in progress: %(count)d") % {"count": len(loss.at_work)})
     lines.append(
-        _("Its last backup (%(time)s) will be deleted too.")
-        % {"time": f"{localtime(loss.last_backup_at):%Y-%m-%d %H:%M}"}
+        _("Its last backup (%(time)s) will be deleted too.") % {"time": to_minute(loss.last_backup_at)}
         if loss.last_backup_at
         else _("It has no backup.")
     )
