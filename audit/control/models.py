@@ -10,6 +10,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from audit.models import AuditEntry, ChainHeadRow
+from audit.titles import heading
 from config.base.fields import SqlNow
 
 
@@ -85,7 +86,7 @@ class ArchivedAuditLog(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.action} {self.resource_type} {self.resource_id}"
+        return heading(self.action, self.resource_type, self.resource_id)
 
 
 class AuditAnchor(models.Model):

@@ -11,7 +11,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from audit.control.models import ControlAuditLog
-from audit.log.action_titles import title_of
+from audit.titles import title_of
 from config.base.output import size
 from tenants.admin.operations import duration_of, kind_of, operation_url, requests_visible, status_badge
 from tenants.app_hooks import contents
