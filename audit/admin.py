@@ -21,7 +21,7 @@ from unfold.contrib.filters.admin import RangeDateTimeFilter
 from audit.control.models import AuditAnchor, ControlAuditLog
 from audit.log.actions import ACTIONS
 from audit.log.entries import log_export
-from audit.log.sentences import sentences
+from audit.log.sentences import as_held, sentences
 from audit.models import AuditEntry
 from audit.titles import kind_of, title_of
 from config.base.times import to_second
@@ -174,7 +174,9 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         return page if log == DEFAULT_DB_ALIAS else f"{page}?{urlencode({'q': log})}"
 
     def _sentences(self, entry: AuditEntry) -> list[str]:
-        return sentences(entry.details, resource_id=entry.resource_id, label=self._label_of(entry))
+        found = self._admin_of(entry)
+        words = found.audit_words if found else as_held
+        return sentences(entry.details, resource_id=entry.resource_id, label=self._label_of(entry), words=words)
 
     def _label_of(self, entry: AuditEntry) -> Callable[[str], str]:
         found = self._admin_of(entry)

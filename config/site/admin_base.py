@@ -145,6 +145,15 @@ class StaffAdmin(ConflictAdmin):
         """Return the value of one of `audit_values` as an audit entry may hold it."""
         return value
 
+    def audit_words(self, name: str, value: object) -> object:
+        """Return a value that an audit entry holds as people read it: a choice by its label."""
+        try:
+            field = self.model._meta.get_field(name)
+        except FieldDoesNotExist:
+            return value
+        choices: dict[object, object] = dict(getattr(field, "flatchoices", ()) or ())
+        return choices.get(value, value) if isinstance(value, str) else value
+
     def changeform_view(
         self,
         request: HttpRequest,

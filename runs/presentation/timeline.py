@@ -9,11 +9,9 @@ from decimal import Decimal
 
 from django.utils.translation import gettext as _
 
-from config.base.times import clock, to_second
+from config.base.times import clock, lasting, to_second
 from runs.models import Call, CallStatus, Step, StepStatus
 from runs.presentation.fallback import rerouted_text
-
-MINUTE_S, HOUR_S = 60, 3600
 
 
 @dataclass(frozen=True)
@@ -83,16 +81,6 @@ def timeline(
         )
         for step in steps
     ]
-
-
-def lasting(seconds: float) -> str:
-    """Return a duration such as "4.2 s", "3 min 12 s" or "2 h 5 min"."""
-    if seconds < MINUTE_S:
-        return _("%(seconds).1f s") % {"seconds": max(0.0, seconds)}
-    minutes, rest = divmod(int(seconds), MINUTE_S)
-    if seconds < HOUR_S:
-        return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": rest}
-    return _("%(hours)d h %(minutes)d min") % {"hours": minutes // 60, "minutes": minutes % 60}
 
 
 def moment(at: datetime | None) -> str:

@@ -19,13 +19,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from config.base.errors import SeoGenError
-from config.base.times import to_second
+from config.base.times import lasting, to_second
 from config.site.admin_base import OWN_SCOPE, ReadOnlyAdmin, as_badge, as_link
 from tenants.access.visible import sees_all_tenants, tenants_visible
 from tenants.models import ABOUT_SEVERAL, OperationRequest, RequestKind, RequestStatus
-from tenants.requests.kinds import step_name
 from tenants.requests.prompt_copies import all_visible
 from tenants.requests.request import may, request_recover
+from tenants.requests.step_names import step_name, step_title
 from tenants.routing.site_urls import control_url, tenant_url
 from tenants.selectors import tenants_existing
 
@@ -208,11 +208,7 @@ def duration_of(row: OperationRequest) -> str | None:
     """Return how long it has been running, or ran, such as "12 s"; None before it began."""
     if row.started_at is None:
         return None
-    seconds = ((row.finished_at or timezone.now()) - row.started_at) / timedelta(seconds=1)
-    if seconds < 60:
-        return _("%(seconds).1f s") % {"seconds": max(0.0, seconds)}
-    minutes, rest = divmod(round(seconds), 60)
-    return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": rest}
+    return lasting(((row.finished_at or timezone.now()) - row.started_at).total_seconds())
 
 
 def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
@@ -234,7 +230,7 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
         (_("Missing files"), result.get("missing_files") or None),
     ]
     timing = result.get("timing_s") or {}
-    facts += [(step_name(step), _("%(seconds).1f s") % {"seconds": seconds}) for step, seconds in timing.items()]
+    facts += [(step_title(step), lasting(seconds)) for step, seconds in timing.items()]
     return [(label, str(text)) for label, text in facts if text not in (None, "")]
 
 

@@ -126,6 +126,10 @@ def test_roles_are_kept_with_names_and_a_person_without_personal_data(browser: B
     entries = {one.action: one.details for one in ControlAuditLog.objects.filter(resource_id=str(user.pk))}
     assert entries["user.roles"] == {"name": user.username, "changes": {"roles": [[], ["viewer all"]]}}
     assert "Hanako" not in str(entries) and "h@a.jp" not in str(entries)
+    log = f"/admin/audit_control/controlauditlog/?q={user.username}"
+    assert f"roles of {user.username} was set to viewer: all tenants." in browser.get(log).content.decode()
+    html = browser.get(log, headers={"accept-language": "ja"}).content.decode()
+    assert "閲覧者: すべてのテナント" in html and "viewer all" not in html
     user.delete()
 
 
