@@ -43,7 +43,7 @@ class AuditArchive(models.Model):
     # The first entry that broke the chain when the log was archived; None if the chain was intact.
     first_bad = models.BigIntegerField(_("broken at entry"), null=True)
     # sha256 of the entries in the format of `audit.log.file_format`, one JSON document per line.
-    digest = models.TextField(_("sha256"))
+    digest = models.TextField(_("SHA-256"))
     archived_at = models.DateTimeField(_("archived"), db_default=SqlNow())
 
     class Meta:

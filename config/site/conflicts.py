@@ -127,7 +127,7 @@ def in_words(row: Model, name: str, value: object) -> str:
     """Return a stored or typed value of a column as people read it; "" if there is none."""
     field = row._meta.get_field(name)
     choices = dict(getattr(field, "flatchoices", ()) or ())
-    if value in (None, ""):
+    if value in (None, "", [], {}):
         return ""
     if isinstance(value, bool):
         return _("yes") if value else _("no")

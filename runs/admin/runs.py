@@ -128,7 +128,7 @@ class RunAdmin(RunActions, RunPageAdmin):
         if isinstance(run, Run):
             # The fragment shows the actions, so that they change with the run's state.
             offered = context.pop("actions_detail", None) or self._actions_of(request, str(run.pk))
-            context |= {"actions_detail": [], "title": input_of(run, "keyword") or str(run.pk)}
+            context |= {"actions_detail": [], "title": input_of(run, "keyword") or str(run.pk), "subtitle": None}
             context |= live_context(run.pk, offered) or {}
         return super().render_change_form(request, context, *args, **kwargs)
 

@@ -109,7 +109,7 @@ class TemporaryAccess(models.Model):
     class Meta:
         db_table = "temporary_access"
         verbose_name = _("temporary access")
-        verbose_name_plural = _("temporary access")
+        verbose_name_plural = _("periods of temporary access")
         ordering = ["-opened_at"]
         constraints = [
             models.CheckConstraint(condition=Q(role__in=Role.values), name="temporary_access_role_is_known"),

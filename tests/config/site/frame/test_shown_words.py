@@ -23,8 +23,14 @@ pytestmark = pytest.mark.timeout(900)
 
 # A time of day such as "21:31" or "21:31:04" that no zone follows.
 TIME = re.compile(r"(?<![\w:.+-])\d\d:\d\d(?::\d\d)?(?![\d:])(?! (?:JST|\+0900))")
+# "工程 を追加": a text of Django with a name in it.
+SPACE_BEFORE_PARTICLE = re.compile("[ぁ-んァ-ヶー一-龥] (?:[をがのはで](?:[^ぁ-ん]|$)|で絞り込む)")
+# A UUID, alone or as the name of the row that a page is about.
+ID_ALONE = re.compile(r"(?:^|: )[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?: \||$)")
+NO_WORDS = {"[]", "{}", "None", "null"}
 # What people who read Japanese call it, too.
-SAME_IN_JAPANESE = {"ID", "PostgreSQL"}
+SAME_IN_JAPANESE = {"ID", "PostgreSQL", "SHA-256"}
+CRUMB = re.compile('class="seo-gen-crumb-last" title="([^"]*)"')
 
 
 def test_every_page_says_it_well(browser: Client, superuser: User, tenant: Tenant) -> None:
@@ -33,17 +39,37 @@ def test_every_page_says_it_well(browser: Client, superuser: User, tenant: Tenan
     found: list[str] = []
     with filled_pages(tenant, superuser) as known:
         for page in (*control_pages(known), *tenant_pages(known)):
-            for language in settings.LANGUAGES:
-                browser.cookies[settings.LANGUAGE_COOKIE_NAME] = language[0]
+            for language, _name in settings.LANGUAGES:
+                browser.cookies[settings.LANGUAGE_COOKIE_NAME] = language
                 shown = shown_text(browser.get(page, follow=True).content.decode())
-                found += [f"{language[0]} {page}: {one}" for one in _faults(shown)]
+                found += [f"{language} {page}: {one}" for one in _faults(shown)]
+                if "?" not in page and {"Show all", "全件表示"} & {*shown.headings}:
+                    found.append(f"{language} {page}: all rows are shown already")
     assert found == [], "\n".join(found)
 
 
 def _faults(shown: Shown) -> Iterator[str]:
+    yield from (f"a heading that names nothing: {text}" for text in shown.headings if ID_ALONE.search(text))
     for text in shown.plain:
         if TIME.search(text):
             yield f"a time without its zone: {text}"
+        if SPACE_BEFORE_PARTICLE.search(text):
+            yield f"a space that Japanese does not have: {text}"
+    for text in (*shown.plain, *shown.code):
+        if text in NO_WORDS:
+            yield f"no word for people: {text}"
+
+
+def test_an_add_page_says_that_something_is_added(browser: Client) -> None:
+    for language, title in (("en", "Add LLM provider"), ("ja", "LLM プロバイダーを追加")):
+        html = browser.get("/admin/llm/llmprovider/add/", headers={"accept-language": language}).content.decode()
+        assert CRUMB.findall(html)[-1] == title
+
+
+def test_the_name_of_a_person_keeps_its_letters(browser: Client, superuser: User) -> None:
+    html = browser.get(f"/admin/sign-ins/{superuser.pk}/").content.decode()
+    [crumb] = CRUMB.findall(html)
+    assert superuser.username in crumb
 
 
 def test_every_label_of_a_column_or_field_is_translated() -> None:
