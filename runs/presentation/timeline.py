@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from django.utils.translation import gettext as _
 
+from config.base.output import dollars
 from config.base.times import clock, lasting, to_second
 from runs.models import Call, CallStatus, Step, StepStatus
 from runs.presentation.fallback import rerouted_text
@@ -121,7 +122,7 @@ def _call_cost(call: Call) -> str:
 def _usd(amount: Decimal | None, is_used: bool) -> str:
     if amount is None:
         return _("unknown") if is_used else ""
-    return f"{round(amount, 6).normalize():f}"
+    return dollars(amount)
 
 
 def _tokens(usage: Mapping[str, int] | None) -> tuple[int | None, int | None]:

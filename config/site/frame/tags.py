@@ -8,6 +8,8 @@ from django import template
 from django.template import RequestContext
 from django.utils.text import capfirst
 
+from config.base.output import dollars
+from config.site.admin_base import coded
 from config.site.frame.rows import row_context
 from config.site.navigation import sidebar
 from runs.models import Run, RunCost, Step
@@ -42,6 +44,10 @@ def list_rows(context: RequestContext, cl: Any) -> Part:
     request = context["request"]
     shared = {"request": request, "actions_row": context.get("actions_row")}
     return {**row_context(cl), **shared, "has_add_permission": cl.model_admin.has_add_permission(request)}
+
+
+register.filter("dollars", dollars)
+register.filter("coded", coded)
 
 
 @register.filter

@@ -51,7 +51,7 @@ class _Reader(HTMLParser):
             return
         tags = {name for name, _silent in self.open}
         (self.shown.code if tags & CODE else self.shown.plain).append(text)
-        if tags & {"h1", "h2", "title"}:
+        if tags & {"h1", "title"}:
             self.shown.headings.append(text)
 
 
