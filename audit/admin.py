@@ -10,8 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.urls import reverse
-from django.utils.formats import date_format
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.http import content_disposition_header, urlencode
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
@@ -20,11 +19,12 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 
 from audit.control.models import AuditAnchor, ControlAuditLog
-from audit.log.action_titles import title_of
 from audit.log.actions import ACTIONS
 from audit.log.entries import log_export
-from audit.log.sentences import sentences
+from audit.log.sentences import as_held, sentences
 from audit.models import AuditEntry
+from audit.titles import kind_of, title_of
+from config.base.times import to_second
 from config.site.admin_base import ReadOnlyAdmin, action, as_json, as_link
 
 # The most sentences that a list shows of an entry; the entry's page shows all.
@@ -79,7 +79,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     )
     search_help_text = _("Part of the name of a person or of an object; exact id, resource, operation or action")
     fields: ClassVar[tuple[str, ...]] = (
-        *("time", "user_id", "shown_action", "action", "all_sentences", "link", "resource_type", "resource_id"),
+        *("time", "user_id", "whole_action", "all_sentences", "link", "shown_type", "resource_id"),
         *("shown_details", "operation_id", "sequence", "previous_hash", "entry_hash"),
     )
     show_full_result_count = False
@@ -120,7 +120,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("time"), ordering="id")
     def time(self, entry: AuditEntry) -> str:
-        return date_format(localtime(entry.created_at), "Y-m-d H:i:s")
+        return to_second(entry.created_at)
 
     @admin.display(description=_("by"), ordering="user_id")
     def person(self, entry: AuditEntry) -> str:
@@ -145,7 +145,15 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("resource"), ordering="resource_type")
     def resource(self, entry: AuditEntry) -> str:
-        return f"{self._kind(entry)} {entry.resource_id}"
+        return f"{kind_of(entry.resource_type)} {entry.resource_id}"
+
+    @admin.display(description=_("resource"))
+    def shown_type(self, entry: AuditEntry) -> SafeString:
+        return _named(kind_of(entry.resource_type), entry.resource_type)
+
+    @admin.display(description=_("event"))
+    def whole_action(self, entry: AuditEntry) -> SafeString:
+        return _named(title_of(entry.action), entry.action)
 
     @admin.display(description=_("page"))
     def link(self, entry: Any) -> SafeString | None:
@@ -166,7 +174,9 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         return page if log == DEFAULT_DB_ALIAS else f"{page}?{urlencode({'q': log})}"
 
     def _sentences(self, entry: AuditEntry) -> list[str]:
-        return sentences(entry.details, resource_id=entry.resource_id, label=self._label_of(entry))
+        found = self._admin_of(entry)
+        words = found.audit_words if found else as_held
+        return sentences(entry.details, resource_id=entry.resource_id, label=self._label_of(entry), words=words)
 
     def _label_of(self, entry: AuditEntry) -> Callable[[str], str]:
         found = self._admin_of(entry)
@@ -181,10 +191,6 @@ class AuditEntryAdmin(ReadOnlyAdmin):
                 return str(OTHER_FIELDS.get(field, field))
 
         return label
-
-    def _kind(self, entry: AuditEntry) -> str:
-        found = self._admin_of(entry)
-        return str(found.opts.verbose_name) if found else entry.resource_type
 
     def _admin_of(self, entry: AuditEntry) -> Any:
         """Return the admin class of the entry's object; None if this site has none."""
@@ -228,6 +234,11 @@ def log_state(log: str) -> dict[str, Any]:
 
 def _lines(lines: list[str]) -> SafeString:
     return format_html_join("", "<div>{}</div>", ((one,) for one in lines))
+
+
+def _named(words: str, name: str) -> SafeString:
+    """Show what the log calls something beside its words: that is what the search finds."""
+    return format_html("{} <code>{}</code>", words, name) if words != name else format_html("<code>{}</code>", name)
 
 
 def _name_in(entry: AuditEntry) -> str | None:

@@ -5,6 +5,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from audit.titles import heading
 from config.base.fields import SerialField, SqlNow
 
 
@@ -36,7 +37,7 @@ class AuditEntry(models.Model):
         verbose_name_plural = _("audit entries")
 
     def __str__(self) -> str:
-        return f"{self.action} {self.resource_type} {self.resource_id}"
+        return heading(self.action, self.resource_type, self.resource_id)
 
 
 class ChainHeadRow(models.Model):

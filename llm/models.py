@@ -98,7 +98,7 @@ class LLMModel(models.Model):
     requests_per_minute = models.PositiveIntegerField(_("requests per minute"), null=True, blank=True)
     tokens_per_minute = models.PositiveIntegerField(_("tokens per minute"), null=True, blank=True)
     # The day on which the provider stops serving the model; None: not announced, or not known.
-    retires_on = models.DateField(_("retired on"), null=True, blank=True)
+    retires_on = models.DateField(_("retirement date"), null=True, blank=True)
     # The price list says that the provider is retiring the model. It states no date.
     is_deprecated = models.BooleanField(_("being retired"), default=False, db_default=False)
 

@@ -291,7 +291,7 @@ class Artifact(models.Model):
     step = models.TextField(_("step"))
     file_type = models.TextField(_("type"))
     file_path = models.TextField(_("path"))
-    digest = models.TextField(_("sha256"), null=True, blank=True)
+    digest = models.TextField(_("SHA-256"), null=True, blank=True)
     metadata = models.JSONField(_("metadata"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), db_default=SqlNow())
 

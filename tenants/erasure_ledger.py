@@ -10,12 +10,12 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from audit.control.models import ControlAuditLog
 from audit.log.entries import record
 from config.base.databases import CONTROL
+from config.base.times import to_minute
 from tenants.errors import ErasedTenant, UnknownErasure
 from tenants.models import Erasure
 
@@ -51,7 +51,7 @@ def require_not_erased(identity: UUID, *, reason: str = "") -> Erasure | None:
     """
     found = erasures().filter(identity=identity).first()
     if found is not None and not reason.strip():
-        erased_at = f"{localtime(found.completed_at):%Y-%m-%d %H:%M}" if found.completed_at else "-"
+        erased_at = to_minute(found.completed_at) if found.completed_at else "-"
         raise ErasedTenant(found.tenant_id, erased_at)
     return found
 

@@ -10,6 +10,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from audit.models import AuditEntry, ChainHeadRow
+from audit.titles import heading
 from config.base.fields import SqlNow
 
 
@@ -43,7 +44,7 @@ class AuditArchive(models.Model):
     # The first entry that broke the chain when the log was archived; None if the chain was intact.
     first_bad = models.BigIntegerField(_("broken at entry"), null=True)
     # sha256 of the entries in the format of `audit.log.file_format`, one JSON document per line.
-    digest = models.TextField(_("sha256"))
+    digest = models.TextField(_("SHA-256"))
     archived_at = models.DateTimeField(_("archived"), db_default=SqlNow())
 
     class Meta:
@@ -86,7 +87,7 @@ class ArchivedAuditLog(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.action} {self.resource_type} {self.resource_id}"
+        return heading(self.action, self.resource_type, self.resource_id)
 
 
 class AuditAnchor(models.Model):

@@ -9,21 +9,30 @@ from django.utils.translation import gettext as _
 
 # Finds a field's name in words.
 Label = Callable[[str], str]
+# Returns a field's value as people read it.
+Words = Callable[[str, object], object]
 
 
-def sentences(details: object, *, resource_id: str, label: Label) -> list[str]:
+def as_held(field: str, value: object) -> object:
+    return value
+
+
+def sentences(details: object, *, resource_id: str, label: Label, words: Words = as_held) -> list[str]:
     """Return a sentence for each old or new value in the details; [] if there are none.
 
-    `label` returns a field's name in words.
+    `label` returns a field's name in words, and `words` a field's value.
     """
     if not isinstance(details, dict):
         return []
     name = str(details.get("name") or details.get("model") or resource_id)
-    found = [_sentence(label(field), name, old, new) for field, old, new in _changes(details)]
+    found = [
+        _sentence(label(field), name, words(field, old), words(field, new)) for field, old, new in _changes(details)
+    ]
     values = details.get("values")
     if isinstance(values, dict):
         found += [
-            _("%(field)s of %(name)s was %(value)s.") % {"field": label(field), "name": name, "value": in_words(value)}
+            _("%(field)s of %(name)s was %(value)s.")
+            % {"field": label(field), "name": name, "value": in_words(words(field, value))}
             for field, value in values.items()
             if value not in (None, "", [])
         ]

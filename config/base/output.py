@@ -1,7 +1,10 @@
-"""Print tables and format sizes for people."""
+"""Print tables, and format sizes and amounts for people."""
 
 import sys
 from collections.abc import Collection, Sequence
+from decimal import Decimal
+
+CENT, CENT_HUNDREDTH = Decimal("0.01"), Decimal("0.0001")
 
 
 def size(size_bytes: int | None) -> str:
@@ -9,6 +12,14 @@ def size(size_bytes: int | None) -> str:
     if size_bytes is None:
         return ""
     return f"{size_bytes / 2**20:,.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes / 2**10:.1f} KiB"
+
+
+def dollars(amount: Decimal) -> str:
+    """Format US dollars for a page, with cents or hundredths of a cent: "1,250.00", "0.0375". No cost becomes 0."""
+    rounded = amount.quantize(CENT_HUNDREDTH)
+    if amount and not rounded:
+        return f"{amount.normalize():f}"
+    return f"{rounded:,.2f}" if rounded == rounded.quantize(CENT) else f"{rounded:,.4f}"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Collection[int] = ()) -> None:

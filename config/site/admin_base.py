@@ -17,7 +17,8 @@ from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.utils.html import format_html
+from django.utils.functional import lazy
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from unfold.widgets import UnfoldAdminTextInputWidget
@@ -51,6 +52,8 @@ __all__ = [
     "as_code",
     "as_json",
     "as_link",
+    "coded",
+    "coded_lazy",
     "finished",
     "form_page",
     "is_action",
@@ -144,6 +147,15 @@ class StaffAdmin(ConflictAdmin):
     def audit_value(self, name: str, value: object) -> object:
         """Return the value of one of `audit_values` as an audit entry may hold it."""
         return value
+
+    def audit_words(self, name: str, value: object) -> object:
+        """Return a value that an audit entry holds as people read it: a choice by its label."""
+        try:
+            field = self.model._meta.get_field(name)
+        except FieldDoesNotExist:
+            return value
+        choices: dict[object, object] = dict(getattr(field, "flatchoices", ()) or ())
+        return choices.get(value, value) if isinstance(value, str) else value
 
     def changeform_view(
         self,
@@ -292,3 +304,12 @@ def as_link(url: str, text: object) -> SafeString:
 
 def as_code(text: str) -> SafeString:
     return format_html('<pre class="seo-gen-code">{}</pre>', text)
+
+
+def coded(text: object) -> SafeString:
+    """Show what stands between backticks in a message, such as a command, as code."""
+    parts = enumerate(str(text).split("`"))
+    return format_html_join("", "{}", ((format_html("<code>{}</code>", one) if n % 2 else one,) for n, one in parts))
+
+
+coded_lazy = lazy(coded, SafeString)

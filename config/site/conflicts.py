@@ -21,11 +21,10 @@ from django.db.models import JSONField, ManyToManyField, Model, QuerySet
 from django.forms import BaseModelFormSet
 from django.template.loader import render_to_string
 from django.utils.crypto import salted_hmac
-from django.utils.formats import date_format
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from config.base.json_text import parse_json
+from config.base.times import to_second
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -81,7 +80,7 @@ class Conflict:
         return _(
             "Nothing was saved: %(by)s changed %(name)s at %(at)s, after you opened this page. Your values are kept"
             " below. Save again to replace the stored values with yours."
-        ) % {"name": name, "by": by, "at": date_format(localtime(at), "Y-m-d H:i:s")}
+        ) % {"name": name, "by": by, "at": to_second(at)}
 
 
 def digest(name: str, value: object) -> str:
@@ -128,7 +127,7 @@ def in_words(row: Model, name: str, value: object) -> str:
     """Return a stored or typed value of a column as people read it; "" if there is none."""
     field = row._meta.get_field(name)
     choices = dict(getattr(field, "flatchoices", ()) or ())
-    if value in (None, ""):
+    if value in (None, "", [], {}):
         return ""
     if isinstance(value, bool):
         return _("yes") if value else _("no")

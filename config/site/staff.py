@@ -30,7 +30,7 @@ from config.site.staff_rights import (
     may_manage_user,
     users_seen_by,
 )
-from tenants.access.assign import record_roles, roles_of
+from tenants.access.assign import record_roles, role_in_words, roles_of
 from tenants.access.explained import roles_explained
 from tenants.models import RoleAssignment, RoleScope, TenantGroup
 
@@ -221,11 +221,16 @@ class UserAdmin(_UserAdmin, _ExplainsRoles):  # type: ignore[misc]
         with transaction.atomic(using="default"):
             return super().user_change_password(request, id, form_url)
 
+    def audit_words(self, name: str, value: object) -> object:
+        if name == "roles" and isinstance(value, list):
+            return [role_in_words(one) for one in value]
+        return super().audit_words(name, value)
+
     @admin.display(description=gettext_lazy("roles"))
     def shown_roles(self, user: Any) -> SafeString | str | None:
         if user.is_superuser:
             return _("superuser: may do everything")
-        lines = ((assignment.get_role_display(), _place(assignment)) for assignment in user.role_assignments.all())
+        lines = ((assignment.get_role_display(), assignment.place) for assignment in user.role_assignments.all())
         return format_html_join("", "<div>{}: {}</div>", lines) or None
 
 
@@ -271,10 +276,3 @@ class TenantGroupAdmin(_ExplainsRoles):
 
 def _may_manage(request: HttpRequest, user: User | None) -> bool:
     return user is None or may_manage_user(request.user, user)
-
-
-def _place(assignment: RoleAssignment) -> str:
-    """Return which tenants a role is for: a group's name, a tenant id, or the label of "all tenants"."""
-    if assignment.scope == RoleScope.GROUP:
-        return str(assignment.group)
-    return assignment.tenant_id or str(RoleScope.ALL.label)

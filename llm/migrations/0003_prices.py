@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="llmmodel",
             name="retires_on",
-            field=models.DateField(blank=True, null=True, verbose_name="retired on"),
+            field=models.DateField(blank=True, null=True, verbose_name="retirement date"),
         ),
         migrations.AddField(
             model_name="llmmodel",

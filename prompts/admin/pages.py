@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from config.base.errors import SeoGenError
+from config.base.output import dollars
 from config.site.admin_base import StaffAdmin, as_code
 from prompts.admin.forms import CompareForm, TryForm
 from prompts.diff import unified_diff
@@ -95,7 +96,7 @@ def _result(tested: TestedPrompt) -> dict[str, object]:
 
 
 def _money(amount: Any) -> str:
-    return _("unknown") if amount is None else f"{amount:.6f} USD"
+    return _("unknown") if amount is None else _("%(amount)s USD") % {"amount": dollars(amount)}
 
 
 def _page(

@@ -20,6 +20,7 @@ from unfold.enums import ActionVariant
 
 from audit.log.actor import current_actor
 from config.base.errors import SeoGenError
+from config.base.output import dollars
 from config.site.admin_base import StaffAdmin, action, as_badge, as_code, as_json, finished, form_page, is_action
 from prompts.admin.copies import choose_page, report_page
 from prompts.admin.forms import DraftForm, NewVersionForm, note_of
@@ -272,7 +273,7 @@ class PromptAdmin(StaffAdmin):
     @admin.display(description=gettext_lazy("mean cost (USD)"))
     def mean_cost(self, prompt: Prompt) -> str | None:
         cost = _usage_of(prompt).mean_cost
-        return None if cost is None else f"{cost:.6f}"
+        return None if cost is None else dollars(cost)
 
     @admin.display(description=gettext_lazy("usage"))
     def usage(self, prompt: Prompt) -> SafeString | None:
@@ -291,7 +292,7 @@ def usage_sentences(usage: VersionUsage) -> list[str]:
         tokens = {"input": usage.mean_input_tokens, "output": usage.mean_output_tokens or 0}
         lines.append(_("Mean tokens: %(input)d in, %(output)d out.") % tokens)
     if usage.mean_cost is not None:
-        lines.append(_("Mean cost: %(cost)s.") % {"cost": f"{usage.mean_cost:.6f} USD"})
+        lines.append(_("Mean cost: %(cost)s.") % {"cost": _("%(amount)s USD") % {"amount": dollars(usage.mean_cost)}})
     if usage.unpriced:
         lines.append(
             ngettext("The cost of %(n)d step is not known.", "The costs of %(n)d steps are not known.", usage.unpriced)

@@ -38,6 +38,8 @@ from tenants.routing.context import current_alias
 
 NEWEST = 1_000
 DOWNLOAD_BLOCK_BYTES = 64 * 1024
+# `Artifact.file_type` of an article.
+MARKDOWN = "markdown"
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -125,4 +127,4 @@ class ArtifactAdmin(ReadOnlyAdmin):
 
 
 def _type_name(file_type: str) -> str:
-    return _("output") if file_type == OUTPUT else file_type
+    return {OUTPUT: _("output"), MARKDOWN: "Markdown"}.get(file_type, file_type)

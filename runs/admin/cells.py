@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
+from config.base.output import dollars
 from config.site.admin_base import (
     as_badge,
     as_link,
@@ -48,7 +49,7 @@ def money(amount: Decimal | None, unpriced_steps: int, unknown_calls: int) -> st
     """Format US dollars to a hundredth of a cent. An unknown cost is never shown as 0; None is shown as "-"."""
     if amount is None:
         return _("unknown") if unpriced_steps or unknown_calls else None
-    shown = f"{amount:,.4f}"
+    shown = dollars(amount)
     return _("at least %(amount)s") % {"amount": shown} if unpriced_steps or unknown_calls else shown
 
 

@@ -25,6 +25,7 @@ from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from audit.log.entries import record
+from config.base.output import CENT_HUNDREDTH
 from runs.costs.show import GROUPS, Chosen, costs_chosen, total_of
 from runs.presentation.costs import cost_cells, cost_columns, cost_csv, cost_text
 from runs.steps.budget import usd
@@ -32,6 +33,8 @@ from runs.types import CostRow
 
 # A chart with more bars is not legible; the table has all rows.
 MAX_BARS = 62
+# Their rows are in the order of time; others begin with the most expensive one, in the chart and in the table.
+BY_TIME = ("day", "month")
 TEMPLATE = "admin/costs.html"
 COLOR = "var(--color-"
 
@@ -122,6 +125,8 @@ def costs_page(
     form = CostsForm(request.GET.dict(), scope=month, is_fleet=is_fleet)
     chosen, by = form.chosen(), form.group
     rows = costs_chosen(chosen, by=by)
+    if by not in BY_TIME:
+        rows = _dearest_first(rows)
     if request.GET.get("format") == "csv" and form.is_valid():
         return _download(by, rows, chosen, using)
     limits = [budgets[tenant_id] for tenant_id in chosen.tenant_ids or ()]
@@ -156,7 +161,7 @@ def costs_page(
 def _rounded(row: CostRow) -> CostRow:
     """Round the cost so that it fits on the page; the CSV is exact. A cost is never rounded to 0."""
     amount = row["cost_usd"]
-    rounded = None if amount is None else amount.quantize(Decimal("0.000001"))
+    rounded = None if amount is None else amount.quantize(CENT_HUNDREDTH)
     return {**row, "cost_usd": rounded or amount}
 
 
@@ -165,7 +170,7 @@ def forecast_text(spent: CostRow, today: date) -> str:
     if spent["cost_usd"] is None:
         return _("unknown") if spent["calls"] else usd(Decimal(0))
     days = monthrange(today.year, today.month)[1]
-    amount = usd((spent["cost_usd"] * days / today.day).quantize(Decimal("0.0001")))
+    amount = usd((spent["cost_usd"] * days / today.day).quantize(CENT_HUNDREDTH))
     is_least = spent["unknown_calls"] or spent["unpriced_calls"]
     return _("at least %(amount)s") % {"amount": amount} if is_least else amount
 
@@ -190,7 +195,7 @@ def _with_empty_days(rows: Sequence[CostRow], chosen: Chosen, today: date) -> Se
 
 
 def _chart(rows: Sequence[CostRow], by: str, budget: Decimal | None) -> dict[str, Any]:
-    shown = rows[-MAX_BARS:] if by in ("day", "month") else _dearest(rows)
+    shown = rows[-MAX_BARS:] if by in BY_TIME else rows[:MAX_BARS]
     amounts = [row["cost_usd"] for row in shown]
     bars: list[dict[str, Any]] = [
         {
@@ -199,7 +204,7 @@ def _chart(rows: Sequence[CostRow], by: str, budget: Decimal | None) -> dict[str
             "data": [None if amount is None else float(amount) for amount in amounts],
             "backgroundColor": "var(--color-primary-600)",
             "displayYAxis": True,
-            "suffixYAxis": "USD",
+            "suffixYAxis": _("USD"),
             "maxBarThickness": 28,
         }
     ]
@@ -216,8 +221,8 @@ def _line(label: str, data: list[float], color: str) -> dict[str, Any]:
     return {"type": "line", "label": label, "data": data, "borderColor": color, "backgroundColor": color}
 
 
-def _dearest(rows: Sequence[CostRow]) -> list[CostRow]:
-    return sorted(rows, key=lambda row: row["cost_usd"] or Decimal(0), reverse=True)[:MAX_BARS]
+def _dearest_first(rows: Sequence[CostRow]) -> list[CostRow]:
+    return sorted(rows, key=lambda row: row["cost_usd"] or Decimal(0), reverse=True)
 
 
 def _download(by: str, rows: Sequence[CostRow], chosen: Chosen, using: str) -> HttpResponse:

@@ -11,6 +11,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from config.base.times import lasting
 from runs.admin.cells import (
     RUN_COLORS,
     cost_of,
@@ -24,7 +25,7 @@ from runs.admin.cells import (
 )
 from runs.models import WORKING, Artifact, Call, PauseCause, Run, RunStatus, Step, StepCost, StepStatus
 from runs.output import ARTICLE
-from runs.presentation.timeline import lasting, moment, timeline
+from runs.presentation.timeline import moment, timeline
 from runs.presentation.waiting import waiting_text
 from runs.selectors import run_snapshot
 from runs.waiting import wait_of

@@ -14,10 +14,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from config.base.times import to_minute
 from config.site.admin_base import (
     as_badge,
     as_json,
@@ -128,7 +128,7 @@ class RunAdmin(RunActions, RunPageAdmin):
         if isinstance(run, Run):
             # The fragment shows the actions, so that they change with the run's state.
             offered = context.pop("actions_detail", None) or self._actions_of(request, str(run.pk))
-            context |= {"actions_detail": [], "title": input_of(run, "keyword") or str(run.pk)}
+            context |= {"actions_detail": [], "title": input_of(run, "keyword") or str(run.pk), "subtitle": None}
             context |= live_context(run.pk, offered) or {}
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -219,7 +219,7 @@ class RunAdmin(RunActions, RunPageAdmin):
 
     @admin.display(description=gettext_lazy("created"), ordering="created_at")
     def created(self, run: Run) -> str:
-        return f"{localtime(run.created_at):%Y-%m-%d %H:%M}"
+        return to_minute(run.created_at)
 
     @admin.display(description=gettext_lazy("ID"), ordering="id")
     def short_id(self, run: Run) -> SafeString:
@@ -234,7 +234,7 @@ class RunAdmin(RunActions, RunPageAdmin):
         """Return why or by whom the run was paused, and when; None if it is not paused."""
         if run.pause_cause is None or run.paused_at is None:
             return None
-        since = f"{localtime(run.paused_at):%Y-%m-%d %H:%M}"
+        since = to_minute(run.paused_at)
         if run.pause_cause == PauseCause.REVIEW:
             return _("since %(time)s, for a review before step %(step)s") % {
                 "step": run.current_step,

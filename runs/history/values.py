@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from django.utils.translation import gettext as _
 
+from config.base.times import to_minute
 from prompts.types import PastRun, PromptVariable
 from runs.config import REVIEW_COMMENT, config_from_document
 from runs.errors import DigestMismatch
@@ -22,9 +23,7 @@ LABEL_CHARS = 60
 def newest_runs(*, alias: str) -> list[PastRun]:
     """Return the newest runs, at most `NEWEST`; their labels have the keyword and the time of creation."""
     runs = Run.objects.using(alias).order_by("-created_at", "id").values_list("pk", "config", "created_at")
-    return [
-        PastRun(str(pk), _label(config, f"{created_at:%Y-%m-%d %H:%M}")) for pk, config, created_at in runs[:NEWEST]
-    ]
+    return [PastRun(str(pk), _label(config, to_minute(created_at))) for pk, config, created_at in runs[:NEWEST]]
 
 
 def run_values(*, alias: str, run_id: str, step: str, variables: Iterable[PromptVariable]) -> dict[str, object]:

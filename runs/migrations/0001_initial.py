@@ -175,7 +175,7 @@ class Migration(migrations.Migration):
                 ("step", models.TextField(verbose_name="step")),
                 ("file_type", models.TextField(verbose_name="type")),
                 ("file_path", models.TextField(verbose_name="path")),
-                ("digest", models.TextField(blank=True, null=True, verbose_name="sha256")),
+                ("digest", models.TextField(blank=True, null=True, verbose_name="SHA-256")),
                 ("metadata", models.JSONField(blank=True, null=True, verbose_name="metadata")),
                 ("created_at", models.DateTimeField(db_default=NOW, verbose_name="created")),
             ],

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
+from config.base.output import dollars
+from config.base.times import clock, lasting, to_second
 from runs.models import Call, CallStatus, Step, StepStatus
 from runs.presentation.fallback import rerouted_text
-
-MINUTE_S, HOUR_S = 60, 3600
 
 
 @dataclass(frozen=True)
@@ -85,19 +84,9 @@ def timeline(
     ]
 
 
-def lasting(seconds: float) -> str:
-    """Return a duration such as "4.2 s", "3 min 12 s" or "2 h 5 min"."""
-    if seconds < MINUTE_S:
-        return _("%(seconds).1f s") % {"seconds": max(0.0, seconds)}
-    minutes, rest = divmod(int(seconds), MINUTE_S)
-    if seconds < HOUR_S:
-        return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": rest}
-    return _("%(hours)d h %(minutes)d min") % {"hours": minutes // 60, "minutes": minutes % 60}
-
-
 def moment(at: datetime | None) -> str:
-    """Return a time in the local time zone, with its date; "" for None."""
-    return f"{localtime(at):%Y-%m-%d %H:%M:%S}" if at else ""
+    """Return a time with its date and zone; "" for None."""
+    return to_second(at) if at else ""
 
 
 def _call(call: Call, begin: datetime, span_s: float, now: datetime) -> CallEntry:
@@ -110,7 +99,7 @@ def _call(call: Call, begin: datetime, span_s: float, now: datetime) -> CallEntr
         call.status,
         call.get_status_display(),
         f"{call.llm_provider}/{call.llm_model}",
-        f"{localtime(call.started_at):%H:%M:%S}",
+        clock(call.started_at),
         lasting(took_s),
         *_tokens(call.token_usage),
         _call_cost(call),
@@ -133,7 +122,7 @@ def _call_cost(call: Call) -> str:
 def _usd(amount: Decimal | None, is_used: bool) -> str:
     if amount is None:
         return _("unknown") if is_used else ""
-    return f"{round(amount, 6).normalize():f}"
+    return dollars(amount)
 
 
 def _tokens(usage: Mapping[str, int] | None) -> tuple[int | None, int | None]:

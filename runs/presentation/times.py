@@ -10,9 +10,14 @@ from django.utils.translation import gettext as _
 MINUTE_S, HOUR_S, DAY_S = 60, 60 * 60, 24 * 60 * 60
 
 
+def parsed(moment: str) -> datetime:
+    """Return a document's time in the local time zone."""
+    return localtime(datetime.fromisoformat(moment))
+
+
 def local(moment: str | None) -> str:
     """Return a time of a document in the local time zone, with its date; "" for None."""
-    return f"{_parsed(moment):%Y-%m-%d %H:%M:%S}" if moment else ""
+    return f"{parsed(moment):%Y-%m-%d %H:%M:%S}" if moment else ""
 
 
 def local_time(moment: str | None, *, day: str) -> str:
@@ -22,7 +27,7 @@ def local_time(moment: str | None, *, day: str) -> str:
 
 def clock(moment: str) -> str:
     """Return a document's time in the local time zone, without its date."""
-    return f"{_parsed(moment):%H:%M:%S}"
+    return f"{parsed(moment):%H:%M:%S}"
 
 
 def duration(seconds: float) -> str:
@@ -40,9 +45,5 @@ def seconds_between(earlier: str, later: str) -> float:
     return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
 
 
-def _parsed(moment: str) -> datetime:
-    return localtime(datetime.fromisoformat(moment))
-
-
 def _date(moment: str) -> date:
-    return _parsed(moment).date()
+    return parsed(moment).date()

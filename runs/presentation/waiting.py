@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from runs.presentation.times import duration, local, local_time, seconds_between
+from config.base.times import to_second
+from runs.presentation.times import duration, local_time, parsed, seconds_between
 from runs.types import WaitDocument
 
 
@@ -37,11 +38,19 @@ def waiting_text(wait: WaitDocument, *, now: str) -> str:
     return phrases[wait["reason"]] % {
         "step": wait["step"],
         "by": wait["by"] or "-",
-        "since": local(wait["since"]),
-        "until": local_time(wait["until"], day=now) or "-",
+        "since": _since(wait["since"]),
+        "until": _until(wait["until"], now),
         "error": (wait["error"] or "-").rstrip(".。"),
         "ago": duration(seconds_between(seen_at, now)) if seen_at else "",
         "n": before,
         "route": route,
         "provider": route.partition("/")[0],
     }
+
+
+def _since(moment: str | None) -> str:
+    return to_second(parsed(moment)) if moment else ""
+
+
+def _until(moment: str | None, now: str) -> str:
+    return f"{local_time(moment, day=now)} {parsed(moment):%Z}" if moment else "-"

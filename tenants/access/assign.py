@@ -45,7 +45,7 @@ def staff_documents() -> list[StaffDocument]:
             "username": user.get_username(),
             "active": user.is_active,
             "superuser": user.is_superuser,
-            "roles": sorted(map(str, user.role_assignments.all())),
+            "roles": sorted(map(_recorded, user.role_assignments.all())),
             "last_login": user.last_login,
         }
         for user in users.prefetch_related("role_assignments__group")
@@ -83,7 +83,7 @@ def role_revoke(*, user: User, role: str, group: str | None = None, tenant_id: s
 def roles_of(user_id: int) -> list[str]:
     """Return a user's roles as audit entries hold them: "editor group Tokyo"."""
     assigned = RoleAssignment.objects.using(CONTROL).filter(user_id=user_id).select_related("group")
-    return sorted(str(assignment) for assignment in assigned)
+    return sorted(map(_recorded, assigned))
 
 
 def record_roles(user: User, before: list[str]) -> None:
@@ -97,6 +97,24 @@ def record_roles(user: User, before: list[str]) -> None:
             resource_id=str(user.pk),
             details={"name": user.get_username(), "changes": changes({"roles": before}, {"roles": after})},
         )
+
+
+def role_in_words(recorded: str) -> str:
+    """Return a role of an audit entry as staff read it, such as "editor: Tokyo" for "editor group Tokyo"."""
+    role, _space, place = recorded.partition(" ")
+    if role not in Role.values:
+        return recorded
+    name = RoleScope.ALL.label if place == RoleScope.ALL else place.partition(" ")[2]
+    return f"{Role(role).label}: {name}"
+
+
+def _recorded(assignment: RoleAssignment) -> str:
+    """Return a role as audit entries and `--json` hold it, the same in every language."""
+    if assignment.scope == RoleScope.GROUP:
+        return f"{assignment.role} group {assignment.group}"
+    if assignment.scope == RoleScope.TENANT:
+        return f"{assignment.role} tenant {assignment.tenant_id}"
+    return f"{assignment.role} all"
 
 
 def _place(role: str, group: str | None, tenant_id: str | None) -> dict[str, Any]:

@@ -14,15 +14,14 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
-from django.utils.formats import date_format
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from config.base.errors import SeoGenError
 from config.base.output import size
+from config.base.times import to_minute
 from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, as_badge, as_json
 from tenants.access.visible import is_permitted, is_still_permitted
 from tenants.files.locations import place_at
@@ -173,11 +172,11 @@ class RestoreAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("started"), ordering="operation__started_at")
     def started_at(self, row: Restore) -> str:
-        return _moment(row.operation.started_at)
+        return to_minute(row.operation.started_at)
 
     @admin.display(description=gettext_lazy("finished"))
     def finished_at(self, row: Restore) -> str | None:
-        return _moment(row.operation.finished_at) if row.operation.finished_at else None
+        return to_minute(row.operation.finished_at) if row.operation.finished_at else None
 
     @admin.display(description=gettext_lazy("by"))
     def user_id(self, row: Restore) -> str:
@@ -198,7 +197,7 @@ class RestoreAdmin(ReadOnlyAdmin):
         replaced_at = TIMESTAMP.search(row.source) if row.operation.kind == UNDO else None
         if replaced_at is None:
             return row.source
-        return _("the database replaced at %(time)s") % {"time": _moment(datetime.fromisoformat(replaced_at[0]))}
+        return _("the database replaced at %(time)s") % {"time": to_minute(datetime.fromisoformat(replaced_at[0]))}
 
     @admin.display(description=gettext_lazy("error"))
     def error(self, row: Restore) -> str | None:
@@ -256,10 +255,6 @@ class BaseBackupAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("incremental"), boolean=True)
     def incremental(self, backup: BaseBackup) -> bool:
         return backup.parent_id is not None
-
-
-def _moment(moment: datetime) -> str:
-    return date_format(localtime(moment), "DATETIME_FORMAT")
 
 
 def _lines(row: Restore, name: str) -> SafeString | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -13,11 +12,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from config.base.times import lasting
 from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, ReadOnlyInline, action, as_badge
 from tenants.admin.request_forms import MigrateForm
 from tenants.admin.request_pages import page_of, request_page
 from tenants.models import BatchKind, BatchStatus, BatchTenant, MigrationBatch, RequestKind, Tenant, TenantStatus
 from tenants.requests.request import may
+from tenants.requests.step_names import step_title
 from tenants.schema.releases import SchemaState, release, short
 from tenants.types import PHASES
 
@@ -205,7 +206,8 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("timing"))
     def phases(self, batch: MigrationBatch) -> str | None:
         timing = batch.timing_ms or {}
-        return ", ".join(f"{name} {timing[name] / 1000:.1f} s" for name in PHASES if name in timing) or None
+        took = (f"{step_title(name)} {lasting(timing[name] / 1000)}" for name in PHASES if name in timing)
+        return ", ".join(took) or None
 
     @admin.display(description=gettext_lazy("problems"))
     def problems(self, batch: MigrationBatch) -> SafeString | None:
@@ -223,7 +225,7 @@ def duration(batch: MigrationBatch) -> str | None:
     """Return how long the batch took, such as "1.4 s"; None until it has finished."""
     if batch.finished_at is None:
         return None
-    return f"{(batch.finished_at - batch.started_at) / timedelta(seconds=1):.1f} s"
+    return lasting((batch.finished_at - batch.started_at).total_seconds())
 
 
 def _versions(tenants: QuerySet[Tenant]) -> list[tuple[str, int]]:

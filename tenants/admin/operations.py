@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,12 +19,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from config.base.errors import SeoGenError
+from config.base.times import lasting, to_second
 from config.site.admin_base import OWN_SCOPE, ReadOnlyAdmin, as_badge, as_link
 from tenants.access.visible import sees_all_tenants, tenants_visible
 from tenants.models import ABOUT_SEVERAL, OperationRequest, RequestKind, RequestStatus
-from tenants.requests.kinds import step_name
 from tenants.requests.prompt_copies import all_visible
 from tenants.requests.request import may, request_recover
+from tenants.requests.step_names import step_name, step_title
 from tenants.routing.site_urls import control_url, tenant_url
 from tenants.selectors import tenants_existing
 
@@ -211,18 +212,14 @@ def duration_of(row: OperationRequest) -> str | None:
     """Return how long the operation has been running, or ran, such as "12.0 s"; None before it began."""
     if row.started_at is None:
         return None
-    seconds = ((row.finished_at or timezone.now()) - row.started_at) / timedelta(seconds=1)
-    if seconds < 60:
-        return _("%(seconds).1f s") % {"seconds": max(0.0, seconds)}
-    minutes, rest = divmod(round(seconds), 60)
-    return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": rest}
+    return lasting(((row.finished_at or timezone.now()) - row.started_at).total_seconds())
 
 
 def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
     """Return (label, text) for each known fact about what was requested and what resulted."""
     given, result = row.arguments, row.result or {}
     facts = [
-        (_("Point in time"), given.get("to_time")),
+        (_("Point in time"), _point(given.get("to_time"))),
         (_("New tenant"), given.get("new_id")),
         (_("File"), given.get("output")),
         (_("With files"), _yes_or_no(given.get("with_storage"))),
@@ -237,7 +234,7 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
         (_("Missing files"), result.get("missing_files") or None),
     ]
     timing = result.get("timing_s") or {}
-    facts += [(step_name(step), _("%(seconds).1f s") % {"seconds": seconds}) for step, seconds in timing.items()]
+    facts += [(step_title(step), lasting(seconds)) for step, seconds in timing.items()]
     return [(label, str(text)) for label, text in facts if text not in (None, "")]
 
 
@@ -266,6 +263,10 @@ def report_url(row: OperationRequest) -> str:
     if row.kind not in ABOUT_SEVERAL or row.status != RequestStatus.DONE:
         return ""
     return tenant_url(row.tenant_id, "admin:prompts_copy_report", row.pk)
+
+
+def _point(text: str | None) -> str | None:
+    return to_second(datetime.fromisoformat(text)) if text else None
 
 
 def _yes_or_no(value: object) -> str | None:

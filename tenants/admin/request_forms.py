@@ -7,7 +7,6 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import (
@@ -18,6 +17,7 @@ from unfold.widgets import (
 )
 
 from config.base.output import size
+from config.base.times import to_minute
 from tenants.files.age_encryption import recipient_for
 from tenants.models import Backup, BackupKind, BackupStatus, RequestKind, Tenant
 from tenants.naming import ID_MAX_LENGTH, validate_id
@@ -30,7 +30,7 @@ MOMENT = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M")
 class BackupChoiceField(forms.ModelChoiceField):  # type: ignore[type-arg]
     def label_from_instance(self, obj: Any) -> str:
         backup: Backup = obj
-        words = [f"{localtime(backup.started_at):%Y-%m-%d %H:%M}", size(backup.size_bytes)]
+        words = [to_minute(backup.started_at), size(backup.size_bytes)]
         if backup.recipient:
             words.append(_("encrypted"))
         if backup.verified_at is not None:

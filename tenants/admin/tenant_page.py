@@ -11,8 +11,8 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from audit.control.models import ControlAuditLog
-from audit.log.action_titles import title_of
-from config.base.output import size
+from audit.titles import title_of
+from config.base.output import dollars, size
 from tenants.admin.operations import duration_of, kind_of, operation_url, requests_visible, status_badge
 from tenants.app_hooks import contents
 from tenants.models import (
@@ -70,6 +70,8 @@ def _backup(tenant: Tenant) -> dict[str, Any]:
     drilled = OperationRequest.objects.filter(tenant_id=tenant.id, kind="drill", status=RequestStatus.DONE).first()
     return {
         "last": last,
+        # It has none "yet" only if it can still be backed up.
+        "is_over": tenant.status == TenantStatus.DELETED,
         "size": size(last.size_bytes) if last else "",
         "url": reverse("admin:tenants_backup_change", args=[last.pk]) if last else "",
         "proof": _proof(last) if last else None,
@@ -103,8 +105,8 @@ def _spending(tenant: Tenant) -> dict[str, Any]:
     budget = tenant.monthly_budget_usd
     percent = min(100, round(100 * (spent or Decimal(0)) / budget)) if budget else 0
     return {
-        "spent": "0" if spent is None else f"{spent:.4f}",
-        "budget": None if budget is None else f"{budget.normalize():f}",
+        "spent": dollars(spent or Decimal(0)),
+        "budget": None if budget is None else dollars(budget),
         "percent": percent,
     }
 

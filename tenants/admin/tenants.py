@@ -32,6 +32,7 @@ from config.site.admin_base import (
     action,
     as_badge,
     as_link,
+    coded_lazy,
     finished,
     form_page,
     is_action,
@@ -86,8 +87,10 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = ("name", "capacity", "is_default", "is_active", "wal_archive")
         widgets: ClassVar = {"wal_archive": UnfoldAdminTextInputWidget}
         help_texts: ClassVar = {
-            "wal_restore_command": gettext_lazy(
-                "For a server whose WAL another tool archives. Set it with `seo-gen cluster set-restore-command`."
+            "wal_restore_command": coded_lazy(
+                gettext_lazy(
+                    "For a server whose WAL another tool archives. Set it with `seo-gen cluster set-restore-command`."
+                )
             ),
             "wal_archive": gettext_lazy(
                 "Where the server's write-ahead log is archived: a folder or s3://bucket/prefix."

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from config.base.output import size
+from config.base.times import to_minute
 from tenants.erasure.delete import Loss
 from tenants.erasure.inventory import THERE
-from tenants.erasure.presentation import kind_of
+from tenants.erasure.presentation import kind_of, rows_of
 from tenants.models import BackupKind
 
 
@@ -19,7 +19,8 @@ def loss_lines(loss: Loss) -> list[str]:
         _("Tenant %(id)s (%(name)s) will be erased and cannot be restored:") % {"id": loss.tenant_id, "name": loss.name}
     ]
     lines += [f"  {_('database')} {one.name} ({kind_of(one.kind)}): {size(one.size_bytes)}" for one in loss.databases]
-    lines.append("  " + _("rows: %(rows)s") % {"rows": ", ".join(f"{table} {n}" for table, n in _shown(loss.rows))})
+    counts = ", ".join(f"{rows_of(table)} {n:,}" for table, n in _shown(loss.rows))
+    lines.append("  " + _("rows: %(rows)s") % {"rows": counts})
     lines.append(
         "  "
         + ngettext(
@@ -48,8 +49,7 @@ def loss_lines(loss: Loss) -> list[str]:
     if loss.at_work:
         lines.append("  " + _("runs in progress: %(count)d") % {"count": len(loss.at_work)})
     lines.append(
-        _("Its last backup (%(time)s) will be deleted too.")
-        % {"time": f"{localtime(loss.last_backup_at):%Y-%m-%d %H:%M}"}
+        _("Its last backup (%(time)s) will be deleted too.") % {"time": to_minute(loss.last_backup_at)}
         if loss.last_backup_at
         else _("It has no backup.")
     )

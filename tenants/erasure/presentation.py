@@ -239,7 +239,31 @@ def _translated(text: str) -> str:
 def _rows(rows: dict[str, int]) -> str:
     if not rows:
         return _("not counted: the database was gone or could not be read")
-    return ", ".join(f"{table} {count:,}" for table, count in sorted(rows.items()))
+    return ", ".join(f"{_named(table)} {count:,}" for table, count in sorted(rows.items()))
+
+
+def _named(table: str) -> str:
+    """Return what a table's rows are, with the table's name for operators."""
+    name = rows_of(table)
+    return name if name == table else f"{name} ({table})"
+
+
+def rows_of(table: str) -> str:
+    """Return what the rows of a tenant's table are; another release's table keeps its name."""
+    names = {
+        "artifacts": _("artifacts"),
+        "audit_chain_heads": _("end of the audit log"),
+        "audit_logs": _("audit entries"),
+        "calls": _("calls"),
+        "django_migrations": _("applied migrations"),
+        "prompts": _("prompts"),
+        "runs": _("runs"),
+        "spending": _("spending"),
+        "step_overrides": _("step overrides"),
+        "steps": _("steps"),
+        "tenant_identity": _("identity"),
+    }
+    return names.get(table, table)
 
 
 def _backup_notes(backup: Certificate) -> tuple[str, ...]:

@@ -190,7 +190,7 @@ class Migration(migrations.Migration):
                 ("place", models.TextField(verbose_name="place")),
                 ("name", models.TextField(verbose_name="name")),
                 ("server_version", models.IntegerField(null=True, verbose_name="PostgreSQL")),
-                ("system_identifier", models.TextField(db_default="")),
+                ("system_identifier", models.TextField(db_default="", verbose_name="system identifier")),
                 ("timeline", models.IntegerField(null=True, verbose_name="timeline")),
                 ("start_lsn", models.TextField(db_default="", verbose_name="from")),
                 ("stop_lsn", models.TextField(db_default="", verbose_name="to")),

@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
                 ("accepts", models.JSONField(db_default=[], default=list)),
                 ("found", models.JSONField(db_default={}, default=dict, verbose_name="found")),
                 ("certificate", models.JSONField(null=True, verbose_name="certificate")),
-                ("digest", models.TextField(db_default="", verbose_name="sha256")),
+                ("digest", models.TextField(db_default="", verbose_name="SHA-256")),
                 ("completed_at", models.DateTimeField(null=True, verbose_name="erased")),
                 ("rewritten_at", models.DateTimeField(null=True)),
                 ("rewritten_segment", models.TextField(db_default="")),

@@ -72,7 +72,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name": "temporary access",
-                "verbose_name_plural": "temporary access",
+                "verbose_name_plural": "periods of temporary access",
                 "db_table": "temporary_access",
                 "ordering": ["-opened_at"],
                 "indexes": [models.Index(fields=["user", "expires_at"], name="temporary_access_of_user")],

@@ -41,7 +41,7 @@ class Migration(migrations.Migration):
                 ),
                 ("tenant_id", models.TextField(db_default="", verbose_name="tenant")),
                 ("arguments", models.JSONField(verbose_name="arguments")),
-                ("digest", models.TextField(verbose_name="sha256")),
+                ("digest", models.TextField(verbose_name="SHA-256")),
                 (
                     "status",
                     models.TextField(

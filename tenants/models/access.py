@@ -79,14 +79,14 @@ class RoleAssignment(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.role} {self.place}"
+        return f"{self.get_role_display()}: {self.place}"
 
     @property
     def place(self) -> str:
-        """Return which tenants the role is for, as in audit entries: "all", "group Tokyo" or "tenant customer-a"."""
+        """Return in words which tenants the role is for."""
         if self.scope == RoleScope.GROUP:
-            return f"group {self.group}"
-        return f"tenant {self.tenant_id}" if self.scope == RoleScope.TENANT else "all"
+            return str(self.group)
+        return self.tenant_id or str(RoleScope.ALL.label)
 
 
 class TemporaryAccess(models.Model):
@@ -109,7 +109,7 @@ class TemporaryAccess(models.Model):
     class Meta:
         db_table = "temporary_access"
         verbose_name = _("temporary access")
-        verbose_name_plural = _("temporary access")
+        verbose_name_plural = _("periods of temporary access")
         ordering = ["-opened_at"]
         constraints = [
             models.CheckConstraint(condition=Q(role__in=Role.values), name="temporary_access_role_is_known"),

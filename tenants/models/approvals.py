@@ -42,7 +42,7 @@ class Approval(models.Model):
     tenant_id = models.TextField(_("tenant"), db_default="")
     arguments = models.JSONField(_("arguments"))
     # sha256 of kind, tenant and arguments in canonical form: what is approved, and what may be done.
-    digest = models.TextField(_("sha256"))
+    digest = models.TextField(_("SHA-256"))
     status = models.TextField(_("status"), choices=ApprovalStatus, db_default=ApprovalStatus.REQUESTED)
     # As in the audit log, and the account's id; None for an operator.
     requested_by = models.TextField(_("requested by"))

@@ -28,7 +28,7 @@ class BaseBackup(models.Model):
     name = models.TextField(_("name"))
     # PostgreSQL's major version, and the cluster's system identifier.
     server_version = models.IntegerField(_("PostgreSQL"), null=True)
-    system_identifier = models.TextField(db_default="")
+    system_identifier = models.TextField(_("system identifier"), db_default="")
     timeline = models.IntegerField(_("timeline"), null=True)
     # Recovery reads the WAL from the first position, and cannot end before the second: "0/3000028".
     start_lsn = models.TextField(_("from"), db_default="")

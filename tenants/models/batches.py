@@ -9,6 +9,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from config.base.fields import SqlNow
+from config.base.times import to_minute
 
 
 class BatchStatus(models.TextChoices):
@@ -82,7 +83,7 @@ class MigrationBatch(models.Model):
         ]
 
     def __str__(self) -> str:
-        return str(self.pk)
+        return f"{self.get_kind_display()} {to_minute(self.started_at)}"
 
     @property
     def work(self) -> str:

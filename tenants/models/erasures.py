@@ -45,7 +45,7 @@ class Erasure(models.Model):
     found = models.JSONField(_("found"), default=dict, db_default={})
     # The certificate (`tenants.erasure.certificate`), and its sha256, which the control audit log also holds.
     certificate = models.JSONField(_("certificate"), null=True)
-    digest = models.TextField(_("sha256"), db_default="")
+    digest = models.TextField(_("SHA-256"), db_default="")
     completed_at = models.DateTimeField(_("erased"), null=True)
     # When the control database's tables were rewritten without old row versions about the tenant
     # (`tenants.pitr.dead_rows`), and the last segment of its server's WAL that may still hold them.

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.utils.translation import gettext as _
-
 from config.base.databases import CONTROL
 from tenants.app_hooks import OnStep, operation
 from tenants.backup.backup import BACKED_UP, backup_make
@@ -193,45 +191,3 @@ KINDS = {
         for kind in ABOUT_SEVERAL
     },
 }
-
-
-def step_name(step: str) -> str:
-    """Return a step in words, or its name if it is unknown."""
-    names = {
-        "snapshot": _("opening a snapshot"),
-        "dump": _("dumping the database"),
-        "account": _("counting rows and checking the audit log"),
-        "storage": _("files in storage"),
-        "manifest": _("writing the manifest"),
-        "bundle": _("writing the bundle"),
-        "done": _("done"),
-        "recover": _("recovering the point in time from the base backup"),
-        "load": _("loading the data"),
-        "verify": _("verifying the data"),
-        "migrate": _("migrating the schema"),
-        "settle": _("settling interrupted runs"),
-        "close": _("closing the tenant"),
-        "swap": _("swapping the databases"),
-        "open": _("opening the tenant"),
-        "reconcile": _("comparing files and runs"),
-        "access": _("granting access"),
-        "identity": _("binding the identity"),
-        "files": _("copying files"),
-        "mark": _("setting a restore point"),
-        "archive": _("archiving the audit log"),
-        "list": _("listing what exists"),
-        "backups": _("erasing backups and exports"),
-        "messages": _("erasing messages and caches"),
-        "databases": _("dropping databases"),
-        "roles": _("dropping roles"),
-        "certificate": _("writing the certificate"),
-        "check": _("checking every tenant"),
-        "rehearse": _("rehearsing the migrations"),
-        "compare": _("comparing schemas"),
-        "compare versions": _("comparing versions"),
-        "prepare": _("preparing every tenant"),
-        "decide": _("deciding"),
-        "commit": _("committing"),
-        "roll back": _("rolling back"),
-    }
-    return names.get(step, step)

@@ -22,6 +22,7 @@ from django.utils.timezone import now
 
 from audit.log.actions import ACTIONS, RUN_ACTIONS
 from audit.models import AuditEntry, AuditLog
+from audit.titles import KINDS
 from config.base.command import operator_name
 from config.base.commands import our_commands
 from config.base.errors import SeoGenError
@@ -80,7 +81,7 @@ def require_complete(entries: list[AuditEntry], actor: str) -> None:
     for entry in entries:
         assert entry.user_id == actor
         assert entry.action in ACTIONS
-        assert entry.resource_type and entry.resource_id
+        assert entry.resource_type in KINDS and entry.resource_id
     assert len({entry.operation_id for entry in entries}) == 1 and entries[0].operation_id
 
 

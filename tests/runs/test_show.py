@@ -219,7 +219,7 @@ def test_a_run_waits_for_its_retry(
     assert "503" in str(found["error"])
     until = datetime.fromisoformat(str(found["until"]))
     assert timedelta(minutes=50) < until - timezone.now() < timedelta(minutes=70)
-    assert f"Why it is not running: retry at {timezone.localtime(until):%H:%M:%S} (" in printed(
+    assert f"Why it is not running: retry at {timezone.localtime(until):%H:%M:%S %Z} (" in printed(
         tenant, run, capsys
     ).replace(f"{timezone.localtime(until):%Y-%m-%d} ", "")
     change_step(tenant, run, FIRST, not_before=timezone.now() - timedelta(seconds=1))

@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
                 ("entries", models.BigIntegerField(verbose_name="entries")),
                 ("head_hash", models.TextField(verbose_name="last hash")),
                 ("first_bad", models.BigIntegerField(null=True, verbose_name="broken at entry")),
-                ("digest", models.TextField(verbose_name="sha256")),
+                ("digest", models.TextField(verbose_name="SHA-256")),
                 ("archived_at", models.DateTimeField(db_default=config.base.fields.SqlNow(), verbose_name="archived")),
             ],
             options={

@@ -50,6 +50,20 @@ UNFOLD = (
     ),
 )
 
+# Django's Japanese has a space between a name and what follows, and after the name of another language too.
+DJANGO = (
+    gettext_noop("Add %s"),
+    gettext_noop("Add %(name)s"),
+    gettext_noop("Add another %(verbose_name)s"),
+    gettext_noop("Change %s"),
+    gettext_noop("Select %s"),
+    gettext_noop("Select %s to change"),
+    gettext_noop("Cannot delete %(name)s"),
+    gettext_noop("%(app)s administration"),
+    gettext_noop("Models in the %(name)s application"),
+    gettext_noop(" By %(filter_title)s "),
+)
+
 STORED = (
     gettext_noop("Default prompt of seo-gen."),
     gettext_noop("For whom the article is."),

@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from config.base.databases import CONTROL
+from config.base.output import dollars
 from config.site.home.sections import ROWS_MAX, Row, Section
 from runs.summaries.models import DailyCost
 from tenants.models import Tenant
@@ -98,7 +99,7 @@ def _budget_row(*, id: str, name: str, used: Decimal, monthly_budget_usd: Decima
         badge=_("spent") if is_spent else _("running low"),
         color="danger" if is_spent else "warning",
         tenant=id,
-        detail=_("%(used)s of %(budget)s USD") % {"used": f"{used:,.2f}", "budget": f"{monthly_budget_usd:,.2f}"},
+        detail=_("%(used)s of %(budget)s USD") % {"used": dollars(used), "budget": dollars(monthly_budget_usd)},
     )
 
 

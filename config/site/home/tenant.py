@@ -12,12 +12,12 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from config.base.output import dollars
 from config.site.home.attention import CAUSES, FAILED_FOR
 from config.site.home.sections import ROWS_MAX, Row, Section
 from runs.admin.cells import RUN_COLORS
 from runs.models import PauseCause, Run, RunStatus, Step
 from runs.selectors import spending_document
-from runs.steps.budget import usd
 from runs.summaries.rows import MAX_ERROR_CHARS
 from tenants.routing.context import current_tenant
 
@@ -101,8 +101,8 @@ def _spending() -> dict[str, Any]:
     budget = tenant.monthly_budget_usd
     percent = min(100, round(used * 100 / budget)) if budget else 100
     return {
-        "used": usd(used),
-        "budget": None if budget is None else usd(budget),
+        "used": dollars(used),
+        "budget": None if budget is None else dollars(budget),
         "percent": percent,
         "is_short": budget is not None and percent >= settings.BUDGET_WARNING_PERCENT,
     }

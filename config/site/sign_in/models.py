@@ -6,9 +6,9 @@ import uuid
 
 from django.conf import settings
 from django.db import models
-from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
+from config.base.times import to_minute
 from tenants.credentials import EncryptedTextField
 
 
@@ -35,7 +35,7 @@ class StaffSession(models.Model):
         indexes = [models.Index(fields=["user", "ended_at"], name="staff_sessions_user")]
 
     def __str__(self) -> str:
-        return f"{localtime(self.opened_at):%Y-%m-%d %H:%M}"
+        return to_minute(self.opened_at)
 
 
 class FailedLogins(models.Model):

@@ -73,4 +73,4 @@ def test_a_runs_page_says_why_its_budget_paused_it(tenant: Tenant, superuser: Us
             run=run, step="draft", status=StepStatus.PENDING, error_message="It's reached.", started_at=None
         )
     page = browser_of(superuser).get(f"/t/{tenant.pk}/admin/runs/run/{run.pk}/change/").content.decode()
-    assert escape("since 2026-11-24 12:00: It's reached.") in page
+    assert escape("since 2026-11-24 12:00 JST: It's reached.") in page

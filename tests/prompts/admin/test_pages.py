@@ -216,9 +216,9 @@ def test_lists_and_pages_show_author_note_and_use(browser: Client, filled: Fille
     shown = browser.get(f"{site(filled.tenant)}{prompt.pk}/change/").content.decode()
     for html in (listed, shown):
         assert "Default prompt of seo-gen." in html and "system" in html
-    assert "0.010500" in listed
+    assert "0.0105" in listed
     assert "1 step has used it." in shown and "Mean tokens: 1000 in, 500 out." in shown
-    assert "Mean cost: 0.010500 USD." in shown and "Failure rate: 0%." in shown
+    assert "Mean cost: 0.0105 USD." in shown and "Failure rate: 0%." in shown
 
 
 def test_the_forms_of_a_draft_hold_what_is_stored(browser: Client, tenant: Tenant, draft: Prompt) -> None:

@@ -45,23 +45,23 @@ def shown(browser: Client, url: str) -> list[str]:
 
 
 def test_runs_are_listed_with_their_costs(browser: Client, page: str) -> None:
-    assert shown(browser, page) == ["-", "0.0300", "0.0030", "0.0105"], "the newest first"
-    assert shown(browser, f"{page}?run__status__exact=completed") == ["0.0300", "0.0105"]
+    assert shown(browser, page) == ["-", "0.03", "0.0030", "0.0105"], "the newest first"
+    assert shown(browser, f"{page}?run__status__exact=completed") == ["0.03", "0.0105"]
     assert shown(browser, f"{page}?run__status__exact=completed&run__created_at__gte=2999-01-01 00:00:00+00:00") == []
     # A filter on the costs themselves, in the URL.
-    assert shown(browser, f"{page}?total_input_tokens__gt=5000") == ["0.0300"]
+    assert shown(browser, f"{page}?total_input_tokens__gt=5000") == ["0.03"]
 
 
 def test_runs_are_sorted_by_their_costs(browser: Client, page: str) -> None:
-    assert shown(browser, f"{page}?o={COST}") == ["0.0030", "0.0105", "0.0300", "-"]
-    assert shown(browser, f"{page}?o=-{COST}")[1:] == ["0.0300", "0.0105", "0.0030"]
-    assert shown(browser, f"{page}?o=-{COST}&run__status__exact=completed") == ["0.0300", "0.0105"]
+    assert shown(browser, f"{page}?o={COST}") == ["0.0030", "0.0105", "0.03", "-"]
+    assert shown(browser, f"{page}?o=-{COST}")[1:] == ["0.03", "0.0105", "0.0030"]
+    assert shown(browser, f"{page}?o=-{COST}&run__status__exact=completed") == ["0.03", "0.0105"]
 
 
 def test_the_costs_listed_are_added_up(browser: Client, page: str) -> None:
     assert totals(browser, page) == ["0.0435", "12,000", "500"]
     assert totals(browser, f"{page}?run__status__exact=completed") == ["0.0405", "11,000", "500"]
-    assert totals(browser, f"{page}?total_input_tokens__gt=5000") == ["0.0300", "10,000", "0"]
+    assert totals(browser, f"{page}?total_input_tokens__gt=5000") == ["0.03", "10,000", "0"]
 
 
 def test_many_costs_are_added_up_if_asked_for(browser: Client, page: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,14 @@ def test_several_tenants_have_the_sum_of_their_budgets(spent: Tenant, browser: B
     other.delete()
 
 
+def test_chart_and_table_begin_with_the_most_expensive(spent: Tenant, browser: Browser) -> None:
+    cost(spent, TODAY, "outline", "big", "9")
+    page = browser.get(f"/t/{spent.id}/admin/costs/?by=step")
+    labels = json.loads(page.context["chart"])["labels"]
+    assert labels == [row[0] for row in page.context["rows"] if row[0] != "total"]
+    assert labels == ["outline", "draft", "final"]
+
+
 def test_a_forecast_continues_the_days_so_far(spent: Tenant) -> None:
     row = total_of(costs_chosen(Chosen([spent.pk], step="draft", first=FIRST), by="month"))
     assert forecast_text(row, date(2026, 11, 15)).startswith("3.0")

@@ -82,7 +82,7 @@ def test_a_failed_attempt_and_the_next_one() -> None:
     waits = wait("retry", until="2026-11-24T03:03:00+00:00", error="HTTP 503.")
     assert events(run(step(status="running", started_at=AT)), run(failed, waiting=waits)) == [
         "03:02:10  outline: attempt 1 failed: HTTP 503.",
-        "03:02:10  retry at 03:03:00 (HTTP 503)",
+        "03:02:10  retry at 03:03:00 UTC (HTTP 503)",
     ]
     again = step(status="running", retry_count=1, attempt=2, error_message="HTTP 503.", started_at=AT)
     assert events(run(failed, waiting=waits), run(again)) == ["03:02:10  outline: attempt 2 started (openai/m)"]

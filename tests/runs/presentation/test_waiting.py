@@ -16,26 +16,26 @@ NOW = "2026-11-24T03:02:10+00:00"
 CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
     "paused": (
         {"by": "operator:ann", "since": "2026-11-24T03:00:00+00:00"},
-        "paused by operator:ann since 2026-11-24 12:00:00",
+        "paused by operator:ann since 2026-11-24 12:00:00 JST",
     ),
     "hold": (
         {"by": "operator:ann", "since": "2026-11-24T03:00:00+00:00"},
-        "created on hold by operator:ann at 2026-11-24 12:00:00",
+        "created on hold by operator:ann at 2026-11-24 12:00:00 JST",
     ),
     "review": (
         {"step": "draft", "since": "2026-11-24T03:00:00+00:00"},
-        "has been waiting for a review before step draft since 2026-11-24 12:00:00",
+        "has been waiting for a review before step draft since 2026-11-24 12:00:00 JST",
     ),
     "budget": (
         {"step": "draft", "since": "2026-11-24T03:00:00+00:00", "error": "Reached. Raise it."},
-        "paused before step draft since 2026-11-24 12:00:00: Reached. Raise it",
+        "paused before step draft since 2026-11-24 12:00:00 JST: Reached. Raise it",
     ),
     "worker": ({"worker_seen_at": "2026-11-24T03:02:07+00:00"}, "waiting for a worker; last seen 3 s ago"),
     "no worker": ({}, "waiting for a worker; none has been seen for a day"),
     "lost worker": ({"step": "draft"}, "the worker of step draft was lost; another one will take over"),
     "retry": (
         {"until": "2026-11-24T03:03:10+00:00", "error": "HTTP 503 from openai."},
-        "retry at 12:03:10 (HTTP 503 from openai)",
+        "retry at 12:03:10 JST (HTTP 503 from openai)",
     ),
     "turn": ({"position": 4}, "waiting for its turn (3 steps of the tenant ahead of it)"),
     "tenant_limit": ({}, "limit of the tenant reached"),
@@ -43,15 +43,15 @@ CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
     "model_limit": ({"route": "openai/a/b"}, "limit of model openai/a/b reached"),
     "requests_per_minute": (
         {"route": "openai/m", "until": "2026-11-24T03:02:30+00:00"},
-        "requests-per-minute limit of openai/m reached until 12:02:30",
+        "requests-per-minute limit of openai/m reached until 12:02:30 JST",
     ),
     "tokens_per_minute": (
         {"route": "openai/m", "until": "2026-11-24T03:02:30+00:00"},
-        "tokens-per-minute limit of openai/m reached until 12:02:30",
+        "tokens-per-minute limit of openai/m reached until 12:02:30 JST",
     ),
     "breaker": (
         {"route": "openai/m", "until": "2026-11-24T03:04:00+00:00"},
-        "openai/m has failed repeatedly and will not be called until 12:04:00",
+        "openai/m has failed repeatedly and will not be called until 12:04:00 JST",
     ),
 }
 

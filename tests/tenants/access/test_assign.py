@@ -10,8 +10,10 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.utils import translation
 
 from audit.control.models import ControlAuditLog
+from tenants.access.assign import role_in_words, roles_of
 from tenants.access.visible import is_permitted
 from tenants.models import RoleAssignment, Tenant, TenantGroup
 
@@ -48,6 +50,20 @@ def test_a_role_is_given_counted_listed_and_taken_back(staff: User, tenant: Tena
         assert list(entries.values_list("details__changes__roles", flat=True)[:2]) == [[[role], []], [[], [role]]]
         assert entries[0].user_id.startswith("operator:")
     assert ControlAuditLog.objects.filter(action="user.roles", resource_id=str(staff.pk)).count() == 6
+    group.delete()
+
+
+def test_a_role_has_its_words_on_pages_and_its_codes_in_entries(staff: User, tenant: Tenant) -> None:
+    group = TenantGroup.objects.create(name=f"group {uuid4().hex[:8]}")
+    for place in ({"scope": "all"}, {"scope": "group", "group": group}, {"scope": "tenant", "tenant": tenant}):
+        RoleAssignment.objects.create(user=staff, role="editor", **place)
+    recorded = roles_of(staff.pk)
+    assert recorded == ["editor all", f"editor group {group.name}", f"editor tenant {tenant.id}"]
+    with translation.override("ja"):
+        shown = [str(one) for one in RoleAssignment.objects.filter(user=staff)]
+        assert shown == ["編集者: すべてのテナント", f"編集者: {group.name}", f"編集者: {tenant.id}"]
+        assert [role_in_words(one) for one in recorded] == shown
+    RoleAssignment.objects.filter(user=staff).delete()
     group.delete()
 
 

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from django.test import Client
 
 from audit.control.models import ControlAuditLog
+from tenants.access.assign import roles_of
 from tenants.models import RoleAssignment, TemporaryAccess, Tenant, TenantGroup
 from tests.config.site.forms import Browser
 from tests.support.staff import PASSWORD, give_role, make_user, roles_form
@@ -93,8 +94,7 @@ def form_of(user: User, *rows: dict[str, str], initial: int = 0, **values: Any) 
 
 def rights(user: User) -> tuple[object, ...]:
     found = User.objects.get(pk=user.pk)
-    roles = sorted(str(assignment) for assignment in RoleAssignment.objects.filter(user=found))
-    return found.username, found.password, found.is_active, found.is_staff, found.is_superuser, roles
+    return found.username, found.password, found.is_active, found.is_staff, found.is_superuser, roles_of(user.pk)
 
 
 def page(user: User, action: str = "change") -> str:

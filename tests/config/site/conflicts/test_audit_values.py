@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from html import unescape
 from typing import Any
 from uuid import uuid4
@@ -9,21 +11,48 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
+from django.utils import translation
 
 from audit.control.models import ControlAuditLog
-from audit.log.action_titles import TITLES
 from audit.log.actions import ACTIONS
 from audit.log.sentences import sentences
+from audit.models import AuditLog
+from audit.titles import KINDS, TITLES
 from config.site.sites import control_site, tenant_site
 from llm.models import LLMModel
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
 from tests.config.site.forms import Browser
 from tests.support.staff import roles_form
+from tests.test_translations import python_files
 
 
 def test_every_action_has_a_title() -> None:
     assert TITLES.keys() == ACTIONS
+
+
+def test_every_kind_of_thing_in_entries_has_words() -> None:
+    assert sorted(set(_recorded_kinds()) - KINDS.keys()) == []
+    admins: list[Any] = [admin for site in (control_site, tenant_site) for admin in site._registry.values()]
+    assert {one.resource_type for one in admins if one.audit_noun or one.audit_resource} <= KINDS.keys()
+
+
+def _recorded_kinds() -> Iterator[str]:
+    """Yield each kind that the sources record by name: `resource_type="run"`."""
+    for path in python_files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "resource_type":
+                found = [node.value.body, node.value.orelse] if isinstance(node.value, ast.IfExp) else [node.value]
+                yield from (str(one.value) for one in found if isinstance(one, ast.Constant))
+
+
+def test_the_heading_of_an_entry_is_in_words() -> None:
+    entry = AuditLog(action="step.start", resource_type="step", resource_id="7")
+    assert str(entry) == "Step started: step 7"
+    with translation.override("ja"):
+        assert str(entry) == "工程の開始: 工程 7"
+    # Those of a later or earlier release.
+    assert str(AuditLog(action="x.y", resource_type="z", resource_id="7")) == "x.y: z 7"
 
 
 def test_every_field_of_a_form_is_shown_or_hidden(superuser: User, tenant: Tenant) -> None:
@@ -97,6 +126,10 @@ def test_roles_are_kept_with_names_and_a_person_without_personal_data(browser: B
     entries = {one.action: one.details for one in ControlAuditLog.objects.filter(resource_id=str(user.pk))}
     assert entries["user.roles"] == {"name": user.username, "changes": {"roles": [[], ["viewer all"]]}}
     assert "Hanako" not in str(entries) and "h@a.jp" not in str(entries)
+    log = f"/admin/audit_control/controlauditlog/?q={user.username}"
+    assert f"roles of {user.username} was set to viewer: all tenants." in browser.get(log).content.decode()
+    html = browser.get(log, headers={"accept-language": "ja"}).content.decode()
+    assert "閲覧者: すべてのテナント" in html and "viewer all" not in html
     user.delete()
 
 

@@ -1,4 +1,7 @@
-"""The names of audited actions in words. A test compares them with `audit.log.actions`."""
+"""What entries say in words: the names of actions, and of the kinds of things that they are about.
+
+Tests compare them with `audit.log.actions`, and with every kind that an entry is written about.
+"""
 
 from django.utils.translation import gettext_lazy as _
 
@@ -155,7 +158,46 @@ TITLES = {
     "openid.unlink": _("OpenID account unlinked"),
 }
 
+KINDS = {
+    "address": _("address"),
+    "approval": _("approval"),
+    "artifact": _("artifact"),
+    "audit_anchor": _("audit anchor"),
+    "audit_archive": _("archived audit log"),
+    "audit_log": _("audit log"),
+    "backup": _("backup"),
+    "base_backup": _("base backup"),
+    "control_database": _("control database"),
+    "costs": _("costs"),
+    "credentials": _("credentials"),
+    "database_server": _("database server"),
+    "llm_catalogue": _("model catalogue"),
+    "llm_model": _("LLM model"),
+    "llm_provider": _("LLM provider"),
+    "login": _("login"),
+    "migration_batch": _("migration batch"),
+    "prompt": _("prompt"),
+    "prompt_copy": _("copy of prompts"),
+    "run": _("run"),
+    "step": _("step"),
+    "step_default": _("step default"),
+    "step_override": _("step override"),
+    "tenant": _("tenant"),
+    "tenant_group": _("group of tenants"),
+    "user": _("user"),
+}
+
 
 def title_of(action: str) -> str:
     """Return the action in words, or its name if this release does not know it."""
     return str(TITLES.get(action, action))
+
+
+def kind_of(resource_type: str) -> str:
+    """Return a kind of thing in words; another release's kind keeps its name."""
+    return str(KINDS.get(resource_type, resource_type))
+
+
+def heading(action: str, resource_type: str, resource_id: str) -> str:
+    """Return what an entry is called, such as "Tenant created: tenant customer-a"."""
+    return f"{title_of(action)}: {kind_of(resource_type)} {resource_id}"

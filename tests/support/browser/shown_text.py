@@ -1,0 +1,61 @@
+"""What a page says, read from its HTML without a browser: its texts in order, and what stands in code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+# What a person wrote, or what has the same name in both languages, stands in one of these.
+CODE = {"code", "pre", "textarea", "bdi"}
+SILENT = {"script", "style", "template"}
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+SAID = ("placeholder", "aria-label", "title", "alt")
+ICONS = "material-symbols-outlined"
+
+
+@dataclass
+class Shown:
+    """The texts of a page, each without line breaks and outer blanks."""
+
+    plain: list[str] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)
+    headings: list[str] = field(default_factory=list)
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[tuple[str, bool]] = []
+        self.shown = Shown()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        for name in SAID:
+            self._add(given.get(name) or "")
+        if tag not in VOID:
+            self.open.append((tag, tag in SILENT or ICONS in (given.get("class") or "")))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and any(name == tag for name, _silent in self.open):
+            name, _silent = self.open.pop()
+            if name == tag:
+                return
+
+    def handle_data(self, data: str) -> None:
+        if not any(silent for _name, silent in self.open):
+            self._add(data)
+
+    def _add(self, data: str) -> None:
+        text = " ".join(data.split())
+        if not text:
+            return
+        tags = {name for name, _silent in self.open}
+        (self.shown.code if tags & CODE else self.shown.plain).append(text)
+        if tags & {"h1", "title"}:
+            self.shown.headings.append(text)
+
+
+def shown_text(html: str) -> Shown:
+    reader = _Reader()
+    reader.feed(html)
+    return reader.shown
