@@ -50,7 +50,7 @@ class ConflictAdmin(UnfoldModelAdmin):
     class Media:
         css: ClassVar = {"all": ("config/compared.css",)}
 
-    change_form_before_template = "admin/conflict.html"
+    change_form_before_template = "admin/seen.html"
     delete_confirmation_template = "admin/delete_with_values.html"
 
     def last_change(self, obj: Model) -> tuple[str, datetime] | None:
