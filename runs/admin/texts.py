@@ -80,7 +80,7 @@ def texts_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpR
             context["error"] = error
         else:
             context |= {"source": source, "html": article_html(source), "characters": f"{len(source):,}"}
-    return _page(admin, request, "admin/run_texts.html", run, context)
+    return _page(admin, request, "admin/run_texts.html", run, {**context, "title": _("Texts of the run")})
 
 
 def compare_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpResponse:
@@ -99,7 +99,7 @@ def compare_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> Htt
             context["is_long"] = sum(map(len, both)) > MAX_COMPARED_CHARS
             context["rows"] = [] if context["is_long"] else side_by_side(*both)
             context["is_same"] = both[0] == both[1]
-    return _page(admin, request, "admin/run_compare.html", run, context)
+    return _page(admin, request, "admin/run_compare.html", run, {**context, "title": _("Compare texts")})
 
 
 def _of_artifact(artifact: Artifact) -> Text | None:
@@ -139,8 +139,9 @@ def _page(
 ) -> TemplateResponse:
     common = {
         **admin.admin_site.each_context(request),
-        "title": input_of(run, "keyword") or str(run.pk),
+        "keyword": input_of(run, "keyword") or str(run.pk),
         "run": run,
+        "object": run,
         "run_url": reverse("admin:runs_run_change", args=[run.pk]),
         "opts": admin.opts,
         "media": admin.media,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
+from django.contrib.admin.utils import quote
+from django.db.models import Model
 from django.template import RequestContext
+from django.urls import reverse
 from django.utils.text import capfirst
 
 from config.site.frame.rows import row_context
-from config.site.navigation import sidebar
+from config.site.navigation import active_entry
 from runs.models import Run
 from tenants.models import Approval, OperationRequest
 
@@ -17,22 +20,23 @@ register = template.Library()
 Part = dict[str, Any]
 
 
-@register.simple_tag(takes_context=True)
-def breadcrumb(context: RequestContext, parts: list[Part]) -> list[Part]:
-    """Return the theme's breadcrumb with the names of the menu, and without the app, which the menu does not show.
+@register.inclusion_tag("admin/breadcrumb.html", takes_context=True)
+def breadcrumb(context: RequestContext) -> Part:
+    """Write where the page is: the entry of the menu, the row, and the page, unless it is the entry's or the row's own.
 
     Names of rows are not capitalized: an id is not a sentence.
     """
-    entries = {item["link"]: item["title"] for group in sidebar(context["request"]) for item in group["items"]}
-    models = [part for part in parts[1:] if str(part.get("link", "")) in entries]
-    if not models:
-        return [{**part, "title": capfirst(str(part["title"]))} for part in parts[-1:]]
-    known = models[0]
-    rest = parts[parts.index(known) + 1 :]
-    return [
-        {**known, "title": entries[str(known["link"])]},
-        *({**part, "title": name_of(part["title"])} for part in rest),
-    ]
+    request, row = context["request"], _row(context)
+    page = {"title": capfirst(str(context.get("title") or ""))}
+    entry = active_entry(request)
+    if entry is None:
+        return {"parts": [page]}
+    parts = [{"title": entry["title"], "link": entry["link"]}]
+    if row is not None:
+        parts.append({"title": name_of(row), "link": _url_of(row)})
+    is_entry = row is None and ("cl" in context or page["title"] == entry["title"])
+    is_row = row is not None and request.path.endswith("/change/")
+    return {"parts": parts if is_entry or is_row else [*parts, page]}
 
 
 @register.inclusion_tag("admin/change_list_results.html", takes_context=True)
@@ -41,6 +45,16 @@ def list_rows(context: RequestContext, cl: Any) -> Part:
     request = context["request"]
     shared = {"request": request, "actions_row": context.get("actions_row")}
     return {**row_context(cl), **shared, "has_add_permission": cl.model_admin.has_add_permission(request)}
+
+
+def _row(context: RequestContext) -> Model | None:
+    """Return the row that the page is about, if it is about one."""
+    found = (context.get("original"), context.get("object"))
+    return next((one for one in found if isinstance(one, Model)), None)
+
+
+def _url_of(row: Model) -> str:
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[quote(row.pk)])
 
 
 def name_of(row: object) -> str:
