@@ -81,6 +81,10 @@ def typed_script(request: HttpRequest) -> str:
     return static("config/typed.js")
 
 
+def charts_script(request: HttpRequest) -> str:
+    return static("config/charts.js")
+
+
 def stylesheet(request: HttpRequest) -> str:
     return static("config/admin.css")
 
