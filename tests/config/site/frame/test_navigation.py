@@ -79,6 +79,22 @@ def test_a_heading_names_the_page(browser: Client, filled: Filled) -> None:
         assert trail_of(browser.get(page, follow=True).content.decode()) == trail, page
 
 
+def test_a_form_and_a_deletion_lead_back(browser: Client, filled: Filled) -> None:
+    tenant = f"/admin/tenants/tenant/{filled.tenant.pk}"
+    for page, back in {
+        # Refused, because tenants are on it.
+        "/admin/tenants/databaseserver/main/delete/": "/admin/tenants/databaseserver/main/change/",
+        "/admin/llm/stepllmdefault/final/delete/": "/admin/llm/stepllmdefault/final/change/",
+        "/admin/tenants/tenant/add/": "/admin/tenants/tenant/",
+        f"{tenant}/back-up/": f"{tenant}/change/",
+        f"{tenant}/erase/": f"{tenant}/change/",
+        "/admin/tenants/tenantschema/migrate/": "/admin/tenants/tenantschema/",
+        f"{filled.site}prompts/prompt/add/": f"{filled.site}prompts/prompt/",
+    }.items():
+        content = browser.get(page).content.decode().split('id="content"')[1]
+        assert f'href="{back}"' in content, page
+
+
 def trail_of(html: str) -> list[str]:
     """Return the parts of the page's breadcrumb."""
     return [unescape(part) for part in PART.findall(html)]
