@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django import forms
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from config.base.errors import SeoGenError
 from config.site.admin_base import StaffAdmin
@@ -44,6 +48,18 @@ class Text:
     def label(self) -> str:
         name = _("Article (%(step)s)") % {"step": self.step} if self.is_article else self.step
         return name if self.version is None else _("%(name)s, version %(n)s") % {"name": name, "n": self.version}
+
+
+class CompareForm(forms.Form):
+    """Which two texts of a run are shown side by side."""
+
+    old = forms.ChoiceField(label=gettext_lazy("Before"), required=False, widget=UnfoldAdminSelectWidget)
+    new = forms.ChoiceField(label=gettext_lazy("After"), required=False, widget=UnfoldAdminSelectWidget)
+
+    def __init__(self, texts: Iterable[Text], *, old: Text, new: Text) -> None:
+        super().__init__(initial={"old": old.key, "new": new.key})
+        for field in self.fields.values():
+            field.choices = [(text.key, text.label) for text in texts]  # type: ignore[attr-defined]
 
 
 def texts_of(*, alias: str, run: Run) -> list[Text]:
@@ -89,8 +105,9 @@ def compare_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> Htt
     texts = {text.key: text for text in texts_of(alias=alias, run=run)}
     new = texts.get(request.GET.get("new", "")) or next(iter(texts.values()), None)
     old = texts.get(request.GET.get("old", "")) or _one_before(new, list(texts.values()))
-    context: dict[str, Any] = {"texts": texts.values(), "old": old, "new": new}
+    context: dict[str, Any] = {"old": old, "new": new}
     if old is not None and new is not None:
+        context["form"] = CompareForm(texts.values(), old=old, new=new)
         try:
             both = [read_text(alias=alias, text=text) for text in (old, new)]
         except SeoGenError as error:

@@ -1,4 +1,4 @@
-"""What a picture shows and axe-core does not: a page that scrolls sideways, and English on a Japanese page."""
+"""What a picture shows and axe-core does not: a page that scrolls sideways, a text that is cut, English in Japanese."""
 
 from __future__ import annotations
 
@@ -28,6 +28,62 @@ const out = [...document.body.querySelectorAll("*")].filter((one) => one.getBoun
     && one.checkVisibility() && !one.closest("[class*=overflow-x-auto], [class*=overflow-auto], .seo-gen-scroll"));
 return out.slice(0, 3).map((one) => one.outerHTML.slice(0, 160)).concat([`${document.documentElement.scrollWidth} px`]);
 """
+# A hint or a choice that is wider than its field, a breadcrumb that is cut, and a heading whose last character has a
+# line of its own.
+CUT = """
+const context = document.createElement("canvas").getContext("2d");
+const fits = (one, text) => {
+    const style = getComputedStyle(one);
+    context.font = style.font;
+    return context.measureText(text).width <= one.clientWidth - parseFloat(style.paddingLeft)
+        - parseFloat(style.paddingRight) + 1;
+};
+const seen = (css) => [...document.querySelectorAll(css)].filter((one) => one.checkVisibility());
+const lastLine = (heading) => {
+    const range = document.createRange(), tops = [];
+    const walker = document.createTreeWalker(heading, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode())
+        for (let at = 0; at < walker.currentNode.length; at++) {
+            range.setStart(walker.currentNode, at);
+            range.setEnd(walker.currentNode, at + 1);
+            const place = range.getBoundingClientRect();
+            if (range.toString().trim() && place.width) tops.push(place.top);
+        }
+    return tops.filter((top) => Math.abs(top - tops.at(-1)) < 4).length === 1 && tops.length > 1;
+};
+return [
+    ...seen("input[placeholder]").map((one) => [one, one.value ? "" : one.placeholder])
+        .filter(([one, text]) => !fits(one, text)).map(([_one, text]) => text),
+    ...seen("select:not([multiple], .select2-hidden-accessible)")
+        .map((one) => [one, one.selectedOptions[0]?.text ?? ""])
+        .filter(([one, text]) => !fits(one, text)).map(([_one, text]) => text),
+    ...seen(".seo-gen-crumb, .seo-gen-crumb-last").filter((one) => one.scrollWidth > one.clientWidth + 1
+        && one.clientWidth < 200).map((one) => `${one.textContent}: ${one.clientWidth} px`),
+    ...seen("#content thead th").filter(lastLine).map((one) => one.innerText),
+];
+"""
+# Columns with nothing but numbers, their units included, that are not right-aligned. On a narrow screen, the rows of a
+# list are cards, whose values are all on the right.
+RAGGED = r"""
+const NUMBER = /^[+−-]?[\d,]+(\.\d+)? ?(B|[KMGT]iB|ms|s|%|USD|秒|ミリ秒)?$/;
+const text = (cell) => cell.innerText.trim();
+const right = (cell) => {
+    const inner = cell.firstElementChild;
+    return /right|end/.test(getComputedStyle(cell).textAlign)
+        || (inner && /end/.test(getComputedStyle(inner).justifyContent));
+};
+return [...document.querySelectorAll("#content table")].filter((one) => one.checkVisibility()).flatMap((table) => {
+    const rows = [...table.tBodies].flatMap((body) => [...body.rows]).filter((row) => row.cells.length > 1);
+    const heads = [...table.tHead?.rows[0]?.cells ?? []];
+    return heads.flatMap((head, at) => {
+        const cells = rows.map((row) => row.cells[at]).filter(
+            (cell) => cell && !["", "-", "–"].includes(text(cell)) && getComputedStyle(cell).display === "table-cell");
+        if (!cells.length || !cells.every((cell) => NUMBER.test(text(cell)) && cell.rowSpan === 1)) return [];
+        const shown = head.closest(".seo-gen-unseen") ? cells : [head, ...cells];
+        return shown.every(right) ? [] : [`${text(head)}: ${text(cells[0])}`];
+    });
+});
+"""
 # What a person wrote, or what has the same name in both languages, is marked, or stands in one of these.
 TEXTS = """
 const found = new Set();
@@ -48,11 +104,25 @@ return [...found];
 
 def sideways(browser: Browser) -> list[str]:
     """Return what sticks out of the open page, at each width; nothing if the page does not scroll sideways."""
+    return _at_each_width(browser, SIDEWAYS)
+
+
+def cut(browser: Browser) -> list[str]:
+    """Return the texts of the open page that cannot be read in full, at each width."""
+    return [f"{one} (cut)" for one in _at_each_width(browser, CUT)]
+
+
+def ragged(browser: Browser) -> list[str]:
+    """Return the columns of numbers of the open page that are not right-aligned, at each width."""
+    return [f"{one} (not right-aligned)" for one in _at_each_width(browser, RAGGED)]
+
+
+def _at_each_width(browser: Browser, script: str) -> list[str]:
     found = []
     try:
         for width in WIDTHS:
             browser.resize(width, 900)
-            found += [f"{width} px wide: {one}" for one in browser.driver.execute_script(SIDEWAYS)]
+            found += [f"{width} px wide: {one}" for one in browser.driver.execute_script(script)]
     finally:
         browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     return found

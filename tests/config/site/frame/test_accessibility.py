@@ -1,6 +1,7 @@
 """Every page of both sites in a real browser, each opened once for all checks.
 
-Nothing is refused or fails in it, axe-core finds nothing in light and dark, none scrolls sideways or stays in English.
+Nothing is refused or fails in it, axe-core finds nothing in light and dark, none scrolls sideways or stays in English,
+no text is cut, and numbers stand below each other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from django.test import Client
 from tenants.models import Approval, Backup, OperationRequest, Restore, Tenant
 from tests.support.browser.axe import SCRIPT, violations
 from tests.support.browser.chromium import CHROMIUM, DRIVER, Browser
-from tests.support.browser.layout import sideways, untranslated
+from tests.support.browser.layout import cut, ragged, sideways, untranslated
 from tests.support.browser.rows import filled_pages
 from tests.support.browser.visits import visits
 
@@ -56,7 +57,7 @@ def test_every_page_works_and_keeps_no_one_out(
 def _wrong(browser: Browser, name: str) -> Iterator[str]:
     yield from (line for line in browser.complaints() if not any(one in line for one in EXPECTED))
     yield from untranslated(browser)
-    yield from sideways(browser)
+    yield from (*sideways(browser), *cut(browser), *ragged(browser))
     # With a query, it is the same page with other rows.
     if "?" not in name and SCRIPT.exists():
         yield from violations(browser)
