@@ -60,7 +60,7 @@ return [
     ...seen(".seo-gen-crumb, .seo-gen-crumb-last").filter((one) => one.scrollWidth > one.clientWidth + 1
         && one.clientWidth < 200).map((one) => `${one.textContent}: ${one.clientWidth} px`),
     ...seen("#content thead th").filter(lastLine).map((one) => one.innerText),
-];
+].map((one) => `${one} (cut)`);
 """
 # Columns with nothing but numbers, their units included, that are not right-aligned. On a narrow screen, the rows of a
 # list are cards, whose values are all on the right.
@@ -80,7 +80,7 @@ return [...document.querySelectorAll("#content table")].filter((one) => one.chec
             (cell) => cell && !["", "-", "–"].includes(text(cell)) && getComputedStyle(cell).display === "table-cell");
         if (!cells.length || !cells.every((cell) => NUMBER.test(text(cell)) && cell.rowSpan === 1)) return [];
         const shown = head.closest(".seo-gen-unseen") ? cells : [head, ...cells];
-        return shown.every(right) ? [] : [`${text(head)}: ${text(cells[0])}`];
+        return shown.every(right) ? [] : [`${text(head)}: ${text(cells[0])} (not right-aligned)`];
     });
 });
 """
@@ -102,6 +102,11 @@ return [...found];
 """
 
 
+def misfits(browser: Browser) -> list[str]:
+    """Return what sticks out of the open page, what is cut, and what is not aligned, at each width."""
+    return _at_each_width(browser, SIDEWAYS, CUT, RAGGED)
+
+
 def sideways(browser: Browser) -> list[str]:
     """Return what sticks out of the open page, at each width; nothing if the page does not scroll sideways."""
     return _at_each_width(browser, SIDEWAYS)
@@ -109,20 +114,21 @@ def sideways(browser: Browser) -> list[str]:
 
 def cut(browser: Browser) -> list[str]:
     """Return the texts of the open page that cannot be read in full, at each width."""
-    return [f"{one} (cut)" for one in _at_each_width(browser, CUT)]
+    return _at_each_width(browser, CUT)
 
 
 def ragged(browser: Browser) -> list[str]:
     """Return the columns of numbers of the open page that are not right-aligned, at each width."""
-    return [f"{one} (not right-aligned)" for one in _at_each_width(browser, RAGGED)]
+    return _at_each_width(browser, RAGGED)
 
 
-def _at_each_width(browser: Browser, script: str) -> list[str]:
+def _at_each_width(browser: Browser, *scripts: str) -> list[str]:
     found = []
     try:
         for width in WIDTHS:
             browser.resize(width, 900)
-            found += [f"{width} px wide: {one}" for one in browser.driver.execute_script(script)]
+            for script in scripts:
+                found += [f"{width} px wide: {one}" for one in browser.driver.execute_script(script)]
     finally:
         browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     return found
