@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -17,6 +17,7 @@ from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.functional import lazy
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -255,10 +256,14 @@ def form_page(
     submit: str,
     explanation: str = "",
     other_submit: tuple[str, str] | None = None,
+    back_url: str = "",
+    rows: Sequence[str] = (),
+    more_rows: int = 0,
 ) -> TemplateResponse:
     """Return a page of the admin with a form whose POST calls a service instead of saving a model.
 
-    `other_submit` is a second button: its name in the POST, and its text.
+    `other_submit` is a second button: its name in the POST, and its text. `back_url` is where "Go back" leads, to the
+    model's list unless given. `rows` names what the form is about, and `more_rows` says how many more there are.
     """
     context = {
         **admin.admin_site.each_context(request),
@@ -267,6 +272,9 @@ def form_page(
         "submit_text": submit,
         "other_submit": other_submit,
         "explanation": explanation,
+        "back_url": back_url or reverse(f"admin:{admin.opts.app_label}_{admin.opts.model_name}_changelist"),
+        "rows": rows,
+        "more_rows": more_rows,
         "opts": admin.opts,
         "media": admin.media + form.media,
     }

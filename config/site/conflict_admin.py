@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import messages
-from django.contrib.admin.utils import flatten_fieldsets, unquote
+from django.contrib.admin.utils import flatten_fieldsets, quote, unquote
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router, transaction
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from config.site.conflicts import (
@@ -50,7 +51,7 @@ class ConflictAdmin(UnfoldModelAdmin):
     class Media:
         css: ClassVar = {"all": ("config/compared.css",)}
 
-    change_form_before_template = "admin/conflict.html"
+    change_form_before_template = "admin/seen.html"
     delete_confirmation_template = "admin/delete_with_values.html"
 
     def last_change(self, obj: Model) -> tuple[str, datetime] | None:
@@ -108,6 +109,8 @@ class ConflictAdmin(UnfoldModelAdmin):
 
     def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
         row = context["object"]
+        page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
+        context["back_url"] = reverse(page, args=[quote(row.pk)])
         context["seen"] = (SEEN, text_of(self._digests(request, row)))
         context["values"] = [
             (row._meta.get_field(name).verbose_name, stored_in_words(row, name))

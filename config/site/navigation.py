@@ -81,6 +81,10 @@ def typed_script(request: HttpRequest) -> str:
     return static("config/typed.js")
 
 
+def charts_script(request: HttpRequest) -> str:
+    return static("config/charts.js")
+
+
 def stylesheet(request: HttpRequest) -> str:
     return static("config/admin.css")
 
@@ -94,8 +98,28 @@ def sidebar(request: HttpRequest) -> list[Item]:
     found: list[Item] | None = getattr(request, MENU, None)
     if found is None:
         found = _menu(request)
+        # The theme would mark every entry whose address the page's begins with.
+        active = _entry_of(request.path, found)
+        for group in found:
+            for item in group["items"]:
+                item["active"] = item is active
         setattr(request, MENU, found)
     return found
+
+
+def active_entry(request: HttpRequest) -> Item | None:
+    """Return the entry of the menu that the page belongs to, if it belongs to one."""
+    return next((item for group in sidebar(request) for item in group["items"] if item["active"]), None)
+
+
+def _entry_of(path: str, menu: list[Item]) -> Item | None:
+    """Return the entry with the longest address that `path` begins with. The overview's is only its own."""
+    home = reverse("admin:index")
+    items = [item for group in menu for item in group["items"]]
+    within = [
+        item for item in items if path == item["link"] or (path.startswith(item["link"]) and item["link"] != home)
+    ]
+    return max(within, key=lambda item: len(item["link"]), default=None)
 
 
 def _menu(request: HttpRequest) -> list[Item]:

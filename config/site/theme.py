@@ -20,6 +20,7 @@ UNFOLD: dict[str, Any] = {
         "config.site.navigation.palette_script",
         "config.site.navigation.labels_script",
         "config.site.navigation.typed_script",
+        "config.site.navigation.charts_script",
     ],
     "SHOW_LANGUAGES": True,
     "LANGUAGES": {"action": "config.site.navigation.language_action"},

@@ -120,6 +120,7 @@ class PricesOnPage(StaffAdmin):
                 " without a price. If reasoning has no price, it is billed as output. Past steps keep the prices they"
                 " ran at."
             ),
+            back_url=reverse("admin:llm_llmmodel_change", args=[model.pk]),
         )
 
     @admin.display(description=gettext_lazy("history"))

@@ -22,6 +22,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 
 from config.base.errors import SeoGenError
 from config.site.admin_base import ReadOnlyAdmin, action, finished, form_page, is_action
+from runs.admin.cells import input_of
 from runs.config import MAX_BUDGET_USD, is_budget
 from runs.errors import InvalidReviewComment
 from runs.models import PauseCause, Run, Step
@@ -58,6 +59,8 @@ FROM = "from"
 REVIEW, CONTROL = "runs.review_run", "runs.change_run"
 # How many refusals of a bulk action are shown; the rest are only counted.
 SHOWN_REFUSALS = 5
+# Of the selected runs, a confirmation names at most so many.
+SHOWN_RUNS = 20
 # The request attribute that caches the state of the page's run.
 STATE = "seo_gen_run_state"
 
@@ -356,6 +359,9 @@ class RunActions(ReadOnlyAdmin):
                 explanation=_(
                     "The runs are marked as failed. Calls in progress are abandoned; their cost is still recorded."
                 ),
+                back_url=request.get_full_path(),
+                rows=[_in_words(run) for run in queryset.order_by("created_at", "pk")[:SHOWN_RUNS]],
+                more_rows=max(0, count - SHOWN_RUNS),
             )
         report = self._change_selected(request, queryset, run_cancel)
         done = ngettext("%(n)d run was cancelled.", "%(n)d runs were cancelled.", report["done"])
@@ -389,6 +395,10 @@ class RunActions(ReadOnlyAdmin):
 
         ids = [str(pk) for pk in queryset.order_by("created_at", "pk").values_list("pk", flat=True)]
         return runs_change(tenant_id=tenant_id, change=change, run_ids=ids)
+
+
+def _in_words(run: Run) -> str:
+    return f"{input_of(run, 'keyword') or run.pk} · {run.get_status_display()}"
 
 
 def _tell(request: HttpRequest, report: RunsReport, done: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django import forms
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from config.base.errors import SeoGenError
 from config.site.admin_base import StaffAdmin
@@ -46,6 +50,18 @@ class Text:
         return name if self.version is None else _("%(name)s, version %(n)s") % {"name": name, "n": self.version}
 
 
+class CompareForm(forms.Form):
+    """Which two texts of a run are shown side by side."""
+
+    old = forms.ChoiceField(label=gettext_lazy("Before"), required=False, widget=UnfoldAdminSelectWidget)
+    new = forms.ChoiceField(label=gettext_lazy("After"), required=False, widget=UnfoldAdminSelectWidget)
+
+    def __init__(self, texts: Iterable[Text], *, old: Text, new: Text) -> None:
+        super().__init__(initial={"old": old.key, "new": new.key})
+        for field in self.fields.values():
+            field.choices = [(text.key, text.label) for text in texts]  # type: ignore[attr-defined]
+
+
 def texts_of(*, alias: str, run: Run) -> list[Text]:
     """Return the run's texts, from the last step to the first: for each, the current text, then those it replaced."""
     steps = list(Step.objects.using(alias).filter(run=run).order_by("position", "id"))
@@ -80,7 +96,7 @@ def texts_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpR
             context["error"] = error
         else:
             context |= {"source": source, "html": article_html(source), "characters": f"{len(source):,}"}
-    return _page(admin, request, "admin/run_texts.html", run, context)
+    return _page(admin, request, "admin/run_texts.html", run, {**context, "title": _("Texts of the run")})
 
 
 def compare_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpResponse:
@@ -89,8 +105,9 @@ def compare_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> Htt
     texts = {text.key: text for text in texts_of(alias=alias, run=run)}
     new = texts.get(request.GET.get("new", "")) or next(iter(texts.values()), None)
     old = texts.get(request.GET.get("old", "")) or _one_before(new, list(texts.values()))
-    context: dict[str, Any] = {"texts": texts.values(), "old": old, "new": new}
+    context: dict[str, Any] = {"old": old, "new": new}
     if old is not None and new is not None:
+        context["form"] = CompareForm(texts.values(), old=old, new=new)
         try:
             both = [read_text(alias=alias, text=text) for text in (old, new)]
         except SeoGenError as error:
@@ -99,7 +116,7 @@ def compare_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> Htt
             context["is_long"] = sum(map(len, both)) > MAX_COMPARED_CHARS
             context["rows"] = [] if context["is_long"] else side_by_side(*both)
             context["is_same"] = both[0] == both[1]
-    return _page(admin, request, "admin/run_compare.html", run, context)
+    return _page(admin, request, "admin/run_compare.html", run, {**context, "title": _("Compare texts")})
 
 
 def _of_artifact(artifact: Artifact) -> Text | None:
@@ -139,8 +156,9 @@ def _page(
 ) -> TemplateResponse:
     common = {
         **admin.admin_site.each_context(request),
-        "title": input_of(run, "keyword") or str(run.pk),
+        "keyword": input_of(run, "keyword") or str(run.pk),
         "run": run,
+        "object": run,
         "run_url": reverse("admin:runs_run_change", args=[run.pk]),
         "opts": admin.opts,
         "media": admin.media,

@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from config.base.approvals import ApprovalRequired
@@ -72,6 +73,7 @@ def request_page(
         "form": form,
         "opts": admin.opts,
         "original": tenant,
+        "back_url": _back_url(admin, tenant),
         "media": admin.media + form.media,
         **(more_context or {}),
     }
@@ -89,6 +91,12 @@ def approval_wanted_page(request: HttpRequest, wanted: ApprovalRequired, reason:
     )
     messages.info(request, _("A second person has to approve this. Nothing has been done yet."))
     return HttpResponseRedirect(control_url("admin:tenants_approval_change", approval.pk))
+
+
+def _back_url(admin: StaffAdmin, tenant: Tenant | None) -> str:
+    if tenant is not None:
+        return control_url("admin:tenants_tenant_change", tenant.pk)
+    return reverse(f"admin:{admin.opts.app_label}_{admin.opts.model_name}_changelist")
 
 
 def _loss_beside(form: OperationForm, loss: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
+from django.contrib.admin.utils import quote
+from django.db.models import Model
 from django.template import RequestContext
+from django.urls import reverse
 from django.utils.text import capfirst
 
 from config.base.output import dollars
 from config.site.admin_base import coded
 from config.site.frame.rows import row_context
-from config.site.navigation import sidebar
+from config.site.navigation import active_entry
 from runs.models import Run, RunCost, Step
 from tenants.models import Approval, MigrationBatch, OperationRequest
 
@@ -19,24 +22,23 @@ register = template.Library()
 Part = dict[str, Any]
 
 
-@register.simple_tag(takes_context=True)
-def breadcrumb(context: RequestContext, parts: list[Part]) -> list[Part]:
-    """Return the theme's breadcrumb with the menu's names, and without the app, which the menu does not show.
+@register.inclusion_tag("admin/breadcrumb.html", takes_context=True)
+def breadcrumb(context: RequestContext) -> Part:
+    """Write where the page is: the entry of the menu, the row, and the page, unless it is the entry's or the row's own.
 
-    Rows are shown as `name_of` returns them: an id, for example, is not capitalized. If no part is in the menu, only
-    the last part is returned. Titles of pages are not capitalized either: they may begin with a name.
+    Rows are shown as `name_of` returns them, and titles of pages as they are: neither an id nor a name is capitalized.
     """
-
-    entries = {item["link"]: item["title"] for group in sidebar(context["request"]) for item in group["items"]}
-    models = [part for part in parts[1:] if str(part.get("link", "")) in entries]
-    if not models:
-        return [_capitalized(part) if "link" in part else part for part in parts[-1:]]
-    known = models[0]
-    rest = parts[parts.index(known) + 1 :]
-    return [
-        {**known, "title": entries[str(known["link"])]},
-        *({**part, "title": name_of(part["title"])} for part in rest),
-    ]
+    request, row = context["request"], _row(context)
+    page = {"title": str(context.get("title") or "")}
+    entry = active_entry(request)
+    if entry is None:
+        return {"parts": [page]}
+    parts = [{"title": entry["title"], "link": entry["link"]}]
+    if row is not None:
+        parts.append({"title": name_of(row), "link": _url_of(row)})
+    is_entry = row is None and ("cl" in context or capfirst(page["title"]) == entry["title"])
+    is_row = row is not None and request.path.endswith("/change/")
+    return {"parts": parts if is_entry or is_row else [*parts, page]}
 
 
 @register.inclusion_tag("admin/change_list_results.html", takes_context=True)
@@ -49,6 +51,16 @@ def list_rows(context: RequestContext, cl: Any) -> Part:
 
 register.filter("dollars", dollars)
 register.filter("coded", coded)
+
+
+def _row(context: RequestContext) -> Model | None:
+    """Return the row that the page is about, if it is about one."""
+    found = (context.get("original"), context.get("object"))
+    return next((one for one in found if isinstance(one, Model)), None)
+
+
+def _url_of(row: Model) -> str:
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[quote(row.pk)])
 
 
 @register.filter
@@ -66,7 +78,3 @@ def name_of(row: object) -> str:
         return f"{name_of(row.run)} · {row.step}"
     keyword = row.config.get("keyword") if isinstance(row, Run) and isinstance(row.config, dict) else None
     return str(keyword or row)
-
-
-def _capitalized(part: Part) -> Part:
-    return {**part, "title": capfirst(str(part["title"]))}

@@ -170,6 +170,10 @@ def test_selected_runs_are_cancelled_after_a_confirmation(browser: Client, tenan
     html = act_on_selected(browser, tenant, "cancel_selected", runs)
     assert "Cancel 2 runs?" in html
     assert all(f'name="_selected_action" value="{run.pk}"' in html for run in runs)
+    # It names the runs, and leads back to the list.
+    named = html.split('id="selected-rows"')[1].split("</ul>")[0]
+    assert named.count("<li>") == 2 and named.count("coffee grinder · pending") == 2 and " more" not in named
+    assert f'href="/t/{tenant.id}/admin/runs/run/"' in html.split('id="selected-rows"')[1]
     assert [reload(tenant, run).status for run in runs] == ["pending", "pending"]
     html = act_on_selected(browser, tenant, "cancel_selected", runs, confirmed="on")
     assert "2 runs were cancelled." in html

@@ -26,7 +26,8 @@ def test_runs_are_decided_one_after_another(browser: Client, tenant: Tenant) -> 
     form = form_in(html, "")
     assert form["run"] == [str(first.pk)] and form["from_step"] == ["keyword_analysis"]
     refused = browser.post(url, {**form, "send_back": "1"}).content.decode()
-    assert "The comment is empty." in refused
+    # Above the text, where it is seen at once.
+    assert refused.index("The comment is empty.") < refused.index("Waiting before step outline.")
     answer = browser.post(url, {**form, "approve": "1"})
     assert answer["Location"] == f"{url}?run={second.pk}"
     late = browser.post(url, {**form, "approve": "1"}, follow=True).content.decode()

@@ -1,4 +1,4 @@
-"""Find what axe-core does not: pages that scroll sideways, and English on Japanese pages."""
+"""Find what axe-core does not: sideways scrolling, texts that are cut, ragged numbers, English on Japanese pages."""
 
 from __future__ import annotations
 
@@ -28,6 +28,62 @@ const out = [...document.body.querySelectorAll("*")].filter((one) => one.getBoun
     && one.checkVisibility() && !one.closest("[class*=overflow-x-auto], [class*=overflow-auto], .seo-gen-scroll"));
 return out.slice(0, 3).map((one) => one.outerHTML.slice(0, 160)).concat([`${document.documentElement.scrollWidth} px`]);
 """
+# A hint or a choice that is wider than its field, a breadcrumb that is cut, and a heading whose last character has a
+# line of its own.
+CUT = """
+const context = document.createElement("canvas").getContext("2d");
+const fits = (one, text) => {
+    const style = getComputedStyle(one);
+    context.font = style.font;
+    return context.measureText(text).width <= one.clientWidth - parseFloat(style.paddingLeft)
+        - parseFloat(style.paddingRight) + 1;
+};
+const seen = (css) => [...document.querySelectorAll(css)].filter((one) => one.checkVisibility());
+const lastLine = (heading) => {
+    const range = document.createRange(), tops = [];
+    const walker = document.createTreeWalker(heading, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode())
+        for (let at = 0; at < walker.currentNode.length; at++) {
+            range.setStart(walker.currentNode, at);
+            range.setEnd(walker.currentNode, at + 1);
+            const place = range.getBoundingClientRect();
+            if (range.toString().trim() && place.width) tops.push(place.top);
+        }
+    return tops.filter((top) => Math.abs(top - tops.at(-1)) < 4).length === 1 && tops.length > 1;
+};
+return [
+    ...seen("input[placeholder]").map((one) => [one, one.value ? "" : one.placeholder])
+        .filter(([one, text]) => !fits(one, text)).map(([_one, text]) => text),
+    ...seen("select:not([multiple], .select2-hidden-accessible)")
+        .map((one) => [one, one.selectedOptions[0]?.text ?? ""])
+        .filter(([one, text]) => !fits(one, text)).map(([_one, text]) => text),
+    ...seen(".seo-gen-crumb, .seo-gen-crumb-last").filter((one) => one.scrollWidth > one.clientWidth + 1
+        && one.clientWidth < 200).map((one) => `${one.textContent}: ${one.clientWidth} px`),
+    ...seen("#content thead th").filter(lastLine).map((one) => one.innerText),
+].map((one) => `${one} (cut)`);
+"""
+# Columns with nothing but numbers, their units included, that are not right-aligned. On a narrow screen, the rows of a
+# list are cards, whose values are all on the right.
+RAGGED = r"""
+const NUMBER = /^[+−-]?[\d,]+(\.\d+)? ?(B|[KMGT]iB|ms|s|%|USD|秒|ミリ秒)?$/;
+const text = (cell) => cell.innerText.trim();
+const right = (cell) => {
+    const inner = cell.firstElementChild;
+    return /right|end/.test(getComputedStyle(cell).textAlign)
+        || (inner && /end/.test(getComputedStyle(inner).justifyContent));
+};
+return [...document.querySelectorAll("#content table")].filter((one) => one.checkVisibility()).flatMap((table) => {
+    const rows = [...table.tBodies].flatMap((body) => [...body.rows]).filter((row) => row.cells.length > 1);
+    const heads = [...table.tHead?.rows[0]?.cells ?? []];
+    return heads.flatMap((head, at) => {
+        const cells = rows.map((row) => row.cells[at]).filter(
+            (cell) => cell && !["", "-", "–"].includes(text(cell)) && getComputedStyle(cell).display === "table-cell");
+        if (!cells.length || !cells.every((cell) => NUMBER.test(text(cell)) && cell.rowSpan === 1)) return [];
+        const shown = head.closest(".seo-gen-unseen") ? cells : [head, ...cells];
+        return shown.every(right) ? [] : [`${text(head)}: ${text(cells[0])} (not right-aligned)`];
+    });
+});
+"""
 # What a person wrote, or what has the same name in both languages, is marked, or stands in one of these.
 TEXTS = """
 const found = new Set();
@@ -46,15 +102,33 @@ return [...found];
 """
 
 
+def misfits(browser: Browser) -> list[str]:
+    """Return what sticks out of the open page, what is cut, and what is not aligned, at each width."""
+    return _at_each_width(browser, SIDEWAYS, CUT, RAGGED)
+
+
 def sideways(browser: Browser) -> list[str]:
-    """Return, for each of the widths at which the open page scrolls sideways, up to three elements that stick out and
-    the width of the content.
-    """
+    """Return, for each width at which the page scrolls sideways, up to three elements that stick out and its width."""
+    return _at_each_width(browser, SIDEWAYS)
+
+
+def cut(browser: Browser) -> list[str]:
+    """Return the texts of the open page that cannot be read in full, at each width."""
+    return _at_each_width(browser, CUT)
+
+
+def ragged(browser: Browser) -> list[str]:
+    """Return the columns of numbers of the open page that are not right-aligned, at each width."""
+    return _at_each_width(browser, RAGGED)
+
+
+def _at_each_width(browser: Browser, *scripts: str) -> list[str]:
     found = []
     try:
         for width in WIDTHS:
             browser.resize(width, 900)
-            found += [f"{width} px wide: {one}" for one in browser.driver.execute_script(SIDEWAYS)]
+            for script in scripts:
+                found += [f"{width} px wide: {one}" for one in browser.driver.execute_script(script)]
     finally:
         browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     return found

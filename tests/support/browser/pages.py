@@ -67,6 +67,13 @@ MORE_CONTROL_PAGES = [
     "/admin/tenants/tenantgroup/{group}/change/",
     "/admin/tenants/tenantgroup/{group}/delete/",
     "/admin/tenants/temporaryaccess/{access}/change/",
+    # Lists without a result.
+    *(
+        f"/admin/{model}/?q=nothing-has-this-name"
+        for model in ("llm/llmmodel", "tenants/operationrequest", "tenants/approval", "auth/user")
+    ),
+    "/admin/llm/llmmodel/?provider__name__exact=claude&q=claude",
+    "/admin/auth/user/?is_active__exact=1&q={tenant}",
     "/admin/no-such-page/",
     "/t/no-such-tenant/admin/",
 ]
@@ -104,6 +111,10 @@ MORE_TENANT_PAGES = [
     "runs/stepoverride/{override}/change/",
     "runs/stepoverride/{override}/delete/",
     "audit/auditlog/?q=nothing-has-this-name",
+    *(f"{model}/?q=nothing-has-this-name" for model in ("runs/step", "runs/artifact", "prompts/prompt")),
+    "runs/artifact/?file_type__exact=markdown&q=final",
+    "prompts/prompt/?is_active__exact=1&q=outline",
+    "audit/auditlog/?event=run.create&q=run",
     "no-such-page/",
 ]
 

@@ -244,9 +244,26 @@ def _costs(tenant: Tenant, made: Made) -> None:
         for day in range(DAYS)
         for number, step in enumerate(STEPS, 1)
     )
+    _spending(tenant)
     for status, more in (("failed", {"error": ERROR, "error_step": "outline"}), ("paused", {"pause_cause": "review"})):
         summary = {"is_truncated": False, "created_at": _ago(hours=2), "updated_at": _ago(hours=1), **more}
         RunSummary.objects.create(tenant=tenant, run_id=uuid4(), status=status, current_step="outline", **summary)
+
+
+def _spending(tenant: Tenant) -> None:
+    """Have the tenant's own sums say what its costs by day say."""
+    from django.db.models import Sum
+    from django.db.models.functions import TruncMonth
+
+    from runs.models import Spending
+    from runs.summaries.models import DailyCost
+    from tenants.routing.context import tenant_context
+
+    months = DailyCost.objects.filter(tenant=tenant).order_by().annotate(month=TruncMonth("day"))
+    spent = list(months.values_list("month").annotate(Sum("cost_usd")))
+    with tenant_context(tenant) as alias:
+        for month, usd in spent:
+            Spending.objects.using(alias).update_or_create(month=month, defaults={"spent_usd": usd})
 
 
 def _backups(tenant: Tenant, made: Made) -> dict[str, str]:

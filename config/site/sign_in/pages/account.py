@@ -171,7 +171,7 @@ def sign_ins_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
     context = {
         **site.each_context(request),
         "title": _("Sign-ins"),
-        "table": {"headers": headers, "rows": rows},
+        "table": {"headers": headers, "rows": rows, "numbers": [headers.index(_("Sessions"))]},
     }
     return TemplateResponse(request, "admin/sign_in/list.html", context)
 

@@ -21,6 +21,7 @@ from runs.models import Call, CallStatus
 from runs.summaries.models import DailyCost, RunSummary
 from tenants.models import BaseBackup, BatchKind, BatchStatus, BatchTenant, MigrationBatch, TenantGroup
 from tests.config.site.access.rows import World
+from tests.support.staff import Filled
 
 SUM = "7*7919"
 EVALUATED = str(7 * 7919)
@@ -123,9 +124,8 @@ def add_control_rows(world: World) -> dict[str, object]:
     }
 
 
-def add_call(world: World) -> None:
+def add_call(filled: Filled) -> None:
     """Add a row for a call of the tenant's step, in the tenant's context."""
-    filled = world.ours.filled
     Call.objects.create(
         run=filled.run,
         step=filled.step,

@@ -181,7 +181,7 @@ def test_no_text_acts_on_any_page(world: World, superuser: Client) -> None:
     tenant = world.ours.tenant
     readers = {"superuser": superuser, **{role: world.some[role] for role in ("viewer", "operator")}}
     with tenant_context(tenant) as alias:
-        add_call(world)
+        add_call(world.ours.filled)
         refused = plant(alias, of_tenant=True)
     acted: dict[str, list[str]] = {}
     opened: Counter[str] = Counter()

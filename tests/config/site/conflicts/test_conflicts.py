@@ -181,6 +181,9 @@ def test_a_later_save_is_refused_until_it_is_repeated(
         # Both versions, and the person who saved the other one; what was typed stays in its field.
         again = form_in(refused.content.decode(), one.form)
         assert REFUSED in html and ours in html.split('id="conflict"')[1] and again[one.field] == [theirs], one.page
+        # What happened comes first, then both versions, then the fields.
+        order = (REFUSED, 'id="conflict"', f'<a href="{one.page}"', f'name="{one.field}"')
+        assert sorted(order, key=html.index) == list(order), one.page
         assert (
             first.session["_auth_user_id"] and f"{User.objects.get(pk=first.session['_auth_user_id'])} changed" in html
         )

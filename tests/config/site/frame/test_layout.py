@@ -1,4 +1,4 @@
-"""The checks find a page that scrolls sideways, and English on a Japanese page; the menu fits on a laptop."""
+"""The checks find pages that scroll sideways, cut a text, misalign numbers or stay in English."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from django.conf import settings
 
 from tests.support.browser.chromium import CHROMIUM, DRIVER, Browser
-from tests.support.browser.layout import is_english, sideways, untranslated
+from tests.support.browser.layout import cut, is_english, ragged, sideways, untranslated
 
 pytestmark = [
     pytest.mark.browser,
@@ -28,6 +28,31 @@ def test_what_is_wrong_is_found(staffed: Browser) -> None:
     assert "in English: The run was started." not in untranslated(staffed)
     staffed.driver.execute_script(ADD, f"<b>{'x' * 400}</b>")
     assert any(line.startswith("1366 px wide") and "<b>xxx" in line for line in sideways(staffed))
+
+
+@pytest.mark.parametrize(
+    ("html", "found"),
+    [
+        ('<input placeholder="Part of a name" style="width: 60px">', "820 px wide: Part of a name (cut)"),
+        ('<input placeholder="Part of a name" style="width: 200px">', None),
+        ('<select style="width: 30px"><option>standard</select>', "1366 px wide: standard (cut)"),
+        (
+            '<span class="seo-gen-crumb-last" style="display: block; width: 40px">outline v2</span>',
+            "outline v2: 40 px (cut)",
+        ),
+        ('<table><thead><tr><th style="width: 3em; word-break: normal; display: block">レビュー</table>', "ー (cut)"),
+        ("<table><thead><tr><th>n<th>s<tbody><tr><td>1<td>a<tr><td>-<td>3", "n: 1 (not right-aligned)"),
+        ('<table style="text-align: right"><thead><tr><th>n<th>s<tbody><tr><td>1<td>3 KiB', None),
+    ],
+)
+def test_texts_that_are_cut_and_numbers_that_are_ragged_are_found(
+    html: str, found: str | None, staffed: Browser
+) -> None:
+    staffed.open("/admin/")
+    assert cut(staffed) == ragged(staffed) == []
+    staffed.driver.execute_script(ADD.replace('"p"', '"div"'), html)
+    wrong = "\n".join([*cut(staffed), *ragged(staffed)])
+    assert (found in wrong) if found else wrong == ""
 
 
 @pytest.mark.parametrize(

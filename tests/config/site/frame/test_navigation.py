@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -9,7 +11,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from config.site import navigation
+from tests.config.site.test_pages import CONTROL_PAGES, TENANT_PAGES
 from tests.support.staff import Filled, give_role
+
+PART = re.compile(r'<(?:a|span) [^>]*class="seo-gen-crumb[^>]*>([^<]*)<')
+ACTIVE = re.compile(r'aria-current="page" class="seo-gen-menu-item.*?<span>([^<]*)</span>', re.DOTALL)
 
 
 def test_the_menu_is_built_once_per_request(browser: Client, filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +49,52 @@ def test_the_menu_has_what_a_person_may_open(staff: User, filled: Filled) -> Non
     assert '<a href="/admin/tenants/tenant/"' in html
     for page in ("auth/user/", "sign-ins/"):
         assert f'<a href="/admin/{page}"' not in html, page
+
+
+def test_every_page_belongs_to_one_entry_of_the_menu_and_begins_with_its_words(browser: Client, filled: Filled) -> None:
+    ids = {"run": filled.run.pk, "step": filled.step.pk, "artifact": filled.artifact.pk}
+    tenant_pages = [filled.site + page.format(**ids) for page in (*TENANT_PAGES, "runs/run/reviews/")]
+    for page in (*CONTROL_PAGES, *tenant_pages):
+        html = browser.get(page, follow=True).content.decode()
+        active = ACTIVE.findall(html)
+        assert len(active) <= 1, page
+        assert active == trail_of(html)[:1] or not active, page
+
+
+def test_a_heading_names_the_page(browser: Client, filled: Filled) -> None:
+    tenant, run = filled.tenant.pk, filled.run.pk
+    for page, trail in {
+        "/admin/": ["Overview"],
+        "/admin/account/": ["My account"],
+        "/admin/llm/llmmodel/": ["Models and prices"],
+        "/admin/llm/llmmodel/add/": ["Models and prices", "Add LLM model"],
+        f"/admin/tenants/tenant/{tenant}/change/": ["Tenants", tenant],
+        f"/admin/tenants/tenant/{tenant}/history/": ["Audit log"],
+        f"/admin/tenants/tenant/{tenant}/drill/": ["Tenants", tenant, f"Restore drill of tenant {tenant}"],
+        "/admin/tenants/databaseserver/main/delete/": ["Database servers", "main", "Cannot delete database server"],
+        f"{filled.site}runs/run/reviews/": ["Reviews"],
+        f"{filled.site}runs/run/add/": ["Runs", "Start a run"],
+        f"{filled.site}runs/run/{run}/compare/": ["Runs", filled.keyword, "Compare texts"],
+    }.items():
+        assert trail_of(browser.get(page, follow=True).content.decode()) == trail, page
+
+
+def test_a_form_and_a_deletion_lead_back(browser: Client, filled: Filled) -> None:
+    tenant = f"/admin/tenants/tenant/{filled.tenant.pk}"
+    for page, back in {
+        # Refused, because tenants are on it.
+        "/admin/tenants/databaseserver/main/delete/": "/admin/tenants/databaseserver/main/change/",
+        "/admin/llm/stepllmdefault/final/delete/": "/admin/llm/stepllmdefault/final/change/",
+        "/admin/tenants/tenant/add/": "/admin/tenants/tenant/",
+        f"{tenant}/back-up/": f"{tenant}/change/",
+        f"{tenant}/erase/": f"{tenant}/change/",
+        "/admin/tenants/tenantschema/migrate/": "/admin/tenants/tenantschema/",
+        f"{filled.site}prompts/prompt/add/": f"{filled.site}prompts/prompt/",
+    }.items():
+        content = browser.get(page).content.decode().split('id="content"')[1]
+        assert f'href="{back}"' in content, page
+
+
+def trail_of(html: str) -> list[str]:
+    """Return the parts of the page's breadcrumb."""
+    return [unescape(part) for part in PART.findall(html)]
