@@ -195,7 +195,7 @@ def test_a_tenant_that_has_no_log_to_read_is_refused_in_one_sentence(
     tenant: Tenant, tmp_path: Path, status: TenantStatus
 ) -> None:
     Tenant.objects.filter(pk=tenant.pk).update(status=status)
-    with pytest.raises(TenantNotActive, match=rf"^Tenant {tenant.id} is {status.value}\."):
+    with pytest.raises(TenantNotActive, match=rf"^The status of tenant {tenant.id} is {status.value}\."):
         audit_export(tenant_id=tenant.id, output=str(tmp_path / "log"))
     assert os.listdir(tmp_path) == []
 
