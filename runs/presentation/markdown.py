@@ -45,7 +45,6 @@ def article_context(text: str) -> dict[str, Any]:
     return {
         "html": article_html(text),
         "characters": f"{len(text):,}",
-        "rendered_characters": f"{MAX_CHARS:,}",
         "rest": text[MAX_CHARS:],
     }
 

@@ -24,7 +24,6 @@ SITES = list(sites(MODULES, CLASSES))
 SHARED = {
     "backup_of_another_tenant",
     "backup_schema_differs",
-    "file_exists",
     "options_conflict",
     "place_unavailable",
     "program_missing",
