@@ -7,7 +7,7 @@ from celery import shared_task
 from audit.log.actor import acting_as
 from audit.verification.anchor import audit_anchor
 from config.base.errors import SeoGenError
-from tenants.errors import TenantBusy
+from tenants.errors import JobBusy
 from tenants.task_names import AUDIT_ANCHOR
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ def anchor() -> None:
     with acting_as("worker:audit"):
         try:
             problems = audit_anchor().problems
-        except TenantBusy:
+        except JobBusy:
             return
         except SeoGenError as error:
             problems = [str(error)]

@@ -4,6 +4,7 @@ Runs are in tenants' databases and belong to an app above this one, which regist
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from django.utils.translation import gettext as _
 from llm.errors import LLMError, LLMPermanentError
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
 from llm.selectors import resolve_model
+from llm.types import Fallback
 
 
 class ProviderInPipeline(LLMPermanentError):
@@ -90,9 +92,7 @@ def require_provider_unused(provider: LLMProvider) -> None:
     """Raise `ProviderInPipeline` if a step uses the provider, even as a fallback, or `ProviderWithModels` if it has
     models, since runs use a provider through them.
     """
-    pipeline = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS).order_by("position", "step")
-    steps = pipeline.filter(Q(provider=provider) | Q(fallbacks__contains=[{"provider": provider.pk}]))
-    if steps:
+    if steps := _steps_of(provider):
         raise ProviderInPipeline(provider.pk, [row.step for row in steps])
     names = LLMModel.objects.using(DEFAULT_DB_ALIAS).filter(provider=provider).order_by("pk")
     if models := list(names.values_list("model_name", flat=True)):
@@ -100,8 +100,10 @@ def require_provider_unused(provider: LLMProvider) -> None:
 
 
 def require_model_unused(model: LLMModel) -> None:
-    """Raise `ModelInPipeline` if a step's route leads to the model, or `ModelInRuns` if an unfinished run needs it."""
-    steps = [row.step for row in _steps_of(model.provider) if _model_of(row) == model.model_name]
+    """Raise `ModelInPipeline` if a step's route or a fallback leads to the model, or `ModelInRuns` if an unfinished run
+    needs it.
+    """
+    steps = [row.step for row in _steps_of(model.provider) if model.model_name in _models_of(row, model.provider_id)]
     if steps:
         raise ModelInPipeline(model.provider_id, model.model_name, steps)
     require_no_runs(model)
@@ -116,13 +118,18 @@ def require_no_runs(model: LLMModel) -> None:
 
 
 def _steps_of(provider: LLMProvider) -> list[StepLLMDefault]:
-    steps = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS).filter(provider=provider)
-    return list(steps.order_by("position", "step"))
+    """Return the steps that use the provider, even as a fallback."""
+    steps = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS)
+    used = steps.filter(Q(provider=provider) | Q(fallbacks__contains=[{"provider": provider.pk}]))
+    return list(used.order_by("position", "step"))
 
 
-def _model_of(row: StepLLMDefault) -> str | None:
-    """Return the name of the model that new runs use for the step; None if there is no such model."""
-    try:
-        return resolve_model(row.provider_id, row.model_class).model_name
-    except LLMError:
-        return None
+def _models_of(row: StepLLMDefault, provider_id: str) -> set[str]:
+    """Return the names of the provider's models that new runs use for the step, also as fallbacks."""
+    routes = [Fallback(row.provider_id, row.model_class), *map(Fallback.from_document, row.fallbacks)]
+    found = set()
+    for route in routes:
+        if route.provider_id == provider_id:
+            with suppress(LLMError):  # the route leads to no model
+                found.add(resolve_model(provider_id, route.model_class).model_name)
+    return found

@@ -11,7 +11,15 @@ from django.db.models import F, QuerySet
 
 from config.base.rows import fetch_one
 from llm.clients.registry import client_for, require_callable
-from llm.errors import InactiveProvider, InvalidModelClass, MissingKey, NoActiveModel, NoModels, UnknownProvider
+from llm.errors import (
+    InactiveProvider,
+    InvalidModelClass,
+    LLMError,
+    MissingKey,
+    NoActiveModel,
+    NoModels,
+    UnknownProvider,
+)
 from llm.models import LLMModel, LLMProvider, ModelClass, StepLLMDefault
 from llm.prices.history import prices_in_force
 from llm.types import Fallback, ModelPrices, PipelineStep, ProviderAccess, ResolvedModel
@@ -124,13 +132,17 @@ def require_key(provider_id: str) -> None:
     client_for(access_to(_provider(provider_id)))
 
 
-def has_key(provider_id: str) -> bool:
-    """Return whether this process has the key, or the provider needs none. Raises the other errors of `require_key`."""
-    try:
-        require_key(provider_id)
-    except MissingKey:
-        return False
-    return True
+def without_key(provider_ids: Iterable[str]) -> list[str]:
+    """Return the providers whose key this process lacks, each once; one with another fault is left out."""
+    found = []
+    for provider_id in dict.fromkeys(provider_ids):
+        try:
+            require_key(provider_id)
+        except MissingKey:
+            found.append(provider_id)
+        except LLMError:
+            pass
+    return found
 
 
 def require_routable(provider_id: str) -> None:

@@ -13,7 +13,7 @@ from llm.errors import UnknownStep
 from llm.models import LLMModel, LLMProvider, PriceSource, StepLLMDefault
 from llm.prices.history import price_add, today
 from llm.prices.price_list import FREE, ListedModel, installed_list, listed
-from llm.selectors import has_key, require_fallbacks, require_route
+from llm.selectors import require_fallbacks, require_route, without_key
 from llm.types import Fallback, SeedReport, StepDefaultChange
 
 # Arbitrary, but different from our other advisory locks.
@@ -44,8 +44,8 @@ def step_default_set(
     """Route a step to a provider; if `model_class` is None, the step keeps its class. Existing runs keep their models.
 
     `fallbacks` are "provider:class", or "provider" for the step's class, in order; None: the step keeps its own. Raises
-    `UnknownStep`, or what `require_route` raises if the route or a fallback cannot run. With `force`, a key that is
-    missing here is assumed to be at the workers.
+    `UnknownStep`, or what `require_route` raises if the route or a fallback cannot run. With `force`, keys that are
+    missing here, of the provider or of a fallback, are assumed to be at the workers.
     """
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
         steps = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS)
@@ -56,6 +56,10 @@ def step_default_set(
         old_fallbacks = tuple(map(Fallback.from_document, row.fallbacks))
         named = [Fallback.parse(text, model_class=model_class or row.model_class) for text in fallbacks or ()]
         require_fallbacks(named, key_at_workers=force)
+        new_fallbacks = old_fallbacks if fallbacks is None else tuple(dict.fromkeys(named))
+        missing = without_key([provider_id, *(fallback.provider_id for fallback in new_fallbacks)])
+        # Only a fallback that the step keeps can lack its key without `force`; someone may have accepted that earlier.
+        keys_at_workers = tuple(missing) if force or row.key_at_workers else ()
         change = StepDefaultChange(
             step=step,
             old_provider_id=row.provider_id,
@@ -64,9 +68,9 @@ def step_default_set(
             model_class=model_class or row.model_class,
             model_name=model.model_name,
             old_key_at_workers=row.key_at_workers,
-            key_at_workers=not has_key(provider_id),
+            keys_at_workers=keys_at_workers,
             old_fallbacks=old_fallbacks,
-            fallbacks=old_fallbacks if fallbacks is None else tuple(dict.fromkeys(named)),
+            fallbacks=new_fallbacks,
         )
         row.provider_id, row.model_class = change.provider_id, change.model_class
         row.key_at_workers = change.key_at_workers

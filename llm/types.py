@@ -197,7 +197,7 @@ class PipelineStep:
     review: bool = False
     # One of `llm.models.OnTruncation`.
     on_truncation: str = "retry"
-    # Whether only the workers have the provider's key.
+    # Whether only the workers have the key of the provider or of a fallback.
     key_at_workers: bool = False
     # In order.
     fallbacks: tuple[Fallback, ...] = ()
@@ -225,9 +225,14 @@ class StepDefaultChange:
     # The model that new runs use.
     model_name: str
     old_key_at_workers: bool = False
-    key_at_workers: bool = False
+    # The providers, of the route or of a fallback, whose key is missing here.
+    keys_at_workers: tuple[str, ...] = ()
     old_fallbacks: tuple[Fallback, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
+
+    @property
+    def key_at_workers(self) -> bool:
+        return bool(self.keys_at_workers)
 
     @property
     def changed(self) -> bool:

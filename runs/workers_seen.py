@@ -12,6 +12,8 @@ from typing import Any
 from django.conf import settings
 from django.core.cache import caches
 
+from config.base.redis_cache import primary_client
+
 logger = logging.getLogger(__name__)
 
 # After this time, no worker counts as seen.
@@ -48,7 +50,4 @@ def _key() -> str:
 
 @cache
 def _client() -> Any:
-    import redis
-
-    url = settings.CACHES["default"]["LOCATION"]
-    return redis.Redis.from_url(url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
+    return primary_client(answer_s=ANSWER_S)

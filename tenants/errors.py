@@ -97,7 +97,7 @@ class TenantNotActive(TenantError):
             "deleted": _("“Erasures” has the certificate."),
         }
         super().__init__(
-            _("Tenant %(id)s is %(status)s.") % {"id": tenant_id, "status": status},
+            _("The status of tenant %(id)s is %(status)s.") % {"id": tenant_id, "status": status},
             hint=hints.get(status, ""),
             page_hint=page_hints.get(status, ""),
         )
@@ -160,7 +160,7 @@ class TenantWithoutServer(TenantError):
 
 
 class TenantBusy(TenantError):
-    """Another process is working on this tenant or, if the tenant is "*", running the same job for all tenants."""
+    """Another process is working on this tenant."""
 
     code = "tenant_busy"
 
@@ -170,6 +170,15 @@ class TenantBusy(TenantError):
             % {"id": tenant_id, "operation": operation},
             hint=_("Wait for it to finish, then try again."),
         )
+
+
+class JobBusy(TenantError):
+    """Another process is running the same job for all tenants; `message` says which one."""
+
+    code = "job_busy"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint=_("Wait for it to finish, then try again."))
 
 
 class TenantUnfinished(TenantError):
@@ -192,7 +201,7 @@ class FleetBusy(TenantError):
 
     def __init__(self) -> None:
         super().__init__(
-            _("Another process is migrating tenants, or creating one."),
+            _("Another process is changing all tenants together, or creating, importing or restoring one."),
             hint=_("Wait for it to finish, then try again."),
         )
 
@@ -306,10 +315,25 @@ class TenantIdentityMismatch(TenantError):
 
     code = "tenant_identity_mismatch"
 
-    def __init__(self, tenant_id: str, found: str) -> None:
+    def __init__(self, tenant_id: str, owner: str | None = None, *, is_tenants: bool = True) -> None:
+        """`owner`: the id in the database, if there is one. `is_tenants`: whether it can have one."""
         super().__init__(
-            _("Tenant %(id)s: the database behind its URL is not its own (%(found)s), so the connection was refused.")
-            % {"id": tenant_id, "found": found},
+            (
+                _("Tenant %(id)s: the database behind its URL is not a tenant's, so the connection was refused.")
+                if not is_tenants
+                else _("Tenant %(id)s: the database behind its URL has no identity, so the connection was refused.")
+                if owner is None
+                else _(
+                    "Tenant %(id)s: the database behind its URL belongs to another tenant that has the same id, so the"
+                    " connection was refused."
+                )
+                if owner == tenant_id
+                else _(
+                    "Tenant %(id)s: the database behind its URL belongs to tenant %(owner)s, so the connection was"
+                    " refused."
+                )
+            )
+            % {"id": tenant_id, "owner": owner},
             hint=_("Correct the tenant's database URL."),
         )
 

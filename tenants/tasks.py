@@ -9,7 +9,7 @@ from celery import shared_task
 
 from audit.log.actor import acting_as
 from config.base.errors import SeoGenError
-from tenants.errors import TenantBusy
+from tenants.errors import JobBusy
 from tenants.requests.exports import exports_expire
 from tenants.requests.wake import operations_sweep
 from tenants.requests.work import operations_work
@@ -28,7 +28,7 @@ def daily(self: Any) -> None:
     with acting_as("worker:backup", operation_id=self.request.id):
         try:
             problems = backup_daily()
-        except TenantBusy:
+        except JobBusy:
             return
         except SeoGenError as error:
             problems = [str(error)]

@@ -25,7 +25,7 @@ from audit.verification.log_check import Ends
 from audit.verification.logs import CONTROL_GENESIS, control_ends, tenant_ends, tenant_roles
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
-from tenants.errors import TenantBusy, reason_of
+from tenants.errors import JobBusy, reason_of
 from tenants.models import Tenant, TenantStatus
 from tenants.operations import advisory_lock
 from tenants.parallel import in_parallel
@@ -66,14 +66,18 @@ class _End:
     guard_hash: str
 
 
+def _busy() -> JobBusy:
+    return JobBusy(_("Another process is taking anchors of the audit logs."))
+
+
 def audit_anchor() -> AnchorReport:
     """Anchor the control log and the logs of active and suspended tenants.
 
     A log that cannot be read, or does not end where its chain head says, is reported in `problems`, and the run
-    continues. The run's entry in the control log holds the digest of its anchors. Raises `TenantBusy` if another run is
+    continues. The run's entry in the control log holds the digest of its anchors. Raises `JobBusy` if another run is
     in progress.
     """
-    with advisory_lock(LOCK, wait_s=1, busy=lambda: TenantBusy("*", "audit anchor")):
+    with advisory_lock(LOCK, wait_s=1, busy=_busy):
         # The order matters: list the tenants' databases, take the time, read the logs, then check that the databases
         # are still the same. A restore is then either before or after that time (`audit.verification.lineage` relies
         # on it).

@@ -14,7 +14,6 @@ from typing import IO
 from uuid import UUID
 
 from django.db import connections, transaction
-from django.utils.translation import gettext as _
 
 from audit.control.models import AuditArchive
 from audit.log.archive import LogSummary, archived_lines, log_summary
@@ -23,7 +22,7 @@ from audit.log.entries import record
 from audit.log.file_format import audit_lines
 from config.base.databases import CONTROL
 from tenants.errors import TenantNotActive
-from tenants.files.locations import STANDARD, PlaceError, split_file
+from tenants.files.locations import STANDARD, split_file
 from tenants.files.streams import collecting, copy_stream
 from tenants.models import TenantStatus
 from tenants.operations import backup_lock
@@ -68,22 +67,17 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
     `audit_stream` writes to a stream instead.
 
     1. Write the whole file under a temporary name, or upload its parts. 2. Commit the "audit.export" entry to the
-    control log. 3. Rename the file, or complete the upload. This way every export is recorded; a failure between 2 and
-    3 leaves an entry without a file.
+    control log. 3. Rename the file, or complete the upload, unless the name is taken by then. This way every export is
+    recorded; a failure between 2 and 3 leaves an entry without a file.
 
     A log whose chain is broken is exported unchanged, because it is evidence. Uses constant memory. Raises
     `UnknownTenant`; `TenantNotActive` if there is no log to read; `TenantBusy`, `TenantUnfinished` or `FleetUnfinished`
     if the tenant is being changed; or `PlaceError`, also if the file exists.
     """
     place, name = split_file(output)
-    if place.size(name) is not None:
-        raise PlaceError(
-            _("%(path)s already exists.") % {"path": place.path(name)},
-            hint=_("Choose another name."),
-            code="file_exists",
-        )
+    place.require_new(name)
     place.require_writable(name)
-    with _log(tenant_id) as log, place.writing(name) as target:
+    with _log(tenant_id) as log, place.writing(name, replace=False) as target:
         summary = _written(log, target)
         _record(log, place.url, name, summary)
     return _export_of(log, place.path(name), summary)

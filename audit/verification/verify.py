@@ -159,7 +159,7 @@ def _tenant(tenant: Tenant, evidence: Evidence) -> LogReport:
 def _require_readable(tenant: Tenant) -> DatabaseServer:
     if tenant.status not in READABLE:
         raise SeoGenError(
-            _("Tenant %(id)s is %(status)s, so its audit log was not verified.")
+            _("The audit log of tenant %(id)s was not verified, because the tenant's status is %(status)s.")
             % {"id": tenant.id, "status": tenant.status},
             code="audit_log_not_readable",
         )

@@ -96,9 +96,7 @@ class InstantLLM(asyncio.Protocol):
 
     async def _stream(self, call: Call) -> None:
         events = _events()
-        self._transport.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        self._transport.write(STREAM)
         sent = 0
         while sent < len(events):
             await asyncio.sleep(min(TICK_S, max(0.0, call.began + self.seconds - time.monotonic())))

@@ -25,17 +25,23 @@ def dollars(amount: Decimal) -> str:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Collection[int] = ()) -> None:
     """Print a table on stdout; `right` has the indexes of the columns to align to the right.
 
-    If stdout is not a terminal, rows may be 400 columns wide before they are wrapped, so that they can be grepped.
+    If stdout is not a terminal, each row is one line, however long, so that rows can be grepped.
     """
     from rich.console import Console  # slow to import, and --json does not need it
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 400, highlight=False)
+    cells = [[str(value) for value in row] for row in rows]
+    width = None
+    if not sys.stdout.isatty():
+        cells = [[" ".join(cell.splitlines()) for cell in row] for row in cells]
+        # A character takes two cells at most, and Rich puts two spaces between columns.
+        width = sum(2 * max(map(len, column)) + 2 for column in zip(columns, *cells, strict=True))
+    console = Console(file=sys.stdout, width=width, highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, overflow="fold", justify="right" if number in right else "left")
-    for row in rows:
+    for row in cells:
         # Not as plain strings, in which Rich looks for markup: an error message may contain brackets.
-        table.add_row(*[Text(str(value)) for value in row])
+        table.add_row(*map(Text, row))
     console.print(table)

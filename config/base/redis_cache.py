@@ -1,4 +1,7 @@
-"""Django's Redis cache with JSON instead of pickle: write access to the cache must not allow running code here."""
+"""Django's Redis cache with JSON instead of pickle: write access to the cache must not allow running code here.
+
+Code that needs more than a cache, such as searching for keys, gets its client here too.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,24 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 
+from config.base.environment import BETWEEN_ADDRESSES
+
 logger = logging.getLogger(__name__)
+
+
+def primary_address() -> str:
+    """Return the address of the server that can be written to: the first of CACHE_URL; the others are its replicas."""
+    return BETWEEN_ADDRESSES.split(str(settings.CACHES["default"]["LOCATION"]))[0]
+
+
+def primary_client(*, answer_s: float) -> Any:
+    """Return a client for that server, which may take `answer_s` to connect and as long to reply."""
+    import redis  # slow to import, and most commands do not need it
+
+    return redis.Redis.from_url(primary_address(), socket_timeout=answer_s, socket_connect_timeout=answer_s)
 
 
 class MalformedValue(Exception):

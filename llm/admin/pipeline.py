@@ -20,7 +20,7 @@ from config.site.admin_base import NO_TENANT, StaffAdmin
 from llm.errors import LLMError, MissingKey
 from llm.models import StepLLMDefault
 from llm.prices.retirement import retirement_text
-from llm.selectors import newest_model, require_fallbacks, require_route
+from llm.selectors import newest_model, require_fallbacks, require_route, without_key
 from llm.types import Fallback
 
 # What a step's route consists of.
@@ -34,16 +34,23 @@ def _missing_key_hint() -> str:
 class StepLLMDefaultForm(forms.ModelForm):  # type: ignore[type-arg]
     """Rejects a changed route if no run could use it."""
 
+    _keeps_mark = False
+
     class Meta:
         help_texts: ClassVar = {
-            "key_at_workers": gettext_lazy("Accept the provider even if this server does not have its key."),
+            "key_at_workers": gettext_lazy(
+                "Accept the provider and the fallbacks even if this server does not have their keys."
+            ),
         }
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         provider, model_class = cleaned.get("provider"), cleaned.get("model_class")
         if "provider" in self.changed_data and "key_at_workers" not in self.fields:
-            self.instance.key_at_workers = False  # it was about the other provider's key
+            # The mark was about the other provider's key; it may be about a fallback's, too.
+            self.instance.key_at_workers, marked = False, self.instance.key_at_workers
+            fallbacks = map(Fallback.from_document, self.instance.fallbacks)
+            self._keeps_mark = marked and bool(without_key(one.provider_id for one in fallbacks))
         if provider and model_class and not ROUTE.isdisjoint(self.changed_data):
             key_at_workers = cleaned.get("key_at_workers", self.instance.key_at_workers)
             try:
@@ -52,6 +59,7 @@ class StepLLMDefaultForm(forms.ModelForm):  # type: ignore[type-arg]
                 raise ValidationError(f"{error.message} {_missing_key_hint()}") from error
             except LLMError as error:
                 raise ValidationError(str(error)) from error
+        self.instance.key_at_workers |= self._keeps_mark
         return cleaned
 
 

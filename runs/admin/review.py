@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -20,7 +22,7 @@ from runs.admin.cells import input_of
 from runs.admin.texts import Text, read_text, texts_of
 from runs.errors import InvalidReviewComment
 from runs.models import PauseCause, Run, RunStatus, Step
-from runs.presentation.markdown import article_html
+from runs.presentation.markdown import article_context
 from runs.presentation.timeline import moment
 from runs.services.approve import checked_comment, review_of, run_approve, run_send_back
 from tenants.routing.context import current_alias, current_tenant
@@ -59,13 +61,14 @@ def review_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
     waiting = Run.objects.using(alias).filter(status=RunStatus.PAUSED, pause_cause=PauseCause.REVIEW)
     queue = list(waiting.order_by("paused_at", "pk")[:SHOWN])
     asked = request.POST.get("run") or request.GET.get("run")
-    run = next((one for one in queue if str(one.pk) == asked), None)
+    run = _asked(waiting, asked)
+    if run is not None and run not in queue:
+        queue.append(run)
+    if asked and run is None:
+        messages.warning(request, _("This run is no longer waiting for a review; it may have been decided already."))
     if request.method == "POST":
         form = _form(alias, run, request.POST)
         if run is None or (form.is_valid() and _decide(request, run, form)):
-            if run is None:
-                late = _("This run is no longer waiting for a review; it may have been decided already.")
-                messages.warning(request, late)
             return HttpResponseRedirect(_url(_neighbour(queue, run, 1)))
     else:
         run = run or (queue[0] if queue else None)
@@ -83,6 +86,14 @@ def review_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
         "media": admin.media + form.media,
     }
     return TemplateResponse(request, "admin/run_review.html", context)
+
+
+def _asked(waiting: QuerySet[Run], asked: str | None) -> Run | None:
+    """Return the run with this id if it waits for a review, even if too many others wait for it to be listed."""
+    try:
+        return waiting.filter(pk=UUID(asked)).first() if asked else None
+    except ValueError:
+        return None
 
 
 def _decide(request: HttpRequest, run: Run, form: ReviewForm) -> bool:
@@ -130,7 +141,7 @@ def _shown(alias: str, run: Run) -> dict[str, Any]:
         source = read_text(alias=alias, text=text)
     except SeoGenError as error:
         return {**shown, "error": error}
-    return {**shown, "html": article_html(source), "characters": f"{len(source):,}"}
+    return {**shown, **article_context(source)}
 
 
 def _under_review(texts: list[Text], earlier: list[str]) -> Text | None:

@@ -21,7 +21,7 @@ from runs.errors import UnknownRun
 from runs.models import Artifact, Run, Step
 from runs.output import ARTICLE, decode
 from runs.presentation.difference import side_by_side
-from runs.presentation.markdown import article_html
+from runs.presentation.markdown import article_context
 from runs.selectors import run_get
 from runs.services.read_texts import artifact_read, output_read
 from runs.services.versions import OUTPUT
@@ -95,7 +95,7 @@ def texts_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpR
         except SeoGenError as error:
             context["error"] = error
         else:
-            context |= {"source": source, "html": article_html(source), "characters": f"{len(source):,}"}
+            context |= {"source": source, **article_context(source)}
     return _page(admin, request, "admin/run_texts.html", run, {**context, "title": _("Texts of the run")})
 
 
@@ -133,10 +133,12 @@ def _versions_of(chosen: Text | None, texts: list[Text]) -> list[Text]:
 
 
 def _one_before(new: Text | None, texts: list[Text]) -> Text | None:
-    """Return the newest other version of the same step; if there is none, another text."""
-    others = [text for text in texts if new is not None and text.key != new.key]
-    earlier = [text for text in others if new is not None and text.step == new.step]
-    return next(iter([*earlier, *others]), None)
+    """Return the version that `new` replaced; if there is none, the text of an earlier step, or else any other text."""
+    if new is None:
+        return None
+    position = next(index for index, text in enumerate(texts) if text.key == new.key)
+    older = [text for text in texts[position + 1 :] if text.step == new.step]
+    return next(iter([*older, *texts[position + 1 :], *texts[:position]]), None)
 
 
 def _decoded(content: bytes) -> str:

@@ -17,7 +17,7 @@ TAGS = {
 }
 ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
 SCHEMES = {"http", "https", "mailto"}
-# The rest of a longer text is left out: rendering is for articles.
+# The rest of a longer text is not rendered: rendering is for articles.
 MAX_CHARS = 1024 * 1024
 
 
@@ -38,6 +38,15 @@ def article_html(text: str) -> SafeString:
         set_tag_attribute_values={"a": {"target": "_blank"}},
     )
     return mark_safe(f'<div class="seo-gen-article" dir="auto" x-ignore>{body}</div>')
+
+
+def article_context(text: str) -> dict[str, Any]:
+    """Return the values for admin/article.html, which shows the whole text: what is not rendered, as it is."""
+    return {
+        "html": article_html(text),
+        "characters": f"{len(text):,}",
+        "rest": text[MAX_CHARS:],
+    }
 
 
 def _only_elsewhere(element: str, attribute: str, value: str) -> str | None:

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from django.conf import settings
 
-from config.base.environment import BETWEEN_ADDRESSES
+from config.base.redis_cache import primary_address
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _reply(request: str) -> bytes:
     """Send the request, once more after a timeout, and return the reply. A repeated request changes nothing more."""
     from redis.exceptions import TimeoutError as NoAnswer
 
-    script = _script(_address(), os.getpid())
+    script = _script(primary_address(), os.getpid())
     try:
         reply: bytes = script(keys=[prefix()], args=[request])
     except NoAnswer:
@@ -98,7 +98,7 @@ def delete_keys(pattern: str) -> int:
 
     try:
         keys = list(_matching(pattern))
-        return int(_client(_address(), os.getpid()).delete(*keys)) if keys else 0
+        return int(_client(primary_address(), os.getpid()).delete(*keys)) if keys else 0
     except (RedisError, OSError) as error:
         raise Unavailable from error
 
@@ -106,7 +106,7 @@ def delete_keys(pattern: str) -> int:
 def _matching(pattern: str) -> Iterator[bytes]:
     # The queue's name may contain wildcards.
     beginning = "".join(f"\\{character}" if character in "*?[]\\^" else character for character in prefix())
-    yield from _client(_address(), os.getpid()).scan_iter(match=beginning + pattern, count=1000)
+    yield from _client(primary_address(), os.getpid()).scan_iter(match=beginning + pattern, count=1000)
 
 
 def _settings() -> dict[str, object]:
@@ -120,11 +120,6 @@ def _settings() -> dict[str, object]:
         # Scripts have no randomness of their own.
         "jitter": random.random(),
     }
-
-
-def _address() -> str:
-    # The others of a list are replicas, which are read-only.
-    return BETWEEN_ADDRESSES.split(str(settings.CACHES["default"]["LOCATION"]))[0]
 
 
 # By process id, because a child must not use its parent's connections.

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.cache import caches
 from django.utils.translation import gettext as _
 
+from config.base.redis_cache import primary_client
 from tenants.errors import CacheUnavailable
 
 ANSWER_S = 5
@@ -38,12 +39,9 @@ def cache_erase(tenant_id: str) -> int:
 
 def _client() -> Any:
     """Return a client for the cache server; None for other kinds of cache, which exist only within a process."""
-    configured = settings.CACHES["default"]
-    if "redis" not in configured["BACKEND"]:
+    if "redis" not in settings.CACHES["default"]["BACKEND"]:
         return None
-    import redis  # slow to import, and other caches do not need it
-
-    return redis.Redis.from_url(configured["LOCATION"], socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
+    return primary_client(answer_s=ANSWER_S)
 
 
 def _keys(client: Any, tenant_id: str) -> Iterator[bytes]:

@@ -136,7 +136,7 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
     messages = erased["messages"]
     yield Fact(_("Queued messages"), _("unknown: the broker cannot list them") if messages is None else str(messages))
     yield Fact(_("Cache keys"), str(erased["cache_keys"]))
-    yield Fact(_("Run summaries"), str(erased.get("run_summaries", 0)))
+    yield Fact(_("Summaries of runs and costs"), str(erased.get("run_summaries", 0)))
 
 
 def _remains(remains: Certificate) -> Iterator[Fact]:

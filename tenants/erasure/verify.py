@@ -79,8 +79,7 @@ def _verify(row: Erasure) -> ErasureCheck:
                 check.problems += look(row, check)
             except SeoGenError as error:
                 check.problems.append(str(error))
-        _physical(row, row.certificate["remains"]["physical"], check)
-        _superseded(row, check)
+        check.problems = list(dict.fromkeys(check.problems))  # several looks may need the same server
     with transaction.atomic(using=CONTROL):
         record(
             using=CONTROL,
@@ -216,7 +215,7 @@ def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
                 found, unseen = databases_saying(server_session, row.identity, but=_known_databases(server))
                 if unseen:
                     check.unseen.append(
-                        _("databases of other owners on server %(server)s: %(names)s")
+                        _("databases on server %(server)s that were not checked: %(names)s")
                         % {"server": server.name, "names": ", ".join(unseen)}
                     )
                 for name in found:
@@ -257,25 +256,18 @@ def _summaries(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     count = contents().count_summaries(row.tenant_id)
     if count:
         yield ngettext(
-            "The control database holds the summary of %(count)d run.",
-            "The control database holds the summaries of %(count)d runs.",
+            "The control database holds %(count)d row about the tenant's runs and costs.",
+            "The control database holds %(count)d rows about the tenant's runs and costs.",
             count,
         ) % {"count": count}
 
 
-LOOKS = (_certificate, _archived_log, _row, _storage, _backups, _files, _databases, _messages, _summaries)
-
-
-def _physical(row: Erasure, promised: dict[str, Any], check: ErasureCheck) -> None:
-    """Report the base backups and WAL that remain; they are a problem only after their retention period."""
+def _physical(row: Erasure, check: ErasureCheck) -> Iterator[str]:
+    """Check the base backups and WAL that remain; they are a problem only after their retention period."""
+    assert row.certificate is not None
+    promised = row.certificate["remains"]["physical"]
     over = timezone.now() > datetime.fromisoformat(promised["until"])
-    target = check.problems if over else check.remaining
-    ids = [one["id"] for one in promised["base_backups"]]
-    kept = BaseBackup.objects.using(CONTROL).filter(pk__in=ids).exclude(status=BackupStatus.REMOVED)
-    target += [
-        _("Base backup %(name)s still contains the tenant's databases.") % {"name": backup.name} for backup in kept
-    ]
-    place = row.certificate["erased"]["storage"]["place"] if row.certificate else ""
+    place = row.certificate["erased"]["storage"]["place"]
     if place != tenant_storage.place_of(row.tenant_id):
         check.remaining.append(
             _("The storage setting has changed since the erasure, so %(place)s was not checked.") % {"place": place}
@@ -286,15 +278,23 @@ def _physical(row: Erasure, promised: dict[str, Any], check: ErasureCheck) -> No
             _("Server %(name)s is no longer registered, so it is unknown what its files, logs and backups contain.")
             % {"name": promised["server"]}
         )
-        return
-    try:
-        target += _logs(server, promised["wal_until_segment"])
-    except SeoGenError as error:
-        check.problems.append(str(error))
+    for sentence in _still_there(promised, server):
+        if over:
+            yield sentence
+        else:
+            check.remaining.append(sentence)
 
 
-def _superseded(row: Erasure, check: ErasureCheck) -> None:
-    """Report where old rows of the control database may remain, if that database is on a registered server."""
+def _still_there(promised: dict[str, Any], server: DatabaseServer | None) -> Iterator[str]:
+    ids = [one["id"] for one in promised["base_backups"]]
+    for backup in BaseBackup.objects.using(CONTROL).filter(pk__in=ids).exclude(status=BackupStatus.REMOVED):
+        yield _("Base backup %(name)s still contains the tenant's databases.") % {"name": backup.name}
+    if server is not None:
+        yield from _logs(server, promised["wal_until_segment"])
+
+
+def _superseded(row: Erasure, check: ErasureCheck) -> Iterator[str]:
+    """Check where old rows of the control database may remain, if that database is on a registered server."""
     if row.rewritten_at is None:
         check.remaining.append(_("The table files of the control database have not been rewritten yet."))
     gone = (BackupStatus.REMOVED, BackupStatus.FAILED)
@@ -310,7 +310,12 @@ def _superseded(row: Erasure, check: ErasureCheck) -> None:
             for one in backups
         ]
         if row.rewritten_segment:
-            check.remaining += [one for one in _logs(server, row.rewritten_segment) if one not in check.remaining]
+            try:
+                logs = list(_logs(server, row.rewritten_segment))
+            except SeoGenError as error:
+                yield str(error)
+            else:
+                check.remaining += [one for one in logs if one not in check.remaining]
 
 
 def _servers_of_control() -> Iterator[DatabaseServer]:
@@ -352,3 +357,9 @@ def _entry(action: str, tenant_id: str) -> dict[str, Any] | None:
     )
     found: dict[str, Any] | None = entries.order_by("-sequence").values_list("details", flat=True).first()
     return found
+
+
+LOOKS = (
+    *(_certificate, _archived_log, _row, _storage, _backups, _files, _databases, _messages, _summaries, _physical),
+    _superseded,
+)

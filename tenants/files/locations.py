@@ -9,8 +9,8 @@ import errno
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from enum import Enum, auto
 from functools import cached_property
@@ -39,6 +39,14 @@ SENTENCE_CHARACTERS = 300
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 
 
+# The errors of file systems without hard links.
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+# S3's errors if the object exists or another request is creating it; and the errors from S3-compatible servers
+# without conditional writes.
+TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+UNCONDITIONAL = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
+
+
 class Use(Enum):
     """The operation attempted on a file."""
 
@@ -57,6 +65,15 @@ class MissingFromPlace(PlaceError):
     code = "file_not_found"
 
 
+class AlreadyInPlace(PlaceError):
+    """A file that is not to be replaced exists."""
+
+    code = "file_exists"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(_("%(path)s already exists.") % {"path": path}, hint=_("Choose another name."))
+
+
 class Place(ABC):
     """A folder or bucket. File names are relative to it, with "/" as the separator."""
 
@@ -68,8 +85,13 @@ class Place(ABC):
         self.completed: set[str] = set()
 
     @abstractmethod
-    def writing(self, name: str) -> Any:
-        """Return a context manager that yields a binary file to write; the file is kept only if the block succeeds."""
+    def writing(self, name: str, *, replace: bool = True) -> Any:
+        """Return a context manager that yields a binary file to write; the file is kept only if the block succeeds.
+
+        Unless `replace`, raises `AlreadyInPlace` after the block if there is a file of that name by then. Where neither
+        the file system nor the S3 server can decide that, it is looked up immediately before, which leaves a small
+        race.
+        """
 
     @abstractmethod
     def open(self, name: str) -> IO[bytes]:
@@ -105,6 +127,11 @@ class Place(ABC):
     @abstractmethod
     def versions(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         """Yield (name, content) of every kept version, including those of removed files, sorted by name."""
+
+    def require_new(self, name: str) -> None:
+        """Raise `AlreadyInPlace` if the file exists."""
+        if self.size(name) is not None:
+            raise AlreadyInPlace(self.path(name))
 
     def write(self, name: str, content: bytes) -> None:
         with self.writing(name) as file:
@@ -205,7 +232,7 @@ class Folder(Place):
         return self._path.is_dir()
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
+    def writing(self, name: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
         """Write the file beside the target, flush it to disk, rename it, and flush the folder."""
         target = self._path / name
         partial = _partial(target)
@@ -220,7 +247,10 @@ class Folder(Place):
                 file.flush()
                 os.fsync(file.fileno())
                 file.close()
-                partial.replace(target)
+                if replace:
+                    partial.replace(target)
+                else:
+                    self._give_name(partial, name)
                 flush_folder(target.parent)
             self.completed.add(name)
         except BaseException:
@@ -230,6 +260,21 @@ class Folder(Place):
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
+
+    def _give_name(self, partial: Path, name: str) -> None:
+        """Give the finished file its name, unless another file has it."""
+        target = self._path / name
+        try:
+            os.link(partial, target)
+        except FileExistsError as error:
+            raise AlreadyInPlace(self.path(name)) from error
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            self.require_new(name)
+            partial.replace(target)
+        else:
+            partial.unlink()
 
     def open(self, name: str) -> IO[bytes]:
         with self._translated(name, Use.READ):
@@ -312,14 +357,22 @@ class Bucket(Place):
         return s3_client()
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
+    def writing(self, name: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
         """Upload the file in parts; the object appears after the last part, or not at all if the block fails."""
-        with self._translated(name, Use.WRITE), ExitStack() as stack:
+        client = self._client if replace else _CreatingClient(self._client, lambda: self.require_new(name))
+        with self._translated(name, Use.WRITE):
             url = f"{S3_SCHEME}{self._bucket}/{self._prefix}{name}"
-            options = {"client": self._client, "min_part_size": PART_BYTES}
+            options = {"client": client, "min_part_size": PART_BYTES}
             with _truncated_responses_translated():
                 file = _open_object(url, "wb", compression="disable", transport_params=options)
-            yield stack.enter_context(file)
+            try:
+                with file:
+                    yield file
+            except BaseException:
+                # Drop the parts if it was the last request that failed.
+                with suppress(BotoCoreError, ClientError):
+                    file.terminate()
+                raise
         self.completed.add(name)
 
     def open(self, name: str) -> IO[bytes]:
@@ -408,6 +461,36 @@ class Bucket(Place):
         return (
             found["UploadId"] for found in s3_deletion.uploads(self._client, self._bucket, key) if found["Key"] == key
         )
+
+
+class _CreatingClient:
+    """An S3 client that finishes an upload only if there is no such object yet, as `require_new` checks."""
+
+    def __init__(self, client: Any, require_new: Callable[[], None]) -> None:
+        self._client = client
+        self._require_new = require_new
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def complete_multipart_upload(self, **values: Any) -> Any:
+        return self._conditional(self._client.complete_multipart_upload, values)
+
+    def put_object(self, **values: Any) -> Any:
+        return self._conditional(self._client.put_object, values)
+
+    def _conditional(self, send: Callable[..., Any], values: dict[str, Any]) -> Any:
+        # Some servers ignore the condition.
+        self._require_new()
+        try:
+            return send(**values, IfNoneMatch="*")
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code")
+            if code in TAKEN:
+                raise AlreadyInPlace(f"{S3_SCHEME}{values['Bucket']}/{values['Key']}") from error
+            if code not in UNCONDITIONAL:
+                raise
+        return send(**values)
 
 
 def _open_object(url: str, mode: str, **options: Any) -> Any:

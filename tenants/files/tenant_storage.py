@@ -6,7 +6,6 @@ that it is given.
 
 from __future__ import annotations
 
-import errno
 import glob
 import io
 import os
@@ -27,7 +26,15 @@ from django.utils.translation import gettext as _
 
 from tenants.errors import StorageError
 from tenants.files import s3_deletion
-from tenants.files.locations import Use, flush_folder, hint_of_place, reason_of_place
+from tenants.files.locations import (
+    NO_HARD_LINKS,
+    TAKEN,
+    UNCONDITIONAL,
+    Use,
+    flush_folder,
+    hint_of_place,
+    reason_of_place,
+)
 from tenants.files.streams import copy_stream
 
 ALIAS = "artifacts"
@@ -36,12 +43,6 @@ ROOT = "storage"
 KEPT = ".kept"
 # A partial file older than this counts as abandoned, since no writer takes that long.
 ABANDONED_S = 3600
-# Errors from file systems without hard links.
-NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-# S3's errors if the object exists or another request is creating it; and the errors from S3-compatible servers
-# without conditional writes.
-TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
-UNCONDITIONAL = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
 
 # Content to write: bytes, or an open file positioned at its start.
 Content = bytes | IO[bytes]

@@ -24,7 +24,9 @@ class OperationAlreadyRequested(TenantError):
     def __init__(self, tenant_id: str, kind: str) -> None:
         super().__init__(
             _("The same operation (%(kind)s) on tenant %(id)s is already waiting or running.")
-            % {"kind": kind, "id": tenant_id or "*"},
+            % {"kind": kind, "id": tenant_id}
+            if tenant_id
+            else _("The same operation (%(kind)s) is already waiting or running.") % {"kind": kind},
             hint=_("Follow it under Operations."),
         )
 

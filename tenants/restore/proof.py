@@ -73,7 +73,7 @@ class Expected:
     chain_identity: UUID
     # The fleet's schema version; "" if unknown. An older backup is migrated to it.
     fleet_version: str
-    # Whether schema drift is accepted; only for our own sources. The manifest, if there is one, must record drift too.
+    # Whether schema drift is accepted; only for our own sources. See `prove` for what the manifest must record.
     admits_drift: bool = False
 
     @classmethod
@@ -104,7 +104,8 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
 
     The checks are: 1. every object is one that a migration creates; 2. the tenant is the right one; 3. the migration
     history is known; 4. the schema matches the history; 5. row counts, audit chain and paths are correct. For our own
-    sources, 1 and 4 accept drift, and paths are not checked.
+    sources, 1 and 4 accept drift, and paths are not checked. The manifest must record the drift of 4; that of 1 it
+    cannot, because the fingerprint that it is made with does not cover these objects.
     """
     try:
         with _reading(scratch, work) as connection:

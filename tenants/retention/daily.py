@@ -7,13 +7,14 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 
 from audit.control.models import ControlAuditLog
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
 from tenants.backup.backup import tenant_backup
-from tenants.errors import TenantBusy
+from tenants.errors import JobBusy
 from tenants.models import DatabaseServer
 from tenants.operations import advisory_lock
 from tenants.pitr.base_backup import cluster_backup
@@ -25,14 +26,18 @@ ACTION = "backup.daily"
 ONCE_WITHIN = timedelta(hours=12)
 
 
+def _busy() -> JobBusy:
+    return JobBusy(_("Another process is making the daily backup."))
+
+
 def backup_daily() -> list[str]:
     """Back up every tenant and its files to BACKUP_DAILY_OUTPUT, then the servers, then prune; return the failures.
 
     Servers whose WAL is archived get a base backup in CLUSTER_BACKUP_OUTPUT. Each failure is one sentence.
     Does nothing if the job is not due, since its task message may be delivered twice, or come from anyone who can write
-    to the broker. A killed job records no end, so it runs again. Raises `TenantBusy` if another process is running it.
+    to the broker. A killed job records no end, so it runs again. Raises `JobBusy` if another process is running it.
     """
-    with advisory_lock(LOCK, wait_s=1, busy=lambda: TenantBusy("*", "daily backup")):
+    with advisory_lock(LOCK, wait_s=1, busy=_busy):
         if not _is_due():
             return []
         outcomes = tenant_backup(tenant_id=None, output=settings.BACKUP_DAILY_OUTPUT, with_storage=True)

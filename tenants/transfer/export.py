@@ -51,7 +51,7 @@ def tenant_export(
         ):
             manifest, parts = _parts(tenant, backup, stack, on_progress)
             on_progress(Progress(tenant.id, "bundle"))
-            with place.writing(backup.name) as target:
+            with place.writing(backup.name, replace=False) as target:
                 tally = Tally(target)
                 _write_bundle(manifest, parts, tally, recipient)
             backup_complete(backup, _as_stored(manifest, tally))
@@ -90,12 +90,7 @@ def _exportable(tenant_id: str) -> Tenant:
 
 def _require_new(place: Place, name: str) -> None:
     """Raise `PlaceError` if the file name is in use; the name of an export whose file is gone can be reused."""
-    if place.size(name) is not None:
-        raise PlaceError(
-            _("%(path)s already exists.") % {"path": place.path(name)},
-            hint=_("Choose another name."),
-            code="file_exists",
-        )
+    place.require_new(name)
     place.require_writable(name)
     gone = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
     if gone.filter(status=BackupStatus.RUNNING).exists():

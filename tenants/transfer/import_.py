@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db import transaction
 from django.utils.translation import gettext as _
 
 from audit.log.chain_check import ChainHead
@@ -89,8 +88,8 @@ def tenant_import(
         with bundle.part(STORAGE) as stream:
             missing = take_files(made, bundle.files(stream))
         made.at("configuration")
-        added = _add(configuration, tenant_id)
-        tenant = activate(made, built)
+        added: list[str] = []
+        tenant = activate(made, built, together_with=lambda: added.extend(_add(configuration, tenant_id)))
     return CloneReport(
         tenant.id, manifest.tenant_id, place.path(name), built.version, built.census.rows, missing, added
     )
@@ -208,14 +207,14 @@ def _expected(manifest: Manifest) -> Expected:
 
 
 def _add(configuration: LLMConfiguration, tenant_id: str) -> list[str]:
-    with transaction.atomic(using=CONTROL):
-        added = configuration_add(configuration)
-        if added:
-            record(
-                using=CONTROL,
-                action="llm.catalogue.seed",
-                resource_type="llm_catalogue",
-                resource_id="import",
-                details={"tenant": tenant_id, "added": list(added)},
-            )
+    """Add what is missing here, with its audit entry; call this in a transaction on the control database."""
+    added = configuration_add(configuration)
+    if added:
+        record(
+            using=CONTROL,
+            action="llm.catalogue.seed",
+            resource_type="llm_catalogue",
+            resource_id="import",
+            details={"tenant": tenant_id, "added": list(added)},
+        )
     return added

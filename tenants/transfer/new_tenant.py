@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -164,8 +164,11 @@ def take_files(made: Newcomer, files: Iterable[File]) -> list[str]:
     return sorted(wanted)
 
 
-def activate(made: Newcomer, built: Built) -> Tenant:
-    """Summarize the new tenant's runs, give its role access, activate the tenant and return it."""
+def activate(made: Newcomer, built: Built, *, together_with: Callable[[], object] = lambda: None) -> Tenant:
+    """Summarize the new tenant's runs, give its role access, activate the tenant and return it.
+
+    `together_with` writes what the control database is to keep only if the tenant becomes active.
+    """
     location = parse_location(made.tenant.database_url)
     with owner_connection(made.server_session.server, made.database, made.work) as connection:
         contents().summarize(made.tenant.id, connection.alias)
@@ -174,6 +177,7 @@ def activate(made: Newcomer, built: Built) -> Tenant:
     made.server_session.open_to(location.database, location.role)
     made.at("open")
     with transaction.atomic(using=CONTROL):
+        together_with()
         Tenant.objects.using(CONTROL).filter(pk=made.tenant.pk).update(
             status=TenantStatus.ACTIVE,
             schema_version=built.version,

@@ -14,10 +14,11 @@ from django.db.models import Max
 from audit.control.models import ControlAuditLog
 from llm import routing
 from llm.errors import UnknownStep
-from llm.in_use import ProviderInPipeline, require_provider_unused
+from llm.in_use import ModelInPipeline, ProviderInPipeline, require_model_unused, require_provider_unused
 from llm.keys import KEY_VARIABLES
 from llm.models import LLMModel, LLMProvider, StepLLMDefault
 from llm.routing import catalogue_fill, step_route
+from llm.selectors import resolve_model
 from llm.services import catalogue_seed
 
 NewEntries = Callable[[], list[ControlAuditLog]]
@@ -241,13 +242,34 @@ class TestFallbacks:
 
     def test_a_missing_key_can_be_forced(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("OPENAI_API_KEY")
-        run("step_route", "--step", "draft", "--provider", "claude", "--fallback", "openai:pro", "--force")
-        assert (routes()["draft"], fallbacks()["draft"]) == (("claude", False), ["openai:pro"])
+        route = ("--step", "draft", "--provider", "claude", "--model-class", "pro")
+        document = run("step_route", *route, "--fallback", "openai:pro", "--force")
+        assert document["warning"] == "This environment has no key for the provider openai; the workers must have it."
+        assert (routes()["draft"], fallbacks()["draft"]) == (("claude", True), ["openai:pro"])
+        # The mark stays as long as it is needed.
+        assert not run("step_route", *route)["steps"][0]["changed"]
+        run("step_route", *route, "--no-fallback")
+        assert routes()["draft"] == ("claude", False)
+
+    def test_the_warning_names_every_missing_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
+            monkeypatch.delenv(variable)
+        document = run("step_route", "--all", "--provider", "gemini", "--fallback", "openai", "--force")
+        said = "This environment has no keys for the providers gemini, openai; the workers must have them."
+        assert document["warning"] == said
 
     def test_the_provider_of_one_cannot_be_deleted(self) -> None:
         run("step_route", "--step", "draft", "--provider", "claude", "--fallback", "gemini")
         with pytest.raises(ProviderInPipeline, match="uses the LLM provider gemini for draft"):
             require_provider_unused(LLMProvider.objects.get(pk="gemini"))
+
+    def test_the_model_of_one_cannot_be_deleted(self) -> None:
+        run("step_route", "--step", "draft", "--provider", "claude", "--fallback", "gemini:pro")
+        used = resolve_model("gemini", "pro").model_name
+        with pytest.raises(ModelInPipeline, match=f"New runs use the model {used} of gemini for draft"):
+            require_model_unused(LLMModel.objects.get(provider_id="gemini", model_name=used))
+        unused = resolve_model("gemini", "standard").model_name
+        require_model_unused(LLMModel.objects.get(provider_id="gemini", model_name=unused))
 
 
 class TestCatalogueFill:

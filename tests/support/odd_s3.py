@@ -66,6 +66,12 @@ def knows_no_uploads(request: Request) -> Refusal | None:
     return None
 
 
+def knows_no_conditions(request: Request) -> Refusal | None:
+    if "if-none-match" in request.headers:
+        return Refusal(501, "NotImplemented", "A header you provided implies functionality that is not implemented")
+    return None
+
+
 def refuses_checksums(request: Request) -> Refusal | None:
     named = [name for name in request.headers if name.startswith(CHECKSUMS)]
     if named:

@@ -115,8 +115,8 @@ def roles_form(*rows: dict[str, str], initial: int = 0) -> dict[str, str]:
     }
 
 
-def run_in_review(tenant: Tenant) -> Run:
-    """Create a run that waits for a review before its second step."""
+def run_in_review(tenant: Tenant, text: str = "Text.") -> Run:
+    """Create a run that waits for a review before its second step; the first one wrote `text`."""
     from runs.models import Step
     from runs.services.create import run_create
     from runs.services.pause import run_pause
@@ -125,7 +125,7 @@ def run_in_review(tenant: Tenant) -> Run:
     from tests.runs.services.states import complete_by_hand
 
     run = run_create(tenant_id=tenant.pk, config={"keyword": "green tea", "language": "en"})
-    complete_by_hand(tenant, run, "keyword_analysis")
+    complete_by_hand(tenant, run, "keyword_analysis", text)
     run_pause(tenant_id=tenant.pk, run_id=run.pk)
     with tenant_context(tenant) as alias:
         Step.objects.using(alias).filter(run=run, step="outline").update(review=True)

@@ -80,7 +80,7 @@ def test_suspend_and_resume(tenant: Tenant) -> None:
     assert "is suspended" in seo_gen("tenant", "suspend", "--tenant-id", tenant.id).stdout
     assert Tenant.objects.get(pk=tenant.id).status == TenantStatus.SUSPENDED
     refused = seo_gen("tenant", "suspend", "--tenant-id", tenant.id)
-    assert refused.returncode == 1 and f"Tenant {tenant.id} is suspended." in refused.stderr
+    assert refused.returncode == 1 and f"The status of tenant {tenant.id} is suspended." in refused.stderr
     assert "active again" in seo_gen("tenant", "resume", "--tenant-id", tenant.id).stdout
 
 

@@ -12,7 +12,7 @@ TENANT_URL = os.environ.get("PLAIN_TENANT_URL", "postgresql://127.0.0.1/unset")
 DATABASES = {
     "default": {**DATABASES["default"], **PLAIN},
     "tenant": {
-        **environ.Env.db_url_config(os.environ.get("PLAIN_TENANT_URL", "postgresql://127.0.0.1/unset")),
+        **environ.Env.db_url_config(TENANT_URL),
         **PLAIN,
     },
 }

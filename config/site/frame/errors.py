@@ -41,7 +41,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if not isinstance(sys.exc_info()[1], (OperationalError, InterfaceError)):
         text = _("Something went wrong here. The error was logged. Check whether your change was saved.")
         return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, _("Server error"), text)
-    text = _("The database is unavailable right now; nothing was changed. Try again in a minute.")
+    # Even then: an earlier transaction of the request, or one whose confirmation was lost, may be committed.
+    text = _("The database is unavailable right now. Try again in a minute, but check first if your change was saved.")
     response = error_response(HTTPStatus.SERVICE_UNAVAILABLE, _("Not available at the moment"), text)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response

@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from config.base.command import OperatorCommand, Refusal
 from config.base.output import print_table
@@ -47,7 +48,7 @@ class Command(OperatorCommand):
         routed = {change.step for change in changes}
         return {
             "steps": [_document(change) for change in changes],
-            "warning": _warning(changes, options["provider"]),
+            "warning": _warning(changes),
             "retiring": [{"step": step, "message": text} for step, text in retiring_steps() if step in routed],
         }
 
@@ -73,12 +74,15 @@ class Command(OperatorCommand):
             self.stderr.write(self.style.WARNING(_("Step %(step)s: %(message)s") % step))
 
 
-def _warning(changes: list[StepDefaultChange], provider_id: str) -> str | None:
-    if not any(change.key_at_workers for change in changes):
+def _warning(changes: list[StepDefaultChange]) -> str | None:
+    providers = list(dict.fromkeys(provider for change in changes for provider in change.keys_at_workers))
+    if not providers:
         return None
-    return _("This environment has no key for the provider %(provider)s; the workers must have it.") % {
-        "provider": provider_id
-    }
+    return ngettext(
+        "This environment has no key for the provider %(providers)s; the workers must have it.",
+        "This environment has no keys for the providers %(providers)s; the workers must have them.",
+        len(providers),
+    ) % {"providers": ", ".join(providers)}
 
 
 def _fallback_text(document: Mapping[str, str]) -> str:

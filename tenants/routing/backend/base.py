@@ -88,10 +88,9 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         try:
             row = connection.execute(IDENTITY_QUERY).fetchone()
         except psycopg.ProgrammingError as error:
-            raise TenantIdentityMismatch(tenant_id, "it is not a tenant's database") from error
+            raise TenantIdentityMismatch(tenant_id, is_tenants=False) from error
         if row is None or (row[0], row[1]) != (tenant_id, identity):
-            found = f"it belongs to {row[0]}" if row else "it has no identity"
-            raise TenantIdentityMismatch(tenant_id, found)
+            raise TenantIdentityMismatch(tenant_id, row[0] if row else None)
 
     @staticmethod
     def _answers(connection: Any) -> bool:

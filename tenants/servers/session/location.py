@@ -77,4 +77,4 @@ def bind_identity(tenant: Tenant, actor: Actor) -> None:
     except psycopg.Error as error:
         raise TenantUnreachable(tenant.id, reason_of(error)) from error
     if bound != (tenant.id, tenant.identity):
-        raise TenantIdentityMismatch(tenant.id, f"it belongs to {bound[0] if bound else 'no tenant'}")
+        raise TenantIdentityMismatch(tenant.id, bound[0] if bound else None)

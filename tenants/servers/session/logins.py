@@ -24,7 +24,7 @@ SELECT role.rolname,
               WHERE own.setrole = role.oid AND own.setdatabase = 0 ORDER BY setting),
        ARRAY(SELECT DISTINCT setting FROM pg_db_role_setting AS own, unnest(own.setconfig) AS setting
               WHERE own.setrole = role.oid AND own.setdatabase <> 0 ORDER BY setting),
-       (SELECT count(*) FROM pg_prepared_xacts WHERE owner = role.rolname)::int
+       (SELECT count(*) FROM pg_prepared_xacts WHERE owner = role.rolname AND database = role.rolname)::int
   FROM pg_roles AS role
  WHERE role.rolname = ANY(%s)
 """
@@ -55,7 +55,8 @@ class Login:
     # ["lock_timeout=60000ms", …], sorted: the role's settings, and those for single databases.
     settings: list[str]
     settings_in_databases: list[str]
-    # How many transactions it has prepared. The product prepares only as the owner.
+    # How many transactions it has prepared in its own database, which is named like the role. The product prepares only
+    # as the owner; those in other databases are reported by `tenants.servers.foreign_transactions`.
     prepared: int
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import LiteralString
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from psycopg import sql
 
 from tenants.errors import ServerError
@@ -117,7 +118,8 @@ class Rights(Session):
         grant = sql.SQL("GRANT {} TO {} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;").format(
             sql.SQL(", ").join(map(sql.Identifier, roles)), sql.Identifier(self._connection.info.user)
         )
-        right = Right(f"ADMIN OPTION on {len(roles)} roles", "false", "")
+        name = ngettext("ADMIN OPTION on %(count)d role", "ADMIN OPTION on %(count)d roles", len(roles))
+        right = Right(name % {"count": len(roles)}, "false", "")
         return [MissingRight(right, grant.as_string(self._connection))]
 
     def _require_none(self, missing: Sequence[MissingRight]) -> None:

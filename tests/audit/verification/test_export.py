@@ -164,6 +164,16 @@ def test_an_existing_file_is_not_overwritten(filled: Tenant, tmp_path: Path) -> 
     assert recorded(filled.id) == []
 
 
+def test_a_file_that_appears_during_the_export_is_not_overwritten(filled: Tenant, tmp_path: Path) -> None:
+    def write_and_read(line: bytes) -> tuple[list[str | None], str]:
+        (tmp_path / "log").write_text("mine")
+        return parse_line(line)
+
+    with patch("audit.log.archive.parse_line", write_and_read), pytest.raises(PlaceError, match="already exists"):
+        audit_export(tenant_id=filled.id, output=str(tmp_path / "log"))
+    assert os.listdir(tmp_path) == ["log"] and (tmp_path / "log").read_text() == "mine"
+
+
 def test_nothing_is_exported_if_it_cannot_be_recorded(filled: Tenant, tmp_path: Path) -> None:
     with patch("audit.log.entries.ACTIONS", ACTIONS - {"audit.export"}), pytest.raises(UnknownAction):
         audit_export(tenant_id=filled.id, output=str(tmp_path / "log"))
@@ -185,7 +195,7 @@ def test_a_tenant_that_has_no_log_to_read_is_refused_in_one_sentence(
     tenant: Tenant, tmp_path: Path, status: TenantStatus
 ) -> None:
     Tenant.objects.filter(pk=tenant.pk).update(status=status)
-    with pytest.raises(TenantNotActive, match=rf"^Tenant {tenant.id} is {status.value}\."):
+    with pytest.raises(TenantNotActive, match=rf"^The status of tenant {tenant.id} is {status.value}\."):
         audit_export(tenant_id=tenant.id, output=str(tmp_path / "log"))
     assert os.listdir(tmp_path) == []
 

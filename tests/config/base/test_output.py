@@ -1,4 +1,4 @@
-"""Amounts have one form on all pages."""
+"""Amounts have one form on all pages, and tables one line per row for grep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from config.base.output import dollars
+from config.base.output import dollars, print_table
 
 pytestmark = pytest.mark.unit
 
@@ -26,3 +26,10 @@ pytestmark = pytest.mark.unit
 )
 def test_dollars_have_cents_or_hundredths_of_a_cent(amount: str, text: str) -> None:
     assert dollars(Decimal(amount)) == text
+
+
+def test_a_row_that_goes_elsewhere_than_to_a_terminal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = "because " * 200 + "[end]"
+    print_table(["id", "reason"], [(1, reason), (2, "two\nlines"), (3, "記" * 500)], right=[0])
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["id  reason", f" 1  {reason}", " 2  two lines", f" 3  {'記' * 500}"]

@@ -13,7 +13,9 @@ import pytest
 import redis
 from django.conf import settings
 from django.core.cache import cache, caches
+from pytest_django import Settings
 
+from config.base.redis_cache import primary_client
 from tests.runs.messages.malformed import Planted, broken_bytes
 
 VALUES = [None, True, 0, -5, 2**70, 1.5, "日本", "", [1, ["a"]], {"a": {"b": None}}]
@@ -74,3 +76,15 @@ def test_a_malformed_value_is_a_miss(key: str, server: Any, value: bytes) -> Non
 
 def test_no_configured_cache_unpickles() -> None:
     assert {type(caches[alias]).__name__ for alias in settings.CACHES} == {"JSONCache"}
+
+
+def test_a_client_uses_the_first_of_several_addresses(key: str, settings: Settings) -> None:
+    """As the cache itself does for what it writes; the others are replicas."""
+    cache.set(key, 1)
+    location = settings.CACHES["default"]["LOCATION"]
+    for between in (",", ";"):
+        several = f"{location}{between}redis://127.0.0.1:9/0"
+        settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": several}}
+        client = primary_client(answer_s=5)
+        assert client.exists(cache.make_key(key))
+        client.close()

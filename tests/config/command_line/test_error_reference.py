@@ -24,7 +24,6 @@ from config.stack.paths import CHECKOUT
 SHARED = {
     "backup_of_another_tenant",
     "backup_schema_differs",
-    "file_exists",
     "options_conflict",
     "place_unavailable",
     "program_missing",

@@ -149,5 +149,5 @@ def test_the_limit_of_a_tenant_that_was_deleted_is_not_offered(tenant: Tenant, b
     Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.DELETED)
     assert "/limit/" not in browser.get(f"{url}/change/").content.decode()
     answer = browser.post(f"{url}/limit/", {"_form_submitted": "on", "steps": "1", **opened_before}, follow=True)
-    assert f"Tenant {tenant.id} is deleted." in unescape(answer.content.decode())
+    assert f"The status of tenant {tenant.id} is deleted." in unescape(answer.content.decode())
     Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.ACTIVE)

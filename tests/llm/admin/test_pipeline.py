@@ -90,6 +90,17 @@ class TestMissingKey:
         row = StepLLMDefault.objects.get(pk="draft")
         assert (row.provider_id, row.key_at_workers) == ("gemini", False)
 
+    def test_the_mark_stays_in_the_list_for_a_fallback(self, browser: Client, draft_default: StepLLMDefault) -> None:
+        fallbacks = [{"provider": "claude", "model_class": "pro"}]
+        row = StepLLMDefault.objects.filter(pk="draft")
+        row.update(provider="openai", key_at_workers=True, fallbacks=fallbacks)
+        form = form_in(browser.get("/admin/llm/stepllmdefault/").content.decode(), "changelist-form")
+        number = next(name for name, value in form.items() if value == ["draft"]).split("-")[1]
+        form |= {f"form-{number}-provider": ["gemini"], "_save": ["Save"]}
+        assert browser.post("/admin/llm/stepllmdefault/", form).status_code == 302
+        saved = row.get()
+        assert (saved.provider_id, saved.key_at_workers, saved.fallbacks) == ("gemini", True, fallbacks)
+
 
 class TestFallbacks:
     PAGE = "/admin/llm/stepllmdefault/draft/change/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from uuid import uuid4
 
@@ -135,10 +136,39 @@ def test_a_text_is_verified_recorded_and_compared(browser: Client, filled: Fille
     assert reads(filled.tenant) == 1
     html = browser.get(page(filled.tenant, filled.run, "compare/")).content.decode()
     assert "<del>" in html and "<ins>" in html and reads(filled.tenant) == 3
+    assert columns(html) == ["Article (final), version 1", "Article (final)"]
     with tenant_context(filled.tenant):
         storage.write(filled.artifact.file_path, b"altered")
     html = browser.get(page(filled.tenant, filled.run, "texts/")).content.decode()
     assert "was altered" in html and "altered</p>" not in html and reads(filled.tenant) == 3
+
+
+def columns(html: str) -> list[str]:
+    """Return what a page compares: before, after."""
+    return [label for label in re.findall(r"<th>(.*?)</th>", html) if label]
+
+
+def test_a_version_is_compared_with_the_one_that_it_replaced(browser: Client, filled: Filled) -> None:
+    with tenant_context(filled.tenant):
+        kept = {}
+        for number in (1, 2):
+            path = storage.version_path(filled.artifact.file_path, number)
+            old = storage.write(path, b"# %d\n" % number)
+            kept[number] = Artifact.objects.create(
+                run=filled.run,
+                step="final",
+                file_type="text/markdown",
+                file_path=old.path,
+                digest=old.digest,
+                metadata={"version": number},
+            )
+    chosen = {
+        filled.artifact.pk: ["Article (final), version 2", "Article (final)"],
+        kept[2].pk: ["Article (final), version 1", "Article (final), version 2"],
+    }
+    for pk, expected in chosen.items():
+        html = browser.get(page(filled.tenant, filled.run, f"compare/?new=a{pk}")).content.decode()
+        assert columns(html) == expected
 
 
 def test_pages_need_few_queries_however_many_rows_there_are(browser: Client, filled: Filled) -> None:

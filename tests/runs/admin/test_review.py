@@ -9,8 +9,11 @@ from django.contrib.auth.models import User
 from django.db.models.functions import Now
 from django.test import Client
 
+from runs.admin import review
+from runs.admin.texts import texts_of
 from runs.errors import RunStateConflict
 from runs.models import Run, RunStatus
+from runs.presentation import markdown
 from runs.services.approve import run_approve
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
@@ -37,6 +40,41 @@ def test_runs_are_decided_one_after_another(browser: Client, tenant: Tenant) -> 
     assert "The run was sent back." in sent and "No runs of this tenant are waiting for review." in sent
     with tenant_context(tenant):
         assert {run.status for run in Run.objects.all()} == {RunStatus.RUNNING}
+
+
+def test_a_run_that_the_list_has_no_room_for_is_shown_and_decided(
+    browser: Client, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(review, "SHOWN", 1)
+    first, second = run_in_review(tenant), run_in_review(tenant)
+    url = f"/t/{tenant.id}/admin/runs/run/reviews/"
+    form = form_in(browser.get(f"{url}?run={second.pk}").content.decode(), "")
+    assert form["run"] == [str(second.pk)]
+    assert browser.post(url, {**form, "approve": "1"})["Location"] == f"{url}?run={first.pk}"
+    with tenant_context(tenant):
+        assert Run.objects.get(pk=second.pk).status == RunStatus.RUNNING
+    for asked in (second.pk, "nothing"):
+        html = browser.get(f"{url}?run={asked}").content.decode()
+        assert "no longer waiting for a review" in html and form_in(html, "")["run"] == [str(first.pk)]
+    assert "no longer waiting" not in browser.get(url).content.decode()
+
+
+def test_a_text_of_any_length_is_shown_to_its_end(
+    browser: Client, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(markdown, "MAX_CHARS", 20)
+    written = "# Title\n\nOne line.\n\nThe <b>end</b>."
+    run = run_in_review(tenant, written)
+    with tenant_context(tenant) as alias:
+        (text,) = texts_of(alias=alias, run=run)
+    page = f"/t/{tenant.id}/admin/runs/run/"
+    for url in (f"{page}reviews/", f"{page}{run.pk}/texts/?text={text.key}"):
+        html = browser.get(url).content.decode()
+        assert "<h1>Title</h1>" in html and "The &lt;b&gt;end&lt;/b&gt;." in html.partition("<textarea")[0]
+        assert "Only the beginning of this long text is formatted." in html
+    assert f"{run.pk}/texts/?text={text.key}" in browser.get(f"{page}reviews/").content.decode()
+    monkeypatch.setattr(markdown, "MAX_CHARS", len(written))
+    assert "Only the beginning" not in browser.get(f"{page}reviews/").content.decode()
 
 
 def test_another_review_than_the_one_that_was_read_is_not_approved(browser: Client, tenant: Tenant) -> None:

@@ -324,7 +324,7 @@ def test_an_erasure_removes_and_certifies_the_summaries(tenant_pair: tuple[Tenan
     # And if someone brings one back, it is found.
     write_rows(tenant.pk, rows, version=None)
     [check] = erasures_verify(tenant_id=tenant.pk)
-    assert check.problems == ["The control database holds the summary of 1 run."]
+    assert check.problems == ["The control database holds 1 row about the tenant's runs and costs."]
     RunSummary.objects.filter(tenant_id=tenant.pk).delete()
     forget_erasure(row)
 

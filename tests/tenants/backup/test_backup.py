@@ -29,7 +29,16 @@ from tenants.backup.backup import tenant_backup
 from tenants.errors import BackupFailed, RestoreRefused, TenantNotActive
 from tenants.files import tenant_storage
 from tenants.files.age_encryption import SealError
-from tenants.files.locations import MissingFromPlace, PlaceError, place_at, s3_client, split_file
+from tenants.files.locations import (
+    S3_SCHEME,
+    AlreadyInPlace,
+    MissingFromPlace,
+    PlaceError,
+    place_at,
+    s3_client,
+    split_file,
+)
+from tenants.files.s3_deletion import uploads
 from tenants.models import Backup, BackupStatus, Restore, Tenant, TenantStatus
 from tenants.restore.orphans import tenant_orphans
 from tenants.restore.restore import tenant_restore
@@ -408,6 +417,17 @@ def leave_unfinished(url: str, name: str) -> None:
         Path(url, f".{name}.partial").write_bytes(b"x" * 100)
 
 
+def move(url: str, name: str, new_name: str) -> None:
+    """Give a file another name, as someone else would."""
+    if not url.startswith(S3_SCHEME):
+        os.rename(Path(url) / name, Path(url) / new_name)
+        return
+    bucket, _slash, prefix = url.removeprefix(S3_SCHEME).partition("/")
+    client, key = s3_client(), f"{prefix}/{name}"
+    client.copy_object(Bucket=bucket, Key=f"{prefix}/{new_name}", CopySource={"Bucket": bucket, "Key": key})
+    client.delete_object(Bucket=bucket, Key=key)
+
+
 class TestPlaces:
     @pytest.fixture(params=["folder", "s3"])
     def url(self, request: pytest.FixtureRequest, tmp_path: Path, s3_place: str) -> str:
@@ -432,6 +452,45 @@ class TestPlaces:
         place.remove("a/b.txt")
         with pytest.raises(MissingFromPlace, match=r"a/b\.txt does not exist\."):
             place.read("a/b.txt")
+
+    @pytest.mark.parametrize("content", [b"mine", b""])
+    def test_a_file_that_appears_meanwhile_is_not_replaced(self, url: str, content: bytes) -> None:
+        place = place_at(url)
+        with place.writing("new.txt", replace=False) as file:
+            file.write(content)
+        with (
+            pytest.raises(AlreadyInPlace, match=r"new\.txt already exists\."),
+            place.writing("new.txt", replace=False) as file,
+        ):
+            file.write(b"another")
+        assert place.read("new.txt") == content
+
+        def overtaken() -> None:
+            with place.writing("other.txt", replace=False) as file:
+                file.write(content)
+                place_at(url).write("theirs.txt", b"theirs")
+                move(url, "theirs.txt", "other.txt")
+
+        with pytest.raises(AlreadyInPlace):
+            overtaken()
+        assert place.read("other.txt") == b"theirs" and "other.txt" not in place.completed
+        assert list(place.names()) == ["new.txt", "other.txt"]
+        if url.startswith(S3_SCHEME):
+            bucket, _slash, prefix = url.removeprefix(S3_SCHEME).partition("/")
+            assert list(uploads(s3_client(), bucket, prefix)) == [], "the parts of the refused upload are kept"
+        else:
+            assert sorted(os.listdir(url)) == ["new.txt", "other.txt"]
+
+    def test_without_hard_links_it_is_looked_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_arguments: object, **_keywords: object) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+        place = place_at(str(tmp_path))
+        for content in (b"first", b"second"):
+            with suppress(AlreadyInPlace), place.writing("a", replace=False) as file:
+                file.write(content)
+        assert place.read("a") == b"first" and os.listdir(tmp_path) == ["a"]
 
     def test_an_unfinished_file_is_held_until_it_is_removed(self, url: str) -> None:
         place = place_at(url)

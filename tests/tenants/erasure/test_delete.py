@@ -548,6 +548,38 @@ def test_backups_past_their_retention_are_a_problem(tenant: Tenant, settings: Se
     assert any("contains the tenant's changes" in one for one in problems(tenant))
 
 
+def test_a_wal_archive_out_of_reach_does_not_end_the_verification(tenant: Tenant) -> None:
+    row = tenant_delete(tenant_id=tenant.id)
+    assert Erasure.objects.get(pk=row.pk).rewritten_segment  # so that the control database's server is checked twice
+    server = DatabaseServer.objects.filter(pk=tenant.server_id)
+    before = server.get().wal_archive
+    server.update(wal_archive="s3://nowhere-at-all/wal")
+    try:
+        [problem] = problems(tenant)
+    finally:
+        server.update(wal_archive=before)
+    assert "nowhere-at-all" in problem
+    entry = ControlAuditLog.objects.filter(action="erasure.verify", resource_id=tenant.id).latest("id")
+    assert entry.details is not None and entry.details["problems"] == 1
+
+
+def test_a_database_of_ours_that_cannot_be_read_was_not_checked(tenant: Tenant) -> None:
+    server = tenant.server
+    assert server is not None
+    with ServerSession(server, database_prefix()) as server_session:
+        server_session.create_empty_database("closed_by_hand")
+        owner = server_session.owner
+    with as_superuser(tenant) as connection:
+        connection.execute(f"REVOKE ALL ON DATABASE closed_by_hand FROM {owner}".encode())
+    tenant_delete(tenant_id=tenant.id)
+    [check] = erasures_verify(tenant_id=tenant.id)
+    with ServerSession(server, database_prefix()) as server_session:
+        server_session.drop_database("closed_by_hand")
+    beginning = f"databases on server {server.name} that were not checked: "
+    [unseen] = [one for one in check.unseen if one.startswith(beginning)]
+    assert "closed_by_hand" in unseen.removeprefix(beginning).split(", ")
+
+
 def test_verify_requires_an_erasure(tenant: Tenant) -> None:
     with pytest.raises(UnknownErasure):
         erasures_verify(tenant_id=tenant.id)

@@ -27,6 +27,7 @@ from tests.support.odd_s3 import (
     Oddity,
     OddS3,
     deletes_one_at_a_time,
+    knows_no_conditions,
     knows_no_uploads,
     knows_no_versions,
     lists_nothing,
@@ -102,6 +103,7 @@ def left_of(tenant: Tenant, server: S3Server) -> list[str]:
         (knows_no_versions,),
         (knows_no_versions, knows_no_uploads, deletes_one_at_a_time),
         (refuses_checksums, wants_content_md5),
+        (knows_no_conditions,),
     ],
     ids=lambda found: " and ".join(one.__name__ for one in found),
 )

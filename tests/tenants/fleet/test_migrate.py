@@ -434,7 +434,7 @@ class TestRefusals:
         assert MigrationBatch.objects.count() == count
 
     def test_two_at_once(self, tenant: Tenant) -> None:
-        busy = pytest.raises(FleetBusy, match="Another process is migrating tenants")
+        busy = pytest.raises(FleetBusy, match="Another process is changing all tenants together")
         with ThreadPoolExecutor(1) as pool, fleet_lock(), busy:
             pool.submit(self._migrate_in_thread).result()
 
@@ -450,7 +450,7 @@ class TestRefusals:
             id="gone", name="gone", database_url="postgresql://gone/gone", status="deleted", is_active=False
         )
         assert tenant_migrate().tenant_count == 0
-        with pytest.raises(TenantNotActive, match="Tenant gone is deleted"):
+        with pytest.raises(TenantNotActive, match="The status of tenant gone is deleted"):
             tenant_migrate(tenant_id="gone")
         gone.delete()
 

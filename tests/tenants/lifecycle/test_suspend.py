@@ -12,7 +12,7 @@ def test_a_suspended_tenant_is_closed_until_it_is_resumed(tenant: Tenant) -> Non
     tenant_suspend(tenant_id=tenant.id)
     with pytest.raises(TenantNotActive) as refusal, tenant_context(tenant.id):
         pass
-    assert refusal.value.message == f"Tenant {tenant.id} is suspended."
+    assert refusal.value.message == f"The status of tenant {tenant.id} is suspended."
     assert f"seo-gen tenant resume --tenant-id {tenant.id}" in refusal.value.hint
     assert Tenant.objects.get(pk=tenant.id).is_active is False
     tenant_resume(tenant_id=tenant.id)

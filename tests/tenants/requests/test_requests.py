@@ -23,6 +23,7 @@ from config.base.errors import SeoGenError
 from tenants.lifecycle.suspend import tenant_suspend
 from tenants.models import Backup, BackupKind, BackupStatus, Erasure, OperationRequest, RequestStatus, Tenant
 from tenants.operations import tenant_lock
+from tenants.requests.errors import OperationAlreadyRequested
 from tenants.requests.exports import exports_expire
 from tenants.requests.work import operations_work
 from tests.support.forked import forked
@@ -191,6 +192,13 @@ def test_an_operation_waits_for_another_process_and_for_its_tenant(browser: Clie
         assert request.status == RequestStatus.REQUESTED and request.due_at > timezone.now()
     OperationRequest.objects.filter(pk=request.pk).update(due_at=timezone.now() - timedelta(seconds=1))
     assert work(request).status == RequestStatus.DONE
+
+
+def test_an_operation_on_all_tenants_names_none() -> None:
+    assert (
+        OperationAlreadyRequested("", "migrate").message
+        == "The same operation (migrate) is already waiting or running."
+    )
 
 
 def _hold_lock(said: Any, tenant_id: str) -> None:

@@ -574,7 +574,7 @@ def test_it_is_refused_while_something_else_is_unfinished_and_for_an_erased_tena
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     operation.delete()
     Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.DELETED)
-    with pytest.raises(TenantNotActive, match=f"Tenant {tenant.id} is deleted"):
+    with pytest.raises(TenantNotActive, match=f"The status of tenant {tenant.id} is deleted"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.ACTIVE)
     with pytest.raises(TenantError, match="does not exist"):

@@ -1,5 +1,6 @@
 import gc
 import threading
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -19,6 +20,7 @@ from tenants.routing.context import tenant_context
 from tenants.routing.pool import pool
 from tests.support.superuser import superuser_url
 from tests.support.tenant_fixtures import MakeTenant
+from tests.tenants.support.filled import as_superuser
 
 
 @pytest.fixture(autouse=True)
@@ -206,7 +208,7 @@ def test_a_url_that_leads_to_another_tenants_database_is_refused(tenant_pair: tu
     Tenant.objects.filter(pk=first.pk).update(database_url=second.database_url)
     with (
         tenant_context(first),
-        pytest.raises(TenantIdentityMismatch, match=f"Tenant {first.id}.*belongs to {second.id}"),
+        pytest.raises(TenantIdentityMismatch, match=f"Tenant {first.id}: .* URL belongs to tenant {second.id}, so"),
     ):
         Run.objects.count()
 
@@ -214,7 +216,28 @@ def test_a_url_that_leads_to_another_tenants_database_is_refused(tenant_pair: tu
 def test_a_url_that_leads_to_no_tenants_database_is_refused(tenant: Tenant) -> None:
     assert tenant.server is not None
     Tenant.objects.filter(pk=tenant.pk).update(database_url=tenant.server.admin_url)
-    with tenant_context(tenant), pytest.raises(TenantIdentityMismatch, match="not a tenant's database"):
+    with tenant_context(tenant), pytest.raises(TenantIdentityMismatch, match="URL is not a tenant's, so"):
+        Run.objects.count()
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (None, "has no identity"),
+        (("", uuid4()), "belongs to another tenant that has the same id"),
+        (("another", uuid4()), "belongs to tenant another"),
+    ],
+)
+def test_each_kind_of_foreign_database_has_a_sentence(
+    tenant: Tenant, row: tuple[str, UUID] | None, reason: str
+) -> None:
+    with as_superuser(tenant) as connection:
+        connection.execute("DELETE FROM tenant_identity")
+        if row:
+            values = (row[0] or tenant.id, row[1])
+            connection.execute("INSERT INTO tenant_identity (tenant_id, identity) VALUES (%s, %s)", values)
+    sentence = rf"^Tenant {tenant.id}: the database behind its URL {reason}, so the connection was refused\."
+    with tenant_context(tenant), pytest.raises(TenantIdentityMismatch, match=sentence):
         Run.objects.count()
 
 

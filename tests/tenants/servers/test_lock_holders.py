@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from audit.verification import anchor
 from tenants.backup.backup import tenant_backup
 from tenants.errors import FleetBusy, TenantLocked
 from tenants.fleet.batch import fleet_lock
@@ -237,8 +238,16 @@ class TestAdvisoryLocks:
         with fleet_lock():
             refused = seo_gen("tenant", "migrate", "--all")
         assert refused.returncode == 1
-        assert "Another process is migrating tenants, or creating one. The lock is held by: " in refused.stderr
+        said = "Another process is changing all tenants together, or creating, importing or restoring one."
+        assert f"{said} The lock is held by: " in refused.stderr
         assert refused.stderr.rstrip().endswith("Wait for it to finish, then try again.")
+
+    def test_a_job_for_all_tenants_names_itself_instead_of_a_tenant(self, tenant: Tenant) -> None:
+        with advisory_lock(anchor.LOCK, busy=FleetBusy):
+            refused = seo_gen("audit", "anchor")
+        assert refused.returncode == 1
+        assert "Another process is taking anchors of the audit logs. The lock is held by: " in refused.stderr
+        assert "Wait for it to finish, then try again." in refused.stderr
 
     def test_the_name_is_that_of_the_command(self, tenant: Tenant) -> None:
         name = f"seo-gen:test:{uuid.uuid4()}"

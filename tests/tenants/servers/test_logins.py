@@ -72,6 +72,25 @@ def test_it_needs_no_superuser(lowly: ServerSession) -> None:
     assert lowly.logins(["lowly_1"]) == {"lowly_1": Login(20, False, wanted, [], 0)}
 
 
+def test_only_what_can_be_rolled_back_is_counted(lowly: ServerSession) -> None:
+    """A rotation cannot end what the role has prepared in another database; `tenant status --check` reports it."""
+    lowly.ensure_login("lowly_1", "one")
+    for database in ("lowly_1", "lowly_2"):
+        lowly.create_empty_database(database)
+        lowly.open_to(database, "lowly_1")
+    url = lowly.location("lowly_1", "one").url
+    with psycopg.connect(f"{url.rpartition('/')[0]}/lowly_2", autocommit=True) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT txid_current()")
+        connection.execute("PREPARE TRANSACTION 'elsewhere'")
+        try:
+            assert lowly.roll_back_prepared_of("lowly_1", url) == lowly.logins(["lowly_1"])["lowly_1"].prepared == 0
+            assert ("elsewhere", "lowly_2") in {(one.gid, one.database) for one in lowly.prepared()}
+        finally:
+            connection.execute("ROLLBACK PREPARED 'elsewhere'")
+    lowly.drop_database("lowly_2")
+
+
 def test_a_block_that_fails_leaves_the_password_as_it_is(lowly: ServerSession) -> None:
     lowly.ensure_login("lowly_1", "one")
     lowly.create_empty_database("lowly_1")

@@ -16,7 +16,7 @@ from config.stack.process import free_port
 if TYPE_CHECKING:
     from tests.support.staff import Filled
 
-SENTENCE = "The database is unavailable right now; nothing was changed. Try again in a minute."
+SENTENCE = "The database is unavailable right now. Try again in a minute, but check first if your change was saved."
 
 
 @contextmanager
