@@ -234,10 +234,13 @@ class NoActiveModel(LLMPermanentError):
 
     code = "llm_model_not_found"
 
-    def __init__(self, provider_id: str, wanted: str) -> None:
+    def __init__(self, provider_id: str, *, model_class: str = "", model: str = "") -> None:
+        if model_class:
+            message = _("The LLM provider %(provider)s has no active model of class %(wanted)s.")
+        else:
+            message = _("The LLM provider %(provider)s has no active model named %(wanted)s.")
         super().__init__(
-            _("The LLM provider %(provider)s has no active model %(wanted)s.")
-            % {"provider": provider_id, "wanted": repr(wanted)},
+            message % {"provider": provider_id, "wanted": model_class or model},
             hint=_("Add or activate one in the admin under Models and prices."),
         )
 

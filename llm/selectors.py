@@ -81,7 +81,7 @@ def newest_model(provider: LLMProvider, models: Sequence[LLMModel], model_class:
     of_class = [model for model in models if model.model_class == model_class]
     active = [model for model in of_class or models if model.is_active]
     if not active:
-        raise NoActiveModel(provider.pk, model_class)
+        raise NoActiveModel(provider.pk, model_class=model_class)
     return max(active, key=lambda model: model.pk)
 
 
@@ -93,7 +93,7 @@ def resolve_named_model(provider_id: str, model_name: str) -> ResolvedModel:
     provider = _active_provider(provider_id)
     model = _models(provider_id).filter(model_name=model_name, is_active=True).first()
     if model is None:
-        raise NoActiveModel(provider_id, model_name)
+        raise NoActiveModel(provider_id, model=model_name)
     return _resolved(provider, model)
 
 

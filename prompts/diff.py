@@ -1,4 +1,4 @@
-"""The difference between two versions of a prompt: of their templates, and of their variables."""
+"""Compare two versions of a prompt: their templates and their variables."""
 
 import difflib
 import json

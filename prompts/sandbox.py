@@ -219,7 +219,8 @@ def ask(request: dict[str, object]) -> dict[str, Any]:
             break
         return _verdict(end) if answer is None else answer
     raise SandboxUnavailable(
-        _("The process that renders templates does not answer."), hint=_("Try again; the machine may be out of memory.")
+        _("The process that renders templates is not responding."),
+        hint=_("Try again; the machine may be out of memory."),
     )
 
 

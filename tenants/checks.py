@@ -71,7 +71,7 @@ def second_people_are_asked_for_what_exists(**kwargs: Any) -> list[checks.CheckM
 
 @checks.register()
 def tenant_migrations_are_transactional(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Reject tenant migrations that cannot be applied to all tenants or none."""
+    """Reject tenant migrations that cannot be applied atomically: to all tenants or to none of them."""
     from tenants.schema.releases import label
     from tenants.schema.transactional import untransactional  # imported late: most commands run no checks
 

@@ -1,6 +1,6 @@
 """Multi-step operations on a tenant: a lock that ends with its process, and a record that does not.
 
-An operation recorded as `running` while no one holds the lock was interrupted; `tenants.unfinished` finishes it.
+An operation recorded as `running` while no one holds the lock was interrupted; `tenants.unfinished` recovers it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Anchors: records, kept apart from the logs, of where each log ended. Canonical form, digest and document format.
 
-Each run has an "audit.anchor" entry in the control log with the digest of its anchors, so changes to anchors show.
+Each time anchors are taken, an "audit.anchor" entry in the control log holds their digest, so changes are detected.
 Documents are linked: each but the first holds the name and the sha256 of the one before it.
 """
 

@@ -22,8 +22,9 @@ READY_FILE = "SEO_GEN_READY_FILE"
 
 
 class _PythonService(Service):
-    """A process that runs this checkout's code in the environment of the command that starts it, without the variables
-    that the stack itself provides and, if it needs none, without API keys.
+    """A process that runs this checkout's code in the environment of the command that starts it.
+
+    Variables that only repeat the stack's own settings are left out, and so are API keys if the process needs none.
     """
 
     # Whether it calls providers, or at least checks whether there are keys for them.

@@ -107,7 +107,7 @@ class PreviewForm(OperationForm):
 
 
 class FollowingForm(OperationForm):
-    """A form for what follows a finished operation, from which the arguments come."""
+    """A form for an operation that follows a finished one and takes its arguments from it."""
 
     def __init__(self, tenant: Tenant, *args: Any, before: OperationRequest) -> None:
         self.before = before

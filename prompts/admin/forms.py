@@ -45,7 +45,7 @@ def _content() -> forms.CharField:
         # Leading and trailing blank lines are part of the template.
         strip=False,
         widget=UnfoldAdminTextareaWidget(attrs={**CODE, "rows": 22}),
-        help_text=gettext_lazy("A Jinja2 template. Declare the names that it uses below."),
+        help_text=gettext_lazy("A Jinja2 template. In the field below, declare the names that it uses."),
     )
 
 

@@ -29,8 +29,8 @@ class StepOverrideForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         help_texts: ClassVar = {
-            "llm_provider": gettext_lazy("Empty: the pipeline's provider."),
-            "model_class": gettext_lazy("Empty: the pipeline's class."),
+            "llm_provider": gettext_lazy("Leave empty to use the pipeline's provider."),
+            "model_class": gettext_lazy("Leave empty to use the pipeline's model class."),
             "llm_model": gettext_lazy("The name of one of the provider's models, instead of choosing one by class."),
             "output_limit": gettext_lazy(
                 "At most the model's own limit. If a reply reaches this limit, the call is not retried with a larger"

@@ -17,7 +17,7 @@ def rerouted_text(*, step: str, status: str, route: str, rerouted: ReroutedDocum
         "model_inactive": _("Step %(step)s used %(route)s instead of %(before)s, which is inactive or retired."),
     }
     asked = {
-        "breaker_open": _("Step %(step)s uses %(route)s instead of %(before)s, which had failed repeatedly."),
+        "breaker_open": _("Step %(step)s uses %(route)s instead of %(before)s, which failed repeatedly."),
         "model_inactive": _("Step %(step)s uses %(route)s instead of %(before)s, which is inactive or retired."),
     }
     texts = answered if status == StepStatus.COMPLETED else asked

@@ -106,7 +106,7 @@ def _begin(alias: str, flight: Flight, work: Work) -> tuple[LLMClient, LLMReques
     """Record the call, and return what is needed to make it; None if the run or the claim no longer allows it."""
     claim, model = flight.claim, flight.claim.resolved
     if model is None:
-        raise NoActiveModel(claim.provider, claim.model)
+        raise NoActiveModel(claim.provider, model=claim.model)
     client = client_for(model.access)
     require_fits(model, work.prompt_text)
     request = LLMRequest(

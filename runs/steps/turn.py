@@ -26,7 +26,7 @@ def take_turn(own: Waiting) -> Turn | None:
 
 
 def end_turn(turn: Turn, outcome: Outcome) -> None:
-    """End the turn, and wake a worker for another step if one may start now or once a limit ends."""
+    """End the turn; if another step may start now or after a delay that limits require, wake a worker for it."""
     freed = finish(turn, outcome)
     if freed.next is not None and (freed.startable or freed.retry_in_s is not None):
         _send(freed.next, 0.0 if freed.startable else freed.retry_in_s or 0.0)

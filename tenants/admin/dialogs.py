@@ -117,6 +117,8 @@ class TenantBudgetForm(SeenForm, BaseDialogForm):  # type: ignore[misc]
         for name in BUDGETS:
             amount = getattr(tenant, name, None)
             self.fields[name].initial = None if amount is None else amount.normalize()
-        self.fields["monthly_budget_usd"].help_text = _("Months are counted in UTC. Empty: no budget.")
-        self.fields["run_budget_usd"].help_text = _("For runs whose configuration has no budget. Empty: no budget.")
+        self.fields["monthly_budget_usd"].help_text = _("Months are counted in UTC. Leave empty for no budget.")
+        self.fields["run_budget_usd"].help_text = _(
+            "For runs whose configuration has no budget. Leave empty for no budget."
+        )
         self.add_seen({name: getattr(tenant, name, None) for name in BUDGETS})

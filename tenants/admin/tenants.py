@@ -298,7 +298,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         variant=ActionVariant.PRIMARY,
         dialog={
             "title": gettext_lazy("Resume this tenant?"),
-            "description": gettext_lazy("Its site reopens and its paused runs continue."),
+            "description": gettext_lazy("Its site reopens and its runs continue, except those that are paused."),
             "form_submit_text": gettext_lazy("Resume"),
         },
     )

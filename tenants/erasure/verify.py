@@ -95,8 +95,10 @@ def _certificate(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     """Compare the certificate with the control database's audit log."""
     entry = _entry("tenant.delete.complete", row.tenant_id)
     assert row.certificate is not None
-    if not entry or not (entry["certificate"] == row.digest == digest_of(row.certificate)):
-        yield _("The certificate is not the one that was issued: its sha256 differs from the audit log's.")
+    if not entry:
+        yield _("The control log has no entry about the completion of this erasure.")
+    elif not (entry["certificate"] == row.digest == digest_of(row.certificate)):
+        yield _("The certificate is not the one that was issued: its sha256 differs from the one in the control log.")
 
 
 def _archived_log(row: Erasure, _check: ErasureCheck) -> Iterator[str]:

@@ -11,7 +11,7 @@ def step_name(step: str) -> str:
         "snapshot": _("opening a snapshot"),
         "dump": _("dumping the database"),
         "account": _("counting rows and checking the audit log"),
-        "storage": _("files in storage"),
+        "storage": _("processing the files in storage"),
         "manifest": _("writing the manifest"),
         "bundle": _("writing the bundle"),
         "done": _("done"),

@@ -53,8 +53,9 @@ def look_at(
 ) -> tuple[list[Look], list[MigrationFailed | TenantWithoutServer | ServerError]]:
     """Inspect every tenant; return what was found, and all problems, not only the first.
 
-    Asks each server once who may connect to which database, then connects to each database as its owner. `work` becomes
-    part of the sessions' names. `on_look` is called with a tenant's id after its database was, or could not be, opened.
+    Asks each server once who may connect to which database, then connects, as its owner, to each database whose access
+    is in order. `work` becomes part of the sessions' names. `on_look` is called with a tenant's id after each attempt
+    to connect, successful or not; not for tenants whose problem was found before that.
     """
     problems: list[MigrationFailed | TenantWithoutServer | ServerError] = []
     reachable: list[Tenant] = []

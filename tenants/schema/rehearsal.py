@@ -134,7 +134,8 @@ def _history_or_none(connection: BaseDatabaseWrapper) -> History | None:
 def _build(connection: BaseDatabaseWrapper, history: History) -> None:
     """Apply exactly `history` to an empty database, then grant privileges.
 
-    A squashed migration is used if the history contains all that it replaces; otherwise the replaced ones are.
+    Squashed migrations are used, unless the history contains only part of what one of them replaces: then none is used,
+    and the replaced migrations are applied.
     """
     squashed = MigrationLoader(None, replace_migrations=False).replacements
     partial = any(

@@ -1,4 +1,4 @@
-"""Texts of django-unfold and Django that have no Japanese of their own, or a wrong one.
+"""Texts of django-unfold and Django that have no Japanese translation of their own, or a wrong one.
 
 Nothing imports this: `make messages` finds the texts here and keeps them in our translation, which Django prefers to
 theirs. Remove a line if the theme changes or translates its text. `STORED` is what migrations store in English, and

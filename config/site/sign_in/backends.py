@@ -18,7 +18,7 @@ ATTEMPT = "sign_in_attempt"
 
 
 class ThrottleBackend:
-    """Refuses logins that are locked (`config.site.sign_in.throttle`), and passwords if PASSWORD_LOGIN is off.
+    """Refuses locked logins (`config.site.sign_in.throttle`), and passwords from anyone who may not use one.
 
     It never authenticates anyone and gives no permissions. It has no `get_user`, so no session refers to it.
     """

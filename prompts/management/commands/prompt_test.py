@@ -67,7 +67,10 @@ class Command(PromptCommand):
         )
 
     def _announce(self, trial: Trial) -> None:
-        """Print what the call can cost before it begins; refuse the call if that is over --max-cost, or unknown."""
+        """Print what the call can cost before it begins.
+
+        With --max-cost, refuse the call if it may cost more or its cost is unknown.
+        """
         document = _document(trial)
         if self.max_cost is not None and (trial.cost_limit is None or trial.cost_limit > self.max_cost):
             raise Refusal(

@@ -1,4 +1,4 @@
-"""Attacks on a log that the database refuses or `audit verify` reports; docs/audit.md lists them."""
+"""Attacks on a log: the database refuses them or `audit verify` reports them. docs/audit.md lists them."""
 
 from __future__ import annotations
 

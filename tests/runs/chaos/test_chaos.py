@@ -1,4 +1,4 @@
-"""People, faults of the provider, and processes that are killed or frozen, all at the same time: no run is lost."""
+"""No run is lost while people act at random, the provider fails, and processes are killed or frozen, all at once."""
 
 from __future__ import annotations
 

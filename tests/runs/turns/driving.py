@@ -25,7 +25,7 @@ class Clock:
 
 
 def begin_anew() -> None:
-    """Make this process forget turns, limits and the server's absence."""
+    """Make this process forget its turns, the limits, and that the turns' server was unreachable."""
     process.reset()
     limits.forget()
     store._Health.ask_after = store._Health.log_after = 0.0

@@ -61,7 +61,7 @@ def own_connection(tenant: Tenant) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture(scope="module")
 def refused_connection() -> Iterator[psycopg.Connection]:
-    """Yield such a connection of a tenant that tests share, because all that they try is refused."""
+    """Yield a connection like `own_connection`, to a tenant that tests share: everything they try is refused."""
     with cloning_fast():
         tenant = tenant_create(name="isolated")
     with psycopg.connect(tenant.database_url, autocommit=True) as connection:

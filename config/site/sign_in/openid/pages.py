@@ -1,4 +1,4 @@
-"""The views that send a browser to the OpenID provider, and receive it from there."""
+"""The views that send a browser to the OpenID provider and handle its return."""
 
 from __future__ import annotations
 

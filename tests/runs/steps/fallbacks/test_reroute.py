@@ -251,10 +251,10 @@ class TestShown:
         assert "instead of" not in self.printed(tenant, run, capsys)
         fail_once(tenant, run, fake_llm)
         runs_sweep()
-        because = f"spare/spare-1 instead of {before}, which had failed repeatedly."
-        assert f"\nStep {FIRST} uses {because}\n" in self.printed(tenant, run, capsys)
+        route = f"spare/spare-1 instead of {before}"
+        assert f"\nStep {FIRST} uses {route}, which failed repeatedly.\n" in self.printed(tenant, run, capsys)
         wake_up(tenant, run)
-        answered = f"Step {FIRST} used {because}"
+        answered = f"Step {FIRST} used {route}, which had failed repeatedly."
         assert f"\n{answered}\n" in self.printed(tenant, run, capsys)
         page = f"/t/{tenant.pk}/admin/runs/step/{step_of(tenant, run).pk}/change/"
         assert answered in browser.get(page).content.decode()
