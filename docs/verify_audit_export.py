@@ -5,8 +5,7 @@
 
 Each line is one entry, a JSON object whose values are text or null. Its hash is the sha256 of all fields but the last,
 in order, each as "<bytes in UTF-8>:<text>", null as "-", joined by commas; `previous_hash` is the hash of the entry
-before it. Exit: 0 unbroken, 1 broken (the first bad line is reported), empty or not the expected log, 2 the file cannot
-be read, or wrong usage.
+before it. Exit: 0 unbroken, 1 broken, empty or not the expected log, 2 the file cannot be read, or wrong usage.
 """
 
 import argparse
