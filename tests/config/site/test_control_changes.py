@@ -490,7 +490,7 @@ def test_a_providers_name_that_cannot_be_shown_is_refused(browser: Client, typed
 
 def test_a_move_that_is_not_possible_is_a_message(browser: Client, tenant: Tenant) -> None:
     response = browser.post(f"/admin/tenants/tenant/{tenant.id}/resume/", {"_form_submitted": "on"}, follow=True)
-    assert f"Tenant {tenant.id} is active." in response.content.decode()
+    assert f"The status of tenant {tenant.id} is active." in response.content.decode()
 
 
 @pytest.mark.parametrize(
