@@ -240,7 +240,8 @@ class NoActiveModel(LLMPermanentError):
         else:
             message = _("The LLM provider %(provider)s has no active model named %(wanted)s.")
         super().__init__(
-            message % {"provider": provider_id, "wanted": model_class or model},
+            # Quoted, since a run's configuration can name any model.
+            message % {"provider": provider_id, "wanted": repr(model_class or model)},
             hint=_("Add or activate one in the admin under Models and prices."),
         )
 

@@ -6,6 +6,7 @@ A file appears under its name only once it is complete.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 from abc import ABC, abstractmethod
@@ -238,19 +239,18 @@ class Folder(Place):
         partial = _partial(target)
         with self._translated(name, Use.WRITE):
             target.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
-            partial.unlink(missing_ok=True)
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-        file = os.fdopen(descriptor, "wb")
+            file = os.fdopen(self._claim(partial, name), "wb")
         try:
             with self._translated(name, Use.WRITE):
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                file.close()
+                # Still open, and so locked.
                 if replace:
                     partial.replace(target)
                 else:
                     self._give_name(partial, name)
+                file.close()
                 flush_folder(target.parent)
             self.completed.add(name)
         except BaseException:
@@ -260,6 +260,40 @@ class Folder(Place):
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
+
+    def _claim(self, partial: Path, name: str) -> int:
+        """Create the partial file and lock it; return its descriptor. Raises `PlaceError` if another writer has it.
+
+        The lock ends with its process, so what a killed one left behind is replaced.
+        """
+        while True:
+            with suppress(FileExistsError):
+                descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+                # Another writer may have taken it for a leftover before it was locked.
+                if _lock(descriptor) and _is_at(descriptor, partial):
+                    return descriptor
+                os.close(descriptor)
+                continue
+            self._remove_leftover(partial, name)
+
+    def _remove_leftover(self, partial: Path, name: str) -> None:
+        try:
+            # A link that someone put there is not followed, and may lead nowhere.
+            descriptor = -1 if partial.is_symlink() else os.open(partial, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        try:
+            if descriptor >= 0 and not _lock(descriptor):
+                raise PlaceError(
+                    _("%(path)s is being written by another process.") % {"path": self.path(name)},
+                    hint=_("Wait for it to finish, or choose another name."),
+                    code="file_being_written",
+                )
+            if descriptor < 0 or _is_at(descriptor, partial):
+                partial.unlink(missing_ok=True)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def _give_name(self, partial: Path, name: str) -> None:
         """Give the finished file its name, unless another file has it."""
@@ -578,6 +612,23 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock the open file, and return True unless another writer has locked it. Some file systems have no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Return whether the open file is the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _partial(target: Path) -> Path:

@@ -152,7 +152,7 @@ class TestStepRoute:
         # It has models of both classes, so that each serves its own; only the later steps need the other.
         LLMModel.objects.filter(provider_id="gemini", model_class="pro").update(is_active=False)
         before = routes()
-        with pytest.raises(CommandError, match="gemini has no active model of class pro"):
+        with pytest.raises(CommandError, match="gemini has no active model of class 'pro'"):
             call_command("step_route", "--all", "--provider", "gemini", "--force")
         assert (routes(), audited()) == (before, [])
 

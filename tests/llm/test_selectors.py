@@ -57,11 +57,11 @@ class TestResolveModel:
     def test_an_inactive_class_is_not_replaced(self, provider: LLMProvider) -> None:
         add(provider, "only", STANDARD)
         add(provider, "off", PRO, is_active=False)
-        with pytest.raises(NoActiveModel, match="p has no active model of class pro"):
+        with pytest.raises(NoActiveModel, match="p has no active model of class 'pro'"):
             resolve_model("p", "pro")
 
     def test_a_provider_without_models(self, provider: LLMProvider) -> None:
-        with pytest.raises(NoActiveModel, match="p has no active model of class standard"):
+        with pytest.raises(NoActiveModel, match="p has no active model of class 'standard'"):
             resolve_model("p", "standard")
 
     def test_an_unknown_provider_is_refused_with_the_known_ones(self) -> None:
@@ -94,7 +94,7 @@ class TestResolveNamedModel:
 
     def test_an_inactive_model_serves_only_runs_that_pinned_it(self, provider: LLMProvider) -> None:
         add(provider, "m", PRO, is_active=False)
-        with pytest.raises(NoActiveModel, match="p has no active model named m"):
+        with pytest.raises(NoActiveModel, match="p has no active model named 'm'"):
             resolve_named_model("p", "m")
         LLMProvider.objects.filter(pk="p").update(is_active=False)
         found = find_model("p", "m")

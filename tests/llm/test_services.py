@@ -157,6 +157,6 @@ class TestStepDefaultSet:
 
     def test_a_provider_that_could_not_serve_it_is_refused(self) -> None:
         LLMModel.objects.filter(provider_id="gemini").update(is_active=False)
-        with pytest.raises(NoActiveModel, match="gemini has no active model of class pro"):
+        with pytest.raises(NoActiveModel, match="gemini has no active model of class 'pro'"):
             step_default_set(step="draft", provider_id="gemini", model_class="pro")
         assert StepLLMDefault.objects.get(pk="draft").provider_id != "gemini"

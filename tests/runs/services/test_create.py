@@ -132,7 +132,7 @@ def test_a_missing_key_names_the_variable(tenant: Tenant, monkeypatch: pytest.Mo
 
 def test_an_unknown_provider_and_an_unknown_model_are_named(tenant: Tenant) -> None:
     assert "'acme'" in refused(tenant, {**CONFIG, "models": {"draft": {"provider": "acme"}}})
-    assert "big-1" in refused(tenant, {**CONFIG, "models": {"draft": {"model": "big-1"}}})
+    assert "'big-1'" in refused(tenant, {**CONFIG, "models": {"draft": {"model": "big-1"}}})
 
 
 def test_a_step_without_an_active_prompt_is_named(tenant: Tenant) -> None:

@@ -94,7 +94,7 @@ class TestPrecedence:
         self, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         override(tenant, llm_provider="claude", llm_model="claude-1")
-        with pytest.raises(NoActiveModel, match="claude has no active model named claude-1"):
+        with pytest.raises(NoActiveModel, match="claude has no active model named 'claude-1'"):
             created(tenant)
         with tenant_context(tenant) as alias:
             StepOverride.objects.using(alias).update(llm_model=None)
@@ -195,7 +195,10 @@ class TestAdmin:
         ("changes", "message"),
         [
             ({}, "This changes nothing: enter a provider, a class, a model or a limit."),
-            ({"llm_model": "claude-1", "llm_provider": "claude"}, "claude has no active model named claude-1"),
+            (
+                {"llm_model": "claude-1", "llm_provider": "claude"},
+                "claude has no active model named &#x27;claude-1&#x27;",
+            ),
             ({"llm_provider": "nobody"}, "There is no LLM provider &#x27;nobody&#x27;"),
             ({"output_limit": "0"}, "A limit must be at least 1."),
             ({"output_limit": "999999"}, "Enter at most 320, the output limit of model SmolLM2-135M-Instruct."),

@@ -502,6 +502,31 @@ class TestPlaces:
         place.erase("a.dump")
         assert not place.holds("a.dump")
 
+    def test_a_file_has_one_writer_at_a_time(self, tmp_path: Path) -> None:
+        """Otherwise, the first would give its name to what the second has written so far."""
+        places = place_at(str(tmp_path)), place_at(str(tmp_path))
+        with places[0].writing("a.jsonl", replace=False) as first:
+            first.write(b"whole")
+            with (
+                pytest.raises(PlaceError, match=r"a\.jsonl is being written by another process\."),
+                places[1].writing("a.jsonl", replace=False) as second,
+            ):
+                second.write(b"ha")
+        assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"]
+        assert places[1].read("a.jsonl") == b"whole"
+
+    @pytest.mark.parametrize("left", ["a file", "a link to a file", "a link to nothing"])
+    def test_what_a_killed_writer_left_behind_is_replaced(self, tmp_path: Path, left: str) -> None:
+        other, partial = tmp_path / "other", tmp_path / ".a.jsonl.partial"
+        other.write_bytes(b"keep")
+        if left == "a file":
+            partial.write_bytes(b"ha")
+        else:
+            partial.symlink_to(other if left == "a link to a file" else tmp_path / "nothing")
+        place_at(str(tmp_path)).write("a.jsonl", b"whole")
+        assert (tmp_path / "a.jsonl").read_bytes() == b"whole" and other.read_bytes() == b"keep"
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["a.jsonl", "other"]
+
     @pytest.mark.parametrize("url", ["s3://bucket", "s3://", "folder/"])
     def test_a_url_without_a_file_is_refused(self, url: str) -> None:
         with pytest.raises(PlaceError, match=r"lacks a file name|lacks a bucket"):
