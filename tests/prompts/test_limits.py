@@ -108,6 +108,13 @@ def test_a_template_that_cannot_be_compiled_is_refused_when_it_is_saved(content:
     assert str(refusal.value) == reason
 
 
+@pytest.mark.parametrize("content", ["{{ 1" + "+1" * 30_000 + " }}", "{{ a" + "|e" * 30_000 + " }}"])
+def test_a_longer_chain_is_refused_for_the_limit_that_it_reaches_first(content: str) -> None:
+    with pytest.raises(InvalidPrompt) as refusal:
+        names_used(content)
+    assert str(refusal.value) in {f"The template cannot be compiled. {reason}" for reason in (TIME, DEPTH)}
+
+
 @pytest.mark.parametrize("character", ["a", "日", "😀"])
 def test_the_longest_allowed_text_fits_into_the_limits(character: str) -> None:
     assert len(outcome(f"{{{{ '{character}' * {MAX_RENDERED_CHARS} }}}}")) == MAX_RENDERED_CHARS

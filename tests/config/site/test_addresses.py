@@ -1,7 +1,5 @@
 """NULs and malformed ids in URLs and forms cause no server error on either site."""
 
-import random
-
 import pytest
 from django.contrib.admin import ModelAdmin
 from django.http import HttpResponseBase
@@ -15,9 +13,7 @@ from tests.support.staff import PASSWORD, Filled
 # Ids that no key can have: NUL, not a number, not a UUID, too large for a number, half an escape of Django's admin.
 NO_IDS = ("%00", "abc", "a%00b", "99999999999999999999999", "-1", "_5F", "%FF", "1%2F2", "%E2%80%8B")
 QUERIES = ("q=%00", "status__exact=%00", "%00=1", "p=%00", "o=%00", "e=%00", "all=%00", "_changelist_filters=q%3D%2500")
-VALUES = ("abc", "99999999999999999999999", "")
-# A form for a new object only takes values of fields from its query.
-ADD_QUERIES = ("name=%00", "_changelist_filters=q%3D%2500", "nonsense=%FF")
+VALUES = ("%00", "abc", "99999999999999999999999", "")
 OTHER_QUERIES = ("p=abc", "p=99999999999", "o=abc", "o=99.-1", "q=%FF", "nonsense=1", "nonsense__x=%00")
 
 
@@ -65,9 +61,7 @@ def check(browser: Client, prefix: str, page: str, site: object) -> None:
             follow(browser, got, seen)
             assert browser.post(address).status_code in (200, 302, 403, 404), address
     filtered = [f"{name}={value}" for name in filters(admin) for value in VALUES]
-    # One middleware removes the NULs of every page, so that each list gets some of them.
-    nuls = random.Random(page).sample(QUERIES, 3)
-    for ending, queries in (("", [*nuls, *OTHER_QUERIES, *filtered]), ("add/", ADD_QUERIES)):
+    for ending, queries in (("", [*QUERIES, *OTHER_QUERIES, *filtered]), ("add/", [*QUERIES, *OTHER_QUERIES])):
         for query in queries:
             got = browser.get(f"{prefix}{page}{ending}?{query}")
             assert got.status_code in (200, 302, 403), f"{page}{ending}?{query}"
