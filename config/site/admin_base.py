@@ -21,6 +21,7 @@ from django.urls import reverse
 from django.utils.functional import lazy
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -170,7 +171,9 @@ class StaffAdmin(ConflictAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         page: Any = super().changelist_view
-        return _refusals_shown(request, lambda: page(request, extra_context))
+        # Django's titles, such as "Select run to view", say what a list is for, but not what it is.
+        titled = {"title": capfirst(str(self.opts.verbose_name_plural)), **(extra_context or {})}
+        return _refusals_shown(request, lambda: page(request, titled))
 
 
 def _refusals_shown(request: HttpRequest, view: Callable[[], Any]) -> Any:

@@ -7,6 +7,8 @@ from datetime import date, datetime
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
+from config.base import times
+
 MINUTE_S, HOUR_S, DAY_S = 60, 60 * 60, 24 * 60 * 60
 
 
@@ -17,7 +19,7 @@ def parsed(moment: str) -> datetime:
 
 def local(moment: str | None) -> str:
     """Return a time of a document in the local time zone, with its date; "" for None."""
-    return f"{parsed(moment):%Y-%m-%d %H:%M:%S}" if moment else ""
+    return times.to_second(datetime.fromisoformat(moment)) if moment else ""
 
 
 def local_time(moment: str | None, *, day: str) -> str:
@@ -27,7 +29,7 @@ def local_time(moment: str | None, *, day: str) -> str:
 
 def clock(moment: str) -> str:
     """Return a document's time in the local time zone, without its date."""
-    return f"{parsed(moment):%H:%M:%S}"
+    return times.clock(datetime.fromisoformat(moment))
 
 
 def duration(seconds: float) -> str:

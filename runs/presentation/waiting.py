@@ -53,4 +53,4 @@ def _since(moment: str | None) -> str:
 
 
 def _until(moment: str | None, now: str) -> str:
-    return f"{local_time(moment, day=now)} {parsed(moment):%Z}" if moment else "-"
+    return local_time(moment, day=now) or "-"

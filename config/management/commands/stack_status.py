@@ -4,11 +4,11 @@ import datetime
 from dataclasses import asdict
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from config import stack
 from config.base.command import OperatorCommand
+from config.base.times import to_second
 
 
 class Command(OperatorCommand):
@@ -36,5 +36,5 @@ def _line(service: dict[str, Any]) -> str:
     line = f"  {service['name']:<9} {service['state']:<9} {where:<16}"
     if service["state"] != "running":
         return line.rstrip()
-    since = timezone.localtime(service["started"]).strftime("%Y-%m-%d %H:%M:%S")
+    since = to_second(service["started"])
     return line + _("process %(pid)s since %(since)s") % {"pid": service["pid"], "since": since}

@@ -1,10 +1,10 @@
 from typing import Any
 
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from config.base.command import OperatorCommand
 from config.base.output import print_table
+from config.base.times import to_minute
 from tenants.access.assign import staff_documents
 
 
@@ -24,7 +24,7 @@ class Command(OperatorCommand):
                 (
                     row["username"],
                     _("active") if row["active"] else _("inactive"),
-                    f"{localtime(row['last_login']):%Y-%m-%d %H:%M}" if row["last_login"] else "",
+                    to_minute(row["last_login"]) if row["last_login"] else "",
                     ", ".join([_("superuser")] * row["superuser"] + row["roles"]),
                 )
                 for row in document

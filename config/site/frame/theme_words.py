@@ -56,8 +56,6 @@ DJANGO = (
     gettext_noop("Add %(name)s"),
     gettext_noop("Add another %(verbose_name)s"),
     gettext_noop("Change %s"),
-    gettext_noop("Select %s"),
-    gettext_noop("Select %s to change"),
     gettext_noop("Cannot delete %(name)s"),
     gettext_noop("%(app)s administration"),
     gettext_noop("Models in the %(name)s application"),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.utils.dateparse import parse_datetime
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from config.base.output import print_table
+from config.base.times import to_minute
 from prompts.management.commands._given import money
 
 
@@ -54,4 +54,4 @@ def _row(prompt: Any) -> tuple[object, ...]:
 
 def when(moment: str) -> str:
     parsed = parse_datetime(moment)
-    return f"{localtime(parsed):%Y-%m-%d %H:%M}" if parsed else moment
+    return to_minute(parsed) if parsed else moment

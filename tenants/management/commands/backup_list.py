@@ -1,11 +1,11 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from config.base.command import OperatorCommand
 from config.base.output import print_table, size
+from config.base.times import to_minute
 from tenants.presentation import backup_document
 from tenants.selectors import backups
 
@@ -29,10 +29,10 @@ class Command(OperatorCommand):
         rows = [
             (
                 row["tenant_id"],
-                f"{localtime(row['started_at']):%Y-%m-%d %H:%M}",
+                to_minute(row["started_at"]),
                 row["status"],
                 size(row["size_bytes"]),
-                f"{localtime(row['verified_at']):%Y-%m-%d %H:%M}" if row["verified_at"] else "",
+                to_minute(row["verified_at"]) if row["verified_at"] else "",
                 row["file"],
                 row["problem"],
             )

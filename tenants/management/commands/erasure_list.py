@@ -1,10 +1,10 @@
 from typing import Any
 
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from config.base.command import OperatorCommand
 from config.base.output import print_table
+from config.base.times import to_minute
 from tenants.erasure.presentation import erasure_document
 from tenants.erasure_ledger import erasures
 
@@ -22,8 +22,8 @@ class Command(OperatorCommand):
         rows = [
             (
                 row["tenant_id"],
-                f"{localtime(row['started_at']):%Y-%m-%d %H:%M}",
-                f"{localtime(row['completed_at']):%Y-%m-%d %H:%M}" if row["completed_at"] else row["phase"],
+                to_minute(row["started_at"]),
+                to_minute(row["completed_at"]) if row["completed_at"] else row["phase"],
                 row["by"],
                 row["sha256"],
             )

@@ -2,11 +2,11 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from config.base.command import OperatorCommand, Refusal
 from config.base.output import print_table
+from config.base.times import to_minute
 from tenants.erasure.verify import ErasureCheck, erasures_verify
 
 
@@ -33,7 +33,7 @@ class Command(OperatorCommand):
             [
                 (
                     row["tenant_id"],
-                    f"{localtime(row['completed_at']):%Y-%m-%d %H:%M}" if row["completed_at"] else "",
+                    to_minute(row["completed_at"]) if row["completed_at"] else "",
                     _("yes") if row["holds"] else _("no"),
                     "\n".join(row["remaining"]),
                 )

@@ -1,10 +1,10 @@
 from typing import Any
 
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from config.base.command import OperatorCommand
 from config.base.output import print_table
+from config.base.times import to_minute
 from tenants.presentation import tenant_document
 from tenants.selectors import tenants_existing
 
@@ -25,7 +25,7 @@ class Command(OperatorCommand):
                 row["name"],
                 row["status"],
                 row["server"] or "",
-                f"{localtime(row['created_at']):%Y-%m-%d %H:%M}",
+                to_minute(row["created_at"]),
             )
             for row in document
         ]

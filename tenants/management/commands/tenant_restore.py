@@ -3,10 +3,10 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from config.base.command import OperatorCommand, Refusal
+from config.base.times import to_minute
 from tenants.presentation import aware_time, show_progress
 from tenants.restore.restore import tenant_restore, tenant_restore_check
 from tenants.restore.undo import tenant_restore_undo
@@ -102,7 +102,7 @@ class Command(OperatorCommand):
         if document["unavailable_ms"] is not None:
             self.stdout.write(_("It was closed for %(unavailable_ms)d ms.") % document)
         if document["kept_until"]:
-            until = f"{localtime(document['kept_until']):%Y-%m-%d %H:%M}"
+            until = to_minute(document["kept_until"])
             self.stdout.write(
                 _("You can undo this until %(until)s: run `seo-gen tenant restore --tenant-id %(id)s --undo`.")
                 % {"until": until, "id": document["tenant_id"]}

@@ -91,6 +91,6 @@ def test_a_duration_has_its_largest_unit(seconds: float, text: str) -> None:
 
 
 def test_a_time_of_another_day_has_its_date() -> None:
-    assert local_time("2026-11-24T14:59:00+00:00", day=NOW) == "23:59:00"
-    assert local_time("2026-11-24T15:00:00+00:00", day=NOW) == "2026-11-25 00:00:00"
+    assert local_time("2026-11-24T14:59:00+00:00", day=NOW) == "23:59:00 JST"
+    assert local_time("2026-11-24T15:00:00+00:00", day=NOW) == "2026-11-25 00:00:00 JST"
     assert local_time(None, day=NOW) == ""
