@@ -86,7 +86,8 @@ def look_at(
 def look_into(tenant: Tenant, *, work: str) -> Look:
     """Inspect one tenant's database as its owner.
 
-    Raises `MigrationFailed` if that fails or the database is another tenant's.
+    Raises `MigrationFailed` if that fails or the database is not this tenant's, and `ServerError` if the owner has no
+    login on the server.
     """
     server = tenant.server
     assert server is not None  # checked in `look_at`
