@@ -110,7 +110,7 @@ def recoveries_remove(work: str | None = None) -> list[str]:
 
 
 def _live_facts(server: DatabaseServer) -> ServerFacts | None:
-    """Return the live server's facts; None if it is down, when a restore is needed most, or does not reveal them."""
+    """Return the live server's facts; None if it is down (when a restore is needed most) or refuses them."""
     try:
         with ServerSession(server, database_prefix()) as server_session:
             return server_session.facts()

@@ -68,7 +68,7 @@ class LogCheck:
         return None
 
     def of_segment(self, path: Path, name: str) -> Tablespace | None:
-        """Check one segment, including records that began in the previous one; return the first as `of_folder` does."""
+        """Check one segment, including records that began in the previous one; otherwise like `of_folder`."""
         size = path.stat().st_size
         number = segment_of(name, size).number if size else 0
         before = [tails[number - 1] for tails in (self._given, self._last) if number - 1 in tails]

@@ -53,9 +53,10 @@ def look_at(
 ) -> tuple[list[Look], list[MigrationFailed | TenantWithoutServer | ServerError]]:
     """Inspect every tenant; return what was found, and all problems, not only the first.
 
-    Asks each server once who may connect to which database, then connects, as its owner, to each database whose access
+    Asks each server once who may connect to which database, then connects, as the owner, to each database whose access
     is in order. `work` becomes part of the sessions' names. `on_look` is called with a tenant's id after each attempt
-    to connect, successful or not; not for tenants whose problem was found before that.
+    to connect, successful or not; not for tenants whose problem was found before that. Raises `ServerError` if the
+    owner has no login on a server.
     """
     problems: list[MigrationFailed | TenantWithoutServer | ServerError] = []
     reachable: list[Tenant] = []
