@@ -59,7 +59,7 @@ class Child:
 
 @contextmanager
 def child(arguments: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """Run `python ARGUMENTS` and append its messages to `log`; at the end, stop it and everything that it started.
+    """Run `python ARGUMENTS` and append its stderr to `log`; at the end, stop it and everything that it started.
 
     `environment` sets variables; the value "" removes one.
     """

@@ -105,7 +105,7 @@ class _Look:
 def _seconds_per_step(
     environment: Environment, contender: Contender, runs: int, steps: int, measured: _Measured | None = None
 ) -> float:
-    """Add runs, execute them, and return the seconds per step, by the times at which the model's server was called."""
+    """Add runs, execute them, and return the seconds per step, computed from when the model's server was called."""
     environment.llm.forget()
     before = contender.finished()
     contender.enqueue(runs)
@@ -125,7 +125,7 @@ def _processor_ms(looks: list[_Look], first: int, last: int) -> dict[str, float]
     begin = min(looks, key=lambda look: abs(look.calls - first))
     end = min(looks, key=lambda look: abs(look.calls - last))
     if end.calls <= begin.calls:
-        raise RuntimeError("too few looks while the steps were executed")
+        raise RuntimeError("too few measurements while the steps were executed")
     return {
         name: 1000 * (end.seconds[name] - begin.seconds[name]) / (end.calls - begin.calls) for name in begin.seconds
     }

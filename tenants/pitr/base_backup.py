@@ -61,8 +61,8 @@ def cluster_backup(
     marked as failed; what cannot be done then is left for `cluster_backups_recover`.
     Raises `ServerError`, `BaseBackupError`, `ToolError` or `PlaceError`.
 
-    1. record the backup; 2. copy the server's files under a temporary name; 3. verify checksums; 4. move the copy to
-    its final name; 5. complete the record.
+    1. record the backup; 2. copy the server's files under a temporary name; 3. verify checksums; 4. give the copy its
+    final name, or upload it to the bucket; 5. complete the record.
     """
     server = server_get(server_name)
     place = place_at(output or settings.CLUSTER_BACKUP_OUTPUT)
@@ -105,7 +105,8 @@ def server_lock(server: DatabaseServer) -> Iterator[None]:
 
     def busy() -> ServerError:
         return ServerError(
-            _("Database server %(name)s is being backed up by another process.") % {"name": server.name},
+            _("Another process is making or removing base backups of database server %(name)s.")
+            % {"name": server.name},
             hint=_("Wait for it to end, then try again."),
             code="base_backup_running",
         )
@@ -139,7 +140,9 @@ def _require_simple(server: DatabaseServer, facts: ServerFacts) -> None:
         raise BaseBackupError(
             _("Database server %(name)s has tablespaces (%(names)s), which base backups do not cover.")
             % {"name": server.name, "names": ", ".join(facts.tablespaces)},
-            hint=_("Move their databases to pg_default, or back up the server with another tool."),
+            hint=_(
+                "Move their contents to pg_default and drop the tablespaces, or back up the server with another tool."
+            ),
             code="server_has_tablespaces",
         )
 

@@ -58,7 +58,7 @@ class WalRange:
 
 @contextmanager
 def files_kept(server: DatabaseServer) -> Iterator[None]:
-    """Block removal of base backups and archived WAL while the block reads them.
+    """Prevent the removal of the server's base backups and archived WAL inside the block, which reads them.
 
     Waits up to ten minutes for a removal in progress, then raises `BaseBackupError`.
     """
@@ -130,11 +130,11 @@ def require_self_contained(folder: Path) -> None:
     if leading:
         raise BaseBackupError(
             _(
-                "The base backup %(path)s is not self-contained: %(link)s points outside its folder, as "
-                "tablespace links do."
+                "The base backup %(path)s is not self-contained: %(link)s is a link or a tablespace, which could lead"
+                " outside its folder."
             )
             % {"path": folder, "link": leading[0].relative_to(folder)},
-            hint=_("Move the contents of tablespaces to pg_default, drop them, and make a new base backup."),
+            hint=_("Move the contents of tablespaces to pg_default, drop the tablespaces, and make a new base backup."),
             code="base_backup_has_tablespaces",
         )
 
@@ -189,7 +189,7 @@ def remove(backup: BaseBackup) -> None:
 
 
 def unpack(backup: BaseBackup, target: Path) -> None:
-    """Create a data directory from copies of the backup's files; the backup itself is not changed.
+    """Create the data directory `target` from copies of the backup's files; the backup itself is not changed.
 
     An incremental backup is combined with the backups that it builds on. Raises `ToolError`, `PlaceError` or
     `BaseBackupError`.
@@ -230,7 +230,7 @@ def _copy(backup: BaseBackup, target: Path) -> None:
             raise BaseBackupError(
                 _("The base backup %(path)s cannot be copied: %(reason)s.")
                 % {"path": source, "reason": error.args[0][0][2]},
-                hint=_("Free up space in SEO_GEN_HOME."),
+                hint=_("If the disk is full, free up space in SEO_GEN_HOME, then try again."),
                 code="base_backup_not_copied",
             ) from error
         return

@@ -40,7 +40,7 @@ def cluster_backups_prune() -> list[PrunedServer]:
 
     Each server's newest base backup is kept, and so are backups that a kept one builds on. If there is no base backup,
     archived WAL older than the retention period is removed if it is in a folder. An archive managed by another tool is
-    left to that tool. Servers that are being backed up or restored from are skipped this time. Raises `PlaceError`.
+    left to that tool. Servers whose base backups are being made or read are skipped this time. Raises `PlaceError`.
     """
     pruned = []
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):

@@ -1,4 +1,4 @@
-"""Archive the WAL of a server that does not itself archive it to a location that we can read (pg_receivewal)."""
+"""Archive a server's WAL with pg_receivewal, if the server does not archive it to a location that we can read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cluster_receive_wal(
 ) -> str:
     """Write the server's WAL to a folder until SIGTERM or Ctrl-C; return the folder.
 
-    `output` defaults to the server's `wal_archive`, or, if that is empty, to a folder in the home folder. If
+    `output` defaults to the server's `wal_archive`, or, if that is empty, to a folder in SEO_GEN_HOME. If
     `wal_archive` is empty, it is set to the folder that is used. `on_start` is called with the folder once
     pg_receivewal has started. A replication slot makes the server keep WAL that has not been received yet, even while
     nothing is receiving it. Raises `ServerError`, `PlaceError`, or `ToolError` if pg_receivewal fails.
@@ -71,7 +71,10 @@ def _folder(server: DatabaseServer, output: str | None) -> Path:
         raise ServerError(
             _("The WAL of database server %(name)s can only be received into a folder, not into %(url)s.")
             % {"name": server.name, "url": place.url},
-            hint=_("Pass a folder with --output and copy it elsewhere yourself, or archive to S3 with another tool."),
+            hint=_(
+                "Use a folder, both for --output and as its WAL archive in the admin, and copy that elsewhere yourself;"
+                " or archive to S3 with another tool."
+            ),
             code="wal_needs_folder",
         )
     if server.wal_archive and place.url != place_at(server.wal_archive).url:

@@ -48,13 +48,14 @@ def recovered_server(
 ) -> Iterator[DatabaseServer]:
     """Yield a scratch server with the database as it was on `server` at the target; remove it and its files afterwards.
 
-    The yielded `DatabaseServer` is unsaved; it connects through a socket, as a role that can only read that database.
-    `work` is the id of the operation, for `recoveries_remove`. Raises `RecoveryError`; or `ToolError`, `PlaceError` or
-    `BaseBackupError` if files are missing or unreadable.
+    The yielded `DatabaseServer` is unsaved; it connects to that database through a socket, as a role that can only
+    read. `work` is the id of the operation, for `recoveries_remove`. Raises `RecoveryError`; `ToolError`, `PlaceError`
+    or `BaseBackupError` if programs or files are missing or unreadable; also `BaseBackupError` if base backups or WAL
+    are being removed.
 
-    1. choose the base backup; 2. make the live server archive its WAL; 3. copy the base backup; 4. from the copy, start
-    a server that replays the archived WAL up to the target and pauses; 5. end recovery there, so that open
-    transactions are rolled back; 6. let the reader log in; 7. yield the server.
+    1. choose the base backup; 2. if needed and possible, make the live server archive its latest WAL; 3. copy the base
+    backup; 4. from the copy, start a server that replays the archived WAL up to the target and pauses; 5. end recovery
+    there, so that open transactions are rolled back; 6. let the reader log in; 7. yield the server.
     """
     with scratch_server(work) as scratch:
         with files_kept(server):
@@ -109,7 +110,7 @@ def recoveries_remove(work: str | None = None) -> list[str]:
 
 
 def _live_facts(server: DatabaseServer) -> ServerFacts | None:
-    """Return the live server's facts; None if it cannot be reached, which is when a restore is needed most."""
+    """Return the live server's facts; None if it is down (when a restore is needed most) or refuses them."""
     try:
         with ServerSession(server, database_prefix()) as server_session:
             return server_session.facts()
@@ -118,7 +119,7 @@ def _live_facts(server: DatabaseServer) -> ServerFacts | None:
 
 
 def _base_backup(server: DatabaseServer, target: Target, now: datetime) -> BaseBackup:
-    """Return the newest base backup that finished before the target; raise `RecoveryError` if none can reach it."""
+    """Return the newest base backup that finished by the target time; raise `RecoveryError` if it cannot be reached."""
     backups = list(completed(server))
     if not backups:
         raise RecoveryError(
@@ -164,7 +165,7 @@ def _point(server: DatabaseServer, target: Target) -> RestorePoint:
 
 
 def _require_means(backup: BaseBackup) -> None:
-    """Raise `ToolError` or `RecoveryError` if a server program or disk space is missing, before anything is copied."""
+    """Raise `ToolError` or `RecoveryError` if a program or disk space is missing, before anything is copied."""
     for name in ("postgres", "pg_ctl", "pg_controldata", "pg_waldump"):
         programs.program(name, _version(backup), exact=True)
     needed = sum(link.size_bytes or 0 for link in chain(backup))
@@ -193,7 +194,7 @@ def _require_no_tablespaces(server: DatabaseServer, live: ServerFacts | None) ->
                 " their live files."
             )
             % {"name": server.name, "names": ", ".join(live.tablespaces)},
-            hint=_("Move their databases to pg_default and drop them, or restore with another tool."),
+            hint=_("Move their contents to pg_default and drop the tablespaces, or restore with another tool."),
             code="server_has_tablespaces",
         )
 

@@ -45,9 +45,9 @@ class Replay:
         self._check = LogCheck(scratch.folder / "archive", version)
 
     def require_harmless(self) -> None:
-        """Raise `RecoveryError` if the base backup's own WAL would write outside its folder.
+        """Raise `RecoveryError` if replaying the WAL in the base backup could write outside the scratch folder.
 
-        Call this before the server starts.
+        Call this before the server starts. Raises `ToolError` if that WAL cannot be read.
         """
         self._refuse(self._check.of_folder(self._scratch.data / "pg_wal"))
 
@@ -142,7 +142,7 @@ class Replay:
             return RecoveryError(
                 _("At %(target)s the database %(database)s was being dropped, and its files were already gone.")
                 % values,
-                hint=_("Choose an earlier time, or the restore point that was set before the drop."),
+                hint=_("Choose an earlier time."),
                 code="database_missing_at_time",
             )
         if any(NO_DATABASE.search(line) for line in said):
@@ -160,7 +160,7 @@ class Replay:
         )
 
     def _unreachable(self) -> RecoveryError:
-        """Return an error that explains in one sentence why the target was not reached."""
+        """Return an error that says why the server did not reach the target, or did not become ready there."""
         said = self._scratch.said()
         values = {"name": self._server.name, "target": self._target, "reason": _reason(said)}
         if _contains(said, *PROMOTED) or _contains(said, INSUFFICIENT):

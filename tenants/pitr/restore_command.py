@@ -31,8 +31,8 @@ def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: 
     is killed by a signal.
 
     `oldest` is the name of the oldest file that the server still needs (%r). The command runs in its own folder beside
-    the target, never as root but as the account that scratch servers run as. The placeholders are those of
-    PostgreSQL's `restore_command` (see the PostgreSQL manual).
+    the target; if we are root, it runs as the system account `seo-gen`. The placeholders are those of PostgreSQL's
+    `restore_command` (see the PostgreSQL manual).
     """
     account = system_user.ensure_account() if system_user.needed() else None
     folder = target.parent / "restored"

@@ -110,7 +110,7 @@ class RecoveryError(TenantError):
 
 
 class StandaloneError(Exception):
-    """Single-user mode failed; `said` contains its lines of output."""
+    """Single-user mode failed; `said` contains the lines that it wrote to stderr."""
 
     def __init__(self, said: list[str]) -> None:
         super().__init__(*said[-1:])
@@ -190,7 +190,8 @@ class ScratchServer:
     def standalone(self, database: str, script: str) -> str:
         """Run statements in single-user mode (`tenants.servers.single_user`); return the output.
 
-        The server must be stopped. Raises `StandaloneError` with PostgreSQL's messages if a statement fails.
+        The server must be stopped. Raises `StandaloneError`, with PostgreSQL's messages, if the database cannot be
+        opened or a statement fails.
         """
         account = self._account()
         options = [part for name, value in STANDALONE_SETTINGS.items() for part in ("-c", f"{name}={value}")]
@@ -287,7 +288,7 @@ def home() -> Path:
 
 
 def mark(work: str) -> str:
-    """Return the environment entry by which a scratch server's processes are found."""
+    """Return the mark (`process.MARK`) by which a scratch server's processes are found."""
     return f"{home()}|{work}"
 
 

@@ -49,7 +49,7 @@ def _require_usable(command: str) -> None:
         raise ServerError(
             _(
                 "The restore command must contain %f (the requested file) and %p (its target path)."
-                " The only other placeholder allowed is %r."
+                " The only other placeholders allowed are %r and, for a percent sign, %%."
             ),
             hint=_('For example: pgbackrest --stanza=main archive-get %f "%p".'),
             code="restore_command_invalid",

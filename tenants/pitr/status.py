@@ -52,7 +52,7 @@ class ClusterHealth:
 
 
 def cluster_statuses(*, server_name: str | None = None) -> list[ClusterHealth]:
-    """Return the health of each server, or of the named one; it lists failures, which are not raised."""
+    """Return the health of each server, or only of the named one. Failures are listed as problems, not raised."""
     servers = DatabaseServer.objects.using(CONTROL).order_by("name")
     return [_health(server) for server in (servers.filter(pk=server_name) if server_name else servers)]
 
@@ -141,8 +141,8 @@ def _latest(
 ) -> datetime | None:
     """Return the latest time that the server can be restored to; None if unknown.
 
-    If its WAL is being archived, that is the server's current time; otherwise the newest archived commit's, or else the
-    end of the newest base backup.
+    If its WAL is being archived, that is the server's current time; otherwise the time of the newest archived commit,
+    or else the end of the newest base backup.
     """
     if facts is not None:
         return facts.now
@@ -161,7 +161,7 @@ def _about_archiving(server: DatabaseServer, archiver: ArchiverState | None) -> 
     if not server.wal_archive and not server.wal_restore_command:
         yield _("No WAL archive is known for this server.")
     elif archiver is not None and archiver.failing and not archiver.is_received:
-        yield _("Archiving segment %(name)s has been failing since %(since)s; see the server's log.") % {
+        yield _("Segment %(name)s could not be archived (last attempt: %(since)s); see the server's log.") % {
             "name": archiver.failing,
             "since": f"{archiver.failed_at:%Y-%m-%d %H:%M:%S%z}",
         }
@@ -189,7 +189,7 @@ def _about_backups(
             }
     newest = list(completed(server))[-1:]
     if newest and facts and newest[0].system_identifier != facts.system_identifier:
-        yield _("Its base backups are from another PostgreSQL cluster, which was previously at this address.")
+        yield _("Its newest base backup is from another PostgreSQL cluster; make one of the present server.")
     failed = BaseBackup.objects.using(CONTROL).filter(server=server, status=BackupStatus.FAILED).first()
     if failed and (not newest or failed.started_at > newest[0].started_at):
         yield _("The last base backup failed: %(reason)s") % {"reason": failed.error}

@@ -122,7 +122,10 @@ def _verify_archive(server: DatabaseServer, oldest: BaseBackup) -> Verified:
 
 
 def _damaged(place: Place, archive: Archive, segments: Sequence[Segment], version: int) -> dict[str, str]:
-    """Return {segment: error message} for segments that pg_waldump cannot read completely. Raises `PlaceError`."""
+    """Return {segment: problem} for segments of the wrong size, or that pg_waldump cannot read completely.
+
+    Raises `PlaceError`, or `ToolError` if pg_waldump is not installed.
+    """
     waldump = programs.program("pg_waldump", version, exact=True)
     found: dict[str, str] = {}
     for window in _windows(segments):
@@ -164,9 +167,9 @@ def _wrong_size(folder: Path, segment_bytes: int) -> dict[str, str]:
 
 
 def _windows(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
-    """Yield groups of consecutive segments on one timeline, each starting with the previous group's last segment.
+    """Yield groups of up to `WINDOW` consecutive segments on one timeline; adjacent groups share a segment.
 
-    Because of the overlap, a record that spans two segments is read as a whole in one of the groups.
+    Because of this overlap, a record that spans two segments is read as a whole in one of the groups.
     """
     runs: list[list[Segment]] = []
     for segment in sorted(segments, key=lambda one: (one.timeline, one.number)):
@@ -203,7 +206,10 @@ def _index(complaint: str, part: Sequence[Segment], archive: Archive) -> int:
 
 @contextmanager
 def _room_for_copies() -> Iterator[None]:
-    """Remove copies left by a killed process (they contain customer data), unless another process is verifying."""
+    """Share the lock on the folder for copies; first remove copies that a killed process left behind.
+
+    Such copies contain customer data. They stay while another process is verifying, since they may be its own.
+    """
     above = _copies()
     above.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
     with (above / ".verify.lock").open("w") as lock:

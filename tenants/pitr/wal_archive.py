@@ -1,7 +1,7 @@
 """A server's archived WAL: which segments exist, which are missing, and when it ends.
 
-Segment names are PostgreSQL's: eight hexadecimal digits each for the timeline, and the upper and lower halves of the
-segment number.
+Segment names are PostgreSQL's: eight hexadecimal digits each for the timeline, for the upper 32 bits of the position at
+which the segment starts, and for the segment's number within those 4 GiB of WAL.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Check WAL before it is replayed: replaying it must not write outside the replaying server's data directory.
 
-A tablespace is a folder outside the data directory, at its path on the server that wrote the WAL. If a tablespace was
-created after the base backup, replaying its WAL on the same machine would write to the live server's own files and
-silently replace newer rows with older ones. So pg_waldump reads each segment before a scratch server gets it, and WAL
-that creates, drops or uses a tablespace is never replayed.
+A tablespace is a folder outside the data directory, and replay uses the path that it had on the server that wrote the
+WAL. If a tablespace was created after the base backup, replaying its WAL on the same machine would write to the live
+server's own files and silently replace newer rows with older ones. So pg_waldump reads each segment before a scratch
+server gets it, and WAL that creates, drops or uses a tablespace is never replayed.
 
 pg_waldump and the server share the code that reads WAL, so both stop at the same invalid record.
 """
@@ -68,7 +68,7 @@ class LogCheck:
         return None
 
     def of_segment(self, path: Path, name: str) -> Tablespace | None:
-        """Check one segment, including records that began in the previous one; return what `of_folder` returns."""
+        """Check one segment, including records that began in the previous one; otherwise like `of_folder`."""
         size = path.stat().st_size
         number = segment_of(name, size).number if size else 0
         before = [tails[number - 1] for tails in (self._given, self._last) if number - 1 in tails]
@@ -83,7 +83,7 @@ class LogCheck:
         return self._records([path])
 
     def _read_seam(self, tail: Path, path: Path, name: str) -> list[str]:
-        """Read the records from the end of the previous segment to the start of this one."""
+        """Return the tablespace records around the start of this segment; `tail` is from the previous one."""
         size = path.stat().st_size
         segment = segment_of(name, size)
         border = segment.number * size

@@ -1,8 +1,8 @@
-"""Keep track of the active tenant, in one context variable. `tenants.routing.context` sets it; everything else only
-reads it.
+"""Keep track of the active tenant, in one context variable.
 
-A context variable follows async tasks and `sync_to_async`. A new thread starts without one, so a thread that has not
-chosen a tenant gets `NoActiveTenant` instead of another tenant's data.
+`tenants.routing.context` sets it; everything else only reads it. A context variable follows async tasks and
+`sync_to_async`. A new thread starts without one, so a thread that has not chosen a tenant gets `NoActiveTenant` instead
+of another tenant's data.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from django.db.utils import Error
 def held_open(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Keep the connection's transaction alive inside the block, however long it is idle.
 
-    The block may use the connection meanwhile. The driver allows one statement at a time, so it rejects ours while
-    another is running, which does no harm.
+    The block may use the connection meanwhile. The driver runs one statement at a time: ours waits for the block's
+    statements, and fails during a COPY, which does no harm.
     """
     ended = threading.Event()
     interval_s = settings.DATABASE_LIMITS.idle_in_transaction_timeout_s / 3

@@ -38,8 +38,8 @@ STATUS_OF_ERROR: dict[type[SeoGenError], HTTPStatus] = {
 class TenantMiddleware:
     """Serve /t/<id>/… from the tenant's URLs, with the tenant active until the last byte of the response.
 
-    Someone who may not see a tenant gets the same page as for a tenant that does not exist, whatever its state. An
-    error that a person can act on becomes a page with its message.
+    Staff who may not see a tenant get the same page as for a tenant that does not exist, whatever its state. An error
+    that a person can act on becomes a page with its message.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:

@@ -75,7 +75,7 @@ def generation_of(alias: str) -> str | None:
 
 
 def version_of(alias: str) -> int | None:
-    """Return the `connection_version` that the tenant's row had when this thread's connection was made for it.
+    """Return the `connection_version` that the tenant's row had when this thread's connection was configured.
 
     If the row has another one by now, the connection may lead to a database that was replaced. None for a connection
     as the owner (`tenants.routing.owner_connection`), which no row governs.

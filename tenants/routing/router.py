@@ -1,4 +1,4 @@
-"""Route each model to a database by its app. The models of tenant apps never use the control database."""
+"""Choose each model's database according to its app. The models of tenant apps never use the control database."""
 
 from typing import Any
 

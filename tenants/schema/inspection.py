@@ -53,9 +53,10 @@ def look_at(
 ) -> tuple[list[Look], list[MigrationFailed | TenantWithoutServer | ServerError]]:
     """Inspect every tenant; return what was found, and all problems, not only the first.
 
-    Asks each server once who may connect to which database, then connects, as its owner, to each database whose access
+    Asks each server once who may connect to which database, then connects, as the owner, to each database whose access
     is in order. `work` becomes part of the sessions' names. `on_look` is called with a tenant's id after each attempt
-    to connect, successful or not; not for tenants whose problem was found before that.
+    to connect, successful or not; not for tenants whose problem was found before that. Raises `ServerError` if the
+    owner has no login on a server.
     """
     problems: list[MigrationFailed | TenantWithoutServer | ServerError] = []
     reachable: list[Tenant] = []
@@ -86,7 +87,8 @@ def look_at(
 def look_into(tenant: Tenant, *, work: str) -> Look:
     """Inspect one tenant's database as its owner.
 
-    Raises `MigrationFailed` if that fails or the database is another tenant's.
+    Raises `MigrationFailed` if that fails or the database is not this tenant's, and `ServerError` if the owner has no
+    login on the server.
     """
     server = tenant.server
     assert server is not None  # checked in `look_at`

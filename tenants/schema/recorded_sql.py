@@ -96,7 +96,10 @@ class Script:
         return [label(step.key) for step in self.steps]
 
     def run(self, connection: BaseDatabaseWrapper, on_step: Callable[[str], None] = lambda name: None) -> None:
-        """Apply the script in the connection's open transaction; `on_step` is called with each step's name first."""
+        """Apply the script in the connection's open transaction.
+
+        `on_step` is called with the name of each migration before it runs, and with "" before the ending.
+        """
         for step in self.steps:
             on_step(label(step.key))
             step.run(connection)

@@ -175,6 +175,6 @@ def _failure(server: DatabaseServer, migration: str, reason: str) -> ServerError
         message = _("The rehearsal on database server %(name)s failed: %(reason)s.")
     return ServerError(
         message % {"name": server.name, "migration": migration, "reason": reason.rstrip(".")},
-        hint=_("Fix the migration."),
+        hint=_("Fix the cause, which is usually in the migration, then try again."),
         code="migration_rehearsal_failed",
     )

@@ -58,7 +58,10 @@ class Release:
         return all(self.is_applied(key, history) for key in self.migrations)
 
     def version_of(self, history: History) -> str:
-        """Return the version: the newest applied migration of each app, such as "audit.0001_initial prompts.0003_x"."""
+        """Return the version: the newest applied migration of each app, such as "audit.0001_initial prompts.0003_x".
+
+        Applied migrations that this code does not know are named too.
+        """
         applied = {key for key in self.migrations if self.is_applied(key, history)}
         superseded = {parent for key in applied for parent in self.parents[key] if parent[0] == key[0]}
         covered = {one for key in applied for one in self.migrations[key]}

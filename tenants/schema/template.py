@@ -85,7 +85,7 @@ def drop_unused_templates() -> None:
 
 
 def fingerprint() -> str:
-    """Return the sha256 (hex) of what determines a template: Django's version, migrations and their files, grants."""
+    """Return the sha256 (hex) of what determines a template: Django's version, the files of `_sources`, the grants."""
     digest = hashlib.sha256(django.get_version().encode())
     for path in sorted(_sources(), key=lambda path: (path.name, str(path))):
         digest.update(path.name.encode() + b"\n" + path.read_bytes())

@@ -47,7 +47,10 @@ STATEMENTS = (
 
 
 def control_rights_missing() -> list[str]:
-    """Return the statements that grant what the control database's roles lack; [] if one role does everything."""
+    """Return the statements that grant what the control database's roles lack.
+
+    Returns [] if nothing is missing, or if one role does everything.
+    """
     if OWNER not in connections:
         return []
     names = {

@@ -35,11 +35,11 @@ FAILING_WAIT_S = 1.0
 
 
 class ToolError(TenantError):
-    """One of PostgreSQL's programs is missing, or failed; then the message quotes its first error."""
+    """One of PostgreSQL's programs is missing or failed; if it failed, the message quotes its first error."""
 
 
 def program(name: str, major_version: int, *, exact: bool = False) -> Path:
-    """Return the path of pg_dump, psql and the like for a server of that major version.
+    """Return the path of the program `name` (pg_dump, psql, …) for a server of that major version.
 
     A client can talk to older servers, but not to newer ones. Of the versions that fit, the oldest is used, since it is
     closest to the server's. `exact` accepts only the server's version, as required for working with its files. If
@@ -51,7 +51,7 @@ def program(name: str, major_version: int, *, exact: bool = False) -> Path:
         return found[min(fitting)]
     raise ToolError(
         _("%(program)s for PostgreSQL %(version)d is not installed.") % {"program": name, "version": major_version},
-        hint=_("Set PG_BIN_DIR to the folder that holds it."),
+        hint=_("Install it, or set PG_BIN_DIR to the folder that contains it."),
         code="program_missing",
     )
 

@@ -17,7 +17,10 @@ NOT_LET_IN = "no pg_hba.conf entry for replication"
 
 @contextmanager
 def replicating(server: DatabaseServer) -> Iterator[None]:
-    """If the block fails because pg_hba.conf has no line for replication ("all" does not cover it), name the line."""
+    """Add a hint to the error if the block fails because pg_hba.conf has no line for replication.
+
+    The hint contains the line. A line for the database "all" does not cover replication.
+    """
     try:
         yield
     except ToolError as error:
@@ -26,7 +29,10 @@ def replicating(server: DatabaseServer) -> Iterator[None]:
         role = unquote(urlsplit(server.admin_url).username or "")
         raise ToolError(
             error.message,
-            hint=_("Add this line to the server's pg_hba.conf, with this machine's address, and reload it: %(line)s")
+            hint=_(
+                "Add this line to the server's pg_hba.conf, with this machine's address in place of ADDRESS, then"
+                " reload the server's configuration: %(line)s"
+            )
             % {"line": f'host replication "{role}" ADDRESS scram-sha-256'},
             code="replication_not_allowed",
         ) from error

@@ -1,4 +1,4 @@
-"""Check that a server's administrator has the rights that the product needs, and no more."""
+"""Check that a server's administrator has the rights that the product needs, and is not a superuser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tenants.servers.session import FOR_RECOVERY, RESERVED, ServerSession
 
 
 def rights_problems(server_session: ServerSession) -> list[str]:
-    """Return one sentence for each right that the administrator lacks or should not have, or if the base is missing."""
+    """Return a sentence for each problem: a right that the administrator lacks, no base database, superuser rights."""
     problems = [
         _("Its administrator lacks %(right)s. As a superuser there, run: %(statement)s")
         % {"right": missing.right, "statement": missing.statement}

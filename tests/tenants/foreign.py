@@ -134,8 +134,9 @@ class Canary:
 
 @cache
 def our_sql() -> tuple[str, ...]:
-    """Return the strings in the code of the apps with SQL for tenants' databases, SQL or not, and the text of their SQL
-    files.
+    """Return all strings in the code of the apps that have SQL for tenants' databases, and the text of their SQL files.
+
+    Strings that are not SQL are included too.
     """
     texts: list[str] = []
     for app in ("audit", "prompts", "runs", "tenants"):
@@ -186,7 +187,7 @@ def plain_dump(tenant: Tenant, folder: Path, *, tail: str = "") -> Path:
 
 
 def with_manifest(file: Path, **added: int) -> Path:
-    """Copy a dump and write a matching manifest beside it, as anyone who can write the one can; return the copy's path.
+    """Copy a dump and write a matching manifest beside it, as anyone who can write a dump can; return the copy's path.
 
     `added` maps tables to the number of rows that the appended SQL adds.
     """

@@ -48,7 +48,7 @@ def application_name(work: str) -> str:
 
 
 class Session:
-    """An autocommit session in the maintenance database of the server's admin URL, the only database that it enters.
+    """An administrator's autocommit session in the maintenance database, the one in the server's `admin_url`.
 
     `work` says what the session is for, such as a tenant's id, so that sessions of a killed process can be recognized.
     """

@@ -108,7 +108,7 @@ class Databases(Logins):
         self._end_sessions_of(role)
 
     def fence(self, name: str, role: str, wait_s: float) -> None:
-        """Revoke `role`'s access to the database; end its sessions when their transactions end, or after `wait_s`.
+        """Revoke `role`'s access to the database; end its sessions once none is in a transaction, or after `wait_s`.
 
         It does not matter if the database or the role is already gone.
         """

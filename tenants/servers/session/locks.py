@@ -91,7 +91,7 @@ class PreparedTransaction:
 
 class Locks(Log):
     def lock_holder(self, database: str) -> LockHolder | None:
-        """Return the most likely cause of a lock timeout in the database; None if nothing is locked (any more).
+        """Return the most likely cause of a lock timeout in the database; None if no table is locked (any more).
 
         The locks are visible from this session if the administrator may see them; table names are visible only inside
         the database.
@@ -119,7 +119,7 @@ class Locks(Log):
         except psycopg.errors.LockNotAvailable as error:
             holders = ", ".join(f"{pid} ({name})" for pid, name in self._rows(ADVISORY_HOLDERS, [TEMPLATE_LOCK]))
             raise ServerError(
-                _("Another process has been building the template on server %(name)s for %(wait)s: %(holders)s.")
+                _("The templates on server %(name)s were still locked by another process after %(wait)s: %(holders)s.")
                 % {"name": self.server.name, "wait": TEMPLATE_WAIT, "holders": holders or "-"},
                 hint=_("Wait for it to finish, then try again."),
                 code="template_busy",

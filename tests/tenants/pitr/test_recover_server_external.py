@@ -32,7 +32,7 @@ pytestmark = [
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[OwnServer]:
-    """Yield a PostgreSQL 15 of the test's own, with the manual's roles, which archives with a command."""
+    """Yield a PostgreSQL 15 server that has the manual's roles, and that archives its WAL with a command."""
     with own_server(tmp_path / "own", BINARIES_15, script=manual_script()) as server:
         yield server
 

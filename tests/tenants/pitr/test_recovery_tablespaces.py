@@ -158,7 +158,7 @@ def test_a_base_backup_with_a_tablespace_is_not_unpacked(live: Live, tmp_path: P
     copy = BaseBackup(server=live.server, name=backup.name, place=str(tmp_path), server_version=18)
     shutil.copytree(Path(backup.place) / backup.name, tmp_path / backup.name, symlinks=True)
     (tmp_path / backup.name / "pg_tblspc" / "16384").symlink_to(live.space)
-    with pytest.raises(BaseBackupError, match="pg_tblspc/16384 points outside its folder, as tablespace links do"):
+    with pytest.raises(BaseBackupError, match="pg_tblspc/16384 is a link or a tablespace, which could lead outside"):
         base_backup_files.unpack(copy, tmp_path / "unpacked")
 
 

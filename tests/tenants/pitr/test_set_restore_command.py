@@ -55,8 +55,8 @@ def test_it_is_set_once_and_removed_with_entries_that_do_not_hold_it() -> None:
     [
         ("cp /archive/%f somewhere", "must contain %f"),
         ("cp /archive/file %p", "must contain %f"),
-        ("fetch %f %p %x", "The only other placeholder allowed is %r"),
-        ("fetch %f %p %", "The only other placeholder allowed is %r"),
+        ("fetch %f %p %x", "The only other placeholders allowed are %r"),
+        ("fetch %f %p %", "The only other placeholders allowed are %r"),
         ("fetch %f %p\nrm -r /", "one line"),
     ],
 )

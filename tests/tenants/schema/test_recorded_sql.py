@@ -178,7 +178,7 @@ def test_grants_follow_the_models(tenant: Tenant) -> None:
 
 
 def migrate_with_django(tenant: Tenant) -> None:
-    """Do what `manage.py migrate` does: one transaction per migration."""
+    """Migrate as `manage.py migrate` does, in one transaction per migration; then grant the product's privileges."""
     assert tenant.server is not None
     with owner_connection(tenant.server, database_of(tenant), "test") as connection:
         executor = MigrationExecutor(connection)

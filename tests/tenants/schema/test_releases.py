@@ -1,4 +1,4 @@
-"""How a release interprets migration histories; tests of pure functions."""
+"""How a release interprets migration histories, without a database."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which tenant migrations are refused, by the system check and by a batch."""
+"""Which tenant migrations cannot be applied all or nothing, and what the system check says about them."""
 
 import pytest
 from django.core import checks

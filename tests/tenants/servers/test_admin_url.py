@@ -1,4 +1,4 @@
-"""An administrator's URL may contain user, host and TLS parameters; anything else that libpq accepts is refused."""
+"""The only parameters that an administrator's URL may have are TLS settings; libpq's other parameters are refused."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A tenant's whole life on a PostgreSQL 15 that has only the manual's roles (`make external`).
 
-Only the tests themselves are superusers, to inspect the outcome.
+Only the tests themselves act as a superuser, to change roles and inspect the outcome.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def as_superuser(tenant: Tenant) -> Iterator[psycopg.Connection]:
 
 
 def destroy_rows(tenant: Tenant) -> None:
-    """Do what operators fear: empty the tables, and drop the view and a trigger."""
+    """Delete all runs with their steps, calls and artifacts, and drop the view and a trigger."""
     with as_superuser(tenant) as connection:
         connection.execute("DROP VIEW run_costs")
         connection.execute("DROP TRIGGER touch_run ON runs")

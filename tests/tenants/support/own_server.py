@@ -96,7 +96,10 @@ def manual_script() -> str:
 
 
 def with_passwords(script: str) -> tuple[str, dict[str, str]]:
-    """Return the script with passwords for the roles that it lets log in, and all passwords, also the superuser's."""
+    """Return the script, extended to give the roles that it lets log in a password, and {role: password}.
+
+    The passwords include one for the superuser.
+    """
     made = sorted(set(re.findall(r"^ALTER ROLE (\w+) LOGIN", script, re.MULTILINE)))
     passwords = {role: secrets.token_hex(8) for role in made}
     given = "".join(f"ALTER ROLE {role} PASSWORD '{password}';\n" for role, password in passwords.items())
