@@ -157,7 +157,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("page"))
     def link(self, entry: Any) -> SafeString | None:
-        """Return a link to the entry's object; None if it is gone, has no page here, or the reader may not see it."""
+        """Return a link to the entry's object; None if that is gone, or has no page here that the reader may see."""
         url = getattr(entry, "resource_url", None)
         return as_link(url, _name_in(entry) or self.resource(entry)) if url else None
 
@@ -237,7 +237,7 @@ def _lines(lines: list[str]) -> SafeString:
 
 
 def _named(words: str, name: str) -> SafeString:
-    """Show what the log calls something beside its words: that is what the search finds."""
+    """Show `words` with the name that the log uses beside them, because the search finds only that name."""
     return format_html("{} <code>{}</code>", words, name) if words != name else format_html("<code>{}</code>", name)
 
 
