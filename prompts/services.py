@@ -27,12 +27,12 @@ def prompt_create(
     """Add the next version of a step's prompt; it stays inactive until `prompt_activate`.
 
     `variables` holds `PromptVariable` documents; `note` says what the version changes, and why. Raises `InvalidPrompt`
-    if the step name, the template's syntax, a declaration or the note is wrong, and `PromptMismatch` if the template
-    and the declarations disagree.
+    if the step name, the template, a declaration or the note is invalid, `PromptMismatch` if the template and the
+    declarations disagree, and `SandboxUnavailable` if the template cannot be checked now.
     """
     if not re.fullmatch(NAME_PATTERN, step):
         raise InvalidPrompt(
-            _("%(step)s is not a step name: use lower-case letters, digits and _, and start with a letter.")
+            _("%(step)s is not a step name: use at most 63 lower-case letters, digits and _, and start with a letter.")
             % {"step": shown(step)}
         )
     content, note = clean_content(content), clean_note(note)
