@@ -212,7 +212,7 @@ class AuditLogAdmin(AuditEntryAdmin):
 
 
 def log_state(log: str) -> dict[str, Any]:
-    """Return what the control database knows about a log: "default", or that of the tenant with this id.
+    """Return what the control database knows about a log; `log` is "default" for the control log, else a tenant's id.
 
     The result holds the last "anchor"; "verified", the last "audit.verify" entry that covers the log; and "problems",
     the number of problems that this verification found in all logs that it covered. Each is None if there is none yet.

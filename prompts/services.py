@@ -1,4 +1,4 @@
-"""Write prompts. The text of a version that a run has pinned never changes; activation only moves the pointer."""
+"""Write prompts. The text of a version that a run has pinned never changes; activation only selects another version."""
 
 import hashlib
 import re
@@ -131,7 +131,7 @@ def content_digest(content: str) -> str:
 
 
 def _locked(alias: str, prompt_id: int) -> Prompt:
-    """Lock all prompts, so that two activations cannot both move the pointer, and return this one."""
+    """Lock all prompts, so that two activations cannot run at the same time, and return this one."""
     lock_prompts(alias)
     prompt = Prompt.objects.using(alias).filter(pk=prompt_id).first()
     if prompt is None:

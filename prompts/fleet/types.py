@@ -1,4 +1,4 @@
-"""Values about copies of prompts."""
+"""Values that describe a copy of prompts: its sources, changes and differences, its preview and its report."""
 
 from __future__ import annotations
 
