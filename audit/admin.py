@@ -157,7 +157,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("page"))
     def link(self, entry: Any) -> SafeString | None:
-        """Return a link to the entry's object; None if it is gone, has no page here, or the reader may not see it."""
+        """Return a link to the entry's object; None if that is gone, or has no page here that the reader may see."""
         url = getattr(entry, "resource_url", None)
         return as_link(url, _name_in(entry) or self.resource(entry)) if url else None
 
@@ -212,7 +212,7 @@ class AuditLogAdmin(AuditEntryAdmin):
 
 
 def log_state(log: str) -> dict[str, Any]:
-    """Return what the control database knows about a log: "default", or that of the tenant with this id.
+    """Return what the control database knows about a log; `log` is "default" for the control log, else a tenant's id.
 
     The result holds the last "anchor"; "verified", the last "audit.verify" entry that covers the log; and "problems",
     the number of problems that this verification found in all logs that it covered. Each is None if there is none yet.
@@ -237,7 +237,7 @@ def _lines(lines: list[str]) -> SafeString:
 
 
 def _named(words: str, name: str) -> SafeString:
-    """Show what the log calls something beside its words: that is what the search finds."""
+    """Show `words` with the name that the log uses beside them, because the search finds only that name."""
     return format_html("{} <code>{}</code>", words, name) if words != name else format_html("<code>{}</code>", name)
 
 

@@ -37,12 +37,13 @@ class DetailsNotJson(AuditError):
 
     def __init__(self, action: str, reason: str) -> None:
         super().__init__(
-            _("The details of %(action)s are not JSON: %(reason)s.") % {"action": action, "reason": reason.rstrip(".")}
+            _("The details of %(action)s cannot be stored as JSON: %(reason)s.")
+            % {"action": action, "reason": reason.rstrip(".")}
         )
 
 
 class ArchiveDiffers(AuditError):
-    """The archived copy of an erased tenant's log differs from the original, so it must be rolled back."""
+    """The archived copy of an erased tenant's log differs from the original, so the transaction must be rolled back."""
 
     code = "audit_archive_differs"
 

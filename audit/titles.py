@@ -1,6 +1,6 @@
-"""What entries say in words: the names of actions, and of the kinds of things that they are about.
+"""Audit entries in words: titles of their actions, and names of the kinds of objects that they are about.
 
-Tests compare them with `audit.log.actions`, and with every kind that an entry is written about.
+Tests check that every action in `audit.log.actions` has a title, and every kind that an entry names has a name.
 """
 
 from django.utils.translation import gettext_lazy as _
@@ -18,7 +18,7 @@ TITLES = {
     "tenant.dbshell": _("Database shell opened"),
     "tenant.command": _("Command run for a tenant"),
     "tenant.migrate": _("Migration prepared"),
-    "tenant.migrate.commit": _("Migration decided"),
+    "tenant.migrate.commit": _("Migration committed"),
     "tenant.migrate.complete": _("Migration completed"),
     "tenant.migrate.undo": _("Migration undone"),
     "tenant.backup": _("Backup started"),
@@ -36,7 +36,7 @@ TITLES = {
     "tenant.rotate": _("Password rotation started"),
     "tenant.rotate.complete": _("Password rotation completed"),
     "tenant.drill": _("Restore drill"),
-    "tenant.kept.remove": _("Kept database removed"),
+    "tenant.kept.remove": _("Replaced database removed"),
     "tenant.orphans.remove": _("Orphaned files removed"),
     "tenant.delete": _("Deletion started"),
     "tenant.delete.step": _("Deletion step done"),
@@ -89,7 +89,7 @@ TITLES = {
     "prompt.test": _("Prompt test started"),
     "prompt.test.complete": _("Prompt test completed"),
     "prompt.test.fail": _("Prompt test failed"),
-    "prompt.copy": _("Prompt copied"),
+    "prompt.copy": _("Copy of prompts prepared"),
     "prompt.copy.preview": _("Copy of prompts previewed"),
     "prompt.copy.commit": _("Copy of prompts committed"),
     "prompt.copy.complete": _("Copy of prompts completed"),
@@ -194,7 +194,7 @@ def title_of(action: str) -> str:
 
 
 def kind_of(resource_type: str) -> str:
-    """Return a kind of thing in words; another release's kind keeps its name."""
+    """Return the kind of object in words, or its name if this release does not know it."""
     return str(KINDS.get(resource_type, resource_type))
 
 

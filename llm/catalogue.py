@@ -1,4 +1,4 @@
-"""The providers, models and pipeline of a new installation. Staff's changes in the admin are never overwritten."""
+"""The providers, models and pipeline of a new installation. Changes by staff are never overwritten."""
 
 from dataclasses import dataclass
 

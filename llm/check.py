@@ -29,7 +29,7 @@ def llm_check(*, provider_id: str | None = None) -> list[ProviderCheck]:
 def _check(provider_id: str) -> ProviderCheck:
     """Call the provider's cheapest model and return the result.
 
-    Since the call may be billed, one audit entry is written before it, and another one with what it used after it.
+    Since the call may be billed, one audit entry is written before it, and another, with the tokens it used, after it.
     """
     try:
         model = cheapest_model(provider_id)

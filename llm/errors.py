@@ -7,7 +7,7 @@ from llm.types import TokenUsage
 
 
 class LLMError(SeoGenError):
-    """The base class.
+    """The base class of errors about providers, models and prices.
 
     `retry_after_s` is the number of seconds that the provider asks us to wait, `usage` what it counted for the failed
     call, and `request_id` its own id of the call. `may_be_billed` means that the request may have been sent and no one
@@ -137,13 +137,13 @@ class MissingKeyVariable(LLMPermanentError):
 
 
 class ForeignKeyVariable(LLMPermanentError):
-    """A vendor's server is allowed for keys of that vendor only, unless the operator lists it."""
+    """A vendor's server may get only keys that are named for the vendor, unless the operator lists its host."""
 
     code = "llm_key_variable_foreign"
 
     def __init__(self, provider_id: str, host: str) -> None:
         super().__init__(
-            _("The provider %(provider)s would send the key of another vendor to %(host)s.")
+            _("The provider %(provider)s calls %(host)s, but its key variable is not named for that vendor.")
             % {"provider": provider_id, "host": host},
             hint=_(
                 "Use a variable that begins with the vendor's name, such as OPENAI_…_API_KEY, or add the host to"

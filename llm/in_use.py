@@ -89,8 +89,10 @@ def register(dotted_path: str) -> None:
 
 
 def require_provider_unused(provider: LLMProvider) -> None:
-    """Raise `ProviderInPipeline` if a step uses the provider, even as a fallback, or `ProviderWithModels` if it has
-    models, since runs use a provider through them.
+    """Raise if the provider is in use.
+
+    Raises `ProviderInPipeline` if a step uses it, even as a fallback, or `ProviderWithModels` if it has models, since
+    runs use a provider through its models.
     """
     if steps := _steps_of(provider):
         raise ProviderInPipeline(provider.pk, [row.step for row in steps])
@@ -100,8 +102,9 @@ def require_provider_unused(provider: LLMProvider) -> None:
 
 
 def require_model_unused(model: LLMModel) -> None:
-    """Raise `ModelInPipeline` if a step's route or a fallback leads to the model, or `ModelInRuns` if an unfinished run
-    needs it.
+    """Raise if the model is in use.
+
+    Raises `ModelInPipeline` if a step's route or a fallback leads to it, or what `require_no_runs` raises.
     """
     steps = [row.step for row in _steps_of(model.provider) if model.model_name in _models_of(row, model.provider_id)]
     if steps:

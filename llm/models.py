@@ -121,7 +121,7 @@ class LLMModel(models.Model):
 
 
 class PriceSource(models.TextChoices):
-    """The source of a price."""
+    """Where a price comes from: the price list, a person, or a release without a history of prices."""
 
     LIST = "list", _("price list")
     HAND = "hand", _("by hand")

@@ -1,4 +1,4 @@
-"""Operators' changes to the LLM catalogue, each in one transaction with its entry in the control audit log."""
+"""Operators' changes to the LLM catalogue, each in one transaction with its entry in the control log."""
 
 from collections.abc import Sequence
 from contextlib import suppress

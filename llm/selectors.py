@@ -133,7 +133,7 @@ def require_key(provider_id: str) -> None:
 
 
 def without_key(provider_ids: Iterable[str]) -> list[str]:
-    """Return the providers whose key this process lacks, each once; one with another fault is left out."""
+    """Return the providers whose key this process lacks, each once; a provider with any other fault is left out."""
     found = []
     for provider_id in dict.fromkeys(provider_ids):
         try:
@@ -146,8 +146,9 @@ def without_key(provider_ids: Iterable[str]) -> list[str]:
 
 
 def require_routable(provider_id: str) -> None:
-    """Raise `UnknownProvider`, or what `require_callable` raises, if the provider could not be called even with its
-    key.
+    """Raise if the provider could not be called even with its key.
+
+    Raises `UnknownProvider`, or what `require_callable` raises.
     """
     require_callable(access_to(_provider(provider_id)))
 

@@ -13,7 +13,7 @@ from prompts.types import PastRun, PromptVariable, VersionUsage
 
 class PastRuns(Protocol):
     def usage(self, *, alias: str, prompt_ids: Collection[int]) -> Mapping[int, VersionUsage]:
-        """Return {version id: usage} without the versions with which no step has begun."""
+        """Return {version id: usage}; versions with which no step has begun are left out."""
 
     def newest(self, *, alias: str) -> list[PastRun]:
         """Return the newest runs, to choose inputs from."""

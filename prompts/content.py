@@ -1,4 +1,4 @@
-"""Normalise and check a template, its variables and its note before they are stored or used."""
+"""Normalize and check a template, its variables and its note before they are stored or used."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,8 @@ def normalised(content: str) -> str:
 def clean_content(content: str) -> str:
     """Return the template as it is stored.
 
-    Raises `InvalidPrompt` if it is empty, too long, contains NUL, or cannot be compiled within the limits.
+    Raises `InvalidPrompt` if it is empty, too long, contains NUL, is not a single template or cannot be compiled within
+    the limits, and `SandboxUnavailable` if it cannot be checked now.
     """
     content = normalised(content)
     if not content.strip():

@@ -86,7 +86,7 @@ class _Process:
         return self._popen.pid
 
     def ask(self, request: dict[str, object], limits: Limits) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-        """Return the answer, None if the child was killed, and how the child ended. Raises `_Lost` or `_Silent`."""
+        """Return (answer, how the child ended); the answer is None if it sent none. Raises `_Lost` or `_Silent`."""
         deadline = time.monotonic() + limits.wall_s + GRACE_S
         content = json.dumps({**request, "limits": asdict(limits)}).encode()
         try:
@@ -153,7 +153,7 @@ class _Pool:
         """Lend a process for one request; it is killed if the request fails. Raises `SandboxUnavailable`."""
         if not self._turns.acquire(timeout=TURN_WAIT_S):
             raise SandboxUnavailable(
-                _("Too many templates are being rendered on this machine."), hint=_("Try again in a minute.")
+                _("Too many templates are being rendered at the same time."), hint=_("Try again in a minute.")
             )
         try:
             process = self._take()
@@ -230,7 +230,7 @@ def pids() -> list[int]:
 
 
 def _verdict(end: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer for a killed child if the template is to blame; else raise `SandboxUnavailable`."""
+    """Return the answer for a child that gave none if the template is to blame; else raise `SandboxUnavailable`."""
     number, cpu_s = end["signal"], end["cpu_s"]
     if number in (signal.SIGPROF, signal.SIGXCPU) or cpu_s >= LIMITS.cpu_s:
         return {"problem": "time"}

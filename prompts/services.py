@@ -1,4 +1,4 @@
-"""Write prompts. The text of a version that a run has pinned never changes; activation only moves the pointer."""
+"""Write prompts. The text of a version that a run has pinned never changes; activation only selects another version."""
 
 import hashlib
 import re
@@ -27,12 +27,12 @@ def prompt_create(
     """Add the next version of a step's prompt; it stays inactive until `prompt_activate`.
 
     `variables` holds `PromptVariable` documents; `note` says what the version changes, and why. Raises `InvalidPrompt`
-    if the step name, the template's syntax, a declaration or the note is wrong, and `PromptMismatch` if the template
-    and the declarations disagree.
+    if the step name, the template, a declaration or the note is invalid, `PromptMismatch` if the template and the
+    declarations disagree, and `SandboxUnavailable` if the template cannot be checked now.
     """
     if not re.fullmatch(NAME_PATTERN, step):
         raise InvalidPrompt(
-            _("%(step)s is not a step name: use lower-case letters, digits and _, and start with a letter.")
+            _("%(step)s is not a step name: use at most 63 lower-case letters, digits and _, and start with a letter.")
             % {"step": shown(step)}
         )
     content, note = clean_content(content), clean_note(note)
@@ -131,7 +131,7 @@ def content_digest(content: str) -> str:
 
 
 def _locked(alias: str, prompt_id: int) -> Prompt:
-    """Lock all prompts, so that two activations cannot both move the pointer, and return this one."""
+    """Lock all prompts, so that two activations cannot run at the same time, and return this one."""
     lock_prompts(alias)
     prompt = Prompt.objects.using(alias).filter(pk=prompt_id).first()
     if prompt is None:

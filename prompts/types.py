@@ -31,9 +31,9 @@ class PromptVariable(BaseModel):
     @model_validator(mode="after")
     def _default_fits(self) -> "PromptVariable":
         if self.default is not None and self.required:
-            raise ValueError("a required variable takes no default")
+            raise ValueError("has a default although it is required")
         if self.default is not None and not self.accepts(self.default):
-            raise ValueError(f"the default is not of type {self.type}")
+            raise ValueError(f"has a default that is not of type {self.type}")
         return self
 
     def accepts(self, value: object) -> bool:

@@ -36,7 +36,7 @@ COUNTED_ALWAYS_MANY = {
     "The template is longer than %(limit)d characters.",
     "The note is longer than %(limit)d characters.",
     "The list has %(count)d runs, but at most %(limit)d can be started at once.",
-    "The file %(path)s is too large: a template has at most %(limit)d characters.",
+    "The file %(path)s is too large: at most %(limit)d characters are allowed.",
     "The text is longer than %(limit)d characters.",
     "is longer than %(limit)d characters",
     "a number has more than %(limit)d digits",

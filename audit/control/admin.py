@@ -26,10 +26,10 @@ SHORT = 16
 
 
 class ControlAuditLogAdmin(AuditEntryAdmin):
-    """The control log: operators' commands, logins, staff's changes, and the product's own work.
+    """The control log: operators' commands, logins, changes by staff, and the product's own work.
 
-    An entry whose resource is a tenant is shown to those who may see that tenant; any other, to those who see all
-    tenants.
+    An entry whose resource is a tenant is shown to people who may see that tenant; any other entry, only to people who
+    may see all tenants.
     """
 
     tenant_path = "resource_id"
@@ -43,7 +43,7 @@ class ControlAuditLogAdmin(AuditEntryAdmin):
 
 
 class ArchivedTenantFilter(admin.SimpleListFilter):
-    """Filter by erased tenant. The ids come from the archives, because all entries would be scanned to find them."""
+    """Filter by erased tenant. The ids come from the archives, because reading them from the entries would be slow."""
 
     title = gettext_lazy("tenant")
     parameter_name = "tenant"
@@ -123,7 +123,7 @@ class LogFilter(admin.SimpleListFilter):
 
 
 class AuditAnchorAdmin(ReadOnlyAdmin):
-    """The anchors of the logs. Those of the control log are shown to those who see all tenants."""
+    """The anchors of the logs. Only people who may see all tenants are shown the anchors of the control log."""
 
     audit_resource = "audit_anchor"
     tenant_path = "tenant_id"

@@ -91,7 +91,10 @@ class ArchivedAuditLog(models.Model):
 
 
 class AuditAnchor(models.Model):
-    """The end of a log at one point in time. The log must keep its last entry of that time forever, so changes show."""
+    """The end of a log at one point in time.
+
+    Unless a restore replaces the log, it must keep an entry with this number and hash, so later changes are detected.
+    """
 
     id = models.BigAutoField(primary_key=True)
     # Anchors taken together share this; the control log's "audit.anchor" entry holds their digest

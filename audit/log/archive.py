@@ -48,7 +48,7 @@ class LogSummary:
 
 
 def log_archive(source: BaseDatabaseWrapper, *, tenant_id: str, identity: UUID, chain_identity: UUID) -> AuditArchive:
-    """Copy the tenant's log into the archive, compare the two, close the archive to further entries; return its row.
+    """Copy the tenant's log into the archive, compare the two, and close the archive of this log; return its row.
 
     Call this in a transaction on the control database, with the tenant's database closed to writers; `source` is a
     connection to that database as its owner. A broken log is archived unchanged. `first_bad` is then its first bad

@@ -77,7 +77,7 @@ def _log(using: str) -> type[AuditLog] | type[ControlAuditLog]:
 
 
 def _json(action: str, details: Details | None) -> str | None:
-    """Return `details` as text for jsonb, or None; raise `DetailsNotJson` for what it cannot store: NaN, U+0000 …"""
+    """Return `details` as text for jsonb, or None; raise `DetailsNotJson` for what jsonb cannot store, such as NaN."""
     if details is None:
         return None
     try:

@@ -43,7 +43,7 @@ def audit_lines(connection: BaseDatabaseWrapper, log: LiteralString = "audit_log
     """Yield the log's entries, oldest first, as lines of JSON.
 
     Runs as one statement, so on one snapshot. Uses constant memory inside a transaction; outside one, the server
-    materialises all rows.
+    materializes all rows.
     """
     with connection.chunked_cursor() as cursor:
         # Names are resolved when the cursor is opened; fetching does not look them up again.

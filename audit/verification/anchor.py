@@ -1,7 +1,7 @@
-"""Anchor the control log and the logs of active and suspended tenants: record where each ends, for verifications.
+"""Anchor the control log and the logs of active and suspended tenants: record where each ends, for later verification.
 
 A run opens one short connection to each of these tenants' databases, several at a time. A tenant's log gets no new
-anchor if its end and its guards are those of the last one.
+anchor if neither its end nor its guards have changed since its last one.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
         raise SeoGenError(
             _(
                 "%(name)s: the audit log does not end where its chain head says, so it was not anchored. Run"
-                " `seo-gen audit verify` for details."
+                " `seo-gen audit verify --all` for details."
             )
             % {"name": name},
             code="audit_log_broken",
@@ -163,7 +163,7 @@ def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
 def _document(run: UUID, at: datetime, anchors: list[Anchor], problems: list[str]) -> dict[str, object] | None:
     """Write the document, and return {"place", "name", "sha256"}; None if no place is set.
 
-    If writing fails, add that to `problems`, and return None.
+    If writing fails, add a sentence about it to `problems`, and return None.
 
     Call this before the transaction, which blocks every other writer of the control log.
     """

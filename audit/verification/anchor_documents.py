@@ -56,7 +56,7 @@ def documents_kept(place: Place) -> Iterator[Kept]:
 
 
 def link_problems(links: dict[tuple[str, str], tuple[str, str] | None]) -> Iterator[str]:
-    """Yield a sentence for each document whose predecessor is missing or was changed, and for each without one.
+    """Yield a sentence for each document whose predecessor is missing, was changed, or is not named.
 
     `links` maps a document's (name, sha256) to its predecessor's, or to None. The first document needs no predecessor.
     """

@@ -94,7 +94,10 @@ def _about_runs(runs: dict[str, Anchoring]) -> Iterator[Problem]:
         if digest != expected.digest:
             yield Problem(
                 Kind.ANCHOR,
-                _("The anchors taken at %(time)s were changed: %(kept)s were recorded, and %(found)d were found.")
+                _(
+                    "The anchors taken at %(time)s do not match their digest in the control log"
+                    " (recorded: %(kept)s, found: %(found)d)."
+                )
                 % {"time": _shown(expected.at), "found": count, "kept": expected.count},
             )
     # Ignore runs that were committed after the entries were read.

@@ -143,7 +143,10 @@ class LogRoles:
 
 
 def control_roles() -> LogRoles:
-    """Return the control database's roles. If no role is configured to migrate it, the owner is the database's."""
+    """Return the roles of the control database's logs.
+
+    Their owner is the role that is configured to migrate the database or, if none is, the owner of the database.
+    """
     connection = connections[CONTROL]
     owner = settings.DATABASES.get(CONTROL_OWNER, {}).get("USER")
     with catalog_only(connection), connection.cursor() as cursor:

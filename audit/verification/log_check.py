@@ -135,7 +135,7 @@ def chain_fault(connection: BaseDatabaseWrapper, log: LiteralString, genesis: st
 
 
 def log_ends(connection: BaseDatabaseWrapper, log: LiteralString, head: LiteralString) -> Ends:
-    """Return the log's two ends. Only the owner can read the head."""
+    """Return where the log ends, according to its head and to its last row. Only the owner can read the head."""
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(ENDS.replace("{log}", log).replace("{head}", head))
         row = cursor.fetchone()
@@ -241,7 +241,10 @@ def _about_ends(head: ChainHead | None, last: ChainHead, *, anchored: bool) -> I
     elif head != last:
         yield Problem(
             Kind.HEAD,
-            _("The chain head was changed: it is at entry %(head)d, but the log ends at entry %(last)d.")
+            _(
+                "The chain head was changed: it does not have the number and hash of the last entry"
+                " (head: entry %(head)d, log: entry %(last)d)."
+            )
             % {"head": head.sequence, "last": last.sequence},
         )
 

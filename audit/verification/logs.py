@@ -41,10 +41,11 @@ def tenant_ends(connection: BaseDatabaseWrapper) -> Ends:
 
 
 def control_ends() -> Ends:
-    """Return the control log's ends. The application may not read the head, so this appends a trial entry.
+    """Return where the control log ends. The application may not read the head, so this appends a trial entry.
 
     The trial entry holds the head that it followed, and is rolled back. If it cannot be written, the head is unknown.
-    Without the chain trigger the head is not used: the guards show that, and the log's last row takes its place.
+    Without the chain trigger, it holds no head: the last row is then returned as the head, and the check of the guards
+    reports the missing trigger.
     """
     found: list[tuple[ChainHead, ChainHead | None]] = []
     with suppress(_Undo, Error), transaction.atomic(using=CONTROL):

@@ -186,7 +186,7 @@ def _archive(archive: AuditArchive, evidence: Evidence) -> LogReport:
             report.problems.append(Problem(Kind.ARCHIVE, found))
         report.problems.extend(_about_archive(archive))
         if archive.first_bad is not None and _loss_accepted(archive.tenant_id, archive.identity):
-            # It was already broken when it was archived, which the operator accepted, and has not changed since.
+            # It was already broken when it was archived, and the operator accepted that: its anchors may not match.
             return report
         anchors, restores = _history(archive.tenant_id, archive.identity, evidence)
         with connections[CONTROL].cursor() as cursor:
@@ -241,7 +241,7 @@ def _vanished(tenant_id: str | None, evidence: Evidence) -> list[LogReport]:
 
 
 def _history(tenant_id: str, identity: UUID, evidence: Evidence) -> tuple[list[Anchor], list[Restored]]:
-    """Return the tenant's anchors and restores; if a clone or import created it, only those since the last of these."""
+    """Return the tenant's anchors and restores; if a clone or an import created it, only those made after that."""
     anchors, restores = evidence.anchors_of(identity), restores_of(tenant_id)
     begun = life_begins(tenant_id, identity)
     if begun is None:
@@ -269,7 +269,7 @@ def _judge(report: LogReport, facts: _Facts) -> None:
         found = [
             Problem(
                 Kind.ROLLED_BACK,
-                _("The log does not contain the restore of %(time)s: it was replaced by another state.")
+                _("The log does not contain the restore of %(time)s: another state has replaced the log since.")
                 % {"time": f"{facts.restores[-1].at:%Y-%m-%d %H:%M:%S%z}"},
             )
         ]

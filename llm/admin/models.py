@@ -20,7 +20,7 @@ from llm.prices.page import PricesOnPage
 
 
 class LLMModelForm(LimitsForm):
-    """Refuses a negative price, as `llm.prices.history` would, or a new name or provider of a model that runs use."""
+    """Refuses a negative price, and a new name or provider for a model that unfinished runs use."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

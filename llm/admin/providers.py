@@ -77,7 +77,9 @@ class LLMProviderForm(LimitsForm):
     def clean_id(self) -> str:
         provider_id: str = self.cleaned_data["id"]
         if not PROVIDER_ID.fullmatch(provider_id):
-            raise ValidationError(_("Use lower-case letters, digits, - and _ only, starting with a letter or digit."))
+            raise ValidationError(
+                _("Use at most 40 lower-case letters, digits, - and _, starting with a letter or digit.")
+            )
         return provider_id
 
     def clean_api_base_url(self) -> str | None:

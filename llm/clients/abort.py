@@ -6,12 +6,11 @@ from contextlib import contextmanager
 
 
 class Abort:
-    """Passed to `complete`, so that another thread can end the call: `abort()` returns immediately, and the call
-    raises.
+    """Passed to `complete`, so that another thread can end the call.
 
-    The call raises `CallAborted` wherever it is: resolving a name, connecting, waiting for headers or reading. A reply
-    that had already arrived in full is returned. An object that is used for several calls ends all of them, even one
-    that begins after `abort()`.
+    `abort()` returns immediately, and the call raises `CallAborted` wherever it is: resolving a name, connecting,
+    waiting for headers or reading. A reply that had already arrived in full is returned. An object that is used for
+    several calls ends all of them, even one that begins after `abort()`.
     """
 
     def __init__(self) -> None:

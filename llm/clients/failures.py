@@ -59,7 +59,7 @@ class Call:
 
 
 class _Facts(TypedDict):
-    """What an error says about the call: whether it may be billed, and the provider's id of it."""
+    """What an error says about the call: whether it may be billed, and the id that the provider gave it."""
 
     may_be_billed: bool
     request_id: str
@@ -207,7 +207,7 @@ def redacted(text: str, call: Call) -> str:
 
 def _late(call: Call, facts: _Facts) -> LLMTransientError:
     return LLMTransientError(
-        _("The provider %(provider)s did not answer for model %(model)s within %(timeout)g s.") % call.names,
+        _("The provider %(provider)s did not complete a reply for model %(model)s within %(timeout)g s.") % call.names,
         code="llm_timeout",
         **facts,
     )

@@ -78,7 +78,8 @@ class GeminiAssembly(Assembly):
     def usage(self) -> TokenUsage | None:
         """Return the usage; None if a count is missing.
 
-        Thoughts count as output, as they are billed. Without text, as for a blocked prompt, no output count is needed.
+        Thoughts are billed as output, so they count as such. Without text, as for a blocked prompt, no output count is
+        needed.
         """
         prompt = count_of(self.counts, "promptTokenCount")
         visible, thoughts = count_of(self.counts, "candidatesTokenCount"), count_of(self.counts, "thoughtsTokenCount")

@@ -1,4 +1,4 @@
-"""Sockets whose every wait obeys the call's `Watch`. The SDKs and httpx2 see an ordinary connection."""
+"""Sockets on which the call's `Watch` limits every wait. The SDKs and httpx2 see an ordinary connection."""
 
 import errno
 import os

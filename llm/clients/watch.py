@@ -1,4 +1,4 @@
-"""Limit a call while it waits for the network: by its deadline, the time between two parts, and an abort."""
+"""End a call's wait for the network at its deadline, if the next part takes too long, or if the call is aborted."""
 
 import threading
 from collections.abc import Callable, Iterator

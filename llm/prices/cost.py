@@ -37,8 +37,9 @@ def cost_limit(input_tokens: int, output_tokens: int, prices: ModelPrices) -> De
 
 
 def price_of(unit: str, prices: ModelPrices, *, is_long: bool) -> Decimal | None:
-    """Return a unit's price per 1,000 tokens; None if unknown. Reasoning without a price of its own costs what output
-    costs.
+    """Return a unit's price per 1,000 tokens; None if unknown.
+
+    Reasoning without a price of its own costs what output costs.
     """
     name = LONG + unit if is_long else unit
     if unit == "reasoning" and name not in prices.units:

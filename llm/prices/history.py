@@ -129,7 +129,7 @@ def _require_threshold(model: str, prices: ModelPrices) -> None:
         raise InvalidPrice(_("Model %(model)s: long-context prices need a threshold.") % {"model": model})
     if threshold is not None and not 0 < threshold < 2**31:
         raise InvalidPrice(
-            _("Model %(model)s: the long-context threshold must be at least 1 token.") % {"model": model}
+            _("Model %(model)s: the long-context threshold must be between 1 and 2147483647 tokens.") % {"model": model}
         )
 
 

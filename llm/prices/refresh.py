@@ -36,7 +36,7 @@ def prices_apply(
 
     Prices set by hand are kept, unless `overwrite` is true or names their model. Recorded costs do not change.
     `expected` is the digest of the comparison that a person saw, if any. Raises `PricesUnavailable`, `UnknownModel`,
-    `ComparisonOutdated` if the digest is another one now, or `PriceByHand` if prices set by hand would have to be
+    `ComparisonOutdated` if the digest has changed since, or `PriceByHand` if prices set by hand would have to be
     overwritten for a model named in `models`.
     """
     price_list = current_list() if online else installed_list()
@@ -107,7 +107,7 @@ def _flag_deprecated(
 ) -> dict[str, list[str]]:
     """Mark those of `models` (None: all) that the list says are being retired, and unmark the others.
 
-    Returns the audit entry's details: the names of the models that changed.
+    Returns details for the audit entry: {"deprecation": names of the models whose mark changed}, or {} if none did.
     """
     changed = [rows[name] for name in sorted(report.deprecation) if models is None or name in models]
     for row in changed:
@@ -124,7 +124,7 @@ def _history() -> dict[int, list[LLMPrice]]:
 
 
 def _differences(model: LLMModel, entry: ListedModel, rows: Sequence[LLMPrice]) -> Iterator[PriceChange]:
-    """Compare the prices of today and of each later day on which some begin, in the list or here; yield the changes."""
+    """Yield how our prices differ from the list's: today, and on each later day on which either of the two changes."""
     now = today()
     schedule = dict(entry.schedule(now))
     for day in sorted({*schedule, *(row.valid_from for row in rows if row.valid_from > now)}):

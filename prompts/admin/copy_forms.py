@@ -32,8 +32,10 @@ class TenantsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
 
 
 class PreviewForm(OperationForm):
-    """Which versions to copy to which tenants. Only tenants whose prompts the person may edit, and groups of such
-    tenants, are offered; any other tenant is refused like one that does not exist.
+    """Which versions to copy to which tenants.
+
+    Only tenants whose prompts the person may edit, and groups of such tenants, are offered; any other tenant is refused
+    like one that does not exist.
     """
 
     kind = RequestKind.PROMPT_COPY
@@ -75,7 +77,7 @@ class PreviewForm(OperationForm):
         if cleaned["to"] == SOME and not cleaned["tenants"]:
             self.add_error("tenants", _("Choose at least one tenant."))
         elif cleaned["to"] != ALL and not self._chosen():
-            self.add_error("to", _("No other tenant is in this group."))
+            self.add_error("to", _("This group has no other tenant that you can copy to."))
         return cleaned
 
     def arguments(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ CODE = {"class": "seo-gen-code", "spellcheck": "false"}
 
 
 class TemplateField(forms.CharField):
-    """Normalises a template as it is stored, so that a template submitted without edits counts as unchanged."""
+    """Normalizes a template as it is stored, so that a template submitted without edits counts as unchanged."""
 
     def to_python(self, value: Any) -> Any:
         return normalised(super().to_python(value) or "")
@@ -68,7 +68,7 @@ def _note() -> forms.CharField:
 
 
 class VersionFields(forms.Form):
-    """Runs the checks of `prompt_create` too, so that each error is shown next to its field."""
+    """Runs the checks of `prompt_create` in the form, so that each error is shown next to its field."""
 
     def clean_content(self) -> str:
         content: str = self.cleaned_data["content"]
@@ -135,7 +135,9 @@ class TryForm(forms.Form):
         label=gettext_lazy("Other values"),
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={**CODE, "rows": 6}),
-        help_text=gettext_lazy('They take precedence over those of the run: {"keyword": "coffee grinder"}.'),
+        help_text=gettext_lazy(
+            'A JSON object such as {"keyword": "coffee grinder"}. These values take precedence over those of the run.'
+        ),
     )
 
     def __init__(self, *args: Any, shows_runs: bool, **kwargs: Any) -> None:

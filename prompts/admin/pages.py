@@ -52,7 +52,7 @@ def try_page(admin: StaffAdmin, request: HttpRequest, prompt: Prompt) -> HttpRes
 
 
 def as_diff(difference: str) -> SafeString:
-    """Return a unified diff as HTML, with its lines in colours."""
+    """Return a unified diff as HTML, with its lines in colors."""
     lines = ((LINE_CLASSES.get(line[:1], ""), line) for line in difference.splitlines(keepends=True))
     return format_html('<pre class="seo-gen-code">{}</pre>', format_html_join("", '<span class="{}">{}</span>', lines))
 

@@ -129,8 +129,9 @@ def _plan(batch: Batch, *, tenants: Sequence[Tenant], sources: Sequence[Source],
 
 
 def _bring(sources: Sequence[Source], expected: Active, alias: str) -> list[Change]:
-    """In the tenant's transaction, create and activate the versions; raise `PromptChanged` if the active
-    versions have changed.
+    """Create and activate the versions in the tenant's transaction.
+
+    Raises `PromptChanged` if the active versions have changed since they were compared.
     """
     lock_prompts(alias)
     now = active_prompts(alias=alias, steps=[source.step for source in sources])

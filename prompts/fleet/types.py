@@ -1,4 +1,4 @@
-"""Values about copies of prompts."""
+"""Values that describe a copy of prompts: its sources, changes and differences, its preview and its report."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from uuid import UUID
 
 
 class Change(TypedDict):
-    """What a copy changed in one tenant: a step's active version before and after, with their ids; None if there is no
-    active version.
+    """What a copy changed for one step of one tenant: the active versions before and after, with their ids.
+
+    Numbers and ids are None if there was, or is, no active version.
     """
 
     step: str

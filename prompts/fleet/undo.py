@@ -86,8 +86,9 @@ def _job(look: Look, changes: Sequence[Change]) -> Job:
 
 
 def _return(changes: Sequence[Change], alias: str) -> list[Change]:
-    """In the tenant's transaction, return to the versions before the copy; raise `PromptChanged` if others are active
-    now.
+    """Return to the versions before the copy, in the tenant's transaction.
+
+    Raises `PromptChanged` if a copied version is no longer the active one.
     """
     lock_prompts(alias)
     active = active_prompts(alias=alias, steps=[change["step"] for change in changes])

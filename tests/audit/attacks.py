@@ -103,7 +103,7 @@ def guards_on(superuser: psycopg.Connection, tables: tuple[str, ...]) -> None:
 
 @contextmanager
 def put_back(control_log: Log) -> Iterator[None]:
-    """Undo all changes made to the control database's logs inside the block, legitimate entries included."""
+    """Undo all changes made inside the block to the control log, anchors, archives and ledger, legitimate ones too."""
     with control_log.as_superuser() as superuser:
         for table in CONTROL_TABLES:
             superuser.execute(f"CREATE TEMPORARY TABLE kept_{table} AS TABLE {table}")

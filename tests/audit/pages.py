@@ -473,7 +473,7 @@ def _(staff: Staff) -> Callable[[], object]:
 
 
 def _copied_to(staff: Staff) -> dict[str, Any]:
-    """Create another tenant, and return the form that copies prompts to it."""
+    """Create another tenant, and return the form that requests a preview of copying prompts to it."""
     other = tenant_create(name="copied to")
     staff.afterwards(lambda: remove_all([other.pk]))
     staff.afterwards(lambda: OperationRequest.objects.filter(tenant_id=staff.tenant.id).delete())
@@ -550,7 +550,7 @@ def _(staff: Staff) -> Callable[[], object]:
 
 
 def _approval(staff: Staff, **fields: Any) -> Approval:
-    """Create an approval of an export, requested by someone else unless `fields` differ; return it."""
+    """Create an approval of an export, requested by someone else unless `fields` say otherwise; return it."""
     arguments = {"output": f"/tmp/{uuid4().hex}.tar", "recipient": ""}
     kept = {
         "kind": "export",

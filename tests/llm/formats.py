@@ -71,7 +71,7 @@ class Provider(ABC):
 
     @abstractmethod
     def asked(self, body: Document) -> tuple[str, str, int]:
-        """Return system text, prompt and output limit of a request."""
+        """Return (system text, prompt, output limit) of a request."""
 
     @abstractmethod
     def streams(self, path: str, body: Document) -> bool:

@@ -133,7 +133,7 @@ BAD_TEMPLATES = [
     (b"plain", "prompt_mismatch", "The variables declare keyword, which the template does not use."),
     (b"{{ keyword }}\x00", "prompt_invalid", "The template contains a NUL character."),
     (b"{{ keyword }}" + b"x" * 65536, "prompt_invalid", "The template is longer than 65536 characters."),
-    (b"x" * 10_000_000, "prompt_file_unreadable", "is too large: a template has at most 65536 characters."),
+    (b"x" * 10_000_000, "prompt_file_unreadable", "is too large: at most 65536 characters are allowed."),
     (b"\xff\xfe{", "prompt_file_unreadable", "it is not UTF-8 text."),
     (b"{{ 2**(10**9) }}", "prompt_invalid", "The template cannot be compiled. It needs more than 1 s of CPU time."),
     (b"{% include 'other' %}", "prompt_invalid", "The template uses include, import or extends,"),
@@ -171,7 +171,7 @@ def test_a_syntax_error_names_its_line(tenant: Tenant, tmp_path: Path, declared:
         (
             '[{"name": "keyword", "type": "integer", "default": "one"}]',
             "prompt_invalid",
-            "the default is not of type integer",
+            "has a default that is not of type integer",
         ),
     ],
 )

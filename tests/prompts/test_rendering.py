@@ -99,8 +99,8 @@ def test_an_invalid_template_is_refused_with_its_line(content: str) -> None:
         ([{"name": "X y", "type": "string"}], "0.name cannot be 'X y'"),
         ([{"name": "x", "type": "string", "requird": True}], "0.requird is not known"),
         ([{"name": "x", "type": "string", "required": "yes"}], "0.required must be true or false, not 'yes'"),
-        ([{"name": "x", "type": "string", "default": 3}], "0 the default is not of type string"),
-        ([{**KEYWORD, "default": "y"}], "0 a required variable takes no default"),
+        ([{"name": "x", "type": "string", "default": 3}], "0 has a default that is not of type string"),
+        ([{**KEYWORD, "default": "y"}], "0 has a default although it is required"),
         ([KEYWORD, KEYWORD], "keyword is declared twice"),
     ],
 )

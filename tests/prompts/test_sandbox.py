@@ -179,7 +179,7 @@ signal.pause()
 
 
 def test_the_process_ends_with_the_one_that_started_it_however_that_ends() -> None:
-    """Even if a forked child of that process, such as a Celery pool worker, is still running."""
+    """A forked child of the other process that is still running, such as a Celery pool worker, makes no difference."""
     parent = subprocess.Popen([sys.executable, "-c", STARTS_AND_FORKS], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid, child = int(parent.stdout.readline()), int(parent.stdout.readline())

@@ -30,7 +30,7 @@ def new_version(alias: str, content: str = "{{ keyword }}", step: str = "draft")
 
 
 def versions(alias: str) -> QuerySet[Prompt]:
-    """Return all versions of the step's prompt, newest first."""
+    """Return all versions of the prompt of the step "draft", newest first."""
     return Prompt.objects.using(alias).filter(step="draft").order_by("-version")
 
 
@@ -84,7 +84,11 @@ def test_a_version_whose_declaration_disagrees_is_not_activated(tenant: Tenant, 
 @pytest.mark.parametrize(
     ("step", "content", "problem"),
     [
-        ("Draft!", "x", "'Draft!' is not a step name: use lower-case letters, digits and _, and start with a letter."),
+        (
+            "Draft!",
+            "x",
+            "'Draft!' is not a step name: use at most 63 lower-case letters, digits and _, and start with a letter.",
+        ),
         ("draft", "  \n", "The template is empty."),
         ("draft", "{% x", "The template is not valid Jinja2: Encountered unknown tag 'x'."),
         ("draft", "a\x00b", "The template contains a NUL character."),

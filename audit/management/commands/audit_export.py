@@ -29,7 +29,7 @@ class Command(OperatorCommand):
         return asdict(audit_stream(tenant_id=options["tenant_id"], target=target))
 
     def present(self, document: Any) -> None:
-        ends = _("Its chain begins with %(chain_identity)s and ends with %(head)s.") % document
+        ends = _("The chain begins with %(chain_identity)s and ends with the hash %(head)s.") % document
         if document["file"] == STANDARD:
             # Standard output carries the log only.
             written = ngettext(

@@ -49,7 +49,7 @@ class Command(OperatorCommand):
     def present(self, document: Any) -> None:
         changes = document["changes"]
         if not changes:
-            self.stdout.write(_("All prices match the list."))
+            self.stdout.write(_("No price differs from the list."))
         else:
             self.stdout.write(_("Prices that differ from the list (USD per 1,000 tokens):"))
             columns = [_("model"), _("valid from"), _("unit"), _("old"), _("new"), _("outcome")]
@@ -59,7 +59,8 @@ class Command(OperatorCommand):
         elif document["dry_run"] and changes:
             self.stdout.write(_("To apply them, pass --apply with either --model or --all."))
         if document["unknown"]:
-            self.stdout.write(_("Not in the list, unchanged: %(models)s") % {"models": ", ".join(document["unknown"])})
+            models = ", ".join(document["unknown"])
+            self.stdout.write(_("Not in the list, or without usable prices there: %(models)s") % {"models": models})
         if document["deprecated"]:
             models = ", ".join(document["deprecated"])
             self.stdout.write(_("Being retired according to the price list: %(models)s") % {"models": models})

@@ -41,7 +41,7 @@ def add_version(parser: Any, text: str) -> None:
 
 
 def version_number(text: str) -> int:
-    """Parse a version as people write it: 3 or v3. Raises `ValueError` unless it is a positive number."""
+    """Parse a version as people write it: 3 or v3. Raises `ValueError` unless it is from 1 to `MAX_VERSION`."""
     number = int(text.removeprefix("v"))
     if not 0 < number <= MAX_VERSION:
         raise ValueError
@@ -94,7 +94,8 @@ def _parse_input(pair: str, types: Mapping[str, str]) -> tuple[str, object]:
         return name, json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidPrompt(
-            _("--input %(name)s is not of type %(type)s; write it as in JSON.") % {"name": name, "type": types[name]},
+            _("--input %(name)s is not of type %(type)s; write its value as JSON.")
+            % {"name": name, "type": types[name]},
             code="prompt_input_invalid",
         ) from error
 
@@ -109,7 +110,7 @@ def _read(path: str) -> str:
                 content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise UnreadablePromptFile(
-                _("The file %(path)s is too large: a template has at most %(limit)d characters.")
+                _("The file %(path)s is too large: at most %(limit)d characters are allowed.")
                 % {"path": path, "limit": MAX_TEMPLATE_CHARS}
             )
         return content.decode("utf-8-sig")

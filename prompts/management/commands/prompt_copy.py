@@ -33,7 +33,7 @@ class Command(PromptCommand):
             "--undo", metavar="BATCH", help="Return each tenant to the versions that it had before this copy."
         )
         to = parser.add_mutually_exclusive_group()
-        to.add_argument("--to", nargs="+", action="extend", metavar="ID", help="The tenants that get them.")
+        to.add_argument("--to", nargs="+", action="extend", metavar="ID", help="The tenants to copy to.")
         to.add_argument("--all", action="store_true", help="Every other tenant, suspended ones included.")
         parser.add_argument(
             "--step", nargs="+", action="extend", default=[], help="Only the prompts of these steps; all unless given."
@@ -49,7 +49,13 @@ class Command(PromptCommand):
             raise Refusal(_("--from needs --to or --all."), code="options_conflict")
         chosen = has_target or options.get("step") or options.get("version_number") or options.get("dry_run")
         if options.get("undo") and chosen:
-            raise Refusal(_("--undo takes no other option: it undoes the whole copy."), code="options_conflict")
+            raise Refusal(
+                _(
+                    "--undo undoes the whole copy, so it cannot be combined with --to, --all, --step, --version or"
+                    " --dry-run."
+                ),
+                code="options_conflict",
+            )
 
     def perform(self, **options: Any) -> Any:
         with batch_progress() as on_progress:

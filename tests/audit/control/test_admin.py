@@ -1,4 +1,4 @@
-"""The list of anchors shows those of the logs that a person may see; the logs' pages link to it."""
+"""The list of anchors shows only anchors of logs that the person may see; the pages of the logs link to it."""
 
 from __future__ import annotations
 

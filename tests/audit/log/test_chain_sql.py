@@ -1,4 +1,4 @@
-"""What the database refuses to the application's role, and what its guards refuse even to a superuser."""
+"""What the application's role may not do to a log, and what the guards keep even a superuser from doing."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit

@@ -100,7 +100,7 @@ def test_an_unknown_action_is_refused(action: str) -> None:
 def test_details_that_are_not_json_are_refused(details: dict[str, object]) -> None:
     with (
         transaction.atomic(using="default"),
-        pytest.raises(DetailsNotJson, match=r"The details of run\.create are not JSON"),
+        pytest.raises(DetailsNotJson, match=r"The details of run\.create cannot be stored as JSON"),
     ):
         record(using="default", action="run.create", resource_type="run", resource_id="r-1", details=details)
 

@@ -1,4 +1,4 @@
-"""Anchors are taken of unbroken logs, bound to the control log and copied outside it; changes to them are reported."""
+"""Unbroken logs are anchored; the anchors are bound to the control log and copied; changes to them are reported."""
 
 from __future__ import annotations
 

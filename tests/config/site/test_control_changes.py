@@ -188,7 +188,7 @@ MISTRAL = {
     ("changes", "message"),
     [
         ({}, "mistral points to api.mistral.ai, which is not an allowed host"),
-        ({"api_base_url": ""}, "mistral would send the key of another vendor to api.openai.com"),
+        ({"api_base_url": ""}, "mistral calls api.openai.com, but its key variable is not named for that vendor"),
         (
             {"api_base_url": "", "key_variable": ""},
             "mistral uses its vendor&#x27;s own server, but has no key variable",

@@ -55,7 +55,7 @@ def encoded(rng: random.Random, original: Made, document: Document) -> bytes:
 
 
 def mutate(rng: random.Random, value: Any) -> None:
-    """Change something anywhere in the document."""
+    """Change, remove or insert one value at a random place in the document."""
     container = rng.choice([each for each in _walk(value) if each] or [value])
     if isinstance(container, dict):
         key = rng.choice(list(container)) if container else "brand_new"

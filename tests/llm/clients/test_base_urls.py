@@ -195,7 +195,7 @@ class TestKeyVariables:
         for url in (None, base_urls.VENDORS[wire]):
             client_for(ProviderAccess("second", wire, url, second))
             for foreign in {"OPENROUTER_API_KEY", *KEY_VARIABLES.values()} - {variable}:
-                with pytest.raises(ForeignKeyVariable, match="second would send the key of another vendor"):
+                with pytest.raises(ForeignKeyVariable, match="its key variable is not named for that vendor"):
                     client_for(ProviderAccess("second", wire, url, foreign))
             with pytest.raises(MissingKeyVariable):
                 client_for(ProviderAccess("second", wire, url, ""))

@@ -261,9 +261,7 @@ class TestConnections:
         assert secure.server.connections == 2
 
     def test_a_plain_one_is_not_kept(self, wire: Wire) -> None:
-        """llama.cpp closes the connection after a stream, although it promises to keep it open, so the next call would
-        fail.
-        """
+        """If it were kept, the next call would fail: llama.cpp closes connections that it promises to keep open."""
         wire.server.answer = Answer.of(wire.provider.reply("ok"))
         wire.complete()
         wire.complete()

@@ -94,7 +94,7 @@ class TestRefusals:
             (prices_of("1", cached_read="0.0000000000001"), "the price of cached_read has more than 12 decimal places"),
             (prices_of("1", audio="1"), "there is no unit 'audio'"),
             (prices_of("1", long_input="1"), "long-context prices need a threshold"),
-            (ModelPrices({"input": Decimal(1)}, 0), "long-context threshold must be at least 1 token"),
+            (ModelPrices({"input": Decimal(1)}, 0), "long-context threshold must be between 1 and 2147483647 tokens"),
         ],
     )
     def test_what_cannot_be_a_price(self, model: LLMModel, prices: ModelPrices, message: str) -> None:

@@ -103,7 +103,7 @@ def test_the_list_of_models_links_the_page(client: Client) -> None:
 
 def test_without_a_difference_there_is_nothing_to_import(client: Client) -> None:
     _form, text = shown(client)
-    assert "All prices match the list." in text
+    assert "No price differs from the list." in text
     assert "Not in the list, or without usable prices there: local/SmolLM2-135M-Instruct" in text
     assert ">Import<" not in text.replace("\n", "").replace("  ", "")
 

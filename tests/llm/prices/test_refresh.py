@@ -88,7 +88,7 @@ class TestCompare:
         assert [OPUS, "now", "input", "0.25", "0.004"] in lines
         assert ["cached_read", "-", "0.0002"] in lines
         assert "To apply them, pass --apply with either --model or --all." in out
-        assert "Not in the list, unchanged: local/SmolLM2-135M-Instruct" in out
+        assert "Not in the list, or without usable prices there: local/SmolLM2-135M-Instruct" in out
 
     def test_prices_of_an_earlier_release_are_by_hand_if_they_were_never_listed(self) -> None:
         for name, price in ((OPUS, "0.004"), (SOL, "0.5")):
