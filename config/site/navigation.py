@@ -53,7 +53,7 @@ def symbol(request: HttpRequest) -> str:
 
 
 def environment(request: HttpRequest) -> list[str]:
-    """Return the badge at the top of each page, and its color."""
+    """Return the text and the color of the badge at the top of each page."""
     tenant = _tenant(request)
     return [_("Tenant %(id)s") % {"id": tenant.id}, "primary"] if tenant else [_("Control"), "info"]
 

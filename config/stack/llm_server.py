@@ -40,7 +40,7 @@ def main(model_file: str, port: str) -> None:
 def _prefer_prose(sampling: xllamacpp.CommonParamsSampling) -> None:
     """Set defaults that keep such a small model from repeating itself; a request may override them.
 
-    The DRY sampler stays off: it also penalizes spaces, and this model then gluesitswordstogether.
+    The DRY sampler stays off: it also penalizes spaces, so this small model would leave them out.
     """
     sampling.temp = 0.3
     sampling.penalty_repeat = 1.15

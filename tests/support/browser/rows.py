@@ -183,7 +183,7 @@ def _control_rows(tenant: Tenant, user: User, made: Made) -> dict[str, str]:
 
 
 def _colleague(tenant: Tenant, made: Made) -> User:
-    """Create a member of staff with a role of each scope and a session, and the lock of a name after failed logins."""
+    """Create a member of staff with a role of each scope and a session, and a lock on a name after failed logins."""
     from django.contrib.auth.models import User
     from django.utils import timezone
 
