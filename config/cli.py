@@ -251,7 +251,7 @@ def _read_only(reason: str) -> SeoGenError:
                 "The control database is read-only, and may be a standby: PGOPTIONS, its URL, its"
                 " role or its server has set default_transaction_read_only."
             ),
-            hint=_("Nothing was changed."),
+            hint=_("Nothing was changed. Turn that setting off, or point DATABASE_URL to the primary."),
             code="control_database_read_only",
         )
     return SeoGenError(

@@ -160,7 +160,9 @@ class OperatorCommand(BaseCommand):
         except EOFError:
             typed = ""
         if typed != tenant_id:
-            raise Refusal(_("Nothing was done."), code="confirmation_wrong")
+            raise Refusal(
+                _("What was typed is not %(id)s. Nothing was done.") % {"id": tenant_id}, code="confirmation_wrong"
+            )
 
 
 class _Decoded(io.RawIOBase):

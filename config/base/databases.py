@@ -20,7 +20,7 @@ def return_control_connection() -> None:
 
 
 def is_quiet(connection: Any) -> bool:
-    """Return whether there is nothing to read on an idle connection of the driver, psycopg.
+    """Return whether an idle psycopg connection has nothing to read.
 
     A server that ends a session says so and hangs up, and the kernel's keepalives notice a lost peer; both leave
     something to read. So a quiet connection can be used without asking the server, which would cost a round trip. A

@@ -1,4 +1,4 @@
-"""Model fields for the specification's column types that Django does not have."""
+"""The specification's column type `SERIAL` and default `now()`, which Django does not have."""
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper

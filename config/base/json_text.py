@@ -1,4 +1,4 @@
-"""Read JSON that people, files or other programs send. Imports neither Django nor an app."""
+"""Read JSON from people, files or other programs. Imports neither Django nor an app."""
 
 from __future__ import annotations
 

@@ -15,7 +15,10 @@ def size(size_bytes: int | None) -> str:
 
 
 def dollars(amount: Decimal) -> str:
-    """Format US dollars for a page, with cents or hundredths of a cent: "1,250.00", "0.0375". No cost becomes 0."""
+    """Format US dollars for a page, with cents or hundredths of a cent: "1,250.00", "0.0375".
+
+    An amount that would be rounded to 0 is given in full, such as "0.00001".
+    """
     rounded = amount.quantize(CENT_HUNDREDTH)
     if amount and not rounded:
         return f"{amount.normalize():f}"

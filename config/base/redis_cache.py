@@ -24,7 +24,7 @@ def primary_address() -> str:
 
 
 def primary_client(*, answer_s: float) -> Any:
-    """Return a client for that server, which may take `answer_s` to connect and as long to reply."""
+    """Return a client for the server at `primary_address`; connecting and each reply may take `answer_s` seconds."""
     import redis  # slow to import, and most commands do not need it
 
     return redis.Redis.from_url(primary_address(), socket_timeout=answer_s, socket_connect_timeout=answer_s)

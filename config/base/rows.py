@@ -17,7 +17,7 @@ ModelT = TypeVar("ModelT", bound=Model)
 def fetch_one(
     alias: str, statement: LiteralString, values: Mapping[str, Any] | Sequence[Any]
 ) -> tuple[Any, ...] | None:
-    """Execute the statement and return its first row; None if there is none."""
+    """Execute the statement and return its first row, or None if there is no row."""
     with connections[alias].cursor() as cursor:
         cursor.execute(statement, values)
         row: tuple[Any, ...] | None = cursor.fetchone()

@@ -93,7 +93,7 @@ def modules_read() -> dict[str, ast.Module]:
 
 
 def error_classes(modules: Mapping[str, ast.Module]) -> dict[str, ErrorClass]:
-    """Return every class of errors shown to people, by name; `CARRIER` is left out."""
+    """Return {name: class} of the errors shown to people, without `CARRIER`."""
     nodes = [node for module in modules.values() for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
     every = {node.name: _class(node) for node in nodes}
     found = {name: every[name] for name in ROOTS}
@@ -133,7 +133,7 @@ def sites(modules: Mapping[str, ast.Module], classes: Mapping[str, ErrorClass]) 
 
 @cache
 def rows() -> dict[str, Row]:
-    """Return the messages and hints of each code."""
+    """Return {code: its messages and hints}."""
     modules = modules_read()
     classes = error_classes(modules)
     found: dict[str, Row] = defaultdict(Row)

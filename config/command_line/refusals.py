@@ -59,7 +59,11 @@ def let_refusals_pass(command: BaseCommand) -> BaseCommand:
 
 
 def refuse(error: SeoGenError | Refusal, words: Sequence[str]) -> int:
-    """Print the error, as JSON if the command line has `--json`; return the exit status."""
+    """Print the error and return the exit status.
+
+    It is printed as JSON on stdout if the command line has `--json` and the command has not printed its document yet,
+    otherwise as text on stderr.
+    """
     options = words[: words.index("--")] if "--" in words else words
     if "--json" in options and not getattr(error, "after_document", False):
         document = {"code": error.code, "message": str(error.message), "hint": str(error.hint)}

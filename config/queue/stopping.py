@@ -49,4 +49,4 @@ def _return_all(wait_s: float) -> None:
     # left, the process ends, and this thread with it.
     threading.Event().wait(wait_s)
     number = in_flight.return_all()
-    logger.info("returning steps, the worker stops", extra={"action": "worker.stop", "steps": number})
+    logger.info("returning steps, the worker is stopping", extra={"action": "worker.stop", "steps": number})

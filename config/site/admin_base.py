@@ -69,7 +69,7 @@ OWN_SCOPE = "*"
 
 
 def is_action(request: HttpRequest) -> bool:
-    """Return whether the request is a POST from an action, a dialog or a list, not from an object's own form."""
+    """Return whether the request is a POST from anything but an object's change form, such as an action or a dialog."""
     match = request.resolver_match
     return request.method == "POST" and not (match and (match.url_name or "").endswith("_change"))
 
@@ -265,8 +265,8 @@ def form_page(
 ) -> TemplateResponse:
     """Return a page of the admin with a form whose POST calls a service instead of saving a model.
 
-    `other_submit` is a second button: its name in the POST, and its text. `back_url` is where "Go back" leads, to the
-    model's list unless given. `rows` names what the form is about, and `more_rows` says how many more there are.
+    `other_submit` is a second button: its name in the POST, and its text. `back_url` is where "Go back" leads;
+    the default is the model's list. `rows` names what the form is about, and `more_rows` says how many more there are.
     """
     context = {
         **admin.admin_site.each_context(request),
@@ -299,7 +299,7 @@ def as_json(document: object) -> SafeString | None:
 
 
 def as_badge(text: object, color: str) -> SafeString:
-    """Return a word as a badge in one of the theme's colours: info, primary, success, warning or danger."""
+    """Return a word as a badge in one of the theme's colors: info, primary, success, warning or danger."""
     return _badge(str(text), color)
 
 

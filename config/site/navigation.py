@@ -1,4 +1,4 @@
-"""The frame of every admin page: whose data it shows, its colour and scripts, links to other sites, and the menu."""
+"""The frame of every admin page: whose data it shows, its color and scripts, links to other sites, and the menu."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def symbol(request: HttpRequest) -> str:
 
 
 def environment(request: HttpRequest) -> list[str]:
-    """Return the badge at the top of each page, and its colour."""
+    """Return the text and the color of the badge at the top of each page."""
     tenant = _tenant(request)
     return [_("Tenant %(id)s") % {"id": tenant.id}, "primary"] if tenant else [_("Control"), "info"]
 
@@ -113,7 +113,7 @@ def active_entry(request: HttpRequest) -> Item | None:
 
 
 def _entry_of(path: str, menu: list[Item]) -> Item | None:
-    """Return the entry with the longest address that `path` begins with. The overview's is only its own."""
+    """Return the entry with the longest address that `path` begins with. The overview matches only its own page."""
     home = reverse("admin:index")
     items = [item for group in menu for item in group["items"]]
     within = [
@@ -244,7 +244,7 @@ def _item(request: HttpRequest, label: str, icon: str, name: str) -> Item:
 
 @cache
 def _rank(identity: UUID, created_at: datetime) -> int:
-    """Return how many tenants were created before this one, erased ones included, so that the colour never changes."""
+    """Return how many tenants were created before this one, erased ones included, so that the color never changes."""
     return Tenant.objects.using(CONTROL).filter(created_at__lt=created_at).count()
 
 

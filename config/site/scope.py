@@ -20,7 +20,10 @@ NO_ROW = frozenset({"form_url", "extra_context", "model_admin"})
 
 
 class Scoped(StaffAdmin):
-    """Limit a model's rows to those of tenants for which the person may view or change the model."""
+    """Limit a model's rows to those of tenants for which the person may view or change the model.
+
+    If the `tenant_path` is `NO_TENANT` or `OWN_SCOPE`, nothing is limited here.
+    """
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)

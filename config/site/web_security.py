@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
 
 # The theme's scripts are Alpine.js, which compiles the expressions in its attributes: hence 'unsafe-eval'. Nothing
-# needs inline scripts. Colours and sizes are in <style> elements and attributes: hence 'unsafe-inline' for styles.
+# needs inline scripts. Colors and sizes are in <style> elements and attributes: hence 'unsafe-inline' for styles.
 CONTENT_SECURITY_POLICY: Mapping[str, Sequence[str]] = {
     "default-src": ["'none'"],
     "script-src": ["'self'", "'unsafe-eval'"],

@@ -1,7 +1,7 @@
 """The embedded stack: real servers from Python wheels, in place of those that the environment does not name.
 
-State lives under ``$SEO_GEN_HOME``, or ``var`` in the checkout. This package imports no Django, so that it can run
-before the settings are read, for which it supplies variables.
+State lives under ``$SEO_GEN_HOME``, or ``var`` in the checkout. This package does not import Django, since it
+runs before the settings, which read the variables that it supplies.
 """
 
 from config.stack.environment import settings_from_stack

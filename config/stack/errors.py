@@ -1,4 +1,4 @@
-"""Errors of the embedded servers. Their messages are in English, since they occur before translations are set up."""
+"""Errors of the embedded servers. This package's messages are in English, since translations may not be set up yet."""
 
 from config.base.errors import SeoGenError
 

@@ -247,7 +247,7 @@ def _stop_one(home: Home, service: Service, on_progress: Progress, wait_s: float
 
 
 def _end_orphans(home: Home, service: Service) -> None:
-    """End what a killed server left behind, such as the pool of a Celery worker."""
+    """End what a killed server left behind, such as gunicorn's worker processes."""
     for orphan, _mark_text in process.marked(_mark_prefix(home, service)):
         process.end(orphan, service.stop_steps[-1:])
 

@@ -17,7 +17,7 @@ THREADS = max(1, (os.cpu_count() or 1) // 2)
 def main(model_file: str, port: str) -> None:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = model_file
-    # "SmolLM2-135M-Instruct.Q4_1.gguf" is the model "SmolLM2-135M-Instruct", quantised.
+    # "SmolLM2-135M-Instruct.Q4_1.gguf" is the model "SmolLM2-135M-Instruct", quantized.
     parameters.model_alias = {Path(model_file).name.split(".", 1)[0]}
     parameters.port = int(port)
     parameters.n_parallel = SLOTS
@@ -40,7 +40,7 @@ def main(model_file: str, port: str) -> None:
 def _prefer_prose(sampling: xllamacpp.CommonParamsSampling) -> None:
     """Set defaults that keep such a small model from repeating itself; a request may override them.
 
-    The DRY sampler stays off: it also penalises spaces, and this model then gluesitswordstogether.
+    The DRY sampler stays off: it also penalizes spaces, so this small model would leave them out.
     """
     sampling.temp = 0.3
     sampling.penalty_repeat = 1.15

@@ -153,9 +153,9 @@ def binaries_folder() -> Path:
 
 
 def bootstrap(secrets: Secrets, port: int) -> None:
-    """Create the roles and the control database.
+    """Create the roles and the control database, and set the roles' passwords.
 
-    Each step can be repeated, so after an interruption, just run it again.
+    Each step can be repeated, so after an interruption, just call it again.
     """
     _run_roles_file(secrets, port)
     passwords = {

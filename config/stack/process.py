@@ -1,4 +1,4 @@
-"""Start detached processes, recognise them later, and end them. Creation times reveal a reused process id."""
+"""Start detached processes, recognize them later, and end them. Creation times reveal a reused process id."""
 
 import atexit
 import os

@@ -13,7 +13,7 @@ class Service(ABC):
     """One server: how to launch it, when it is ready, how to stop it."""
 
     name: str
-    # Shown in `stack status` and in progress messages.
+    # Shown in progress messages and errors.
     title: str
     # The variables that point to it.
     provides: tuple[str, ...] = ()

@@ -59,7 +59,7 @@ def ensure_account(name: str = NAME) -> pwd.struct_passwd:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Keep our other processes out: when two of them added the account at the same time, its id did not last."""
+    """Keep our other processes out: if two of them add the account at the same time, its id may change afterwards."""
     folder = os.open(ACCOUNTS, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -71,7 +71,8 @@ def test_read_only_sessions_are_one_sentence(words: tuple[str, ...]) -> None:
     assert refused.returncode == 1
     assert refused.stderr == (
         "The control database is read-only, and may be a standby: PGOPTIONS, its URL, its role or its server has set"
-        " default_transaction_read_only. Nothing was changed.\n"
+        " default_transaction_read_only. Nothing was changed. Turn that setting off, or point DATABASE_URL to the"
+        " primary.\n"
     )
 
 

@@ -70,7 +70,7 @@ def remember() -> None:
 
 
 def start() -> stack.Home:
-    """Start the session's servers, after removing what a killed session left behind."""
+    """Start the session's servers, after removing what killed sessions left behind."""
     home = start_nothing()
     try:
         stack.ensure_started(home)

@@ -95,7 +95,7 @@ class OddS3:
 
 @contextmanager
 def odd_s3(server: S3Server, *oddities: Oddity) -> Iterator[OddS3]:
-    """Run a proxy that refuses what one of the oddities refuses; yield it.
+    """Run a proxy that refuses each request that an oddity refuses; yield it.
 
     Signatures stay valid, since the client's Host header is passed on.
     """

@@ -26,7 +26,7 @@ class Watch:
         self._seen = 0
 
     def overstepped(self) -> list[str]:
-        """Return the different logins since the last call that the product may not make, as the log shows them."""
+        """Return the distinct logins since the last call that the product may not make, as the log shows them."""
         with self._log.open("rb") as log:
             log.seek(self._position)
             # A line that is still being written is read with the next test.

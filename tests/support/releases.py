@@ -55,7 +55,10 @@ class NextRelease:
         self._previous = sorted(path.stem for path in present.glob("0*.py"))[-1]
 
     def add(self, name: str, operations: str = PLAIN, *, code: str = "", after: str = "") -> NextRelease:
-        """Add a migration after the last one or after `after`; `operations` is its class's body, preceded by `code`."""
+        """Add a migration after the last one or after `after`.
+
+        `operations` is the rest of the migration class's body; `code` stands before the class.
+        """
         source = FILE.format(
             app=self.app, previous=after or self._previous, code=textwrap.dedent(code), operations=operations.rstrip()
         )

@@ -98,8 +98,8 @@ def make_user(*, is_superuser: bool) -> User:
 
 
 def give_role(user: User, role: str, tenant: Tenant | None = None, group: TenantGroup | None = None) -> RoleAssignment:
-    """Assign a role for a tenant, for a group, or else for all tenants. It holds at once for clients that are logged
-    in.
+    """Assign a role for a tenant, for a group, or else for all tenants. It holds at once for clients that are
+    already logged in.
     """
     from tenants.models import RoleAssignment, RoleScope
 

@@ -12,7 +12,7 @@ from tenants.models import Role
 
 
 def add_role_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--username", required=True, help="The person's name at login.")
+    parser.add_argument("--username", required=True, help="The person's login name.")
     parser.add_argument("--role", required=True, choices=Role.values, help="What the person may do.")
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--tenant-id", help="For this tenant.")

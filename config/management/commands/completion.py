@@ -14,7 +14,7 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("shell", choices=sorted(completion.SHELLS), help="The shell.")
+        parser.add_argument("shell", choices=sorted(completion.SHELLS), help="The shell that the script is for.")
 
     def perform(self, **options: Any) -> str:
         return completion.SHELLS[options["shell"]]([_described(name, app) for name, app in our_commands().items()])

@@ -14,7 +14,7 @@ LONGEST_S = 86_400
 
 def _seconds(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > LONGEST_S:
-        raise ArgumentTypeError(_("must be a number of seconds from 0 to 86400"))
+        raise ArgumentTypeError(_("must be a whole number of seconds from 0 to 86400"))
     return int(text)
 
 

@@ -11,7 +11,7 @@ class Command(OperatorCommand):
     help = "Let a superuser log in with a password for a while although PASSWORD_LOGIN is off."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--username", required=True, help="The superuser's name at login.")
+        parser.add_argument("--username", required=True, help="The superuser's login name.")
         parser.add_argument(
             "--minutes", type=int, default=MINUTES, help=f"How long, at most a day (default: {MINUTES})."
         )

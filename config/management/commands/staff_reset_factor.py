@@ -12,7 +12,7 @@ class Command(OperatorCommand):
     help = "Remove a person's second factor, for example after they lost their phone."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--username", required=True, help="The person's name at login.")
+        parser.add_argument("--username", required=True, help="The person's login name.")
         super().add_arguments(parser)
 
     def perform(self, **options: Any) -> Any:

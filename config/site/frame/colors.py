@@ -1,7 +1,7 @@
-"""The colour of each tenant's site. Tenants created one after another differ clearly, and text stays readable.
+"""The color of each tenant's site. Tenants created one after another differ clearly, and text stays readable.
 
 A site's palette is one hue in the shades of the theme. Lightness differs by hue, because a yellow of the same lightness
-as a blue has less contrast. The colours are computed with CSS Color 4's matrices for OKLCH.
+as a blue has less contrast. The colors are computed with CSS Color 4's matrices for OKLCH.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONTROL_HUE = 262
 STRIDE = 3
 # WCAG 2.2, 1.4.3, with a little in reserve for rounding.
 CONTRAST = 4.6
-# Behind text in the primary colour: an active menu entry, light and dark.
+# Behind text in the primary color: an active menu entry, light and dark.
 LIGHT_GROUND = "#f3f4f6"
 DARK_GROUND = "#1e2939"
 # The chroma of the shades, as far as the screen can show it, and the lightness of those without text.
@@ -58,7 +58,7 @@ def palette(hue: int) -> dict[str, str]:
 
 
 def contrast(one: str, other: str) -> float:
-    """Return the contrast ratio of two colours as WCAG defines it: 1 to 21."""
+    """Return the contrast ratio of two colors as WCAG defines it: 1 to 21."""
     light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
@@ -78,7 +78,7 @@ def _until_readable(lightness: float, step: float, shown: Callable[[float], str]
 
 
 def _shown(lightness: float, chroma: float, hue: int) -> str:
-    """Return the colour with as much of the chroma as a screen can show."""
+    """Return the color with as much of the chroma as a screen can show."""
     while chroma > 0 and not all(-0.0005 <= part <= 1.0005 for part in _linear(lightness, chroma, hue)):
         chroma -= 0.002
     parts = (round(255 * _gamma(min(1.0, max(0.0, part)))) for part in _linear(lightness, max(chroma, 0.0), hue))

@@ -70,7 +70,7 @@ def row_context(cl: Any) -> dict[str, Any]:
 
 
 def _is_plain(cl: Any) -> bool:
-    """Return whether the list uses none of what only the theme can write."""
+    """Return whether the list has nothing that only the theme's own code can write, such as editable rows."""
     attributes = [getattr(cl.model_admin, name, None) for name in cl.list_display if isinstance(name, str)]
     special = any(getattr(one, name, False) for one in attributes for name in THEME_ONLY)
     return not (getattr(cl, "formset", None) or cl.is_popup or cl.model_admin.ordering_field or special)

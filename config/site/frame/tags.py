@@ -67,7 +67,8 @@ def _url_of(row: Model) -> str:
 def name_of(row: object) -> str:
     """Return the name that people know a row by: a run's keyword, or else the row's `str`.
 
-    The names of requested operations, approvals and batches are capitalized.
+    A run's costs and steps go by the run's name. The names of requested operations, approvals and batches are
+    capitalized.
     """
     if isinstance(row, (OperationRequest, Approval, MigrationBatch)):
         # They call themselves by what is done.

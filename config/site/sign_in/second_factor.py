@@ -88,7 +88,7 @@ def factor_enrol(*, user: User, secret: str, code: str) -> Enrolled:
 def factor_verify(*, user: User, code: str) -> None:
     """Accept a code from the authenticator app, or a recovery code, once.
 
-    Raises `CodeRefused`; after LOGIN_FAILURES_MAX wrong codes, all are refused for LOGIN_LOCK_S.
+    Raises `CodeRefused`; after LOGIN_FAILURES_MAX wrong codes in a row, all are refused for LOGIN_LOCK_S.
     """
     # The transaction must commit the count of a refusal, so the error is raised outside.
     with transaction.atomic(using="default"):

@@ -160,7 +160,7 @@ def _expired(row: StaffSession) -> EndReason | None:
 
 
 def _forget_old(user: User) -> None:
-    """Delete the user's rows whose sessions were over `KEPT` ago, including those of browsers that never came back."""
+    """Delete the user's sessions that reached their maximum age over `KEPT` ago, whether or not they were ended."""
     now = timezone.now()
     mine = StaffSession.objects.using("default").filter(user=user)
     mine.filter(opened_at__lt=now - KEPT - timedelta(seconds=settings.SESSION_COOKIE_AGE)).delete()

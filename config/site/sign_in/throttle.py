@@ -23,7 +23,7 @@ ANY_NAME = ""
 
 @dataclass(frozen=True)
 class Attempt:
-    """A login that was counted as failed before its password is checked."""
+    """A login attempt. Unless a lock refuses it, it is counted as failed before its password is checked."""
 
     username: str
     address: str
@@ -135,7 +135,7 @@ def _count(row: FailedLogins, limit: int, now: datetime) -> None:
 
 
 def _forget_old(now: datetime) -> None:
-    """Delete rows that no longer count. Nothing else deletes those of names and addresses that never come back."""
+    """Delete rows that no longer count, such as those of names and addresses that never come back."""
     old = FailedLogins.objects.using("default").filter(since__lt=now - 3 * _span())
     unused = old.select_for_update(skip_locked=True).values_list("pk", flat=True)
     FailedLogins.objects.using("default").filter(pk__in=list(unused)).delete()

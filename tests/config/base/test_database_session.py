@@ -1,4 +1,4 @@
-"""The product's sessions have limits on waiting, however they are opened; only the shell takes PGOPTIONS."""
+"""Every session of the product has limits on waiting; PGOPTIONS can change them only in the shell."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def as_guest(tenant: Tenant) -> Iterator[psycopg.Connection[Any]]:
 
 
 def test_a_guest_is_never_given_the_owners_session(tenant: Tenant) -> None:
-    """Another thread, or a block around it, may be connected to the same database as the owner."""
+    """Another thread, or an enclosing block, may be connected to the same database as the owner."""
     with as_owner(tenant) as owner, as_guest(tenant) as guest:
         assert owner.info.user != guest.info.user == parse_location(tenant.database_url).role
         guest.close()

@@ -79,7 +79,7 @@ def test_no_configured_cache_unpickles() -> None:
 
 
 def test_a_client_uses_the_first_of_several_addresses(key: str, settings: Settings) -> None:
-    """As the cache itself does for what it writes; the others are replicas."""
+    """The cache writes to the first address, too; the others are replicas."""
     cache.set(key, 1)
     location = settings.CACHES["default"]["LOCATION"]
     for between in (",", ";"):

@@ -40,7 +40,7 @@ def gates(fake_llm: FakeLLM) -> Iterator[Gates]:
 
 @pytest.fixture
 def start_worker(tmp_path: Path, gates: Gates) -> Iterator[StartWorker]:
-    """Yield a function that starts a worker; all of them are killed after the test.
+    """Yield a function that starts a worker; its workers are killed after the test.
 
     They start after the provider, because they must be allowed to call its host.
     """

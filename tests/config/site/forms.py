@@ -81,7 +81,7 @@ def hidden_fields(html: str, names: Iterable[str]) -> dict[str, str]:
 
 
 class Browser(Client):
-    """Before it posts a form, opens the page and adds the hidden fields that say what the page showed.
+    """A client that opens a form's page before it posts the form, and adds the hidden fields that say what was shown.
 
     It adds nothing if the test sends one of these fields.
     """

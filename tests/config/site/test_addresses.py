@@ -123,7 +123,7 @@ def send_nuls(browser: Client, page: str) -> None:
 
 
 def test_every_pattern_of_the_sites_goes_through_one_gate() -> None:
-    """The sites' own URLs, which are not about models, are checked here, since their ids are of other kinds."""
+    """Every URL with an argument calls it `object_id`, except those listed here, whose arguments are of other kinds."""
     for urlconf in ("config.urls", "config.urls_tenant"):
         with_ids = [route for route in routes(get_resolver(urlconf)) if "<" in route and "object_id" not in route]
         known = ("content_type_id", "app_label", "url>", "password/", "audit_export", "<uuid:", "<int:")

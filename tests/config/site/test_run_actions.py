@@ -1,4 +1,4 @@
-"""Staff pause, resume, retry, cancel, approve and send back runs, one by one and in bulk."""
+"""Staff pause, resume, retry and cancel runs, one by one and in bulk, and approve them or send them back."""
 
 from __future__ import annotations
 

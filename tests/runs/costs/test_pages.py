@@ -119,7 +119,7 @@ def test_several_tenants_have_the_sum_of_their_budgets(spent: Tenant, browser: B
     Tenant.objects.filter(pk=other.pk).update(monthly_budget_usd=None)
     page = browser.get("/admin/costs/")
     assert page.context["budget"] == "50.00" and page.context["without_budget"] == 1
-    assert "1 tenant has none." in page.content.decode()
+    assert "1 tenant has no budget." in page.content.decode()
     assert len(json.loads(page.context["chart"])["datasets"]) == 1
     reader.delete()
     other.delete()

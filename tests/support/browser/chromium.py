@@ -138,7 +138,7 @@ class Browser:
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
     def prefer(self, scheme: Literal["light", "dark"]) -> None:
-        """Show pages as for a person who prefers this colour scheme."""
+        """Show pages as for a person who prefers this color scheme."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
 
@@ -155,7 +155,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Network.deleteCookies", {"name": name, "url": self.server})
 
     def forget(self) -> None:
-        """Leave the page, remove what it stored, and reset the colour scheme, the window's size and the log."""
+        """Leave the page, remove what it stored, and reset the color scheme, the window's size and the log."""
         # Whatever the page has begun must end before the next test.
         self.driver.get("about:blank")
         self.driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": self.server, "storageTypes": "all"})

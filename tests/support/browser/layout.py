@@ -108,7 +108,7 @@ def misfits(browser: Browser) -> list[str]:
 
 
 def sideways(browser: Browser) -> list[str]:
-    """Return, for each width at which the page scrolls sideways, up to three elements that stick out and its width."""
+    """Return up to three elements that stick out, and the page's width, for each width at which it scrolls sideways."""
     return _at_each_width(browser, SIDEWAYS)
 
 

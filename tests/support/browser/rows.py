@@ -1,4 +1,4 @@
-"""Rows for every page: a tenant with a run in each state, and what the control database has about busy weeks.
+"""Rows for every page: a tenant with a run in each state, and what a few busy weeks leave in the control database.
 
 At the end, `filled_pages` removes the rows in `Made` from the control database. Costs, run summaries and what is in the
 tenant's own database stay.
@@ -183,7 +183,7 @@ def _control_rows(tenant: Tenant, user: User, made: Made) -> dict[str, str]:
 
 
 def _colleague(tenant: Tenant, made: Made) -> User:
-    """Create a member of staff with a role of each scope and a session, and the lock of a name after failed logins."""
+    """Create a member of staff with a role of each scope and a session, and a lock on a name after failed logins."""
     from django.contrib.auth.models import User
     from django.utils import timezone
 
@@ -251,7 +251,7 @@ def _costs(tenant: Tenant, made: Made) -> None:
 
 
 def _spending(tenant: Tenant) -> None:
-    """Have the tenant's own sums say what its costs by day say."""
+    """Make the tenant's own monthly sums agree with its daily costs."""
     from django.db.models import Sum
     from django.db.models.functions import TruncMonth
 

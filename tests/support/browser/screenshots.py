@@ -1,4 +1,4 @@
-"""`make screenshots`: a picture of every page of both sites, in each language, colour scheme and width.
+"""`make screenshots`: a picture of every page of both sites, in each language, color scheme and width.
 
     python -m tests.support.browser.screenshots [--home FOLDER] [--output FOLDER] [--only TEXT] [--quick]
 
@@ -59,7 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=CHECKOUT / "var" / "screenshots")
     parser.add_argument("--only", default="", help="Only pages whose address matches this expression.")
     parser.add_argument("--quick", action="store_true", help="Only Japanese, light, 1366 pixels wide.")
-    parser.add_argument("--kinds", default="", help="Only these, such as ja-dark-820,en-light-1366.")
+    parser.add_argument("--kinds", default="", help="Only these kinds, such as ja-dark-820,en-light-1366.")
     parser.add_argument("--keep", action="store_true", help="Leave the servers running.")
     return parser.parse_args()
 

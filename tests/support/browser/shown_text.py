@@ -1,4 +1,4 @@
-"""What a page says, read from its HTML without a browser: its texts in order, and what stands in code."""
+"""What a page says, read from its HTML without a browser: its plain texts and its code, each in order."""
 
 from __future__ import annotations
 

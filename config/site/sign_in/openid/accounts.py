@@ -21,10 +21,11 @@ SUBJECT_MAX = 255
 
 
 def account_of(claims: dict[str, Any]) -> User:
-    """Return the account that the provider's account is linked to; if there is no link, link the account it names.
+    """Return the account that the provider's account is linked to; without a link, link the one that the claims name.
 
-    A superuser's account is never found by name or address: superusers link their accounts themselves. If the claims
-    name no account and OIDC_NEW_USERS allows it, a new one is created, without any rights. Raises `OpenIDRefused`.
+    A superuser's account is never found by name or address: superusers link their accounts themselves. If no account
+    has the name in the claims and OIDC_NEW_USERS allows it, a staff account without any role is created. Raises
+    `OpenIDRefused`.
     """
     issuer, subject = str(claims["iss"]), str(claims["sub"])
     if len(subject) > SUBJECT_MAX:

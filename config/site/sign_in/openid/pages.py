@@ -50,7 +50,7 @@ def start_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def link_token(request: HttpRequest) -> str:
-    """Return the token of the link to `start_page` on one's own page, so that no other site can have an account linked.
+    """Return the token in the account page's link to `start_page`, without which another site cannot start linking.
 
     The page has a link, not a form: browsers apply the CSP's form-action to redirects too, and the provider is another
     site.
@@ -79,7 +79,7 @@ def _link(request: HttpRequest, user_id: int, *, issuer: str, subject: str) -> H
     if request.user.pk != user_id:
         raise OpenIDRefused(_("You are no longer logged in."), hint=_("Log in, then link again."), reason="logged out")
     identity_link(user=User.objects.using("default").get(pk=user_id), issuer=issuer, subject=subject)
-    messages.success(request, _("Your account is linked. You can log in with it from now on."))
+    messages.success(request, _("Your OpenID account is linked. You can log in with it from now on."))
     return HttpResponseRedirect(reverse("admin:account"))
 
 

@@ -196,7 +196,7 @@ def _manage(request: HttpRequest, user: User) -> None:
         messages.success(request, _("The second factor of %(user)s was reset.") % {"user": user.get_username()})
     elif "unlock" in request.POST:
         logins_unlock(username=user.get_username())
-        messages.success(request, _("%(user)s can log in again.") % {"user": user.get_username()})
+        messages.success(request, _("The login locks of %(user)s were removed.") % {"user": user.get_username()})
     elif "unlink" in request.POST:
         _unlink(user)
         messages.success(request, _("The OpenID account of %(user)s was unlinked.") % {"user": user.get_username()})

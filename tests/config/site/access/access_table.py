@@ -21,7 +21,7 @@ STANDARD = ("changelist", "history", "change", "add", "delete")
 
 
 def pages(model: str, see: str, *, add: str = NONE, delete: str = NONE) -> dict[str, str]:
-    """Return {view: roles that may open it} for a model's standard views; "change" is read-only for some roles."""
+    """Return {URL name: roles that may open it} for a model's standard views; "change" is read-only for some roles."""
     roles = {"changelist": see, "change": see, "history": ALL, "add": add, "delete": delete}
     return {f"{model}_{view}": roles[view] for view in STANDARD}
 

@@ -218,7 +218,7 @@ def copy_previewed_at(tenant: Tenant) -> OperationRequest:
 
 
 def _export(tenant: Tenant) -> object:
-    """Export the tenant to where staff's exports are; return the export's id in the catalogue."""
+    """Export the tenant to the place of staff's exports; return the export's id in the catalogue."""
     from tenants.requests.places import export_place
     from tenants.transfer.export import tenant_export
 

@@ -1,4 +1,4 @@
-"""Text that customers, models and staff enter is never run as code by a page: all fillable columns, both sites."""
+"""No page runs text from customers, models or staff as code: all fillable columns, both sites."""
 
 from __future__ import annotations
 

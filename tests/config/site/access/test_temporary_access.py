@@ -152,7 +152,7 @@ def test_who_does_not_operate_tenants_opens_none(desk: Desk, role: str) -> None:
 
 
 def test_it_ends_with_the_role_that_allowed_it(desk: Desk) -> None:
-    """Otherwise each access could open the next one, for ever."""
+    """Otherwise each access could open the next one, forever."""
     desk.ask(desk.theirs.tenant.id, role="operator")
     assert desk.client.get(desk.theirs.site).status_code == 200
     RoleAssignment.objects.filter(user=desk.user).delete()

@@ -1,4 +1,4 @@
-"""The pages of both sites in a real browser: each is opened once for all checks.
+"""The pages of both sites in a real browser: one visit to a page serves all checks.
 
 No page has an unexpected browser error, scrolls sideways, cuts a text, misaligns numbers or shows English in Japanese;
 axe-core finds nothing, in light and in dark.

@@ -1,4 +1,4 @@
-"""Tenants created one after the other can be told apart, and every text in a site's colour can be read."""
+"""Tenants created one after the other can be told apart, and every text in a site's color can be read."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""What axe-core does not measure is visible in light and dark: the axes of charts, what is not chosen, scroll bars."""
+"""What axe-core does not measure is visible in light and dark: the axes of charts, unchecked boxes, scroll bars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [
 # WCAG 2.2: 1.4.3 for text, 1.4.11 for controls.
 TEXT, CONTROL = 4.5, 3
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-# Colours are drawn, since styles can name them in any colour space.
+# Colors are drawn, since styles can name them in any color space.
 MEASURE = """
 const context = Object.assign(document.createElement("canvas"), {width: 1, height: 1})
     .getContext("2d", {willReadFrequently: true});

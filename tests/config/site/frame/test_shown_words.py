@@ -1,4 +1,4 @@
-"""The words of every page, in both languages: each kind of fault that pictures of the pages once showed."""
+"""The words of every page, in both languages: no bare id as a heading, no time without its zone, no backticks."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def test_a_superuser_links_their_account_themselves(provider: OpenIDServer, supe
         assert browser.get(f"{START}?link={forged}")["Location"] == "/admin/account/"
     link = link_on_page(browser)
     assert sign_in(provider, browser, link)["Location"] == "/admin/account/"
-    assert "Linked to an account of" in browser.get("/admin/account/").content.decode()
+    assert "Linked to an account at" in browser.get("/admin/account/").content.decode()
     client = Client()
     assert sign_in(provider, client)["Location"] == "/admin/" and is_logged_in(client)
     assert "openid.link" in actions(superuser)
