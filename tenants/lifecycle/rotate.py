@@ -28,7 +28,7 @@ GRACE_S = 10.0
 
 @dataclass(frozen=True)
 class Rotation:
-    """The outcome for one tenant: its role has a new password, unless there is a problem."""
+    """The outcome for one tenant. If `problem` is "", its role has a new password, and the old sessions have ended."""
 
     tenant_id: str
     problem: str = ""
