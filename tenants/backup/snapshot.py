@@ -62,7 +62,7 @@ def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
 def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> Account:
     """Return the snapshot's contents; raise `BackupFailed` if the database is not this tenant's.
 
-    Drift is only searched for if `code` knows the database's migrations.
+    Schema and history are compared only if `code` knows the database's migrations; otherwise, `drift` is [].
     """
     connection = connections[taken.alias]
     census = census_take(connection)

@@ -122,7 +122,7 @@ def _row(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     if tenant is None:
         yield _("Its tombstone is gone, so its id could be reused.")
     elif tenant.status != TenantStatus.DELETED or tenant.database_url:
-        yield _("Its tombstone was changed: it has another status than “deleted”, or a database URL.")
+        yield _("Its tombstone was changed: it has a status other than “deleted”, or a database URL.")
     returned = ControlAuditLog.objects.using(CONTROL).filter(
         action="tenant.erased.return", resource_type="tenant", resource_id=row.tenant_id
     )

@@ -615,7 +615,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock the open file, and return True unless another writer has locked it. Some file systems have no locks."""
+    """Lock the open file, and return True unless another writer has locked it; also True if it cannot be locked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -73,7 +73,9 @@ class Prepared:
 
 
 def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, with_locks: bool) -> Prepared:
-    """Migrate the tenant in one transaction, and prepare the transaction. Raises `MigrationFailed`; nothing is changed.
+    """Migrate the tenant in one transaction, and prepare the transaction.
+
+    Raises `MigrationFailed`; nothing is changed then.
 
     1. check that history and schema are unchanged since the inspection, so that migrations call only our code; 2. run
     the script; 3. write the tenant's own audit entry; 4. check that the schema matches the rehearsal's;

@@ -217,7 +217,10 @@ def _size_bytes(tenant: Tenant) -> int:
 
 
 def _compare(tenants: Sequence[Tenant], code: Release) -> tuple[dict[str, Look], dict[str, str]]:
-    """Compare the tenants' schemas and store the results; return findings and problems, by tenant id."""
+    """Compare the tenants' schemas and store the results; return findings and problems, by tenant id.
+
+    Both are empty while a batch is running or unfinished.
+    """
     work = f"status {uuid4()}"
     try:
         with fleet_shared(wait_s=1):
