@@ -68,8 +68,9 @@ def tenant_backup(
     """Back up the given tenant, or all active and suspended ones, to `output` (a folder or s3://bucket/prefix).
 
     `with_storage` includes the tenant's files. The backup is encrypted to the age `recipient` (None: the one in the
-    settings; "": not encrypted). `workers` tenants are backed up at a time; a failure does not stop the others, and is
-    reported in the tenant's outcome. Raises `UnknownTenant`, `TenantNotActive`, `PlaceError`, `SealError`.
+    settings; "": not encrypted). `workers` tenants are backed up at a time. A `SeoGenError` does not stop the others,
+    and is reported in the tenant's outcome; any other error is raised. Also raises `UnknownTenant`, `TenantNotActive`,
+    `PlaceError` or `SealError` before anything is backed up.
     """
     place, recipient = place_at(output), recipient_for(recipient)
     tenants = [tenant_get(tenant_id)] if tenant_id else list(tenants_existing().filter(status__in=BACKED_UP))
@@ -108,7 +109,8 @@ def tenant_backup_stream(
     only after the audit entry "tenant.backup" is committed. The catalogue does not list the dump, but an erasure
     certificate does.
 
-    Raises `UnknownTenant`, `TenantNotActive`, `SealError`, `BackupFailed`.
+    Raises `UnknownTenant`, `TenantNotActive`, `SealError`, `TenantBusy`, `BackupFailed`, or `BrokenPipeError` if the
+    reader stops reading.
     """
     recipient = recipient_for(recipient)
     tenant = tenant_get(tenant_id)
@@ -149,11 +151,13 @@ def backup_make(
     recipient: str,
     on_progress: OnProgress = ignore_progress,
 ) -> Backup:
-    """Back up one tenant and return the completed record; raise `BackupFailed`, `TenantBusy` or `TenantUnfinished`.
+    """Back up one tenant and return the completed record.
+
+    Raises `BackupFailed`, `TenantBusy`, `TenantUnfinished` or `FleetUnfinished`.
 
     1. record the backup; 2. open a snapshot; 3. dump the database; 4. copy files; 5. write the manifest (the last file,
     since a backup without a manifest counts as incomplete); 6. complete the record. After a failure, the files are
-    removed and the record is marked as failed.
+    removed and the record is marked as failed; if the files cannot be removed now, `tenant recover` does both.
     """
     with backup_lock(tenant.id):
         require_finished(tenant.id)
@@ -169,7 +173,10 @@ def backup_make(
 def recorded(
     tenant: Tenant, place: Place, name: str, *, kind: BackupKind, made_as: str, recipient: str
 ) -> Iterator[Backup]:
-    """Record the backup that the block makes; if the block fails, remove its files and raise `BackupFailed`."""
+    """Record the backup that the block makes; if the block fails, remove the files and mark the record as failed.
+
+    If the files cannot be removed, the record stays for `tenant recover`. `failing_as` says which error is raised.
+    """
     backup = _begin(tenant, place, name, kind=kind, made_as=made_as, recipient=recipient)
     try:
         yield backup
@@ -191,7 +198,7 @@ def failing_as(tenant: Tenant, kind: BackupKind) -> Iterator[None]:
     except (BackupFailed, TenantBusy, BrokenPipeError):
         raise
     except (SeoGenError, DatabaseError, OSError) as error:
-        # OSError too: the disk with a temporary file may be full, or a pipe may be broken.
+        # OSError too: the disk with a temporary file may be full.
         raise BackupFailed(
             tenant.id, _reason(error), exported=kind == BackupKind.EXPORT, code=getattr(error, "code", "")
         ) from error

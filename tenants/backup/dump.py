@@ -48,7 +48,7 @@ def dump(
     """Dump the database as its owner and pass the stream to `take`; use the exported `snapshot` if given.
 
     Without `as_owner`, dump as the role in the server's URL. Owners and grants are left out: they belong to the
-    installation, and a restore sets them anew. `on_start` is called with each started process. Raises `ToolError`.
+    installation, and a restore sets them anew. `on_start` is called with the started process. Raises `ToolError`.
     """
     url, name = (owner_url(server, database), None) if as_owner else (server.admin_url, database)
     arguments, environment = connection_arguments(url, database=name, application=application_name(work))
@@ -79,7 +79,9 @@ def format_of(beginning: bytes) -> DumpFormat:
     text = beginning.lstrip()
     if text.startswith((b"--", b"SET ", b"\\restrict")) and b"\0" not in beginning:
         return DumpFormat.PLAIN
-    raise TenantError(_("The file is neither in pg_dump's custom format nor plain SQL."), code="backup_not_recognized")
+    raise TenantError(
+        _("The file is neither in pg_dump's custom format nor in plain SQL."), code="backup_not_recognized"
+    )
 
 
 def load(

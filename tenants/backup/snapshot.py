@@ -35,7 +35,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Account:
-    """The contents of a snapshot."""
+    """A snapshot's contents as the manifest describes them: row counts, files, schema and drift."""
 
     census: Census
     files: list[FileRef]
@@ -60,7 +60,10 @@ def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
 
 
 def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> Account:
-    """Return the snapshot's contents: row counts, files, schema; raise `BackupFailed` if they are another tenant's."""
+    """Return the snapshot's contents; raise `BackupFailed` if the database is not this tenant's.
+
+    Schema and history are compared only if `code` knows the database's migrations; otherwise, `drift` is [].
+    """
     connection = connections[taken.alias]
     census = census_take(connection)
     if census is None or (census.tenant_id, census.identity) != (tenant.id, tenant.identity):

@@ -33,7 +33,7 @@ class Streamed:
 
 
 def unrecorded(tenant: Tenant, *, kind: BackupKind, made_as: str, recipient: str) -> Backup:
-    """Return the catalogue row that a file would have, for code that needs one. The row must never be saved."""
+    """Return the row that the catalogue would have if the output went to a file. The row must never be saved."""
     return Backup(
         tenant_id=tenant.id,
         identity=tenant.identity,

@@ -71,7 +71,7 @@ class Loss:
 def tenant_loss(*, tenant_id: str) -> Loss:
     """Return what deleting the tenant would remove.
 
-    Raises `UnknownTenant`, `TenantNotActive`, `ServerError` or `StorageError`.
+    Raises `UnknownTenant`, `TenantNotActive`, `TenantWithoutServer`, `ServerError` or `StorageError`.
     """
     tenant = tenant_get(tenant_id)
     server = _require_deletable(tenant)
@@ -94,7 +94,10 @@ def tenant_loss(*, tenant_id: str) -> Loss:
 
 
 def tenant_delete_check(*, tenant_id: str, accept_audit_loss: bool = False) -> None:
-    """Run the checks that `tenant_delete` runs before it changes anything, and raise what they raise."""
+    """Run the checks that `tenant_delete` runs before it changes anything, and raise what they raise.
+
+    Locks and approvals are not checked.
+    """
     require_finished(tenant_id)
     tenant = tenant_get(tenant_id)
     server = _require_deletable(tenant)
@@ -115,9 +118,9 @@ def tenant_delete(
     set, and so do backups in unreachable locations unless `accept_lost_backups` is set; the certificate records what
     was accepted.
 
-    Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`, `ServerError`,
-    `ApprovalRequired`, `ApprovalRefused` or `DeletionRefused` if nothing was changed; `DeletionUnfinished` if the
-    deletion has started: the tenant stays closed.
+    Raises `UnknownTenant`, `TenantNotActive`, `TenantWithoutServer`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`,
+    `FleetUnfinished`, `ApprovalRequired`, `ApprovalRefused` or `DeletionRefused` if this call changed nothing;
+    `DeletionUnfinished` if a step failed, after which the tenant stays closed; `ServerError` in either case.
     """
     accepts = [AUDIT_LOSS] * accept_audit_loss + [LOST_BACKUPS] * accept_lost_backups
     tenant_get(tenant_id)
@@ -137,7 +140,7 @@ def tenant_delete(
 
 
 def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
-    """Record the deletion, and return its record, while no fleet migration runs; later migrations skip the tenant."""
+    """Record the deletion and return the record. No batch runs meanwhile, and later batches skip the tenant."""
     with fleet_shared(wait_s=settings.OPERATION_WAIT_S):
         require_finished(tenant.id)
         server = _require_deletable(tenant)

@@ -153,7 +153,7 @@ def storage_held(tenant_id: str) -> HeldStorage:
 
 
 def backups_of(tenant: Tenant | str) -> list[Backup]:
-    """Return the tenant's backups in the catalogue, oldest first, without removed ones whose files are gone.
+    """Return the tenant's backups in the catalogue, oldest first; a removed one only if any of its files is found.
 
     A bucket with versioning may still contain a backup that `backup prune` removed.
     """
@@ -168,7 +168,7 @@ def backups_held(tenant_id: str) -> list[HeldBackup]:
 
 
 def files_held(tenant_id: str, identity: UUID) -> list[HeldFile]:
-    """Return the files and streams that were read for the tenant, contained its data or were written with it, by path.
+    """Return the files and streams that were read for the tenant or contain its data, sorted by location.
 
     The files of the tenant's catalogued backups are left out.
     """

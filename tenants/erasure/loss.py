@@ -40,7 +40,10 @@ def loss_lines(loss: Loss) -> list[str]:
         + (
             _("file %(file)s, which was read for this tenant")
             if one.goes
-            else _("not removed: file %(file)s, which was read for this tenant but is not managed by the product")
+            else _(
+                "not removed: file %(file)s, which was read for this tenant; delete it yourself if it contains the"
+                " tenant's data"
+            )
         )
         % {"file": one.file}
         for one in loss.files

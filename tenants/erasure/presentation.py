@@ -94,7 +94,7 @@ def _erasure(certificate: Certificate) -> Iterator[Fact]:
         _("%(time)s by %(by)s") % {"time": moment(certificate["requested_at"]), "by": certificate["requested_by"]},
     )
     accepted = {
-        AUDIT_LOSS: _("The operator accepted that its audit log is broken or missing."),
+        AUDIT_LOSS: _("The operator accepted that the tenant's audit log is broken or missing."),
         LOST_BACKUPS: _("The operator accepted that unreachable backups may remain."),
     }
     yield Fact(
@@ -197,7 +197,9 @@ def _held(remains: Certificate) -> Iterator[Fact]:
     for one in physical["base_backups"]:
         yield Fact(_("Base backup"), one["path"], (_made(one["finished_at"]),))
     if not physical["base_backups"]:
-        yield Fact(_("Base backup"), _("no base backup of server %(server)s contains them") % physical)
+        yield Fact(
+            _("Base backup"), _("no base backup of server %(server)s contains the tenant's databases") % physical
+        )
     yield Fact(
         _("Write-ahead log"),
         _("of server %(server)s, up to segment %(wal_until_segment)s (%(wal_until_lsn)s)") % physical,
@@ -217,7 +219,11 @@ def _held(remains: Certificate) -> Iterator[Fact]:
 
 def _log_notes(physical: Certificate) -> Iterator[str]:
     archive = physical["wal_archive"]
-    yield _("Archived in %(wal_archive)s") % physical if archive else _("Not archived, as far as the product knows")
+    yield (
+        _("Archive, or the command that restores from it: %(wal_archive)s") % physical
+        if archive
+        else _("Not archived, as far as the product knows")
+    )
     if physical["restore_point"]:
         yield _("Restore point before the erasure: %(restore_point)s") % physical
 
@@ -243,13 +249,13 @@ def _rows(rows: dict[str, int]) -> str:
 
 
 def _named(table: str) -> str:
-    """Return what a table's rows are, with the table's name for operators."""
+    """Return what a table's rows are, followed by the table's name if that differs: "audit entries (audit_logs)"."""
     name = rows_of(table)
     return name if name == table else f"{name} ({table})"
 
 
 def rows_of(table: str) -> str:
-    """Return what the rows of a tenant's table are; another release's table keeps its name."""
+    """Return what the rows of a tenant's table are; for a table that only another release has, return its name."""
     names = {
         "artifacts": _("artifacts"),
         "audit_chain_heads": _("end of the audit log"),
@@ -267,7 +273,7 @@ def rows_of(table: str) -> str:
 
 
 def _backup_notes(backup: Certificate) -> tuple[str, ...]:
-    """Return a backup's time, size and digest, and whether its files were found."""
+    """Return a backup's time, size and digest, and a note if its files no longer existed."""
     facts = [_made(backup["made_at"])]
     if backup["size_bytes"] is not None:
         facts.append(exactly(backup["size_bytes"]))

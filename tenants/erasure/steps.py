@@ -4,8 +4,8 @@
 restore point in the server's WAL; 4. copy the tenant's audit log into the control database's archive; 5. list what
 exists; 6. erase its storage; 7. erase backups and exports; 8. delete messages, cache keys and the control database's
 summaries of its runs; 9. drop databases; 10. drop roles; 11. clean up once more, write the certificate, leave a
-tombstone. From step 1 on, no one can use the tenant, and there is no way back: an interrupted deletion can only be
-continued. docs/adr/0012-erasure.md explains the order.
+tombstone. From step 1 on, no new work on the tenant can begin, and there is no way back: an interrupted deletion can
+only be continued. docs/adr/0012-erasure.md explains the order.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ Step = Callable[[ServerSession, Tenant, Erasure], Found]
 
 
 def work_of(tenant: Tenant) -> str:
-    """Return the application name of our server sessions, by which sessions of a killed process are recognized."""
+    """Return the name of the deletion's work on the server, by which a killed process's sessions are recognized."""
     return work_name(KIND, tenant.identity)
 
 
@@ -283,7 +283,8 @@ def _erase_storage(_server_session: ServerSession, tenant: Tenant, _row: Erasure
 def _erase_backups(_server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
     """Erase every backup that can be erased, and only then report failures; unreachable ones stay in the catalogue.
 
-    Also erase supplied files that are in a managed location and unchanged since they were read.
+    Also erase the listed files that are to be erased with the tenant (`HeldFile.goes`), unless they have changed since
+    they were read.
     """
     problems: dict[str, str] = {}
     changed: list[str] = []

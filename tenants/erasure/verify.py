@@ -63,7 +63,8 @@ def erasures_verify(*, tenant_id: str | None = None) -> list[ErasureCheck]:
     """Check whether the tenant's erasure, or every erasure, still holds; return the findings.
 
     Checks the tenant's row, databases and roles on every server, storage with versions, the locations of its backups,
-    messages and cache, the archived audit log, the certificate, base backups and WAL. Raises `UnknownErasure`.
+    files that were read for it, messages and cache, summaries of runs and costs, the archived audit log, the
+    certificate, base backups and WAL. Raises `UnknownErasure`.
     """
     rows = [erasure_get(tenant_id)] if tenant_id else list(erasures())
     return [_verify(row) for row in rows]
@@ -121,7 +122,7 @@ def _row(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     if tenant is None:
         yield _("Its tombstone is gone, so its id could be reused.")
     elif tenant.status != TenantStatus.DELETED or tenant.database_url:
-        yield _("The tenant has a database or credentials again.")
+        yield _("Its tombstone was changed: it has a status other than “deleted”, or a database URL.")
     returned = ControlAuditLog.objects.using(CONTROL).filter(
         action="tenant.erased.return", resource_type="tenant", resource_id=row.tenant_id
     )
@@ -217,7 +218,7 @@ def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
                 found, unseen = databases_saying(server_session, row.identity, but=_known_databases(server))
                 if unseen:
                     check.unseen.append(
-                        _("databases on server %(server)s that were not checked: %(names)s")
+                        _("These databases on server %(server)s belong to another role or cannot be read: %(names)s.")
                         % {"server": server.name, "names": ", ".join(unseen)}
                     )
                 for name in found:

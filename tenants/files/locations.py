@@ -67,7 +67,7 @@ class MissingFromPlace(PlaceError):
 
 
 class AlreadyInPlace(PlaceError):
-    """A file that is not to be replaced exists."""
+    """A file of that name already exists, and must not be replaced."""
 
     code = "file_exists"
 
@@ -89,9 +89,9 @@ class Place(ABC):
     def writing(self, name: str, *, replace: bool = True) -> Any:
         """Return a context manager that yields a binary file to write; the file is kept only if the block succeeds.
 
-        Unless `replace`, raises `AlreadyInPlace` after the block if there is a file of that name by then. Where neither
-        the file system nor the S3 server can decide that, it is looked up immediately before, which leaves a small
-        race.
+        Unless `replace`, raises `AlreadyInPlace` after the block if a file of that name exists by then. If the file
+        system or the S3 server cannot check that atomically, we check just before creating the file, which leaves a
+        small race.
         """
 
     @abstractmethod
@@ -122,7 +122,7 @@ class Place(ABC):
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
         """Write a small file that no one, not even its owner, can remove before `until` (None: no lock).
 
-        Raises `PlaceError` if the place cannot lock files.
+        Raises `PlaceError` if a lock is requested and the place cannot lock files.
         """
 
     @abstractmethod
@@ -143,7 +143,7 @@ class Place(ABC):
             return file.read()
 
     def require_readable(self, name: str) -> None:
-        """Raise `PlaceError` if an existing file cannot be opened. Only folders are checked; the file is not read."""
+        """Raise `PlaceError` if the file, which must exist, cannot be opened; in a bucket, nothing is checked."""
         return
 
     @abstractmethod
@@ -264,7 +264,7 @@ class Folder(Place):
     def _claim(self, partial: Path, name: str) -> int:
         """Create the partial file and lock it; return its descriptor. Raises `PlaceError` if another writer has it.
 
-        The lock ends with its process, so what a killed one left behind is replaced.
+        The lock ends with its process, so a partial file that a killed writer left behind is replaced.
         """
         while True:
             with suppress(FileExistsError):
@@ -498,7 +498,7 @@ class Bucket(Place):
 
 
 class _CreatingClient:
-    """An S3 client that finishes an upload only if there is no such object yet, as `require_new` checks."""
+    """An S3 client that completes an upload only if the object does not exist yet; `require_new` raises if it does."""
 
     def __init__(self, client: Any, require_new: Callable[[], None]) -> None:
         self._client = client
@@ -615,7 +615,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock the open file, and return True unless another writer has locked it. Some file systems have no locks."""
+    """Lock the open file, and return True unless another writer has locked it; also True if it cannot be locked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

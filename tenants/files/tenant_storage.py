@@ -61,7 +61,7 @@ def prefix_of(tenant_id: str) -> str:
 def is_beneath(tenant_id: str, path: str) -> bool:
     """Return True if the path stays within the tenant's prefix; check this before using a path from a row or manifest.
 
-    `runs.storage` checks the names of runs.
+    `runs.storage` also checks what a path names: a run, a step and a file.
     """
     prefix = prefix_of(tenant_id)
     return path.startswith(prefix) and is_safe(path.removeprefix(prefix))
@@ -257,8 +257,7 @@ def _translated(path: str, what: Use) -> Iterator[None]:
     except (OSError, BotoCoreError, ClientError) as error:
         raise StorageError(
             _unusable(what) % {"path": path, "reason": reason_of_place(error)},
-            hint=hint_of_place(error)
-            or _("The file was not changed. Free up space or repair the storage, then try again."),
+            hint=hint_of_place(error) or _("Free up space or repair the storage, then try again."),
             code="storage_unavailable",
         ) from error
 

@@ -41,7 +41,7 @@ def fleet_lock() -> Iterator[None]:
 
 @contextmanager
 def fleet_shared(*, wait_s: float = 600.0) -> Iterator[None]:
-    """Keep batches from starting inside the block; first wait up to `wait_s` seconds for a running one.
+    """Keep batches from starting while the block runs; first wait up to `wait_s` seconds for a running one.
 
     Raises `FleetBusy`, or `FleetUnfinished` if a batch was interrupted, which leaves the fleet's version undecided.
     """

@@ -46,8 +46,9 @@ def tenant_migrate(
     """Migrate every tenant, suspended ones included, or the named one; return a report.
 
     A tenant that is being erased is left out. Migrates `workers` tenants at a time; a lock that is not available within
-    `lock_timeout_s` seconds fails the batch.
-    With `dry_run` everything is prepared and then rolled back. Failures are reported in `problems`.
+    `lock_timeout_s` seconds fails the batch. With `dry_run`, everything is prepared and then rolled back. Failures are
+    reported in `problems`.
+
     Raises `UnknownTenant`, `TenantNotActive`, `FleetBusy`, or `FleetUnfinished` or `TenantUnfinished` if an interrupted
     operation must be recovered first.
 
@@ -106,9 +107,10 @@ def _check(batch: Batch, tenants: Sequence[Tenant]) -> list[Group]:
 
 
 def _rehearse(batch: Batch, groups: Sequence[Group]) -> None:
-    """Check what migrations and servers must be able to do, then rehearse each group's migrations; fill `batch.jobs`.
+    """Rehearse each group's pending migrations and fill `batch.jobs`.
 
-    Problems are added to the batch, and end the rehearsal.
+    First checks that the migrations can be applied atomically, and that the servers have the rights and the room that
+    they need. Problems are added to the batch, and end the rehearsal.
     """
     pending = [one for one in groups if not batch.release.is_complete(one.history)]
     for key, reason in untransactional().items():
@@ -190,7 +192,7 @@ def _decide(batch: Batch) -> bool:
     """Write the decision to commit; return False, with the reason in `problems`, if everything must be rolled back."""
     with batch.phase("decide", 1) as one_more:
         if fingerprint() != batch.code:
-            batch.problems.append(_("The migrations on disk changed while the batch was running."))
+            batch.problems.append(_("The migrations on disk changed while the batch was running. Migrate again."))
             return False
         if not batch_decide(batch.record, BatchStatus.COMMITTING):
             batch.problems.append(_("Another process has rolled the batch back."))

@@ -73,7 +73,9 @@ class Prepared:
 
 
 def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, with_locks: bool) -> Prepared:
-    """Migrate the tenant in one transaction and prepare it. Raises `MigrationFailed`, with nothing changed.
+    """Migrate the tenant in one transaction, and prepare the transaction.
+
+    Raises `MigrationFailed`; nothing is changed then.
 
     1. check that history and schema are unchanged since the inspection, so that migrations call only our code; 2. run
     the script; 3. write the tenant's own audit entry; 4. check that the schema matches the rehearsal's;
@@ -113,10 +115,10 @@ def prepare(job: Job, *, release: Release, work: str, lock_timeout_s: float, wit
 def prepare_change(
     look: Look, change: Callable[[str], Result], *, gid: str, work: str, lock_timeout_s: float
 ) -> Result:
-    """Change rows in one transaction, as the owner, and prepare it; return what `change(alias)` returns.
+    """Change rows in one transaction, as the owner, and prepare the transaction; return what `change(alias)` returns.
 
-    Raises `MigrationFailed`, with nothing changed. As before a migration, the schema must be the one that was checked,
-    so that the change calls only our code.
+    Raises `MigrationFailed`; nothing is changed then. As before a migration, the schema must be the one that was
+    checked, so that the change calls only our code.
     """
     with owner_connection(look.server, look.database, work) as connection:
         try:

@@ -1,1 +1,1 @@
-"""Create and suspend tenants, show their status, rotate passwords, and prepare the control database."""
+"""Create and suspend tenants, show their status, set limits, rotate passwords, and prepare the control database."""

@@ -87,7 +87,7 @@ def _numbering() -> TenantError:
 
 
 def _next_id(name: str) -> str:
-    """Return a numbered id that no tenant has or ever had, or that of an interrupted creation with this name."""
+    """Return a numbered id that no tenant has or ever had, or the id of an interrupted creation with this name."""
     begun = operations_unfinished().filter(kind=KIND).values("tenant_id")
     again = Tenant.objects.using(CONTROL).filter(name=name, pk__in=begun).values_list("pk", flat=True).first()
     # Erased tenants keep their rows, so no id is ever reused.

@@ -28,7 +28,7 @@ GRACE_S = 10.0
 
 @dataclass(frozen=True)
 class Rotation:
-    """The outcome for one tenant: its role has a new password, unless there is a problem."""
+    """The outcome for one tenant. If `problem` is "", its role has a new password, and the old sessions have ended."""
 
     tenant_id: str
     problem: str = ""
@@ -41,7 +41,7 @@ def tenant_rotate(
 
     The role's connection limit and settings are reset too. Sessions that were opened with the old password are ended:
     idle ones within seconds, others when they become idle or after `grace_s` seconds. Prepared transactions of the role
-    are rolled back. A failure is reported in that tenant's outcome and does not stop the others. Raises
+    are rolled back. A `SeoGenError` does not stop the others, and is reported in the tenant's outcome. Raises
     `UnknownTenant`, `TenantWithoutServer`, or `TenantNotActive` if the named tenant is neither active nor suspended.
     """
     tenants = list(tenants_existing().filter(status__in=ROTATED))

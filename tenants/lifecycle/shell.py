@@ -52,7 +52,10 @@ def tenant_dbshell(*, tenant_id: str, owner: bool, arguments: Sequence[str]) -> 
 
 
 def _session() -> dict[str, str]:
-    """Return the session's environment variables: our limits, unless the operator's PGOPTIONS override them."""
+    """Return the session's environment variables: our limits, which the operator's PGOPTIONS can override.
+
+    A transaction may stay idle for longer than usual.
+    """
     patient = replace(
         settings.DATABASE_LIMITS,
         idle_in_transaction_timeout_s=max(
@@ -86,8 +89,8 @@ def tenant_command(
 ) -> dict[str, str]:
     """Run a Django command in the context of one tenant or of each active one; return {tenant id: reason} for failures.
 
-    A command with a `--database` option is given the tenant's alias. Raises `TenantError` if the command does not
-    exist.
+    If the command has a `--database` option that `arguments` does not set, it is given the tenant's alias. Raises
+    `UnknownTenant`, or `TenantError` if the command does not exist.
     """
     if command not in get_commands():
         raise TenantError(

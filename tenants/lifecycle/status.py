@@ -80,8 +80,8 @@ def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> lis
     """Return the health of each tenant, or of the named one. Raises `UnknownTenant`; poor health is not an error.
 
     With `check`, connect to each that is active or suspended, several at a time: as the tenant, to prove that its
-    database can be reached, and as the owner, to compare its schema. The comparison is skipped during a migration,
-    whose locks it would wait for. Also look for changes to the tenants' roles.
+    database can be reached, and as the owner, to compare its schema. The comparison is skipped while a batch is
+    running or unfinished, since it would wait for the batch's locks. Also look for changes to the tenants' roles.
     """
     tenants = _tenants(tenant_id)
     checked: dict[str, Checked] = {}
@@ -96,7 +96,10 @@ def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> lis
 
 
 def _with_prepared(health: list[TenantHealth], tenants: Sequence[Tenant], *, check: bool) -> list[TenantHealth]:
-    """Add warnings about foreign prepared transactions, on the control database's server or, with `check`, on all."""
+    """Add a warning to each tenant whose database has prepared transactions that are not seo-gen's.
+
+    Without `check`, only the control database's server is asked; with it, the tenants' servers are.
+    """
     servers = {tenant.server for tenant in tenants if tenant.server}
     foreign = foreign_on(servers) if check else foreign_beside_control()
     found: dict[str, list[str]] = defaultdict(list)
@@ -214,7 +217,10 @@ def _size_bytes(tenant: Tenant) -> int:
 
 
 def _compare(tenants: Sequence[Tenant], code: Release) -> tuple[dict[str, Look], dict[str, str]]:
-    """Compare the tenants' schemas and store the results; return findings and problems, by tenant id."""
+    """Compare the tenants' schemas and store the results; return findings and problems, by tenant id.
+
+    Both are empty while a batch is running or unfinished.
+    """
     work = f"status {uuid4()}"
     try:
         with fleet_shared(wait_s=1):

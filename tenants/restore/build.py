@@ -33,7 +33,7 @@ OnStep = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Built:
-    """A loaded and verified database, now owned by the tenant's owner role."""
+    """A loaded and verified database, which belongs to the owner now."""
 
     census: Census
     # The state of the schema after all steps.

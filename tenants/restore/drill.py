@@ -1,4 +1,4 @@
-"""Try out a restore: do everything except the swap, and time each step."""
+"""Try out a restore: load the tenant's data into a scratch database, verify and migrate it, and time each step."""
 
 from __future__ import annotations
 

@@ -79,19 +79,20 @@ class LoadGuard:
                 self._end(
                     _(
                         "The loaded dump takes up more than %(limit)d MiB on disk, which is too much for a dump file"
-                        " of its size."
+                        " of its size (see the setting RESTORE_MAX_GROWTH)."
                     )
                     % {"limit": self._limit_bytes // MEBIBYTE}
                 )
                 return
             if time.monotonic() - since > settings.RESTORE_STALL_S:
                 self._end(
-                    _("Loading the dump made no progress for %(seconds)g s.") % {"seconds": settings.RESTORE_STALL_S}
+                    _("Loading the dump made no progress for %(seconds)g s (see the setting RESTORE_STALL_S).")
+                    % {"seconds": settings.RESTORE_STALL_S}
                 )
                 return
 
     def _progress(self, largest: int) -> tuple[int, int, object]:
-        """Return values that never decrease: bytes read, peak bytes on disk, start time of the newest statement."""
+        """Return (bytes read, peak bytes on disk, start of the newest statement); progress changes one of them."""
         size_bytes, begun = self._scratch.server_session.loaded(self._scratch.database, self._scratch.guest)
         return self._read_bytes, max(largest, size_bytes), begun
 
@@ -119,9 +120,9 @@ class _Counted:
 def bounded_load(scratch: Scratch, dump_bytes: int | None) -> Iterator[LoadGuard]:
     """Monitor the block while it loads the scratch database; raise `LoadStopped` if it exceeds a limit.
 
-    `dump_bytes` is the stored size of the dump. The database may use up to RESTORE_MAX_GROWTH times as much on disk;
-    None, for a dump read straight from a registered server, means no such limit. The load must not stall for longer
-    than RESTORE_STALL_S.
+    `dump_bytes` is the stored size of the dump. The database may use up to RESTORE_MAX_GROWTH times as much on disk,
+    and 1 GiB in any case. None, for a dump read straight from a recovered server, means no such limit. The load must
+    not stall for longer than RESTORE_STALL_S.
     """
     guard = LoadGuard(scratch, dump_bytes)
     guard.start()

@@ -1,8 +1,9 @@
 """Verify a loaded database, as the guest that loaded it. Until then, nothing in the database is trusted.
 
 Everything happens in one read-only transaction with only pg_catalog in the search path
-(`audit.log.safe_search_path`). The catalog is checked before the tenant's rows: unless the source is our own, they are
-read only if every object in the database is one that our migrations create.
+(`audit.log.safe_search_path`). The catalog is checked before any rows are read, except for the tenant's identity and
+the migration history: unless the source is our own, the other rows are read only if every object in the database is one
+that our migrations create.
 """
 
 from __future__ import annotations
@@ -102,10 +103,10 @@ class Proven:
 def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, work: str) -> Proven:
     """Verify the scratch database and return what it contains; raise `Unfit` if a check fails.
 
-    The checks are: 1. every object is one that a migration creates; 2. the tenant is the right one; 3. the migration
-    history is known; 4. the schema matches the history; 5. row counts, audit chain and paths are correct. For our own
-    sources, 1 and 4 accept drift, and paths are not checked. The manifest must record the drift of 4; that of 1 it
-    cannot, because the fingerprint that it is made with does not cover these objects.
+    The checks are: 1. no object is of a kind that migrations never create; 2. the tenant is the right one; 3. the
+    migration history is known; 4. the schema matches the history; 5. row counts, audit chain and paths are correct. For
+    our own sources, 1 and 4 accept drift, and paths are not checked. If there is a manifest, 4 accepts drift only if
+    the manifest records some. It cannot record the objects of 1, which the schema's fingerprint does not cover.
     """
     try:
         with _reading(scratch, work) as connection:

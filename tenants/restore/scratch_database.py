@@ -1,7 +1,7 @@
 """Databases into which untrusted dumps are loaded.
 
 A dump is code. It is loaded and read by a separate login role that owns nothing but the scratch database. Ownership
-passes to the tenant's owner only after the schema is verified (docs/adr/0009-backup-and-restore.md).
+passes to the owner only after the schema is verified (docs/adr/0009-backup-and-restore.md).
 """
 
 from __future__ import annotations

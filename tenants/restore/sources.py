@@ -61,7 +61,7 @@ class Source(Protocol):
 
     @property
     def dump_bytes(self) -> int | None:
-        """Return the stored size of the dump; None if it comes straight from a registered server."""
+        """Return the stored size of the dump; None if it comes straight from a recovered server."""
 
     def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
         """Fill the empty scratch database, as its guest; raise `TenantError` on failure."""
@@ -147,7 +147,7 @@ def load_stream(stream: IO[bytes], scratch: Scratch, guard: LoadGuard, *, work: 
 
 @contextmanager
 def state_at(server: DatabaseServer, database: str, to_time: datetime | None, *, work: str) -> Iterator[ServerDatabase]:
-    """Yield the database as it was at `to_time` (aware); `work` is the operation's id."""
+    """Yield the database as it was at `to_time` (aware); `work` is the operation's id, or a new UUID if it has none."""
     with recovered_server(server, Target(time=to_time), work=work, database=database) as recovered:
         yield ServerDatabase(recovered, database, described(to_time))
 
@@ -201,8 +201,9 @@ def opened(
 ) -> Iterator[IO[bytes]]:
     """Yield the file's content, decrypted if necessary; raise `Unfit` if the file's digest is not the expected one.
 
-    The digest covers the whole file, so it is only known at the end. A mismatch replaces a `TenantError` raised during
-    reading, since it explains that best. The caller must already have recorded the read (`BackupFile.given`).
+    The digest covers the whole file, so it is only known at the end. If it differs, `Unfit` replaces a `TenantError`
+    that was raised during reading, since the damage probably caused that error. The caller must already have recorded
+    the read (`BackupFile.given`).
     """
     with place.open(name) as file, place.reading(name):
         tally = Tally(file)

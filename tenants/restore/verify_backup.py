@@ -42,9 +42,9 @@ def backups_verify(
     """Verify the given backup, or the newest backup of each tenant; return one result per backup.
 
     A backup is restored into a scratch database and checked as in a restore; the files that its rows refer to are
-    compared with their digests. The result is stored in the catalogue, unless the age identity could not be used.
-    Raises `SealError` if the given age identity file cannot be used, and `MissingFromPlace` if the given backup neither
-    exists nor is in the catalogue.
+    compared with their digests. The result is stored in the catalogue, unless that does not list the
+    backup or the backup could not be decrypted. Raises `SealError` if the given age identity file cannot be used, and
+    `MissingFromPlace` if the given backup neither exists nor is in the catalogue.
     """
     age_identity_require(age_identity_file)
     if file:
@@ -144,7 +144,9 @@ def _server(manifest: Manifest) -> DatabaseServer:
 
 
 def _require_files(file: BackupFile, manifest: Manifest, age_identity_file: str | None) -> None:
-    """Raise `Unfit` unless the files in the backup's tar file, or else in the storage, match the rows' digests."""
+    """Raise `Unfit` unless the files match the rows' digests: those in the backup's tar file or, without one, in the
+    tenant's storage.
+    """
     wanted = {artifact.path: artifact.digest for artifact in manifest.artifacts}
     if manifest.storage is None:
         refs = [FileRef(artifact.path, artifact.digest, artifact.size_bytes) for artifact in manifest.artifacts]
@@ -158,7 +160,7 @@ def _require_files(file: BackupFile, manifest: Manifest, age_identity_file: str 
         where = manifest.storage.name
     if missing:
         raise Unfit(
-            _("Backup files are missing or changed in %(where)s: %(count)d of %(total)d (%(paths)s).")
+            _("Files that rows refer to are missing or changed in %(where)s: %(count)d of %(total)d (%(paths)s).")
             % {
                 "count": len(missing),
                 "total": len(wanted),

@@ -64,7 +64,7 @@ RESTORABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def work_of(tenant: Tenant) -> str:
-    """Return the name of the work that server sessions do, by which those of a killed process are recognized."""
+    """Return the name of the restore's work on the server, by which a killed process's sessions are recognized."""
     return work_name(KIND, tenant.identity)
 
 
@@ -171,8 +171,8 @@ def undone_on_failure(server_session: ServerSession, tenant: Tenant, row: Restor
 def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_progress: OnProgress) -> int:
     """Set a restore point on the server, close the tenant, swap, reopen it; return how long it was closed, in ms.
 
-    If it fails before the rename, everything is undone. After the rename, or if undoing fails too, raises
-    `TenantUnfinished`: `recover` has to finish or undo the operation.
+    If it fails before the rename, everything is undone, and the error is raised. If it fails after the rename, or if
+    undoing fails too, raises `TenantUnfinished`: `recover` has to finish or undo the operation.
     """
     with undone_on_failure(server_session, tenant, row):
         restore_point(server_session.server, reason=KIND, tenant_id=tenant.id)

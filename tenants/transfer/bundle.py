@@ -69,7 +69,7 @@ def bundle_write(parts: list[BundlePart], target: IO[bytes]) -> None:
 def bundle_open(place: Place, name: str, age_identity_file: str | None) -> Iterator[Bundle]:
     """Yield a bundle for reading, decrypted if necessary. Raises `Unfit` if it is damaged or not a bundle.
 
-    A caller that uses more than the manifest must already have recorded the read (`tenants.files.files_read`).
+    A caller that stores anything from the bundle must already have recorded the read (`tenants.files.files_read`).
     """
     with place.open(name) as file, place.reading(name):
         tally = Tally(file)
@@ -128,7 +128,10 @@ class Bundle:
 
     @contextmanager
     def part(self, name: str) -> Iterator[IO[bytes]]:
-        """Yield a part as a stream. Raises `Unfit` at the end of the block if the part does not match the manifest."""
+        """Yield a part as a stream. Raises `Unfit` if the part does not match the manifest.
+
+        Name and size are checked at once, the digest at the end of the block.
+        """
         with _damage_as_unfit():
             tally = Tally(self._next(name))
             yield cast(IO[bytes], tally)

@@ -37,7 +37,8 @@ def tenant_export(
     """Write the tenant's bundle to the file `output` (a path or s3://bucket/key), and return its record.
 
     The bundle is encrypted as in `tenant_backup`. An existing file is not overwritten. Raises `UnknownTenant`,
-    `TenantNotActive`, `BackupFailed`, `PlaceError`; then no partial file is left behind.
+    `TenantNotActive`, `TenantBusy`, `TenantUnfinished`, `FleetUnfinished`, `SealError`, `PlaceError`,
+    `ApprovalRequired`, `ApprovalRefused` or `BackupFailed`. A partial file is removed, if need be by `tenant recover`.
     """
     recipient = recipient_for(recipient)
     tenant = _exportable(tenant_id)

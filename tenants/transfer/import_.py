@@ -118,7 +118,10 @@ def _checked_first(new_id: str | None, server_name: str | None, age_identity_fil
 def _require_twice_readable(place: Place, name: str) -> None:
     if location_of(place, name).is_stream:
         raise Unfit(
-            _("A bundle is read twice, first to check it and then to import it, but a pipe can be read only once."),
+            _(
+                "A bundle is read twice, first to check it and then to import it, but a pipe can be read only once."
+                " Save the bundle to a file and pass that."
+            ),
             code="bundle_not_rereadable",
         )
 
@@ -159,7 +162,7 @@ def _examined(bundle: Bundle) -> LLMConfiguration:
     if bad is not None:
         raise Unfit(_("The audit log is broken at entry %(number)d.") % {"number": bad})
     if manifest.audit.sequence and head != ChainHead(manifest.audit.sequence, manifest.audit.hash):
-        raise Unfit(_("The backup's audit log does not end where the manifest says."))
+        raise Unfit(_("The bundle's audit log does not end where the manifest says."))
     bundle.skip(DUMP)
     with bundle.part(STORAGE) as stream:
         for _name in bundle.files(stream):

@@ -86,7 +86,7 @@ def test_it_is_catalogued_and_audited(tenant: Tenant, tmp_path: Path) -> None:
 
 
 def test_a_backup_is_of_one_moment(tenant: Tenant, tmp_path: Path) -> None:
-    """Rows committed while the backup is made are not in it, whether they are dumped or counted later."""
+    """Rows committed while the backup is made are neither in its dump nor in its manifest's counts."""
     add_run(tenant)
 
     def interfere(progress: object) -> None:
@@ -319,7 +319,7 @@ def test_verification_finds_damage_and_missing_files(tenant: Tenant, tmp_path: P
     content = tenant_storage.read(output)
     tenant_storage.remove([output])
     found = backup_verify(file, age_identity_file=None)
-    told = "Backup files are missing or changed in the storage: 1 of 2 ("
+    told = "Files that rows refer to are missing or changed in the storage: 1 of 2 ("
     assert found.problem == f"{told}{output})."
     assert content is not None
     tenant_storage.write_all({output: content})
@@ -407,7 +407,7 @@ def test_a_time_without_an_offset_is_refused(tenant: Tenant, time: str, reason: 
 
 
 def leave_unfinished(url: str, name: str) -> None:
-    """Leave what a process that is killed while it writes the file leaves."""
+    """Leave behind what a process leaves if it is killed while writing the file."""
     if url.startswith("s3://"):
         bucket, _slash, prefix = url.removeprefix("s3://").partition("/")
         upload = s3_client().create_multipart_upload(Bucket=bucket, Key=f"{prefix}/{name}")
@@ -418,7 +418,7 @@ def leave_unfinished(url: str, name: str) -> None:
 
 
 def move(url: str, name: str, new_name: str) -> None:
-    """Give a file another name, as someone else would."""
+    """Rename a file without the product's code, as another writer could."""
     if not url.startswith(S3_SCHEME):
         os.rename(Path(url) / name, Path(url) / new_name)
         return

@@ -1,4 +1,4 @@
-"""Backups and bundles damaged in random places: the live database never changes, and every failure is one sentence."""
+"""Backups and bundles damaged in random places: each is refused and changes nothing, or the damage does not matter."""
 
 from __future__ import annotations
 
@@ -110,8 +110,9 @@ def test_a_damaged_backup_never_changes_the_live_database(
 
 @pytest.mark.chaos
 def test_a_damaged_dump_of_unknown_origin_is_refused_or_whole(tenant: Tenant, tmp_path: Path) -> None:
-    """Without a digest, damage to a row's text cannot be detected. Either the restore is refused, or the tenant is
-    whole.
+    """Without a digest, damage to a row's text cannot be detected.
+
+    Either the restore is refused and changes nothing, or everything in the tenant can be read afterwards.
     """
     chance = random.Random(os.environ.get("CHAOS_SEED", "unknown"))
     add_run(tenant)

@@ -575,9 +575,9 @@ def test_a_database_of_ours_that_cannot_be_read_was_not_checked(tenant: Tenant) 
     [check] = erasures_verify(tenant_id=tenant.id)
     with ServerSession(server, database_prefix()) as server_session:
         server_session.drop_database("closed_by_hand")
-    beginning = f"databases on server {server.name} that were not checked: "
+    beginning = f"These databases on server {server.name} belong to another role or cannot be read: "
     [unseen] = [one for one in check.unseen if one.startswith(beginning)]
-    assert "closed_by_hand" in unseen.removeprefix(beginning).split(", ")
+    assert "closed_by_hand" in unseen.removeprefix(beginning).removesuffix(".").split(", ")
 
 
 def test_verify_requires_an_erasure(tenant: Tenant) -> None:

@@ -61,8 +61,9 @@ class Surroundings:
 def around(
     request: pytest.FixtureRequest, tmp_path: Path, stack_home: stack.Home, s3_server: S3Server, settings: Settings
 ) -> Iterator[Surroundings]:
-    """Yield a server that archives its WAL, and two locations for backups; artifacts are in a folder or in S3, by the
-    parameter.
+    """Yield a server that archives its WAL, and two locations for backups.
+
+    Artifacts are in a folder or in S3, depending on the parameter.
     """
     request.getfixturevalue("s3_place")
     client = s3_client()

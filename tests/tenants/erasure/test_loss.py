@@ -1,4 +1,4 @@
-"""What a deletion will remove is said in words."""
+"""What a deletion will remove is described in words."""
 
 from __future__ import annotations
 

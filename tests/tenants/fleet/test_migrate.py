@@ -424,7 +424,7 @@ class TestRefusals:
         before = states_of([tenant])
         with next_release.active():
             report = tenant_migrate(on_progress=add_another)
-        assert report.problems == ["The migrations on disk changed while the batch was running."]
+        assert report.problems == ["The migrations on disk changed while the batch was running. Migrate again."]
         assert_unchanged(before, [tenant])
 
     def test_an_unknown_tenant_records_nothing(self) -> None:

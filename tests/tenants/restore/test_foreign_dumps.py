@@ -67,7 +67,7 @@ def canary(stack_home: stack.Home, tmp_path: Path) -> Canary:
 def told(way: str, tenant: Tenant, folder: Path, tail: str, **added: int) -> str:
     """Read the tenant's own dump, with additions, in one of the WAYS; return the refusal.
 
-    `added` maps tables to the number of rows that this adds, for a matching manifest.
+    `added` maps tables to the number of rows that `tail` adds, for a matching manifest.
     """
     file, new_id = plain_dump(tenant, folder, tail=tail), f"new-{uuid.uuid4().hex[:8]}"
     if way == "verify":
@@ -321,7 +321,7 @@ def test_foreign_path_in_our_own_backup_is_reported_missing_and_never_read(tenan
     report = tenant_restore(tenant_id=tenant.id, backup_file=file)
     assert report.missing_files == ["../../../../../etc/passwd", "storage/another/x"]
     [found] = backups_verify(file=file)
-    assert ": 2 of 4 (" in found.problem and "Backup files are missing or changed" in found.problem
+    assert ": 2 of 4 (" in found.problem and "Files that rows refer to are missing or changed" in found.problem
 
 
 @pytest.fixture
