@@ -126,7 +126,10 @@ class InvalidBudget(TenantError):
 
     def __init__(self, tenant_id: str, amount: object, most: object) -> None:
         super().__init__(
-            _("Tenant %(id)s: a budget must be an amount in USD above 0 and up to %(most)s, not %(amount)s.")
+            _(
+                "Tenant %(id)s: a budget must be an amount in USD above 0 and up to %(most)s, with at most six decimal"
+                " places, not %(amount)s."
+            )
             % {"id": tenant_id, "most": most, "amount": amount},
             hint=_("For no budget, leave the field empty in the admin, or pass `none` on the command line."),
         )

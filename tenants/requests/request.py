@@ -81,7 +81,8 @@ def operation_request(
 def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> OperationRequest:
     """Let a worker finish or undo an operation that stopped midway; return the request, unchanged if it did not.
 
-    Raises `OperationNotAllowed`, `UnknownTenant`, or `OperationAlreadyRequested` if an equal request is open.
+    Raises `OperationNotAllowed`, `UnknownTenant`, or `OperationAlreadyRequested` if another request of the same kind
+    for the tenant is open.
     """
     rows = OperationRequest.objects.using(CONTROL)
     found = rows.get(pk=request_id)
