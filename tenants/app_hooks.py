@@ -1,9 +1,9 @@
 """Hooks through which this app handles what the apps above it store about a tenant, in backups, restores and erasures.
 
 The apps register their hooks when Django starts (`runs.apps`), since this app may not import them. They also register
-the functions that carry out operations which staff request about their tables. A method of `Contents` with an `alias`
-gets that of a connection made as the owner (`tenants.routing.owner_connection`), and must name the columns that it
-reads: the database may be older than the code.
+the functions that carry out operations on their tables that staff request. The `alias` that a method of `Contents`
+takes belongs to a connection made as the owner (`tenants.routing.owner_connection`). Such a method must name the
+columns that it reads: the database may be older than the code.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Contents(Protocol):
         """Delete the control database's rows about the tenant's runs and costs; return how many there were."""
 
     def spent_this_month(self, tenant_id: str) -> Decimal | None:
-        """Return the cost of the tenant's calls this month (UTC) from the control database; None if it has none."""
+        """Return the tenant's cost this month (UTC) from the control database; None if no calls are recorded."""
 
     def count_summaries(self, tenant_id: str) -> int:
         """Return the number of the control database's rows about the tenant's runs and costs."""
@@ -133,7 +133,7 @@ OnStep = Callable[[str, int, int], None]
 
 class Operation(Protocol):
     def __call__(self, *, tenant_id: str, arguments: Mapping[str, Any], on_step: OnStep) -> dict[str, Any]:
-        """Carry out what staff requested, and return the records that it made: ids and counts, never content."""
+        """Carry out what staff requested, and return the result to store: ids, versions and counts, never content."""
 
 
 _operations: dict[str, str] = {}

@@ -56,7 +56,7 @@ def budgets_warn_in_time(**kwargs: Any) -> list[checks.CheckMessage]:
 
 @checks.register()
 def second_people_are_asked_for_what_exists(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Reject unknown kinds in TWO_PERSON_OPERATIONS: a misspelt kind would silently need no approval."""
+    """Reject unknown kinds in TWO_PERSON_OPERATIONS: if a kind is misspelled, its operation needs no approval."""
     unknown = sorted(set(settings.TWO_PERSON_OPERATIONS) - set(KINDS))
     if not unknown:
         return []
@@ -76,7 +76,7 @@ def tenant_migrations_are_transactional(**kwargs: Any) -> list[checks.CheckMessa
     from tenants.schema.transactional import untransactional  # imported late: most commands run no checks
 
     hint = _(
-        "Do not set `atomic`. Create indexes and constraints without CONCURRENTLY (a tenant's tables are small, and a"
+        "Do not set `atomic = False`. Create and drop indexes without CONCURRENTLY (a tenant's tables are small, and a"
         " lock timeout protects busy tenants). Put maintenance such as VACUUM into a separate command."
     )
     return [

@@ -92,7 +92,7 @@ def _is_certified(row: Erasure, digest: object) -> bool:
 
 
 def _by_identity(action: str) -> dict[str, tuple[str, dict[str, object]]]:
-    """Return {identity: (tenant id, details)} from the log's entries about tenants with this action."""
+    """Return {identity: (tenant id, details)} from the control log's entries with this action about tenants."""
     entries = ControlAuditLog.objects.using(CONTROL).filter(action=action, resource_type="tenant").order_by("sequence")
     return {
         str((details or {}).get("identity")): (tenant_id, details or {})

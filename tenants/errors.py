@@ -22,8 +22,8 @@ def because(outcome: str, reason: str) -> str:
 def recover_on_page() -> str:
     """Return a hint on how to recover an operation in the admin; only operations that staff requested have a button."""
     return _(
-        "“Recover” on the operation's page under “Operations” continues it; `seo-gen tenant recover` continues any"
-        " operation."
+        "“Recover” on the operation's page under “Operations” finishes or undoes it; `seo-gen tenant recover` does so"
+        " for any operation."
     )
 
 
@@ -56,7 +56,7 @@ class WrongTenantActive(TenantError):
 
 
 class InvalidTenant(TenantError):
-    """The name or id is invalid."""
+    """A tenant's name or id, or the prefix of our database names, is invalid."""
 
 
 class TenantExists(TenantError):
@@ -72,7 +72,7 @@ class UnknownTenant(TenantError):
         super().__init__(
             _("There is no tenant %(id)s.") % {"id": repr(tenant_id)},
             hint=_("`seo-gen tenant list` shows all tenants."),
-            page_hint=_("“Tenants” lists all tenants."),
+            page_hint=_("“Tenants” lists the tenants that you may see."),
         )
 
 
@@ -126,7 +126,10 @@ class InvalidBudget(TenantError):
 
     def __init__(self, tenant_id: str, amount: object, most: object) -> None:
         super().__init__(
-            _("Tenant %(id)s: a budget must be an amount in USD above 0 and up to %(most)s, not %(amount)s.")
+            _(
+                "Tenant %(id)s: a budget must be an amount in USD above 0 and up to %(most)s, with at most six decimal"
+                " places, not %(amount)s."
+            )
             % {"id": tenant_id, "most": most, "amount": amount},
             hint=_("For no budget, leave the field empty in the admin, or pass `none` on the command line."),
         )
@@ -154,7 +157,7 @@ class TenantWithoutServer(TenantError):
         super().__init__(
             _("Tenant %(id)s has no registered server, so its database cannot be opened as the owner.")
             % {"id": tenant_id},
-            hint=_("Register its server in the admin, then select it for the tenant."),
+            hint=_("Register its server in the admin, then set the tenant's server in the control database."),
         )
         self.tenant_id = tenant_id
 
@@ -201,7 +204,10 @@ class FleetBusy(TenantError):
 
     def __init__(self) -> None:
         super().__init__(
-            _("Another process is changing all tenants together, or creating, importing or restoring one."),
+            _(
+                "Another process is migrating tenants or copying prompts, or is creating, importing, restoring or"
+                " deleting a tenant."
+            ),
             hint=_("Wait for it to finish, then try again."),
         )
 
@@ -412,7 +418,7 @@ class ErasedTenant(TenantError):
 
     def __init__(self, tenant_id: str, erased_at: object) -> None:
         super().__init__(
-            _("Tenant %(id)s was erased (%(time)s); its data will not be restored.")
+            _("Tenant %(id)s was erased or is being erased (completed: %(time)s); its data will not be restored.")
             % {"id": tenant_id, "time": erased_at},
             hint=_("If you are legally entitled to restore it, pass --from-erased REASON (the reason is logged)."),
         )
@@ -458,6 +464,6 @@ def disk_failures_told() -> Iterator[None]:
     except OSError as error:
         raise TenantError(
             _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)},
-            hint=_("Free up space in SEO_GEN_HOME and in the system's temporary folder, then try again."),
+            hint=_("Check free space and permissions in SEO_GEN_HOME and the temporary folder, then try again."),
             code="disk_unusable",
         ) from error

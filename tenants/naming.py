@@ -55,7 +55,7 @@ def validate_id(tenant_id: str) -> str:
     """Return `tenant_id` if it is valid; otherwise raise `InvalidTenant`."""
     if not re.fullmatch(ID_PATTERN, tenant_id):
         raise InvalidTenant(
-            _("%(id)r is not a tenant id: use 1 to 41 of a-z, 0-9 and -, not starting with -.")
+            _("%(id)r is not a tenant id: use 1 to 41 characters from a-z, 0-9 and -, and do not start with -.")
             % {"id": tenant_id[:80]},
             code="tenant_id_invalid",
         )
@@ -92,7 +92,11 @@ def database_name(prefix: str) -> str:
     """
     if not re.fullmatch(PREFIX_PATTERN, prefix):
         raise InvalidTenant(
-            _("TENANT_DATABASE_PREFIX must be a short identifier, not %(prefix)r.") % {"prefix": prefix},
+            _(
+                "TENANT_DATABASE_PREFIX is %(prefix)r. It must be 1 to 12 characters from a-z, 0-9 and _, and start"
+                " with a letter."
+            )
+            % {"prefix": prefix},
             code="tenant_database_prefix_invalid",
         )
     return f"{prefix}_{secrets.token_hex(8)}"

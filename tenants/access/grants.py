@@ -23,7 +23,7 @@ OPENERS = frozenset({Role.OPERATOR.value, Role.ADMINISTRATOR.value})
 
 
 class Grants:
-    """Roles by what they are for. Roles of `everything` hold for all tenants and for the installation."""
+    """A person's roles, separated into those for everything (all tenants and the installation), groups and tenants."""
 
     def __init__(self, user_id: int, *, has_everything: bool) -> None:
         self.has_everything = has_everything

@@ -31,7 +31,7 @@ def tenants_permitted(user: User | AnonymousUser, *permissions: str) -> QuerySet
 
 
 def groups_permitted(user: User | AnonymousUser, permission: str) -> QuerySet[TenantGroup]:
-    """Return the groups for all tenants of which `user` has the permission: by a role for the group, or for all."""
+    """Return the groups in which `user` has the permission for every tenant: by a role for the group or for all."""
     grants, roles = grants_of(user), roles_with(permission)
     groups = TenantGroup.objects.using(CONTROL).order_by("name")
     if grants is None or not user.is_staff:
@@ -44,7 +44,7 @@ def groups_permitted(user: User | AnonymousUser, permission: str) -> QuerySet[Te
 def is_permitted(user: User | AnonymousUser, permission: str, tenant_id: str) -> bool:
     """Return whether `user` has the permission for the tenant, which must exist, or, with "", for all tenants at once.
 
-    For all tenants, `user` needs a role that has the permission and is itself for all tenants, or is a superuser.
+    For all tenants, `user` must have the permission by a role for all tenants, or be a superuser.
     """
     grants = grants_of(user)
     if grants is None or not user.is_staff:
@@ -63,7 +63,7 @@ def sees_tenant(user: User | AnonymousUser, tenant_id: str) -> bool:
 
 
 def still_sees_tenant(user_id: int | None, tenant_id: str) -> bool:
-    """Return whether the user may see the tenant now, without any cache: for responses that take long to send."""
+    """Return whether the user may see the tenant now, without any cache: for responses that are slow to send."""
     user = _user_now(user_id)
     return user is not None and sees_tenant(user, tenant_id)
 

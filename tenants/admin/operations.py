@@ -147,9 +147,9 @@ class OperationRequestAdmin(ReadOnlyAdmin):
 
 
 def requests_visible(request: HttpRequest, found: QuerySet[OperationRequest]) -> QuerySet[OperationRequest]:
-    """Return the requests that the person may see: all of them if they see all tenants, else those of `about_visible`.
+    """Return the requests that the person may see: all if they see all tenants, otherwise those in `about_visible`.
 
-    Of the latter, those about several tenants are left out unless the person may see all of these.
+    In the second case, a request that changes several tenants is left out unless the person may see each of them.
     """
     if sees_all_tenants(request.user):
         return found
@@ -223,7 +223,7 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
         (_("New tenant"), given.get("new_id")),
         (_("File"), given.get("output")),
         (_("With files"), _yes_or_no(given.get("with_storage"))),
-        (_("Runs in progress"), _("fail") if given.get("stop_runs") else None),
+        (_("Runs in progress"), _("marked as failed") if given.get("stop_runs") else None),
         (_("Prompts"), _chosen(row)),
         (_("Copied to"), _targets(row)),
         (_("Reason"), row.reason),

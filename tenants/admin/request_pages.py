@@ -158,8 +158,9 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
             page = Page(
                 _("Restore drill of tenant %(id)s") % name,
                 _(
-                    "The newest backup, or the chosen state, is loaded into a scratch database, verified, timed and"
-                    " dropped. %(name)s is not touched."
+                    "The chosen state is loaded into a scratch database, verified, timed and dropped. Without a choice,"
+                    " that is the present state, or the newest backup if the server has no base backup. %(name)s is not"
+                    " touched."
                 )
                 % name,
                 _("Start the drill"),

@@ -1,4 +1,4 @@
-"""Open a tenant that one has no role for, give the reason, and see which tenants were opened to whom."""
+"""Admin pages for temporary access: open a tenant without a role for it, and see which tenants were opened to whom."""
 
 from __future__ import annotations
 
@@ -117,8 +117,10 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
         description=gettext_lazy("Close now"),
         permissions=["close"],
         dialog={
-            "title": gettext_lazy("Close this tenant now?"),
-            "description": gettext_lazy("Its pages close at once. To see it again, give a reason again."),
+            "title": gettext_lazy("Close this access now?"),
+            "description": gettext_lazy(
+                "The tenant's pages close at once for this person, who can open the tenant again by giving a reason."
+            ),
             "form_submit_text": gettext_lazy("Close"),
         },
     )

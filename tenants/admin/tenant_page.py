@@ -82,7 +82,7 @@ def _backup(tenant: Tenant) -> dict[str, Any]:
 
 
 def _proof(backup: Backup) -> tuple[str, str]:
-    """Return (text, colour) for whether the backup was verified, and what that found."""
+    """Return (text, color) for whether the backup was verified, and what that found."""
     if backup.verified_at is None:
         return _("not verified yet"), "info"
     return (_("damaged"), "danger") if backup.verify_error else (_("intact"), "success")
@@ -117,5 +117,5 @@ def _unfinished(tenant: Tenant) -> list[str]:
         for one in operations_unfinished().filter(tenant_id=tenant.id)
     ]
     if MigrationBatch.objects.filter(status__in=UNFINISHED, tenants__tenant_id=tenant.id).exists():
-        found.append(_("A migration of the fleet has not finished."))
+        found.append(_("A batch that changes this tenant has not finished; it is running, or was interrupted."))
     return found

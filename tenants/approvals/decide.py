@@ -1,4 +1,4 @@
-"""Request, approve, reject and withdraw approvals. Entries go to the control log and, if possible, the tenant's log."""
+"""Request, approve, reject and withdraw approvals; record each in the control log and the tenant's log (`_audit`)."""
 
 from __future__ import annotations
 
@@ -174,6 +174,7 @@ def _text(text: str, *, required: bool = False) -> str:
     cleaned = " ".join(text.split())
     if (required and not cleaned) or len(cleaned) > MAX_TEXT or has_control_characters(cleaned):
         raise errors.ApprovalRefused(
-            _("Give a reason of at most 500 characters, without control characters."), code="approval_reason_invalid"
+            _("Enter at most 500 characters, without control characters; a reason cannot be empty."),
+            code="approval_reason_invalid",
         )
     return cleaned

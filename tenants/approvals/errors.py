@@ -22,8 +22,7 @@ def of_something_else(approval_id: object) -> ApprovalRefused:
 
 def changed(approval_id: object) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s is for other arguments: what was approved is not what is asked for now.")
-        % {"id": approval_id},
+        _("Approval %(id)s is for other arguments than those of this operation.") % {"id": approval_id},
         hint=_("Request a new approval for exactly these arguments."),
         code="approval_changed",
     )
@@ -31,7 +30,7 @@ def changed(approval_id: object) -> ApprovalRefused:
 
 def used(approval_id: object) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s was already used or decided; it counts only once.") % {"id": approval_id},
+        _("Approval %(id)s was already used, decided or withdrawn; it counts only once.") % {"id": approval_id},
         code="approval_used",
     )
 

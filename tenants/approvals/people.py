@@ -64,9 +64,10 @@ def is_requester(user: User | AnonymousUser, approval: Approval) -> bool:
 
 
 def depends_on_requester(user: User | AnonymousUser, approval: Approval) -> bool:
-    """Return whether the requester has recently created the account or changed its access.
+    """Return whether the requester has recently created or changed the account, its roles or its second factor.
 
-    Otherwise an administrator could act as two people: themselves, and an account whose password they have just set.
+    If that were ignored, an administrator could act as two people: with their own account, and with one whose password
+    they have just set.
     """
     return (
         ControlAuditLog.objects.using(CONTROL)
@@ -79,7 +80,7 @@ def depends_on_requester(user: User | AnonymousUser, approval: Approval) -> bool
 def may_use(actor: str, approval: Approval) -> bool:
     """Return whether the actor may use the approval.
 
-    That is the requester or, if a member of staff asked, an operator whose name is not the approver's.
+    The requester may. If a member of staff asked, so may any operator whose name is not the approver's.
     """
     if actor == approval.requested_by:
         return True

@@ -28,7 +28,7 @@ class RoleScope(models.TextChoices):
 
 
 class TenantGroup(models.Model):
-    """Tenants that roles are given for together, such as those of one team."""
+    """Tenants for which roles are given together, such as the tenants of one team."""
 
     name = models.TextField(_("name"), unique=True)
     tenants = models.ManyToManyField(Tenant, verbose_name=_("tenants"), related_name="groups", blank=True)

@@ -34,7 +34,7 @@ class ApprovalStatus(models.TextChoices):
 
 
 class Approval(models.Model):
-    """A request to be allowed one operation, once, with exactly these arguments; it expires, even if approved."""
+    """A request for permission to carry out one operation once, with exactly these arguments; it expires."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     kind = models.TextField(_("operation"), choices=ApprovalKind)

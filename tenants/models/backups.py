@@ -70,8 +70,8 @@ class Backup(models.Model):
 class RestorePhase(models.TextChoices):
     """The last durable step, which decides whether `recover` undoes or finishes the restore.
 
-    building: only scratch objects exist; swapping: the tenant is closed, and the databases may have been renamed (ask
-    the server); serving: the tenant uses its new database; done.
+    building: only scratch objects exist; swapping: the tenant is closed, and the databases may have been renamed, which
+    only the server knows; serving: the tenant uses its new database; done: nothing is left to do.
     """
 
     BUILDING = "building", _("building")

@@ -32,7 +32,7 @@ REPORT_S = 0.5
 
 
 def request_claim(owner: str, request_id: UUID | None = None) -> OperationRequest | None:
-    """Claim this request for `owner`, or else the oldest one that is due; None if there is none.
+    """Claim this request for `owner` if it is due, otherwise the oldest one that is; return None if none was claimed.
 
     Operations on one tenant run one after another: a request waits while another one on its tenant is running.
     """

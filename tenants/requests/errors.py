@@ -86,7 +86,7 @@ class PromptsNotCopied(TenantError):
 
 
 class FleetNotMigrated(TenantError):
-    """The migration of the fleet was rolled back, or could not be finished in all tenants."""
+    """A migration of all tenants, or of one, was rolled back, or could not be finished in all of them."""
 
     code = "fleet_migration_failed"
 

@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 def export_read(backup: Backup, *, is_allowed: Callable[[], bool]) -> Iterator[bytes]:
     """Record the download, and return an iterator over the file's content.
 
-    The last part is yielded only if the digest matches the catalogue's, so a damaged file never arrives whole. Each
-    part is yielded only while `is_allowed` returns True. Raises `PlaceError`; the iterator also raises `UnknownTenant`.
+    The last part is yielded only if the digest matches the catalogue's, so a damaged file never arrives whole.
+    `is_allowed` is called for each part that is read. Raises `PlaceError`; so does the iterator, which also raises
+    `UnknownTenant` if `is_allowed` returns False.
     """
     place = place_at(backup.place)
     expected = str((backup.manifest or {}).get("file", {}).get("sha256", ""))
@@ -89,4 +90,5 @@ def exports_expire() -> int:
 
 
 def _damaged(path: str) -> PlaceError:
-    return PlaceError(_("%(path)s is damaged or missing.") % {"path": path}, code="export_damaged")
+    message = _("%(path)s is damaged or missing. Request a new export.") % {"path": path}
+    return PlaceError(message, code="export_damaged")

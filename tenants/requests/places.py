@@ -20,7 +20,7 @@ def export_place() -> str:
 
 
 def export_file(tenant_id: str) -> str:
-    """Return a new file's path or URL in the place for exports."""
+    """Return the path or URL of a new file in the place for exports."""
     sealed = SUFFIX if recipient_for(None) else ""
     name = f"{tenant_id}-{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.tar{sealed}"
     return place_at(export_place()).path(name)

@@ -55,9 +55,10 @@ def undo_arguments(copy: OperationRequest) -> dict[str, Any]:
 
 
 def all_visible(visible: QuerySet[Tenant]) -> Q:
-    """Return a filter for requests that change only these tenants: arguments and errors contain the ids of all of them.
+    """Return a filter that leaves out copies of prompts, and their undos, that change any tenant other than these.
 
-    Requests whose kind changes a single tenant all match.
+    The arguments and errors of such a request contain the ids of all tenants that it changes. Requests of other kinds
+    all match.
     """
     ids = list(visible.values_list("pk", flat=True))
     return ~Q(kind__in=ABOUT_SEVERAL) | Q(arguments__tenants__contained_by=ids)

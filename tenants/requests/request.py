@@ -81,7 +81,8 @@ def operation_request(
 def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> OperationRequest:
     """Let a worker finish or undo an operation that stopped midway; return the request, unchanged if it did not.
 
-    Raises `OperationNotAllowed`, `UnknownTenant`, or `OperationAlreadyRequested` if there is another open request.
+    Raises `OperationNotAllowed`, `UnknownTenant`, or `OperationAlreadyRequested` if another request of the same kind
+    for the tenant is open.
     """
     rows = OperationRequest.objects.using(CONTROL)
     found = rows.get(pk=request_id)
@@ -157,7 +158,7 @@ def clean_reason(reason: str) -> str:
     """Return the reason, trimmed; raise `InvalidOperation` if it is too long or contains control characters."""
     text = reason.strip()
     if len(text) > REASON_MAX_LENGTH:
-        raise InvalidOperation(_("The reason is too long."))
+        raise InvalidOperation(_("The reason is too long: enter at most 500 characters."))
     if has_control_characters(text):
         raise InvalidOperation(_("A reason cannot contain control characters."))
     return text

@@ -19,13 +19,13 @@ def step_name(step: str) -> str:
         "load": _("loading the data"),
         "verify": _("verifying the data"),
         "migrate": _("migrating the schema"),
-        "settle": _("settling interrupted runs"),
+        "settle": _("marking interrupted runs as failed"),
         "close": _("closing the tenant"),
         "swap": _("swapping the databases"),
         "open": _("opening the tenant"),
         "reconcile": _("comparing files and runs"),
         "access": _("granting access"),
-        "identity": _("binding the identity"),
+        "identity": _("recording the tenant's identity"),
         "files": _("copying files"),
         "mark": _("setting a restore point"),
         "archive": _("archiving the audit log"),
@@ -48,18 +48,18 @@ def step_name(step: str) -> str:
 
 
 def step_title(step: str) -> str:
-    """Return what a step that is over is called, to show beside the time that it took."""
+    """Return the name of a step that is over, for display beside the time that it took."""
     titles = {
         "recover": _("point-in-time recovery"),
-        "load": _("loading of the data"),
-        "verify": _("verification of the data"),
-        "migrate": _("migration of the schema"),
+        "load": _("data loading"),
+        "verify": _("data verification"),
+        "migrate": _("schema migration"),
         "check": _("check"),
         "rehearse": _("rehearsal"),
         "compare": _("comparison"),
         "prepare": _("preparation"),
         "decide": _("decision"),
         "commit": _("commit"),
-        "roll back": _("roll-back"),
+        "roll back": _("rollback"),
     }
     return titles.get(step, step)

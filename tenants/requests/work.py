@@ -62,7 +62,10 @@ def _places() -> threading.BoundedSemaphore:
 
 
 def request_work(claimed: OperationRequest) -> None:
-    """Carry out a claimed request and end it. Its audit entries name the member of staff and the request's id."""
+    """Carry out a claimed request, then end it, or put it back if the tenant or the fleet is locked.
+
+    Its audit entries name the member of staff and the request's id.
+    """
     progress = Progress(claimed)
     with acting_as(claimed.requested_by, operation_id=str(claimed.pk)):
         try:
@@ -73,7 +76,8 @@ def request_work(claimed: OperationRequest) -> None:
         except Exception as error:
             logger.exception("operation failed", extra={"action": "operation.fail", "operation": str(claimed.pk)})
             name = type(error).__name__
-            _stopped(claimed, SeoGenError(_("Unexpected error: %(name)s.") % {"name": name}, code="unexpected"))
+            message = _("Unexpected error (%(name)s); see the worker's log.") % {"name": name}
+            _stopped(claimed, SeoGenError(message, code="unexpected"))
         else:
             request_end(claimed, RequestStatus.DONE, result=result)
 

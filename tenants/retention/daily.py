@@ -1,4 +1,4 @@
-"""Celery beat's daily job: back up all tenants and servers, then prune."""
+"""Celery beat's daily job: back up the tenants, then the servers whose WAL is archived, then prune."""
 
 from __future__ import annotations
 
@@ -31,11 +31,14 @@ def _busy() -> JobBusy:
 
 
 def backup_daily() -> list[str]:
-    """Back up every tenant and its files to BACKUP_DAILY_OUTPUT, then the servers, then prune; return the failures.
+    """Back up all active and suspended tenants and the servers, then prune; return the failures as messages.
 
-    Servers whose WAL is archived get a base backup in CLUSTER_BACKUP_OUTPUT. Each failure is one sentence.
-    Does nothing if the job is not due, since its task message may be delivered twice, or come from anyone who can write
-    to the broker. A killed job records no end, so it runs again. Raises `JobBusy` if another process is running it.
+    Tenants and their files go to BACKUP_DAILY_OUTPUT. Servers whose WAL is archived get a base backup in
+    CLUSTER_BACKUP_OUTPUT.
+
+    Does nothing if BACKUP_DAILY_OUTPUT is not set, or if the job is not due: its task message may be delivered twice,
+    or come from anyone who can write to the broker. A killed job records no end, so it runs again. Raises `JobBusy` if
+    another process is running it.
     """
     with advisory_lock(LOCK, wait_s=1, busy=_busy):
         if not _is_due():

@@ -44,11 +44,11 @@ class PrunedItem:
 def backup_prune(*, days: int | None = None, dry_run: bool = False) -> list[PrunedItem]:
     """Remove backups older than `days` (None: BACKUP_RETENTION_DAYS), and expired replaced databases.
 
-    Also removes servers' base backups and archived WAL according to CLUSTER_BACKUP_RETENTION_DAYS, and erased tenants'
-    data that is left in the control database's files; a dry run skips these.
+    Also removes servers' base backups and archived WAL according to CLUSTER_BACKUP_RETENTION_DAYS, and the data of
+    erased tenants that is left in the control database's files. A dry run leaves out both.
 
     A tenant's newest completed backup is never removed, and neither are exports, which someone asked for explicitly.
-    Failures are reported, and retried the next time.
+    Failures are reported; the next call tries again.
     """
     pruned = _prune_backups(settings.BACKUP_RETENTION_DAYS if days is None else days, dry_run) + _prune_kept(dry_run)
     return pruned if dry_run else pruned + _prune_superseded() + _prune_clusters()

@@ -38,7 +38,7 @@ def empty_fleet() -> None:
 
 @pytest.fixture(scope="module")
 def fifty() -> Iterator[list[Tenant]]:
-    """Yield fifty tenants, which tests of failed migrations can share, since these change nothing."""
+    """Yield fifty tenants; tests of failed migrations share them, since a failed migration changes nothing."""
     from tenants.lifecycle.create import tenant_create
     from tenants.models import Tenant
     from tests.support.tenant_fixtures import cloning_fast, remove

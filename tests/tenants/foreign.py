@@ -134,9 +134,9 @@ class Canary:
 
 @cache
 def our_sql() -> tuple[str, ...]:
-    """Return all strings in the code of the apps that have SQL for tenants' databases, and the text of their SQL files.
+    """Return all strings in the code of the apps that use tenants' databases, and the text of these apps' SQL files.
 
-    Strings that are not SQL are included too.
+    Strings that contain no SQL are included too.
     """
     texts: list[str] = []
     for app in ("audit", "prompts", "runs", "tenants"):
@@ -187,9 +187,9 @@ def plain_dump(tenant: Tenant, folder: Path, *, tail: str = "") -> Path:
 
 
 def with_manifest(file: Path, **added: int) -> Path:
-    """Copy a dump and write a matching manifest beside it, as anyone who can write a dump can; return the copy's path.
+    """Copy a dump, write a matching manifest beside it, as anyone who can write dumps can, and return the copy's path.
 
-    `added` maps tables to the number of rows that the appended SQL adds.
+    `added` maps tables to their numbers of rows, if the appended SQL changes these.
     """
     [own] = (path for path in (file.parent / "own").glob("*.json"))
     document = json.loads(own.read_text())
@@ -203,7 +203,7 @@ def with_manifest(file: Path, **added: int) -> Path:
 
 
 def exported(tenant: Tenant, folder: Path) -> dict[str, bytes]:
-    """Return the contents of the parts of the tenant's bundle, by name."""
+    """Export the tenant, and return the contents of the bundle's parts by name."""
     file = folder / "own.bundle"
     tenant_export(tenant_id=tenant.id, output=str(file))
     with tarfile.open(file) as archive:

@@ -24,7 +24,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if not document:
-            self.stdout.write(_("There are no backups. Make some with `seo-gen tenant backup --all --output DIR`."))
+            self.stdout.write(_("No backups were found. `seo-gen tenant backup --all --output DIR` makes some."))
             return
         rows = [
             (

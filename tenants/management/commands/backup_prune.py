@@ -12,7 +12,7 @@ from tenants.retention.prune import backup_prune
 
 
 class Command(OperatorCommand):
-    help = "Remove expired backups, and expired databases that restores replaced."
+    help = "Remove expired backups, base backups and archived WAL, and expired databases that restores replaced."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -21,7 +21,9 @@ class Command(OperatorCommand):
             metavar="N",
             help="Keep backups for N days (default: BACKUP_RETENTION_DAYS).",
         )
-        parser.add_argument("--dry-run", action="store_true", help="Only show what would be removed.")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Only show which backups and replaced databases would be removed."
+        )
         super().add_arguments(parser)
 
     def check_options(self, options: Mapping[str, Any]) -> None:

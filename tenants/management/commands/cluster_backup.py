@@ -11,7 +11,7 @@ from tenants.presentation import show_progress
 
 
 class Command(OperatorCommand):
-    help = "Make a base backup of a whole database server; tenants can be restored to any later time from it."
+    help = "Make a base backup of a database server; with archived WAL, its tenants can be restored to any later time."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--server", metavar="NAME", help="The server's name (default: the default server).")

@@ -11,7 +11,7 @@ from tenants.pitr.status import cluster_statuses
 
 
 class Command(OperatorCommand):
-    help = "Show which times each database server can be restored to; exit with status 1 if there are problems."
+    help = "Show to which times each server's tenants can be restored; exit with status 1 if there are problems."
 
     def perform(self, **options: Any) -> Any:
         self.statuses = cluster_statuses()

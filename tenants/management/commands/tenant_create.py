@@ -35,7 +35,10 @@ class Command(OperatorCommand):
     def present(self, document: Any) -> None:
         if self.numbered:
             self.stdout.write(
-                _("No id can be derived from the name, so the tenant got the id %(id)s. Use --id to choose one.")
+                _(
+                    "No id can be derived from the name, so the tenant got the id %(id)s. To choose the id of the next"
+                    " tenant yourself, pass --id."
+                )
                 % document
             )
         self.stdout.write(_("Tenant %(id)s is active on server %(server)s.") % document)

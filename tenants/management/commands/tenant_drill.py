@@ -20,7 +20,10 @@ class Command(OperatorCommand):
         source.add_argument(
             "--to-time",
             metavar="TIME",
-            help="A time, in ISO 8601 with its UTC offset (default: now, or else the newest backup).",
+            help=(
+                "A time, in ISO 8601 with its UTC offset (default: now, or the newest backup if the server has no base"
+                " backup)."
+            ),
         )
         parser.add_argument(
             "--age-identity-file", metavar="FILE", help="The age identity that decrypts an encrypted backup."
@@ -42,8 +45,8 @@ class Command(OperatorCommand):
         print_table([_("step"), _("seconds")], rows)
         self.stdout.write(
             _(
-                "Tenant %(tenant_id)s can be restored from %(source)s; the drill took %(seconds).1f s, not "
-                "counting the swap."
+                "Tenant %(tenant_id)s can be restored from %(source)s; the drill took %(seconds).1f s. A restore also"
+                " swaps the databases."
             )
             % document
         )

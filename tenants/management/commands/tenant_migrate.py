@@ -28,7 +28,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--all", action="store_true", help="Every tenant, suspended ones included.")
-        which.add_argument("--tenant-id", help="Only this one.")
+        which.add_argument("--tenant-id", help="Only this tenant.")
         parser.add_argument(
             "--dry-run",
             action="store_true",

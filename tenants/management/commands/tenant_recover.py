@@ -11,7 +11,7 @@ from tenants.unfinished import tenant_recover
 
 
 class Command(OperatorCommand):
-    help = "Finish or undo every interrupted operation; exit 1 if one is still unfinished."
+    help = "Finish or undo every interrupted operation; exit 1 if one could not be recovered."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -23,7 +23,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
         source = parser.add_mutually_exclusive_group(required=True)
-        source.add_argument("--backup-file", metavar="FILE", help="A path or s3://bucket/key; custom or plain SQL.")
+        source.add_argument("--backup-file", metavar="FILE", help="A dump, custom or plain: a path or s3://bucket/key.")
         source.add_argument("--to-time", metavar="TIME", help="A time, in ISO 8601 with its UTC offset.")
         source.add_argument("--undo", action="store_true", help="Put back the database that the last restore replaced.")
         parser.add_argument(
@@ -77,7 +77,10 @@ class Command(OperatorCommand):
         tenant_restore_check(tenant_id=tenant_id, undo=options["undo"], **source)
         self.confirm(
             tenant_id,
-            _("The database of tenant %(id)s will be replaced. The old one is kept, and can be put back.")
+            _(
+                "The database of tenant %(id)s will be replaced. The replaced one is kept for some days, and can be put"
+                " back."
+            )
             % {"id": tenant_id},
             confirmed=options["confirm"],
             can_be_undone=True,
@@ -108,7 +111,7 @@ class Command(OperatorCommand):
                 % {"until": until, "id": document["tenant_id"]}
             )
         self._list(_("Migrations applied"), document["migrations"])
-        self._list(_("Schema differences, as in the backup"), document["drift"])
+        self._list(_("Schema differences that the source already had"), document["drift"])
         self._list(_("Runs that were in progress and are now marked as failed"), document["failed_runs"])
         self._list(_("Lost runs (newer than the restored state)"), document["lost_runs"])
         self._list(_("Runs that are back"), document["returned_runs"])

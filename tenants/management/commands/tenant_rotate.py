@@ -10,12 +10,12 @@ from tenants.management.commands.tenant_migrate import at_least
 
 
 class Command(OperatorCommand):
-    help = "Give the database role of one tenant, or of all, a new password, and reset its limits."
+    help = "Give the database role of one tenant, or of all, a new password, and reset the role's limits."
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--all", action="store_true", help="Every tenant; continues after a failure, then exits 1.")
-        which.add_argument("--tenant-id", help="Only this one.")
+        which.add_argument("--tenant-id", help="Only this tenant.")
         parser.add_argument(
             "--grace",
             type=at_least(0),

@@ -1,4 +1,4 @@
-"""The table of roles has only permissions that exist, and existing accounts get roles by their permissions."""
+"""Roles have only permissions that exist, and a migration gives accounts roles according to their permissions."""
 
 from __future__ import annotations
 

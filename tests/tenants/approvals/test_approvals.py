@@ -174,7 +174,7 @@ def _of_other_arguments(world: World) -> UUID:
 
 
 def _arguments_changed(world: World) -> UUID:
-    """Return an approval whose arguments were changed in the table after it was given."""
+    """Return the id of an approval whose arguments were changed in the table after it was given."""
     approval = world.approve(world.ask(arguments={**PLAIN, "accept_audit_loss": True}))
     Approval.objects.filter(pk=approval.pk).update(arguments=PLAIN)
     return approval.pk
@@ -281,7 +281,7 @@ def test_an_account_that_the_requester_made_or_changed_is_no_second_person(world
 
 
 def test_what_concerns_all_tenants_needs_a_role_for_all_of_them(world: World) -> None:
-    """An administrator of one tenant who reads all of them is no administrator of all."""
+    """An administrator of one tenant who may view all tenants is not an administrator of all."""
     one = make_user(is_superuser=False)
     give_role(one, "administrator", tenant=world.tenant)
     give_role(one, "viewer")

@@ -434,7 +434,7 @@ class TestRefusals:
         assert MigrationBatch.objects.count() == count
 
     def test_two_at_once(self, tenant: Tenant) -> None:
-        busy = pytest.raises(FleetBusy, match="Another process is changing all tenants together")
+        busy = pytest.raises(FleetBusy, match="Another process is migrating tenants")
         with ThreadPoolExecutor(1) as pool, fleet_lock(), busy:
             pool.submit(self._migrate_in_thread).result()
 

@@ -50,7 +50,9 @@ def test_what_is_no_budget_is_refused(amount: str, tenant: Tenant) -> None:
         with pytest.raises(InvalidBudget) as refusal:
             tenant_budget_set(tenant_id=tenant.id, budgets={name: Decimal(amount)})
         assert refusal.value.code == "budget_invalid"
-        assert "a budget must be an amount in USD above 0 and up to 100000000, not " in refusal.value.message
+        assert (
+            "a budget must be an amount in USD above 0 and up to 100000000, with at most six" in refusal.value.message
+        )
         assert "no budget" in refusal.value.hint
     assert entries(tenant) == []
 

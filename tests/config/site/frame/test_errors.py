@@ -62,4 +62,4 @@ def test_hints_name_buttons_on_pages_and_commands_elsewhere(browser: Client, fil
     page = browser.get(filled.site).content.decode()
     assert "“Resume” on its page makes it active again." in page and "seo-gen tenant" not in page
     missing = browser.get("/t/no-such-tenant/admin/").content.decode()
-    assert "“Tenants” lists all tenants." in missing and "seo-gen tenant" not in missing
+    assert "“Tenants” lists the tenants that you may see." in missing and "seo-gen tenant" not in missing
