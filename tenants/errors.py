@@ -167,10 +167,9 @@ class TenantBusy(TenantError):
 
     code = "tenant_busy"
 
-    def __init__(self, tenant_id: str, operation: str) -> None:
+    def __init__(self, tenant_id: str) -> None:
         super().__init__(
-            _("Tenant %(id)s: another process is working on it (%(operation)s).")
-            % {"id": tenant_id, "operation": operation},
+            _("Tenant %(id)s: another process is working on it.") % {"id": tenant_id},
             hint=_("Wait for it to finish, then try again."),
         )
 

@@ -34,9 +34,9 @@ SELECT session.pid, session.application_name
 
 
 @contextmanager
-def tenant_lock(tenant_id: str, operation: str) -> Iterator[None]:
+def tenant_lock(tenant_id: str) -> Iterator[None]:
     """Hold the tenant's lock, so that one process at a time works on it; raise `TenantBusy` if another holds it."""
-    with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id, operation)):
+    with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id)):
         yield
 
 
@@ -45,21 +45,21 @@ def backup_lock(tenant_id: str) -> Iterator[None]:
     """Share the tenant's lock with other backups, so that no operation changes the tenant; raise `TenantBusy` if one is
     running.
     """
-    with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id, "backup"), shared=True):
+    with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id), shared=True):
         yield
 
 
 @contextmanager
 def block_deletion(tenant_id: str) -> Iterator[None]:
     """Block only deletions of the tenant while a test copy of its data exists; raise `TenantBusy` during a deletion."""
-    with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "delete"), shared=True):
+    with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id), shared=True):
         yield
 
 
 @contextmanager
 def copies_barred(tenant_id: str) -> Iterator[None]:
     """Prevent test copies of the tenant's data while the tenant is being erased; raise `TenantBusy` if one exists."""
-    with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id, "drill, verify")):
+    with advisory_lock(_copies(tenant_id), busy=lambda: TenantBusy(tenant_id)):
         yield
 
 
@@ -77,7 +77,8 @@ def advisory_lock(
     connection. The server frees it when the process dies, but not instantly, so every caller waits a little.
     """
     mode = "_shared" if shared else ""
-    wait_ms = round(1000 * (settings.OPERATION_WAIT_S if wait_s is None else wait_s))
+    # To PostgreSQL, 0 means that there is no limit.
+    wait_ms = max(1, round(1000 * (settings.OPERATION_WAIT_S if wait_s is None else wait_s)))
     try:
         with transaction.atomic(using=CONTROL):
             _execute(f"SET LOCAL lock_timeout = '{wait_ms}ms'")

@@ -127,8 +127,10 @@ def backup_recover(backup: Backup) -> Recovery:
     """Remove the files of an interrupted backup; return the outcome."""
     try:
         # Exclusive, since a process that is still making the backup holds the lock in shared mode.
-        with tenant_lock(backup.tenant_id, backup.kind):
+        with tenant_lock(backup.tenant_id):
             backup.refresh_from_db(using=CONTROL)
+            if backup.status == BackupStatus.COMPLETED:
+                return Recovery(backup.tenant_id, backup.kind, "finished")
             if backup.status == BackupStatus.RUNNING:
                 backup_abandon(backup, place_at(backup.place), _("It was interrupted."))
     except TenantBusy:
@@ -141,10 +143,12 @@ def backup_recover(backup: Backup) -> Recovery:
 def operation_recover(operation: TenantOperation, on_progress: OnProgress, age_identity_file: str | None) -> Recovery:
     tenant_id, kind = operation.tenant_id, operation.kind
     try:
-        with tenant_lock(tenant_id, kind):
+        with tenant_lock(tenant_id):
             operation.refresh_from_db(using="default")
             if operation.status == OperationStatus.RUNNING:
                 HANDLERS[kind](operation, on_progress, age_identity_file)
+            elif operation.status == OperationStatus.UNDONE:
+                return Recovery(tenant_id, kind, "undone")
     except TenantBusy:
         return Recovery(tenant_id, kind, "busy")
     except SeoGenError as error:

@@ -24,7 +24,7 @@ from tenants.erasure.inventory import (
     rows_held,
     storage_held,
 )
-from tenants.erasure.steps import AUDIT_LOSS, KIND, LOST_BACKUPS, work_of
+from tenants.erasure.steps import AUDIT_LOSS, LOST_BACKUPS, work_of
 from tenants.erasure_ledger import erasure_get
 from tenants.errors import DeletionRefused, TenantNotActive, reason_of
 from tenants.files import tenant_storage
@@ -124,7 +124,7 @@ def tenant_delete(
     """
     accepts = [AUDIT_LOSS] * accept_audit_loss + [LOST_BACKUPS] * accept_lost_backups
     tenant_get(tenant_id)
-    with tenant_lock(tenant_id, KIND), copies_barred(tenant_id):
+    with tenant_lock(tenant_id), copies_barred(tenant_id):
         tenant = tenant_get(tenant_id)
         if tenant.status == TenantStatus.DELETED:
             return erasure_get(tenant_id)

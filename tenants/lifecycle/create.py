@@ -69,12 +69,12 @@ def tenant_create(
 def _locked_id(chosen: str | None, name: str, wait_s: float) -> Iterator[str]:
     """Lock the chosen id, or the next numbered one; no two creations pick a number at the same time."""
     if chosen is not None:
-        with tenant_lock(chosen, KIND):
+        with tenant_lock(chosen):
             yield chosen
         return
     with advisory_lock("seo-gen:numbered-id", wait_s=wait_s, busy=_numbering):
         new_id = _next_id(name)
-        with tenant_lock(new_id, KIND):
+        with tenant_lock(new_id):
             yield new_id
 
 

@@ -83,7 +83,7 @@ def _rotate(tenant_id: str, grace_s: float, on_progress: OnProgress) -> None:
     Between 2 and 3, for milliseconds, the URL's password is not valid yet: connections are retried
     (`tenants.routing.backend`).
     """
-    with tenant_lock(tenant_id, KIND):
+    with tenant_lock(tenant_id):
         require_finished(tenant_id)
         tenant = tenant_get(tenant_id)
         _require_role(tenant)

@@ -26,7 +26,7 @@ def tenant_resume(*, tenant_id: str) -> Tenant:
 
 def _move(tenant_id: str, old: TenantStatus, new: TenantStatus, *, action: str, reason: str = "") -> Tenant:
     tenant_get(tenant_id)
-    with tenant_lock(tenant_id, action):
+    with tenant_lock(tenant_id):
         require_finished(tenant_id)
         with transaction.atomic(using=CONTROL):
             # A conditional update: if the status changed in between, we report what it is now.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -39,8 +40,8 @@ def request_claim(owner: str, request_id: UUID | None = None) -> OperationReques
     due = OperationRequest.objects.using(CONTROL).filter(DUE)
     busy = OperationRequest.objects.using(CONTROL).filter(status=RequestStatus.RUNNING, lease_until__gte=Now())
     free = due.exclude(tenant_id__in=busy.values("tenant_id")).order_by("requested_at").values_list("pk", flat=True)
-    wanted = list(free.filter(pk=request_id)) if request_id else []
-    for candidate in wanted or list(free[:10]):
+    wanted = free.filter(pk=request_id) if request_id else ()
+    for candidate in chain(wanted, free[:10]):
         claimed = _take(owner, candidate)
         if claimed is not None:
             return claimed

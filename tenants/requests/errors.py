@@ -37,10 +37,8 @@ class OperationInterrupted(TenantError):
     code = "operation_interrupted"
 
     def __init__(self, reason: str = "") -> None:
-        super().__init__(
-            _("The operation was interrupted and undone; nothing was changed. %(reason)s").strip() % {"reason": reason},
-            hint=_("Request it again."),
-        )
+        message = _("The operation was interrupted and undone; nothing was changed. %(reason)s") % {"reason": reason}
+        super().__init__(message.strip(), hint=_("Request it again."))
 
 
 class OperationUnfinished(TenantError):

@@ -24,7 +24,7 @@ def tenant_orphans(*, tenant_id: str, remove: bool = False) -> list[StoredObject
     While a replaced database is kept, its rows count too: undoing the restore needs their files. Files of unfinished
     runs are never orphans, since a file is written before its row.
     """
-    with tenant_lock(tenant_id, "orphans"):
+    with tenant_lock(tenant_id):
         require_finished(tenant_id)
         tenant = tenant_get(tenant_id)
         if tenant.status not in RESTORABLE:

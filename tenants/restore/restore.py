@@ -51,7 +51,7 @@ def tenant_restore(
     running in the restored state as failed; 4. close the tenant, swap the databases, and open the tenant again
     (`tenants.restore.swap`); 5. bring back files, and list the differences.
     """
-    with workflow.exclusive_access(tenant_id, KIND) as tenant:
+    with workflow.exclusive_access(tenant_id) as tenant:
         file = _file(tenant, backup_file, age_identity_file) if backup_file else None
         with ServerSession(tenant.require_server(), database_prefix(), work_of(tenant)) as server_session:
             server_session.require_needed()

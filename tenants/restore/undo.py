@@ -28,7 +28,7 @@ def tenant_restore_undo(
 
     Raises what `tenant_restore` raises, and `RestoreRefused` if no replaced database was kept.
     """
-    with workflow.exclusive_access(tenant_id, UNDO) as tenant:
+    with workflow.exclusive_access(tenant_id) as tenant:
         last = replaced_last(tenant_id)
         with ServerSession(tenant.require_server(), database_prefix(), work_of(tenant)) as server_session:
             server_session.require_needed()

@@ -69,10 +69,10 @@ def work_of(tenant: Tenant) -> str:
 
 
 @contextmanager
-def exclusive_access(tenant_id: str, kind: str) -> Iterator[Tenant]:
+def exclusive_access(tenant_id: str) -> Iterator[Tenant]:
     """Lock the tenant, block batches, and yield the tenant; errors in the block carry the tenant id."""
     # A migration or tenant creation either ends soon or was interrupted: in an emergency, don't wait long for it.
-    with fleet_shared(wait_s=settings.OPERATION_WAIT_S), tenant_lock(tenant_id, kind):
+    with fleet_shared(wait_s=settings.OPERATION_WAIT_S), tenant_lock(tenant_id):
         require_finished(tenant_id)
         tenant = tenant_get(tenant_id)
         if tenant.status not in RESTORABLE:

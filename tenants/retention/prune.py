@@ -127,7 +127,7 @@ def _prune_kept(dry_run: bool) -> list[PrunedItem]:
 
 def _drop(row: Restore) -> str:
     try:
-        with tenant_lock(row.tenant_id, "prune"):
+        with tenant_lock(row.tenant_id):
             row.refresh_from_db(using=CONTROL)
             if row.kept_until is not None:
                 kept_drop(row)

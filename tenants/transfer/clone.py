@@ -67,7 +67,7 @@ def tenant_clone(
     with (
         _refusing(new_id),
         fleet_shared(wait_s=settings.OPERATION_WAIT_S),
-        tenant_lock(new_id, CLONE),
+        tenant_lock(new_id),
         ExitStack() as stack,
     ):
         age_identity_require(age_identity_file)

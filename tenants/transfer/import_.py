@@ -61,7 +61,7 @@ def tenant_import(
             tenant_id = new_id or manifest.tenant_id
             keeps = tenant_id == manifest.tenant_id
             stack.enter_context(fleet_shared(wait_s=settings.OPERATION_WAIT_S))
-            stack.enter_context(tenant_lock(tenant_id, IMPORT))
+            stack.enter_context(tenant_lock(tenant_id))
             _require_free(tenant_id, manifest, keeps)
             erasure = require_not_erased(manifest.identity, reason=from_erased)
             on_progress(Progress(tenant_id, "examine"))

@@ -46,7 +46,7 @@ class Command(OperatorCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
-        failed = [one.what for one in self.pruned if one.problem]
+        failed = [one.what or one.kind for one in self.pruned if one.problem]
         if failed:
             raise Refusal(_("Not removed: %(names)s.") % {"names": ", ".join(failed)}, code="backups_not_removed")
 

@@ -211,7 +211,7 @@ def test_refused_deletion_changes_nothing(tenant: Tenant) -> None:
     before = everything_of(tenant)
     with pytest.raises(UnknownTenant):
         tenant_delete(tenant_id="nobody")
-    with tenant_lock(tenant.id, "test"), pytest.raises(TenantBusy):
+    with tenant_lock(tenant.id), pytest.raises(TenantBusy):
         run_elsewhere(lambda: tenant_delete(tenant_id=tenant.id))
     with transaction.atomic(using="default"):
         operation = operation_begin(tenant_id=tenant.id, kind="restore")

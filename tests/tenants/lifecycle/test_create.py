@@ -233,7 +233,7 @@ def test_busy_tenant_is_left_alone(make_tenant: MakeTenant) -> None:
         "try: tenant_suspend(tenant_id=sys.argv[1])\n"
         "except TenantBusy as refusal: print(refusal)\n"
     )
-    with tenant_lock(tenant.id, "test"):
+    with tenant_lock(tenant.id):
         result = preloaded.run([sys.executable, "-c", program, tenant.id], capture_output=True, text=True, check=True)
     assert f"Tenant {tenant.id}: another process is working on it" in result.stdout
     assert Tenant.objects.get(pk=tenant.id).status == TenantStatus.ACTIVE

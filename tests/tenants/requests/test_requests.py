@@ -205,7 +205,7 @@ def test_an_operation_on_all_tenants_names_none() -> None:
 
 
 def _hold_lock(said: Any, tenant_id: str) -> None:
-    with tenant_lock(tenant_id, "test"):
+    with tenant_lock(tenant_id):
         said.send("locked")
         threading.Event().wait()
 

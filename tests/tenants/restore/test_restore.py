@@ -516,7 +516,7 @@ def test_a_broken_audit_chain_is_refused_by_its_entry(tenant: Tenant, tmp_path: 
     ("lock", "busy"),
     [
         (lambda tenant: fleet_lock(), FleetBusy),
-        (lambda tenant: tenant_lock(tenant.id, "restore"), TenantBusy),
+        (lambda tenant: tenant_lock(tenant.id), TenantBusy),
         (lambda tenant: backup_lock(tenant.id), TenantBusy),
     ],
     ids=["migration", "restore", "backup"],
