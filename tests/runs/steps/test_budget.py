@@ -220,7 +220,7 @@ def test_a_run_has_a_budget_of_its_own_or_the_tenants(tenant: Tenant, make_run: 
         f"Run {of_tenant.pk} has reached its budget of USD 3.50: its calls cost up to USD {COST * 2:.2f}, and the next"
     )
     assert finish(tenant, own)[-1] == "completed"
-    with pytest.raises(Exception, match=r"must be an amount in USD above 0 and up to 1000000, not 0"):
+    with pytest.raises(Exception, match=r"above 0 and up to 1000000, with at most six decimal places, not 0"):
         run_resume(tenant_id=tenant.pk, run_id=of_tenant.pk, budget_usd=Decimal(0))
     run_resume(tenant_id=tenant.pk, run_id=of_tenant.pk, budget_usd=Decimal("9.5"))
     assert finish(tenant, of_tenant)[-1] == "completed"

@@ -196,7 +196,7 @@ def test_a_worker_that_lost_its_lease_can_neither_complete_nor_overwrite(tenant:
     assert execute(tenant, run, "keyword_analysis", owner="other") == "completed"
     before = step_of(tenant, run, "keyword_analysis")
     with tenant_context(tenant) as alias:
-        with pytest.raises(Exception, match="was taken over by another worker"):
+        with pytest.raises(Exception, match="no longer has the claim on step"):
             step_complete(alias=alias, claim=stale, output=output, llm_seconds=1.0, adopted=False)
         after = Step.objects.using(alias).get(pk=before.pk)
         assert (after.output_digest, after.token_usage) == (before.output_digest, before.token_usage)
@@ -345,7 +345,7 @@ def test_an_unusable_reply_is_tried_again_until_no_attempt_is_left(
     assert attempts(tenant, run, 3) == ["retried", "retried", "failed"]
     row = step_of(tenant, run, "keyword_analysis")
     assert (row.status, row.retry_count) == (StepStatus.FAILED, 2)
-    assert row.error_message is not None and row.error_message.endswith("(given up after 3 attempts)")
+    assert row.error_message is not None and row.error_message.endswith("(given up after 3 unusable replies)")
     failed = reload(tenant, run)
     assert (failed.status, failed.current_step) == (RunStatus.FAILED, "keyword_analysis")
     assert execute(tenant, run, "keyword_analysis") == "not claimed"
