@@ -1,6 +1,4 @@
-"""Budgets: the most that a call can cost is reserved before it begins, and what it did cost is counted once it has
-ended.
-"""
+"""Budgets: the most that a call can cost is reserved before it begins, and its actual cost counts once it has ended."""
 
 from __future__ import annotations
 
@@ -45,8 +43,9 @@ BOUND = Decimal("0.225")
 
 @pytest.fixture(autouse=True)
 def model() -> Iterator[Callable[..., None]]:
-    """Give the model of `make_run` prices for input and output alone, and a small limit; yield a function that changes
-    its prices.
+    """Give the model of `make_run` prices for input and output only, and an output limit of 1,000 tokens.
+
+    Yields a function that changes its prices.
     """
     row = standard_model()
     prices, limit = prices_in_force(row.pk), row.max_output_tokens

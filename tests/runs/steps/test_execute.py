@@ -339,7 +339,7 @@ def attempts(tenant: Tenant, run: Run, count: int) -> list[StepOutcome]:
 def test_an_unusable_reply_is_tried_again_until_no_attempt_is_left(
     tenant: Tenant, run: Run, fake_llm: FakeLLM, settings: Settings
 ) -> None:
-    """Each unusable reply is billed, so the number of attempts is limited."""
+    """Each unusable reply may be billed, so their number is limited."""
     settings.RUN_MAX_ATTEMPTS = 3
     fake_llm.answers.extend([Answer(text=" ")] * 3)
     assert attempts(tenant, run, 3) == ["retried", "retried", "failed"]
@@ -654,8 +654,9 @@ def test_a_suspended_tenants_step_is_not_claimed(tenant: Tenant, run: Run, fake_
 def test_what_a_call_used_is_counted_although_the_tenant_is_suspended_meanwhile(
     tenant: Tenant, run: Run, fake_llm: FakeLLM, answer: Answer
 ) -> None:
-    """The call is settled immediately, and the step continues once the tenant is resumed; a complete reply is then
-    adopted.
+    """The call is settled immediately, and the step continues once the tenant is resumed.
+
+    A complete reply is then adopted.
     """
     gate = threading.Event()
     fake_llm.answers.append(replace(answer, gate=gate))

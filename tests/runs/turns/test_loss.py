@@ -42,8 +42,9 @@ NOTHING_LISTENS = "redis://127.0.0.1:9/1"
 
 
 def flush() -> None:
-    """Delete all keys of turns, as FLUSHALL or a restart would. Other keys stay, since the session's broker uses the
-    same server.
+    """Delete all keys of turns, as FLUSHALL or a restart would.
+
+    Other keys stay, because the session's broker uses the same server.
     """
     delete_keys("*")
 
