@@ -103,10 +103,10 @@ class RunContents:
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
         """Fail runs that may have been worked on elsewhere, give steps new tokens, and return the failed runs' ids.
 
-        Every running run fails, and so does a pending one unless it is also pending in, or missing from, `replaced`.
-        The steps of all runs that are not completed get new tokens. Without them, a worker that claimed a step in the
-        tenant's other database could hold the same token as the next claim here. Completed steps get one too: until its
-        run is completed, a step may be run again.
+        Every running run fails, and so does a pending one, unless `replaced` is given and has it as pending or lacks
+        it. The steps of all runs that are not completed get new tokens. Without them, a worker that claimed a step in
+        the tenant's other database could hold the same token as the next claim here. Completed steps get one too: until
+        its run is completed, a step may be run again.
         """
         with transaction.atomic(using=alias):
             tokens = F("lease_token") % FENCE + number * FENCE

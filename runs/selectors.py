@@ -77,7 +77,7 @@ def run_list_all_tenants(*, statuses: Collection[str] = (), limit: int | None = 
 
 
 def run_document(*, tenant_id: str, run_id: UUID | str) -> RunDocument:
-    """Return a run's document: status, steps in order, cost and artifacts; it has the files' paths and digests.
+    """Return a run's document: status, steps in order, cost and artifacts; of files, only paths and digests.
 
     Raises `TenantError` or `UnknownRun`.
     """

@@ -1,6 +1,6 @@
 """Record and read when a worker was last seen: all workers refresh one Valkey key (CACHE_URL) every few seconds.
 
-The key's remaining lifetime shows how long ago that was, so no clock matters but the Valkey server's.
+The key's remaining lifetime shows how long ago that was, so only the clock of the Valkey server matters.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _arguments(body: str | bytes) -> list[object]:
         raise MalformedMessage("its body does not have the form of a task")
     args, kwargs, embedded = parsed
     if not isinstance(args, list) or kwargs != {}:
-        raise MalformedMessage("its arguments are not a list alone")
+        raise MalformedMessage("its arguments are malformed")
     if not isinstance(embedded, dict) or any(value is not None for value in embedded.values()):
         raise MalformedMessage("it has follow-up tasks")
     return args

@@ -22,7 +22,7 @@ def rerouted_text(*, step: str, status: str, route: str, rerouted: ReroutedDocum
     }
     asked = {
         "breaker_open": _(
-            "Step %(step)s uses %(route)s instead of %(before)s, which failed repeatedly or is rate-limited."
+            "Step %(step)s uses %(route)s instead of %(before)s, which has failed repeatedly or is rate-limited."
         ),
         "model_inactive": _(
             "Step %(step)s uses %(route)s instead of %(before)s, which is inactive, retired or removed."

@@ -252,7 +252,7 @@ class TestShown:
         fail_once(tenant, run, fake_llm)
         runs_sweep()
         route = f"spare/spare-1 instead of {before}, which"
-        assert f"\nStep {FIRST} uses {route} failed repeatedly or is rate-limited.\n" in self.printed(
+        assert f"\nStep {FIRST} uses {route} has failed repeatedly or is rate-limited.\n" in self.printed(
             tenant, run, capsys
         )
         wake_up(tenant, run)
