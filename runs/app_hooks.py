@@ -101,11 +101,12 @@ class RunContents:
         )
 
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
-        """Fail running runs, and waiting ones that may have started elsewhere; give every unfinished run's steps new
-        tokens; return the ids of the failed runs.
+        """Fail runs that may have been worked on elsewhere, give steps new tokens, and return the failed runs' ids.
 
-        Without new tokens, a worker that claimed a step in the tenant's other database could hold the same token as the
-        next claim here. Completed steps get one too: until its run is completed, a step may be run again.
+        Every running run fails, and so does a pending one, unless `replaced` is given and has it as pending or lacks
+        it. The steps of all runs that are not completed get new tokens. Without them, a worker that claimed a step in
+        the tenant's other database could hold the same token as the next claim here. Completed steps get one too: until
+        its run is completed, a step may be run again.
         """
         with transaction.atomic(using=alias):
             tokens = F("lease_token") % FENCE + number * FENCE

@@ -2,7 +2,7 @@
 
     {"keyword": "…", "language": "ja", "audience": "…",      inputs, under the names that the prompts declare
      "steps": ["outline", "draft"],                          only these steps of the pipeline
-     "retry_budget_s": 3600,                                 give up a step that keeps failing for this long
+     "retry_budget_s": 3600,                                 give up a step that has kept failing for this long
      "budget_usd": 2.5,                                      all its calls together may cost at most this, in US dollars
      "on_truncation": "accept",                              what to do with truncated replies: retry, fail, accept
      "series_id": "0b9f…",                                   the runs that were started together from one list
@@ -107,7 +107,10 @@ Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class ModelChoice(BaseModel):
-    """Override of a step's model: provider, and model class or model name. Omitted fields keep their defaults."""
+    """Override of a step's provider, model class or model; a class and a model exclude each other.
+
+    An omitted field keeps its default.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -125,7 +128,7 @@ class ModelChoice(BaseModel):
 
 
 class RunConfig(BaseModel):
-    """A configuration whose shape has been checked; every other key is an input."""
+    """A configuration whose shape has been checked. A key that is not among the fields below is an input."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     __pydantic_extra__: dict[str, JsonValue]
@@ -215,7 +218,11 @@ def _require_storable(document: object) -> None:
 def _require_input_name(name: str) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise InvalidRunConfig(
-            _("The run's configuration is invalid: %(name)s is not a valid input name.") % {"name": shown(name)}
+            _(
+                "The run's configuration is invalid: %(name)s is not a valid input name (lower-case letters, digits"
+                " and _, starting with a letter)."
+            )
+            % {"name": shown(name)}
         )
 
 

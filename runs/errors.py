@@ -16,7 +16,7 @@ class RunError(SeoGenError):
 
 
 class InvalidRunConfig(RunError):
-    """A run's configuration is invalid, or the tenant lacks something that the run needs."""
+    """A run's configuration is invalid, or something that the run needs is missing."""
 
     code = "run_config_invalid"
 
@@ -54,7 +54,7 @@ class InvalidRunStep(RunError):
 
 
 class InvalidReviewComment(RunError):
-    """A comment cannot be stored, or the prompt that should receive it does not use it."""
+    """A comment is empty, too long or cannot be stored, or the prompt that should receive it does not use it."""
 
     code = "review_comment_invalid"
 

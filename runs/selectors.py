@@ -57,7 +57,7 @@ def run_list(
 ) -> list[ListedRun]:
     """Return the tenant's newest runs, at most `limit`, as lists show them.
 
-    With `statuses` or `series_id`, only runs with one of these statuses, or of this series, are returned.
+    `statuses` keeps only runs with one of these statuses, `series_id` only runs of this series.
     """
     runs = Run.objects.using(alias).order_by("-created_at", "id")
     runs = runs.filter(status__in=statuses) if statuses else runs
@@ -77,7 +77,7 @@ def run_list_all_tenants(*, statuses: Collection[str] = (), limit: int | None = 
 
 
 def run_document(*, tenant_id: str, run_id: UUID | str) -> RunDocument:
-    """Return a run's document: status, steps in order, cost and artifacts, with paths and digests but no content.
+    """Return a run's document: status, steps in order, cost and artifacts; of files, only paths and digests.
 
     Raises `TenantError` or `UnknownRun`.
     """

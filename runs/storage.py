@@ -85,7 +85,10 @@ def read(path: str, digest: str | None) -> bytes:
     if digest_of(content) != digest:
         raise DigestMismatch(
             _("Storage: %(path)s was altered: its sha256 differs from the recorded one.") % {"path": path},
-            hint=_("Restore the file from a backup, or rerun the step."),
+            hint=_(
+                "Restore the file from a backup. If the run has failed or is paused, you can also retry it from this"
+                " step."
+            ),
         )
     return content
 

@@ -78,7 +78,7 @@ def _route(request: Any) -> str:
 
 @shared_task(name=SWEEP, ignore_result=True)
 def sweep() -> None:
-    """Apply prices that have come into effect, then wake workers for steps that have none."""
+    """Apply prices that have come into effect, then run one sweep over the tenants (`runs_sweep`)."""
     with acting_as("worker:sweep"):
         try:
             prices_begin()

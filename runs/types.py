@@ -48,7 +48,7 @@ class PinnedPrompt:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on a step until the lease ends or another claim raises the token."""
+    """The right to work on a step. It ends when the step's token is raised, such as by a later claim."""
 
     tenant_id: str
     run_id: UUID
@@ -135,7 +135,7 @@ class SweepReport:
 
 
 class RunOutcome(TypedDict):
-    """The outcome for one run that was to be paused, resumed, retried, cancelled or approved."""
+    """The outcome for one run that was to be paused, resumed, retried, cancelled, approved or sent back."""
 
     run_id: str
     outcome: Literal["done", "refused"]

@@ -1,6 +1,6 @@
 """Record and read when a worker was last seen: all workers refresh one Valkey key (CACHE_URL) every few seconds.
 
-The key's remaining lifetime shows the time, so no machine's clock matters but Valkey's.
+The key's remaining lifetime shows how long ago that was, so only the clock of the Valkey server matters.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ def worker_seen() -> None:
     try:
         _client().set(_key(), 1, ex=KEPT_S)
     except RedisError as error:
-        logger.warning("worker not noted", extra={"action": "worker.seen", "error": type(error).__name__})
+        extra = {"action": "worker.seen", "error": type(error).__name__}
+        logger.warning("could not record that a worker is running", extra=extra)
 
 
 def seconds_since_worker() -> float | None:
-    """Return how long ago any worker was last seen, at most `KEPT_S`; None if that cannot be read."""
+    """Return the seconds since a worker was last seen, at most `KEPT_S`; None if the server cannot be read."""
     from redis import RedisError
 
     try:

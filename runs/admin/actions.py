@@ -248,7 +248,7 @@ class RunActions(ReadOnlyAdmin):
         variant=ActionVariant.PRIMARY,
         dialog={
             "title": gettext_lazy("Resume this run?"),
-            "description": gettext_lazy("It continues with its current step."),
+            "description": gettext_lazy("It continues with its current step, unless that step needs a review first."),
             "form_submit_text": gettext_lazy("Resume"),
         },
     )

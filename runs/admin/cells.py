@@ -88,7 +88,7 @@ def marked(shown: SafeString, is_truncated: bool) -> SafeString:
 def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:
     """Let the query also read which steps of the artifacts' runs have truncated outputs.
 
-    They are prefetched, so that only steps of the runs shown are read; for a subquery, PostgreSQL would read all steps.
+    They are prefetched, so that only steps of the shown runs are read. In a subquery, PostgreSQL would read all steps.
     """
     truncated = Step.objects.using(artifacts.db).filter(is_truncated=True).only("run", "step")
     return artifacts.select_related("run").prefetch_related(Prefetch("run__steps", truncated, to_attr=TRUNCATED))

@@ -1,4 +1,4 @@
-"""Pages of costs over time: one tenant's on its site, and all visible tenants' on the control site.
+"""Pages of costs over time: of one tenant on its own site, and of all visible tenants on the control site.
 
 They read only the control database's daily costs.
 """

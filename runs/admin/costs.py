@@ -189,7 +189,7 @@ def _totals(costs: QuerySet[RunCost]) -> dict[str, str | None]:
 
 
 def _run_order(part: Any) -> str | OrderBy:
-    """Return the order of runs for a part of the order of their costs."""
+    """Translate one part of an ordering of costs into an ordering of their runs."""
     name = str(part).removeprefix("-")
     is_descending = name != part
     if name.startswith("total_"):

@@ -89,7 +89,7 @@ def live_context(run_id: object, actions: Sequence[Any]) -> dict[str, Any] | Non
 
 
 def _problem(run: Run, steps: Sequence[Step]) -> str | None:
-    """Return why the run failed or is being retried; None if nothing is wrong."""
+    """Return the error of the run's current step, such as why the run failed; None if nothing is wrong."""
     failing = (step for step in steps if step.step == run.current_step and step.error_message)
     step = next(failing, None)
     if step is None or run.status == RunStatus.COMPLETED:
@@ -107,7 +107,7 @@ def _advice(run: Run) -> str:
         case RunStatus.PAUSED, PauseCause.REVIEW:
             return _("Read the texts, then approve the run or send it back.")
         case RunStatus.PAUSED, PauseCause.BUDGET:
-            return _("Raise the budget, then resume the run.")
+            return _("Raise the budget or, if a price is missing, enter it; then resume the run.")
         case RunStatus.PAUSED, _cause:
             return _("Resume the run when it may continue.")
     return ""

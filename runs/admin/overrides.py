@@ -31,7 +31,9 @@ class StepOverrideForm(forms.ModelForm):  # type: ignore[type-arg]
         help_texts: ClassVar = {
             "llm_provider": gettext_lazy("Leave empty to use the pipeline's provider."),
             "model_class": gettext_lazy("Leave empty to use the pipeline's model class."),
-            "llm_model": gettext_lazy("The name of one of the provider's models, instead of choosing one by class."),
+            "llm_model": gettext_lazy(
+                "The name of one of the provider's models. It is used instead of the model of the class."
+            ),
             "output_limit": gettext_lazy(
                 "At most the model's own limit. If a reply reaches this limit, the call is not retried with a larger"
                 " one."

@@ -56,7 +56,7 @@ class ReviewForm(forms.Form):
 
 
 def review_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
-    """Show the run that has waited longest, or the one that the URL names; on POST, decide about it."""
+    """Show the run that has waited longest, or the one that the URL names; on POST, carry out the decision."""
     alias = current_alias()
     waiting = Run.objects.using(alias).filter(status=RunStatus.PAUSED, pause_cause=PauseCause.REVIEW)
     queue = list(waiting.order_by("paused_at", "pk")[:SHOWN])
@@ -65,7 +65,7 @@ def review_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
     if run is not None and run not in queue:
         queue.append(run)
     if asked and run is None:
-        messages.warning(request, _("This run is no longer waiting for a review; it may have been decided already."))
+        messages.warning(request, _("This run is not waiting for a review. Someone may have decided on it already."))
     if request.method == "POST":
         form = _form(alias, run, request.POST)
         if run is None or (form.is_valid() and _decide(request, run, form)):
@@ -89,7 +89,7 @@ def review_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _asked(waiting: QuerySet[Run], asked: str | None) -> Run | None:
-    """Return the run with this id if it waits for a review, even if too many others wait for it to be listed."""
+    """Return the run with this id if it waits for a review, even if it is too far back to be listed."""
     try:
         return waiting.filter(pk=UUID(asked)).first() if asked else None
     except ValueError:

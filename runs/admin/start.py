@@ -76,7 +76,7 @@ class YesNoField(forms.TypedChoiceField):
 
 
 class RunCreateForm(forms.Form):
-    """A form with a field for each input, and a JSON field for what only few runs need."""
+    """A form with a field for each input, and a JSON field for what only a few runs need."""
 
     # The id of the new run, so that a form that is sent twice starts only one.
     nonce = forms.UUIDField(widget=forms.HiddenInput, required=False)
@@ -125,7 +125,7 @@ class RunCreateForm(forms.Form):
             raise ValidationError(_('Enter a JSON object, such as {"steps": ["draft"]}.'))
         for name in (*OWN, *self.inputs):
             if name in advanced:
-                raise ValidationError(_("Enter %(name)s in its own field above.") % {"name": name})
+                raise ValidationError(_("Remove %(name)s here: the rest of the form sets it.") % {"name": name})
         return advanced
 
     def clean(self) -> dict[str, Any]:

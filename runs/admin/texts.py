@@ -1,4 +1,4 @@
-"""The texts of a run on a page: the article and each step's output, rendered; and two versions side by side."""
+"""The texts of a run on a page: the article and each step's output, rendered; and two of them side by side."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def texts_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpR
 
 
 def compare_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpResponse:
-    """Show two of the run's texts side by side; by default, the last step's text and the version before it, if any."""
+    """Show two of the run's texts side by side; by default, the last step's, with what `_one_before` finds."""
     alias, run = current_alias(), _run_or_404(run_id)
     texts = {text.key: text for text in texts_of(alias=alias, run=run)}
     new = texts.get(request.GET.get("new", "")) or next(iter(texts.values()), None)

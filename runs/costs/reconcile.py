@@ -58,9 +58,9 @@ def costs_compare() -> list[CostReconciliation]:
 def costs_rebuild(*, alias: str, tenant_id: str, check: bool = False) -> CostReconciliation:
     """Make the tenant's daily costs match the database behind `alias`; with `check`, only compare.
 
-    1. compare all days; 2. compare those that differ again, with the tenant's row locked, so that no other process
-    writes its costs; 3. replace them. Days with calls that the sweep has not seen yet do not count as differing. Only
-    reads the tenant's database. Raises `TenantReplaced`.
+    1. compare all days; 2. lock the tenant's row, so that no other process writes its costs, and compare the differing
+    days once more; 3. replace those that still differ. Days with calls that the sweep has not seen yet do not count as
+    differing. The tenant's database is only read. Raises `TenantReplaced`.
     """
     created_at = tenant_get(tenant_id).created_at
     wanted, present = read_days(alias, since=created_at), present_days(tenant_id)

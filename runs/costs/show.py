@@ -49,7 +49,7 @@ SELECT name, calls, unknown, unpriced, coalesce(token_usage, '{}')::text, cost, 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The calls whose costs are shown: None stands for all; both days are included."""
+    """The calls whose costs are shown. None means no restriction; the days `first` and `last` are included."""
 
     tenant_ids: Sequence[str] | None = None
     first: date | None = None

@@ -103,10 +103,10 @@ def _arguments(body: str | bytes) -> list[object]:
     """Return a task's positional arguments; reject keyword arguments and follow-up tasks."""
     parsed = _json(body, "body")
     if not isinstance(parsed, list) or len(parsed) != 3:
-        raise MalformedMessage("its body is not a task's")
+        raise MalformedMessage("its body does not have the form of a task")
     args, kwargs, embedded = parsed
     if not isinstance(args, list) or kwargs != {}:
-        raise MalformedMessage("its arguments are not a list")
+        raise MalformedMessage("its arguments are malformed")
     if not isinstance(embedded, dict) or any(value is not None for value in embedded.values()):
         raise MalformedMessage("it has follow-up tasks")
     return args

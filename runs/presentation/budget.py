@@ -33,8 +33,8 @@ def budget_lines(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _spending_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield _(
-        "In %(month)s (UTC): USD %(spent)s spent, up to USD %(reserved)s reserved by calls in progress, up to USD"
-        " %(possible)s possibly spent by calls whose outcome is unknown."
+        "In %(month)s (UTC): USD %(spent)s spent, USD %(reserved)s reserved for calls in progress, and up to USD"
+        " %(possible)s possibly spent by calls whose exact cost is unknown."
     ) % {
         "month": document["month"],
         "spent": _usd(document["spent_usd"]),

@@ -13,12 +13,20 @@ def rerouted_text(*, step: str, status: str, route: str, rerouted: ReroutedDocum
     if rerouted is None:
         return None
     answered = {
-        "breaker_open": _("Step %(step)s used %(route)s instead of %(before)s, which had failed repeatedly."),
-        "model_inactive": _("Step %(step)s used %(route)s instead of %(before)s, which is inactive or retired."),
+        "breaker_open": _(
+            "Step %(step)s used %(route)s instead of %(before)s, which had failed repeatedly or was rate-limited."
+        ),
+        "model_inactive": _(
+            "Step %(step)s used %(route)s instead of %(before)s, which was inactive, retired or removed."
+        ),
     }
     asked = {
-        "breaker_open": _("Step %(step)s uses %(route)s instead of %(before)s, which failed repeatedly."),
-        "model_inactive": _("Step %(step)s uses %(route)s instead of %(before)s, which is inactive or retired."),
+        "breaker_open": _(
+            "Step %(step)s uses %(route)s instead of %(before)s, which has failed repeatedly or is rate-limited."
+        ),
+        "model_inactive": _(
+            "Step %(step)s uses %(route)s instead of %(before)s, which is inactive, retired or removed."
+        ),
     }
     texts = answered if status == StepStatus.COMPLETED else asked
     return texts[rerouted["reason"]] % {"step": step, "route": route, "before": rerouted["from"]}

@@ -1,4 +1,4 @@
-"""Articles as HTML. An LLM wrote them, so they are not trusted: the HTML has no script, style, form or image."""
+"""Render articles as HTML. An LLM wrote them, so they are not trusted: the HTML has no script, style, form or image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_CHARS = 1024 * 1024
 
 
 def article_html(text: str) -> SafeString:
-    """Return the beginning of the Markdown text (`MAX_CHARS`) as HTML, in a `div` that Alpine ignores.
+    """Return the first `MAX_CHARS` characters of the Markdown text as HTML, in a `div` that Alpine ignores.
 
     The content has only the elements, attributes and schemes above. Markup in the text is shown, not interpreted; an
     image is shown as its description. Only absolute links keep their address; they open in a new tab, which gets no
@@ -41,7 +41,7 @@ def article_html(text: str) -> SafeString:
 
 
 def article_context(text: str) -> dict[str, Any]:
-    """Return the values for admin/article.html, which shows the whole text: what is not rendered, as it is."""
+    """Return the values for admin/article.html, which shows the whole text; its last part may be unrendered."""
     return {
         "html": article_html(text),
         "characters": f"{len(text):,}",

@@ -72,7 +72,7 @@ def state_text(run: ListedRun) -> str:
     """Return the run's status and age: "failed 3 h ago", or "running, created 5 min ago"."""
     age = {"age": duration(run["age_s"])}
     text = {
-        RunStatus.PENDING: _("pending for %(age)s"),
+        RunStatus.PENDING: _("pending, created %(age)s ago"),
         RunStatus.RUNNING: _("running, created %(age)s ago"),
         RunStatus.PAUSED: _("paused %(age)s ago"),
         RunStatus.COMPLETED: _("completed %(age)s ago"),
@@ -117,7 +117,7 @@ def _head(document: RunDocument) -> Iterator[str]:
                 "time": local(step["approved_at"]),
             }
         if step["review_comment"]:
-            yield _("Step %(step)s was sent back: %(comment)s") % {
+            yield _("The run was sent back to step %(step)s: %(comment)s") % {
                 "step": step["step"],
                 "comment": step["review_comment"],
             }

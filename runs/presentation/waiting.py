@@ -11,16 +11,19 @@ from runs.types import WaitDocument
 
 
 def waiting_text(wait: WaitDocument, *, now: str) -> str:
-    """Return a phrase such as "waiting for a worker; last seen 3 s ago". `now` is when the document was read."""
+    """Return a phrase such as "waiting for a worker; one was last seen 3 s ago".
+
+    `now` is when the document was read.
+    """
     route, before = wait["route"] or "-", max(0, (wait["position"] or 1) - 1)
     seen_at = wait["worker_seen_at"]
     phrases = {
-        "paused": _("paused by %(by)s since %(since)s"),
+        "paused": _("paused by %(by)s at %(since)s"),
         "hold": _("created on hold by %(by)s at %(since)s"),
         "review": _("has been waiting for a review before step %(step)s since %(since)s"),
-        "budget": _("paused before step %(step)s since %(since)s: %(error)s"),
+        "budget": _("paused before step %(step)s at %(since)s: %(error)s"),
         "retry": _("retry at %(until)s (%(error)s)"),
-        "worker": _("waiting for a worker; last seen %(ago)s ago") if seen_at else _("waiting for a worker"),
+        "worker": _("waiting for a worker; one was last seen %(ago)s ago") if seen_at else _("waiting for a worker"),
         "no worker": _("waiting for a worker; none has been seen for a day"),
         "lost worker": _("the worker of step %(step)s was lost; another one will take over"),
         "turn": ngettext(
@@ -28,12 +31,12 @@ def waiting_text(wait: WaitDocument, *, now: str) -> str:
             "waiting for its turn (%(n)d steps of the tenant ahead of it)",
             before,
         ),
-        "tenant_limit": _("limit of the tenant reached"),
-        "provider_limit": _("limit of provider %(provider)s reached"),
-        "model_limit": _("limit of model %(route)s reached"),
+        "tenant_limit": _("the tenant has reached its limit of steps at a time"),
+        "provider_limit": _("provider %(provider)s has reached its limit of calls at a time"),
+        "model_limit": _("model %(route)s has reached its limit of calls at a time"),
         "requests_per_minute": _("requests-per-minute limit of %(route)s reached until %(until)s"),
         "tokens_per_minute": _("tokens-per-minute limit of %(route)s reached until %(until)s"),
-        "breaker": _("%(route)s has failed repeatedly and will not be called until %(until)s"),
+        "breaker": _("%(route)s has failed repeatedly or is rate-limited (next try: %(until)s)"),
     }
     return phrases[wait["reason"]] % {
         "step": wait["step"],

@@ -99,7 +99,7 @@ def _estimated(step: PinnedStep, tokens: tuple[int, int] | None) -> StepEstimate
 
 
 def _mean_tokens(alias: str, steps: Iterable[PinnedStep]) -> dict[str, tuple[int, int]]:
-    """Return {step: mean input and output tokens} of past steps with the same prompt, or else of the newest steps."""
+    """Return {step: mean input and output tokens} of past steps with the same prompt version, or else of the newest."""
     used = prompt_usage(alias=alias, prompt_ids=[step.prompt_id for step in steps])
     found = {}
     for step in steps:

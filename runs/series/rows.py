@@ -65,7 +65,7 @@ def listed_rows(text: str, *, inputs: Iterable[DeclaredInput], common: Mapping[s
 
     The text is a CSV if its first line has a column "keyword"; otherwise each line is a keyword. `common` is what all
     configurations have in common; a cell of a CSV that is not empty replaces a value of `common`. Raises
-    `InvalidRunList` if the text is not such a list; for wrong values, it has a problem for each of these lines.
+    `InvalidRunList` if the text is not such a list, or if lines have wrong values: then with one problem for each line.
     """
     if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise _too_large()

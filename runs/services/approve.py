@@ -141,8 +141,8 @@ def _require_comment_is_used(alias: str, step: Step) -> None:
             _("The prompt of step %(step)s (%(prompt)s) does not use review_comment, so a comment has no effect.")
             % {"step": step.step, "prompt": prompt or "-"},
             hint=_(
-                "Add the optional string variable review_comment in a new version of the prompt; new runs will use it."
-                " Retry this run from the step without a comment, or cancel it."
+                "Add the optional string variable review_comment in a new version of the prompt, and activate it; new"
+                " runs will use it. Retry this run from the step without a comment, or cancel it."
             ),
             code="review_comment_unused",
         )

@@ -25,8 +25,8 @@ def plan_run(*, alias: str, config: RunConfig) -> list[PinnedStep]:
     """Return the steps of a run in order, each with its provider, model and prompt.
 
     1. choose the steps; 2. resolve each step's model, check its provider's key, and resolve its fallbacks; 3. find each
-    step's active prompt; 4. check that inputs, defaults and earlier outputs supply the variables that the prompts
-    declare. Raises `InvalidRunConfig`, `PromptError` or `LLMError`.
+    step's active prompt; 4. check that inputs and earlier outputs supply the variables that the prompts require, in the
+    declared types, and that a prompt uses each input. Raises `InvalidRunConfig`, `PromptError` or `LLMError`.
     """
     steps = _chosen_steps(config)
     overrides = {row.step: row for row in StepOverride.objects.using(alias).all()}

@@ -42,8 +42,9 @@ def rerun(
     1. lock run and steps, check the state and choose the step; 2. if files of outputs that would be replaced are not
     copied yet, unlock, copy them, and start over, since slow storage must not keep rows locked, and the run may change
     meanwhile; 3. make the rows refer to the copies, reset the steps, and record `action` with `details`; 4. wake a
-    worker after the commit. `comment` goes to the first step's next attempts. If the process is killed, either all of 3
-    has happened, and the sweep sends the wake-up, or nothing but the copying.
+    worker after the commit, unless the first step needs a review before it runs. `comment` goes to that step's next
+    attempts. If the process is killed, either all of 3 has happened, and the sweep sends the wake-up, or nothing but
+    the copying.
     """
     sizes: dict[Replaced, int | None] = {}
     with tenant_context(tenant_id) as alias:

@@ -25,7 +25,10 @@ def run_resume(*, tenant_id: str, run_id: UUID | str, budget_usd: Decimal | None
     """
     if budget_usd is not None and not is_budget(budget_usd):
         raise InvalidRunConfig(
-            _("A run's budget must be an amount in USD above 0 and up to %(limit)d, not %(amount)s.")
+            _(
+                "A run's budget must be an amount in USD above 0 and up to %(limit)d, with at most six decimal places,"
+                " not %(amount)s."
+            )
             % {"limit": MAX_BUDGET_USD, "amount": budget_usd},
             code="run_budget_invalid",
         )

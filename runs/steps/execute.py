@@ -193,7 +193,7 @@ def _output_of(flight: Flight, work: Work, reply: LLMReply) -> StepOutput:
 
 
 def _truncation(request: LLMRequest) -> str:
-    return _("The output of model %(model)s ended at its limit (%(limit)d).") % {
+    return _("The output of model %(model)s ended at its limit (%(limit)d tokens).") % {
         "model": request.model,
         "limit": request.max_output_tokens,
     }
@@ -249,7 +249,8 @@ def _record_failure(alias: str, flight: Flight, error: Exception) -> StepOutcome
         return "returned"
     limit = larger_limit(claim, error)
     if limit is not None:
-        reason = _("%(reason)s The step will be retried with a limit of %(limit)d.") % {"reason": error, "limit": limit}
+        retried = _("%(reason)s The step will be retried with a limit of %(limit)d tokens.")
+        reason = retried % {"reason": error, "limit": limit}
         step_retry(alias=alias, claim=claim, reason=reason, delay_s=0, call=call, max_output_tokens=limit)
         _log(logging.INFO, "step will be retried with a larger output limit", flight, "step.retry", error)
         return "retried"

@@ -36,7 +36,9 @@ def given_up(alias: str, claim: Claim, error: Exception) -> str | None:
         answered = _answered_calls(alias, claim) + 1
         if answered >= settings.RUN_MAX_ATTEMPTS:
             return ngettext(
-                "%(reason)s (given up after %(n)d attempt)", "%(reason)s (given up after %(n)d attempts)", answered
+                "%(reason)s (given up after %(n)d unusable reply)",
+                "%(reason)s (given up after %(n)d unusable replies)",
+                answered,
             ) % {"reason": reason, "n": answered}
     budget_s = retry_budget_s(claim)
     if claim.failing_since is not None and (timezone.now() - claim.failing_since).total_seconds() >= budget_s:

@@ -242,7 +242,8 @@ def _require_current(alias: str, claim: Claim) -> None:
 
 def _lease_lost(claim: Claim) -> LeaseLost:
     return LeaseLost(
-        _("Run %(run)s: step %(step)s was taken over by another worker.") % {"run": claim.run_id, "step": claim.step}
+        _("Run %(run)s: this worker no longer has the claim on step %(step)s.")
+        % {"run": claim.run_id, "step": claim.step}
     )
 
 

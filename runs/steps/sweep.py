@@ -32,7 +32,7 @@ MARK_GRACE = timedelta(minutes=10)
 
 
 def runs_sweep() -> SweepReport:
-    """Wake the due steps of every tenant marked as working, and bring its summaries and daily costs up to date.
+    """Repeat lost wake-ups of every tenant marked as working, and bring its summaries and daily costs up to date.
 
     Steps that wait for a model whose breaker is open move to their fallbacks first. The mark is cleared once it is
     older than `MARK_GRACE` and nothing is left to do: no pending or running run, no outdated summary, no call that is
@@ -95,7 +95,7 @@ def tenant_sweep(*, alias: str, tenant_id: str) -> int:
 def calls_of_lost_workers(*, alias: str) -> int:
     """Mark open calls whose claim is no longer current as unknown; return how many were marked.
 
-    Their workers first have a call's timeout and a lease to settle them, and may still do so later.
+    Before that, the worker has the length of a call's timeout and a lease to settle its call; it may also do so later.
     """
     current = Step.objects.using(alias).filter(
         pk=OuterRef("step_id"), status=StepStatus.RUNNING, lease_token=OuterRef("lease_token")

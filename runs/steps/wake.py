@@ -37,7 +37,7 @@ def wake_on_commit(*, alias: str, waiting: Waiting, delay_s: float | None = None
 def wake(waiting: Waiting, *, delay_s: float | None = None) -> None:
     """Put the step into its tenant's queue and wake a worker, after `delay_s` seconds if given.
 
-    After more than `LONGEST_DELAY_S`, the sweep wakes the worker instead.
+    If the delay is longer than `LONGEST_DELAY_S`, the sweep wakes the worker instead.
     """
     enqueue(waiting, delay_s=delay_s)
     if delay_s is None or delay_s <= LONGEST_DELAY_S:

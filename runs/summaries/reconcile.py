@@ -78,7 +78,8 @@ def reconciled(
 ) -> list[Found]:
     """Call `reconcile` for one tenant, or for all active and suspended ones, and return the results.
 
-    If it fails for one of all tenants, the result is `failed(id, problem=…)`. The error of a given tenant is raised.
+    With a `tenant_id`, an error of `reconcile` is raised. Otherwise, the result for that tenant is
+    `failed(id, problem=…)`, and the others are still reconciled.
     """
     if tenant_id:
         return [reconcile(tenant_get(tenant_id))]
@@ -164,7 +165,7 @@ def _batches(alias: str, tenant_id: str) -> Iterator[_Batch]:
 
 
 def _waiting(alias: str, run_ids: Collection[UUID]) -> set[UUID]:
-    """Return those of the runs whose summaries are outdated only since the last few sweeps; a sweep will write them."""
+    """Return those of the runs whose summaries became outdated within the last few sweeps; a sweep will write them."""
     if not run_ids:
         return set()
     recent = Now() - timedelta(seconds=SWEEPS * settings.RUN_SWEEP_INTERVAL_S)

@@ -154,6 +154,6 @@ def _note_failure(error: Exception) -> None:
     if now >= _Health.log_after:
         _Health.log_after = now + LOG_EVERY_S
         logger.warning(
-            "limits and queues cannot be reached, few steps start",
+            "limits and queues cannot be reached, so only a few steps start",
             extra={"action": "turns.unavailable", "error": type(error).__name__},
         )

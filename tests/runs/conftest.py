@@ -33,9 +33,9 @@ def fake_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
 
 @contextmanager
 def fake_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
-    """Point the provider "openai" to a fake, and yield the fake; restore the provider's address afterwards.
+    """Point the provider "openai" at a fake, and yield the fake; restore the provider's address afterwards.
 
-    `monkeypatch` removes the key and the permission to connect again.
+    `monkeypatch` later removes the key and the permission to connect.
     """
     from llm.models import LLMProvider
 
@@ -82,8 +82,9 @@ def broker_queue(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def _empty_queues() -> None:
-    """Remove all messages and waiting steps. A worker that finds steps of an earlier test would spend this test's
-    messages on them.
+    """Remove all messages and waiting steps.
+
+    A worker would otherwise use this test's messages to execute the steps of an earlier test.
     """
     from celery import current_app
 

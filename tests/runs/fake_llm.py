@@ -62,8 +62,10 @@ class Billed:
 
 
 class FakeLLM:
-    """Gives the prepared `answers`, the oldest first; once they are used up, the answer that `choose` returns, the
-    prompt itself if `echo` is set, or a text of its own.
+    """Gives the prepared `answers`, the oldest first.
+
+    Once they are used up, it gives the answer that `choose` returns or, without `choose`, the prompt itself if `echo`
+    is set, else a text of its own.
     """
 
     def __init__(self) -> None:
@@ -277,8 +279,9 @@ def _prompt(request: dict[str, Any]) -> str:
 
 
 def _usage(answer: Answer) -> TokenUsage | None:
-    """Return what the provider charges; None if it refused the request or failed. An answer that is lost on the way is
-    charged.
+    """Return what the provider charges; None if it refused the request or failed.
+
+    An answer that is lost on the way is charged.
     """
     if answer.status != 200 or answer.fault == "error":
         return None

@@ -60,7 +60,7 @@ def test_create_tells_people_how_to_follow_it(tenant: Tenant) -> None:
     shown = command("run_create", "--tenant-id", tenant.pk, "--config", '{"keyword": "tea"}')
     with tenant_context(tenant) as alias:
         run = Run.objects.using(alias).get()
-    assert f"`seo-gen run show --tenant-id {tenant.pk} --run-id {run.pk}`" in shown
+    assert f"`seo-gen run show --tenant-id {tenant.pk} --run-id {run.pk} --follow`" in shown
 
 
 def test_create_reads_a_file(tenant: Tenant, tmp_path: Path) -> None:

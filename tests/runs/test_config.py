@@ -10,6 +10,7 @@ from runs.errors import InvalidRunConfig
 pytestmark = pytest.mark.unit
 
 REFUSED = "The run's configuration is invalid: "
+NAMES = "(lower-case letters, digits and _, starting with a letter)."
 NOT_JSON = "The run's configuration is not valid JSON: "
 LOOKS_LIKE = ' Example: {"keyword": "coffee grinder", "language": "en"}.'
 
@@ -104,8 +105,8 @@ NO_BUDGET = "budget_usd must be a number of US dollars above 0 and up to 1000000
             (keyword(budget_usd=value), f"{REFUSED}{NO_BUDGET} {value!r}.")
             for value in (0, -1, 0.0000001, 1_000_001, True, "5")
         ),
-        (keyword(Audience="x"), REFUSED + "'Audience' is not a valid input name."),
-        (keyword(**{"../x": "x"}), REFUSED + "'../x' is not a valid input name."),
+        (keyword(Audience="x"), REFUSED + "'Audience' is not a valid input name " + NAMES),
+        (keyword(**{"../x": "x"}), REFUSED + "'../x' is not a valid input name " + NAMES),
         ('{"keyword": "a\\u0000"}', "The run's configuration contains a NUL character."),
         ('{"keyword": "a", "x": "\\ud800"}', "The run's configuration contains a value that JSON cannot represent."),
         (keyword(x="y" * 65536), "The run's configuration is larger than 64 KiB."),

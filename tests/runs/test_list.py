@@ -55,7 +55,7 @@ def test_a_failure_has_its_error_and_age(
     call_command("run_list", "--tenant-id", tenant.pk)
     shown = capsys.readouterr().out
     assert re.search(rf"{failed.pk} +failed \d+ s ago .*no such model", shown)
-    assert re.search(rf"{waiting.pk} +pending for \d+ s ", shown)
+    assert re.search(rf"{waiting.pk} +pending, created \d+ s ago ", shown)
 
 
 def test_a_list_is_narrowed_to_a_series(tenant: Tenant) -> None:

@@ -123,7 +123,7 @@ def test_approvals_and_comments_are_shown(tenant: Tenant, run: Run, capsys: pyte
     assert (draft["review"], draft["approved_by"], draft["review_comment"]) == (True, "staff:ann", "Shorter.")
     text = printed(tenant, run, capsys)
     assert "Step draft was approved by staff:ann at " in text
-    assert "Step draft was sent back: Shorter." in text
+    assert "The run was sent back to step draft: Shorter." in text
 
 
 def test_a_truncated_output_is_marked_wherever_it_is_listed(
@@ -182,7 +182,7 @@ def test_a_run_waits_for_a_worker(tenant: Tenant, run: Run, capsys: pytest.Captu
     assert found["reason"] == "worker"
     seen_at = datetime.fromisoformat(found["worker_seen_at"])
     assert abs(timezone.now() - seen_at) < timedelta(minutes=1)
-    assert "Why it is not running: waiting for a worker; last seen " in printed(tenant, run, capsys)
+    assert "Why it is not running: waiting for a worker; one was last seen " in printed(tenant, run, capsys)
 
 
 def test_a_worker_that_cannot_be_read_is_not_called_missing(tenant: Tenant, run: Run, settings: Settings) -> None:

@@ -94,7 +94,7 @@ def at_work(fake_llm: FakeLLM, asked_before: int, tenant: Tenant, run: Run) -> b
 
 
 def ended(tenant: Tenant, run: Run, *, sweeping: bool = False) -> bool:
-    """Wait for the run to end, with `sweeping` as beat does; return whether it has ended."""
+    """Wait for the run to end, and sweep meanwhile, as beat does, if `sweeping`; return whether it has ended."""
 
     def swept_and_over() -> bool:
         if sweeping:

@@ -19,8 +19,10 @@ class Command(OperatorCommand):
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--tenant-id", help="Only the calls of this tenant.")
         which.add_argument("--all", action="store_true", help="The calls of all tenants.")
-        parser.add_argument("--by", choices=sorted(GROUPS), default="month", help="One row for each of these.")
-        parser.add_argument("--from", dest="first", type=_day, metavar="DATE", help="The first day (UTC): 2026-11-01.")
+        parser.add_argument("--by", choices=sorted(GROUPS), default="month", help="What each row stands for.")
+        parser.add_argument(
+            "--from", dest="first", type=_day, metavar="DATE", help="The first day (UTC), such as 2026-11-01."
+        )
         parser.add_argument("--to", dest="last", type=_day, metavar="DATE", help="The last day, which is included.")
         parser.add_argument("--csv", action="store_true", help="Print a table for spreadsheets.")
         super().add_arguments(parser)

@@ -19,7 +19,7 @@ from runs.types import RunDocument
 
 
 class Command(OperatorCommand):
-    help = "Start a run, which writes an article; with --wait, wait until it ends."
+    help = "Start a run, which writes an article; with --wait, wait until it ends or is paused."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--tenant-id", required=True, help="The tenant's id, as `tenant list` shows it.")
@@ -30,7 +30,9 @@ class Command(OperatorCommand):
             help='The configuration, such as \'{"keyword": "coffee grinder", "language": "en"}\', or @FILE.',
         )
         parser.add_argument("--hold", action="store_true", help="Create the run paused; `run resume` starts it.")
-        parser.add_argument("--wait", action="store_true", help="Wait until the run ends; exit 1 if it failed.")
+        parser.add_argument(
+            "--wait", action="store_true", help="Wait until the run ends or is paused; exit 1 if it failed."
+        )
         super().add_arguments(parser)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
@@ -58,15 +60,16 @@ class Command(OperatorCommand):
             self.stdout.write(
                 _(
                     "Run %(id)s is waiting for a worker. To follow it:"
-                    " `seo-gen run show --tenant-id %(tenant_id)s --run-id %(id)s`."
+                    " `seo-gen run show --tenant-id %(tenant_id)s --run-id %(id)s --follow`."
                 )
                 % document
             )
         elif document["status"] == RunStatus.PAUSED:
             self.stdout.write(
                 _(
-                    "Run %(id)s is paused. To start it: `seo-gen run resume --tenant-id %(tenant_id)s --run-id %(id)s`,"
-                    " or `run approve` if it is waiting for a review."
+                    "Run %(id)s is paused. To let it continue, use"
+                    " `seo-gen run resume --tenant-id %(tenant_id)s --run-id %(id)s`, or `seo-gen run approve` if it is"
+                    " waiting for a review. If it has reached a budget, raise that budget first."
                 )
                 % document
             )

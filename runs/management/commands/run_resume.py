@@ -11,7 +11,7 @@ from runs.services.transition import RESUME, Transition
 
 
 class Command(RunsCommand):
-    help = "Let paused runs continue."
+    help = "Let paused runs continue, except those that are waiting for a review."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

@@ -15,7 +15,7 @@ from runs.types import RunDocument
 class Command(OperatorCommand):
     help = (
         "Show a run: its steps, outputs, artifacts and cost, and why it is waiting."
-        " With --follow, keep showing it until it ends."
+        " With --follow, keep showing it until it ends or is paused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -48,7 +48,7 @@ def test_a_run_is_started(browser: Client, tenant: Tenant, superuser: User) -> N
         ({"language": "fr"}, "Select a valid choice"),
         ({"advanced": "{"}, "Enter a valid JSON"),
         ({"advanced": "[1]"}, "Enter a JSON object"),
-        ({"advanced": '{"keyword": "other"}'}, "in its own field above"),
+        ({"advanced": '{"keyword": "other"}'}, "the rest of the form sets it"),
         ({"advanced": '{"steps": ["no_such_step"]}'}, "no_such_step"),
         ({"advanced": '{"models": {"draft": {"provider": "nobody"}}}'}, "nobody"),
     ],

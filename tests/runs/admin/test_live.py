@@ -144,7 +144,7 @@ def test_a_text_is_verified_recorded_and_compared(browser: Client, filled: Fille
 
 
 def columns(html: str) -> list[str]:
-    """Return what a page compares: before, after."""
+    """Return the labels of the two texts that a page compares, the earlier one first."""
     return [label for label in re.findall(r"<th>(.*?)</th>", html) if label]
 
 

@@ -34,7 +34,7 @@ def test_runs_are_decided_one_after_another(browser: Client, tenant: Tenant) -> 
     answer = browser.post(url, {**form, "approve": "1"})
     assert answer["Location"] == f"{url}?run={second.pk}"
     late = browser.post(url, {**form, "approve": "1"}, follow=True).content.decode()
-    assert "no longer waiting for a review" in late
+    assert "is not waiting for a review" in late
     form = form_in(late, "")
     sent = browser.post(url, {**form, "comment": "Shorter.", "send_back": "1"}, follow=True).content.decode()
     assert "The run was sent back." in sent and "No runs of this tenant are waiting for review." in sent
@@ -55,8 +55,8 @@ def test_a_run_that_the_list_has_no_room_for_is_shown_and_decided(
         assert Run.objects.get(pk=second.pk).status == RunStatus.RUNNING
     for asked in (second.pk, "nothing"):
         html = browser.get(f"{url}?run={asked}").content.decode()
-        assert "no longer waiting for a review" in html and form_in(html, "")["run"] == [str(first.pk)]
-    assert "no longer waiting" not in browser.get(url).content.decode()
+        assert "is not waiting for a review" in html and form_in(html, "")["run"] == [str(first.pk)]
+    assert "is not waiting for a review" not in browser.get(url).content.decode()
 
 
 def test_a_text_of_any_length_is_shown_to_its_end(

@@ -31,7 +31,7 @@ FIELDS = {"keyword": "tea", "language": "en", "hold": "on", "advanced": ""}
 
 @pytest.fixture
 def declaring(tenant: Tenant) -> Tenant:
-    """A tenant whose first prompt declares an input of each type."""
+    """Return a tenant whose first prompt declares an input of each type."""
     content = "{{ keyword }} {{ brand }} {{ words }} {{ formal }} {{ headings }}"
     with tenant_context(tenant):
         Prompt.objects.filter(step="keyword_analysis", is_active=True).update(is_active=False)
@@ -76,7 +76,7 @@ def test_a_run_of_some_steps_needs_only_their_inputs(browser: Client, declaring:
     advanced = '{"steps": ["outline"], "keyword_analysis": "given"}'
     assert browser.post(page(declaring), {**FIELDS, "advanced": advanced}).status_code == 302
     html = browser.post(page(declaring), {**FIELDS, "advanced": '{"brand": "x"}'}).content.decode()
-    assert "Enter brand in its own field above." in html
+    assert "Remove brand here: the rest of the form sets it." in html
 
 
 def test_the_same_form_sent_twice_starts_one_run(browser: Client, tenant: Tenant) -> None:

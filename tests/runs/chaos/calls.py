@@ -62,7 +62,7 @@ class Comparer:
             self._entries[name_of(entry.prompt)].append(entry)
 
     def compare(self, mark: str, calls: list[Call], maker_of: Callable[[Call], tuple[str, Maker] | None]) -> None:
-        """Compare the calls of the step with this mark. `maker_of` returns (name, worker) of a call."""
+        """Compare the calls of the step with this mark. `maker_of` returns a call's (name, worker), or None."""
         entries = {entry.request_id: entry for entry in self._entries.pop(mark, [])}
         unknown = []
         for call in calls:

@@ -129,7 +129,10 @@ class _Tenant:
             self._problem(step.run_id, f"{step.step} is {step.status} and has an output")
 
     def _read_output(self, step: Step) -> None:
-        """Check that the output matches its digest, is this step's, and comes from a call that was settled."""
+        """Check that the output and the article match their digests and each other, and belong to this step.
+
+        The output must come from a settled call.
+        """
         output = decode(read(str(step.output_path), step.output_digest))
         self.found.outputs_read += 1
         keyword = self._keyword(step.run_id)
@@ -144,9 +147,7 @@ class _Tenant:
             self._problem(step.run_id, f"{step.step} has {len(current)} articles, or not that of its output")
 
     def check_files(self) -> None:
-        """Check that each output's file belongs to a step, each older version's file to a row, and that each row has
-        its file.
-        """
+        """Check that each row has its file, and that a row names each current file of a completed step."""
         listed = {file.path for file in tenant_storage.objects_of(self.tenant_id) if not file.path.endswith(PARTIAL)}
         rows = {row.file_path: row.digest for row in self.artifacts}
         for path, digest in rows.items():
@@ -157,7 +158,7 @@ class _Tenant:
             self._judge_file(path)
 
     def _judge_file(self, path: str) -> None:
-        """Report a file that no row names, unless it was left by a step that has not been completed since."""
+        """Report a file that no row names, unless its step is not completed, or it is a copy of a replaced version."""
         run_id, step_name = path.split("/")[2:4]
         step = next((one for one in self.steps if (str(one.run_id), one.step) == (run_id, step_name)), None)
         if step is None or (step.status == StepStatus.COMPLETED and not is_version_path(path)):

@@ -23,7 +23,7 @@ Disturbance = Callable[[], None]
 
 
 class Disturber:
-    """A thread that disturbs processes in rounds until `stop`; each round has a different order."""
+    """A thread that disturbs processes in rounds until `stop_after` ends it; each round has a random order."""
 
     def __init__(self, system: System, rabbit: Rabbit | None, *, seed: str) -> None:
         self.counts: Counter[str] = Counter()

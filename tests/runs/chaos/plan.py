@@ -1,4 +1,4 @@
-"""The parameters of the chaos."""
+"""The parameters of a chaos run."""
 
 from __future__ import annotations
 

@@ -36,8 +36,10 @@ class CachingProvider:
         return Answer(text=text, usage=usage)
 
     def _found(self, prompt: str) -> int:
-        """Return how many tokens OpenAI's cache supplies: those that an earlier prompt begins with too, in multiples of
-        STEP, if there are at least LEAST.
+        """Return how many tokens OpenAI's cache supplies.
+
+        They are those that the prompt has in common with the beginning of an earlier one, rounded down to a multiple of
+        STEP; 0 if there are fewer than LEAST.
         """
         shared = max((tokens(common(prompt, seen)) for seen in self._seen), default=0)
         return shared // STEP * STEP if shared >= LEAST else 0

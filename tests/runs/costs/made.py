@@ -21,7 +21,7 @@ def make_old(tenant: Tenant) -> None:
 
 
 def add_step(tenant: Tenant, step: str = "draft", *, prices: tuple[str | None, str | None] = ("0.5", "2")) -> Step:
-    """Insert a run with a step that has these prices, in US dollars per 1,000 tokens."""
+    """Insert a run with a step that has these (input, output) prices per 1,000 tokens in USD; return the step."""
     with tenant_context(tenant) as alias:
         run = Run.objects.using(alias).create(status=RunStatus.COMPLETED)
         return Step.objects.using(alias).create(
@@ -36,8 +36,9 @@ def add_step(tenant: Tenant, step: str = "draft", *, prices: tuple[str | None, s
 def add_call(
     tenant: Tenant, step: Step, at: str, usage: dict[str, int] | None, *, model: str = MODEL, status: str = ""
 ) -> int:
-    """Insert a call of at most 1,000 tokens in and out; return its id. Without `usage` and `status`, its outcome is
-    unknown.
+    """Insert a call of at most 1,000 tokens in and 1,000 out; return its id.
+
+    Without `usage` and `status`, its outcome is unknown.
     """
     with tenant_context(tenant) as alias:
         call = Call.objects.using(alias).create(

@@ -1,6 +1,4 @@
-"""The views `step_costs` and `run_costs`: each unit of usage has its own price, and rows of earlier releases keep their
-cost.
-"""
+"""The views `step_costs` and `run_costs`: each unit has its own price, and rows of earlier releases keep their cost."""
 
 import importlib
 import json
@@ -205,7 +203,7 @@ def test_what_earlier_releases_counted_keeps_its_cost_to_the_last_digit(tenant: 
 
 
 def _insert_earlier(admin: psycopg.Connection, rng: random.Random) -> None:
-    """Insert steps and calls as earlier releases left them; these counted all units as plain input and output."""
+    """Insert steps and calls as left by earlier releases, which counted all units as plain input and output."""
     for _ in range(60):
         found = admin.execute("INSERT INTO runs (status) VALUES ('completed') RETURNING id").fetchone()
         assert found is not None

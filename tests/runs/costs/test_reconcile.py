@@ -34,7 +34,7 @@ def kept(tenant: Tenant) -> Tenant:
 
 
 def tamper(tenant: Tenant) -> None:
-    """Change one day, remove another, and add one without calls."""
+    """Change one day's costs, remove another day's, and add those of a day on which no call began."""
     rows = DailyCost.objects.filter(tenant_id=tenant.pk)
     rows.filter(day=DAYS[0]).update(cost_usd=Decimal(0))
     rows.filter(day=DAYS[1]).delete()

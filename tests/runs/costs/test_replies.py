@@ -1,6 +1,4 @@
-"""A provider's reply, from its bytes to the cost of its run: it is parsed, counted by unit, priced in the database, and
-shown.
-"""
+"""A provider's reply, from its bytes to its run's cost: it is parsed, counted by unit, priced in SQL, and shown."""
 
 from __future__ import annotations
 

@@ -198,8 +198,9 @@ VALUES: tuple[object, ...] = (
 
 
 def mutated(chance: random.Random) -> bytes:
-    """Return a message in which parts at any depth are replaced, removed or duplicated, and in which some bytes may be
-    replaced too.
+    """Return a message in which parts at any depth are replaced, removed or duplicated.
+
+    In some messages, a byte is also replaced by up to three others.
     """
     found: Any = chance.choice([message(), message(body(), headers=headers("runs.sweep"))])
     for _ in range(chance.randint(1, 3)):

@@ -1,4 +1,4 @@
-"""Two texts side by side."""
+"""Two texts side by side: which lines and parts are marked, and which lines are left out."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ NOW = "2026-11-24T03:02:10+00:00"
 CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
     "paused": (
         {"by": "operator:ann", "since": "2026-11-24T03:00:00+00:00"},
-        "paused by operator:ann since 2026-11-24 12:00:00 JST",
+        "paused by operator:ann at 2026-11-24 12:00:00 JST",
     ),
     "hold": (
         {"by": "operator:ann", "since": "2026-11-24T03:00:00+00:00"},
@@ -28,9 +28,9 @@ CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
     ),
     "budget": (
         {"step": "draft", "since": "2026-11-24T03:00:00+00:00", "error": "Reached. Raise it."},
-        "paused before step draft since 2026-11-24 12:00:00 JST: Reached. Raise it",
+        "paused before step draft at 2026-11-24 12:00:00 JST: Reached. Raise it",
     ),
-    "worker": ({"worker_seen_at": "2026-11-24T03:02:07+00:00"}, "waiting for a worker; last seen 3 s ago"),
+    "worker": ({"worker_seen_at": "2026-11-24T03:02:07+00:00"}, "waiting for a worker; one was last seen 3 s ago"),
     "no worker": ({}, "waiting for a worker; none has been seen for a day"),
     "lost worker": ({"step": "draft"}, "the worker of step draft was lost; another one will take over"),
     "retry": (
@@ -38,9 +38,9 @@ CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
         "retry at 12:03:10 JST (HTTP 503 from openai)",
     ),
     "turn": ({"position": 4}, "waiting for its turn (3 steps of the tenant ahead of it)"),
-    "tenant_limit": ({}, "limit of the tenant reached"),
-    "provider_limit": ({"route": "openai/a/b"}, "limit of provider openai reached"),
-    "model_limit": ({"route": "openai/a/b"}, "limit of model openai/a/b reached"),
+    "tenant_limit": ({}, "the tenant has reached its limit of steps at a time"),
+    "provider_limit": ({"route": "openai/a/b"}, "provider openai has reached its limit of calls at a time"),
+    "model_limit": ({"route": "openai/a/b"}, "model openai/a/b has reached its limit of calls at a time"),
     "requests_per_minute": (
         {"route": "openai/m", "until": "2026-11-24T03:02:30+00:00"},
         "requests-per-minute limit of openai/m reached until 12:02:30 JST",
@@ -51,7 +51,7 @@ CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
     ),
     "breaker": (
         {"route": "openai/m", "until": "2026-11-24T03:04:00+00:00"},
-        "openai/m has failed repeatedly and will not be called until 12:04:00 JST",
+        "openai/m has failed repeatedly or is rate-limited (next try: 12:04:00 JST)",
     ),
 }
 

@@ -87,10 +87,10 @@ def complete_by_hand(tenant: Tenant, run: Run, step: str, text: str = "Text.") -
 def call_in_progress(
     tenant: Tenant, run: Run, fake_llm: FakeLLM, step: str = FIRST, *, gate: threading.Event | None = None
 ) -> Iterator[list[StepOutcome]]:
-    """Execute a step in a thread that waits for the model during the block; yield a list that holds its outcome
-    afterwards.
+    """Execute a step in a thread that waits for the model during the block.
 
-    The model answers at the end of the block, or once `gate` is set.
+    Yields a list, which holds the step's outcome after the block. The model answers at the end of the block, or once
+    `gate` is set.
     """
     gate, outcomes = gate or threading.Event(), list[StepOutcome]()
     fake_llm.asked.clear()

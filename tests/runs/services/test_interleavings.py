@@ -1,6 +1,4 @@
-"""Workers and people act at random on the same runs: no run gets into an illegal state, and no call begins that must
-not.
-"""
+"""Workers and people act at random on the same runs: no illegal state arises, and no forbidden call begins."""
 
 from __future__ import annotations
 
@@ -144,9 +142,7 @@ class Client:
         self.done: Counter[str] = Counter()
 
     def act(self, count: int) -> Counter[str]:
-        """Act `count` times; return how often each action of a person was accepted, and how often each outcome of work
-        occurred.
-        """
+        """Act `count` times; return the number of accepted actions and of outcomes of work, by name."""
         self.done = Counter()
         try:
             for _number in range(count):

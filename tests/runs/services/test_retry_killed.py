@@ -1,5 +1,6 @@
-"""`run retry --from` is killed before its statements, commits and file operations: either all of it happened, or files
-were copied and nothing else.
+"""`run retry --from` is killed just before a statement, a commit or a file operation, at one point after another.
+
+Afterwards, either all of it has happened, or files were copied and nothing else.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def test_a_paused_run_is_not_followed_any_further(tenant: Tenant, run: Run) -> N
         pause(tenant, run)
         assert follower.ended() == 0
     paused, end = follower.shown.splitlines()[-2:]
-    assert "paused by operator:ann since " in paused
+    assert "paused by operator:ann at " in paused
     assert "the run is paused, so it is no longer followed; cost so far: " in end
 
 

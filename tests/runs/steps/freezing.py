@@ -1,4 +1,4 @@
-"""A Celery worker whose processes are all frozen (SIGSTOP) at a chosen point of a step.
+"""A Celery worker whose process group is frozen (SIGSTOP) at a chosen point of a step.
 
 A point is just before a statement or commit in a tenant's database, or just before an operation on the storage's files.
 In the folder FREEZE_FOLDER, the test writes to `plan` at which point to stop (its number, or a part of its name). The

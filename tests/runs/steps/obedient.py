@@ -1,5 +1,6 @@
-"""A worker that obeys broadcasts, so that tests decide when it takes wake-ups; the product's worker only answers
-questions.
+"""A worker that obeys broadcasts, so that tests decide when it takes wake-ups.
+
+The product's worker only answers questions.
 """
 
 from typing import Any

@@ -1,6 +1,4 @@
-"""Budgets: the most that a call can cost is reserved before it begins, and what it did cost is counted once it has
-ended.
-"""
+"""Budgets: the most that a call can cost is reserved before it begins, and its actual cost counts once it has ended."""
 
 from __future__ import annotations
 
@@ -45,8 +43,9 @@ BOUND = Decimal("0.225")
 
 @pytest.fixture(autouse=True)
 def model() -> Iterator[Callable[..., None]]:
-    """Give the model of `make_run` prices for input and output alone, and a small limit; yield a function that changes
-    its prices.
+    """Give the model of `make_run` prices for input and output only, and an output limit of 1,000 tokens.
+
+    Yields a function that changes its prices.
     """
     row = standard_model()
     prices, limit = prices_in_force(row.pk), row.max_output_tokens
@@ -220,7 +219,7 @@ def test_a_run_has_a_budget_of_its_own_or_the_tenants(tenant: Tenant, make_run: 
         f"Run {of_tenant.pk} has reached its budget of USD 3.50: its calls cost up to USD {COST * 2:.2f}, and the next"
     )
     assert finish(tenant, own)[-1] == "completed"
-    with pytest.raises(Exception, match=r"must be an amount in USD above 0 and up to 1000000, not 0"):
+    with pytest.raises(Exception, match=r"above 0 and up to 1000000, with at most six decimal places, not 0"):
         run_resume(tenant_id=tenant.pk, run_id=of_tenant.pk, budget_usd=Decimal(0))
     run_resume(tenant_id=tenant.pk, run_id=of_tenant.pk, budget_usd=Decimal("9.5"))
     assert finish(tenant, of_tenant)[-1] == "completed"

@@ -88,8 +88,9 @@ class Observer:
 
 
 class Worker:
-    """Makes calls of one run's first step; each is settled, interrupted, or left by a killed or frozen worker, at
-    random.
+    """Makes calls of one run's first step.
+
+    Each call is, at random, settled, interrupted, or left by a killed or frozen worker.
     """
 
     def __init__(self, tenant: Tenant, run: Run, seed: int) -> None:

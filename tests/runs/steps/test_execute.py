@@ -196,7 +196,7 @@ def test_a_worker_that_lost_its_lease_can_neither_complete_nor_overwrite(tenant:
     assert execute(tenant, run, "keyword_analysis", owner="other") == "completed"
     before = step_of(tenant, run, "keyword_analysis")
     with tenant_context(tenant) as alias:
-        with pytest.raises(Exception, match="was taken over by another worker"):
+        with pytest.raises(Exception, match="no longer has the claim on step"):
             step_complete(alias=alias, claim=stale, output=output, llm_seconds=1.0, adopted=False)
         after = Step.objects.using(alias).get(pk=before.pk)
         assert (after.output_digest, after.token_usage) == (before.output_digest, before.token_usage)
@@ -339,13 +339,13 @@ def attempts(tenant: Tenant, run: Run, count: int) -> list[StepOutcome]:
 def test_an_unusable_reply_is_tried_again_until_no_attempt_is_left(
     tenant: Tenant, run: Run, fake_llm: FakeLLM, settings: Settings
 ) -> None:
-    """Each unusable reply is billed, so the number of attempts is limited."""
+    """Each unusable reply may be billed, so their number is limited."""
     settings.RUN_MAX_ATTEMPTS = 3
     fake_llm.answers.extend([Answer(text=" ")] * 3)
     assert attempts(tenant, run, 3) == ["retried", "retried", "failed"]
     row = step_of(tenant, run, "keyword_analysis")
     assert (row.status, row.retry_count) == (StepStatus.FAILED, 2)
-    assert row.error_message is not None and row.error_message.endswith("(given up after 3 attempts)")
+    assert row.error_message is not None and row.error_message.endswith("(given up after 3 unusable replies)")
     failed = reload(tenant, run)
     assert (failed.status, failed.current_step) == (RunStatus.FAILED, "keyword_analysis")
     assert execute(tenant, run, "keyword_analysis") == "not claimed"
@@ -654,8 +654,9 @@ def test_a_suspended_tenants_step_is_not_claimed(tenant: Tenant, run: Run, fake_
 def test_what_a_call_used_is_counted_although_the_tenant_is_suspended_meanwhile(
     tenant: Tenant, run: Run, fake_llm: FakeLLM, answer: Answer
 ) -> None:
-    """The call is settled immediately, and the step continues once the tenant is resumed; a complete reply is then
-    adopted.
+    """The call is settled immediately, and the step continues once the tenant is resumed.
+
+    A complete reply is then adopted.
     """
     gate = threading.Event()
     fake_llm.answers.append(replace(answer, gate=gate))

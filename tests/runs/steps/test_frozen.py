@@ -1,6 +1,4 @@
-"""A worker is frozen in the middle of a step: others continue within the timeouts, and it cannot change their work
-later.
-"""
+"""A worker is frozen in the middle of a step: others take over within the timeouts, and it cannot change their work."""
 
 from __future__ import annotations
 
@@ -202,8 +200,9 @@ def digests_agree(tenant: Tenant, run: Run) -> bool:
 
 
 def plans() -> Iterator[str]:
-    """Yield the points to stop at, then one that does not exist; in `make chaos`, yield the number of every point
-    instead.
+    """Yield the points to stop at, then one that does not exist.
+
+    In `make chaos`, yields the numbers 1, 2, 3 … instead, so that the worker stops at each point.
     """
     yield from map(str, count(1)) if "CHAOS_ROUNDS" in os.environ else (*EXPECTED, "nothing has this name")
 

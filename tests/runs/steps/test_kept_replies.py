@@ -37,8 +37,9 @@ def calls_of(tenant: Tenant, run: Run) -> list[Call]:
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> list[TenantNotActive]:
-    """Give the outcome "lost" to steps whose tenant is suspended, as a worker's task does; return the list that
-    collects their errors.
+    """Catch the errors of steps whose tenant is not active, as a worker's task does, and return the list of them.
+
+    Such a step has the outcome "lost".
     """
     errors: list[TenantNotActive] = []
     step_execute = executing.step_execute

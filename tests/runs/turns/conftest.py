@@ -31,8 +31,9 @@ def own_queue(settings: Settings) -> Iterator[str]:
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> Limits:
-    """Replace the control database's limits by a dictionary with the script's names; return it, to be changed before
-    the first `take`.
+    """Replace the control database's limits with a dictionary under the script's names, and return it.
+
+    A test changes it before the first `take`.
     """
     from runs.turns import limits
 

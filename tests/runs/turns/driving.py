@@ -1,4 +1,4 @@
-"""Helpers for tests of turns."""
+"""Make steps wait, and take and finish their turns."""
 
 from __future__ import annotations
 

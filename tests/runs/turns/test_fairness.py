@@ -1,5 +1,6 @@
-"""Of the steps that may start, the next one is the oldest of the tenant with the fewest in flight; among equals, of the
-tenant that was served least recently.
+"""Which of the steps that may start is next: the oldest one of the tenant with the fewest steps in flight.
+
+Among equals, it is the tenant that was served least recently.
 """
 
 from __future__ import annotations

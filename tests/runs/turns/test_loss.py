@@ -42,8 +42,9 @@ NOTHING_LISTENS = "redis://127.0.0.1:9/1"
 
 
 def flush() -> None:
-    """Delete all keys of turns, as FLUSHALL or a restart would. Other keys stay, since the session's broker uses the
-    same server.
+    """Delete all keys of turns, as FLUSHALL or a restart would.
+
+    Other keys stay, because the session's broker uses the same server.
     """
     delete_keys("*")
 
@@ -250,7 +251,7 @@ def test_its_absence_is_logged_once_a_minute(limit: Limits, server: Server, capl
             finish(Turn(waiting("a"), "token"), NONE)
             server.end_pause()
     [record] = [record for record in caplog.records if record.name == "runs.turns.store"]
-    assert record.getMessage() == "limits and queues cannot be reached, few steps start"
+    assert record.getMessage() == "limits and queues cannot be reached, so only a few steps start"
     assert (record.__dict__["action"], record.__dict__["error"]) == ("turns.unavailable", "ConnectionError")
 
 

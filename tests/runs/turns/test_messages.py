@@ -60,8 +60,9 @@ def test_more_room_at_once_is_filled_by_each_step_that_starts(limit: Limits, clo
 
 @dataclass
 class Workers:
-    """Simulates any number of workers with one message queue, and a provider whose calls end at random, without a
-    sweep.
+    """Simulates any number of workers with one message queue, and a provider whose calls end at random times.
+
+    There is no sweep.
     """
 
     clock: Clock

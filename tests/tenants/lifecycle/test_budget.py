@@ -93,8 +93,8 @@ def test_the_command_shows_what_the_month_has_cost(tenant: Tenant) -> None:
             month=month, spent_usd="1.5", reserved_usd="0.25", possible_usd="0.125", unpriced_calls=2
         )
     assert run(tenant).splitlines()[2:] == [
-        f"In {month:%Y-%m} (UTC): USD 1.50 spent, up to USD 0.25 reserved by calls in progress, up to USD 0.125"
-        " possibly spent by calls whose outcome is unknown.",
+        f"In {month:%Y-%m} (UTC): USD 1.50 spent, USD 0.25 reserved for calls in progress, and up to USD 0.125"
+        " possibly spent by calls whose exact cost is unknown.",
         "This does not include 2 calls without a known price.",
     ]
 

@@ -251,21 +251,23 @@ class TestShown:
         assert "instead of" not in self.printed(tenant, run, capsys)
         fail_once(tenant, run, fake_llm)
         runs_sweep()
-        route = f"spare/spare-1 instead of {before}"
-        assert f"\nStep {FIRST} uses {route}, which failed repeatedly.\n" in self.printed(tenant, run, capsys)
+        route = f"spare/spare-1 instead of {before}, which"
+        assert f"\nStep {FIRST} uses {route} has failed repeatedly or is rate-limited.\n" in self.printed(
+            tenant, run, capsys
+        )
         wake_up(tenant, run)
-        answered = f"Step {FIRST} used {route}, which had failed repeatedly."
+        answered = f"Step {FIRST} used {route} had failed repeatedly or was rate-limited."
         assert f"\n{answered}\n" in self.printed(tenant, run, capsys)
         page = f"/t/{tenant.pk}/admin/runs/step/{step_of(tenant, run).pk}/change/"
         assert answered in browser.get(page).content.decode()
 
     def test_an_inactive_model(self, tenant: Tenant, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         change_step(tenant, run, FIRST, llm_model="removed")
-        because = "spare/spare-1 instead of openai/removed, which is inactive or retired."
+        because = "spare/spare-1 instead of openai/removed, which"
         assert execute(tenant, run, FIRST) == "not claimed"
-        assert f"\nStep {FIRST} uses {because}\n" in self.printed(tenant, run, capsys)
+        assert f"\nStep {FIRST} uses {because} is inactive, retired or removed.\n" in self.printed(tenant, run, capsys)
         assert execute(tenant, run, FIRST) == "completed"
-        assert f"\nStep {FIRST} used {because}\n" in self.printed(tenant, run, capsys)
+        assert f"\nStep {FIRST} used {because} was inactive, retired or removed.\n" in self.printed(tenant, run, capsys)
 
     def test_following_tells_of_it_once(self, tenant: Tenant, run: Run, fake_llm: FakeLLM) -> None:
         out = StringIO()
